@@ -1,4 +1,4 @@
-"""The conformance kit: whether a transport keeps the contract, checked point by point.
+"""The conformance kit: check point by point whether a transport keeps the contract.
 
 Point it at a factory of your transport, and run it with pytest:
 

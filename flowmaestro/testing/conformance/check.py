@@ -1,4 +1,4 @@
-"""A check: a name, the rule that must hold, why that matters, and how it is tried.
+"""A check: its name, the rule that must hold, why that matters, and the code that tries it.
 
 Checks are coroutine functions, written once: under a sync transport nothing in them ever
 waits for an event loop, so they run to their end in one go. What most of them have in common
@@ -39,12 +39,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 IMMEDIATE = 5.0
-"""Seconds for what waits for nothing: a millisecond as a rule, more on a busy machine."""
+"""Seconds for steps that do not wait: usually a millisecond, more on a busy machine."""
 
 KEY = "fm_live_conformance"
 """The key of every request."""
 LIMIT = 10.0
-"""Seconds: the time limit, or the patience, of what is not about time."""
+"""Timeout and patience, in seconds, of checks that do not test timing."""
 NO_HEAD = (Phase.MAYBE_PROCESSED, Phase.REPLY_BROKEN)
 """What a failure may say of a head that broke off.
 
@@ -65,7 +65,7 @@ TIME_LIMITS = "time limits"
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that is true of every transport.
+    """One rule that every transport must keep.
 
     Attributes:
         name: in words, joined by hyphens.
@@ -83,7 +83,7 @@ class Check:
     run: Callable[[Runner], Awaitable[None]]
 
     def verdict(self, finding: Exception) -> Exception:
-        """What is wrong, and why that matters; or what is not offered."""
+        """Return what is wrong and why that matters, or what is not offered."""
         if isinstance(finding, NotOffered):
             return finding
         known = isinstance(finding, CheckFailed)
@@ -94,7 +94,7 @@ class Check:
 
 
 class Checks(List[Check]):
-    """Checks of one rule: the only one, or one for each of several cases."""
+    """The checks of one rule: one, or one for each of several cases."""
 
 
 def check(*needs: str, why: str) -> Callable[[Callable[[Runner], Awaitable[None]]], Checks]:
@@ -110,7 +110,7 @@ def check(*needs: str, why: str) -> Callable[[Callable[[Runner], Awaitable[None]
 def checks_of(
     cases: Mapping[str, T], *needs: str, why: str
 ) -> Callable[[Callable[[Runner, T], Awaitable[None]]], Checks]:
-    """As `check`, one for each case: its words end the name, and replace `{}` in the rule."""
+    """Make a check for each case: its words end the name and replace `{}` in the rule."""
 
     def make(run: Callable[[Runner, T], Awaitable[None]]) -> Checks:
         def of(words: str, case: T) -> Check:
@@ -124,11 +124,11 @@ def checks_of(
 
 
 class CheckFailed(AssertionError):
-    """The transport breaks a rule; the message says what it did instead."""
+    """The transport breaks a rule; the message says what it did."""
 
 
 class NotOffered(Exception):
-    """The transport does not offer something that it need not; `consequence` is what that costs.
+    """The transport does not offer an optional feature; `consequence` is what users lose.
 
     A factory raises it for an option that it cannot fulfil.
     """
@@ -151,7 +151,7 @@ async def expect_failure(
     timed_out: Optional[bool] = None,
     within: float = IMMEDIATE,
 ) -> TransportFailure:
-    """The `TransportFailure` of a call; anything else that comes of it fails the check.
+    """Return the `TransportFailure` of a call. Any other outcome fails the check.
 
     `phases` are those that tell the truth here, all of them if none is given; `within` is how
     many seconds the call may take.
@@ -184,7 +184,7 @@ async def expect_failure(
 def ask(
     url: str, path: str = "/", method: str = "GET", body: bytes = b"", **headers: str
 ) -> Request:
-    """A request such as the core makes."""
+    """Return a request such as the core makes."""
     fields = {
         "X-API-Key": KEY,
         "User-Agent": "conformance/1",
@@ -196,19 +196,19 @@ def ask(
 
 
 def echo_body(request: Request) -> Response:
-    """What a site answers that gives each request its own body back."""
+    """Answer each request with its own body."""
     return Response(200, {}, request.body)
 
 
 def live_on_get(live: LiveReply) -> Callable[[Request], Union[Response, LiveReply]]:
-    """What a site answers that gives `live` to GET, and any other request its own body back."""
+    """Return a handler that answers GET with `live`, and other requests with their own body."""
     return lambda request: live if request.method == "GET" else echo_body(request)
 
 
 async def expect_reply(
     transport: AsyncTransport, request: Request, body: bytes, status: int = 200
 ) -> Response:
-    """A call gets this reply."""
+    """Check that a call gets this response."""
     reply = await transport.send(request, LIMIT)
     expect(reply.status == status, f"the reply was {reply}, not one with status {status}")
     expect(reply.body == body, f"the reply was {reply.body[:40]!r}, not {body[:40]!r}")
@@ -216,12 +216,12 @@ async def expect_reply(
 
 
 async def expect_echo(transport: AsyncTransport, url: str, body: bytes) -> None:
-    """A call gets its own body back."""
+    """Check that a call gets its own body back."""
     await expect_reply(transport, ask(url, method="POST", body=body), body)
 
 
 async def read_out(transport: AsyncTransport, request: Request, timeout: float = LIMIT) -> bytes:
-    """The body of a reply, read piece by piece to its end."""
+    """Return the body of a response, read piece by piece to its end."""
     body = await transport.open(request, timeout)
     try:
         return await whole(body)
@@ -230,14 +230,14 @@ async def read_out(transport: AsyncTransport, request: Request, timeout: float =
 
 
 async def live_body(runner: Runner) -> Tuple[LiveReply, AsyncOpenResponse]:
-    """A reply that goes on when it is told to, and its body, open on a new transport."""
+    """Return a response that the check controls, and its open body on a new transport."""
     live = LiveReply()
     url = runner.site(lambda _: live)
     return live, await runner.transport().open(ask(url), LIMIT)
 
 
 async def whole(body: AsyncOpenResponse) -> bytes:
-    """The rest of a body, read to its end."""
+    """Return the rest of a body, read to its end."""
     pieces: List[bytes] = []
     while True:
         piece = await body.read(LIMIT)
@@ -249,13 +249,13 @@ async def whole(body: AsyncOpenResponse) -> bytes:
 
 
 async def expect_piece(body: AsyncOpenResponse, wanted: bytes, live: LiveReply) -> None:
-    """What `live` sends now is what comes."""
+    """Check that the next read returns what `live` sends now."""
     live.send(wanted)
     await expect_bytes(body, wanted)
 
 
 async def expect_bytes(body: AsyncOpenResponse, wanted: bytes) -> None:
-    """These bytes of a body come, in however many pieces."""
+    """Check that a body brings these bytes, in any number of pieces."""
     got = b""
     while len(got) < len(wanted):
         piece = await body.read(LIMIT)
@@ -266,14 +266,14 @@ async def expect_bytes(body: AsyncOpenResponse, wanted: bytes) -> None:
 
 
 async def expect_end(body: AsyncOpenResponse) -> None:
-    """The body has come to its end."""
+    """Check that the body is at its end."""
     data: Any = await body.read(LIMIT)
     expect(data == b"", f"{data!r} came where the body ends")
 
 
 @contextlib.contextmanager
 def quiet_finalizers() -> Generator[None, None, None]:
-    """Print nothing while the collector closes and finalizes what a broken step left behind."""
+    """Print nothing while the garbage collector finalizes what a failed check left behind."""
     hook = sys.unraisablehook
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
@@ -286,7 +286,7 @@ def quiet_finalizers() -> Generator[None, None, None]:
 
 
 def forget_frames(error: Optional[BaseException]) -> None:
-    """Release what a failed check left open, so that its warnings hit no other test."""
+    """Close what a failed check left open, so that its warnings hit no other test."""
     with quiet_finalizers():
         while error is not None:
             traceback.clear_frames(error.__traceback__)

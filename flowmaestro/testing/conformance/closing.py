@@ -1,4 +1,4 @@
-"""Checks of letting go: of a body, a call, a transport; early, twice, and while others are at it.
+"""Checks of closing: a body, a call, a transport; early, twice, and while others use them.
 
 Cancellation lets go in every phase: it is quick, and leaves the transport usable.
 """
@@ -48,11 +48,13 @@ from flowmaestro_core.http.messages import (
 )
 from flowmaestro_transports.contract import AsyncOpenResponse, AsyncTransport
 
-_CANCELS = "Time limits and Ctrl-C cancel; a connection lost with each would use up the pool."
+_CANCELS = (
+    "Time limits and Ctrl-C cancel calls; losing a connection each time would use up the pool."
+)
 
 
 async def _begun(runner: Runner) -> Tuple[LiveReply, AsyncTransport, str, AsyncOpenResponse]:
-    """A body of which a piece has come, on a transport with one connection."""
+    """Open a body and read its first piece, on a transport with one connection."""
     live = LiveReply()
     url = runner.site(live_on_get(live))
     transport = runner.narrow_transport()
@@ -63,7 +65,7 @@ async def _begun(runner: Runner) -> Tuple[LiveReply, AsyncTransport, str, AsyncO
 
 @check(STREAMS, why="A loop over events that ends with `break` would hold a connection for good.")
 async def early_close(runner: Runner) -> None:
-    """A body that is closed before its end lets its connection go; the server sees it."""
+    """A body that is closed before its end releases its connection, and the server sees it."""
     live, transport, url, body = await _begun(runner)
     await body.close()
     await runner.expect_left(live.hung_up.is_set)
@@ -72,7 +74,7 @@ async def early_close(runner: Runner) -> None:
 
 @check(WIRE, STREAMS, why="A loop over events that ends with `break` would hold a connection.")
 async def early_close_over_tls(runner: Runner) -> None:
-    """A body under TLS that is closed before its end lets its connection go, too."""
+    """A body under TLS that is closed before its end releases its connection, too."""
     handler = answering(HEAD_CHUNKED + chunk(b"one"))
     server = runner.server(handler, tls=runner.authority.server_context())
     body = await runner.transport(verify=runner.authority.file).open(ask(server.url), LIMIT)
@@ -83,7 +85,7 @@ async def early_close_over_tls(runner: Runner) -> None:
 
 @check(WIRE, why="Sockets of clients that are long closed add up.")
 async def close_frees_every_connection(runner: Runner) -> None:
-    """A transport that was closed has no connection left: no idle one, and none of a call."""
+    """A closed transport has no connection left: neither an idle one nor one of a call."""
     go_on = threading.Event()
 
     def handler(peer: Peer) -> None:
@@ -118,7 +120,7 @@ async def close_twice(runner: Runner) -> None:
 
 @check(WIRE, CANCELLATION, why="Time limits cancel; sockets left open then would add up.")
 async def a_cancelled_close_can_be_repeated(runner: Runner) -> None:
-    """A close of a transport that is cancelled, wherever it is, is finished by another close."""
+    """A `close` of a transport that is cancelled anywhere is completed by another `close`."""
     for turns in range(8):
         server = runner.server(echo, tls=runner.authority.server_context())
         transport = runner.transport(verify=runner.authority.file)
@@ -137,7 +139,7 @@ async def a_cancelled_close_can_be_repeated(runner: Runner) -> None:
 
 @check(STREAMS, why="Half of a body must not look like all of it.")
 async def read_after_close(runner: Runner) -> None:
-    """A body that was closed before its end cannot be read: that is a failure, not an end."""
+    """Reading a body that was closed before its end is a failure, not an end."""
     _, body = await live_body(runner)
     await body.close()
     await expect_failure(body.read(0.5), Phase.REPLY_BROKEN)
@@ -145,7 +147,7 @@ async def read_after_close(runner: Runner) -> None:
 
 @check(why="A transport that is used by mistake must say so, not connect again and leak.")
 async def use_after_close(runner: Runner) -> None:
-    """A transport that was closed raises `TransportClosedError`, and asks for nothing."""
+    """A closed transport raises `TransportClosedError` and sends nothing."""
     url = runner.site(echo_body)
     transport = runner.transport()
     await transport.close()
@@ -162,7 +164,7 @@ async def use_after_close(runner: Runner) -> None:
 
 @check(STREAMS, why="A program that shuts down would hang in its streams.")
 async def close_while_reading(runner: Runner) -> None:
-    """Closing a body, or its transport, wakes the body's reader, and that read fails."""
+    """Closing a body or its transport wakes a reader of the body, and that read fails."""
     for closes_transport in (False, True):
         live, transport, _, body = await _begun(runner)
         reader = runner.start(_read_on, body)
@@ -182,7 +184,7 @@ async def _read_on(body: AsyncOpenResponse) -> Any:
 @checks_of(
     {"a call": b"", "a call in its body": b"one"},
     STREAMS,
-    why="A program that shuts down would hang in its calls until their time is up.",
+    why="A program that shuts down would hang in its calls until they time out.",
 )
 async def close_wakes(runner: Runner, begun: bytes) -> None:
     """Closing a transport wakes {}, which then fails."""
@@ -205,7 +207,7 @@ async def close_wakes(runner: Runner, begun: bytes) -> None:
 
 
 async def _under_way(runner: Runner, live: LiveReply) -> Tuple[AsyncTransport, Job]:
-    """A transport, and a call under way on it, which the server answers with `live`."""
+    """Return a transport with a call in flight, which the server answers with `live`."""
     url = runner.site(lambda _: live)
     transport = runner.transport()
     job = runner.start(_reply_or_failure, transport, ask(url))
@@ -240,7 +242,7 @@ async def _expect_call_cancelled(
     begun: Callable[[], Any],
     cancelled: Optional[threading.Event] = None,
 ) -> None:
-    """A call that is cancelled once it has `begun` leaves its server, and another one succeeds."""
+    """Check that a call cancelled after `begun` closes its connection, and another succeeds."""
     url = runner.site(echo_body)
     transport = runner.narrow_transport()
     job = runner.start(transport.send, request, LIMIT)
@@ -263,7 +265,7 @@ async def cancelled_while_connecting(runner: Runner) -> None:
 
 @check(WIRE, CANCELLATION, why=_CANCELS)
 async def cancelled_while_sending(runner: Runner) -> None:
-    """A call cancelled while its body goes out releases the connection and its slot."""
+    """A call cancelled while it sends its body releases the connection and its slot."""
     reached, cancelled = threading.Event(), threading.Event()
 
     def handler(peer: Peer) -> None:
@@ -279,7 +281,7 @@ async def cancelled_while_sending(runner: Runner) -> None:
 
 @check(CANCELLATION, why=_CANCELS)
 async def cancelled_before_the_head(runner: Runner) -> None:
-    """A call cancelled while it waits for its reply releases the connection."""
+    """A call cancelled while it waits for the head releases the connection."""
     live = LiveReply(held=True)
     url = runner.site(live_on_get(live))
     transport = runner.narrow_transport()
@@ -309,14 +311,14 @@ async def _insist(use: CheckFunction, request: Request) -> Any:
     why=_CANCELS,
 )
 async def cancelled_within(runner: Runner, begin: bytes) -> None:
-    """A call cancelled while {} comes in releases the connection."""
+    """A call cancelled while it receives {} releases the connection."""
     server = runner.server(answering(begin))
     await _expect_call_cancelled(runner, ask(server.url), server, lambda: server.requests)
 
 
 @check(CANCELLATION, STREAMS, why="A reader with a time limit of its own cancels.")
 async def cancelled_read(runner: Runner) -> None:
-    """A body whose `read` was cancelled can be closed, and then lets its connection go."""
+    """A body whose `read` was cancelled can be closed, and then releases its connection."""
     live, transport, url, body = await _begun(runner)
     job = runner.start(_read_on, body)
     await runner.pause(0.05)  # let it wait

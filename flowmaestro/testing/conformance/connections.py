@@ -1,4 +1,4 @@
-"""Checks of connections: they are kept, closed in time, bounded, and never mixed up."""
+"""Checks of connections: they are reused, closed in time, bounded, and never mixed up."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ BOUND = 10
 
 @check(WIRE, why="A POST on a dead connection may not be repeated, so the user gets an error.")
 async def stale_connection(runner: Runner) -> None:
-    """A kept connection that the server has closed or reset meanwhile is not used again."""
+    """An idle connection that the server has closed or reset is not used again."""
     for leave in (Peer.close, Peer.reset):
         await _expect_echoes(runner, leave)
 
 
-@check(WIRE, why="A caller would get the answer to somebody else's question.")
+@check(WIRE, why="A caller would get the response to another caller's request.")
 async def unsolicited_response(runner: Runner) -> None:
-    """What comes on a kept connection unasked is not taken for the reply to the next request."""
+    """Bytes that come on an idle connection are not taken for the response to the next request."""
     await _expect_echoes(runner, _reply_unasked)
 
 
-@check(WIRE, why="A program that computes between its calls has not looked at its sockets since.")
+@check(WIRE, why="A program that computes between its calls did not read its sockets meanwhile.")
 async def stale_bytes_after_cpu_work(runner: Runner) -> None:
-    """What came on a kept connection while the program was busy is seen before it is used."""
+    """Bytes that came on an idle connection while the program was busy are seen before its use."""
     for farewell in (_reply_unasked, Peer.close):
         await _expect_echoes(runner, farewell, busy=True)
 
@@ -56,7 +56,7 @@ def _reply_unasked(peer: Peer) -> None:
 
 
 async def _expect_echoes(runner: Runner, farewell: Handler, *, busy: bool = False) -> None:
-    """Each of two calls gets its own body back, though `farewell` comes behind the first reply."""
+    """Check that two calls get their own bodies back, though `farewell` follows the first."""
     came = threading.Semaphore(0)
 
     def handler(peer: Peer) -> None:
@@ -78,20 +78,20 @@ async def _expect_echoes(runner: Runner, farewell: Handler, *, busy: bool = Fals
     await expect_echo(transport, server.url, b"second")
 
 
-@check(WIRE, why="The next call would wait for a server that has said goodbye.")
+@check(WIRE, why="The next call would fail on a connection that the server closes.")
 async def connection_close(runner: Runner) -> None:
-    """After a reply with `Connection: close` the connection is not used again."""
+    """After a response with `Connection: close`, the connection is not used again."""
     await _expect_not_kept(runner, reply(b"ok", headers=[("Connection", "close")]))
 
 
 @check(WIRE, why="HTTP/1.0 servers close after the reply (RFC 9112, 9.3).")
 async def http_1_0_reply(runner: Runner) -> None:
-    """A reply in HTTP/1.0 is read, and its connection not used again."""
+    """A response in HTTP/1.0 is read, and its connection is not used again."""
     await _expect_not_kept(runner, b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok")
 
 
 async def _expect_not_kept(runner: Runner, data: bytes) -> None:
-    """The server does not close by itself, so that nothing else gives the connection away."""
+    """Check that the connection is not used again. The server does not close it by itself."""
     server = runner.server(answering(data, data))
     transport = runner.transport()
     for number in range(1, 3):
@@ -99,9 +99,9 @@ async def _expect_not_kept(runner: Runner, data: bytes) -> None:
         expect(server.connections == number, "the connection was used again")
 
 
-@check(why="Answers that reach the wrong caller are worse than none.")
+@check(why="A response that reaches the wrong caller is worse than none.")
 async def many_at_once(runner: Runner) -> None:
-    """50 threads, or 200 tasks, that call at once each get their own answer."""
+    """50 threads, or 200 tasks, that call at the same time each get their own answer."""
     url = runner.site(echo_body)
     await _expect_a_crowd_answered(runner, runner.transport(), url)
 
@@ -116,9 +116,9 @@ async def _expect_a_crowd_answered(runner: Runner, transport: AsyncTransport, ur
         expect(response.body == b"%d" % number, f"call {number} got {response.body!r}")
 
 
-@check(WIRE, why="A crowd would exhaust the server's sockets, or the user's.")
+@check(WIRE, why="Many calls would exhaust the sockets of the server, or of the user.")
 async def bounded_connections(runner: Runner) -> None:
-    """No more calls of a crowd are on their way at a time than `max_connections` says."""
+    """Of many calls, no more than `max_connections` are in flight at a time."""
     lock = threading.Lock()
     full, beyond = threading.Event(), threading.Event()
     busy = most = 0
@@ -159,9 +159,9 @@ async def open_bodies_take_no_place_of_calls(runner: Runner) -> None:
     await body.close()
 
 
-@check(WIRE, TIME_LIMITS, why="A call would wait for longer than its user has said.")
+@check(WIRE, TIME_LIMITS, why="A call would take longer than its `timeout`.")
 async def waiting_for_a_connection_counts(runner: Runner) -> None:
-    """The wait for a free connection counts in `timeout`; when it runs out, nothing was sent."""
+    """A call whose wait for a free connection exceeds `timeout` fails, and was not sent."""
     live = LiveReply(held=True)
     url = runner.site(lambda _: live)
     transport = runner.transport(max_connections=1)

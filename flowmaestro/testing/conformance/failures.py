@@ -1,4 +1,4 @@
-"""Checks of what goes wrong: it is a failure, never a result, and tells how far things had come.
+"""Checks of failures: each is raised, never returned as a result, and its phase is right.
 
 The phase decides whether a call may be made again.
 """
@@ -37,8 +37,8 @@ from flowmaestro.testing.conformance.scripted_server import (
 from flowmaestro_core.http.messages import Phase, Request, TransportFailure
 from flowmaestro_transports.contract import AsyncTransport
 
-_TRUNCATED = "A body cut short that passes for a whole one is half a result, taken for true."
-_PHASE = "A wrong phase makes the core repeat what has run, or not repeat what has not."
+_TRUNCATED = "Half of a result would be taken for all of it."
+_PHASE = "A wrong phase makes the core retry what has run, or not retry what has not."
 
 
 @check(WIRE, why=_TRUNCATED)
@@ -57,19 +57,19 @@ async def truncated_chunked_body(runner: Runner) -> None:
 
 @check(WIRE, why=_TRUNCATED)
 async def a_last_chunk_cut_short(runner: Runner) -> None:
-    """A chunked body that breaks off within its last chunk is a failure (RFC 9112, 7.1)."""
+    """A chunked body that is truncated within its last chunk is a failure (RFC 9112, 7.1)."""
     for end in (b"0", b"0\r\n", b"0\r\n\r"):
         await expect_broken(runner, HEAD_CHUNKED + b"5\r\nhello\r\n" + end)
 
 
 async def expect_broken(runner: Runner, data: bytes) -> None:
-    """A server that sends this and closes has sent no result, read whole or in pieces."""
+    """Check that these bytes and a close are a failure, read whole or in pieces."""
     server = runner.server(answering(data, then=Peer.close))
     await _expect_failures(runner.transport(), ask(server.url), Phase.REPLY_BROKEN)
 
 
 async def _expect_failures(transport: AsyncTransport, request: Request, *phases: Phase) -> None:
-    """Both a call and a body that is read out fail."""
+    """Check that both a call and the reading of an open body fail."""
     for use in (transport.send, partial(read_out, transport)):
         failure = await expect_failure(use(request, LIMIT), *phases, timed_out=False)
         chained = phases == (Phase.REPLY_BROKEN,) or failure.__cause__ is not None
@@ -78,7 +78,7 @@ async def _expect_failures(transport: AsyncTransport, request: Request, *phases:
 
 @check(WIRE, why=_TRUNCATED)
 async def a_body_cut_off_under_tls(runner: Runner) -> None:
-    """A body that ends with its connection is whole if TLS said goodbye, and else a failure."""
+    """A body that ends with its connection is complete after a `close_notify`, else a failure."""
 
     def handler(peer: Peer) -> None:
         request = peer.read_request()
@@ -96,7 +96,7 @@ async def a_body_cut_off_under_tls(runner: Runner) -> None:
 
 @check(WIRE, why=_PHASE)
 async def refused_connection(runner: Runner) -> None:
-    """Where nobody listens, the failure says *not sent*, and has its cause chained."""
+    """A refused connection is *not sent*, with its cause chained."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{bound.getsockname()[1]}"
@@ -105,7 +105,7 @@ async def refused_connection(runner: Runner) -> None:
 
 @check(WIRE, why=_PHASE)
 async def reset_in_the_handshake(runner: Runner) -> None:
-    """A TLS handshake that breaks off is *not sent*."""
+    """A TLS handshake that the server ends early is *not sent*."""
 
     def handler(peer: Peer) -> None:
         peer.sock.recv(100)
@@ -117,7 +117,7 @@ async def reset_in_the_handshake(runner: Runner) -> None:
 
 @check(WIRE, why=_PHASE)
 async def reset_while_sending(runner: Runner) -> None:
-    """A request of which a part went out is *maybe processed*."""
+    """A request that was sent in part is *maybe processed*."""
 
     def handler(peer: Peer) -> None:
         peer.sock.recv(65536)
@@ -129,7 +129,7 @@ async def reset_while_sending(runner: Runner) -> None:
 
 @check(WIRE, why=_PHASE)
 async def no_reply(runner: Runner) -> None:
-    """A request that is answered with a goodbye or a reset is *maybe processed*."""
+    """A request is *maybe processed* if the server closes or resets the connection in answer."""
     for leave in (Peer.close, Peer.reset):
         server = runner.server(answering(b"", then=leave))
         request = ask(server.url, method="POST", body=b"{}")
@@ -138,7 +138,7 @@ async def no_reply(runner: Runner) -> None:
 
 @check(WIRE, why=_PHASE)
 async def reset_within_the_head(runner: Runner) -> None:
-    """A head that breaks off is no reply, and never *not sent*."""
+    """A truncated head is a failure, and never *not sent*."""
     server = runner.server(answering(b"HTTP/1.1 200 OK\r\nContent-Le", then=Peer.reset))
     await _expect_lost(runner, ask(server.url), *NO_HEAD)
 
@@ -149,7 +149,7 @@ async def _expect_lost(runner: Runner, request: Request, *phases: Phase) -> None
 
 @check(WIRE, STREAMS, why=_PHASE)
 async def reset_within_the_body(runner: Runner) -> None:
-    """A body that breaks off fails (*reply broken*), and goes on failing, whatever ends it."""
+    """A truncated body fails (*reply broken*), and so does every later read."""
     for head in (HEAD_CHUNKED + b"9\r\n", b"HTTP/1.1 200 OK\r\n\r\n"):
         go_on = threading.Event()
 
@@ -168,7 +168,7 @@ async def reset_within_the_body(runner: Runner) -> None:
 
 @check(WIRE, STREAMS, why="The last events before a break, often the result, would be lost.")
 async def complete_chunks_before_failure(runner: Runner) -> None:
-    """Chunks that came whole are given before the failure of a broken one behind them."""
+    """Chunks that came complete are returned before the failure of a malformed one after them."""
     for broken in (b"zz\r\nok\r\n", b"5\r\nhelloX", b"-1\r\n"):
         data = HEAD_CHUNKED + chunk(b"one") + chunk(b"two") + broken
         server = runner.server(answering(data, then=Peer.close))
@@ -178,9 +178,9 @@ async def complete_chunks_before_failure(runner: Runner) -> None:
         await body.close()
 
 
-@check(WIRE, why="A stack that repeats by itself runs a workflow twice, and charges for both.")
+@check(WIRE, why="A transport that retries by itself runs a workflow twice, and charges for both.")
 async def nothing_is_sent_twice(runner: Runner) -> None:
-    """A request whose kept connection breaks is not repeated by the transport: not even a GET."""
+    """A request whose reused connection is lost is not retried by the transport, not even a GET."""
     for method in ("GET", "DELETE", "POST"):
         server = runner.server(answering(reply(b"ok"), b"", then=Peer.reset))
         transport = runner.transport()
@@ -191,14 +191,14 @@ async def nothing_is_sent_twice(runner: Runner) -> None:
         expect(times == 1, f"a {method} reached the server {times} times")
 
 
-@check(WIRE, why="Whatever garbage is taken for a reply becomes a wrong result.")
+@check(WIRE, why="Bytes that are taken for a response become a wrong result.")
 async def garbage_instead_of_a_reply(runner: Runner) -> None:
-    """What is not HTTP is a failure."""
+    """A response that is not HTTP is a failure."""
     for data in (b"SSH-2.0-OpenSSH\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\r\n\r\n"):
         await _expect_no_reply(runner, data, data.decode("latin-1"))
 
 
-@check(WIRE, why="A reply that two readers read differently can be forged within another one.")
+@check(WIRE, why="A response that two readers read differently can be forged within another one.")
 async def a_garbled_status_line(runner: Runner) -> None:
     """A status line without a version, or without three digits for a status, is a failure."""
     for line in ("HTTP/1.1 +200 OK", "HTTP/1.1 2_00 OK", "HTTP/1.1 0200 OK", "HTTP/1.x 200 OK"):
@@ -206,9 +206,9 @@ async def a_garbled_status_line(runner: Runner) -> None:
         await _expect_no_reply(runner, data, line)
 
 
-@check(WIRE, why="Where the end of a reply is guessed, half a result passes for a whole one.")
+@check(WIRE, why="Where the end of a response is guessed, half a result passes for a whole one.")
 async def a_garbled_length(runner: Runner) -> None:
-    """A reply is a failure whose length is no number, or is said twice and differently."""
+    """A response is a failure if its length is not a number, or is given twice and differs."""
     for length in ("+2", "2x", "0x2", "2\r\nContent-Length: 1"):
         data = reply(b"ok").replace(b": 2", f": {length}".encode())
         await _expect_no_reply(runner, data, f"Content-Length: {length}")

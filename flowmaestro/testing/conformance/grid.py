@@ -55,7 +55,7 @@ def grid(cells: Mapping[Tuple[str, str], str]) -> List[str]:
 
 
 def _reason(report: Any) -> str:
-    """Why a check was skipped, or was expected to fail."""
+    """Return why a check was skipped, or was expected to fail."""
     if hasattr(report, "wasxfail"):
         return str(report.wasxfail).replace("reason: ", "", 1)
     _, _, message = report.longrepr

@@ -32,7 +32,7 @@ from flowmaestro_transports.contract import AsyncTransport
 _PLACES = int(os.environ.get("FLOWMAESTRO_INTERRUPTS", "50"))
 """At how many places, evenly spread, a call is interrupted: 10000 is at all of them."""
 
-_WHY = "Ctrl-C in a notebook would leave a client that hangs, or that has a connection less."
+_WHY = "Ctrl-C in a notebook would leave a client that hangs or has lost a connection."
 
 Use = Callable[[AsyncTransport, str], Awaitable[Any]]
 
@@ -46,7 +46,7 @@ Place = Tuple[CodeType, int, str]
 
 
 def _noting(places: Dict[Place, None]) -> Any:
-    """A trace function that notes the places that are reached."""
+    """Return a trace function that records the places that are reached."""
 
     def trace(frame: FrameType, event: str, _: object) -> Any:
         places[frame.f_code, frame.f_lineno, event] = None
@@ -56,7 +56,7 @@ def _noting(places: Dict[Place, None]) -> Any:
 
 
 def _raising_at(place: Place) -> Any:
-    """A trace function that raises at one place, the first time that it is reached."""
+    """Return a trace function that raises at one place, the first time that it is reached."""
     over = False
 
     def trace(frame: FrameType, event: str, _: object) -> Any:
@@ -72,7 +72,7 @@ def _raising_at(place: Place) -> Any:
 
 
 def _release_conditions() -> None:
-    """Release the locks that threads wait for in vain, once the hang was found.
+    """Release the locks for which threads wait without end, once the hang was found.
 
     The threads alone could be left: they are daemons. But what an interrupt has left locked is
     locked for finalizers, too. `atexit` calls those of urllib3's pools, so a program that has found

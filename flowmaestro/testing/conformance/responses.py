@@ -1,4 +1,4 @@
-"""Checks of replies that come as they should: whole, in pieces, without a body, compressed, late.
+"""Checks of valid responses: whole, in pieces, without a body, compressed, late.
 
 A transport has to undo the content codings that it asks for. A quiet body is neither an end nor
 a failure; a transport that cannot do that declares `patient = False`. Then a quiet read has to be a
@@ -53,7 +53,7 @@ _TEXT = b"hello world, " * 20
 
 @check(why="Every call is a whole reply; nothing works without.")
 async def whole_reply(runner: Runner) -> None:
-    """`send` gives status, header fields and the whole body."""
+    """`send` returns status, header fields and the whole body."""
     headers = [("Content-Type", "text/plain"), ("X-Mark", "a b")]
     url = runner.site(lambda request: Response(201, headers, request.body))
     request = ask(url, method="POST", body=_TEXT)
@@ -63,7 +63,7 @@ async def whole_reply(runner: Runner) -> None:
 
 @check(why="What 404 or 429 means is judged by the core, which has to see them.")
 async def every_status_is_a_reply(runner: Runner) -> None:
-    """A status of 4xx or 5xx is a reply like any other, and no exception."""
+    """A response with status 4xx or 5xx is returned, not raised."""
     url = runner.site(lambda request: Response(int(request.url[-3:]), {}, b"no"))
     transport = runner.transport()
     for status in (400, 401, 404, 429, 500, 503):
@@ -72,7 +72,7 @@ async def every_status_is_a_reply(runner: Runner) -> None:
 
 @check(STREAMS, why="Events would come late, or all at once when the stream ends.")
 async def pieces_come_as_they_are_sent(runner: Runner) -> None:
-    """`read` gives bytes as soon as there are any, though more are to come."""
+    """`read` returns bytes as soon as there are any, though more will come."""
     live, body = await live_body(runner)
     expect(body.status == 200, f"the status was {body.status}, not 200")
     for piece in (b"one", b"two", b"three"):
@@ -82,9 +82,9 @@ async def pieces_come_as_they_are_sent(runner: Runner) -> None:
     await body.close()
 
 
-@check(why="A caller that reads once more would wait, or take it for more.")
+@check(why="A caller that reads once more would wait, or get bytes that are not the body's.")
 async def the_end_stays_the_end(runner: Runner) -> None:
-    """After `b""`, another `read` gives `b""` again."""
+    """After `b""`, another `read` returns `b""` again."""
     url = runner.site(echo_body)
     body = await runner.transport().open(ask(url, method="POST", body=_TEXT), LIMIT)
     expect(await whole(body) == _TEXT, "the body, read in pieces, is another one")
@@ -94,7 +94,7 @@ async def the_end_stays_the_end(runner: Runner) -> None:
 
 @check(why="Fields such as `Link` may be repeated; the first or the last alone is not what came.")
 async def repeated_header_fields(runner: Runner) -> None:
-    """A field that comes twice is there twice, in order."""
+    """A header field that comes twice is returned twice, in order."""
     url = runner.site(lambda _: Response(200, [("Link", "a"), ("X", "y"), ("Link", "b")]))
     response = await runner.transport().send(ask(url), LIMIT)
     values = response.headers.get_list("link")
@@ -103,7 +103,7 @@ async def repeated_header_fields(runner: Runner) -> None:
 
 @check(why="Waiting for a body that never comes ends in a time-out.")
 async def replies_without_a_body(runner: Runner) -> None:
-    """A reply to HEAD, or with status 204 or 304, has no body."""
+    """A response to HEAD, or with status 204 or 304, has no body."""
     replies = {
         "HEAD": Response(200, {}, _TEXT),
         "DELETE": Response(204, {}),
@@ -117,9 +117,9 @@ async def replies_without_a_body(runner: Runner) -> None:
             await expect_echo(transport, url, b"next")
 
 
-@check(WIRE, why="A 304 tells the length of what it does not send; a wait for that is in vain.")
+@check(WIRE, why="A 304 may name a length, but sends no body: a wait for one would hang.")
 async def reply_304_with_a_length(runner: Runner) -> None:
-    """A reply with status 304 has no body even when it has a Content-Length."""
+    """A response with status 304 has no body even if it has a Content-Length."""
     data = b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n"
     server = runner.server(answering(data, data))
     transport = runner.transport()
@@ -129,7 +129,7 @@ async def reply_304_with_a_length(runner: Runner) -> None:
 
 @check(why="Documents are uploaded and results downloaded whole, whatever their size.")
 async def twenty_megabytes(runner: Runner) -> None:
-    """20 MB go out and come back unharmed, read whole and in pieces."""
+    """20 MB are sent and come back unchanged, read whole and in pieces."""
     content = bytes(range(256)) * 4096 * 20
     url = runner.site(echo_body)
     transport = runner.transport()
@@ -140,7 +140,7 @@ async def twenty_megabytes(runner: Runner) -> None:
     expect(pieces == content, "the bytes that came back in pieces are others")
 
 
-@check(WIRE, why="Networks cut replies where they like.")
+@check(WIRE, why="Networks split responses anywhere.")
 async def counted_body(runner: Runner) -> None:
     """A body with Content-Length is read whole, though it comes byte by byte."""
     await _expect_text(runner, reply(b"hello world"))
@@ -156,7 +156,7 @@ async def chunks_with_extensions_and_trailers(runner: Runner) -> None:
 
 @check(WIRE, why="Old proxies end a body with its connection (RFC 9112, 6.3).")
 async def body_until_the_connection_ends(runner: Runner) -> None:
-    """A body without any length goes on until the connection is closed."""
+    """A body without a length ends when the connection is closed."""
     await _expect_text(runner, b"HTTP/1.1 200 OK\r\n\r\nhello world", then_close=True)
 
 
@@ -176,9 +176,9 @@ async def _expect_text(runner: Runner, data: bytes, *, then_close: bool = False)
     expect(pieces == b"hello world", f"read in pieces, it was {pieces!r}")
 
 
-@check(WIRE, why="A 103 that is taken for the reply is an empty result; the real one is lost.")
+@check(WIRE, why="A 103 taken for the response is an empty result, and the real one is lost.")
 async def informational_replies(runner: Runner) -> None:
-    """A 100 and a 103 before the reply are passed over, with their header fields."""
+    """A 100 and a 103 before the final response are skipped, with their header fields."""
     early = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
     data = early + early + reply(b"ok", status="201 Created")
     server = runner.server(answering(data, data))
@@ -213,7 +213,7 @@ async def _expect_fields(runner: Runner, fields: List[Tuple[str, str]]) -> None:
     why="JSON that is still compressed cannot be read.",
 )
 async def a_body_in(runner: Runner, coded: Tuple[str, bytes]) -> None:
-    """A body that was compressed with {} comes inflated, and without Content-Encoding."""
+    """A body compressed with {} is decompressed, and its Content-Encoding removed."""
     coding, packed = coded
     await refuse_unless_asked_for(runner, coding)
     pieces = [packed[at : at + 7] for at in range(0, len(packed), 7)]
@@ -232,9 +232,9 @@ def _expect_plain(headers: Headers, content: bytes) -> None:
     expect("content-encoding" not in headers, "Content-Encoding is still there, though undone")
 
 
-@check(WIRE, why="A body cut short that passes for a whole one is half a result, taken for true.")
+@check(WIRE, why="Half of a result would be taken for all of it.")
 async def truncated_coded_body(runner: Runner) -> None:
-    """A compressed body that was cut off before it was framed is a failure (*reply broken*)."""
+    """A truncated compressed body is a failure (*reply broken*), however it is framed."""
     await refuse_unless_asked_for(runner, "gzip")
     cut = gzip.compress(_TEXT)[:-6]
     fields = [("Content-Encoding", "gzip"), ("Connection", "close")]
@@ -260,7 +260,7 @@ _QUIET_WHY = "Streams are quiet while a workflow works; that must neither end no
 async def _read_or_quiet(
     runner: Runner, body: AsyncOpenResponse, patience: float
 ) -> Optional[bytes]:
-    """What `read` gives; raises `NotOffered` if the transport takes quiet for a failure."""
+    """Return what `read` returns. Raise `NotOffered` if it fails because nothing comes."""
     begun, within = time.monotonic(), patience + runner.immediate
     try:
         data: Optional[bytes] = await runner.start(body.read, patience).outcome(within)
@@ -276,14 +276,14 @@ async def _read_or_quiet(
 
 
 async def _expect_quiet(runner: Runner, body: AsyncOpenResponse, patience: float = _QUIET) -> None:
-    """Nothing comes within `patience` seconds."""
+    """Check that nothing comes within `patience` seconds."""
     data = await _read_or_quiet(runner, body, patience)
     expect(data is None, f"{data!r} came of a body that was quiet")
 
 
 @check(STREAMS, why=_QUIET_WHY)
 async def quiet_body(runner: Runner) -> None:
-    """Where nothing comes within the time, `read` gives None, and the body can be read on."""
+    """If nothing comes within the patience, `read` returns None, and reading can continue."""
     live, body = await live_body(runner)
     for piece in (b"one", b"two"):
         for _ in range(2):
@@ -297,7 +297,7 @@ async def quiet_body(runner: Runner) -> None:
 
 @check(STREAMS, why="A time limit of zero that means none would hang.")
 async def read_with_zero_patience(runner: Runner) -> None:
-    """With a patience of 0, `read` gives what there is, or None at once."""
+    """With a patience of 0, `read` returns what is there, or None at once."""
     live, body = await live_body(runner)
     await _expect_quiet(runner, body, 0.0)
     live.send(b"one")
@@ -320,13 +320,13 @@ async def read_with_zero_patience(runner: Runner) -> None:
     why=_QUIET_WHY,
 )
 async def quiet_within(runner: Runner, parts: Sequence[bytes]) -> None:
-    """Patience that runs out inside {}, or at a line end behind it, loses none of it."""
+    """A read that times out inside {}, or at a line end after it, loses nothing."""
     await _expect_resumed(runner, *parts)
 
 
 @check(WIRE, STREAMS, why=_QUIET_WHY)
 async def quiet_over_tls(runner: Runner) -> None:
-    """Patience is no less over TLS, where bytes may lie ready behind a quiet socket."""
+    """Patience works over TLS, too, where bytes may be buffered behind a quiet socket."""
     await _expect_resumed(runner, b"5\r\nhe", b"llo\r\n", b"0\r\n\r\n", tls=True)
 
 

@@ -1,4 +1,4 @@
-"""What a check is given: servers, transports, and a way to do several things at once.
+"""The surroundings of a check: servers, transports, and concurrent jobs.
 
 Both kinds of transport look alike to a check. A sync one is made to look async: no coroutine over
 it ever waits for an event loop, so each runs to its end in one go. What goes on beside the check
@@ -75,7 +75,7 @@ ServeSite = Callable[[Respond], ContextManager[str]]
 
 
 class Job:
-    """Something that goes on beside the check."""
+    """A thread or task that runs beside the check."""
 
     def __init__(self, runner: Runner) -> None:
         self.done = False
@@ -87,7 +87,7 @@ class Job:
         self._runner = runner
 
     async def outcome(self, within: Optional[float] = None) -> Any:
-        """What it returned; raises what it raised. It fails the check to take longer."""
+        """Return or raise what the job did. A job that takes longer fails the check."""
         seconds = self._runner.immediate if within is None else within
         ended = await self._runner.until(lambda: self.done, seconds)
         expect(ended, f"what was under way had not ended {seconds:g} s later")
@@ -126,17 +126,17 @@ class Runner(ABC):
 
     @property
     def limit(self) -> float:
-        """Seconds: a time limit, or a patience, that runs out in this check."""
+        """The seconds of a time limit, or a patience, that is exceeded in this check."""
         self.timed = True
         return 0.2 * self.pace
 
     @property
     def margin(self) -> float:
-        """Seconds beyond such a limit that a busy machine may take."""
+        """The seconds beyond such a limit that a busy machine may take."""
         return 0.6 * self.pace
 
     def site(self, respond: Respond) -> str:
-        """The URL of a site that answers as `respond` says, until the check ends."""
+        """Return the URL of a site that answers as `respond` says, until the check ends."""
 
         def noted(request: Request) -> Union[Response, LiveReply]:
             self.asked.append(request)
@@ -148,16 +148,16 @@ class Runner(ABC):
         return self._servers.enter_context(self._serve_site(noted))
 
     def server(self, handler: Handler, *, tls: Optional[ssl.SSLContext] = None) -> ScriptedServer:
-        """A loopback server of scripted bytes, until the check ends."""
+        """Return a loopback server of scripted bytes, which runs until the check ends."""
         return self._servers.enter_context(ScriptedServer(handler, tls=tls))
 
     @cached_property
     def authority(self) -> Authority:
-        """A certificate authority of this check's own."""
+        """The certificate authority of this check."""
         return Authority(Path(self._servers.enter_context(tempfile.TemporaryDirectory())))
 
     def transport(self, **options: Any) -> AsyncTransport:
-        """A new transport with these options, closed when the check ends.
+        """Return a new transport with these options, closed when the check ends.
 
         Raises `NotOffered` when the factory does not take one of them.
         """
@@ -178,14 +178,14 @@ class Runner(ABC):
         return transport
 
     def narrow_transport(self) -> AsyncTransport:
-        """A transport with one connection, so that one lost is one too many; else any."""
+        """Return a transport with one connection, if offered, so that a lost one is noticed."""
         try:
             return self.transport(max_connections=1)
         except NotOffered:
             return self.transport()
 
     async def until(self, condition: Callable[[], bool], within: Optional[float] = None) -> bool:
-        """Wait for a condition; whether it came true within so many seconds."""
+        """Wait for a condition. Return whether it became true within so many seconds."""
         deadline = time.monotonic() + (self.immediate if within is None else within)
         while not condition():
             if time.monotonic() > deadline:
@@ -194,11 +194,11 @@ class Runner(ABC):
         return True
 
     async def expect_left(self, left: Callable[[], bool]) -> None:
-        """The client leaves a server or a site, as `left` tells."""
+        """Check that the client closes its connection to a server or a site, as `left` tells."""
         expect(await self.until(left), "the server still had its client")
 
     async def _carry_out(self, check: Check) -> bool:
-        """Try the check; true, as a step that is cancelled from outside has no value."""
+        """Run the check. Return True, because a cancelled one returns nothing."""
         self._needs = check.needs
         try:
             await check.run(self)
@@ -215,11 +215,11 @@ class Runner(ABC):
 
     @abstractmethod
     def run(self, check: Check) -> None:
-        """Carry out a check; raises what it raises."""
+        """Run a check, and raise what it raises."""
 
     @abstractmethod
     def start(self, step: CheckFunction, *args: Any) -> Job:
-        """Have something go on beside the check."""
+        """Run a function beside the check."""
 
     @abstractmethod
     async def pause(self, seconds: float) -> None:
@@ -227,11 +227,11 @@ class Runner(ABC):
 
     @abstractmethod
     def _adapted(self, made: Any) -> Tuple[AsyncTransport, bool]:
-        """As an async transport; and whether it is a function, which gives whole replies."""
+        """Return an async transport, and whether it is a function, which reads bodies whole."""
 
 
 class SyncRunner(Runner):
-    """For a `Transport`, or a function from request to response."""
+    """Runs a check on a `Transport`, or on a function from request to response."""
 
     crowd = 50
 
@@ -296,7 +296,7 @@ class _SyncAsAsyncBody:
 
 
 def run_to_its_end(steps: Coroutine[Any, Any, Any]) -> Any:
-    """What a coroutine returns that waits for nothing but sync calls."""
+    """Return the result of a coroutine that waits for nothing but sync calls."""
     try:
         steps.send(None)
     except StopIteration as end:
@@ -305,7 +305,7 @@ def run_to_its_end(steps: Coroutine[Any, Any, Any]) -> Any:
 
 
 class AsyncRunner(Runner):
-    """For an `AsyncTransport`, or such a function, on the event loop of `backend`."""
+    """Runs a check on an `AsyncTransport`, or an async function, under `backend`."""
 
     crowd = 200
 
@@ -323,7 +323,7 @@ class AsyncRunner(Runner):
             raise failure
 
     async def _with_tasks(self, check: Check) -> Optional[BaseException]:
-        """What has failed, which the task group would wrap up if it were raised."""
+        """Return the error of the check, which the task group would wrap if it were raised."""
         # A step that is cancelled from outside cancels this block, too.
         error: Optional[BaseException] = CheckFailed("a cancellation came out of nowhere")
         async with anyio.create_task_group() as self._tasks:

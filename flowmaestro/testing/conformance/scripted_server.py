@@ -33,7 +33,7 @@ CHUNKED = ("Transfer-Encoding", "chunked")
 
 @dataclass
 class ReceivedRequest:
-    """A request as it came in; `request["x-name"]` is a header's value.
+    """A request as it was received; `request["x-name"]` is a header's value.
 
     `head` is the bytes of its head, without the blank line.
     """
@@ -62,7 +62,7 @@ class Peer:
         self._buffer = bytearray()
 
     def read_request(self) -> Optional[ReceivedRequest]:
-        """The next whole request, or None when the client has closed the connection."""
+        """Return the next whole request; None when the client has closed the connection."""
         try:
             head = self._until(b"\r\n\r\n")
             start, *lines = head.decode("latin-1").split("\r\n")
@@ -99,7 +99,7 @@ class Peer:
         return taken
 
     def _receive(self) -> None:
-        """Read on. Raises `EOFError` when the client has left."""
+        """Receive more bytes. Raise `EOFError` when the client has closed the connection."""
         try:
             data = self.sock.recv(65536)
         except (OSError, ValueError) as error:
@@ -125,12 +125,12 @@ class Peer:
         self.sock.close()
 
     def reset(self) -> None:
-        """Tear the connection down (RST)."""
+        """Reset the connection (RST)."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.sock.close()
 
     def has_hung_up(self) -> bool:
-        """Whether the client has closed the connection (without TLS), and said nothing more."""
+        """Return whether the client closed the connection (without TLS) and sent nothing more."""
         try:
             ready, _, _ = select.select([self.sock], [], [], 0)
             return bool(ready) and not self.sock.recv(1, socket.MSG_PEEK)
@@ -148,7 +148,10 @@ Handler = Callable[[Peer], Any]
 
 
 class ScriptedServer:
-    """See the module. `tls` is a server-side context; `host` is where to listen."""
+    """A loopback server, as the module says.
+
+    `tls` is a server-side context; `host` is where to listen.
+    """
 
     def __init__(
         self,
@@ -178,7 +181,7 @@ class ScriptedServer:
         self.url = f"{scheme}://{shown}:{self.port}"
 
     def is_left(self) -> bool:
-        """Whether no client is connected."""
+        """Return whether no client is connected."""
         return not self.open_connections
 
     def __enter__(self) -> ScriptedServer:
@@ -242,7 +245,7 @@ def reply(
     headers: Sequence[Tuple[str, str]] = (),
     length: bool = True,
 ) -> bytes:
-    """The bytes of one HTTP/1.1 reply; with `length`, Content-Length is added."""
+    """Return the bytes of one HTTP/1.1 response; `length` adds a Content-Length."""
     fields = list(headers)
     if length:
         fields.append(("Content-Length", str(len(body))))
@@ -255,18 +258,18 @@ HEAD_CHUNKED = reply(headers=[CHUNKED], length=False)
 
 
 def chunk(data: bytes) -> bytes:
-    """One chunk of a chunked body; `chunk(b"")` ends the body."""
+    """Return one chunk of a chunked body; `chunk(b"")` ends the body."""
     return b"%x\r\n%s\r\n" % (len(data), data)
 
 
 def echo(peer: Peer) -> None:
-    """A handler that keeps the connection alive and answers each request with its own body."""
+    """Keep the connection alive and answer each request with its own body."""
     while (request := peer.read_request()) is not None:
         peer.send(reply(request.body))
 
 
 def answering(*replies: bytes, then: Handler = Peer.wait_closed) -> Handler:
-    """A handler that answers one request after another with these bytes.
+    """Return a handler that answers one request after another with these bytes.
 
     What it does after the last one, `then` says: by default, it waits for the client to leave.
     """
@@ -282,7 +285,7 @@ def answering(*replies: bytes, then: Handler = Peer.wait_closed) -> Handler:
 
 
 class Authority:
-    """A certificate authority to throw away: what it issues is for loopback servers and clients.
+    """A temporary certificate authority: it issues for loopback servers and clients.
 
     It keeps its files in `folder`.
     """
@@ -297,7 +300,7 @@ class Authority:
     def server_context(
         self, host: str = "127.0.0.1", *, asks_for_client: bool = False
     ) -> ssl.SSLContext:
-        """A context for a server that shows a certificate for `host`.
+        """Return the TLS context of a server with a certificate for `host`.
 
         With `asks_for_client`, it talks only to clients with a certificate of this authority.
         """
@@ -309,13 +312,13 @@ class Authority:
         return context
 
     def client_context(self) -> ssl.SSLContext:
-        """A context for a client that trusts this authority."""
+        """Return the TLS context of a client that trusts this authority."""
         context = ssl.create_default_context()
         self._authority.configure_trust(context)
         return context
 
     def client_certificate(self, name: str) -> Tuple[str, str]:
-        """The paths of a certificate for a client, and of its key."""
+        """Return the paths of a client's certificate and of its key."""
         issued = self._authority.issue_cert(common_name=name)
         certificate, key = self._folder / "client.pem", self._folder / "client.key"
         issued.cert_chain_pems[0].write_to_path(str(certificate))

@@ -1,4 +1,4 @@
-"""Checks of what a transport adds, keeps and follows, of whom it trusts, and of what it discloses.
+"""Checks of what a transport adds, keeps and follows, whom it trusts, and what it discloses.
 
 Reports of errors walk through an exception's attributes, and print the locals of its frames:
 neither may show a key.
@@ -59,9 +59,9 @@ _OWN_FIELDS = {"host", "content-length", "connection", "keep-alive", "transfer-e
 """What a transport may add."""
 
 
-@check(why="Signatures, ids and keys are in there; what is normalised is another request.")
+@check(why="Signatures cover these bytes; a normalised request is another request.")
 async def the_request_goes_out_as_it_is(runner: Runner) -> None:
-    """Method, target, header fields and body arrive as given; only what framing needs is added."""
+    """Method, target, header fields and body arrive as given; only framing is added."""
     url = runner.site(echo_body)
     path = "/a%2Fb/%C3%A9?q=%20x&y=a+b"
     sent = ask(url, path, "PUT", b'{"a":1}', **{"X-b": "1", "Content-Type": "application/json"})
@@ -80,9 +80,9 @@ async def the_request_goes_out_as_it_is(runner: Runner) -> None:
     expect(not added, f"added: {', '.join(sorted(added))}")
 
 
-@check(why="A redirect leads the key to a stranger; where one is safe, the core follows it.")
+@check(why="A redirect may lead the key to another host; the core follows the safe ones.")
 async def no_redirect_is_followed(runner: Runner) -> None:
-    """A redirect is a reply like any other."""
+    """A redirect is returned, not followed."""
     url = runner.site(lambda it: Response(int(it.url[-3:]), {"Location": "/elsewhere"}))
     transport = runner.transport()
     for status in (301, 302, 303, 307, 308):
@@ -96,7 +96,7 @@ async def no_redirect_is_followed(runner: Runner) -> None:
 
 @check(why="A cookie of one call would speak for the user in the next.")
 async def no_cookie_is_kept(runner: Runner) -> None:
-    """A cookie that a reply sets is not sent with the next request."""
+    """A cookie that a response sets is not sent with the next request."""
     url = runner.site(lambda _: Response(200, {"Set-Cookie": "a=b; Path=/"}))
     transport = runner.transport()
     for _ in range(2):
@@ -116,7 +116,7 @@ async def no_credential_of_the_environment(runner: Runner) -> None:
 
 @contextlib.contextmanager
 def _netrc_at_home() -> Generator[None, None, None]:
-    """A home that has a password for everybody."""
+    """Set a home folder whose `.netrc` has a password for every host."""
     with tempfile.TemporaryDirectory() as home, pytest.MonkeyPatch.context() as patch:
         for name in (".netrc", "_netrc"):
             path = Path(home, name)
@@ -133,13 +133,13 @@ _STRANGER = "The key would go to any attacker on the line."
 
 @check(WIRE, why=_STRANGER)
 async def an_unknown_authority_is_refused(runner: Runner) -> None:
-    """A certificate of an authority that nobody vouches for is refused, and nothing is sent."""
+    """A certificate of an unknown authority is refused, and nothing is sent."""
     await _expect_refused(runner, "127.0.0.1")
 
 
 @check(WIRE, why=_STRANGER)
 async def a_wrong_host_is_refused(runner: Runner) -> None:
-    """A good certificate for another host is refused, and nothing is sent."""
+    """A valid certificate for another host is refused, and nothing is sent."""
     await _expect_refused(runner, "example.org", verify=runner.authority.file)
 
 
@@ -160,7 +160,7 @@ _TRUSTS: Mapping[str, Callable[[Authority], object]] = {
 
 @checks_of(_TRUSTS, WIRE, why="Private servers have private certificate authorities.")
 async def verify_takes(runner: Runner, verify: Callable[[Authority], object]) -> None:
-    """With `verify=`, {} says which servers are trusted."""
+    """With `verify=`, {} decides which servers are trusted."""
     server = runner.server(echo, tls=runner.authority.server_context())
     transport = runner.transport(verify=verify(runner.authority))
     content = b"x" * 100_000
@@ -168,7 +168,7 @@ async def verify_takes(runner: Runner, verify: Callable[[Authority], object]) ->
         await expect_echo(transport, server.url, content)
 
 
-@check(WIRE, why="Services that ask their clients for a certificate answer nobody else.")
+@check(WIRE, why="Some servers answer only clients that present a certificate.")
 async def a_client_certificate_is_presented(runner: Runner) -> None:
     """`client_cert=`, the paths of a certificate and its key, is shown to a server that asks."""
     shown: List[Any] = []
@@ -197,7 +197,7 @@ _LOGGED = "Keys would get into logs, crash reports and the output of tests."
 
 
 def path_to_secret(thing: Any, secret: str) -> Optional[str]:
-    """How `secret` is reached from `thing`: a path of attributes and items; None if it is not.
+    """Return the path of attributes and items from `thing` to `secret`; None if there is none.
 
     Looks into exceptions and what they are chained to, containers and the attributes of objects,
     twelve steps deep at most; not into functions, modules, classes and tracebacks.
@@ -246,7 +246,7 @@ def _parts(value: Any) -> Iterator[Tuple[str, Any]]:
 
 
 def leaking_frame(error: Optional[BaseException], secret: str) -> Optional[str]:
-    """The local variable, of a frame in a chain of tracebacks, whose repr has `secret`.
+    """Return the local variable, in a chain of tracebacks, whose repr has `secret`; or None.
 
     Frames of this kit do not count.
     """
@@ -265,13 +265,13 @@ def leaking_frame(error: Optional[BaseException], secret: str) -> Optional[str]:
 
 @check(WIRE, why=_LOGGED)
 async def no_secret_is_reachable_from_a_failure(runner: Runner) -> None:
-    """No exception of a failure's chain holds the request's key, in text or in an attribute."""
+    """No exception in a failure's chain holds the request's key, in text or in an attribute."""
     await _expect_kept(runner, path_to_secret)
 
 
 @check(WIRE, why=_LOGGED)
 async def no_frame_of_a_failure_shows_a_secret(runner: Runner) -> None:
-    """No local variable in a failure's tracebacks has the request's key in its repr."""
+    """No local variable in the tracebacks of a failure has the request's key in its repr."""
     await _expect_kept(runner, leaking_frame)
 
 
@@ -291,7 +291,7 @@ async def _expect_kept(
 
 @contextlib.contextmanager
 def _failing(runner: Runner) -> Generator[Dict[str, str], None, None]:
-    """What is wrong with a reply, and the URL of a server that gives it."""
+    """Yield the fault of a response, and the URL of a server that sends it."""
 
     def giving(data: bytes, leave: Handler = Peer.close) -> str:
         return runner.server(answering(data, then=leave)).url

@@ -1,4 +1,4 @@
-"""What answers the checks of the contract: a site, told in requests and replies, not in bytes.
+"""The sites that answer checks, described in requests and responses, not in bytes.
 
 A site may be a loopback server, as here, or whatever else a transport reaches.
 """
@@ -26,7 +26,7 @@ _POLL_SECONDS = 0.02
 
 
 class LiveReply:
-    """A reply with status 200 that goes on when it is told to: `begin`, `send`, `end`.
+    """A response with status 200 that the check controls: `begin`, `send`, `end`.
 
     With `held`, its head is held back until `begin`. Safe to use from several threads.
     """
@@ -46,17 +46,17 @@ class LiveReply:
             self.begun.set()
 
     def begin(self) -> None:
-        """Let the head go out."""
+        """Send the head."""
         self.begun.set()
         self.woken()
 
     def send(self, data: bytes) -> None:
-        """Let some bytes of the body go out."""
+        """Send some bytes of the body."""
         self.pieces.put(data)
         self.woken()
 
     def end(self) -> None:
-        """Let the body end."""
+        """End the body."""
         self.send(b"")
 
 
@@ -66,7 +66,7 @@ Respond = Callable[[Request], Union[Response, LiveReply]]
 
 @contextlib.contextmanager
 def loopback_site(respond: Respond) -> Generator[str, None, None]:
-    """A site over a loopback socket; gives its URL."""
+    """Serve a site over a loopback socket; the `with` block gets its URL."""
 
     def converse(peer: Peer) -> None:
         while True:
@@ -99,7 +99,7 @@ def _whole(method: str, response: Response) -> bytes:
 
 
 def _play(live: LiveReply, peer: Peer) -> bool:
-    """Send what comes; whether the client was there to the end."""
+    """Send what the check sends. Return whether the client stayed to the end."""
     deadline = time.monotonic() + PATIENCE
     head = HEAD_CHUNKED
     while time.monotonic() < deadline and not peer.has_hung_up():

@@ -1,4 +1,4 @@
-"""The two classes to derive from: one test for each check, with a factory to be filled in."""
+"""The two classes to derive from: one test for each check, with a factory that you write."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _DECLARED = 1.0
 
 
 def all_checks() -> List[Check]:
-    """Every check there is, in the order of the kit."""
+    """Return all checks, in the order of the kit."""
     values = [value for module in _MODULES for value in vars(module).values()]
     return [each for checks in values if isinstance(checks, Checks) for each in checks]
 
@@ -68,7 +68,7 @@ class _Conformance:
     make_transport: Callable[..., Any]
 
     def serve_site(self, respond: Respond) -> ContextManager[str]:
-        """What those checks talk to that need no wire: gives its URL.
+        """Serve the checks that need no wire; the `with` block gets the URL.
 
         A loopback server by default. A transport in memory has a world of its own instead,
         which has to answer each request as `respond` says. It is made before the transport.
@@ -76,18 +76,18 @@ class _Conformance:
         return loopback_site(respond)
 
     def not_offered(self, error: NotOffered) -> None:
-        """Called when the transport does not offer something that it need not: skips the test."""
+        """Skip the test: the transport does not offer an optional feature."""
         pytest.skip(f"not offered: {error}")
 
     def expected(self, check: Check, finding: Exception) -> None:
-        """Called when a check fails as declared: reports an expected failure.
+        """Report an expected failure: a check fails as declared.
 
         `finding` is the `CheckFailed` or `NotOffered` that came of the check.
         """
         pytest.xfail(f"known failure: {check.name}: {self.known_failures[check.name]}")
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        """One test for each check and event loop."""
+        """Make one test for each check and event loop."""
         if not hasattr(self, "make_transport"):
             raise TypeError(f"{type(self).__name__} has no method make_transport")
         lacks = self._lacks()
@@ -108,7 +108,7 @@ class _Conformance:
         backend: str,
         record_property: Callable[[str, object], None],
     ) -> None:
-        """Try one check."""
+        """Run one check."""
         check, name = conformance_check, conformance_check.name
         column = " on ".join(filter(None, (type(self).__name__, backend)))
         record_property(CELL, [name, column])
@@ -127,7 +127,7 @@ class _Conformance:
             raise check.verdict(finding) from (finding.__cause__ if known else finding)
 
     def _finding(self, check: Check, backend: str, declared: bool) -> Optional[Exception]:
-        """What a check finds; what a second attempt finds, if a busy machine may be the reason."""
+        """Return what a check finds; what a second attempt finds, if a busy machine may matter."""
         finding: Optional[Exception] = None
         for pace in (1, _PATIENT):
             runner, finding = self._runner(backend), None
@@ -155,7 +155,7 @@ class _Conformance:
 
 
 class TransportConformance(_Conformance):
-    """The tests of a sync transport. Derive from it, and say how one is made.
+    """The tests of a sync transport. Derive from it, and write its factory.
 
         class TestMine(TransportConformance):
             def make_transport(self, verify=True, max_connections=100):

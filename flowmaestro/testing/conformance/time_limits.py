@@ -1,4 +1,4 @@
-"""Checks of time limits: each ends what it bounds, and says how far things had come.
+"""Checks of time limits: each ends what it bounds, and the failure's phase is right.
 
 Limits are short. A check that waits for one has a second try with longer ones when its result
 is not the declared one, so that a busy machine does not decide the outcome. A server that sends
@@ -48,7 +48,7 @@ _HANGS = "A call would hang although its user has said how long it may take."
 
 @check(why="Retries, polls and deadlines are measured on it.")
 async def clock(runner: Runner) -> None:
-    """`sleep` lets as much time pass as `now` then shows."""
+    """A `sleep` takes as long as it says, on the clock of `now`."""
     runner.site(echo_body)  # made before the transport, whose clock may be the site's
     transport = runner.transport()
     begun = transport.now()
@@ -59,7 +59,7 @@ async def clock(runner: Runner) -> None:
 
 @check(WIRE, TIME_LIMITS, why=_HANGS)
 async def connect_timeout(runner: Runner) -> None:
-    """When a connection takes too long, nothing was sent."""
+    """A connection that times out is *not sent*."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
         address = listener.getsockname()
         waiting = [socket.socket() for _ in range(3)]
@@ -75,7 +75,7 @@ async def connect_timeout(runner: Runner) -> None:
 
 @check(WIRE, TIME_LIMITS, why=_HANGS)
 async def handshake_timeout(runner: Runner) -> None:
-    """When a TLS handshake takes too long, nothing was sent."""
+    """A TLS handshake that times out is *not sent*."""
     server = runner.server(Peer.wait_closed)
     await _expect_not_sent(runner, server.url.replace("http:", "https:"))
 
@@ -86,7 +86,7 @@ async def _expect_not_sent(runner: Runner, url: str) -> None:
 
 @check(WIRE, TIME_LIMITS, why=_HANGS)
 async def sending_timeout(runner: Runner) -> None:
-    """A request that the server does not take in ends in time, *maybe processed*."""
+    """A request that the server does not read times out, *maybe processed*."""
     seen = threading.Event()
 
     def handler(peer: Peer) -> None:
@@ -105,28 +105,28 @@ async def sending_timeout(runner: Runner) -> None:
 
 @check(TIME_LIMITS, why=_HANGS)
 async def head_timeout(runner: Runner) -> None:
-    """When no reply comes in time, the request is *maybe processed*."""
+    """A request whose response does not begin in time is *maybe processed*."""
     url = runner.site(lambda _: LiveReply(held=True))
     await _expect_in_time(runner, ask(url, method="POST", body=b"{}"), Phase.MAYBE_PROCESSED)
 
 
 @check(TIME_LIMITS, why=_HANGS)
 async def body_timeout(runner: Runner) -> None:
-    """When the body does not end in time, the reply is *broken*, however much of it came."""
+    """A body that does not end in time is *reply broken*, however much of it came."""
     live = LiveReply()
     live.send(b"a part")
     url = runner.site(lambda _: live)
     await _expect_in_time(runner, ask(url), Phase.REPLY_BROKEN, uses=("send",))
 
 
-@check(WIRE, TIME_LIMITS, why="A server that dribbles would keep a call for hours.")
+@check(WIRE, TIME_LIMITS, why="A slow server would keep a call for hours.")
 async def a_head_that_dribbles(runner: Runner) -> None:
     """A head that comes one byte at a time is bounded by the whole limit, not by each byte."""
     server = runner.server(Flood(b"HTTP/1.1 200 OK\r\nX: ", b"x").dribbled)
     await _expect_in_time(runner, ask(server.url), *NO_HEAD)
 
 
-@check(WIRE, TIME_LIMITS, why="A server that dribbles would keep a call for hours.")
+@check(WIRE, TIME_LIMITS, why="A slow server would keep a call for hours.")
 async def a_body_that_dribbles(runner: Runner) -> None:
     """A body that comes one byte at a time is bounded by the whole limit, not by each byte."""
     counted = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"
@@ -142,7 +142,7 @@ async def _expect_in_time(
     uses: Sequence[str] = ("send", "open"),
     timed_out: Optional[bool] = True,
 ) -> None:
-    """Calls, side by side, end with their time limit, or sooner if they need not have timed out."""
+    """Check that concurrent calls end with their time limit, or sooner without a time-out."""
     transport = runner.transport()
     limit, within = runner.limit, runner.limit + runner.margin
     for job in [runner.start(getattr(transport, use), request, limit) for use in uses]:
@@ -151,7 +151,7 @@ async def _expect_in_time(
 
 @check(STREAMS, TIME_LIMITS, why="Streams last for hours; no limit of a call may end them.")
 async def an_open_body_outlives_the_limit(runner: Runner) -> None:
-    """`timeout` bounds `open` up to the head, and the body not at all."""
+    """`timeout` bounds `open` up to the head, but not the body."""
     live = LiveReply()
     url = runner.site(lambda _: live)
     transport = runner.transport()
@@ -164,7 +164,7 @@ async def an_open_body_outlives_the_limit(runner: Runner) -> None:
 
 
 class Flood(NamedTuple):
-    """What a server sends without end: a beginning, and a piece over and over.
+    """Bytes that a server sends without end: a beginning, and a piece over and over.
 
     It is cheap for the server and long for a naive reader: no byte of content comes of it, or one
     at a time. It lasts longer than the check waits, so a reader that never looks at its clock comes
@@ -175,7 +175,7 @@ class Flood(NamedTuple):
     piece: bytes
 
     def sent(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> Handler:
-        """A handler that sends it for so many seconds."""
+        """Return a handler that sends the flood for so many seconds."""
         block = self.piece * (65536 // len(self.piece))
 
         def handler(peer: Peer) -> None:
@@ -210,7 +210,7 @@ _FLOODS = {
 
 
 async def _refuse_unasked(runner: Runner, flood: Flood) -> None:
-    """Raise `NotOffered` where the flood is of a coding that the transport does not ask for."""
+    """Raise `NotOffered` if the flood has a content coding that the transport does not accept."""
     if flood.begin == _CODED:
         await refuse_unless_asked_for(runner, "gzip")
 
@@ -219,10 +219,10 @@ async def _refuse_unasked(runner: Runner, flood: Flood) -> None:
     _FLOODS,
     WIRE,
     TIME_LIMITS,
-    why="One hostile or broken server would hold a call up for good, whatever its `timeout`.",
+    why="One hostile or broken server would hold up a call without end, whatever its `timeout`.",
 )
 async def a_flood_of(runner: Runner, flood: Flood) -> None:
-    """A call that meets endless {} ends with its time limit, or sooner."""
+    """A call that receives endless {} ends with its time limit, or sooner."""
     await _refuse_unasked(runner, flood)
     server = runner.server(flood.sent(runner.limit + runner.margin + 1))
     uses = ("send",) if flood.begin else ("send", "open")  # `open` waits for a head alone
@@ -233,10 +233,10 @@ async def a_flood_of(runner: Runner, flood: Flood) -> None:
     _BODIES,
     WIRE,
     STREAMS,
-    why="One hostile or broken server would hold a stream up; nobody could close it.",
+    why="One hostile or broken server would hold up a stream, which could not be closed.",
 )
 async def a_stream_flooded_with(runner: Runner, flood: Flood) -> None:
-    """A read of a body with endless {} comes back within its patience."""
+    """A read of a body with endless {} returns within its patience."""
     await _refuse_unasked(runner, flood)
     patience, within = runner.limit, runner.limit + runner.margin
     server = runner.server(flood.sent(LIMIT))

@@ -157,8 +157,7 @@ def test_the_verdict_tells_the_finding_the_rule_and_why() -> None:
     assert str(caught.value).splitlines() == [
         "truncated-counted-body: there was a result, b'hello', where only a failure is true",
         "The rule: A body shorter than its Content-Length is a failure (*reply broken*).",
-        "Why it matters: A body cut short that passes for a whole one is half a result, taken for "
-        "true.",
+        "Why it matters: Half of a result would be taken for all of it.",
     ]
     assert properties == {"x": ["truncated-counted-body", "Suite"]}
 

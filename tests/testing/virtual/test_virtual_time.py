@@ -121,8 +121,9 @@ class TestSleepers:
 
             return sleep
 
-        async def sleep(transport, number):
+        async def sleep(transport, number, *, task_status):
             with transport.in_flight():
+                task_status.started()
                 await sleep_one_by_one(transport, tasks[number], ends, len(threads) + number)
 
         async def main():
@@ -130,9 +131,8 @@ class TestSleepers:
             async with anyio.create_task_group() as group:
                 with transport.in_flight():
                     gate.wait()
-                    for number in range(len(tasks)):
-                        group.start_soon(sleep, transport, number)
-                    await anyio.lowlevel.checkpoint()
+                    for number in range(len(tasks)):  # all have begun before time advances
+                        await group.start(sleep, transport, number)
 
         in_threads(*map(sleeper, range(len(threads))), lambda: in_tasks(backend, main))
         assert sorted(ends) == expected([*threads, *tasks])
