@@ -54,7 +54,11 @@ class _Client(NotPicklable):
         return derived
 
     def __copy__(self: C) -> C:
-        """As `with_options()`."""
+        """Return `with_options()`: a client that shares this one's connections."""
+        return self.with_options()
+
+    def __deepcopy__(self: C, _memo: object) -> C:
+        """Return `with_options()`: connections cannot be copied, and are shared."""
         return self.with_options()
 
     def __repr__(self) -> str:
@@ -277,8 +281,12 @@ class AsyncFlowMaestroClient(_Client):
         return reply
 
     async def close(self) -> None:
-        """As `FlowMaestroClient.close`."""
+        """Do as `FlowMaestroClient.close`."""
         await self._executor.close()
+
+    async def aclose(self) -> None:
+        """Do as `close`: the name that `contextlib.aclosing` calls."""
+        await self.close()
 
     async def __aenter__(self: C) -> C:
         return self

@@ -26,7 +26,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, Callable, Dict, Mapping, Optional, Tuple, Union
 from urllib.parse import urlsplit
 
@@ -101,12 +101,15 @@ class OpenTelemetryHooks(Hooks):
             given = getattr(self, name)
             if given is not None and not isinstance(given, kind):
                 raise TypeError(f"{name} must be a {kind.__name__}, not {type(given).__name__}")
-        instruments = _Instruments(self.tracer_provider, self.meter_provider, self.content)
-        object.__setattr__(self, "_instruments", instruments)
+        _ = self._instruments  # Made now: two threads could make them twice.
+
+    @cached_property
+    def _instruments(self) -> _Instruments:
+        return _Instruments(self.tracer_provider, self.meter_provider, self.content)
 
     def trace(self, operation: str, transport: Any) -> Optional[_Operation]:
         """As `Hooks.trace`; `None` where no provider listens and nothing is to be propagated."""
-        to: _Instruments = vars(self)["_instruments"]
+        to = self._instruments
         parent = contexts.get_current()
         if not (parent or to.measured or to.traced):
             return None

@@ -5,6 +5,8 @@ Pure. A value that may be a secret is never shown.
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -44,6 +46,25 @@ def check_callback(name: str, value: Any) -> None:
     """Raise `TypeError` unless `value` is callable or `None`."""
     if value is not None and not callable(value):
         raise TypeError(f"{name} must be a function, not {type(value).__name__}")
+
+
+def check_plain_function(name: str, value: Any) -> None:
+    """Raise `TypeError` unless `value` is `None` or a function whose result need not be awaited."""
+    check_callback(name, value)
+    if is_coroutine_function(value):
+        raise TypeError(f"{name} must be a plain function, not a coroutine function")
+
+
+def is_coroutine_function(value: Any) -> bool:
+    """Return whether the result of calling `value` must be awaited, as far as is known before.
+
+    So it is for a coroutine function, an object whose `__call__` is one, and a
+    `functools.partial` of either.
+    """
+    while isinstance(value, functools.partial):
+        value = value.func  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    calls = (value, type(value).__call__) if callable(value) else ()
+    return any(map(inspect.iscoroutinefunction, calls))
 
 
 def check_several(name: str, value: Any, of: str) -> None:

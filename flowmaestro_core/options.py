@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Dict, Mapping, Optional, Tuple
+from typing import Any, Dict, Mapping, Optional, Tuple
 
 from flowmaestro_core import __version__
 from flowmaestro_core.arguments import check_count, check_seconds, check_token, header_fields
@@ -15,6 +15,23 @@ from flowmaestro_core.timeouts import with_total
 USER_AGENT = f"flowmaestro-python/{__version__}"
 _NO_HEADERS = Headers()
 _set = object.__setattr__  # how frozen options get their values
+
+
+def _check_timeout(timeout: Any) -> None:
+    """Raise unless `timeout` is a number of seconds; a `Timeout` is one."""
+    try:
+        check_seconds("timeout", timeout)
+    except TypeError:
+        raise TypeError(
+            f"timeout must be a number of seconds or a flowmaestro.Timeout, not {_kind_of(timeout)}"
+        ) from None
+
+
+def _kind_of(value: object) -> str:
+    """Return the name of a value's class, with the name of its package."""
+    kind = type(value)
+    home = kind.__module__.partition(".")[0]
+    return kind.__name__ if home == "builtins" else f"{home}.{kind.__name__}"
 
 
 @dataclass(frozen=True, init=False)
@@ -55,10 +72,10 @@ class ClientOptions:
         check_token("api_key", api_key)
         _set(self, "base_url", base_url)
         _set(self, "api_root", api_root(base_url))
-        check_seconds("timeout", timeout)
+        _check_timeout(timeout)
         _set(self, "timeout", timeout)
         if call_timeout is not None:
-            check_seconds("timeout", call_timeout)
+            _check_timeout(call_timeout)
         _set(self, "call_timeout", call_timeout)
         check_count("max_retries", max_retries, at_least=0)
         _set(self, "max_retries", max_retries)

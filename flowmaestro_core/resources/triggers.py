@@ -56,8 +56,8 @@ class Triggers(Resource[D]):
     def execute(
         self,
         trigger_id: str,
-        *,
         inputs: Optional[Mapping[str, Any]] = None,
+        *,
         idempotency_key: Optional[str] = None,
         checkpoint: None = None,
     ) -> Call[Reply[ExecuteTriggerResponse]]:

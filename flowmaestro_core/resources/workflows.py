@@ -9,6 +9,7 @@ from flowmaestro_core.arguments import (
     check_callback,
     check_choice,
     check_count,
+    check_plain_function,
     check_seconds,
     check_several,
     file_path,
@@ -75,8 +76,8 @@ class Workflows(Resource[D]):
     def execute(
         self,
         workflow_id: str,
-        *,
         inputs: Optional[Mapping[str, Any]] = None,
+        *,
         idempotency_key: Optional[str] = None,
         checkpoint: Optional[Checkpoint] = None,
     ) -> Call[Reply[ExecuteWorkflowResponse]]:
@@ -252,7 +253,7 @@ class Workflows(Resource[D]):
         check_seconds("timeout", timeout)
         check_callback("on_start", on_start)
         check_callback("progress", progress)
-        check_callback("key", key)
+        check_plain_function("key", key)
         check_seconds("settle_after", settle_after)
         return Batch(
             partial(Executions.wait_for_completion, poll_interval=poll_interval, timeout=timeout),

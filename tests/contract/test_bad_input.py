@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import inspect
+import json
 import math
 import re
 from operator import attrgetter
+from pathlib import Path
 from typing import Any, List, Tuple, Type
 
+import aiohttp
 import pytest
+import requests
 
+from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient
+from flowmaestro_core.http.messages import Request, Response
 from flowmaestro_core.resources import (
     Agents,
     Executions,
@@ -166,3 +174,63 @@ def test_iterating_calls_fail_before_they_are_iterated(client: Any) -> None:
             call("")
     with pytest.raises(ValueError, match="per_page"):
         client.workflows.iterate(per_page=0)
+
+
+class Httpx:
+    """Stands for `httpx.Timeout`, without the library."""
+
+    Timeout = type("Timeout", (), {"__module__": "httpx._config"})
+
+
+@pytest.mark.parametrize("kind", [FlowMaestroClient, AsyncFlowMaestroClient])
+def test_a_timeout_of_another_library_is_told_apart_from_ours(kind: Any) -> None:
+    for make in (
+        lambda: kind("k", timeout=Httpx.Timeout()),
+        lambda: kind("k").with_options(timeout=Httpx.Timeout()),
+    ):
+        with pytest.raises(TypeError, match=r"flowmaestro\.Timeout, not httpx\.Timeout"):
+            make()
+
+
+@pytest.mark.parametrize("kind", [FlowMaestroClient, AsyncFlowMaestroClient])
+def test_a_session_as_transport_is_answered_with_its_adapter(kind: Any) -> None:
+    class Mine(requests.Session):
+        pass
+
+    for session in (requests.Session(), Mine()):
+        with pytest.raises(TypeError, match=r"; pass RequestsTransport\(session\)"):
+            kind("k", transport=session)
+
+
+def test_an_aiohttp_session_as_transport_is_answered_with_its_adapter() -> None:
+    async def main() -> None:
+        async with aiohttp.ClientSession() as session:
+            with pytest.raises(TypeError, match=r"; pass AiohttpTransport\(session\)"):
+                AsyncFlowMaestroClient("k", transport=session)  # type: ignore[arg-type]
+
+    asyncio.run(main())
+
+
+async def key_of(row: Any) -> str:
+    return str(row)
+
+
+@pytest.mark.parametrize("key", [key_of, functools.partial(key_of)])
+@pytest.mark.parametrize("kind", [FlowMaestroClient, AsyncFlowMaestroClient])
+def test_an_async_key_is_refused_at_the_call(kind: Any, key: Any, tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="key must be a plain function, not a coroutine function"):
+        kind("k").workflows.run_many("wf_1", [{}], journal=tmp_path / "j", key=key)
+    assert not list(tmp_path.iterdir())
+
+
+def test_inputs_may_be_passed_by_position() -> None:
+    sent: List[bytes] = []
+
+    def respond(request: Request) -> Response:
+        sent.append(request.body)
+        return Response(200, {}, b'{"data": {"execution_id": "exec_1"}}')
+
+    with FlowMaestroClient("k", transport=respond) as client:
+        client.workflows.execute("wf_1", {"a": 1})
+        client.triggers.execute("trg_1", {"a": 1})
+    assert [json.loads(body) for body in sent] == [{"inputs": {"a": 1}}] * 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import gc
 import pickle
@@ -14,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 import anyio
 import pytest
 
-from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient
+from flowmaestro import AsyncFlowMaestroClient, ClientClosedError, FlowMaestroClient
 from flowmaestro.testing import (
     AsyncMemoryTransport,
     FakeFlowMaestro,
@@ -176,6 +177,17 @@ class TestDroppedWithoutClose:
         assert collected(lambda: FlowMaestroClient("key", transport=transport())) == []
 
 
+def test_an_async_client_is_closed_by_aclosing():
+    async def main():
+        async with contextlib.AsyncExitStack() as stack:
+            client = AsyncFlowMaestroClient("key", transport=lambda request: None)
+            stack.push_async_callback(client.aclose)
+        with pytest.raises(ClientClosedError):
+            await client.workflows.list()
+
+    asyncio.run(main())
+
+
 def holders():
     """What holds connections: both clients, every transport, and handles of open streams."""
     fake = FakeFlowMaestro()
@@ -193,19 +205,23 @@ def holders():
 
 @pytest.mark.parametrize("holder", holders(), ids=lambda holder: type(holder).__name__)
 def test_what_holds_connections_is_not_pickled(holder):
-    for refused in (pickle.dumps, copy.deepcopy):
+    refused = [pickle.dumps]
+    if not isinstance(holder, (FlowMaestroClient, AsyncFlowMaestroClient)):
+        refused.append(copy.deepcopy)
+    for attempt in refused:
         with pytest.raises(TypeError, match="cannot be pickled; make one in each process"):
-            refused(holder)
+            attempt(holder)
 
 
+@pytest.mark.parametrize("copying", [copy.copy, copy.deepcopy])
 @pytest.mark.parametrize("client", [FlowMaestroClient, AsyncFlowMaestroClient])
-def test_a_copied_client_is_a_derived_one(client):
+def test_a_copied_client_is_a_derived_one(client, copying):
     class Own(client):
         mine = None
 
     parent = Own("key", transport=lambda request: Response(200, {}, b'{"data": {}}'))
     parent.mine = "kept"
-    twin = copy.copy(parent)
+    twin = copying(parent)
     assert type(twin) is Own
     assert twin.mine == "kept"
     assert twin.workflows is not parent.workflows

@@ -115,7 +115,10 @@ MESSAGES: List[Row] = [
         lambda: client(base_url="https://me:pw@h"),
         "base_url must not contain credentials; pass them as headers=",
     ),
-    (lambda: client(timeout="5"), "timeout must be a number of seconds, not str"),
+    (
+        lambda: client(timeout="5"),
+        "timeout must be a number of seconds or a flowmaestro.Timeout, not str",
+    ),
     (lambda: client(timeout=-1), "timeout must be a positive number of seconds, not -1"),
     (lambda: client(max_retries=1.5), "max_retries must be an int, not float"),
     (lambda: client(max_retries=-1), "max_retries must be at least 0, not -1"),

@@ -53,6 +53,7 @@ THREADS = "threads need a lock where tasks need a flag"
 LOOP = "an async handle releases its body on its own event loop"
 
 DIFFERENT = {
+    "FlowMaestroClient.aclose": ACLOSE,
     "FlowMaestroClient.request": "mypy needs to be told the type of what is awaited",
     "SyncDriver.advance": f"only a coroutine can be dropped while it waits; {CALLBACK}",
     "SyncDriver.drop": LOOP,

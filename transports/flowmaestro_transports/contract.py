@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import nullcontext
 from functools import lru_cache
 from typing import (
     Awaitable,
@@ -211,7 +210,8 @@ class AsyncTransport(Protocol):
         ...
 
 
-InFlight = Callable[[], ContextManager[None]]
+InFlightBlock = Callable[[], ContextManager[None]]
+"""Makes the `with` block that holds the steps of a call together, in virtual time."""
 
 
 class RandomSource(Protocol):
@@ -257,13 +257,12 @@ def new_token(transport: object) -> str:
     return os.urandom(16).hex() if own is None else f"{own.getrandbits(128):032x}"
 
 
-def in_flight_of(transport: object) -> InFlight:
-    """A transport's own block for a call in flight (its method `in_flight`), if it has one.
+def in_flight_of(transport: object) -> Optional[InFlightBlock]:
+    """Return a transport's block for a call in flight (its method `in_flight`), or `None`.
 
     A transport in virtual time has one, so that no time passes between two requests of a call.
     """
-    own: Optional[InFlight] = getattr(transport, "in_flight", None)
-    return nullcontext if own is None else own
+    return getattr(transport, "in_flight", None)
 
 
 def wall_clock_of(transport: object) -> Callable[[], float]:

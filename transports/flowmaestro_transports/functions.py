@@ -9,6 +9,7 @@ import inspect
 import time
 from typing import Any, Callable, List, Optional, Union, cast
 
+from flowmaestro_core.arguments import is_coroutine_function
 from flowmaestro_core.http.messages import (
     Phase,
     Request,
@@ -22,7 +23,6 @@ from flowmaestro_transports.contract import (
     SyncFunction,
     Transport,
 )
-from flowmaestro_transports.driving.callbacks import is_coroutine_function
 from flowmaestro_transports.driving.fork_guard import NotPicklable
 
 
@@ -72,7 +72,19 @@ def _lacking(given: Any) -> List[str]:
     return [name for name in methods if not callable(getattr(given, name, None))]
 
 
+_ADAPTERS = {
+    "requests.Session": "RequestsTransport",
+    "aiohttp.ClientSession": "AiohttpTransport",
+}
+"""The transport to make from a session of an HTTP library."""
+
+
 def _why(given: Any) -> str:
+    """Return the end of the message: what to pass instead, or which methods are missing."""
+    for kind in type(given).__mro__:
+        adapter = _ADAPTERS.get(f"{kind.__module__.partition('.')[0]}.{kind.__name__}")
+        if adapter is not None:
+            return f"; pass {adapter}(session), from flowmaestro_transports"
     lacking = _lacking(given)
     return "" if not lacking or "send" in lacking else f", which lacks {', '.join(lacking)}"
 

@@ -142,7 +142,7 @@ class _Recorder(NotPicklable, Generic[T, W]):
         self.patient: bool = getattr(inner, "patient", True)
         self.random: Optional[RandomSource] = getattr(inner, "random", None)
         self.wall_clock = wall_clock_of(inner)
-        self._around = in_flight_of(inner)
+        self._around = in_flight_of(inner) or nullcontext
         self._recording = recording
         self._inner: T = inner
         self._replaying: Optional[W] = replaying

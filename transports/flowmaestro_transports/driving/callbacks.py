@@ -1,21 +1,22 @@
-"""A sync client cannot await: what its callbacks may not be, and may not return."""
+"""Checks of the callbacks of a sync client, which cannot await. Pure."""
 
 from __future__ import annotations
 
-import functools
 import inspect
 from typing import Any, Mapping
+
+from flowmaestro_core.arguments import is_coroutine_function
 
 
 def refuse_awaitable(name: str, returned: object) -> None:
     """Raise `TypeError`, naming the callback, if it returned an awaitable.
 
-    A lambda around a coroutine function does so, for example, and is not noticed before its call.
+    A lambda around a coroutine function does so, for example; only its call shows it.
     """
     if returned is None or not inspect.isawaitable(returned):
         return
     if inspect.iscoroutine(returned):
-        returned.close()  # it never runs, and Python need not warn of it
+        returned.close()  # Otherwise Python warns that it was never awaited.
     raise TypeError(
         f"a sync client cannot await what {name} returned; "
         "pass a plain function, or use AsyncFlowMaestroClient"
@@ -30,15 +31,3 @@ def refuse_coroutine_functions(callbacks: Mapping[str, Any]) -> None:
                 f"a sync client cannot await the coroutine function given as {name}; "
                 "pass a plain function, or use AsyncFlowMaestroClient"
             )
-
-
-def is_coroutine_function(value: Any) -> bool:
-    """Whether a call of `value` has to be awaited, as far as can be told without calling it.
-
-    So it has with a coroutine function, an object whose `__call__` is one, and a
-    `functools.partial` of either.
-    """
-    while isinstance(value, functools.partial):
-        value = value.func  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    calls = (value, type(value).__call__) if callable(value) else ()
-    return any(map(inspect.iscoroutinefunction, calls))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, Callable, Optional, TypeVar, Union, cast
+from typing import TYPE_CHECKING, Any, Callable, ContextManager, Optional, TypeVar, Union, cast
 
 from flowmaestro_core.actions import Close, Done, Emit, Fail, Open, Read, Record, Send
 from flowmaestro_core.errors import ClientClosedError, StreamError
@@ -23,7 +23,6 @@ from flowmaestro_core.http.messages import (
 from flowmaestro_core.machine import Machine
 from flowmaestro_transports.contract import (
     AsyncTransport,
-    InFlight,
     Transport,
     in_flight_of,
     random_source_of,
@@ -99,16 +98,19 @@ class _Driver:
         self._interrupt: Optional[Callable[[], None]] = getattr(transport, "interrupt", None)
         # Code of the caller's may wait for another call.
         alone = self._reporter is not None or machine.runs_callers_code
-        self.in_flight: InFlight = nullcontext if alone else in_flight_of(transport)
-        """What holds the steps of a call together, for a transport in virtual time."""
+        self._in_flight = None if alone else in_flight_of(transport)
         self._started = False
         self.closed = False
         """Whether it has stopped: it was closed, has failed, or has ended."""
         self.journal: Any = None
         """The journal or keeper that carries out a `Record`; its opener closes it."""
 
+    def in_flight(self) -> ContextManager[None]:
+        """Return the block that holds the steps of a call together, in virtual time."""
+        return nullcontext() if self._in_flight is None else self._in_flight()
+
     def _opened(self) -> None:
-        """A body was opened, and is in `_body` already: an interrupt here finds it there."""
+        """Note that a body was opened. It is in `_body` already, where an interrupt finds it."""
 
     def _stop(self, error: Optional[BaseException] = None) -> None:
         self.closed = True
@@ -129,10 +131,11 @@ class SyncDriver(_Driver):
         listener raises. Whatever is raised, no body stays open.
         """
         try:
-            if self.in_flight is nullcontext:  # a stream comes here for each of its events
+            # A stream comes here for each of its events, so no empty block is entered.
+            if self._in_flight is None:
                 action = self._advance()
             else:
-                with self.in_flight():
+                with self._in_flight():
                     action = self._advance()
             if self._listener is not None and isinstance(action, Emit):
                 refuse_awaitable("the callback", self._listener(action.item))
@@ -245,10 +248,10 @@ class AsyncDriver(_Driver):
         Only a coroutine that is dropped does, and leaves it to `drop` or `close`.
         """
         try:
-            if self.in_flight is nullcontext:
+            if self._in_flight is None:
                 action = await self._advance()
             else:
-                with self.in_flight():
+                with self._in_flight():
                     action = await self._advance()
             if self._listener is not None and isinstance(action, Emit):
                 heard = self._listener(action.item)

@@ -22,8 +22,8 @@ class NotPicklable:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
-            f"a {type(self).__name__} holds connections and cannot be pickled; "
-            "make one in each process"
+            f"a {type(self).__name__} holds connections, so it cannot be copied and cannot be "
+            "pickled; make one in each process"
         )
 
 

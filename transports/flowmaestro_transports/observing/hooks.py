@@ -124,6 +124,12 @@ class Trace(Protocol):
         ...
 
 
+class _Failures:
+    """Counts the exceptions of hooks; `Hooks` itself is frozen."""
+
+    count = 0
+
+
 @dataclass(frozen=True)
 class Hooks:
     """Functions to call as a client works, for metrics and traces: `hooks=` of both clients.
@@ -144,7 +150,6 @@ class Hooks:
         retry: called with a `RetryInfo` before the pause that precedes a retry, the next try of
             a poll that failed, or the reconnection of an event stream.
         strict: whether what a hook raises ends the call and reaches the caller, for tests.
-        failures: how often a hook has raised so far, on all clients that have these hooks.
 
     """
 
@@ -152,12 +157,17 @@ class Hooks:
     response: Optional[Callable[[ResponseInfo], Any]] = None
     retry: Optional[Callable[[RetryInfo], Any]] = None
     strict: bool = False
-    failures: int = field(default=0, init=False, compare=False)
+    _failures: _Failures = field(init=False, repr=False, compare=False, default_factory=_Failures)
 
     def __post_init__(self) -> None:
         for name, hook in self.functions().items():
             check_callback(f"hooks.{name}", hook)
         flag("hooks.strict", self.strict)
+
+    @property
+    def failures(self) -> int:
+        """How often a hook has raised so far, on all clients that have these hooks."""
+        return self._failures.count
 
     def functions(self) -> Dict[str, Optional[Callable[[Any], Any]]]:
         """The hooks by name."""
@@ -171,6 +181,6 @@ class Hooks:
         return None
 
     def count_failure(self) -> None:
-        """Note that a hook has raised. Any thread may do so."""
+        """Count an exception of a hook. Any thread may call it."""
         with _counting:
-            object.__setattr__(self, "failures", self.failures + 1)
+            self._failures.count += 1
