@@ -65,9 +65,6 @@ BUSY_SUITES = (
 )
 """What uses sockets, threads, processes or real time. The rest computes, or its time is virtual."""
 
-MERMAID = "mermaid@12.3.0"
-"""What draws the state diagrams of the site."""
-
 nox.needs_version = ">=2025.2.9"
 PROJECT = nox.project.load_toml("pyproject.toml")
 EXTRAS = "--editable", ".[all]"
@@ -247,23 +244,26 @@ def fuzz(session: nox.Session) -> None:
     session.run("python", "-m", "tests.harness.fuzz.soak", *session.posargs)
 
 
+SITE = "--config-file", "build/zensical.toml"
+
+
 def build_site(session: nox.Session) -> None:
     """Gather the pages in `build/pages`, and make the site of them in `build/site`."""
-    session.run("python", "docs/site.py", "build/pages")
-    mermaid = Path("build/pages/assets/mermaid.min.js")
-    mermaid.parent.mkdir(exist_ok=True)
-    mermaid.touch()  # while it is empty, a browser loads the library from elsewhere
-    if shutil.which("npm"):
-        folder = session.create_tmp()
-        session.run("npm", "install", "--silent", "--prefix", folder, MERMAID, external=True)
-        shutil.copy(Path(folder, "node_modules/mermaid/dist/mermaid.min.js"), mermaid)
-    session.run("zensical", "build", "--strict", "--clean")
+    session.run("python", "docs/site.py", "build")
+    session.run("zensical", "build", *SITE, "--strict", "--clean")
 
 
 @nox.session(python="3.13")
 def docs(session: nox.Session) -> None:
-    """The site, in `build/site`: what a page shows is run, every link and name is checked."""
+    """The site, in `build/site`: what a page shows is run, every link and name is checked.
+
+    `-- serve` checks nothing, and serves the site instead.
+    """
     session.install(*EXTRAS, *packages("test", "docs"))
+    if session.posargs == ["serve"]:
+        session.run("python", "docs/site.py", "build")
+        session.run("zensical", "serve", *SITE)
+        return
     pages = ("tests/house/test_docs.py", "tests/house/test_pages.py")
     session.run("pytest", *pages, "--numprocesses=2")
     session.run("python", "docs/notebook.py", "--check")

@@ -10,6 +10,8 @@ name what mkdocstrings describes.
 
 from __future__ import annotations
 
+import ast
+import functools
 import inspect
 import re
 import sys
@@ -26,6 +28,7 @@ import flowmaestro.webhooks
 import flowmaestro_core.resources
 import flowmaestro_transports
 from flowmaestro.testing import conformance
+from flowmaestro.testing.model.endpoints import ROUTES
 from flowmaestro_core.actions import Open, Send
 from flowmaestro_core.calls.call import Call
 from flowmaestro_core.calls.raw import IDEMPOTENT_METHODS
@@ -50,7 +53,7 @@ NOT_RETRIED = "Request: none. Retried: there is nothing to retry."
 OF_CLIENT = {
     "with_options": ("**Returns** a client.", NOT_RETRIED),
     "request": (
-        "**Returns** [`Reply`](types.md#reply) with the keys that the server sent.",
+        "**Returns** [`Reply`](types-replies-and-pages.md#reply), as the server sent it.",
         f"Request: the one that you name. {OF_METHODS}",
     ),
     "close": ("**Returns** `None`.", NOT_RETRIED),
@@ -74,6 +77,68 @@ OPTIONS = (
 )
 
 BAR = r"\|"
+GROUPS = {
+    "Replies and pages": """
+        ApiError DeletedResource Page PaginationInfo RateLimit Reply ResponseMeta
+    """,
+    "Workflows and executions": """
+        Workflow WorkflowInput ExecuteWorkflowResponse Execution ExecutionStatus
+        CompletedExecution FailedExecution UnfinishedExecution CancelledExecution
+        EndedExecution
+    """,
+    "Events of executions": """
+        ExecutionEvent ExecutionEventType Connected ExecutionStarted ExecutionProgress
+        ExecutionPaused ExecutionResumed ExecutionCompleted ExecutionFailed
+        ExecutionCancelled NodeStarted NodeCompleted NodeFailed NodeRetry NodeStream
+        UserInputRequired UserInputResponse StreamReconnected
+    """,
+    "Batches": """
+        RunOutcome BatchProgress RunOutcomes AsyncRunOutcomes
+    """,
+    "Agents and threads": """
+        Agent Memory MemoryResult MemorySearch MemoryStats Thread ThreadStatus
+        ThreadMessage SendMessageResponse TokenUsage
+    """,
+    "Events of answers": """
+        ThreadEvent ThreadEventType ThreadConnected MessageStarted MessageToken
+        MessageCompleted MessageFailed
+    """,
+    "Knowledge bases": """
+        KnowledgeBase KnowledgeBaseResult QueryKnowledgeBaseResponse
+    """,
+    "Triggers": """
+        Trigger ExecuteTriggerResponse
+    """,
+    "Webhooks": """
+        Webhook WebhookWithSecret WebhookEvent WebhookEventType WebhookDelivery
+        TestWebhookResponse
+    """,
+}
+"""The pages of types. A type that is on none is on the page of streams and callbacks."""
+STREAMS = "Streams and callbacks"
+COMMON_KEYS = {
+    "id": "Its id.",
+    "type": "Kind of the event.",
+    "name": "Its name.",
+    "agent_id": "Its agent.",
+    "thread_id": "Its thread.",
+    "trigger_id": "The trigger that fired.",
+    "workflow_id": "Its workflow.",
+    "knowledge_base_id": "The knowledge base; `None` if the server leaves it out.",
+    "execution_id": "The execution.",
+    "chunk_id": "The same as `id`.",
+    "user_id": "The user, by your own id.",
+    "version": "Its version.",
+    "error": "Reason of the failure, for people; `None` if there is none.",
+    "outputs": "Outputs by name.",
+    "status": "Its status.",
+    "timestamp": "Unix time in milliseconds, or ISO 8601, as the server has it.",
+    "created_at": "Time of its creation, ISO 8601.",
+    "updated_at": "Time of its last change, ISO 8601; `None` if the server leaves it out.",
+    "deleted": "True.",
+}
+"""Meanings of keys that are the same everywhere."""
+
 TYPES = {name: getattr(flowmaestro.types, name) for name in sorted(flowmaestro.types.__all__)}
 NAMES = {kind: name for name, kind in TYPES.items()}
 _SECTION = re.compile(r"^(?P<title>\S.*):\n(?P<items>(?=[ ]{4})(?:[ ]{4}.*\n?|\n)+)", re.MULTILINE)
@@ -106,7 +171,7 @@ def pages() -> Dict[str, str]:
         "Import the errors from `flowmaestro`, the rest from `flowmaestro.errors`.",
         errors(),
     )
-    made["types.md"] = page("Types", "Import them from `flowmaestro.types`.", types())
+    made.update(type_pages())
     made["testing.md"] = directives(
         "Testing kit", "flowmaestro.testing", flowmaestro.testing.__all__
     )
@@ -152,7 +217,7 @@ def index_page() -> str:
 
 * [Clients and options](client.md): constructors, `with_options`, `request`, hooks, time limits
 * [Errors](errors.md)
-* [Types](types.md) of replies and events
+* [Types](types.md) of replies and events, grouped by resource
 * [Webhook verification](webhook-verification.md)
 * [Testing kit](testing.md), [conformance kit](conformance.md)
 * [Transports](transports.md)
@@ -170,7 +235,7 @@ def resource_page(name: str, resource: Any, examples: Dict[str, str]) -> str:
         facts.append(prose(described(build)))
         facts.append(f"**Returns** {returns(build, entry)}")
         facts.append(request(build))
-        facts.append("Raises what is named above, and any [error of a call](../errors.md).")
+        facts.append(raises(build, entry))
         facts.append(example_of(f"{name}.{method}", examples))
         sections.append("\n\n".join(facts))
     about = resource.__doc__.replace(f"`client.{name}`. ", "")
@@ -240,9 +305,35 @@ def errors() -> Iterator[str]:
         yield prose(error.__doc__)
 
 
-def types() -> Iterator[str]:
+def group_of(name: str) -> str:
+    """Return the title of the page that describes a type."""
+    return next((title for title, names in GROUPS.items() if name in names.split()), STREAMS)
+
+
+def type_page(name: str) -> str:
+    """Return the file that describes a type."""
+    return f"types-{anchor(group_of(name))}.md"
+
+
+def type_pages() -> Dict[str, str]:
+    """Return the pages of types, and the one that leads to them."""
+    made = {}
+    rows = []
+    for title in (*GROUPS, STREAMS):
+        names = [name for name in TYPES if group_of(name) == title]
+        file = f"types-{anchor(title)}.md"
+        made[file] = page(title, "Import them from `flowmaestro.types`.", types(names))
+        links = ", ".join(f"[`{name}`]({file}#{anchor(name)})" for name in names)
+        rows.append((f"[{title}]({file})", links))
+    about = "Import them from `flowmaestro.types`."
+    made["types.md"] = page("Types", about, [table(("page", "types"), rows)])
+    return made
+
+
+def types(names: List[str]) -> Iterator[str]:
     """Every type with its fields, its members or its values."""
-    for name, kind in TYPES.items():
+    for name in names:
+        kind = TYPES[name]
         yield f"## {name}"
         if inspect.isclass(kind) and get_origin(kind) is None:
             yield prose(kind.__doc__ or "")
@@ -310,10 +401,10 @@ def returns(build: Any, entry: Any) -> str:
         where = f"{what} of {shown(item)}. On an async client, use `async for`."
     elif get_origin(given) is flowmaestro.types.Reply:
         item = get_args(given)[0]
-        where = f'[`Reply`](types.md#reply) with `["data"]`: {shown(item)}.'
+        where = f'[`Reply`](types-replies-and-pages.md#reply) with `["data"]`: {shown(item)}.'
         if get_origin(item) is list:
             item = get_args(item)[0]
-            page = '`["pagination"]`: [`PaginationInfo`](types.md#paginationinfo)'
+            page = '`["pagination"]`: [`PaginationInfo`](types-replies-and-pages.md#paginationinfo)'
             where = f"{where[:-1]}, and {page}. Each row:"
     else:
         item, where = given, f"{shown(given)}."
@@ -336,7 +427,7 @@ def details(kind: Any) -> str:
         name = shown(hints.pop("type"))
         always = ", ".join(f"`{key}`" for key in hints if key in it.__required_keys__)
         maybe = ", ".join(f"`{key}`" for key in hints if key in it.__optional_keys__)
-        rows.append((f"[{name}](types.md#{anchor(it.__name__)})", always, maybe))
+        rows.append((f"[{name}]({type_page(it.__name__)}#{anchor(it.__name__)})", always, maybe))
     return table(("`type`", "other keys", "may be absent"), rows)
 
 
@@ -344,15 +435,84 @@ def fields(*kinds: Any) -> str:
     """The keys of one or more `TypedDict`s, or the fields of a named tuple."""
     hints = [get_type_hints(kind) for kind in kinds]
     optional = getattr(kinds[0], "__optional_keys__", ())
-    rows = [
-        (
-            f"`{name}`",
-            shown(Union[tuple(each[name] for each in hints)])
-            + (", may be absent" if name in optional else ""),
-        )
-        for name in hints[0]
+    said = [meanings(kind) for kind in kinds]
+    rows = []
+    for name in hints[0]:
+        value = shown(Union[tuple(each[name] for each in hints)])
+        texts = list(dict.fromkeys(each[name] for each in said if name in each))
+        meaning = texts[0] if len(texts) == 1 else COMMON_KEYS.get(name, "")
+        if not meaning and hasattr(kinds[0], "__total__"):
+            raise LookupError(f"{kinds[0].__module__}: {kinds[0].__name__}.{name} has no meaning")
+        absent = " May be absent." if name in optional else ""
+        rows.append((f"`{name}`", value, f"{meaning}{absent}".strip()))
+    if not any(meaning for _, _, meaning in rows):  # The docstring of a named tuple has them.
+        return table(("key", "value"), [row[:2] for row in rows])
+    return table(("key", "value", "meaning"), rows)
+
+
+@functools.lru_cache(None)
+def meanings(kind: Any) -> Dict[str, str]:
+    """Return the docstrings below the keys of a `TypedDict` and of its bases, by key."""
+    if not hasattr(kind, "__total__"):
+        return {}
+    found: Dict[str, str] = {}
+    for base in reversed(bases_of(kind)):
+        body = classes_of(base.__module__)[base.__name__].body
+        for node, below in zip(body, body[1:]):
+            if isinstance(node, ast.AnnAssign) and isinstance(below, ast.Expr):
+                found[ast.unparse(node.target)] = flat(ast.literal_eval(below.value))
+    return found
+
+
+def bases_of(kind: Any) -> List[Any]:
+    """Return a `TypedDict` and those that it extends; at run time it is a plain dict."""
+    module = sys.modules[kind.__module__]
+    named = [getattr(it, "id", "") for it in classes_of(kind.__module__)[kind.__name__].bases]
+    inherited = [
+        vars(module)[name] for name in named if name != "TypedDict" and name in vars(module)
     ]
-    return table(("key", "value"), rows)
+    return [kind, *(base for it in inherited for base in bases_of(it))]
+
+
+@functools.lru_cache(None)
+def classes_of(module: str) -> Dict[str, ast.ClassDef]:
+    """Return the classes in the source of a module, by name."""
+    tree = ast.parse(inspect.getsource(sys.modules[module]))
+    return {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+
+
+def raises(build: Any, entry: Any) -> str:
+    """Return the errors that a method may raise besides those of its docstring, and when."""
+    sent = re.search(r"`([A-Z]+) (/\S*)`", request(build))
+    if sent is None:
+        return (
+            "Raises any [error of a call](../errors.md); errors of one execution are its outcome's."
+        )
+    method, path = sent.groups()
+    template = re.sub(r"{\w+}", "{}", path)
+    (scopes,) = {
+        route.scopes
+        for route in ROUTES
+        if route.method == method and re.sub(r"{\w+}", "{}", route.template) == template
+    }
+    missing = " or ".join(f"`{scope}`" for scope in scopes)
+    items = [f"`AuthorizationError`: the key lacks the scope {missing}."]
+    if "{" in path:
+        items.append("`NotFoundError`: an id in the path is unknown, or has the wrong form.")
+    if method != "GET":
+        items.append("`ValidationError`: the server refuses what was sent.")
+    if isinstance(entry, iterating_endpoint) and "Stream" in str(outcomes(build)[0]):
+        items.append("`StreamError`: the stream was lost and could not be resumed.")
+    items += [
+        "`AuthenticationError`: the key is unknown, expired or revoked.",
+        "`RateLimitError`: the rate limit is reached, and waiting would take too long.",
+        "`TimeoutError`, `ConnectionError`: no reply came in time, or none at all.",
+        "`ServerError`: the server failed (5xx), or its reply is malformed.",
+    ]
+    text = "\n".join(f"* {item}" for item in items)
+    return linked(
+        f"**Raises**, besides what is named above ([all errors](../errors.md)):\n\n{text}"
+    )
 
 
 def request(build: Any) -> str:
@@ -400,7 +560,7 @@ def linked(text: str) -> str:
     def link(found: Any) -> str:
         name = found[1]
         if name in TYPES:
-            return f"[`{name}`](types.md#{anchor(name)})"
+            return f"[`{name}`]({type_page(name)}#{anchor(name)})"
         if name in flowmaestro.errors.__all__:
             return f"[`{name}`](errors.md#{anchor(name)})"
         return str(found[0])
@@ -412,7 +572,9 @@ def shown(hint: Any) -> str:
     """A type as Markdown, a public one with a link to its description."""
     text = plain(hint)
     links = [name for name in TYPES if re.search(rf"\b{name}\b", text)]
-    return f"[`{text}`](types.md#{anchor(links[0])})" if len(links) == 1 else f"`{text}`"
+    return (
+        f"[`{text}`]({type_page(links[0])}#{anchor(links[0])})" if len(links) == 1 else f"`{text}`"
+    )
 
 
 def plain(hint: Any, alias: str = "") -> str:

@@ -1,4 +1,7 @@
-"""Gathers the pages of the site in one folder: `python docs/site.py build/pages`.
+"""Gathers the pages of the site: `python docs/site.py build` fills `build/pages`.
+
+It also writes `build/zensical.toml`: the settings of the site, with the address that the
+environment variable `SITE_URL` names.
 
 The pages of `docs/` stay where they are. A page outside it gets a place beside them, and a source
 file that a page links to becomes a page, so that every link of the site stays within it.
@@ -79,5 +82,14 @@ def source_page(file: Path, target: Path) -> Path:
     return made
 
 
+def settings(text: str, address: str) -> str:
+    """Return the text of `zensical.toml` for a site at this address."""
+    return re.sub(r'(?m)^site_url = ".*"$', f'site_url = "{address}"', text)
+
+
 if __name__ == "__main__":
-    gather(Path(sys.argv[1]))
+    build = Path(sys.argv[1])
+    gather(build / "pages")
+    config = (ROOT / "zensical.toml").read_text(encoding="utf-8")
+    address = os.environ.get("SITE_URL", "http://127.0.0.1:8000/")
+    (build / "zensical.toml").write_text(settings(config, address), encoding="utf-8")

@@ -29,9 +29,13 @@ class WebhookEvent(TypedDict):
     """
 
     id: str
+    """Id of the event. It is signed; the id of the delivery is not."""
     event: WebhookEventType
+    """Type of the event, such as `execution.completed`."""
     created_at: str
+    """Time of the first attempt, ISO 8601; a retry has the same."""
     data: Dict[str, Any]
+    """The resource that the event is about."""
 
 
 class SecretDict(Dict[str, Any]):

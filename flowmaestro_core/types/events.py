@@ -42,6 +42,7 @@ class StreamReconnected(TypedDict):
 
     type: Literal["stream:reconnected"]
     attempt: int
+    """Number of the reconnection, from 1."""
 
 
 class _Event(TypedDict, total=False):
@@ -55,6 +56,7 @@ class Connected(_Event):
     type: Literal["connected"]
     execution_id: str
     status: ExecutionStatus
+    """Status of the execution at that moment."""
 
 
 class _OfExecution(_Event):
@@ -69,7 +71,9 @@ class ExecutionStarted(_Started, total=False):
     """The execution has begun."""
 
     workflow_name: str
+    """The name of the workflow."""
     total_nodes: int
+    """Number of nodes of the workflow."""
 
 
 class _Progress(_OfExecution):
@@ -77,13 +81,18 @@ class _Progress(_OfExecution):
 
 
 class ExecutionProgress(_Progress, total=False):
-    """How far the execution has come, in per cent."""
+    """Progress of the execution."""
 
     progress: float
+    """Progress in per cent, from 0 to 100."""
     completed: int
+    """Number of nodes that have ended."""
     total: int
+    """Number of nodes of the workflow."""
     current_node: str
+    """The node that works now; the deployed server does not say."""
     message: str
+    """Text to show to people; the deployed server sends none."""
 
 
 class _Paused(_OfExecution):
@@ -97,11 +106,17 @@ class ExecutionPaused(_Paused, total=False):
     """
 
     polled: bool
+    """True if the SDK found it out by a poll."""
     status: ExecutionStatus
+    """`paused`."""
     reason: str
+    """Reason of the pause, for people."""
     paused_at_node_id: str
+    """The node that waits."""
     paused_at_node_name: str
+    """The name of that node."""
     pause_context: Dict[str, Any]
+    """Question to the person: `prompt`, `variableName`, `inputType`."""
 
 
 class _Resumed(_OfExecution):
@@ -112,18 +127,25 @@ class ExecutionResumed(_Resumed, total=False):
     """The execution goes on after a pause. With `polled`, only a poll has seen it."""
 
     polled: bool
+    """True if the SDK found it out by a poll."""
     status: ExecutionStatus
+    """Status of the execution after the pause."""
 
 
 class _Ended(_OfExecution):
     outputs: Optional[Dict[str, Any]]
+    """Outputs of the workflow, by name; `None` if it did not complete."""
     error: Optional[str]
+    """Reason of the failure, for people; `None` if it did not."""
 
 
 class _Ending(_Ended, total=False):
     polled: bool
+    """True if the SDK found it out by a poll."""
     status: ExecutionStatus
+    """Final status."""
     completed_at: Optional[str]
+    """Time of its end, ISO 8601."""
 
 
 class _Completed(_Ending):
@@ -134,6 +156,7 @@ class ExecutionCompleted(_Completed, total=False):
     """Terminal: the execution succeeded, with `outputs`."""
 
     duration_ms: float
+    """Time that it took, in milliseconds."""
 
 
 class _Failed(_Ending):
@@ -144,6 +167,7 @@ class ExecutionFailed(_Failed, total=False):
     """Terminal: the execution failed, with `error`."""
 
     failed_node_id: str
+    """The node that failed."""
 
 
 class ExecutionCancelled(_Ending):
@@ -154,11 +178,14 @@ class ExecutionCancelled(_Ending):
 
 class _OfNode(_OfExecution):
     node_id: str
+    """The id of the node within its workflow."""
 
 
 class _Node(_OfNode, total=False):
     node_name: str
+    """The name that the workflow's editor shows."""
     node_type: str
+    """Kind of the node: `input`, `llm`, `http`, …."""
 
 
 class NodeStarted(_Node):
@@ -175,7 +202,9 @@ class NodeCompleted(_NodeCompleted, total=False):
     """A node of the workflow is done."""
 
     outputs: Any
+    """Outputs of the node."""
     duration_ms: float
+    """Time that it took, in milliseconds."""
 
 
 class _NodeFailed(_Node):
@@ -186,6 +215,7 @@ class NodeFailed(_NodeFailed, total=False):
     """A node of the workflow failed."""
 
     error: Optional[str]
+    """Reason of the failure, for people."""
 
 
 class _NodeRetry(_Node):
@@ -196,7 +226,9 @@ class NodeRetry(_NodeRetry, total=False):
     """A node of the workflow is tried again."""
 
     attempt: int
+    """The number of the new attempt."""
     error: Optional[str]
+    """Reason of the last failure, for people."""
 
 
 class _NodeStream(_Node):
@@ -207,6 +239,7 @@ class NodeStream(_NodeStream, total=False):
     """A piece of a node's output, as it comes."""
 
     chunk: str
+    """The next part of the output."""
 
 
 class _InputRequired(_OfExecution):
@@ -217,9 +250,13 @@ class UserInputRequired(_InputRequired, total=False):
     """The execution asks a human."""
 
     node_id: str
+    """The node that asks."""
     node_name: str
+    """The name of that node."""
     node_type: str
+    """Kind of the node."""
     prompt: str
+    """Question to the person."""
 
 
 class _InputResponse(_OfExecution):
@@ -230,6 +267,7 @@ class UserInputResponse(_InputResponse, total=False):
     """A human answered the execution."""
 
     node_id: str
+    """The node that asked."""
 
 
 ExecutionEvent = Union[
@@ -284,7 +322,9 @@ class ThreadConnected(_ThreadConnected, total=False):
 class _OfMessage(_Event, total=False):
     thread_id: Optional[str]
     message_id: Optional[str]
+    """The id of the answer."""
     execution_id: Optional[str]
+    """The execution that makes the answer."""
 
 
 class MessageStarted(_OfMessage):
@@ -298,6 +338,7 @@ class MessageToken(_OfMessage):
 
     type: Literal["message:token"]
     token: str
+    """The next part of the answer's text."""
 
 
 class MessageCompleted(_OfMessage):
@@ -305,7 +346,9 @@ class MessageCompleted(_OfMessage):
 
     type: Literal["message:completed"]
     content: Optional[str]
+    """The whole text; `None` if there is none."""
     usage: TokenUsage
+    """Tokens spent on the answer."""
 
 
 class _MessageFailed(_OfMessage):
@@ -316,6 +359,7 @@ class MessageFailed(_MessageFailed, total=False):
     """Terminal: the agent could not answer."""
 
     error: Optional[str]
+    """Reason of the failure, for people."""
 
 
 ThreadEvent = Union[

@@ -59,49 +59,69 @@ WebhookEventType = Literal[
 
 
 class ResponseMeta(TypedDict):
-    """What an envelope says of the reply itself; a deletion's may say nothing."""
+    """Facts about the reply itself. Both are `None` if the server sent none."""
 
     request_id: Optional[str]
+    """The id to report to support; `None` after a deletion that says nothing."""
     timestamp: Optional[str]
+    """Time of the reply, ISO 8601."""
 
 
 class PaginationInfo(TypedDict):
-    """Where a page lies.
+    """Position of a page among all pages.
 
     Keys that the server left out are derived from the others, or `None` if they cannot be.
     """
 
     page: Optional[int]
+    """The number of this page, from 1."""
     per_page: Optional[int]
+    """Largest number of rows of a page."""
     total_count: Optional[int]
+    """Number of rows on all pages.
+
+    Without `workflow_id`, the server counts only some executions.
+    """
     total_pages: Optional[int]
+    """Number of pages."""
     has_more: Optional[bool]
+    """Whether another page follows; the same as `has_next`."""
     has_next: Optional[bool]
+    """Whether another page follows; the same as `has_more`."""
     has_prev: Optional[bool]
+    """Whether a page precedes this one."""
 
 
 class ApiError(TypedDict):
     """The `error` object of an error reply."""
 
     code: str
+    """Machine-readable kind of the error: `validation_error`, `resource_not_found`, …."""
     message: str
+    """Explanation for people."""
     details: Optional[Dict[str, Any]]
+    """Further facts, such as `limit` and `window` of a 429; `None` if there is nothing."""
 
 
 class DeletedResource(TypedDict):
-    """What deleting a resource leaves of it."""
+    """Confirmation of a deletion."""
 
     id: str
     deleted: bool
+    """True: it is gone."""
 
 
 class WorkflowInput(TypedDict, total=False):
     """One input of a workflow."""
 
     type: str
+    """The type that the workflow's editor shows, such as `text` or `number`."""
     label: str
+    """The name that the workflow's editor shows."""
     required: bool
+    """Whether a run needs it. The server does not check."""
     description: str
+    """Purpose."""
 
 
 class Workflow(TypedDict):
@@ -114,9 +134,16 @@ class Workflow(TypedDict):
     id: str
     name: str
     description: Optional[str]
+    """Purpose; `None` if nobody wrote it."""
     version: int
+    """The number of its current version."""
     inputs: Optional[Dict[str, WorkflowInput]]
+    """Its input nodes by their ids.
+
+    `None` if there are none, or if the server sends `input_schema` instead.
+    """
     input_schema: Optional[Dict[str, Any]]
+    """A JSON Schema object that describes the inputs; `None` if the server declares none."""
     created_at: str
     updated_at: str
 
@@ -125,17 +152,23 @@ class ExecuteWorkflowResponse(TypedDict):
     """A started execution."""
 
     execution_id: str
+    """The id of the execution that was started."""
     workflow_id: str
     status: ExecutionStatus
+    """`pending`, as a rule."""
     inputs: Dict[str, Any]
+    """The inputs as the server took them."""
 
 
 class _Execution(TypedDict):
     id: str
     workflow_id: str
     inputs: Dict[str, Any]
+    """The inputs as the server took them."""
     started_at: Optional[str]
+    """Time of its start, ISO 8601; `None` while it is pending."""
     completed_at: Optional[str]
+    """Time of its end, ISO 8601; `None` before, and for a cancelled execution."""
     created_at: str
 
 
@@ -144,6 +177,7 @@ class CompletedExecution(_Execution):
 
     status: Literal["completed"]
     outputs: Dict[str, Any]
+    """Outputs of the workflow, by name."""
     error: None
 
 
@@ -152,7 +186,9 @@ class FailedExecution(_Execution):
 
     status: Literal["failed"]
     outputs: Optional[Dict[str, Any]]
+    """Outputs from before the failure; `None` as a rule."""
     error: str
+    """Reason of the failure, for people. The text of the failed node is inside."""
 
 
 class UnfinishedExecution(_Execution):
@@ -160,7 +196,9 @@ class UnfinishedExecution(_Execution):
 
     status: Literal["pending", "running", "paused", "cancelled"]
     outputs: Optional[Dict[str, Any]]
+    """`None` until it completes."""
     error: Optional[str]
+    """`None`, except where a cancellation has a reason."""
 
 
 Execution = Union[CompletedExecution, FailedExecution, UnfinishedExecution]
@@ -170,6 +208,7 @@ Execution = Union[CompletedExecution, FailedExecution, UnfinishedExecution]
 class _Cancelled(TypedDict):
     id: str
     status: ExecutionStatus
+    """`cancelled`, or the status that the execution had reached before."""
 
 
 class CancelledExecution(_Cancelled, total=False):
@@ -177,7 +216,9 @@ class CancelledExecution(_Cancelled, total=False):
 
     workflow_id: str
     cancelled_at: str
+    """Time of the cancellation, ISO 8601; only the published API sends it."""
     message: str
+    """The deployed server's comment on the cancellation."""
 
 
 class Agent(TypedDict):
@@ -186,23 +227,33 @@ class Agent(TypedDict):
     id: str
     name: str
     description: Optional[str]
+    """Purpose; `None` if nobody wrote it."""
     system_prompt: Optional[str]
+    """The instructions that each of its answers follows; `None` in a list."""
     model: str
+    """The name of its language model."""
     provider: str
+    """Provider of the model, such as `openai`."""
     temperature: Optional[float]
+    """Randomness of its answers, from 0; `None` for the model's default."""
     max_tokens: Optional[int]
+    """Largest length of an answer, in tokens; `None` for the model's default."""
     available_tools: Optional[List[Any]]
+    """The tools that it may use, as the server describes them; `None` in a list."""
     created_at: str
     updated_at: str
 
 
 class Memory(TypedDict):
-    """What an agent remembers of one user."""
+    """Memory of an agent about one user."""
 
     agent_id: Optional[str]
+    """The agent that remembers; `None` if the server leaves it out."""
     user_id: str
     working_memory: Optional[str]
+    """Notes of the agent about the user, as text; `None` if there are none."""
     metadata: Optional[Dict[str, Any]]
+    """Data that a program stored with it; `None` if there is none."""
     created_at: str
     updated_at: str
 
@@ -212,20 +263,29 @@ class MemoryResult(TypedDict):
 
     id: Optional[str]
     content: str
+    """The text of the message that was found."""
     similarity: float
+    """Similarity to the query, from 0 to 1."""
     role: Optional[str]
+    """Author, `user` or `assistant`; `None` if the server leaves it out."""
     execution_id: Optional[str]
+    """The execution in which it was written; `None` if the server leaves it out."""
     context_before: Optional[List[Dict[str, Any]]]
+    """Messages before it, as the server has them; `None` if it sends none."""
     context_after: Optional[List[Dict[str, Any]]]
+    """Messages after it, as the server has them; `None` if it sends none."""
 
 
 class MemorySearch(TypedDict):
     """The hits of a search in an agent's memory, best first."""
 
     query: str
+    """Text of the search."""
     agent_id: Optional[str]
     result_count: Optional[int]
+    """Number of hits; `None` if the server does not count them."""
     results: List[MemoryResult]
+    """The hits, best first."""
 
 
 class MemoryStats(TypedDict):
@@ -233,8 +293,11 @@ class MemoryStats(TypedDict):
 
     agent_id: Optional[str]
     working_memory_count: Optional[int]
+    """Number of users with a working memory."""
     embedding_count: Optional[int]
+    """Number of messages that a search can find."""
     memory_config: Optional[Dict[str, Any]]
+    """Its settings: `type`, and `max_messages` that it keeps."""
 
 
 class Thread(TypedDict):
@@ -243,11 +306,15 @@ class Thread(TypedDict):
     id: str
     agent_id: str
     title: Optional[str]
+    """Its title; `None` if it has none."""
     status: ThreadStatus
+    """Whether it can be continued: `active`, `archived` or `deleted`."""
     metadata: Optional[Dict[str, Any]]
+    """Data that a program stored with it; the deployed server stores none."""
     created_at: str
     updated_at: Optional[str]
     last_message_at: Optional[str]
+    """Time of its last message, ISO 8601; `None` if there is none."""
 
 
 class ThreadMessage(TypedDict):
@@ -255,9 +322,13 @@ class ThreadMessage(TypedDict):
 
     id: str
     thread_id: Optional[str]
+    """Its thread; `None` if the server leaves it out."""
     role: Literal["user", "assistant", "system", "tool"]
+    """Author."""
     content: str
+    """Its text."""
     tool_calls: Optional[List[Dict[str, Any]]]
+    """The tools that the agent used, as the server describes them; `None` if none."""
     created_at: str
 
 
@@ -265,8 +336,11 @@ class TokenUsage(TypedDict):
     """Tokens spent on a message; each `None` where the server did not say."""
 
     prompt_tokens: Optional[int]
+    """Tokens that the model read."""
     completion_tokens: Optional[int]
+    """Tokens that the model wrote."""
     total_tokens: Optional[int]
+    """Both together."""
 
 
 class SendMessageResponse(TypedDict):
@@ -274,15 +348,25 @@ class SendMessageResponse(TypedDict):
 
     thread_id: str
     message_id: Optional[str]
+    """The id of the answer; `None` if the server does not say."""
     execution_id: Optional[str]
+    """The execution that made the answer; `None` if the server does not say."""
     status: Optional[Literal["pending", "processing", "completed", "failed"]]
+    """`completed` as a rule; `None` if the server does not say."""
     role: Optional[str]
+    """`assistant`; `None` if there is no answer."""
     content: Optional[str]
+    """The answer's text; `None` if there is none yet."""
     tool_calls: Optional[List[Dict[str, Any]]]
+    """The tools that the agent used; `None` if none."""
     usage: TokenUsage
+    """Tokens spent on the answer."""
     message: Optional[Dict[str, Any]]
+    """The answer as the deployed server sends it; `None` on the published API."""
     iterations: Optional[int]
+    """Number of calls of its model; `None` if the server does not say."""
     tool_calls_count: Optional[int]
+    """Number of uses of a tool; `None` if the server does not say."""
     created_at: Optional[str]
 
 
@@ -293,10 +377,15 @@ class Trigger(TypedDict):
     workflow_id: str
     name: str
     type: str
+    """Kind of the trigger: `schedule`, `webhook`, `manual`, …."""
     trigger_type: str
+    """The same as `type`."""
     enabled: bool
+    """Whether it can fire. `triggers.execute` of one that is disabled raises `ValidationError`."""
     last_triggered_at: Optional[str]
+    """Time when it last fired, ISO 8601; `None` if never."""
     trigger_count: Optional[int]
+    """Number of times that it has fired; `None` if the server does not say."""
     created_at: str
     updated_at: Optional[str]
 
@@ -313,11 +402,17 @@ class KnowledgeBase(TypedDict):
     id: str
     name: str
     description: Optional[str]
+    """Purpose; `None` if nobody wrote it."""
     embedding_model: Optional[str]
+    """The model that makes its texts searchable; `None` in a list of the deployed server."""
     chunk_size: Optional[int]
+    """Length of a part of a document, in characters; `None` if the server does not say."""
     chunk_overlap: Optional[int]
+    """Number of characters that two parts share; `None` if the server does not say."""
     document_count: int
+    """Number of its documents."""
     chunk_count: int
+    """Number of parts of its documents."""
     created_at: str
     updated_at: str
 
@@ -328,20 +423,29 @@ class KnowledgeBaseResult(TypedDict):
     id: str
     chunk_id: str
     document_id: str
+    """The document that holds the part."""
     document_name: str
+    """The name of that document's file."""
     content: str
+    """The text of the part."""
     similarity: float
+    """Similarity to the query, from 0 to 1; the same as `score`."""
     score: float
+    """The same as `similarity`."""
     metadata: Optional[Dict[str, Any]]
+    """Data stored with the part; `None` if there is none."""
 
 
 class QueryKnowledgeBaseResponse(TypedDict):
     """The hits of a search in a knowledge base, best first."""
 
     results: List[KnowledgeBaseResult]
+    """The hits, best first."""
     query: str
+    """Text of the search."""
     knowledge_base_id: Optional[str]
     top_k: Optional[int]
+    """Largest number of hits; `None` if the server does not say."""
 
 
 class Webhook(TypedDict):
@@ -350,9 +454,13 @@ class Webhook(TypedDict):
     id: str
     name: str
     url: str
+    """Address of your receiver."""
     events: List[WebhookEventType]
+    """The events that are delivered."""
     headers: Optional[Dict[str, str]]
+    """Header fields that each delivery has. Their values are not shown in a `repr`."""
     is_active: bool
+    """Whether events are delivered."""
     created_at: Optional[str]
     updated_at: Optional[str]
 
@@ -361,17 +469,24 @@ class WebhookWithSecret(Webhook):
     """A webhook as its creation returns it: the one time that its secret is shown."""
 
     secret: str
+    """The key of the signature. Store it: it is not shown again."""
 
 
 class TestWebhookResponse(TypedDict):
-    """How a test delivery went."""
+    """Outcome of a test delivery."""
 
     success: bool
+    """Whether your receiver answered with 2xx."""
     status_code: Optional[int]
+    """Status of its answer; `None` if it did not answer."""
     response_time_ms: Optional[int]
+    """Time that it took, in milliseconds; `None` if the server does not say."""
     error: Optional[str]
+    """Reason of the failure, on the deployed server."""
     message: Optional[str]
+    """The deployed server's comment on the test."""
     error_message: Optional[str]
+    """Reason of the failure; `None` if it succeeded."""
 
 
 class WebhookDelivery(TypedDict):
@@ -382,11 +497,19 @@ class WebhookDelivery(TypedDict):
 
     id: str
     webhook_id: Optional[str]
+    """The webhook; `None` if the server leaves it out."""
     event_type: str
+    """Event that was delivered."""
     status: Optional[str]
+    """State of the delivery; `None` on the deployed server."""
     attempts: Optional[int]
+    """Number of attempts; `None` if the server does not say."""
     response_status: Optional[int]
+    """Status of your receiver's last answer; `None` if it did not answer."""
     response_time_ms: Optional[int]
+    """Time that the last attempt took, in milliseconds; `None` if the server does not say."""
     error_message: Optional[str]
+    """Reason of a failed attempt; `None` if none failed."""
     created_at: Optional[str]
     last_attempt_at: Optional[str]
+    """Time of the last attempt, ISO 8601; `None` if there was none."""

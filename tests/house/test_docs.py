@@ -49,7 +49,7 @@ OTHER_COMMANDS = {
     ".venv/bin/ruff format",
     ".venv/bin/lint-imports",
 }
-NOT_RUN = {"text", "mermaid"}
+NOT_RUN = {"text"}
 GENERATED = {*(ROOT / "docs" / "reference").glob("*.md"), ROOT / "docs" / "notebook.md"}
 """Their blocks of `py` are signatures, or the cells of a notebook that is run elsewhere."""
 RECEIVER = re.compile("from (?:fastapi|flask|django.http|aiohttp) import ")
@@ -214,11 +214,16 @@ def test_continuous_integration_runs_the_command_for_the_tests_and_nothing_else(
 
 
 class TestDiagrams:
+    TABLE = {
+        "ready": {"start": ("in two",)},
+        "in two": {"waited": ("done", "in two"), "emitted": ("done", "ready")},
+    }
+
     @pytest.fixture
     def diagrams(self):
         return script("diagrams")
 
-    def test_the_page_is_what_the_tables_give(self, diagrams):
+    def test_page_and_pictures_are_what_the_tables_give(self, diagrams):
         assert diagrams.main(["--check"]) == 0, "run `python docs/diagrams.py`"
 
     def test_every_machine_has_a_diagram(self, diagrams):
@@ -229,21 +234,30 @@ class TestDiagrams:
         machine = diagrams.machines()["WaitMachine"]
         monkeypatch.setattr(machine, "TRANSITIONS", {"ready": {"start": ("done",)}})
         assert diagrams.main(["--check"]) == 1
-        assert "out of date" in capsys.readouterr().out
+        assert capsys.readouterr().out.startswith("docs/pictures/states/WaitMachine.svg is out of")
+
+    def test_a_box_lists_the_events_without_an_arrow(self, diagrams):
+        assert diagrams.boxes(self.TABLE) == {
+            "ready": ["ready"],
+            "in two": ["in two", "stays: waited", "done: waited, emitted"],
+        }
 
     def test_events_between_the_same_states_share_an_arrow(self, diagrams):
-        table = {
-            "ready": {"start": ("in two",)},
-            "in two": {"waited": ("done",), "emitted": ("done",)},
-        }
-        assert diagrams.diagram(table).splitlines() == [
-            "stateDiagram-v2",
-            '    state "in two" as in_two',
-            "    [*] --> ready",
-            "    ready --> in_two : start",
-            "    in_two --> done : waited<br/>emitted",
-            "    done --> [*]",
+        table = {"ready": {"start": ("waiting",), "waited": ("waiting",)}}
+        assert diagrams.arrows(table) == {("ready", "waiting"): ["start", "waited"]}
+
+    def test_too_many_arrows_become_lines_in_the_boxes(self, diagrams, monkeypatch):
+        monkeypatch.setattr(diagrams, "MOST_ARROWS", 1)
+        assert diagrams.arrows(self.TABLE) == {}
+        assert diagrams.boxes(self.TABLE)["in two"] == [
+            "in two",
+            "waited → done, in two",
+            "emitted → done, ready",
         ]
+
+    def test_the_words_of_a_picture_are_found(self, diagrams):
+        svg = '<g id="a"><title>x-&gt;y</title></g><g><title>s</title><text x="1">s</text></g>'
+        assert diagrams.words_of(svg) == ["s", "s"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")

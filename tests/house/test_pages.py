@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import functools
+import inspect
 import pkgutil
 import re
 
@@ -14,6 +15,18 @@ import flowmaestro_transports
 from flowmaestro import errors, resources, testing, webhooks
 from flowmaestro import types as flowmaestro_types
 from flowmaestro.testing import FakeFlowMaestro, conformance
+from flowmaestro_core import defaults
+from flowmaestro_core.calls.call import MAX_REDIRECTS
+from flowmaestro_core.payloads.reply import MAX_JSON_DEPTH
+from flowmaestro_core.policy.retry import RetryPolicy
+from flowmaestro_core.policy.stream_times import StreamTimes
+from flowmaestro_core.resources import Workflows
+from flowmaestro_core.resources.executions import DEFAULT_POLL_INTERVAL, DEFAULT_WAIT_TIMEOUT
+from flowmaestro_core.resources.threads import ANSWER_TIMEOUT
+from flowmaestro_core.streams.event_stream import MOST_REMEMBERED
+from flowmaestro_core.streams.sse import MAX_EVENT_SIZE
+from flowmaestro_transports import SocketTransport
+from flowmaestro_transports.http11.exchange import MAX_HEAD
 from tests.harness.house.pages import (
     MARKDOWN,
     PAGES,
@@ -77,7 +90,7 @@ def test_a_lost_link_is_reported_with_page_and_line(tmp_path):
 
 
 PACKAGES = {"flowmaestro", "flowmaestro_core", "flowmaestro_transports"}
-FOREIGN = {"AbortController", "ClientSession", "TypedDict"}
+FOREIGN = {"AbortController", "ClientSession", "DataFrame", "TypedDict"}
 
 
 def names_in(code):
@@ -247,3 +260,57 @@ class TestSite:
     def test_a_lost_link_is_reported_with_page_and_line(self, move):
         with pytest.raises(SystemExit, match=r"^page.md:2: no lost.md for the site$"):
             move("One\n[two](lost.md)\n")
+
+
+class TestTables:
+    """Pages that list what the source has."""
+
+    def test_every_variable_of_the_environment_is_listed(self):
+        page = (ROOT / "docs" / "environment.md").read_text(encoding="utf-8")
+        listed = set(re.findall(r"`([A-Z_]{4,})`", page))
+        folders = ("flowmaestro_core", "transports/flowmaestro_transports", "flowmaestro")
+        source = "\n".join(
+            file.read_text(encoding="utf-8")
+            for folder in folders
+            for file in (ROOT / folder).rglob("*.py")
+        )
+        named = set(re.findall(r"FLOWMAESTRO_[A-Z_]+", source))
+        named |= set(re.findall(r"environ(?:ment)?(?:\.get\(|\[)\"([A-Z_]+)\"", source))
+        assert named <= listed, f"docs/environment.md lacks {sorted(named - listed)}"
+
+    def test_the_limits_are_those_of_the_source(self):
+        policy, times = RetryPolicy(3), StreamTimes()
+        expected = {
+            "one attempt of a call": f"{defaults.DEFAULT_TIMEOUT:g} s",
+            "one attempt of `threads.send_message`": f"{ANSWER_TIMEOUT:g} s",
+            "`wait_for_completion`, `run`, one row of a batch": f"{DEFAULT_WAIT_TIMEOUT:g} s",
+            "between two polls": f"{DEFAULT_POLL_INTERVAL:g} s",
+            "a quiet stream before its execution is polled": (
+                f"{times.event_idle:g} s, growing to {times.event_idle_max:g} s"
+            ),
+            "a stream without a byte before it is reconnected": f"{times.bytes_idle:g} s",
+            "delay before a reconnection": (
+                f"up to {times.reconnect_base:g} s, growing to {times.reconnect_max:g} s"
+            ),
+            "absence of the server before a stream fails": f"{times.reconnect_for:g} s",
+            "delay before a retry": (
+                f"up to {policy.base_delay:g} s, doubling to {policy.max_delay:g} s"
+            ),
+            "longest `Retry-After` that is waited for": f"{policy.max_retry_after:g} s",
+            "retries of a call": f"{defaults.DEFAULT_MAX_RETRIES}",
+            "redirects that are followed, of GET within the origin": f"{MAX_REDIRECTS}",
+            "connections of a transport": default_of(SocketTransport, "max_connections"),
+            "executions in flight in a batch": default_of(Workflows.run_many, "concurrency"),
+            "events that a stream remembers for its timeline": f"{MOST_REMEMBERED:,}",
+            "a reply, after decompression": f"{defaults.MAX_REPLY_SIZE >> 20} MiB",
+            "one event of a stream": f"{MAX_EVENT_SIZE >> 20} MiB",
+            "the head of a response": f"{MAX_HEAD >> 10} KiB",
+            "levels of JSON in a reply": f"{MAX_JSON_DEPTH}",
+        }
+        page = (ROOT / "docs" / "limits.md").read_text(encoding="utf-8")
+        rows = dict(re.findall(r"^\| (.+?) \| (.+?) \| .*\|$", page, re.MULTILINE))
+        assert {name: rows.get(name) for name in expected} == expected
+
+
+def default_of(function, name):
+    return str(inspect.signature(function).parameters[name].default)
