@@ -71,8 +71,8 @@ class FlowMaestroError(Exception):
     def __str__(self) -> str:
         text = f"[{self.code}] {self.message}"
         status = str(self.status_code or "")
-        if status.startswith("5") and status not in self.message:
-            # The words of a server's own failure would read like a local one: "ECONNREFUSED ...".
+        if self.attempts and status.startswith("5") and status not in self.message:
+            # From a reply: without it, the words of the server would read like a local failure.
             text += f" (HTTP status {status})"
         if self.gave_up:
             text += f" (gave up after attempt {len(self.attempts)}: {self.gave_up})"

@@ -1,4 +1,4 @@
-"""One API call: the request it makes, the reply it expects, and the machine with its retries."""
+"""One API call: its request, its reply, and the machine that makes it with retries."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Confirmation(NamedTuple):
     confirms: Callable[[Any], bool] = bool
 
     def is_refusal(self, error: FlowMaestroError) -> bool:
-        """Whether an error is that refusal, and no proxy's page."""
+        """Return whether an error is that refusal, and not a proxy's page."""
         return error.status_code == self.refusal and not isinstance(error.details, NonJsonBody)
 
 
@@ -121,13 +121,13 @@ class Call(Operation[R, Coroutine[Any, Any, R]]):
             check_token("idempotency_key", self.idempotency_key)
 
     def __repr__(self) -> str:
-        """The values in the query are hidden, since those of a raw call may be secret."""
+        """Hide the values in the query, since those of a raw call may be secret."""
         return f"<Call {self.method} {showable_url(self.path)}>"
 
     def request(
         self, options: ClientOptions, token: str, *own: Tuple[str, str], stream: bool = False
     ) -> Request:
-        """The pure request; `own` are further header fields, `stream` asks for events.
+        """Return the request; `own` are further header fields, `stream` asks for events.
 
         The header fields of the client win over those that all calls have, and `own` and
         `idempotency_key` over those.
@@ -146,9 +146,9 @@ class Call(Operation[R, Coroutine[Any, Any, R]]):
         return Request(self.method, options.api_root + self.path, headers, self.body)
 
     def reply(self, response: Response, attempts: int = 1) -> R:
-        """What a successful response says, as the caller reads it.
+        """Return a successful response as the caller reads it.
 
-        Raises `ServerError` (code `invalid_response`) when it is not what this API sends.
+        Raises `ServerError` (code `invalid_response`) if this API does not send such responses.
         """
         try:
             decoded = decode_json(response.body) if response.body else {"data": None}
@@ -191,6 +191,18 @@ def _too_large(response: Response, limit: int) -> ServerError:
     return _invalid_response(said, response, "reply_too_large")
 
 
+class _PartialResponse:
+    """A response to `Open` that is not an event stream: its head, and the body read so far."""
+
+    def __init__(self, head: ResponseHead) -> None:
+        self.head = head
+        self.body = bytearray()
+
+    def response(self) -> Response:
+        """Return it as a whole response."""
+        return Response(self.head.status, self.head.headers, bytes(self.body))
+
+
 class CallMachine(Machine[Any]):
     """Makes one call: sends, follows redirects, retries, and reads the reply.
 
@@ -202,7 +214,8 @@ class CallMachine(Machine[Any]):
     this client. Before that, the base URL may be wrong, which a user must learn within seconds.
 
     State beside the table: the attempts (`Retries`), how many redirects were followed, and whether
-    an earlier attempt may have done what this one is refused for (`_maybe_done`).
+    an earlier attempt may have done what this one is refused for (`_maybe_done`). In the states
+    `reading` and `closing` there is a partial response, in `confirming` a refusal.
     """
 
     TRANSITIONS = {
@@ -253,10 +266,8 @@ class CallMachine(Machine[Any]):
         self._maybe_done = False
         self._limit = self._until = math.inf
         """How many seconds the present attempt may take, and when they are over."""
-        self._head: ResponseHead
-        self._body: bytearray
-        """Of a reply to `Open` that is no event stream: its head, and what was read of its body."""
-        self._refused: FlowMaestroError
+        self._partial: Optional[_PartialResponse] = None
+        self._refusal: Optional[FlowMaestroError] = None
         """The refusal that is being confirmed."""
 
     @event
@@ -271,13 +282,14 @@ class CallMachine(Machine[Any]):
             self._retries.succeeded()
             return self._done(head)
         self.state = "reading"
-        self._head, self._body = head, bytearray()
+        self._partial = _PartialResponse(head)
         return Read(max(self._until - now, 0.001))
 
     @event
     def bytes_received(self, data: bytes, now: float, jitter: float) -> Action:
-        self._body += data
-        if now >= self._until or len(self._body) > self._context.max_reply_size:
+        body = cast("_PartialResponse", self._partial).body
+        body += data
+        if now >= self._until or len(body) > self._context.max_reply_size:
             return self._close()
         return Read(self._until - now)
 
@@ -287,18 +299,16 @@ class CallMachine(Machine[Any]):
 
     @event
     def stream_closed(self, now: float, jitter: float) -> Action:
-        """A body that is no event stream was closed before its end."""
-        if len(self._body) > self._context.max_reply_size:
-            return self._judge(self._read(), now, jitter)
+        """Judge a body that was closed before its end: too large, or too slow."""
+        partial = cast("_PartialResponse", self._partial)
+        if len(partial.body) > self._context.max_reply_size:
+            return self._judge(partial.response(), now, jitter)
         said = "the reply's body did not come to its end in time"
         return self._lost(TransportFailure(Phase.REPLY_BROKEN, said, timed_out=True), now, jitter)
 
     @event
     def stream_ended(self, now: float, jitter: float) -> Action:
-        return self._judge(self._read(), now, jitter)
-
-    def _read(self) -> Response:
-        return Response(self._head.status, self._head.headers, bytes(self._body))
+        return self._judge(cast("_PartialResponse", self._partial).response(), now, jitter)
 
     @event
     def transport_failed(self, failure: TransportFailure, now: float, jitter: float) -> Action:
@@ -311,6 +321,7 @@ class CallMachine(Machine[Any]):
         return self._send(limit)
 
     def _send(self, timeout: float) -> Action:
+        self._partial = None
         self.state, action = ("opening", Open) if self._stream else ("sending", Send)
         return action(self._request, timeout, self._retries.attempt, self._call.path, self._retries)
 
@@ -330,7 +341,7 @@ class CallMachine(Machine[Any]):
         if self._maybe_done and confirmation is not None and confirmation.is_refusal(error):
             if confirmation.ask is None:
                 return self._succeed(Response(204, response.headers))
-            self.state, self._refused = "confirming", error
+            self.state, self._refusal = "confirming", error
             ask = CallMachine(confirmation.ask, self._context, self._token)
             return self._delegate(ask, now, jitter)
         if (status >= 500 or status == 408) and not is_rejected_unprocessed(error, status):
@@ -349,7 +360,8 @@ class CallMachine(Machine[Any]):
             if len(response.body) > self._context.max_reply_size:
                 raise _too_large(response, self._context.max_reply_size)
             return self._done(self._call.reply(response, self._retries.attempt))
-        except ServerError as error:  # whose frames hold the reply
+        except ServerError as error:
+            # Drop the traceback: its frames hold the response, which may hold secrets.
             return self._give_up(error.with_traceback(None), response.status)
 
     def _redirect(self, response: Response, now: float) -> Action:
@@ -362,9 +374,9 @@ class CallMachine(Machine[Any]):
 
     def _lost(self, failure: TransportFailure, now: float, jitter: float) -> Action:
         phase = failure.phase
-        if self.state in ("reading", "closing"):  # a body that is no event stream
-            if self._head.status >= 300:
-                return self._judge(self._read(), now, jitter)
+        if self._partial is not None:
+            if self._partial.head.status >= 300:
+                return self._judge(self._partial.response(), now, jitter)
             phase = Phase.REPLY_BROKEN
         kind = TimeoutError if failure.timed_out else ConnectionError
         error = kind(f"{self.scrubber.line(failure.message)} ({phase.value})")
@@ -403,11 +415,12 @@ class CallMachine(Machine[Any]):
         if isinstance(outcome, Done) and confirmation.confirms(outcome.value):
             outcome.value.attempts += self._retries.attempt
             return self._done(outcome.value)
-        return self._give_up(self._refused, confirmation.refusal)
+        refusal = cast("FlowMaestroError", self._refusal)
+        return self._give_up(refusal, confirmation.refusal)
 
 
 def _redirected(request: Request, response: Response) -> Optional[Request]:
-    """The GET that a redirect leads to, within the origin, which the key never leaves."""
+    """Return the GET that a redirect leads to; `None` outside the origin of the key."""
     location = response.headers.get("location")
     target = resolve(request.url, location) if location else ""
     if request.method == "GET" and target and origin(target) == origin(request.url):
@@ -426,5 +439,5 @@ def _redirect_refused(response: Response) -> FlowMaestroError:
 
 
 def _at_most(limit: float, left: float) -> float:
-    """A time limit, cut down to what is left, with the phases of the limit."""
+    """Return a time limit of at most `left` seconds, with the phases of the limit."""
     return limit if limit <= left else with_total(limit, max(left, 0.001))

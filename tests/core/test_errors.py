@@ -44,11 +44,6 @@ BY_STATUS = {
 }
 
 
-def status_of(error: FlowMaestroError) -> str:
-    """What the text of an error of the server says of its status."""
-    return " (HTTP status 500)" if isinstance(error, errors.ServerError) else ""
-
-
 def test_the_tree_is_complete() -> None:
     assert {kind.__name__ for kind in CLASSES} == {
         "AuthenticationError",
@@ -81,7 +76,7 @@ def test_every_error_can_be_made_without_arguments_and_says_something(
     assert error.message
     assert error.code
     assert error.args == (error.message,)
-    assert str(error) == f"[{error.code}] {error.message}{status_of(error)}"
+    assert str(error) == f"[{error.code}] {error.message}"
     assert error.status_code == BY_STATUS.get(kind)
     assert (error.request_id, error.details, error.attempts) == (None, None, ())
     assert (error.gave_up, error.execution_id) == (None, None)
@@ -92,7 +87,7 @@ def test_every_error_carries_what_it_is_given(kind: Type[FlowMaestroError]) -> N
     error = kind(message="no", code="c", request_id="req_1", details={"a": 1})
     assert (error.message, error.code, error.request_id) == ("no", "c", "req_1")
     assert error.details == {"a": 1}
-    assert str(error) == f"[c] no{status_of(error)} (request_id: req_1)"
+    assert str(error) == "[c] no (request_id: req_1)"
     assert repr(error) == (
         f"{kind.__name__}(message='no', code='c', status_code={error.status_code!r})"
     )
@@ -175,4 +170,6 @@ def test_an_attempt_is_a_value() -> None:
     ],
 )
 def test_an_error_of_the_server_shows_its_status(error: FlowMaestroError, shown: str) -> None:
+    assert str(error) == f"[{error.code}] {error.message}", "made by hand"
+    error.attempts = (Attempt(1, error.status_code or Phase.NOT_SENT),)
     assert str(error) == f"[{error.code}] {error.message}{shown}"

@@ -48,3 +48,71 @@ def test_on_requests_a_stream_lives_on_keepalives_and_notices_a_cancellation(
         assert [event["type"] for event in stream] == ["connected", "execution:cancelled"]
         assert stream.reconnects == 0
     assert len(probes) == 5
+
+
+@pytest.mark.parametrize("first_after", [0.3, 1.0])
+def test_on_requests_a_late_first_event_is_read_and_none_after_it_is_lost(
+    scripted: Any, monkeypatch: pytest.MonkeyPatch, first_after: float
+) -> None:
+    """As an event after 3 s and after 10 s, in a tenth of the time."""
+    monkeypatch.setattr(stream_module, "FIRST_EVENT_WAITS", (0.2, 0.4, 0.8, 1.6))
+    first_at = time.monotonic() + first_after
+
+    def handler(peer: Any) -> None:
+        request = peer.read_request()
+        while request is not None and not request.target.endswith("/events"):
+            data = {"data": {"id": "exec_1", "status": "running"}}
+            peer.send(scripted.reply(json.dumps(data).encode()))
+            request = peer.read_request()
+        if request is None:
+            return
+        content = ("Content-Type", "text/event-stream")
+        peer.send(scripted.reply(headers=[content, scripted.CHUNKED], length=False))
+        peer.send(scripted.chunk(b"event: connected\ndata: {}\n\n"))
+        while not peer.server.leaving and time.monotonic() < first_at:
+            time.sleep(0.01)
+        for kind in ("node:started", "node:completed", "execution:completed"):
+            if not peer.server.leaving:
+                peer.send(scripted.chunk(f"event: {kind}\ndata: {{}}\n\n".encode()))
+                time.sleep(0.05)
+
+    with (
+        scripted.ScriptedServer(handler) as server,
+        FlowMaestroClient(
+            "fm_live_x", base_url=server.url, transport=RequestsTransport()
+        ) as client,
+        client.executions.stream("exec_1") as stream,
+    ):
+        kinds = [event["type"] for event in stream]
+    assert kinds == ["connected", "node:started", "node:completed", "execution:completed"]
+
+
+def test_on_requests_the_end_of_a_silent_execution_is_noticed_between_the_first_waits(
+    scripted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream_module, "FIRST_EVENT_WAITS", (0.1, 0.2, 0.4, 0.8))
+    polls: List[str] = []
+
+    def handler(peer: Any) -> None:
+        request = peer.read_request()
+        while request is not None and not request.target.endswith("/events"):
+            polls.append("completed" if len(polls) == 2 else "running")
+            data = {"data": {"id": "exec_1", "status": polls[-1]}}
+            peer.send(scripted.reply(json.dumps(data).encode()))
+            request = peer.read_request()
+        if request is None:
+            return
+        content = ("Content-Type", "text/event-stream")
+        peer.send(scripted.reply(headers=[content, scripted.CHUNKED], length=False))
+        while not peer.server.leaving:
+            time.sleep(0.01)
+
+    with (
+        scripted.ScriptedServer(handler) as server,
+        FlowMaestroClient(
+            "fm_live_x", base_url=server.url, transport=RequestsTransport()
+        ) as client,
+        client.executions.stream("exec_1") as stream,
+    ):
+        assert [event["type"] for event in stream] == ["execution:completed"]
+    assert polls == ["running", "running", "completed"]
