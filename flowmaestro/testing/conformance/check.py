@@ -127,6 +127,10 @@ class CheckFailed(AssertionError):
     """The transport breaks a rule; the message says what it did."""
 
 
+class FactoryError(TypeError):
+    """`make_transport` did not return a transport, so no rule could be checked."""
+
+
 class NotOffered(Exception):
     """The transport does not offer an optional feature; `consequence` is what users lose.
 

@@ -229,7 +229,7 @@ async def a_body_in(runner: Runner, coded: Tuple[str, bytes]) -> None:
 
 def _expect_plain(headers: Headers, content: bytes) -> None:
     expect(content == _TEXT, f"the body was {content[:20]!r}..., not the text that was compressed")
-    expect("content-encoding" not in headers, "Content-Encoding is still there, though undone")
+    expect("content-encoding" not in headers, "Content-Encoding is still there, though decoded")
 
 
 @check(WIRE, why="Half of a result would be taken for all of it.")

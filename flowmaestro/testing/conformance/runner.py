@@ -36,6 +36,7 @@ from flowmaestro.testing.conformance.check import (
     TIME_LIMITS,
     Check,
     CheckFailed,
+    FactoryError,
     NotOffered,
     expect,
 )
@@ -159,7 +160,8 @@ class Runner(ABC):
     def transport(self, **options: Any) -> AsyncTransport:
         """Return a new transport with these options, closed when the check ends.
 
-        Raises `NotOffered` when the factory does not take one of them.
+        Raises `NotOffered` when the factory does not take one of them, `FactoryError` when it does
+        not return a transport.
         """
         for name in options:
             if not _takes(self._make_transport, name):
@@ -169,7 +171,10 @@ class Runner(ABC):
         except NotOffered as error:
             consequence = error.consequence or "; ".join(_CONSEQUENCES[name] for name in options)
             raise NotOffered(error.what, consequence) from error
-        transport, whole_only = self._adapted(made)
+        try:
+            transport, whole_only = self._adapted(made)
+        except TypeError as error:
+            raise FactoryError(f"make_transport(): {error}") from None
         self._transports.append(transport)
         self.patient = getattr(made, "patient", True)
         for need, consequence in _NOT_OF_FUNCTIONS.items():

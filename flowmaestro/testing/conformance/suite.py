@@ -25,6 +25,7 @@ from flowmaestro.testing.conformance.check import (
     Check,
     CheckFailed,
     Checks,
+    FactoryError,
     NotOffered,
     forget_frames,
 )
@@ -109,11 +110,14 @@ class _Conformance:
         record_property: Callable[[str, object], None],
     ) -> None:
         """Run one check."""
+        __tracebackhide__ = True
         check, name = conformance_check, conformance_check.name
         column = " on ".join(filter(None, (type(self).__name__, backend)))
         record_property(CELL, [name, column])
         declared = name in self.known_failures
         finding = self._finding(check, backend, declared)
+        if isinstance(finding, FactoryError):
+            raise finding.with_traceback(None)
         if declared and finding is None:
             text = "the transport passes, but known_failures says that it fails"
             raise CheckFailed(f"{name}: {text}: remove the declaration")

@@ -145,6 +145,20 @@ def test_no_check_is_left_out() -> None:
     assert written == set(CHECKS)
 
 
+def test_a_factory_that_makes_no_transport_is_told_without_any_rule() -> None:
+    class Half:
+        def send(self, request: Any, timeout: float) -> None: ...
+
+    class Suite(TransportConformance):
+        make_transport = Half
+        known_failures = {"whole-reply": "It is not hidden by a known failure either."}
+
+    with pytest.raises(TypeError, match=r"^make_transport\(\): .*, which lacks ") as caught:
+        Suite().test_conformance(CHECKS["whole-reply"], "", lambda name, value: None)
+    assert "The rule" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
 def test_the_verdict_tells_the_finding_the_rule_and_why() -> None:
     class Suite(TransportConformance):
         make_transport = TakesABreakForTheEnd
