@@ -6,20 +6,27 @@ from collections.abc import Mapping as AnyMapping
 from typing import Any, Mapping, Union, cast
 
 from flowmaestro_core.handles import AsyncEventStream, EventStream
-from flowmaestro_core.showing.timeline import timeline_svg
+from flowmaestro_core.showing.timeline import WIDTH, timeline_svg
 from flowmaestro_core.types import Execution
 
 __all__ = ["timeline_of", "timeline_svg"]
 
 
-def timeline_of(run: Union[Execution, EventStream[Any], AsyncEventStream[Any]]) -> str:
-    """The timeline of a run, as the text of an SVG document.
+def timeline_of(
+    run: Union[Execution, EventStream[Any], AsyncEventStream[Any]],
+    *,
+    width: int = WIDTH,
+    transparent: bool = False,
+) -> str:
+    """Draw the timeline of a run, and return the text of an SVG document.
 
     It is drawn from the events that the run has remembered: the last 1,000 that a timeline needs.
 
     Args:
         run: what `workflows.run` returned, any other execution, or the handle of an execution's
             stream, which may still be read.
+        width: of the picture, in pixels, from 320 up.
+        transparent: draw no page, in colours that are readable on a white and on a black one.
 
     A reply with an execution in it will do, too. Raises `TypeError` for anything else.
 
@@ -28,10 +35,13 @@ def timeline_of(run: Union[Execution, EventStream[Any], AsyncEventStream[Any]]) 
     if not isinstance(given, AnyMapping):
         if getattr(given, "seen_events", None) is None:
             raise TypeError(f"run must be an execution or its stream, not {type(run).__name__}")
-        return timeline_svg(given.seen_events, execution=given.last_seen)
+        return timeline_svg(
+            given.seen_events, execution=given.last_seen, width=width, transparent=transparent
+        )
     execution = cast("Mapping[str, Any]", given)
     if "status" not in execution and isinstance(execution.get("data"), AnyMapping):
         execution = execution["data"]
     if "status" not in execution:
         raise TypeError("run must be an execution or its stream, not a mapping without a status")
-    return timeline_svg(getattr(execution, "seen_events", None), execution=execution)
+    events = getattr(execution, "seen_events", None)
+    return timeline_svg(events, execution=execution, width=width, transparent=transparent)

@@ -80,6 +80,18 @@ class FlowMaestroError(Exception):
             text += f" (request_id: {self.request_id})"
         return text
 
+    def _repr_html_(self) -> str:
+        from flowmaestro_core.showing.html import error_html
+
+        facts = [
+            ("code", self.code),
+            ("status", self.status_code),
+            ("request", self.request_id),
+            ("execution", self.execution_id),
+            ("retry after", self.retry_after),
+        ]
+        return error_html(self, facts)
+
     def __reduce__(self) -> Tuple[object, ...]:
         """Pickle and copy all that is known, the cause too, which Python would leave out."""
         cause = {} if self.__cause__ is None else {"__cause__": self.__cause__}

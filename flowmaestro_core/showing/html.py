@@ -1,7 +1,7 @@
-"""What objects show in a notebook: static HTML, loaded when a notebook first asks for it.
+"""The HTML that objects show in a notebook. It is static, and loaded when it is first shown.
 
-There is no style in it but the width of the picture, so that it is readable in every theme. All
-text is escaped, and isolated from the direction of what stands around it.
+It sets no colours, so that it is readable in every theme: only the width of the picture, and that
+ids do not wrap. All text is escaped, and isolated from the direction of the text around it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ MOST_COLUMNS = 8
 LONGEST_CELL = 80
 LONGEST_VALUE = 2000
 """Characters of outputs, as JSON."""
+MAX_OPEN_LINES = 20
+"""Outputs with more lines are folded."""
 
 
 class Outcome(Protocol):
@@ -54,7 +56,7 @@ _Events = Optional[Iterable[Mapping[str, Any]]]
 
 
 def execution_html(execution: Mapping[str, Any], events: _Events = None) -> str:
-    """Status, outputs and timeline of an execution; `events` as in `timeline_svg`."""
+    """Show status, outputs and timeline of an execution; `events` as in `timeline_svg`."""
     facts = [
         ("execution", execution.get("id")),
         ("workflow", execution.get("workflow_id")),
@@ -62,13 +64,16 @@ def execution_html(execution: Mapping[str, Any], events: _Events = None) -> str:
         ("error", execution.get("error")),
     ]
     outputs = execution.get("outputs")
-    shown = "" if outputs is None else f"<pre>{_text(_json(outputs), LONGEST_VALUE)}</pre>"
+    shown = "" if outputs is None else _folded("outputs", outputs)
     head = _head("Execution", execution.get("status"))
-    return head + _facts(facts) + shown + image(timeline_svg(events, execution=execution))
+    return head + _facts(facts) + shown + _timeline(events, execution)
 
 
 def reply_html(reply: Mapping[str, Any]) -> Optional[str]:
-    """A page as a table, an execution as such; `None` for any other reply."""
+    """Show a page as a table, an execution as such, search results as a table, others as facts.
+
+    Return `None` if there is nothing to show.
+    """
     data = reply.get("data")
     if isinstance(data, list):
         about = object_or_empty(reply.get("pagination"))
@@ -78,13 +83,26 @@ def reply_html(reply: Mapping[str, Any]) -> Optional[str]:
         return _head("Page", ", ".join(filter(None, (place, whole)))) + _table(
             list_or_empty(cast("Any", data))
         )
-    execution = object_or_empty(data)
-    is_execution = {"status", "outputs", "error", "workflow_id"} <= execution.keys()
-    return execution_html(execution) if is_execution else None
+    resource = object_or_empty(data)
+    if {"status", "outputs", "error", "workflow_id"} <= resource.keys():
+        return execution_html(resource)
+    if not resource:
+        return None
+    results = resource.get("results")
+    if isinstance(results, list):
+        rows = list_or_empty(cast("Any", results))
+        said = f"{len(rows)} for {resource['query']}" if resource.get("query") else len(rows)
+        return _head("Results", said) + _table(rows)
+    return _head("Reply", resource.get("name")) + _resource(resource)
+
+
+def error_html(error: Exception, facts: Sequence[Tuple[str, Any]]) -> str:
+    """Show an error: its class, its message, and what is known about the call."""
+    return _head(type(error).__name__, str(error)) + _facts(facts)
 
 
 def outcome_html(outcome: Outcome) -> str:
-    """A row of a batch and what became of it."""
+    """Show a row of a batch and its result."""
     head = _head("Row", outcome.index)
     if outcome.error is not None:
         facts = [("execution", outcome.execution_id), ("error", repr(outcome.error))]
@@ -93,7 +111,7 @@ def outcome_html(outcome: Outcome) -> str:
 
 
 def batch_html(progress: Progress, recent: Iterable[Outcome]) -> str:
-    """How far a batch has come, and its latest outcomes."""
+    """Show how far a batch has come, and its latest outcomes."""
     of = "" if progress.total is None else f" of {progress.total}"
     said = f"{progress.done}{of} done, {progress.failed} failed, {progress.in_flight} in flight"
     rows: List[Dict[str, Any]] = []
@@ -110,16 +128,21 @@ def batch_html(progress: Progress, recent: Iterable[Outcome]) -> str:
         for what, at in (("started", began), (ending, execution.get("completed_at") or began)):
             spans.append({"type": f"node:{what}", "timestamp": at, **node})
     timed = [span for span in spans if span["timestamp"] is not None]
-    return _head("Batch", said) + _table(rows) + (image(timeline_svg(timed)) if timed else "")
+    return _head("Batch", said) + _table(rows) + (_timeline(timed, None) if timed else "")
 
 
 def stream_html(state: str, execution: Mapping[str, Any], events: _Events) -> str:
-    """How far a stream has come, and the timeline up to there."""
-    return _head("Stream", state) + image(timeline_svg(events, execution=execution))
+    """Show how far a stream has come, and the timeline up to there."""
+    return _head("Stream", state) + _timeline(events, execution)
+
+
+def _timeline(events: _Events, execution: Optional[Mapping[str, Any]]) -> str:
+    # A notebook's theme may differ from the system's, which is all that a picture can know.
+    return image(timeline_svg(events, execution=execution, transparent=True))
 
 
 def image(svg: str) -> str:
-    """A picture in the page itself: notebooks strip inline SVG that they do not trust."""
+    """Return a picture with its data in the page: notebooks strip inline SVG from strangers."""
     data = base64.b64encode(svg.encode()).decode()
     source = f"data:image/svg+xml;base64,{data}"
     return f'<p><img alt="timeline" style="max-width:100%" src="{source}"></p>'
@@ -130,17 +153,46 @@ def _head(what: str, state: Any) -> str:
 
 
 def _facts(pairs: Iterable[Tuple[str, Any]]) -> str:
-    rows = (f"<tr><th>{name}</th><td>{_text(value)}</td></tr>" for name, value in pairs if value)
+    rows = (f"<tr><th>{name}</th>{_data(_text(value))}</tr>" for name, value in pairs if value)
     return f"<table>{''.join(rows)}</table>"
 
 
+def _resource(resource: Mapping[str, Any]) -> str:
+    """Return the members of a resource as a table; JSON in it is folded if it is long."""
+    lines: List[str] = []
+    for name in list(resource)[:MOST_ROWS]:
+        value = hidden_member(name, resource[name])
+        if isinstance(value, (dict, list)):
+            shown = "..." if name == "headers" else _folded("", cast("Any", value))
+            lines.append(f"<tr><th>{_text(name)}</th><td>{shown}</td></tr>")
+        elif value is not None:
+            lines.append(f"<tr><th>{_text(name)}</th>{_data(_text(value))}</tr>")
+    return f"<table>{''.join(lines)}</table>"
+
+
+def _folded(name: str, value: Any) -> str:
+    """Return JSON, folded if it has more than 20 lines."""
+    text = _json(value)
+    lines = text.count("\n") + 1
+    shown = f"<pre>{_text(text, LONGEST_VALUE)}</pre>"
+    if lines <= MAX_OPEN_LINES:
+        return shown
+    return f"<details><summary>{name} {lines} lines</summary>{shown}</details>"
+
+
+def _data(text: str) -> str:
+    """Return a cell; a text without spaces, such as an id, does not wrap if it is short."""
+    short = len(text) <= 80 and " " not in text
+    return f'<td style="white-space:nowrap">{text}</td>' if short else f"<td>{text}</td>"
+
+
 def _table(rows: Sequence[Any]) -> str:
-    """The first rows, and the first of the names that they have values for."""
+    """Return the first rows as a table; its columns are the first names that have values."""
     shown = [object_or_empty(row) for row in rows[:MOST_ROWS]]
     names = dict.fromkeys(name for row in shown for name in row if row[name] is not None)
     columns = list(names)[:MOST_COLUMNS]
     lines = ["".join(f"<th>{_text(name)}</th>" for name in columns)]
-    lines += ["".join(f"<td>{_cell(name, row)}</td>" for name in columns) for row in shown]
+    lines += ["".join(_data(_cell(name, row)) for name in columns) for row in shown]
     more = len(rows) - len(shown)
     table = "".join(f"<tr>{line}</tr>" for line in lines)
     return f"<table>{table}</table>" + (f"<p>and {more} more</p>" if more else "")
@@ -158,7 +210,7 @@ def _json(value: Any, indent: Optional[int] = 2) -> str:
 
 
 def _text(value: Any, longest: int = 200) -> str:
-    """A text as HTML shows it: one direction of its own, no markup, no key of the API."""
+    """Return a text as HTML: with its own direction, without markup and without API keys."""
     if value is None:
         return ""
     text = str(value)[: longest + 1]

@@ -246,7 +246,8 @@ class Inspector:
         if len(parts) == 2 and parts[0] == "deliveries":
             return json_reply(200, self._find_delivery(parts[1]).details())
         if len(parts) == 2 and parts[0] == "timelines":
-            return self._timeline(parts[1])
+            width = _number(query.get("width", ["828"])[0])
+            return self._timeline(parts[1], min(max(width, 320), 4000))
         raise LookupError(f"there is nothing at /_inspect/{'/'.join(parts)}")
 
     def _act(self, parts: List[str], body: bytes) -> FakeReply:
@@ -327,9 +328,9 @@ class Inspector:
                 ],
             }
 
-    def _timeline(self, execution_id: str) -> FakeReply:
+    def _timeline(self, execution_id: str, width: int) -> FakeReply:
         now = self._now() + self._ahead
-        svg = timeline_svg(self._events.get(execution_id, ()), now=now)
+        svg = timeline_svg(self._events.get(execution_id, ()), now=now, width=width)
         reply = FakeReply()
         reply.complete(200, Headers({"Content-Type": "image/svg+xml"}), body=svg.encode())
         return reply
@@ -507,9 +508,9 @@ def _is_from_itself(headers: Headers) -> bool:
 
 
 def _number(text: str) -> int:
-    """Return the number of a request; raise `ValueError` for anything else."""
+    """Return a whole number; raise `ValueError` for anything else."""
     if not text.isdecimal() or len(text) > 12:
-        raise ValueError("a request is named by its number")
+        raise ValueError(f"not a number: {text[:40]!r}")
     return int(text)
 
 

@@ -6,7 +6,7 @@ import re
 import xml.etree.ElementTree as ElementTree
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flowmaestro_core.showing.timeline import MOST_ROWS, NO_NODE_EVENTS, NOT_FOLLOWED, timeline_svg
@@ -23,7 +23,10 @@ def bars(svg):
     """Class, left and width of each bar."""
     root = ElementTree.fromstring(svg)
     found = [rect for rect in root.iter(f"{SVG}rect") if rect.get("class") != "page"]
-    return [(rect.get("class"), float(rect.get("x")), float(rect.get("width"))) for rect in found]
+    return [
+        (rect.get("class").split()[0], float(rect.get("x")), float(rect.get("width")))
+        for rect in found
+    ]
 
 
 def node(what, number, at, **more):
@@ -54,9 +57,20 @@ def test_retries_and_lost_streams_are_marked():
         {"type": "node:completed", "node_id": "a", "node_name": "Fetch", "timestamp": 2000},
     ]
     svg = timeline_svg(events)
-    assert len(re.findall('<line class="retry"', svg)) == 1
-    assert len(re.findall('<line class="lost"', svg)) == 1
-    assert "total 1.00 s, stream lost and resumed 1 x" in texts(svg)
+    in_the_picture_and_its_legend = 2
+    assert len(re.findall('<line class="retry"', svg)) == in_the_picture_and_its_legend
+    assert len(re.findall('<line class="lost"', svg)) == in_the_picture_and_its_legend
+    assert texts(svg)[-3:] == [
+        "retry",
+        "stream lost and resumed",
+        "total 1.00 s, stream lost and resumed 1 x",
+    ]
+
+
+def test_without_retries_and_losses_there_is_no_legend():
+    svg = timeline_svg([node("started", "a", 0), node("completed", "a", 1000)])
+    assert "retry" not in texts(svg)
+    assert "stream lost and resumed" not in texts(svg)
 
 
 @pytest.mark.parametrize(
@@ -213,7 +227,11 @@ def test_whatever_comes_it_is_xml_and_stays_within_its_page(events):
     svg = timeline_svg(events)
     root = ElementTree.fromstring(svg)
     assert {element.tag for element in root.iter()} <= {
-        SVG + tag for tag in ("svg", "style", "rect", "line", "text", "title")
+        SVG + tag
+        for tag in (
+            *("svg", "style", "defs", "pattern", "rect", "line"),
+            *("text", "title", "desc"),
+        )
     }
     for _, x, width in bars(svg):
         assert 216 <= x <= x + width <= 216 + 520 + 2.1
@@ -228,10 +246,177 @@ def test_hostile_names_are_harmless(name):
     )
     assert "<script" not in svg
     assert "\u202e" not in svg
-    assert len(svg) < 5000
+    assert len(svg) < 10_000
 
 
 def test_a_key_in_a_name_is_hidden():
     svg = timeline_svg([node("started", 1, 0.0, node_name="fm_live_0123456789")])
     assert "0123456789" not in svg
     assert "***" in svg
+
+
+def axis(svg):
+    """Return the labels of the ticks: number and unit."""
+    root = ElementTree.fromstring(svg)
+    ticks = [it for it in root.iter(f"{SVG}text") if it.get("text-anchor") == "middle"]
+    return [(float(number), unit) for number, unit in (it.text.split() for it in ticks)]
+
+
+@given(st.floats(0.001, 1e7), st.integers(320, 2000))
+@example(4.8, 360)
+def test_an_axis_has_one_unit_and_round_ticks(span, width):
+    svg = timeline_svg([node("completed", "a", span * 1000, duration_ms=span * 1000)], width=width)
+    ticks = axis(svg)
+    assert 2 <= len(ticks) <= 8
+    assert {unit for _, unit in ticks} == {ticks[0][1]}
+    step = ticks[1][0]
+    assert f"{step:e}".partition("e")[0] in ("1.000000", "2.000000", "5.000000")
+    assert [number for number, _ in ticks] == pytest.approx(
+        [step * count for count in range(len(ticks))]
+    )
+
+
+@pytest.mark.parametrize(
+    ("span", "labels"),
+    [
+        (0.018, ["0 ms", "5 ms", "10 ms", "15 ms"]),
+        (4.8, ["0 s", "1 s", "2 s", "3 s", "4 s"]),
+        (90.0, ["0 s", "20 s", "40 s", "60 s", "80 s"]),
+        (1800.0, ["0 min", "5 min", "10 min", "15 min", "20 min", "25 min", "30 min"]),
+        (1.2, ["0.0 s", "0.2 s", "0.4 s", "0.6 s", "0.8 s", "1.0 s", "1.2 s"]),
+    ],
+)
+def test_the_ticks_of_some_spans(span, labels):
+    svg = timeline_svg([node("completed", "a", span * 1000, duration_ms=span * 1000)])
+    assert [f"{text}" for text in texts(svg)][: len(labels)] == labels
+
+
+@pytest.mark.parametrize("name", ["x" * 100, "\N{CJK UNIFIED IDEOGRAPH-65E5}" * 60])
+def test_a_long_name_ends_in_an_ellipsis_and_is_whole_in_its_title(name):
+    svg = timeline_svg([node("started", "a", 1, node_name=name)])
+    root = ElementTree.fromstring(svg)
+    (label,) = [it for it in root.iter(f"{SVG}text") if it.find(f"{SVG}title") is not None]
+    assert label.text.endswith("\N{HORIZONTAL ELLIPSIS}")
+    assert label.find(f"{SVG}title").text == name
+    columns = len(label.text) * (1 if name[0] == "x" else 2)
+    assert 20 <= columns <= 29
+
+
+def test_the_error_of_a_node_is_in_its_title_and_below_the_picture():
+    svg = timeline_svg([node("failed", "a", 1000, node_name="Send", error="No connection")])
+    titles = [it.text for it in ElementTree.fromstring(svg).iter(f"{SVG}title")]
+    assert "Send: failed: No connection" in titles
+    assert "\N{BALLOT X} Send: No connection" in texts(svg)
+    key = "fm_live_0123456789"
+    assert key not in timeline_svg([node("failed", "a", 1, error=key)])
+
+
+def test_the_error_of_an_execution_is_below_the_picture():
+    failed = {"type": "execution:failed", "timestamp": 3000, "error": "Out of credits"}
+    assert "\N{BALLOT X} Out of credits" in texts(timeline_svg([failed]))
+    about = {"status": "failed", "error": "Out of credits"}
+    assert "\N{BALLOT X} Out of credits" in texts(timeline_svg(None, execution=about))
+    about = {"status": "completed", "error": "old"}
+    assert not any("old" in text for text in texts(timeline_svg(None, execution=about)))
+
+
+def test_the_picture_says_in_words_what_it_shows():
+    svg = timeline_svg(
+        [
+            node("started", "a", 0, node_name="Fetch"),
+            node("retry", "a", 500),
+            node("completed", "a", 1000),
+            node("failed", "b", 3000, node_name="Send", duration_ms=2000, error="No connection"),
+            {"type": "execution:failed", "timestamp": 3000},
+            *(node("completed", f"n{number}", 3000) for number in range(25)),
+        ]
+    )
+    root = ElementTree.fromstring(svg)
+    assert root.find(f"{SVG}title").text == "Timeline of an execution: failed, total 3.00 s, failed"
+    assert root.find(f"{SVG}desc").text.startswith(
+        "Fetch: completed, 1.00 s, retried 1 x. Send: failed, 2.00 s: No connection. n0: "
+    )
+    assert root.find(f"{SVG}desc").text.endswith("And 7 more.")
+
+
+def test_the_description_names_the_error_of_an_execution_without_nodes():
+    svg = timeline_svg(None, execution={"status": "failed", "error": "Out of credits"})
+    said = ElementTree.fromstring(svg).find(f"{SVG}desc").text
+    assert said == "execution: failed, 0.00 s. Error: Out of credits."
+
+
+def test_a_failed_and_a_cancelled_node_have_a_sign():
+    svg = timeline_svg(
+        [node("started", "b", 0), node("failed", "a", 1000), {"type": "execution:failed"}]
+    )
+    assert "\N{BALLOT X} 0.00 s" in texts(svg)
+    assert "\N{CIRCLED DIVISION SLASH} 1.00 s" in texts(svg)
+
+
+def test_a_running_bar_is_hatched_and_open_at_its_end():
+    svg = timeline_svg([node("started", "a", 1000)], now=3.0)
+    assert 'fill="url(#hatch)"' in svg
+    (_, left, width) = bars(svg)[0]
+    upright = re.findall(r'<line class="running edge" x1="(\S+)" x2="\1" y1="34"', svg)
+    assert upright == [f"{left:.1f}"]
+    assert f"{left + width:.1f}" not in upright
+
+
+def test_a_width_below_320_is_refused():
+    with pytest.raises(ValueError, match="width must be at least 320, not 319"):
+        timeline_svg([], width=319)
+    assert 'width="320"' in timeline_svg([], width=320)
+
+
+# Colours, as WCAG 2.1 measures them (1.4.3, relative luminance), and as a person with
+# deuteranopia sees them (Machado, Oliveira and Fernandes 2009, severity 1.0).
+DEUTERANOPIA = (
+    (0.367322, 0.860646, -0.227968),
+    (0.280085, 0.672501, 0.047413),
+    (-0.011820, 0.042940, 0.968881),
+)
+NORMAL = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+
+
+def luminance(colour, sight):
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [it / 12.92 if it <= 0.04045 else ((it + 0.055) / 1.055) ** 2.4 for it in parts]
+    seen = [sum(a * b for a, b in zip(row, linear)) for row in sight]
+    red, green, blue = (min(max(it, 0.0), 1.0) for it in seen)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(one, other, sight):
+    darker, lighter = sorted((luminance(one, sight), luminance(other, sight)))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def colours(style):
+    """Return the colour of each class, with six digits."""
+    found = re.findall(r"\.(\w+)\{(?:fill:none;)?(?:fill|stroke):#([0-9a-f]+)", style)
+    return {
+        name: "#" + (digits if len(digits) > 3 else "".join(each * 2 for each in digits))
+        for name, digits in found
+    }
+
+
+@pytest.mark.parametrize("sight", [NORMAL, DEUTERANOPIA], ids=["normal", "deuteranopia"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_neighbours_differ_by_3_to_1(scheme, sight):
+    style = re.search("<style>(.*)</style>", timeline_svg([]), re.DOTALL)[1]
+    light, _, dark = style.partition("@media(prefers-color-scheme:dark)")
+    drawn = colours(light if scheme == "light" else dark)
+    for part in ("completed", "failed", "cancelled", "running", "retry", "lost"):
+        assert contrast(drawn[part], drawn["page"], sight) >= 3, part
+    assert contrast(drawn["completed"], drawn["failed"], sight) >= 3
+    assert contrast(drawn["dim"], drawn["page"], sight) >= 4.5
+
+
+@pytest.mark.parametrize("sight", [NORMAL, DEUTERANOPIA], ids=["normal", "deuteranopia"])
+@pytest.mark.parametrize("page", ["#ffffff", "#111111"])
+def test_a_transparent_picture_is_readable_on_white_and_on_black(page, sight):
+    svg = timeline_svg([], transparent=True)
+    assert 'class="page"' not in svg
+    drawn = colours(re.search("<style>(.*)</style>", svg, re.DOTALL)[1])
+    for part in ("completed", "failed", "cancelled", "running", "retry", "lost", "dim"):
+        assert contrast(drawn[part], page, sight) >= 3, part
