@@ -13,7 +13,7 @@ from flowmaestro_core.operation import D, Resource, endpoint, iterating_endpoint
 from flowmaestro_core.payloads import shapes
 from flowmaestro_core.payloads.encode import json_body
 from flowmaestro_core.payloads.reply import Page, Reply
-from flowmaestro_core.resources.listing import page_of, walk
+from flowmaestro_core.resources.listing import iterate_pages, list_call
 from flowmaestro_core.types import Agent, DeletedResource, Memory, MemorySearch, MemoryStats, Thread
 
 
@@ -31,12 +31,12 @@ class Agents(Resource[D]):
             per_page: how many on a page; the server clamps it to 1-100, its default is 20.
 
         """
-        return page_of("/agents", page, per_page, shapes.resource(Agent))
+        return list_call("/agents", page, per_page, shapes.resource(Agent))
 
     @iterating_endpoint
     def iterate(self, *, per_page: Optional[int] = None) -> Pages[Agent]:
         """Iterate over all agents, page after page."""
-        return walk(Agents.list, per_page)
+        return iterate_pages(Agents.list, per_page)
 
     @endpoint
     def get(self, agent_id: str) -> Call[Reply[Agent]]:
@@ -79,12 +79,12 @@ class Agents(Resource[D]):
             per_page: how many on a page; the server clamps it to 1-100, its default is 20.
 
         """
-        return page_of(_memory(agent_id), page, per_page, _MEMORY)
+        return list_call(_memory(agent_id), page, per_page, _MEMORY)
 
     @iterating_endpoint
     def iterate_memory(self, agent_id: str, *, per_page: Optional[int] = None) -> Pages[Memory]:
         """Iterate over all that an agent remembers, user by user, page after page."""
-        return walk(partial(Agents.list_memory, agent_id), per_page)
+        return iterate_pages(partial(Agents.list_memory, agent_id), per_page)
 
     @endpoint
     def get_memory(self, agent_id: str, user_id: str) -> Call[Reply[Memory]]:

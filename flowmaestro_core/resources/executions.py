@@ -15,7 +15,7 @@ from flowmaestro_core.http.urls import path
 from flowmaestro_core.operation import D, Resource, endpoint, iterating_endpoint
 from flowmaestro_core.payloads import shapes
 from flowmaestro_core.payloads.reply import Page, Reply
-from flowmaestro_core.resources.listing import page_of, rows_with, walk
+from flowmaestro_core.resources.listing import iterate_pages, list_call, row_filter
 from flowmaestro_core.streams.events import EXECUTION_TERMINAL
 from flowmaestro_core.streams.operation import Events
 from flowmaestro_core.types import CancelledExecution, Execution, ExecutionEvent, ExecutionStatus
@@ -45,11 +45,11 @@ class Executions(Resource[D]):
         Args:
             page: which page, from 1.
             per_page: how many on a page; the server clamps it to 1-100, its default is 20.
-            workflow_id: only those of this workflow.
-            status: only those in this state.
+            workflow_id: list only the executions of this workflow.
+            status: list only the executions with this status.
 
         """
-        return page_of(
+        return list_call(
             "/executions", page, per_page, shapes.execution, workflow_id=workflow_id, status=status
         )
 
@@ -67,18 +67,18 @@ class Executions(Resource[D]):
         of all its customers and filters yours afterwards: it does not report the total or the
         last page, and rows may be missing. The iteration then continues until an empty page.
         `status` is not sent, because the server would filter after it has cut the list into
-        pages. The SDK skips rows in another state.
+        pages. The SDK skips rows with another status.
 
         Args:
-            workflow_id: only those of this workflow.
-            status: only those in this state.
+            workflow_id: iterate only over the executions of this workflow.
+            status: iterate only over the executions with this status.
 
         """
-        keep = rows_with("status", status)
+        keep = row_filter("status", status)
         build = partial(
-            page_of, "/executions", shape=shapes.execution, keep=keep, workflow_id=workflow_id
+            list_call, "/executions", shape=shapes.execution, keep=keep, workflow_id=workflow_id
         )
-        return walk(build, per_page, until_empty=workflow_id is None)
+        return iterate_pages(build, per_page, until_empty=workflow_id is None)
 
     @endpoint
     def get(self, execution_id: str) -> Call[Reply[Execution]]:
@@ -137,7 +137,7 @@ class Executions(Resource[D]):
                 coroutine function.
 
         Raises:
-            TimeoutError: it did not end in time; `error.last_execution` is its last known state.
+            TimeoutError: it did not end within `timeout`; `error.last_execution` is its last state.
             NotFoundError: there is no such execution.
             RateLimitError: the server demands a longer pause than `timeout` allows.
 
@@ -157,20 +157,20 @@ class Executions(Resource[D]):
         ordered: bool = False,
         progress: Optional[Callable[[BatchProgress], Any]] = None,
     ) -> Batch:
-        """Wait for many executions, and get a `RunOutcome` of each as it ends.
+        """Wait for many executions, and yield a `RunOutcome` for each as it ends.
 
-        Failed and cancelled executions come like completed ones: look at `ok`. What goes wrong
-        with one execution is the `error` of its outcome, and never ends the others. The SDK polls
-        them one after another, within the key's rate limit, and waits after a 429. It polls only
-        while you wait for the next item.
+        Failed and cancelled executions are yielded like completed ones: check `ok`. An error of one
+        execution is the `error` of its outcome, and never ends the others. The SDK polls them one
+        after another, within the key's rate limit, and waits after a 429. It polls only while you
+        wait for the next outcome.
 
         Args:
-            execution_ids: which ones. An id that is there twice is followed once.
+            execution_ids: the executions to follow. An id that occurs twice is followed once.
             poll_interval: seconds between two polls of one execution.
-            timeout: seconds that each may take, whatever the server says. Each is polled at
-                least once, and once more when its time is up.
-            ordered: in the order in which they were given instead of that of their ends.
-            progress: called with a `BatchProgress` before each outcome is handed over; on an
+            timeout: seconds for each execution, whatever the server says. Each is polled at
+                least once, and a last time when it times out.
+            ordered: yield outcomes in the order of `execution_ids` instead of that of their ends.
+            progress: called with a `BatchProgress` before each outcome is delivered; on an
                 async client it may be a coroutine function.
 
         An outcome's `error` may be any that `wait_for_completion` raises.
@@ -181,7 +181,7 @@ class Executions(Resource[D]):
         check_seconds("timeout", timeout)
         check_callback("progress", progress)
         wait = partial(Executions.wait_for_completion, poll_interval=poll_interval, timeout=timeout)
-        ids = tuple({each: wait(each) for each in execution_ids})  # checked; each is there once
+        ids = tuple({each: wait(each) for each in execution_ids})  # Building a wait checks the id.
         return Batch(
             wait,
             timeout,

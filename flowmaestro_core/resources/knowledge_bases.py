@@ -12,7 +12,7 @@ from flowmaestro_core.operation import D, Resource, endpoint, iterating_endpoint
 from flowmaestro_core.payloads import shapes
 from flowmaestro_core.payloads.encode import json_body
 from flowmaestro_core.payloads.reply import Page, Reply
-from flowmaestro_core.resources.listing import page_of, walk
+from flowmaestro_core.resources.listing import iterate_pages, list_call
 from flowmaestro_core.types import KnowledgeBase, QueryKnowledgeBaseResponse
 
 
@@ -30,12 +30,12 @@ class KnowledgeBases(Resource[D]):
             per_page: how many on a page; the server clamps it to 1-100, its default is 20.
 
         """
-        return page_of("/knowledge-bases", page, per_page, shapes.resource(KnowledgeBase))
+        return list_call("/knowledge-bases", page, per_page, shapes.resource(KnowledgeBase))
 
     @iterating_endpoint
     def iterate(self, *, per_page: Optional[int] = None) -> Pages[KnowledgeBase]:
         """Iterate over all knowledge bases, page after page."""
-        return walk(KnowledgeBases.list, per_page)
+        return iterate_pages(KnowledgeBases.list, per_page)
 
     @endpoint
     def get(self, knowledge_base_id: str) -> Call[Reply[KnowledgeBase]]:

@@ -1,4 +1,4 @@
-"""What all list calls have in common."""
+"""The parts that all list calls share: the call for one page, the filter of rows, the iteration."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from flowmaestro_core.payloads.reply import Page, Shape
 T = TypeVar("T")
 
 
-def page_of(
+def list_call(
     where: str,
     page: Optional[int],
     per_page: Optional[int],
@@ -24,7 +24,16 @@ def page_of(
     keep: Optional[Callable[[Any], bool]] = None,
     **filters: Optional[str],
 ) -> Call[Page[T]]:
-    """The call for one page of the list at the path `where`; `shape` is that of its rows."""
+    """Return the call for one page of the list at the path `where`.
+
+    Args:
+        where: the path of the list, below the API root.
+        page, per_page: number and size of the page; `None` for the server's defaults.
+        shape: adds to the rows what callers read.
+        keep: which rows to keep, if the server ignores a filter.
+        **filters: query parameters; `None` is not sent. An empty text raises `ValueError`.
+
+    """
 
     def paged(body: JsonObject) -> None:
         shape(body)
@@ -36,22 +45,29 @@ def page_of(
     return Call("GET", where + found, shape=paged, keep=keep, data_type=list)
 
 
-def rows_with(key: str, value: Optional[str], *also: None) -> Optional[Callable[[Any], bool]]:
-    """Which rows of a list to keep if the server ignores a filter; `None` for all.
+def row_filter(
+    key: str, value: Optional[str], *, keep_null: bool = False
+) -> Optional[Callable[[Any], bool]]:
+    """Return a function that keeps the rows in which `key` has `value`; `None` if that is `None`.
 
-    With `None` as `also`, a row that does not say is kept, too.
+    For filters that the server ignores. With `keep_null=True`, also keep rows whose value is null.
     """
     check_filter(key, value)
-    wanted = (value, *also)
+    wanted = (value, None) if keep_null else (value,)
     return None if value is None else lambda row: object_or_empty(row).get(key, "") in wanted
 
 
-def walk(
+def iterate_pages(
     build: Callable[..., Call[Page[T]]],
     per_page: Optional[int],
     until_empty: bool = False,
 ) -> Pages[T]:
-    """All items of a list; `build` takes `page` and `per_page`. Bad arguments fail here."""
+    """Return an iteration over all items of a list.
+
+    `build` returns the call for one page, given `page` and `per_page`. With `until_empty`, the
+    iteration ignores what a page says about further pages, and ends at an empty one.
+    """
+    # Report bad arguments at this call, not at the first item.
     build(page=1, per_page=per_page)
     cursor = partial(PageCursor, per_page, until_empty=until_empty)
     return Pages(lambda page: build(page=page, per_page=per_page), cursor)

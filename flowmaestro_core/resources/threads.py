@@ -14,7 +14,7 @@ from flowmaestro_core.operation import D, Resource, endpoint, iterating_endpoint
 from flowmaestro_core.payloads import shapes
 from flowmaestro_core.payloads.encode import json_body
 from flowmaestro_core.payloads.reply import Page, Reply
-from flowmaestro_core.resources.listing import page_of, walk
+from flowmaestro_core.resources.listing import iterate_pages, list_call
 from flowmaestro_core.streams.operation import Events
 from flowmaestro_core.types import (
     DeletedResource,
@@ -60,14 +60,14 @@ class Threads(Resource[D]):
             per_page: how many on a page; the server clamps it to 1-100, its default is 20.
 
         """
-        return page_of(_messages(thread_id), page, per_page, shapes.thread_messages)
+        return list_call(_messages(thread_id), page, per_page, shapes.thread_messages)
 
     @iterating_endpoint
     def iterate_messages(
         self, thread_id: str, *, per_page: Optional[int] = None
     ) -> Pages[ThreadMessage]:
         """Iterate over all messages of a thread, page after page."""
-        return walk(partial(Threads.list_messages, thread_id), per_page)
+        return iterate_pages(partial(Threads.list_messages, thread_id), per_page)
 
     @endpoint
     def send_message(

@@ -13,7 +13,7 @@ from flowmaestro_core.operation import D, Resource, endpoint, iterating_endpoint
 from flowmaestro_core.payloads import shapes
 from flowmaestro_core.payloads.encode import json_body
 from flowmaestro_core.payloads.reply import Page, Reply
-from flowmaestro_core.resources.listing import page_of, rows_with, walk
+from flowmaestro_core.resources.listing import iterate_pages, list_call, row_filter
 from flowmaestro_core.types import ExecuteTriggerResponse, Trigger
 
 
@@ -37,8 +37,8 @@ class Triggers(Resource[D]):
             per_page: how many on a page; the server clamps it to 1-100, its default is 20.
 
         """
-        keep = rows_with("workflow_id", workflow_id, None)
-        return page_of("/triggers", page, per_page, shapes.trigger, keep, workflow_id=workflow_id)
+        keep = row_filter("workflow_id", workflow_id, keep_null=True)
+        return list_call("/triggers", page, per_page, shapes.trigger, keep, workflow_id=workflow_id)
 
     @iterating_endpoint
     def iterate(
@@ -50,7 +50,7 @@ class Triggers(Resource[D]):
             workflow_id: only those of this workflow.
 
         """
-        return walk(partial(Triggers.list, workflow_id=workflow_id), per_page)
+        return iterate_pages(partial(Triggers.list, workflow_id=workflow_id), per_page)
 
     @endpoint
     def execute(
@@ -63,8 +63,7 @@ class Triggers(Resource[D]):
     ) -> Call[Reply[ExecuteTriggerResponse]]:
         """Fire a trigger; `data["execution_id"]` is the execution it started.
 
-        Each call starts an execution, so it is tried again only while it is certain that
-        nothing was started.
+        Each call starts an execution, so the SDK retries only if certainly nothing was started.
 
         Args:
             inputs: inputs by name; values that JSON can express.

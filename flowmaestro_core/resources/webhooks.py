@@ -16,7 +16,7 @@ from flowmaestro_core.payloads import shapes
 from flowmaestro_core.payloads.encode import json_body
 from flowmaestro_core.payloads.json_values import JsonObject, list_or_empty, object_or_empty
 from flowmaestro_core.payloads.reply import Page, Reply, Shape
-from flowmaestro_core.resources.listing import page_of, walk
+from flowmaestro_core.resources.listing import iterate_pages, list_call
 from flowmaestro_core.types import (
     DeletedResource,
     TestWebhookResponse,
@@ -42,12 +42,12 @@ class Webhooks(Resource[D]):
             per_page: how many on a page; the server clamps it to 1-100, its default is 20.
 
         """
-        return page_of("/webhooks", page, per_page, _WEBHOOK)
+        return list_call("/webhooks", page, per_page, _WEBHOOK)
 
     @iterating_endpoint
     def iterate(self, *, per_page: Optional[int] = None) -> Pages[Webhook]:
         """Iterate over all webhooks, page after page."""
-        return walk(Webhooks.list, per_page)
+        return iterate_pages(Webhooks.list, per_page)
 
     @endpoint
     def get(self, webhook_id: str) -> Call[Reply[Webhook]]:
@@ -141,10 +141,9 @@ class Webhooks(Resource[D]):
     def test(
         self, webhook_id: str, *, idempotency_key: Optional[str] = None
     ) -> Call[Reply[TestWebhookResponse]]:
-        """Have a test event delivered; `data["success"]` says how it went.
+        """Deliver a test event; `data["success"]` says whether the receiver accepted it.
 
-        Each call delivers once, so it is tried again only while it is certain that nothing
-        was delivered.
+        Each call delivers an event, so the SDK retries only if certainly nothing was delivered.
 
         Args:
             idempotency_key: sent as `Idempotency-Key` on every attempt; random when left out.
@@ -170,18 +169,18 @@ class Webhooks(Resource[D]):
 
         """
         where = _webhook(webhook_id) + "/deliveries"
-        return page_of(where, page, per_page, shapes.resource(WebhookDelivery))
+        return list_call(where, page, per_page, shapes.resource(WebhookDelivery))
 
     @iterating_endpoint
     def iterate_deliveries(
         self, webhook_id: str, *, per_page: Optional[int] = None
     ) -> Pages[WebhookDelivery]:
         """Iterate over all deliveries to a webhook, page after page."""
-        return walk(partial(Webhooks.list_deliveries, webhook_id), per_page)
+        return iterate_pages(partial(Webhooks.list_deliveries, webhook_id), per_page)
 
 
 def _guarded(kind: Type[Any]) -> Shape:
-    """The shape of a webhook, or of a list of them, whose repr does not show its secrets."""
+    """Return the shape of a webhook, or of a list of webhooks. Its `repr` redacts the secrets."""
     complete = shapes.resource(kind)
 
     def shape(body: JsonObject) -> None:

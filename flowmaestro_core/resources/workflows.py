@@ -1,4 +1,4 @@
-"""Workflows: what they are, and running them."""
+"""Workflows: reading them and running them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from flowmaestro_core.resources.executions import (
     DEFAULT_WAIT_TIMEOUT,
     Executions,
 )
-from flowmaestro_core.resources.listing import page_of, walk
+from flowmaestro_core.resources.listing import iterate_pages, list_call
 from flowmaestro_core.types import (
     ExecuteWorkflowResponse,
     ExecutionEvent,
@@ -56,12 +56,12 @@ class Workflows(Resource[D]):
             per_page: how many on a page; the server clamps it to 1-100, its default is 20.
 
         """
-        return page_of("/workflows", page, per_page, shapes.workflow)
+        return list_call("/workflows", page, per_page, shapes.workflow)
 
     @iterating_endpoint
     def iterate(self, *, per_page: Optional[int] = None) -> Pages[Workflow]:
         """Iterate over all workflows, page after page."""
-        return walk(Workflows.list, per_page)
+        return iterate_pages(Workflows.list, per_page)
 
     @endpoint
     def get(self, workflow_id: str) -> Call[Reply[Workflow]]:
@@ -187,37 +187,40 @@ class Workflows(Resource[D]):
         settle_after: float = SETTLE_AFTER,
         checkpoint: None = None,
     ) -> Batch:
-        """Run a workflow once for each of many rows, and get a `RunOutcome` of each as it ends.
+        """Run a workflow once for each of many rows, and yield a `RunOutcome` for each as it ends.
 
-        Each outcome knows its row: `index` and `inputs`. Failed and cancelled executions come
-        like completed ones: check `ok`. An error of one row is the `error` of its outcome and
-        never ends the others. Requests go out one after another, within the key's
-        rate limit; a 429 is waited out. A start that may have been processed is never repeated.
+        Each outcome has the `index` of its row and the row itself, `inputs`. Failed and cancelled
+        executions are yielded like completed ones: check `ok`. An error of one row is the `error`
+        of its outcome and never ends the others. Requests go out one after another, within the
+        key's rate limit; after a 429 the batch waits. A start that may have been processed is never
+        retried. A start that was certainly not sent is retried until it times out, once the
+        server has answered this client.
 
-        An error that makes continuing pointless (the key, a scope, credits, the day's allowance,
-        an unknown workflow) stops new starts. Executions in flight are followed to their end,
-        then the error is raised. The SDK cancels nothing: executions that run when the iteration
-        is left continue, and are in `in_flight`.
+        An error that every further start would fail with, too (the key, a scope, credits, the daily
+        quota, an unknown or invalid workflow) stops new starts. Executions in flight are
+        followed to their end, then the error is raised. The SDK cancels nothing: executions that
+        run when you leave the iteration continue, and are in `in_flight`.
 
         With a `journal`, the same call with the same rows continues after a crash: see
         `docs/batches.md`.
 
         Args:
-            inputs: the inputs of each run, as in `execute`. It is read only as far as there is
-                room (with a journal a few rows further), so an endless iterator will do.
-            concurrency: how many executions may be in flight before another one is started.
+            inputs: the rows: the inputs of each run, as in `execute`. They are read only as far as
+                there is room (with a journal a few rows further), so the iterator may be endless.
+            concurrency: how many executions may be in flight at a time.
             poll_interval: seconds between two polls of one execution.
-            timeout: seconds that each execution may take from its start, and each start from
-                its turn, whatever the server says.
-            ordered: in the order of the rows instead of that of their ends. Starts then run
-                ahead of the row that is waited for by at most four times `concurrency`.
+            timeout: seconds for each execution from its start, and for each start from its turn,
+                whatever the server says.
+            ordered: yield outcomes in the order of the rows instead of that of their ends. Starts
+                then run at most four times `concurrency` rows ahead of the next outcome.
             on_start: called with an outcome as soon as an execution has an id; on an async
-                client it may be a coroutine function, as `progress`.
-            progress: called with a `BatchProgress` before each outcome is handed over, and before
+                client it may be a coroutine function, and so may `progress`.
+            progress: called with a `BatchProgress` before each outcome is delivered, and before
                 the pause for rows in doubt.
-            journal: path of a file that keeps what was started and how it ended.
-            key: with a journal, makes of a row what it is known by, so that rows can move; by
-                default that is its index, and new rows go to the end.
+            journal: path of a file that records each start and each end.
+            key: with a journal, a function that returns a text or a number that identifies a row,
+                so that rows may move. By default a row is identified by its index, and new rows go
+                to the end.
             rerun: with a journal, the statuses (`"failed"`, `"cancelled"`) of ended executions
                 whose rows are started again.
             redo: with a journal, the indices (from 0, as `RunOutcome.index`) of rows that are
@@ -225,19 +228,21 @@ class Workflows(Resource[D]):
                 not among them raises `JournalError`, and so does one that still runs.
             on_unknown: with a journal, what to do with a row that may or may not have been started:
                 `"error"` makes its error a `StartUnknownError`; `"start"` starts it.
-            settle_after: with a journal, seconds after which the server can be relied on to list
-                an execution that it has accepted.
+            settle_after: with a journal, seconds after which the server lists every execution that
+                it has accepted.
             checkpoint: must be left out; a batch keeps a `journal`.
 
         Raises while iterating:
             NotFoundError: there is no such workflow.
+            ValidationError: the workflow is invalid (code `validation_error`).
             AuthenticationError, AuthorizationError, InsufficientCreditsError: of the key.
-            RateLimitError: the key is refused for longer than `timeout`.
-            JournalError: the journal is another batch's, is in use, or cannot be written.
+            RateLimitError: the server refuses the key for longer than `timeout`.
+            JournalError: the journal belongs to another batch, is in use, is damaged, or cannot be
+                written; or a row differs from the journal's.
 
         An outcome's `error` may be any error of `execute`, and besides:
             ValidationError: JSON cannot express the row (code `invalid_input`).
-            TimeoutError: the execution did not end in time. It continues.
+            TimeoutError: the execution did not end within `timeout`. It continues.
             StartUnknownError: see `on_unknown`.
 
         """
