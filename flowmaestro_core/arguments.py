@@ -1,6 +1,6 @@
-"""Checks of what callers pass: each error names the argument, what was given, and what is right.
+"""Checks of arguments. Each error names the argument, what was passed, and what would be right.
 
-Pure. A value that may be a secret is never shown.
+Pure. Errors never show a value that may be a secret.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _TRANSPORTS_OWN = frozenset({"connection", "content-length", "transfer-encoding"
 
 
 def check_count(name: str, value: Any, at_least: int = 1) -> None:
-    """Raise `TypeError` if `value` is no `int`, `ValueError` if it is below `at_least`."""
+    """Raise `TypeError` if `value` is not an `int`, `ValueError` if it is below `at_least`."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be an int, not {type(value).__name__}")
     if value < at_least:
@@ -68,7 +68,7 @@ def is_coroutine_function(value: Any) -> bool:
 
 
 def check_several(name: str, value: Any, of: str) -> None:
-    """Raise `TypeError` if `value` is one thing instead of an iterable of them.
+    """Raise `TypeError` if `value` is a single object instead of an iterable of several.
 
     A data frame is refused, because iterating over one gives the names of its columns.
     """
@@ -88,7 +88,7 @@ def check_several(name: str, value: Any, of: str) -> None:
 def check_filter(name: str, value: Any) -> None:
     """Raise unless `value` is `None` or a text that is not empty.
 
-    The server would take an empty filter for none, and answer with every row.
+    The server treats an empty filter like a missing one, and returns every row.
     """
     if value is not None and not text(name, value):
         raise ValueError(f"{name} must not be empty: leave it out to get every row")
@@ -134,40 +134,43 @@ def file_path(name: str, value: Any) -> str:
 
 
 def text(name: str, value: Any) -> str:
-    """`value`, if it is a string; else `TypeError`."""
+    """Return `value`. Raise `TypeError` if it is not a `str`."""
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a str, not {type(value).__name__}")
     return value
 
 
 def optional_text(name: str, value: Any) -> Optional[str]:
-    """`value`, if it is a string or `None`; else `TypeError`."""
+    """Return `value`. Raise `TypeError` if it is neither a `str` nor `None`."""
     return None if value is None else text(name, value)
 
 
 def flag(name: str, value: T) -> T:
-    """`value`, if it is a `bool` or `None`; else `TypeError`."""
+    """Return `value`. Raise `TypeError` if it is neither a `bool` nor `None`."""
     if value is not None and not isinstance(value, bool):
         raise TypeError(f"{name} must be a bool, not {type(value).__name__}")
     return value
 
 
 def number(name: str, value: Any) -> Optional[float]:
-    """`value`, if it is a number or `None`; else `TypeError`."""
+    """Return `value`. Raise `TypeError` if it is neither a number nor `None`."""
     if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
         raise TypeError(f"{name} must be a number, not {type(value).__name__}")
     return value
 
 
 def count(name: str, value: Any) -> Optional[int]:
-    """`value`, if it is an `int` of at least 1 or `None`; else `TypeError` or `ValueError`."""
+    """Return `value`, an `int` of at least 1 or `None`. Raise `TypeError` or `ValueError` if not."""
     if value is not None:
         check_count(name, value)
     return cast("Optional[int]", value)
 
 
 def mapping(name: str, value: Any) -> Optional[Dict[str, Any]]:
-    """A new dict of what any mapping holds, or `None` for `None`; else `TypeError`."""
+    """Return a new dict with the items of a mapping; `None` for `None`.
+
+    Raise `TypeError` for any other value.
+    """
     if value is None:
         return None
     if not isinstance(value, (dict, Mapping)):
@@ -177,11 +180,11 @@ def mapping(name: str, value: Any) -> Optional[Dict[str, Any]]:
 
 
 def header_fields(value: Any) -> Headers:
-    """The header fields in a mapping, if a transport can send them as they are.
+    """Return the header fields in a mapping, if a transport can send them unchanged.
 
-    Raises `TypeError` or `ValueError` for what is no field of RFC 9110, sections 5.1 and 5.5, for
-    those that a transport writes itself, and for `Expect` (section 10.1.1): requests are sent
-    whole, so nobody would wait for the 100 (Continue). The error names a field, never its value.
+    Raises `TypeError` or `ValueError` for a name or value that is not valid (RFC 9110, sections 5.1
+    and 5.5), for fields that the transport sets, and for `Expect` (section 10.1.1): requests are
+    sent whole, without waiting for 100 (Continue). The error names the field, never its value.
     """
     if not isinstance(value, Mapping):
         raise TypeError(f"headers must be a dict of str to str, not {type(value).__name__}")
