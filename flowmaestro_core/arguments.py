@@ -160,7 +160,7 @@ def number(name: str, value: Any) -> Optional[float]:
 
 
 def count(name: str, value: Any) -> Optional[int]:
-    """Return `value`, an `int` of at least 1 or `None`. Raise `TypeError` or `ValueError` if not."""
+    """Return `value`. Raise unless it is an `int` of at least 1 or `None`."""
     if value is not None:
         check_count(name, value)
     return cast("Optional[int]", value)

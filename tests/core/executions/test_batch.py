@@ -39,7 +39,7 @@ from tests.harness.core.stepping import an_envelope, an_error
 # Waiting for what runs already
 
 
-def test_all_are_asked_for_and_handed_over_as_they_end() -> None:
+def test_each_execution_is_polled_and_delivered_as_it_ends() -> None:
     wait = waiting("a", "b", "c")
     says(wait, "running")
     assert says(wait, "completed").item.execution_id == "b"
@@ -52,7 +52,7 @@ def test_all_are_asked_for_and_handed_over_as_they_end() -> None:
     assert ids(wait) == ["b", "c", "a"]
 
 
-def test_an_id_that_is_there_twice_is_followed_once() -> None:
+def test_repeated_id_is_followed_once() -> None:
     wait = waiting("a", "b", "a")
     while not isinstance(wait.action, Done):
         if isinstance(wait.action, Send):
@@ -61,12 +61,12 @@ def test_an_id_that_is_there_twice_is_followed_once() -> None:
     assert ids(wait) == ["a", "b"]
 
 
-def test_nothing_to_wait_for_is_an_end() -> None:
+def test_wait_for_no_execution_ends_at_once() -> None:
     assert stepping(Executions.wait_many([])).start() == Done(None)
     assert stepping(Workflows.run_many("wf_1", [])).start() == Done(None)
 
 
-def test_thousands_go_round_in_turn() -> None:
+def test_thousands_of_executions_are_polled_in_turn() -> None:
     """Each is asked once before one is asked twice; no stack grows with their number."""
     names = [f"ex_{n}" for n in range(1200)]
     wait = waiting(*names)
@@ -76,7 +76,7 @@ def test_thousands_go_round_in_turn() -> None:
     assert asked(until_asked(wait)) == names[0]
 
 
-def test_nobody_times_out_unasked() -> None:
+def test_each_execution_is_polled_before_it_times_out() -> None:
     wait = waiting("a", "b", timeout=5.0)
     wait.replies(200, an_envelope({"id": "a", "status": "running"}), after=7.0)
     wait.takes()
@@ -89,7 +89,7 @@ def test_nobody_times_out_unasked() -> None:
     assert error.last_execution["status"] == "running"
 
 
-def test_the_last_question_comes_at_the_deadline() -> None:
+def test_last_poll_comes_at_the_deadline() -> None:
     wait = waiting("a", timeout=5.0)
     while not isinstance(wait.action, Emit):
         until_asked(wait)
@@ -114,7 +114,7 @@ def test_one_error_never_ends_the_others() -> None:
     assert ended.result() is ended.execution
 
 
-def test_a_key_that_is_refused_is_told_with_each_execution() -> None:
+def test_refused_key_is_the_error_of_each_execution() -> None:
     """Nothing is lost by that: every execution has its outcome, so nothing is raised."""
     wait = waiting("a", "b")
     wait.replies(401)
@@ -124,7 +124,7 @@ def test_a_key_that_is_refused_is_told_with_each_execution() -> None:
     assert [error.execution_id for error in errors(wait)] == ["a", "b"]
 
 
-def test_trouble_that_may_pass_is_waited_out() -> None:
+def test_transient_failures_do_not_end_a_wait() -> None:
     wait = waiting("a")
     wait.fails(Phase.NOT_SENT)
     until_asked(wait)
@@ -134,7 +134,7 @@ def test_trouble_that_may_pass_is_waited_out() -> None:
     assert wait.takes() == Done(None)
 
 
-def test_a_pause_that_one_execution_asks_for_holds_back_no_other() -> None:
+def test_retry_after_of_one_execution_delays_no_other() -> None:
     wait = waiting("a", "b")
     wait.replies(503, headers={"Retry-After": "50"})
     assert asked(wait) == "b"
@@ -143,7 +143,7 @@ def test_a_pause_that_one_execution_asks_for_holds_back_no_other() -> None:
 # Starting
 
 
-def test_as_many_are_in_flight_as_are_allowed_and_no_input_is_read_before() -> None:
+def test_concurrency_limits_starts_and_reading() -> None:
     read: List[int] = []
 
     def endless() -> Iterator[Dict[str, Any]]:
@@ -167,7 +167,7 @@ def test_as_many_are_in_flight_as_are_allowed_and_no_input_is_read_before() -> N
     assert bodies == [{"inputs": {"n": n}} for n in range(3)]
 
 
-def test_each_start_has_a_key_of_its_own_on_every_attempt() -> None:
+def test_each_start_keeps_its_own_idempotency_key() -> None:
     run = running([{}, None], concurrency=2)
     run.fails(Phase.NOT_SENT)
     run.waits()
@@ -219,7 +219,7 @@ def test_any_other_400_is_the_error_of_its_row(error: Any) -> None:
 
 
 @pytest.mark.parametrize("status", [401, 402, 403, 404])
-def test_what_makes_going_on_pointless_is_raised_when_the_others_have_arrived(status: int) -> None:
+def test_fatal_error_is_raised_after_executions_in_flight_end(status: int) -> None:
     run = running(numbered(), concurrency=3)
     starts(run, "a")
     assert isinstance(run.replies(status), Wait)
@@ -231,7 +231,7 @@ def test_what_makes_going_on_pointless_is_raised_when_the_others_have_arrived(st
     assert (ids(run), len(run.sent)) == (["a"], 3)
 
 
-def test_a_refused_key_takes_back_a_start_that_was_put_off() -> None:
+def test_refused_key_cancels_a_parked_start() -> None:
     """A question is answered 401 while a start waits for its turn: that start never goes out."""
     run = running(numbered(), concurrency=2)
     starts(run, "a")
@@ -270,7 +270,7 @@ def test_a_lack_of_credits_ends_no_wait_for_others() -> None:
     assert wait.takes() == Done(None)
 
 
-def test_every_row_has_an_outcome_that_knows_it() -> None:
+def test_every_outcome_has_its_row() -> None:
     rows = [{"n": 0}, {"n": 1}, {"n": 2}]
     run = running(rows, concurrency=1)
     run.replies(422)
@@ -290,7 +290,7 @@ def test_every_row_has_an_outcome_that_knows_it() -> None:
     assert all(item.inputs is rows[item.index] for item in run.items)
 
 
-def test_starts_that_fail_make_the_next_one_wait_longer() -> None:
+def test_consecutive_failed_starts_back_off() -> None:
     """An outage costs a few rows their start, not all of them at once."""
     run = running([{}] * 10, options={"max_retries": 0})
     pauses = []
@@ -304,13 +304,13 @@ def test_starts_that_fail_make_the_next_one_wait_longer() -> None:
 
 
 @pytest.mark.parametrize("reply", [(409, {}), (302, {}), (405, {}), (202, {"data": {}})])
-def test_no_reply_that_achieves_nothing_is_asked_for_at_once_again(reply: Any) -> None:
+def test_useless_response_delays_the_next_start(reply: Any) -> None:
     run = running([{}] * 3, options={"max_retries": 0})
     run.replies(*reply, headers={"retry-after-ms": "1"})
     assert run.takes_all() == Wait(0.5)
 
 
-def test_a_row_that_is_refused_for_its_inputs_holds_up_no_other() -> None:
+def test_row_with_refused_inputs_delays_no_other() -> None:
     run = running([{}, {}])
     run.replies(400)
     assert isinstance(run.takes_all(), Send)
@@ -327,7 +327,7 @@ def test_a_start_without_a_usable_id_is_an_error(data: Any) -> None:
 
 
 @pytest.mark.parametrize("bad", [{"a": {1}}, {"a": float("nan")}, {5: 1}, [1], "text", 0])
-def test_a_bad_input_is_named_in_its_turn(bad: Any) -> None:
+def test_row_that_cannot_be_sent_is_named_in_its_turn(bad: Any) -> None:
     run = running([{}, bad, {}], concurrency=1)
     starts(run, "a")
     until_asked(run)
@@ -359,7 +359,7 @@ def test_a_mapping_that_raises_is_an_error_of_its_row() -> None:
     starts(run, "b")
 
 
-def test_what_the_callers_iterator_raises_is_the_callers() -> None:
+def test_exception_of_the_iterator_is_raised_unchanged() -> None:
     def broken() -> Iterator[Dict[str, Any]]:
         yield {}
         raise TypeError("mine")

@@ -344,7 +344,9 @@ TestCrashes.settings = settings(
 
 @pytest.mark.parametrize("on_unknown", ["error", "start"])
 @pytest.mark.parametrize("look_up", [*LOOK_UPS, "more candidates"])
-def test_after_a_crash_at_each_record_the_promise_holds(look_up: str, on_unknown: str) -> None:
+def test_no_row_is_started_twice_after_a_crash_at_each_record(
+    look_up: str, on_unknown: str
+) -> None:
     """It dies just before something is in the journal, or just after."""
     in_doubt = 0
     for records, kept in itertools.product(range(11), (False, True)):

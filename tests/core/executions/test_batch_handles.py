@@ -25,7 +25,7 @@ from tests.harness.core.batch_steps import (
 from tests.harness.core.stepping import a_context
 
 
-def test_progress_tells_how_far_the_batch_has_come() -> None:
+def test_progress_counts_done_failed_and_running_rows() -> None:
     told: List[BatchProgress] = []
     run = running([{}, {"a": {1}}, {}], concurrency=1)
     while not isinstance(run.action, Done):
@@ -56,13 +56,13 @@ def test_the_rate_limit_is_part_of_the_estimate() -> None:
     assert estimate == pytest.approx(30.0 + ((240 - 40) / 60 - 1) * 60)
 
 
-def test_how_many_there_are_is_known_where_the_rows_have_a_length() -> None:
+def test_total_is_known_if_the_rows_have_a_length() -> None:
     assert Executions.wait_many(iter("aba")).total == 2
     assert Workflows.run_many("w", [{}, {}]).total == 2
     assert Workflows.run_many("w", iter([{}, {}])).total is None
 
 
-def test_a_start_is_told_as_soon_as_it_has_an_id() -> None:
+def test_on_start_is_called_as_soon_as_an_execution_has_an_id() -> None:
     run = running([{"n": 1}], on_start=print)
     started = starts(run, "a").item
     assert isinstance(started, RunStarted)
@@ -96,7 +96,7 @@ def test_ordered_outcomes_come_in_the_order_of_the_rows() -> None:
     assert [item.index for item in run.items] == list(range(8))
 
 
-def test_an_ordered_batch_that_is_stopped_hands_over_what_it_has() -> None:
+def test_stopped_ordered_batch_delivers_its_outcomes() -> None:
     run = running(numbered(), concurrency=3, ordered=True)
     run.replies(503, headers={"Retry-After": "20"})
     until_asked(run)
@@ -109,7 +109,7 @@ def test_an_ordered_batch_that_is_stopped_hands_over_what_it_has() -> None:
     assert isinstance(run.error, AuthenticationError)
 
 
-def test_without_callbacks_nobody_listens() -> None:
+def test_batch_without_callbacks_has_no_listener() -> None:
     assert Executions.wait_many(["a"]).listener is None
     assert Workflows.run_many("w", [{}]).listener is None
 
@@ -118,7 +118,7 @@ def test_without_callbacks_nobody_listens() -> None:
     ("inputs", "read_on"),
     [([{}], False), (({},), False), (iter([{}]), True), ({1: {}}.values(), True)],
 )
-def test_whose_code_runs_in_its_steps(inputs: Any, read_on: bool) -> None:
+def test_batch_knows_whether_it_runs_code_of_the_caller(inputs: Any, read_on: bool) -> None:
     machine = machine_for(Workflows.run_many("w", inputs), a_context(), "token")
     assert machine.runs_callers_code is read_on
 
@@ -135,7 +135,7 @@ def test_times_are_positive_and_finite(name: str, bad: float) -> None:
             build()
 
 
-def test_concurrency_is_a_number_from_one() -> None:
+def test_concurrency_must_be_at_least_one() -> None:
     for bad in (0, -1):
         with pytest.raises(ValueError, match=r"^concurrency must be at least 1"):
             Workflows.run_many("w", [], concurrency=bad)
@@ -146,7 +146,7 @@ def test_concurrency_is_a_number_from_one() -> None:
 
 
 @pytest.mark.parametrize("wrong", ["ex_1", b"ex_1", {"a": 1}, 5, None])
-def test_one_thing_is_not_many(wrong: Any) -> None:
+def test_single_object_instead_of_an_iterable_is_refused(wrong: Any) -> None:
     with pytest.raises(
         TypeError, match=r"^execution_ids must be a list or another iterable of ids, not"
     ):

@@ -70,7 +70,7 @@ def play(
 # Questions
 
 
-def test_a_question_that_hangs_holds_no_result_back() -> None:
+def test_poll_that_hangs_delays_no_outcome() -> None:
     ends = {"hangs": 0.0, **{f"ex_{n}": float(n) for n in range(20)}}
     wait = stepping(Executions.wait_many(list(ends), timeout=300.0))
     handed = play(wait, ends, lambda one: 1e9 if one == "hangs" else 0.05, until=299.0)
@@ -79,7 +79,7 @@ def test_a_question_that_hangs_holds_no_result_back() -> None:
     assert sorted(late)[10] <= 2.5
 
 
-def test_patience_grows_from_question_to_question_and_has_a_bound() -> None:
+def test_poll_timeout_doubles_up_to_a_bound() -> None:
     wait = stepping(Executions.wait_many(["hangs", "b"], timeout=3000.0))
     given: List[float] = []
     while len(given) < 6:
@@ -94,7 +94,7 @@ def test_patience_grows_from_question_to_question_and_has_a_bound() -> None:
     assert given == pytest.approx([1.0, 2.0, 4.0, 8.0, 8.0, 8.0])
 
 
-def test_where_all_answers_are_slow_patience_has_no_bound() -> None:
+def test_poll_timeout_is_unbounded_if_every_poll_is_slow() -> None:
     ends = {"a": 0.0, "b": 0.0, "c": 0.0}
     wait = stepping(Executions.wait_many(list(ends), timeout=300.0))
     handed = play(wait, ends, lambda _: 9.0)
@@ -102,7 +102,7 @@ def test_where_all_answers_are_slow_patience_has_no_bound() -> None:
     assert max(handed.values()) < 120.0
 
 
-def test_what_hangs_takes_no_more_than_half_of_the_time() -> None:
+def test_hanging_execution_takes_at_most_half_of_the_time() -> None:
     ends = {"hangs": 0.0, "b": 100.0}
     wait = stepping(Executions.wait_many(list(ends), timeout=300.0))
     play(wait, ends, lambda one: 1e9 if one == "hangs" else 0.05, until=99.0)
@@ -114,27 +114,27 @@ def test_what_hangs_takes_no_more_than_half_of_the_time() -> None:
     assert spent <= 60.0
 
 
-def test_a_slow_server_is_soon_given_the_time_it_needs() -> None:
+def test_poll_timeout_adapts_to_a_slow_server() -> None:
     ends = {f"ex_{n}": 0.0 for n in range(10)}
     handed = play(stepping(Executions.wait_many(list(ends))), ends, lambda one: 3.0)
     assert len(handed) == 10
     assert max(handed.values()) <= 10 * 3.0 + 1.0 + 2.0 + 3.0
 
 
-def test_one_that_is_always_slow_is_answered_in_the_end() -> None:
+def test_slow_execution_is_delivered_in_the_end() -> None:
     ends = {"slow": 0.0, "b": 60.0}
     wait = stepping(Executions.wait_many(list(ends), timeout=300.0))
     handed = play(wait, ends, lambda one: 6.0 if one == "slow" else 0.05)
     assert handed["slow"] <= 30.0
 
 
-def test_the_only_one_is_given_all_the_time_that_a_call_has() -> None:
+def test_only_execution_has_the_full_timeout_of_a_call() -> None:
     wait = stepping(Executions.wait_many(["a"], timeout=300.0))
     assert isinstance(wait.action, Send)
     assert wait.action.timeout == 30.0
 
 
-def test_a_hung_question_is_asked_at_the_deadline_and_then_given_up() -> None:
+def test_hanging_poll_times_out_after_its_deadline() -> None:
     wait = stepping(Executions.wait_many(["hangs", "b"], timeout=20.0))
     while not isinstance(wait.action, Emit):
         if isinstance(wait.action, Wait):
@@ -171,7 +171,7 @@ def until_start(run: Stepper) -> List[str]:
     return questions
 
 
-def test_a_start_told_to_wait_holds_no_result_back() -> None:
+def test_start_with_retry_after_delays_no_outcome() -> None:
     run = busy()
     run.replies(503, headers={"Retry-After": "60"})
     assert run.action == Wait(pytest.approx(0.15))
@@ -186,7 +186,7 @@ def test_a_start_told_to_wait_holds_no_result_back() -> None:
     assert run.now == pytest.approx(1060.0)
 
 
-def test_it_is_tried_again_when_its_time_has_come_with_the_same_key() -> None:
+def test_parked_start_is_retried_with_the_same_key() -> None:
     run = busy()
     run.replies(503, headers={"Retry-After": "20"})
     assert len(until_start(run)) >= 20
@@ -222,7 +222,7 @@ def test_rejected_start_has_no_more_attempts_than_a_call() -> None:
 
 
 @pytest.mark.parametrize("phase", [Phase.MAYBE_PROCESSED, Phase.REPLY_BROKEN])
-def test_a_start_that_may_have_worked_at_its_second_attempt_is_not_made_again(
+def test_start_that_may_be_processed_on_retry_is_not_repeated(
     phase: Phase,
 ) -> None:
     run = busy()
@@ -233,7 +233,7 @@ def test_a_start_that_may_have_worked_at_its_second_attempt_is_not_made_again(
     assert sum(map(starts, run.trace)) == 3
 
 
-def test_a_throttled_start_still_holds_everything_back() -> None:
+def test_throttled_start_delays_every_request() -> None:
     run = busy()
     run.replies(429, headers={"Retry-After": "7"})
     assert run.action == Wait(7.0)
@@ -241,7 +241,7 @@ def test_a_throttled_start_still_holds_everything_back() -> None:
     assert is_start(run)
 
 
-def test_an_error_about_another_takes_no_start_back_that_was_put_off() -> None:
+def test_error_of_another_execution_keeps_a_parked_start() -> None:
     run = busy()
     run.replies(503, headers={"Retry-After": "60"})
     run.waits()
@@ -251,7 +251,7 @@ def test_an_error_about_another_takes_no_start_back_that_was_put_off() -> None:
     assert until_start(run) == []
 
 
-def test_a_start_whose_time_has_passed_meanwhile_is_not_made() -> None:
+def test_start_that_timed_out_while_parked_is_not_sent() -> None:
     """A request in the last moment could be cut off while it is being acted upon."""
     run = busy(timeout=10.0)
     run.replies(503, headers={"Retry-After": "5"})
@@ -264,7 +264,7 @@ def test_a_start_whose_time_has_passed_meanwhile_is_not_made() -> None:
     assert sum(map(starts, run.trace)) == 2
 
 
-def test_a_start_whose_time_passes_in_a_pause_is_not_made() -> None:
+def test_start_that_times_out_in_a_pause_is_not_sent() -> None:
     run = busy(timeout=10.0)
     run.replies(503, headers={"Retry-After": "5"})
     run.waits(after=30.0)
@@ -280,7 +280,7 @@ def test_a_start_whose_time_passes_in_a_pause_is_not_made() -> None:
 
 
 @pytest.mark.parametrize("told", ["429", "hangs"])
-def test_no_wait_outlasts_its_deadline_by_much_whatever_the_server_does(told: str) -> None:
+def test_wait_ends_soon_after_its_deadline(told: str) -> None:
     """Each has its last question; but of a server that hangs not all of them one by one."""
     wait = stepping(Executions.wait_many([f"ex_{n}" for n in range(100)], timeout=30.0))
     while not isinstance(wait.action, Done):
@@ -294,7 +294,7 @@ def test_no_wait_outlasts_its_deadline_by_much_whatever_the_server_does(told: st
     assert wait.now <= 1000.0 + 30.0 + 5 * LEAST_TIMEOUT
 
 
-def test_a_refusal_that_no_retry_mends_is_an_error_at_once() -> None:
+def test_permanent_refusal_is_an_error_at_once() -> None:
     run = busy()
     run.replies(500)
     assert isinstance(run.action, Emit)

@@ -94,7 +94,7 @@ def is_start(request: Request) -> bool:
 ROWS = [{"n": n} for n in range(3)]
 
 
-def test_with_a_key_rows_are_known_wherever_they_are() -> None:
+def test_rows_with_a_key_may_move() -> None:
     world = World(keyed=True)
     world.run(ROWS, key=by_n)
     again = world.run(list(reversed(ROWS)), key=by_n)
@@ -105,7 +105,7 @@ def test_with_a_key_rows_are_known_wherever_they_are() -> None:
 
 
 @pytest.mark.parametrize(("seconds", "waits"), [("20", True), ("", True), ("400", False)])
-def test_a_429_about_the_newest_execution_holds_the_starts_back(seconds: str, waits: bool) -> None:
+def test_429_on_reading_the_baseline_delays_the_starts(seconds: str, waits: bool) -> None:
     """It is asked for before the first start, which the key is refused for, too."""
     world = World()
     headers = {"Retry-After": seconds} if seconds else {}
@@ -124,9 +124,7 @@ def test_a_429_about_the_newest_execution_holds_the_starts_back(seconds: str, wa
 
 
 @pytest.mark.parametrize(("seconds", "waits"), [("90", True), ("400", False)])
-def test_a_look_up_that_the_key_is_refused_for_holds_the_starts_back(
-    seconds: str, waits: bool
-) -> None:
+def test_429_on_a_lookup_delays_the_starts(seconds: str, waits: bool) -> None:
     replies: Iterator[Any] = iter(["lost"])
 
     def answer(request: Request) -> Any:
@@ -145,7 +143,7 @@ def test_a_look_up_that_the_key_is_refused_for_holds_the_starts_back(
 
 
 @pytest.mark.parametrize("kind", [list, iter])
-def test_keys_and_rows_that_do_not_fit_are_named(kind: Any) -> None:
+def test_mismatched_keys_and_rows_are_named(kind: Any) -> None:
     def error(world: World, rows: Any, key: Any) -> Any:
         return world.run(kind(rows), key=key).error
 
@@ -166,7 +164,7 @@ def test_keys_and_rows_that_do_not_fit_are_named(kind: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", [list, iter])
-def test_other_rows_and_fewer_rows_are_refused(kind: Any) -> None:
+def test_changed_or_missing_rows_are_refused(kind: Any) -> None:
     world = World()
     world.run(ROWS)
     for rows, named in (
@@ -192,7 +190,7 @@ def test_a_row_that_was_refused_may_be_corrected(kind: Any) -> None:
 
 @pytest.mark.parametrize("kind", [list, iter])
 @pytest.mark.parametrize("rows", [[{"n": 9}], [{"n": 0}, {"n": 9}], []])
-def test_of_fewer_and_other_rows_the_first_other_one_is_named(kind: Any, rows: List[Any]) -> None:
+def test_first_changed_row_is_named_before_missing_rows(kind: Any, rows: List[Any]) -> None:
     world = World()
     world.run(ROWS)
     found = world.run(kind(rows)).error
@@ -201,7 +199,7 @@ def test_of_fewer_and_other_rows_the_first_other_one_is_named(kind: Any, rows: L
     assert named in found.message
 
 
-def test_what_the_iterator_raises_is_no_end_of_the_rows() -> None:
+def test_exception_of_the_iterator_is_not_the_end_of_rows() -> None:
     def broken() -> Iterator[Any]:
         yield ROWS[0]
         raise LookupError("mine")
@@ -222,7 +220,7 @@ def test_many_rows_are_looked_up_in_chunks() -> None:
     assert looked_up == [256, 256, 88]
 
 
-def test_a_row_that_cannot_be_sent_is_no_part_of_the_journal() -> None:
+def test_row_that_cannot_be_sent_is_not_in_the_journal() -> None:
     world = World()
     rows = [{"n": 0}, {"n": {1}}, {"n": 2}]
     for _ in range(2):
@@ -263,7 +261,7 @@ def test_rows_that_have_ended_come_first_however_many_are_new() -> None:
     assert indexes(again) == [1099, *range(1099)]
 
 
-def test_what_was_refused_may_have_other_contents_the_next_time() -> None:
+def test_refused_row_may_change_before_the_next_call() -> None:
     world = World()
     refused = world.run(ROWS, lambda it: (422, None) if is_start(it) else None)
     assert [item.ok for item in refused.items] == [False] * 3
@@ -482,14 +480,14 @@ def test_same_500_after_an_inconclusive_lookup_leaves_the_row_in_doubt() -> None
     assert sum(map(is_start, run.sent)) == 4
 
 
-def test_an_ordered_batch_that_is_stopped_hands_over_what_came_after_a_row_in_doubt() -> None:
+def test_stopped_ordered_batch_delivers_rows_after_one_in_doubt() -> None:
     answers: Iterator[Any] = iter(["lost", None, (401, None)])
     run = World().run(ROWS, lambda it: next(answers) if is_start(it) else None, ordered=True)
     assert indexes(run) == [1]
     assert isinstance(run.error, AuthenticationError)
 
 
-def test_a_row_that_is_lost_again_and_again_stays_unknown_in_the_end() -> None:
+def test_row_that_stays_in_doubt_ends_as_unknown() -> None:
     run = World().run(ROWS[:1], lambda it: "lost" if is_start(it) else None, settle_after=30.0)
     (outcome,) = run.items
     assert isinstance(outcome.error, StartUnknownError)
@@ -498,19 +496,19 @@ def test_a_row_that_is_lost_again_and_again_stays_unknown_in_the_end() -> None:
     assert sum(map(is_start, run.sent)) == 4
 
 
-def test_progress_tells_how_many_rows_are_in_doubt() -> None:
+def test_progress_counts_rows_in_doubt() -> None:
     world, answers = World(), iter(["lost"])
     world.run(ROWS, lambda it: next(answers, None) if is_start(it) else None)
     assert [(it.done, it.in_doubt) for it in world.told] == [(1, 1), (2, 1), (3, 0)]
 
 
-def test_progress_tells_of_rows_in_doubt_before_the_pause_though_nothing_has_ended() -> None:
+def test_progress_is_called_before_the_pause_for_rows_in_doubt() -> None:
     world, answers = World(), iter(["lost", "lost", "lost"])
     world.run(ROWS, lambda it: next(answers, None) if is_start(it) else None, progress=print)
     assert [(it.done, it.in_doubt) for it in world.told] == [(0, 3), (1, 0), (2, 0), (3, 0)]
 
 
-def test_progress_tells_of_a_row_each_time_that_it_is_in_doubt() -> None:
+def test_progress_is_called_each_time_a_row_is_in_doubt() -> None:
     world, answers = World(), iter(["lost", "lost"])
 
     def answer(request: Request) -> Any:
@@ -541,7 +539,7 @@ def test_a_lost_start_that_is_listed_is_followed() -> None:
     assert sum("per_page=20" in request.url for request in run.sent) == 1
 
 
-def test_rows_in_doubt_are_settled_a_minute_after_the_batch_was_resumed_wherever_they_are() -> None:
+def test_rows_in_doubt_are_settled_a_minute_after_resuming() -> None:
     """An ordered batch settles those of one chunk before it reads the next."""
     world, rows = World(), [{"n": n} for n in range(300)]
     world.run(rows)
@@ -553,7 +551,7 @@ def test_rows_in_doubt_are_settled_a_minute_after_the_batch_was_resumed_wherever
     assert [wait for wait in again.waited_for if wait > 10] == [60.0]
 
 
-def test_pages_that_are_too_large_are_asked_for_in_halves() -> None:
+def test_page_that_is_too_large_is_read_in_halves() -> None:
     sizes: List[str] = []
     page = {"id": "x" * 3000, "created_at": "1970-01-01T00:00:00Z"}
     context = Context(a_context().options, max_reply_size=1500)
@@ -573,7 +571,7 @@ def test_pages_that_are_too_large_are_asked_for_in_halves() -> None:
     assert "1500" in str(error.__cause__)  # of the look-up
 
 
-def test_the_pages_in_halves_begin_where_the_large_one_did() -> None:
+def test_halved_pages_begin_where_the_large_one_did() -> None:
     asked: List[str] = []
 
     def answer(request: Request) -> Any:
@@ -597,7 +595,7 @@ def test_the_pages_in_halves_begin_where_the_large_one_did() -> None:
     ]
 
 
-def test_a_batch_without_a_start_or_an_estimate_says_nothing() -> None:
+def test_seconds_left_is_none_without_a_delivered_row() -> None:
     pace = OutcomeQueue(ordered=False)
     pace.begin(0.0)
     assert pace.seconds_for(5) is None
@@ -611,7 +609,7 @@ def test_a_batch_without_a_start_or_an_estimate_says_nothing() -> None:
     assert pace.seconds_for(20) == pytest.approx(10 / 100 * 86_400)
 
 
-def test_equal_for_the_server_is_equal_for_the_journal() -> None:
+def test_digests_are_equal_if_the_server_stores_equal_values() -> None:
     assert digest_of('{"b":1,"a":12345678901234567890}') == digest_of(
         '{"a":12345678901234567000.0,"b":1.0}'
     )

@@ -24,14 +24,14 @@ from tests.harness.core.batch_steps import (
 from tests.harness.core.stepping import an_envelope, an_error
 
 
-def test_a_429_holds_everything_back() -> None:
+def test_429_delays_every_request() -> None:
     wait = waiting("a", "b")
     assert wait.replies(429, headers={"Retry-After": "70"}) == Wait(70.0)
     assert isinstance(wait.waits(), Send)
     assert asked(wait) == "b"
 
 
-def test_a_429_that_does_not_fit_ends_all_that_it_does_not_fit_into() -> None:
+def test_429_beyond_the_deadline_ends_the_executions() -> None:
     wait = waiting("a", "b", "c", timeout=60.0)
     says(wait, "completed")
     wait.takes()
@@ -43,7 +43,7 @@ def test_a_429_that_does_not_fit_ends_all_that_it_does_not_fit_into() -> None:
     assert len(wait.sent) == 2
 
 
-def test_those_that_have_the_time_wait_it_out() -> None:
+def test_executions_with_time_left_wait_for_a_429() -> None:
     run = running([{}, {}], timeout=60.0)
     starts(run, "a")
     run.replies(202, an_envelope({"execution_id": "b"}), after=20.0)
@@ -56,7 +56,7 @@ def test_those_that_have_the_time_wait_it_out() -> None:
     assert run.takes() == Done(None)
 
 
-def test_a_spent_day_ends_everything_at_once() -> None:
+def test_spent_daily_quota_ends_every_wait_at_once() -> None:
     wait = waiting("a", "b", "c")
     wait.replies(429, an_error("rate_limit_exceeded", window="day", retry_after=5))
     assert wait.takes_all() == Done(None)
@@ -65,7 +65,7 @@ def test_a_spent_day_ends_everything_at_once() -> None:
     assert len(wait.sent) == 1
 
 
-def test_a_429_without_a_time_is_asked_again_in_its_turn() -> None:
+def test_429_without_retry_after_is_polled_again_in_turn() -> None:
     wait = waiting("a", "b")
     wait.replies(429)
     assert asked(wait) == "b"
@@ -82,7 +82,7 @@ def test_a_nearly_spent_window_is_spread_over_all_requests() -> None:
     assert asked(run) == "execute"
 
 
-def test_the_end_does_not_wait_for_the_rate_limit() -> None:
+def test_batch_ends_without_waiting_for_the_rate_limit() -> None:
     run = running(iter([{}]))
     starts(run, "a")
     until_asked(run)
@@ -90,13 +90,13 @@ def test_the_end_does_not_wait_for_the_rate_limit() -> None:
     assert run.takes() == Done(None)
 
 
-def test_waking_too_early_is_no_reason_to_ask() -> None:
+def test_early_wake_up_sends_no_poll() -> None:
     wait = waiting("a")
     wait.replies(429, headers={"Retry-After": "9"})
     assert wait.waits(after=4.0) == Wait(5.0)
 
 
-def test_a_start_that_was_throttled_is_put_off_as_long_as_there_is_time() -> None:
+def test_throttled_start_is_delayed_until_its_deadline() -> None:
     run = running([{}], timeout=200.0)
     assert run.replies(429, headers={"Retry-After": "90"}) == Wait(90.0)
     run.waits()
@@ -107,7 +107,7 @@ def test_a_start_that_was_throttled_is_put_off_as_long_as_there_is_time() -> Non
     assert len({request.headers["idempotency-key"] for request in run.sent}) == 1
 
 
-def test_a_throttled_start_without_a_time_is_put_off_too() -> None:
+def test_throttled_start_without_retry_after_is_delayed() -> None:
     run = running([{}], options={"max_retries": 0})
     assert run.replies(429) == Wait(PAUSE_AFTER_REFUSAL)
     run.waits()
@@ -117,7 +117,7 @@ def test_a_throttled_start_without_a_time_is_put_off_too() -> None:
     assert run.takes() == Done(None)
 
 
-def test_a_throttled_start_is_not_tried_sooner_than_a_backoff_would() -> None:
+def test_throttled_start_waits_for_at_least_the_back_off() -> None:
     """`retry-after-ms: 1` without retries once made 20,000 POSTs in 20 s."""
     run = running([{}], timeout=20.0, options={"max_retries": 0})
     while not isinstance(run.action, Fail):
@@ -130,7 +130,7 @@ def test_a_throttled_start_is_not_tried_sooner_than_a_backoff_would() -> None:
 @pytest.mark.parametrize(
     "refusal", [{"headers": {"Retry-After": "30"}}, {"body": DAY_SPENT}], ids=["pause", "day"]
 )
-def test_a_key_that_is_refused_for_too_long_ends_new_starts(refusal: Dict[str, Any]) -> None:
+def test_key_refused_for_too_long_stops_new_starts(refusal: Dict[str, Any]) -> None:
     run = running([{}] * 3, timeout=10.0)
     run.replies(429, **refusal)
     assert isinstance(run.error, RateLimitError)
@@ -139,7 +139,7 @@ def test_a_key_that_is_refused_for_too_long_ends_new_starts(refusal: Dict[str, A
 
 
 @pytest.mark.parametrize(("seconds", "fits"), [("100", True), ("400", False), ("9" * 10, False)])
-def test_a_pause_is_too_long_only_where_there_is_no_time_for_it(seconds: str, fits: bool) -> None:
+def test_long_pause_is_waited_for_if_there_is_time(seconds: str, fits: bool) -> None:
     run = running([{}, {}], timeout=300.0)
     run.replies(429, headers={"Retry-After": seconds})
     if fits:
@@ -148,7 +148,7 @@ def test_a_pause_is_too_long_only_where_there_is_no_time_for_it(seconds: str, fi
         assert run.error.gave_up == "the server asks to wait longer than there is time for"
 
 
-def test_what_runs_is_asked_for_while_the_key_is_refused_for_too_long() -> None:
+def test_running_executions_are_polled_after_a_fatal_429() -> None:
     run = running([{}, {}], timeout=30.0)
     starts(run, "a")
     run.replies(429, headers={"Retry-After": "3600"})
@@ -158,7 +158,7 @@ def test_what_runs_is_asked_for_while_the_key_is_refused_for_too_long() -> None:
     assert isinstance(run.error, RateLimitError)
 
 
-def test_a_spent_window_puts_off_no_last_question() -> None:
+def test_spent_window_does_not_delay_a_last_poll() -> None:
     wait = waiting("a", "b", timeout=30.0)
     spent = {"X-RateLimit-Limit": "60", "X-RateLimit-Remaining": "0", "Date": EPOCH}
     says(wait, "running", **spent, **{"X-RateLimit-Reset": str(784111777 + 7200)})
@@ -171,7 +171,7 @@ def test_a_spent_window_puts_off_no_last_question() -> None:
     assert [type(error) for error in errors(wait)] == [TimeoutError, TimeoutError]
 
 
-def test_a_start_whose_turn_passes_in_a_spent_window_is_not_made() -> None:
+def test_start_that_times_out_in_a_spent_window_is_not_sent() -> None:
     run = running([{}, {}], timeout=30.0, concurrency=1)
     spent = {"X-RateLimit-Limit": "60", "X-RateLimit-Remaining": "0", "Date": EPOCH}
     starts(run, "a", **spent, **{"X-RateLimit-Reset": str(784111777 + 7200)})
@@ -185,7 +185,7 @@ def test_a_start_whose_turn_passes_in_a_spent_window_is_not_made() -> None:
     assert run.takes() == Done(None)
 
 
-def test_a_refused_key_starts_again_after_the_pause() -> None:
+def test_starts_continue_after_the_pause_of_a_429() -> None:
     run = running([{}, {}], timeout=10.0, concurrency=1)
     starts(run, "a")
     assert says(until_asked(run), "completed").item.execution_id == "a"
@@ -197,7 +197,7 @@ def test_a_refused_key_starts_again_after_the_pause() -> None:
 
 
 @pytest.mark.parametrize("runs", [1, 2])
-def test_a_poll_that_is_refused_for_longer_than_timeout_ends_new_starts(runs: int) -> None:
+def test_429_longer_than_timeout_on_a_poll_stops_new_starts(runs: int) -> None:
     """As a start that is refused so: the refusal is about the key."""
     run = running([{}] * 9, timeout=30.0, concurrency=runs)
     for number in range(runs):
@@ -211,7 +211,7 @@ def test_a_poll_that_is_refused_for_longer_than_timeout_ends_new_starts(runs: in
     assert sum(request.method == "POST" for request in run.sent) == runs
 
 
-def test_a_poll_that_is_refused_for_less_holds_back_the_next_start() -> None:
+def test_429_within_timeout_on_a_poll_delays_the_next_start() -> None:
     run = running([{}, {}], timeout=30.0, concurrency=1)
     starts(run, "a")
     while run.now < 1020.0:

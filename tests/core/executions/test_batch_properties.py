@@ -56,7 +56,7 @@ def broken() -> Stepper:
     return stepper
 
 
-def test_the_table_is_true(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_table_lists_the_transitions_that_happen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch_starts, "STARTS_PER_RECORD", 1)  # so that rows are recorded often
     world: Any = Possibilities((*REPLIES, STARTED, STARTED, STARTED))
     wanders = [

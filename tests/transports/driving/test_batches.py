@@ -51,7 +51,7 @@ def greetings(outcomes):
     return {outcome.outputs["message"] for outcome in outcomes}
 
 
-def test_a_blocking_client_runs_many_without_a_thread(client):
+def test_sync_client_runs_many_without_a_thread(client):
     threads = set(threading.enumerate())
     told = []
     ended = []
@@ -65,7 +65,7 @@ def test_a_blocking_client_runs_many_without_a_thread(client):
     assert told == [(n, 5) for n in range(1, 6)]
 
 
-def test_an_awaiting_client_runs_many(run_async):
+def test_async_client_runs_many(run_async):
     told = []
 
     async def progress(it):
@@ -80,7 +80,7 @@ def test_an_awaiting_client_runs_many(run_async):
     assert told == [(n, None) for n in range(1, 6)]
 
 
-def test_a_plain_progress_does_on_an_awaiting_client(run_async):
+def test_async_client_accepts_a_plain_progress_function(run_async):
     told = []
 
     async def main(client):
@@ -90,7 +90,7 @@ def test_a_plain_progress_does_on_an_awaiting_client(run_async):
     assert len(run_async(main)) == len(told) == 5
 
 
-def test_many_are_waited_for(client, run_async):
+def test_wait_many_yields_each_execution(client, run_async):
     ids = [
         client.workflows.execute("wf_123", inputs=given)["data"]["execution_id"] for given in INPUTS
     ]
@@ -102,7 +102,7 @@ def test_many_are_waited_for(client, run_async):
     assert greetings(run_async(main)) == GREETINGS
 
 
-def test_both_are_iterated_over_and_never_awaited(client, run_async):
+def test_batches_of_both_clients_are_iterated_over(client, run_async):
     async def main(awaiting):
         for method in (awaiting.executions.wait_many, awaiting.workflows.run_many):
             assert not inspect.iscoroutinefunction(method)
@@ -110,7 +110,7 @@ def test_both_are_iterated_over_and_never_awaited(client, run_async):
     run_async(main)
 
 
-def test_a_free_keys_rate_limit_is_kept():
+def test_batch_stays_within_the_rate_limit_of_a_free_key():
     """Of all requests none is refused for long: pauses are stretched, and a 429 is waited out."""
     fake = FakeFlowMaestro()
     fake.rate_limit(per_minute=60)
@@ -140,7 +140,7 @@ def started(fake):
 
 
 @pytest.mark.parametrize("how", ["Ctrl-C", "close"])
-def test_the_ids_of_all_that_runs_are_left(fake, how):
+def test_in_flight_has_all_ids_after_leaving(fake, how):
     transport = InterruptedTransport(fake) if how == "Ctrl-C" else MemoryTransport(fake)
     with FlowMaestroClient(fake.api_key, transport=transport) as client:
         runs = client.workflows.run_many("wf_123", INPUTS, concurrency=3)
@@ -156,7 +156,7 @@ def test_the_ids_of_all_that_runs_are_left(fake, how):
         assert len(runs.in_flight) >= 2
 
 
-def test_a_cancelled_task_leaves_the_ids_of_all_that_runs(fake, run_async):
+def test_in_flight_has_all_ids_after_cancellation(fake, run_async):
     async def main(client):
         with anyio.CancelScope() as scope:
             many = client.workflows.run_many
@@ -175,7 +175,7 @@ def test_a_cancelled_task_leaves_the_ids_of_all_that_runs(fake, run_async):
     assert len(left) == 3
 
 
-def test_what_a_blocking_callback_raises_ends_the_iteration(client):
+def test_exception_of_a_sync_callback_ends_the_iteration(client):
     def progress(it):
         raise LookupError("mine")
 
@@ -187,7 +187,7 @@ def test_what_a_blocking_callback_raises_ends_the_iteration(client):
 
 
 @pytest.mark.parametrize("kind", ["plain", "coroutine"])
-def test_what_an_awaiting_callback_raises_ends_the_iteration(run_async, kind):
+def test_exception_of_an_async_callback_ends_the_iteration(run_async, kind):
     def plain(it):
         raise LookupError("mine")
 
@@ -206,7 +206,7 @@ def test_what_an_awaiting_callback_raises_ends_the_iteration(run_async, kind):
     run_async(main)
 
 
-def test_a_callback_that_takes_the_next_outcome_is_told_so(client):
+def test_callback_that_takes_the_next_outcome_raises(client):
     runs = client.workflows.run_many("wf_123", INPUTS, progress=lambda it: next(runs))
     with pytest.raises(StreamError, match="by the code that called this callback") as caught:
         next(runs)
@@ -229,7 +229,7 @@ def test_a_callback_cannot_end_the_iteration_silently(client, run_async, stray):
         run_async(main)
 
 
-def test_a_callback_is_broken_off_with_its_reader(run_async):
+def test_callback_is_cancelled_with_its_reader(run_async):
     async def main(client):
         async def progress(it):
             await anyio.sleep_forever()
@@ -275,7 +275,7 @@ class Later:
     ],
     ids=["run", "wait", "wait_many", "run_many"],
 )
-def test_a_blocking_client_refuses_a_coroutine_function(argument, call, coroutine_function):
+def test_sync_client_refuses_a_coroutine_function(argument, call, coroutine_function):
     def nothing_is_sent(request):
         raise AssertionError(request)
 
@@ -285,7 +285,7 @@ def test_a_blocking_client_refuses_a_coroutine_function(argument, call, coroutin
         call(client, coroutine_function)
 
 
-def test_a_class_is_no_coroutine_function_though_its_objects_are(client):
+def test_class_with_async_call_is_accepted_as_callback(client):
     class Noted(Later):
         def __init__(self, it):
             told.append((it.done, it.total))
@@ -295,7 +295,7 @@ def test_a_class_is_no_coroutine_function_though_its_objects_are(client):
     assert told == [(1, 1)]
 
 
-def test_an_awaiting_client_takes_all_of_them(run_async):
+def test_async_client_accepts_all_kinds_of_callbacks(run_async):
     told = []
 
     class Telling:

@@ -68,7 +68,7 @@ def ledger(fake):
 
 
 @pytest.mark.parametrize("kind", [list, iter])
-def test_the_same_call_goes_on(run, fake, kind):
+def test_same_call_resumes_the_batch(run, fake, kind):
     first = left_in_the_middle(run(kind(ROWS)))
     outcomes = list(run(kind(ROWS)))
     assert {it.index for it in outcomes if it.replayed} >= {it.index for it in first}
@@ -77,14 +77,14 @@ def test_the_same_call_goes_on(run, fake, kind):
     assert all(it.replayed for it in run(kind(ROWS)))
 
 
-def test_an_execution_from_the_journal_hides_its_secrets_at_a_prompt_too(run, fake):
+def test_repr_of_a_replayed_execution_redacts_secrets(run, fake):
     fake.workflow("wf_mine", outputs={"password": "hunter2"})
     shown = {repr(outcome.execution) for _ in range(2) for outcome in run(ROWS[:1])}
     assert len(shown) == 1
     assert "hunter2" not in shown.pop()
 
 
-def test_an_awaiting_client_goes_on_too(fake, path):
+def test_async_client_resumes_the_batch(fake, path):
     async def main():
         transport = AsyncMemoryTransport(fake)
         async with AsyncFlowMaestroClient(fake.api_key, transport=transport) as client:
@@ -100,7 +100,7 @@ def test_an_awaiting_client_goes_on_too(fake, path):
     assert ledger(fake) == list(range(12))
 
 
-def test_an_awaiting_handle_that_is_dropped_lets_go_of_the_journal(fake, path):
+def test_dropped_async_handle_releases_the_journal(fake, path):
     async def main():
         transport = AsyncMemoryTransport(fake)
         async with AsyncFlowMaestroClient(fake.api_key, transport=transport) as client:
@@ -112,7 +112,7 @@ def test_an_awaiting_handle_that_is_dropped_lets_go_of_the_journal(fake, path):
     anyio.run(main)
 
 
-def test_only_its_owner_can_read_it(run, path):
+def test_journal_is_readable_by_its_owner_only(run, path):
     with run() as runs:
         next(runs)
         for name in os.listdir(path.parent):
@@ -120,7 +120,7 @@ def test_only_its_owner_can_read_it(run, path):
     assert sorted(os.listdir(path.parent)) == ["runs.sqlite3", "runs.sqlite3.lock"]
 
 
-def test_it_can_be_read_while_the_batch_runs(run, path):
+def test_journal_can_be_read_while_the_batch_runs(run, path):
     with run() as runs:
         next(runs)
         db = sqlite3.connect(path)
@@ -157,14 +157,14 @@ def test_another_workflow_or_api_root_is_refused(run, fake, client, path):
         run(key=lambda row: row["n"])
 
 
-def test_rows_at_the_end_are_added(run, fake):
+def test_new_rows_at_the_end_are_started(run, fake):
     list(run())
     outcomes = list(run([*ROWS, {"n": 12}]))
     assert [it.index for it in outcomes if not it.replayed] == [12]
     assert ledger(fake) == list(range(13))
 
 
-def test_with_a_key_rows_move(run, fake):
+def test_rows_with_a_key_move_in_a_journal(run, fake):
     by_n = {"key": lambda row: row["n"]}
     list(run(**by_n))
     outcomes = list(run([{"n": 12}, *reversed(ROWS)], **by_n))
@@ -173,7 +173,7 @@ def test_with_a_key_rows_move(run, fake):
     assert ledger(fake) == list(range(13))
 
 
-def test_what_has_failed_is_started_again_on_request_only(run, fake):
+def test_failed_row_is_started_again_with_rerun_only(run, fake):
     fake.workflow("wf_mine", fails_at="work")
     assert [it.execution["status"] for it in run(ROWS[:2])] == ["failed"] * 2
     assert all(it.replayed for it in run(ROWS[:2]))
@@ -184,7 +184,7 @@ def test_what_has_failed_is_started_again_on_request_only(run, fake):
     assert all(it.replayed and it.ok for it in run(ROWS[:2], rerun=["failed"]))
 
 
-def test_what_ran_out_of_time_is_followed_again_and_its_time_counts_from_then(run, fake):
+def test_timed_out_execution_is_followed_by_the_next_call(run, fake):
     fake.workflow("wf_mine", nodes=[Node("work", seconds=50)], outputs=dict)
     for _ in range(2):
         begun = fake.clock.now
@@ -195,7 +195,7 @@ def test_what_ran_out_of_time_is_followed_again_and_its_time_counts_from_then(ru
     assert len(fake.executions) == 2
 
 
-def test_an_execution_that_is_gone_is_an_error_of_its_row_alone(run, fake):
+def test_deleted_execution_is_the_error_of_its_row(run, fake):
     fake.workflow("wf_mine", nodes=[Node("work", seconds=50)], outputs=dict)
     with run(ROWS[:3], timeout=20) as runs:
         gone = next(runs).execution_id
@@ -208,7 +208,7 @@ def test_an_execution_that_is_gone_is_an_error_of_its_row_alone(run, fake):
 
 
 @pytest.mark.parametrize("fake", ["documented"], indirect=True)
-def test_a_lack_of_credits_and_a_spent_day_leave_the_journal_intact(run, fake):
+def test_fatal_errors_leave_the_journal_intact(run, fake):
     fake.set_credits(4)
     with pytest.raises(InsufficientCreditsError):
         list(run())
@@ -237,7 +237,7 @@ def test_a_start_whose_reply_is_lost_is_settled(run, fake, acted):
     assert len(set(keys)) == 12
 
 
-def test_more_candidates_than_rows_stay_unknown_until_told_otherwise(run, fake, client):
+def test_more_candidates_than_rows_stay_unknown(run, fake, client):
     fake.drop_connection(path="/workflows/*/execute")
     rows = [{"n": 0}, {"n": 1}]
     runs = run(rows)
@@ -259,7 +259,7 @@ def test_more_candidates_than_rows_stay_unknown_until_told_otherwise(run, fake, 
     ("content", "reason"),
     [(b"no database at all, but long enough" * 9, "not a database"), ("other", "is not a journal")],
 )
-def test_a_file_that_is_no_journal_is_refused_and_kept(run, fake, path, content, reason):
+def test_file_that_is_not_a_journal_is_refused_unchanged(run, fake, path, content, reason):
     if content == "other":
         db = sqlite3.connect(path)
         db.execute("CREATE TABLE t (x)")
@@ -283,7 +283,7 @@ def test_a_damaged_journal_is_refused(run, path):
         run()
 
 
-def test_an_execution_that_is_no_json_any_more_is_damage(run, path):
+def test_changed_json_of_an_execution_is_damage(run, path):
     list(run([{"n": 1}]))
     path.write_bytes(path.read_bytes().replace(b'"outputs":', b'"outputs"#'))
     with pytest.raises(JournalError, match=r"runs\.sqlite3 is damaged: an execution; "):
@@ -322,7 +322,7 @@ def test_a_folder_that_cannot_be_written_is_refused(client, fake, kept):
         assert len(fake.requests) == begun
 
 
-def test_a_folder_that_is_not_there_and_one_in_its_place_are_refused(client, fake, tmp_path):
+def test_missing_folder_and_folder_as_journal_are_refused(client, fake, tmp_path):
     for where in (tmp_path / "no" / "j", tmp_path):
         with pytest.raises(JournalError, match="cannot be used"):
             client.workflows.run_many("wf_123", ROWS, journal=where)
@@ -390,7 +390,7 @@ def test_a_start_is_durable_before_it_goes_out(path):
 
 
 @pytest.mark.parametrize(("key", "keys", "known"), [(None, (0, 1, 2, 5), 6), (str, "cabd", 4)])
-def test_what_is_recorded_is_recalled_by_who_opens_it_next(path, key, keys, known):
+def test_records_are_recalled_after_reopening(path, key, keys, known):
     plan = JournalPlan(str(path), "wf", key)
     rows = [JournalRow(name, b"%d" % n, "starting", n, n + 1) for n, name in enumerate(keys)]
     _, ended, started, again = rows
@@ -412,7 +412,7 @@ def test_what_is_recorded_is_recalled_by_who_opens_it_next(path, key, keys, know
         assert sorted(recalled.orders) == [("e2", 2), ("e9", 9)]
 
 
-def test_rows_that_cannot_be_iterated_over_leave_the_journal_free(fake, path):
+def test_rows_without_a_working_iterator_release_the_journal(fake, path):
     class Rows:
         def __iter__(self):
             raise RuntimeError("the database is down")

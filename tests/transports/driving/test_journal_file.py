@@ -28,7 +28,7 @@ def open_journal(path: Path) -> Journal:
     return Journal(JournalPlan(str(path), "wf_1"), "https://api.test", time.time, "token")
 
 
-def test_a_journal_that_others_could_read_is_closed_to_them_with_all_its_parts(
+def test_mode_of_a_readable_journal_becomes_private(
     tmp_path: Path,
 ) -> None:
     open_journal(tmp_path / "j").close()
@@ -39,7 +39,7 @@ def test_a_journal_that_others_could_read_is_closed_to_them_with_all_its_parts(
     assert modes == dict.fromkeys(["j", "j-shm", "j-wal", "j.lock"], 0o600)
 
 
-def test_what_is_no_file_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+def test_fifo_is_refused_unchanged(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "j", 0o644)
     with pytest.raises(JournalError, match="is not a regular file"):
         open_journal(tmp_path / "j")
@@ -61,7 +61,7 @@ class InterruptAt:
         return self
 
 
-def test_an_interrupt_at_any_moment_of_opening_leaves_the_journal_free(tmp_path: Path) -> None:
+def test_interrupt_while_opening_releases_the_journal(tmp_path: Path) -> None:
     before = sys.gettrace()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)  # for what the interrupt left open
