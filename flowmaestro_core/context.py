@@ -44,14 +44,14 @@ class Context:
 
     @cached_property
     def retry_policy(self) -> RetryPolicy:
-        """The policy for calls that are not told another."""
+        """The policy of calls that have none of their own."""
         return RetryPolicy(max_retries=self.options.max_retries)
 
     @cached_property
     def scrubber(self) -> SecretScrubber:
-        """What keeps the secrets that are sent out of the errors that come of it."""
+        """Redacts the secrets of this client in error messages."""
         return SecretScrubber(self.options.request_headers().pairs, self.secrets)
 
     def with_options(self, options: ClientOptions) -> Context:
-        """The same, under other options; the budget stays shared."""
+        """Return a copy with other options, which shares the budget."""
         return replace(self, options=options)

@@ -1,6 +1,6 @@
 # pyright: reportPrivateUsage=false
 # `event` belongs to the class whose methods it guards.
-"""What every machine is: explicit state, a table of transitions, events that return actions.
+"""The base of every machine: explicit state, a table of transitions, events that return actions.
 
 The rules, which `Machine` enforces for every machine of this package:
 
@@ -105,52 +105,52 @@ class Machine(Generic[T]):
 
     @event
     def response_received(self, response: Response, now: float, jitter: float) -> Action:
-        """`Send` was carried out and the whole reply is here."""
+        """Report that `Send` was carried out, with the whole response."""
         raise NotImplementedError
 
     @event
     def transport_failed(self, failure: TransportFailure, now: float, jitter: float) -> Action:
-        """`Send`, `Open` or `Read` failed. After `Open` or `Read`, no body is open any more."""
+        """Report that `Send`, `Open` or `Read` failed. No body is open any more."""
         raise NotImplementedError
 
     @event
     def stream_opened(self, head: ResponseHead, now: float, jitter: float) -> Action:
-        """`Open` was carried out: the head is here and the body is open."""
+        """Report that `Open` was carried out: the body is open."""
         raise NotImplementedError
 
     @event
     def bytes_received(self, data: bytes, now: float, jitter: float) -> Action:
-        """`Read` brought `data`, at least one byte."""
+        """Report that `Read` returned `data`, at least one byte."""
         raise NotImplementedError
 
     @event
     def stream_quiet(self, now: float, jitter: float) -> Action:
-        """`Read` brought nothing within its patience; the body is still open."""
+        """Report that `Read` returned nothing within its patience. The body is still open."""
         raise NotImplementedError
 
     @event
     def stream_ended(self, now: float, jitter: float) -> Action:
-        """`Read` found the complete end of the body, which is no longer open."""
+        """Report that `Read` found the complete end of the body, which is closed now."""
         raise NotImplementedError
 
     @event
     def stream_closed(self, now: float, jitter: float) -> Action:
-        """`Close` was carried out."""
+        """Report that `Close` was carried out."""
         raise NotImplementedError
 
     @event
     def waited(self, now: float, jitter: float) -> Action:
-        """`Wait` was carried out."""
+        """Report that `Wait` was carried out."""
         return self._next(now, jitter)
 
     @event
     def emitted(self, now: float, jitter: float) -> Action:
-        """The caller took the item of `Emit` and wants the next one."""
+        """Report that the caller took the item of `Emit` and wants the next one."""
         return self._next(now, jitter)
 
     @event
     def recorded(self, recalled: Recalled, now: float, jitter: float) -> Action:
-        """`Record` was carried out; `recalled` is what the journal tells."""
+        """Report that `Record` was carried out; `recalled` is the answer of the journal."""
         raise NotImplementedError
 
     def _cannot_take(self, name: str) -> LocalProtocolError:
@@ -174,24 +174,24 @@ class Machine(Generic[T]):
         return Fail(self.scrubber.clean(error))
 
     def _close(self) -> Action:
-        """Release the open body; `stream_closed` goes on."""
+        """Close the open body. The driver then calls `stream_closed`, which continues."""
         self.state = "closing"
         return Close()
 
     # A machine inside a machine
 
     def _delegate(self, inner: Machine[Any], now: float, jitter: float) -> Action:
-        """Own `inner` and start it; its ending comes back as `_inner_ended`."""
+        """Own `inner` and start it. When it ends, `_inner_ended` is called."""
         self._inner = inner
         return self._pass_on(inner.start(now, jitter), now, jitter)
 
     def _park(self) -> Machine[Any]:
-        """Set the owned machine aside while it waits: events come to the owner again."""
+        """Set the owned machine aside while it waits; the owner gets the events again."""
         parked, self._inner = self._inner, None
         return cast("Machine[Any]", parked)
 
     def _resume(self, parked: Machine[Any], now: float, jitter: float) -> Action:
-        """Own a parked machine again; what it waited for is over."""
+        """Own a parked machine again, whose wait is over."""
         self._inner = parked
         return self._pass_on(parked.waited(now, jitter), now, jitter)
 
@@ -204,9 +204,9 @@ class Machine(Generic[T]):
         return action
 
     def _inner_waits(self, wait: Wait, now: float, jitter: float) -> Action:
-        """The owned machine wants to wait; an owner with something else to do may park it."""
+        """Return the owned machine's wait; an owner may park the machine instead."""
         return wait
 
     def _inner_ended(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
-        """The owned machine has ended; decide what to do next."""
+        """Decide what to do next, after the owned machine has ended."""
         raise NotImplementedError

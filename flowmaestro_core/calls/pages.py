@@ -27,22 +27,22 @@ from flowmaestro_core.payloads.json_values import count_or_none, list_or_empty, 
 T = TypeVar("T")
 
 DEFAULT_PER_PAGE = 20
-"""What the server takes when `per_page` is left out."""
+"""The default of the server for `per_page`."""
 
 MAX_PER_PAGE = 100
-"""What the server makes of a greater `per_page`, silently."""
+"""The greatest `per_page`; the server silently uses it for greater ones."""
 
 
 class PageCursor:
     """Decides after each page whether there is another one.
 
-    It trusts `has_more` and `has_next`, true or false, but for a false one beside a `total_pages`
-    that says more. With `until_empty` it does not trust a false one at all, and a short page is not
-    the last one: the deployed server gets both wrong in `GET /executions` without `workflow_id`. An
-    empty page ends every walk. A page that repeats an earlier one ends it, too, however long the
-    cycle of pages is. It keeps a number of each page.
+    `has_more` and `has_next` are trusted, except that False is ignored if `total_pages` says that
+    more pages follow. With `until_empty`, False is always ignored, and a short page is not the last
+    one: the deployed server gets both wrong in `GET /executions` without `workflow_id`. An empty
+    page ends every walk. So does a page that repeats an earlier one, however long the cycle of
+    pages is: the cursor keeps a hash of each page.
 
-    `page` is the number of the page to ask for; `repeated` says whether the last one repeated an
+    `page` is the number of the page to request. `repeated` says whether the last page repeated an
     earlier one, so that its rows are known.
     """
 
@@ -54,7 +54,7 @@ class PageCursor:
         self._seen: Set[int] = set()
 
     def advance(self, body: Dict[str, Any]) -> bool:
-        """Take in the reply for the present page; `True` if `page` is now one to ask for."""
+        """Use the reply for the present page. Return whether there is another one."""
         rows = list_or_empty(body.get("data"))
         page = hash(repr([object_or_empty(row).get("id") or row for row in rows]))
         self.repeated = page in self._seen
@@ -87,7 +87,7 @@ class Pages(Operation[SyncItems[T], AsyncItems[T]]):
 
 
 class PagesMachine(Machine[None]):
-    """Asks for a page, emits its items, asks for the next.
+    """Requests a page, emits its items, requests the next.
 
     State beside the table: the items to emit, whether there is another page, and which rows of the
     present one the caller wants. The cursor sees all of them.

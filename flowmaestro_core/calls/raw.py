@@ -22,7 +22,7 @@ _PATH = re.compile(r"(/([A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})*)+")
 def raw_call(
     method: str, path: str, params: Optional[Mapping[str, Any]], json: Any
 ) -> Call[Reply[Any]]:
-    """The call for any method and any path below the API root.
+    """Return the call for any method and any path below the API root.
 
     Raises `TypeError` or `ValueError`, naming the argument, for a method that is no word and a
     path that is not absolute, not percent-encoded or leads upwards.
@@ -46,10 +46,10 @@ def raw_call(
 
 
 def _shown(path: Any) -> Any:
-    """A path without its query, which may be secret."""
+    """Return a path without its query, which may be secret."""
     return path.partition("?")[0] if isinstance(path, str) else path
 
 
 def _leads_up(path: str) -> bool:
-    """Whether an HTTP stack that decodes `%2E` could find a `.` or `..` to resolve."""
+    """Return whether an HTTP stack that decodes `%2E` could find a `.` or `..` to resolve."""
     return not {".", ".."}.isdisjoint(map(unquote, path.split("/")))

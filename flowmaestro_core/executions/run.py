@@ -212,7 +212,7 @@ class RunMachine(Machine[Execution]):
 
 
 def _has_outcome(terminal: Dict[str, Any], execution_id: Optional[str]) -> bool:
-    """Whether a terminal event is that of this execution, and says all that matters of it."""
+    """Return whether a terminal event is of this execution, and has its outputs or error."""
     if (terminal.get("execution_id") or execution_id) != execution_id:
         return False
     kept = {"execution:completed": "outputs", "execution:failed": "error"}
@@ -220,6 +220,6 @@ def _has_outcome(terminal: Dict[str, Any], execution_id: Optional[str]) -> bool:
 
 
 def _fields_of_terminal(terminal: Dict[str, Any]) -> Dict[str, Any]:
-    """What a terminal event says of its execution."""
+    """Return the fields of an execution that its terminal event has."""
     told = {key: terminal.get(key) for key in ("outputs", "error", "completed_at")}
     return {"status": terminal["type"].partition(":")[2], **told}

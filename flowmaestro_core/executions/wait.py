@@ -27,7 +27,7 @@ NO_TIME_FOR_PAUSE = "the server asks to wait longer than there is time for"
 class PollState:
     """One execution that is waited for: what is known of it, and what each answer means.
 
-    Failures that may pass (no connection, too slow, 5xx, 429) do not end a wait: they count
+    Transient failures (no connection, too slow, 5xx, 429) do not end a wait: they count
     against its deadline. The others do. A `Retry-After` that does not fit into what is left
     ends it at once.
     """
@@ -56,14 +56,14 @@ class PollState:
         self._waiting = waiting
         self._schedule = PollSchedule(started, waiting.poll_interval)
         self.unanswered = 0
-        """How many polls in a row were given up."""
+        """How many polls in a row timed out."""
         self._last = last
         self._limit = RateLimit()
 
     def call(
         self, context: Context, token: str, now: float, patience: float = math.inf
     ) -> CallMachine:
-        """A machine that polls the execution once, at the deadline too.
+        """Return a machine that polls the execution once, at the deadline too.
 
         `patience`: seconds that the answer may take at most.
         """
@@ -75,10 +75,10 @@ class PollState:
         return CallMachine(self._waiting.call, context, token, policy=NO_RETRIES, deadline=deadline)
 
     def judge(self, answer: Union[Done, Fail], now: float) -> Union[Done, Fail, Wait]:
-        """What the answer to a poll means.
+        """Return what follows from the answer to a poll.
 
-        The execution has ended (`Done`), or the wait has (`Fail`), or it is to be polled again
-        after a pause (`Wait`) that ends no later than the deadline.
+        `Done`: the execution has ended. `Fail`: the wait has. `Wait`: poll again after this delay,
+        which ends no later than the deadline.
         """
         delay, cause = self._schedule.answered(now), None
         if isinstance(answer, Done):
@@ -104,7 +104,7 @@ class PollState:
         return self._again(now, delay, cause)
 
     def give_up(self, error: FlowMaestroError) -> Fail:
-        """The end of the wait in `error`, which now knows what was waited for."""
+        """Return the end of the wait in `error`, and set its execution."""
         error.execution_id = self.execution_id
         if isinstance(error, TimeoutError):
             error.last_execution = self._last

@@ -67,7 +67,7 @@ class Headers(Mapping[str, str]):
     @overload
     def get(self, key: str, /, default: Union[str, T]) -> Union[str, T]: ...
     def get(self, key: str, /, default: Any = None) -> Any:
-        """The value of a field, or `default`: as any mapping's, at half the price."""
+        """Return the value of a field, or `default`. Takes half as long as `Mapping.get`."""
         return self._by_name().get(key.lower(), default)
 
     def get_list(self, name: str) -> List[str]:

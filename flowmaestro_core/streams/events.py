@@ -23,11 +23,11 @@ _TIMELINE_KEYS = ("type", "status", "timestamp", "node_id", "node_name", "durati
 
 
 def event_from_sse(sse: ServerSentEvent) -> Dict[str, Any]:
-    """The event as a dict whose `type` is always set.
+    """Return the event as a dict whose `type` is always set.
 
     The `event:` field wins over a `type` in the JSON, unless it is the default, `message`. The
-    documented snake_case keys are added beside camelCase ones. Data that is no JSON object becomes
-    `{"type": ..., "data": ...}`, with the value or the text.
+    documented snake_case keys are added beside camelCase ones. Data that is not a JSON object
+    becomes `{"type": ..., "data": ...}`, with the value or the text.
     """
     event: JsonObject
     try:
@@ -72,7 +72,7 @@ def terminal_event(execution: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def timeline_part(event: Union[ServerSentEvent, Mapping[str, Any]]) -> Dict[str, Any]:
-    """What a timeline needs of an event, which may still be as it came."""
+    """Return the parts of an event that a timeline needs; the event may be undecoded."""
     read = event_from_sse(event) if isinstance(event, ServerSentEvent) else event
     return {key: _short(read[key]) for key in _TIMELINE_KEYS if key in read}
 

@@ -48,7 +48,8 @@ class SseDecoder:
     """Turns the bytes of an event stream into events, however they are cut.
 
     It holds the bytes of one block, with every line end made a line feed, until the blank line
-    comes, and then reads the block whole: the common form at a glance, others by all the rules.
+    comes, and then parses the whole block: `event:` plus one `data:` line directly, any other form
+    field by field.
 
     `last_event_id` is what a reconnection sends as `Last-Event-ID`. A decoder serves one
     connection; give the next one the id and the `retry` that this one ended with.
@@ -83,7 +84,7 @@ class SseDecoder:
         return retry
 
     def feed(self, data: bytes) -> List[ServerSentEvent]:
-        """The events that `data` completes, in order.
+        """Return the events that `data` completes, in order.
 
         Raises `StreamError` (code `event_too_large`) when more than `max_event_size` bytes are
         held and their event has not ended. An event that `data` ends is not refused.
@@ -121,7 +122,7 @@ class SseDecoder:
         return events
 
     def _with_line_feeds(self, data: bytes) -> bytes:
-        """`data` with every line end made a line feed; CRLF may be cut in two."""
+        """Return `data` with every line end made a line feed; CRLF may be cut in two."""
         if not data:
             return data
         if self._after_cr:
@@ -164,12 +165,12 @@ class SseDecoder:
 
 
 def _milliseconds(value: str, before: Optional[int]) -> Optional[int]:
-    """The reconnection time after a `retry` field; one that is not all ASCII digits is ignored."""
+    """Return the reconnection time after a `retry` field: ignored unless all ASCII digits."""
     return int(value.lstrip("0")[:18] or "0") if value.isascii() and value.isdigit() else before
 
 
 def _decoded(data: bytearray, end: int) -> str:
-    """The text up to `end`, decoded piece by piece.
+    """Return the text up to `end`, decoded piece by piece.
 
     Decoded at once, each of its bytes would take four for a while if one character needs them.
     """
