@@ -379,7 +379,7 @@ def record_all(every: Tuple[Session, ...]) -> Tuple[str, Recorded]:
         try:
             for kind, server in zip(KINDS, servers):
                 lines = cast("TextIO", server.stdout)
-                printed[kind] = "".join(iter(lines.readline, "Ctrl-C ends it.\n"))
+                printed[kind] = "".join(iter(lines.readline, "Press Ctrl-C to stop.\n"))
                 environments[kind] = dict(re.findall(r"export (\S+)=(\S+)", printed[kind]))
             # The first stream is the one that is cut: the others have to wait.
             waiting = [each for each in every if each is not CUT and each.has_streams]
@@ -395,7 +395,7 @@ def record_all(every: Tuple[Session, ...]) -> Tuple[str, Recorded]:
             for server in servers:
                 server.kill()
                 server.communicate()
-    return _masked(printed["rich"], environments["rich"]) + "Ctrl-C ends it.", recorded
+    return _masked(printed["rich"], environments["rich"]) + "Press Ctrl-C to stop.", recorded
 
 
 def _received(pipe: int, environment: Dict[str, str]) -> List[Shown]:

@@ -1,4 +1,4 @@
-"""A run's timeline as an SVG, which is readable in light and dark, alone or in an `<img>`."""
+"""The timeline of a run as an SVG, readable in light and dark, alone or in an `<img>`."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ def timeline_of(
 ) -> str:
     """Draw the timeline of a run, and return the text of an SVG document.
 
-    It is drawn from the events that the run has remembered: the last 1,000 that a timeline needs.
+    It is drawn from the events that the run remembers: the last 1,000 that a timeline needs.
 
     Args:
-        run: what `workflows.run` returned, any other execution, or the handle of an execution's
-            stream, which may still be read.
+        run: an execution, for example from `workflows.run`, a reply that contains one, or the
+            handle of an execution's stream, which may still be read.
         width: of the picture, in pixels, from 320 up.
         transparent: draw no page, in colours that are readable on a white and on a black one.
 
-    A reply with an execution in it will do, too. Raises `TypeError` for anything else.
+    Raises `TypeError` for anything else.
 
     """
     given: Any = run

@@ -1,4 +1,4 @@
-"""`chat`: a conversation with an agent. Ctrl-C stops an answer, Ctrl-D ends the conversation."""
+"""`chat`: a conversation with an agent. Ctrl-C stops an answer, Ctrl-D leaves."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LEAD = "agent  "
 
 
 def chat_command(options: argparse.Namespace) -> None:
-    """Send what the user types, show the answers as they come."""
+    """Send each line that the user types, and show the answers as they come."""
     screen, hints = console(sys.stdout), console(sys.stderr)
     with client_for(options) as client:
         agent: Any = client.agents.get(options.agent)["data"]
@@ -30,14 +30,14 @@ def chat_command(options: argparse.Namespace) -> None:
 
 
 def _ask() -> str:
-    """The next line that the user types, with its end; `""` at the end of input."""
+    """Return the next line that the user types, with its end; "" at the end of input."""
     if not sys.stdin.isatty():
         return sys.stdin.readline()
     prompt = Writer(sys.stderr)
     prompt.write("you    ")
     try:
         line = sys.stdin.readline()
-    except KeyboardInterrupt:  # it came too late for an answer, and drops what was typed
+    except KeyboardInterrupt:  # No answer is coming: drop the line that was being typed.
         line = "\n"
         prompt.write("\n")
     if not line:

@@ -1,4 +1,4 @@
-"""`demo`: the tour, over the transport that was asked for."""
+"""`demo`: the tour, over the transport that the user chose."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from flowmaestro.cli.tour import Narrator, take_tour
 from flowmaestro.testing import FakeFlowMaestro, MemoryTransport, running_server
 from flowmaestro.webhooks import SIGNATURE_HEADER
 
-_NAMES = {"sockets": "Socket", "trio": "Anyio"}  # of transports, where not as in `--transport`
+_NAMES = {"sockets": "Socket", "trio": "Anyio"}
+"""Transports whose class is not named as in `--transport`."""
 
 
 def demo_command(options: argparse.Namespace) -> None:
-    """Do the main job on an embedded server, in memory or on a port."""
+    """Take the tour on an embedded server, in memory or on a port."""
     began = time.monotonic()
     screen = console(sys.stdout)
     about = f", over {options.transport}"
@@ -41,11 +42,14 @@ def demo_command(options: argparse.Namespace) -> None:
             with _client(options.transport, fake.api_key, url) as client:
                 take_tour(client, delivery, Narrator(screen, time.monotonic))
     screen.line()
-    screen.line(f"All as it should be, in {time.monotonic() - began:.1f} s.")
+    screen.line(f"Everything worked, in {time.monotonic() - began:.1f} s.")
 
 
 def last_delivery(fake: FakeFlowMaestro, webhook_id: str) -> Tuple[bytes, str]:
-    """The body and the signature of what the fake last sent to a webhook, within 5 s."""
+    """Return body and signature of the last delivery to a webhook.
+
+    Raises `CommandFailed` if there is none within 5 s.
+    """
     deadline = time.monotonic() + 5
     while True:
         sent = [it.request for it in fake.deliveries if it.webhook_id == webhook_id]
@@ -58,7 +62,7 @@ def last_delivery(fake: FakeFlowMaestro, webhook_id: str) -> Tuple[bytes, str]:
 
 @contextmanager
 def _client(transport: str, api_key: str, base_url: str) -> Generator[Any, None, None]:
-    """A client that the tour can call: the sync one, or the async one behind `_Called`."""
+    """Yield a client that the tour can call: the sync one, or the async one behind `_Called`."""
     try:
         name = f"{_NAMES.get(transport, transport.capitalize())}Transport"
         os.environ["no_proxy"] = "127.0.0.1"
@@ -81,7 +85,7 @@ def _client(transport: str, api_key: str, base_url: str) -> Generator[Any, None,
 
 
 class _Called:
-    """An async client, called from the tour's own thread: each `await` is a call of `run`."""
+    """An async client for the tour's own thread: each `await` is a call of `run`."""
 
     def __init__(self, target: Any, run: Callable[..., Any]) -> None:
         self._target = target

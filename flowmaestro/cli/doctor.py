@@ -1,4 +1,4 @@
-"""`doctor`: what stands between this machine and the server, in plain words."""
+"""`doctor`: checks of the key, the server and the connection, each with advice."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from flowmaestro_transports.defaults import default_transport
 from flowmaestro_transports.http11.proxies import Proxies
 
 LARGEST_SKEW = 60.0
-"""Seconds that this machine's clock may be off before it is worth a word."""
+"""Seconds that this machine's clock may be off before it is reported."""
 _PROXY_ADVICE = "Does the proxy ask for a password? Write http://user:password@host:port."
 _CHECK_THE_WAY = "Check the host name, the network, the proxy and the firewall."
 
 
 class Finding(NamedTuple):
-    """One thing that was checked: whether it is good, what was seen, what to do."""
+    """The result of one check: whether it is good, what was found, and what to do."""
 
     check: str
     good: bool
@@ -43,7 +43,10 @@ class Finding(NamedTuple):
 
 
 def doctor_command(options: argparse.Namespace) -> None:
-    """Print what was checked; `CommandFailed` with the highest status of the bad ones."""
+    """Print the results of all checks.
+
+    Raises `CommandFailed` with the highest exit status of the bad ones.
+    """
     findings: List[Finding] = []
     screen = console(sys.stdout)
     url = options.base_url or os.environ.get("FLOWMAESTRO_BASE_URL") or DEFAULT_BASE_URL
@@ -58,7 +61,7 @@ def doctor_command(options: argparse.Namespace) -> None:
                 if finding.advice:
                     screen.line(" " * len(lead), finding.advice, indent=len(lead))
             if not finding.good and finding.status == NETWORK:
-                break  # nothing else can be asked
+                break  # Without a connection no other check can be made.
     if options.output is not None:
         print_json([finding._asdict() for finding in findings])
     bad = [finding.status for finding in findings if not finding.good]
@@ -103,7 +106,7 @@ def _key(key: str, source: str) -> Finding:
 
 
 def _connection(url: str, peer: str) -> Iterator[Finding]:
-    """Whether there is a way to the server, and its clock: it is asked without the key."""
+    """Check the connection to the server and its clock, without the key."""
     began = time.monotonic()
     transport = default_transport().get()
     try:
@@ -129,7 +132,7 @@ def _connection(url: str, peer: str) -> Iterator[Finding]:
 
 
 def _permissions(client: FlowMaestroClient) -> Iterator[Finding]:
-    """What the server says to the key."""
+    """Check the rate limit and the scopes of the key."""
     try:
         limit = client.workflows.list(per_page=1).rate_limit
     except FlowMaestroError as error:
@@ -142,7 +145,7 @@ def _permissions(client: FlowMaestroClient) -> Iterator[Finding]:
 
 
 def _scopes(client: FlowMaestroClient) -> Finding:
-    """Which parts of the API the key may read."""
+    """Check which parts of the API the key may read."""
     missing: List[str] = []
     for name in ("executions", "agents", "triggers", "knowledge_bases", "webhooks"):
         try:
@@ -159,7 +162,7 @@ def _scopes(client: FlowMaestroClient) -> Finding:
 
 
 def _refusal(error: FlowMaestroError) -> Finding:
-    """What a failed call means, and what to do."""
+    """Return what a failed call means, and what to do."""
     status = status_of(error)
     check, advice = {
         AUTHENTICATION: ("key", "Check the key for typing errors, or make a new one."),
@@ -172,7 +175,7 @@ def _refusal(error: FlowMaestroError) -> Finding:
 
 
 def _explained(failure: TransportFailure, peer: str) -> Tuple[str, str]:
-    """What is in the way, and what to do: the system's own words are for its developers."""
+    """Return why there is no connection, and what to do, in plainer words than the system's."""
     cause: Optional[BaseException] = failure
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):

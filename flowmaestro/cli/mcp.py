@@ -10,7 +10,7 @@ from flowmaestro.cli.session import client_for
 
 
 def mcp_command(options: argparse.Namespace) -> None:
-    """Serve until the client leaves; an unknown workflow is told before."""
+    """Serve until the client leaves. An unknown workflow is reported before."""
     try:
         from flowmaestro.mcp_server import serve_on_stdio, workflow_server
     except ImportError:

@@ -27,15 +27,15 @@ _ADVICE = {
     errno.EADDRINUSE: "give another --port, or 0 for a free one",
     errno.EACCES: "give a --port above 1023",
 }
-"""What to do where the server cannot listen."""
+"""Advice by error number, if the server cannot listen."""
 
 
 def serve_command(options: argparse.Namespace) -> None:
     """Serve until interrupted, which raises `KeyboardInterrupt`.
 
-    The key is that of `--api-key`, or a new one. The keys that the documentation names are
-    refused: a program that finds the port must not know a key. Raises `CommandFailed` when the
-    address cannot be listened on, or the seed file is wrong from the beginning.
+    The key is that of `--api-key`, or a new one. The keys in the documentation are refused: a
+    program that finds the port must not know a key. Raises `CommandFailed` if the server cannot
+    listen on the address, or if the seed file fails at the start.
     """
     if options.reload and options.seed is None:
         raise CommandFailed("--reload needs --seed", USAGE)
@@ -61,7 +61,8 @@ def serve_command(options: argparse.Namespace) -> None:
             if seeds is not None and options.reload:
                 tasks.start_soon(seeds.watch, inspector.troubled)
             try:
-                fake.advance(time.time() - epoch)  # its clock has stood still since it was made
+                # The fake's clock has not advanced since it was created.
+                fake.advance(time.time() - epoch)
                 url = await tasks.start(listen)
             except OSError as error:
                 tasks.cancel_scope.cancel()
@@ -71,22 +72,25 @@ def serve_command(options: argparse.Namespace) -> None:
 
     try:
         error = anyio.run(serve)
-    except CancelledError:  # what Ctrl-C is before Python 3.11
+    except CancelledError:  # Ctrl-C on Python 3.9 and 3.10.
         raise KeyboardInterrupt from None
     if error is not None:
         reason = str(error.strerror or error).partition(" (while")[0].lower()
         advice = _ADVICE.get(error.errno or 0, "give a --host of this machine")
-        raise CommandFailed(f"cannot listen on {where}: {reason}; {advice}") from error
+        raise CommandFailed(f"cannot listen on {where}: {reason}", hint=advice) from error
 
 
 def _announce(url: str, options: argparse.Namespace, api_key: str) -> None:
     screen, about = console(sys.stdout), f"{options.shapes} shapes, {options.events} events"
     screen.copyable(f"FlowMaestro ({about}) listens on {url}")
-    screen.copyable(f"A key that may do everything: {api_key}")
+    screen.copyable(f"A key with every scope: {api_key}")
     screen.line()
-    screen.copyable(f"  export FLOWMAESTRO_BASE_URL={url}")
+    local = url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
+    screen.copyable(f"  export FLOWMAESTRO_BASE_URL={local}")
     screen.copyable(f"  export FLOWMAESTRO_API_KEY={api_key}")
     screen.line()
     if is_loopback(options.host):
-        screen.copyable(f"A browser shows what it is asked: {url}/")
-    screen.line("Ctrl-C ends it.")
+        screen.copyable(f"Requests and executions in a browser: {url}/")
+    else:
+        screen.line("The inspector for browsers is off: --host is not a loopback address.")
+    screen.line("Press Ctrl-C to stop.")

@@ -1,4 +1,4 @@
-"""The tour: what a program does with FlowMaestro, in ordinary code, and how a screen shows it."""
+"""The tour: the main tasks of a program, in ordinary code, told on a screen."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flowmaestro.testing.model.seeds import FAILING_WORKFLOW_ID
 from flowmaestro.types import Execution, ExecutionEvent, ExecutionStatus
 
 Delivery = Callable[[str], Tuple[bytes, str]]
-"""The body and the signature of a webhook, as they came."""
+"""Returns the body and the signature of the last delivery to a webhook."""
 _RECEIVER = "https://receiver.example.com/webhook"
 _MARGIN = "  "
 _AGENT = _MARGIN + "agent "
@@ -20,7 +20,7 @@ _STYLES = {"completed": "green", "failed": "red", "started": "cyan"}
 
 
 class Narrator:
-    """Tells a tour on one screen; `now` is the transport's clock, in seconds."""
+    """The screen of a tour; `now` is the transport's clock, in seconds."""
 
     def __init__(self, screen: Console, now: Callable[[], float]) -> None:
         self.screen = screen
@@ -32,27 +32,27 @@ class Narrator:
         self.screen.line(_MARGIN, *texts, indent=len(_MARGIN) + indent)
 
     def good(self, text: str) -> None:
-        """Something is as it should be."""
+        """Write that something is as expected."""
         self.say((self.screen.symbols.good + " ", "green"), text, indent=2)
 
     def bad(self, text: str) -> None:
-        """Something went wrong, as it should."""
+        """Write that something failed, as expected."""
         self.say((self.screen.symbols.bad + " ", "red"), text, indent=2)
 
     def step(self, title: str, calls: str) -> None:
-        """Head the next part, and name the client's methods that it shows."""
+        """Write the heading of the next part, with the client's methods that it shows."""
         self.screen.line()
         sign = self.screen.symbols.step + " "
         self.screen.line((sign, "cyan"), (title, "bold"), ("  " + calls, "dim"), indent=2)
         self._since = self._now()
 
     def started(self, execution_id: str) -> None:
-        """An execution was started."""
+        """Write that an execution was started."""
         self.say("execution ", (execution_id, "cyan"), " started")
         self._since = self._now()
 
     def event(self, event: ExecutionEvent) -> None:
-        """An event of an execution came."""
+        """Write an event of an execution."""
         told = cast("Mapping[str, Any]", event)
         style = _STYLES.get(event["type"].partition(":")[2], "dim")
         lead = f"{self._now() - self._since:6.2f} s  "
@@ -63,7 +63,7 @@ class Narrator:
         self.say((lead, "dim"), (f"{event['type']:22}", style), detail, indent=len(lead))
 
     def ended(self, execution: Execution, wanted: ExecutionStatus) -> None:
-        """An execution has ended; raises `CommandFailed` if not as it should."""
+        """Write how an execution ended. Raise `CommandFailed` unless its status is `wanted`."""
         status, error = execution["status"], execution["error"]
         if status != wanted:
             raise CommandFailed(f"execution {execution['id']} is {status}, not {wanted}: {error}")
@@ -74,9 +74,9 @@ class Narrator:
 
 
 def take_tour(client: FlowMaestroClient, delivery: Delivery, tell: Narrator) -> None:
-    """Do the main job, on a server that holds what the embedded one does.
+    """Take the tour, on a server with the resources of the embedded one.
 
-    Raises `FlowMaestroError` or `CommandFailed` as soon as something is not as it should be.
+    Raises `FlowMaestroError` or `CommandFailed` at the first result that is not as expected.
     """
     list_workflows(client, tell)
     execute_and_follow(client, tell)
@@ -87,7 +87,7 @@ def take_tour(client: FlowMaestroClient, delivery: Delivery, tell: Narrator) -> 
 
 
 def list_workflows(client: FlowMaestroClient, tell: Narrator) -> None:
-    """One page of a list; `iterate` walks them all."""
+    """Show one page of a list; `iterate` walks through all pages."""
     tell.step("List workflows", "workflows.list")
     found = client.workflows.list()["data"]
     names = max(len(workflow["name"]) for workflow in found)
@@ -98,7 +98,7 @@ def list_workflows(client: FlowMaestroClient, tell: Narrator) -> None:
 
 
 def execute_and_follow(client: FlowMaestroClient, tell: Narrator) -> None:
-    """Start an execution, see its events as they come, and get its result."""
+    """Start an execution, show its events as they come, and its result."""
     tell.step("Execute one, follow its events", "workflows.execute, executions.stream")
     inputs = {"customer_name": "Ada Lovelace", "customer_email": "ada@example.com"}
     execution_id = client.workflows.execute("wf_abc123", inputs=inputs)["data"]["execution_id"]
@@ -109,7 +109,7 @@ def execute_and_follow(client: FlowMaestroClient, tell: Narrator) -> None:
 
 
 def talk_to_an_agent(client: FlowMaestroClient, tell: Narrator) -> None:
-    """Send a message and see the answer's tokens as they come."""
+    """Send a message and show the answer's tokens as they come."""
     tell.step("Talk to an agent", "agents.create_thread, threads.send_message_stream")
     thread = client.agents.create_thread("agent_abc123")["data"]
     tell.say(("you   ", "dim"), "Tell me a story")
@@ -160,7 +160,7 @@ def fire_a_trigger(client: FlowMaestroClient, delivery: Delivery, tell: Narrator
 
 
 def see_failures(client: FlowMaestroClient, tell: Narrator) -> None:
-    """A run that fails is a result; a call that fails raises."""
+    """Show a failed run, which is a result, and a failed call, which raises."""
     tell.step("See a run fail, and a call", "workflows.run")
     tell.ended(client.workflows.run(FAILING_WORKFLOW_ID, on_event=tell.event), "failed")
     try:

@@ -60,7 +60,7 @@ def check_tour(output, *, shapes="deployed", events="live"):
     assert "  x tampered body refused: " in output
     assert f'  x failed: {FAILED} {{"call":"Service answered 503"}}' in lines
     assert "  x NotFoundError: " in output
-    assert lines[-1].startswith("All as it should be, in ")
+    assert lines[-1].startswith("Everything worked, in ")
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)

@@ -27,7 +27,7 @@ class Served:
 
     def __init__(self, process, log):
         self.process = process
-        self.printed = "".join(iter(process.stdout.readline, "Ctrl-C ends it.\n"))
+        self.printed = "".join(iter(process.stdout.readline, "Press Ctrl-C to stop.\n"))
         self.url = re.search(r"export FLOWMAESTRO_BASE_URL=(\S+)", self.printed)[1]
         self.api_key = re.search(r"export FLOWMAESTRO_API_KEY=(\S+)", self.printed)[1]
         self._log = log
@@ -69,10 +69,10 @@ def served(flowmaestro, tmp_path_factory):
 
 
 def test_a_client_reaches_it_with_what_it_prints(served):
-    assert f"A browser shows what it is asked: {served.url}/\n" in served.printed
+    assert f"Requests and executions in a browser: {served.url}/\n" in served.printed
     assert served.printed.startswith(
         f"FlowMaestro (deployed shapes, live events) listens on {served.url}\n"
-        f"A key that may do everything: {served.api_key}\n"
+        f"A key with every scope: {served.api_key}\n"
     )
     assert "\x1b" not in served.printed
     with served.client() as client:
@@ -182,7 +182,7 @@ def test_a_seed_file_adds_resources_and_is_read_again_when_it_changes(flowmaestr
 def test_it_goes_quietly_with_a_stream_open_and_its_next_key_is_new(served, flowmaestro, tmp_path):
     anywhere = ("--host", "0.0.0.0")  # where the inspector is off
     with serving(flowmaestro, tmp_path, *anywhere) as other, other.client() as client:
-        assert "browser" not in other.printed
+        assert "in a browser" not in other.printed
         with pytest.raises(urllib.error.HTTPError, match="404"):
             inspect(other, "state")
         assert other.api_key != served.api_key
