@@ -54,8 +54,14 @@ def seed(fake):
     fake.workflow("wf_audit", name="Tax audit", nodes=[fetch, send], outputs={"errors": 0})
     endless = [Node("open", name="Open books"), Node("all", name="Count", seconds=3600)]
     fake.workflow("wf_slow", name="Yearly audit", nodes=endless)
+    fake.workflow("wf_charge", name="Charge a card", outputs=charge)
     fake.agent("agent_parrot", lambda text: f"You said: {text}", name="Parrot")
-    fake.drop_connection(2, path="/executions/*/events")
+
+
+def charge(inputs):
+    if inputs["card"] == "expired":
+        raise ValueError("the card has expired")
+    return {"paid": inputs["amount"]}
 """
 ASK = """\
 import os
@@ -84,10 +90,10 @@ anyio.run(main)
 """
 FILES = {
     "my_flows.py": SEEDS,
-    "rows.csv": "name,age\nAda,36\nGrace,85\n",
-    "bad.csv": "name,age\nAda,36\nGrace\n",
+    "cards.csv": "card,amount:=\nvisa,20\nexpired,35\namex,12.5\nexpired,8\n",
+    "bad.csv": "card,amount:=\nvisa,20\namex\n",
     "ask.py": ASK,
-    "schema.json": '{"properties": {"name": {"type": "string"}}, "required": ["name"]}\n',
+    "schema.json": '{"properties": {"count": {"type": "integer"}}, "required": ["count"]}\n',
 }
 
 
@@ -109,12 +115,6 @@ class Session(NamedTuple):
     commands: Tuple[Command, ...]
     shows_plain: bool = False
 
-    @property
-    def has_streams(self) -> bool:
-        """Whether one of the commands opens an event stream."""
-        first = {command.words.partition(" ")[0] for command in self.commands}
-        return not first.isdisjoint({"run", "watch", "ask.py"})
-
 
 class Shown(NamedTuple):
     """A command as it was typed, what stood on the screen in the end, and its exit status."""
@@ -124,65 +124,101 @@ class Shown(NamedTuple):
     status: int
 
 
-CUT = Session(
-    "Watch an execution",
-    "`run --detach` starts an execution and leaves. `watch` follows an execution that somebody\n"
-    "started, and outlives a cut connection: the server of this page drops its first stream after\n"
-    "two events, and `watch` says that it went on.",
-    (Command("run wf_audit --detach"), Command("watch {id}")),
-    shows_plain=True,
-)
 SESSIONS = (
     Session(
-        "Check the connection",
-        "`doctor` looks at Python, the key, the server, the proxy, TLS, the clock, the rate limit\n"
-        "and the scopes, and says what to do. Without a key it checks all that needs none.",
-        (Command("doctor"), Command("doctor --api-key fm_test_123")),
-    ),
-    Session(
-        "See what there is",
-        "`list` and `get` show workflows, executions, agents, threads, knowledge-bases, triggers\n"
-        "and webhooks. The API has no list of threads: `get threads` shows one that you know.\n"
-        "With `--json`, both print JSON.",
-        (
-            Command("list workflows"),
-            Command("get agents agent_parrot"),
-            Command("get triggers trigger_abc123"),
-            Command("list threads"),
-        ),
-    ),
-    CUT,
-    Session(
         "Run a workflow",
-        "Outputs go to stdout, everything else to stderr. `-i name=Ada` is text, `-i count:=3` is\n"
-        "JSON. A run that fails exits with 1 and names the node.",
-        (
-            Command("run wf_report -i name=Ada"),
-            Command("run wf_broken"),
-            Command("run wf_report --schema schema.json"),
-        ),
+        "Name a workflow by its id, its name, or the first six or more characters of one if no other\n"
+        "workflow fits. `-i` gives an input: `-i name=Ada` is text, `-i count:=3` is JSON. The run is\n"
+        "shown while it lasts; its outputs go to stdout, everything else to stderr.",
+        (Command('run "Nightly report" -i name=Ada'), Command("run wf_broken")),
         shows_plain=True,
     ),
     Session(
-        "Leave an execution running",
-        "`--detach` prints the id and leaves. Ctrl-C and `--timeout` leave it running, too.",
+        "Give inputs",
+        "`-i text=@FILE` takes the text of a file, `-i data:=@FILE` its JSON, and `-i name=@@ada` is the\n"
+        "text `@ada`. `--input-file FILE` has all inputs as a JSON object, `-` is stdin; `-i` wins. Inputs\n"
+        "are checked before anything starts, with the schema that the server declares or `--schema`.",
+        (
+            Command("run wf_report -i count=3 --schema schema.json"),
+            Command("run wf_report -i count:=3 --schema schema.json -o json"),
+        ),
+    ),
+    Session(
+        "Run a workflow for each row of a file",
+        "Rows are a `.csv`, `.tsv`, `.jsonl` or `.json` file, or `-` for stdin (JSON lines, a JSON array or\n"
+        "CSV). Another separator is `--delimiter`. Cells of CSV are text, unless the schema names another\n"
+        "type or the column ends in `:=`: `cards.csv` has the columns `card` and `amount:=`. An empty cell\n"
+        "that is not text is left out. `--out` ends in `.jsonl`, or in `.csv` for a spreadsheet, with the\n"
+        "columns row, index, execution_id, status, error and outputs.\n\n"
+        "The journal is `OUT.journal` unless `--journal` names another. After a crash or Ctrl-C, the same\n"
+        "command resumes, and no row is started twice ([batches](batches.md)). `--rerun` starts the rows\n"
+        "again whose execution failed or was cancelled. If a row may have been started without a reply,\n"
+        "the command looks for it at the end, when `--settle-after` (60 seconds) has passed. A row with\n"
+        "the status `refused` was not started: the server rejected its inputs.",
+        (
+            Command('map "Charge a card" cards.csv --out results.csv'),
+            Command("map wf_charge bad.csv --out more.jsonl"),
+        ),
+    ),
+    Session(
+        "See what there is",
+        "`list` and `get` show workflows, executions, agents, threads, knowledge-bases, triggers and\n"
+        "webhooks. The API has no list of threads: `get threads` shows one that you know. Executions are\n"
+        "filtered by `--workflow`, `--status` and `--since` (`90s`, `15m`, `2h`, `3d`).",
+        (
+            Command("list workflows"),
+            Command("list executions --workflow wf_abc123 --since 2h"),
+            Command("get agents agent_parrot"),
+            Command("list threads"),
+        ),
+    ),
+    Session(
+        "Leave an execution running, watch it, cancel it",
+        "`--detach` prints the id and leaves. Ctrl-C and `--timeout` leave the execution running, too.\n"
+        "`watch` follows an execution to its end, also through a lost connection: `watch ID`,\n"
+        "`watch --last` (the last one that you started from this machine), or `watch --workflow NAME`\n"
+        "(the newest of a workflow). While no events come, the view says how old its last poll is.",
         (
             Command("run wf_slow --timeout 1"),
             Command("run wf_slow", (("Count", "\x03"),)),
+            Command("run wf_audit --detach"),
+            Command("watch --last"),
             Command("run wf_slow --detach"),
             Command("cancel {id}"),
         ),
     ),
     Session(
-        "Run a workflow for each row of a file",
-        "Rows are a `.csv` file, whose cells are text, or a `.jsonl` file. The journal is\n"
-        "`OUT.journal` unless `--journal` names another. After a crash, the same command goes on,\n"
-        "and no row is started twice ([batches](batches.md)). `--rerun` starts the rows again\n"
-        "whose execution failed or was cancelled. If rows may have been started without a reply,\n"
-        "it says so, and looks for them at the end, when `--settle-after` (60 seconds) has passed.",
+        "Use it in scripts",
+        "`-o json` prints one JSON document: indented on a terminal, compact elsewhere. `-o jsonl` prints a\n"
+        "document a line, `-o csv` is for `list` and `map`, `-o table` for people. `--json` is short for\n"
+        "`-o json`; for `map` and `watch`, whose results come one at a time, it is a document a line.\n"
+        "Characters that stdout cannot express are escaped. Events have each field once, in snake_case.\n\n"
+        "With JSON, an error is an object on stderr, in a pipe on the last line: `code`, `message`,\n"
+        "`status` (HTTP) and `request_id` of the reply if there was one, and a `hint`.\n\n"
+        "| exit status | meaning |\n|---|---|\n| 0 | done |\n| 1 | failed |\n| 2 | wrong arguments |\n"
+        "| 3 | not found |\n| 4 | key refused |\n| 5 | rate limit |\n| 6 | network |\n"
+        "| 124 | timed out (`--timeout`) |\n| 130 | Ctrl-C |\n\n"
+        "In a pipe there are no colors and no control codes. `NO_COLOR` takes the colors away on a\n"
+        "terminal, too, and `FORCE_COLOR` keeps them in a pipe. `--debug` shows tracebacks.",
+        (Command("run nosuchthing --json"),),
+    ),
+    Session(
+        "When something is wrong",
+        "An error is one line that says what to do. Nothing is started.",
         (
-            Command("map wf_report rows.csv --out results.jsonl"),
-            Command("map wf_report bad.csv --out more.jsonl"),
+            Command("run wf_report -i name"),
+            Command("list executions --status done"),
+            Command("lits workflows"),
+        ),
+    ),
+    Session(
+        "Check the connection",
+        "`doctor` checks Python, the key, the server, the proxy, TLS, the clock, the rate limit and the\n"
+        "scopes, and says what to do. Without a key it checks all that needs none.",
+        (
+            Command("doctor"),
+            Command("doctor --api-key fm_test_123"),
+            Command("doctor --base-url http://127.0.0.1:9"),
         ),
     ),
     Session(
@@ -198,18 +234,6 @@ SESSIONS = (
             Command("fire trigger_123 -i name=Ada"),
         ),
     ),
-    Session(
-        "When something is wrong",
-        "An error is one line that says what to do. Nothing is started. With `--json`, stdout is\n"
-        'JSON then, too: `{"error": ..., "exit_status": ...}`, but for `watch` and `map`.',
-        (
-            Command("run wf_report -i name"),
-            Command("run wf_unknown"),
-            Command("lits workflows"),
-            Command("run wf_report -i name --json"),
-            Command("doctor --base-url http://127.0.0.1:9"),
-        ),
-    ),
 )
 OFFER = Session(
     "Offer workflows to an AI assistant",
@@ -222,34 +246,36 @@ OFFER = Session(
     (Command("ask.py"), Command("mcp --workflow wf_unknown")),
 )
 """Needs the package `mcp`, which takes long to load: recorded for the page, and not checked."""
-INTRODUCTION = f"""\
+INTRODUCTION = """\
 # Command line
 
-`flowmaestro`, or `python -m flowmaestro`, runs workflows and talks to agents. The extra `cli`
-(`pip install 'flowmaestro[cli]'`) brings colors, live progress and shell completion; without it
-everything works in plain lines. The key and the server are `FLOWMAESTRO_API_KEY` and
-`FLOWMAESTRO_BASE_URL`, or `--api-key` and `--base-url`. No file on disk holds a key.
+`flowmaestro`, or `python -m flowmaestro`, runs workflows and talks to agents.
+
+```text
+pip install 'flowmaestro[cli]'
+export FLOWMAESTRO_API_KEY=fm_live_...
+flowmaestro run "Nightly report" -i name=Ada
+```
+
+The extra `cli` brings colors, the live view and shell completion; without it everything works in
+plain lines. The key and the server are `FLOWMAESTRO_API_KEY` and `FLOWMAESTRO_BASE_URL`, or
+`--api-key` and `--base-url`. `flowmaestro COMMAND --help` has examples of each command.
+"""
+SERVER = f"""\
+
+## Try it without a key
+
+`serve` starts a fake FlowMaestro, and `demo` does the main tasks on one ([a
+picture](pictures/demo.svg)): over a real socket with a transport of your choice, or with
+`--transport memory`, in virtual time. `--seed` adds resources of yours. `seed` may use the fake, and
+clients of it, in the thread that calls it. A thread that `seed` starts waits at its first call of
+the fake until `seed` has returned: do not `join` it in `seed`.
 
 `docs/sessions.py` recorded the sessions on this page in a terminal of {WIDTH} columns, with the
-extra `cli`. [Watch](#watch-an-execution) and [run](#run-a-workflow) show the plain lines, too.
-
-Exit status: 0 done, 1 failed, 2 wrong arguments, 3 not found, 4 key refused, 5 rate limit,
-6 network, 124 `--timeout` was over, 130 Ctrl-C. In a pipe, and with `NO_COLOR`, there are no
-colors and no control codes. `--debug` shows tracebacks.
-
-`demo` does the main job on a server of its own ([a picture](pictures/demo.svg)): over a real socket
-with a transport of your choice, or with `--transport memory`, where no time passes.
-
-## Start a server to try it on
-
-`serve` starts a fake FlowMaestro; `--seed` adds resources of yours. `seed` may use the fake, and
-clients of it, in the thread that calls it. A thread that `seed` starts waits at its first call of
-the fake until `seed` has ended: do not `join` it in `seed`. With this `my_flows.py`
+extra `cli` ([run](#run-a-workflow) without it, too), on the server of this `my_flows.py`:
 
 ```text
 {SEEDS}```
-
-the server of this page is
 
 """
 
@@ -381,16 +407,13 @@ def record_all(every: Tuple[Session, ...]) -> Tuple[str, Recorded]:
                 lines = cast("TextIO", server.stdout)
                 printed[kind] = "".join(iter(lines.readline, "Press Ctrl-C to stop.\n"))
                 environments[kind] = dict(re.findall(r"export (\S+)=(\S+)", printed[kind]))
-            # The first stream is the one that is cut: the others have to wait.
-            waiting = [each for each in every if each is not CUT and each.has_streams]
-            for sessions in ([each for each in every if each not in waiting], waiting):
-                pipes = {
-                    (kind, session.title): beside(session, kind, environments[kind])
-                    for session in sessions
-                    for kind in (KINDS if session.shows_plain else KINDS[:1])
-                }
-                for (kind, title), pipe in pipes.items():
-                    recorded[kind, title] = _received(pipe, environments[kind])
+            pipes = {
+                (kind, session.title): beside(session, kind, environments[kind])
+                for session in every
+                for kind in (KINDS if session.shows_plain else KINDS[:1])
+            }
+            for (kind, title), pipe in pipes.items():
+                recorded[kind, title] = _received(pipe, environments[kind])
         finally:
             for server in servers:
                 server.kill()
@@ -415,8 +438,11 @@ def _masked(text: str, environment: Dict[str, str]) -> str:
 
 def page(printed: str, recorded: Recorded) -> str:
     """The whole page, of the sessions that were recorded."""
-    parts = [INTRODUCTION, _block(f"$ flowmaestro serve --seed my_flows.py\n{printed}")]
+    parts = [INTRODUCTION]
+    serve = _block(f"$ flowmaestro serve --seed my_flows.py\n{printed}")
     for session in (*SESSIONS, OFFER):
+        if session is OFFER:
+            parts += [SERVER, serve]
         if ("rich", session.title) in recorded:
             text = f"\n{session.text}\n" if session.text else ""
             done = _block(_session(recorded["rich", session.title]))
@@ -444,7 +470,8 @@ def normal(text: object) -> str:
     """A text without what differs from run to run: ids, times, and what is under way."""
     text = re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}", "ID", str(text))
     text = re.sub(r"\d+(\.\w+)+", "0", text)
-    text = re.sub(r", \d+ running|, about \d+ s left|\d+ ms", "", text)
+    text = re.sub(r", \d+ running|, (\d+ m )?\d+ s left|\d+ ms", "", text)
+    text = re.sub(r"just now|\d+ (s|min) ago", "AGO", text)
     return re.sub(r"\d+", "0", re.sub(r"\s+", " ", text))
 
 

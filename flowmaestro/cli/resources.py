@@ -64,7 +64,7 @@ def get_command(options: argparse.Namespace) -> None:
         if options.resource == "triggers":  # The API only lists them.
             found = next((row for row in resource.iterate() if row["id"] == options.id), None)
         elif options.resource == "workflows":
-            found = resource.get(find_workflow(client, options.id))["data"]
+            found = resource.get(find_workflow(client, options.id).id)["data"]
         else:
             found = resource.get(options.id)["data"]
     if found is None:
@@ -111,7 +111,7 @@ def _iterate(client: FlowMaestroClient, options: argparse.Namespace) -> Iterable
     resource: Any = getattr(client, options.resource.replace("-", "_"))
     filters: Dict[str, Any] = {}
     if options.workflow is not None:
-        filters["workflow_id"] = find_workflow(client, options.workflow)
+        filters["workflow_id"] = find_workflow(client, options.workflow).id
     if options.status is not None:
         filters["status"] = options.status
     per_page = 100 if options.all else min(options.limit, 100)  # One page for a short list.

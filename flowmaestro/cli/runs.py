@@ -26,7 +26,7 @@ def run_command(options: argparse.Namespace) -> None:
     if options.detach and options.timeline is not None:
         raise CommandFailed("--timeline cannot be combined with --detach", USAGE)
     with session.client_for(options, Hooks(retry=view.retrying)) as client:
-        workflow_id = session.find_workflow(client, options.workflow)
+        workflow_id, name = session.find_workflow(client, options.workflow)
         workflow = session.workflow_schema(client, options, workflow_id)
         session.check_all_inputs(workflow, [("", inputs)])
         with _maybe_started(f"--workflow {workflow_id} "):
@@ -36,7 +36,7 @@ def run_command(options: argparse.Namespace) -> None:
         if options.detach:
             _print_started(execution_id, started, options)
             return
-        view.workflow = str(workflow.get("name") or "")
+        view.workflow = str(workflow.get("name") or name)
         _end(_follow(client, execution_id, view, options), view, options)
 
 
@@ -120,7 +120,7 @@ def _execution_to_watch(client: FlowMaestroClient, options: argparse.Namespace) 
     if options.execution is not None:
         return str(options.execution)
     if options.workflow is not None:
-        workflow_id = session.find_workflow(client, options.workflow)
+        workflow_id = session.find_workflow(client, options.workflow).id
         found = client.executions.list(workflow_id=workflow_id, per_page=1)["data"]
         chosen = found[0]["id"] if found else None
         missing = f"the workflow {options.workflow} has no executions"

@@ -8,7 +8,7 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple, cast
+from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Tuple, cast
 
 from flowmaestro import FlowMaestroClient, Hooks
 from flowmaestro.cli import AUTHENTICATION, NOT_FOUND, USAGE, CommandFailed
@@ -40,26 +40,33 @@ def root_of(options: argparse.Namespace) -> str:
     return api_root(url)
 
 
-def find_workflow(client: FlowMaestroClient, text: str) -> str:
-    """Return the id of the workflow that the user means.
+class Found(NamedTuple):
+    """A workflow that the user means; its name is "" if it was not looked up."""
+
+    id: str
+    name: str = ""
+
+
+def find_workflow(client: FlowMaestroClient, text: str) -> Found:
+    """Return the workflow that the user means.
 
     A UUID is returned without a request. Otherwise the list of workflows is searched for this id,
     then for this name, then for an id or a name that begins with the text. Standard error names
     what was chosen. Raises `CommandFailed` unless exactly one workflow fits.
     """
     if not text or _UUID.fullmatch(text):
-        return text
-    found: List[Tuple[str, str]] = []
+        return Found(text)
+    found: List[Found] = []
     for workflow in client.workflows.iterate(per_page=100):
+        found.append(Found(workflow["id"], str(workflow["name"])))
         if workflow["id"] == text:
-            return text
-        found.append((workflow["id"], str(workflow["name"])))
-    chosen = [pair for pair in found if pair[1] == text]
+            return found[-1]
+    chosen = [each for each in found if each.name == text]
     if not chosen and len(text) >= SHORTEST_BEGINNING:
-        chosen = [pair for pair in found if pair[0].startswith(text) or pair[1].startswith(text)]
+        chosen = [each for each in found if any(word.startswith(text) for word in each)]
     if not chosen:
         hint = "`flowmaestro list workflows` shows all"
-        if any(name.startswith(text) for pair in found for name in pair):
+        if any(word.startswith(text) for each in found for word in each):
             hint = f"the beginning of a name needs at least {SHORTEST_BEGINNING} characters"
         raise CommandFailed(f'there is no workflow "{text}"', NOT_FOUND, hint=hint)
     if len(chosen) > 1:
@@ -67,9 +74,8 @@ def find_workflow(client: FlowMaestroClient, text: str) -> str:
         more = f" and {len(chosen) - 5} more" if len(chosen) > 5 else ""
         said = f'{len(chosen)} workflows fit "{text}": {shown}{more}'
         raise CommandFailed(said, USAGE, code="ambiguous", hint="give the id")
-    ((workflow_id, name),) = chosen
-    console(sys.stderr).line(f"{name} is {workflow_id}")
-    return workflow_id
+    console(sys.stderr).line(f"{chosen[0].name} is {chosen[0].id}")
+    return chosen[0]
 
 
 def inputs_of(options: argparse.Namespace) -> Dict[str, Any]:
