@@ -144,7 +144,7 @@ class Interruptible(Protocol):
     """What a `Transport` may offer besides, if other threads can cut its steps short.
 
     A stream that is closed from another thread then wakes its reader at once, whatever that
-    waits for. Without it, a reader that is not reading is through with its step first.
+    waits for. Without it, a reader that is connecting, polling or pausing finishes that step first.
     """
 
     def interruptible(self) -> InterruptibleTransport:

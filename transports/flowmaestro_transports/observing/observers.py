@@ -45,7 +45,7 @@ class Observers:
 
         kind = AsyncReporter if awaits else SyncReporter
         reporter = kind(self._hooks, self._logger if is_read else None, machine, transport)
-        return reporter if reporter.is_heard else None
+        return reporter if reporter.is_active else None
 
 
 def _check(hooks: Hooks) -> None:

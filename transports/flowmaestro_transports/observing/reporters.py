@@ -1,4 +1,4 @@
-"""Reporters: what one operation does, told to the user's hooks, to their trace and to the log.
+"""Reports what one operation does to the user's hooks, to their trace and to the log.
 
 A driver notes each action before carrying it out, and each reply and failure that comes of it.
 The log has nothing about a request but the values that hooks get, so no secret.
@@ -44,16 +44,16 @@ if TYPE_CHECKING:
 
 _DEBUG = 10
 Outcome = Union[Response, ResponseHead, TransportFailure]
-Told = Tuple[Optional[Callable[[Any], Any]], Any]
-"""A hook, if there is one, and what it is told."""
+HookCall = Tuple[Optional[Callable[[Any], Any]], Any]
+"""A hook, if there is one, and its argument."""
 
-_NOBODY: Told = None, None
+_NO_HOOK: HookCall = None, None
 _NO_REQUEST = RequestInfo("", "", 0)
 _NO_REPLY = Headers(), b""
 
 
-class _Notes:
-    """What is known of the requests of one operation, and the words for it."""
+class _Reporter:
+    """The requests of one operation so far, and their descriptions."""
 
     def __init__(
         self, hooks: Optional[Hooks], log: Optional[Logger], machine: Machine[Any], transport: Any
@@ -65,7 +65,7 @@ class _Notes:
         self._last_call: object = self
         self._resent = 0
         self._sent_at: Optional[float] = None
-        """When the request left whose outcome is to come."""
+        """When the request in flight was sent; `None` if there is none."""
         self._reply: Tuple[Headers, bytes] = _NO_REPLY
         self._trace: Optional[Trace] = None
         try:
@@ -74,20 +74,20 @@ class _Notes:
             self._note_failure(error)
 
     @property
-    def is_heard(self) -> bool:
-        """Whether anybody is told."""
+    def is_active(self) -> bool:
+        """Whether a hook, a trace or the log listens."""
         told = self._log is not None or self._trace is not None
         return told or any(self._hooks.functions().values())
 
     def ended(self, error: Optional[BaseException] = None) -> None:
-        """The operation has ended, with an `error` of its driver's; only the first time counts."""
+        """Note that the operation has ended, with an error of its driver or without."""
         if error is not None and self._sent_at is not None:
             self._sent_at = None
             self._tell_trace("attempted", error)
         self._tell_trace("ended", getattr(self._machine, "last_seen", None), error)
 
-    def _upcoming(self, action: Action) -> Told:
-        """Note an action that is carried out next; what its hook is told."""
+    def _before_action(self, action: Action) -> HookCall:
+        """Note the next action. Return its hook and the argument of that."""
         if isinstance(action, (Send, Open)):
             return self._hooks.request, self._request_info(action)
         if isinstance(action, Wait) and action.because is not None:
@@ -98,10 +98,10 @@ class _Notes:
                 self.ended()
         elif isinstance(action, Done):
             self._tell_trace("ended", action.value, None)
-        return _NOBODY
+        return _NO_HOOK
 
-    def _carried_out(self, action: Action, now: float, fields: Any) -> Action:
-        """What is carried out: a request gets the header fields that its hook and trace add."""
+    def _with_hook_fields(self, action: Action, now: float, fields: Any) -> Action:
+        """Return the action, its request with the header fields that its hook and trace add."""
         if not isinstance(action, (Send, Open)):
             return action
         request = action.request if fields is None else self._with_added(action.request, fields)
@@ -112,23 +112,23 @@ class _Notes:
         return action if request is action.request else replace(action, request=request)
 
     def _with_added(self, request: Request, fields: Any) -> Request:
-        """The request with the fields of a hook or a trace that it does not have yet."""
+        """Return the request with those fields of a hook or a trace that it does not have yet."""
         try:
             given = header_fields(fields)
             if "host" in given:
-                raise ValueError("headers: leave out 'Host'; a hook replaces none of ours")
+                raise ValueError("a hook must not return the header 'Host': the transport sets it")
         except Exception as error:
-            self._raised(error)
+            self._on_hook_error(error)
             return request
         added = tuple(pair for pair in given.pairs if pair[0] not in request.headers)
         headers = Headers(request.headers.pairs + added)
         return Request(request.method, request.url, headers, request.body) if added else request
 
-    def _over(self, outcome: Outcome, now: float) -> Told:
-        """Note the outcome of a request; what its hook is told."""
+    def _after_outcome(self, outcome: Outcome, now: float) -> HookCall:
+        """Note the outcome of a request. Return its hook and the argument of that."""
         sent_at, self._sent_at = self._sent_at, None
-        if sent_at is None:  # an open body broke off
-            return _NOBODY
+        if sent_at is None:  # The connection of an open body was lost.
+            return _NO_HOOK
         self._tell_trace("attempted", outcome)
         status, failure = None, None
         if isinstance(outcome, TransportFailure):
@@ -137,7 +137,7 @@ class _Notes:
             status, self._reply = outcome.status, (outcome.headers, getattr(outcome, "body", b""))
         is_detailed = self._log is not None and self._log.isEnabledFor(_DEBUG)
         if self._hooks.response is None and not is_detailed:
-            return _NOBODY
+            return _NO_HOOK
         limits = RateLimit.from_headers(self._reply[0])
         info = ResponseInfo(
             self._request, status, failure, now - sent_at, self._request_id(), limits
@@ -148,7 +148,7 @@ class _Notes:
                 info.request.method,
                 info.request.url,
                 info.request.attempt,
-                _said(failure or status),
+                _describe(failure or status),
                 info.seconds * 1000,
                 _quoted(info.request_id),
             )
@@ -160,14 +160,14 @@ class _Notes:
         except Exception as error:
             self._note_failure(error)
 
-    def _raised(self, error: Exception) -> None:
-        """A hook has raised."""
+    def _on_hook_error(self, error: Exception) -> None:
+        """Count and log an exception of a hook. Raise it if the hooks are strict."""
         self._note_failure(error)
         if self._hooks.strict:
             raise error
 
     def _note_failure(self, error: Exception) -> None:
-        """Count what a hook has raised, and log it, without what it was raised beside."""
+        """Count and log an exception raised by a hook, without the exceptions chained to it."""
         self._hooks.count_failure()
         lines = traceback.format_exception(type(error), error, error.__traceback__, chain=False)
         sdk_logger().error("a hook raised\n%s", "".join(lines).rstrip())
@@ -179,7 +179,7 @@ class _Notes:
         ids = getattr(action.path, "ids", {})
         self._request = RequestInfo(
             action.request.method,
-            # that of a redirect may be an echo
+            # The URL of a redirect may repeat a secret.
             self._machine.scrubber.line(showable_url(action.request.url)),
             action.attempt,
             self._machine.operation,
@@ -194,7 +194,7 @@ class _Notes:
 
     @cached_property
     def _call_ids(self) -> WeakKeyDictionary[object, str]:
-        """The ids of calls under way."""
+        """The ids of the calls in flight."""
         return WeakKeyDictionary()
 
     def _retry_info(self, wait: Wait, failed: Attempt) -> RetryInfo:
@@ -215,7 +215,7 @@ class _Notes:
                 info.request.method,
                 info.request.url,
                 failed.number,
-                _said(info.outcome),
+                _describe(info.outcome),
                 f", {info.code!r}" if info.code else "",
                 _quoted(info.request_id),
             )
@@ -230,11 +230,11 @@ class _Notes:
 
 
 def _route(path: str) -> Optional[str]:
-    """The path with names for ids, `None` where that is not known."""
+    """Return the path with names for ids; `None` if it is not known."""
     return path.route or None if isinstance(path, Path) else path.partition("?")[0]
 
 
-def _said(outcome: Any) -> str:
+def _describe(outcome: Any) -> str:
     return outcome.value if isinstance(outcome, Phase) else f"status {outcome}"
 
 
@@ -242,45 +242,45 @@ def _quoted(request_id: Optional[str]) -> str:
     return f" (request_id: '{request_id}')" if request_id else ""
 
 
-class SyncReporter(_Notes):
+class SyncReporter(_Reporter):
     """Watches one operation of a sync client."""
 
     def before(self, action: Action, now: float) -> Action:
-        """Report an action; what to carry out: the same, with the header fields that are added."""
-        return self._carried_out(action, now, self._tell(*self._upcoming(action)))
+        """Report an action. Return it, with the header fields that a hook adds."""
+        return self._with_hook_fields(action, now, self._tell(*self._before_action(action)))
 
     def note(self, outcome: Outcome, now: float) -> None:
         """Report the outcome of a request."""
-        self._tell(*self._over(outcome, now))
+        self._tell(*self._after_outcome(outcome, now))
 
     def _tell(self, hook: Optional[Callable[[Any], Any]], info: Any) -> Any:
         if hook is None:
             return None
         try:
-            heard = hook(info)
-            refuse_awaitable("a hook", heard)
+            result = hook(info)
+            refuse_awaitable("a hook", result)
         except Exception as error:
-            self._raised(error)
+            self._on_hook_error(error)
         else:
-            return heard
+            return result
 
 
-class AsyncReporter(_Notes):
+class AsyncReporter(_Reporter):
     """Watches one operation of an async client."""
 
     async def before(self, action: Action, now: float) -> Action:
-        """As `SyncReporter.before`."""
-        return self._carried_out(action, now, await self._tell(*self._upcoming(action)))
+        """Do as `SyncReporter.before`."""
+        return self._with_hook_fields(action, now, await self._tell(*self._before_action(action)))
 
     async def note(self, outcome: Outcome, now: float) -> None:
-        """As `SyncReporter.note`."""
-        await self._tell(*self._over(outcome, now))
+        """Do as `SyncReporter.note`."""
+        await self._tell(*self._after_outcome(outcome, now))
 
     async def _tell(self, hook: Optional[Callable[[Any], Any]], info: Any) -> Any:
         if hook is None:
             return None
         try:
-            heard = hook(info)
-            return await heard if inspect.isawaitable(heard) else heard
+            result = hook(info)
+            return await result if inspect.isawaitable(result) else result
         except Exception as error:
-            self._raised(error)
+            self._on_hook_error(error)
