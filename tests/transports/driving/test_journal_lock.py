@@ -16,7 +16,7 @@ import pytest
 from flowmaestro_core.actions import Record
 from flowmaestro_core.errors import JournalError
 from flowmaestro_core.records import JournalPlan, JournalRow
-from flowmaestro_transports.driving import journal as module
+from flowmaestro_transports.driving import file_lock as module
 from flowmaestro_transports.driving.journal import Journal
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="links and locks of POSIX")
@@ -92,7 +92,7 @@ def test_lock_file_that_is_replaced_while_it_is_opened_is_not_trusted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another batch removes the lock file after this one has opened it, and makes its own."""
-    opened_as, opened = module._opened_as, []
+    opened_as, opened = module.open_file, []
 
     def open_and_replace(path: str) -> object:
         file = opened_as(path)
@@ -101,7 +101,7 @@ def test_lock_file_that_is_replaced_while_it_is_opened_is_not_trusted(
             os.unlink(path)
         return file
 
-    monkeypatch.setattr(module, "_opened_as", open_and_replace)
+    monkeypatch.setattr(module, "open_file", open_and_replace)
     first = open_journal(tmp_path / "j")
     monkeypatch.undo()
     refused(tmp_path / "j")
