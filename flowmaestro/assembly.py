@@ -1,6 +1,6 @@
-"""How a client is put together: its arguments, completed from the environment and the defaults.
+"""The assembly of a client. Its arguments are completed from the environment and the defaults.
 
-Apart from the clients, so that to import one is not to import all that it will need.
+It is a module of its own, so that importing a client does not import all that it will need.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def sync_executor(
     hooks: Optional[Hooks],
     max_reply_size: Optional[int],
 ) -> SyncExecutor:
-    """The executor of a new `FlowMaestroClient`."""
+    """Return the executor of a new `FlowMaestroClient`."""
     if transport is None:
         chosen = default_transport()
     else:
@@ -66,7 +66,7 @@ def async_executor(
     hooks: Optional[Hooks],
     max_reply_size: Optional[int],
 ) -> AsyncExecutor:
-    """The executor of a new `AsyncFlowMaestroClient`."""
+    """Return the executor of a new `AsyncFlowMaestroClient`."""
     if transport is None:
         chosen = default_async_transport()
     else:
@@ -99,7 +99,10 @@ def options_of(
     headers: Optional[Mapping[str, str]],
     transport: object,
 ) -> ClientOptions:
-    """Options with the gaps filled; without a transport, an override may give the key."""
+    """Return the options, with missing ones taken from the environment and the defaults.
+
+    Without a transport, an installed override may supply the key.
+    """
     return ClientOptions(
         _key(transport) if api_key is None else api_key,
         base_url=_base_url_from_environment() if base_url is None else base_url,
@@ -110,7 +113,7 @@ def options_of(
 
 
 def _key(transport: object) -> str:
-    """The key from the environment, or that of the installed override."""
+    """Return the key from the environment, or the key of the installed override."""
     key = os.environ.get("FLOWMAESTRO_API_KEY")
     if not key:
         override = current_override() if transport is None else None
@@ -134,7 +137,7 @@ def _base_url_from_environment() -> str:
 
 
 def set_up_log() -> None:
-    """Log to standard error, if `FLOWMAESTRO_LOG` says so."""
+    """Log to standard error, if `FLOWMAESTRO_LOG` is set."""
     level = os.environ.get("FLOWMAESTRO_LOG")
     if level:
         from flowmaestro.log_to_stderr import log_to_stderr

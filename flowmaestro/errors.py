@@ -59,13 +59,13 @@ __all__ = [
 def parse_api_error(
     status_code: int, body: Dict[str, Any], request_id: Optional[str] = None
 ) -> FlowMaestroError:
-    """The error that a status and a decoded error body stand for; nothing is raised.
+    """Return the error for a status and a decoded error body. It is not raised.
 
     Args:
-        status_code: the HTTP status of the reply, 400 or more.
-        body: its JSON, `{"error": {"code": ..., "message": ...}}`; any other shape gives an error
-            of the status alone.
-        request_id: `X-Request-ID` of the reply. Without it, the body's own is used.
+        status_code: the HTTP status of the response, 400 or more.
+        body: its JSON, `{"error": {"code": ..., "message": ...}}`. With any other shape, the error
+            follows from the status alone.
+        request_id: `X-Request-ID` of the response. Without it, the body's own is used.
 
     """
     error = error_from_response(Response(status_code, Headers(), encode_json(body)))

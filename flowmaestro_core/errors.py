@@ -1,7 +1,7 @@
-"""The error tree: everything that a call can raise, and what each error knows.
+"""The errors that a call can raise, and their attributes.
 
-Pure. The names `ConnectionError` and `TimeoutError` are the contract's; both are also the
-builtins of the same name, so either `except` catches them.
+Pure. `ConnectionError` and `TimeoutError` derive from the builtins of the same name as well, so
+`except` catches them under either name.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from flowmaestro_core.http.messages import Phase
 
 
 class Attempt(NamedTuple):
-    """One attempt of a call that failed, and what was decided after it.
+    """One failed attempt of a call.
 
-    `outcome` is the HTTP status or the phase in which the network failed; `code` is the API's
-    error code where one came; `delay` is the number of seconds waited before the next attempt,
-    `None` when there was none.
+    `outcome` is the HTTP status or the phase in which the network failed. `code` is the API's
+    error code, or `None`. `delay` is the number of seconds waited before the next attempt, `None`
+    if no attempt followed.
     """
 
     number: int
@@ -32,15 +32,14 @@ class FlowMaestroError(Exception):
     Attributes:
         message: what went wrong, in words.
         code: the API's error code, or one of ours (`timeout`, `connection_error`, ...).
-        status_code: the HTTP status, `None` when no reply came.
-        request_id: the id to quote to support: `meta.request_id` of the reply, else its
+        status_code: the HTTP status, `None` if no response was received.
+        request_id: the id to quote to support: `meta.request_id` of the response body, else the
             `X-Request-ID` header, else `None`.
-        details: what the API said beyond the message, as decoded JSON.
+        details: further details from the API, as decoded JSON.
         attempts: every failed `Attempt` of the call, in order.
-        gave_up: why there was no further attempt, in words; `None` when no retry came into
-            question.
-        execution_id: the execution that this error is about, where one had been started.
-        retry_after: seconds that the server asked to wait, `None` when it did not.
+        gave_up: why there was no further attempt, in words; `None` if a retry was not considered.
+        execution_id: the execution that this error is about, if one had been started.
+        retry_after: seconds that the server asked to wait, `None` if it did not ask.
 
     """
 
@@ -72,7 +71,7 @@ class FlowMaestroError(Exception):
         text = f"[{self.code}] {self.message}"
         status = str(self.status_code or "")
         if self.attempts and status.startswith("5") and status not in self.message:
-            # From a reply: without it, the words of the server would read like a local failure.
+            # Show the status: without it, a server's message could pass for a local failure.
             text += f" (HTTP status {status})"
         if self.gave_up:
             text += f" (gave up after attempt {len(self.attempts)}: {self.gave_up})"
@@ -93,7 +92,7 @@ class FlowMaestroError(Exception):
         return error_html(self, facts)
 
     def __reduce__(self) -> Tuple[object, ...]:
-        """Pickle and copy all that is known, the cause too, which Python would leave out."""
+        """Pickle and copy every attribute, and the cause, which Python would leave out."""
         cause = {} if self.__cause__ is None else {"__cause__": self.__cause__}
         return type(self), self.args, {**self.__dict__, **cause}
 
@@ -105,7 +104,7 @@ class FlowMaestroError(Exception):
 
 
 class _StatusError(FlowMaestroError):
-    """An error whose status is known from its class; the status is the last argument."""
+    """An error with a default status for its class; the status is the last argument."""
 
     def __init__(
         self,
@@ -125,7 +124,7 @@ class AuthenticationError(_StatusError):
 
 
 class InsufficientCreditsError(_StatusError):
-    """402: the account has not enough credits left for this call."""
+    """402: the account does not have enough credits for this call."""
 
     _MESSAGE, _CODE, _STATUS = "Insufficient credits", "insufficient_credits", 402
 
@@ -155,7 +154,7 @@ class ValidationError(_StatusError):
 
 
 class RateLimitError(_StatusError):
-    """429: the key's window is spent. `retry_after` is in seconds, `None` if the server kept it."""
+    """429: the key's rate limit is used up. `retry_after` is in seconds, `None` if not sent."""
 
     _MESSAGE, _CODE, _STATUS = "Rate limit exceeded", "rate_limit_exceeded", 429
 
@@ -172,15 +171,15 @@ class RateLimitError(_StatusError):
 
 
 class ServerError(FlowMaestroError):
-    """5xx, or a reply that is not what this API sends (code `invalid_response`)."""
+    """5xx, or a response that this API does not send (code `invalid_response`)."""
 
     _MESSAGE, _CODE, _STATUS = "Server error", "server_error", 500
 
 
 class TimeoutError(FlowMaestroError, builtins.TimeoutError):
-    """A time limit ran out: that of one attempt, or that of a whole wait.
+    """One attempt, or a whole wait, timed out.
 
-    `last_execution` is the last state seen by a wait that ran out, else `None`.
+    `last_execution` is the last state that a wait saw before it timed out, else `None`.
     """
 
     _MESSAGE, _CODE = "Request timed out", "timeout"
@@ -189,13 +188,13 @@ class TimeoutError(FlowMaestroError, builtins.TimeoutError):
 
 
 class ConnectionError(FlowMaestroError, builtins.ConnectionError):
-    """No connection, no reply, or a broken one."""
+    """No connection could be made, or it was lost before the response was complete."""
 
     _MESSAGE, _CODE = "Unable to connect to FlowMaestro API", "connection_error"
 
 
 class StreamError(FlowMaestroError):
-    """An event stream broke and could not be mended, or was used after its end."""
+    """An event stream was lost and could not be resumed, or was used after its end."""
 
     _MESSAGE, _CODE = "Stream error", "stream_error"
 
@@ -219,10 +218,10 @@ class ClientClosedError(FlowMaestroError, RuntimeError):
 class StartUnknownError(FlowMaestroError):
     """It is unknown whether an execution was started, so it was not started again.
 
-    It is raised of a row of a batch with a journal, and of a run with a checkpoint.
-    `candidates` are the executions that could be it: with equal inputs, and not known to the
-    journal or newer than the checkpoint's start. `__cause__` is how the look-up or else the start
-    failed, if one of them did.
+    Raised for a row of a batch with a journal, and for a run with a checkpoint. `candidates` are
+    the executions that may be the one in question: they have equal inputs, and are unknown to the
+    journal or newer than the checkpoint's start. `__cause__` is the error of the look-up, else of
+    the start, if one failed.
     """
 
     _MESSAGE, _CODE = "It is not known whether the execution was started", "start_unknown"
@@ -231,9 +230,9 @@ class StartUnknownError(FlowMaestroError):
 
 
 class JournalError(FlowMaestroError):
-    """A batch's journal cannot be used; nothing that it held was lost.
+    """A batch's journal cannot be used. Its records are not lost.
 
-    `code` is `journal_busy` (another process has it), `journal_mismatch` (it belongs to another
+    `code` is `journal_busy` (another process uses it), `journal_mismatch` (it belongs to another
     workflow, API root or other rows), `duplicate_key`, or `journal_unusable`.
     """
 
@@ -266,6 +265,6 @@ class CheckpointConflict(FlowMaestroError):
 
 
 class WebhookVerificationError(FlowMaestroError):
-    """A webhook delivery is not authentic, not fresh, or not an event; `message` says which."""
+    """A webhook delivery is not authentic, too old, or not an event; `message` says which."""
 
     _MESSAGE, _CODE = "Webhook verification failed", "webhook_verification_failed"

@@ -11,7 +11,7 @@ Self = TypeVar("Self")
 
 
 class SyncItems(Protocol[E]):
-    """Items as they come. Iterate over it; close it to leave early."""
+    """Items as they are received. Iterate over it; close it to leave early."""
 
     def __iter__(self) -> Iterator[E]: ...
     def __next__(self) -> E: ...
@@ -21,7 +21,7 @@ class SyncItems(Protocol[E]):
 
 
 class AsyncItems(Protocol[E]):
-    """Items as they come. Iterate with `async for`; close it to leave early.
+    """Items as they are received. Iterate with `async for`; close it to leave early.
 
     `contextlib.aclosing` closes it at the end of a block.
     """
@@ -36,7 +36,7 @@ class AsyncItems(Protocol[E]):
 class _Progress(Protocol):
     @property
     def last_event_id(self) -> str:
-        """The id that a reconnection resumes from; `""` when the server sends none."""
+        """The id that a reconnection resumes from; `""` if the server sends no ids."""
         ...
 
     @property
@@ -46,33 +46,33 @@ class _Progress(Protocol):
 
     @property
     def request_id(self) -> Optional[str]:
-        """`X-Request-ID` of the reply that opened the stream, where a gateway adds one."""
+        """`X-Request-ID` of the response that opened the stream, if a gateway adds one."""
         ...
 
     @property
     def seen_events(self) -> Optional[Tuple[Mapping[str, Any], ...]]:
-        """What an execution's stream remembers for its timeline; `None` of other streams.
+        """The events that an execution's stream keeps for its timeline; `None` for other streams.
 
-        It keeps the last 1,000 events that a timeline needs, and of each only what that needs.
-        They may include events that have come and were not handed over yet.
+        The last 1,000 events are kept, each with the few keys that a timeline needs. They may
+        include events that were received but not yet yielded.
         """
         ...
 
     @property
     def last_seen(self) -> Mapping[str, Any]:
-        """The execution of the stream, where it had to be polled; else empty."""
+        """The execution of the stream as last polled; empty if it was not polled."""
         ...
 
 
 class EventStream(SyncItems[E], _Progress, Protocol[E]):
-    """Events as they come. Iterate over it; close it, or use `with`, to leave early."""
+    """Events as they are received. Iterate over it; close it, or use `with`, to leave early."""
 
     def __enter__(self: Self) -> Self: ...
     def __exit__(self, *exc: object) -> None: ...
 
 
 class AsyncEventStream(AsyncItems[E], _Progress, Protocol[E]):
-    """Events as they come. Iterate with `async for`; `async with` or `close()` to leave early."""
+    """Events as they are received, for `async for`. `async with` or `close()` leave early."""
 
     def __aenter__(self: Self) -> Coroutine[Any, Any, Self]: ...
     def __aexit__(self, *exc: object) -> Coroutine[Any, Any, None]: ...
@@ -84,7 +84,7 @@ class AsyncEventStream(AsyncItems[E], _Progress, Protocol[E]):
 class _Answer(Protocol):
     @property
     def message(self) -> Optional[MessageCompleted]:
-        """The `message:completed` event once it has come; `None` before."""
+        """The `message:completed` event; `None` until it is received."""
         ...
 
 
@@ -92,9 +92,9 @@ class MessageEventStream(EventStream[ThreadEvent], _Answer, Protocol):
     """The events of one answer."""
 
     def text(self) -> SyncItems[str]:
-        """The answer's text alone, in the pieces in which it comes.
+        """Iterate over the text of the answer, piece by piece as received.
 
-        Raises `StreamError` (code `message_failed`) where the agent could not answer.
+        Raises `StreamError` (code `message_failed`) if the agent could not answer.
         """
         ...
 
@@ -103,5 +103,5 @@ class AsyncMessageEventStream(AsyncEventStream[ThreadEvent], _Answer, Protocol):
     """The events of one answer."""
 
     def text(self) -> AsyncItems[str]:
-        """As `MessageEventStream.text`, for `async for`."""
+        """Iterate over the text as `MessageEventStream.text` does, with `async for`."""
         ...

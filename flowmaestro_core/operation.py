@@ -57,13 +57,14 @@ class Operation(Generic[S, A]):
 
 
 def outcomes(build: Callable[..., Any]) -> Tuple[Any, Any]:
-    """What a sync client returns for a builder, and what an async one returns once awaited.
+    """Return two types: what a sync client returns for a builder, and an async one once awaited.
 
-    Both follow from the operation that `build` is annotated to return; `Any` if there is none.
+    Both follow from the operation in the return annotation of `build`; `Any` without one.
     """
     try:
         operation = get_type_hints(build)["return"]
-    except (LookupError, NameError):  # not annotated, or with what only type checkers import
+    except (LookupError, NameError):
+        # Without an annotation, or with a name that is imported for type checkers only.
         return Any, Any
     made, args = get_origin(operation) or operation, get_args(operation)
     for base in getattr(made, "__orig_bases__", ()):
@@ -90,7 +91,7 @@ class Executor(Protocol):
     """What a client gives to its resources: a way to turn a builder into a method."""
 
     def method(self, build: Callable[..., Any], iterates: bool) -> Callable[..., Any]:
-        """A function of a resource and the builder's arguments that performs what it builds."""
+        """Return a method that builds an operation from its arguments and performs it."""
         ...
 
 

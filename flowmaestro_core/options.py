@@ -1,4 +1,4 @@
-"""What a client was told: key, base URL, time limit, retries, headers, checked at once."""
+"""The options of a client: key, base URL, timeout, retries, headers. They are checked when set."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from flowmaestro_core.timeouts import with_total
 
 USER_AGENT = f"flowmaestro-python/{__version__}"
 _NO_HEADERS = Headers()
-_set = object.__setattr__  # how frozen options get their values
+_set = object.__setattr__  # Sets the attributes of a frozen dataclass.
 
 
 def _check_timeout(timeout: Any) -> None:
@@ -36,18 +36,18 @@ def _kind_of(value: object) -> str:
 
 @dataclass(frozen=True, init=False)
 class ClientOptions:
-    """Immutable settings of one client; `ValueError` or `TypeError` names a bad one.
+    """Immutable settings of one client. `ValueError` or `TypeError` names an invalid one.
 
     Attributes:
         api_key: the key, sent as `X-API-Key` and as a bearer token. Neither a repr nor
             `dataclasses.asdict` shows it.
-        base_url: where the API lives.
-        timeout: seconds that one attempt may take, or a `Timeout` for its phases, too.
-        max_retries: how often a call may be tried again after its first attempt.
-        headers: custom header fields for every request; one of the same name as a field of
-            ours replaces it.
-        call_timeout: as `timeout`, set for particular calls (`with_options`); it wins over the
-            longer limit that some endpoints have of their own. `None` when not set.
+        base_url: the URL of the server.
+        timeout: seconds that one attempt may take, or a `Timeout`, which limits its phases too.
+        max_retries: how often a call may be retried after its first attempt.
+        headers: custom header fields for every request. A field with the name of a field of the
+            SDK replaces it.
+        call_timeout: a `timeout` for particular calls (`with_options`). It replaces the longer
+            limits of some endpoints as well. `None` if it is not set.
 
     """
 
@@ -86,7 +86,7 @@ class ClientOptions:
 
     @property
     def api_key(self) -> str:
-        """The key: a property and no field, so that it is not shown with the fields."""
+        """The key. It is not a field of the dataclass, so that a repr does not show it."""
         return self._own["X-API-Key"]
 
     def with_changes(
@@ -95,7 +95,7 @@ class ClientOptions:
         max_retries: Optional[int] = None,
         headers: Optional[Mapping[str, str]] = None,
     ) -> ClientOptions:
-        """A copy with what is not `None` changed; `headers` are added to those that are there."""
+        """Return a copy with the arguments that are not `None`; `headers` are added."""
         added = self.headers if headers is None else header_fields(headers)
         kept = tuple(pair for pair in self.headers.pairs if pair[0] not in added)
         return ClientOptions(
@@ -108,16 +108,19 @@ class ClientOptions:
         )
 
     def timeout_for(self, minimum: float) -> float:
-        """Seconds for one attempt of a call whose endpoint wants at least `minimum`.
+        """Return the timeout in seconds of one attempt, for an endpoint that needs `minimum`.
 
-        A `Timeout` keeps its phases when its total is raised.
+        It is raised to `minimum`, except if it is set for the call. A `Timeout` keeps its phases.
         """
         if self.call_timeout is not None:
             return self.call_timeout
         return self.timeout if self.timeout >= minimum else with_total(self.timeout, minimum)
 
     def request_headers(self, *own: Tuple[str, str], call: Fields = ()) -> Headers:
-        """The key, our own fields, and the caller's, which win over them; `call` wins over all."""
+        """Return the header fields of a request: the key's, `own`, the client's, and `call`.
+
+        A later one of these replaces an earlier one of the same name.
+        """
         fields = self._own.pairs + own
         custom = self.headers
         if not custom.pairs:
@@ -127,7 +130,7 @@ class ClientOptions:
         return Headers(kept + tuple(p for p in custom.pairs if p[0] not in stated) + call)
 
     def standing_headers(self, own: Fields) -> Headers:
-        """The same for fields that many calls have in common: one object, made once."""
+        """Return `request_headers(*own)`, as an object that is created once for all calls."""
         headers = self._standing.get(own)
         if headers is None:
             headers = self._standing[own] = self.request_headers(*own)

@@ -13,18 +13,18 @@ _set = object.__setattr__
 class Timeout(float):
     """The seconds that one attempt of a call may take, with limits for its phases.
 
-    It is a float, the limit of the whole attempt, and compares and computes as one: a transport
-    that knows of no phases keeps to that. Immutable. Raises `ValueError` or `TypeError`, naming
-    the argument, for what is not a positive, finite number of seconds.
+    It is a float, the limit of the whole attempt, and compares and computes as one. A transport
+    that does not support phases observes that limit only. Immutable. Raises `ValueError` or
+    `TypeError`, naming the argument, for a value that is not a positive, finite number of seconds.
 
     Args:
-        total: from the beginning to the last byte of the reply; of a stream, to the head.
-        connect: until there is a connection: waiting for a free one, looking up the name,
-            proxy and TLS included. When it runs out, the request was not sent.
-        head: from then until the head of the reply is complete, sending included. When it runs
-            out, the server may have acted.
-        read: the longest silence in the body of a reply that is read whole. The patience with a
-            stream is the business of `StreamTimes`.
+        total: from the beginning to the last byte of the response; of a stream, to the head.
+        connect: until a connection is ready. Waiting for a free connection, name resolution,
+            proxy and TLS are included. After this timeout, the request was not sent.
+        head: from then until the head of the response is complete, sending included. After this
+            timeout, the server may have acted.
+        read: the longest silence in the body of a response that is read whole. For streams, see
+            `StreamTimes`.
 
     A phase that is `None` is bounded by `total` alone.
 
@@ -69,7 +69,7 @@ class Timeout(float):
 
 
 def with_total(timeout: float, total: float) -> float:
-    """A limit of `total` seconds, with the phases of `timeout` if it has any."""
+    """Return a limit of `total` seconds, with the phases of `timeout` if it has any."""
     if isinstance(timeout, Timeout):
         return Timeout(total, connect=timeout.connect, head=timeout.head, read=timeout.read)
     return total

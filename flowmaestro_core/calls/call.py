@@ -327,7 +327,7 @@ class CallMachine(Machine[Any]):
 
     @property
     def scrubber(self) -> SecretScrubber:
-        return self._context.scrubber.and_of(self._call.secrets)
+        return self._context.scrubber.with_secrets_of(self._call.secrets)
 
     def _judge(self, response: Response, now: float, jitter: float) -> Action:
         status = response.status

@@ -18,14 +18,14 @@ _FORMS = (
 
 
 def http_date(seconds: float) -> str:
-    """Unix seconds as an IMF-fixdate, such as `Sun, 06 Nov 1994 08:49:37 GMT`."""
+    """Return Unix seconds as an IMF-fixdate, such as `Sun, 06 Nov 1994 08:49:37 GMT`."""
     moment = datetime.fromtimestamp(seconds, timezone.utc)
     day, month = _DAYS[moment.weekday()], _MONTHS[moment.month - 1]
     return f"{day}, {moment:%d} {month} {moment:%Y %H:%M:%S} GMT"
 
 
 def parse_http_date(text: str) -> Optional[float]:
-    """Seconds since the Unix epoch, or `None` when `text` is no HTTP-date.
+    """Return the Unix time of an HTTP-date in seconds, or `None` if `text` is not an HTTP-date.
 
     A year of two digits is put into 1970-2069.
     """
@@ -46,7 +46,7 @@ def parse_http_date(text: str) -> Optional[float]:
 
 
 def parse_timestamp(text: str) -> float:
-    """An ISO 8601 time as Unix time; without a zone it is UTC. Raises `ValueError`."""
+    """Return an ISO 8601 time as Unix seconds; UTC if it has no zone. Raises `ValueError`."""
     plain = re.sub(r"\.(\d{1,6})\d*", lambda found: "." + found[1].ljust(6, "0"), text)
     moment = datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", plain))
     if moment.tzinfo is None:

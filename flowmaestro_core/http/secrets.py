@@ -1,7 +1,7 @@
-"""The one list of secret names, and what of a URL may be shown.
+"""The list of names whose values are secret, and the redaction of header fields and URLs.
 
-It counts for every repr, log line, error and recording. `scrub.py` finds the values again in other
-texts.
+The list applies to every repr, log line, error and recording. `scrub.py` finds the secret values
+in other texts.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ from typing import List, Tuple, TypeVar, Union
 T = TypeVar("T")
 
 REDACTED = "***"
-"""What is shown in the place of a secret."""
+"""The text that replaces a secret."""
 
 SHORTEST_SECRET = 8
-"""Characters; what is shorter is left alone in the texts of others, where it may be any word."""
+"""Characters of the shortest secret that is redacted in a server's texts: a shorter one may be an
+ordinary word."""
 
 API_SECRET = rb"(?:fm_(?:live|test)|whsec)_[\w-]+"
-"""Secret by its look, wherever it stands: a key of the API, the secret of a webhook."""
+"""A pattern of API keys and webhook secrets. They are redacted wherever they stand."""
 
-# The one list of secret names, written like_this; `_?` for those that are also written in one word.
+# Names are in snake_case. `_?` is for names that are also written as one word.
 SECRET_NAMES = (
     *("authorization", "bearer", "cookie", "credential", "secret", "signature"),
     *("passw", "(pass|_pass_)(code|phrase|word)"),
@@ -30,20 +31,21 @@ SECRET_NAMES = (
 )
 """A name that holds one of these is secret, in header fields, URLs and JSON."""
 SECRET_FIELDS = ("auth", "jwt", "key", "private", "pwd", "session", "token", "_otp$", "_pass$")
-"""The same in header fields and in the parameters of a URL alone."""
+"""Further parts of secret names, for header fields and URL parameters only."""
 SECRET_MEMBERS = (
     *("token$", "_auth$", "_jwt$", "_key$", "_oauth$", "_otp$", "_pass$", "_pwd$"),
     *("account_?key$", "license_?key$", "master_?key$", "shared_?key$", "ssh_?key$"),
     *("storage_?key$", "subscription_?key$"),
 )
-"""The same in JSON alone. Stricter: the service calls the pieces of a text tokens, and the session
-of a user is no secret."""
+"""Further parts of secret names, for JSON only. Fewer names match than in header fields: the
+service calls the pieces of a text tokens, and the session of a user is not a secret."""
 HARMLESS_FIELDS = ("_idempotency_key$",)
+"""Names of header fields and parameters that are not secret although they match a list above."""
 HARMLESS_MEMBERS = (
     *("^_idempotency_key$", "^_key$", "^_token$"),
     *("continuation_?token$", "next_?token$", "page_?token$"),
 )
-"""Names that are no secret although the lists above have them."""
+"""Names in JSON that are not secret although they match a list above."""
 
 _WORD_ENDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|[^A-Za-z]+")
 _CREDENTIALS = re.compile(r"^([^:/]+://)([^/]*)@")
@@ -51,15 +53,15 @@ _KEY = re.compile(API_SECRET.decode())
 _SHOWN_PARAMETER = re.compile(
     r"(page|per_page|limit|offset)=\d{1,9}|status=[a-z]{1,20}|workflow_id=[\w-]{1,40}", re.ASCII
 )
-"""What a query shows; all other values are hidden."""
+"""The parameters of a query that are shown; all other values are redacted."""
 
 
 @lru_cache(maxsize=128)
 def is_secret_field(name: str) -> bool:
-    """Whether the header field or parameter `name` may carry a credential.
+    """Return whether the header field or parameter `name` may carry a credential.
 
-    `Authorization`, `X-API-Key`, `Cookie` and a webhook's signature may, and every name with a word
-    such as token, secret or key. `Idempotency-Key` does not.
+    That is so for `Authorization`, `X-API-Key`, `Cookie` and a webhook's signature, and for every
+    name with a word such as token, secret or key, except `Idempotency-Key`.
     """
     words = "_" + re.sub("[^a-z]+", "_", name.lower()).strip("_")
     return _is_secret(words, SECRET_FIELDS, HARMLESS_FIELDS)
@@ -67,7 +69,7 @@ def is_secret_field(name: str) -> bool:
 
 @lru_cache(maxsize=1024)
 def is_secret_member(name: str) -> bool:
-    """Whether the member `name` of a JSON object may be a credential."""
+    """Return whether the member `name` of a JSON object may be a credential."""
     words = "_" + _WORD_ENDS.sub("_", name).lower().strip("_")
     return _is_secret(words, SECRET_MEMBERS, HARMLESS_MEMBERS)
 
@@ -80,17 +82,17 @@ def _is_secret(words: str, secret: Tuple[str, ...], harmless: Tuple[str, ...]) -
 
 
 def showable_value(name: str, value: T) -> Union[T, str]:
-    """The value of the header field `name`, or `***` where that may be a credential."""
+    """Return the value of the header field `name`, or `***` if it may be a credential."""
     return REDACTED if is_secret_field(name) else value
 
 
 def without_keys(text: str) -> str:
-    """The text with `***` for what looks like a key of the API or a webhook's secret."""
+    """Return the text with every API key and webhook secret replaced by `***`."""
     return _KEY.sub(REDACTED, text)
 
 
 def credentials_in(url: str) -> List[Tuple[str, str]]:
-    """What `url` bears, as header fields: the password before its host, the values of its query."""
+    """Return the password and the query parameters in `url`, as pairs of name and value."""
     location, _, query = url.partition("?")
     found = _CREDENTIALS.match(location)
     pairs: List[Tuple[str, str]] = []
@@ -103,7 +105,7 @@ def credentials_in(url: str) -> List[Tuple[str, str]]:
 
 
 def showable_url(url: str) -> str:
-    """`url` without credentials, fragment and most values in its query, whose names are kept."""
+    """Return `url` without credentials and fragment, and with most values of its query redacted."""
     if not any(mark in url for mark in "?@#"):
         return url
     sent, fragment_mark, _ = url.partition("#")

@@ -17,11 +17,11 @@ _FORBIDDEN = re.compile(r"[\x00-\x20\x7f?#\\]")
 
 
 def api_root(base_url: str) -> str:
-    """The URL that every endpoint's path is appended to.
+    """Return the API root: the URL that the path of every endpoint is appended to.
 
-    `/api/v1` under the base URL, unless its path already ends in `/v1`, which makes it the API
-    root itself. A path prefix is kept; trailing slashes are harmless. Raises `ValueError` or
-    `TypeError`, naming `base_url`, when it is no absolute http(s) URL.
+    It is `/api/v1` below the base URL. A base URL whose path ends in `/v1` is the API root itself.
+    A path prefix is kept; trailing slashes are harmless. Raises `ValueError` or `TypeError`,
+    naming `base_url`, if `base_url` is not an absolute http(s) URL.
     """
     if not _is_base_url(text("base_url", base_url)):
         raise ValueError(
@@ -37,8 +37,8 @@ def api_root(base_url: str) -> str:
 class Path(str):
     """A path that remembers its template and the ids in it, for metrics.
 
-    `route` is the template: `/workflows/{workflow_id}`; `""` where none is known. What is added
-    to a path is added to its template, too, but for a query.
+    `route` is the template: `/workflows/{workflow_id}`; `""` if the template is unknown. A text
+    that is added to a path is added to its template as well, without its query.
     """
 
     __slots__ = ("ids", "route")
@@ -57,18 +57,19 @@ class Path(str):
 def path(template: str, **ids: str) -> Path:
     """Fill `{name}` in a path template; each id becomes one percent-encoded segment.
 
-    Raises `TypeError` or `ValueError`, naming the argument, for an id that is no string, is
-    empty, or is `.` or `..` (which HTTP stacks would take for a way up).
+    Raises `TypeError` or `ValueError`, naming the argument, for an id that is not a string, is
+    empty, or is `.` or `..`: HTTP stacks would remove a segment of the path.
     """
     filled = template.format_map({name: _segment(name, value) for name, value in ids.items()})
     return Path(filled, template, ids)
 
 
 def query(params: Mapping[str, Any]) -> str:
-    """A query string with its `?`, without what is `None`; `""` when nothing is left.
+    """Return a query string with its `?`; `""` if every parameter is `None`.
 
-    Booleans are written as JSON writes them; each item of a list is a parameter of its own.
-    Raises `TypeError` or `ValueError`, naming the parameter, for what is none of these.
+    A parameter that is `None` is left out. Booleans are written as in JSON; each item of a list is
+    a parameter of its own. Raises `TypeError` or `ValueError`, naming the parameter, for a value
+    that is not a text, a finite number, a bool or a list of these.
     """
     given: Dict[str, Any] = {}
     for name, value in params.items():
@@ -86,16 +87,16 @@ def query(params: Mapping[str, Any]) -> str:
 
 
 def origin(url: str) -> Tuple[str, str, int]:
-    """Scheme, host and port of an absolute URL (RFC 6454): what a key may be sent to."""
+    """Return scheme, host and port of an absolute URL (RFC 6454). A key is sent to one origin."""
     parts = urlsplit(url)
     port = _DEFAULT_PORTS.get(parts.scheme, 0) if parts.port is None else parts.port
     return parts.scheme, (parts.hostname or "").lower(), port
 
 
 def resolve(base: str, location: str) -> str:
-    """The absolute URL that a `Location` field means (RFC 9110, 10.2.2), without its fragment.
+    """Return the absolute URL of a `Location` field (RFC 9110, 10.2.2), without its fragment.
 
-    `""` when it means none, or one with credentials, which would take the place of the key.
+    `""` if it is not a URL, or holds credentials, which would replace the key.
     """
     try:
         url = quote(urljoin(base, location).partition("#")[0], safe="%/:?#[]@!$&'()*+,;=~-._")
@@ -106,8 +107,9 @@ def resolve(base: str, location: str) -> str:
 
 
 def can_be_host(name: str) -> bool:
-    """Whether this can be the name or address of a host: no label is empty or beyond 63
-    characters (RFC 1035, 2.3.4). One dot may end it.
+    """Return whether `name` can be the name or address of a host.
+
+    Every label has 1 to 63 characters (RFC 1035, 2.3.4). One dot may end the name.
     """
     return all(0 < len(label) < 64 for label in name.removesuffix(".").split("."))
 

@@ -1,4 +1,4 @@
-"""Request bodies: JSON that says exactly what the caller passed, or an error that names it."""
+"""Request bodies: the exact values of the caller as JSON, or an error that names the bad value."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", "
 
 
 def json_body(**fields: Any) -> bytes:
-    """A JSON object of the fields that are not `None`: what was left out is not sent as null.
+    """Return a JSON object of the fields that are not `None`. A field left out is not sent as null.
 
     Raises `TypeError` or `ValueError`, naming the field and the place in it, for a value that
     JSON cannot express.
@@ -27,7 +27,10 @@ def json_body(**fields: Any) -> bytes:
 
 
 def encode_json(value: Any, name: str = "the body") -> bytes:
-    """`value` as JSON in UTF-8, after a check that JSON can express it; `name` is for errors."""
+    """Return `value` as JSON in UTF-8. Raises for a value that JSON cannot express.
+
+    The `TypeError` or `ValueError` names `name` and the place in it.
+    """
     try:
         _check(value, name)
         encoded = _JSON.encode(value)
@@ -40,7 +43,10 @@ def encode_json(value: Any, name: str = "the body") -> bytes:
 
 
 def _check(value: Any, where: Any) -> None:
-    """`where` is the name of the whole, or a pair: where this value is in, and under which key."""
+    """Raise if JSON cannot express `value`.
+
+    `where` is the name of the whole value, or a pair: the place of the container, and the key.
+    """
     if value is None or isinstance(value, (str, bool)):
         return
     if isinstance(value, int):

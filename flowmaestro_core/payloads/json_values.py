@@ -1,6 +1,6 @@
 # pyright: reportUnknownVariableType=false
-# To narrow what is unknown is all that this module does.
-"""Decoded JSON from a server that may send anything: typed looks that never raise."""
+# This module narrows unknown types and does nothing else.
+"""Typed access to decoded JSON from a server that may send anything. It never raises."""
 
 from __future__ import annotations
 
@@ -13,35 +13,36 @@ JsonObject = Dict[str, Any]
 LONGEST_NAME = 200
 """Characters of a node's id or name in a timeline."""
 MOST_LEVELS = 100
-"""Objects and arrays inside each other that are shown."""
+"""Levels of nested objects and arrays that are shown."""
 
 
 def object_or_empty(value: Any) -> JsonObject:
-    """`value` itself if it is a JSON object, else a new empty one."""
+    """Return `value` if it is a JSON object, else a new empty one."""
     found: JsonObject = value if isinstance(value, dict) else {}
     return found
 
 
 def list_or_empty(value: Any) -> List[Any]:
-    """`value` itself if it is a JSON array, else a new empty one."""
+    """Return `value` if it is a JSON array, else a new empty one."""
     found: List[Any] = value if isinstance(value, list) else []
     return found
 
 
 def text_or_empty(value: Any) -> str:
-    """`value` itself if it is a string, else `""`."""
+    """Return `value` if it is a string, else `""`."""
     return value if isinstance(value, str) else ""
 
 
 def count_or_none(value: Any) -> Optional[int]:
-    """`value` itself if it is a whole number of at least zero, else `None`."""
+    """Return `value` if it is a whole number of at least zero, else `None`."""
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
 def hidden_member(name: str, value: Any, levels: int = MOST_LEVELS) -> Any:
-    """The member `name` of an object, or any value, without what may be a credential.
+    """Return the value of the member `name` of a JSON object, with credentials redacted.
 
-    Objects and arrays below so many `levels` are `...`.
+    `name` is `""` for a value that is not a member. Objects and arrays nested deeper than `levels`
+    become `...`.
     """
     if value is not None and is_secret_member(name):
         return REDACTED

@@ -1,4 +1,4 @@
-"""Replies: plain dicts with manners, and the errors that replies stand for."""
+"""Replies: decoded response bodies as dicts, and the errors that error responses become."""
 
 from __future__ import annotations
 
@@ -37,21 +37,22 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 Shape = Callable[[JsonObject], None]
-"""Adds to a decoded reply what the caller reads and the server named otherwise."""
+"""A function that adds the documented keys to a decoded reply whose server used other names."""
 
 _BOM = "\ufeff"
 _scan_json: Callable[[str, int], Tuple[Any, int]] = cast("Any", json.JSONDecoder()).scan_once
-"""One JSON value and where it ends: what `raw_decode` calls, and half of `json.loads`' time."""
+"""Returns one JSON value and where it ends. It takes half as long as `json.loads`."""
 _JSON_SPACE = " \t\n\r"
 _NO_SECRETS = SecretScrubber()
 MAX_JSON_DEPTH = 500
-"""Lists and objects within one another; what is deeper could not be printed or copied either."""
+"""The deepest nesting of lists and objects that is accepted. Python could not print or copy a
+deeper value."""
 
 
 class RateLimit(NamedTuple):
-    """The rate-limit headers of one reply; each `None` where the server did not send it.
+    """The rate-limit headers of one response; each is `None` if the server did not send it.
 
-    `reset_after` is the number of seconds from the reply to the end of the window, by the
+    `reset_after` is the number of seconds from the response to the end of the window, by the
     server's own clock (`X-RateLimit-Reset` minus `Date`).
     """
 
@@ -63,7 +64,7 @@ class RateLimit(NamedTuple):
 
     @classmethod
     def from_headers(cls, headers: Headers) -> RateLimit:
-        """Read the `X-RateLimit-*` fields; what is not a whole number counts as absent."""
+        """Read the `X-RateLimit-*` fields. A field that is not a whole number counts as absent."""
         reset = _whole_number(headers.get("x-ratelimit-reset"))
         sent_at = None if reset is None else parse_http_date(headers.get("date", ""))
         return cls(
@@ -76,14 +77,14 @@ class RateLimit(NamedTuple):
 
 
 class Reply(Dict[str, Any], Generic[T]):
-    """What the server sent, as a dict: JSON-serialisable, picklable, equal to the plain dict.
+    """A decoded response as a dict: JSON-serialisable, picklable, equal to the plain dict.
 
-    `reply["data"]` is the resource. What came with it are attributes:
+    `reply["data"]` is the resource.
 
     Attributes:
         status_code: the HTTP status.
-        headers: the reply's header fields.
-        attempts: how many requests this reply took, 1 when the first succeeded.
+        headers: the header fields of the response.
+        attempts: how many requests the call took, 1 if the first succeeded.
 
     """
 
@@ -110,7 +111,7 @@ class Reply(Dict[str, Any], Generic[T]):
 
     @property
     def rate_limit(self) -> RateLimit:
-        """What the reply said about the key's rate limits."""
+        """The key's rate limits, as the response reported them."""
         return RateLimit.from_headers(self.headers)
 
     def _repr_html_(self) -> Optional[str]:
@@ -120,24 +121,25 @@ class Reply(Dict[str, Any], Generic[T]):
 
 
 Page = Reply[List[T]]
-"""The reply of a list call: `page["data"]` is a list, `page["pagination"]` says where it lies."""
+"""The reply of a list call. `page["data"]` is a list; `page["pagination"]` holds its page number
+and the counts of pages and items."""
 
 
 class MessageList(List[Any]):
-    """The messages of a thread: a list that gives itself for `"messages"`.
+    """The messages of a thread: a list that returns itself for the key `"messages"`.
 
-    So programs for 0.1.0 work, which handed over the deployed server's wrapper.
+    Programs written for 0.1.0, which returned the deployed server's wrapper, keep working.
     """
 
     def __getitem__(self, index: Any) -> Any:
-        """The item at an index, a slice, or the whole list for `"messages"`."""
+        """Return the item at an index, a slice, or the whole list for `"messages"`."""
         return self if index == "messages" else super().__getitem__(index)
 
 
 def decode_json(body: Union[bytes, str]) -> Any:
-    """The JSON value in `body`; `ValueError` when it is none, or nested too deep.
+    """Return the JSON value in `body`. Raises `ValueError` if it is not JSON or nested too deep.
 
-    The error does not hold the body, which may be large, and secret. Bytes are UTF-8; a byte
+    The error does not hold the body, which may be large or secret. Bytes are UTF-8; a byte
     order mark before the JSON is ignored (RFC 8259, section 8.1).
     """
     try:
@@ -163,10 +165,10 @@ def decode_json(body: Union[bytes, str]) -> Any:
 
 
 def _is_too_deep(text: str, value: Any) -> bool:
-    """Whether `value` is nested deeper than `MAX_JSON_DEPTH`.
+    """Return whether `value` is nested deeper than `MAX_JSON_DEPTH`.
 
     The decoder's own limit depends on the version of Python and on the caller's stack. Most
-    texts have fewer brackets than that, and those are found fast.
+    texts have fewer brackets than that limit, which is quickly checked.
     """
     if not _has_more(text, MAX_JSON_DEPTH):
         return False
@@ -180,7 +182,10 @@ def _is_too_deep(text: str, value: Any) -> bool:
 
 
 def _has_more(text: str, brackets: int) -> bool:
-    """Whether so many opening brackets are not all of `text`; `count` would read all of it."""
+    """Return whether `text` has more than so many opening brackets of one kind or both.
+
+    `str.count` would read the whole text.
+    """
     for bracket in "[{":
         at = text.find(bracket)
         while at >= 0:
@@ -192,22 +197,22 @@ def _has_more(text: str, brackets: int) -> bool:
 
 
 def request_id_of(body: Any, headers: Headers) -> Optional[str]:
-    """`meta.request_id` of a decoded body, else the `X-Request-ID` header, else `None`."""
+    """Return `meta.request_id` of a decoded body, else the `X-Request-ID` header, else `None`."""
     meta = object_or_empty(object_or_empty(body).get("meta"))
     return text_or_empty(meta.get("request_id")) or headers.get("x-request-id")
 
 
 def shown_request_id(body: Any, headers: Headers, scrubber: SecretScrubber) -> Optional[str]:
-    """The same as an error or a reporter shows it: without secrets, on one line, bounded."""
+    """Return the request id as an error or a reporter shows it: one redacted, bounded line."""
     found = request_id_of(body, headers)
     return found and scrubber.line(found)
 
 
 def retry_after(headers: Headers) -> Optional[float]:
-    """How long the server asks to wait, in seconds; `None` when it does not, or not sensibly.
+    """Return how many seconds the server asks to wait; `None` without a valid value.
 
-    `retry-after-ms`, then `Retry-After` (RFC 9110, 10.2.3) in seconds, fractions allowed, or as
-    an HTTP-date, which counts from the reply's own `Date`. Negative, infinite and unreadable
+    `retry-after-ms` comes first, then `Retry-After` (RFC 9110, 10.2.3): seconds, fractions allowed,
+    or an HTTP-date, which counts from the `Date` of the response. Negative, infinite and malformed
     values are ignored.
     """
     milliseconds = _duration(headers.get("retry-after-ms"))
@@ -222,7 +227,7 @@ def retry_after(headers: Headers) -> Optional[float]:
 
 
 class NonJsonBody(str):
-    """The beginning of an error body that is not JSON: not from the API, but a proxy's page."""
+    """The beginning of an error body that is not JSON, such as an error page of a proxy."""
 
     __slots__ = ()
 
@@ -230,15 +235,15 @@ class NonJsonBody(str):
 def error_from_response(
     response: Response, scrubber: SecretScrubber = _NO_SECRETS
 ) -> FlowMaestroError:
-    """The error that a reply with a status of 400 or more stands for, whatever its shape.
+    """Return the error for a response with a status of 400 or more, whatever its body.
 
-    `scrubber` takes the secrets out of the body before it is read. Of a body longer than
-    `LONGEST_ERROR_BODY` only the beginning is read, which is no JSON.
+    `scrubber` redacts the body before it is decoded. A body longer than `LONGEST_ERROR_BODY` is
+    truncated, so it is treated as text.
 
-    Knows the API's own envelope, the outer handler's `{"success": false, "error": "text"}`, the
-    framework's `{"statusCode", "error", "message"}`. Of a body that is none of these, the
-    message quotes the beginning, and `details` keeps it: as decoded JSON, else as text, cut off
-    after 500 characters.
+    Three shapes are decoded: the API's own envelope, the outer handler's
+    `{"success": false, "error": "text"}`, and the framework's `{"statusCode", "error", "message"}`.
+    For any other body, the message quotes the beginning, and `details` keeps the body: decoded if
+    it is JSON, else its first 500 characters.
     """
     status, headers = response.status, response.headers
     data = scrubber.beginning(response.body, LONGEST_ERROR_BODY)
@@ -273,7 +278,7 @@ def is_daily_quota_error(error: Exception) -> bool:
 
 
 _INVALID_ID = "invalid input syntax for type uuid"
-"""A caller's mistake that the deployed server reports as a 5xx; no retry mends it."""
+"""The deployed server's message for a malformed id. It sends a 5xx, but a retry cannot help."""
 
 _BY_STATUS: Dict[int, Type[FlowMaestroError]] = {
     400: errors.ValidationError,
@@ -289,7 +294,10 @@ _BY_STATUS: Dict[int, Type[FlowMaestroError]] = {
 
 
 def _read_error(body: Dict[str, Any]) -> tuple[str, str, Any]:
-    """Code, message and details of an error body in any of its shapes; `""` where it has none."""
+    """Return code, message and details of an error body of any known shape.
+
+    Code and message are `""`, and details `None`, if the body does not hold them.
+    """
     error = object_or_empty(body.get("error"))
     code = text_or_empty(error.get("code")) or text_or_empty(body.get("code"))
     message = (
@@ -301,7 +309,7 @@ def _read_error(body: Dict[str, Any]) -> tuple[str, str, Any]:
 
 
 def _unknown_error(status: int, data: bytes, body: Any, details: Any) -> Tuple[str, Any]:
-    """Message and details of an error body of which no message is known."""
+    """Return message and details for an error body in which no message was found."""
     text = data.decode("utf-8", "replace").removeprefix(_BOM)[:LONGEST_DETAILS]
     if details is None:
         details = (NonJsonBody(text) if text else None) if body is None else body
@@ -310,7 +318,7 @@ def _unknown_error(status: int, data: bytes, body: Any, details: Any) -> Tuple[s
 
 
 def _snippet(text: str) -> str:
-    """The first line of `text` with something to read in it, without markup, in short."""
+    """Return the first line of `text` that is not blank, without markup, shortened."""
     for line in _MARKUP.sub("\n", text).splitlines():
         words = "".join(char if char.isprintable() else " " for char in line).split()
         if words:
@@ -319,15 +327,15 @@ def _snippet(text: str) -> str:
 
 
 LONGEST_ERROR_BODY = 1 << 16
-"""Bytes of an error body that are read."""
+"""Bytes of an error body that are decoded."""
 _QUOTED = 120
-"""Characters of an unknown error body in an error's message."""
+"""Characters of an error body of unknown shape that an error's message quotes."""
 
 _MARKUP = re.compile(r"<[/!a-zA-Z][^<>]*>")
 
 
 def _duration(value: Any) -> Optional[float]:
-    """A finite number of at least zero, from a number or its text: digits, and a fraction."""
+    """Return a finite number of at least zero, from a number or a decimal text; else `None`."""
     if isinstance(value, str) and not _DECIMAL.fullmatch(value):
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
@@ -343,16 +351,16 @@ _DECIMAL = re.compile(r"[0-9]+(\.[0-9]+)?")
 
 
 def _whole_number(value: Optional[str]) -> Optional[int]:
-    """A run of ASCII digits as a number; anything else is no number."""
+    """Return a text of ASCII digits as a number; `None` for any other text."""
     if value is None or not (value.isascii() and value.isdigit() and len(value) <= 18):
         return None
     return int(value)
 
 
 def missing_id_error(started: Reply[Any], cause: Exception) -> errors.ServerError:
-    """Return the error of a start whose reply has no usable id, so it cannot be followed."""
+    """Return the error for a start whose reply has no usable id, so it cannot be followed."""
     error = errors.ServerError(
-        "The server started an execution and gave no usable id of it",
+        "The server started an execution but returned no usable execution_id",
         "invalid_response",
         started.status_code,
         started.request_id,

@@ -1,9 +1,9 @@
-"""Reply shapes: every key that the types declare is there, whichever server answered.
+"""Reply shapes: functions that add to a reply every key that its type declares.
 
-A shape takes a decoded reply and only *adds* keys to it; what the server sent is kept under its
-own name. Where the documented and the deployed API disagree, a function of its own knows how to
-fill a key; a key without a source becomes `None`. The one exception is `thread_messages`, which
-unwraps `data`. None of them raises, whatever the server sent.
+A shape takes a decoded reply and only *adds* keys; the keys of the server keep their names. Where
+the documented and the deployed API disagree, a function fills the documented key from the deployed
+one; a key without a source becomes `None`. `thread_messages` is the one exception: it unwraps
+`data`. No shape raises, whatever the server sent.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ TERMINAL_STATUSES = frozenset({"completed", "failed", "cancelled"})
 
 
 def resource(kind: Type[Any], *fills: Shape) -> Shape:
-    """The required keys of `kind`, a `TypedDict`, in `data` or in its rows; those of `meta`.
+    """Return a shape that adds the required keys of `kind`, a `TypedDict`, to `data` or its rows.
 
-    Each of `fills` is called with each row before that.
+    It adds the keys of `meta` as well. Each of `fills` is called with each row first.
     """
 
     def shape(body: JsonObject) -> None:
@@ -61,15 +61,15 @@ def resource(kind: Type[Any], *fills: Shape) -> Shape:
 
 
 def _execution_id(data: JsonObject) -> None:
-    """`execution_id`, from an `id` if need be."""
+    """Fill `execution_id` from `id` if it is missing."""
     _fill(data, "execution_id", data.get("id"))
 
 
 def _input_schema(data: JsonObject) -> None:
-    """`input_schema` from the deployed server's `inputs`, as a JSON Schema object.
+    """Fill `input_schema` from the deployed server's `inputs`, as a JSON Schema object.
 
-    It says `x-unverified: true`: the server keys `inputs` by the ids of the input nodes, which
-    need not be the names that a run reads.
+    The schema has `x-unverified: true`, because the server keys `inputs` by the ids of the input
+    nodes, which may differ from the names that a run reads.
     """
     inputs = data.setdefault("inputs", None)
     declared = isinstance(inputs, dict)
@@ -77,9 +77,9 @@ def _input_schema(data: JsonObject) -> None:
 
 
 def _answer(data: JsonObject) -> None:
-    """The answer's parts out of the deployed server's `message`; `usage` with all its keys.
+    """Copy the parts of the answer out of the deployed server's `message`, and complete `usage`.
 
-    The documented server calls the message's id `id`, an older reference `message_id`.
+    The documented server calls the message's id `id`; an older reference calls it `message_id`.
     """
     nested = object_or_empty(data.get("message"))
     for key in ("role", "content", "tool_calls", "created_at"):
@@ -89,13 +89,13 @@ def _answer(data: JsonObject) -> None:
 
 
 def token_usage(message: JsonObject) -> None:
-    """`usage` with all its keys."""
+    """Add the missing keys to `usage`, and `usage` itself if the server sent none."""
     message["usage"] = object_or_empty(message.get("usage"))
     _complete(TokenUsage, [message["usage"]])
 
 
 def _results(kind: Type[Any], data: JsonObject) -> None:
-    """Of each result `similarity` and `score`, `id` and `chunk_id`: each from the other."""
+    """Fill `similarity` and `score`, `id` and `chunk_id` of each result, each from the other."""
     results = _dicts(data.get("results"))
     for result in results:
         _alias(result, "similarity", "score")
@@ -104,12 +104,12 @@ def _results(kind: Type[Any], data: JsonObject) -> None:
 
 
 def _trigger_type(data: JsonObject) -> None:
-    """`type` and `trigger_type`: each from the other."""
+    """Fill `type` and `trigger_type`, each from the other."""
     _alias(data, "type", "trigger_type")
 
 
 def _error_message(data: JsonObject) -> None:
-    """`error_message` from `error`, or from `message` when the test failed."""
+    """Fill `error_message` from `error`, or from `message` if the test failed."""
     failed = data.get("success") is False
     fallback = data.get("message") if failed else None
     _fill(data, "error_message", data.get("error") or fallback)
@@ -118,7 +118,7 @@ def _error_message(data: JsonObject) -> None:
 started_execution = resource(ExecuteWorkflowResponse, _execution_id)
 fired_trigger = resource(ExecuteTriggerResponse, _execution_id)
 workflow = resource(Workflow, _input_schema)
-execution = resource(CompletedExecution)  # all executions have the same keys
+execution = resource(CompletedExecution)  # All executions have the same keys.
 sent_message = resource(SendMessageResponse, _answer)
 knowledge_search = resource(QueryKnowledgeBaseResponse, partial(_results, KnowledgeBaseResult))
 memory_search = resource(MemorySearch, partial(_results, MemoryResult))
@@ -129,7 +129,7 @@ _deleted = resource(DeletedResource)
 
 
 def thread_messages(body: JsonObject) -> None:
-    """The deployed server wraps the list in `data.messages` and sends no pagination."""
+    """Unwrap the list that the deployed server sends in `data.messages`, and add `pagination`."""
     data = object_or_empty(body.get("data"))
     if isinstance(data.get("messages"), list):
         messages: List[Any] = data.pop("messages")
@@ -143,7 +143,7 @@ def thread_messages(body: JsonObject) -> None:
 
 
 def deleted(resource_id: str, body: JsonObject) -> None:
-    """What a deletion says, from a server that says it by status alone (204) as well."""
+    """Fill `data` of a deletion with `id` and `deleted`, even after a 204, which has no body."""
     if body.get("data") is None:
         said = {key: body[key] for key in ("id", "deleted") if key in body}
         body["data"] = {"id": resource_id, "deleted": True, **said}
@@ -153,7 +153,7 @@ def deleted(resource_id: str, body: JsonObject) -> None:
 
 
 def pagination(body: JsonObject) -> None:
-    """The documented and the deployed keys of `pagination`, derived from each other."""
+    """Fill the documented and the deployed keys of `pagination`, derived from each other."""
     if body.get("pagination") is None:
         body["pagination"] = {}
     info = object_or_empty(body["pagination"])
@@ -191,11 +191,11 @@ _DOCUMENTED = {
     "threadId": "thread_id",
     "messageId": "message_id",
 }
-"""What the documentation calls keys of events: the renamed, and those that come all the time."""
+"""Documented names of event keys: the renamed ones, and frequent ones, which are found faster."""
 
 
 def snake_case_keys(event: JsonObject) -> None:
-    """The documented snake_case key beside each camelCase one, at the top level only."""
+    """Add the documented snake_case key for each camelCase key, at the top level only."""
     for key in list(event):
         documented = _DOCUMENTED.get(key)
         if documented is None:
@@ -207,7 +207,7 @@ def snake_case_keys(event: JsonObject) -> None:
 
 
 def _dicts(value: Any) -> List[JsonObject]:
-    """The dicts in `value`: itself, or the rows of a list."""
+    """Return the dicts in `value`: `value` itself in a list, or the rows of a list."""
     if isinstance(value, dict):
         one: List[JsonObject] = [value]
         return one
@@ -215,11 +215,11 @@ def _dicts(value: Any) -> List[JsonObject]:
 
 
 def _complete(kind: Type[Any], rows: List[JsonObject]) -> None:
-    """Every required key of `kind` is in each row."""
+    """Add every missing required key of `kind` to each row, as `None`."""
     required = kind.__required_keys__
     for row in rows:
         if not required <= row.keys():
-            for key in kind.__annotations__:  # in the order in which they are declared
+            for key in kind.__annotations__:  # This keeps the order in which they are declared.
                 if key in required:
                     row.setdefault(key, None)
 
@@ -261,11 +261,11 @@ _JSON_TYPES = {
 
 
 def _first_bool(*values: Any) -> Optional[bool]:
-    """True if any is; else the first that is a bool: of two answers, 'there is more' counts."""
+    """Return True if any value is True, else False if any is False, else `None`."""
     known = [value for value in values if isinstance(value, bool)]
     return any(known) if known else None
 
 
 def is_terminal(execution: Any) -> bool:
-    """Whether an execution, as the server sent it, has ended."""
+    """Return whether an execution, as the server sent it, has ended."""
     return text_or_empty(object_or_empty(execution).get("status")) in TERMINAL_STATUSES

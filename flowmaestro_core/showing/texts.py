@@ -1,4 +1,4 @@
-"""Texts of others and times of the server, as a picture or a page shows them."""
+"""Texts and times from the server, made safe and readable for pictures and pages."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from flowmaestro_core.http.secrets import without_keys
 
 
 def safe(text: str) -> str:
-    """A text that XML takes, without a key, and that cannot turn the direction of what follows."""
+    """Return a text escaped for XML, with keys redacted and unprintable characters replaced.
+
+    Characters that change the direction of the text after them are unprintable.
+    """
     text = without_keys(text)
     return escape("".join(s if s.isprintable() else "\N{REPLACEMENT CHARACTER}" for s in text))
 
 
 def event_time(value: Any) -> Optional[float]:
-    """Seconds since 1970, of milliseconds or an ISO 8601 text; `None` for anything else."""
+    """Return Unix seconds from milliseconds or an ISO 8601 text; `None` for any other value."""
     try:
         if isinstance(value, (int, float)):
             return value / 1000 if 0 <= value < 1e14 else None
@@ -26,13 +29,13 @@ def event_time(value: Any) -> Optional[float]:
 
 
 def duration_of(execution: Mapping[str, Any]) -> Optional[str]:
-    """How long an execution took, by the server's times; `None` where they are not known."""
+    """Return how long an execution took, by the server's times; `None` if they are unknown."""
     started, ended = (event_time(execution.get(key)) for key in ("started_at", "completed_at"))
     return None if started is None or ended is None else in_words(max(ended - started, 0.0))
 
 
 def in_words(seconds: float) -> str:
-    """A duration, such as `0.30 s`."""
+    """Return a duration as a text, such as `0.30 s`."""
     if 0 < seconds < 0.01:
         return f"{seconds * 1000:.1f} ms"
     for unit, size, least in (("d", 86_400, 172_800), ("h", 3600, 7200), ("min", 60, 60)):

@@ -110,5 +110,5 @@ def test_options_keep_the_key_to_themselves() -> None:
 def test_a_scrubber_without_further_secrets_is_the_same_one() -> None:
     """To compile its pattern takes ten times as long as a call."""
     scrubber = SecretScrubber((("X-API-Key", KEY),))
-    assert scrubber.and_of(()) is scrubber
-    assert scrubber.and_of((("X-Own-Token", "tell_nobody"),)).line("tell_nobody") == "***"
+    assert scrubber.with_secrets_of(()) is scrubber
+    assert scrubber.with_secrets_of((("X-Own-Token", "tell_nobody"),)).line("tell_nobody") == "***"
