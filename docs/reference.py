@@ -184,7 +184,7 @@ def pages() -> Dict[str, str]:
         [name for name in flowmaestro_transports.__all__ if name not in flowmaestro.__all__],
     )
     made["webhook-verification.md"] = directives(
-        "Webhook verification",
+        "Verify deliveries",
         "flowmaestro.webhooks",
         [name for name in flowmaestro.webhooks.__all__ if not name.startswith("Webhook")],
     )
@@ -218,7 +218,7 @@ def index_page() -> str:
 * [Clients and options](client.md): constructors, `with_options`, `request`, hooks, time limits
 * [Errors](errors.md)
 * [Types](types.md) of replies and events, grouped by resource
-* [Webhook verification](webhook-verification.md)
+* [Verify deliveries](webhook-verification.md) of webhooks
 * [Testing kit](testing.md), [conformance kit](conformance.md)
 * [Transports](transports.md)
 * [Tools](tools.md): timelines, checks of inputs, generated code, OpenTelemetry

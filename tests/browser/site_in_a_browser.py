@@ -21,6 +21,13 @@ SEARCHES = {
     "custom CA": "networks/#a-custom-ca",
     "self-signed certificate": "networks/#a-custom-ca",
     "testing a 429": "errors/#test-a-429",
+    "429": "errors/#test-a-429",
+    "thread-safe": "lifecycle/",
+    "rotate key": "rotating-keys/",
+    "webhook": "webhooks/",
+    "DataFrame": "batches/#a-data-frame",
+    "environment variable": "environment/",
+    "leave a stream": "streaming/#leave-a-stream-early",
     "writing a transport": "transports/",
 }
 """What a reader types, and where the first result leads."""
@@ -76,7 +83,9 @@ def search(chromium, url, words, where, pictures):
     page.keyboard.press("/")
     page.wait_for_timeout(500)  # the dialog takes the keys once it has opened
     page.keyboard.type(words)
-    page.wait_for_timeout(1000)
+    # The first query loads the index.
+    page.locator("a[href*='?h=']").first.wait_for(state="attached")
+    page.wait_for_timeout(500)
     page.screenshot(path=pictures / f"search-{words.replace(' ', '-')}.png")
     found = page.locator("a[href*='?h=']").first.get_attribute("href")
     leads = re.sub(r"\?h=[^#]*", "", found)[len(url) :]
