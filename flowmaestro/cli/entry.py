@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from importlib import import_module
 from typing import Any, Mapping, NamedTuple, Optional, Sequence
@@ -129,7 +130,7 @@ def _judge(error: Exception) -> Failure:
         file = "" if error.filename is None else f"{error.filename}: "
         return _failure(cli.FAILED, f"{file}{error.strerror or error}", "os_error")
     if isinstance(error, ValueError):  # The SDK refused an argument, which its text names.
-        return _failure(cli.USAGE, str(error))
+        return _failure(cli.USAGE, _with_row_numbers(str(error)))
     text = f"{type(error).__name__}: {error}"
     return _failure(cli.FAILED, text, "internal", "--debug shows where")
 
@@ -142,7 +143,8 @@ def _sdk_failure(error: Any) -> Failure:
     if malformed_id:
         text = message = f"there is no id {malformed_id}"
     if error.code == "journal_mismatch":
-        status, text, hint = cli.USAGE, message, "name another --out or --journal"
+        text = message = _with_row_numbers(message)
+        status, hint = cli.USAGE, "name another --out or --journal"
     elif error.retry_after:
         hint = f"try again in {error.retry_after:.0f} s"
     about = {
@@ -153,6 +155,11 @@ def _sdk_failure(error: Any) -> Failure:
         "hint": hint or None,
     }
     return Failure(status, f"{text}; {hint}" if hint else text, about)
+
+
+def _with_row_numbers(text: str) -> str:
+    """Return a text of `run_many` with `row 1` for its `inputs[0]`: users count rows from 1."""
+    return re.sub(r"inputs\[(\d+)\]", lambda match: f"row {int(match[1]) + 1}", text)
 
 
 def _failure(

@@ -58,7 +58,7 @@ def find_workflow(client: FlowMaestroClient, text: str) -> Found:
         return Found(text)
     found: List[Found] = []
     for workflow in client.workflows.iterate(per_page=100):
-        found.append(Found(workflow["id"], str(workflow["name"])))
+        found.append(Found(workflow["id"], str(workflow["name"] or "")))
         if workflow["id"] == text:
             return found[-1]
     chosen = [each for each in found if each.name == text]

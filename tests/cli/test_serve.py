@@ -120,7 +120,7 @@ def test_webhooks_stay_on_the_machine_unless_a_host_is_allowed(served):
         )
         assert client.webhooks.test(hook["data"]["id"])["data"]["success"] is False
         client.webhooks.delete(hook["data"]["id"])
-    said = "webhook not sent to 192.0.2.1: it is not loopback"
+    said = "webhook not sent to 192.0.2.1: the host is neither loopback nor allowed"
     assert len([line for line in served.log if line.startswith(said)]) == 1
 
 
