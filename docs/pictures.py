@@ -1,24 +1,32 @@
-"""Draws `docs/pictures/`: the demo in a terminal, and the timeline of a run.
+"""Draws `docs/pictures/`: commands in a terminal, and the timeline of a run.
 
 python docs/pictures.py
 """
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
 import pty
 import re
+import shlex
+import struct
 import subprocess
 import sys
+import tempfile
+import termios
+import threading
+import time
 from pathlib import Path
+from typing import Any, Dict, List, Optional
 
 from rich.console import Console
 from rich.terminal_theme import MONOKAI
 from rich.text import Text
 
 from flowmaestro import FlowMaestroClient
-from flowmaestro.testing import FakeFlowMaestro, Node
+from flowmaestro.testing import FakeFlowMaestro, Node, running_server
 from flowmaestro.timeline import timeline_svg
 
 FOLDER = Path(__file__).with_name("pictures")
@@ -27,28 +35,100 @@ COMMAND = "python -m flowmaestro demo"
 
 
 def demo() -> str:
-    """The first lines of the demo in a terminal, as an SVG that loads no fonts."""
+    """The first lines of the demo in a terminal."""
+    command = ["demo", "--transport", "memory"]
+    lines = on_screen(command, {}, COLUMNS, seconds=60).splitlines()
+    return picture(COMMAND, lines[:LINES], COLUMNS, "demo")
+
+
+def sessions() -> Dict[str, str]:
+    """A run that goes on, a batch with failures, and a list, by name."""
+    fake = FakeFlowMaestro(epoch=time.time())
+    steps = [Node(f"n{number}", name=f"Check region {number}", seconds=0.2) for number in range(40)]
+    fake.workflow("0fa22000-0000-4000-8000-000000000001", name="Nightly report", nodes=steps)
+    fake.workflow("0fa22000-0000-4000-8000-000000000002", name="Charge a card", outputs=charge)
+    rows = "".join(f"{number}\n" for number in range(60))
+    commands = {
+        "run": (["run", "Nightly report"], 9.0),
+        "map": (["map", "Charge a card", "cards.csv", "--out", "results.csv"], 60.0),
+        "list": (["list", "executions", "--limit", "6"], 60.0),
+    }
+    drawn: Dict[str, str] = {}
+    with running_server(fake) as url, tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "cards.csv").write_text(f"card:=\n{rows}")
+        environment = {
+            "FLOWMAESTRO_BASE_URL": url,
+            "FLOWMAESTRO_API_KEY": fake.api_key,
+            "XDG_STATE_HOME": folder,
+        }
+        for name, (command, seconds) in commands.items():
+            lines = on_screen(command, environment, 80, seconds, folder).splitlines()
+            drawn[name] = picture(f"flowmaestro {shlex.join(command)}", lines, 80, name)
+    return drawn
+
+
+def charge(inputs: Dict[str, Any]) -> Dict[str, Any]:
+    """Some cards are declined, others have expired."""
+    if inputs["card"] % 7 == 3:
+        raise ValueError(f"card {inputs['card']} was declined")
+    if inputs["card"] % 20 == 5:
+        raise ValueError("the card has expired")
+    return {"paid": 20}
+
+
+def on_screen(
+    command: List[str],
+    environment: Dict[str, str],
+    columns: int,
+    seconds: float,
+    folder: Optional[str] = None,
+) -> str:
+    """What stands on a terminal, colors included, after a command or some seconds of it."""
     reader, writer = pty.openpty()
-    environment = {**os.environ, "COLUMNS": str(COLUMNS), "TERM": "xterm-256color"}
-    command = [sys.executable, "-m", "flowmaestro", "demo", "--transport", "memory"]
-    with subprocess.Popen(command, stdout=writer, env=environment) as process:
-        os.close(writer)
-        printed = b""
-        try:
-            while piece := os.read(reader, 65536):
-                printed += piece
-        except OSError:  # how Linux tells the end
-            pass
-        os.close(reader)
-    if process.returncode:
-        sys.exit("the demo failed")
-    lines = printed.decode().replace("\r", "").splitlines()
-    console = Console(record=True, width=COLUMNS, file=io.StringIO())
-    console.print(f"[dim]$[/] {COMMAND}")
-    for line in lines[:LINES]:
+    fcntl.ioctl(writer, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    plain = {name: os.environ[name] for name in os.environ if name not in ("COLUMNS", "NO_COLOR")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flowmaestro", *command],
+        stdin=writer,
+        stdout=writer,
+        stderr=writer,
+        env={**plain, **environment, "TERM": "xterm-256color"},
+        cwd=folder,
+    )
+    os.close(writer)
+    timer = threading.Timer(seconds, process.kill)
+    timer.start()
+    printed = b""
+    try:
+        while piece := os.read(reader, 65536):
+            printed += piece
+    except OSError:  # how Linux tells the end
+        pass
+    os.close(reader)
+    timer.cancel()
+    process.wait()
+    rows, row = [""], 0
+    for part in re.split(r"(\x1b\[(?:1A|2K|\?25[hl])|\r|\n)", printed.decode("utf-8", "ignore")):
+        if part == "\n":
+            row += 1
+            rows += [""] * (row == len(rows))
+        elif part == "\x1b[1A":
+            row -= 1
+        elif part == "\x1b[2K":
+            rows[row] = ""
+        elif part != "\r" and not part.startswith("\x1b[?"):
+            rows[row] += part
+    return "\n".join(rows)
+
+
+def picture(command: str, lines: List[str], columns: int, name: str) -> str:
+    """A terminal as an SVG that loads no fonts."""
+    console = Console(record=True, width=columns, file=io.StringIO())
+    console.print(Text.assemble(("$ ", "dim"), command), soft_wrap=True)
+    for line in lines:
         console.print(Text.from_ansi(line), soft_wrap=True)
-    picture = console.export_svg(title="", theme=MONOKAI, unique_id="demo")
-    return re.sub(r"@font-face \{.*?\}\s*", "", picture, flags=re.DOTALL)
+    svg = console.export_svg(title="", theme=MONOKAI, unique_id=name)
+    return re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
 
 
 def timeline() -> str:
@@ -69,5 +149,6 @@ def timeline() -> str:
 
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
-    (FOLDER / "demo.svg").write_text(demo(), encoding="utf-8")
+    for name, svg in {"demo": demo(), **sessions()}.items():
+        (FOLDER / f"{name}.svg").write_text(svg, encoding="utf-8")
     (FOLDER / "timeline.svg").write_text(timeline(), encoding="utf-8")

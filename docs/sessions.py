@@ -129,7 +129,9 @@ SESSIONS = (
         "Run a workflow",
         "Name a workflow by its id, its name, or the first six or more characters of one if no other\n"
         "workflow fits. `-i` gives an input: `-i name=Ada` is text, `-i count:=3` is JSON. The run is\n"
-        "shown while it lasts; its outputs go to stdout, everything else to stderr.",
+        "shown while it lasts; its outputs go to stdout, everything else to stderr. If there are more\n"
+        "nodes than rows, those that are done are folded.\n\n"
+        "![A run in a terminal](pictures/run.svg)",
         (Command('run "Nightly report" -i name=Ada'), Command("run wf_broken")),
         shows_plain=True,
     ),
@@ -154,7 +156,9 @@ SESSIONS = (
         "command resumes, and no row is started twice ([batches](batches.md)). `--rerun` starts the rows\n"
         "again whose execution failed or was cancelled. If a row may have been started without a reply,\n"
         "the command looks for it at the end, when `--settle-after` (60 seconds) has passed. A row with\n"
-        "the status `refused` was not started: the server rejected its inputs.",
+        "the status `refused` was not started: the server rejected its inputs. At the end, failures are\n"
+        "grouped by cause.\n\n"
+        "![A batch in a terminal](pictures/map.svg)",
         (
             Command('map "Charge a card" cards.csv --out results.csv'),
             Command("map wf_charge bad.csv --out more.jsonl"),

@@ -318,16 +318,19 @@ class _LiveView(_View):
 
         columns = (self.screen.width or 80) - 2  # Leaves room for the `^C` of a terminal.
         count = f" {self._at.done}/{self._total} "
-        text, room = "", columns - len(count) - 5  # The bar has at least 5 columns.
+        room = columns - len(count) - 5  # The bar has at least 5 columns.
+        spans: List[Text] = []
         for part in self._parts():
-            longer = f"{text}, {part}" if text else part
-            if text_width(longer) > room:
+            part = f", {part}" if spans else part
+            if text_width(part) > room:
                 break
-            text = longer
-        width = min(columns - len(count) - text_width(text), 40)
+            room -= text_width(part)
+            is_bad = re.match(r"(, )?[1-9]\d* (failed|refused)", part)
+            spans.append((part, "red" if is_bad else ""))
+        width = min(room + 5, 40)
         bar = self._rich.bar(self._total, self._at.done, width)
         grid = Table.grid()
-        grid.add_row(bar, self._rich.styled((count, "bold"), text))
+        grid.add_row(bar, self._rich.styled((count, "bold"), *spans))
         return grid
 
 
