@@ -182,7 +182,7 @@ WORDS = [
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.sampled_from(WORDS), max_size=7))
-def test_whatever_is_typed_there_is_no_traceback_and_json_is_json(words):
+def test_random_arguments_give_no_traceback_and_valid_json(words):
     out, err = io.StringIO(), io.StringIO()
     fake = FakeFlowMaestro()
     with fake.installed(), mock.patch.multiple("sys", stdin=io.StringIO(), stdout=out, stderr=err):

@@ -43,7 +43,7 @@ def without_colour(text):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_line_is_wrapped_at_words_and_hangs_under_its_lead(narrow, kind):
+def test_a_long_line_is_wrapped_at_words_and_indented(narrow, kind):
     out = Terminal()
     kind(out).line(("+ ", "green"), "one two three four five six", indent=2)
     assert without_colour(out.getvalue()) == "+ one two three four\n  five six\n"
@@ -139,7 +139,7 @@ def test_a_table_in_a_pipe_is_whole(narrow, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_a_server_sends_cannot_steer_the_terminal(narrow, kind):
+def test_control_characters_become_spaces(narrow, kind):
     out = Terminal()
     screen = kind(out)
     screen.line("a\x1b[2Jb\rc\nd\x07\x9b0m\u202e")
@@ -201,7 +201,7 @@ def screen(here, narrow, monkeypatch):
 
 
 @pytest.mark.parametrize("width", [50, 80, 200])
-def test_no_line_is_wider_than_the_terminal_or_than_is_readable(screen, width):
+def test_lines_fit_the_terminal_and_have_at_most_110_columns(screen, width):
     lines = without_colour(screen(COLUMNS=str(width))).splitlines()
     assert max(map(len, lines)) <= min(width, 110)
     story = re.sub(r"\s+", " ", " ".join(lines))

@@ -64,7 +64,7 @@ def check_tour(output, *, shapes="deployed", events="live"):
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-def test_over_a_real_socket_it_does_the_main_job_and_asks_no_proxy(fast, here, transport):
+def test_the_tour_runs_over_a_real_socket_without_the_proxy(fast, here, transport):
     done = here("demo", "--transport", transport)
     assert (done.status, done.err) == (0, "")
     check_tour(done.out)

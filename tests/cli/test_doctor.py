@@ -41,7 +41,7 @@ def test_all_is_well(doctor):
     assert fake.api_key not in done.out
 
 
-def test_a_key_without_scopes_is_no_failure_and_they_are_named(doctor):
+def test_missing_scopes_are_named_and_are_no_failure(doctor):
     fake = FakeFlowMaestro(epoch=time.time())
     key = fake.add_key("fm_live_few", scopes=["workflows:read", "agents:read"])
     with running_server(fake) as url:
@@ -123,7 +123,7 @@ def test_plain_http_where_tls_was_expected(doctor):
         ("", "https://no.invalid", "no address is known for https://no.invalid"),
     ],
 )
-def test_what_is_wrong_on_the_way(doctor, monkeypatch, proxy, url, said):
+def test_a_connection_failure_is_explained(doctor, monkeypatch, proxy, url, said):
     refusal = reply(b"", status="407 Proxy Authentication Required")
     with ScriptedServer(answering(refusal)) as server:
         monkeypatch.setenv("all_proxy", proxy.replace("{url}", server.url))

@@ -32,7 +32,7 @@ def problems(inputs, **schema):
         {"name": "", "age": 36.0, "maybe": 1.5, "other": 1},
     ],
 )
-def test_what_fits(inputs):
+def test_inputs_that_fit_give_no_problem(inputs):
     assert problems(inputs) == []
 
 
@@ -48,7 +48,7 @@ def test_what_fits(inputs):
         ({"name": "Ada", "level": True}, "the input 'level' must be one of 1, 2"),
     ],
 )
-def test_what_does_not_fit(inputs, said):
+def test_inputs_that_do_not_fit_are_named(inputs, said):
     assert problems(inputs) == [said]
 
 
@@ -66,7 +66,7 @@ def test_unknown_names_are_wrong_where_the_schema_says_so():
         {"input_schema": "text"},
     ],
 )
-def test_what_is_not_the_servers_own_word_refuses_nothing(workflow):
+def test_a_derived_schema_refuses_nothing(workflow):
     assert check_inputs(workflow, {"x": 1}) == []
     assert not is_strict(workflow.get("input_schema"))
 

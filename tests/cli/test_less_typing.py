@@ -176,7 +176,7 @@ class TestInputs:
         assert said in done.err
         assert len(done.err.splitlines()) == 1
 
-    def test_a_text_for_an_integer_is_told_how_to_write_it(self, command, fake, tmp_path):
+    def test_a_text_for_an_integer_hints_at_its_json_form(self, command, fake, tmp_path):
         file = tmp_path / "schema.json"
         file.write_text('{"properties": {"count": {"type": "integer"}}}')
         done = command("run", "wf_123", "-i", "count=3", "--schema", str(file))
@@ -244,7 +244,7 @@ class TestLists:
         assert "T" in line.split(",")[2]
 
 
-def test_several_executions_are_cancelled_and_one_that_cannot_be_stops_none(command, fake):
+def test_cancel_goes_on_after_an_execution_that_cannot_be_cancelled(command, fake):
     fake.workflow("wf_slow", nodes=[Node("wait", seconds=3600)])
     first, second = (command("run", "wf_slow", "--detach").out.strip() for _ in range(2))
     done = command("cancel", first, "exec_0", second)
@@ -259,7 +259,7 @@ def test_several_executions_are_cancelled_and_one_that_cannot_be_stops_none(comm
 @pytest.mark.parametrize(
     ("words", "which"), [(["run", "wf_123"], "--workflow wf_123 "), (["fire", "trigger_1"], "")]
 )
-def test_ctrl_c_during_the_start_says_that_it_may_have_been_started(command, words, which):
+def test_ctrl_c_during_the_start_says_how_to_look(command, words, which):
     send = MemoryTransport.send
 
     def interrupt_post(self, request, timeout):

@@ -57,7 +57,7 @@ def in_terminal(flowmaestro, server, *arguments, columns=80, stdout=None, **envi
     return process.wait(60), data.decode(), screen.decode()
 
 
-def test_map_and_watch_write_json_lines_to_the_pipe_and_not_to_the_terminal(
+def test_map_and_watch_write_json_to_the_pipe_under_a_live_view(
     flowmaestro, server, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)

@@ -81,7 +81,7 @@ def test_rows_that_fail_exit_1(command, fake, rows):
     assert {line["error"] for line in results(rows / "out.jsonl")} == {error}
 
 
-def test_rows_that_failed_are_started_again_if_that_is_asked_for(command, fake, rows):
+def test_rerun_starts_failed_rows_again(command, fake, rows):
     errors = iter([LookupError("Broke"), None])
 
     def outputs(inputs):
@@ -154,9 +154,7 @@ def test_malformed_rows_are_named_and_start_nothing(command, fake, rows, name, t
         ),
     ],
 )
-def test_what_cannot_be_run_or_written_is_told_and_leaves_no_results(
-    command, fake, rows, arguments, status, said
-):
+def test_bad_arguments_are_named_and_leave_no_results(command, fake, rows, arguments, status, said):
     done = command("map", "wf_0", "rows.csv", *arguments)
     assert (done.status, done.out) == (status, "")
     assert said in done.err
@@ -170,7 +168,7 @@ def test_a_cell_may_be_a_whole_document(command, fake, rows):
     fake.assert_executed("wf_123", inputs={"name": "x" * 200_000})
 
 
-def test_a_file_without_rows_is_told_and_is_no_failure(command, rows):
+def test_a_file_without_rows_is_reported_and_is_no_failure(command, rows):
     (rows / "rows.csv").write_text("name\n")
     done = command("map", "wf_123", "rows.csv", "--out", "out.jsonl")
     assert (done.status, done.out, done.err) == (0, "", "rows.csv has no rows\n")
@@ -189,7 +187,7 @@ def test_a_strict_schema_refuses_a_row_before_anything_is_started(command, fake,
 
 
 @pytest.mark.parametrize(("lost", "done"), [(1, 1), (2, 0)])
-def test_rows_in_doubt_are_told_before_the_pause_with_its_length(command, fake, rows, lost, done):
+def test_rows_in_doubt_are_reported_before_the_pause(command, fake, rows, lost, done):
     fake.drop_connection(method="POST", path="/workflows/*/execute", times=lost)
     told = command("map", "wf_123", "rows.csv", "--out", "out.jsonl").err.splitlines()
     said = f"{done} of 2, 0 failed, {lost} may have been started, looking in (59|60) s"
@@ -197,7 +195,7 @@ def test_rows_in_doubt_are_told_before_the_pause_with_its_length(command, fake, 
     assert told[-1] == "2 of 2, 0 failed"
 
 
-def test_ctrl_c_says_how_many_run_on_and_the_same_command_goes_on(here, rows):
+def test_ctrl_c_counts_running_executions_and_the_same_command_resumes(here, rows):
     fake = FakeFlowMaestro()
     fake.workflow("wf_slow", nodes=[Node("wait", seconds=3600)])
     soon = [threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))]
@@ -362,7 +360,7 @@ def test_one_json_document_or_a_table_shows_all_rows(command, rows):
     assert command("map", "wf_123", "rows.csv", "--out", "c.jsonl", "-o", "json").out == "[]\n"
 
 
-def test_failures_are_grouped_by_cause_and_refused_rows_are_told_apart(command, fake, rows):
+def test_failures_are_grouped_by_cause_apart_from_refused_rows(command, fake, rows):
     (rows / "rows.csv").write_text("name\n" + "".join(f"{number}\n" for number in range(60)))
 
     def outputs(inputs):

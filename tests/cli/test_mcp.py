@@ -124,7 +124,7 @@ def test_a_failure_and_a_timeout_name_the_execution():
     assert result.content[0].text.endswith(': {"work":"Broke"}')
 
 
-def test_a_run_that_somebody_cancels_is_told_without_an_error_of_its_own():
+def test_a_cancelled_run_is_an_error_result_with_its_status():
     fake = FakeFlowMaestro()
     fake.workflow("wf_slow", nodes=[Node("wait", seconds=3600)])
 
@@ -160,7 +160,7 @@ def test_as_a_subprocess_on_stdio(flowmaestro):
         assert anyio.run(main).content[0].text == '{"message": "Hello, Ada!"}'
 
 
-def test_an_unknown_workflow_is_told_before_anything_is_served(command):
+def test_an_unknown_workflow_is_reported_before_serving(command):
     done = command("mcp", "--workflow", "wf_unknown")
     assert (done.status, done.out) == (3, "")
 
@@ -174,7 +174,7 @@ def test_only_what_was_named_is_offered():
     assert not fake.requests
 
 
-def test_a_strict_schema_without_a_type_is_that_of_an_object():
+def test_a_strict_schema_without_a_type_becomes_an_object_schema():
     async def tools(client, name):
         return (await client.list_tools()).tools
 
@@ -183,7 +183,7 @@ def test_a_strict_schema_without_a_type_is_that_of_an_object():
     assert tool.input_schema == {"type": "object", "required": ["name"]}
 
 
-def test_a_request_that_times_out_is_told_from_a_run_that_does():
+def test_a_request_timeout_differs_from_a_run_timeout():
     fake = FakeFlowMaestro()
     fake.latency(3600)
 
@@ -206,7 +206,7 @@ def test_workflows_whose_tools_would_have_one_name_are_all_offered():
 
 
 @pytest.mark.parametrize("when", ["at once", "with progress"])
-def test_a_cancelled_call_is_told_on_stderr_and_the_run_goes_on(capsys, when):
+def test_a_cancelled_call_is_reported_on_stderr_and_the_run_continues(capsys, when):
     fake = FakeFlowMaestro()
     fake.workflow("wf_slow", nodes=[Node("wait", seconds=60)])
     begun = threading.Event()

@@ -20,7 +20,7 @@ def test_every_resource_is_listed_as_a_table_and_as_json(command, resource):
     assert len(table) == len(listed) + bool(listed)
 
 
-def test_an_empty_list_is_said_on_stderr_and_is_an_empty_array(command):
+def test_an_empty_list_prints_none_on_stderr_or_an_empty_array(command):
     which = ["list", "executions", "--status", "paused"]
     assert command(*which, "--json").out == "[]\n"
     done = command(*which)

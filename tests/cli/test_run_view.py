@@ -164,7 +164,7 @@ def test_what_a_poll_found_is_shown_with_its_age_while_no_events_come(make, cloc
     assert "checked" not in picture(view)[-1]
 
 
-def test_it_is_redrawn_often_enough_for_a_poll_to_show_within_a_fifth_of_a_second(make):
+def test_frames_are_less_than_a_fifth_of_a_second_apart(make):
     view = make()
     assert 1 / run_view.FRAMES_PER_SECOND < 0.2
     assert view._live.auto_refresh

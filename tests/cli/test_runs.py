@@ -65,7 +65,7 @@ def test_a_failed_run_exits_1_and_names_the_node(command):
     assert 'failed nodes: {"call":"Service answered 503"}' in done.err.splitlines()[-1]
 
 
-def test_as_users_run_it_a_failed_run_exits_1_and_names_the_node(flowmaestro):
+def test_a_failed_run_in_its_own_process_exits_1_and_names_the_node(flowmaestro):
     fake = FakeFlowMaestro()
     nodes = [Node("fetch", seconds=0.5), Node("pay", name="Charge cards", error="Declined")]
     fake.workflow("wf_bad", nodes=nodes)
@@ -77,7 +77,7 @@ def test_as_users_run_it_a_failed_run_exits_1_and_names_the_node(flowmaestro):
     assert last.endswith(': {"pay":"Declined"}')
 
 
-def test_as_users_run_it_watch_goes_on_after_a_cut_connection_and_ends(flowmaestro):
+def test_watch_in_its_own_process_survives_a_lost_connection(flowmaestro):
     fake = FakeFlowMaestro()
     fake.workflow("wf_long", nodes=[Node("fetch", seconds=3600)])
     fake.drop_connection(1, path="/executions/*/events")
@@ -103,7 +103,7 @@ def test_a_node_that_failed_before_the_subscription_is_named_by_the_last_event()
     assert list(view.failed) == ["pay"]
 
 
-def test_a_text_result_is_whole_in_a_pipe_and_json_escapes_what_could_steer_a_terminal(capsys):
+def test_a_piped_text_is_whole_and_json_escapes_control_characters(capsys):
     print_text("one\ttwo\u200d\nthree")
     print_json({"all": "\x1b\x7f\x85\u202e\ud800\U000e0041"})
     assert capsys.readouterr().out == (
@@ -163,7 +163,7 @@ def test_a_silent_server_is_watched_to_the_end(command, fake, drawn, live):
         assert "%" not in done.err  # it has no progress, either
 
 
-def test_who_comes_late_sees_how_long_it_took(command, drawn):
+def test_watching_an_ended_execution_shows_its_duration(command, drawn):
     execution_id = command("run", "wf_123", "--detach").out.strip()
     command("watch", execution_id)
     drawn()
@@ -173,7 +173,7 @@ def test_who_comes_late_sees_how_long_it_took(command, drawn):
     assert last == "its events were not followed"
 
 
-def test_a_connection_that_does_not_come_back_at_once_is_told_once(command, fake):
+def test_a_lost_connection_is_reported_once(command, fake):
     fake.workflow("wf_long", nodes=[Node("fetch", seconds=30), Node("send", seconds=60)])
     fake.drop_connection(after_events=4)
     fake.clock.call_later(9, lambda: fake.fail_next(3, 503, path="/executions/*/events"))
@@ -198,7 +198,7 @@ def test_a_long_name_floods_nothing(command, fake):
     assert len(command("list", "workflows").out) < 5000
 
 
-def test_what_outlasts_the_timeout_exits_124_and_runs_on(command, fake):
+def test_a_run_beyond_its_timeout_exits_124_and_continues(command, fake):
     fake.workflow("wf_slow", nodes=[Node("wait", seconds=3600)])
     done = command("run", "wf_slow", "--timeout", "2")
     assert (done.status, done.out) == (124, "")
@@ -345,7 +345,7 @@ def test_a_picture_that_cannot_be_written_replaces_no_other_failure(
     assert "No space" in done.err
 
 
-def test_an_execution_that_is_lost_sight_of_is_named(command, fake):
+def test_an_execution_whose_stream_fails_is_named(command, fake):
     fake.workflow("wf_slow", nodes=[Node("wait", seconds=3600)])
     execution_id = command("run", "wf_slow", "--detach").out.strip()
     fake.fail_next(4, 503, path="/executions/*/events")
@@ -355,14 +355,14 @@ def test_an_execution_that_is_lost_sight_of_is_named(command, fake):
     assert "did not end within" not in done.err
 
 
-def test_an_execution_that_is_paused_is_not_said_to_run_or_to_be_cancellable(command):
+def test_a_paused_execution_gets_no_advice_to_cancel(command):
     done = command("run", PAUSING_WORKFLOW_ID, "--timeout", "9")
     assert done.status == 124
     assert "The execution is paused: it waits for a person.\n  watch it:" in done.err
     assert "cancel it" not in done.err
 
 
-def test_an_execution_that_is_gone_is_not_said_to_run(command, fake):
+def test_a_deleted_execution_gets_no_advice(command, fake):
     fake.workflow("wf_slow", nodes=[Node("wait", seconds=3600)])
     execution_id = command("run", "wf_slow", "--detach").out.strip()
     fake.fail_next(1, 404, path="/executions/*/events")

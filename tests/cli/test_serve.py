@@ -179,7 +179,7 @@ def test_a_seed_file_adds_resources_and_is_read_again_when_it_changes(flowmaestr
         assert client.workflows.run("wf_mine")["outputs"] == {"n": 2}
 
 
-def test_it_goes_quietly_with_a_stream_open_and_its_next_key_is_new(served, flowmaestro, tmp_path):
+def test_ctrl_c_with_an_open_stream_is_quiet_and_the_next_key_is_new(served, flowmaestro, tmp_path):
     anywhere = ("--host", "0.0.0.0")  # where the inspector is off
     with serving(flowmaestro, tmp_path, *anywhere) as other, other.client() as client:
         assert "in a browser" not in other.printed

@@ -13,7 +13,7 @@ ESCAPE = re.compile(r"\x1b\[([0-9;]*)m")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
-def test_as_users_run_it_it_is_coloured_and_marked_and_as_wide_as_the_terminal(flowmaestro):
+def test_the_demo_in_a_terminal_is_coloured_and_fits_its_width(flowmaestro):
     import fcntl
     import pty
     import struct

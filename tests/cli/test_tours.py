@@ -22,7 +22,7 @@ def take_tour(fake, out):
         tour.take_tour(client, partial(last_delivery, fake), tell)
 
 
-def test_a_run_that_ends_as_it_should_not_fails_the_tour(tmp_path):
+def test_an_unexpected_status_fails_the_tour(tmp_path):
     fake = FakeFlowMaestro(epoch=time.time())
     fake.workflow(FAILING_WORKFLOW_ID)
     with (tmp_path / "out").open("w") as out, pytest.raises(CommandFailed) as caught:
@@ -47,7 +47,7 @@ def test_an_agent_that_fails_fails_the_tour(tmp_path):
     assert "the agent failed: RuntimeError: no model" in str(caught.value)
 
 
-def test_a_delivery_is_that_of_its_own_webhook_whatever_comes_before_and_after():
+def test_the_last_delivery_is_that_of_its_own_webhook():
     fake = FakeFlowMaestro(epoch=time.time())
     with FlowMaestroClient(fake.api_key, transport=MemoryTransport(fake)) as client:
         made = [
