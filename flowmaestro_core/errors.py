@@ -60,9 +60,9 @@ class FlowMaestroError(Exception):
         request_id: Optional[str] = None,
         details: Any = None,
     ) -> None:
-        self.message = message or self._MESSAGE
-        self.code = code or self._CODE
-        self.status_code = self._STATUS if status_code is None else status_code
+        self.message: str = message or self._MESSAGE
+        self.code: str = code or self._CODE
+        self.status_code: Optional[int] = self._STATUS if status_code is None else status_code
         self.request_id = request_id
         self.details = details
         super().__init__(self.message)
