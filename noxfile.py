@@ -329,7 +329,7 @@ def package(session: nox.Session) -> None:
 
 
 PLACEHOLDER = "https://flowmaestro.example"
-HAVE_PLACEHOLDERS = ("SECURITY.md", "pyproject.toml")
+HAVE_PLACEHOLDERS = ("SECURITY.md", "flowmaestro/cli/arguments.py", "pyproject.toml")
 """The files with addresses that are not decided; `tests/house/test_packaging.py` finds all."""
 
 

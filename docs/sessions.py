@@ -239,6 +239,36 @@ SESSIONS = (
         ),
     ),
 )
+KEEPING = """
+## Keep a key
+
+`flowmaestro login` asks for a key, checks it at the server, and keeps it with `keyring` (extra
+`keyring`) where there is one, else in a file of mode 0600 in your folder for settings. A pipe will
+do, too: `pass show flowmaestro | flowmaestro login`. `--file` leaves the keyring alone. `logout`
+deletes the key from this machine, `profiles` lists what is kept.
+
+A profile is a pair of a key and a server: `login --profile work --base-url https://...` makes
+another one, and `--profile work` or `FLOWMAESTRO_PROFILE=work` uses it. Its key is sent to its own
+server only. The key is the first of
+
+1. `--api-key` (and `--base-url`),
+2. the profile that `--profile` names,
+3. `FLOWMAESTRO_API_KEY` (and `FLOWMAESTRO_BASE_URL`),
+4. the profile that `FLOWMAESTRO_PROFILE` names,
+5. the profile `default`.
+
+`flowmaestro doctor` says where the key came from. The library reads no profiles.
+
+## Complete words with TAB
+
+`flowmaestro completion` prints a script that completes commands, options, choices and files.
+
+| shell | once |
+|---|---|
+| bash | add `source <(flowmaestro completion bash)` to `~/.bashrc` |
+| zsh | add `source <(flowmaestro completion zsh)` to `~/.zshrc`, after `compinit` |
+| fish | `flowmaestro completion fish > ~/.config/fish/completions/flowmaestro.fish` |
+"""
 OFFER = Session(
     "Offer workflows to an AI assistant",
     "`flowmaestro mcp --workflow wf_report` serves the named workflows as tools over the Model\n"
@@ -263,7 +293,7 @@ flowmaestro run "Nightly report" -i name=Ada
 
 The extra `cli` brings colors, the live view and shell completion; without it everything works in
 plain lines. The key and the server are `FLOWMAESTRO_API_KEY` and `FLOWMAESTRO_BASE_URL`, or
-`--api-key` and `--base-url`. `flowmaestro COMMAND --help` has examples of each command.
+`--api-key` and `--base-url`, or [a profile](#keep-a-key). `flowmaestro COMMAND --help` has examples of each command.
 """
 SERVER = f"""\
 
@@ -399,6 +429,7 @@ def record_all(every: Tuple[Session, ...]) -> Tuple[str, Recorded]:
     recorded: Recorded = {}
     with tempfile.TemporaryDirectory() as folder:
         os.environ["XDG_STATE_HOME"] = folder  # `run` remembers what it started.
+        os.environ["XDG_CONFIG_HOME"] = folder
         seeds = Path(folder) / "my_flows.py"
         seeds.write_text(SEEDS, "utf-8")
         serve = [sys.executable, "-m", "flowmaestro", "serve", "--port", "0", "--seed", str(seeds)]
@@ -446,7 +477,7 @@ def page(printed: str, recorded: Recorded) -> str:
     serve = _block(f"$ flowmaestro serve --seed my_flows.py\n{printed}")
     for session in (*SESSIONS, OFFER):
         if session is OFFER:
-            parts += [SERVER, serve]
+            parts += [KEEPING, SERVER, serve]
         if ("rich", session.title) in recorded:
             text = f"\n{session.text}\n" if session.text else ""
             done = _block(_session(recorded["rich", session.title]))

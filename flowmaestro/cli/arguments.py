@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 from functools import partial
-from typing import Any, Callable, Dict, NoReturn, Optional, Tuple
+from typing import Any, Callable, Dict, Mapping, NoReturn, Optional, Tuple
 
 from flowmaestro.cli import USAGE, CommandFailed
 from flowmaestro.cli.console import Console
@@ -16,12 +16,15 @@ _KINDS = ("workflows", "executions", "agents", "threads", "knowledge-bases", "tr
 STATUSES = ("pending", "running", "paused", "completed", "failed", "cancelled")
 """Statuses of executions."""
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_DOCS = "https://flowmaestro.example/python"
 _ABOUT = """\
-Run FlowMaestro workflows and talk to its agents. The key is --api-key or
-$FLOWMAESTRO_API_KEY, the server --base-url or $FLOWMAESTRO_BASE_URL.
+Run FlowMaestro workflows and talk to its agents. `flowmaestro login` keeps a
+key; --api-key or $FLOWMAESTRO_API_KEY gives another, --base-url or
+$FLOWMAESTRO_BASE_URL another server.
 """
-_EXAMPLES = """\
+_EXAMPLES = f"""\
 examples:
+  flowmaestro login
   flowmaestro run "Nightly report" -i name=Ada
   flowmaestro map "Nightly report" rows.csv --out results.csv
   flowmaestro chat agent_123
@@ -32,7 +35,11 @@ examples:
 exit status:
   0 done, 1 failed, 2 wrong arguments, 3 not found, 4 key refused,
   5 rate limit, 6 network, 124 timed out (--timeout), 130 Ctrl-C
+
+more: {_DOCS}/cli/
 """
+_PAGES = {"map": "batches", "chat": "agents", "serve": "testing", "demo": "testing"}
+"""The page about a command in the documentation; that of the others is `cli`."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -47,24 +54,33 @@ _Argument = Tuple[Tuple[str, ...], Dict[str, Any]]
 _Command = Tuple[str, Tuple[str, ...], Tuple[_Argument, ...]]
 
 
-def build_parser(only: Optional[str] = None) -> argparse.ArgumentParser:
+def build_parser(
+    only: Optional[str] = None, *, completed: Optional[Mapping[str, Any]] = None
+) -> argparse.ArgumentParser:
     """Return the parser. Its namespace has `command` None if the user names no command.
 
-    With `only`, the other commands get no arguments, which is faster.
+    With `only`, the other commands get no arguments, which is faster. `completed` has what the
+    arguments of a kind get as their attribute `complete`, for shtab: `{"file": ...}`.
     """
     width = (Console(sys.stdout).width or 80) - 2
     shape = partial(argparse.RawDescriptionHelpFormatter, width=width)
     common: Any = {"formatter_class": shape, "allow_abbrev": False}
     parser = _Parser(prog="flowmaestro", description=_ABOUT, epilog=_EXAMPLES, **common)
-    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    parser.add_argument("--print-completion", metavar="SHELL", help="for bash, zsh and others")
+    version = f"%(prog)s {__version__}"
+    parser.add_argument("-V", "--version", action="version", version=version, help="show it")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     for name, (what, examples, arguments) in COMMANDS.items():
         about = what[0].upper() + what[1:] + "."
         shown = "examples:" + "".join(f"\n  flowmaestro {name} {it}".rstrip() for it in examples)
+        shown += f"\n\nmore: {_DOCS}/{_PAGES.get(name, 'cli')}/"
         command = commands.add_parser(name, help=what, description=about, epilog=shown, **common)
         for flags, settings in arguments if only in (None, name) else ():
-            command.add_argument(*flags, **settings)
+            kind = settings.get("complete")
+            argument = command.add_argument(
+                *flags, **{key: settings[key] for key in settings if key != "complete"}
+            )
+            if completed is not None and kind is not None:
+                argument.complete = completed[kind]  # type: ignore[attr-defined]
     return parser
 
 
@@ -117,6 +133,8 @@ def _seconds_ago(text: str) -> float:
 def _resource(text: str) -> str:
     if text in _KINDS:
         return text
+    if f"{text}s" in _KINDS:
+        return f"{text}s"
     raise argparse.ArgumentTypeError(f"{text!r} is not {_CHOICES}{suggestion(text, _KINDS)}")
 
 
@@ -149,7 +167,12 @@ def _is_results_file(path: str) -> bool:
 
 
 def _output(flags: str, help: str, **more: Any) -> _Argument:
-    return _option(flags, "FILE", help, type=_FILE, **more)
+    return _file(flags, help, type=_FILE, **more)
+
+
+def _file(flags: str, help: str, **more: Any) -> _Argument:
+    """Return an option with the path of a file, which shells complete."""
+    return _option(flags, "FILE", help, complete="file", **more)
 
 
 _PORT = _checked(lambda text: 0 <= int(text) <= 65535, int, "port: 0 to 65535")
@@ -161,12 +184,12 @@ _RESULTS = _checked(_is_results_file, str, "file that can be written and ends in
 _SIGN = _checked(lambda text: len(text) == 1, str, "single character")
 
 _CHOICES = ", ".join(_KINDS[:-1]) + f" or {_KINDS[-1]}"
-_RESOURCE = _of("resource", _CHOICES, type=_resource)
+_RESOURCE = _of("resource", _CHOICES, type=_resource, choices=_KINDS)
 _WORKFLOW = _of("workflow", "id or name of the workflow, or a unique beginning of one")
 _OF_WORKFLOW = "id or name of a workflow"
 _INPUTS = (
     _many("-i --input", "KEY=TEXT", "an input; KEY:=JSON for a number, list or object; KEY=@FILE"),
-    _option("--input-file", "FILE", "a file with inputs as a JSON object; - for stdin"),
+    _file("--input-file", "a file with inputs as a JSON object; - for stdin"),
 )
 _TIMEOUT = _option(
     "--timeout", "SECONDS", "time limit for one execution [300]", type=_SECONDS, default=300.0
@@ -176,20 +199,23 @@ _SETTLE_AFTER = (
 )
 _FOLLOW = (
     _TIMEOUT,
-    _option("--timeline", "FILE", "draw the timeline into an .svg file", type=_SVG),
+    _file("--timeline", "draw the timeline into an .svg file", type=_SVG),
 )
 _CHECK = (
-    _option("--schema", "FILE", "a JSON Schema to check the inputs with"),
+    _file("--schema", "a JSON Schema to check the inputs with"),
     _flag("--no-check", "send the inputs unchecked"),
 )
 _SERVER = (
     _option("--api-key", "KEY", "[$FLOWMAESTRO_API_KEY]"),
     _option("--base-url", "URL", "[$FLOWMAESTRO_BASE_URL]"),
+    _option("--profile", "NAME", "a pair of key and server, kept by login [$FLOWMAESTRO_PROFILE]"),
 )
+_PROFILE = _option("--profile", "NAME", "name of the profile [$FLOWMAESTRO_PROFILE, else default]")
 _EMBEDDED = (
     _choice("--shapes", "dialect of the API", "deployed", "documented", default="deployed"),
     _choice("--events", "kind of event streams", "live", "silent", default="live"),
 )
+SHELLS = ("bash", "zsh", "fish")
 TRANSPORTS = ("sockets", "requests", "aiohttp", "anyio", "trio", "memory")
 
 
@@ -244,10 +270,13 @@ COMMANDS: Dict[str, _Command] = {
             "wf_123 - --out results.jsonl < rows.jsonl",
         ),
         _WORKFLOW,
-        _of("rows", "a .csv, .tsv, .jsonl or .json file, or - for JSON lines from stdin"),
-        _option(
+        _of(
+            "rows",
+            "a .csv, .tsv, .jsonl or .json file, or - for JSON lines from stdin",
+            complete="file",
+        ),
+        _file(
             "--out",
-            "FILE",
             "results: a .csv file, or a line of JSON for each row",
             type=_RESULTS,
             required=True,
@@ -318,6 +347,19 @@ COMMANDS: Dict[str, _Command] = {
         ("", "--base-url http://127.0.0.1:8787"),
         *_json("print a JSON array of the checks"),
     ),
+    "login": _command(
+        "ask for an API key, check it, and keep it in a profile",
+        ("", "--profile work --base-url https://api.example.com", "< key.txt"),
+        _PROFILE,
+        _option("--base-url", "URL", "the server that the key is for [$FLOWMAESTRO_BASE_URL]"),
+        _flag("--file", "keep the key in a file of mode 0600, not in the keyring"),
+    ),
+    "logout": _command("delete a profile and its key", ("", "--profile work"), _PROFILE),
+    "profiles": _command(
+        "list profiles, without their keys",
+        ("", "--json"),
+        _json_flag("json", "print a JSON array"),
+    ),
     "mcp": _command(
         "offer workflows as tools over the Model Context Protocol, on stdin and stdout",
         ("--workflow wf_123 --workflow wf_456",),
@@ -339,7 +381,7 @@ COMMANDS: Dict[str, _Command] = {
             choices=("refused", "sse"),
         ),
         _option("--api-key", "KEY", "the key [a new one at each start]"),
-        _option("--seed", "FILE", "a Python file whose `def seed(fake)` adds resources"),
+        _file("--seed", "a Python file whose `def seed(fake)` adds resources"),
         _flag("--reload", "reload the --seed file when it changes"),
         _many("--allow-webhooks-to", "HOST", "send webhooks to this host, too"),
     ),
@@ -349,5 +391,16 @@ COMMANDS: Dict[str, _Command] = {
         _choice("--transport", "the transport", *TRANSPORTS, default="sockets"),
         *_EMBEDDED,
     ),
+    "completion": _command(
+        "print a script that makes a shell complete these commands",
+        ("bash > ~/.flowmaestro-completion", "fish | source"),
+        _of("shell", ", ".join(SHELLS), choices=SHELLS),
+    ),
+    "help": _command(
+        "show the help of a command",
+        ("", "map"),
+        _of("topic", "name of a command", metavar="COMMAND", nargs="?", complete="command"),
+    ),
+    "version": _command("show the version", ("",)),
 }
 """What each command does, examples, and its arguments."""

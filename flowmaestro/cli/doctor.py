@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import platform
 import socket
 import ssl
@@ -16,6 +15,7 @@ from urllib.parse import urlsplit
 from flowmaestro import FlowMaestroClient
 from flowmaestro.cli import AUTHENTICATION, FAILED, NETWORK, RATE_LIMIT, CommandFailed
 from flowmaestro.cli.console import console
+from flowmaestro.cli.credentials import Credentials, credentials_of, url_of
 from flowmaestro.cli.entry import status_of
 from flowmaestro.cli.output import print_json
 from flowmaestro.errors import AuthorizationError, FlowMaestroError
@@ -49,10 +49,16 @@ def doctor_command(options: argparse.Namespace) -> None:
     """
     findings: List[Finding] = []
     screen = console(sys.stdout)
-    url = options.base_url or os.environ.get("FLOWMAESTRO_BASE_URL") or DEFAULT_BASE_URL
-    key = options.api_key or os.environ.get("FLOWMAESTRO_API_KEY") or ""
-    with FlowMaestroClient(key or "none", base_url=url, max_retries=0) as client:
-        for finding in _findings(options, client, url, key):
+    refusal: Optional[Finding] = None
+    try:
+        used = credentials_of(options)
+    except CommandFailed as error:
+        url, source = url_of(options)
+        used = Credentials(None, url or DEFAULT_BASE_URL, "", source)
+        advice = error.hint[:1].upper() + error.hint[1:] + "."
+        refusal = Finding("key", False, str(error), advice, error.status)
+    with FlowMaestroClient(used.api_key or "none", base_url=used.base_url, max_retries=0) as client:
+        for finding in _findings(client, used, refusal):
             findings.append(finding)
             if options.output is None:
                 good, symbols = finding.good, screen.symbols
@@ -70,17 +76,18 @@ def doctor_command(options: argparse.Namespace) -> None:
 
 
 def _findings(
-    options: argparse.Namespace, client: FlowMaestroClient, url: str, key: str
+    client: FlowMaestroClient, used: Credentials, refusal: Optional[Finding]
 ) -> Iterator[Finding]:
     packages = ", ".join(f"{name} {version(name)}" for name in ("h11", "anyio", "certifi"))
     yield Finding("python", True, f"{platform.python_version()}, {packages}")
-    origin = "--base-url" if options.base_url else "FLOWMAESTRO_BASE_URL"
-    origin = "default" if url == DEFAULT_BASE_URL else origin
+    url = used.base_url
     parts = urlsplit(url)
     host, is_bare = parts.hostname or "", parts.scheme == "http"
     advice = "Use https://: without TLS, others on the way can read the key."
     is_safe = not is_bare or host in ("localhost", "127.0.0.1", "::1")
-    yield Finding("server", True, f"{showable_url(url)} ({origin})", "" if is_safe else advice)
+    yield Finding(
+        "server", True, f"{showable_url(url)} ({used.url_source})", "" if is_safe else advice
+    )
     try:
         proxy = Proxies().proxy_for(parts.scheme, host, parts.port or (80 if is_bare else 443))
     except (TransportFailure, ValueError) as error:
@@ -88,15 +95,15 @@ def _findings(
         yield Finding("proxy", False, str(error), advice, NETWORK)
         return
     yield Finding("proxy", True, f"{proxy.url} (from the environment)" if proxy else "none")
-    yield _key(key, "--api-key" if options.api_key else "FLOWMAESTRO_API_KEY")
+    yield refusal or _key(used.api_key or "", used.key_source)
     yield from _connection(url, proxy.url if proxy else showable_url(url))
-    if key:
+    if used.api_key:
         yield from _permissions(client)
 
 
 def _key(key: str, source: str) -> Finding:
     if not key:
-        advice = "Set FLOWMAESTRO_API_KEY, or give --api-key."
+        advice = "Run `flowmaestro login`, set FLOWMAESTRO_API_KEY, or give --api-key."
         return Finding("key", False, "there is none", advice, AUTHENTICATION)
     if key.startswith("fm_test_"):
         advice = "The server refuses test keys today; make a live key."

@@ -10,10 +10,12 @@ from typing import Any, Mapping, NamedTuple, Optional, Sequence
 from flowmaestro import cli
 from flowmaestro.cli.arguments import COMMANDS, build_parser, suggestion
 from flowmaestro.cli.console import Console, Writer
+from flowmaestro_core import __version__
 
 _MODULES = {
     **dict.fromkeys(("run", "watch", "cancel", "fire"), "runs"),
     **dict.fromkeys(("list", "get", "query"), "resources"),
+    **dict.fromkeys(("login", "logout"), "profiles"),
 }
 """The module of a command; the others are in a module of their own name."""
 _HINTS = {
@@ -84,20 +86,27 @@ def _print_traceback() -> None:
 
 
 def _run(command: str, words: Sequence[str]) -> int:
+    if command == "help" and not any(word.startswith("-") for word in words):
+        topic = words[1] if len(words) > 1 else ""
+        return _run(topic, [topic, "--help"] if topic else ["--help"])
     parser = build_parser(command)
     if command and command not in COMMANDS:
         parser.error(f"there is no command {command!r}{suggestion(command, tuple(COMMANDS))}")
     options, unknown = parser.parse_known_args(words)
+    if unknown and command == "login":  # One of them may be a key: it is not repeated.
+        hint = "it asks for the key, because others can see the arguments of a command"
+        raise cli.CommandFailed("login takes no other arguments", cli.USAGE, hint=hint)
     if unknown:
         _, _, arguments = COMMANDS.get(command, ("", (), ()))
         known = tuple(flag for flags, _ in arguments for flag in flags if flag[0] == "-")
         parser.prog = f"flowmaestro {command}".rstrip()
         parser.error(f"unrecognized arguments: {' '.join(unknown)}{suggestion(unknown[0], known)}")
-    if options.print_completion is not None:
-        return _print_completion(options.print_completion)
     if options.command is None:
         parser.print_help(sys.stderr)
         return cli.USAGE
+    if command == "version":
+        Writer(sys.stdout).write(f"flowmaestro {__version__}\n")
+        return cli.DONE
     module = import_module(f"flowmaestro.cli.{_MODULES.get(command, command)}")
     getattr(module, f"{command}_command")(options)
     return cli.DONE
@@ -176,15 +185,3 @@ def _failure(
     if execution_id is not None:
         about["execution_id"] = execution_id
     return Failure(status, f"{text}; {hint}" if text and hint else text, about)
-
-
-def _print_completion(shell: str) -> int:
-    parser = build_parser()
-    try:
-        import shtab
-    except ImportError:
-        parser.error("--print-completion needs shtab: pip install 'flowmaestro[cli]'")
-    if shell not in shtab.SUPPORTED_SHELLS:
-        parser.error(f"--print-completion takes one of: {', '.join(shtab.SUPPORTED_SHELLS)}")
-    Writer(sys.stdout).write(shtab.complete(parser, shell) + "\n")
-    return cli.DONE

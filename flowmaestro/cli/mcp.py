@@ -6,7 +6,7 @@ import argparse
 
 from flowmaestro import AsyncFlowMaestroClient
 from flowmaestro.cli import CommandFailed
-from flowmaestro.cli.session import client_for
+from flowmaestro.cli.session import client_for, credentials_for
 
 
 def mcp_command(options: argparse.Namespace) -> None:
@@ -22,7 +22,8 @@ def mcp_command(options: argparse.Namespace) -> None:
         workflows = [client.workflows.get(each)["data"] for each in options.workflow]
 
     async def serve() -> None:
-        async with AsyncFlowMaestroClient(options.api_key, base_url=options.base_url) as awaited:
+        used = credentials_for(options)
+        async with AsyncFlowMaestroClient(used.api_key, base_url=used.base_url) as awaited:
             await serve_on_stdio(workflow_server(awaited, workflows, options.timeout))
 
     anyio.run(serve)

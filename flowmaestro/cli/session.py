@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import sys
 from pathlib import Path
@@ -13,9 +12,9 @@ from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Tup
 from flowmaestro import FlowMaestroClient, Hooks
 from flowmaestro.cli import AUTHENTICATION, NOT_FOUND, USAGE, CommandFailed
 from flowmaestro.cli.console import console
+from flowmaestro.cli.credentials import Credentials, credentials_of
 from flowmaestro.input_files import parse_json, read_object
 from flowmaestro.inputs import check_inputs, schema_problem
-from flowmaestro_core.defaults import DEFAULT_BASE_URL
 from flowmaestro_core.http.urls import api_root
 
 SHORTEST_BEGINNING = 6
@@ -24,20 +23,34 @@ _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
 def client_for(options: argparse.Namespace, hooks: Optional[Hooks] = None) -> FlowMaestroClient:
-    """Return a client for the server and the key of the arguments or the environment."""
+    """Return a client for the server and the key of the arguments, environment or profile.
+
+    Raises `CommandFailed` if there is no key.
+    """
+    found = credentials_for(options)
     try:
-        return FlowMaestroClient(options.api_key, base_url=options.base_url, hooks=hooks)
+        return FlowMaestroClient(found.api_key, base_url=found.base_url, hooks=hooks)
     except ValueError as error:
         if str(error).startswith("no API key"):
-            hint = "set FLOWMAESTRO_API_KEY or give --api-key"
+            hint = "run `flowmaestro login`, set FLOWMAESTRO_API_KEY or give --api-key"
             raise CommandFailed("there is no API key", AUTHENTICATION, hint=hint) from error
         raise
 
 
+def credentials_for(options: argparse.Namespace) -> Credentials:
+    """Return the key and the server of a command.
+
+    They are read once, and kept in the options: a keyring may ask the user each time.
+    """
+    found: Optional[Credentials] = getattr(options, "credentials", None)
+    if found is None:
+        found = options.credentials = credentials_of(options)
+    return found
+
+
 def root_of(options: argparse.Namespace) -> str:
     """Return the API root of the client that `client_for` makes."""
-    url = options.base_url or os.environ.get("FLOWMAESTRO_BASE_URL") or DEFAULT_BASE_URL
-    return api_root(url)
+    return api_root(credentials_for(options).base_url)
 
 
 class Found(NamedTuple):

@@ -1,4 +1,4 @@
-"""The state folder: what this user did last from this machine.
+"""The folders of this user, and the state folder: what the user did last from this machine.
 
 Reads and writes `executions.json` in the folder that `platformdirs` names. It holds ids and API
 roots, and no key. A file that cannot be read or written is as good as none.
@@ -14,38 +14,54 @@ from pathlib import Path
 from typing import Any, Dict, Optional
 
 try:  # Now, and not after an execution has started: its first events would be missed.
-    from platformdirs import user_state_path
+    from platformdirs import user_config_path, user_state_path
 except ImportError:
-    user_state_path = None  # type: ignore[assignment]
+    user_config_path = user_state_path = None  # type: ignore[assignment]
 
 _FILE = "executions.json"
 
 
-def state_folder() -> Path:
-    """Return the folder of this user for state, which may not exist yet."""
+def user_folder(kind: str) -> Path:
+    """Return the folder of this user for `"state"` or `"config"`, which may not exist yet.
+
+    Raises `RuntimeError` if this user has no home folder.
+    """
     if user_state_path is not None:
-        return user_state_path("flowmaestro", appauthor=False)
+        of = user_state_path if kind == "state" else user_config_path
+        return of("flowmaestro", appauthor=False)
     # platformdirs comes with the extra `cli`; these are its folders, in short.
     if sys.platform == "win32":
         root = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
     elif sys.platform == "darwin":
         root = Path.home() / "Library" / "Application Support"
     else:
-        root = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+        home = ".local/state" if kind == "state" else ".config"
+        root = Path(os.environ.get(f"XDG_{kind.upper()}_HOME") or Path.home() / home)
     return root / "flowmaestro"
+
+
+def state_folder() -> Path:
+    """Return the folder of this user for state, which may not exist yet."""
+    return user_folder("state")
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace a file at once by one that only this user may read."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    with suppress(FileNotFoundError):  # Left by a crash, perhaps with another mode.
+        draft.unlink()
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with open(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    os.replace(draft, path)
 
 
 def remember_execution(api_root: str, execution_id: str) -> None:
     """Remember the execution as the last one that this user started at this API root."""
     with suppress(OSError, RuntimeError):  # RuntimeError: there is no home folder.
-        folder = state_folder()
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         known = {**_executions(), api_root: execution_id}
-        draft = folder / f"{_FILE}.{os.getpid()}"
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with open(descriptor, "w", encoding="utf-8") as file:
-            json.dump(known, file)
-        os.replace(draft, folder / _FILE)
+        write_private(state_folder() / _FILE, json.dumps(known))
 
 
 def last_execution(api_root: str) -> Optional[str]:

@@ -29,6 +29,7 @@ class CommandLine:
             and name not in ("NO_COLOR", "FORCE_COLOR", "COLUMNS")
         }
         self.environment["XDG_STATE_HOME"] = str(state)
+        self.environment["XDG_CONFIG_HOME"] = str(state / "config")
 
     def run(
         self,
@@ -89,11 +90,12 @@ def here(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Callable[..., Done]:
     """Runs a command in this process."""
-    for name in ("API_KEY", "BASE_URL"):
+    for name in ("API_KEY", "BASE_URL", "PROFILE"):
         monkeypatch.delenv(f"FLOWMAESTRO_{name}", raising=False)
     for name in ("NO_COLOR", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    for kind in ("STATE", "CONFIG"):
+        monkeypatch.setenv(f"XDG_{kind}_HOME", str(tmp_path / kind.lower()))
 
     def run(*arguments: str) -> Done:
         try:

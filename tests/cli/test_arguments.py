@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 from unittest import mock
 
 import pytest
@@ -19,12 +21,14 @@ from flowmaestro.__main__ import main
 from flowmaestro.cli.arguments import COMMANDS
 from flowmaestro.testing import FakeFlowMaestro
 
+ROOT = Path(__file__).parents[2]
 HEAVY = ["requests", "urllib3", "aiohttp", "anyio", "h11", "trio", "asyncio", "ssl", "http.server"]
 HEAVY += ["rich", "mcp", "json", "shutil"]
 
 
-def test_version(flowmaestro):
-    done = flowmaestro.run("--version")
+@pytest.mark.parametrize("word", ["--version", "-V", "version"])
+def test_version(flowmaestro, word):
+    done = flowmaestro.run(word)
     assert (done.returncode, done.stdout) == (0, f"flowmaestro {__version__}\n")
 
 
@@ -66,7 +70,9 @@ def test_no_command_is_answered_with_the_help(here):
     [
         (["dance"], "there is no command 'dance'"),
         (["lits", "workflows"], "did you mean list?"),
-        (["get", "workflow", "wf_123"], "did you mean workflows?"),
+        (["get", "workfow", "wf_123"], "did you mean workflows?"),
+        (["help", "lits"], "there is no command 'lits'; did you mean list?"),
+        (["completion", "tcsh"], "invalid choice: 'tcsh'"),
         (["list", "threads"], "the API has no list of threads; `flowmaestro get threads ID`"),
         (["list", "agents", "--status", "failed"], "--status is for executions"),
         (["serve", "--port", "65536"], "'65536' is not a port: 0 to 65535"),
@@ -111,9 +117,23 @@ def test_the_demo_loads_only_the_stack_that_it_shows(flowmaestro):
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "[]")
 
 
-def test_a_shell_learns_to_complete(here):
-    assert "--settle-after" in here("--print-completion", "bash").out
-    assert here("--print-completion", "basic").status == 2
+def test_help_of_a_command_is_that_of_its_option(here):
+    assert here("help").out == here("--help").out
+    assert here("help", "map").out == here("map", "--help").out
+    assert here("help", "map").status == 0
+
+
+def test_each_help_ends_with_the_address_of_its_page(here):
+    for words in ([], *([name] for name in COMMANDS)):
+        last = here(*words, "--help").out.splitlines()[-1]
+        page = re.fullmatch(r"more: https://flowmaestro\.example/python/([a-z]+)/", last)
+        assert (ROOT / "docs" / f"{page[1]}.md").exists()
+
+
+def test_a_resource_may_be_named_in_the_singular(command):
+    plural = command("get", "workflows", "wf_123")
+    assert plural.status == 0
+    assert command("get", "workflow", "wf_123").out == plural.out
 
 
 @pytest.mark.parametrize("where", ["typing", "argparse", "flowmaestro.cli.runs"])

@@ -54,7 +54,7 @@ def test_missing_scopes_are_named_and_are_no_failure(doctor):
 @pytest.mark.parametrize(
     ("key", "said"),
     [
-        ("", "Set FLOWMAESTRO_API_KEY, or give --api-key."),
+        ("", "Run `flowmaestro login`, set FLOWMAESTRO_API_KEY, or give --api-key."),
         ("fm_live_wrong", "Check the key for typing errors, or make a new one."),
         ("fm_test_wrong", "The server refuses test keys today; make a live key."),
     ],

@@ -1,0 +1,242 @@
+"""The key and the server of a command, and the profiles that keep them.
+
+A profile is a pair of a key and an API root. `profiles.json` in the folder that `platformdirs`
+names holds the API roots, and the keys that are not in a keyring; it has mode 0600. The key of a
+profile is sent to its own API root only. Only the command line reads profiles.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple, cast
+
+from flowmaestro.cli import AUTHENTICATION, FAILED, USAGE, CommandFailed
+from flowmaestro.cli.state import user_folder, write_private
+from flowmaestro_core.defaults import DEFAULT_BASE_URL
+from flowmaestro_core.http.urls import api_root
+
+DEFAULT_PROFILE = "default"
+KEYRING_TIMEOUT = 5.0
+"""Seconds that a keyring may take: it may ask the user for a password that nobody can type."""
+_SERVICE = "flowmaestro"
+_FILE = "profiles.json"
+_INSTEAD = "unlock it, set FLOWMAESTRO_API_KEY, or keep the key with `flowmaestro login --file`"
+
+
+class Credentials:
+    """The key and the server of a command, and where each came from.
+
+    Attributes:
+        api_key: the key; `None` if there is none.
+        base_url: the base URL of the server.
+        key_source: the option, variable or profile that the key came from; "" without a key.
+        url_source: the same of the base URL; "default" if nothing names one.
+
+    """
+
+    def __init__(
+        self, api_key: Optional[str], base_url: str, key_source: str, url_source: str
+    ) -> None:
+        self.api_key = api_key
+        self.base_url = base_url
+        self.key_source = key_source
+        self.url_source = url_source
+
+    def __repr__(self) -> str:
+        key = "no key" if self.api_key is None else f"a key from {self.key_source}"
+        return f"<Credentials {key} for {self.base_url}>"
+
+
+def url_of(options: argparse.Namespace) -> Tuple[Optional[str], str]:
+    """Return the base URL of `--base-url` or the environment, and its source."""
+    if options.base_url is not None:
+        return options.base_url, "--base-url"
+    url = os.environ.get("FLOWMAESTRO_BASE_URL")
+    return (url, "FLOWMAESTRO_BASE_URL") if url else (None, "default")
+
+
+def credentials_of(options: argparse.Namespace) -> Credentials:
+    """Return the key and the server of a command.
+
+    The key is that of `--api-key`, else of `--profile`, else of FLOWMAESTRO_API_KEY, else of the
+    profile FLOWMAESTRO_PROFILE, else of the profile `default`. Raises `CommandFailed` for a
+    profile that does not exist, cannot be read, or belongs to another API root.
+    """
+    chosen: Optional[str] = options.profile
+    if chosen is not None:
+        profile = _existing(chosen, "--profile")
+        if options.api_key is not None:
+            url, source = profile["base_url"], f"profile {chosen}"
+            if options.base_url is not None:
+                url, source = options.base_url, "--base-url"
+            return Credentials(options.api_key, url, "--api-key", source)
+        url, source = options.base_url, "--base-url"
+        return _of_profile(chosen, profile, url, source)
+    given, source = url_of(options)
+    url = given or DEFAULT_BASE_URL
+    if options.api_key is not None:
+        return Credentials(options.api_key, url, "--api-key", source)
+    key = os.environ.get("FLOWMAESTRO_API_KEY")
+    if key:
+        return Credentials(key, url, "FLOWMAESTRO_API_KEY", source)
+    name = os.environ.get("FLOWMAESTRO_PROFILE")
+    if name:
+        return _of_profile(name, _existing(name, "FLOWMAESTRO_PROFILE"), given, source)
+    default = read_profiles().get(DEFAULT_PROFILE)
+    if default is not None:
+        return _of_profile(DEFAULT_PROFILE, default, given, source)
+    return Credentials(None, url, "", source)
+
+
+def _of_profile(
+    name: str, profile: Mapping[str, str], url: Optional[str], url_source: str
+) -> Credentials:
+    """Return the key and the server of a profile; `url` is what else names a server, if any."""
+    root = api_root(profile["base_url"])
+    if url is not None and api_root(url) != root:
+        text = f"the key of profile {name} is for {root}, not for {api_root(url)} ({url_source})"
+        hint = "give --api-key, or log in to that server with another --profile"
+        raise CommandFailed(text, AUTHENTICATION, hint=hint)
+    key = profile.get("api_key")
+    if key is None:
+        key = _use_keyring("read", lambda ring: ring.get_password(_SERVICE, _user(name, root)))
+    if key is None:
+        hint = f"run `flowmaestro login --profile {name}`"
+        text = f"the keyring has no key for profile {name}"
+        raise CommandFailed(text, AUTHENTICATION, hint=hint)
+    return Credentials(key, profile["base_url"], f"profile {name}", f"profile {name}")
+
+
+def _existing(name: str, source: str) -> Mapping[str, str]:
+    profiles = read_profiles()
+    if name in profiles:
+        return profiles[name]
+    known = f"there are {', '.join(sorted(profiles))}" if profiles else "there are none"
+    hint = f"{known}; `flowmaestro login --profile NAME` makes one"
+    raise CommandFailed(f"{source}: there is no profile {name!r}", USAGE, hint=hint)
+
+
+def profiles_file() -> Path:
+    """Return the path of the file of profiles, which may not exist yet."""
+    return user_folder("config") / _FILE
+
+
+def read_profiles() -> Dict[str, Mapping[str, str]]:
+    """Return the profiles by name: `base_url`, and `api_key` unless a keyring has it."""
+    try:
+        path = profiles_file()
+        text = path.read_text("utf-8")
+    except (FileNotFoundError, NotADirectoryError, RuntimeError):  # RuntimeError: no home folder.
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        text = f"{profiles_file()} cannot be read: {getattr(error, 'strerror', None) or error}"
+        raise CommandFailed(text, FAILED) from None
+    try:
+        found: Any = json.loads(text)
+        for profile in found.values():
+            api_root(profile["base_url"])
+            if not isinstance(profile.get("api_key", ""), str):
+                raise TypeError
+    except (ValueError, TypeError, KeyError, AttributeError):
+        hint = "correct it, or delete it and run `flowmaestro login`"
+        raise CommandFailed(f"{path} is malformed", FAILED, hint=hint) from None
+    return cast("Dict[str, Mapping[str, str]]", found)
+
+
+def keep_profile(name: str, base_url: str, api_key: str, *, in_file: bool) -> str:
+    """Keep a profile, and return where its key is.
+
+    The key goes to the keyring if there is one and `in_file` is False, else to the file.
+    """
+    profiles = read_profiles()
+    old = profiles.get(name)
+    user = _user(name, api_root(base_url))
+    in_ring = not in_file and _keep_in_keyring(user, api_key)
+    if (
+        old is not None
+        and "api_key" not in old
+        and not (in_ring and _user(name, api_root(old["base_url"])) == user)
+    ):
+        _forget(name, old)
+    kept = {"base_url": base_url} if in_ring else {"base_url": base_url, "api_key": api_key}
+    _write({**profiles, name: kept})
+    return "the keyring" if in_ring else str(profiles_file())
+
+
+def drop_profile(name: str) -> bool:
+    """Delete a profile and its key. Return False if there is none of that name."""
+    profiles = read_profiles()
+    profile = profiles.pop(name, None)
+    if profile is None:
+        return False
+    if "api_key" not in profile:
+        _forget(name, profile)
+    _write(profiles)
+    return True
+
+
+def _write(profiles: Mapping[str, Mapping[str, str]]) -> None:
+    write_private(profiles_file(), json.dumps(profiles, indent=2) + "\n")
+
+
+def _user(name: str, root: str) -> str:
+    """Return the user name of a keyring's entry. An edited file leads no key to another root."""
+    return f"{name} at {root}"
+
+
+def _keep_in_keyring(user: str, api_key: str) -> bool:
+    """Return whether the key is in the keyring now. Some backends keep nothing, and say nothing."""
+
+    def keep(ring: Any) -> bool:
+        try:
+            ring.set_password(_SERVICE, user, api_key)
+        except ring.errors.NoKeyringError:
+            return False
+        return bool(ring.get_password(_SERVICE, user) == api_key)
+
+    try:
+        import keyring  # noqa: F401
+    except ImportError:
+        return False
+    return bool(_use_keyring("written", keep, seconds=60.0))  # The user may have to unlock it.
+
+
+def _forget(name: str, profile: Mapping[str, str]) -> None:
+    def forget(ring: Any) -> None:
+        with suppress(ring.errors.PasswordDeleteError):  # It is not there.
+            ring.delete_password(_SERVICE, _user(name, api_root(profile["base_url"])))
+
+    _use_keyring("written", forget)
+
+
+def _use_keyring(what: str, use: Callable[[Any], Any], seconds: float = KEYRING_TIMEOUT) -> Any:
+    """Return what `use` returns of the package `keyring`, which has some seconds for it."""
+    from threading import Thread
+
+    found: List[Any] = []
+    failed: List[str] = []
+
+    def work() -> None:
+        try:
+            import keyring
+            import keyring.errors
+
+            found.append(use(keyring))
+        except ImportError:
+            failed.append("the package keyring is missing: pip install 'flowmaestro[keyring]'")
+        except Exception as error:  # A backend may raise what its own libraries raise.
+            failed.append(str(error) or type(error).__name__)
+
+    # A daemon: a backend that never returns must not keep the command from its end.
+    thread = Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if found:
+        return found[0]
+    why = failed[0] if failed else f"it did not answer within {seconds:g} s"
+    text = f"the keyring cannot be {what}: {' '.join(why.split())}"
+    raise CommandFailed(text, AUTHENTICATION, hint=_INSTEAD)

@@ -1,0 +1,99 @@
+"""`login`, `logout` and `profiles`: keys that are kept between commands."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from typing import List
+
+from flowmaestro import AuthorizationError, FlowMaestroClient
+from flowmaestro.cli import AUTHENTICATION, NOT_FOUND, USAGE, CommandFailed, output
+from flowmaestro.cli.console import Text, console
+from flowmaestro.cli.credentials import (
+    DEFAULT_PROFILE,
+    drop_profile,
+    keep_profile,
+    profiles_file,
+    read_profiles,
+    url_of,
+)
+from flowmaestro_core.defaults import DEFAULT_BASE_URL
+from flowmaestro_core.http.urls import api_root
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def login_command(options: argparse.Namespace) -> None:
+    """Ask for a key, check it at the server, and keep it."""
+    name = _name_of(options)
+    if not _NAME.fullmatch(name):
+        hint = "use up to 64 letters, digits, dots, dashes and underscores"
+        raise CommandFailed(f"{name!r} is not a name for a profile", USAGE, hint=hint)
+    url = url_of(options)[0] or DEFAULT_BASE_URL
+    root = api_root(url)
+    read_profiles()  # A malformed file is told before the key is typed.
+    hints = console(sys.stderr)
+    key = _ask_for_key(root)
+    with FlowMaestroClient(key, base_url=url) as client:
+        try:
+            client.workflows.list(per_page=1)
+        except AuthorizationError:  # The key is good, but not for workflows.
+            hints.line("the key may not read workflows; `flowmaestro doctor` shows its scopes")
+    place = keep_profile(name, url, key, in_file=options.file)
+    hints.line(f"profile {name} is for {root}; its key is in {place}")
+    if os.environ.get("FLOWMAESTRO_API_KEY"):
+        hints.line(
+            "FLOWMAESTRO_API_KEY is set and wins over a profile that --profile does not name"
+        )
+
+
+def logout_command(options: argparse.Namespace) -> None:
+    """Delete a profile and its key from this machine. The server still accepts the key."""
+    name = _name_of(options)
+    if not drop_profile(name):
+        hint = "`flowmaestro profiles` shows all"
+        raise CommandFailed(f"there is no profile {name!r}", NOT_FOUND, hint=hint)
+    console(sys.stderr).line(f"profile {name} is deleted here; the server still accepts its key")
+
+
+def profiles_command(options: argparse.Namespace) -> None:
+    """Print the profiles, without their keys."""
+    file = str(profiles_file())
+    rows = [
+        {
+            "name": name,
+            "base_url": profile["base_url"],
+            "key_in": file if "api_key" in profile else "keyring",
+        }
+        for name, profile in sorted(read_profiles().items())
+    ]
+    if options.output is not None:
+        output.print_json(rows)
+    elif rows:
+        cells: List[List[Text]] = [[row["name"], row["base_url"], row["key_in"]] for row in rows]
+        console(sys.stdout).table(("name", "server", "key in"), cells)
+    else:
+        console(sys.stderr).line("none; `flowmaestro login` makes one")
+
+
+def _name_of(options: argparse.Namespace) -> str:
+    return options.profile or os.environ.get("FLOWMAESTRO_PROFILE") or DEFAULT_PROFILE
+
+
+def _ask_for_key(root: str) -> str:
+    """Return the key that the user types unseen, or the first line of a pipe."""
+    if sys.stdin.isatty():
+        from getpass import getpass
+
+        try:
+            key = getpass(f"API key for {root}: ", stream=sys.stderr)
+        except EOFError:
+            key = ""
+    else:
+        key = sys.stdin.readline()
+    key = key.strip()
+    if not key:
+        raise CommandFailed("no key was given", AUTHENTICATION)
+    return key

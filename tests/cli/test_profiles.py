@@ -1,0 +1,302 @@
+"""`login`, `logout`, `profiles`, and which key and server a command uses."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import stat
+import sys
+import time
+import types
+
+import pytest
+
+from flowmaestro.cli import credentials
+from flowmaestro.cli.arguments import build_parser
+from flowmaestro.testing import FakeFlowMaestro, running_server
+from flowmaestro_core.defaults import DEFAULT_BASE_URL
+
+OTHER = "https://other.example"
+
+
+class Ring(types.ModuleType):
+    """A package `keyring` that keeps passwords in a dict."""
+
+    def __init__(self):
+        super().__init__("keyring")
+        self.kept = {}
+        self.errors = types.ModuleType("keyring.errors")
+        for name in ("KeyringError", "NoKeyringError", "PasswordDeleteError"):
+            setattr(self.errors, name, type(name, (Exception,), {}))
+
+    def set_password(self, service, user, password):
+        self.kept[service, user] = password
+
+    def get_password(self, service, user):
+        return self.kept.get((service, user))
+
+    def delete_password(self, service, user):
+        if self.kept.pop((service, user), None) is None:
+            raise self.errors.PasswordDeleteError
+
+
+def install(monkeypatch, ring):
+    monkeypatch.setitem(sys.modules, "keyring", ring)
+    monkeypatch.setitem(sys.modules, "keyring.errors", ring and ring.errors)
+
+
+@pytest.fixture(autouse=True)
+def no_keyring(monkeypatch):
+    """No test asks the keyring of the machine."""
+    install(monkeypatch, None)
+
+
+@pytest.fixture
+def ring(monkeypatch):
+    ring = Ring()
+    install(monkeypatch, ring)
+    return ring
+
+
+@pytest.fixture
+def login(command, fake, monkeypatch):
+    """Runs `login` with a key in a pipe."""
+
+    def run(*words, key=None):
+        monkeypatch.setattr("sys.stdin", io.StringIO(f"{key or fake.api_key}\n"))
+        return command("login", *words)
+
+    return run
+
+
+@pytest.fixture
+def file(tmp_path):
+    return tmp_path / "config" / "flowmaestro" / "profiles.json"
+
+
+def used(*words):
+    """Return the credentials of `doctor` with these arguments."""
+    options = build_parser("doctor").parse_args(["doctor", *words])
+    return credentials.credentials_of(options)
+
+
+def test_login_keeps_the_key_in_a_private_file_without_a_keyring(login, command, file, fake):
+    done = login("--base-url", OTHER)
+    assert (done.status, done.out) == (0, "")
+    said = f"profile default is for {OTHER}/api/v1; its key is in {file}\n"
+    assert done.err == said
+    if os.name == "posix":
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert used().base_url == OTHER
+    assert used().api_key == fake.api_key
+
+
+def test_login_keeps_the_key_in_the_keyring_and_not_in_the_file(login, command, file, fake, ring):
+    assert login().err.endswith("its key is in the keyring\n")
+    assert list(ring.kept.values()) == [fake.api_key]
+    assert fake.api_key not in file.read_text()
+    assert used().api_key == fake.api_key
+    assert command("logout").status == 0
+    assert ring.kept == {}
+    assert used().api_key is None
+
+
+def test_login_with_file_leaves_the_keyring_alone(login, file, fake, ring):
+    login()
+    assert login("--file").err.endswith(f"its key is in {file}\n")
+    assert ring.kept == {}
+    assert fake.api_key in file.read_text()
+
+
+@pytest.mark.parametrize("kind", ["no backend", "a backend that keeps nothing"])
+def test_login_without_a_usable_keyring_keeps_the_key_in_the_file(login, file, ring, kind):
+    def refuse(*given):
+        if kind == "no backend":
+            raise ring.errors.NoKeyringError
+
+    ring.set_password = refuse
+    assert login().err.endswith(f"its key is in {file}\n")
+
+
+def test_login_keeps_no_key_that_the_server_refuses(login, fake, file):
+    fake.fail_next(1, 401, path="/workflows")
+    done = login(key="fm_live_wrong")
+    assert done.status == 4
+    assert "fm_live_wrong" not in done.err
+    assert not file.exists()
+
+
+def test_login_keeps_a_key_that_may_not_read_workflows(login, fake):
+    key = fake.add_key("fm_live_agents", scopes=["agents:read"])
+    done = login(key=key)
+    assert done.status == 0
+    assert "may not read workflows" in done.err
+
+
+def test_login_repeats_no_key_of_the_command_line(login):
+    for words in (["fm_live_secret"], ["--api-key", "fm_live_secret"]):
+        done = login(*words)
+        assert done.status == 2
+        assert "fm_live_secret" not in done.err
+        assert "it asks for the key" in done.err
+
+
+def test_login_without_a_key_says_so(command, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    done = command("login")
+    assert (done.status, done.err) == (4, "flowmaestro login: no key was given\n")
+
+
+def test_profiles_are_listed_without_their_keys(login, command, file, fake):
+    assert command("profiles").err == "none; `flowmaestro login` makes one\n"
+    login("--profile", "work", "--base-url", OTHER)
+    assert command("profiles").out.split() == [
+        "name",
+        "server",
+        "key",
+        "in",
+        "work",
+        OTHER,
+        str(file),
+    ]
+    (listed,) = json.loads(command("profiles", "--json").out)
+    assert listed == {"name": "work", "base_url": OTHER, "key_in": str(file)}
+
+
+@pytest.mark.parametrize(
+    ("words", "environment", "expected"),
+    [
+        ("", {}, ("fm_live_default", DEFAULT_BASE_URL, "profile default", "profile default")),
+        ("", {"PROFILE": "work"}, ("fm_live_work", OTHER, "profile work", "profile work")),
+        (
+            "",
+            {"PROFILE": "work", "API_KEY": "fm_live_env"},
+            ("fm_live_env", DEFAULT_BASE_URL, "FLOWMAESTRO_API_KEY", "default"),
+        ),
+        (
+            "--profile work",
+            {"API_KEY": "fm_live_env", "BASE_URL": "http://x", "PROFILE": "default"},
+            ("fm_live_work", OTHER, "profile work", "profile work"),
+        ),
+        (
+            "--profile work --api-key fm_live_o",
+            {"API_KEY": "fm_live_env", "BASE_URL": "http://x"},
+            ("fm_live_o", OTHER, "--api-key", "profile work"),
+        ),
+        (
+            "--profile work --api-key fm_live_o --base-url http://y",
+            {},
+            ("fm_live_o", "http://y", "--api-key", "--base-url"),
+        ),
+        (
+            f"--profile work --base-url {OTHER}/",
+            {},
+            ("fm_live_work", OTHER, "profile work", "profile work"),
+        ),
+        (
+            "--base-url http://y",
+            {"API_KEY": "fm_live_env", "BASE_URL": "http://x"},
+            ("fm_live_env", "http://y", "FLOWMAESTRO_API_KEY", "--base-url"),
+        ),
+    ],
+)
+def test_the_order_of_sources(login, monkeypatch, words, environment, expected):
+    login(key="fm_live_default")
+    login("--profile", "work", "--base-url", OTHER, key="fm_live_work")
+    for name, value in environment.items():
+        monkeypatch.setenv(f"FLOWMAESTRO_{name}", value)
+    found = used(*words.split())
+    assert (found.api_key, found.base_url, found.key_source, found.url_source) == expected
+
+
+@pytest.mark.parametrize("how", ["option", "variable", "option and --profile"])
+def test_the_key_of_a_profile_goes_to_no_other_server(login, command, fake, monkeypatch, how):
+    login("--base-url", OTHER)
+    count = len(fake.requests)
+    words = ["--base-url", "http://evil.example"] if "option" in how else []
+    words += ["--profile", "default"] if "--profile" in how else []
+    if how == "variable":
+        monkeypatch.setenv("FLOWMAESTRO_BASE_URL", "http://evil.example")
+    done = command("list", "workflows", *words)
+    assert done.status == 4
+    assert f"the key of profile default is for {OTHER}/api/v1, not for http://evil" in done.err
+    assert len(fake.requests) == count
+
+
+def test_an_edited_file_leads_no_key_of_the_keyring_to_another_server(login, command, file, ring):
+    login("--base-url", OTHER)
+    file.write_text(file.read_text().replace(OTHER, "http://evil.example"))
+    done = command("list", "workflows")
+    assert done.status == 4
+    assert "the keyring has no key for profile default" in done.err
+
+
+def test_a_profile_that_does_not_exist_is_told_with_those_that_do(login, command, monkeypatch):
+    login("--profile", "work")
+    done = command("list", "workflows", "--profile", "wrok")
+    assert done.status == 2
+    assert "--profile: there is no profile 'wrok'; there are work; " in done.err
+    monkeypatch.setenv("FLOWMAESTRO_PROFILE", "wrok")
+    assert "FLOWMAESTRO_PROFILE: there is no profile 'wrok'" in command("list", "workflows").err
+    assert command("logout").status == 3
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"default": {}}', '{"default": {"base_url": "x"}}'])
+def test_a_malformed_file_is_one_line(command, file, text):
+    file.parent.mkdir(parents=True)
+    file.write_text(text)
+    done = command("list", "workflows")
+    assert done.status == 1
+    assert done.err.startswith(f"flowmaestro list: {file} is malformed; correct it, or delete it")
+    assert len(done.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("kind", ["locked", "missing", "hangs"])
+def test_a_keyring_that_cannot_be_read_is_one_line(login, command, ring, monkeypatch, kind):
+    def refuse(*given):
+        if kind == "hangs":
+            time.sleep(3)
+        raise ring.errors.KeyringError("it is locked")
+
+    login()
+    ring.get_password = refuse
+    monkeypatch.setattr(credentials, "KEYRING_TIMEOUT", 0.05)
+    monkeypatch.setattr(credentials._use_keyring, "__defaults__", (0.05 if kind == "hangs" else 5,))
+    if kind == "missing":
+        install(monkeypatch, None)
+    done = command("list", "workflows")
+    said = {
+        "locked": "the keyring cannot be read: it is locked",
+        "missing": "the package keyring is missing: pip install 'flowmaestro[keyring]'",
+        "hangs": "the keyring cannot be read: it did not answer within 0.05 s",
+    }[kind]
+    assert done.status == 4
+    assert said in done.err
+    assert len(done.err.splitlines()) == 1
+
+
+def test_no_keyring_is_read_if_the_environment_has_a_key(login, command, fake, ring, monkeypatch):
+    login()
+    ring.get_password = None  # Calling it would fail.
+    monkeypatch.setenv("FLOWMAESTRO_API_KEY", fake.api_key)
+    assert command("list", "workflows").status == 0
+
+
+def test_doctor_says_where_the_key_came_from(here, monkeypatch):
+    fake = FakeFlowMaestro(epoch=time.time())
+    with running_server(fake) as url:
+        monkeypatch.setattr("sys.stdin", io.StringIO(fake.api_key))
+        here("login", "--profile", "work", "--base-url", url)
+        done = here("doctor", "--profile", "work")
+        wrong = here("doctor", "--profile", "play", "--base-url", url)
+    assert done.status == 0
+    assert "a live key, from profile work" in done.out
+    assert f"{url} (profile work)" in done.out
+    assert wrong.status == 2
+    assert "--profile: there is no profile 'play'" in wrong.out
+
+
+def test_credentials_show_no_key():
+    shown = repr(credentials.Credentials("fm_live_secret", OTHER, "--api-key", "default"))
+    assert shown == f"<Credentials a key from --api-key for {OTHER}>"
