@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple, cast
 
@@ -199,7 +200,7 @@ def _keep_in_keyring(user: str, api_key: str) -> bool:
         return bool(ring.get_password(_SERVICE, user) == api_key)
 
     try:
-        import keyring  # noqa: F401
+        import_module("keyring")
     except ImportError:
         return False
     return bool(_use_keyring("written", keep, seconds=60.0))  # The user may have to unlock it.
@@ -222,9 +223,8 @@ def _use_keyring(what: str, use: Callable[[Any], Any], seconds: float = KEYRING_
 
     def work() -> None:
         try:
-            import keyring
-            import keyring.errors
-
+            keyring: Any = import_module("keyring")
+            import_module("keyring.errors")
             found.append(use(keyring))
         except ImportError:
             failed.append("the package keyring is missing: pip install 'flowmaestro[keyring]'")

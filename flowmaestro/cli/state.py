@@ -26,8 +26,8 @@ def user_folder(kind: str) -> Path:
 
     Raises `RuntimeError` if this user has no home folder.
     """
-    if user_state_path is not None:
-        of = user_state_path if kind == "state" else user_config_path
+    of = user_state_path if kind == "state" else user_config_path
+    if of is not None:
         return of("flowmaestro", appauthor=False)
     # platformdirs comes with the extra `cli`; these are its folders, in short.
     if sys.platform == "win32":
