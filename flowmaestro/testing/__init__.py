@@ -16,6 +16,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from flowmaestro.testing.checkpoints import MemoryCheckpoint
 from flowmaestro.testing.explain import Explanation, explain
 from flowmaestro.testing.fake import FakeFlowMaestro
 from flowmaestro.testing.model.dialects import Events, MessageAnswers, Shapes
@@ -50,6 +51,7 @@ __all__ = [
     "FakeReply",
     "Fault",
     "InputField",
+    "MemoryCheckpoint",
     "MemoryTransport",
     "MessageAnswers",
     "Node",

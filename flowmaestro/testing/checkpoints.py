@@ -1,0 +1,77 @@
+"""A checkpoint in memory, for tests of tasks that are repeated. Touches nothing."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Dict, Iterable, List, Optional
+
+from flowmaestro_core.errors import CheckpointConflict
+from flowmaestro_core.executions.checkpoint import SETTLE_AFTER, Checkpoint
+from flowmaestro_core.records import OnUnknown
+from flowmaestro_core.types import ExecutionStatus
+
+
+class MemoryCheckpoint(Checkpoint):
+    """A `Checkpoint` that keeps its state in memory, as a store of your own would.
+
+    Pass it to several calls to test what a repeated task does. It keeps each state as JSON, so a
+    state that JSON cannot express raises at `save`.
+
+    Args:
+        compares: whether it compares and swaps. `False` makes it a store that does not.
+        rerun: as for `Checkpoint`, like the following arguments.
+        on_unknown: see there.
+        settle_after: see there.
+
+    """
+
+    def __init__(
+        self,
+        *,
+        compares: bool = True,
+        rerun: Iterable[ExecutionStatus] = (),
+        on_unknown: OnUnknown = "error",
+        settle_after: float = SETTLE_AFTER,
+    ) -> None:
+        super().__init__(
+            self._load, self._save, rerun=rerun, on_unknown=on_unknown, settle_after=settle_after
+        )
+        self.compares = compares
+        self._kept: List[str] = []
+        self._last_loaded: Optional[str] = None
+        self._loses = self._races = False
+
+    @property
+    def states(self) -> List[Dict[str, Any]]:
+        """The states that were kept, in their order."""
+        return [json.loads(state) for state in self._kept]
+
+    @property
+    def state(self) -> Optional[Dict[str, Any]]:
+        """The state that the next call loads; `None` if there is none."""
+        return self.states[-1] if self._kept else None
+
+    def lose_next_save(self) -> None:
+        """Make the next `save` return without keeping its state, as a store that lost it."""
+        self._loses = True
+
+    def race_next_load(self) -> None:
+        """Make the next `load` return what the last one returned.
+
+        So the next call behaves as a process that loaded at the same moment as the last one.
+        """
+        self._races = True
+
+    def _load(self) -> Optional[Dict[str, Any]]:
+        if not self._races:
+            self._last_loaded = self._kept[-1] if self._kept else None
+        self._races = False
+        return None if self._last_loaded is None else json.loads(self._last_loaded)
+
+    def _save(self, state: Dict[str, Any]) -> None:
+        held = self.state
+        if self.compares and state["serial"] != (1 if held is None else held["serial"] + 1):
+            raise CheckpointConflict
+        if not self._loses:
+            self._kept.append(json.dumps(state))
+        self._loses = False
