@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Generator, List, Mapping, Optional, cast
 
-from flowmaestro import FlowMaestroClient, Hooks, errors
+from flowmaestro import Checkpoint, FlowMaestroClient, Hooks, errors
 from flowmaestro.cli import INTERRUPTED, NOT_FOUND, TIMED_OUT, USAGE, CommandFailed, output, session
 from flowmaestro.cli.console import console
+from flowmaestro.cli.resources import ago
 from flowmaestro.cli.run_view import LiveRunView, RunView, run_view
 from flowmaestro.cli.state import last_execution, remember_execution
 from flowmaestro.timeline import timeline_svg
 from flowmaestro.types import Execution
+from flowmaestro_core.http.dates import parse_timestamp
 
 _JSON = ("json", "jsonl")
 
@@ -25,19 +28,54 @@ def run_command(options: argparse.Namespace) -> None:
     inputs, view = session.inputs_of(options), run_view()
     if options.detach and options.timeline is not None:
         raise CommandFailed("--timeline cannot be combined with --detach", USAGE)
+    if options.rerun and options.checkpoint is None:
+        raise CommandFailed("--rerun needs a --checkpoint", USAGE)
     with session.client_for(options, Hooks(retry=view.retrying)) as client:
         workflow_id, name = session.find_workflow(client, options.workflow)
         workflow = session.workflow_schema(client, options, workflow_id)
         session.check_all_inputs(workflow, [("", inputs)])
+        kept = _checkpoint_of(options)
         with _maybe_started(f"--workflow {workflow_id} "):
-            started = client.workflows.execute(workflow_id, inputs=inputs)["data"]
+            reply = client.workflows.execute(workflow_id, inputs=inputs, checkpoint=kept)
+        started: Mapping[str, Any] = {**reply["data"]}
         execution_id = started["execution_id"]
         remember_execution(session.root_of(options), execution_id)
+        was_ended = kept is not None and bool(started.get("completed_at"))
+        if was_ended:
+            _say_that_it_ended(started, options)
         if options.detach:
             _print_started(execution_id, started, options)
             return
+        if was_ended:
+            _end(client.executions.get(execution_id)["data"], view, options)
+            return
         view.workflow = str(workflow.get("name") or name)
         _end(_follow(client, execution_id, view, options), view, options)
+
+
+def _checkpoint_of(options: argparse.Namespace) -> Optional[Checkpoint]:
+    """Return the checkpoint of `--checkpoint`, if it was given. Say so if it takes a minute."""
+    if options.checkpoint is None:
+        return None
+    rerun: Any = ("failed", "cancelled") if options.rerun else ()
+    kept = Checkpoint.file(options.checkpoint, rerun=rerun)
+    with suppress(OSError, ValueError, AttributeError):  # The client reports what is wrong.
+        state = json.loads(Path(options.checkpoint).read_bytes())
+        if state.get("state") == "starting":
+            text = f"may have been started before; looking for it in {kept.settle_after:g} s"
+            console(sys.stderr).line(text)
+    return kept
+
+
+def _say_that_it_ended(execution: Mapping[str, Any], options: argparse.Namespace) -> None:
+    """Tell on standard error that the command has only looked up an earlier execution."""
+    when = "before"
+    with suppress(ValueError):
+        when = ago(time.time() - parse_timestamp(str(execution["completed_at"])))
+    console(sys.stderr).line(
+        f"ended {when}; nothing was started; "
+        f"delete {options.checkpoint} or name another for a new run"
+    )
 
 
 def watch_command(options: argparse.Namespace) -> None:

@@ -1,0 +1,68 @@
+"""`run --checkpoint FILE`: the same command again attaches to what runs, or prints what ended."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from flowmaestro.testing import Node
+
+
+@pytest.fixture
+def kept(tmp_path):
+    return str(tmp_path / "kept.json")
+
+
+def test_the_same_command_prints_what_ended_and_says_so(command, fake, kept):
+    first = command("run", "wf_123", "-i", "name=Ada", "--checkpoint", kept)
+    again = command("run", "wf_123", "-i", "name=Ada", "--checkpoint", kept)
+    assert (again.status, again.out) == (first.status, first.out) == (0, first.out)
+    assert "nothing was started" not in first.err
+    assert f"ago; nothing was started; delete {kept} or name another for a new run" in (
+        again.err.replace("\n", " ")
+    )
+    fake.assert_executed("wf_123", times=1)
+    detached = command("run", "wf_123", "-i", "name=Ada", "--checkpoint", kept, "--detach")
+    assert detached.out.strip() == json.loads(Path(kept).read_text())["execution_id"]
+    assert "nothing was started" in detached.err
+
+
+def test_the_same_command_follows_what_runs(command, fake, kept):
+    fake.workflow("wf_slow", nodes=[Node("work", seconds=50)], outputs={"a": 1})
+    started = command("run", "wf_slow", "--checkpoint", kept, "--detach")
+    again = command("run", "wf_slow", "--checkpoint", kept, "--json")
+    assert json.loads(again.out)["id"] == started.out.strip()
+    assert "nothing was started" not in again.err
+    fake.assert_executed("wf_slow", times=1)
+
+
+def test_rerun_starts_a_failed_execution_again(command, fake, kept):
+    fake.workflow("wf_bad", nodes=[Node("work")], fails_at="work")
+    for _ in range(2):
+        failed = command("run", "wf_bad", "--checkpoint", kept)
+        assert failed.status == 1
+        assert "failed at" in failed.err or "failed" in failed.err
+    fake.assert_executed("wf_bad", times=1)
+    command("run", "wf_bad", "--checkpoint", kept, "--rerun")
+    fake.assert_executed("wf_bad", times=2)
+
+
+def test_an_unfinished_start_is_said_to_take_a_minute(command, fake, kept):
+    fake.workflow("wf_1", outputs={"a": 1})
+    Path(kept).write_text('{"v": 1, "state": "starting", "at": 0.0}')
+    done = command("run", "wf_1", "--checkpoint", kept)
+    assert "may have been started before; looking for it in 60 s" in done.err
+    assert done.status == 0
+
+
+def test_rerun_needs_a_checkpoint(command):
+    assert command("run", "wf_123", "--rerun").status == 2
+
+
+def test_a_checkpoint_of_other_inputs_is_refused(command, kept):
+    command("run", "wf_123", "-i", "name=Ada", "--checkpoint", kept)
+    other = command("run", "wf_123", "-i", "name=Eve", "--checkpoint", kept)
+    assert other.status == 1
+    assert "other inputs" in other.err
