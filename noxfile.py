@@ -230,11 +230,59 @@ def batches(session: nox.Session) -> None:
     session.run("python", "-m", "tests.harness.batches.dying_batch", *session.posargs)
 
 
-@nox.session(python=NEWEST)
-def dask(session: nox.Session) -> None:
-    """A batch beside Dask, of which a worker is killed: the ledger shows each row once."""
-    session.install("--editable", ".", *packages("dask"))
+OF_ENGINES = [python for python in INSTALLED if python in ("3.11", "3.12", "3.13")][-1:] or [NEWEST]
+
+
+def prove_on(session: nox.Session, engine: str, *requirements: str) -> None:
+    """Run the driver of `tests/engines` for one engine; `-- few` for a short proof.
+
+    Skips the session if the packages of the engine cannot be installed.
+    """
+    try:
+        session.install("--editable", ".", *requirements)
+    except CommandFailed:
+        session.skip(f"NOT PROVED: {', '.join(requirements)} cannot be installed here")
+    command = ("python", "-W", "ignore", "-m", f"tests.engines.{engine}_driver")
+    session.run(*command, *session.posargs)
+
+
+@nox.session(name="engines-celery", python=OF_ENGINES)
+def engines_celery(session: nox.Session) -> None:
+    """Tasks on Celery and Redis whose workers are killed start their workflows once."""
+    if shutil.which("redis-server") is None:
+        session.skip("NOT PROVED: there is no redis-server on the PATH")
+    prove_on(session, "celery", "celery>=5.6", "redis", "packaging")
+
+
+@nox.session(name="engines-dask", python=OF_ENGINES)
+def engines_dask(session: nox.Session) -> None:
+    """The same on Dask; then a batch beside Dask, of which a worker is killed."""
+    prove_on(session, "dask", "distributed>=2024.8")
     session.run("python", "examples/dask_batch.py")
+
+
+@nox.session(name="engines-prefect", python=OF_ENGINES)
+def engines_prefect(session: nox.Session) -> None:
+    """The same for processes of Prefect flows, with a Prefect server."""
+    prove_on(session, "prefect", "prefect>=3.4")
+
+
+@nox.session(name="engines-dagster", python=OF_ENGINES)
+def engines_dagster(session: nox.Session) -> None:
+    """The same for processes of Dagster runs."""
+    prove_on(session, "dagster", "dagster>=1.11")
+
+
+@nox.session(name="engines-temporal", python=OF_ENGINES)
+def engines_temporal(session: nox.Session) -> None:
+    """The same for activities in Temporal's `ActivityEnvironment`."""
+    prove_on(session, "temporal", "temporalio>=1.10")
+
+
+@nox.session(name="engines-airflow", python=OF_ENGINES)
+def engines_airflow(session: nox.Session) -> None:
+    """Run the DAG of the example in one process of Airflow. No worker is killed."""
+    prove_on(session, "airflow", "apache-airflow>=3.3")
 
 
 @nox.session(python=NEWEST)

@@ -23,7 +23,7 @@ ENDS_WITH = {
 }
 """What the last line of an example's output ends with."""
 IN_OTHER_WAYS = {"dask_batch", "fastapi_stream", "prefork_worker", "service"}
-"""`nox -s dask`; the tests below; the module that the examples share."""
+"""`nox -s engines-dask`; the tests below; the module that the examples share."""
 
 
 @pytest.fixture(autouse=True)
