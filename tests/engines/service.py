@@ -109,6 +109,10 @@ class Process:
         )
 
     @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
     def children(self) -> List[int]:
         pid = self._process.pid
         with contextlib.suppress(FileNotFoundError):
