@@ -87,7 +87,7 @@ _HOMES = {
     "Timeout": "flowmaestro_core.timeouts",
     "__version__": "flowmaestro_core",
 }
-"""Where a name comes from; the others are errors."""
+"""The module of each public name. The names of errors are not listed."""
 _MODULES = frozenset({"client", "errors", "resources", "testing", "types", "webhooks"})
 
 if not TYPE_CHECKING:

@@ -39,7 +39,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
 
 
 def _discard(stream: TextIO) -> None:
-    """Discard what is left to be written: the interpreter flushes at exit, and must not fail."""
+    """Discard unwritten output: the interpreter flushes at exit, and must not fail."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 

@@ -1,4 +1,4 @@
-"""Checks of inputs against what a workflow declares. Pure."""
+"""Checks of inputs against the schema that a workflow declares. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The types of what goes in and out: `TypedDict`s, closed sets of names, callback types."""
+"""The types of arguments and results: `TypedDict`s, closed sets of names, callback types."""
 
 from __future__ import annotations
 

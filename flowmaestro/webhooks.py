@@ -55,7 +55,7 @@ def verify(
 
     """
     checked = authenticated(payload, signature, secret)
-    del secret  # A traceback of what is raised below would show it.
+    del secret  # A traceback of the errors raised below would show it.
     body = _checked(checked, tolerance)
     if tolerance is not None:
         check_fresh(read_event(body), time.time(), tolerance)
@@ -72,7 +72,7 @@ def parse(
     Raises `WebhookVerificationError` for a payload that is not an event, too.
     """
     checked = authenticated(payload, signature, secret)
-    del secret  # A traceback of what is raised below would show it.
+    del secret  # A traceback of the errors raised below would show it.
     event = read_event(_checked(checked, tolerance))
     if tolerance is not None:
         check_fresh(event, time.time(), tolerance)

@@ -1,4 +1,4 @@
-"""What a machine can ask of its driver: a closed vocabulary of nine plain values.
+"""The nine actions that a machine can return to its driver, as plain values.
 
 A driver carries out one action, reports what happened with the event method named beside it,
 and gets the next action back.
@@ -31,7 +31,7 @@ from flowmaestro_core.records import JournalRow, Key
 
 @dataclass(frozen=True)
 class _Sending:
-    """What `Send` and `Open` have in common: a request, and seconds for it.
+    """Base of `Send` and `Open`: a request, and its timeout in seconds.
 
     For observers: `attempt` counts the attempts of one call, `path` is the call's (see `Path`),
     and `call` is the same object in all of its attempts.

@@ -1,4 +1,4 @@
-"""What the machines of one client have in common."""
+"""The state that all machines of one client share."""
 
 from __future__ import annotations
 

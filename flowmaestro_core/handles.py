@@ -41,7 +41,7 @@ class _Progress(Protocol):
 
     @property
     def reconnects(self) -> int:
-        """How often the stream was reconnected."""
+        """Number of reconnections of the stream."""
         ...
 
     @property

@@ -1,4 +1,4 @@
-"""What a test says about the requests that were made; when it is wrong, it shows what was."""
+"""Assertions about the requests that were made. A failed one lists the actual requests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from flowmaestro_core.types import WebhookEventType
 
 _PLURALS = {"delivery": "deliveries", "execution": "executions", "request": "requests"}
 SHOWN = 20
-"""How many lines a failed assertion shows of what was called, the latest."""
+"""How many of the latest requests a failed assertion lists."""
 
 
 class Assertions(World):
@@ -108,7 +108,7 @@ class Assertions(World):
         _check(f"delivery of {event}", {}, found, times, self._shown_deliveries)
 
     def report(self) -> str:
-        """Return what was called, and which missing resources were requested."""
+        """Return the actual requests, and the ids that were requested but do not exist."""
         return "\n".join([*self._shown(), *self._shown_missed()])
 
     def _shown(self) -> List[str]:

@@ -53,11 +53,11 @@ TEST_EPOCH = 1_700_000_000.0
 """The wall clock at the start, in Unix seconds."""
 
 Time = Literal["virtual", "real"]
-"""Whether time jumps when every call waits, or passes as it does outside."""
+"""Whether time is virtual, and advances when every call waits, or is real."""
 MAX_POLLS = 100
-"""How often one thread or task may ask for what only time changes while time stands still."""
+"""How often one thread or task may poll, without any pause, for a change that needs time."""
 MAX_REPEATED = 1000
-"""The same for what time does not change."""
+"""The same limit for requests whose responses do not depend on time."""
 _CHANGES = re.compile("/(executions|threads|webhooks)")
 
 F = TypeVar("F", bound="FakeFlowMaestro")

@@ -1,4 +1,4 @@
-"""What a test has go wrong: replies that are errors, lost connections, limits, slowness."""
+"""Faults that a test injects: error responses, lost connections, rate limits, delays."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ class NetworkGuard:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self) -> Generator[None, object, object]:
-        """Run the test, and fail it if what was refused got lost."""
+        """Run the test, and fail it if the error of a refused operation was swallowed."""
         try:
             result = yield
         except BaseException:
@@ -97,7 +97,7 @@ class NetworkGuard:
         return result
 
     def meet(self, event: str, args: Tuple[Any, ...]) -> None:
-        """Refuse what an audit event announces, unless it stays within the process."""
+        """Refuse the operation of an audit event, unless it stays within the process."""
         if event == "socket.sendmsg" and args[1] is None:  # over a pair that is connected
             return
         if event in ("socket.bind", "socket.connect") and _is_within_the_process():

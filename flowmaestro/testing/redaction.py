@@ -32,7 +32,7 @@ _FIELD = re.compile(rb"([^=&]+)=([^\s&]+)")
 
 
 class _Span(NamedTuple):
-    """A secret part of a text, and what replaces it."""
+    """A secret part of a text, and its replacement."""
 
     start: int
     end: int

@@ -1,4 +1,4 @@
-"""What a test scripts: workflows, agents and knowledge bases of its own."""
+"""Scripted resources of a test: workflows, agents and knowledge bases."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ WORK = (Node("work", "Work"),)
 
 
 class UnusedScriptWarning(UserWarning):
-    """A test has ended without using something that it had scripted."""
+    """A test ended without using one of its scripts."""
 
 
 class Scripts(World):

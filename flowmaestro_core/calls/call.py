@@ -68,7 +68,7 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
 class Confirmation(NamedTuple):
-    """How to learn what a call did whose reply was lost and whose repeat was refused.
+    """How to confirm a call whose response was lost and whose retry was refused.
 
     `refusal` is the status of that refusal. `ask` is the call that tells; its reply is the
     result when `confirms` accepts it. Without `ask`, the refusal itself confirms the call.

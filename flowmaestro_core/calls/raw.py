@@ -13,7 +13,7 @@ from flowmaestro_core.payloads.encode import encode_json
 from flowmaestro_core.payloads.reply import Reply
 
 IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
-"""RFC 9110, 9.2.2: all that is known of an endpoint that is not known otherwise."""
+"""The idempotent methods (RFC 9110, 9.2.2). Nothing else is known of such an endpoint."""
 
 _METHOD = re.compile(r"[A-Za-z]+")
 _PATH = re.compile(r"(/([A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})*)+")

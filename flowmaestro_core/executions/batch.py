@@ -35,7 +35,7 @@ class Settling(NamedTuple):
 
 
 _AFTER_ANY_EVENT = ("recording", "starting", "polling", "pausing", "emitting")
-"""The tasks that may come next, whatever has happened."""
+"""The tasks that may follow any event."""
 _POLLED = (*_AFTER_ANY_EVENT, "looking up")
 
 

@@ -109,7 +109,7 @@ class PendingRecords:
             self._rows.append(row.record(state, execution))
 
     def drain(self) -> Tuple[JournalRow, ...]:
-        """Return what was noted, and forget it."""
+        """Remove and return the pending records."""
         rows, self._rows = tuple(self._rows), []
         return rows
 

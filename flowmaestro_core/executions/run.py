@@ -42,7 +42,7 @@ class RunMonitor(IdleMonitor):
         super().__init__(times, can_probe=True)
         self._schedule = schedule
         self._live = False
-        """Whether this connection has brought an event."""
+        """Whether an event was received on this connection."""
 
     def opening_at(self, at: float) -> float:
         takes = min(self._timeout.took, 0.9 * self._schedule.interval)
@@ -121,7 +121,7 @@ class RunMachine(Machine[Execution]):
         self._durable: Optional[DurableStartMachine] = None
         """The machine that starts the execution, if that has a checkpoint."""
         self._waiting: Poll
-        """How to poll the execution that was started."""
+        """The operation that polls the started execution."""
         self._following: Optional[EventStreamMachine] = None
         """Its events, once they are followed."""
         self._terminal: Dict[str, Any]

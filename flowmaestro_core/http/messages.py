@@ -1,4 +1,4 @@
-"""HTTP messages as plain values: what the core hands to a transport and gets back.
+"""HTTP messages as plain values: requests for a transport, and its responses and failures.
 
 Pure: no I/O, nothing outside the standard library. Values are immutable, and none of them
 shows a secret in its repr.
@@ -18,7 +18,7 @@ T = TypeVar("T")
 Fields = Tuple[Tuple[str, str], ...]
 """Header fields as names and values, in order."""
 
-_set = object.__setattr__  # how a frozen message gets its values
+_set = object.__setattr__  # Sets the attributes of a frozen dataclass.
 
 
 class Headers(Mapping[str, str]):
@@ -71,7 +71,7 @@ class Headers(Mapping[str, str]):
         return self._by_name().get(key.lower(), default)
 
     def get_list(self, name: str) -> List[str]:
-        """Every value of a repeated field, in order; `[]` when the field is absent."""
+        """Return every value of a repeated field, in order; `[]` if the field is absent."""
         wanted = name.lower()
         return [value for key, value in self.pairs if key.lower() == wanted]
 
@@ -84,12 +84,12 @@ class Headers(Mapping[str, str]):
 
 
 HeaderFields = Union[Headers, Mapping[str, str], Iterable[Tuple[str, str]]]
-"""What messages are made with: `Headers`, a mapping, or pairs of name and value."""
+"""Header fields as callers may pass them: `Headers`, a mapping, or pairs of name and value."""
 
 
 @dataclass(frozen=True, init=False)
 class Request:
-    """One HTTP request, whole and ready to send.
+    """An HTTP request, complete and ready to send.
 
     `url` is absolute and already percent-encoded; `headers` is everything the core wants sent
     (a transport adds only Host, Content-Length and connection headers), given as `Headers`, a
@@ -114,7 +114,7 @@ class Request:
 
 @dataclass(frozen=True, init=False)
 class ResponseHead:
-    """Status and header fields of a reply whose body is still to be read.
+    """Status and header fields of a response whose body is not read yet.
 
     `headers` are given as `Headers`, a mapping or pairs. Raises `TypeError`, naming the
     argument, for a value of another type.
@@ -133,7 +133,7 @@ class ResponseHead:
 
 @dataclass(frozen=True, init=False)
 class Response:
-    """One HTTP reply, body included, with any content coding already undone.
+    """An HTTP response with its body, which is decompressed.
 
     `headers` are given as `Headers`, a mapping or pairs. Raises `TypeError`, naming the
     argument, for a value of another type.
@@ -153,18 +153,19 @@ class Response:
 
 
 class Phase(enum.Enum):
-    """How far an attempt had come when it failed; that decides whether it may be repeated."""
+    """How far an attempt had come when it failed. This decides whether it may be retried."""
 
     NOT_SENT = "not sent"
-    """No byte of the request reached the server: repeating it is always safe."""
+    """No byte of the request reached the server. A retry is always safe."""
     MAYBE_PROCESSED = "maybe processed"
-    """The request left, or part of it did, and no reply came: the server may have acted."""
+    """The request was sent, at least in part, but no response was received. The server may have
+    acted."""
     REPLY_BROKEN = "reply broken"
-    """A reply began and broke off: the server has almost certainly acted."""
+    """The response was truncated. The server has almost certainly acted."""
 
 
 class TransportFailure(Exception):
-    """What a transport raises for every failure of the network, with the cause chained.
+    """Raised by a transport for every failure of the network, with the cause chained.
 
     `phase` says whether the server may have acted; `timed_out` says that a time limit ran out
     (the user then sees `TimeoutError`, otherwise `ConnectionError`); `permanent` says that
@@ -190,7 +191,7 @@ class TransportFailure(Exception):
 
 
 class TransportClosedError(RuntimeError):
-    """What a transport raises when it is used after `close`."""
+    """Raised by a transport that is used after `close`."""
 
     def __init__(self, message: str = "this transport is closed") -> None:
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""The answer in the reply to a message, and the events that stand for a whole answer."""
+"""Finds the answer in the reply to a message, and makes its events if there was no stream."""
 
 from __future__ import annotations
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from flowmaestro_core.arguments import check_seconds
 
 LEAST = 0.001
-"""Seconds. Much less is lost when it is added to the clock of a machine that runs for months."""
+"""The shortest time, in seconds. A much shorter one is lost in rounding when it is added to the
+clock of a machine that has run for months."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The idle clocks: when a quiet stream is dead, when a probe is due, and when the time is up."""
+"""The deadlines of a quiet stream: when it counts as lost, when to probe, when it times out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the constructors of the transports take, checked there. May touch: the environment."""
+"""The arguments of the transports, and their checks. May touch: the environment."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class NetworkTransport(NotPicklable):
         proxies = Proxies(proxy, trust_env=trust_env)
         self._routes = Routes(proxies)
         self.secrets = proxies.secrets
-        """What it sends to its proxies, which nobody is to see."""
+        """The credentials that it sends to its proxies. Errors do not show them."""
         self._closed = False
         self._reset()
 

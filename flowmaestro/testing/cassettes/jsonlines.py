@@ -28,7 +28,7 @@ Line = Dict[str, Any]
 
 
 class CassetteError(ValueError):
-    """The file is no cassette of a known version, or not a whole one; or it is not there."""
+    """The file is missing, truncated, or not a cassette of a known version."""
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,7 @@ class Player:
 
 
 def _shown(request: Request) -> List[str]:
-    """Return what a request is recognised by, as lines to compare."""
+    """Return the parts by which a request is recognised, as lines to compare."""
     query = sorted(parse_qsl(urlsplit(request.url).query, keep_blank_values=True))
     parameters = [f"  {name}={value}" for name, value in query]
     return [f"{request.method} {path_below_root(request.url)}", *parameters, *_body(request.body)]

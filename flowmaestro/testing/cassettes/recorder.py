@@ -39,7 +39,7 @@ B = TypeVar("B", bound=Union[OpenResponse, AsyncOpenResponse])
 _FRAMING = frozenset(
     {"connection", "content-encoding", "content-length", "keep-alive", "transfer-encoding"}
 )
-"""Header fields that say how a reply came over its connection, which is not what is recorded."""
+"""Header fields about the connection of a response. They are not recorded."""
 
 
 class Recording:
@@ -48,7 +48,7 @@ class Recording:
     def __init__(self) -> None:
         self.begun: List[ExchangeRecorder] = []
         self.transports: List[object] = []
-        """What the exchanges go through."""
+        """The transport whose exchanges are recorded."""
 
     def begin(self, request: Request, clock: Clock) -> ExchangeRecorder:
         """Begin to record the exchange of a request that will be sent."""
@@ -70,7 +70,7 @@ class ExchangeRecorder:
 
     def __init__(self, request: Request, clock: Clock) -> None:
         self.nothing_sent = False
-        """Whether nothing was sent, so that there is nothing to play."""
+        """Whether nothing was sent, so that there is nothing to replay."""
         self._request = request
         self._clock = clock
         self._steps: List[ReplyStep] = []
@@ -78,7 +78,7 @@ class ExchangeRecorder:
         self._ended = False
 
     def exchange(self) -> RecordedExchange:
-        """Return what has been recorded so far."""
+        """Return the exchange as recorded so far."""
         silence = () if self._ended else (Quiet(),)
         return RecordedExchange(self._request, (*self._steps, *silence))
 
@@ -180,10 +180,10 @@ class _Recorder(NotPicklable, Generic[T, W]):
 
 
 class RecordingTransport(_Recorder[Transport, MemoryTransport]):
-    """A sync transport that passes on to `inner` what is not replayed, and notes it."""
+    """A sync transport that replays exchanges, or sends them through `inner` and records them."""
 
     def send(self, request: Request, timeout: float) -> Response:
-        """Replay it, or have `inner` send it."""
+        """Replay the response, or send the request through `inner` and record it."""
         if self._replaying is not None:
             with self._if_held():
                 return self._replaying.send(request, timeout)
@@ -260,7 +260,7 @@ class AsyncRecordingTransport(_Recorder[AsyncTransport, AsyncMemoryTransport]):
 
 
 class _RecordedBody(Generic[B]):
-    """What both bodies have."""
+    """Base of the sync and the async recorded body."""
 
     def __init__(self, inner: B, exchange: ExchangeRecorder) -> None:
         self.status: int = inner.status
@@ -270,7 +270,7 @@ class _RecordedBody(Generic[B]):
 
 
 class RecordedBody(_RecordedBody[OpenResponse]):
-    """An open body that is noted as it is read."""
+    """An open body that is recorded as it is read."""
 
     def read(self, patience: float) -> Optional[bytes]:
         """As that of the recorded body."""

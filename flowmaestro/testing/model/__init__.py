@@ -1,1 +1,1 @@
-"""The embedded FlowMaestro: its state, its rules, and what its endpoints answer."""
+"""The embedded FlowMaestro: its state, its rules, and the responses of its endpoints."""

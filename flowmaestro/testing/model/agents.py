@@ -1,4 +1,4 @@
-"""Agents that answer, their threads, what they remember, and a message as it is answered."""
+"""Agents, their threads and memories, and the turn in which a message is answered."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _TOKEN = re.compile(r"\s*\S+")
 
 
 def echo(text: str) -> str:
-    """Answer as an agent does unless it is told otherwise."""
+    """Return the default answer of an agent."""
     return f"You said: {text}"
 
 
@@ -62,7 +62,7 @@ class Replies:
 
     @property
     def left(self) -> int:
-        """How many answers were never asked for."""
+        """Number of scripted answers that were not used."""
         return max(0, len(self._replies) - self.given)
 
 
@@ -93,7 +93,7 @@ def _checked(name: str, reply: Any) -> Union[Tuple[str, ...], str, AgentReply, E
 
 @dataclass
 class Memory:
-    """What an agent remembers of one user."""
+    """The memory that an agent keeps of one user."""
 
     user_id: str
     working_memory: str
@@ -127,7 +127,7 @@ class Agent:
 
     @property
     def system_prompt(self) -> str:
-        """What the agent is told before every conversation."""
+        """The system prompt of the agent."""
         return f"You are {self.name}."
 
 
@@ -183,7 +183,7 @@ class Turn:
 
 
 def usage(turn: Turn, answer: Message) -> Dict[str, int]:
-    """Return what a turn cost, in tokens."""
+    """Return the tokens that a turn used."""
     asked, answered = len(tokens(turn.question)), len(tokens(answer.content))
     return {
         "prompt_tokens": asked,

@@ -93,7 +93,7 @@ def _fields(execution: Execution, step: PlannedEvent) -> JsonObject:
 
 
 class Documented:
-    """What the published reference says."""
+    """The API as the published reference describes it."""
 
     accepts_test_keys = True
     accepts_any_json = False
@@ -109,7 +109,7 @@ class Documented:
     confirms_deletions = False
     message_answers: MessageAnswers = "sse"
     request_ids = "req_"
-    """What every `meta.request_id` begins with."""
+    """The prefix of every `meta.request_id`."""
     page_keys: Tuple[str, ...] = ("page", "per_page", "total_count", "has_more")
 
     def __init__(self, timeline: Timeline) -> None:
@@ -303,7 +303,7 @@ def _end(execution: Execution) -> Optional[float]:
 
 
 class Deployed(Documented):
-    """What the server of today does."""
+    """The API as the deployed server implements it."""
 
     accepts_test_keys = False
     accepts_any_json = True
@@ -391,7 +391,7 @@ class Deployed(Documented):
         }
 
     def list_messages(self, thread: Thread, query: Mapping[str, str]) -> JsonObject:
-        """Return all messages in a wrapper, whatever page was asked for."""
+        """Return all messages in a wrapper. The requested page is ignored."""
         return {"data": {"messages": [self.message(message) for message in thread.messages]}}
 
     def answered(self, turn: Turn, answer: Message) -> JsonObject:

@@ -45,7 +45,7 @@ class Dispatcher:
         self._keys = keys
         self._faults = faults
         self.requests: Deque[LoggedRequest] = deque()
-        """Every request, in the order in which they came, or the last of them."""
+        """The latest requests, in the order in which they arrived."""
 
     def take(self, request: Request) -> FakeReply:
         """Answer one request, at once or later."""

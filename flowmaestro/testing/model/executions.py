@@ -34,7 +34,7 @@ def greeting(inputs: Inputs) -> Dict[str, Any]:
 
 @dataclass(frozen=True)
 class InputField:
-    """What a workflow says of one of its inputs."""
+    """The declaration of one input of a workflow."""
 
     type: str = "string"
     label: str = ""

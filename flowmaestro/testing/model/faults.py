@@ -113,7 +113,7 @@ class Faults:
         self._breaking: List[Tuple[int, EventStream]] = []
 
     def add(self, fault: Fault) -> None:
-        """Add a fault behind the others."""
+        """Add a fault at the end of the queue."""
         self._pending.append(fault)
 
     def next_fault(self, method: str, path: str) -> Optional[Fault]:

@@ -47,7 +47,7 @@ class Hit(NamedTuple):
 
 @dataclass
 class KnowledgeBase:
-    """Documents, cut into paragraphs, that can be asked."""
+    """A knowledge base: documents, split into paragraphs that can be searched."""
 
     id: str
     name: str

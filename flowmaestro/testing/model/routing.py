@@ -29,7 +29,7 @@ class EndpointRoute:
 
     @cached_property
     def pattern(self) -> Pattern[str]:
-        """The paths below the API root that lead here, with a group for each id."""
+        """A pattern of the paths of this route, below the API root, with a group for each id."""
         return re.compile(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", self.template[1:]))
 
 

@@ -59,7 +59,7 @@ class Delivery:
 
     @property
     def response_time_ms(self) -> Optional[int]:
-        """Milliseconds that the last attempt took; `None` while it is under way."""
+        """Milliseconds that the last attempt took; `None` while it is in flight."""
         return None if self.ended_at is None else round(1000 * (self.ended_at - self.sent_at))
 
 

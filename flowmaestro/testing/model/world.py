@@ -45,7 +45,7 @@ class World:
         self._dispatcher = Dispatcher(service, keys, self._faults)
         self._receiver: Receiver = lambda _: 200
         self._scripts: Dict[Tuple[str, str], Optional[Replies]] = {}
-        """What a test has arranged, by kind and id; the replies of an agent."""
+        """The scripts of a test that must be used, by kind and id: the replies of an agent."""
 
     @property
     def lock(self) -> threading.RLock:

@@ -97,7 +97,7 @@ class ServerConnection:
             self._http.receive_data(await self._peer.receive())
 
     async def _body(self) -> bytes:
-        """Read the body to its end; of one that is too long, return enough to tell."""
+        """Read the body to its end. Of one that is too long, return enough for it to be refused."""
         body = bytearray()
         while True:
             event = await self._next_event()
@@ -182,7 +182,7 @@ class ServerConnection:
 
 
 def alarm(source: Source) -> anyio.Event:
-    """Return an event that the model sets when it next has something."""
+    """Return an event that the model sets when it has data to send."""
     woken = anyio.Event()
     source.wake = woken.set
     return woken

@@ -1,4 +1,4 @@
-"""What the inspector keeps of requests: the last 10,000, and 64 MiB of their bodies.
+"""The requests that the inspector keeps: the last 10,000, with 64 MiB of their bodies.
 
 It also finds out which requests belong together: the attempts of one call, and the requests about
 one execution. Pure: the caller says what time it is.
@@ -57,7 +57,7 @@ class InspectedRequest:
         """Bytes of the response body that were sent."""
         self.streams = False
         self.events = 0
-        """How many events an event stream has brought."""
+        """How many events an event stream has sent."""
         self.has_terminal_event = False
         self.ended: Optional[str] = None
         """How an event stream ended: `complete`, `cut` or `left`."""
@@ -120,7 +120,7 @@ class InspectedRequest:
         return f"{self.request.method} {self.path} {status} {how}"
 
     def details(self) -> Dict[str, Any]:
-        """Return all that is kept of it. Credentials are `***`."""
+        """Return every detail of the exchange, with credentials redacted."""
         return {
             **self.summary(),
             "request_headers": shown_headers(self.request.headers),
@@ -173,7 +173,7 @@ class InspectedRequest:
 
 
 class Exchanges:
-    """The requests that are kept, and what belongs together among them."""
+    """The requests that are kept, grouped by call and by execution."""
 
     def __init__(self) -> None:
         self.kept_bytes = 0
@@ -309,7 +309,7 @@ def shown_body(data: bytes, sent: Headers) -> str:
 
 
 def _kind(exchange: InspectedRequest) -> Tuple[str, str, bytes]:
-    """Return what is equal for the attempts of one call."""
+    """Return a key that is equal for all attempts of one call."""
     request = exchange.request
     return request.method, request.url, request.body
 

@@ -1,4 +1,4 @@
-"""The inspector: shows in a browser what the embedded server received, and what came of it.
+"""The inspector: shows the requests to the embedded server, and their outcomes, in a browser.
 
 It keeps the last requests, and sends all news to every page that is open. It answers only `/` and
 paths below `/_inspect/`; the API's own paths answer as the real server does. Another web page can
@@ -251,7 +251,7 @@ class Inspector:
         raise LookupError(f"there is nothing at /_inspect/{'/'.join(parts)}")
 
     def _act(self, parts: List[str], body: bytes) -> FakeReply:
-        """Answer a POST, which changes something."""
+        """Answer a POST: change the fake or the inspector."""
         if parts == ["faults"]:
             return self._inject(body)
         kind, name, action = parts if len(parts) == 3 else ("", "", "")
@@ -464,7 +464,8 @@ class Feed:
 
     def publish(self, message: Mapping[str, Any]) -> None:
         """Send one message, a line of JSON."""
-        if len(self._outbox) < 4 * 1024 * 1024:  # a page that stopped reading is not told more
+        # A page that has stopped reading gets no further messages.
+        if len(self._outbox) < 4 * 1024 * 1024:
             self._outbox += b"data: %s\n\n" % json.dumps(message).encode()
             self.wake()
 

@@ -168,7 +168,7 @@ class _Server:
                 )
 
     def wake(self) -> None:
-        """Look again at what the model has to do next."""
+        """Compute again when the model must act next."""
         self._plans_changed.set()
 
     def send_again(self, inspector: Inspector, exchange: InspectedRequest) -> None:

@@ -29,7 +29,7 @@ class Listener:
         """The port that it listens on."""
 
     async def accept(self) -> List[Peer]:
-        """Wait for connections, and return all that have come."""
+        """Wait for connections, and return all that are waiting."""
         await anyio.wait_readable(self._sock)
         peers: List[Peer] = []
         try:

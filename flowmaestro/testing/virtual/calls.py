@@ -1,4 +1,4 @@
-"""The calls in flight, and what each of them waits for, in the order of time.
+"""The calls in flight, and the time or event that each of them waits for.
 
 Guarded by the clock's lock.
 """
@@ -33,7 +33,7 @@ class CallsInFlight:
 
     def __init__(self) -> None:
         self.activity = 0
-        """Grows with whatever a call does."""
+        """A counter that grows with every operation of a call."""
         self._calls: Dict[_Key, InFlightCall] = {}
         self._running = Counter[int]()
         self._blocked = Counter[int]()
@@ -91,7 +91,7 @@ class CallsInFlight:
 
 
 class Alarm:
-    """What a call in flight waits for; without a call, a function to call at a time."""
+    """The time or event that a call waits for; without a call, a function to call at a time."""
 
     __slots__ = ("at", "blocks", "call", "fired", "wake")
 

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 IDLE_CHECKS = 5
 """How often the tasks of an event loop may run, without making a call, before time jumps."""
 IDLE_CHECK_ROUNDS = 20
-"""How often that starts again because one of them did make a call."""
+"""How often that count starts again because one of the tasks made a call."""
 LONGEST_CALL = 30 * 86_400.0
-"""Seconds after which a call that goes on asking is taken to wait for what never comes."""
+"""Virtual seconds after which a call that keeps polling is assumed to wait in vain."""
 
 
 class VirtualClock:

@@ -1,4 +1,4 @@
-"""A transport that does what it was told: replies, odd bytes, failures and silence, in order."""
+"""A transport that plays a script: responses, odd bytes, failures and silence, in order."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from flowmaestro_core.http.messages import Request
 
 
 class _Script:
-    """The replies to come, as a `Site`."""
+    """The responses of the script that are left, as a `Site`."""
 
     seed = 0
 
@@ -38,7 +38,7 @@ class _Script:
         return f"a script with {len(self._left)} replies left"
 
     def handle(self, request: Request, now: float) -> FakeReply:
-        """Answer with the next reply."""
+        """Answer with the next response of the script."""
         with self.clock.lock:
             self.requests.append(request)
             if not self._left:
@@ -63,7 +63,7 @@ class _Script:
 
 
 class _Scripted:
-    """What a test looks at on both scripted transports."""
+    """Base of both scripted transports: the attributes that a test reads."""
 
     _script: _Script
 

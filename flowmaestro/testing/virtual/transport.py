@@ -30,7 +30,7 @@ Steps = Generator[Alarm, None, T]
 
 
 class Site(Protocol):
-    """What answers requests, on a virtual clock of its own."""
+    """Answers requests, and has its own virtual clock."""
 
     @property
     def clock(self) -> VirtualClock:
@@ -132,7 +132,7 @@ class _InMemory(NotPicklable):
 
 
 class _Body:
-    """A reply whose body is still open."""
+    """A response whose body is still open."""
 
     def __init__(self, clock: VirtualClock, reply: FakeReply) -> None:
         self.status = reply.status
@@ -219,7 +219,7 @@ class AsyncMemoryTransport(_InMemory):
 
 
 class MemoryBody(_Body):
-    """A reply whose body is still open."""
+    """A response whose body is still open."""
 
     def read(self, patience: float) -> Optional[bytes]:
         """Wait in virtual time until there are bytes, or for `patience` seconds.

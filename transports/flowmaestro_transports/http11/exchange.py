@@ -51,7 +51,7 @@ _PLAIN_HEAD = re.compile(
 
 
 class _Fields(NamedTuple):
-    """The field lines of a request, and what they were made from."""
+    """The encoded field lines of a request, and the fields they were made from."""
 
     method: str
     given: Tuple[Tuple[str, str], ...]

@@ -1,4 +1,4 @@
-"""What the round trips of one process share: idle connections and open bodies.
+"""The idle connections and open bodies that the round trips of one process share.
 
 Each connection has one owner at any moment (`Owned`). May touch: sockets, the wall clock.
 """
@@ -51,7 +51,7 @@ class IdleConnections:
         held.move_to(self._by_key.setdefault(connection.key, Owned()))
 
     def close(self) -> None:
-        """Close all of them."""
+        """Close all idle connections and open bodies."""
         for stack in list(self._by_key.values()):
             taken: Owned[Connection] = Owned()
             while stack.move_to(taken):

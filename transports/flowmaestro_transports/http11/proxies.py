@@ -44,7 +44,7 @@ class Proxy(NamedTuple):
 
     @property
     def url(self) -> str:
-        """Where it is, without credentials."""
+        """Scheme, host and port of the proxy, without credentials."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}:{self.port}"
 

@@ -201,7 +201,7 @@ def _trust_the_system(context: SSLContext, file: Optional[str], folder: Optional
     places = ssl.get_default_verify_paths()
     named = (folder or places.openssl_capath).split(os.pathsep)
     folders = [each for each in named if os.path.isdir(each)]
-    # Do not ask the context: those of `truststore.inject_into_ssl` do not tell.
+    # The contexts of `truststore.inject_into_ssl` cannot list their certificates.
     found = False
     if file and os.path.isfile(file):
         _trust_bundle(context, _OPENSSL[0], file)
@@ -221,7 +221,8 @@ def _trust_the_system(context: SSLContext, file: Optional[str], folder: Optional
                 if encoding == "x509_asn" and (
                     trust is True or ssl.Purpose.SERVER_AUTH.oid in trust
                 ):
-                    with suppress(ssl.SSLError):  # OpenSSL cannot read some of them.
+                    # OpenSSL cannot read some certificates of the system.
+                    with suppress(ssl.SSLError):
                         context.load_verify_locations(cadata=certificate)
     if found:
         return

@@ -64,7 +64,8 @@ _SHORTEST = 0.001
 """Seconds: a socket timeout of zero would mean "do not wait", not "the deadline has passed"."""
 
 _FLOOD = 200
-"""Trailers, or informational responses: http.client allows 100, where it has a limit."""
+"""The largest number of trailers, or of informational responses. http.client allows 100 where it
+has a limit."""
 
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _FOLD = re.compile(r"[ \t]*\r?\n[ \t]+")

@@ -75,7 +75,7 @@ class BlockingOp:
         self.interrupted = False
         """Whether `interrupt` was called. It stays True, for whatever is begun later, too."""
         self.slot: Owned[None] = Owned()
-        """Its slot among the calls in flight (`Slots`), or nothing."""
+        """The slot that the call occupies (`Slots`), if any."""
         self.free_wakers: Owned[Waker] = Owned()
         """The unused wakers of its pool. It takes one of them before it waits."""
         self._waker: Owned[Waker] = Owned()  # the one that it took

@@ -96,7 +96,7 @@ class SocketPool(ConnectionPool):
         self._ops.discard(op)
 
     def close(self) -> None:
-        """Close what is idle or open, and interrupt every operation."""
+        """Close idle connections and open bodies, and interrupt every operation."""
         self.closed = True
         for op in list(self._ops):
             op.interrupt()

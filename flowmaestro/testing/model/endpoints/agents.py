@@ -1,4 +1,4 @@
-"""Agents, their threads with the messages in them, and what they remember of users."""
+"""Endpoints of agents, their threads and messages, and their memories of users."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MEMORY_OWNER = "0fa11000-0000-4000-8000-000000000031"
 
 
 def create_thread(service: Service, call: EndpointRequest) -> Outcome:
-    """Begin a conversation; not every dialect keeps its metadata."""
+    """Create a thread. Not every dialect keeps its metadata."""
     agent = service.agents.find(call.id)
     metadata = call.mapping("metadata") if service.dialect.keeps_thread_metadata else {}
     thread = Thread(service.new_id(), agent, metadata, service.timeline.now)
@@ -89,14 +89,14 @@ def delete_thread(service: Service, call: EndpointRequest) -> Outcome:
 
 
 def list_memory(service: Service, call: EndpointRequest) -> Outcome:
-    """List what the agent remembers of each user."""
+    """List the memories of the agent, one for each user."""
     memories = service.agents.find(call.id).memories.values()
     rows = [service.dialect.memory(memory) for memory in memories]
     return Answer(200, service.dialect.listed(rows, call.query))
 
 
 def get_memory(service: Service, call: EndpointRequest) -> Outcome:
-    """Show what the agent remembers of one user."""
+    """Show the memory that the agent keeps of one user."""
     memory = service.dialect.memory(_memory(service, call))
     return Answer(200, {"data": {"agent_id": call.id, **memory}})
 
@@ -147,7 +147,7 @@ def search_memory(service: Service, call: EndpointRequest) -> Outcome:
 
 
 def memory_stats(service: Service, call: EndpointRequest) -> Outcome:
-    """Count what the agent remembers."""
+    """Count the memories of the agent."""
     agent = service.agents.find(call.id)
     stats: JsonObject = {
         "agent_id": agent.id,

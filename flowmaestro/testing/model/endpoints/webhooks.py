@@ -40,7 +40,7 @@ def create_webhook(service: Service, call: EndpointRequest) -> Outcome:
 
 
 def update_webhook(service: Service, call: EndpointRequest) -> Outcome:
-    """Change what the body names, and nothing else."""
+    """Change only the members that the body names."""
     webhook = service.webhooks.find(call.id)
     changes: Dict[str, Any] = {
         name: read(call) for name, read in _CHANGEABLE.items() if name in call.body
@@ -58,7 +58,7 @@ def update_webhook(service: Service, call: EndpointRequest) -> Outcome:
 
 
 def delete_webhook(service: Service, call: EndpointRequest) -> Outcome:
-    """Unsubscribe."""
+    """Delete a webhook."""
     webhook = service.webhooks.find(call.id)
     del service.webhooks[webhook.id]
     return deleted(service, webhook.id)

@@ -56,7 +56,7 @@ def list_triggers(service: Service, call: EndpointRequest) -> Outcome:
 
 
 def execute_trigger(service: Service, call: EndpointRequest) -> Outcome:
-    """Start the trigger's workflow with whatever inputs were given."""
+    """Start the trigger's workflow with the given inputs."""
     trigger = service.triggers.find(call.id)
     if not trigger.enabled:
         raise Refusal(400, "validation_error", "Trigger is disabled", {"trigger_id": trigger.id})
