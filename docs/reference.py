@@ -506,7 +506,7 @@ def raises(build: Any, entry: Any) -> str:
     items += [
         "`AuthenticationError`: the key is unknown, expired or revoked.",
         "`RateLimitError`: the rate limit is reached, and waiting would take too long.",
-        "`TimeoutError`, `ConnectionError`: no reply came in time, or none at all.",
+        "`TimeoutError`, `ConnectionError`: no response was received in time, or none at all.",
         "`ServerError`: the server failed (5xx), or its reply is malformed.",
     ]
     text = "\n".join(f"* {item}" for item in items)

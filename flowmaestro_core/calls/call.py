@@ -303,7 +303,7 @@ class CallMachine(Machine[Any]):
         partial = cast("_PartialResponse", self._partial)
         if len(partial.body) > self._context.max_reply_size:
             return self._judge(partial.response(), now, jitter)
-        said = "the reply's body did not come to its end in time"
+        said = "the body of the response did not end in time"
         return self._lost(TransportFailure(Phase.REPLY_BROKEN, said, timed_out=True), now, jitter)
 
     @event

@@ -192,7 +192,8 @@ def test_a_request_timeout_differs_from_a_run_timeout():
 
     result, _ = ask(call, fake=fake)
     assert result.is_error
-    assert result.content[0].text.startswith("workflow wf_123: [timeout] no reply came in time")
+    expected = "workflow wf_123: [timeout] no response was received in time"
+    assert result.content[0].text.startswith(expected)
 
 
 def test_workflows_whose_tools_would_have_one_name_are_all_offered():

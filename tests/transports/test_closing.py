@@ -102,4 +102,4 @@ def test_who_pauses(runner: Runner) -> None:
 
 
 def test_what_was_only_slow_did_not_break_off() -> None:
-    assert str(too_slow(Phase.REPLY_BROKEN, 1.0)).endswith("the reply did not end within 1 s")
+    assert str(too_slow(Phase.REPLY_BROKEN, 1.0)).endswith("the response did not end within 1 s")

@@ -80,7 +80,7 @@ def test_an_operating_system_s_error_is_a_failure_of_the_network(raised, timed_o
         lambda: anyio.run(send),
     ):
         with pytest.raises(
-            TransportFailure, match="no reply in time" if timed_out else "Connection reset"
+            TransportFailure, match="no response was received" if timed_out else "Connection reset"
         ) as caught:
             attempt()
         assert caught.value.phase is Phase.MAYBE_PROCESSED

@@ -106,7 +106,9 @@ def _failure(error: Exception) -> TransportFailure:
 
     # From Python 3.11 on, all three are the same.
     if isinstance(error, (TimeoutError, socket.timeout, asyncio.TimeoutError)):
-        return TransportFailure(Phase.MAYBE_PROCESSED, "no reply in time", timed_out=True)
+        return TransportFailure(
+            Phase.MAYBE_PROCESSED, "no response was received in time", timed_out=True
+        )
     if isinstance(error, OSError):
         reason = error.strerror or str(error) or type(error).__name__
         return TransportFailure(Phase.MAYBE_PROCESSED, f"the function failed: {reason}")

@@ -214,8 +214,8 @@ async def expect_reply(
 ) -> Response:
     """Check that a call gets this response."""
     reply = await transport.send(request, LIMIT)
-    expect(reply.status == status, f"the reply was {reply}, not one with status {status}")
-    expect(reply.body == body, f"the reply was {reply.body[:40]!r}, not {body[:40]!r}")
+    expect(reply.status == status, f"the response was {reply}, not one with status {status}")
+    expect(reply.body == body, f"the response was {reply.body[:40]!r}, not {body[:40]!r}")
     return reply
 
 

@@ -203,7 +203,7 @@ async def close_wakes(runner: Runner, begun: bytes) -> None:
             "closing has to wait until the calls under way have ended",
         )
     given = await job.outcome()
-    expect(not isinstance(given, Response), f"half a reply passed for a whole one: {given}")
+    expect(not isinstance(given, Response), f"half a response passed for a whole one: {given}")
 
 
 async def _under_way(runner: Runner, live: LiveReply) -> Tuple[AsyncTransport, Job]:

@@ -58,7 +58,7 @@ async def whole_reply(runner: Runner) -> None:
     url = runner.site(lambda request: Response(201, headers, request.body))
     request = ask(url, method="POST", body=_TEXT)
     response = await expect_reply(runner.transport(), request, _TEXT, 201)
-    expect(response.headers.get("x-mark") == "a b", "a header field of the reply was lost")
+    expect(response.headers.get("x-mark") == "a b", "a header field of the response was lost")
 
 
 @check(why="What 404 or 429 means is judged by the core, which has to see them.")
@@ -185,7 +185,7 @@ async def informational_replies(runner: Runner) -> None:
     transport = runner.transport()
     for _ in range(2):
         response = await expect_reply(transport, ask(server.url), b"ok", 201)
-        expect("link" not in response.headers, "a field of the 103 is among those of the reply")
+        expect("link" not in response.headers, "a field of the 103 is among those of the response")
 
 
 @check(WIRE, why="Gateways add dozens of header lines.")

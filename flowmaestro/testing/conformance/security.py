@@ -286,7 +286,7 @@ async def _expect_kept(
             for use in (transport.send, partial(read_out, transport)):
                 failure = await expect_failure(use(ask(url), limit), within=5 * IMMEDIATE)
                 found = find(failure, KEY)
-                expect(found is None, f"after a reply that is {name}, the key is in {found}")
+                expect(found is None, f"after a response that is {name}, the key is in {found}")
 
 
 @contextlib.contextmanager

@@ -52,7 +52,7 @@ def steps_of(reply: ScriptedReply) -> Tuple[ReplyStep, ...]:
     given: Any = (reply,) if isinstance(reply, (TransportFailure, Quiet)) else reply
     if not isinstance(given, (list, tuple)):
         raise TypeError(
-            "a reply must be a Response, a TransportFailure, Quiet() or a list of steps, "
+            "a response must be a Response, a TransportFailure, Quiet() or a list of steps, "
             f"not {_named(given)}"
         )
     steps = tuple(cast("Sequence[ReplyStep]", given))
@@ -63,7 +63,7 @@ def steps_of(reply: ScriptedReply) -> Tuple[ReplyStep, ...]:
         ended = _check(step, begun=begun)
         begun = begun or isinstance(step, ResponseHead)
     if not (begun or ended):
-        raise ValueError("a reply needs a ResponseHead, or a failure or Quiet() in its place")
+        raise ValueError("a response needs a ResponseHead, or a failure or Quiet() in its place")
     return steps
 
 
@@ -71,7 +71,7 @@ def _check(step: Any, *, begun: bool) -> bool:
     """Raise for a step that cannot come here. Return whether it is the last one."""
     if isinstance(step, ResponseHead):
         if begun:
-            raise ValueError(f"a reply has one ResponseHead, not another one: {step!r}")
+            raise ValueError(f"a response has one ResponseHead, not another one: {step!r}")
     elif isinstance(step, bytes):
         if not begun:
             raise ValueError(f"bytes of the body must come after a ResponseHead: {step!r}")
@@ -79,7 +79,9 @@ def _check(step: Any, *, begun: bool) -> bool:
             raise ValueError("b'' is not a piece of a body, which ends after its last piece")
     elif isinstance(step, TransportFailure):
         if begun and step.phase is not Phase.REPLY_BROKEN:
-            raise ValueError(f"a reply that has begun can only be REPLY_BROKEN, not {step.phase}")
+            raise ValueError(
+                f"a response that has begun can only be REPLY_BROKEN, not {step.phase}"
+            )
         return True
     elif isinstance(step, Quiet):
         return step.seconds == math.inf

@@ -43,7 +43,7 @@ class _Script:
             self.requests.append(request)
             if not self._left:
                 raise AssertionError(
-                    f"the script has no reply left for {request!r}, "
+                    f"the script has no response left for {request!r}, "
                     f"the request number {len(self.requests)}"
                 )
             reply = played(self.clock, self._left.popleft())

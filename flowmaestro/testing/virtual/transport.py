@@ -85,7 +85,7 @@ class _InMemory(NotPicklable):
                 left = deadline - self.clock.now
                 data = yield from reply.reading(min(left, longest_silence))
                 if data is None:
-                    message = "the reply did not end in time"
+                    message = "the response did not end in time"
                     raise TransportFailure(Phase.REPLY_BROKEN, message, timed_out=True)
                 if not data:
                     return Response(reply.status, reply.headers, bytes(body))
@@ -114,7 +114,7 @@ class _InMemory(NotPicklable):
             raise reply.failure
         if not reply.ready:
             reply.abandon()
-            message = "no reply came in time"
+            message = "no response was received in time"
             raise TransportFailure(Phase.MAYBE_PROCESSED, message, timed_out=True)
         opened = kind(clock, reply)
         self._open.add(opened)

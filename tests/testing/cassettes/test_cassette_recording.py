@@ -124,7 +124,7 @@ def test_a_cancelled_call_is_silence(path, backend):
                 await transport.send(get("/1"), 5)
             await transport.close()
         transport = Cassette(path).async_transport()
-        with pytest.raises(TransportFailure, match="no reply came in time"):
+        with pytest.raises(TransportFailure, match="no response was received in time"):
             await transport.send(get("/1"), 5)
 
     with pytest.warns(UnusedScriptWarning):

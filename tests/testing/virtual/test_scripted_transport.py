@@ -111,7 +111,7 @@ def test_a_failure_takes_its_time():
 
 def test_the_end_of_a_script_is_no_failure_to_retry():
     client = FlowMaestroClient(KEY, transport=ScriptedTransport([LOST]))
-    with client, pytest.raises(AssertionError, match=r"no reply left for <Request GET .* 2$"):
+    with client, pytest.raises(AssertionError, match=r"no response left for <Request GET .* 2$"):
         client.workflows.get("wf_1")
 
 

@@ -389,7 +389,7 @@ def test_an_error_quotes_nothing_of_the_reply() -> None:
 
 def test_no_reply_at_all() -> None:
     exchange = begin()
-    with pytest.raises(ReplyError, match="closed the connection before its reply"):
+    with pytest.raises(ReplyError, match="closed the connection before its response"):
         exchange.connection_ended()
     assert exchange.phase is Phase.MAYBE_PROCESSED
 

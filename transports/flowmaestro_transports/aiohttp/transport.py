@@ -97,7 +97,7 @@ class AiohttpTransport(NotPicklable):
     known_failures: ClassVar[Mapping[str, str]] = {
         "a-body-cut-off-under-tls": "aiohttp takes any end of a connection for that of the body",
         "stale-bytes-after-cpu-work": "aiohttp uses a kept connection without a look at it",
-        "unsolicited-response": "aiohttp takes for a reply what came before on a kept connection",
+        "unsolicited-response": "aiohttp takes earlier bytes of a reused connection for a response",
         "reset-within-the-body": "aiohttp takes any end of a connection for that of the body",
         "complete-chunks-before-failure": "aiohttp gives nothing of what a break came with",
     }
@@ -248,7 +248,7 @@ class AiohttpBody:
         if self.status < 200:
             refusal = f"an informational reply ({self.status}) came as the final one"
         elif given.get("transfer-encoding", "chunked").lower() != "chunked":
-            refusal = "the transfer coding of the reply is not chunked"
+            refusal = "the transfer coding of the response is not chunked"
         else:
             return
         self.release()
@@ -350,7 +350,7 @@ class AiohttpBody:
             except RuntimeError as error:
                 # aiohttp closed the connection because of malformed data, and does not say so.
                 raise aiohttp.ClientPayloadError(
-                    "the connection was lost within the reply"
+                    "the connection was lost within the response"
                 ) from error
             content = self._coding.feed(data) if data else b""
             if content:

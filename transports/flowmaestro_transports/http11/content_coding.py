@@ -154,5 +154,5 @@ class ContentDecoder:
     def _counted(self, decoded: bytes) -> bytes:
         self._room -= len(decoded)
         if self._room < 0:
-            raise CodingError(f"the reply has more than {self._limit} bytes")
+            raise CodingError(f"the response has more than {self._limit} bytes")
         return decoded

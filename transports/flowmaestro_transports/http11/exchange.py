@@ -236,7 +236,7 @@ class Exchange:
         """
         self._keep_alive = False
         if self.state is ExchangeState.HEAD:
-            raise ReplyError(broken or "the server closed the connection before its reply")
+            raise ReplyError(broken or "the server closed the connection before its response")
         if self.state is ExchangeState.BODY:
             if broken:
                 self._break(broken)

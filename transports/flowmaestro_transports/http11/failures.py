@@ -16,8 +16,8 @@ NETWORK_ERRORS = (OSError, ReplyError)
 
 _DOING = {
     Phase.NOT_SENT: "could not send the request",
-    Phase.MAYBE_PROCESSED: "no reply came",
-    Phase.REPLY_BROKEN: "the reply broke off",
+    Phase.MAYBE_PROCESSED: "no response was received",
+    Phase.REPLY_BROKEN: "the response was truncated",
 }
 
 
@@ -76,7 +76,7 @@ def unsendable() -> TransportFailure:
 
 def too_slow(phase: Phase, seconds: Optional[float] = None) -> TransportFailure:
     """Return the failure of an attempt that timed out, after `seconds` if that is known."""
-    what = "the reply did not end" if phase is Phase.REPLY_BROKEN else _DOING[phase]
+    what = "the response did not end" if phase is Phase.REPLY_BROKEN else _DOING[phase]
     limit = "in time" if seconds is None else f"within {seconds:g} s"
     return TransportFailure(phase, f"{what} {limit}", timed_out=True)
 

@@ -203,9 +203,9 @@ def framing_of(method: str, head: ResponseHead) -> Framing:
     length = headers.get("content-length")
     if transfer is not None:
         if length is not None:
-            raise ReplyError("the reply has a length and a transfer coding")
+            raise ReplyError("the response has a length and a transfer coding")
         if transfer.strip(_SPACE).lower() != "chunked":
-            raise ReplyError("the transfer coding of the reply is not chunked")
+            raise ReplyError("the transfer coding of the response is not chunked")
         return Chunked()
     if length is None:
         return UntilClose()
@@ -214,5 +214,5 @@ def framing_of(method: str, head: ResponseHead) -> Framing:
         value, *others = {each.strip(_SPACE) for each in length.split(",")}
         value = "" if others else value
     if not (value.isascii() and value.isdigit()) or len(value) > 18:
-        raise ReplyError("the content length of the reply is not one number of bytes")
+        raise ReplyError("the content length of the response is not one number of bytes")
     return Counted(int(value))

@@ -42,11 +42,11 @@ class HeadReader:
             raise ReplyError(refusal)
         rest = b"" if event is None else self._http.trailing_data[0]
         if self._size - len(rest) > self._limit:
-            raise ReplyError("the head of the reply is too long")
+            raise ReplyError("the head of the response is too long")
         if event is None:
             return None
         if not event.http_version.startswith(b"1."):
-            raise ReplyError("the reply is of no version of HTTP/1")
+            raise ReplyError("the response is not HTTP/1")
         fields = [
             (name.decode("latin-1"), value.decode("latin-1"))
             for name, value in event.headers.raw_items()

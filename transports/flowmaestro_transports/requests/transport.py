@@ -187,7 +187,7 @@ class RequestsTransport(NotPicklable):
         finally:
             body.close()
         if not content and _may_be_truncated(request, body):
-            message = "the reply broke off: it has neither a length nor a body"
+            message = "the response was truncated: it has neither a length nor a body"
             raise TransportFailure(Phase.REPLY_BROKEN, message)
         return Response(body.status, body.headers, content)
 
