@@ -21,7 +21,7 @@ FLOOR = PYTHONS[0]
 
 
 def pyenv_interpreters() -> list[str]:
-    """The directories of the interpreters that pyenv has installed.
+    """Return the directories of the interpreters that pyenv has installed.
 
     pyenv's shims stand on the PATH under every name and refuse all but the selected version.
     """
@@ -165,7 +165,7 @@ def demo(session: nox.Session) -> None:
 
 @nox.session(python=INSTALLED[0])
 def oldest(session: nox.Session) -> None:
-    """The transports and the contract on the oldest releases of all that they stand on."""
+    """Test transports and contract on the oldest releases of their dependencies."""
     project = PROJECT["project"]
     extras = project["optional-dependencies"]
     needed = [*project["dependencies"], *extras["requests"], *extras["aiohttp"], *extras["otel"]]
@@ -287,7 +287,7 @@ def engines_airflow(session: nox.Session) -> None:
 
 @nox.session(python=NEWEST)
 def fuzz(session: nox.Session) -> None:
-    """A hundred thousand damaged replies; `-- --seed 2` for others."""
+    """Try a hundred thousand damaged replies; `-- --seed 2` for others."""
     session.install(*EXTRAS, *packages("test"))
     session.run("python", "-m", "tests.harness.fuzz.soak", *session.posargs)
 
@@ -303,7 +303,7 @@ def build_site(session: nox.Session) -> None:
 
 @nox.session(python="3.13")
 def docs(session: nox.Session) -> None:
-    """The site, in `build/site`: what a page shows is run, every link and name is checked.
+    """Build the site in `build/site`: run what pages show, check every link and name.
 
     `-- serve` checks nothing, and serves the site instead.
     """
@@ -344,7 +344,7 @@ def build(session: nox.Session, folder: Path) -> dict[str, str]:
 
 @nox.session(python=NEWEST)
 def package(session: nox.Session) -> None:
-    """The sdist and the wheel: reproducible, complete, typed, and run on every Python at hand."""
+    """Build sdist and wheel: reproducible, complete, typed, and run on each Python at hand."""
     session.install(*packages("release"))
     folder = Path(session.create_tmp()).resolve() / "dist"
     if build(session, folder) != build(session, folder):
@@ -392,7 +392,7 @@ def release(session: nox.Session) -> None:
 
 @nox.session(python=NEWEST)
 def bench(session: nox.Session) -> None:
-    """The benchmarks, or those named after `--`; each peer gets an environment of its own."""
+    """Run the benchmarks, or those named after `--`, each peer in its own environment."""
     session.run("python", "-m", "benchmarks", *session.posargs)
 
 
@@ -405,7 +405,7 @@ def terminals(session: nox.Session) -> None:
 
 @nox.session(python=NEWEST)
 def browser(session: nox.Session) -> None:
-    """The inspector and the site in a real browser; pictures go to the folder named after `--`."""
+    """Open inspector and site in a browser; pictures go to the folder named after `--`."""
     if not shutil.which("chromium"):
         session.skip("chromium is NOT INSTALLED here")
     session.install(*EXTRAS, *packages("test", "docs", "browser"))
@@ -424,7 +424,7 @@ def instructions(session: nox.Session) -> None:
 
 @nox.session(name="free-threaded", python=False)
 def free_threaded(session: nox.Session) -> None:
-    """The life of a client, and its hooks, on a Python without the GIL."""
+    """Test the life of a client, and its hooks, on a Python without the GIL."""
     found = [f"python{python}t" for python in PYTHONS if is_installed(f"{python}t")]
     if not found:
         session.skip("a free-threaded Python is NOT INSTALLED here")
@@ -439,7 +439,7 @@ def free_threaded(session: nox.Session) -> None:
 
 @nox.session(python=NEWEST)
 def pyodide(session: nox.Session) -> None:
-    """The fetch-shaped example in a real Pyodide, on Node; of the latest version on npm."""
+    """Run the fetch-shaped example in the latest Pyodide, on Node."""
     if not (shutil.which("node") and shutil.which("npm")):
         session.skip("node and npm are NOT INSTALLED here")
     session.install(*EXTRAS, *packages("test"))

@@ -21,7 +21,7 @@ is first needed. All of it takes a quarter of an hour or so, with --quick some m
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options of the command line."""
+    """Return the options of the command line."""
     made = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description=HELP,
@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def catalogue() -> str:
-    """The benchmarks, each with what it measures and with its rows."""
+    """Return the benchmarks, each with what it measures and with its rows."""
     lines = ["benchmarks, and their rows:"]
     for benchmark in BENCHMARKS:
         lines.append(f"  {benchmark.name:15}{benchmark.title}")
@@ -51,7 +51,7 @@ def catalogue() -> str:
 
 
 def chosen(names: List[str]) -> List[Benchmark]:
-    """The benchmarks of these names, all if there are none; `SystemExit` for a wrong one."""
+    """Return the benchmarks of these names, or all. Raise `SystemExit` for a wrong name."""
     known = {benchmark.name: benchmark for benchmark in BENCHMARKS}
     wrong = sorted(set(names) - set(known))
     if wrong:
@@ -60,7 +60,7 @@ def chosen(names: List[str]) -> List[Benchmark]:
 
 
 def rows_named(told: str, benchmarks: List[Benchmark]) -> Set[str]:
-    """The names told, parted by commas; `SystemExit` for one that is in none of these."""
+    """Return names parted by commas. Raise `SystemExit` for one that is in none of these."""
     names = {name.strip() for name in told.split(",")}
     known = dict.fromkeys(row.name for benchmark in benchmarks for row in benchmark.rows)
     wrong = sorted(names - set(known))

@@ -22,7 +22,7 @@ PACKAGES = {
 
 
 def interpreter(name: str) -> Path:
-    """The Python of the environment `name`, which is made if it is not there as described."""
+    """Return the Python of the environment `name`. Make it if it is not as described."""
     folder = FOLDER / f"{name}-{sys.version_info.major}.{sys.version_info.minor}"
     python = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
     recipe = folder / "recipe.txt"

@@ -18,7 +18,7 @@ STYLE = (
 
 
 def svg(benchmark: Benchmark, results: Results) -> str:
-    """The plot, with a scale of its own for each case."""
+    """Return the plot, with a scale of its own for each case."""
     drawn: List[str] = []
     y = 24
     for case in benchmark.cases:

@@ -39,12 +39,12 @@ _PLACE = re.compile(
 
 
 def rows_of(case: Case, results: Results) -> List[str]:
-    """The rows that did this case, in their order."""
+    """Return the rows that did this case, in their order."""
     return [row for name, row in results if name == case.name]
 
 
 def table(benchmark: Benchmark, results: Results) -> str:
-    """A Markdown table of medians, and of ratios with their range over the rounds."""
+    """Return a Markdown table of medians, and of ratios with their range over the rounds."""
     keys = [
         key
         for key in LABELS
@@ -73,7 +73,7 @@ def table(benchmark: Benchmark, results: Results) -> str:
 
 
 def targets(results: Dict[str, Results]) -> str:
-    """A Markdown table of what must be reached, and whether it was."""
+    """Return a Markdown table of what must be reached, and whether it was."""
     lines = ["| what | at most | measured | range | |", "|---|---:|---:|---:|---|"]
     for target in TARGETS:
         measured = target.measured(results)
@@ -120,7 +120,7 @@ def write(found: Results, file: Path) -> None:
 
 
 def published() -> Dict[str, Dict[str, Any]]:
-    """What `write` has put into the folder of the documentation, by benchmark."""
+    """Return the figures that `write` put into the folder of the documentation, by benchmark."""
     return {
         file.stem: json.loads(file.read_text(encoding="utf-8"))
         for file in sorted(FOLDER.glob("*.json"))
@@ -128,7 +128,7 @@ def published() -> Dict[str, Dict[str, Any]]:
 
 
 def filled(page: str, files: Dict[str, Dict[str, Any]]) -> str:
-    """The page with all that stands between its marks written anew, from such files."""
+    """Return the page with everything between its marks written anew, from such files."""
     results: Dict[str, Results] = {
         name: {(one["case"], one["row"]): one["rounds"] for one in file["results"]}
         for name, file in files.items()

@@ -29,7 +29,7 @@ Results = Dict[Tuple[str, str], List[Round]]
 
 
 def cores() -> List[int]:
-    """The cores that this process may use, or none where that cannot be told."""
+    """Return the cores that this process may use, or none if they are not known."""
     if not hasattr(os, "sched_getaffinity"):
         return []
     return sorted(os.sched_getaffinity(0))
@@ -73,7 +73,7 @@ def stopped(process: subprocess.Popen[str]) -> Generator[subprocess.Popen[str], 
 
 @contextlib.contextmanager
 def serving() -> Generator[str, None, None]:
-    """The base URL of a running server."""
+    """Yield the base URL of a running server."""
     with stopped(start([sys.executable, "-m", "benchmarks.server"], cwd=ROOT)) as server:
         assert server.stdout is not None
         pin(server, 1)

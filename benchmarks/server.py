@@ -31,7 +31,7 @@ BLOCK = 500
 
 
 def workflow(filling: int) -> Dict[str, Any]:
-    """A workflow with a description of `filling` bytes."""
+    """Return a workflow with a description of `filling` bytes."""
     return {
         "id": "wf_1",
         "name": "Order intake",
@@ -44,7 +44,7 @@ def workflow(filling: int) -> Dict[str, Any]:
 
 
 def page(number: int, total: int) -> Dict[str, Any]:
-    """A page of 1 KB: four workflows."""
+    """Return a page of 1 KB: four workflows."""
     info = {"page": number, "per_page": 4, "total_count": 4 * total, "total_pages": total}
     info.update(has_next=number < total, has_prev=number > 1)
     rows = [{**workflow(2), "id": f"wf_{number}_{row}", "inputs": None} for row in range(4)]
@@ -52,7 +52,7 @@ def page(number: int, total: int) -> Dict[str, Any]:
 
 
 def reply(body: Dict[str, Any], status: str = "200 OK") -> bytes:
-    """A whole reply with a JSON body."""
+    """Return a whole reply with a JSON body."""
     content = json.dumps(body).encode()
     return b"HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (
         status.encode(),
@@ -79,7 +79,7 @@ ENDED = chunk("execution:completed", type="execution:completed", outputs={})
 
 
 def events(count: int) -> Iterator[bytes]:
-    """A stream of `count` events, the last of them terminal."""
+    """Yield a stream of `count` events, the last of them terminal."""
     yield STREAM_HEAD
     blocks, rest = divmod(count - 1, BLOCK)
     block = EVENT * BLOCK

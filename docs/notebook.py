@@ -23,7 +23,7 @@ NOTE = "<!-- This page is generated: run `python docs/notebook.py` after a chang
 
 
 def executed() -> Any:
-    """The notebook with what its cells give now; the service in it lives in virtual time."""
+    """Return the notebook with new outputs; the service in it runs in virtual time."""
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     os.environ.pop("FLOWMAESTRO_API_KEY", None)
     NotebookClient(notebook, timeout=60, kernel_name="python3").execute()
@@ -34,7 +34,7 @@ def executed() -> Any:
 
 
 def page(notebook: Any) -> str:
-    """The notebook as Markdown, with the HTML that its cells show."""
+    """Return the notebook as Markdown, with the HTML that its cells show."""
     parts: List[str] = []
     for cell in notebook.cells:
         is_code = cell.cell_type == "code"
@@ -45,7 +45,7 @@ def page(notebook: Any) -> str:
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
-    """The command line."""
+    """Run the command line."""
     notebook = executed()
     made = {NOTEBOOK: nbformat.writes(notebook) + "\n", PAGE: page(notebook)}
     stale = [

@@ -35,14 +35,14 @@ COMMAND = "python -m flowmaestro demo"
 
 
 def demo() -> str:
-    """The first lines of the demo in a terminal."""
+    """Return the first lines of the demo in a terminal."""
     command = ["demo", "--transport", "memory"]
     lines = on_screen(command, {}, COLUMNS, seconds=60).splitlines()
     return picture(COMMAND, lines[:LINES], COLUMNS, "demo")
 
 
 def sessions() -> Dict[str, str]:
-    """A run that goes on, a batch with failures, and a list, by name."""
+    """Return a run that goes on, a batch with failures, and a list, by name."""
     fake = FakeFlowMaestro(epoch=time.time())
     steps = [Node(f"n{number}", name=f"Check region {number}", seconds=0.2) for number in range(40)]
     fake.workflow("0fa22000-0000-4000-8000-000000000001", name="Nightly report", nodes=steps)
@@ -68,7 +68,7 @@ def sessions() -> Dict[str, str]:
 
 
 def charge(inputs: Dict[str, Any]) -> Dict[str, Any]:
-    """Some cards are declined, others have expired."""
+    """Decline some cards, and let others expire."""
     if inputs["card"] % 7 == 3:
         raise ValueError(f"card {inputs['card']} was declined")
     if inputs["card"] % 20 == 5:
@@ -83,7 +83,7 @@ def on_screen(
     seconds: float,
     folder: Optional[str] = None,
 ) -> str:
-    """What stands on a terminal, colors included, after a command or some seconds of it."""
+    """Return the screen of a terminal, with colors, after a command or some seconds of it."""
     reader, writer = pty.openpty()
     fcntl.ioctl(writer, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     plain = {name: os.environ[name] for name in os.environ if name not in ("COLUMNS", "NO_COLOR")}
@@ -122,7 +122,7 @@ def on_screen(
 
 
 def picture(command: str, lines: List[str], columns: int, name: str) -> str:
-    """A terminal as an SVG that loads no fonts."""
+    """Return a terminal as an SVG that loads no fonts."""
     console = Console(record=True, width=columns, file=io.StringIO())
     console.print(Text.assemble(("$ ", "dim"), command), soft_wrap=True)
     for line in lines:
@@ -132,7 +132,7 @@ def picture(command: str, lines: List[str], columns: int, name: str) -> str:
 
 
 def timeline() -> str:
-    """The timeline of one run on an embedded service."""
+    """Return the timeline of one run on an embedded service."""
     fake = FakeFlowMaestro()
     nodes = [
         Node("fetch", name="Fetch customer", seconds=0.8),

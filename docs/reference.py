@@ -146,20 +146,20 @@ _ITEM = re.compile(r"^(?P<names>[\w, ]+): (?P<text>.*(?:\n .*)*)", re.MULTILINE)
 
 
 def resources() -> Dict[str, Any]:
-    """The classes behind a client's attributes, by attribute."""
+    """Return the classes behind a client's attributes, by attribute."""
     core = flowmaestro_core.resources
     return {re.sub(r"(?<!^)(?=[A-Z])", "_", n).lower(): getattr(core, n) for n in core.__all__}
 
 
 def methods_of(resource: Any) -> Iterator[Tuple[str, Any]]:
-    """The names of a resource's methods, and their descriptors."""
+    """Yield the names of a resource's methods, and their descriptors."""
     for name, entry in vars(resource).items():
         if not name.startswith("_"):
             yield name, entry
 
 
 def pages() -> Dict[str, str]:
-    """The text of each page, by file name."""
+    """Return the text of each page, by file name."""
     examples = examples_by_name()
     made = {
         f"{name.replace('_', '-')}.md": resource_page(name, resource, examples)
@@ -198,7 +198,7 @@ def pages() -> Dict[str, str]:
 
 
 def page(title: str, introduction: str, sections: Any) -> str:
-    """A page of sections."""
+    """Return a page of sections."""
     return "\n\n".join([f"# {title}", NOTE, introduction, *sections]) + "\n"
 
 
@@ -243,7 +243,7 @@ def resource_page(name: str, resource: Any, examples: Dict[str, str]) -> str:
 
 
 def described(build: Any) -> str:
-    """The docstring of a builder, with the parameters that need no words there: ids, `per_page`."""
+    """Return a builder's docstring, with the parameters that need no words in it."""
     text, *sections = re.split(r"\n\n(?=[A-Z].*:\n    )", inspect.cleandoc(build.__doc__))
     own = "".join(it for it in sections if it.startswith("Args:"))
     lines = {"per_page": f"    per_page: {PER_PAGE}"}
@@ -257,7 +257,7 @@ def described(build: Any) -> str:
 
 
 def client_page(examples: Dict[str, str]) -> str:
-    """The constructor of the clients, their own methods, and the options objects."""
+    """Return the constructor of the clients, their own methods, and the options objects."""
     client = flowmaestro.FlowMaestroClient
     sections = [
         "## FlowMaestroClient",
@@ -345,7 +345,7 @@ def types(names: List[str]) -> Iterator[str]:
 
 
 def said_below(name: str) -> str:
-    """The docstring below an alias in `flowmaestro.types`; `""` if there is none."""
+    """Return the docstring below an alias in `flowmaestro.types`; `""` if it has none."""
     lines = inspect.getsource(flowmaestro.types).splitlines()
     after = {line.partition(" = ")[0]: below for line, below in zip(lines, lines[1:])}
     below = after.get(name, "")
@@ -353,7 +353,7 @@ def said_below(name: str) -> str:
 
 
 def members(kind: Any) -> Iterator[str]:
-    """The public methods and properties of a class."""
+    """Yield the public methods and properties of a class."""
     rows = []
     for base in reversed(kind.__mro__):
         for name, member in vars(base).items():
@@ -367,13 +367,13 @@ def members(kind: Any) -> Iterator[str]:
 
 
 def directives(title: str, module: str, names: Any) -> str:
-    """A page that mkdocstrings fills."""
+    """Return a page that mkdocstrings fills."""
     about = f"Import them from `{module}`."
     return page(title, about, [f"::: {module}.{name}" for name in names])
 
 
 def signature(made: Any, name: str) -> str:
-    """A call with its parameters, their types and defaults."""
+    """Return a call with its parameters, their types and defaults."""
     lines = []
     hints = get_type_hints(made.__init__ if inspect.isclass(made) else made)
     star = False
@@ -391,7 +391,7 @@ def signature(made: Any, name: str) -> str:
 
 
 def returns(build: Any, entry: Any) -> str:
-    """What a sync client returns, field by field."""
+    """Describe what a sync client returns, field by field."""
     given = outcomes(build)[0]
     if isinstance(entry, iterating_endpoint):
         bases = (given, *getattr(given, "__orig_bases__", ()))
@@ -412,7 +412,7 @@ def returns(build: Any, entry: Any) -> str:
 
 
 def details(kind: Any) -> str:
-    """The fields of a type; of a union, those of its members."""
+    """Return the fields of a type; of a union, those of its members."""
     if get_origin(kind) is not Union:
         if hasattr(kind, "__total__") or hasattr(kind, "_fields"):
             return fields(kind)
@@ -432,7 +432,7 @@ def details(kind: Any) -> str:
 
 
 def fields(*kinds: Any) -> str:
-    """The keys of one or more `TypedDict`s, or the fields of a named tuple."""
+    """Return the keys of one or more `TypedDict`s, or the fields of a named tuple."""
     hints = [get_type_hints(kind) for kind in kinds]
     optional = getattr(kinds[0], "__optional_keys__", ())
     said = [meanings(kind) for kind in kinds]
@@ -516,7 +516,7 @@ def raises(build: Any, entry: Any) -> str:
 
 
 def request(build: Any) -> str:
-    """The first request of a method, and whether it is retried."""
+    """Return the first request of a method, and whether it is retried."""
     parameters = inspect.signature(build).parameters.values()
     given = {
         it.name: GIVEN.get(it.name, it.name.upper()) for it in parameters if it.default is it.empty
@@ -538,7 +538,7 @@ def request(build: Any) -> str:
 
 
 def prose(docstring: Any) -> str:
-    """A docstring as Markdown: its lists of arguments and errors become lists."""
+    """Return a docstring as Markdown: its lists of arguments and errors become lists."""
 
     def listed(found: Any) -> str:
         title = {"Args": "Parameters"}.get(found["title"], found["title"])
@@ -555,7 +555,7 @@ def prose(docstring: Any) -> str:
 
 
 def linked(text: str) -> str:
-    """A text in which the names of types and errors lead to their descriptions."""
+    """Return a text in which the names of types and errors lead to their descriptions."""
 
     def link(found: Any) -> str:
         name = found[1]
@@ -569,7 +569,7 @@ def linked(text: str) -> str:
 
 
 def shown(hint: Any) -> str:
-    """A type as Markdown, a public one with a link to its description."""
+    """Return a type as Markdown, a public one with a link to its description."""
     text = plain(hint)
     links = [name for name in TYPES if re.search(rf"\b{name}\b", text)]
     return (
@@ -578,7 +578,7 @@ def shown(hint: Any) -> str:
 
 
 def plain(hint: Any, alias: str = "") -> str:
-    """A type in words that do not differ between versions of Python."""
+    """Return a type in words that do not differ between versions of Python."""
     known = NAMES.get(hint)
     if known and known != alias:
         return known
@@ -610,18 +610,18 @@ def flat(docstring: Any) -> str:
 
 
 def table(headings: Tuple[str, ...], rows: Any) -> str:
-    """A table."""
+    """Return a table."""
     lines: List[Tuple[str, ...]] = [headings, ("---",) * len(headings), *rows]
     return "\n".join(f"| {' | '.join(it.replace('|', BAR) for it in line)} |" for line in lines)
 
 
 def anchor(title: str) -> str:
-    """The id of a heading."""
+    """Return the id of a heading."""
     return re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
 
 
 def examples_by_name() -> Dict[str, str]:
-    """The parts of the file of examples, each under a comment with its name."""
+    """Return the parts of the file of examples, each under a comment with its name."""
     parts = re.split(r"^# (\S+)\n", EXAMPLES.read_text(encoding="utf-8"), flags=re.MULTILINE)
     return {name: f"{code.strip()}\n" for name, code in zip(parts[1::2], parts[2::2])}
 

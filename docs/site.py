@@ -47,7 +47,7 @@ def gather(target: Path) -> None:
 
 
 def moved(page: Path, place: Path, places: Dict[Path, Path], target: Path) -> str:
-    """A page's text, with links that lead on from its new place.
+    """Return a page's text, with links that lead on from its new place.
 
     Ends the program, naming page and line, for a link to what is not there.
     """
@@ -73,7 +73,7 @@ def moved(page: Path, place: Path, places: Dict[Path, Path], target: Path) -> st
 
 
 def source_page(file: Path, target: Path) -> Path:
-    """A page that shows a source file."""
+    """Return a page that shows a source file."""
     name = file.relative_to(ROOT).as_posix()
     made = target / "source" / f"{name[:-3]}.md"
     made.parent.mkdir(parents=True, exist_ok=True)

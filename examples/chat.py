@@ -13,7 +13,7 @@ QUESTIONS = ("What is my order status?", "Tell me a story")
 
 
 def questions() -> Iterator[str]:
-    """What the user asks, until the end of the input."""
+    """Yield the questions of the user, until the end of the input."""
     if not sys.stdin.isatty():
         for question in QUESTIONS:
             print(f"> {question}")

@@ -27,12 +27,12 @@ ROWS = 200
 
 
 def prepare(number: int) -> Dict[str, Any]:
-    """The user's own work before a run, on a worker."""
+    """Do the user's own work before a run, on a worker."""
     return {"name": f"customer {number}"}
 
 
 def handle(index: int, outputs: Any) -> int:
-    """The user's own work after a run, on a worker; an upsert by index."""
+    """Do the user's own work after a run, on a worker: an upsert by index."""
     if outputs["message"] != f"Hello, customer {index}!":
         raise ValueError(f"row {index} has the result of another: {outputs}")
     return index

@@ -68,7 +68,7 @@ app = FastAPI(lifespan=lifespan)
 
 @app.get("/", response_class=HTMLResponse)
 async def page() -> str:
-    """A page that starts a run and lists its events."""
+    """Return a page that starts a run and lists its events."""
     return PAGE
 
 

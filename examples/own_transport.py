@@ -18,7 +18,7 @@ class StandardLibraryTransport:
     patient = False  # a read that times out loses the body, so streams reconnect after it
 
     def send(self, request: Request, timeout: float) -> Response:
-        """The whole reply."""
+        """Send a request and return the whole response."""
         reply = self.open(request, timeout)
         pieces = iter(lambda: reply.read(timeout), b"")
         try:
@@ -27,7 +27,7 @@ class StandardLibraryTransport:
             reply.close()
 
     def open(self, request: Request, timeout: float) -> OpenReply:
-        """The head of the reply; the phase of a failure decides whether the SDK retries."""
+        """Return the head of the response; a failure's phase decides whether the SDK retries."""
         url = urlsplit(request.url)
         kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
         connection, phase = kind(url.netloc, timeout=timeout), Phase.NOT_SENT
@@ -43,11 +43,11 @@ class StandardLibraryTransport:
             raise TransportFailure(phase, str(error)) from error
 
     def sleep(self, seconds: float) -> None:
-        """The clock of the system."""
+        """Sleep on the clock of the system."""
         time.sleep(seconds)
 
     def now(self) -> float:
-        """The clock of the system."""
+        """Return the time on the clock of the system."""
         return time.monotonic()
 
     def close(self) -> None:
@@ -64,7 +64,7 @@ class OpenReply:
         self.headers = Headers(self.reply.getheaders())
 
     def read(self, patience: float) -> bytes:
-        """Some bytes, and `b""` at the end."""
+        """Return some bytes, and `b""` at the end."""
         try:
             self.socket.settimeout(patience)
             return self.reply.read1(65536)

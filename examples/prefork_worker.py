@@ -22,7 +22,7 @@ client: FlowMaestroClient
 
 
 def task(name: str) -> str:
-    """The job of a worker."""
+    """Do the job of a worker."""
     run = client.workflows.run(WORKFLOW, inputs={"name": name})
     return f"{run['status']}, in a child: {os.getpid() != PARENT}"
 

@@ -50,7 +50,7 @@ def compare(recorded: Dict[str, float], counted: Dict[str, float]) -> bool:
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
-    """The command line; see the package."""
+    """Run the command line; see the package."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.instructions")
     parser.add_argument("--record", action="store_true", help="record for this interpreter")
     given = parser.parse_args(argv)

@@ -68,12 +68,12 @@ def driver(rounds: int, observers: Optional[Observers] = None) -> None:
 
 
 def unhooked(rounds: int) -> None:
-    """The same, where hooks could be told and there are none."""
+    """Prepare the same for a client that may have hooks and has none."""
     driver(rounds, Observers())
 
 
 def otel(rounds: int) -> None:
-    """The same with OpenTelemetryHooks, where no provider is set."""
+    """Prepare the same with OpenTelemetryHooks, without a provider."""
     from flowmaestro.opentelemetry import OpenTelemetryHooks
 
     driver(rounds, Observers(OpenTelemetryHooks()))

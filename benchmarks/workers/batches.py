@@ -89,7 +89,7 @@ class Service:
 
 
 def journal(count):
-    """A journal of so many rows is written, then read again by the same call."""
+    """Write a journal of so many rows, then read it again by the same call."""
     longest, keep = 0.0, Journal.keep
 
     def timed(self, record):

@@ -80,7 +80,7 @@ async def long_streams(count, times):
 
 
 async def pages(count, times):
-    """Walks of `count` pages, by a client that has its connection."""
+    """Walk through `count` pages, with a client that has its connection."""
     async with new_client(f"{URL}/pages-{count}") as one:
         await one.workflows.list(per_page=4)
         with Measurement() as walks:
@@ -91,7 +91,7 @@ async def pages(count, times):
 
 
 async def make(count, trace=False):
-    """The first call of each new client, less a second one; each has a connection of its own."""
+    """Time the first call of each new client, less a second; each has its own connection."""
     clients = [await new_and_used()]
     if trace:
         tracemalloc.start()

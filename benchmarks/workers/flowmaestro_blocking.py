@@ -65,7 +65,7 @@ def long_streams(count, times):
 
 
 def pages(count, times):
-    """Walks of `count` pages, by a client that has its connection."""
+    """Walk through `count` pages, with a client that has its connection."""
     with new_client(f"{URL}/pages-{count}") as one:
         one.workflows.list(per_page=4)
         with Measurement() as walks:
@@ -76,7 +76,7 @@ def pages(count, times):
 
 
 def make(count, trace=False):
-    """The first call of each new client, less a second one; each has a connection of its own."""
+    """Time the first call of each new client, less a second; each has its own connection."""
     new_and_used()
     if trace:
         return {"held_kb": traced(count)}

@@ -35,11 +35,11 @@ class Measurement:
         self.wall = time.perf_counter_ns() - self.wall
 
     def of_one(self, count):
-        """The times of one operation, when `count` of them were done."""
+        """Return the times of one operation, when `count` of them were done."""
         return {"cpu_us": self.cpu / count / 1000, "wall_us": self.wall / count / 1000}
 
     def less(self, other):
-        """This one, without what another has shown to be no part of it."""
+        """Subtract another measurement, which is not a part of this one."""
         self.cpu -= other.cpu
         self.wall -= other.wall
         return self
@@ -70,7 +70,7 @@ def answer(measured, count, more):
 
 
 def peak_kb():
-    """The largest amount of memory that this process has had, in KB (Linux; bytes on macOS)."""
+    """Return the peak memory of this process, in KB (Linux) or bytes (macOS)."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
@@ -93,7 +93,7 @@ def serve(**tasks):
 
 
 async def serve_awaiting(**tasks):
-    """The same for coroutine functions; between the orders the event loop stands still."""
+    """Do the same for coroutine functions; between orders, the event loop stands still."""
     for line in sys.stdin:
         order = json.loads(line)
         with Measurement() as measured:

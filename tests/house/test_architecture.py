@@ -29,7 +29,7 @@ def steps(title):
 
 
 def functions_of(file):
-    """The functions and methods of a source file, by the line on which their code begins."""
+    """Return the functions of a source file, by the line on which their code begins."""
 
     def visit(node, prefix):
         for child in ast.iter_child_nodes(node):
@@ -145,7 +145,7 @@ def test_module_state_is_listed():
 
 
 def imports_of(file, modules):
-    """The modules among `modules` that a file imports, lazily or for type checkers only, too."""
+    """Yield the modules among `modules` that a file imports, even lazily or for types only."""
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name in modules)

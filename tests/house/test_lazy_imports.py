@@ -31,7 +31,7 @@ NAMES = ["agents", "executions", "knowledge_bases", "threads", "triggers", "webh
 
 
 def loaded(program: str) -> Set[str]:
-    """The modules that an interpreter has loaded at the end of a program."""
+    """Return the modules that an interpreter has loaded at the end of a program."""
     program += "\nimport sys; print(*sys.modules)"
     ran = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True

@@ -59,7 +59,7 @@ def links_of(page):
 
 
 def lost_links(page):
-    """The links within the project that lead nowhere, by page and line."""
+    """Yield the links within the project that lead nowhere, by page and line."""
     for line, link in links_of(page):
         target, _, fragment = (link or "undefined").partition("#")
         if not target.startswith(("http:", "https:", "data:")):
@@ -94,7 +94,7 @@ FOREIGN = {"AbortController", "ClientSession", "DataFrame", "TypedDict"}
 
 
 def names_in(code):
-    """What can be told to be a name: a dotted one, one in camel case, a call and its keywords."""
+    """Yield the names in a piece of code: dotted, in camel case, or a call and its keywords."""
     found = re.match(r"(?:await )?([\w.]+)(\(|$)", code)
     if found and ("." in found[1] or found[2] or re.match(r"[A-Z][a-z]+[A-Z]", found[1])):
         yield found[1]
@@ -104,7 +104,7 @@ def names_in(code):
 
 @functools.cache
 def vocabulary():
-    """The names of our classes, functions, parameters and attributes, and Python's own."""
+    """Return the names of our classes, functions, parameters and attributes, and Python's own."""
     folders = [
         ROOT / name for name in ("flowmaestro_core", "transports", "flowmaestro", "examples")
     ]
@@ -147,7 +147,7 @@ def exists(name, parts):
 
 
 def missing_names(page, tokens):
-    """What a page names that a client, a package or the fake does not have, by page and line."""
+    """Yield what a page names that neither client, package nor fake has, by page and line."""
     parts = script("reference").resources()
     for line, token in inlines_of(tokens):
         shown = re.findall(r"^::: ([\w.]+)", token.content)
@@ -235,7 +235,7 @@ def test_the_site_leads_to_every_page():
 class TestSite:
     @pytest.fixture
     def move(self, tmp_path, monkeypatch):
-        """What becomes of a text as a page of the site, beside a source file and a picture."""
+        """Return a function from a text to the page of the site, beside a source and a picture."""
         site, docs = script("site"), tmp_path / "docs"
         monkeypatch.setattr(site, "ROOT", tmp_path)
         monkeypatch.setattr(site, "DOCS", docs)

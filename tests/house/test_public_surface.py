@@ -61,7 +61,7 @@ def is_ours(value):
 
 
 def own_members(kind):
-    """The public methods and properties that a class of ours defines or inherits from ours."""
+    """Yield the public methods and properties of a class, its own and those of our bases."""
     for base in kind.__mro__:
         if is_ours(base):
             for name, member in vars(base).items():
@@ -158,7 +158,7 @@ class TestDocstrings:
 
 
 def part_of(client, resource):
-    """The attribute of a client that is this resource."""
+    """Return the attribute of a client that is this resource."""
     return next(part for name in dir(client) if isinstance(part := getattr(client, name), resource))
 
 

@@ -39,7 +39,7 @@ def test_what_a_test_imports_from_the_harness_is_there() -> None:
 
 @functools.lru_cache(None)
 def names_in(module: Path) -> Set[str]:
-    """What a module defines, imports or assigns; the modules of a folder."""
+    """Return the names that a module defines, imports or assigns; of a folder, its modules."""
     if module.is_dir():
         return {path.stem for path in module.iterdir()}
     nodes = ast.walk(ast.parse(module.with_suffix(".py").read_text("utf-8")))

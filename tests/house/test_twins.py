@@ -108,7 +108,7 @@ class _Plain(ast.NodeTransformer):
 
 
 def plain(node: ast.AST) -> str:
-    """The source of a function or statement, as both forms should have it."""
+    """Return the source of a function or statement, as both forms should have it."""
     source = ast.unparse(_Plain().visit(node))
     source = re.sub(r"^(\s*)async (def|for|with)\b", r"\1\2", source, flags=re.MULTILINE)
     source = re.sub(r"\basync for\b", "for", source)
@@ -118,7 +118,7 @@ def plain(node: ast.AST) -> str:
 
 
 def parts_of(node: Union[ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef]) -> Dict[str, str]:
-    """The methods and attributes of a class by name; a function is its own only part."""
+    """Return the methods and attributes of a class by name; a function is its only part."""
     if not isinstance(node, ast.ClassDef):
         return {"": plain(node)}
     parts: Dict[str, str] = {}
