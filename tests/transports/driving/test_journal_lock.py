@@ -41,6 +41,19 @@ def open_elsewhere(path: Path) -> str:
     return (done.stdout + done.stderr).splitlines()[-1]
 
 
+def rows_seen_elsewhere(path: Path) -> str:
+    """Read a journal in another process, as any program may; return its number of rows."""
+    program = textwrap.dedent(f"""
+        import contextlib, sqlite3
+        with contextlib.closing(sqlite3.connect({str(path)!r})) as database:
+            print(*database.execute("SELECT count(*) FROM rows").fetchone())
+    """)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
 def refused(path: Path) -> JournalError:
     with pytest.raises(JournalError) as caught:
         open_journal(path)
@@ -72,6 +85,22 @@ def test_hard_link_is_busy(tmp_path: Path, is_open: bool) -> None:
     first.close()
     (tmp_path / "k").unlink()
     open_journal(tmp_path / "j").close()
+
+
+@linux
+def test_refused_hard_link_takes_no_lock_from_the_batch_of_the_same_process(
+    tmp_path: Path,
+) -> None:
+    """Without these locks, a program that reads the journal would remove its `-wal` file."""
+    first = open_journal(tmp_path / "j")
+    first.keep(Record((JournalRow(0, b"", "starting", order=1),)))
+    os.link(tmp_path / "j", tmp_path / "k")
+    refused(tmp_path / "k")
+    (tmp_path / "k").unlink()
+    assert rows_seen_elsewhere(tmp_path / "j") == "1"
+    first.keep(Record((JournalRow(1, b"", "starting", order=2),)))
+    assert rows_seen_elsewhere(tmp_path / "j") == "2"
+    first.close()
 
 
 @linux

@@ -120,12 +120,11 @@ class Journal:
 
     def _open_file(self) -> FileIO:
         """Create the file if there is none, lock it, and return it."""
-        file = open_file(self._path)
-        try:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise self._error("is not a regular file")
-            if status.st_nlink > 1:
+        # The links are counted first: the other batch may be of this process, and to close any
+        # descriptor of its file would give up all locks that SQLite holds on it.
+        with suppress(FileNotFoundError):
+            status = os.stat(self._path)
+            if stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
                 # SQLite names the `-wal` file after the link that was opened, so two links of one
                 # file are two databases that overwrite each other.
                 raise self._error(
@@ -133,6 +132,10 @@ class Journal:
                     "remove that name, or copy the journal",
                     "journal_busy",
                 )
+        file = open_file(self._path)
+        try:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise self._error("is not a regular file")
             _lock_journal(file, self._path)
         except BaseException:
             if file not in _NEVER_CLOSED:
