@@ -227,8 +227,13 @@ SESSIONS = (
     ),
     Session(
         "Talk to an agent",
-        "Ctrl-C stops an answer, Ctrl-D ends the conversation.",
-        (Command("chat agent_parrot", (("you  ", "Good morning\n"), ("said: ", "\x04"))),),
+        "Ctrl-C stops an answer, Ctrl-D leaves. Answers are Markdown. Pasted lines are one message; the\n"
+        "arrow keys bring back what you typed, in earlier conversations, too (`--no-history` keeps\n"
+        "nothing). `-m`, or a pipe, sends one message and prints the bare answer.",
+        (
+            Command("chat agent_parrot", (("you  ", "Good morning\r"), ("you  ", "\x04"))),
+            Command('chat agent_parrot -m "Good night"'),
+        ),
     ),
     Session(
         "Search, and fire a trigger",
@@ -322,7 +327,9 @@ def terminal(argv: List[str], kind: str, environment: Dict[str, str], command: C
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.alarm(60)  # what hangs is ended
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-        os.environ.update(environment, PATH=path, TERM="xterm", COLUMNS=str(WIDTH))
+        os.environ.update(
+            environment, PATH=path, PROMPT_TOOLKIT_NO_CPR="1", TERM="xterm", COLUMNS=str(WIDTH)
+        )
         if kind == "plain":
             for name in [name for name in sys.modules if name.partition(".")[0] == "rich"]:
                 del sys.modules[name]
@@ -366,6 +373,12 @@ def shown(output: str) -> str:
             column = 0
         elif part.startswith("\x1b[") and part.endswith("A"):
             row -= int(part[2:-1] or 1)
+        elif re.fullmatch(r"\x1b\[\d*[CD]", part):
+            column += int(part[2:-1] or 1) * (1 if part.endswith("C") else -1)
+        elif part in ("\x1b[K", "\x1b[0K", "\x1b[J", "\x1b[0J"):
+            rows[row] = rows[row][:column]
+            if part.endswith("J"):
+                del rows[row + 1 :]
         elif part == "\x1b[2K":
             rows[row] = ""
         elif not part.startswith("\x1b["):

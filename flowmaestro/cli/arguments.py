@@ -299,10 +299,17 @@ COMMANDS: Dict[str, _Command] = {
     ),
     "chat": _command(
         "talk to an agent",
-        ("agent_123", "agent_123 --thread thread_123"),
+        (
+            "agent_123",
+            "agent_123 --thread thread_123",
+            'agent_123 -m "What is new?"',
+            "agent_123 --json < question.txt",
+        ),
         _of("agent", "id of the agent"),
+        _option("-m --message", "TEXT", "send one message, print the answer, and leave"),
         _option("--thread", "THREAD", "continue this thread"),
-        *_SERVER,
+        _flag("--no-history", "neither read nor keep the history of what you type"),
+        *_json("print the answer to one message as a JSON object"),
     ),
     "list": _command(
         "list resources",

@@ -3,36 +3,120 @@
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import sys
-from typing import Any, cast
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Callable, Iterator, List, Optional, Tuple, cast
 
 from flowmaestro import FlowMaestroClient
-from flowmaestro.cli.console import Console, Writer, console
+from flowmaestro.cli import USAGE, CommandFailed
+from flowmaestro.cli.console import Console, RichConsole, Writer, console, printable_lines
+from flowmaestro.cli.output import print_json
 from flowmaestro.cli.session import client_for
+from flowmaestro.cli.state import state_folder, write_private
 from flowmaestro.errors import FlowMaestroError, NotFoundError
 
+LONGEST_HISTORY = 1000
+"""Messages that the history keeps."""
 _LEAD = "agent  "
+_HELP = (
+    "/thread       the id of this thread, to continue it with --thread",
+    "/save FILE    write this conversation into a Markdown file",
+    "/help         this help",
+    "//text        send a message that begins with /",
+    "Ctrl-C stops an answer, Ctrl-D leaves. Pasted lines are one message.",
+)
 
 
 def chat_command(options: argparse.Namespace) -> None:
-    """Send each line that the user types, and show the answers as they come."""
-    screen, hints = console(sys.stdout), console(sys.stderr)
+    """Send what the user types, and show the answers as they come.
+
+    With `-m`, or with a standard input that is not a terminal, send one message and print the bare
+    answer.
+    """
+    message: Optional[str] = options.message
+    if message is None and not sys.stdin.isatty():
+        message = sys.stdin.read().strip("\r\n")
+    if message is None and options.output is not None:
+        raise CommandFailed("--json needs a message: -m, or standard input", USAGE)
+    if message is not None and not message.strip():
+        raise CommandFailed("the message must not be empty", USAGE)
     with client_for(options) as client:
         agent: Any = client.agents.get(options.agent)["data"]
+        if options.thread is not None:  # Refuse a wrong id before the user has typed anything.
+            client.threads.get(options.thread)
         thread_id = options.thread or client.agents.create_thread(options.agent)["data"]["id"]
-        hints.line(f"{agent['name']}, thread {thread_id}. Ctrl-C stops an answer, Ctrl-D ends.")
-        while True:
-            text = _ask()
-            if not text:
-                return
-            if text.strip():
-                _answer(client, thread_id, text.rstrip("\r\n"), screen, hints)
+        if message is None:
+            _converse(client, str(agent["name"]), thread_id, has_history=not options.no_history)
+        elif options.output is not None:
+            text, fault = _answer(client, thread_id, message, _show_nothing)
+            if fault:
+                raise CommandFailed(fault)
+            print_json({"thread_id": thread_id, "answer": text})
+        else:
+            view = AnswerView(console(sys.stdout), "")
+            try:
+                _, fault = _answer(client, thread_id, message, view.add)
+            finally:
+                view.close()
+            if fault:
+                raise CommandFailed(fault)
 
 
-def _ask() -> str:
-    """Return the next line that the user types, with its end; "" at the end of input."""
-    if not sys.stdin.isatty():
-        return sys.stdin.readline()
+def _converse(client: FlowMaestroClient, name: str, thread_id: str, *, has_history: bool) -> None:
+    """Answer message after message, until Ctrl-D."""
+    screen, hints = console(sys.stdout), console(sys.stderr)
+    hints.line(f"{name}, thread {thread_id}. /help shows what you can type, Ctrl-D leaves.")
+    ask, said = _prompt(has_history), [f"# {name}, thread {thread_id}"]
+    while True:
+        text = ask()
+        if text is None:
+            return
+        if text.startswith("/") and not text.startswith("//"):
+            _obey(text, thread_id, said, hints)
+        elif text.strip():
+            text = text[1:] if text.startswith("//") else text
+            said += ["**You**", text]
+            said += ["**Agent**", _show_answer(client, thread_id, text, screen, hints)]
+
+
+def _obey(text: str, thread_id: str, said: List[str], hints: Console) -> None:
+    """Carry out a line that begins with a slash."""
+    command, _, rest = text.strip().partition(" ")
+    if command == "/help":
+        for line in _HELP:
+            hints.line(line, indent=14)
+    elif command == "/thread":
+        console(sys.stdout).copyable(thread_id)
+    elif command == "/save" and rest.strip():
+        path = os.path.expanduser(rest.strip())
+        try:
+            with open(path, "x", encoding="utf-8", errors="replace") as file:
+                file.write("\n\n".join(said) + "\n")
+            hints.line(f"saved to {path}")
+        except (OSError, ValueError) as error:  # ValueError: a path with a NUL.
+            hints.line(f"not saved: {getattr(error, 'strerror', None) or error}")
+    elif command == "/save":
+        hints.line("write /save FILE")
+    else:
+        hints.line(f"there is no command {command}; /help shows all, //text sends it")
+
+
+def _prompt(has_history: bool) -> Callable[[], Optional[str]]:
+    """Return a function that returns the next message of the user, and None after Ctrl-D."""
+    if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+        try:
+            from flowmaestro.cli.prompt import message_prompt
+
+            return message_prompt(state_folder() / "chat-history" if has_history else None)
+        except ImportError:
+            pass
+    return _plain_line
+
+
+def _plain_line() -> Optional[str]:
     prompt = Writer(sys.stderr)
     prompt.write("you    ")
     try:
@@ -42,27 +126,147 @@ def _ask() -> str:
         prompt.write("\n")
     if not line:
         prompt.write("\n")
-    return line
+        return None
+    return line.rstrip("\r\n")
+
+
+def _show_answer(
+    client: FlowMaestroClient, thread_id: str, text: str, screen: Console, hints: Console
+) -> str:
+    """Show an answer while it comes, and return it. Ctrl-C and most errors end only the answer."""
+    view, answer = AnswerView(screen, _LEAD), ""
+    try:
+        answer, said = _answer(client, thread_id, text, view.add)
+    except KeyboardInterrupt:
+        answer, said = view.text, "stopped; the agent may still finish its answer on the server"
+    except NotFoundError:
+        raise
+    except FlowMaestroError as error:
+        said = f"no answer: {error}"
+    finally:
+        view.close()
+    if said:
+        hints.line(said)
+    return answer
 
 
 def _answer(
-    client: FlowMaestroClient, thread_id: str, text: str, screen: Console, hints: Console
-) -> None:
-    said = ""
+    client: FlowMaestroClient, thread_id: str, text: str, show: Callable[[str], None]
+) -> Tuple[str, str]:
+    """Return an answer, and why the agent failed or "". `show` gets each piece as it comes."""
+    answer, fault = "", ""
     with client.threads.send_message_stream(thread_id, text) as stream:
-        try:
-            for event in stream:
-                if event["type"] == "message:token":
-                    screen.stream(event["token"], _LEAD)
-                elif event["type"] == "message:failed":
-                    said = f"the agent failed: {cast('Any', event).get('error')}"
-        except KeyboardInterrupt:
-            said = "stopped; the agent may still finish its answer on the server"
-        except FlowMaestroError as error:
-            if isinstance(error, NotFoundError) or not sys.stdin.isatty():
-                raise
-            said = f"no answer: {error}"
-        finally:
-            screen.end_stream(len(_LEAD))
-    if said:
-        hints.line(said)
+        for event in stream:
+            if event["type"] == "message:token":
+                answer += event["token"]
+                show(event["token"])
+            elif event["type"] == "message:failed":
+                fault = f"the agent failed: {cast('Any', event).get('error')}"
+    return answer, fault
+
+
+def _show_nothing(_: str) -> None:
+    """Show nothing of an answer that is printed as a whole."""
+
+
+class AnswerView:
+    """A growing answer: rendered as Markdown by rich on a terminal, else as it comes.
+
+    Whole paragraphs are printed for good; only the last one is drawn again with each piece.
+
+    Attributes:
+        text: the answer so far.
+
+    """
+
+    def __init__(self, screen: Console, lead: str) -> None:
+        self.text = ""
+        self._screen, self._lead = screen, lead
+        self._live: Any = None
+        self._rest = ""
+        self._is_markdown = isinstance(screen, RichConsole) and screen.columns is not None
+
+    def add(self, piece: str) -> None:
+        """Show a piece."""
+        self.text += piece
+        if not self._is_markdown:
+            self._screen.stream(piece, self._lead)
+            return
+        terminal = cast("RichConsole", self._screen).terminal
+        if self._live is None:
+            from rich.live import Live
+
+            if self._lead:
+                self._screen.line((self._lead.strip(), "bold"))
+            self._live = Live(console=terminal, auto_refresh=False, transient=True)
+            self._live.start()
+        self._rest += piece
+        done, self._rest = _whole_blocks(self._rest)
+        if done:
+            self._live.update("", refresh=True)
+            terminal.print(_Markdown(done), end="\n")
+            terminal.print()
+        self._live.update(_Markdown(self._rest), refresh=True)
+
+    def close(self) -> None:
+        """Print what is left, and end the answer."""
+        if self._live is not None:
+            self._live.stop()
+            cast("RichConsole", self._screen).terminal.print(_Markdown(self._rest))
+        elif not self._is_markdown:
+            self._screen.end_stream(len(self._lead))
+
+
+class _Markdown:
+    """Markdown of a server. No control character and no bidi mark reaches the terminal.
+
+    Markdown can write characters as entities, so what rich has rendered is made printable, too.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._text = printable_lines(text)
+
+    def __rich_console__(self, terminal: Any, options: Any) -> Iterator[Any]:
+        from rich.markdown import Markdown
+        from rich.segment import Segment
+
+        # Hyperlinks would hide where they lead.
+        for segment in terminal.render(Markdown(self._text, hyperlinks=False), options):
+            if segment.control:
+                continue
+            yield Segment(printable_lines(segment.text), segment.style)
+
+
+def _whole_blocks(text: str) -> Tuple[str, str]:
+    """Return the text up to the last empty line outside of a code fence, and what follows."""
+    end, fence, at = 0, "", 0
+    for line in text.splitlines(keepends=True):
+        at += len(line)
+        mark = line.lstrip()[:3]
+        if mark in ("```", "~~~"):
+            fence = "" if fence == mark else fence or mark
+        elif not fence and not line.strip():
+            end = at
+    return text[:end].rstrip("\n"), text[end:]
+
+
+def read_history(path: Path) -> List[str]:
+    """Return the messages of the history, the oldest first. A file that is damaged is empty."""
+    try:
+        lines = path.read_text("utf-8").splitlines()
+        found: List[Any] = [json.loads(line) for line in lines if line]
+    except (OSError, ValueError):
+        return []
+    return [text for text in found if isinstance(text, str)]
+
+
+def add_to_history(path: Path, text: str) -> None:
+    """Add a message to the history, which nobody else may read.
+
+    A message that begins with a space is not kept.
+    """
+    if text.startswith(" "):
+        return
+    kept = [*read_history(path), text][-LONGEST_HISTORY:]
+    with suppress(OSError):
+        write_private(path, "".join(json.dumps(each) + "\n" for each in kept))

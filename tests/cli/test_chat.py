@@ -3,8 +3,43 @@
 from __future__ import annotations
 
 import io
+import json
+import os
+import stat
 
 import pytest
+
+pytest.importorskip("prompt_toolkit", reason="prompt_toolkit is NOT INSTALLED")
+from prompt_toolkit.application import create_app_session
+from prompt_toolkit.input import create_pipe_input
+from prompt_toolkit.output import DummyOutput
+
+from flowmaestro.cli import prompt
+from flowmaestro.cli.chat import AnswerView, add_to_history, read_history
+from flowmaestro.cli.console import Console, RichConsole
+
+
+class Typist(io.StringIO):
+    """A terminal at which a user types."""
+
+    def isatty(self):
+        return True
+
+
+class Terminal(io.StringIO):
+    """A terminal that remembers all that is written to it."""
+
+    encoding = "utf-8"
+
+    def isatty(self):
+        return True
+
+
+def prompted(history):
+    """Return the prompt of chat, drawn nowhere."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prompt, "create_output", lambda stdout: DummyOutput())
+        return prompt.message_prompt(history)
 
 
 @pytest.fixture
@@ -13,23 +48,115 @@ def typed(monkeypatch):
     return lambda text: monkeypatch.setattr("sys.stdin", io.StringIO(text))
 
 
-def test_each_line_is_answered_in_one_thread(command, fake, typed):
-    fake.agent("agent_echo", lambda text: f"You said {text}.")
-    typed("one\r\n\r\ntwo\n")
+def test_a_pipe_is_one_message_and_the_bare_answer_is_printed(command, fake, typed):
+    fake.agent("agent_echo", lambda text: f"You said {text!r}.")
+    typed("one\n\ntwo\n")
     done = command("chat", "agent_echo")
-    assert (done.status, done.out) == (0, "agent  You said one.\nagent  You said two.\n")
-    posts = [request for request in fake.requests if request.method == "POST"]
-    assert len([request for request in posts if request.path.endswith("/messages")]) >= 2
-    assert len([request for request in posts if request.path.endswith("/threads")]) == 1
+    assert (done.status, done.out, done.err) == (0, "You said 'one\\n\\ntwo'.\n", "")
 
 
-def test_a_thread_goes_on(command, fake, typed):
+def test_a_message_of_an_option_is_answered_as_json(command, fake, typed):
+    fake.agent("agent_echo", lambda text: f"You said {text}.")
+    typed("not read")
+    done = command("chat", "agent_echo", "-m", "hi", "--json")
+    found = json.loads(done.out)
+    assert found["answer"] == "You said hi."
+    typed("again")
+    done = command("chat", "agent_echo", "--thread", found["thread_id"], "--json")
+    assert json.loads(done.out) == {"thread_id": found["thread_id"], "answer": "You said again."}
+
+
+@pytest.mark.parametrize("words", [["-m", " "], [], ["--json"]])
+def test_an_empty_message_is_refused(command, typed, words):
+    typed("\n")
+    done = command("chat", "agent_echo", *words)
+    assert done.status == 2
+    assert "the message must not be empty" in done.err
+
+
+def test_json_without_a_message_is_refused_on_a_terminal(command, monkeypatch):
+    monkeypatch.setattr("sys.stdin", Typist(""))
+    done = command("chat", "agent_echo", "--json")
+    assert done.status == 2
+    assert "--json needs a message" in done.err
+
+
+def test_a_thread_that_does_not_exist_is_refused_before_the_greeting(command, fake, monkeypatch):
     fake.agent("agent_echo", lambda text: "Yes.")
-    typed("one\n")
-    first = command("chat", "agent_echo")
-    thread_id = first.err.split("thread ")[1].split(".")[0]
-    typed("two\n")
-    assert command("chat", "agent_echo", "--thread", thread_id).out == "agent  Yes.\n"
+    monkeypatch.setattr("sys.stdin", Typist("one\n"))
+    done = command("chat", "agent_echo", "--thread", "thread_unknown")
+    assert (done.status, done.out) == (3, "")
+    assert "leaves" not in done.err
+    assert not [request for request in fake.requests if request.method == "POST"]
+
+
+@pytest.mark.parametrize("fake", [("documented",)], indirect=True)
+def test_an_agent_that_fails_exits_with_1(command, fake):
+    fake.agent("agent_bad", RuntimeError("no model"))
+    done = command("chat", "agent_bad", "-m", "hi")
+    assert (done.status, done.out) == (1, "")
+    assert "the agent failed: " in done.err
+
+
+def test_lines_that_begin_with_a_slash_are_commands(command, fake, monkeypatch, tmp_path):
+    fake.agent("agent_echo", lambda text: f"You said {text}.")
+    file = tmp_path / "talk.md"
+    lines = ["/help", "/thread", "//etc", f"/save {file}", f"/save {file}", "/save", "/dance"]
+    monkeypatch.setattr("sys.stdin", Typist("\n".join(lines) + "\n"))
+    done = command("chat", "agent_echo")
+    thread_id = done.err.split("thread ")[1].split(".")[0]
+    assert done.out == f"{thread_id}\nagent  You said /etc.\n"
+    for text in ("/save FILE    write", "saved to", "not saved: File exists", "write /save FILE"):
+        assert text in done.err
+    assert "there is no command /dance; /help shows all" in done.err
+    assert file.read_text().endswith("**You**\n\n/etc\n\n**Agent**\n\nYou said /etc.\n")
+
+
+class TestHistory:
+    """What was typed, in the state folder."""
+
+    def test_pasted_lines_are_one_message_and_kept_for_the_user_alone(self, tmp_path):
+        file = tmp_path / "state" / "history"
+        with create_pipe_input() as pipe, create_app_session(pipe, DummyOutput()):
+            pipe.send_text("\x1b[200~one\ntwo\x1b[201~\r secret\r")
+            ask = prompted(file)
+            assert [ask(), ask()] == ["one\ntwo", " secret"]
+            pipe.send_text("half\x03again\r\x04")
+            assert [ask(), ask()] == ["again", None]
+        assert read_history(file) == ["one\ntwo", "again"]
+        assert list(prompt._FileHistory(file).load_history_strings()) == ["again", "one\ntwo"]
+        if os.name == "posix":
+            assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+    def test_nothing_is_kept_without_a_file(self, tmp_path):
+        with create_pipe_input() as pipe, create_app_session(pipe, DummyOutput()):
+            pipe.send_text("one\r")
+            assert prompted(None)() == "one"
+        assert list(tmp_path.iterdir()) == []
+
+    def test_the_newest_thousand_are_kept_and_a_damaged_file_is_empty(self, tmp_path):
+        file = tmp_path / "history"
+        file.write_text("".join(f'"{number}"\n' for number in range(1000)))
+        add_to_history(file, "new")
+        assert read_history(file)[::999] == ["1", "new"]
+        file.write_text("{")
+        assert read_history(file) == []
+
+
+def test_markdown_is_rendered_and_cannot_steer_the_terminal(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setenv("TERM", "xterm")
+    view = AnswerView(RichConsole(terminal), "agent  ")
+    for piece in ("# Ti", "tle\n\nSome **bo", "ld** &#x202e; \x1b]52;c;x\x07 text\n\n", "- one"):
+        view.add(piece)
+    view.close()
+    shown = terminal.getvalue()
+    assert view.text.startswith("# Title")
+    assert "\x1b[1mbold\x1b[0m" in shown
+    assert shown.rstrip().endswith("one")
+    assert "\u202e" not in shown
+    assert "\x1b]" not in shown
+    assert "**" not in shown.rpartition("Some")[2]
 
 
 def test_an_unknown_agent_exits_3(command, typed):
@@ -37,11 +164,9 @@ def test_an_unknown_agent_exits_3(command, typed):
     assert command("chat", "agent_unknown").status == 3
 
 
-def test_ctrl_c_stops_the_answer_and_not_the_session(command, fake, typed, monkeypatch):
-    from flowmaestro.cli.console import Console
-
+def test_ctrl_c_stops_the_answer_and_not_the_session(command, fake, monkeypatch):
     fake.agent("agent_echo", lambda text: f"You said {text}.")
-    typed("one\ntwo\n")
+    monkeypatch.setattr("sys.stdin", Typist("one\ntwo\n"))
     interrupted = []
 
     def interrupt_once(self, piece, lead=""):
@@ -59,10 +184,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_session(command, fake, typed, monke
 
 
 def test_ctrl_c_at_the_prompt_drops_the_line_and_not_the_session(command, fake, monkeypatch):
-    class Typist(io.StringIO):
-        def isatty(self):
-            return True
-
+    class Interrupted(Typist):
         def readline(self):
             if self.tell() == 0:
                 self.seek(1)
@@ -70,7 +192,7 @@ def test_ctrl_c_at_the_prompt_drops_the_line_and_not_the_session(command, fake, 
             return super().readline()
 
     fake.agent("agent_echo", lambda text: f"You said {text}.")
-    monkeypatch.setattr("sys.stdin", Typist("xtwo\n"))
+    monkeypatch.setattr("sys.stdin", Interrupted("xtwo\n"))
     done = command("chat", "agent_echo")
     assert (done.status, done.out) == (0, "agent  You said two.\n")
     assert done.err.endswith("you    \nyou    you    \n")
