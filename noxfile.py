@@ -281,7 +281,7 @@ def engines_temporal(session: nox.Session) -> None:
 
 @nox.session(name="engines-airflow", python=OF_ENGINES)
 def engines_airflow(session: nox.Session) -> None:
-    """Run the DAG of the example in one process of Airflow. No worker is killed."""
+    """The same for an operator, a deferrable one and a mapped task, with a triggerer killed."""
     prove_on(session, "airflow", "apache-airflow>=3.3")
 
 

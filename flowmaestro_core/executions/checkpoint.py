@@ -125,10 +125,10 @@ class Checkpoint:
         )
 
 
-def checkpoint_or_none(value: Any) -> Optional[Checkpoint]:
-    """Return `value` if it is a `Checkpoint` or `None`; else raise `TypeError`."""
-    if value is None or isinstance(value, Checkpoint):
-        return value
+def check_checkpoint(value: Any) -> None:
+    """Raise `TypeError` unless `value` is a `Checkpoint`."""
+    if isinstance(value, Checkpoint):
+        return
     kind = type(value).__name__
     instead = ""
     if isinstance(value, (str, bytes)) or hasattr(value, "__fspath__"):

@@ -19,7 +19,7 @@ from flowmaestro_core.arguments import (
 )
 from flowmaestro_core.calls.call import Call
 from flowmaestro_core.calls.pages import Pages
-from flowmaestro_core.executions.checkpoint import SETTLE_AFTER, Checkpoint, checkpoint_or_none
+from flowmaestro_core.executions.checkpoint import SETTLE_AFTER, Checkpoint, check_checkpoint
 from flowmaestro_core.executions.operation import Batch, DurableStart, PageOf, Run
 from flowmaestro_core.executions.outcome import BatchProgress, RunOutcome
 from flowmaestro_core.http.urls import path
@@ -107,8 +107,9 @@ class Workflows(Resource[D]):
 
         """
         body = _body_of(inputs)
-        if checkpoint_or_none(checkpoint) is None:
+        if checkpoint is None:
             return _start(workflow_id, body, idempotency_key)
+        check_checkpoint(checkpoint)
         if idempotency_key is not None:
             raise ValueError("idempotency_key must be left out: the checkpoint keeps its own")
         return DurableStart(
