@@ -82,7 +82,7 @@ def test_there_are_methods_to_try() -> None:
 # Making a client.
 
 
-def test_no_key(make: Any) -> None:
+def test_client_without_key_names_environment_variable(make: Any) -> None:
     with pytest.raises(ValueError, match="FLOWMAESTRO_API_KEY"):
         make()
 
@@ -112,7 +112,9 @@ def test_an_empty_base_url_in_the_environment_is_none(
 @pytest.mark.parametrize(
     ("key", "kind"), [("", ValueError), ("fm_live_k\r\n", ValueError), (b"fm_live_k", TypeError)]
 )
-def test_bad_key(make: Any, key: Any, kind: Type[Exception]) -> None:
+def test_invalid_key_is_refused_without_showing_it(
+    make: Any, key: Any, kind: Type[Exception]
+) -> None:
     with pytest.raises(kind, match="api_key") as caught:
         make(key)
     assert "fm_live" not in str(caught.value)
@@ -122,7 +124,7 @@ def test_bad_key(make: Any, key: Any, kind: Type[Exception]) -> None:
     ("name", "value"),
     [("base_url", "ftp://host"), ("timeout", 0), ("max_retries", -1), ("headers", {"X A": "1"})],
 )
-def test_bad_options(make: Any, client: Any, name: str, value: Any) -> None:
+def test_client_names_invalid_option(make: Any, client: Any, name: str, value: Any) -> None:
     """All that is refused is in `tests/core/test_options.py`; a client refuses it at once."""
     with pytest.raises(ValueError, match=name):
         make(KEY, **{name: value})
@@ -156,7 +158,7 @@ def test_bad_ids_and_page_numbers(
             ask(client, lambda client, given=given: call(client)(**given))
 
 
-def test_what_json_cannot_express(client: Any) -> None:
+def test_input_that_json_cannot_express_is_refused_with_its_place(client: Any) -> None:
     inputs = {"people": [{"age": 1}, {"age": math.nan}]}
     with pytest.raises(ValueError, match=re.escape("inputs['people'][1]['age'] is nan")):
         ask(client, lambda client: client.workflows.execute("wf_1", inputs=inputs))

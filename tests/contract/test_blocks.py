@@ -174,7 +174,7 @@ def young_garbage() -> None:
 @pytest.mark.parametrize(
     "case", APPLICABLE, ids=lambda case: f"{case.row}-{case.column}".replace(" ", "-")
 )
-def test_block_runs(case: Case, cell: Any) -> None:
+def test_contract_block_runs_unchanged(case: Case, cell: Any) -> None:
     cell(case.row, case.column, case.mark)
     assert is_coroutine(case.block.code()) <= case.block.awaits
     with World(case.runner, case.service.fake(), SPEED) as world:
@@ -199,7 +199,7 @@ def test_the_rewrite_only_inserts_await_and_async(block: Block) -> None:
     assert (rewritten != original) == ("client." in block.text or "as client" in block.text)
 
 
-def test_what_is_not_applicable_is_known(cell: Any) -> None:
+def test_inapplicable_blocks_are_exactly_the_known_ones(cell: Any) -> None:
     """Three blocks are async code: no sync runner takes them, and trio takes no `asyncio.run`."""
     off: Dict[str, set[str]] = {}
     for case in CASES:

@@ -137,7 +137,7 @@ def test_a_closed_client_says_so(make: Any, use: str) -> None:
 
 
 @pytest.mark.parametrize("use", ["a stream", "a walk"])
-def test_what_was_begun_before_the_end_goes_no_further(make: Any, use: str) -> None:
+def test_handle_made_before_close_raises_client_closed(make: Any, use: str) -> None:
     client = make(KEY, transport=nothing_is_sent)
     begun = USES[use](client)
     closing(client)
@@ -256,7 +256,7 @@ def test_derived_headers_come_on_top(make: Any) -> None:
     assert (sent["X-A"], sent["X-B"], "X-C" in sent) == ("1", "2", False)
 
 
-def test_derived_retries() -> None:
+def test_derived_client_uses_its_own_retries() -> None:
     transport = ScriptedTransport([Response(503, {})] * 4, strict=True)
     with FlowMaestroClient(KEY, max_retries=2, transport=transport) as client:
         for derived, attempts in ((client, 3), (client.with_options(max_retries=0), 1)):

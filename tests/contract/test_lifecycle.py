@@ -173,7 +173,7 @@ class TestDroppedWithoutClose:
         assert troubles == []
 
     @pytest.mark.parametrize("transport", [*BLOCKING, lambda: MemoryTransport(FakeFlowMaestro())])
-    def test_what_was_never_used_has_nothing_to_close(self, transport, collected):
+    def test_unused_client_dropped_without_close_does_not_warn(self, transport, collected):
         assert collected(lambda: FlowMaestroClient("key", transport=transport())) == []
 
 
@@ -204,7 +204,7 @@ def holders():
 
 
 @pytest.mark.parametrize("holder", holders(), ids=lambda holder: type(holder).__name__)
-def test_what_holds_connections_is_not_pickled(holder):
+def test_clients_and_transports_cannot_be_pickled(holder):
     refused = [pickle.dumps]
     if not isinstance(holder, (FlowMaestroClient, AsyncFlowMaestroClient)):
         refused.append(copy.deepcopy)

@@ -334,7 +334,7 @@ MESSAGES: List[Row] = [
 
 
 @pytest.mark.parametrize(("do", "message"), MESSAGES, ids=[message for _, message in MESSAGES])
-def test_the_message(do: Callable[[], Any], message: str) -> None:
+def test_error_message_is_exact_and_without_secret(do: Callable[[], Any], message: str) -> None:
     with pytest.raises((TypeError, ValueError)) as caught:
         do()
     assert str(caught.value) == message

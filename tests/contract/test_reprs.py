@@ -115,7 +115,7 @@ def test_a_stream_shows_the_timeline_up_to_where_it_is(
 
 
 @pytest.mark.parametrize("what", ["wait", "get", "list", "row"])
-def test_what_was_not_followed_shows_itself_without_words_about_events(
+def test_notebook_shows_unfollowed_handle_without_events(
     ask: Any, what: str, flowmaestro_fake: FakeFlowMaestro
 ) -> None:
     with FlowMaestroClient() as client:

@@ -143,7 +143,7 @@ def test_the_positional_order_of_arguments() -> None:
     assert errors.TimeoutError().last_execution is None
 
 
-def test_what_was_decided_is_told() -> None:
+def test_error_text_says_why_it_gave_up() -> None:
     error = errors.ServerError("down", "internal_error", 503, "req_1")
     error.attempts = (Attempt(1, 503, "internal_error", 0.5), Attempt(2, 503, "internal_error"))
     error.gave_up = "max_retries=1 is used up"

@@ -183,7 +183,7 @@ def wrong_from(first: int) -> List[Any]:
 
 
 @pytest.mark.parametrize("build", READERS)
-def test_of_a_call_with_a_wrong_value_under_each_key(build: Callable[[], Call[Any]]) -> None:
+def test_call_survives_a_wrong_value_under_each_key(build: Callable[[], Call[Any]]) -> None:
     call = build()
     for body in all_wrong(*PLACES):
         with contextlib.suppress(FlowMaestroError):
@@ -191,7 +191,7 @@ def test_of_a_call_with_a_wrong_value_under_each_key(build: Callable[[], Call[An
 
 
 @pytest.mark.parametrize("build", OTHERS)
-def test_of_what_owns_calls_with_a_wrong_value_under_each_key(
+def test_machine_survives_a_wrong_value_under_each_key(
     build: Callable[[], Operation[Any, Any]],
 ) -> None:
     for body in all_wrong(*PLACES[1:3]):
@@ -207,14 +207,14 @@ def test_of_what_owns_calls_with_a_wrong_value_under_each_key(
 
 
 @pytest.mark.parametrize("status", [400, 404, 408, 429, 500, 503, 999])
-def test_of_an_error_with_a_wrong_value_under_each_key(status: int) -> None:
+def test_error_body_survives_a_wrong_value_under_each_key(status: int) -> None:
     for body in all_wrong(PLACES[0], PLACES[-1], details):
         error = error_from_response(Response(status, Headers(), body))
         assert isinstance(error, FlowMaestroError)
         is_daily_quota_error(error)
 
 
-def test_of_an_event_with_a_wrong_value_under_each_key() -> None:
+def test_event_survives_a_wrong_value_under_each_key() -> None:
     for kind in ("message", *WORDS):
         for wrong in WRONG:
             for data in (wrong, *({name: wrong} for name in NAMES)):
@@ -224,7 +224,7 @@ def test_of_an_event_with_a_wrong_value_under_each_key() -> None:
 
 @settings(max_examples=40, deadline=None, database=None)
 @given(response=st.builds(Response, st.integers(300, 999), fields, bodies))
-def test_of_errors(response: Response) -> None:
+def test_any_error_response_becomes_an_error(response: Response) -> None:
     error = error_from_response(response)
     assert isinstance(error, FlowMaestroError)
     assert str(error)

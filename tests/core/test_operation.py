@@ -118,7 +118,7 @@ def bare(self: object) -> Operation[int, int]:
     raise NotImplementedError
 
 
-def test_what_the_callers_of_a_builder_are_given() -> None:
+def test_outcomes_follow_from_return_annotation() -> None:
     assert outcomes(text) == (str, str)
     assert outcomes(numbers) == (Iterator[int], AsyncIterator[int])
     assert outcomes(Things.get) == (Any, Any)

@@ -47,7 +47,7 @@ def test_a_custom_header_replaces_ours() -> None:
     assert headers["X-Custom-Header"] == "value"
 
 
-def test_what_one_call_states_wins_over_a_custom_header() -> None:
+def test_header_of_one_call_replaces_custom_header() -> None:
     chosen = options(headers={"idempotency-key": "of all", "X-Custom-Header": "value"})
     headers = chosen.request_headers(("Idempotency-Key", "ours"))
     assert headers.get_list("Idempotency-Key") == ["of all"]

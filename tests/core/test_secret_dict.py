@@ -33,7 +33,7 @@ def test_in_all_else_it_is_the_plain_dict() -> None:
     )
 
 
-def test_nor_does_printing_show_what_a_delivery_bears() -> None:
+def test_repr_hides_url_and_header_secrets() -> None:
     guarded = SecretDict(
         url="https://user:s3cr3t@hooks.test/in?token=s3cr3t",
         headers={"Authorization": "Bearer s3cr3t", "X-Plain": "seen"},
@@ -67,7 +67,7 @@ ANY = {**PLAIN, "headers": {"X-Token": "whsec_1"}}
     ],
     ids=["get", "update", "list"],
 )
-def test_nor_does_any_webhook_show_what_a_server_tells_again(call: Call[Any], data: Any) -> None:
+def test_repr_hides_secret_that_server_repeats(call: Call[Any], data: Any) -> None:
     body = {"data": data}
     assert call.shape is not None
     call.shape(body)

@@ -44,7 +44,9 @@ class TestTimeout:
             ("5", TypeError),
         ],
     )
-    def test_what_makes_no_sense(self, name: str, value: object, error: type[Exception]) -> None:
+    def test_invalid_seconds_are_refused_by_name(
+        self, name: str, value: object, error: type[Exception]
+    ) -> None:
         with pytest.raises(error, match=f"^{name} must be"):
             Timeout(**{"total": 30.0, name: value})  # type: ignore[arg-type]
 
@@ -67,7 +69,7 @@ class TestTimeout:
             assert phases(eval(repr(timeout))) == phases(timeout)
         assert repr(Timeout(30, connect=5)) == "Timeout(30.0, connect=5.0)"
 
-    def test_copies(self) -> None:
+    def test_copies_keep_the_phases(self) -> None:
         timeout = Timeout(30, connect=1, head=2, read=3)
         for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
             assert phases(pickle.loads(pickle.dumps(timeout, protocol))) == phases(timeout)

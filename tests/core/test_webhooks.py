@@ -133,7 +133,7 @@ def test_the_event_in_a_payload() -> None:
 
 
 @pytest.mark.parametrize("payload", [b"", b"<html>", b"\xff", b"{", b"[" * 100_000])
-def test_what_is_no_json_is_no_event(payload: bytes) -> None:
+def test_payload_that_is_not_json_is_refused(payload: bytes) -> None:
     with pytest.raises(WebhookVerificationError, match="not JSON"):
         read_event(payload)
 

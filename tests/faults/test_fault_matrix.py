@@ -13,7 +13,9 @@ from tests.harness.faults.server import FaultServer
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("fault", FAULTS)
-def test_every_point(fault: str, transport: str, fault_server: FaultServer, enter: Any) -> None:
+def test_fault_at_every_point_ends_as_documented(
+    fault: str, transport: str, fault_server: FaultServer, enter: Any
+) -> None:
     cells = cells_of(transport, fault)
     for cell in cells:
         fault_server.stage(cell)

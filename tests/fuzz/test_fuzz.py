@@ -42,7 +42,7 @@ def test_no_input_makes_a_transport_do_what_it_must_not() -> None:
 
 
 @pytest.mark.parametrize("number", range(len(REGRESSIONS)))
-def test_what_was_found_once_is_mended(number: int) -> None:
+def test_fuzzing_regressions_stay_fixed(number: int) -> None:
     assert replay(*REGRESSIONS[number]) is None
 
 
@@ -59,7 +59,7 @@ def test_mutations_begin_with_what_is_valid() -> None:
 
 
 @pytest.mark.parametrize("name", RUNNERS)
-def test_what_is_valid_passes_over_the_wire_and_nothing_that_is_cut(name: str) -> None:
+def test_valid_responses_pass_and_truncated_ones_fail(name: str) -> None:
     """Each valid one goes to a server of its own: this one hangs up without a word, and a call that
     takes a connection from the pool at that moment gets no reply.
     """

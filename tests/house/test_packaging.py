@@ -80,7 +80,7 @@ def test_the_command_is_installed(wheel):
     assert "flowmaestro = flowmaestro.__main__:main" in wheel.read(name).decode()
 
 
-def test_the_metadata(metadata):
+def test_metadata_of_distribution_is_complete(metadata):
     assert metadata["Name"] == "flowmaestro"
     assert metadata["Version"] == flowmaestro_core.__version__
     assert metadata["Requires-Python"] == ">=3.9"

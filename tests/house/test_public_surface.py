@@ -164,7 +164,7 @@ def part_of(client, resource):
 
 class TestSignatures:
     @pytest.mark.parametrize("name", CALLABLES)
-    def test_annotations_resolve(self, name):
+    def test_public_annotations_can_be_resolved(self, name):
         typing.get_type_hints(inspect.unwrap(CALLABLES[name]))
 
     @pytest.mark.parametrize("name", METHODS)
@@ -215,14 +215,14 @@ class TestSignatures:
 class TestSecrets:
     """Neither a repr, a text nor a traceback shows the key or a webhook's secret."""
 
-    def test_of_clients_and_options(self, client, async_client):
+    def test_clients_and_options_do_not_show_key(self, client, async_client):
         for either in (client, async_client):
             derived = either.with_options(headers={"X-Auth-Token": SECRET})
             for shown in (either, derived, derived._executor.context, vars(derived)):
                 assert SECRET not in repr(shown)
                 assert SECRET not in str(shown)
 
-    def test_of_requests(self, client):
+    def test_requests_do_not_show_key(self, client):
         call = Workflows.execute("wf_1")
         request = call.request(client._executor.context.options, "token")
         assert request.headers["x-api-key"] == SECRET
@@ -230,13 +230,13 @@ class TestSecrets:
             assert SECRET not in repr(shown)
             assert SECRET not in str(shown)
 
-    def test_of_a_bad_key(self):
+    def test_error_of_invalid_key_does_not_show_it(self):
         for bad in (SECRET + "\n", SECRET + "é", ""):
             with pytest.raises(ValueError, match="api_key") as caught:
                 flowmaestro.FlowMaestroClient(bad)
             assert SECRET not in str(caught.value)
 
-    def test_of_errors_and_their_tracebacks(self, client):
+    def test_errors_and_tracebacks_do_not_show_key(self, client):
         with pytest.raises(flowmaestro.AuthenticationError) as caught:
             client.workflows.list()
         text = "".join(traceback.format_exception(*caught._excinfo))
@@ -244,7 +244,7 @@ class TestSecrets:
             assert SECRET not in shown
 
     @pytest.mark.parametrize("name", ["RequestsTransport", "AiohttpTransport", "AnyioTransport"])
-    def test_of_a_transport_s_failures(self, name, refusing_url):
+    def test_transport_failures_do_not_show_key(self, name, refusing_url):
         options = ClientOptions(SECRET, base_url=refusing_url)
         request = Workflows.get("wf_1").request(options, "token")
 
@@ -261,7 +261,7 @@ class TestSecrets:
             asyncio.run(attempt())
         assert SECRET not in "".join(traceback.format_exception(*caught._excinfo))
 
-    def test_of_a_new_webhook(self, fake):
+    def test_new_webhook_does_not_show_secret(self, fake):
         client = flowmaestro.FlowMaestroClient(fake.api_key, transport=MemoryTransport(fake))
         created = client.webhooks.create(
             name="mine", url="https://example.com/hook", events=["execution.completed"]
@@ -271,7 +271,7 @@ class TestSecrets:
         for shown in (created.headers, client, fake, fake.deliveries):
             assert secret not in repr(shown)
 
-    def test_of_a_refused_webhook(self):
+    def test_refused_delivery_does_not_show_secret(self):
         with pytest.raises(flowmaestro.WebhookVerificationError) as caught:
             flowmaestro.webhooks.parse(b"{}", "v1=00", SECRET)
         assert SECRET not in "".join(traceback.format_exception(*caught._excinfo))

@@ -24,7 +24,7 @@ def test_no_test_edits_the_import_path() -> None:
     assert [name for name, text in texts.items() if "sys.path" in text] == []
 
 
-def test_what_a_test_imports_from_the_harness_is_there() -> None:
+def test_names_imported_from_harness_exist() -> None:
     """A test file that cannot be imported is not run, and mypy looks at the harness alone."""
     missing: List[str] = []
     for path in FILES:
@@ -46,7 +46,7 @@ def names_in(module: Path) -> Set[str]:
     return {getattr(node, "name", getattr(node, "id", "")) for node in nodes}
 
 
-def test_what_the_sessions_run_exists() -> None:
+def test_paths_in_noxfile_exist() -> None:
     named = set(re.findall(r"\btests/[\w/.]+", (ROOT / "noxfile.py").read_text("utf-8")))
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
 

@@ -79,7 +79,7 @@ class TestFixtures:
             passed=1,
         )
 
-    def test_of_a_test_that_did_not_pass_nothing_more_is_said(self, run_pytest):
+    def test_failed_test_gets_no_warning_of_unused_scripts(self, run_pytest):
         said = run_pytest(
             """
             import pytest

@@ -34,7 +34,7 @@ class TestGuard:
         ],
         ids=range(14),
     )
-    def test_what_fails_a_test(self, call):
+    def test_guard_refuses_every_network_operation(self, call):
         with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
             namespace = {"tcp": tcp, "udp": udp}
             exec(textwrap.dedent(GUARDED), namespace)
@@ -42,7 +42,7 @@ class TestGuard:
                 eval(call, namespace)
         assert "no network in this test, but " in everything_in(caught.value)
 
-    def test_what_is_lost_fails_the_test_all_the_same(self, run_pytest):
+    def test_swallowed_refusal_fails_the_test(self, run_pytest):
         said = run_pytest(
             """
             import contextlib, socket, threading

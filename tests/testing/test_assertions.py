@@ -87,7 +87,7 @@ class TestAssertCalled:
         fake.assert_not_called("DELETE")
         fake.assert_not_called(path="/agents/*")
 
-    def test_never_called(self, fake):
+    def test_failed_assert_called_lists_the_requests(self, fake):
         assert told(fake.assert_called, "GET", "/agents") == text(
             """
             expected at least one GET /agents; there were none
@@ -150,7 +150,7 @@ class TestAssertCalled:
             (None, "/workflows/wf_123/executions", "is not a call of the API"),
         ],
     )
-    def test_what_can_never_be_called_is_refused(self, fake, method, path, message):
+    def test_assertion_about_unknown_route_is_refused(self, fake, method, path, message):
         with pytest.raises(ValueError, match=message):
             fake.assert_not_called(method, path)
         with pytest.raises(ValueError, match=message):
@@ -168,7 +168,7 @@ class TestAssertCalled:
         fake.assert_called("GET", "/nowhere")
 
     @pytest.mark.parametrize("times", [-1, 1.5, True])
-    def test_bad_input(self, fake, times):
+    def test_invalid_times_or_path_is_refused(self, fake, times):
         with pytest.raises((TypeError, ValueError), match=r"times must be (an int|at least 0)"):
             fake.assert_called(times=times)
         with pytest.raises(ValueError, match="path must begin with a slash"):
@@ -207,7 +207,7 @@ class TestAssertExecuted:
     @pytest.mark.parametrize(
         ("sent", "asserted"), [(True, 1), (1, True), ([{"a": 0}], [{"a": False}]), ([1], [1, 1])]
     )
-    def test_types_count(self, fake, client, sent, asserted):
+    def test_inputs_of_another_type_do_not_match(self, fake, client, sent, asserted):
         client.workflows.execute("wf_123", inputs={"flag": sent})
         fake.assert_executed("wf_123", inputs={"flag": sent})
         told(fake.assert_executed, "wf_123", inputs={"flag": asserted})
@@ -218,7 +218,7 @@ class TestAssertExecuted:
         fake.assert_executed("wf_123", inputs={"n": 1.0})
         fake.assert_executed("wf_123", inputs={"n": 1})
 
-    def test_never(self, fake):
+    def test_failed_assert_executed_says_that_none_ran(self, fake):
         assert told(fake.assert_executed, "wf_123") == text(
             """
             expected at least one execution of wf_123; there were none
@@ -227,7 +227,7 @@ class TestAssertExecuted:
             """
         )
 
-    def test_another_workflow(self, fake, client):
+    def test_failed_assert_executed_lists_other_workflows(self, fake, client):
         client.workflows.execute("wf_123")
         assert told(fake.assert_executed, "wf_132", times=2) == text(
             """
@@ -239,7 +239,7 @@ class TestAssertExecuted:
             """
         )
 
-    def test_what_is_done_to_one_does_not_reach_the_fake(self, fake, client):
+    def test_changing_a_listed_execution_does_not_change_the_fake(self, fake, client):
         client.workflows.run("wf_123", inputs={"name": "Ada"})
         fake.executions[0].inputs["name"] = "Eve"
         fake.executions[0].outputs.clear()
@@ -248,7 +248,7 @@ class TestAssertExecuted:
 
 
 class TestAssertDelivered:
-    def test_what_holds_and_what_does_not(self, fake, client):
+    def test_assert_delivered_counts_deliveries(self, fake, client):
         client.workflows.run("wf_123")
         fake.assert_delivered("execution.completed", times=1)
         assert told(fake.assert_delivered, "execution.failed") == text(
@@ -260,7 +260,7 @@ class TestAssertDelivered:
         )
 
 
-def test_a_report(fake, client):
+def test_report_lists_requests_and_missing_ids(fake, client):
     assert fake.report() == "Called:\n  nothing"
     client.workflows.list()
     with pytest.raises(NotFoundError):
@@ -287,7 +287,7 @@ def test_a_report(fake, client):
     ],
     ids=range(5),
 )
-def test_what_cannot_have_happened_is_refused(fake, ask, message):
+def test_impossible_assertion_is_refused(fake, ask, message):
     with pytest.raises((TypeError, ValueError), match=message):
         ask(fake)
 

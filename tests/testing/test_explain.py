@@ -51,7 +51,7 @@ def every_method() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("build", list(every_method()))
-def test_every_method(build: Callable[..., Any]) -> None:
+def test_explain_takes_every_method(build: Callable[..., Any]) -> None:
     needed = [
         parameter.name
         for parameter in inspect.signature(build).parameters.values()
@@ -64,7 +64,7 @@ def test_every_method(build: Callable[..., Any]) -> None:
     assert "IDEMPOTENCY_KEY" not in str(explanation)
 
 
-def test_the_command() -> None:
+def test_curl_command_sends_the_request() -> None:
     operation = SyncWorkflows.execute("wf_1", inputs={"name": "D'Arcy"}, idempotency_key="mine")
     assert str(explain(operation, base_url="https://host/flow")) == "\n".join(
         [

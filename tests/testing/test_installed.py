@@ -107,7 +107,7 @@ def test_a_transport_of_its_own_is_used_and_needs_a_key():
     other.assert_called("GET", "/workflows")
 
 
-def test_of_several_the_last_one_serves_whatever_the_order_of_leaving():
+def test_last_installed_fake_serves():
     first, second = FakeFlowMaestro(), FakeFlowMaestro()
     one, two = first.installed(), second.installed()
     one.__enter__()

@@ -42,7 +42,7 @@ def still():
 
 @pytest.mark.parametrize(("shapes", "runner"), SERVED)
 @pytest.mark.parametrize(("act", "given"), CASES)
-def test_scenario(act, given, shapes, runner):
+def test_scenario_ends_alike_in_every_client(act, given, shapes, runner):
     arranged = {name: given[name] for name in OF_THE_FAKE if name in given}
     with FakeFlowMaestro(shapes, strict=True, **arranged) as fake:
         World(fake, runner).run(act, **given)

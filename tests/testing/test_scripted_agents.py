@@ -68,7 +68,7 @@ class TestAgents:
         assert "must return a text or its tokens, not b'xy'" in str(last)
 
     @pytest.mark.parametrize("reply", [7, None, b"x", {"a": 1}, ["a", 1], str], ids=repr)
-    def test_what_is_no_reply(self, fake, reply):
+    def test_reply_that_is_not_text_is_refused(self, fake, reply):
         with pytest.raises(TypeError, match=r"replies\[1\] must be a text"):
             fake.agent("agent_x", "fine", reply)
 
@@ -90,12 +90,12 @@ class TestKnowledgeBasesAndTriggers:
         assert "Cats purr." in str(found)
         assert "Dogs" not in str(found)
 
-    def test_what_is_no_text(self, fake):
+    def test_texts_of_another_type_are_refused(self, fake):
         for texts in ("one text", [7], {"a": None}):
             with pytest.raises(TypeError, match="texts must be"):
                 fake.knowledge_base("kb", texts=texts)
 
-    def test_a_trigger(self, fake, client):
+    def test_scripted_trigger_starts_its_workflow(self, fake, client):
         workflow = fake.workflow("wf_x", outputs={"x": 1})
         fired = client.triggers.execute(fake.trigger("trigger_x", workflow=workflow))
         assert fired["data"]["workflow_id"] == "wf_x"

@@ -43,7 +43,7 @@ def types(events):
 
 
 class TestWorkflows:
-    def test_outputs(self, fake, client):
+    def test_scripted_outputs_are_returned(self, fake, client):
         assert fake.workflow("wf_invoice", outputs={"total": 7}) == "wf_invoice"
         assert client.workflows.run("wf_invoice")["outputs"] == {"total": 7}
         assert client.workflows.get("wf_invoice")["data"]["name"] == "wf_invoice"
@@ -105,7 +105,7 @@ class TestWorkflows:
         failed = client.workflows.run(fake.workflow(fails_at="work"))
         assert failed["error"].endswith('{"work":"Node work failed"}')
 
-    def test_a_pause(self, fake, client):
+    def test_scripted_pause_holds_the_execution(self, fake, client):
         workflow = fake.workflow(nodes=["draft", "approve"], pauses_at="approve")
         run = client.workflows.execute(workflow)["data"]["execution_id"]
         fake.clock.advance(3600)
@@ -118,7 +118,7 @@ class TestWorkflows:
             {"nodes": ["fetch", Node("wait", seconds=math.inf)]},
         ],
     )
-    def test_a_hang(self, fake, client, script):
+    def test_scripted_hang_keeps_the_execution_running(self, fake, client, script):
         workflow = fake.workflow(**script)
         run = client.workflows.execute(workflow)["data"]["execution_id"]
         fake.clock.advance(86_400)
@@ -202,12 +202,12 @@ class TestWorkflows:
         ],
         ids=range(17),
     )
-    def test_contradictions(self, fake, script, message):
+    def test_contradicting_arguments_are_refused(self, fake, script, message):
         with pytest.raises(ValueError, match=message):
             fake.workflow(**script)
 
     @pytest.mark.parametrize("seconds", [-1, -0.001, -math.inf, math.nan])
-    def test_durations(self, seconds):
+    def test_invalid_seconds_of_node_are_refused(self, seconds):
         with pytest.raises(ValueError, match="seconds of node 'a' must be from 0 up"):
             Node("a", seconds=seconds)
         with pytest.raises(TypeError, match="seconds of node 'a' must be a number"):
@@ -255,7 +255,7 @@ class TestWorkflows:
         with pytest.raises(ValueError, match=message):
             fake.workflow(events=[ScriptedEvent(*event) for event in events])
 
-    def test_what_is_no_script(self, fake):
+    def test_arguments_of_another_type_are_refused(self, fake):
         async def outputs(inputs):
             return {}
 
@@ -326,7 +326,7 @@ class TestWorkflows:
     ],
     ids=range(35),
 )
-def test_what_is_wrong_is_named_at_once(fake, arrange, message):
+def test_invalid_script_is_refused_by_name(fake, arrange, message):
     with pytest.raises((TypeError, ValueError), match=message):
         arrange(fake)
 
@@ -402,7 +402,7 @@ class TestUnusedScripts:
             with pytest.raises(KeyError), fake:
                 raise KeyError
 
-    def test_what_is_used_or_came_with_the_fake_is_not_told_of(self):
+    def test_used_scripts_are_not_warned_about(self):
         with FakeFlowMaestro(strict=True) as fake:
             fake.workflow("wf_listed")
             fake.latency(1)
@@ -422,7 +422,7 @@ class TestWhatAScriptShares:
         assert self.ended(fake, customer="ada")["outputs"] == {"total": 7}
         fake.assert_executed("wf", inputs={"customer": "ada"})
 
-    def test_what_a_function_returns_is_copied(self):
+    def test_outputs_of_function_are_copied(self):
         fake, shared = FakeFlowMaestro(), {"count": [0]}
 
         def count(_):
@@ -434,7 +434,7 @@ class TestWhatAScriptShares:
         self.ended(fake)
         assert [it.outputs for it in fake.executions] == [{"count": [1]}, {"count": [2]}]
 
-    def test_what_is_given_is_copied(self):
+    def test_given_outputs_are_copied(self):
         fake, given = FakeFlowMaestro(), {"a": [1]}
         fake.workflow("wf", outputs=given)
         given["a"].append(2)

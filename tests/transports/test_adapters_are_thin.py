@@ -45,7 +45,7 @@ def test_no_word_of_what_is_above(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ADAPTERS, ids=lambda path: f"{path.parent.name}/{path.name}")
-def test_of_the_core_only_http_is_used(path: Path) -> None:
+def test_adapters_import_only_http_modules_of_the_core(path: Path) -> None:
     allowed = {
         "flowmaestro_core.http.messages",
         "flowmaestro_core.http.secrets",

@@ -34,7 +34,7 @@ def close(transport: Any) -> None:
     transport._call(transport._transport.close)
 
 
-def test_who_connects(runner: Runner) -> None:
+def test_close_wakes_a_connecting_call(runner: Runner) -> None:
     runner.needs("close-wakes-a-call")
     if runner.name == "aiohttp":
         pytest.skip("it connects until its time is up")
@@ -89,7 +89,7 @@ def test_who_waits_on_a_kept_connection(runner: Runner, scripted: Any) -> None:
             call.result(PROMPT)
 
 
-def test_who_pauses(runner: Runner) -> None:
+def test_close_wakes_a_pause(runner: Runner) -> None:
     with runner() as transport:
         pause = begun(lambda: transport._call(transport._transport.sleep, 60.0))
         time.sleep(0.1)  # let it begin
@@ -101,5 +101,5 @@ def test_who_pauses(runner: Runner) -> None:
             another.result(PROMPT)
 
 
-def test_what_was_only_slow_did_not_break_off() -> None:
+def test_timeout_within_body_is_not_called_truncation() -> None:
     assert str(too_slow(Phase.REPLY_BROKEN, 1.0)).endswith("the response did not end within 1 s")

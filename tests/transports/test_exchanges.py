@@ -66,7 +66,7 @@ def test_a_stream_that_was_read_whole_gives_its_connection_back(
     [("gzip", gzip.compress(b"hello")[:-3]), ("gzip", b"plain"), ("br", b"x"), ("gzip, br", b"x")],
     ids=["cut off", "not gzip", "unknown", "two"],
 )
-def test_what_cannot_be_inflated_is_no_result(
+def test_malformed_compressed_body_is_a_failure(
     runner: Runner, scripted: Any, coding: str, content: bytes
 ) -> None:
     data = scripted.reply(content, headers=[("Content-Encoding", coding)])
@@ -112,7 +112,7 @@ def test_a_reply_is_bounded(
         f"http://{'a' * 64}.example/",
     ],
 )
-def test_what_leads_nowhere_is_not_sent(runner: Runner, url: str) -> None:
+def test_unreachable_url_is_not_sent(runner: Runner, url: str) -> None:
     with runner() as transport:
         for step in (transport.send, transport.open):
             with fails(Phase.NOT_SENT):

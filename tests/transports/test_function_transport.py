@@ -99,13 +99,13 @@ def test_any_other_error_is_the_caller_s(raised):
 
 
 @pytest.mark.parametrize("wrong", [answer_later, 3, AsyncFunctionTransport(answer)])
-def test_what_a_blocking_client_cannot_use(wrong):
+def test_sync_client_refuses_invalid_transport(wrong):
     with pytest.raises(TypeError, match="transport must be a Transport or a function"):
         FlowMaestroClient("key", transport=wrong)
 
 
 @pytest.mark.parametrize("wrong", [3, FunctionTransport(answer)])
-def test_what_an_awaiting_client_cannot_use(wrong):
+def test_async_client_refuses_invalid_transport(wrong):
     with pytest.raises(TypeError, match="transport must be an AsyncTransport"):
         AsyncFlowMaestroClient("key", transport=wrong)
 
@@ -165,7 +165,7 @@ def test_a_transport_may_pass_all_on_to_another():
 
 
 @pytest.mark.parametrize("make_client", [FlowMaestroClient, AsyncFlowMaestroClient])
-def test_what_a_transport_lacks_is_named(make_client):
+def test_missing_methods_of_transport_are_named(make_client):
     class Half:
         def send(self, request, timeout): ...
         def open(self, request, timeout): ...

@@ -62,7 +62,7 @@ def expect_no_key(call: Callable[[], Any]) -> None:
 
 @pytest.mark.parametrize("name", CALLS)
 @pytest.mark.parametrize("function", [refused, surprised, broken, failing])
-def test_a_function(name: str, function: Callable[[Request], Response]) -> None:
+def test_function_transport_hides_key(name: str, function: Callable[[Request], Response]) -> None:
     with FlowMaestroClient(KEY, transport=function, max_retries=0) as client:
         expect_no_key(lambda: CALLS[name](client))
 
@@ -77,7 +77,7 @@ def test_a_function_of_an_async_client(function: Callable[[Request], Response]) 
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_the_fake(name: str) -> None:
+def test_fake_hides_key(name: str) -> None:
     fake = FakeFlowMaestro()
     fake.add_key(KEY)
     fake.fail_next(status=500)

@@ -102,7 +102,7 @@ def test_a_host_where_nobody_is(ask: Any, host: str) -> None:
             ask(f"{scheme}://{host}", execute)
 
 
-def test_what_others_put_in_place_of_functions_of_sockets(
+def test_patched_socket_functions_are_used(
     ask: Any, scripted: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As caches of names and guards of tests do, with `*args` and for `connect` alone."""
@@ -196,7 +196,7 @@ def test_a_record_that_somebody_between_has_changed(
         assert KEY not in repr(caught.value)
 
 
-def test_a_bomb(ask: Any, scripted: Any) -> None:
+def test_decompression_bomb_is_stopped_at_the_limit(ask: Any, scripted: Any) -> None:
     data = scripted.reply(gzip.compress(bytes(65 << 20), 1), headers=[("Content-Encoding", "gzip")])
     with scripted.ScriptedServer(scripted.answering(data)) as server, fails(ConnectionError):
         ask(server.url)

@@ -87,7 +87,7 @@ def test_plain_requests_are_forwarded(
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_a_tunnel(
+def test_tunnel_sends_credentials_to_proxy_only(
     runner: Runner, way: Any, tls_way: Any, secure: Any, ca_file: str, scheme: str
 ) -> None:
     """The proxy sees its own credentials and where to; the origin all the rest."""
@@ -150,7 +150,7 @@ def test_a_quiet_stream_through_a_tunnel(
     "ignore::pytest.PytestUnraisableExceptionWarning" if sys.version_info < (3, 11) else "error"
 )
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_what_goes_wrong_behind_a_proxy(
+def test_failures_behind_a_tunnel_are_reported_alike(
     runner: Runner,
     scripted: Any,
     way: Any,

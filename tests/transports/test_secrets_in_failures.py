@@ -134,7 +134,7 @@ def test_a_reply_that_fails(runner: Runner, scripted: Any, name: str) -> None:
         expect_none(runner, server.url, name)
 
 
-def test_nobody_is_there(runner: Runner) -> None:
+def test_connect_failure_shows_no_secret(runner: Runner) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     expect_none(runner, f"http://127.0.0.1:{port}")
@@ -142,13 +142,15 @@ def test_nobody_is_there(runner: Runner) -> None:
     expect_none(runner, "http://o.example", proxy=f"http://{KEY}:{KEY}@127.0.0.1:{port}")
 
 
-def test_nobody_vouches(runner: Runner, scripted: Any, server_tls: ssl.SSLContext) -> None:
+def test_untrusted_certificate_failure_shows_no_secret(
+    runner: Runner, scripted: Any, server_tls: ssl.SSLContext
+) -> None:
     with scripted.ScriptedServer(scripted.echo, tls=server_tls) as server:
         expect_none(runner, server.url)
 
 
 @pytest.mark.parametrize("name", ["a broken status line", "half a body", "silence", *REPEATED])
-def test_what_the_user_gets(runner: Runner, scripted: Any, name: str) -> None:
+def test_traceback_for_user_shows_no_secret(runner: Runner, scripted: Any, name: str) -> None:
     """With the frames of its traceback, as `pytest -l` prints them."""
     caught: List[BaseException] = []
 

@@ -64,7 +64,7 @@ def saying(data: bytes, *, pause: float = 0.0, after: bytes = b"") -> Any:
 class TestConnecting:
     limit = Timeout(LATE, connect=SOON)
 
-    def test_no_answer(self, runner: Runner) -> None:
+    def test_connect_timeout_is_not_sent(self, runner: Runner) -> None:
         with full_listener() as url, runner() as transport:
             for operation in (transport.send, transport.open):
                 with fails(Phase.NOT_SENT, timed_out=True):
@@ -122,7 +122,9 @@ class TestTheHead:
         return Timeout(LATE, connect=LATE, head=SOON, read=LATE)
 
     @pytest.mark.parametrize("kept", [False, True], ids=["new", "kept"])
-    def test_none_comes(self, runner: Runner, scripted: Any, limit: float, kept: bool) -> None:
+    def test_missing_head_times_out(
+        self, runner: Runner, scripted: Any, limit: float, kept: bool
+    ) -> None:
         def handler(peer: Any) -> None:
             while True:
                 request = peer.read_request()
@@ -139,7 +141,7 @@ class TestTheHead:
                 with fails(Phase.MAYBE_PROCESSED, limit_that_ended, timed_out=True):
                     operation(post(server), limit)
 
-    def test_one_dribbles(self, runner: Runner, scripted: Any, limit: float) -> None:
+    def test_dribbling_head_times_out(self, runner: Runner, scripted: Any, limit: float) -> None:
         runner.needs("a-head-that-dribbles")
         handler = saying(HEAD[:-2] + b"X-A: b\r\n" * 100, pause=0.02)
         with scripted.ScriptedServer(handler) as server, runner() as transport:

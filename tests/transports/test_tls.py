@@ -81,7 +81,7 @@ def test_the_stores_of_windows(
 
 
 @pytest.mark.usefixtures("no_trust_store")
-def test_nobody_is_trusted_without_certifi(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_certifi_no_authority_is_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "certifi", None)
     assert trusted(tls_context()) == 0
 
@@ -99,7 +99,7 @@ def test_the_trust_store_is_loaded_when_it_is_needed(monkeypatch: pytest.MonkeyP
     assert needed() is needed() is tls_context()
 
 
-def test_what_an_argument_names_is_read_at_once(ca_file: str) -> None:
+def test_files_of_arguments_are_read_at_construction(ca_file: str) -> None:
     with pytest.raises(OSError, match="verify: '/nowhere' cannot be read"):
         tls_when_needed("/nowhere")
     assert tls_when_needed(ca_file)() is tls_context(ca_file)
@@ -213,7 +213,7 @@ class TestContext:
         assert tls_context(ca_file).verify_mode is ssl.CERT_REQUIRED
         assert tls_context(ca_file).check_hostname
 
-    def test_another_types(self) -> None:
+    def test_arguments_of_another_type_are_refused(self) -> None:
         with pytest.raises(TypeError, match="verify must be True, False"):
             tls_context(None)
         for wrong in (5, (), ("a", 5), ("a", "b", "c", "d"), ["a", "b"], b"a"):
@@ -225,7 +225,7 @@ class TestContext:
             tls_context(ssl.create_default_context(), client_pem)
 
     @pytest.mark.parametrize("content", [None, "no certificate"])
-    def test_what_cannot_be_read(
+    def test_unreadable_file_is_named(
         self, tmp_path: Path, content: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         path = tmp_path / "file.pem"
@@ -429,7 +429,7 @@ def test_certificate_of_another_host_is_not_said_to_lack_a_subject_alt_name(
     assert "has no subjectAltName" not in str(caught.value)
 
 
-def test_nobody_is_asked(runner: Runner, secure: Any) -> None:
+def test_verify_false_accepts_any_certificate(runner: Runner, secure: Any) -> None:
     with runner(verify=False) as transport:
         assert transport.send(post(secure, b"hi")).body == b"hi"
 
@@ -475,7 +475,7 @@ def test_a_file_of_the_environment_may_be_readable_later(
 
 
 @pytest.mark.parametrize("name", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
-def test_what_the_caller_passed_comes_first(
+def test_verify_argument_wins_over_environment(
     runner: Runner, secure: Any, ca_file: str, tmp_path: Path, monkeypatch: Any, name: str
 ) -> None:
     stranger = tmp_path / "stranger.pem"

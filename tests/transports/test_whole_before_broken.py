@@ -41,7 +41,7 @@ REPLIES: Dict[str, Tuple[bytes, bytes]] = {
 
 
 @pytest.mark.parametrize("name", REPLIES)
-def test_what_is_whole_comes_first(runner: Runner, scripted: Any, name: str) -> None:
+def test_complete_bytes_come_before_the_failure(runner: Runner, scripted: Any, name: str) -> None:
     fields, body = REPLIES[name]
     opened = threading.Event()
 

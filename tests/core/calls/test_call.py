@@ -169,7 +169,7 @@ def test_no_retry_when_none_is_allowed() -> None:
 
 
 @pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 409, 422, 501, 505, 304, 418])
-def test_what_no_retry_mends_is_raised_at_once(status: int) -> None:
+def test_permanent_error_is_raised_without_retry(status: int) -> None:
     call = started(GET)
     call.replies(status, an_error("some_code", "words", a=1))
     assert (call.error.code, call.error.status_code) == ("some_code", status)

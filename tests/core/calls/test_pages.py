@@ -160,7 +160,7 @@ def test_an_unknown_list_fails_at_once() -> None:
 
 
 @pytest.mark.parametrize("raw", [b"", b"{}", b'{"data": null}', b'{"data": {}}', b"<html>"])
-def test_what_is_no_list_is_an_error(raw: bytes) -> None:
+def test_page_that_is_not_a_list_is_an_error(raw: bytes) -> None:
     walk = walking()
     walk.start()
     walk.replies(200, raw=raw)

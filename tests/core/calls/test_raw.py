@@ -37,7 +37,7 @@ def test_a_request_without_input_has_no_body_and_no_content_type() -> None:
         *(("POST", False), ("PATCH", False), ("post", False), ("PURGE", False)),
     ],
 )
-def test_what_may_be_repeated(method: str, repeatable: bool) -> None:
+def test_only_idempotent_methods_are_repeatable(method: str, repeatable: bool) -> None:
     call = raw_call(method, "/x", None, None)
     assert call.repeatable is repeatable
     assert not call.enveloped

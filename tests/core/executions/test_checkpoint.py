@@ -86,9 +86,7 @@ CHECKPOINT = Checkpoint(load, save)
         ),
     ],
 )
-def test_what_cannot_be_a_checkpoint_is_refused_at_the_call(
-    call: Any, error: Any, said: str
-) -> None:
+def test_invalid_checkpoint_is_refused_at_the_call(call: Any, error: Any, said: str) -> None:
     with pytest.raises(error, match=said):
         call()
 

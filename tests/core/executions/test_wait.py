@@ -87,7 +87,7 @@ def test_nothing_else_is(status: Any) -> None:
 
 
 @pytest.mark.parametrize("nonsense", [None, [], "completed", 1])
-def test_what_is_no_execution_has_not_ended(nonsense: Any) -> None:
+def test_malformed_execution_has_not_ended(nonsense: Any) -> None:
     assert not is_terminal(nonsense)
 
 
@@ -202,7 +202,7 @@ def test_a_wait_may_have_begun_before() -> None:
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
-def test_what_may_pass_does_not_end_the_wait(status: int) -> None:
+def test_transient_status_does_not_end_the_wait(status: int) -> None:
     wait = started()
     for _ in range(20):
         assert isinstance(wait.replies(status), Wait)
@@ -239,7 +239,7 @@ def test_a_permanent_failure_ends_the_wait() -> None:
 
 @pytest.mark.parametrize("phase", list(Phase))
 @pytest.mark.parametrize("timed_out", [False, True])
-def test_nor_does_the_network(phase: Phase, timed_out: bool) -> None:
+def test_network_failure_does_not_end_the_wait(phase: Phase, timed_out: bool) -> None:
     wait = started()
     for _ in range(20):
         assert isinstance(wait.fails(phase, timed_out=timed_out), Wait)
@@ -258,7 +258,7 @@ def test_nor_does_the_network(phase: Phase, timed_out: bool) -> None:
         (501, ServerError),
     ],
 )
-def test_what_will_not_pass_ends_it(status: int, kind: Any) -> None:
+def test_permanent_error_ends_the_wait(status: int, kind: Any) -> None:
     wait = started()
     wait.replies(200, RUNNING)
     wait.waits()
@@ -269,7 +269,7 @@ def test_what_will_not_pass_ends_it(status: int, kind: Any) -> None:
 
 
 @pytest.mark.parametrize("raw", [b"<html>", b"", b"[]", b'{"data": null}', b'{"data": [1]}'])
-def test_what_is_no_reply_of_this_api_ends_it(raw: bytes) -> None:
+def test_invalid_response_ends_the_wait(raw: bytes) -> None:
     wait = started()
     wait.replies(200, raw=raw)
     assert (wait.error.code, wait.error.execution_id) == ("invalid_response", "ex_1")

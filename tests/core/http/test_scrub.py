@@ -169,7 +169,7 @@ def test_a_line_is_one_line(text: str) -> None:
 
 
 @pytest.mark.parametrize("html", [False, True])
-def test_of_a_refusal(html: bool) -> None:
+def test_error_response_is_redacted(html: bool) -> None:
     call = started(GET, OPTIONS)
     said = f"the key {call.sent[0].headers['x-api-key']} with {OWN} is unknown"
     headers = {"X-Request-ID": f"{KEY}\x1b"}
@@ -197,7 +197,7 @@ def test_of_a_refusal(html: bool) -> None:
     ],
     ids=lambda body: next(iter(body)),
 )
-def test_of_a_refusal_in_escapes(body: Dict[str, Any]) -> None:
+def test_escaped_secret_in_error_response_is_redacted(body: Dict[str, Any]) -> None:
     call = started(GET)
     raw = json.dumps(body).replace(KEY, all_escaped(KEY)).encode()
     call.replies(400, raw=raw)
@@ -207,7 +207,7 @@ def test_of_a_refusal_in_escapes(body: Dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("change", [False, True])
-def test_of_a_webhook_that_is_refused(change: bool) -> None:
+def test_error_of_refused_webhook_is_redacted(change: bool) -> None:
     url = "https://user:pass-word@hooks.test/in?plain=visible-1&token=query-word#end"
     headers = {"Authorization": "Bearer header-word", "X-Plain": "visible-2"}
     if change:
@@ -237,14 +237,14 @@ def test_a_text_that_is_cut_off_in_the_middle_of_an_echo() -> None:
     assert call.error.details == "x" * 495 + "***" + "xx"
 
 
-def test_what_a_refusal_says_is_bounded() -> None:
+def test_texts_of_error_response_are_bounded() -> None:
     call = started(GET)
     call.replies(400, an_error("c" * 5000, "m" * 5000), {"X-Request-ID": "r" * 5000})
     error = call.error
     assert {len(it) for it in (error.message, error.code, error.request_id)} == {LONGEST_TEXT}
 
 
-def test_of_a_reply_that_is_not_what_was_asked_for() -> None:
+def test_error_of_invalid_response_is_redacted() -> None:
     headers = {"X-Request-ID": KEY, "Location": "https://elsewhere.test"}
     for status, raw in ((200, b"{bad"), (200, b"[]"), (307, b"")):
         call = started(GET)
@@ -284,7 +284,7 @@ def test_a_failure_that_repeats_nothing_is_the_cause() -> None:
 
 
 @pytest.mark.parametrize("where", UNSHOWABLE)
-def test_of_a_failure(where: str) -> None:
+def test_transport_failure_is_redacted(where: str) -> None:
     failure = UNSHOWABLE[where]
     call = started(GET, {"max_retries": 0})
     call.report(Report("transport_failed", (failure,), 0.0))
@@ -298,7 +298,7 @@ def test_of_a_failure(where: str) -> None:
     assert_hushed(call.error)
 
 
-def test_of_a_cause_that_is_no_failure_of_the_network() -> None:
+def test_cause_with_secret_is_dropped() -> None:
     for said, kept in ((f"bad id {KEY}", False), ("bad id", True)):
         error = FlowMaestroError("no usable id")
         error.__cause__ = ValueError(said)
@@ -307,7 +307,7 @@ def test_of_a_cause_that_is_no_failure_of_the_network() -> None:
         assert error.__suppress_context__
 
 
-def test_of_a_permanent_failure() -> None:
+def test_redacted_failure_stays_permanent() -> None:
     failure = TransportFailure(Phase.NOT_SENT, f"bad name {KEY}", permanent=True)
     shown = ECHOES.showable(failure)
     assert KEY not in shown.message
@@ -323,7 +323,7 @@ def test_causes_in_a_circle() -> None:
 
 
 @pytest.mark.parametrize("where", UNSHOWABLE)
-def test_of_a_stream(where: str) -> None:
+def test_error_of_lost_stream_is_redacted(where: str) -> None:
     context = replace(a_context(), stream_times=StreamTimes(reconnect_for=1.0))
     stream = Stepper(EventStreamMachine(THREAD, context, "token"), terminal=frozenset())
     stream.start()
@@ -341,7 +341,7 @@ def test_of_a_stream(where: str) -> None:
         cause = cause.__cause__ or cause.__context__
 
 
-def test_of_a_stream_that_there_is_not() -> None:
+def test_error_of_missing_event_stream_is_redacted() -> None:
     stream = streaming()
     stream.start()
     stream.opens(content_type="application/json")
@@ -351,7 +351,7 @@ def test_of_a_stream_that_there_is_not() -> None:
     assert stream.error.request_id == "***"
 
 
-def test_of_a_start_that_cannot_be_followed() -> None:
+def test_error_of_start_without_id_is_redacted() -> None:
     run = Stepper(machine_for(Workflows.run("wf_1"), a_context(), "token"))
     run.start()
     run.replies(202, an_envelope({}, meta={"request_id": KEY}))
@@ -359,7 +359,7 @@ def test_of_a_start_that_cannot_be_followed() -> None:
 
 
 @pytest.mark.parametrize("streams", [True, False])
-def test_of_a_message(streams: bool) -> None:
+def test_error_of_streamed_message_is_redacted(streams: bool) -> None:
     message = Stepper(machine_for(Threads.send_message_stream("th_1", "hi"), a_context(), "token"))
     message.start()
     headers = {"X-Request-ID": KEY}

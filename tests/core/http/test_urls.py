@@ -115,7 +115,7 @@ def test_ids_are_percent_encoded(resource_id: str, segment: str) -> None:
     assert path("/a/{x}", x=resource_id) == f"/a/{segment}"
 
 
-def test_several_ids() -> None:
+def test_path_encodes_several_ids() -> None:
     assert path("/agents/{a}/memory/{u}", a="1/2", u="3") == "/agents/1%2F2/memory/3"
 
 
@@ -147,7 +147,7 @@ def test_an_id_that_is_no_string_is_refused_by_name(resource_id: Any) -> None:
         ({"a&b": 1}, "?a%26b=1"),
     ],
 )
-def test_a_query(params: Dict[str, Any], expected: str) -> None:
+def test_query_encodes_parameters(params: Dict[str, Any], expected: str) -> None:
     assert query(params) == expected
 
 
@@ -169,7 +169,7 @@ def test_a_query_comes_back_whole(params: Dict[str, Any]) -> None:
         ("https://user@host/", "https://host"),
     ],
 )
-def test_one_origin(url: str, same: str) -> None:
+def test_equivalent_urls_have_one_origin(url: str, same: str) -> None:
     assert origin(url) == origin(same)
 
 
@@ -184,7 +184,7 @@ def test_one_origin(url: str, same: str) -> None:
         ("https://host", "ftp://host"),
     ],
 )
-def test_another_origin(url: str, other: str) -> None:
+def test_different_urls_have_different_origins(url: str, other: str) -> None:
     assert origin(url) != origin(other)
 
 
@@ -204,7 +204,7 @@ def test_another_origin(url: str, other: str) -> None:
         ("https://[::1]/", "https://[::1]/"),
     ],
 )
-def test_what_a_location_means(location: str, url: str) -> None:
+def test_location_is_resolved_against_base_url(location: str, url: str) -> None:
     assert resolve("https://host/a/b", location) == url
 
 

@@ -50,7 +50,7 @@ def test_it_is_known_by_its_id() -> None:
 
 
 @pytest.mark.parametrize("rows", [[], [None, 1, {}], [*EARLIER, QUESTION, *LATER]])
-def test_what_the_messages_do_not_tell_is_not_made_up(rows: Any) -> None:
+def test_messages_without_the_answer_yield_none(rows: Any) -> None:
     assert found_in(*rows) is None
 
 

@@ -185,7 +185,7 @@ def paused(**row: Any) -> Stepper:
 
 
 @pytest.mark.parametrize("row", [{"tool_calls": [{"name": "track"}]}, {}, {"status": "streaming"}])
-def test_what_was_said_before_a_pause_is_not_the_answer(row: Dict[str, Any]) -> None:
+def test_text_before_a_pause_is_not_the_answer(row: Dict[str, Any]) -> None:
     stream = paused(**row)
     assert isinstance(stream.action, Read)
     stream.receives(token("Shipped.") + completed("Let me look. Shipped."), after=3.0)

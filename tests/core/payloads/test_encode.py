@@ -31,7 +31,7 @@ JSON = st.recursive(
 
 
 @given(value=JSON)
-def test_what_is_written_is_read(value: Any) -> None:
+def test_encoded_json_decodes_to_equal_value(value: Any) -> None:
     encoded = encode_json(value)
     assert json.loads(encoded.decode("utf-8")) == value
     assert encode_json(json.loads(encoded)) == encoded
@@ -43,7 +43,7 @@ def test_a_field_arrives_under_its_name(value: Any) -> None:
     assert json.loads(json_body(inputs=value)) == expected
 
 
-def test_what_is_left_out_is_not_sent_as_null_and_what_is_inside_is_kept() -> None:
+def test_none_fields_are_left_out_and_nested_none_is_kept() -> None:
     assert json_body(query="x", top_k=None) == b'{"query":"x"}'
     assert json_body(inputs={"a": None, "b": [None]}) == b'{"inputs":{"a":null,"b":[null]}}'
     assert json_body(stream=False, count=0, text="", rows=[]) == (
@@ -87,7 +87,7 @@ def test_relatives_of_json_types_are_welcome() -> None:
         (types.MappingProxyType({}), TypeError, "inputs[a] is a mappingproxy"),
     ],
 )
-def test_what_json_cannot_express_is_named_with_its_place(
+def test_value_that_json_cannot_express_is_named_with_its_place(
     value: Any, error: type[Exception], words: str
 ) -> None:
     with pytest.raises(error) as refusal:

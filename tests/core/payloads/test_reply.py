@@ -70,7 +70,7 @@ def test_a_reply_is_the_plain_dict() -> None:
         reply["nope"]
 
 
-def test_what_came_with_it_are_attributes() -> None:
+def test_reply_has_status_attempts_and_request_id() -> None:
     reply = a_reply()
     assert (reply.status_code, reply.attempts, reply.request_id) == (202, 2, "req_1")
     assert reply.rate_limit == RateLimit(remaining=5)
@@ -170,7 +170,7 @@ def test_a_rate_limit_that_is_no_number_counts_as_absent(value: str) -> None:
         ({"Retry-After": "9" * 400}, None),
     ],
 )
-def test_what_the_server_asks_to_wait(headers: Dict[str, str], seconds: Optional[float]) -> None:
+def test_retry_after_reads_every_form(headers: Dict[str, str], seconds: Optional[float]) -> None:
     assert retry_after(Headers(headers)) == seconds
 
 
@@ -286,7 +286,7 @@ PAGE = b"""<!DOCTYPE html>
         ("é".encode() * 9999, "é" * 120, "é" * 500),
     ],
 )
-def test_what_cannot_be_read_is_quoted_and_kept(body: bytes, said: str, details: Any) -> None:
+def test_unknown_error_body_is_quoted_and_kept(body: bytes, said: str, details: Any) -> None:
     error = error_from_response(response(502, body))
     assert type(error) is errors.ServerError
     assert error.message == f"The server answered with status 502: {said}"
@@ -387,7 +387,7 @@ def test_a_byte_order_mark_before_the_json_is_ignored() -> None:
     "body",
     [b"", b" ", b"\xff", "é".encode("latin-1"), b"{]", b"{} {}", b"[" * 100_000, "[" * 99_999],
 )
-def test_what_is_no_json_is_a_value_error(body: Any) -> None:
+def test_invalid_json_raises_value_error(body: Any) -> None:
     with pytest.raises(ValueError, match=r".") as refusal:
         decode_json(body)
     assert not isinstance(refusal.value, RecursionError)

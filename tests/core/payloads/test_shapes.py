@@ -288,7 +288,7 @@ def test_whether_there_is_more_is_derived_and_never_made_up(info: Body, more: An
     assert body["pagination"]["has_more"] is more
 
 
-def test_of_two_answers_there_is_more_counts() -> None:
+def test_true_wins_if_has_next_and_has_more_differ() -> None:
     body: Body = {"pagination": {"has_next": None, "has_more": True}}
     shapes.pagination(body)
     assert body["pagination"]["has_next"] is True

@@ -16,7 +16,7 @@ COUNTS = st.none() | st.integers(0, 10_000)
     ("elapsed", "delay"),
     [(0.0, 0.15), (0.3, 0.15), (1.0, 0.35), (2.0, 0.7), (4.0, 1.0), (300, 1.0)],
 )
-def test_the_ramp(elapsed: float, delay: float) -> None:
+def test_poll_delay_grows_with_elapsed_time(elapsed: float, delay: float) -> None:
     assert poll_delay(elapsed, 1.0) == pytest.approx(delay)
 
 

@@ -18,7 +18,7 @@ JITTER = st.floats(0, 1, exclude_max=True)
 SECONDS = st.floats(0, 1e6)
 
 
-def test_the_defaults() -> None:
+def test_default_policy_is_as_documented() -> None:
     assert RetryPolicy() == RetryPolicy(
         max_retries=3,
         base_delay=0.5,
@@ -56,7 +56,7 @@ def test_no_delay_is_longer_than_the_longest(retries: int, jitter: float, thrott
     retry_after=st.none() | SECONDS,
     remaining=st.just(math.inf) | st.floats(-100, 1e6),
 )
-def test_what_holds_of_every_decision(
+def test_every_decision_keeps_to_its_limits(
     max_retries: int,
     retries: int,
     jitter: float,

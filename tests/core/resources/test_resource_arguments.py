@@ -120,7 +120,7 @@ def test_a_filter_that_would_not_filter_is_refused_by_name(
         (lambda metadata: Agents.update_memory("a", "u", metadata=metadata), "metadata"),
     ],
 )
-def test_what_json_cannot_express_is_refused_by_name(build: Callable[..., Any], name: str) -> None:
+def test_argument_that_json_cannot_express_is_named(build: Callable[..., Any], name: str) -> None:
     for bad in ({"a": float("nan")}, {"a": float("inf")}):
         with pytest.raises(ValueError, match=rf"{name}\['a'\]"):
             build(bad)
@@ -300,7 +300,7 @@ def test_a_callback_is_callable(build: Callable[..., Any], name: str) -> None:
         ({"journal": b"a"}, TypeError, "journal must be a path, not bytes"),
     ],
 )
-def test_what_a_batch_refuses_by_name(given: Any, kind: Any, message: str) -> None:
+def test_batch_names_invalid_argument(given: Any, kind: Any, message: str) -> None:
     with pytest.raises(kind, match=message):
         Workflows.run_many("w", [], **given)
 

@@ -175,7 +175,7 @@ NAMES = [row.builder.__qualname__ for row in TABLE]
 
 
 @pytest.mark.parametrize("row", TABLE, ids=NAMES)
-def test_the_request(row: Row) -> None:
+def test_method_builds_the_documented_request(row: Row) -> None:
     sent = request(row.call)
     assert (sent.method, sent.url) == (row.method, ROOT + row.path)
     assert (json.loads(sent.body) if sent.body else None) == row.body
@@ -252,7 +252,7 @@ def test_every_builder_has_a_docstring_and_what_iterates_is_marked() -> None:
         ),
     ],
 )
-def test_what_was_left_out_is_not_sent(call: Call[Any], path: str, body: bytes) -> None:
+def test_omitted_arguments_are_not_sent(call: Call[Any], path: str, body: bytes) -> None:
     sent = request(call)
     assert (sent.url, sent.body) == (ROOT + path, body)
 

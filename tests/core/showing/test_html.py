@@ -104,7 +104,7 @@ class TestEndedExecution:
     def test_it_says_what_became_of_it(self, changed: Any, said: str) -> None:
         assert repr(EndedExecution(execution(**changed))) == f"<Execution exec_1: {said}>"
 
-    def test_what_it_says_is_short(self) -> None:
+    def test_repr_of_large_execution_is_short(self) -> None:
         outputs = {f"key {number}": "x" * 1000 for number in range(1000)}
         assert len(repr(EndedExecution(execution(outputs=outputs)))) < 500
 
@@ -116,7 +116,7 @@ class TestEndedExecution:
         assert looks.call_count < 100
 
     @pytest.mark.parametrize("kind", ["list", "dict", "tuple"])
-    def test_what_is_nested_deep_can_be_shown(self, kind: str) -> None:
+    def test_repr_shows_deeply_nested_outputs(self, kind: str) -> None:
         deep: Any = "x"
         for _ in range(5000):
             deep = {"list": [deep], "dict": {"a": deep}, "tuple": (deep,)}[kind]
@@ -126,7 +126,7 @@ class TestEndedExecution:
         assert "..." in str(hidden_member("", deep))
 
     @pytest.mark.parametrize("hostile", [*HOSTILE, "\x1b[2J"])
-    def test_what_it_says_is_one_line_that_a_terminal_can_show(self, hostile: str) -> None:
+    def test_repr_is_one_printable_line(self, hostile: str) -> None:
         said = repr(EndedExecution(execution(id=hostile, status=hostile, error=hostile)))
         assert said.isprintable()
         assert len(said) < 500

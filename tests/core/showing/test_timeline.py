@@ -93,7 +93,7 @@ def test_without_node_events_the_execution_is_one_bar(events, said):
     assert texts(svg)[-1] == said.replace("90.0 s", "1.5 min")
 
 
-def test_what_nobody_knows_the_times_of_is_a_bar_too():
+def test_execution_without_times_has_a_bar():
     for execution in (None, {}, {"started_at": "soon", "completed_at": 10**30, "status": []}):
         assert [kind for kind, _, _ in bars(timeline_svg(None, execution=execution))] == ["running"]
 
@@ -109,7 +109,7 @@ def test_what_nobody_knows_the_times_of_is_a_bar_too():
         ([], "running", ["completed", "running"], "1.00 s"),
     ],
 )
-def test_what_ran_when_the_execution_ended_does_not_go_on(events, status, kinds, said):
+def test_running_node_ends_with_its_execution(events, status, kinds, said):
     svg = timeline_svg(
         [
             node("started", "a", 0),
@@ -162,7 +162,7 @@ def test_a_total_that_nobody_knows_is_not_said():
     assert texts(timeline_svg([], execution=gone))[-1] == f"cancelled, {NOT_FOLLOWED}"
 
 
-def test_what_runs_is_drawn_until_now():
+def test_running_node_is_drawn_until_now():
     svg = timeline_svg([node("started", "a", 1000)], now=3.5)
     assert bars(svg) == [("running", 216, 520)]
     assert "2.50 s" in texts(svg)
@@ -174,7 +174,7 @@ def test_what_runs_is_drawn_until_now():
     assert texts(timeline_svg(ended, now=3.5))[-1] == "total 1.00 s"
 
 
-def test_what_has_not_begun_has_no_axis():
+def test_pending_execution_has_no_axis():
     waiting = {"status": "pending", "created_at": 1000, "started_at": None}
     assert texts(timeline_svg(None, execution=waiting, now=3.5)) == [
         "execution",
@@ -189,7 +189,7 @@ def test_events_are_mappings(events):
         timeline_svg(events)
 
 
-def test_as_long_as_it_runs_node_events_may_still_come():
+def test_running_execution_without_events_shows_total_only():
     assert texts(timeline_svg([], execution={"status": "running"}))[-1] == "total 0.00 s"
 
 

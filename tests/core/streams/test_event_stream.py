@@ -65,7 +65,7 @@ def test_each_terminal_event_closes_before_it_is_handed_over(kind: str) -> None:
     assert kinds(stream) == [kind]
 
 
-def test_what_came_before_the_end_is_handed_over_first() -> None:
+def test_events_before_terminal_event_are_yielded_first() -> None:
     stream = opened()
     stream.receives(sse("node:started") + sse("node:completed") + COMPLETED)
     assert stream.takes_all() == Close()

@@ -110,7 +110,7 @@ def test_it_resumes_from_the_last_id() -> None:
     assert kinds(stream) == ["node:started", "node:completed", "stream:reconnected", "node:retry"]
 
 
-def test_what_an_unfinished_event_began_is_forgotten() -> None:
+def test_incomplete_event_is_dropped_at_reconnection() -> None:
     stream = opened()
     stream.receives(b"event: execution:comp")
     reconnected(stream)

@@ -66,7 +66,7 @@ def test_a_rolling_deploy_does_not_end_a_stream(events: Any, max_retries: int) -
 
 
 @pytest.mark.parametrize("events", [EVENTS, THREAD])
-def test_nor_does_one_in_which_connections_hang(events: Any) -> None:
+def test_stream_with_hanging_connections_ends_at_its_timeout(events: Any) -> None:
     """The last of them begins when the time is up, however long the one before took."""
     stream = streaming(events)
     stream.start()

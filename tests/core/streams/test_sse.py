@@ -101,7 +101,7 @@ CASES = {
 
 
 @pytest.mark.parametrize(("stream", "expected"), CASES.values(), ids=CASES.keys())
-def test_the_rules(stream: bytes, expected: List[Tuple[str, str]]) -> None:
+def test_decoder_follows_the_specification(stream: bytes, expected: List[Tuple[str, str]]) -> None:
     events, _, _ = at_every_cut(stream)
     assert [(event.type, event.data) for event in events] == expected
     assert [tuple(event) for event in events] == reference.interpret(stream).events
@@ -123,7 +123,7 @@ IDS = {
 
 
 @pytest.mark.parametrize(("stream", "last"), IDS.values(), ids=IDS.keys())
-def test_ids(stream: bytes, last: str) -> None:
+def test_decoder_tracks_last_event_id(stream: bytes, last: str) -> None:
     _, last_event_id, _ = at_every_cut(stream)
     assert last_event_id == reference.interpret(stream).last_event_id == last
 
@@ -259,7 +259,9 @@ def test_no_two_way_cut_matters(stream: bytes) -> None:
     end=st.sampled_from(["\n", "\r", "\r\n"]),
     cuts=st.lists(st.integers(0, 1000), max_size=6),
 )
-def test_what_is_written_is_read(sent: List[Tuple[str, str]], end: str, cuts: List[int]) -> None:
+def test_encoded_events_decode_to_equal_events(
+    sent: List[Tuple[str, str]], end: str, cuts: List[int]
+) -> None:
     text = "".join(
         f"event: {kind}{end}"
         + "".join(f"data: {line}{end}" for line in data.split("\n"))
@@ -284,7 +286,7 @@ def test_an_event_that_does_not_end_is_refused(begun: bytes) -> None:
     assert refusal.value.code == "event_too_large"
 
 
-def test_what_has_ended_is_never_refused_and_no_longer_counts() -> None:
+def test_complete_events_do_not_count_against_the_limit() -> None:
     decoder = SseDecoder(max_event_size=12)
     assert [event.data for event in decoder.feed(b"data: 3456789\n\ndata: 345678")] == ["3456789"]
     assert [event.data for event in decoder.feed(b"\n\n")] == ["345678"]
@@ -383,7 +385,7 @@ def test_lines_that_are_never_read_cost_no_more_than_their_bytes() -> None:
         tracemalloc.stop()
 
 
-def test_what_was_dispatched_is_not_held() -> None:
+def test_dispatched_events_are_not_buffered() -> None:
     decoder = SseDecoder(max_event_size=100)
     for _ in range(1000):
         assert len(decoder.feed(b": keepalive\n\ndata: x\n\nevent: y\ndata")) == 1

@@ -40,7 +40,7 @@ NEVER_SENT: Dict[Any, str] = {
 
 
 @pytest.mark.parametrize("kind", SENT, ids=lambda kind: kind.__name__)
-def test_what_is_sent_is_declared(kind: Any) -> None:
+def test_every_sent_field_is_declared(kind: Any) -> None:
     declared = set(typing.get_type_hints(kind))
     assert set(SENT[kind].split()) <= declared
     assert declared.isdisjoint(NEVER_SENT.get(kind, "").split())

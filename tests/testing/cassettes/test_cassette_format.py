@@ -180,7 +180,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", list(WRONG))
-def test_what_is_wrong_is_told_with_file_and_line(name):
+def test_malformed_cassette_is_named_with_file_and_line(name):
     old, new, line, message = WRONG[name]
     data = WRITTEN.decode().replace(old, new, 1)
     assert data != WRITTEN.decode()

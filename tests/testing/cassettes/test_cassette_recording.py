@@ -104,7 +104,7 @@ def test_a_body_may_be_let_go_of_without_waiting(path, backend):
     anyio.run(main, backend=backend)
 
 
-def test_what_a_closed_transport_refuses_is_not_recorded(path):
+def test_call_on_closed_transport_is_not_recorded(path):
     with Cassette(path) as cassette:
         transport = cassette.transport(ScriptedTransport([]))
         transport.close()

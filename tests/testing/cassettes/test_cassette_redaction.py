@@ -51,13 +51,13 @@ SECRET_FIELDS = [
 
 
 @pytest.mark.parametrize("name", [name for name, _ in SECRET_FIELDS])
-def test_secret_fields(name):
+def test_secret_header_field_is_redacted(name):
     value = dict(SECRET_FIELDS)[name]
     request = redacted_request(headers={name: value, "Accept": "*/*", "Idempotency-Key": "abc"})
     assert request.headers.pairs == ((name, "***"), ("Accept", "*/*"), ("Idempotency-Key", "abc"))
 
 
-def test_what_a_reply_sets():
+def test_cookie_of_response_is_redacted():
     exchange = RecordedExchange(
         Request("GET", ROOT, {"X-API-Key": "an-unusual-key"}),
         (ResponseHead(200, {"Set-Cookie": "sid=crumbs-and-crumbs", "X-Echo": "an-unusual-key!"}),),
@@ -77,7 +77,7 @@ URLS = {
 
 
 @pytest.mark.parametrize("index", range(len(URLS)))
-def test_urls(index):
+def test_secrets_in_url_are_redacted(index):
     url, shown = list(URLS.items())[index]
     assert redacted_request(url=url).url == shown
 
@@ -146,7 +146,7 @@ BODIES = {
 
 
 @pytest.mark.parametrize("name", list(BODIES))
-def test_bodies(name):
+def test_secrets_in_body_are_redacted(name):
     body, shown = BODIES[name]
     assert redacted_body(body.encode()) == shown
     assert redacted_request(body=body.encode()).body.decode() == shown

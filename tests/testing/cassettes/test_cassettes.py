@@ -251,7 +251,7 @@ def test_a_request_too_many(path, recorded):
             ids(cassette, 9)
 
 
-def test_what_counts_in_a_request(path):
+def test_request_is_matched_by_method_path_query_and_body(path):
     def ask(url, body, **fields):
         return Request("POST", url, fields, body)
 
@@ -274,7 +274,7 @@ def test_what_counts_in_a_request(path):
         assert cassette.transport().send(ask("http://h/api/v1/x", b"\xff"), 5).status == 200
 
 
-def test_what_was_not_asked_for(path, recorded):
+def test_unplayed_exchanges_are_warned_about(path, recorded):
     message = (
         r"not requested in this test: exchanges of a\.jsonl in line 6 \(GET\), line 10 \(GET\)"
     )
@@ -292,7 +292,7 @@ def test_what_was_not_asked_for(path, recorded):
 # Using it.
 
 
-def test_a_report(path, recorded):
+def test_report_lists_unplayed_requests(path, recorded):
     cassette = Cassette(path)
     assert cassette.report().endswith("has not replayed: the requests in line 2, 6, 10")
     ids(cassette, 1, 2, 2)
@@ -300,7 +300,7 @@ def test_a_report(path, recorded):
     assert Cassette(path, mode="all").report().endswith("nothing is written when the test fails")
 
 
-def test_installed(path, recorded, monkeypatch):
+def test_installed_cassette_serves_default_clients(path, recorded, monkeypatch):
     monkeypatch.delenv("FLOWMAESTRO_API_KEY", raising=False)
     with Cassette(path) as cassette, cassette.installed() as same:
         assert same is cassette
@@ -324,7 +324,7 @@ def test_installed(path, recorded, monkeypatch):
         anyio.run(close)
 
 
-def test_what_the_recorded_transport_can_do_is_kept(path):
+def test_cassette_keeps_attributes_of_inner_transport(path):
     fake = FakeFlowMaestro()
     inner = MemoryTransport(fake)
     inner.patient = False
@@ -336,7 +336,7 @@ def test_what_the_recorded_transport_can_do_is_kept(path):
     assert transport.now() == fake.clock.now == 3
 
 
-def test_bad_arguments(path, recorded):
+def test_invalid_arguments_are_refused_by_name(path, recorded):
     with pytest.raises(ValueError, match="mode must be one of none, once, new_episodes, all"):
         Cassette(path, mode="always")
     with pytest.raises(TypeError):
@@ -370,7 +370,7 @@ def test_a_name_that_is_too_long_is_refused_before_recording(tmp_path, mode):
 
 @pytest.mark.parametrize("mode", ["none", "once", "new_episodes", "all"])
 @pytest.mark.parametrize("kind", ["folder", "pipe", "device"])
-def test_what_is_not_a_regular_file_is_refused_before_recording(tmp_path, mode, kind):
+def test_path_that_is_not_a_regular_file_is_refused(tmp_path, mode, kind):
     path = Path("/dev/null") if kind == "device" else tmp_path / "x"
     if kind == "folder":
         path.mkdir()

@@ -48,7 +48,7 @@ def not_offered(factory: Any, name: str) -> str:
 
 
 class TestWhatIsNotOffered:
-    def test_patience(self) -> None:
+    def test_impatient_transport_skips_checks_of_patience(self) -> None:
         for name in (
             "quiet-body",
             "read-with-zero-patience",
@@ -71,7 +71,7 @@ class TestWhatIsNotOffered:
         found = not_offered(raising, "bounded-connections")
         assert found.startswith("a bound on connections: nobody can bound")
 
-    def test_what_a_plain_function_cannot_do(self) -> None:
+    def test_function_skips_checks_of_streams_and_time(self) -> None:
         assert not_offered(lambda: answer, "quiet-body").startswith("streams: ")
         assert not_offered(lambda: answer, "head-timeout").startswith("time limits: ")
 
@@ -244,11 +244,11 @@ class TestADeclaredShortfall:
         assert isinstance(ended, CheckFailed)
         assert str(ended).startswith("clock: the transport passes, but known_failures says")
 
-    def test_of_another_check_excuses_nothing(self) -> None:
+    def test_known_failure_of_another_check_excuses_nothing(self) -> None:
         ended = ending("truncated-counted-body", TakesABreakForTheEnd, clock="it stands")
         assert isinstance(ended, CheckFailed)
 
-    def test_of_no_check_is_refused(self) -> None:
+    def test_known_failure_of_unknown_check_is_refused(self) -> None:
         class Suite(TransportConformance):
             make_transport = RequestsTransport
             known_failures: ClassVar = {"clokc": "a slip"}
@@ -279,7 +279,7 @@ def test_a_suite_without_a_factory_is_told_so() -> None:
         TransportConformance().pytest_generate_tests(Asked())  # type: ignore[arg-type]
 
 
-def test_what_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hanging_check_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flowmaestro.testing.conformance.runner.TOO_LONG", 0.05)
     slow = CHECKS["head-timeout"]
     for runner in (
@@ -298,7 +298,7 @@ def test_an_outcome_of_pytest_s_own_is_passed_on() -> None:
         SyncRunner(make_transport, loopback_site).run(CHECKS["whole-reply"])
 
 
-def test_the_grid() -> None:
+def test_grid_shows_the_result_of_each_check() -> None:
     cells = {("b", "Mine"): "+", ("a", "Mine"): "o", ("c", "Mine"): "o", ("b", "Other"): "F"}
     assert grid({**cells, ("a", "Other"): "x"}) == [
         "   Mine",

@@ -106,7 +106,7 @@ def test_every_resource_can_be_unknown(caller, shapes, unknown_uuid, method, pat
         assert said["message"] == 'invalid input syntax for type uuid: "no_such_id"'
 
 
-def test_workflow_inputs(caller, shapes):
+def test_workflow_declares_its_inputs(caller, shapes):
     workflow = caller.data("GET", "/workflows/wf_abc123")
     if shapes == "deployed":
         assert "input_schema" not in workflow
@@ -160,7 +160,7 @@ def test_a_failing_a_pausing_and_a_strict_workflow(caller, shapes):
         assert json.loads(started.body)["error"]["details"] == {"email": "is required"}
 
 
-def test_cancel(caller, shapes):
+def test_cancel_ends_a_running_execution(caller, shapes):
     cancelled = caller.data("POST", "/executions/exec_xyz789/cancel")
     assert cancelled["status"] == "cancelled"
     own = {"message"} if shapes == "deployed" else {"workflow_id", "cancelled_at"}
@@ -231,7 +231,7 @@ def test_threads_keep_metadata_only_where_documented(caller, shapes):
     assert caller.call("DELETE", f"/threads/{thread['id']}").status == 404
 
 
-def test_knowledge(caller, shapes):
+def test_knowledge_query_finds_paragraphs(caller, shapes):
     asked = {"query": "How do I reset my password?", "top_k": 5}
     results = caller.data("POST", "/knowledge-bases/kb_abc123/query", asked)["results"]
     assert results[0]["document_name"] == "passwords.md"
@@ -255,7 +255,7 @@ def test_a_bad_top_k(caller, shapes, top_k):
         assert status == (500 if top_k in (-1, 1.5, "1e999") else 200)
 
 
-def test_triggers(caller, shapes):
+def test_triggers_are_listed_and_fired(caller, shapes):
     rows = caller.data("GET", "/triggers?workflow_id=wf_abc123")
     assert len(rows) == (4 if shapes == "deployed" else 1)
     key = "trigger_type" if shapes == "deployed" else "type"
@@ -266,7 +266,7 @@ def test_triggers(caller, shapes):
     assert caller.call("POST", disabled, {}).status == 400
 
 
-def test_memories(caller, shapes):
+def test_memories_are_set_and_deleted(caller, shapes):
     base, user = "/agents/agent_abc123/memory", "0fa11000-0000-4000-8000-0000000000aa"
     body = {"working_memory": "Likes tea", "metadata": {"a": 1}}
     caller.call("PUT", f"{base}/{user}", body)
@@ -291,7 +291,7 @@ def test_a_search_of_memory_finds_what_was_said(caller):
         assert (found["results"], found["result_count"]) == ([], 0)
 
 
-def test_pages(caller, shapes):
+def test_list_is_paged_as_documented(caller, shapes):
     first = caller.json("GET", "/executions?workflow_id=wf_123&per_page=4")
     assert len(first["data"]) == 4
     pagination = first["pagination"]
@@ -349,7 +349,7 @@ def test_documented_executions_count_rightly(make_caller):
     assert (len(page["data"]), page["pagination"]["total_count"]) == (2, 2)
 
 
-def test_request_ids(caller, shapes):
+def test_request_ids_are_in_header_and_body(caller, shapes):
     reply = caller.call("GET", "/workflows", headers=[("x-request-id", "mine")])
     assert reply.headers["X-Request-ID"] == "mine"
     request_id = json.loads(reply.body)["meta"]["request_id"]
@@ -366,7 +366,7 @@ def raw(caller, method, path, body=b"", content_type=None, root="https://h/api/v
     return reply.status, json.loads(reply.body)
 
 
-def test_what_the_framework_refuses(caller):
+def test_framework_refuses_unknown_routes_and_bad_json(caller):
     cases = [
         (("GET", "/nowhere"), 404),
         (("PUT", "/workflows"), 404),
@@ -389,7 +389,7 @@ def test_what_the_framework_refuses(caller):
     }
 
 
-def test_bodies(caller, shapes):
+def test_bodies_are_checked_as_by_the_server(caller, shapes):
     path = "/workflows/wf_123/execute"
     assert raw(caller, "POST", path)[0] == 202
     assert raw(caller, "POST", path, b"", "application/json")[0] == (
@@ -408,7 +408,7 @@ def test_the_api_root_may_be_elsewhere(caller):
         assert raw(caller, "GET", "/workflows/wf_123", root=root)[0] == 200
 
 
-def test_credits(caller, shapes):
+def test_start_without_credits_is_refused(caller, shapes):
     caller.fake.set_credits(1)
     assert caller.call("POST", "/workflows/wf_123/execute", {}).status == 202
     unpaid = caller.json("POST", "/workflows/wf_123/execute", {})

@@ -84,7 +84,7 @@ def test_a_pause_is_told_and_nothing_follows(caller):
     assert names[paused + 1 :] == [": keepalive"] * 3
 
 
-def test_what_came_before_the_subscription_is_lost(caller):
+def test_events_before_subscription_are_lost(caller):
     execution_id = start(caller)
     caller.pass_time(0.3)
     events = caller.events(open_stream(caller, execution_id))

@@ -119,7 +119,7 @@ def dialect_of(client):
 
 
 class TestEnvelopes:
-    def test_of_a_list(self, client):
+    def test_list_has_data_pagination_and_meta(self, client):
         raw = client.request("GET", "/workflows", params={"per_page": 1})
         assert {"data", "pagination", "meta"} <= set(raw)
         assert isinstance(raw["data"], list)
@@ -129,7 +129,7 @@ class TestEnvelopes:
         assert isinstance(raw["meta"]["request_id"], str)
         assert is_time(raw["meta"]["timestamp"])
 
-    def test_of_one(self, client):
+    def test_resource_has_data_and_meta(self, client):
         for listed in client.request("GET", "/workflows")["data"][:3]:
             raw = client.request("GET", f"/workflows/{listed['id']}")
             assert {"data", "meta"} <= set(raw)
@@ -137,7 +137,7 @@ class TestEnvelopes:
             assert raw["data"]["name"] == listed["name"]
             assert "inputs" in raw["data"] or "input_schema" in raw["data"]
 
-    def test_headers(self, client):
+    def test_response_has_the_documented_headers(self, client):
         reply = client.request("GET", "/workflows")
         assert reply.headers["content-type"].startswith("application/json")
         assert reply.headers["x-request-id"]
@@ -145,7 +145,7 @@ class TestEnvelopes:
             assert int(reply.headers[f"x-ratelimit-{name}"]) >= 0
         assert 0 <= reply.rate_limit.remaining <= reply.rate_limit.limit
 
-    def test_of_an_error(self, client):
+    def test_error_has_code_and_message(self, client):
         with pytest.raises(FlowMaestroError) as caught:
             client.request("POST", "/webhooks", json={})
         error = caught.value
@@ -153,7 +153,7 @@ class TestEnvelopes:
         assert error.message
         assert error.request_id
 
-    def test_of_a_route_that_is_not_there(self, client):
+    def test_unknown_route_is_not_found(self, client):
         with pytest.raises(NotFoundError) as caught:
             client.request("GET", "/no-such-thing")
         assert caught.value.status_code == 404
@@ -161,7 +161,7 @@ class TestEnvelopes:
 
 class TestLists:
     @pytest.mark.parametrize("resource", LISTS)
-    def test_a_page(self, client, resource):
+    def test_page_has_at_most_per_page_items(self, client, resource):
         page = getattr(client, resource).list(page=1, per_page=2)
         assert len(page["data"]) <= 2
         assert all(item["id"] for item in page["data"])
@@ -205,7 +205,7 @@ class TestRefusals:
             ("webhooks", "get"),
         ],
     )
-    def test_what_is_not_there(self, client, resource, method):
+    def test_unknown_id_is_not_found(self, client, resource, method):
         with pytest.raises(NotFoundError):
             getattr(getattr(client, resource), method)(NOBODY)
 
@@ -240,7 +240,7 @@ class TestExecutions:
         assert is_time(raw["completed_at"])
         assert run in [it["id"] for it in client.executions.list(workflow_id=workflow)["data"]]
 
-    def test_the_events(self, client, workflow):
+    def test_execution_stream_ends_with_one_terminal_event(self, client, workflow):
         run = client.workflows.execute(workflow)["data"]["execution_id"]
         events = [event["type"] for event in client.executions.stream(run)]
         assert "connected" in events or len(events) == 1, "it may have ended before the stream"
@@ -260,7 +260,7 @@ class TestExecutions:
 
 
 class TestThreads:
-    def test_a_message(self, client, thread):
+    def test_message_is_answered_and_kept(self, client, thread):
         answer = client.threads.send_message(thread, "Hello")["data"]
         assert answer["content"]
         assert answer["role"] == "assistant"
@@ -287,7 +287,7 @@ class TestThreads:
 
 
 class TestKnowledge:
-    def test_a_question(self, client, place):
+    def test_knowledge_query_returns_results(self, client, place):
         base = usable(place.knowledge_base)
         raw = client.request(
             "POST", f"/knowledge-bases/{base}/query", json={"query": "password", "top_k": 2}

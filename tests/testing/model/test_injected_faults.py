@@ -117,7 +117,7 @@ class TestFailNext:
 
 
 class TestDropConnection:
-    def test_what_a_transport_sees(self, fake):
+    def test_dropped_connection_raises_transport_failure(self, fake):
         transport = MemoryTransport(fake)
         request = a_request(fake, "GET", "/executions/exec_xyz789/events")
         fake.drop_connection(after_events=2)

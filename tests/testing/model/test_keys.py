@@ -18,7 +18,7 @@ def ask(caller, *pairs):
 
 
 @pytest.mark.parametrize("key", ["fm_live_...", "fm_live_your_api_key", "...", seeds.READ_ONLY_KEY])
-def test_good_keys(caller, key):
+def test_valid_key_is_accepted_in_both_headers(caller, key):
     assert ask(caller, ("X-API-Key", key)) == (200, None, True)
     assert ask(caller, ("Authorization", f"Bearer {key}")) == (200, None, True)
 
@@ -32,12 +32,12 @@ def test_good_keys(caller, key):
         (seeds.REVOKED_KEY, "revoked_api_key"),
     ],
 )
-def test_bad_keys(caller, key, code):
+def test_invalid_key_is_refused_with_its_code(caller, key, code):
     assert ask(caller, ("X-API-Key", key)) == (401, code, False)
     assert ask(caller, ("Authorization", f"Bearer {key}")) == (401, code, False)
 
 
-def test_no_key(caller):
+def test_request_without_key_is_refused(caller):
     assert ask(caller) == (401, "invalid_api_key", False)
     assert ask(caller, ("Authorization", "Basic abc")) == (401, "invalid_api_key", False)
 

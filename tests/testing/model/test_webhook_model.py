@@ -56,7 +56,7 @@ def test_the_secret_is_shown_once(caller):
         {"headers": {"X-A": 1}},
     ],
 )
-def test_bad_subscriptions(caller, change):
+def test_invalid_webhook_is_refused(caller, change):
     reply = caller.call("POST", "/webhooks", {**HOOK, **change})
     assert (reply.status, json.loads(reply.body)["error"]["code"]) == (400, "validation_error")
     assert caller.call("PATCH", "/webhooks/wh_abc123", change).status == 400

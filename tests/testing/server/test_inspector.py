@@ -359,7 +359,7 @@ def test_no_other_page_can_read_or_drive_it(headers, method, path):
     assert World().send(method, path, b'{"kind": "drop"}', **headers).status == 403
 
 
-def test_what_cannot_be_read_is_refused_and_ends_nothing():
+def test_malformed_inspector_request_is_refused():
     world = World()
     assert world.send("GET", "/_inspect/requests?before=x").status == 400
     assert world.send("GET", "/_inspect/requests", Origin="http://[").status == 400

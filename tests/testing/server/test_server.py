@@ -78,7 +78,7 @@ def head(method, path, key, *fields):
     return "\r\n".join([*lines, "", ""]).encode()
 
 
-def test_keep_alive(connection, fake):
+def test_connection_serves_several_requests(connection, fake):
     status, headers, body = ask(connection, fake, "GET", "/workflows")
     assert status == 200
     assert len(body) == int(headers["Content-Length"])
@@ -163,7 +163,7 @@ def test_a_body_that_is_too_long(connection, fake):
 @pytest.mark.parametrize(
     "sent", [b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\nA: " + b"b" * 200_000 + b"\r\n\r\n"]
 )
-def test_what_is_no_http(url, sent, connection, fake):
+def test_bytes_that_are_not_http_are_refused(url, sent, connection, fake):
     with raw_connection(url) as sock:
         try:
             sock.sendall(sent)

@@ -212,7 +212,7 @@ class TestWhoCounts:
 
 
 class TestCallLater:
-    def test_what_is_planned_happens_at_its_time(self):
+    def test_planned_calls_run_at_their_time(self):
         clock, seen = VirtualClock(10.0), []
         clock.call_later(5, lambda: seen.append(clock.now))
         clock.call_later(2, lambda: clock.call_later(1, lambda: seen.append(clock.now)))
@@ -248,7 +248,7 @@ class TestCallLater:
         in_threads(sleeper(5), sleeper(30))
         assert ends in ([5, 30], [11, 30]), "whichever of them moved time"
 
-    def test_what_it_raises_reaches_who_moved_time_and_nobody_else(self):
+    def test_exception_of_planned_call_reaches_who_advances_time(self):
         clock = VirtualClock()
         clock.call_later(1, lambda: [].pop())
         with pytest.raises(IndexError):

@@ -45,7 +45,7 @@ def test_a_time_limit():
     assert len(json.loads(thread.body)["data"]["messages"]) == 4, "the fake went on"
 
 
-def test_patience():
+def test_quiet_body_returns_none_after_patience():
     fake = FakeFlowMaestro(events="silent")
     transport = MemoryTransport(fake)
     stream = transport.open(request(fake, "GET", "/executions/exec_xyz789/events"), 5)
@@ -107,7 +107,7 @@ def test_webhooks_are_delivered_on_the_way():
     assert json.loads(tested.body)["data"]["success"] is True
 
 
-def test_closing():
+def test_closed_transport_ends_its_bodies():
     fake = FakeFlowMaestro()
     transport = MemoryTransport(fake)
     stream = transport.open(request(fake, "GET", "/executions/exec_xyz789/events"), 5)

@@ -38,7 +38,7 @@ def test_a_loop_that_polls_by_itself_is_told_the_way_out(read):
     ask()
 
 
-def test_what_time_does_not_change_may_be_asked_more_often():
+def test_requests_independent_of_time_may_repeat_more_often():
     client = connected(FakeFlowMaestro())
     for _ in range(1000):
         client.workflows.get("wf_123")

@@ -115,7 +115,7 @@ def test_the_end_of_a_script_is_no_failure_to_retry():
         client.workflows.get("wf_1")
 
 
-def test_what_was_never_asked_for():
+def test_unused_responses_are_warned_about():
     transport = ScriptedTransport([FOUND, [HEAD, b"x"], Quiet(), LOST])
     client = FlowMaestroClient(KEY, transport=transport)
     client.workflows.get("wf_1")
@@ -137,7 +137,7 @@ def test_what_was_never_asked_for():
     anyio.run(main)
 
 
-def test_what_is_open():
+def test_open_bodies_are_counted():
     transport = ScriptedTransport([[HEAD, b"a"], [HEAD, b"b"], FOUND])
     first, second = transport.open(GET, 5), transport.open(GET, 5)
     assert transport.open_bodies == 2
@@ -184,7 +184,7 @@ def test_scripts_that_contradict_themselves(name):
         ScriptedTransport([FOUND, reply])
 
 
-def test_what_is_no_script():
+def test_invalid_script_is_refused():
     with pytest.raises(TypeError, match="replies must be a list"):
         ScriptedTransport(FOUND)
     for seconds in (-1, math.nan):

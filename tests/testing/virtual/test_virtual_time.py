@@ -224,7 +224,7 @@ def test_the_jitter_of_retries_comes_from_the_seed():
 
 
 @BACKENDS
-def test_what_would_hang_for_ever_is_told_of(backend, monkeypatch):
+def test_call_that_would_hang_forever_fails(backend, monkeypatch):
     monkeypatch.setattr("flowmaestro.testing.virtual.clock.LONGEST_CALL", 7200.0)
     fake = FakeFlowMaestro()
     fake.workflow("wf_hung", hangs_at="work")

@@ -34,7 +34,9 @@ def test_each_request_has_its_own_headers(play: Play, scripted: Any) -> None:
 @pytest.mark.parametrize(
     ("suffix", "target"), [("", "/"), ("?q=1", "/?q=1"), ("/x?y=/z", "/x?y=/z")]
 )
-def test_the_target(play: Play, scripted: Any, suffix: str, target: str) -> None:
+def test_request_target_has_path_and_query(
+    play: Play, scripted: Any, suffix: str, target: str
+) -> None:
     with scripted.ScriptedServer(scripted.echo) as server:
         play(lambda t: t.send(Request("GET", server.url + suffix, Headers()), 5))
     assert server.requests[0].target == target

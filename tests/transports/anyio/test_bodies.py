@@ -49,7 +49,7 @@ def test_a_cancelled_read_loses_nothing(play: Play, scripted: Any) -> None:
         assert play(scenario) == b"".join(b"%03d " % n for n in range(200))
 
 
-def test_what_has_arrived_comes_in_one_piece(play: Play, scripted: Any) -> None:
+def test_buffered_bytes_are_read_in_one_piece(play: Play, scripted: Any) -> None:
     def handler(peer: Any) -> None:
         peer.read_request()
         peer.send(scripted.reply(headers=[scripted.CHUNKED], length=False))

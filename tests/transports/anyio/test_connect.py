@@ -52,7 +52,9 @@ def test_tls_patience_and_stale_connections(
         play(scenario, verify=ca_file)
 
 
-def test_ipv6(play: Play, scripted: Any, server_tls: ssl.SSLContext, ca_file: str) -> None:
+def test_connects_to_ipv6_address(
+    play: Play, scripted: Any, server_tls: ssl.SSLContext, ca_file: str
+) -> None:
     try:
         server = scripted.ScriptedServer(scripted.echo, host="::1", tls=server_tls)
     except OSError:

@@ -190,7 +190,7 @@ def test_collected_without_close(play: Play, scripted: Any) -> None:
 
 
 @pytest.mark.parametrize("number", [0, -1])
-def test_bad_options(number: int) -> None:
+def test_invalid_options_are_refused_by_name(number: int) -> None:
     with pytest.raises(ValueError, match="max_connections"):
         AnyioTransport(max_connections=number)
     with pytest.raises(OSError, match="verify"):

@@ -21,7 +21,7 @@ on_each = pytest.mark.parametrize(
 
 
 @on_each
-def test_what_came_in_time_is_not_taken_for_silence(scripted: Any, make: Any, backend: str) -> None:
+def test_bytes_before_the_deadline_are_not_missed(scripted: Any, make: Any, backend: str) -> None:
     go, sent = threading.Event(), threading.Event()
 
     def handler(peer: Any) -> None:

@@ -209,7 +209,7 @@ def test_an_item_goes_to_the_listener_before_it_is_handed_over(drive):
 
 
 @pytest.mark.parametrize("error", [LOST, TransportClosedError(), KeyError("no")])
-def test_what_the_listener_raises_is_no_failure_of_the_transport(drive, error):
+def test_exception_of_listener_reaches_the_caller(drive, error):
     def listener(item):
         raise error
 

@@ -54,7 +54,7 @@ def test_the_connection_is_gone_before_the_last_event_is_handed_over_async(fake,
     run_async(main)
 
 
-def test_what_is_exhausted_stays_so_and_is_not_begun_again(fake):
+def test_exhausted_stream_stays_exhausted(fake):
     with FlowMaestroClient(fake.api_key, transport=MemoryTransport(fake)) as client:
         stream = client.executions.stream("exec_xyz789")
         assert list(stream)[-1]["type"] == "execution:completed"
@@ -76,7 +76,7 @@ def test_what_is_exhausted_stays_so_and_is_not_begun_again(fake):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_what_is_exhausted_stays_so_and_is_not_begun_again_async(fake, backend):
+def test_exhausted_async_stream_stays_exhausted(fake, backend):
     async def main():
         async with AsyncFlowMaestroClient(
             fake.api_key, transport=AsyncMemoryTransport(fake)

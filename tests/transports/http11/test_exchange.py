@@ -351,7 +351,7 @@ def test_a_body_is_bounded() -> None:
 # --- What is refused ------------------------------------------------------------------------
 
 
-def test_what_is_no_http_is_called_so() -> None:
+def test_bytes_that_are_not_http_are_reported() -> None:
     """A server that expects TLS, for example, answers a plain request with an alert."""
     with pytest.raises(ReplyError, match=r"^it is not HTTP$"):
         begin().bytes_received(bytes.fromhex("15030100020246"))

@@ -93,7 +93,7 @@ def test_a_cut_off_body_is_not_finished(coded: bytes) -> None:
         assert b"hello world".startswith(decoded)
 
 
-def test_what_has_come_of_a_chunk_is_given_at_once() -> None:
+def test_partial_chunk_is_returned_immediately() -> None:
     decoder = Chunked()
     assert decoder.feed(b"5\r\nhe") == b"he"
     assert decoder.feed(b"") == b""
@@ -138,7 +138,7 @@ def test_bytes_after_the_end_are_kept_apart() -> None:
         b"0\r\nA: b\x0bc\r\n",
     ],
 )
-def test_what_the_grammar_does_not_allow_is_refused(coded: bytes) -> None:
+def test_malformed_chunk_is_refused(coded: bytes) -> None:
     with pytest.raises(BrokenBody, match=r"bad (chunk header|trailer)"):
         decode(coded)
     with pytest.raises(BrokenBody, match=r"bad (chunk header|trailer)"):
@@ -189,7 +189,7 @@ def test_the_work_is_linear_in_the_bytes_of_a_line(
 @pytest.mark.parametrize(
     "coded", [b"5\r\nhello\r\nx\r\n", b"5\r\nhello!\n", b"5\r\nhello\r\n0\r\n\n"]
 )
-def test_what_came_whole_is_handed_over_before_the_error(coded: bytes) -> None:
+def test_complete_chunks_are_returned_before_the_error(coded: bytes) -> None:
     body = Chunked()
     assert body.feed(coded) == b"hello"
     assert body.error is not None

@@ -70,14 +70,14 @@ class TestPolicy:
             "socks5h://user:secret@proxy.example",
         ],
     )
-    def test_what_is_none(self, url: str) -> None:
+    def test_invalid_proxy_url_is_refused_without_its_password(self, url: str) -> None:
         with pytest.raises(ValueError, match=r"^proxy") as caught:
             Proxies(url)
         assert "secret" not in str(caught.value)
         assert caught.value.__context__ is None
         assert ("SOCKS" in str(caught.value)) is url.startswith("socks")
 
-    def test_another_type(self) -> None:
+    def test_proxy_of_another_type_is_refused(self) -> None:
         with pytest.raises(TypeError, match="proxy must be"):
             Proxies(8080)  # type: ignore[arg-type]
 
@@ -188,7 +188,7 @@ class TestPolicy:
             ("other.example", "127.0.0.1", 80, False),
         ],
     )
-    def test_exemptions(
+    def test_no_proxy_exempts_matching_hosts(
         self, monkeypatch: pytest.MonkeyPatch, exempt: str, host: str, port: int, direct: bool
     ) -> None:
         monkeypatch.setenv("HTTP_PROXY", PROXY)

@@ -29,7 +29,7 @@ def test_the_request_is_written_as_given() -> None:
         )
 
 
-def test_what_the_caller_gives_of_host_and_length_stands() -> None:
+def test_host_and_length_of_caller_are_kept() -> None:
     fields = {"host": "other.test", "content-length": "4"}
     request = Request("POST", "http://api.test/", fields, b"body")
     exchange = Exchange(RequestWriter(HOST), request, "/")
@@ -58,7 +58,7 @@ def test_what_the_caller_gives_of_host_and_length_stands() -> None:
         ("GET", "/", Headers([("Host", "a"), ("Host", "b"), ("X-API-Key", KEY)])),
     ],
 )
-def test_what_http_cannot_express_is_refused_without_a_word_of_it(
+def test_invalid_request_is_refused_without_showing_it(
     method: str, target: str, fields: Any
 ) -> None:
     with pytest.raises(TransportFailure) as caught:
@@ -91,7 +91,7 @@ def is_stricter_here(name: str, value: str, length: int) -> bool:
     st.lists(st.tuples(st.one_of(NAME, ODD), st.one_of(CONTENT, ODD)), max_size=3),
     st.sampled_from([b"", b"body"]),
 )
-def test_what_is_written_is_what_h11_would_write(
+def test_written_request_equals_h11_output(
     method: str, fields: List[Tuple[str, str]], body: bytes
 ) -> None:
     request = Request(method, "http://api.test/", Headers(fields), body)

@@ -74,7 +74,7 @@ def test_a_part_of_a_reply_does_not() -> None:
     assert exchange.phase is Phase.REPLY_BROKEN
 
 
-def test_what_is_sent_behind_the_beginning_of_a_reply_does_not_undo_it() -> None:
+def test_send_error_after_partial_response_is_reply_broken() -> None:
     exchange = begin()
     wire = ScriptedWire([10, 0, 10, RESET], [REPLY[:-1], b""])
     with pytest.raises(ConnectionResetError):

@@ -195,7 +195,7 @@ def test_the_environment_turns_it_on(level, lines):
 
 @pytest.mark.parametrize("client", [FlowMaestroClient, AsyncFlowMaestroClient])
 @pytest.mark.parametrize("level", ["loud", "10", " debug"])
-def test_of_a_level_that_is_none_a_warning_tells_once(monkeypatch, capsys, client, level):
+def test_invalid_log_level_warns_once(monkeypatch, capsys, client, level):
     monkeypatch.setenv("FLOWMAESTRO_LOG", level)
     for _ in range(2):
         client(KEY)

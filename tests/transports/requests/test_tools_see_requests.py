@@ -25,7 +25,7 @@ def make_client(request: pytest.FixtureRequest) -> Any:
     return make
 
 
-def test_responses(make_client: Callable[..., FlowMaestroClient]) -> None:
+def test_responses_library_mocks_requests(make_client: Callable[..., FlowMaestroClient]) -> None:
     responses = pytest.importorskip("responses")
     with responses.RequestsMock() as mocked, make_client() as client:
         mocked.get(f"{URL}/api/v1/workflows/wf_1", json=WORKFLOW)
@@ -34,7 +34,7 @@ def test_responses(make_client: Callable[..., FlowMaestroClient]) -> None:
         assert call.request.headers["X-API-Key"] == "fm_live_x"
 
 
-def test_requests_mock(make_client: Callable[..., FlowMaestroClient]) -> None:
+def test_requests_mock_mocks_requests(make_client: Callable[..., FlowMaestroClient]) -> None:
     requests_mock = pytest.importorskip("requests_mock")
     with requests_mock.Mocker() as mocked, make_client() as client:
         mocked.get(f"{URL}/api/v1/workflows/wf_1", json=WORKFLOW)
@@ -42,7 +42,9 @@ def test_requests_mock(make_client: Callable[..., FlowMaestroClient]) -> None:
         assert mocked.last_request.headers["X-API-Key"] == "fm_live_x"
 
 
-def test_opentelemetry(make_client: Callable[..., FlowMaestroClient], scripted: Any) -> None:
+def test_opentelemetry_instrumentation_sees_requests(
+    make_client: Callable[..., FlowMaestroClient], scripted: Any
+) -> None:
     instrumentation = pytest.importorskip("opentelemetry.instrumentation.requests")
     trace = pytest.importorskip("opentelemetry.sdk.trace")
     export = pytest.importorskip("opentelemetry.sdk.trace.export")

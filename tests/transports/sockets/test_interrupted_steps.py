@@ -136,7 +136,7 @@ def test_a_tls_handshake(scene: Scene) -> None:
             scene.close_while_reading(client.executions.stream("exec_1"))
 
 
-def test_connecting(scene: Scene) -> None:
+def test_interrupt_wakes_a_connecting_call(scene: Scene) -> None:
     with (
         full_listener() as url,
         FlowMaestroClient(KEY, base_url=url, transport=SocketTransport()) as client,
@@ -147,7 +147,7 @@ def test_connecting(scene: Scene) -> None:
         assert threading.active_count() <= threads + 1
 
 
-def test_what_was_let_go_in_time_is_not_hurt(scene: Scene, stream_head: bytes) -> None:
+def test_interrupt_spares_a_released_connection(scene: Scene, stream_head: bytes) -> None:
     """The connection of an answered question serves calls that have nothing to do with it."""
 
     def handler(peer: Any) -> None:
@@ -191,7 +191,7 @@ def test_an_interrupted_view_begins_nothing_more(scripted: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", [SocketTransport, RequestsTransport])
-def test_what_a_subclass_does_otherwise_is_done_by_a_stream_too(kind: Any) -> None:
+def test_stream_uses_overridden_methods_of_subclass(kind: Any) -> None:
     class Noting(kind):
         pauses: Any = ()
 
