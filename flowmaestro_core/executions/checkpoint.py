@@ -117,7 +117,7 @@ class Checkpoint:
         self.settle_after = settle_after
 
     def __repr__(self) -> str:
-        """The settings. The functions are left out, since a `partial` may hold a password."""
+        """Show the settings. The functions are left out, since a `partial` may hold a password."""
         where = "" if self.path is None else f"file {self.path!r}, "
         return (
             f"<Checkpoint: {where}rerun={self.rerun!r}, on_unknown={self.on_unknown!r}, "
