@@ -80,7 +80,7 @@ def parse(
 
 
 def _checked(checked: Union[bytes, Exception], tolerance: Optional[float]) -> bytes:
-    """Return the authentic body; raise the error of one that is not, or of a bad tolerance."""
+    """Return the body if it is authentic, else raise its error; check `tolerance` first."""
     if tolerance is not None:
         check_seconds("tolerance", tolerance)
     if isinstance(checked, Exception):

@@ -161,7 +161,7 @@ class Machine(Generic[T]):
         )
 
     def _next(self, now: float, jitter: float) -> Action:
-        """Pick the next action, after an event that brought nothing to take in."""
+        """Choose the next action, after an event without data."""
         raise NotImplementedError
 
     def _done(self, value: T) -> Action:

@@ -88,7 +88,7 @@ Op = TypeVar("Op", bound=Operation[Any, Any], covariant=True)
 
 
 class Executor(Protocol):
-    """What a client gives to its resources: a way to turn a builder into a method."""
+    """Turns builders into methods. A client passes one to its resources."""
 
     def method(self, build: Callable[..., Any], iterates: bool) -> Callable[..., Any]:
         """Return a method that builds an operation from its arguments and performs it."""

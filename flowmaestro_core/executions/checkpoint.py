@@ -183,7 +183,7 @@ class SavedStart(NamedTuple):
 
 
 def read_state(value: Any, of: StartIdentity, token: str) -> SavedStart:
-    """Return the state that `load` returned, checked; `token` is for one that has none.
+    """Check the state that `load` returned, and return it. A state without a token gets `token`.
 
     `{"v": 1, "state": "starting", "at": t}` is a state that an engine may make: a start at `t` or
     later, of which nothing else is known.

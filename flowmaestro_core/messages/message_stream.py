@@ -41,14 +41,14 @@ from flowmaestro_core.streams.operation import Events
 
 
 class Phase(Enum):
-    """How far a streamed message has come."""
+    """The phases of a streamed message."""
 
     SENDING = "sending"
     """It is sent, and a stream is asked for."""
     SENDING_WHOLE = "sending whole"
     """It is sent without streaming, because the server does not stream (501)."""
     FOLLOWING = "following"
-    """The POST's own stream brings the answer."""
+    """The answer is read from the stream of the POST."""
     POLLING = "polling"
     """The server said that the answer is still to come. Polls look for it."""
 

@@ -1,1 +1,1 @@
-"""What goes into a request body, and what a reply says."""
+"""Request bodies and decoded replies."""

@@ -1,1 +1,1 @@
-"""When to try again, when to poll, and how long a stream may be quiet: pure decisions."""
+"""Pure decisions: when to retry, when to poll, and how long a stream may be quiet."""

@@ -1,4 +1,4 @@
-"""How often to poll: pure functions of what is known, and the schedule of one wait."""
+"""The intervals between polls: pure functions, and the schedule of one wait."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What objects show of themselves, in words, in HTML and as a picture. Pure."""
+"""Representations of objects as text, HTML and pictures. Pure."""

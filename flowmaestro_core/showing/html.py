@@ -142,7 +142,7 @@ def _timeline(events: _Events, execution: Optional[Mapping[str, Any]]) -> str:
 
 
 def image(svg: str) -> str:
-    """Return a picture with its data in the page: notebooks strip inline SVG from strangers."""
+    """Return an `img` element that holds the SVG: untrusted notebooks remove inline SVG."""
     data = base64.b64encode(svg.encode()).decode()
     source = f"data:image/svg+xml;base64,{data}"
     return f'<p><img alt="timeline" style="max-width:100%" src="{source}"></p>'

@@ -70,7 +70,7 @@ class _Row:
 
 
 class _Run(NamedTuple):
-    """What the events say about one execution."""
+    """The times of one execution and its nodes, read from its events."""
 
     rows: List[_Row]
     lost: List[float]

@@ -143,7 +143,7 @@ class ReconnectState:
         if self._due_at is not None and self._due_at >= self._deadline:
             self.state, self.lost = ConnectionState.GIVEN_UP, None
             return
-        if now < self._deadline:  # The last opening begins when the time is up.
+        if now < self._deadline:  # The last opening begins at the deadline.
             delay = min(delay, self._deadline - now)
         delay = max(delay, asked)
         self.state, self._due_at = ConnectionState.LOST, now + delay

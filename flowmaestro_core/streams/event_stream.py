@@ -178,7 +178,7 @@ class EventStreamMachine(Machine[Any]):
 
     @property
     def seen_events(self) -> Optional[Tuple[Mapping[str, Any], ...]]:
-        """What a timeline needs of the last 1,000 events; `None` unless they are an execution's."""
+        """The last 1,000 events, shortened for timelines; `None` for the stream of a thread."""
         if self.execution_id is None:
             return None
         seen = self._seen.copy()  # Another thread may read the stream meanwhile.
@@ -454,7 +454,7 @@ class EventStreamMachine(Machine[Any]):
         return super()._fail(error)
 
     def _timeout_error(self) -> FlowMaestroError:
-        """Return the error of a stream whose time is up."""
+        """Return the error of a stream that has timed out."""
         whose = f" of execution {self.execution_id}" if self.execution_id else ""
         said = f"The event stream{whose} did not end in time"
         if self._is_paused:

@@ -49,9 +49,9 @@ def event_from_sse(sse: ServerSentEvent) -> Dict[str, Any]:
 
 
 def polled_event(kind: str, execution: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return an event made of the answer to a poll, because the stream did not bring it.
+    """Return an event made from a polled execution, because the stream did not send it.
 
-    It says so with `polled`. It has no more than the poll tells: a pause has no prompt.
+    It has `polled: True`, and only the fields that a poll returns: a pause has no prompt.
     """
     return {
         "type": kind,

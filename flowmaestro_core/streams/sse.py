@@ -165,7 +165,7 @@ class SseDecoder:
 
 
 def _milliseconds(value: str, before: Optional[int]) -> Optional[int]:
-    """Return the reconnection time after a `retry` field: ignored unless all ASCII digits."""
+    """Return the value of a `retry` field, or `before` if it has other characters than digits."""
     return int(value.lstrip("0")[:18] or "0") if value.isascii() and value.isdigit() else before
 
 

@@ -33,10 +33,10 @@ class CassetteError(ValueError):
 
 @dataclass(frozen=True)
 class RecordedExchange:
-    """A request, and the steps of its reply (see `ScriptedReply`).
+    """A request, and the steps of its response (see `ScriptedReply`).
 
-    `Quiet()` at the end, which never ends, is where the reader closed the body. `line` is where the
-    exchange begins in its file, 0 for nowhere.
+    An endless `Quiet()` as the last step means that the reader closed the body. `line` is the first
+    line of the exchange in its file, 0 if it is in no file.
     """
 
     request: Request

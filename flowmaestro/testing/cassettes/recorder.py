@@ -131,7 +131,7 @@ class ExchangeRecorder:
 
 
 class _Recorder(NotPicklable, Generic[T, W]):
-    """What the sync and the async transport share.
+    """Base of the sync and the async recording transport.
 
     `replaying` replays what a cassette holds; only the rest is recorded. Time is then the sum of
     both clocks. A pause after a replayed reply takes virtual time; after a recorded one, it takes
@@ -212,7 +212,7 @@ class RecordingTransport(_Recorder[Transport, MemoryTransport]):
             self._replaying.sleep(seconds)
 
     def close(self) -> None:
-        """Close both."""
+        """Close the replaying and the inner transport."""
         if self._replaying is not None:
             self._replaying.close()
         self._inner.close()
@@ -253,7 +253,7 @@ class AsyncRecordingTransport(_Recorder[AsyncTransport, AsyncMemoryTransport]):
             await self._replaying.sleep(seconds)
 
     async def close(self) -> None:
-        """Close both."""
+        """Close the replaying and the inner transport."""
         if self._replaying is not None:
             await self._replaying.close()
         await self._inner.close()

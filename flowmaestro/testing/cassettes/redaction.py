@@ -1,12 +1,11 @@
-"""What is written `***` in a cassette, wherever it stands: keys, secrets, credentials.
+"""Redaction of a cassette: keys, secrets and credentials are replaced by `***`.
 
-Header fields and query parameters are secret by the core's rule for names, those inside bodies
-included: the parameters of any URL, and the members of a `headers` object, such as a webhook's.
-So is what stands before the `@` of a URL. Bodies may be JSON, events with JSON, or the torn-off
-beginning of either. Other members of objects have a rule of their own: every value under a name
-such as `secret` or `access_token` is secret. What is secret in the header fields,
-percent-encoded or in base64 as well, and whatever looks like a key of the API or the secret of a
-webhook, is secret everywhere.
+Header fields and query parameters are secret by the core's rule for names. The rule also covers
+bodies: the parameters of every URL, and the members of a `headers` object, such as a webhook's.
+The credentials before the `@` of a URL are secret. Bodies may be JSON, events with JSON, or a
+truncated form of either. Other members of objects are secret by their own list of names, such as
+`secret` or `access_token`. A secret of the header fields, percent-encoded or in base64 as well,
+is redacted everywhere, and so is everything that looks like an API key or a webhook secret.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ ALL_SCOPES = frozenset(scope for route in ROUTES for scope in route.scopes)
 READ_SCOPES = frozenset(scope for scope in ALL_SCOPES if scope.endswith(":read"))
 
 MISSING_KEY = "Missing API key. Provide it via the X-API-Key header or as a bearer token."
-"""The deployed server's words begin like this; how they go on is not known."""
+"""The known beginning of the deployed server's message; the rest of it is not known."""
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""What a workflow does, as a plan: one step for each event, some seconds after the one before.
+"""Plans of workflows: one step for each event, some seconds after the step before.
 
 Plans are made of nodes, each of which takes its time, or of events written down one by one.
 Whatever contradicts itself is refused here. Pure.
@@ -38,7 +38,7 @@ Seconds = Union[float, Callable[[Inputs], float]]
 PAUSING_TYPES = ("humanReview", "user_input")
 """Types of nodes that wait for a human; the deployed server sends the first one."""
 ENDINGS = {f"execution:{status}": status for status in ("completed", "failed", "cancelled")}
-"""The status that each terminal event brings."""
+"""The status of the execution after each terminal event."""
 _OF_NODES = ("node:started", "node:completed", "node:failed", "node:retry", "node:stream")
 _PAUSES = {"execution:paused": True, "execution:resumed": False}
 _WHILE_PAUSED = {"execution:resumed": True, "execution:paused": False, "execution:completed": False}

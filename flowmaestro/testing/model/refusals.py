@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, Dict, Iterable, Literal, Optional, Tuple
 
 Layer = Literal["api", "outer", "framework"]
-"""What answers: an endpoint, the server's outermost handler, or the web framework beneath it."""
+"""The source of an error: an endpoint, the server's outermost handler, or the web framework."""
 
 
 class Refusal(Exception):

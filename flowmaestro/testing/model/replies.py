@@ -1,4 +1,4 @@
-"""What the model returns: a whole answer, now or later, or a stream of events.
+"""The responses of the model: a whole one, now or later, or a stream of events.
 
 A driver never waits inside the model. It looks (`FakeReply.ready`, `EventStream.poll`), and looks
 again when it is woken through `wake`.
@@ -24,7 +24,7 @@ LINGER_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Answer:
-    """A whole reply; `body` `None` sends none."""
+    """A response that is not a stream. It has no body if `body` is `None`."""
 
     status: int
     body: Optional[JsonObject] = None
@@ -47,7 +47,7 @@ class EventStream:
         self.wake: Callable[[], None] = lambda: None
         self.closed = False
         self.broken = False
-        """Whether the reader has come to where the connection was to be lost."""
+        """Whether the reader has reached the point at which the connection is lost."""
         self._timeline = timeline
         self._outbox: List[bytes] = []
         self._finishing = False
@@ -73,7 +73,7 @@ class EventStream:
         del self._outbox[events:]
 
     def poll(self, now: float) -> Optional[bytes]:
-        """Advance time to `now` and return what has come, as `PolledBody.poll`."""
+        """Advance time to `now` and return the new bytes, as `PolledBody.poll`."""
         with self._timeline.lock:
             self._timeline.advance(now)
             data = b"".join(self._outbox)
@@ -112,12 +112,12 @@ class Source(Protocol):
 
 
 class PolledBody(Source, Protocol):
-    """A body that comes piece by piece, such as `EventStream`."""
+    """A body that is sent piece by piece, such as `EventStream`."""
 
     closed: bool
 
     def poll(self, now: float) -> Optional[bytes]:
-        """Return the bytes that have come since the last call, `None` if there are none.
+        """Return the bytes that were sent since the last call, `None` if there are none.
 
         `b""` is the end. Raises `TransportFailure` when the connection is lost.
         """

@@ -1,4 +1,4 @@
-"""What the fake was asked: every request as a value, and a pattern to find some by."""
+"""The requests to the fake as values, and a pattern that matches some of them."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class LoggedRequest:
 
 
 class Pattern(NamedTuple):
-    """Which requests are meant; `None` for any. In `path`, `*` stands for any one segment."""
+    """A pattern of requests. `None` matches any value; `*` in `path` matches any one segment."""
 
     method: Optional[str] = None
     path: Optional[str] = None

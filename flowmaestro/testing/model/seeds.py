@@ -1,4 +1,4 @@
-"""What a fresh fake holds: every id and key of the documentation, that of 0.1.0 included."""
+"""The contents of a new fake: every id and key of the documentation, also of that of 0.1.0."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a resource reads in JSON, as a table. Pure."""
+"""A table of the JSON form of a resource. Pure."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ class World:
 
     @property
     def now(self) -> float:
-        """Where the driver's clock was when time last passed."""
+        """The time of the driver's clock at the last advance."""
         with self.lock:
             return self._timeline.now
 
@@ -178,7 +178,7 @@ class World:
             self._service.runner.cancel(execution)
 
     def deliver_again(self, delivery: Delivery) -> None:
-        """Attempt a webhook delivery once more, as a retry with the same delivery id.
+        """Retry a webhook delivery, with the same delivery id.
 
         Raises `ValueError` while the delivery is pending.
         """

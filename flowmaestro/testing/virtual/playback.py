@@ -22,7 +22,7 @@ from flowmaestro_core.http.messages import Phase, Response, ResponseHead, Transp
 class Quiet:
     """A step of a scripted reply: nothing comes for `seconds`, by default without end.
 
-    Raises `TypeError` or `ValueError` for what is no number of seconds from 0 up.
+    Raises `TypeError` or `ValueError` if `seconds` is not a number of at least 0.
     """
 
     seconds: float = math.inf
@@ -44,7 +44,7 @@ Behind the last piece the body is complete, unless a failure or `Quiet()` comes 
 def steps_of(reply: ScriptedReply) -> Tuple[ReplyStep, ...]:
     """Return a scripted reply as steps.
 
-    Raises `TypeError` for what is no step, `ValueError` for steps that contradict each other.
+    Raises `TypeError` for a step of another type, `ValueError` for contradictory steps.
     """
     if isinstance(reply, Response):
         body = (reply.body,) if reply.body else ()

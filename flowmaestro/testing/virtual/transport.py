@@ -48,7 +48,7 @@ class Site(Protocol):
 
 
 class _InMemory(NotPicklable):
-    """What the sync and the async transport share: the site, its clock and random source."""
+    """Base of the sync and the async transport: the site, its clock and random source."""
 
     def __init__(self, site: Site) -> None:
         self._site = site

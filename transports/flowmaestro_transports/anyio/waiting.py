@@ -41,7 +41,7 @@ async def look_up(host: str, port: int) -> List[Any]:
 
 
 def _with_scope(address: str, port: int) -> Tuple[Any, ...]:
-    """Return the address of a socket. anyio writes the scope of a link-local one into its text."""
+    """Return a socket address. anyio appends the scope of a link-local `address` to it."""
     address, _, scope = address.partition("%")
     return (address, port, 0, int(scope)) if scope else (address, port)
 

@@ -131,9 +131,9 @@ def secrets_in(authorization: str) -> Tuple[str, ...]:
 
 
 def _setting(name: str) -> str:
-    """`name_proxy`, if it is set, even to nothing; else `NAME_PROXY`; else `""`.
+    """Return the variable `name_proxy`, even if it is empty; else `NAME_PROXY`; else `""`.
 
-    `urllib.request` would say it, too, and import the whole of `http.client`, `email` and more.
+    `urllib.request` has a function for this, but it imports `http.client`, `email` and more.
     """
     if name == "http" and "REQUEST_METHOD" in os.environ:  # on Windows the two names are one
         return "" if os.name == "nt" else os.environ.get("http_proxy", "")
@@ -141,7 +141,7 @@ def _setting(name: str) -> str:
 
 
 class _SocksError(ValueError):
-    """A proxy speaks SOCKS."""
+    """The URL is that of a SOCKS proxy, which is not supported."""
 
 
 class _Exemption:

@@ -21,7 +21,7 @@ from flowmaestro_transports.http11.wire import IOSteps, Readiness
 T = TypeVar("T")
 
 RECHECK_INTERVAL = 0.5
-"""Seconds after which a waiting operation looks around, even if no waker could be made for it."""
+"""Seconds after which an operation without a waker checks whether it was interrupted."""
 _LONGEST = 1e6
 """Seconds: the longest timeout that `poll` accepts on every platform."""
 
@@ -93,7 +93,7 @@ class BlockingOp:
     def acquire_waker(self) -> None:
         """Take or make a waker. A `wake` after this ends the next `wait`."""
         if not self._waker and not self.free_wakers.move_to(self._waker):
-            # If the process has no file left for one, `wait` looks around from time to time.
+            # If the process has no file descriptor left, `wait` checks every `RECHECK_INTERVAL`.
             with suppress(OSError):
                 self._waker.append(Waker())
 
