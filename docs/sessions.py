@@ -231,7 +231,9 @@ SESSIONS = (
         "arrow keys bring back what you typed, in earlier conversations, too (`--no-history` keeps\n"
         "nothing). `-m`, or a pipe, sends one message and prints the bare answer.",
         (
-            Command("chat agent_parrot", (("you  ", "Good morning\r"), ("you  ", "\x04"))),
+            Command(
+                "chat agent_parrot", (("leaves.", "Good morning\r"), ("said: Good morning", "\x04"))
+            ),
             Command('chat agent_parrot -m "Good night"'),
         ),
     ),

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import socket
 import ssl
 import sys
 import time
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple, cast
 from urllib.parse import urlsplit
 
-from flowmaestro import FlowMaestroClient
+from flowmaestro import FlowMaestroClient, __version__
 from flowmaestro.cli import AUTHENTICATION, FAILED, NETWORK, RATE_LIMIT, CommandFailed
 from flowmaestro.cli.console import console
 from flowmaestro.cli.credentials import Credentials, credentials_of, url_of
 from flowmaestro.cli.entry import status_of
 from flowmaestro.cli.output import print_json
-from flowmaestro.errors import AuthorizationError, FlowMaestroError
+from flowmaestro.errors import AuthorizationError, FlowMaestroError, NotFoundError
 from flowmaestro_core.defaults import DEFAULT_BASE_URL, DEFAULT_TIMEOUT
 from flowmaestro_core.http.dates import parse_http_date
 from flowmaestro_core.http.messages import Request, TransportFailure
@@ -32,14 +34,20 @@ _PROXY_ADVICE = "Does the proxy ask for a password? Write http://user:password@h
 _CHECK_THE_WAY = "Check the host name, the network, the proxy and the firewall."
 
 
+OK, WARNING, BAD = "ok", "warning", "failed"
+_NO_WORKFLOW = "00000000-0000-0000-0000-000000000000"
+_EXTRAS = ("aiohttp", "requests", "trio", "rich", "keyring", "mcp", "opentelemetry-api")
+"""A package of each extra."""
+
+
 class Finding(NamedTuple):
-    """The result of one check: whether it is good, what was found, and what to do."""
+    """The result of one check: `ok`, `warning` or `failed`, what was seen, what to do."""
 
     check: str
-    good: bool
+    state: str
     found: str
     advice: str = ""
-    status: int = FAILED
+    exit_status: int = FAILED
 
 
 def doctor_command(options: argparse.Namespace) -> None:
@@ -56,21 +64,23 @@ def doctor_command(options: argparse.Namespace) -> None:
         url, source = url_of(options)
         used = Credentials(None, url or DEFAULT_BASE_URL, "", source)
         advice = error.hint[:1].upper() + error.hint[1:] + "."
-        refusal = Finding("key", False, str(error), advice, error.status)
+        refusal = Finding("key", BAD, str(error), advice, error.status)
     with FlowMaestroClient(used.api_key or "none", base_url=used.base_url, max_retries=0) as client:
         for finding in _findings(client, used, refusal):
             findings.append(finding)
             if options.output is None:
-                good, symbols = finding.good, screen.symbols
-                lead = f"{symbols.good if good else symbols.bad} {finding.check:12}"
-                screen.line((lead, "green" if good else "red"), finding.found, indent=len(lead))
+                signs = {OK: (screen.symbols.good, "green"), WARNING: ("!", "yellow")}
+                sign, style = signs.get(finding.state, (screen.symbols.bad, "red"))
+                lead = f"{sign} {finding.check:12}"
+                screen.line((lead, style), finding.found, indent=len(lead))
                 if finding.advice:
                     screen.line(" " * len(lead), finding.advice, indent=len(lead))
-            if not finding.good and finding.status == NETWORK:
+            if finding.state == BAD and finding.exit_status == NETWORK:
                 break  # Without a connection no other check can be made.
     if options.output is not None:
-        print_json([finding._asdict() for finding in findings])
-    bad = [finding.status for finding in findings if not finding.good]
+        names = ("check", "state", "found", "advice")
+        print_json([dict(zip(names, finding)) for finding in findings])
+    bad = [finding.exit_status for finding in findings if finding.state == BAD]
     if bad:
         raise CommandFailed(status=max(bad))
 
@@ -78,38 +88,64 @@ def doctor_command(options: argparse.Namespace) -> None:
 def _findings(
     client: FlowMaestroClient, used: Credentials, refusal: Optional[Finding]
 ) -> Iterator[Finding]:
+    yield Finding("flowmaestro", OK, __version__)
     packages = ", ".join(f"{name} {version(name)}" for name in ("h11", "anyio", "certifi"))
-    yield Finding("python", True, f"{platform.python_version()}, {packages}")
+    yield Finding("python", OK, f"{platform.python_version()}, {packages}")
+    yield Finding("extras", OK, ", ".join(_extras()) or "none")
+    yield Finding("system", OK, f"{platform.system()} {platform.release()}, {platform.machine()}")
     url = used.base_url
     parts = urlsplit(url)
     host, is_bare = parts.hostname or "", parts.scheme == "http"
     advice = "Use https://: without TLS, others on the way can read the key."
     is_safe = not is_bare or host in ("localhost", "127.0.0.1", "::1")
-    yield Finding(
-        "server", True, f"{showable_url(url)} ({used.url_source})", "" if is_safe else advice
-    )
+    state, advice = (OK, "") if is_safe else (WARNING, advice)
+    yield Finding("server", state, f"{showable_url(url)} ({used.url_source})", advice)
     try:
         proxy = Proxies().proxy_for(parts.scheme, host, parts.port or (80 if is_bare else 443))
     except (TransportFailure, ValueError) as error:
         advice = "Correct the variable, or name the host in NO_PROXY."
-        yield Finding("proxy", False, str(error), advice, NETWORK)
+        yield Finding("proxy", BAD, str(error), advice, NETWORK)
         return
-    yield Finding("proxy", True, f"{proxy.url} (from the environment)" if proxy else "none")
+    yield Finding("proxy", OK, f"{proxy.url} (from the environment)" if proxy else "none")
+    if not is_bare:
+        yield Finding("trust", OK, _trust_store())
     yield refusal or _key(used.api_key or "", used.key_source)
     yield from _connection(url, proxy.url if proxy else showable_url(url))
     if used.api_key:
         yield from _permissions(client)
 
 
+def _extras() -> Iterator[str]:
+    for name in _EXTRAS:
+        with suppress(PackageNotFoundError):
+            yield f"{name} {version(name)}"
+
+
+def _bundle() -> Optional[str]:
+    """Return the variable that replaces the trust store of the system, if one does.
+
+    `REQUESTS_CA_BUNDLE` and `CURL_CA_BUNDLE` win over what OpenSSL reads, as in the transports.
+    """
+    names = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
+    return next((name for name in names if os.environ.get(name)), None)
+
+
+def _trust_store() -> str:
+    name = _bundle()
+    if name is not None:
+        return f"the certificates in {os.environ[name]} ({name})"
+    return "the certificates of the system, or those of certifi where it has none"
+
+
 def _key(key: str, source: str) -> Finding:
     if not key:
         advice = "Run `flowmaestro login`, set FLOWMAESTRO_API_KEY, or give --api-key."
-        return Finding("key", False, "there is none", advice, AUTHENTICATION)
+        return Finding("key", BAD, "there is none", advice, AUTHENTICATION)
     if key.startswith("fm_test_"):
         advice = "The server refuses test keys today; make a live key."
-        return Finding("key", False, f"a test key, from {source}", advice, AUTHENTICATION)
+        return Finding("key", BAD, f"a test key, from {source}", advice, AUTHENTICATION)
     form = "a live key" if key.startswith("fm_live_") else "a key of an unusual form"
-    return Finding("key", True, f"{form}, from {source}")
+    return Finding("key", OK, f"{form}, from {source}")
 
 
 def _connection(url: str, peer: str) -> Iterator[Finding]:
@@ -119,15 +155,15 @@ def _connection(url: str, peer: str) -> Iterator[Finding]:
     try:
         reply = transport.send(Request("GET", f"{url.rstrip('/')}/api/v1", {}), DEFAULT_TIMEOUT)
     except TransportFailure as failure:
-        yield Finding("connection", False, *_explained(failure, peer), NETWORK)
+        yield Finding("connection", BAD, *_explained(failure, peer), NETWORK)
         return
     finally:
         transport.close()
     if reply.status == 407:  # RFC 9110, 15.5.8
-        yield Finding("proxy", False, f"{peer} asks for a password", _PROXY_ADVICE, NETWORK)
+        yield Finding("proxy", BAD, f"{peer} asks for a password", _PROXY_ADVICE, NETWORK)
     found = f"the server answered in {time.monotonic() - began:.2f} s"
     found += ", and its certificate is trusted" if url.lower().startswith("https:") else ""
-    yield Finding("connection", True, found)
+    yield Finding("connection", OK, found)
     sent = parse_http_date(reply.headers.get("date") or "")
     if sent is not None:
         skew = time.time() - sent
@@ -135,7 +171,7 @@ def _connection(url: str, peer: str) -> Iterator[Finding]:
         if abs(skew) > LARGEST_SKEW:
             found = f"this machine's clock is {abs(skew):.0f} s {'ahead' if skew > 0 else 'behind'}"
             advice = "Set it right: webhook freshness checks and dates depend on it."
-        yield Finding("clock", not advice, found, advice)
+        yield Finding("clock", BAD if advice else OK, found, advice)
 
 
 def _permissions(client: FlowMaestroClient) -> Iterator[Finding]:
@@ -147,25 +183,45 @@ def _permissions(client: FlowMaestroClient) -> Iterator[Finding]:
         return
     if limit.remaining is not None:
         found = f"{limit.remaining} of {limit.limit} requests left in this minute"
-        yield Finding("rate limit", True, found)
+        yield Finding("rate limit", OK, found)
     yield _scopes(client)
 
 
 def _scopes(client: FlowMaestroClient) -> Finding:
-    """Check which parts of the API the key may read."""
+    """Check which parts of the API the key may read, and whether it may start workflows.
+
+    Starting is tried with the id of no workflow, which a key that may do it gets 404 for.
+    """
     missing: List[str] = []
     for name in ("executions", "agents", "triggers", "knowledge_bases", "webhooks"):
         try:
             getattr(client, name).list(per_page=1)
         except AuthorizationError as error:
-            details = cast("Dict[str, Any]", error.details or {})
-            missing += details.get("missing_scopes") or [f"{name.replace('_', '-')}:read"]
+            missing += _missing_scopes(error, f"{name.replace('_', '-')}:read")
         except FlowMaestroError as error:
             return _refusal(error)
+    may_start = True
+    try:
+        client.workflows.execute(_NO_WORKFLOW)
+    except AuthorizationError as error:
+        may_start = False
+        missing += _missing_scopes(error, "workflows:execute")
+    except NotFoundError:
+        pass
+    except FlowMaestroError as error:
+        return _refusal(error)
     if not missing:
-        return Finding("scopes", True, "the key may read everything")
-    found = "the key lacks " + ", ".join(dict.fromkeys(missing))
-    return Finding("scopes", True, found, "Add these scopes to the key if you need them.")
+        return Finding("scopes", OK, "the key may read everything and start workflows")
+    lacking = "the key lacks " + ", ".join(dict.fromkeys(missing))
+    if may_start:
+        return Finding("scopes", OK, lacking, "Add these scopes to the key if you need them.")
+    advice = "`list`, `get`, `watch` and `query` work; `run` and `map` do not."
+    return Finding("scopes", WARNING, f"the key may start no workflow: {lacking}", advice)
+
+
+def _missing_scopes(error: AuthorizationError, otherwise: str) -> List[str]:
+    details = cast("Dict[str, Any]", error.details or {})
+    return details.get("missing_scopes") or [otherwise]
 
 
 def _refusal(error: FlowMaestroError) -> Finding:
@@ -178,7 +234,7 @@ def _refusal(error: FlowMaestroError) -> Finding:
     }.get(status, ("server", "Is this the base URL of a FlowMaestro server?"))
     if isinstance(error, AuthorizationError):
         check, advice = "scopes", "Add the scope to the key."
-    return Finding(check, False, error.message, advice, status)
+    return Finding(check, BAD, error.message, advice, status)
 
 
 def _explained(failure: TransportFailure, peer: str) -> Tuple[str, str]:
@@ -186,8 +242,7 @@ def _explained(failure: TransportFailure, peer: str) -> Tuple[str, str]:
     cause: Optional[BaseException] = failure
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
-            advice = "Is a company proxy in between? Point SSL_CERT_FILE to its authority."
-            return f"the certificate is not trusted: {cause.verify_message}", advice
+            return _distrusted(cause)
         if isinstance(cause, ssl.SSLError):
             if cause.reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"):
                 advice = "Write http:// instead of https://, or name the port that speaks TLS."
@@ -202,3 +257,20 @@ def _explained(failure: TransportFailure, peer: str) -> Tuple[str, str]:
             return f"nothing listens at {peer}", "Start it, or correct the host and the port."
         cause = cause.__cause__
     return str(failure), _CHECK_THE_WAY
+
+
+def _distrusted(error: ssl.SSLCertVerificationError) -> Tuple[str, str]:
+    """Return why a certificate is not trusted, and what to do. The numbers are OpenSSL's."""
+    words = error.verify_message
+    if error.verify_code in (9, 10):  # Not valid yet, or no longer.
+        advice = "Is this machine's clock right? If so, the owner of the server must renew it."
+        return f"the certificate is not valid today: {words}", advice
+    if error.verify_code in (62, 64):  # Another host name, or another IP address.
+        advice = "Correct the host name in the base URL, or ask the owner of the server."
+        return f"the certificate is for another host: {words}", advice
+    name = _bundle()
+    if name is None:
+        advice = "Is a company proxy in between? Point SSL_CERT_FILE to its authority."
+    else:
+        advice = f"Add the authority of the server or proxy to {os.environ[name]}, or unset {name}."
+    return f"the certificate is not trusted: {words}", advice

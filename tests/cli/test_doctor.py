@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import ssl
 import time
 
+import certifi
 import pytest
 
+from flowmaestro import __version__
+from flowmaestro.cli import doctor as doctor_module
 from flowmaestro.testing import FakeFlowMaestro, running_server
 from flowmaestro.testing.conformance.scripted_server import (
     Authority,
@@ -36,8 +40,12 @@ def test_all_is_well(doctor):
         listed = json.loads(doctor(url, fake.api_key, "--json").out)
     assert (done.status, done.err) == (0, "")
     checks = [line.split()[1] for line in done.out.splitlines()]
-    assert checks == ["python", "server", "proxy", "key", "connection", "clock", "rate", "scopes"]
-    assert [finding["good"] for finding in listed] == [True] * 8
+    assert checks[:4] == ["flowmaestro", "python", "extras", "system"]
+    assert checks[4:] == ["server", "proxy", "key", "connection", "clock", "rate", "scopes"]
+    assert [finding["state"] for finding in listed] == ["ok"] * 11
+    assert listed[0] == {"check": "flowmaestro", "state": "ok", "found": __version__, "advice": ""}
+    assert "the key may read everything and start workflows" in done.out
+    assert fake.executions == []
     assert fake.api_key not in done.out
 
 
@@ -47,7 +55,10 @@ def test_missing_scopes_are_named_and_are_no_failure(doctor):
     with running_server(fake) as url:
         done = doctor(url, key)
     assert done.status == 0
-    assert "the key lacks executions:read, triggers:read" in done.out
+    assert (
+        "! scopes      the key may start no workflow: the key lacks executions:read, " in done.out
+    )
+    assert "`run` and `map` do not." in done.out
     assert READ_ONLY_KEY not in done.out
 
 
@@ -67,7 +78,10 @@ def test_without_a_good_key_all_is_checked_that_needs_none(doctor, key, said):
     assert said in done.out
     assert "+ connection  the server answered in " in done.out
     assert "this machine's clock is " in done.out
-    assert {finding["check"] for finding in listed if not finding["good"]} == {"key", "clock"}
+    assert {finding["check"] for finding in listed if finding["state"] == "failed"} == {
+        "key",
+        "clock",
+    }
 
 
 def test_a_server_that_is_no_flowmaestro(doctor):
@@ -94,13 +108,50 @@ def test_a_rate_limit_that_is_spent(command, fake):
     assert done.out.endswith("x rate limit  Too Many Requests\n              Try again in 7 s.\n")
 
 
-def test_a_certificate_that_is_not_trusted(doctor, tmp_path):
+def test_a_certificate_that_is_not_trusted(doctor, monkeypatch, tmp_path):
+    for each in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.delenv(each, raising=False)
     authority = Authority(tmp_path)
     with ScriptedServer(answering(reply()), tls=authority.server_context()) as server:
         done = doctor(server.url, "fm_live_any")
     assert done.status == 6
     assert "x connection  the certificate is not trusted: " in done.out
     assert "Point SSL_CERT_FILE to its authority." in done.out
+
+
+@pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"])
+def test_the_variable_that_decides_about_trust_is_named(doctor, monkeypatch, tmp_path, name):
+    for each in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.delenv(each, raising=False)
+    authority = Authority(tmp_path)
+    bundle = certifi.where()
+    monkeypatch.setenv("SSL_CERT_FILE", "/nowhere")
+    monkeypatch.setenv(name, bundle)
+    with ScriptedServer(answering(reply()), tls=authority.server_context()) as server:
+        done = doctor(server.url, "fm_live_any")
+    assert f"+ trust       the certificates in {bundle} ({name})" in done.out
+    assert f"to {bundle}, or unset {name}." in done.out
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "advice"),
+    [
+        (10, "the certificate is not valid today: certificate has expired", "clock right?"),
+        (62, "the certificate is for another host: Hostname mismatch", "Correct the host name"),
+    ],
+)
+def test_an_expired_certificate_and_a_wrong_name_have_their_own_advice(code, said, advice):
+    error = ssl.SSLCertVerificationError(1, "x")
+    error.verify_code, error.verify_message = code, said.partition(": ")[2]
+    found, what_to_do = doctor_module._distrusted(error)
+    assert found == said
+    assert advice in what_to_do
+
+
+def test_http_to_a_remote_host_is_a_warning(command, fake):
+    done = command("doctor", "--base-url", "http://api.example.com", "--api-key", fake.api_key)
+    assert "! server      http://api.example.com (--base-url)\n" in done.out
+    assert "Use https://: without TLS" in done.out
 
 
 def test_plain_http_where_tls_was_expected(doctor):
