@@ -10,8 +10,7 @@ import pytest
 
 pytest.importorskip("pyreqwest", reason="pyreqwest needs Python 3.11")
 from pyreqwest.client import ClientBuilder, SyncClientBuilder
-from pyreqwest_async_transport import AsyncPyreqwestTransport
-from pyreqwest_transport import PyreqwestTransport
+from pyreqwest_transport import AsyncPyreqwestTransport, PyreqwestTransport
 
 from flowmaestro.testing.conformance import (
     AsyncTransportConformance,

@@ -12,17 +12,14 @@ from typing import Any, Callable, Coroutine, Dict, Generator, List, Optional, Ty
 import httpx
 import pytest
 import urllib3
-from fetch_request import JavaScript
-from fetch_transport import FetchTransport
-from httpx_async_transport import AsyncHttpxTransport
-from httpx_transport import HttpxTransport
+from fetch_transport import FetchTransport, JavaScript
+from httpx_transport import AsyncHttpxTransport, HttpxTransport
 from twisted.internet.defer import Deferred
 from twisted.internet.ssl import Certificate, trustRootFromCertificates
 from twisted.internet.threads import blockingCallFromThread
 from twisted.web.client import Agent, BrowserLikePolicyForHTTPS
-from twisted_body import TwistedBody
 from twisted_loop import perform
-from twisted_transport import TwistedTransport
+from twisted_transport import TwistedBody, TwistedTransport
 from urllib3_transport import Urllib3Transport
 
 from flowmaestro import NotFoundError

@@ -1,38 +1,157 @@
-"""httpx for sync clients. It keeps to the patience of a body's first read."""
+"""httpx, blocking and on asyncio. Its extension `trace` tells how far a request has come."""
 
 from __future__ import annotations
 
-import httpx
-from httpx_attempt import ERRORS, Attempt
-from impatient_body import ImpatientBody
-from impatient_transport import ImpatientTransport
-from shortfalls import HTTPX
+import asyncio
+import time
+from typing import Any, Mapping
 
-from flowmaestro_transports import Request, ResponseHead
+import anyio
+import httpx
+from bodies import ImpatientBody, ImpatientTransport, PatientBody
+
+from flowmaestro_transports import (
+    Headers,
+    Phase,
+    Request,
+    Response,
+    ResponseHead,
+    TransportClosedError,
+    TransportFailure,
+)
+
+_ERRORS = (httpx.HTTPError, httpx.StreamError, TimeoutError)
+"""All exceptions of httpx and of a time limit around it."""
+
+_TIMEOUTS = (httpx.TimeoutException, TimeoutError)
+_PHASES = {
+    "send_request_headers.started": Phase.MAYBE_PROCESSED,
+    "receive_response_headers.complete": Phase.REPLY_BROKEN,
+}
+_REQUEST = {"no-secret-is-reachable-from-a-failure": "The stack's own exception has the request."}
+_LONG_LINES = {
+    "an-endless-header-line": "httpx bounds what it holds of a head, not each line of it."
+}
+
+
+class _Attempt:
+    """One attempt, and how far it has come."""
+
+    phase = Phase.NOT_SENT
+    _connection: Any = None
+
+    def trace(self, event: str, _: object) -> None:
+        # The name of an event begins with `http11.` or `http2.`.
+        self.phase = _PHASES.get(event.partition(".")[2], self.phase)
+
+    async def async_trace(self, event: str, info: Mapping[str, Any]) -> None:
+        self.trace(event, info)
+        if event == "connection.connect_tcp.complete":
+            self._connection = info["return_value"]
+        elif event == "connection.start_tls.failed":
+            # If a cancellation ended the handshake, httpx leaves the connection open.
+            with anyio.CancelScope(shield=True):
+                await self._connection.aclose()
+
+    def request(self, request: Request, trace: Any, limits: Mapping[str, float]) -> httpx.Request:
+        """Return the request for httpx, which does not notice a truncated compressed body."""
+        return httpx.Request(
+            request.method,
+            request.url,
+            headers={**request.headers, "accept-encoding": "identity"},
+            content=request.body or None,
+            extensions={"trace": trace, "timeout": limits},
+        )
+
+    def failure(self, error: BaseException) -> TransportFailure:
+        late = isinstance(error, _TIMEOUTS)
+        return TransportFailure(self.phase, str(error) or type(error).__name__, timed_out=late)
 
 
 class HttpxTransport(ImpatientTransport[httpx.Client]):
-    """Made of two `httpx.Client`."""
+    """httpx for sync clients, made of two `httpx.Client`.
 
-    known_failures = HTTPX
+    A body keeps the patience of its first read.
+    """
+
+    known_failures = {
+        **_LONG_LINES,
+        **_REQUEST,
+        **dict.fromkeys(
+            ("a-head-that-dribbles", "a-body-that-dribbles", "a-flood-of-informational-replies"),
+            "The stack bounds each read alone: a server that goes on and on may keep a call for "
+            "hours.",
+        ),
+        **dict.fromkeys(
+            ("an-interrupted-call-loses-nothing", "an-interrupted-stream-loses-nothing"),
+            "The stack's locks are written in Python: an interrupt between two steps keeps one "
+            "taken.",
+        ),
+    }
 
     def begin(self, pool: httpx.Client, request: Request, timeout: float) -> ImpatientBody:
-        attempt = Attempt()
+        attempt = _Attempt()
         limits = {"pool": timeout, "connect": timeout, "write": timeout, "read": timeout}
         sent = attempt.request(request, attempt.trace, limits)
         try:
-            reply = pool.send(sent, stream=True, auth=None, follow_redirects=False)
-        except ERRORS as error:
+            response = pool.send(sent, stream=True, auth=None, follow_redirects=False)
+        except _ERRORS as error:
             raise attempt.failure(error) from error
-        pieces = reply.iter_bytes()
+        pieces = response.iter_bytes()
 
         def read(patience: float) -> bytes:
             limits["read"] = patience
             return next(pieces, b"")
 
-        head = ResponseHead(reply.status_code, reply.headers.multi_items())
-        connection = reply.extensions["network_stream"].get_extra_info("socket")
-        return ImpatientBody(head, read, attempt.failure, connection, reply.close)
+        head = ResponseHead(response.status_code, response.headers.multi_items())
+        connection = response.extensions["network_stream"].get_extra_info("socket")
+        return ImpatientBody(head, read, attempt.failure, connection, response.close)
 
     def close_pool(self, pool: httpx.Client) -> None:
         pool.close()
+
+
+class AsyncHttpxTransport:
+    """httpx for async clients, on asyncio, made of two `httpx.AsyncClient`: calls and streams."""
+
+    known_failures = {
+        **_LONG_LINES,
+        **_REQUEST,
+        "a-body-cut-off-under-tls": "The stack takes the end of a connection for one of TLS.",
+    }
+
+    def __init__(self, calls: httpx.AsyncClient, streams: httpx.AsyncClient) -> None:
+        self._calls, self._streams = calls, streams
+
+    async def send(self, request: Request, timeout: float) -> Response:
+        response = await _send(self._calls, request, timeout, stream=False)
+        return Response(response.status_code, response.headers.multi_items(), response.content)
+
+    async def open(self, request: Request, timeout: float) -> PatientBody:
+        response = await _send(self._streams, request, timeout, stream=True)
+        headers = Headers(response.headers.multi_items())
+        return PatientBody(response.status_code, headers, response.aiter_bytes(), response.aclose)
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    async def close(self) -> None:
+        await self._calls.aclose()
+        await self._streams.aclose()
+
+
+async def _send(
+    client: httpx.AsyncClient, request: Request, timeout: float, *, stream: bool
+) -> httpx.Response:
+    if client.is_closed:
+        raise TransportClosedError
+    attempt = _Attempt()
+    sent = attempt.request(request, attempt.async_trace, {})
+    try:
+        with anyio.fail_after(timeout):
+            return await client.send(sent, stream=stream, auth=None, follow_redirects=False)
+    except _ERRORS as error:
+        raise attempt.failure(error) from error

@@ -6,8 +6,7 @@ import random
 from functools import partial
 from typing import Any, Callable, Optional
 
-from twisted_body import TwistedBody
-from twisted_transport import TwistedTransport
+from twisted_transport import TwistedBody, TwistedTransport
 
 from flowmaestro_core.actions import Action, Close, Done, Emit, Fail, Open, Read, Send, Wait
 from flowmaestro_core.context import Context
@@ -21,7 +20,11 @@ Emitted = Callable[[Any], object]
 async def perform(
     operation: Operation[Any, Any], context: Context, transport: TwistedTransport, emit: Emitted
 ) -> Any:
-    """What an operation ends in; `emit` is given each item before, such as a stream's events."""
+    """Carry out an operation and return its result.
+
+    `emit` is called with each item before, such as an event of a stream. Raises the error that the
+    operation fails with.
+    """
     machine = machine_for(operation, context, f"{random.getrandbits(128):032x}")
     report: Callable[..., Action] = machine.start
     body: Optional[TwistedBody] = None

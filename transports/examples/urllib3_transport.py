@@ -1,49 +1,104 @@
-"""urllib3 for sync clients, from its version 2.1 on."""
+"""urllib3 for sync clients, from its version 2.1 on. Its exceptions tell how far a request came."""
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
-from impatient_body import ImpatientBody
-from impatient_transport import ImpatientTransport
-from shortfalls import URLLIB3
+from bodies import ImpatientBody, ImpatientTransport
 from urllib3 import PoolManager, Timeout
-from urllib3.exceptions import HTTPError
-from urllib3_failure import failure_before_head, failure_within_body
+from urllib3 import exceptions as urllib3_errors
 
 from flowmaestro_transports import Phase, Request, ResponseHead, TransportFailure
+
+_NOT_SENT = (
+    urllib3_errors.ConnectTimeoutError,  # NewConnectionError is a subclass.
+    urllib3_errors.EmptyPoolError,
+    urllib3_errors.LocationValueError,
+    urllib3_errors.SSLError,
+)
+_TIMEOUTS = (
+    urllib3_errors.ConnectTimeoutError,
+    urllib3_errors.EmptyPoolError,
+    urllib3_errors.ReadTimeoutError,
+    socket.timeout,
+)
 
 
 class Urllib3Transport(ImpatientTransport[PoolManager]):
     """Made of two `urllib3.PoolManager`."""
 
-    known_failures = URLLIB3
+    known_failures = {
+        **dict.fromkeys(
+            ("an-interrupted-call-loses-nothing", "an-interrupted-stream-loses-nothing"),
+            "The stack's locks are written in Python: an interrupt between two steps keeps one "
+            "taken.",
+        ),
+        **dict.fromkeys(
+            ("a-head-that-dribbles", "a-body-that-dribbles", "a-flood-of-informational-replies"),
+            "The stack bounds each read alone: a server that goes on and on may keep a call for "
+            "hours.",
+        ),
+        **dict.fromkeys(
+            ("handshake-timeout", "reset-in-the-handshake"),
+            "The stack tells no broken handshake from a lost reply: a POST is not made again.",
+        ),
+        **dict.fromkeys(
+            ("a-flood-of-trailers", "a-stream-flooded-with-trailers"),
+            "http.client, beneath it, reads all trailers in one go.",
+        ),
+        "a-body-cut-off-under-tls": "The stack takes the end of a connection for one of TLS.",
+        "a-garbled-length": "http.client, beneath it, reads on until the connection ends.",
+        "a-garbled-status-line": "http.client takes for a status what int() takes for a number.",
+        "a-last-chunk-cut-short": "urllib3 takes the end of a connection for that of the body.",
+        "informational-replies": "urllib3 takes a 103 for the reply: the call fails.",
+        "no-frame-of-a-failure-shows-a-secret": (
+            "A local variable holds the header fields as they are."
+        ),
+    }
 
     def begin(self, pool: PoolManager, request: Request, timeout: float) -> ImpatientBody:
         options: Any = {"retries": False, "redirect": False, "preload_content": False}
         limits: Any = {"timeout": Timeout(total=timeout), "pool_timeout": timeout}
         fields = {**request.headers, "accept-encoding": "identity"}
-        what: Any = {"headers": fields, "body": request.body or None}
+        content: Any = {"headers": fields, "body": request.body or None}
         try:
-            reply = pool.urlopen(request.method, request.url, **what, **limits, **options)
-        except HTTPError as error:
-            raise failure_before_head(error) from error
-        connection: Any = getattr(reply.connection, "sock", None)
+            response = pool.urlopen(request.method, request.url, **content, **limits, **options)
+        except urllib3_errors.HTTPError as error:
+            # A ProxyError has the exception that says how far the request came.
+            cause = getattr(error, "original_error", error)
+            sent = not isinstance(cause, _NOT_SENT)
+            raise _failure(Phase.MAYBE_PROCESSED if sent else Phase.NOT_SENT, error) from error
+        connection: Any = getattr(response.connection, "sock", None)
 
         def read(patience: float) -> bytes:
             if connection is not None:
                 connection.settimeout(patience)
-            return reply.read1(65536)  # without a number, it takes a body cut short for whole
+            # Without a number, read1 does not notice a truncated body.
+            return response.read1(65536)
+
+        def failure(error: Exception) -> TransportFailure:
+            return _failure(Phase.REPLY_BROKEN, error)
 
         def release() -> None:
-            reply.close()
-            reply.release_conn()
+            response.close()
+            response.release_conn()
 
-        if reply.status < 200:
+        if response.status < 200:
             release()
-            raise TransportFailure(Phase.REPLY_BROKEN, f"a {reply.status} came for the reply")
-        head = ResponseHead(reply.status, reply.headers.items())
-        return ImpatientBody(head, read, failure_within_body, connection, release)
+            raise TransportFailure(
+                Phase.REPLY_BROKEN, f"a {response.status} came for the final response"
+            )
+        head = ResponseHead(response.status, response.headers.items())
+        return ImpatientBody(head, read, failure, connection, release)
 
     def close_pool(self, pool: PoolManager) -> None:
         pool.clear()
+
+
+def _failure(phase: Phase, error: Exception) -> TransportFailure:
+    # A ProtocolError has the exception of the connection among its arguments.
+    late = any(isinstance(cause, _TIMEOUTS) for cause in (error, *error.args))
+    if isinstance(error, urllib3_errors.NewConnectionError):
+        late = False  # It is a timeout only by inheritance.
+    return TransportFailure(phase, str(error), timed_out=late)

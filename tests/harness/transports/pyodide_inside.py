@@ -12,8 +12,7 @@ import time
 from functools import partial
 from typing import Any, Awaitable, Callable, List, NamedTuple, Type, TypeVar
 
-from fetch_request import JavaScript
-from fetch_transport import FetchTransport
+from fetch_transport import FetchTransport, JavaScript
 
 from flowmaestro import AsyncFlowMaestroClient, ConnectionError, NotFoundError, TimeoutError
 from flowmaestro_transports import Headers, Phase, Request, TransportFailure
