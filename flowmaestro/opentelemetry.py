@@ -1,39 +1,50 @@
-"""OpenTelemetry: spans and metrics of what a client does. Needs `pip install 'flowmaestro[otel]'`.
+"""OpenTelemetry: spans and metrics of a client. Needs `pip install 'flowmaestro[otel]'`.
 
 | span | kind | when |
 |---|---|---|
 | `workflows.get`, ... | INTERNAL | one for each operation |
 | `invoke_workflow ID` | INTERNAL | instead, for `workflows.run` and `executions.stream` |
-| `node NAME` | INTERNAL | below that, one for each node in the events, at their times |
+| `node NAME` | INTERNAL | below that, one for each node in the events |
+| `invoke_agent` | CLIENT | instead, for a message to an agent |
+| `retrieval ID` | CLIENT | instead, for a query of a knowledge base |
+| `invoke_workflow ID` | INTERNAL | one for each row of a batch, linked to the span of the batch |
 | `GET /workflows/{workflow_id}`, ... | CLIENT | one for each attempt, by the HTTP conventions |
 
-ID is the workflow's id; it is left out where it is not known when the span starts, as for a stream.
-The name of a span never changes afterwards. The workflow's name is the attribute
-`gen_ai.workflow.name`, if an event has it.
+ID is the workflow's id; it is left out if it is not known when the span starts, as for a stream.
+The name of a span never changes afterwards. The workflow's name is in the attributes
+`gen_ai.agent.name` and `gen_ai.workflow.name`, if an event has it.
 
-A batch has a span `invoke_workflow` for each execution that it saw end, made at that moment. An
-execution that failed has the `error.type` `execution_failed`, although the call raises nothing.
+The span of a row starts with the first request of that row and ends with the last one. It is the
+root of a trace of its own: a batch may have 10,000 rows. An execution that failed has the
+`error.type` `execution_failed`, although the call raises nothing.
+
+The times of nodes are the server's, shifted by the difference between its clock and ours. The
+difference is estimated from `Date` and from the events. What is left is clamped: a node lies within
+its parent. Its duration as the server measured it is `flowmaestro.node.duration`.
 
 Metrics: `http.client.request.duration`, `flowmaestro.client.operation.duration` (both in seconds),
 `flowmaestro.client.retries`, `flowmaestro.client.reconnections`, and
 `flowmaestro.client.rate_limit.remaining`, by `window` (`minute`, `day`).
 
-The source of the names: OpenTelemetry semantic conventions 1.40, HTTP (stable) and GenAI.
+The source of the names: OpenTelemetry semantic conventions 1.44, HTTP (stable) and GenAI.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import sys
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any, Callable, Dict, Mapping, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple, Union, cast
 from urllib.parse import urlsplit
 
 from flowmaestro_core import __version__
 from flowmaestro_core.arguments import flag
 from flowmaestro_core.executions.outcome import RunOutcome
+from flowmaestro_core.http.dates import parse_http_date
 from flowmaestro_core.http.messages import (
+    Headers,
     Phase,
     Request,
     Response,
@@ -55,17 +66,37 @@ except ImportError as error:
         "flowmaestro.opentelemetry needs opentelemetry-api: pip install 'flowmaestro[otel]'"
     ) from error
 
+SCHEMA_URL = "https://opentelemetry.io/schemas/1.44.0"
 RUNS = frozenset({"workflows.run", "executions.stream"})
 BATCHES = frozenset({"workflows.run_many", "executions.wait_many"})
+MESSAGES = frozenset({"threads.send_message", "threads.send_message_stream"})
+QUERY = "knowledge_bases.query"
+STARTS = frozenset({"workflows.execute", "triggers.execute"})
 EXECUTION_FAILED = "execution_failed"
-MOST_OPEN_NODES = 1000
+MESSAGE_FAILED = "message_failed"
+MAX_OPEN_NODES = 1000
+MAX_KNOWN_THREADS = 1000
 LONGEST_NAME = 200
-"""Characters; of a name that the server sent, no more goes into a span."""
+"""Characters; a longer name of the server's is truncated."""
 LONGEST_CONTENT = 8192
-"""Characters of inputs or outputs, as JSON, in one attribute."""
+"""Characters of one value: of inputs and outputs as JSON, of messages and errors as text."""
 
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
-_ERROR = trace.Status(trace.StatusCode.ERROR)
+"""Seconds, by the HTTP conventions."""
+_OPERATION_BUCKETS = (*_BUCKETS, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
+"""Seconds. The bounds of requests, continued: an operation may wait for a run for an hour."""
+
+_ID_ATTRIBUTES = {
+    "agent_id": "gen_ai.agent.id",
+    "execution_id": "flowmaestro.execution.id",
+    "knowledge_base_id": "gen_ai.data_source.id",
+    "thread_id": "gen_ai.conversation.id",
+    "trigger_id": "flowmaestro.trigger.id",
+    "webhook_id": "flowmaestro.webhook.id",
+    "workflow_id": "flowmaestro.workflow.id",
+}
+"""From the name of an id in a path to its attribute. The ids of users are left out on purpose."""
+
 Attributes = Dict[str, Any]
 AttemptOutcome = Union[Response, ResponseHead, BaseException]
 
@@ -74,16 +105,17 @@ AttemptOutcome = Union[Response, ResponseHead, BaseException]
 class OpenTelemetryHooks(Hooks):
     """Hooks that also make spans and metrics: `FlowMaestroClient(hooks=OpenTelemetryHooks())`.
 
-    They work for both clients, on any transport. A trace belongs to where the operation was asked
-    for: a stream that another thread reads stays below the span in which it was made. No context
-    stays attached while you hold an event. Spans hold no secret, and no input or output unless
-    `content` says so; in those, values under secret names such as `password`, and what looks like
-    a key of the API, are `***`. Raises `TypeError`, naming the argument, as `Hooks` does.
+    They work for both clients, on any transport. The parent of an operation is the span in which
+    the operation was made, also if another thread reads the stream. No context stays attached while
+    you hold an event. Spans hold no secret. They hold content only with `content=True`: inputs,
+    outputs, messages, queries, and the error texts of executions and nodes, which may quote inputs.
+    In content, values under secret names such as `password`, and texts that look like an API key,
+    are `***`. Raises `TypeError`, naming the argument, as `Hooks` does.
 
     Attributes:
-        tracer_provider: where spans go, `None` for the global provider.
-        meter_provider: where metrics go, `None` for the global provider.
-        content: whether spans hold inputs and outputs: as JSON, at most 8192 characters each.
+        tracer_provider: the provider of the spans, `None` for the global one.
+        meter_provider: the provider of the metrics, `None` for the global one.
+        content: whether spans hold content, each value with at most 8192 characters.
 
     """
 
@@ -108,7 +140,7 @@ class OpenTelemetryHooks(Hooks):
         return _Instruments(self.tracer_provider, self.meter_provider, self.content)
 
     def trace(self, operation: str, transport: Any) -> Optional[_Operation]:
-        """As `Hooks.trace`; `None` where no provider listens and nothing is to be propagated."""
+        """Do as `Hooks.trace`. Return `None` if no provider listens and there is no context."""
         to = self._instruments
         parent = contexts.get_current()
         if not (parent or to.measured or to.traced):
@@ -117,7 +149,7 @@ class OpenTelemetryHooks(Hooks):
 
 
 class _Instruments:
-    """What spans and metrics are made with."""
+    """The tracer and the instruments of a client, and the agents of its threads."""
 
     def __init__(
         self,
@@ -129,27 +161,36 @@ class _Instruments:
         self.content = content
         self._has_tracer = tracer_provider is not None
         self._has_meter = meter_provider is not None
-        self.tracer = trace.get_tracer(name, __version__, tracer_provider)
-        meter = metrics.get_meter(name, __version__, meter_provider)
+        self.tracer = trace.get_tracer(name, __version__, tracer_provider, SCHEMA_URL)
+        meter = metrics.get_meter(name, __version__, meter_provider, SCHEMA_URL)
         own = f"{name}.client"
         self.requests = meter.create_histogram(
             "http.client.request.duration", "s", explicit_bucket_boundaries_advisory=_BUCKETS
         )
-        self.operations = meter.create_histogram(f"{own}.operation.duration", "s")
+        self.operations = meter.create_histogram(
+            f"{own}.operation.duration",
+            "s",
+            explicit_bucket_boundaries_advisory=_OPERATION_BUCKETS,
+        )
         self.retries = meter.create_counter(f"{own}.retries", "{retry}")
         self.reconnections = meter.create_counter(f"{own}.reconnections", "{reconnection}")
         self.rate_limit = meter.create_gauge(f"{own}.rate_limit.remaining", "{request}")
+        self.agents: Dict[str, str] = {}
+        """The agent of each thread that this client created or fetched, by the thread's id.
+
+        The request and the reply of a message do not name the agent.
+        """
 
     @property
     def traced(self) -> bool:
-        """Whether a provider was given or set; without one, a span costs time for nothing."""
+        """Whether a tracer provider was given or set. Without one, no span is made."""
         return self._has_tracer or not isinstance(
             trace.get_tracer_provider(), trace.ProxyTracerProvider
         )
 
     @property
     def measured(self) -> bool:
-        """The same for metrics; the API's own providers keep nothing."""
+        """Whether a meter provider was given or set; the API's own providers keep nothing."""
         provider = type(metrics.get_meter_provider())
         return self._has_meter or not provider.__module__.startswith(metrics.__name__)
 
@@ -175,16 +216,20 @@ class _Operation:
         self._span: Optional[trace.Span] = None
         self._context = self._parent
         self._began = 0.0
-        self._failed = False
+        self._began_at = 0
+        """When the span began, in nanoseconds since 1970."""
+        self._failed: Optional[str] = None
+        """The `error.type` of a failure that raises nothing."""
         self._attempt: Optional[_AttemptSpan] = None
+        self._server_clock = _ServerClock()
         self._nodes = _Nodes(self._start, instruments.content)
+        self._rows: Dict[Union[int, str, None], _Row] = {}
+        """The open spans of a batch's rows, by index (their start) and by execution id."""
 
     def attempting(self, info: RequestInfo, request: Request, resent: int) -> Mapping[str, str]:
-        """As `Trace.attempting`."""
-        to = self._to
-        span = self._span or self._begin(info)
-        if to.content and request.body and self._operation in RUNS:
-            span.set_attribute("flowmaestro.inputs", _content(decode_json(request.body)))
+        """Do as `Trace.attempting`."""
+        span = self._span or self._begin(info, request)
+        row = self._row_of(info) if self._operation in BATCHES else None
         address, port = _server(request.url[: request.url.find("/", 8)])
         attributes: Attributes = {
             "http.request.method": request.method,
@@ -195,8 +240,10 @@ class _Operation:
         if info.route is not None:
             attributes["url.template"] = info.route
             name = f"{name} {info.route}"
-        made = self._start(name, attributes, trace.SpanKind.CLIENT)
-        attempt = self._attempt = _AttemptSpan(made, attributes, self._clock())
+        context = self._context if row is None else row.context
+        made = self._start(name, attributes, trace.SpanKind.CLIENT, context=context)
+        sent_at = self._wall_clock() if self._traced else 0.0
+        attempt = self._attempt = _AttemptSpan(made, attributes, self._clock(), sent_at, row)
         fields: Dict[str, str] = {}
         if made.is_recording():
             made.set_attribute("url.full", info.url)
@@ -206,7 +253,6 @@ class _Operation:
                 made.set_attribute("flowmaestro.execution.id", info.execution_id)
                 if self._operation not in BATCHES:
                     span.set_attribute("flowmaestro.execution.id", info.execution_id)
-        context = self._context
         if made.get_span_context().is_valid:
             context = trace.set_span_in_context(made, context)
             attempt.attach(context)
@@ -216,14 +262,24 @@ class _Operation:
         return fields
 
     def attempted(self, outcome: AttemptOutcome) -> None:
-        """As `Trace.attempted`."""
+        """Do as `Trace.attempted`."""
         attempt, self._attempt = self._attempt, None
-        if attempt is not None:
-            ended = self._now() if self._traced else None
-            attempt.end(outcome, self._to, self._clock(), ended)
+        if attempt is None:
+            return
+        ended = None
+        if self._traced:
+            at = self._wall_clock()
+            ended = _to_ns(at)
+            if not isinstance(outcome, BaseException):
+                self._server_clock.learn_date(outcome.headers, attempt.sent_at, at)
+            if attempt.row is not None:
+                attempt.row.ended_at = ended
+                if attempt.row.execution_id is None and isinstance(outcome, Response):
+                    self._note_start(attempt.row, outcome)
+        attempt.end(outcome, self._to, self._clock(), ended)
 
     def retrying(self, info: RetryInfo) -> None:
-        """As `Trace.retrying`."""
+        """Do as `Trace.retrying`."""
         outcome = info.outcome
         attributes: Attributes = {
             "flowmaestro.operation": self._operation,
@@ -232,63 +288,152 @@ class _Operation:
         counter = self._to.reconnections if info.reconnects else self._to.retries
         counter.add(1, attributes)
         if self._span is not None:
+            row = self._rows.get(_row_key(info.request))
+            span = self._span if row is None else row.span
             name = "reconnect" if info.reconnects else "retry"
             details = {**attributes, "flowmaestro.delay": info.delay}
-            self._span.add_event(name, details, self._now())
+            span.add_event(name, details, self._now())
 
     def emitted(self, item: Any) -> None:
-        """As `Trace.emitted`."""
+        """Do as `Trace.emitted`."""
         if isinstance(item, RunOutcome):
-            self._ran(item)
+            self._end_row(item)
+        elif self._span is not None and self._operation in MESSAGES:
+            self._take_message_event(self._span, item)
         elif self._span is not None and self._operation in RUNS:
             kind, _, what = str(item.get("type")).partition(":")
+            at = self._at(item)
             if kind == "node" and what == "retry":
                 details = {"flowmaestro.node.id": _name(item.get("node_id"))}
-                self._span.add_event("node retry", details, self._at(item))
+                self._span.add_event("node retry", details, at)
             elif kind == "node":
-                self._nodes.take(what, item, self._at(item))
+                self._nodes.take(what, item, at, self._began_at)
             elif what == "started" and item.get("workflow_name"):
-                self._span.set_attribute("gen_ai.workflow.name", _name(item["workflow_name"]))
+                name = _name(item["workflow_name"])
+                self._span.set_attribute("gen_ai.workflow.name", name)
+                self._span.set_attribute("gen_ai.agent.name", name)
             elif what in ("completed", "failed", "cancelled"):
-                self._failed = what == "failed"
-                self._settled(self._span, {**item, "status": what})
+                self._failed = EXECUTION_FAILED if what == "failed" else None
+                self._set_execution(self._span, {**item, "status": what})
 
     def ended(self, value: Any, error: Optional[BaseException]) -> None:
-        """As `Trace.ended`."""
+        """Do as `Trace.ended`."""
         span, self._span = self._span, None
         if span is None:
             return
         now = self._now() if self._traced else 0
         self._nodes.end(now)
-        execution: Mapping[str, Any] = value if self._operation in RUNS and value else {}
-        if execution.get("workflow_id"):
-            span.set_attribute("flowmaestro.workflow.id", _name(execution["workflow_id"]))
-        if execution and self._operation == "workflows.run":
-            self._failed = execution.get("status") == "failed"
-            self._settled(span, execution)
+        for row in list(self._rows.values()):
+            row.span.end(row.ended_at)
+        self._rows.clear()
+        if self._operation in RUNS:
+            execution: Mapping[str, Any] = value or {}
+            if execution.get("workflow_id"):
+                span.set_attribute("flowmaestro.workflow.id", _name(execution["workflow_id"]))
+            if execution and self._operation == "workflows.run":
+                failed = execution.get("status") == "failed"
+                self._failed = EXECUTION_FAILED if failed else None
+                self._set_execution(span, execution)
+        elif isinstance(value, Mapping):
+            self._set_reply(span, cast("Mapping[str, Any]", value).get("data"))
         attributes = {"flowmaestro.operation": self._operation}
         if error is not None:
             attributes["error.type"] = _type_of(error)
             _fail(span, attributes["error.type"])
-        elif self._failed:
-            attributes["error.type"] = EXECUTION_FAILED
+        elif self._failed is not None:
+            attributes["error.type"] = self._failed
         span.end(now)
         self._to.operations.record(self._clock() - self._began, attributes)
 
-    def _begin(self, info: RequestInfo) -> trace.Span:
-        """The first request goes out: begin the span of the operation."""
-        attributes: Attributes = {"flowmaestro.operation": self._operation}
-        if info.workflow_id is not None:
-            attributes["flowmaestro.workflow.id"] = info.workflow_id
+    def _begin(self, info: RequestInfo, request: Request) -> trace.Span:
+        """Begin the span of the operation, with its first request."""
         name = self._operation
+        attributes: Attributes = {"flowmaestro.operation": name}
+        for key, value in info.ids.items():
+            if key in _ID_ATTRIBUTES and not (key == "execution_id" and name in BATCHES):
+                attributes[_ID_ATTRIBUTES[key]] = _name(value)
+        kind = trace.SpanKind.INTERNAL
         if name in RUNS:
             attributes["gen_ai.operation.name"] = "invoke_workflow"
             name = _run_name(info.workflow_id)
+        elif name in MESSAGES:
+            name = attributes["gen_ai.operation.name"] = "invoke_agent"
+            agent_id = self._to.agents.get(info.ids.get("thread_id", ""))
+            if agent_id is not None:
+                attributes["gen_ai.agent.id"] = agent_id
+        elif name == QUERY:
+            attributes["gen_ai.operation.name"] = "retrieval"
+            name = f"retrieval {attributes['gen_ai.data_source.id']}"
+        if self._operation in MESSAGES or self._operation == QUERY:
+            kind = trace.SpanKind.CLIENT
+            attributes["gen_ai.provider.name"] = "flowmaestro"
         self._began = self._clock()
-        span = self._span = self._start(name, attributes)
+        self._began_at = self._now() if self._traced else 0
+        span = self._span = self._start(name, attributes, kind, self._began_at)
         if span.get_span_context().is_valid:
             self._context = trace.set_span_in_context(span, self._parent)
+        if span.is_recording() and request.body:
+            self._set_request(span, request.body)
         return span
+
+    def _set_request(self, span: trace.Span, body: bytes) -> None:
+        """Set the attributes that the body of the request has."""
+        shows, operation = self._to.content, self._operation
+        if operation == QUERY:
+            sent = decode_json(body)
+            if sent.get("top_k") is not None:
+                span.set_attribute("gen_ai.request.top_k", sent["top_k"])
+            if shows:
+                span.set_attribute("gen_ai.retrieval.query.text", _text(sent.get("query")))
+        elif shows and operation in MESSAGES:
+            sent = decode_json(body)
+            span.set_attribute("gen_ai.input.messages", _messages("user", sent.get("content")))
+        elif shows and (operation in RUNS or operation in STARTS):
+            span.set_attribute("flowmaestro.inputs", _content(decode_json(body)))
+
+    def _set_reply(self, span: trace.Span, data: Any) -> None:
+        """Set the attributes that the reply to a call has."""
+        if not isinstance(data, Mapping):
+            return
+        reply = cast("Mapping[str, Any]", data)
+        if self._operation in MESSAGES:
+            self._set_answer(span, reply)
+        elif self._operation in STARTS and reply.get("execution_id"):
+            span.set_attribute("flowmaestro.execution.id", _name(reply["execution_id"]))
+        elif self._operation in ("agents.create_thread", "threads.get"):
+            if reply.get("id") and reply.get("agent_id"):
+                agents = self._to.agents
+                if len(agents) >= MAX_KNOWN_THREADS:
+                    agents.clear()
+                agents[str(reply["id"])] = _name(reply["agent_id"])
+        elif self._operation == QUERY and isinstance(reply.get("results"), list):
+            results = reply["results"]
+            span.set_attribute("flowmaestro.results", len(results))
+            if self._to.content:
+                keys = ("id", "score")
+                found = [{key: result.get(key) for key in keys} for result in results]
+                span.set_attribute("gen_ai.retrieval.documents", _content(found))
+
+    def _set_answer(self, span: trace.Span, answer: Mapping[str, Any]) -> None:
+        """Set the usage of an agent's answer, and its text if content is shown."""
+        usage = answer.get("usage") or {}
+        for key, name in (
+            ("prompt_tokens", "gen_ai.usage.input_tokens"),
+            ("completion_tokens", "gen_ai.usage.output_tokens"),
+            ("total_tokens", "flowmaestro.usage.total_tokens"),
+        ):
+            if isinstance(usage.get(key), int):
+                span.set_attribute(name, usage[key])
+        if self._to.content and answer.get("content") is not None:
+            messages = _messages("assistant", answer["content"], finish_reason="stop")
+            span.set_attribute("gen_ai.output.messages", messages)
+
+    def _take_message_event(self, span: trace.Span, item: Mapping[str, Any]) -> None:
+        if item.get("type") == "message:completed":
+            self._set_answer(span, item)
+        elif item.get("type") == "message:failed":
+            self._failed = MESSAGE_FAILED
+            _fail(span, MESSAGE_FAILED, self._error_text(item))
 
     def _start(
         self,
@@ -296,49 +441,151 @@ class _Operation:
         attributes: Attributes,
         kind: trace.SpanKind = trace.SpanKind.INTERNAL,
         at: Optional[int] = None,
+        context: Optional[contexts.Context] = None,
+        links: Sequence[trace.Link] = (),
     ) -> trace.Span:
-        """A span that began at a time in nanoseconds since 1970, or now."""
+        """Return a span that began at a time in nanoseconds since 1970, or now."""
         if not self._traced:
             return trace.INVALID_SPAN
         began = self._now() if at is None else at
-        return self._to.tracer.start_span(name, self._context, kind, attributes, start_time=began)
+        within = self._context if context is None else context
+        return self._to.tracer.start_span(name, within, kind, attributes, links, began)
 
-    def _settled(self, span: trace.Span, execution: Mapping[str, Any]) -> None:
-        """What is known of an execution, its outputs and how it ended."""
+    def _set_execution(self, span: trace.Span, execution: Mapping[str, Any]) -> None:
+        """Set the status of an execution, and its error and outputs if content is shown."""
         status = str(execution.get("status"))
         span.set_attribute("flowmaestro.execution.status", status)
         if status == "failed":
-            _fail(span, EXECUTION_FAILED)
+            _fail(span, EXECUTION_FAILED, self._error_text(execution))
         if self._to.content and execution.get("outputs") is not None:
             span.set_attribute("flowmaestro.outputs", _content(execution["outputs"]))
 
-    def _ran(self, outcome: RunOutcome) -> None:
-        """A row of a batch has ended."""
-        execution: Mapping[str, Any] = outcome.execution or {}
-        start = _ns(execution.get("started_at") or execution.get("created_at"))
-        if outcome.replayed or outcome.execution_id is None or start is None:
-            return
-        attributes: Attributes = {
-            "gen_ai.operation.name": "invoke_workflow",
-            "flowmaestro.execution.id": outcome.execution_id,
-            "flowmaestro.row": outcome.index,
-        }
-        workflow_id = execution.get("workflow_id")
-        if workflow_id:
+    def _error_text(self, item: Mapping[str, Any]) -> Optional[str]:
+        return _text(item["error"]) if self._to.content and item.get("error") else None
+
+    def _row_of(self, info: RequestInfo) -> Optional[_Row]:
+        """Return the row that a request belongs to, with its span begun."""
+        key = _row_key(info)
+        if key is None or not self._traced:
+            return None
+        row = self._rows.get(key)
+        if row is None:
+            row = self._rows[key] = self._begin_row(info.workflow_id)
+            if info.execution_id is not None:
+                row.execution_id = info.execution_id
+        return row
+
+    def _begin_row(self, workflow_id: Optional[str]) -> _Row:
+        """Begin the span of a row: the root of a trace, linked to the span of the batch."""
+        attributes: Attributes = {"gen_ai.operation.name": "invoke_workflow"}
+        if workflow_id is not None:
             attributes["flowmaestro.workflow.id"] = _name(workflow_id)
-        span = self._start(_run_name(workflow_id), attributes, at=start)
-        if self._to.content and outcome.inputs is not None:
-            span.set_attribute("flowmaestro.inputs", _content({"inputs": outcome.inputs}))
-        self._settled(span, execution)
-        span.end(_ns(execution.get("completed_at")) or self._now())
+        batch = trace.get_current_span(self._context).get_span_context()
+        links = [trace.Link(batch)] if batch.is_valid else []
+        # The context keeps what else the caller has in it, such as baggage.
+        root = trace.set_span_in_context(trace.INVALID_SPAN, self._parent)
+        at = self._now()
+        name = _run_name(workflow_id)
+        span = self._start(name, attributes, at=at, context=root, links=links)
+        return _Row(span, trace.set_span_in_context(span, root), at)
+
+    def _note_start(self, row: _Row, response: Response) -> None:
+        """Learn the execution of a row from the response to its start."""
+        try:
+            data = decode_json(response.body)["data"]
+            row.execution_id = str(data.get("execution_id") or data["id"])
+        except (ValueError, LookupError, TypeError, AttributeError):
+            return  # An error, or a response that the core rejects.
+        self._rows[row.execution_id] = row
+
+    def _end_row(self, outcome: RunOutcome) -> None:
+        """End the span of a row, at the end of its last request."""
+        if outcome.replayed or not self._traced:
+            return
+        execution: Mapping[str, Any] = outcome.execution or {}
+        found: Dict[int, _Row] = {}  # A row that was in doubt may have two spans.
+        for key in (outcome.index, outcome.execution_id):
+            row = None if key is None else self._rows.pop(key, None)
+            if row is not None:
+                found[id(row)] = row
+        for row in found.values():
+            span = row.span
+            span.set_attribute("flowmaestro.row", outcome.index)
+            if outcome.execution_id is not None:
+                span.set_attribute("flowmaestro.execution.id", outcome.execution_id)
+            if execution.get("workflow_id"):
+                span.set_attribute("flowmaestro.workflow.id", _name(execution["workflow_id"]))
+            if self._to.content and outcome.inputs is not None:
+                span.set_attribute("flowmaestro.inputs", _content({"inputs": outcome.inputs}))
+            if execution:
+                self._set_execution(span, execution)
+            if outcome.error is not None:
+                _fail(span, _type_of(outcome.error))
+            span.end(row.ended_at)
 
     def _at(self, item: Mapping[str, Any]) -> int:
-        """When an event happened."""
-        return _ns(item.get("timestamp")) or self._now()
+        """Return when an event happened, by our clock and within the span of the operation."""
+        now, at = self._now(), _ns(item.get("timestamp"))
+        if at is None:
+            return now
+        # An execution that this operation starts has no event from before. Events may be older
+        # than a stream that is opened later.
+        earliest = self._began_at if self._operation == "workflows.run" else None
+        self._server_clock.learn_event(at, now, earliest)
+        return min(max(at - self._server_clock.shift, self._began_at), now)
 
     def _now(self) -> int:
-        """The time in nanoseconds since 1970, by the transport's wall clock."""
-        return int(self._wall_clock() * 1e9)
+        """Return the time in nanoseconds since 1970, by the transport's wall clock."""
+        return _to_ns(self._wall_clock())
+
+
+def _row_key(info: RequestInfo) -> Union[int, str, None]:
+    """Return the key in `_Operation._rows` of the row that a request of a batch belongs to."""
+    return info.row if info.execution_id is None else info.execution_id
+
+
+class _Row:
+    """The open span of a row of a batch; `ended_at` is the end of its last request."""
+
+    execution_id: Optional[str] = None
+
+    def __init__(self, span: trace.Span, context: contexts.Context, began_at: int) -> None:
+        self.span = span
+        self.context = context
+        self.ended_at = began_at
+
+
+class _ServerClock:
+    """An estimate of how far the server's clock is ahead of ours, in nanoseconds.
+
+    Each `Date` and each event bounds the difference from both sides. While zero lies within the
+    bounds, the clocks are taken as equal; else the nearest bound is taken.
+    """
+
+    def __init__(self) -> None:
+        self._least, self._most = -math.inf, math.inf
+
+    @property
+    def shift(self) -> int:
+        """The difference; positive if the server's clock is ahead."""
+        return int(min(max(0.0, self._least), self._most))
+
+    def learn_date(self, headers: Headers, sent_at: float, received_at: float) -> None:
+        """Learn from the `Date` of a response, which has a resolution of one second."""
+        date = parse_http_date(headers.get("date", ""))
+        if date is not None:
+            self._narrow((date - received_at) * 1e9, (date + 1.0 - sent_at) * 1e9)
+
+    def learn_event(self, at: int, received_at: int, earliest: Optional[int]) -> None:
+        """Learn from an event, whose time is rounded to a millisecond."""
+        most = math.inf if earliest is None else at + 1_000_000 - earliest
+        self._narrow(at - 1_000_000 - received_at, most)
+
+    def _narrow(self, least: float, most: float) -> None:
+        self._least, self._most = max(self._least, least), min(self._most, most)
+        if self._least > self._most:
+            # A clock was set, or `Date` is of another clock, such as a proxy's.
+            self._least, self._most = least, most
 
 
 class _Nodes:
@@ -349,8 +596,8 @@ class _Nodes:
         self._content = content
         self._open: Dict[str, Tuple[int, Attributes]] = {}
 
-    def take(self, what: str, item: Mapping[str, Any], at: int) -> None:
-        """An event of a node, at a time in nanoseconds since 1970."""
+    def take(self, what: str, item: Mapping[str, Any], at: int, earliest: int) -> None:
+        """Take an event of a node; both times are in nanoseconds since 1970."""
         if what not in ("started", "completed", "failed"):
             return
         node_id = _name(item.get("node_id"))
@@ -361,20 +608,25 @@ class _Nodes:
             if item.get(f"node_{key}"):
                 attributes[f"flowmaestro.node.{key}"] = _name(item[f"node_{key}"])
         if what == "started":
-            if len(self._open) < MOST_OPEN_NODES:
+            if len(self._open) < MAX_OPEN_NODES:
                 self._open[node_id] = at, attributes
             return
         took = item.get("duration_ms")
-        before = int(took * 1e6) if isinstance(took, (int, float)) and 0 <= took < 1e11 else 0
-        span = self._span(attributes, at - before if known is None else known[0])
+        before = 0
+        if isinstance(took, (int, float)) and 0 <= took < 1e11:
+            before = int(took * 1e6)
+            attributes["flowmaestro.node.duration"] = took / 1000
+        began = at - before if known is None else known[0]
+        span = self._span(attributes, min(max(began, earliest), at))
         if self._content and item.get("outputs") is not None:
             span.set_attribute("flowmaestro.outputs", _content(item["outputs"]))
         if what == "failed":
-            _fail(span, "node_failed")
+            shown = self._content and item.get("error")
+            _fail(span, "node_failed", _text(item["error"]) if shown else None)
         span.end(at)
 
     def end(self, at: int) -> None:
-        """The run is over: no more events come."""
+        """End the open nodes: no more events follow."""
         for start, attributes in self._open.values():
             self._span(attributes, start).end(at)
         self._open.clear()
@@ -385,17 +637,29 @@ class _Nodes:
 
 
 class _AttemptSpan:
-    """The span of an attempt under way, and what stays attached until it is over."""
+    """The span of an attempt in flight, and the context that is attached until the attempt ends.
 
-    def __init__(self, span: trace.Span, attributes: Attributes, began: float) -> None:
+    `began` is by the transport's clock, `sent_at` by its wall clock; both in seconds.
+    """
+
+    def __init__(
+        self,
+        span: trace.Span,
+        attributes: Attributes,
+        began: float,
+        sent_at: float,
+        row: Optional[_Row],
+    ) -> None:
         self.span = span
         self.attributes = attributes
         self.began = began
+        self.sent_at = sent_at
+        self.row = row
         self._token: Any = None
         self._suppressing: Any = None
 
     def attach(self, context: contexts.Context) -> None:
-        """Attach the context of the span; the HTTP library's instrumentation makes no other."""
+        """Attach the context of the span, and keep other instrumentations from making one."""
         self._token = contexts.attach(context)
         instrumentation = sys.modules.get("opentelemetry.instrumentation.utils")
         if instrumentation is not None:
@@ -405,7 +669,7 @@ class _AttemptSpan:
     def end(
         self, outcome: AttemptOutcome, to: _Instruments, now: float, ended: Optional[int]
     ) -> None:
-        """It is over, at `now`: undo `attach`, end the span at `ended`, record what is measured."""
+        """Undo `attach`, end the span at `ended` (nanoseconds) and record the metrics."""
         if self._suppressing is not None:
             self._suppressing.__exit__(None, None, None)
         if self._token is not None:
@@ -438,13 +702,14 @@ def _run_name(workflow_id: Any) -> str:
     return f"invoke_workflow {_name(workflow_id)}" if workflow_id else "invoke_workflow"
 
 
-def _fail(span: trace.Span, failure: str) -> None:
+def _fail(span: trace.Span, failure: str, text: Optional[str] = None) -> None:
+    """Give a span the status ERROR, with a text that may be shown."""
     span.set_attribute("error.type", failure)
-    span.set_status(_ERROR)
+    span.set_status(trace.Status(trace.StatusCode.ERROR, text))
 
 
 def _type_of(error: BaseException) -> str:
-    """The qualified name of an exception's class."""
+    """Return the qualified name of an exception's class."""
     kind = type(error)
     return (
         kind.__qualname__
@@ -454,28 +719,51 @@ def _type_of(error: BaseException) -> str:
 
 
 def _ns(value: Any) -> Optional[int]:
-    """A time of the server's in nanoseconds since 1970."""
+    """Return a time of the server's in nanoseconds since 1970; `None` if it is not a time."""
     seconds = None if value is None else event_time(value)
     if seconds is None or not 0 <= seconds < 1e11:
         return None
-    return round(seconds * 1e6) * 1000  # no finer than a float of this size is
+    return _to_ns(seconds)
+
+
+def _to_ns(seconds: float) -> int:
+    """Return seconds since 1970 in nanoseconds, as finely as a float of that size is."""
+    return round(seconds * 1e6) * 1000
 
 
 def _name(value: Any) -> str:
-    """A name of the server's as one printable line, not too long, and without a key."""
+    """Return a name of the server's as one printable line, truncated, without an API key."""
     text = without_keys(str(value)[:LONGEST_NAME])
     return "".join(s if s.isprintable() else "\N{REPLACEMENT CHARACTER}" for s in text)
 
 
 def _content(value: Any) -> str:
-    """Inputs or outputs as JSON, without what may be a credential."""
+    """Return inputs or outputs as JSON, truncated, possible credentials redacted."""
     shown = hidden_member("", value)
     text = json.dumps(shown, ensure_ascii=False, separators=(",", ":"), default=str)
-    return text[:LONGEST_CONTENT].encode("utf-8", "replace").decode()
+    return _encodable(text[:LONGEST_CONTENT])
+
+
+def _messages(role: str, text: Any, **more: str) -> str:
+    """Return a message as the GenAI conventions have it, valid JSON also if it is truncated."""
+    shown = _text(text)
+    message = {"role": role, "parts": [{"type": "text", "content": shown}], **more}
+    return json.dumps([message], ensure_ascii=False, separators=(",", ":"))
+
+
+def _text(value: Any) -> str:
+    """Return a text, truncated, possible credentials redacted."""
+    text = value if isinstance(value, str) else _content(value)
+    return _encodable(str(hidden_member("", text))[:LONGEST_CONTENT])
+
+
+def _encodable(text: str) -> str:
+    """Replace lone surrogates, which an exporter could not encode."""
+    return text.encode("utf-8", "replace").decode()
 
 
 @lru_cache(maxsize=64)
 def _server(origin: str) -> Tuple[str, int]:
-    """Host and port of an origin such as `https://api.flowmaestro.io`."""
+    """Return host and port of an origin such as `https://api.flowmaestro.io`."""
     parts = urlsplit(origin)
     return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)

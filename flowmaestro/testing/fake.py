@@ -116,6 +116,7 @@ class FakeFlowMaestro(Scripts, FaultInjection, Assertions):
         service = Service(timeline, dialect, random_source, live=live, message_answers=messages)
         super().__init__(service, keys)
         self.seed = seed
+        self._epoch = epoch
         self.clock = VirtualClock(world=self) if time == "virtual" else RealClock(self)
         self._strict = strict
         self._poll_loops = PollLoopDetector()
@@ -131,6 +132,10 @@ class FakeFlowMaestro(Scripts, FaultInjection, Assertions):
             if not isinstance(self.clock, RealClock):
                 self._poll_loops.note(request, now)
             return super().handle(request, now)
+
+    def wall_clock(self) -> float:
+        """Return the Unix seconds now, as `Date` and the timestamps of events have them."""
+        return self._epoch + self.clock.now
 
     def add_key(
         self,

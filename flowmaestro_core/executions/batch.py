@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import islice
-from typing import Any, List, NamedTuple, Tuple, Union, cast
+from typing import Any, List, NamedTuple, Optional, Tuple, Union, cast
 
 from flowmaestro_core.actions import Action, Done, Emit, Fail, Record, Wait
 from flowmaestro_core.calls.call import CallMachine
@@ -214,6 +214,11 @@ class BatchMachine(Machine[None]):
     def _emit(self, item: Union[RunStarted, Settling, RunOutcome]) -> Action:
         self.state, self._reported_in_doubt = "emitting", len(self._known.in_doubt)
         return Emit(item)
+
+    @property
+    def starting_row(self) -> Optional[int]:
+        """The index of the row whose start is in flight, for observers; `None` if none is."""
+        return self._known.starts.queue[0].index if self.state == "starting" else None
 
     def _begin(self, now: float, jitter: float) -> Action:
         known, starts = self._known, self._known.starts

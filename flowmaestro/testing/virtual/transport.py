@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import random
 import weakref
-from typing import ContextManager, Generator, Optional, Protocol, Type, TypeVar
+from typing import Callable, ContextManager, Generator, Optional, Protocol, Type, TypeVar
 
 from flowmaestro.testing.checks import check_seconds
 from flowmaestro.testing.model.replies import FakeReply
@@ -52,6 +52,8 @@ class _InMemory(NotPicklable):
 
     def __init__(self, site: Site) -> None:
         self._site = site
+        self.wall_clock: Optional[Callable[[], float]] = getattr(site, "wall_clock", None)
+        """Returns the Unix seconds of the site; `None` if the site has no dates."""
         self.random = random.Random(site.seed)  # noqa: S311 - repeatable on purpose
         self._closed = False
         self._open: weakref.WeakSet[_Body] = weakref.WeakSet()

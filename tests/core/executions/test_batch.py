@@ -36,6 +36,20 @@ from tests.harness.core.batch_steps import (
 )
 from tests.harness.core.stepping import an_envelope, an_error
 
+# For observers
+
+
+def test_starting_row_is_known_only_during_its_start() -> None:
+    run = running([{"n": 1}, {"n": 2}], concurrency=1)
+    machine: Any = run.machine
+    assert (asked(until_asked(run)), machine.starting_row) == ("execute", 0)
+    starts(run, "a")
+    assert (asked(until_asked(run)), machine.starting_row) == ("a", None)
+    says(run, "completed")
+    run.takes()
+    assert (asked(until_asked(run)), machine.starting_row) == ("execute", 1)
+
+
 # Waiting for what runs already
 
 

@@ -24,9 +24,9 @@ from flowmaestro import (
     NotFoundError,
     StreamTimes,
 )
-from flowmaestro.opentelemetry import OpenTelemetryHooks
+from flowmaestro.opentelemetry import OpenTelemetryHooks, _ServerClock
 from flowmaestro.testing import FakeFlowMaestro, Node, ScriptedTransport
-from flowmaestro_transports import Phase, Response, TransportFailure
+from flowmaestro_transports import Headers, Phase, Response, TransportFailure
 from tests.harness.runners import RUNNERS, Runner
 from tests.harness.transports.player import KEY, KINDS, Player
 
@@ -133,14 +133,16 @@ def test_a_span_keeps_the_name_that_it_starts_with(
     execution_id = started["data"]["execution_id"]
     play(fake, lambda c: c.executions.stream(execution_id), telemetry.hooks())
     spans = telemetry.named("invoke_workflow")
+    # A row of `wait_many` begins with a poll, which does not name the workflow.
     assert [span.name for span in spans] == [
         "invoke_workflow wf_123",
-        "invoke_workflow wf_123",
+        "invoke_workflow",
         "invoke_workflow",
     ]
     names = [span.attributes.get("gen_ai.workflow.name") for span in spans]
     told = {"live": ["Hello", None, "Welcome a customer"], "silent": [None, None, None]}
     assert names == told[events]
+    assert [span.attributes.get("gen_ai.agent.name") for span in spans] == names
     ids = [span.attributes.get("flowmaestro.workflow.id") for span in spans[:2]]
     assert ids == ["wf_123", "wf_123"]
 
@@ -291,18 +293,228 @@ def test_a_stream_that_another_thread_reads_stays_below_the_span_it_was_made_in(
     fake = FakeFlowMaestro()
     client = FlowMaestroClient(fake.api_key, transport=fake.transport(), hooks=telemetry.hooks())
     with client:
+        execution_id = client.workflows.execute("wf_123")["data"]["execution_id"]
+        telemetry.exporter.clear()
         with telemetry.tracer.start_as_current_span("mine") as mine:
-            runs = client.workflows.run_many("wf_123", [{}, {}])
-        reader = threading.Thread(target=list, args=(runs,))
+            events = client.executions.stream(execution_id)
+        reader = threading.Thread(target=list, args=(events,))
         reader.start()
         reader.join()
-    (batch,) = telemetry.named("workflows.run_many")
-    assert batch.parent.span_id == mine.get_span_context().span_id
-    rows = telemetry.named("invoke_workflow")
-    assert [row.attributes["flowmaestro.row"] for row in rows] == [0, 1]
-    below = [span for span in telemetry.spans if span.parent and span is not batch]
+    (run,) = telemetry.named("invoke_workflow")
+    assert run.parent.span_id == mine.get_span_context().span_id
+    below = [span for span in telemetry.spans if span.parent and span is not run]
     assert len(below) == len(telemetry.spans) - 2
-    assert {span.parent.span_id for span in below} == {id_of(batch)}
+    assert {span.parent.span_id for span in below} == {id_of(run)}
+
+
+def parent_of(telemetry: Telemetry, span: Any) -> Any:
+    (found,) = (one for one in telemetry.spans if id_of(one) == span.parent.span_id)
+    return found
+
+
+def lies_within(span: Any, parent: Any) -> bool:
+    return bool(parent.start_time <= span.start_time <= span.end_time <= parent.end_time)
+
+
+def test_requests_of_a_batch_lie_below_rows_that_link_to_the_batch(
+    play: Any, telemetry: Telemetry
+) -> None:
+    hooks = telemetry.hooks()
+    token = contexts.attach(baggage.set_baggage("tenant", "a"))
+    try:
+        play(
+            FakeFlowMaestro(),
+            lambda client: client.workflows.run_many("wf_123", [{}, {}, {}], concurrency=2),
+            hooks,
+        )
+    finally:
+        contexts.detach(token)
+    (batch,) = telemetry.named("workflows.run_many")
+    rows = telemetry.named("invoke_workflow")
+    assert sorted(row.attributes["flowmaestro.row"] for row in rows) == [0, 1, 2]
+    assert len({row.context.trace_id for row in rows} | {batch.context.trace_id}) == 4
+    for row in rows:
+        assert row.parent is None
+        (link,) = row.links
+        assert link.context.span_id == id_of(batch)
+        assert lies_within(row, batch)
+        assert row.attributes["flowmaestro.execution.status"] == "completed"
+    requests = [span for span in telemetry.spans if span.kind is trace.SpanKind.CLIENT]
+    assert len(requests) > 3
+    for request in requests:
+        row = parent_of(telemetry, request)
+        assert row in rows
+        assert lies_within(request, row)
+        mine = request.attributes.get("flowmaestro.execution.id")
+        assert mine in (None, row.attributes["flowmaestro.execution.id"])
+    assert hooks.failures == 0
+
+
+def test_a_row_that_cannot_start_has_its_error_and_its_retries(
+    play: Any, telemetry: Telemetry
+) -> None:
+    refused = Response(400, {}, b'{"error": {"code": "validation_error", "message": "no"}}')
+    started = Response(202, {}, b'{"data": {"execution_id": "exec_2"}}')
+    ended = Response(200, {}, b'{"data": {"id": "exec_2", "status": "completed"}}')
+    busy = Response(503, {"Retry-After": "1"}, b"{}")
+    play(
+        [busy, refused, started, ended],
+        lambda client: client.workflows.run_many("wf_1", [{"a": 1}, {"a": 2}]),
+        telemetry.hooks(),
+    )
+    first, second = sorted(
+        telemetry.named("invoke_workflow"), key=lambda span: span.attributes["flowmaestro.row"]
+    )
+    assert first.attributes["error.type"].endswith(".ValidationError")
+    assert second.attributes["flowmaestro.execution.id"] == "exec_2"
+    assert "error.type" not in second.attributes
+    assert [[event.name for event in row.events] for row in (first, second)] == [["retry"], []]
+
+
+@pytest.mark.parametrize("ahead", [-3600.0, -0.437, 0.0, 0.437, 3600.0])
+def test_nodes_lie_within_their_parent_whatever_the_server_s_clock(
+    play: Any, telemetry: Telemetry, ahead: float
+) -> None:
+    fake = FakeFlowMaestro()
+    now = fake.wall_clock
+    fake.wall_clock = lambda: now() - ahead  # type: ignore[method-assign]
+    play(fake, lambda client: client.workflows.run("wf_123"), telemetry.hooks())
+    (run,) = telemetry.named("invoke_workflow")
+    first, second = telemetry.named("node ")
+    assert lies_within(first, run)
+    assert lies_within(second, run)
+    took = [round((node.end_time - node.start_time) / 1e9, 3) for node in (first, second)]
+    told = [node.attributes["flowmaestro.node.duration"] for node in (first, second)]
+    assert took == pytest.approx(told, abs=0.003)
+    assert first.end_time <= second.start_time
+
+
+def test_nodes_of_an_earlier_run_are_clamped_and_keep_their_duration(
+    play: Any, telemetry: Telemetry
+) -> None:
+    fake = FakeFlowMaestro()
+    started: Any = play(fake, lambda client: client.workflows.execute("wf_123"), Hooks())
+    fake.clock.advance(0.3)
+    execution_id = started["data"]["execution_id"]
+    play(fake, lambda client: client.executions.stream(execution_id), telemetry.hooks())
+    (run,) = telemetry.named("invoke_workflow")
+    (node,) = telemetry.named("node ")  # The other one ended before the stream was opened.
+    assert lies_within(node, run)
+    assert node.end_time - node.start_time < 0.1e9
+    assert node.attributes["flowmaestro.node.duration"] == 0.1
+
+
+def test_a_clock_that_was_set_starts_the_estimate_again() -> None:
+    clock = _ServerClock()
+    clock.learn_date(Headers({"Date": "Sun, 06 Nov 1994 08:49:37 GMT"}), 784111777.0, 784111777.5)
+    assert clock.shift == 0
+    clock.learn_event(784111877 * 10**9, 784111777 * 10**9, 784111776 * 10**9)
+    assert clock.shift == pytest.approx(100e9, rel=0.001)
+    clock.learn_date(Headers({"Date": "no date"}), 0.0, 0.0)
+    assert clock.shift == pytest.approx(100e9, rel=0.001)
+
+
+@pytest.mark.parametrize("content", [False, True])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_message_is_an_invocation_of_its_agent(
+    play: Any, telemetry: Telemetry, content: bool, streamed: bool
+) -> None:
+    # The deployed server sends the usage of streamed answers only.
+    fake = FakeFlowMaestro(shapes="documented")
+    hooks = telemetry.hooks(content=content)
+    fake.agent("ag_1", "It is fm_live_0123456789abcdef.")
+    thread: Any = play(fake, lambda client: client.agents.create_thread("ag_1"), hooks)
+    thread_id = thread["data"]["id"]
+    method = "send_message_stream" if streamed else "send_message"
+    play(fake, lambda client: getattr(client.threads, method)(thread_id, "Hi there"), hooks)
+    (message,) = telemetry.named("invoke_agent")
+    assert message.name == "invoke_agent"
+    assert message.kind is trace.SpanKind.CLIENT
+    got = dict(message.attributes)
+    assert got["flowmaestro.operation"] == f"threads.{method}"
+    assert got["gen_ai.operation.name"] == "invoke_agent"
+    assert got["gen_ai.provider.name"] == "flowmaestro"
+    assert got["gen_ai.conversation.id"] == thread_id
+    assert got["gen_ai.agent.id"] == "ag_1"
+    assert got["gen_ai.usage.input_tokens"] > 0
+    assert got["gen_ai.usage.output_tokens"] > 0
+    if content:
+        assert json.loads(got["gen_ai.input.messages"]) == [
+            {"role": "user", "parts": [{"type": "text", "content": "Hi there"}]}
+        ]
+        (answer,) = json.loads(got["gen_ai.output.messages"])
+        assert answer["role"] == "assistant"
+        assert answer["parts"] == [{"type": "text", "content": "It is ***."}]
+    told = "".join(span.to_json() for span in telemetry.spans)
+    assert ("Hi there" in told) is content
+    assert "0123456789abcdef" not in told
+    assert hooks.failures == 0
+
+
+def test_a_query_is_a_retrieval_from_its_knowledge_base(play: Any, telemetry: Telemetry) -> None:
+    found = Response(
+        200, {}, b'{"data": {"results": [{"id": "c_1", "score": 0.5, "content": "x"}]}}'
+    )
+    for content in (False, True):
+        telemetry.exporter.clear()
+        play(
+            [found],
+            lambda client: client.knowledge_bases.query("kb_1", "private", top_k=3),
+            telemetry.hooks(content=content),
+        )
+        (query,) = telemetry.named("retrieval")
+        assert query.name == "retrieval kb_1"
+        got = dict(query.attributes)
+        assert got["gen_ai.operation.name"] == "retrieval"
+        assert got["gen_ai.data_source.id"] == "kb_1"
+        assert (got["gen_ai.request.top_k"], got["flowmaestro.results"]) == (3, 1)
+        assert got.get("gen_ai.retrieval.query.text") == ("private" if content else None)
+        documents = '[{"id":"c_1","score":0.5}]' if content else None
+        assert got.get("gen_ai.retrieval.documents") == documents
+
+
+def test_a_trigger_has_its_id_and_its_execution(play: Any, telemetry: Telemetry) -> None:
+    fired = Response(202, {}, b'{"data": {"execution_id": "exec_1"}}')
+    play([fired], lambda client: client.triggers.execute("tr_1", {"a": 1}), telemetry.hooks())
+    *_, operation = telemetry.spans
+    assert operation.name == "triggers.execute"
+    assert operation.attributes["flowmaestro.trigger.id"] == "tr_1"
+    assert operation.attributes["flowmaestro.execution.id"] == "exec_1"
+    assert "flowmaestro.inputs" not in operation.attributes
+
+
+@pytest.mark.parametrize("content", [False, True])
+def test_error_texts_are_content(play: Any, telemetry: Telemetry, content: bool) -> None:
+    fake, hooks = FakeFlowMaestro(), telemetry.hooks(content=content)
+    work = Node("work", name="Work", error="no fm_live_0123456789abcdef")
+    fake.workflow("wf_123", nodes=[work])
+    play(fake, lambda client: client.workflows.run("wf_123"), hooks)
+    play(fake, lambda client: client.workflows.run_many("wf_123", [{}]), hooks)
+    texts = [span.status.description for span in telemetry.named("invoke_workflow")]
+    (node,) = telemetry.named("node ")
+    assert node.attributes["error.type"] == "node_failed"
+    assert node.status.description == ("no ***" if content else None)
+    assert len(texts) == 2
+    assert [text is not None and "no ***" in text for text in texts] == [content] * 2
+    assert "0123456789abcdef" not in "".join(span.to_json() for span in telemetry.spans)
+    assert hooks.failures == 0
+
+
+def test_the_scope_names_its_schema(play: Any, telemetry: Telemetry) -> None:
+    play([FOUND], lambda client: client.workflows.get("wf_1"), telemetry.hooks())
+    url = "https://opentelemetry.io/schemas/1.44.0"
+    assert {span.instrumentation_scope.schema_url for span in telemetry.spans} == {url}
+    data: Any = telemetry.reader.get_metrics_data()
+    assert {scope.schema_url for scope in data.resource_metrics[0].scope_metrics} == {url}
+
+
+def test_durations_have_the_bounds_of_the_http_conventions(play: Any, telemetry: Telemetry) -> None:
+    play([FOUND], lambda client: client.workflows.get("wf_1"), telemetry.hooks())
+    bounds = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
+    points = telemetry.metrics()
+    assert points["http.client.request.duration"][0].explicit_bounds == bounds
+    (operation,) = points["flowmaestro.client.operation.duration"]
+    assert operation.explicit_bounds == (*bounds, 30, 60, 120, 300, 600, 1800, 3600)
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])

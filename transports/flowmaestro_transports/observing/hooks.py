@@ -26,8 +26,10 @@ class RequestInfo:
         route: the path below the API root with names for ids: `/workflows/{workflow_id}`. `None`
             of `client.request`, whose paths the SDK does not know.
         call_id: a random text that all attempts of one call share. A wait makes many calls.
-        execution_id: the execution that it is about, where that is known.
+        execution_id: the execution that it is about, if that is known.
         workflow_id: the workflow in its path, if there is one.
+        ids: the ids in its path, by the names that `route` has for them.
+        row: in a batch, the index of the row that the request starts; `None` of all others.
 
     Two that agree in `method`, `url` and `attempt` are equal.
 
@@ -41,6 +43,8 @@ class RequestInfo:
     call_id: str = field(default="", compare=False)
     execution_id: Optional[str] = field(default=None, compare=False)
     workflow_id: Optional[str] = field(default=None, compare=False)
+    ids: Mapping[str, str] = field(default_factory=dict, compare=False)
+    row: Optional[int] = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

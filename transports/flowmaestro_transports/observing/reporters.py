@@ -187,6 +187,8 @@ class _Reporter:
             self._call_ids.setdefault(call, uuid.uuid4().hex),
             ids.get("execution_id") or self._machine.execution_id,
             ids.get("workflow_id"),
+            ids,
+            getattr(self._machine, "starting_row", None),
         )
         if isinstance(action, Open):
             self._opened = self._request
