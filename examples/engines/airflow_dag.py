@@ -36,7 +36,7 @@ with DAG("flowmaestro_reports", start_date=datetime(2026, 1, 1), schedule=None) 
         RunWorkflowOperator(
             task_id=f"deferrable_{deferrable}".lower(),
             workflow_id="wf_123",
-            inputs={"day": "{{ ds }}"},
+            inputs={"day": "{{ run_id }}"},
             deferrable=deferrable,
             **retried,
         )
