@@ -34,6 +34,7 @@ class _Client(NotPicklable):
         timeout: Optional[float] = None,
         max_retries: Optional[int] = None,
         headers: Optional[Mapping[str, str]] = None,
+        api_key: Optional[str] = None,
     ) -> C:
         """A client with other options that shares this one's connections.
 
@@ -42,6 +43,7 @@ class _Client(NotPicklable):
                 default limit of `threads.send_message`.
             max_retries: how often a call may be tried again.
             headers: header fields to send beside this client's.
+            api_key: another key. Errors of the new client redact both keys.
 
         Closing it leaves this client open; closing this client closes it too.
 
@@ -50,7 +52,7 @@ class _Client(NotPicklable):
         for name, value in vars(self).copy().items():  # another thread may be adding one
             if not isinstance(getattr(type(self), name, None), cached_property):
                 derived.__dict__[name] = value  # a resource is made on demand, for its executor
-        derived._executor = self._executor.derive(timeout, max_retries, headers)
+        derived._executor = self._executor.derive(timeout, max_retries, headers, api_key)
         return derived
 
     def __copy__(self: C) -> C:

@@ -7,6 +7,7 @@ from typing import Any, Callable
 from flowmaestro_core.executions.outcome import (
     AsyncRunOutcomes,
     BatchProgress,
+    EndedExecution,
     RunOutcome,
     RunOutcomes,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "AsyncMessageEventStream",
     "AsyncRunOutcomes",
     "BatchProgress",
+    "EndedExecution",
     "EventStream",
     "MessageEventStream",
     "OnCloseCallback",

@@ -53,5 +53,12 @@ class Context:
         return SecretScrubber(self.options.request_headers().pairs, self.secrets)
 
     def with_options(self, options: ClientOptions) -> Context:
-        """Return a copy with other options, which shares the budget."""
-        return replace(self, options=options)
+        """Return a copy with other options, which shares the budget.
+
+        With another key, errors of the copy redact the former key, too: requests that were sent
+        with it may still be in flight on the connections that both share.
+        """
+        former, secrets = self.options.api_key, self.secrets
+        if options.api_key == former:
+            return replace(self, options=options)
+        return replace(self, options=options, secrets=lambda: (*secrets(), former))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import builtins
 from typing import Any, NamedTuple, Optional, Tuple, Union
 
-from flowmaestro_core.http.messages import Phase
+from flowmaestro_core.http.messages import Headers, Phase
 
 
 class Attempt(NamedTuple):
@@ -40,6 +40,10 @@ class FlowMaestroError(Exception):
         gave_up: why there was no further attempt, in words; `None` if a retry was not considered.
         execution_id: the execution that this error is about, if one had been started.
         retry_after: seconds that the server asked to wait, `None` if it did not ask.
+        headers: the header fields of the response, redacted and without `Set-Cookie`; empty if no
+            response was received.
+        body: the body of the response as text, redacted, its first 4,000 characters at most;
+            `None` if no response was received.
 
     """
 
@@ -51,6 +55,8 @@ class FlowMaestroError(Exception):
     gave_up: Optional[str] = None
     execution_id: Optional[str] = None
     retry_after: Optional[float] = None
+    headers: Headers = Headers()
+    body: Optional[str] = None
 
     def __init__(
         self,

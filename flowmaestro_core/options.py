@@ -94,12 +94,13 @@ class ClientOptions:
         timeout: Optional[float] = None,
         max_retries: Optional[int] = None,
         headers: Optional[Mapping[str, str]] = None,
+        api_key: Optional[str] = None,
     ) -> ClientOptions:
         """Return a copy with the arguments that are not `None`; `headers` are added."""
         added = self.headers if headers is None else header_fields(headers)
         kept = tuple(pair for pair in self.headers.pairs if pair[0] not in added)
         return ClientOptions(
-            self.api_key,
+            self.api_key if api_key is None else api_key,
             self.base_url,
             self.timeout,
             self.max_retries if max_retries is None else max_retries,

@@ -9,7 +9,7 @@ from flowmaestro.cli import CommandFailed
 from flowmaestro.cli.console import Console, Text
 from flowmaestro.cli.output import written
 from flowmaestro.testing.model.seeds import FAILING_WORKFLOW_ID
-from flowmaestro.types import Execution, ExecutionEvent, ExecutionStatus
+from flowmaestro.types import ExecutionEvent, ExecutionStatus
 
 Delivery = Callable[[str], Tuple[bytes, str]]
 """Returns the body and the signature of the last delivery to a webhook."""
@@ -62,7 +62,7 @@ class Narrator:
             detail = f"{told['progress']:3.0f} %"
         self.say((lead, "dim"), (f"{event['type']:22}", style), detail, indent=len(lead))
 
-    def ended(self, execution: Execution, wanted: ExecutionStatus) -> None:
+    def ended(self, execution: Mapping[str, Any], wanted: ExecutionStatus) -> None:
         """Write how an execution ended. Raise `CommandFailed` unless its status is `wanted`."""
         status, error = execution["status"], execution["error"]
         if status != wanted:

@@ -14,6 +14,7 @@ from flowmaestro_core.executions.checkpoint import Checkpoint
 from flowmaestro_core.executions.outcome import (
     AsyncRunOutcomes,
     BatchProgress,
+    EndedExecution,
     RunOutcome,
     RunOutcomes,
 )
@@ -62,7 +63,7 @@ class DurableStart(Call[R]):
 
 
 @dataclass(eq=False, repr=False)
-class Run(Operation[Execution, Coroutine[Any, Any, Execution]]):
+class Run(Operation[EndedExecution, Coroutine[Any, Any, EndedExecution]]):
     """One run of a workflow, followed to its end within `timeout` seconds.
 
     `events` and `waiting` return the operations that follow an execution, given its id. `journal`

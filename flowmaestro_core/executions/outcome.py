@@ -6,29 +6,35 @@ import reprlib
 from dataclasses import dataclass
 from heapq import nsmallest
 from typing import (
+    TYPE_CHECKING,
     Any,
     Coroutine,
     Dict,
     Iterable,
+    Literal,
     Mapping,
     Optional,
     Protocol,
     Tuple,
     TypeVar,
-    cast,
+    overload,
 )
 
 from flowmaestro_core.errors import FlowMaestroError
 from flowmaestro_core.handles import AsyncItems, SyncItems
 from flowmaestro_core.http.secrets import REDACTED, is_secret_member
+from flowmaestro_core.payloads.hints import HintingDict
 from flowmaestro_core.payloads.json_values import hidden_member
-from flowmaestro_core.types import Execution
+from flowmaestro_core.types import ExecutionStatus
 
 Self = TypeVar("Self")
 
 
-class EndedExecution(Dict[str, Any]):
+class EndedExecution(HintingDict):
     """An ended execution: a dict, JSON-serialisable, picklable, equal to the plain dict.
+
+    It has the keys of `Execution`; `id`, `status`, `outputs` and `error` are attributes, too. For
+    any other attribute and for a missing key, the error says what to write instead.
 
     Its `repr` has the status, the duration and the outputs in short, and redacts what may be a
     credential. `print` shows everything. A notebook shows the timeline, too.
@@ -36,6 +42,46 @@ class EndedExecution(Dict[str, Any]):
 
     seen_events: Optional[Tuple[Mapping[str, Any], ...]] = None
     """The events that its run has received; `None` if it was not followed by a run."""
+    _name = "execution"
+    _inner = ("outputs", "inputs")
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __getitem__(self, key: Literal["id", "workflow_id", "created_at"]) -> str: ...
+        @overload
+        def __getitem__(self, key: Literal["status"]) -> ExecutionStatus: ...
+        @overload
+        def __getitem__(self, key: Literal["inputs"]) -> Dict[str, Any]: ...
+        @overload
+        def __getitem__(self, key: Literal["outputs"]) -> Optional[Dict[str, Any]]: ...
+        @overload
+        def __getitem__(
+            self, key: Literal["error", "started_at", "completed_at"]
+        ) -> Optional[str]: ...
+        @overload
+        def __getitem__(self, key: str) -> Any: ...
+        def __getitem__(self, key: str) -> Any: ...
+
+    @property
+    def id(self) -> str:
+        """The id of the execution."""
+        return self["id"]
+
+    @property
+    def status(self) -> ExecutionStatus:
+        """`completed`, `failed` or `cancelled`."""
+        return self["status"]
+
+    @property
+    def outputs(self) -> Optional[Dict[str, Any]]:
+        """Outputs of the workflow, by name; `None` as a rule if it has not completed."""
+        return self["outputs"]
+
+    @property
+    def error(self) -> Optional[str]:
+        """The server's reason of a failure, for people; `None` if there is none."""
+        return self["error"]
 
     def __repr__(self) -> str:
         from flowmaestro_core.showing.texts import duration_of
@@ -76,12 +122,12 @@ _SHORT.maxstring = _SHORT.maxother = 80
 
 def ended(
     execution: Mapping[str, Any], seen_events: Optional[Iterable[Mapping[str, Any]]] = None
-) -> Execution:
+) -> EndedExecution:
     """Return an ended execution in the form that callers get."""
     made = EndedExecution(execution)
     if seen_events is not None:
         made.seen_events = tuple(seen_events)
-    return cast("Execution", made)
+    return made
 
 
 @dataclass(frozen=True, repr=False)
@@ -102,7 +148,7 @@ class RunOutcome:
     index: int
     inputs: Any = None
     execution_id: Optional[str] = None
-    execution: Optional[Execution] = None
+    execution: Optional[EndedExecution] = None
     error: Optional[FlowMaestroError] = None
     replayed: bool = False
 
@@ -125,11 +171,16 @@ class RunOutcome:
         return self.error is None and ended is not None and ended["status"] == "completed"
 
     @property
+    def status(self) -> Optional[ExecutionStatus]:
+        """The status of the ended execution; `None` if its end was not seen."""
+        return None if self.execution is None else self.execution["status"]
+
+    @property
     def outputs(self) -> Optional[Dict[str, Any]]:
         """The outputs of the execution; `None` if there are none."""
         return None if self.execution is None else self.execution["outputs"]
 
-    def result(self) -> Execution:
+    def result(self) -> EndedExecution:
         """Return the ended execution, whatever its status, as `workflows.run` does.
 
         Raises `error` if there is one, and `FlowMaestroError` (code `not_ended`) if the execution

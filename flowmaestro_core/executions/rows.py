@@ -13,10 +13,9 @@ from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, Optiona
 
 from flowmaestro_core.errors import FlowMaestroError, JournalError, ValidationError
 from flowmaestro_core.executions.operation import Batch, Encode
-from flowmaestro_core.executions.outcome import RunOutcome
+from flowmaestro_core.executions.outcome import EndedExecution, RunOutcome
 from flowmaestro_core.executions.outcome_queue import OutcomeQueue
 from flowmaestro_core.records import JournalPlan, JournalRow, Key, RowState, digest_of
-from flowmaestro_core.types import Execution
 
 CHUNK = 256
 """How many rows one record looks up in the journal."""
@@ -61,7 +60,7 @@ class Row:
 
     def outcome(
         self,
-        execution: Optional[Execution] = None,
+        execution: Optional[EndedExecution] = None,
         error: Optional[FlowMaestroError] = None,
         *,
         replayed: bool = False,
@@ -69,7 +68,7 @@ class Row:
         """Return the outcome of this row."""
         return RunOutcome(self.index, self.inputs, self.execution_id, execution, error, replayed)
 
-    def record(self, state: RowState, execution: Optional[Execution] = None) -> JournalRow:
+    def record(self, state: RowState, execution: Optional[EndedExecution] = None) -> JournalRow:
         """Return the record of this row in a new state."""
         found = self.execution_id if state in ("started", "ended") else None
         return JournalRow(
@@ -103,7 +102,7 @@ class PendingRecords:
         self.journaled = journaled
         self._rows: List[JournalRow] = []
 
-    def add(self, row: Row, state: RowState, execution: Optional[Execution] = None) -> None:
+    def add(self, row: Row, state: RowState, execution: Optional[EndedExecution] = None) -> None:
         """Note the state of a row, which the journal gets before the next request is sent."""
         if self.journaled:
             self._rows.append(row.record(state, execution))

@@ -10,7 +10,7 @@ from flowmaestro_core.actions import Action, Done, Fail
 from flowmaestro_core.calls.call import CallMachine
 from flowmaestro_core.context import Context
 from flowmaestro_core.executions.operation import DurableStart, Poll, Run
-from flowmaestro_core.executions.outcome import ended
+from flowmaestro_core.executions.outcome import EndedExecution, ended
 from flowmaestro_core.executions.wait import PollState, WaitMachine
 from flowmaestro_core.machine import Machine, event
 from flowmaestro_core.payloads import shapes
@@ -70,7 +70,7 @@ class RunMonitor(IdleMonitor):
             self._due_at = self._schedule.next_at
 
 
-class RunMachine(Machine[Execution]):
+class RunMachine(Machine[EndedExecution]):
     """Executes, follows the events while they come, and polls the ended execution.
 
     After a terminal event that tells the outcome it polls once; where that does not bring the

@@ -17,7 +17,7 @@ from flowmaestro_core.errors import (
 )
 from flowmaestro_core.executions.active import ActiveExecutions, refused_for
 from flowmaestro_core.executions.operation import Batch
-from flowmaestro_core.executions.outcome import RunOutcome, ended
+from flowmaestro_core.executions.outcome import EndedExecution, RunOutcome, ended
 from flowmaestro_core.executions.outcome_queue import OutcomeQueue
 from flowmaestro_core.executions.rows import PendingRecords, Row, RowReader
 from flowmaestro_core.executions.settling import LookupResult, settle
@@ -243,7 +243,7 @@ class BatchState:
         `answer` is the outcome of the poll, or `None` if there was no time for it.
         """
         for row, verdict in self.active.answered(answer, now):
-            execution: Optional[Execution] = None
+            execution: Optional[EndedExecution] = None
             error: Optional[FlowMaestroError] = None
             if isinstance(verdict, Done):
                 execution = verdict.value

@@ -11,7 +11,7 @@ import re
 from typing import Callable, Iterable, Iterator, List, Optional, Pattern, Tuple, TypeVar
 
 from flowmaestro_core.errors import FlowMaestroError
-from flowmaestro_core.http.messages import Fields, TransportFailure
+from flowmaestro_core.http.messages import Fields, Headers, TransportFailure
 from flowmaestro_core.http.secrets import REDACTED, SHORTEST_SECRET, is_secret_field
 
 E = TypeVar("E", bound=FlowMaestroError)
@@ -20,6 +20,9 @@ LONGEST_TEXT = 1000
 """Characters that an error keeps of a message, a code or an id."""
 LONGEST_DETAILS = 500
 """Characters that an error keeps of an error body that is not JSON."""
+
+LONGEST_BODY = 4000
+"""Characters that an error keeps of an error body, whatever it is."""
 
 _MARK = REDACTED.encode()
 _LONGEST_CHARACTER = 26
@@ -86,6 +89,16 @@ class SecretScrubber:
         if len(seen) < len(text):  # A secret may begin before the cut and end after it.
             shown = shown[: max(0, len(shown) - self._max_match_size)]
         return shown[:limit]
+
+    def headers(self, headers: Headers) -> Headers:
+        """Return the header fields of a response, redacted and without `Set-Cookie`."""
+        return Headers(
+            tuple(
+                (name, REDACTED if is_secret_field(name) else self.text(value))
+                for name, value in headers.pairs
+                if name.lower() not in ("set-cookie", "set-cookie2")
+            )
+        )
 
     def line(self, text: str) -> str:
         """Return `text` redacted and shortened as by `text()`, as one printable line."""

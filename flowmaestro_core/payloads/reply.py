@@ -28,7 +28,14 @@ from flowmaestro_core import errors
 from flowmaestro_core.errors import FlowMaestroError
 from flowmaestro_core.http.dates import parse_http_date
 from flowmaestro_core.http.messages import Headers, Response
-from flowmaestro_core.http.scrub import LONGEST_DETAILS, LONGEST_TEXT, SecretScrubber
+from flowmaestro_core.http.scrub import (
+    LONGEST_BODY,
+    LONGEST_DETAILS,
+    LONGEST_TEXT,
+    SecretScrubber,
+)
+from flowmaestro_core.http.secrets import without_keys
+from flowmaestro_core.payloads.hints import HintingDict
 from flowmaestro_core.payloads.json_values import JsonObject, object_or_empty, text_or_empty
 
 if TYPE_CHECKING:
@@ -76,10 +83,11 @@ class RateLimit(NamedTuple):
         )
 
 
-class Reply(Dict[str, Any], Generic[T]):
+class Reply(HintingDict, Generic[T]):
     """A decoded response as a dict: JSON-serialisable, picklable, equal to the plain dict.
 
-    `reply["data"]` is the resource.
+    `reply["data"]` is the resource. For any other attribute and for a missing key, the error says
+    what to write instead.
 
     Attributes:
         status_code: the HTTP status.
@@ -91,6 +99,7 @@ class Reply(Dict[str, Any], Generic[T]):
     status_code: int = 0
     headers: Headers = Headers()
     attempts: int = 0
+    _inner = ("data",)
 
     if TYPE_CHECKING:
 
@@ -256,9 +265,12 @@ def error_from_response(
         message, details = _unknown_error(status, data, body, details)
     kind = _BY_STATUS.get(status) or (errors.ServerError if status >= 500 else FlowMaestroError)
     if status >= 500 and _INVALID_ID in message.lower():
-        kind = errors.NotFoundError
+        kind, message = errors.NotFoundError, _WRONG_FORM + message
     error = kind(message[:LONGEST_TEXT], code[:LONGEST_TEXT])
     error.status_code = status
+    error.headers = scrubber.headers(headers)
+    text = data.decode("utf-8", "replace").removeprefix(_BOM)
+    error.body = without_keys(text)[:LONGEST_BODY]
     error.request_id = request_id_of(body, headers)
     error.details = details
     error.retry_after = retry_after(headers)
@@ -279,6 +291,7 @@ def is_daily_quota_error(error: Exception) -> bool:
 
 _INVALID_ID = "invalid input syntax for type uuid"
 """The deployed server's message for a malformed id. It sends a 5xx, but a retry cannot help."""
+_WRONG_FORM = "An id has the wrong form; it must be a UUID. The server says: "
 
 _BY_STATUS: Dict[int, Type[FlowMaestroError]] = {
     400: errors.ValidationError,

@@ -129,7 +129,7 @@ EXECUTIONS = """
 from types import MappingProxyType
 from typing import Optional
 import flowmaestro
-from flowmaestro.types import CompletedExecution, Execution
+from flowmaestro.types import CompletedExecution, EndedExecution, Execution, ExecutionStatus
 
 def grade(execution: Execution) -> int:
     if execution["status"] == "completed":
@@ -141,22 +141,31 @@ def grade(execution: Execution) -> int:
         return len(execution["error"] or "")
     return 0
 
+def grade_ended(execution: EndedExecution) -> int:
+    status: ExecutionStatus = execution["status"]
+    error: Optional[str] = execution.error
+    print(status, execution.status, error, execution["error"], execution["started_at"])
+    if execution.outputs is None or execution["outputs"] is None:
+        return 0
+    return len(execution.id) + len(execution["inputs"]) + len(execution.outputs)
+
 def run(client: flowmaestro.FlowMaestroClient) -> int:
     inputs = MappingProxyType({"name": "Ada"})
     client.triggers.execute("t_1", inputs=inputs)
     client.agents.create_thread("a_1", metadata=inputs)
     with client.workflows.run_many("wf_1", [inputs, None], journal="j") as runs:
         for outcome in runs:
-            grade(outcome.result())
+            grade_ended(outcome.result())
             error: Optional[flowmaestro.FlowMaestroError] = outcome.error
             print(len(runs), outcome.index + 1, outcome.ok, outcome.outputs, error)
     print([running.execution_id for running in runs.in_flight])
-    return grade(client.workflows.run("wf_1", inputs=inputs))
+    grade(client.executions.wait_for_completion("e"))
+    return grade_ended(client.workflows.run("wf_1", inputs=inputs))
 
 async def wait(client: flowmaestro.AsyncFlowMaestroClient) -> None:
     async with client.executions.wait_many({"e"}, progress=lambda it: print(it.done + 1)) as runs:
         async for outcome in runs:
-            grade(outcome.result())
+            grade_ended(outcome.result())
     await runs.close()
 """
 

@@ -256,6 +256,18 @@ def test_derived_headers_come_on_top(make: Any) -> None:
     assert (sent["X-A"], sent["X-B"], "X-C" in sent) == ("1", "2", False)
 
 
+def test_a_derived_client_sends_another_key(make: Any) -> None:
+    listener = Listener()
+    parent = make(KEY, transport=listener)
+    other = "fm_live_" + "9" * 40
+    for client, key in ((parent.with_options(api_key=other), other), (parent, KEY)):
+        ask(client, USES["a call"])
+        sent = listener.last.headers
+        assert (sent["X-API-Key"], sent["Authorization"]) == (key, f"Bearer {key}")
+    with pytest.raises(ValueError, match="api_key"):
+        parent.with_options(api_key="")
+
+
 def test_derived_client_uses_its_own_retries() -> None:
     transport = ScriptedTransport([Response(503, {})] * 4, strict=True)
     with FlowMaestroClient(KEY, max_retries=2, transport=transport) as client:

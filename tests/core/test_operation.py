@@ -138,6 +138,18 @@ def test_a_context_follows_its_options_and_shares_its_budget() -> None:
     assert context.retry_policy.max_retries == 7
 
 
+def test_a_context_with_another_key_redacts_both_keys() -> None:
+    context = Context(ClientOptions("fm_live_old456789"), secrets=lambda: ("proxy-password",))
+    other = context.options.with_changes(api_key="fm_live_new456789")
+    derived = context.with_options(other)
+    assert derived.options.api_key == "fm_live_new456789"
+    again = derived.with_options(derived.options.with_changes(max_retries=1))
+    for each in (derived, again):
+        text = "fm_live_old456789 fm_live_new456789 proxy-password"
+        assert each.scrubber.text(text) == "*** *** ***"
+    assert context.scrubber.text("fm_live_old456789 fm_live_new456789").endswith("new456789")
+
+
 def test_every_client_has_a_budget_of_its_own() -> None:
     options = ClientOptions("fm_live_0123456789")
     assert Context(options).budget is not Context(options).budget

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from flowmaestro_core import errors
 from flowmaestro_core.calls.call import Call
 from flowmaestro_core.http.messages import Headers, Response
+from flowmaestro_core.http.scrub import SecretScrubber
 from flowmaestro_core.payloads.reply import (
     MAX_JSON_DEPTH,
     RateLimit,
@@ -315,7 +316,39 @@ def test_an_id_that_is_no_uuid_is_not_found(status: int, body: Any) -> None:
     error = error_from_response(response(status, body))
     assert type(error) is errors.NotFoundError
     assert error.status_code == status
+    assert error.message.startswith("An id has the wrong form; it must be a UUID.")
     assert "wf_invalid" in error.message
+
+
+def test_error_has_redacted_headers_and_body() -> None:
+    sent = SecretScrubber((("X-API-Key", "fm_live_0123456789"), ("X-Session", "hunter2hunter2")))
+    said = b"\xef\xbb\xbfno fm_live_0123456789 hunter2hunter2 whsec_abc " + b"x" * 9000
+    headers = Headers(
+        (
+            ("Set-Cookie", "a=1"),
+            ("SET-COOKIE", "b=2"),
+            ("X-Echo", "it was hunter2hunter2"),
+            ("X-Auth-Token", "t0ken"),
+            ("Server", "nginx"),
+        )
+    )
+    error = error_from_response(Response(502, headers, said), sent)
+    assert error.headers.pairs == (
+        ("X-Echo", "it was ***"),
+        ("X-Auth-Token", "***"),
+        ("Server", "nginx"),
+    )
+    assert error.headers["server"] == "nginx"
+    assert error.body is not None
+    assert error.body.startswith("no *** *** *** xxx")
+    assert len(error.body) == 4000
+    for copied in (copy.copy(error), pickle.loads(pickle.dumps(error))):
+        assert (copied.headers.pairs, copied.body) == (error.headers.pairs, error.body)
+
+
+def test_error_without_a_response_has_no_headers_and_no_body() -> None:
+    error = errors.ConnectionError("no")
+    assert (dict(error.headers), error.body) == ({}, None)
 
 
 def test_a_429_says_when_to_come_back() -> None:

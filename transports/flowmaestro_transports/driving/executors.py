@@ -99,9 +99,10 @@ class _Lifetime(NotPicklable):
         timeout: Optional[float],
         max_retries: Optional[int],
         headers: Optional[Mapping[str, str]],
+        api_key: Optional[str] = None,
     ) -> L:
         """An executor with other options over the same transport, and with the same hooks."""
-        options = self.context.options.with_changes(timeout, max_retries, headers)
+        options = self.context.options.with_changes(timeout, max_retries, headers, api_key)
         return type(self)(self._transport, self.context.with_options(options), self)
 
     def _end(self) -> List[Any]:
