@@ -16,7 +16,7 @@ from typing import Any, Callable, Iterator, List, Tuple
 import pytest
 
 import flowmaestro
-from flowmaestro import FlowMaestroClient, StreamTimes, Timeout, webhooks
+from flowmaestro import Checkpoint, FlowMaestroClient, StreamTimes, Timeout, webhooks
 from flowmaestro.input_files import read_rows
 from flowmaestro.timeline import timeline_of, timeline_svg
 from flowmaestro_core.context import Context
@@ -72,14 +72,18 @@ def in_environment(name: str, value: str) -> Callable[[], Any]:
     return make
 
 
-def rows_in(name: str, data: bytes) -> Callable[[], Any]:
-    def read() -> Any:
+def rows_in(name: str, data: bytes) -> Callable[..., Any]:
+    def read(**options: Any) -> Any:
         with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
             patch.chdir(folder)
             Path(name).write_bytes(data)
-            return read_rows(name)
+            return read_rows(name, **options)
 
     return read
+
+
+async def later(row: Any) -> str:
+    return "k"
 
 
 Row = Tuple[Callable[[], Any], str]
@@ -284,14 +288,45 @@ MESSAGES: List[Row] = [
         lambda: webhooks.verify(ANY, "v1=", "whsec"),
         "payload must be the body's bytes as they came, not NoneType",
     ),
+    (lambda: wait(poll_interval="1"), "poll_interval must be a number of seconds, not str"),
+    (lambda: run_many([{}], key=later), "key must be a plain function, not a coroutine function"),
+    # Checkpoints
+    (lambda: Checkpoint(ANY, print), "load must be a function, not NoneType"),
+    (
+        lambda: client().workflows.run("w", checkpoint=7),
+        "checkpoint must be a Checkpoint, not int",
+    ),
+    (
+        lambda: run_many([{}], checkpoint=Checkpoint(dict, print)),
+        "checkpoint is for one run; a batch keeps a file: pass journal=path",
+    ),
+    (
+        lambda: client().triggers.execute("t", checkpoint=Checkpoint(dict, print)),
+        "checkpoint is for workflows: pass it to workflows.execute or workflows.run, "
+        "or journal=path to workflows.run_many",
+    ),
+    (
+        lambda: client().workflows.execute(
+            "w", checkpoint=Checkpoint(dict, print), idempotency_key="k"
+        ),
+        "idempotency_key must be left out: the checkpoint keeps its own",
+    ),
     # Files of inputs
-    (lambda: read_rows("rows.txt"), "rows.txt must be a .csv or a .jsonl file"),
+    (lambda: read_rows("rows.txt"), "rows.txt must be a .csv, .tsv, .jsonl or .json file"),
     (rows_in("a.csv", b"\xff"), "a.csv: it is not UTF-8"),
     (lambda: read_rows("absent/a.csv"), "absent/a.csv: No such file or directory"),
     (rows_in("a.csv", b"n,\n1,2\n"), "a.csv: column 2 has no name"),
     (
         rows_in("a.csv", b"n;m\n1;2\n"),
-        "a.csv: its one column is named 'n;m'; commas must separate columns",
+        "a.csv: its one column is named 'n;m'; commas must separate columns, "
+        "or --delimiter ';' must say so",
+    ),
+    (rows_in("a.json", b"{}"), "a.json: it must be a JSON array of objects"),
+    (lambda: rows_in("a.json", b"[]")(delimiter=";"), "a.json is JSON, which has no delimiter"),
+    (rows_in("a.jsonl", b'{"n": 1e999}\n'), "a.jsonl, line 1: the number 1e999 is too large"),
+    (
+        rows_in("a.jsonl", b'{"n": ' + b"1" * 5000 + b"}\n"),
+        "a.jsonl, line 1: an integer of 5000 digits is too large",
     ),
     (rows_in("a.csv", b"n,m\n1\n"), "a.csv, row 1: 1 cells, but 2 columns: column 2 is missing"),
     (
@@ -315,6 +350,7 @@ MESSAGES: List[Row] = [
         lambda: timeline_of({}),  # type: ignore[typeddict-item]
         "run must be an execution or its stream, not a mapping without a status",
     ),
+    (lambda: timeline_svg([], width=9), "width must be at least 320, not 9"),
     (
         lambda: timeline_svg([1]),  # type: ignore[list-item]
         "events must be mappings; one of them is int",
