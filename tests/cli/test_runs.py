@@ -280,7 +280,7 @@ def test_a_refused_key_exits_4(here):
 def test_no_key_exits_4_and_no_server_exits_6(here):
     done = here("run", "wf_123")
     assert done.status == 4
-    assert "there is no API key; set FLOWMAESTRO_API_KEY or give --api-key" in done.err
+    assert "there is no API key; run `flowmaestro login`, set FLOWMAESTRO_API_KEY" in done.err
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # and nobody listens
         url = f"http://127.0.0.1:{unused.getsockname()[1]}"
