@@ -58,10 +58,10 @@ def _hook(event: str, args: Tuple[Any, ...]) -> None:
 
 
 class NetworkGuard:
-    """A `with` block, and a pytest plugin while it lasts, that fails the test in any case.
+    """Fails a test that uses the network: a `with` block, and a pytest plugin while it lasts.
 
-    The call that is refused raises the failure of the test, which is no `Exception`; if that
-    gets lost, the test is failed at its end.
+    A refused call raises the failure of the test. It is not an `Exception`, so that ordinary
+    handlers do not swallow it. If it is swallowed all the same, the test fails at its end.
     """
 
     def __init__(self) -> None:

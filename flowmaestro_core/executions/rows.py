@@ -31,7 +31,7 @@ class Row:
     """One element of `inputs`, and its execution.
 
     Attributes:
-        key: what the journal knows it by: its index, or what `key=` returns for it.
+        key: identifies it in the journal: its index, or the value that `key=` returns for it.
         body: the body of the request that starts it; empty once the row was started.
         digest: of its inputs, see `digest_of`; empty before `prepare`.
         reruns: how often `rerun` or `redo` has started it again.

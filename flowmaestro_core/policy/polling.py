@@ -10,7 +10,7 @@ NEARLY_SPENT = 0.1
 LONGEST_WINDOW = 86_400.0
 """Seconds after which any window of a key has ended, whatever `X-RateLimit-Reset` says."""
 LEAST_TIMEOUT = 1.0
-"""The shortest timeout of a poll that something else waits for, in seconds."""
+"""The shortest timeout that `AdaptiveTimeout` sets for a poll, in seconds."""
 MOST_DOUBLINGS = 3
 
 

@@ -1,4 +1,4 @@
-"""Whether to retry, and after how long: pure decisions."""
+"""Pure decisions: whether to retry a call, and after which delay."""
 
 from __future__ import annotations
 

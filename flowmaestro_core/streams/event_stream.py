@@ -54,7 +54,7 @@ from flowmaestro_core.streams.probe import IdleMonitor
 from flowmaestro_core.streams.sse import ServerSentEvent
 
 DRAIN_IDLE = 0.02
-"""Seconds without a byte after which the drained body of what has ended is closed."""
+"""Seconds without a byte after which the open body of an ended execution is closed."""
 DRAIN_READS = 100
 """How many pieces are read of an open body whose execution has ended, or whose time is up."""
 DRAIN_OVERTIME = 0.05

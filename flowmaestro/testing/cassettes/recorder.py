@@ -273,14 +273,14 @@ class RecordedBody(_RecordedBody[OpenResponse]):
     """An open body that is recorded as it is read."""
 
     def read(self, patience: float) -> Optional[bytes]:
-        """As that of the recorded body."""
+        """Do as the method of the recorded body, and record it."""
         with self._exchange.recording_failure():
             data = self._inner.read(patience)
         self._exchange.read(data)
         return data
 
     def close(self) -> None:
-        """As that of the recorded body."""
+        """Do as the method of the recorded body, and record it."""
         self._exchange.mark_abandoned()
         self._inner.close()
 
@@ -289,14 +289,14 @@ class AsyncRecordedBody(_RecordedBody[AsyncOpenResponse]):
     """`RecordedBody` for an async client."""
 
     async def read(self, patience: float) -> Optional[bytes]:
-        """As that of the recorded body."""
+        """Do as the method of the recorded body, and record it."""
         with self._exchange.recording_failure():
             data = await self._inner.read(patience)
         self._exchange.read(data)
         return data
 
     async def close(self) -> None:
-        """As that of the recorded body."""
+        """Do as the method of the recorded body, and record it."""
         self._exchange.mark_abandoned()
         await self._inner.close()
 
@@ -305,6 +305,6 @@ class ReleasableRecordedBody(AsyncRecordedBody):
     """A recorded body that can be released without waiting."""
 
     def release(self) -> None:
-        """As that of the recorded body."""
+        """Do as the method of the recorded body, and record it."""
         self._exchange.mark_abandoned()
         cast("Releasable", self._inner).release()

@@ -24,7 +24,7 @@ from flowmaestro.testing.checks import check_function
 from flowmaestro.testing.model.timeline import Timeline
 
 AnswerText = Union[str, Iterable[str]]
-"""An answer: a text, or the tokens that it is uttered in."""
+"""An answer: a text, or the tokens in which it is sent."""
 AgentReply = Callable[[str], AnswerText]
 
 _TOKEN = re.compile(r"\s*\S+")

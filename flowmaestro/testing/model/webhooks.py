@@ -65,7 +65,7 @@ class Delivery:
 
 @dataclass
 class Webhook:
-    """A subscription; the secret is in no repr."""
+    """A subscription. Its repr does not show the secret."""
 
     id: str
     name: str

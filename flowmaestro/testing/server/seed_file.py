@@ -27,7 +27,7 @@ LONGEST_RUN = 5.0
 
 
 class SeedTimeout(BaseException):
-    """The file ran too long. It is no `Exception`, so that no loop in the file swallows it."""
+    """The file ran too long. It is not an `Exception`, so that no loop in the file swallows it."""
 
 
 class SeedFile:

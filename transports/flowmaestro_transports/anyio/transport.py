@@ -44,7 +44,7 @@ class AnyioPool(ConnectionPool):
         return self._loop is loop and not self.process.forked
 
     def close(self) -> None:
-        """Close what is idle or open, and cancel the calls, which then close their connections."""
+        """Close idle connections and open bodies, and cancel the calls, which close their own."""
         super().close()
         for scope in list(self.calls):
             scope.cancel()

@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class Closable(Protocol):
-    """What can be closed, more than once without harm."""
+    """An object that can be closed. Closing it twice is harmless."""
 
     def close(self) -> None:
         """Close it."""

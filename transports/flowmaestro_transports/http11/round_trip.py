@@ -56,7 +56,7 @@ class AttemptDeadline:
         self.at: float = clock() + timeout
         """When the current phase must end, by the clock."""
         self.seconds: float = float(timeout)
-        """The time limit in seconds that ends then, for the error."""
+        """The time limit of the current phase in seconds. The error of a timeout shows it."""
         self._whole = self.at, self.seconds
         if self.phases is not None:
             self._begin_phase(self.phases.connect)

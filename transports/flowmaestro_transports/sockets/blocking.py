@@ -86,7 +86,7 @@ class BlockingOp:
         self.wake()
 
     def wake(self) -> None:
-        """Make its thread look around, if it waits. Any thread may call this."""
+        """Wake the thread of this operation, if it waits. Any thread may call this."""
         for waker in self._waker[:1]:
             waker.wake()
 
