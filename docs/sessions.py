@@ -282,7 +282,9 @@ OFFER = Session(
     "Context Protocol, on stdin and stdout. It needs the extra `mcp` and Python 3.10. Only\n"
     "workflows that you name are offered: running one has side effects. The first progress\n"
     "message has the execution's id; a run that is cancelled, or takes longer than\n"
-    "`--timeout`, goes on at the server. A client, `ask.py`:\n\n"
+    "`--timeout`, goes on at the server. `--schema wf_report=schema.json` declares inputs that the\n"
+    "server does not. `--config claude`, `cursor` or `vscode` prints the settings for that\n"
+    "assistant; with `--profile` they need no key. A client, `ask.py`:\n\n"
     f"```text\n{ASK}```",
     (Command("ask.py"), Command("mcp --workflow wf_unknown")),
 )

@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import re
 import sys
-from typing import Any, Dict, Mapping, Sequence, cast
+from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, cast
 
 import mcp_types as types
+from mcp import MCPError
 from mcp.server.lowlevel import Server
 from mcp.server.stdio import stdio_server
 
@@ -24,6 +25,18 @@ LONGEST_NAME = 64
 """Characters of a tool's name: what clients accept."""
 LONGEST_DESCRIPTION = 1000
 """Characters of a tool's description, and of one in its schema: all go to a language model."""
+_OUTPUT_SCHEMA = {
+    "type": "object",
+    "properties": {
+        "execution_id": {"type": "string", "description": "The id of the execution."},
+        "outputs": {"description": "The outputs of the workflow."},
+    },
+    "required": ["execution_id", "outputs"],
+}
+_ANNOTATIONS = types.ToolAnnotations(
+    read_only_hint=False, idempotent_hint=False, open_world_hint=True
+)
+"""A workflow may change things outside of FlowMaestro, and twice if it is run twice."""
 LARGEST_SCHEMA = 65_536
 """Characters of a schema as JSON; a larger one is replaced by that of any object."""
 
@@ -49,7 +62,8 @@ def workflow_server(
     async def call_tool(context: Any, params: types.CallToolRequestParams) -> types.CallToolResult:
         workflow = tools.get(params.name)
         if workflow is None:
-            return _result(f"there is no tool {params.name!r}", failed=True)
+            text = f"there is no tool {printable(params.name)[:LONGEST_NAME]!r}"
+            raise MCPError(types.INVALID_PARAMS, text)
         inputs = params.arguments or {}
         problems = check_inputs(workflow, inputs)
         if problems:
@@ -94,13 +108,17 @@ async def _run(
         started = await client.workflows.execute(workflow["id"], inputs=inputs)
         execution_id = started["data"]["execution_id"]
         what, fate = f"execution {execution_id}", "it is still running"
-        await _tell(context, 0, f"execution {execution_id}")
-        count = 0
+        await _tell(context, 0, None, f"execution {execution_id}")
+        count, total = 0, None
         async for event in client.executions.stream(execution_id, timeout=timeout):
+            fields = cast("Mapping[str, Any]", event)
+            nodes = fields.get("total_nodes") or fields.get("total")
+            if isinstance(nodes, int):
+                total = 2 * nodes  # Each node starts and ends.
             if event["type"].startswith("node:"):
                 count += 1
-                node = cast("Mapping[str, Any]", event)
-                await _tell(context, count, f"{event['type']} {node.get('node_name') or ''}")
+                message = f"{event['type']} {fields.get('node_name') or ''}"
+                await _tell(context, count, total, message)
         # The reply may lag behind the terminal event.
         execution = await client.executions.wait_for_completion(execution_id)
     except FlowMaestroError as error:
@@ -118,26 +136,41 @@ async def _run(
         why = f": {execution['error']}" if execution["error"] else ""
         return _result(text + why, failed=True)
     outputs = execution["outputs"]
-    return _result(outputs if isinstance(outputs, str) else json.dumps(outputs, ensure_ascii=False))
+    text = outputs if isinstance(outputs, str) else json.dumps(outputs, ensure_ascii=False)
+    return _result(text, {"execution_id": execution_id, "outputs": outputs})
 
 
-async def _tell(context: Any, progress: float, message: str) -> None:
-    await context.session.report_progress(progress, message=printable(message)[:200])
+async def _tell(context: Any, progress: int, total: Optional[int], message: str) -> None:
+    """Report progress. A total that was passed, such as that of a loop, is left out."""
+    total = None if total is None or total < progress else total
+    await context.session.report_progress(progress, total, message=printable(message)[:200])
 
 
 def _tool(name: str, workflow: Mapping[str, Any]) -> types.Tool:
+    about, schema = _input_of(workflow)
+    return types.Tool(
+        name=name,
+        title=_short(workflow["name"]),
+        description=about,
+        input_schema=schema,
+        output_schema=_OUTPUT_SCHEMA,
+        annotations=_ANNOTATIONS,
+    )
+
+
+def _input_of(workflow: Mapping[str, Any]) -> Tuple[str, Dict[str, Any]]:
+    """Return the description and the input schema of a workflow's tool."""
     schema = workflow.get("input_schema")
     about = _short(workflow.get("description") or workflow["name"])
     if is_strict(schema):
         strict = {"type": "object", **cast("Mapping[str, Any]", _with_short_texts(schema))}
         is_small = len(json.dumps(strict)) <= LARGEST_SCHEMA
-        strict = strict if is_small else {"type": "object"}
-        return types.Tool(name=name, description=about, input_schema=strict)
+        return about, strict if is_small else {"type": "object"}
     declared = cast("Mapping[str, Mapping[str, Any]]", workflow.get("inputs") or {})
     labels = [str(field.get("label") or key) for key, field in declared.items()]
     if labels:
         about += f"\nInputs, by their labels: {_short(', '.join(labels))}."
-    return types.Tool(name=name, description=about, input_schema={"type": "object"})
+    return about, {"type": "object"}
 
 
 def _short(text: Any) -> str:
@@ -158,6 +191,9 @@ def _with_short_texts(schema: Any) -> Any:
     }
 
 
-def _result(text: str, failed: bool = False) -> types.CallToolResult:
+def _result(
+    text: str, data: Optional[Dict[str, Any]] = None, *, failed: bool = False
+) -> types.CallToolResult:
+    """Return a result. One that did not fail has `data`, as the output schema says."""
     text_content = types.TextContent(type="text", text=text)
-    return types.CallToolResult(content=[text_content], is_error=failed)
+    return types.CallToolResult(content=[text_content], structured_content=data, is_error=failed)

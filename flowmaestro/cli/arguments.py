@@ -215,6 +215,7 @@ _EMBEDDED = (
     _choice("--shapes", "dialect of the API", "deployed", "documented", default="deployed"),
     _choice("--events", "kind of event streams", "live", "silent", default="live"),
 )
+ASSISTANTS = ("claude", "cursor", "vscode")
 SHELLS = ("bash", "zsh", "fish")
 TRANSPORTS = ("sockets", "requests", "aiohttp", "anyio", "trio", "memory")
 
@@ -376,8 +377,19 @@ COMMANDS: Dict[str, _Command] = {
     ),
     "mcp": _command(
         "offer workflows as tools over the Model Context Protocol, on stdin and stdout",
-        ("--workflow wf_123 --workflow wf_456",),
+        (
+            "--workflow wf_123 --workflow wf_456",
+            "--workflow wf_123 --schema wf_123=schema.json",
+            "--workflow wf_123 --profile work --config claude",
+        ),
         _many("--workflow", "ID", "offer this workflow", required=True),
+        _many("--schema", "ID=FILE", "a JSON Schema for the inputs of a workflow"),
+        _option(
+            "--config",
+            "APP",
+            f"print the settings for one of {', '.join(ASSISTANTS)}, and leave",
+            choices=ASSISTANTS,
+        ),
         _TIMEOUT,
         *_SERVER,
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
 
@@ -45,7 +46,14 @@ def test_a_strict_schema_is_the_tools_own():
         return (await client.list_tools()).tools
 
     (tool,), _ = ask(tools)
-    assert (tool.name, tool.input_schema) == ("Hello_wf_123", STRICT)
+    assert (tool.name, tool.title, tool.input_schema) == ("Hello_wf_123", "Hello", STRICT)
+    assert tool.output_schema["required"] == ["execution_id", "outputs"]
+    hints = tool.annotations
+    assert (hints.read_only_hint, hints.idempotent_hint, hints.open_world_hint) == (
+        False,
+        False,
+        True,
+    )
 
 
 def test_an_unverified_schema_is_open_and_its_labels_are_told():
@@ -69,7 +77,7 @@ def test_a_tool_runs_its_workflow_and_tells_of_its_nodes():
     told = []
 
     async def listen(progress, total, message):
-        told.append((progress, message))
+        told.append((progress, total, message))
 
     async def call(client, name):
         return await client.call_tool(name, {"name": "Ada"}, progress_callback=listen)
@@ -77,8 +85,14 @@ def test_a_tool_runs_its_workflow_and_tells_of_its_nodes():
     result, fake = ask(call)
     assert (result.is_error, result.content[0].text) == (False, '{"message": "Hello, Ada!"}')
     execution_id = fake.executions[-1].id
-    assert told[0] == (0, f"execution {execution_id}")
-    assert (2, "node:completed Compose greeting") in told
+    assert result.structured_content == {
+        "execution_id": execution_id,
+        "outputs": {"message": "Hello, Ada!"},
+    }
+    assert told[0] == (0, None, f"execution {execution_id}")
+    assert (2, "node:completed Compose greeting") in [(done, text) for done, _, text in told]
+    assert told[-1][1] is not None
+    assert told[-1][0] <= told[-1][1]
 
 
 def test_an_execution_that_lags_behind_its_last_event_is_polled_again(lags_behind):
@@ -138,7 +152,9 @@ def test_a_cancelled_run_is_an_error_result_with_its_status():
     assert result.content[0].text.endswith(" ended with the status cancelled")
 
 
-def test_as_a_subprocess_on_stdio(flowmaestro):
+def test_as_a_subprocess_on_stdio(flowmaestro, tmp_path):
+    (tmp_path / "schema.json").write_text('{"required": ["name"]}')
+    schema = f"wf_123={tmp_path / 'schema.json'}"
     fake = FakeFlowMaestro()
     with running_server(fake) as url:
         environment = {
@@ -148,13 +164,14 @@ def test_as_a_subprocess_on_stdio(flowmaestro):
         }
         parameters = mcp.StdioServerParameters(
             command=sys.executable,
-            args=["-m", "flowmaestro", "mcp", "--workflow", "wf_123"],
+            args=["-m", "flowmaestro", "mcp", "--workflow", "wf_123", "--schema", schema],
             env=environment,
         )
 
         async def main():
             async with mcp.Client(parameters) as client:
                 (tool,) = (await client.list_tools()).tools
+                assert tool.input_schema == {"type": "object", "required": ["name"]}
                 return await client.call_tool(tool.name, {"name": "Ada"})
 
         assert anyio.run(main).content[0].text == '{"message": "Hello, Ada!"}'
@@ -165,13 +182,55 @@ def test_an_unknown_workflow_is_reported_before_serving(command):
     assert (done.status, done.out) == (3, "")
 
 
-def test_only_what_was_named_is_offered():
+def test_an_unknown_tool_is_a_protocol_error():
     async def call(client, name):
-        return await client.call_tool("Welcome_wf_abc123", {})
+        with pytest.raises(mcp.MCPError, match="there is no tool 'Welcome_wf_abc123'") as raised:
+            await client.call_tool("Welcome_wf_abc123", {})
+        return raised.value.error.code
 
-    result, fake = ask(call)
-    assert result.is_error
+    code, fake = ask(call)
+    assert code == -32602
     assert not fake.requests
+
+
+@pytest.mark.parametrize("app", ["claude", "cursor", "vscode"])
+def test_config_prints_settings_without_a_key(here, app):
+    words = ["mcp", "--workflow", "wf_1", "--api-key", "fm_live_secret", "--config", app]
+    done = here(*words)
+    assert done.status == 0
+    assert "fm_live_secret" not in done.out
+    found = json.loads(done.out)
+    server = found["servers" if app == "vscode" else "mcpServers"]["flowmaestro"]
+    assert [server["command"], *server["args"]] == [
+        sys.executable,
+        "-m",
+        "flowmaestro",
+        "mcp",
+        "--workflow",
+        "wf_1",
+    ]
+    expected = "${input:flowmaestro-key}" if app == "vscode" else "fm_live_..."
+    assert server["env"] == {"FLOWMAESTRO_API_KEY": expected}
+    done = here("mcp", "--workflow", "wf_1", "--profile", "work", "--config", app)
+    assert "fm_live" not in done.out
+    assert '"--profile", "work"' in done.out
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("wf_1", "--schema wf_1: write --schema ID=FILE"),
+        ("wf_2={file}", "there is no --workflow wf_2"),
+        ("wf_1={file}", "this is not a JSON Schema: properties must be an object"),
+        ("wf_1=missing.json", "missing.json"),
+    ],
+)
+def test_a_schema_that_cannot_be_used_is_refused(here, tmp_path, word, said):
+    file = tmp_path / "schema.json"
+    file.write_text('{"properties": []}')
+    done = here("mcp", "--workflow", "wf_1", "--schema", word.format(file=file))
+    assert (done.status, done.out) == (2, "")
+    assert said in done.err
 
 
 def test_a_strict_schema_without_a_type_becomes_an_object_schema():
