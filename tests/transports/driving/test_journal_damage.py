@@ -129,6 +129,16 @@ def test_changed_output_is_named_as_damage(tmp_path: Path) -> None:
     assert caught.value.code == "journal_unusable"
 
 
+def test_execution_that_belongs_to_no_start_is_named_as_damage(tmp_path: Path) -> None:
+    """A changed number of its start would turn an ended row into one that runs."""
+    path = tmp_path / "j"
+    written(path, list(range(1, 9)))
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("UPDATE ended SET start = 0 WHERE start = (SELECT min(start) FROM ended)")
+    with pytest.raises(JournalError, match="is damaged: an execution without a start"):
+        open_journal(path)
+
+
 def test_text_that_is_not_utf_8_is_not_shown_by_the_error(tmp_path: Path) -> None:
     content = written(tmp_path / "j", INDEXES)
     (tmp_path / "j").write_bytes(content.replace(b'"total":222}', b'"total":\xff22}'))

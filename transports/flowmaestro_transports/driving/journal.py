@@ -205,7 +205,8 @@ class Journal:
         """Check all rows and starts, and count them.
 
         A row that is looked up by a damaged key would not be found, and be started twice. So all
-        of them are checked now. The executions are checked when they are read.
+        of them are checked now. The executions are checked when they are read, so it is enough
+        that each belongs to a start.
         """
         self._known = self._last_order = 0
         for key, *values, checksum in self._db.execute("SELECT * FROM rows"):
@@ -217,6 +218,10 @@ class Journal:
             if checksum != _checksum(start, execution_id):
                 raise self._damage("a start")
             self._last_order = max(self._last_order, start)
+        if self._db.execute(
+            "SELECT 1 FROM ended WHERE start NOT IN (SELECT start FROM started)"
+        ).fetchone():
+            raise self._damage("an execution without a start")
 
     def _write(self, rows: Tuple[JournalRow, ...]) -> None:
         durable = any(row.state == "starting" for row in rows)
