@@ -13,6 +13,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import platform
 import pty
 import re
 import runpy
@@ -95,6 +96,10 @@ FILES = {
     "ask.py": ASK,
     "schema.json": '{"properties": {"count": {"type": "integer"}}, "required": ["count"]}\n',
 }
+
+
+PROMPT = "\x1b[?2004h"
+"""Bracketed paste, which a prompt switches on when it is ready."""
 
 
 class Command(NamedTuple):
@@ -231,9 +236,7 @@ SESSIONS = (
         "arrow keys bring back what you typed, in earlier conversations, too (`--no-history` keeps\n"
         "nothing). `-m`, or a pipe, sends one message and prints the bare answer.",
         (
-            Command(
-                "chat agent_parrot", (("leaves.", "Good morning\r"), ("said: Good morning", "\x04"))
-            ),
+            Command("chat agent_parrot", ((PROMPT, "Good morning\r"), (PROMPT, "\x04"))),
             Command('chat agent_parrot -m "Good night"'),
         ),
     ),
@@ -276,6 +279,16 @@ server only. The key is the first of
 | zsh | add `source <(flowmaestro completion zsh)` to `~/.zshrc`, after `compinit` |
 | fish | `flowmaestro completion fish > ~/.config/fish/completions/flowmaestro.fish` |
 """
+SETTINGS = """\
+{
+  "mcpServers": {
+    "flowmaestro": {
+      "command": "/path/to/python",
+      "args": ["-m", "flowmaestro", "mcp", "--workflow", "wf_report", "--profile", "work"]
+    }
+  }
+}
+"""
 OFFER = Session(
     "Offer workflows to an AI assistant",
     "`flowmaestro mcp --workflow wf_report` serves the named workflows as tools over the Model\n"
@@ -284,7 +297,9 @@ OFFER = Session(
     "message has the execution's id; a run that is cancelled, or takes longer than\n"
     "`--timeout`, goes on at the server. `--schema wf_report=schema.json` declares inputs that the\n"
     "server does not. `--config claude`, `cursor` or `vscode` prints the settings for that\n"
-    "assistant; with `--profile` they need no key. A client, `ask.py`:\n\n"
+    "assistant; with `--profile` they need no key. Those of Claude and Cursor look like this:\n\n"
+    f"```json\n{SETTINGS}```\n\n"
+    "A client, `ask.py`:\n\n"
     f"```text\n{ASK}```",
     (Command("ask.py"), Command("mcp --workflow wf_unknown")),
 )
@@ -482,6 +497,7 @@ def _received(pipe: int, environment: Dict[str, str]) -> List[Shown]:
 
 def _masked(text: str, environment: Dict[str, str]) -> str:
     """The text with the address and the key of the page."""
+    text = text.replace(f"{platform.release()}, {platform.machine()}", "6.12.0, x86_64")
     shown_as = {"FLOWMAESTRO_BASE_URL": SHOWN_URL, "FLOWMAESTRO_API_KEY": SHOWN_KEY}
     for name, value in shown_as.items():
         text = text.replace(environment[name], value)
