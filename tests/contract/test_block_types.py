@@ -83,7 +83,7 @@ MISUSE = [
     ('flowmaestro.FlowMaestroClient(key="fm_live_...")', WRONG_KEYWORD),
     ("client.with_options(retries=3)", WRONG_KEYWORD),
     ("client.workflows.execute()", WRONG_NUMBER),
-    ('client.workflows.execute("wf_123", {})', WRONG_NUMBER),
+    ('client.workflows.execute("wf_123", {}, "key")', WRONG_NUMBER),
     ('flowmaestro.FlowMaestroClient("fm_live_...", "https://host")', WRONG_NUMBER),
     ("client.workflows.execute(123)", WRONG_TYPE),
     ("await awaiting.workflows.execute(123)", WRONG_TYPE),
