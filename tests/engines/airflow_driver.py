@@ -17,9 +17,18 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Iterator, List, Tuple
 
-from tests.engines.service import ROOT, Process, free_port, ledger, proved, report, service, until
+from tests.engines.service import (
+    ROOT,
+    Process,
+    children_of,
+    free_port,
+    ledger,
+    proved,
+    report,
+    service,
+    until,
+)
 
 DAG = "flowmaestro_reports"
 TASKS = 5
@@ -38,23 +47,6 @@ def airflow(*arguments: str) -> str:
     if done.returncode:
         sys.exit(f"{arguments}: {done.stderr[-2000:]}")
     return done.stdout
-
-
-def processes() -> Iterator[Tuple[int, str]]:
-    """Yield each process of this machine with its command."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-            yield int(folder.name), command
-
-
-def descendants(pid: int) -> List[int]:
-    """Return the children of a process, and theirs."""
-    found: List[int] = []
-    with contextlib.suppress(OSError):
-        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-            found += [int(child), *descendants(int(child))]
-    return found
 
 
 def main() -> None:
@@ -85,12 +77,11 @@ def main() -> None:
             airflow("dags", "trigger", DAG)
             kills = 0
             until(lambda: len(fake.executions) >= TASKS - 1, timeout=300)
-            scheduler = parts["scheduler"]
-            for pid in descendants(scheduler.pid):
-                command = dict(processes()).get(pid, "")
-                if "task" in command and "supervisor" not in command:
+            # The scheduler forks workers, and each of these the process of a task.
+            for worker in parts["scheduler"].children:
+                for task in children_of(worker):
                     with contextlib.suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
+                        os.kill(task, signal.SIGKILL)
                         kills += 1
             time.sleep(2)
             parts["triggerer"].kill()

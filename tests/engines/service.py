@@ -95,6 +95,13 @@ def until(holds: Callable[[], bool], *, timeout: float = 60.0) -> None:
         time.sleep(0.1)
 
 
+def children_of(pid: int) -> List[int]:
+    """Return the ids of the children of a process; none if it has ended."""
+    with contextlib.suppress(OSError):
+        return [*map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+    return []
+
+
 class Process:
     """A process of an engine, in a session of its own, that can be killed with its children."""
 
@@ -114,10 +121,7 @@ class Process:
 
     @property
     def children(self) -> List[int]:
-        pid = self._process.pid
-        with contextlib.suppress(FileNotFoundError):
-            return [*map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
-        return []
+        return children_of(self._process.pid)
 
     def kill_child(self, number: Any) -> bool:
         """Kill the child that `number` chooses; return whether there was one."""
