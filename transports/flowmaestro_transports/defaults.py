@@ -15,7 +15,7 @@ from flowmaestro_transports.driving.executors import ClientTransport
 
 
 class TransportOverride(Protocol):
-    """What clients use instead of the network if they were created without a transport."""
+    """A replacement of the network for clients that were created without a transport."""
 
     @property
     def api_key(self) -> str:
@@ -23,11 +23,11 @@ class TransportOverride(Protocol):
         ...
 
     def transport(self) -> Transport:
-        """A new transport for a sync client."""
+        """Return a new transport for a sync client."""
         ...
 
     def async_transport(self) -> AsyncTransport:
-        """A new transport for an async client."""
+        """Return a new transport for an async client."""
         ...
 
 
@@ -38,7 +38,7 @@ _overrides: List[TransportOverride] = []
 
 @contextmanager
 def override_transport(override: TransportOverride) -> Generator[None, None, None]:
-    """A `with` block in which clients created without a transport use the override's.
+    """Give clients that are created without a transport that of the override, in a `with` block.
 
     It applies to the whole process. Of several overrides, the last one counts.
     """
@@ -52,12 +52,12 @@ def override_transport(override: TransportOverride) -> Generator[None, None, Non
 
 
 def current_override() -> Optional[TransportOverride]:
-    """The override in force now, or `None`."""
+    """Return the override in force, or `None`."""
     return _overrides[-1] if _overrides else None
 
 
 def default_transport() -> ClientTransport[Transport]:
-    """The transport of a sync client created without one: an override's, or `SocketTransport`."""
+    """Return the transport of the override, or `SocketTransport`, for a new sync client."""
     override = current_override()
     if override is not None:
         return ClientTransport(override.transport())
@@ -65,7 +65,7 @@ def default_transport() -> ClientTransport[Transport]:
 
 
 def default_async_transport() -> ClientTransport[AsyncTransport]:
-    """The same for an async client: an override's, or `AnyioTransport`."""
+    """Return the transport of the override, or `AnyioTransport`, for a new async client."""
     override = current_override()
     if override is not None:
         return ClientTransport(override.async_transport())

@@ -27,7 +27,7 @@ from flowmaestro_transports.driving.fork_guard import NotPicklable
 
 
 def as_transport(given: Union[Transport, SyncFunction]) -> Transport:
-    """`given` if it is a sync transport, or the transport around it if it is a function.
+    """Return `given` if it is a sync transport, or a transport around a function.
 
     Raises `TypeError` for anything else.
     """
@@ -42,7 +42,7 @@ def as_transport(given: Union[Transport, SyncFunction]) -> Transport:
 
 
 def as_async_transport(given: Union[AsyncTransport, AsyncFunction]) -> AsyncTransport:
-    """`given` if it is an async transport, or the transport around it if it is a function.
+    """Return `given` if it is an async transport, or a transport around a function.
 
     Raises `TypeError` for anything else.
     """
@@ -67,7 +67,7 @@ def _is_function(given: Any) -> bool:
 
 
 def _lacking(given: Any) -> List[str]:
-    """The methods of a transport that this has not; one that passes all on has them."""
+    """Return the methods of a transport that an object lacks."""
     methods = ("send", "open", "sleep", "now", "close")
     return [name for name in methods if not callable(getattr(given, name, None))]
 
@@ -96,10 +96,10 @@ def _checked(response: Any) -> Response:
 
 
 def _failure(error: Exception) -> TransportFailure:
-    """The failure that an error of the function means; raises one that means none.
+    """Return the failure for an exception of the function; raise one that is no network failure.
 
-    Most HTTP libraries derive theirs from `OSError`, requests among them. Nobody knows how far
-    the request had come.
+    Most HTTP libraries, such as requests, derive their errors from `OSError`. They do not tell how
+    far the request came.
     """
     import asyncio
     import socket
@@ -116,7 +116,7 @@ def _failure(error: Exception) -> TransportFailure:
 
 
 class _WholeBody:
-    """The open body of a reply that is all there."""
+    """The open body of a response that was read to its end."""
 
     def __init__(self, response: Response) -> None:
         self.status = response.status
@@ -145,22 +145,22 @@ class _AsyncBody(_WholeBody):
 
 
 class _OnFunction(NotPicklable):
-    """What both transports on functions have."""
+    """The common part of both transports on functions."""
 
     patient = False
-    """A reply comes whole, or not at all: no part of it can be waited for."""
+    """A response is read to its end before it is returned, so no read can be continued."""
 
     def __init__(self, function: Callable[[Request], Any]) -> None:
         self._function = function
         self._closed = False
 
     def now(self) -> float:
-        """Seconds on the monotonic clock."""
+        """Return seconds on the monotonic clock."""
         return time.monotonic()
 
 
 class FunctionTransport(_OnFunction):
-    """A `Transport` that asks a function; time limits are the function's own affair.
+    """A `Transport` that calls a function, which sets its own time limits.
 
     An `OSError` of the function, and a `TimeoutError` of whatever kind, is a failure of the
     network (*maybe processed*); a `TransportFailure` says for itself what it is. Any other
@@ -168,7 +168,7 @@ class FunctionTransport(_OnFunction):
     """
 
     def send(self, request: Request, timeout: float) -> Response:
-        """What the function returns."""
+        """Call the function and return its response."""
         if self._closed:
             raise TransportClosedError
         try:
@@ -177,26 +177,26 @@ class FunctionTransport(_OnFunction):
             raise _failure(error) from error
 
     def open(self, request: Request, timeout: float) -> _SyncBody:
-        """What the function returns, its body still to be read."""
+        """Call the function and return its response with an open body."""
         return _SyncBody(self.send(request, timeout))
 
     def sleep(self, seconds: float) -> None:
-        """Really sleep."""
+        """Sleep in this thread."""
         time.sleep(seconds)
 
     def close(self) -> None:
-        """Ask the function no more."""
+        """Refuse further calls."""
         self._closed = True
 
 
 class AsyncFunctionTransport(_OnFunction):
-    """An `AsyncTransport` that asks a function, coroutine or plain, on asyncio or trio.
+    """An `AsyncTransport` that calls a function, coroutine or plain, on asyncio or trio.
 
     Its exceptions count as those of `FunctionTransport`'s function.
     """
 
     async def send(self, request: Request, timeout: float) -> Response:
-        """What the function returns."""
+        """Call the function and return its response."""
         if self._closed:
             raise TransportClosedError
         try:
@@ -206,7 +206,7 @@ class AsyncFunctionTransport(_OnFunction):
             raise _failure(error) from error
 
     async def open(self, request: Request, timeout: float) -> _AsyncBody:
-        """What the function returns, its body still to be read."""
+        """Call the function and return its response with an open body."""
         return _AsyncBody(await self.send(request, timeout))
 
     async def sleep(self, seconds: float) -> None:
@@ -216,5 +216,5 @@ class AsyncFunctionTransport(_OnFunction):
         await anyio.sleep(seconds)
 
     async def close(self) -> None:
-        """Ask the function no more."""
+        """Refuse further calls."""
         self._closed = True

@@ -1,4 +1,4 @@
-"""Hooks: functions of the user's that are told what a client does, and the values they get."""
+"""Hooks: functions that a client calls before and after requests, and their arguments."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class Trace(Protocol):
     """
 
     def attempting(self, info: RequestInfo, request: Request, resent: int) -> Mapping[str, str]:
-        """A request goes out now; what is returned is added to its header fields, as of a hook.
+        """Report that a request is sent now. Return header fields to add to it, as a hook does.
 
         `request` holds secrets, `info` none. The call was sent `resent` times before, redirects
         included.
@@ -108,22 +108,22 @@ class Trace(Protocol):
         ...
 
     def attempted(self, outcome: Union[Response, ResponseHead, BaseException]) -> None:
-        """It is over, in the same thread or task: a reply, the head of one, or an exception."""
+        """Report its response, head or exception, in the same thread or task."""
         ...
 
     def retrying(self, info: RetryInfo) -> None:
-        """A pause begins before a retry, or before a lost stream is reconnected."""
+        """Report the delay before a retry, or before a lost stream is reconnected."""
         ...
 
     def emitted(self, item: Any) -> None:
-        """The operation yields an item to its caller or listener."""
+        """Report that the operation yields an item to its caller or listener."""
         ...
 
     def ended(self, value: Any, error: Optional[BaseException]) -> None:
-        """The operation has returned `value`, failed with `error`, or was closed.
+        """Report that the operation returned `value`, failed with `error`, or was closed.
 
-        Of a stream, `value` is the execution, where it was polled. It may be called again, by
-        any thread; only the first time counts.
+        For a stream, `value` is the execution, if it was polled. Any thread may call this again;
+        only the first call counts.
         """
         ...
 
@@ -174,13 +174,14 @@ class Hooks:
         return self._failures.count
 
     def functions(self) -> Dict[str, Optional[Callable[[Any], Any]]]:
-        """The hooks by name."""
+        """Return the hooks by name."""
         return {"request": self.request, "response": self.response, "retry": self.retry}
 
     def trace(self, operation: str, transport: Any) -> Optional[Trace]:
-        """What follows one operation over a transport, beside the hooks; `None` for nothing.
+        """Return a trace of one operation, called beside the hooks, or `None`.
 
-        What it raises is logged and counted, even if the hooks are `strict`: nothing follows then.
+        An exception of this method is logged and counted, even if the hooks are `strict`; the
+        operation then has no trace.
         """
         return None
 

@@ -1,7 +1,7 @@
 """The observers of a client: the user's hooks and the log `flowmaestro`.
 
-The core decides and says nothing of it; what it decided is data in its actions. Where somebody
-wants to know, a reporter of each operation tells them; most clients never need to import one.
+The core logs nothing: its decisions are data in its actions. A reporter of each operation passes
+them to the observers. A client without observers does not import it.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ class Observers:
         self._logger: Optional[Logger] = None
 
     def reporter(self, machine: Machine[Any], transport: object, *, awaits: bool) -> Any:
-        """A reporter of one operation; `None` if nobody wants to know.
+        """Return a reporter of one operation; `None` if no hook, trace or log listens.
 
         It shows nothing that the machine's scrubber knows. With `awaits`, it is an
         `AsyncReporter`.
         """
-        if self._logger is None and "logging" in sys.modules:  # else nobody reads the log
+        if self._logger is None and "logging" in sys.modules:  # Without the module, no log is read.
             self._logger = sdk_logger()
         is_read = self._logger is not None and self._logger.isEnabledFor(_INFO)
         if not is_read and self._hooks is None:
