@@ -298,7 +298,7 @@ OFFER = Session(
     "`--timeout`, goes on at the server. `--schema wf_report=schema.json` declares inputs that the\n"
     "server does not. `--config claude`, `cursor` or `vscode` prints the settings for that\n"
     "assistant; with `--profile` they need no key. Those of Claude and Cursor look like this:\n\n"
-    f"```json\n{SETTINGS}```\n\n"
+    f"```text\n{SETTINGS}```\n\n"
     "A client, `ask.py`:\n\n"
     f"```text\n{ASK}```",
     (Command("ask.py"), Command("mcp --workflow wf_unknown")),
