@@ -135,7 +135,24 @@ def test_execution_that_belongs_to_no_start_is_named_as_damage(tmp_path: Path) -
     written(path, list(range(1, 9)))
     with closing(sqlite3.connect(path)) as database, database:
         database.execute("UPDATE ended SET start = 0 WHERE start = (SELECT min(start) FROM ended)")
-    with pytest.raises(JournalError, match="is damaged: an execution without a start"):
+    with pytest.raises(
+        JournalError, match="is damaged: an execution that is empty or has no start"
+    ):
+        open_journal(path)
+
+
+def test_execution_that_reads_as_null_is_named_as_damage(tmp_path: Path) -> None:
+    """A record whose header has the length 0 has only NULLs: its row would count as running."""
+    path = tmp_path / "j"
+    written(path, list(range(1, 9)))
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute(
+            "UPDATE ended SET execution = NULL, checksum = NULL"
+            " WHERE start = (SELECT min(start) FROM ended)"
+        )
+    with pytest.raises(
+        JournalError, match="is damaged: an execution that is empty or has no start"
+    ):
         open_journal(path)
 
 

@@ -7,7 +7,8 @@ Other programs may read it. The lock file stays when the batch is closed.
 
 The format is frozen with version 1.0.0 of the SDK. Each row of each table has a checksum, because
 SQLite finds a damaged page only if its structure is wrong: a changed digit in an output would be
-replayed as if the server had sent it.
+replayed as if the server had sent it. The checksums cover the closed file. Of a `-wal` that a
+killed process has left, SQLite itself checks each frame, and ignores all that follows a bad one.
 """
 
 from __future__ import annotations
@@ -219,9 +220,10 @@ class Journal:
                 raise self._damage("a start")
             self._last_order = max(self._last_order, start)
         if self._db.execute(
-            "SELECT 1 FROM ended WHERE start NOT IN (SELECT start FROM started)"
+            "SELECT 1 FROM ended"
+            " WHERE execution IS NULL OR start NOT IN (SELECT start FROM started)"
         ).fetchone():
-            raise self._damage("an execution without a start")
+            raise self._damage("an execution that is empty or has no start")
 
     def _write(self, rows: Tuple[JournalRow, ...]) -> None:
         durable = any(row.state == "starting" for row in rows)
