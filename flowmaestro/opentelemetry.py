@@ -416,7 +416,7 @@ class _Operation:
 
     def _set_answer(self, span: trace.Span, answer: Mapping[str, Any]) -> None:
         """Set the usage of an agent's answer, and its text if content is shown."""
-        usage = answer.get("usage") or {}
+        usage: Mapping[str, Any] = answer.get("usage") or {}
         for key, name in (
             ("prompt_tokens", "gen_ai.usage.input_tokens"),
             ("completion_tokens", "gen_ai.usage.output_tokens"),

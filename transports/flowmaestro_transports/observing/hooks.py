@@ -43,7 +43,7 @@ class RequestInfo:
     call_id: str = field(default="", compare=False)
     execution_id: Optional[str] = field(default=None, compare=False)
     workflow_id: Optional[str] = field(default=None, compare=False)
-    ids: Mapping[str, str] = field(default_factory=dict, compare=False)
+    ids: Mapping[str, str] = field(default_factory=dict[str, str], compare=False)
     row: Optional[int] = field(default=None, compare=False)
 
 
