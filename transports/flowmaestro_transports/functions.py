@@ -9,7 +9,6 @@ import inspect
 import time
 from typing import Any, Callable, List, Optional, Union, cast
 
-from flowmaestro_core.arguments import is_coroutine_function
 from flowmaestro_core.http.messages import (
     Phase,
     Request,
@@ -23,6 +22,7 @@ from flowmaestro_transports.contract import (
     SyncFunction,
     Transport,
 )
+from flowmaestro_transports.driving.callbacks import is_coroutine_function
 from flowmaestro_transports.driving.fork_guard import NotPicklable
 
 

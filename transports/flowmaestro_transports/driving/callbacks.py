@@ -7,6 +7,8 @@ from typing import Any, Mapping
 
 from flowmaestro_core.arguments import is_coroutine_function
 
+__all__ = ["is_coroutine_function", "refuse_awaitable", "refuse_coroutine_functions"]
+
 
 def refuse_awaitable(name: str, returned: object) -> None:
     """Raise `TypeError`, naming the callback, if it returned an awaitable.
