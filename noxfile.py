@@ -230,7 +230,7 @@ def batches(session: nox.Session) -> None:
     session.run("python", "-m", "tests.harness.batches.dying_batch", *session.posargs)
 
 
-OF_ENGINES = [python for python in INSTALLED if python in ("3.11", "3.12", "3.13")][-1:] or [NEWEST]
+OF_ENGINES = [python for python in INSTALLED if python in ("3.11", "3.12", "3.13")] or [NEWEST]
 
 
 def prove_on(session: nox.Session, engine: str, *requirements: str) -> None:
