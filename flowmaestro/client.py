@@ -36,7 +36,7 @@ class _Client(NotPicklable):
         headers: Optional[Mapping[str, str]] = None,
         api_key: Optional[str] = None,
     ) -> C:
-        """A client with other options that shares this one's connections.
+        """Return a client with other options that shares this one's connections.
 
         Args:
             timeout: seconds that one attempt may take, or a `Timeout`. It also replaces the longer

@@ -51,7 +51,7 @@ AsyncFunction = Callable[[Request], Union[Response, Awaitable[Response]]]
 
 
 def secrets_of(transport: object) -> Tuple[str, ...]:
-    """The secrets that a transport sends beside the requests (its attribute `secrets`)."""
+    """Return the secrets that a transport sends beside the requests (its attribute `secrets`)."""
     return tuple(getattr(transport, "secrets", ()))
 
 
@@ -71,7 +71,7 @@ class OpenResponse(_OpenHead, Protocol):
     """A reply whose head has come and whose body is still open."""
 
     def read(self, patience: float) -> Optional[bytes]:
-        """Some bytes of the body as soon as there are any.
+        """Return some bytes of the body as soon as there are any.
 
         `b""` is the end of a complete body. `None` means that nothing came within `patience`
         seconds; the body can still be read. Raises `TransportFailure` with phase
@@ -116,8 +116,9 @@ class Transport(Protocol):
         ...
 
     def close(self) -> None:
-        """Close every connection. Closing twice is harmless; a later call raises
-        `TransportClosedError`.
+        """Close every connection.
+
+        Closing twice is harmless; a later call raises `TransportClosedError`.
 
         A `send` or `open` in another thread wakes, if the stack can do so. It raises
         `TransportClosedError` if nothing was sent, else `TransportFailure`. A `sleep` may raise
@@ -148,7 +149,7 @@ class Interruptible(Protocol):
     """
 
     def interruptible(self) -> InterruptibleTransport:
-        """A view of the transport for one user; nobody needs to close it."""
+        """Return a view of the transport for one user; it need not be closed."""
         ...
 
 
@@ -266,6 +267,6 @@ def in_flight_of(transport: object) -> Optional[InFlightBlock]:
 
 
 def wall_clock_of(transport: object) -> Callable[[], float]:
-    """A transport's own wall clock (its attribute `wall_clock`), else the system's."""
+    """Return a transport's own wall clock (its attribute `wall_clock`), else the system's."""
     own: Optional[Callable[[], float]] = getattr(transport, "wall_clock", None)
     return time.time if own is None else own

@@ -40,7 +40,7 @@ Listener = Callable[[Any], Any]
 
 
 def dated(reply: R, transport: object) -> R:
-    """An error reply with the time of its arrival, if the server sent no `Date` that can be read.
+    """Return an error response with its time of arrival, if it has no readable `Date`.
 
     RFC 9110, section 6.6.1, has a recipient with a clock do so. A `Retry-After` that is a date is
     measured from it.
@@ -63,7 +63,7 @@ def handle_closed(noun: str) -> StreamError:
 
 
 def client_closed(machine: Machine[Any]) -> ClientClosedError:
-    """Raised in a caller whose client was closed during the call, possibly by another thread."""
+    """Return the error for a caller whose client was closed during the call."""
     error = ClientClosedError()
     error.execution_id = machine.execution_id
     return error

@@ -58,7 +58,7 @@ class EventLoop(NamedTuple):
 
 
 def running_loop() -> Optional[EventLoop]:
-    """The event loop that runs in this thread; None outside of one, and in one of another kind."""
+    """Return the loop of asyncio or trio that runs in this thread, or None if none does."""
     trio: Any = getattr(sys.modules.get("trio"), "lowlevel", None)
     if trio is not None and trio.in_trio_run():
         token = trio.current_trio_token()
@@ -72,7 +72,7 @@ def running_loop() -> Optional[EventLoop]:
 
 
 def current_task() -> Any:
-    """The task of asyncio or trio that runs in this thread; None outside of one."""
+    """Return the task of asyncio or trio that runs in this thread, or None if none does."""
     trio: Any = getattr(sys.modules.get("trio"), "lowlevel", None)
     if trio is not None and trio.in_trio_task():
         return trio.current_task()

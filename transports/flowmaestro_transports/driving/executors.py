@@ -58,13 +58,13 @@ class ClientTransport(Generic[X]):
         self._make = make
 
     def get(self) -> X:
-        """The transport; of several threads that have it made at once, all get the same."""
+        """Return the transport. Threads that need it at the same moment get the same one."""
         if not self.made and self._make is not None:
             self.made.append(self._make())
         return self.made[0]
 
     def secrets(self) -> Tuple[str, ...]:
-        """What it sends beside the requests, which no error shows."""
+        """Return the secrets that the transport sends beside the requests; errors hide them."""
         return secrets_of(self.made[0]) if self.made else ()
 
 
@@ -101,7 +101,7 @@ class _Lifetime(NotPicklable):
         headers: Optional[Mapping[str, str]],
         api_key: Optional[str] = None,
     ) -> L:
-        """An executor with other options over the same transport, and with the same hooks."""
+        """Return an executor with other options over the same transport, with the same hooks."""
         options = self.context.options.with_changes(timeout, max_retries, headers, api_key)
         return type(self)(self._transport, self.context.with_options(options), self)
 
@@ -143,12 +143,12 @@ class _Lifetime(NotPicklable):
 
 
 def _name_of(build: Callable[..., Any]) -> str:
-    """What observers call an operation: `workflows.run` of the builder `Workflows.run`."""
+    """Return the name of an operation for observers: `workflows.run` for `Workflows.run`."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", build.__qualname__).lower()
 
 
 def _shown(method: Callable[..., Any], build: Callable[..., Any], given: Any) -> Callable[..., Any]:
-    """`method`, with the builder's parameters and what a caller is given, as `help` shows them."""
+    """Return `method` with the builder's parameters and result, as `help` shows them."""
     shown: Any = functools.update_wrapper(method, build)
     shown.__signature__ = inspect.signature(build).replace(return_annotation=given)
     shown.__annotations__ = {**build.__annotations__, "return": given}
@@ -159,7 +159,7 @@ class SyncExecutor(_Lifetime):
     """Performs operations over a sync transport."""
 
     def method(self, build: Callable[..., Any], iterates: bool) -> Callable[..., Any]:
-        """A function of a resource and the builder's arguments that performs what it builds."""
+        """Return a function of a resource and arguments that performs what the builder returns."""
         perform = SyncExecutor.iterate if iterates else SyncExecutor.perform
         signature, name = inspect.signature(build), _name_of(build)
 
@@ -193,7 +193,7 @@ class SyncExecutor(_Lifetime):
         return cast("T", action.value)
 
     def iterate(self, operation: Operation[T, Any], name: str = "request") -> T:
-        """A handle that does the operation as it is iterated over.
+        """Return a handle that carries out the operation while it is iterated over.
 
         Its items go to the operation's listener, too, before they are handed over.
         """

@@ -72,5 +72,5 @@ class ForkGuard:
 
 
 def of_the_parent() -> TransportFailure:
-    """The failure of a read, in a child, of a body that its parent has opened."""
+    """Return the failure of a read in a child process of a body that its parent opened."""
     return TransportFailure(Phase.REPLY_BROKEN, "the stream was opened by the parent process")

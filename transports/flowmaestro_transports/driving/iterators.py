@@ -139,7 +139,7 @@ class SyncHandle(BaseHandle, Generic[E]):
         return self
 
     def __next__(self) -> E:
-        """The next item.
+        """Return the next item.
 
         Raises `StopIteration` after the last one, and `StreamError` (code `stream_closed`) when
         the handle is closed, before or meanwhile, or has failed before.
@@ -362,7 +362,7 @@ class _AsyncText:
 
 
 def _text_of(event: Any) -> str:
-    """The piece of text that an event brings; `""` for none."""
+    """Return the text that an event brings; `""` if it brings none."""
     if event["type"] == "message:failed":
         why = event.get("error") or "the server does not say why"
         raise StreamError(f"The agent could not answer: {why}", event, code="message_failed")
