@@ -60,7 +60,8 @@ class Fault:
         if self.status is not None:
             return f"status {self.status}"
         if self.after_events is not None:
-            return f"a stream dropped after {self.after_events} events"
+            events = "event" if self.after_events == 1 else "events"
+            return f"a stream dropped after {self.after_events} {events}"
         return f"a reply {self.delay:g} s late" if self.delay else "a dropped connection"
 
     def __str__(self) -> str:

@@ -79,6 +79,8 @@ class Inspector:
         """The last request that arrived: a fault that happens is injected into it."""
         self._executions: OrderedDict[str, Execution] = OrderedDict()
         self._events: Dict[str, Deque[Mapping[str, Any]]] = {}
+        self._begun: Dict[str, Dict[str, Any]] = {}
+        """The first sight of each execution: the Unix time, and its inputs as short JSON."""
         self._deliveries: OrderedDict[str, _Delivery] = OrderedDict()
         self._faults: OrderedDict[int, _ArmedFault] = OrderedDict()
         self._feeds: Set[Feed] = set()
@@ -167,10 +169,14 @@ class Inspector:
         """Keep an execution, and tell the pages about its state."""
         events = self._events.setdefault(execution.id, deque(maxlen=MAX_EVENTS))
         self._executions[execution.id] = execution
+        if execution.id not in self._begun:
+            inputs = redacted_text(json.dumps(execution.inputs, default=str, ensure_ascii=False))
+            self._begun[execution.id] = {"at": round(time.time(), 3), "inputs": inputs[:200]}
         if len(self._executions) > MAX_EXECUTIONS:
             oldest, _ = self._executions.popitem(last=False)
             self._events.pop(oldest, None)
-        self._publish(_execution_row(execution, len(events)))
+            self._begun.pop(oldest, None)
+        self._publish(self._execution_row(execution, len(events)))
 
     def _fault_happened(self, fault: Fault) -> None:
         """Note that a fault was injected into the request that has just arrived."""
@@ -279,7 +285,7 @@ class Inspector:
     def _state(self) -> Dict[str, Any]:
         with self._fake.lock:
             executions = [
-                _execution_row(each, len(self._events[each.id]))
+                self._execution_row(each, len(self._events[each.id]))
                 for each in self._executions.values()
             ]
         return {
@@ -312,7 +318,7 @@ class Inspector:
             if execution is None:
                 raise LookupError(f"execution {name} is not kept")
             events = [_shown_json(event) for event in self._events[name]]
-            row = _execution_row(execution, len(events))
+            row = self._execution_row(execution, len(events))
             data = {"inputs": execution.inputs, "outputs": execution.outputs}
             return {
                 **row,
@@ -327,6 +333,19 @@ class Inspector:
                     if each.execution_id == name
                 ],
             }
+
+    def _execution_row(self, execution: Execution, events: int) -> Dict[str, Any]:
+        error = execution.error
+        return {
+            **self._begun[execution.id],
+            "kind": "execution",
+            "id": execution.id,
+            "workflow": execution.workflow.name,
+            "status": execution.status,
+            "error": None if error is None else redacted_text(error),
+            "seconds": execution.duration,
+            "events": events,
+        }
 
     def _timeline(self, execution_id: str, width: int) -> FakeReply:
         now = self._now() + self._ahead
@@ -479,19 +498,6 @@ class Feed:
     def close(self) -> None:
         """As `EventStream.close`."""
         self.closed = True
-
-
-def _execution_row(execution: Execution, events: int) -> Dict[str, Any]:
-    error = execution.error
-    return {
-        "kind": "execution",
-        "id": execution.id,
-        "workflow": execution.workflow.name,
-        "status": execution.status,
-        "error": None if error is None else redacted_text(error),
-        "seconds": execution.duration,
-        "events": events,
-    }
 
 
 def _shown_json(value: Mapping[str, Any]) -> Dict[str, Any]:
