@@ -112,6 +112,11 @@ class Execution:
         return self.status in ENDINGS.values()
 
     @property
+    def can_be_cancelled(self) -> bool:
+        """Whether the server accepts a cancellation of it."""
+        return not self.ended and self.status != "paused"
+
+    @property
     def duration(self) -> Optional[float]:
         """Seconds from start to end."""
         if self.started_at is None or self.completed_at is None:

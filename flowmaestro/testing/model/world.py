@@ -173,7 +173,7 @@ class World:
             execution = self.find_execution(execution_id)
             if execution is None:
                 raise LookupError(f"there is no execution {execution_id}")
-            if execution.ended or execution.status == "paused":
+            if not execution.can_be_cancelled:
                 raise ValueError(f"an execution that is {execution.status} cannot be cancelled")
             self._service.runner.cancel(execution)
 

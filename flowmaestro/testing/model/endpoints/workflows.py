@@ -27,7 +27,7 @@ def list_executions(service: Service, call: EndpointRequest) -> Outcome:
 def cancel_execution(service: Service, call: EndpointRequest) -> Outcome:
     """End an execution, unless it has ended or waits for a human."""
     execution = service.executions.find(call.id, "internal_error")
-    if execution.ended or execution.status == "paused":
+    if not execution.can_be_cancelled:
         raise invalid(f"Execution cannot be cancelled. Current status: {execution.status}")
     service.runner.cancel(execution)
     return Answer(200, {"data": service.dialect.cancelled(execution)})
