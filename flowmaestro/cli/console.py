@@ -9,7 +9,18 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING, Any, List, NamedTuple, Optional, Sequence, TextIO, Tuple, Union
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    TextIO,
+    Tuple,
+    Union,
+)
 
 if TYPE_CHECKING:
     from rich.text import Text as RichText
@@ -19,6 +30,8 @@ Span = Tuple[str, str]
 Text = Union[str, Span]
 WIDEST = 110
 """Columns used for sentences, however wide the terminal: longer lines are hard to read."""
+FRAMES_PER_SECOND = 8
+"""Redraws of a live view; what a poll says shows within one frame."""
 GAP = "  "
 """Stands between the columns of a table."""
 
@@ -164,6 +177,21 @@ class RichConsole(Console):
         self._colors = not os.environ.get("NO_COLOR")
         if self.terminal.encoding.lower().startswith("utf"):
             self.symbols = UNICODE
+
+    def live(self, render: Callable[[], Any]) -> Any:
+        """Return a `rich.live.Live` that draws what `render` returns, until it is stopped.
+
+        It redirects neither output: data goes to the real standard output meanwhile.
+        """
+        from rich.live import Live
+
+        return Live(
+            get_renderable=render,
+            console=self.terminal,
+            refresh_per_second=FRAMES_PER_SECOND,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
 
     def line(self, *texts: Text, indent: int = 0) -> None:
         """As `Console.line`, in color."""

@@ -16,7 +16,7 @@ from flowmaestro import Hooks, ResponseInfo
 from flowmaestro.cli import INTERRUPTED, USAGE, CommandFailed, session
 from flowmaestro.cli.console import Console, RichConsole, Text, console, text_width
 from flowmaestro.cli.output import Results, written
-from flowmaestro.cli.run_view import FRAMES_PER_SECOND, in_short
+from flowmaestro.cli.run_view import in_short
 from flowmaestro.input_files import Rows, read_rows, typed_rows
 from flowmaestro.inputs import is_strict
 from flowmaestro_core.errors import FlowMaestroError
@@ -289,17 +289,8 @@ class _LiveView(_View):
 
     def __init__(self, total: int, settle_after: float, screen: RichConsole) -> None:
         super().__init__(total, settle_after, screen)
-        from rich.live import Live
-
         self._rich = screen
-        # Results go to the real standard output, even while the bar is drawn.
-        self._live = Live(
-            get_renderable=self._bar,
-            console=screen.terminal,
-            refresh_per_second=FRAMES_PER_SECOND,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
+        self._live = screen.live(self._bar)
 
     def __enter__(self) -> None:
         """As `_View.__enter__`."""

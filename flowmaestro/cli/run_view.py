@@ -22,8 +22,6 @@ _STYLES = {
     "paused": "yellow",
     "started": "cyan",
 }
-FRAMES_PER_SECOND = 8
-"""Redraws of the live view; what a poll says shows within one frame."""
 SHOWS_AGE_AFTER = 2.0
 """Seconds without an event after which the age of the last poll is shown."""
 _ENDED = ("completed", "failed", "cancelled")
@@ -171,7 +169,6 @@ class LiveRunView(RunView):
         super().__init__(screen)
         # A picture imports nothing: the first events would be missed meanwhile.
         from rich.console import Group
-        from rich.live import Live
         from rich.padding import Padding
 
         self._group, self._padding = Group, Padding
@@ -181,14 +178,7 @@ class LiveRunView(RunView):
         self._stream: Any = None
         self._polled: Mapping[str, Any] = {}
         self._polled_at = self._event_at = 0.0
-        # The result goes to the real standard output, even while the picture is drawn.
-        self._live = Live(
-            get_renderable=self._picture,
-            console=screen.terminal,
-            refresh_per_second=FRAMES_PER_SECOND,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
+        self._live = screen.live(self._picture)
 
     def __enter__(self) -> None:
         """As `RunView.__enter__`."""

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from flowmaestro.cli import run_view
-from flowmaestro.cli.console import RichConsole
+from flowmaestro.cli.console import FRAMES_PER_SECOND, RichConsole
 from flowmaestro.cli.run_view import LiveRunView, in_short
 
 
@@ -166,7 +166,7 @@ def test_what_a_poll_found_is_shown_with_its_age_while_no_events_come(make, cloc
 
 def test_frames_are_less_than_a_fifth_of_a_second_apart(make):
     view = make()
-    assert 1 / run_view.FRAMES_PER_SECOND < 0.2
+    assert 1 / FRAMES_PER_SECOND < 0.2
     assert view._live.auto_refresh
 
 
