@@ -239,6 +239,10 @@ def test_the_site_leads_to_every_page():
 
 
 class TestSite:
+    def test_every_link_of_the_documentation_has_a_page_of_the_site(self, tmp_path):
+        script("site").gather(tmp_path / "pages")
+        assert (tmp_path / "pages" / "index.md").exists()
+
     @pytest.fixture
     def move(self, tmp_path, monkeypatch):
         """Return a function from a text to the page of the site, beside a source and a picture."""
