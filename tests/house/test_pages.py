@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import builtins
 import functools
 import inspect
@@ -324,3 +325,69 @@ class TestTables:
 
 def default_of(function, name):
     return str(inspect.signature(function).parameters[name].default)
+
+
+class TestErrorTexts:
+    """`docs/error-texts.md` has each message that the source composes for an error of the SDK."""
+
+    PAGE = ROOT / "docs" / "error-texts.md"
+    COMPOSERS = {
+        *(name for name in errors.__all__ if inspect.isclass(getattr(errors, name))),
+        *("TransportFailure", "ReplyError", "CodingError", "GiveUp", "LibraryError"),
+        *("ConnectionRefusedError", "RuntimeError", "OSError", "_SocksError"),
+        *("ValueError", "TypeError", "ImportError"),
+        # Helpers that add words to what they are given.
+        *("_damage", "_error", "_invalid_response", "_mismatch", "_refusal", "_unusable"),
+        *("not_resumed", "too_slow"),
+    }
+    NAMES = {"said", "message", "reason", "refusal", "within", "what", "text", "why"}
+    """Variables that hold a message, or a part of one, before an error is made of it."""
+
+    @staticmethod
+    def parts(node):
+        """Return the literal parts of a message in the source; `None` for any other value."""
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            return [node.value]
+        if isinstance(node, ast.JoinedStr):
+            return [it.value for it in node.values if isinstance(it, ast.Constant)]
+        return None
+
+    def messages(self):
+        """Yield each message as its literal parts, and where it is."""
+        for folder in ("flowmaestro_core", "transports/flowmaestro_transports"):
+            for file in (ROOT / folder).rglob("*.py"):
+                # Errors of the author of a driver, and texts of pictures.
+                if file.name in ("machine.py", "messages.py") or file.parent.name == "showing":
+                    continue
+                for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+                    values = []
+                    if isinstance(node, ast.Call):
+                        name = getattr(node.func, "id", getattr(node.func, "attr", None))
+                        codes = [it.value for it in node.keywords if it.arg == "code"]
+                        values = [*node.args[:2], *codes] if name in self.COMPOSERS else []
+                    elif isinstance(node, (ast.Assign, ast.AugAssign)):
+                        target = node.target if isinstance(node, ast.AugAssign) else node.targets[0]
+                        if getattr(target, "id", "") in self.NAMES:
+                            values = [node.value]
+                        elif "_MESSAGE" in ast.unparse(target):
+                            values = getattr(node.value, "elts", [node.value])[:2]
+                    for value in values:
+                        parts = [part.strip() for part in self.parts(value) or ()]
+                        if any(re.search("[a-z]{2}", part) for part in parts):
+                            yield f"{name_of(file)}:{value.lineno}", parts
+
+    def lost(self, page):
+        """Yield the messages that a text of the page does not have."""
+        text = " ".join(page.replace("`", "").split())
+        for place, parts in self.messages():
+            pattern = ".{0,80}?".join(re.escape(" ".join(part.split())) for part in parts if part)
+            if not re.search(pattern, text):
+                yield f"{place}: {'…'.join(parts)}"
+
+    def test_every_message_is_on_the_page(self):
+        assert list(self.lost(self.PAGE.read_text(encoding="utf-8"))) == []
+
+    @pytest.mark.parametrize("text", ["journal_busy", "retry budget", "must be an int"])
+    def test_a_message_that_is_not_on_the_page_is_noticed(self, text):
+        page = self.PAGE.read_text(encoding="utf-8")
+        assert list(self.lost(page.replace(text, "")))
