@@ -61,10 +61,10 @@ from flowmaestro_transports.observing.hooks import Hooks, RequestInfo, RetryInfo
 try:
     from opentelemetry import baggage, metrics, propagate, trace
     from opentelemetry import context as contexts
-except ImportError as error:
+except ImportError as _error:
     raise ImportError(
         "flowmaestro.opentelemetry needs opentelemetry-api: pip install 'flowmaestro[otel]'"
-    ) from error
+    ) from _error
 
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.44.0"
 RUNS = frozenset({"workflows.run", "executions.stream"})
@@ -161,20 +161,24 @@ class _Instruments:
         self.content = content
         self._has_tracer = tracer_provider is not None
         self._has_meter = meter_provider is not None
-        self.tracer = trace.get_tracer(name, __version__, tracer_provider, SCHEMA_URL)
+        self.tracer: trace.Tracer = trace.get_tracer(name, __version__, tracer_provider, SCHEMA_URL)
         meter = metrics.get_meter(name, __version__, meter_provider, SCHEMA_URL)
         own = f"{name}.client"
-        self.requests = meter.create_histogram(
+        self.requests: metrics.Histogram = meter.create_histogram(
             "http.client.request.duration", "s", explicit_bucket_boundaries_advisory=_BUCKETS
         )
-        self.operations = meter.create_histogram(
+        self.operations: metrics.Histogram = meter.create_histogram(
             f"{own}.operation.duration",
             "s",
             explicit_bucket_boundaries_advisory=_OPERATION_BUCKETS,
         )
-        self.retries = meter.create_counter(f"{own}.retries", "{retry}")
-        self.reconnections = meter.create_counter(f"{own}.reconnections", "{reconnection}")
-        self.rate_limit = meter.create_gauge(f"{own}.rate_limit.remaining", "{request}")
+        self.retries: metrics.Counter = meter.create_counter(f"{own}.retries", "{retry}")
+        self.reconnections: metrics.Counter = meter.create_counter(
+            f"{own}.reconnections", "{reconnection}"
+        )
+        gauge = meter.create_gauge(f"{own}.rate_limit.remaining", "{request}")
+        # The API of OpenTelemetry exports no public name for the type of a gauge.
+        self.set_rate_limit: Callable[[int, Dict[str, str]], None] = gauge.set
         self.agents: Dict[str, str] = {}
         """The agent of each thread that this client created or fetched, by the thread's id.
 
@@ -688,7 +692,7 @@ class _AttemptSpan:
                 limits = RateLimit.from_headers(headers)
                 for window, left in (("minute", limits.remaining), ("day", limits.remaining_day)):
                     if left is not None:
-                        to.rate_limit.set(left, {"window": window})
+                        to.set_rate_limit(left, {"window": window})
         if failure is not None:
             self.attributes["error.type"] = failure
             _fail(self.span, failure)

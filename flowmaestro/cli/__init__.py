@@ -51,5 +51,5 @@ class CommandFailed(Exception):
         super().__init__(text)
         self.status = status
         self.hint = hint
-        self.code = code or CODES.get(status, "failed")
+        self.code: str = code or CODES.get(status, "failed")
         self.execution_id = execution_id

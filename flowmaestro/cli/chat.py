@@ -180,7 +180,7 @@ class AnswerView:
     """
 
     def __init__(self, screen: Console, lead: str) -> None:
-        self.text = ""
+        self.text: str = ""
         self._screen, self._lead = screen, lead
         self._live: Any = None
         self._rest = ""

@@ -72,7 +72,7 @@ class Console:
             import shutil  # only here: it loads every kind of compression
 
             self.columns = shutil.get_terminal_size().columns
-        self.width = None if self.columns is None else min(self.columns, WIDEST)
+        self.width: Optional[int] = None if self.columns is None else min(self.columns, WIDEST)
         self._out = Writer(out)
         self._streams, self._column = False, 0
         self._word = self._gap = ""
@@ -234,7 +234,7 @@ class Writer:
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
-        self.encoding = out.encoding or "utf-8"
+        self.encoding: str = out.encoding or "utf-8"
 
     def write(self, text: str) -> int:
         """Write a text and flush it. Return how many characters were written."""

@@ -56,9 +56,14 @@ class RunView:
 
     def __init__(self, screen: Console) -> None:
         self.screen = screen
-        self.execution_id = self.workflow = self.note = self.took = self.why_no_nodes = ""
-        self.began = self.ahead = 0.0
-        self.status = "pending"
+        self.execution_id: str = ""
+        self.workflow: str = ""
+        self.note: str = ""
+        self.took: str = ""
+        self.why_no_nodes: str = ""
+        self.began: float = 0.0
+        self.ahead: float = 0.0
+        self.status: str = "pending"
         self.progress: Optional[float] = None
         self.nodes: Dict[str, Node] = {}
 

@@ -20,6 +20,7 @@ from typing import (
     Tuple,
     Type,
     TypeVar,
+    Union,
     get_args,
 )
 
@@ -117,10 +118,12 @@ class FakeFlowMaestro(Scripts, FaultInjection, Assertions):
         super().__init__(service, keys)
         self.seed = seed
         self._epoch = epoch
-        self.clock = VirtualClock(world=self) if time == "virtual" else RealClock(self)
+        self.clock: Union[VirtualClock, RealClock] = (
+            VirtualClock(world=self) if time == "virtual" else RealClock(self)
+        )
         self._strict = strict
         self._poll_loops = PollLoopDetector()
-        self.api_key = self.add_key()
+        self.api_key: str = self.add_key()
         add_documented_resources(self._service, self._keys)
 
     def __repr__(self) -> str:

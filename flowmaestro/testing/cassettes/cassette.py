@@ -89,7 +89,7 @@ class Cassette:
     ) -> None:
         if mode not in get_args(Mode):
             raise ValueError(f"mode must be one of {', '.join(get_args(Mode))}, not {mode!r}")
-        self.path = Path(path)
+        self.path: Path = Path(path)
         self._file = Path(os.path.realpath(self.path))
         self._mode = self._check_regular()
         self.mode: Mode = mode
@@ -97,7 +97,9 @@ class Cassette:
         self._redaction = Redaction(redact)
         self._recording = Recording()
         self._loaded = [] if mode == "all" else self._load()
-        self.recording = mode in ("all", "new_episodes") or (mode == "once" and self._mode is None)
+        self.recording: bool = mode in ("all", "new_episodes") or (
+            mode == "once" and self._mode is None
+        )
         """Whether requests may reach the service."""
         if self.recording:
             self._check_folder()

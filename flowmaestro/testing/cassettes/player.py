@@ -38,8 +38,8 @@ class Player:
     def __init__(
         self, path: Path, exchanges: Sequence[RecordedExchange], redaction: Redaction
     ) -> None:
-        self.clock = VirtualClock()
-        self.name = path.name
+        self.clock: VirtualClock = VirtualClock()
+        self.name: str = path.name
         self._path = path
         self._exchanges = list(exchanges)
         self._left = list(exchanges)

@@ -69,7 +69,7 @@ class ExchangeRecorder:
     """One exchange that is being recorded."""
 
     def __init__(self, request: Request, clock: Clock) -> None:
-        self.nothing_sent = False
+        self.nothing_sent: bool = False
         """Whether nothing was sent, so that there is nothing to replay."""
         self._request = request
         self._clock = clock
@@ -141,7 +141,7 @@ class _Recorder(NotPicklable, Generic[T, W]):
     def __init__(self, inner: T, recording: Recording, replaying: Optional[W] = None) -> None:
         self.patient: bool = getattr(inner, "patient", True)
         self.random: Optional[RandomSource] = getattr(inner, "random", None)
-        self.wall_clock = wall_clock_of(inner)
+        self.wall_clock: Callable[[], float] = wall_clock_of(inner)
         self._around = in_flight_of(inner) or nullcontext
         self._recording = recording
         self._inner: T = inner

@@ -22,11 +22,11 @@ from importlib import import_module
 try:
     import_module("pytest")
     import_module("trustme")
-except ImportError as error:
+except ImportError as _error:
     raise ImportError(
-        f"flowmaestro.testing.conformance needs {error.name}: pip install 'flowmaestro[testing]'",
-        name=error.name,
-    ) from error
+        f"flowmaestro.testing.conformance needs {_error.name}: pip install 'flowmaestro[testing]'",
+        name=_error.name,
+    ) from _error
 
 from flowmaestro.testing.conformance.check import CheckFailed, NotOffered
 from flowmaestro.testing.conformance.site import LiveReply

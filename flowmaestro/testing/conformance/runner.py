@@ -111,11 +111,11 @@ class Runner(ABC):
     """How many times longer than at first a timed check waits."""
     exhaustive = False
     """Whether all is tried that can be, rather than a sample, which may find less."""
-    timed = False
+    timed: bool = False
     """Whether the check waits for a time limit to run out; a busy machine can make it fail."""
 
     def __init__(self, make_transport: Callable[..., Any], serve_site: ServeSite) -> None:
-        self.patient = True
+        self.patient: bool = True
         """Whether the transport claims to survive a quiet read (its attribute `patient`)."""
         self.asked: List[Request] = []
         """Every request that came to a site."""

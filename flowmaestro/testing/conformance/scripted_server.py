@@ -161,16 +161,16 @@ class ScriptedServer:
         host: str = "127.0.0.1",
     ) -> None:
         self.handler = handler
-        self.leaving = False
+        self.leaving: bool = False
         """Whether its sockets are being shut down, whatever their handlers are at."""
         self.requests: List[ReceivedRequest] = []
         self.errors: List[BaseException] = []
-        self.connections = 0
+        self.connections: int = 0
         """How many there have been."""
-        self.open_connections = 0
-        self.most_open = 0
+        self.open_connections: int = 0
+        self.most_open: int = 0
         """How many there have been at the same time."""
-        self.lock = threading.Lock()
+        self.lock: threading.Lock = threading.Lock()
         self._tls = tls
         self._peers: Dict[Peer, threading.Thread] = {}
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -178,7 +178,7 @@ class ScriptedServer:
         self.port: int = self._listener.getsockname()[1]
         scheme = "https" if tls else "http"
         shown = f"[{host}]" if ":" in host else host
-        self.url = f"{scheme}://{shown}:{self.port}"
+        self.url: str = f"{scheme}://{shown}:{self.port}"
 
     def is_left(self) -> bool:
         """Return whether no client is connected."""
@@ -293,7 +293,7 @@ class Authority:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._authority: Any = trustme.CA()  # its annotations name types that may not be there
-        self.file = str(folder / "authority.pem")
+        self.file: str = str(folder / "authority.pem")
         """The path of the certificate that a client has to trust."""
         self._authority.cert_pem.write_to_path(self.file)
 

@@ -32,15 +32,15 @@ class LiveReply:
     """
 
     def __init__(self, *, held: bool = False) -> None:
-        self.hung_up = threading.Event()
+        self.hung_up: threading.Event = threading.Event()
         """Set when the client has let go before the end."""
-        self.asked = threading.Event()
+        self.asked: threading.Event = threading.Event()
         """Set when a request was answered with it."""
         self.woken: Callable[[], None] = lambda: None
         """Called whenever there is more to send."""
         self.pieces: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         """What is to be sent next; `b""` is the end."""
-        self.begun = threading.Event()
+        self.begun: threading.Event = threading.Event()
         """Set as soon as the head may go out."""
         if not held:
             self.begun.set()

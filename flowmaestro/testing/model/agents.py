@@ -8,6 +8,7 @@ from functools import partial
 from typing import (
     Any,
     Callable,
+    ClassVar,
     Dict,
     Iterable,
     Iterator,
@@ -50,7 +51,7 @@ class Replies:
 
     def __init__(self, replies: Sequence[Union[AnswerText, AgentReply, Exception]]) -> None:
         self._replies = [_checked(f"replies[{index}]", it) for index, it in enumerate(replies)]
-        self.given = 0
+        self.given: int = 0
 
     def __call__(self, text: str) -> AnswerText:
         """Return the next answer. Raise the exception that stands in its place."""
@@ -121,9 +122,9 @@ class Agent:
     memories: Dict[str, Memory] = field(default_factory=dict[str, Memory])
     scripted: bool = False
 
-    temperature = 0.7
-    max_tokens = 4096
-    available_tools = ()
+    temperature: ClassVar[float] = 0.7
+    max_tokens: ClassVar[int] = 4096
+    available_tools: ClassVar[Tuple[str, ...]] = ()
 
     @property
     def system_prompt(self) -> str:

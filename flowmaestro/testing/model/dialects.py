@@ -176,23 +176,23 @@ class Documented:
 
     # Workflows, executions and triggers.
 
-    workflow_row = Shape(
+    workflow_row: Shape = Shape(
         "id", "name", "description", "version", "created_at", updated_at="created_at"
     )
-    workflow = workflow_row.plus(input_schema=_schema)
-    started = Shape("status", "inputs", execution_id="id", workflow_id="workflow.id")
-    execution = Shape(
+    workflow: Shape = workflow_row.plus(input_schema=_schema)
+    started: Shape = Shape("status", "inputs", execution_id="id", workflow_id="workflow.id")
+    execution: Shape = Shape(
         *("id", "status", "inputs", "outputs", "error", "trigger_id"),
         *("created_at", "started_at", "completed_at"),
         workflow_id="workflow.id",
         duration_ms=lambda execution: _milliseconds(execution.duration),
     )
-    cancelled = Shape("id", "status", workflow_id="workflow.id", cancelled_at="completed_at")
-    connected = Shape("status", execution_id="id")
+    cancelled: Shape = Shape("id", "status", workflow_id="workflow.id", cancelled_at="completed_at")
+    connected: Shape = Shape("status", execution_id="id")
     """The first event of every stream of an execution."""
-    ended = connected.plus("outputs", "error", "completed_at")
+    ended: Shape = connected.plus("outputs", "error", "completed_at")
     """The terminal event of a stream that was opened after the end."""
-    trigger = Shape(
+    trigger: Shape = Shape(
         *("id", "name", "type", "enabled", "created_at"),
         workflow_id="workflow.id",
         workflow_name="workflow.name",
@@ -227,18 +227,18 @@ class Documented:
 
     # Agents, threads and memories.
 
-    agent_row = Shape(
+    agent_row: Shape = Shape(
         *("id", "name", "description", "model", "provider", "created_at"), updated_at="created_at"
     )
-    agent = agent_row.plus("system_prompt", "temperature", "max_tokens", "available_tools")
-    thread = Shape(
+    agent: Shape = agent_row.plus("system_prompt", "temperature", "max_tokens", "available_tools")
+    thread: Shape = Shape(
         *("id", "title", "status", "metadata", "created_at", "updated_at", "last_message_at"),
         agent_id="agent.id",
     )
     new_thread = thread
     """A thread as its creation returns it."""
-    message = Shape("id", "role", "content", "tool_calls", "created_at")
-    memory = Shape("user_id", "working_memory", "metadata", "created_at", "updated_at")
+    message: Shape = Shape("id", "role", "content", "tool_calls", "created_at")
+    memory: Shape = Shape("user_id", "working_memory", "metadata", "created_at", "updated_at")
 
     def list_messages(self, thread: Thread, query: Mapping[str, str]) -> JsonObject:
         """Return `data`, and `pagination` if there is one, of a thread's messages."""
@@ -250,13 +250,13 @@ class Documented:
 
     # Knowledge bases and webhooks.
 
-    knowledge_base = Shape(
+    knowledge_base: Shape = Shape(
         *("id", "name", "description", "embedding_model", "chunk_size", "chunk_overlap"),
         *("document_count", "chunk_count", "created_at"),
         updated_at="created_at",
     )
     knowledge_base_row = knowledge_base
-    hit = Shape(
+    hit: Shape = Shape(
         "score",
         id="chunk.id",
         document_id="chunk.document_id",
@@ -264,18 +264,18 @@ class Documented:
         content="chunk.content",
         metadata=lambda hit: {"chunk_index": hit.chunk.position},
     )
-    webhook_row = Shape(
+    webhook_row: Shape = Shape(
         *("id", "name", "url", "events", "created_at", "updated_at"), is_active="active"
     )
-    webhook = webhook_row.plus(headers=lambda webhook: webhook.headers or None)
-    delivery = Shape(
+    webhook: Shape = webhook_row.plus(headers=lambda webhook: webhook.headers or None)
+    delivery: Shape = Shape(
         *("id", "response_time_ms"),
         event_type="event",
         response_status="status_code",
         last_attempt_at="sent_at",
         error_message="error",
     )
-    tested = Shape(
+    tested: Shape = Shape(
         *("status_code", "response_time_ms"),
         success=lambda delivery: delivery.state == "delivered",
         error_message="error",
@@ -317,19 +317,28 @@ class Deployed(Documented):
     confirms_deletions = True
     message_answers: MessageAnswers = "refused"
     request_ids = ""
-    page_keys = ("page", "per_page", "total_count", "total_pages", "has_next", "has_prev")
+    page_keys: Tuple[str, ...] = (
+        "page",
+        "per_page",
+        "total_count",
+        "total_pages",
+        "has_next",
+        "has_prev",
+    )
 
-    workflow = Documented.workflow_row.plus(inputs=_inputs)
-    execution = Documented.execution.without("trigger_id", "duration_ms").plus(completed_at=_end)
-    cancelled = Shape("id", "status", message=lambda _: "Execution cancelled successfully")
-    ended = Documented.ended.plus(completed_at=_end)
-    trigger = Documented.trigger.without("type", "workflow_name").plus(trigger_type="type")
-    thread = Documented.thread.without("metadata")
-    new_thread = Shape("id", "status", "created_at", agent_id="agent.id")
-    knowledge_base_row = Documented.knowledge_base.without(
+    workflow: Shape = Documented.workflow_row.plus(inputs=_inputs)
+    execution: Shape = Documented.execution.without("trigger_id", "duration_ms").plus(
+        completed_at=_end
+    )
+    cancelled: Shape = Shape("id", "status", message=lambda _: "Execution cancelled successfully")
+    ended: Shape = Documented.ended.plus(completed_at=_end)
+    trigger: Shape = Documented.trigger.without("type", "workflow_name").plus(trigger_type="type")
+    thread: Shape = Documented.thread.without("metadata")
+    new_thread: Shape = Shape("id", "status", "created_at", agent_id="agent.id")
+    knowledge_base_row: Shape = Documented.knowledge_base.without(
         "embedding_model", "chunk_size", "chunk_overlap"
     )
-    delivery = Documented.delivery.without("response_time_ms")
+    delivery: Shape = Documented.delivery.without("response_time_ms")
 
     def inputs(self, call: EndpointRequest, declared: Mapping[str, InputField]) -> Dict[str, Any]:
         """Accept any object or list, without a check for missing inputs."""

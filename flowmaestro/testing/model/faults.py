@@ -107,7 +107,7 @@ class Faults:
     STATE = ("latency", "_pending")
 
     def __init__(self) -> None:
-        self.latency = 0.0
+        self.latency: float = 0.0
         self.listener: Callable[[Fault], None] = lambda _fault: None
         """Told each fault when it happens, before the reply."""
         self._pending: List[Fault] = []

@@ -33,7 +33,7 @@ class Refusal(Exception):
         self.message = message
         self.details = details
         self.layer: Layer = layer
-        self.headers = tuple(headers)
+        self.headers: Tuple[Tuple[str, str], ...] = tuple(headers)
 
 
 def invalid(message: str, **fields: str) -> Refusal:

@@ -45,8 +45,8 @@ class EventStream:
 
     def __init__(self, timeline: Timeline) -> None:
         self.wake: Callable[[], None] = lambda: None
-        self.closed = False
-        self.broken = False
+        self.closed: bool = False
+        self.broken: bool = False
         """Whether the reader has reached the point at which the connection is lost."""
         self._timeline = timeline
         self._outbox: List[bytes] = []
@@ -138,10 +138,10 @@ class FakeReply:
     """
 
     def __init__(self) -> None:
-        self.ready = False
-        self.status = 0
-        self.headers = Headers()
-        self.body = b""
+        self.ready: bool = False
+        self.status: int = 0
+        self.headers: Headers = Headers()
+        self.body: bytes = b""
         self.stream: Optional[PolledBody] = None
         self.failure: Optional[TransportFailure] = None
         self.wake: Callable[[], None] = lambda: None

@@ -25,8 +25,8 @@ class Timeline:
     """
 
     def __init__(self, epoch: float) -> None:
-        self.now = 0.0
-        self.lock = threading.RLock()
+        self.now: float = 0.0
+        self.lock: threading.RLock = threading.RLock()
         self._epoch = epoch
         self._begun = False
         self._agenda: List[Tuple[float, int, Callback]] = []

@@ -49,10 +49,10 @@ class InspectedRequest:
         """Unix time, in seconds."""
         self.status: Optional[int] = None
         """The HTTP status; `None` before the response, or if the connection was dropped."""
-        self.headers = Headers()
+        self.headers: Headers = Headers()
         self.seconds: Optional[float] = None
         """How long the response took; of an event stream, how long it was open."""
-        self.body = bytearray()
+        self.body: bytearray = bytearray()
         self.size = 0
         """Bytes of the response body that were sent."""
         self.streams = False
@@ -176,7 +176,7 @@ class Exchanges:
     """The requests that are kept, grouped by call and by execution."""
 
     def __init__(self) -> None:
-        self.kept_bytes = 0
+        self.kept_bytes: int = 0
         self._by_number: OrderedDict[int, InspectedRequest] = OrderedDict()
         self._with_bodies: OrderedDict[int, int] = OrderedDict()
         """The number of bytes kept for each request that has any, the oldest first."""

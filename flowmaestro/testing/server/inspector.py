@@ -90,7 +90,7 @@ class Inspector:
         """Differs in each process, so that a page notices a restarted server."""
         self.has_page = True
         """Whether it answers a browser; otherwise the API answers every request."""
-        self.trouble = ""
+        self.trouble: str = ""
         """The problem of the seed file, if there is one."""
         self.send: Optional[Callable[[InspectedRequest], None]] = None
         """Carries out a request again; set by the server."""
@@ -471,7 +471,7 @@ class Feed:
 
     def __init__(self) -> None:
         self.wake: Callable[[], None] = lambda: None
-        self.closed = False
+        self.closed: bool = False
         self._outbox = bytearray(b": open\n\n")
 
     def reply(self) -> FakeReply:

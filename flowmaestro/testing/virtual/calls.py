@@ -21,18 +21,18 @@ class InFlightCall:
     __slots__ = ("began", "depth", "key", "outer", "running")
 
     def __init__(self, key: _Key, outer: Optional[InFlightCall], began: float) -> None:
-        self.key = key
-        self.outer = outer
-        self.began = began
-        self.depth = 0
-        self.running = False
+        self.key: _Key = key
+        self.outer: Optional[InFlightCall] = outer
+        self.began: float = began
+        self.depth: int = 0
+        self.running: bool = False
 
 
 class CallsInFlight:
     """The calls in flight; each thread or task has one at a time."""
 
     def __init__(self) -> None:
-        self.activity = 0
+        self.activity: int = 0
         """A counter that grows with every operation of a call."""
         self._calls: Dict[_Key, InFlightCall] = {}
         self._running = Counter[int]()
@@ -98,10 +98,10 @@ class Alarm:
     def __init__(
         self, at: float, call: Optional[InFlightCall], wake: Callable[[], object] = lambda: None
     ) -> None:
-        self.at = at
-        self.call = call
-        self.wake = wake
-        self.fired = False
+        self.at: float = at
+        self.call: Optional[InFlightCall] = call
+        self.wake: Callable[[], object] = wake
+        self.fired: bool = False
         self.blocks: Optional[int] = None
 
 

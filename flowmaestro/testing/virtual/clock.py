@@ -47,7 +47,7 @@ class VirtualClock:
     """
 
     def __init__(self, start: float = 0.0, world: Optional[World] = None) -> None:
-        self.lock = threading.RLock() if world is None else world.lock
+        self.lock: threading.RLock = threading.RLock() if world is None else world.lock
         self._now = start
         self._world = world
         self._alarms = Alarms()

@@ -136,7 +136,7 @@ class PlayedBody:
 
     def __init__(self, clock: VirtualClock, left: Deque[ReplyStep], since: float) -> None:
         self.wake: Callable[[], None] = lambda: None
-        self.closed = False
+        self.closed: bool = False
         self._clock = clock
         self._left = left
         self._due = since

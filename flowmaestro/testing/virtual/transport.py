@@ -16,6 +16,7 @@ from flowmaestro.testing.model.replies import FakeReply
 from flowmaestro.testing.virtual.calls import Alarm
 from flowmaestro.testing.virtual.clock import VirtualClock
 from flowmaestro_core.http.messages import (
+    Headers,
     Phase,
     Request,
     Response,
@@ -54,7 +55,7 @@ class _InMemory(NotPicklable):
         self._site = site
         self.wall_clock: Optional[Callable[[], float]] = getattr(site, "wall_clock", None)
         """Returns the Unix seconds of the site; `None` if the site has no dates."""
-        self.random = random.Random(site.seed)  # noqa: S311 - repeatable on purpose
+        self.random: random.Random = random.Random(site.seed)  # noqa: S311 - repeatable on purpose
         self._closed = False
         self._open: weakref.WeakSet[_Body] = weakref.WeakSet()
 
@@ -137,8 +138,8 @@ class _Body:
     """A response whose body is still open."""
 
     def __init__(self, clock: VirtualClock, reply: FakeReply) -> None:
-        self.status = reply.status
-        self.headers = reply.headers
+        self.status: int = reply.status
+        self.headers: Headers = reply.headers
         self._clock = clock
         self._stream = reply.stream
         self._unread = reply.body
