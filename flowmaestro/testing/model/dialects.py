@@ -275,12 +275,15 @@ class Documented:
         last_attempt_at="sent_at",
         error_message="error",
     )
-    tested: Shape = Shape(
-        *("status_code", "response_time_ms"),
-        success=lambda delivery: delivery.state == "delivered",
-        error_message="error",
-    )
-    """The outcome of a webhook's test."""
+
+    def tested(self, delivery: Delivery) -> JsonObject:
+        """Return the outcome of a webhook's test."""
+        return {
+            "status_code": delivery.status_code,
+            "response_time_ms": delivery.response_time_ms,
+            "success": delivery.state == "delivered",
+            "error_message": delivery.error,
+        }
 
 
 def _inputs(workflow: Workflow) -> Optional[JsonObject]:
