@@ -82,7 +82,7 @@ class Machine(Generic[T]):
 
     def __init__(self, context: Context, token: str) -> None:
         """`token` becomes the `Idempotency-Key` of a POST that was not given one."""
-        self.state = "ready"
+        self.state: str = "ready"
         self._context = context
         self._token = token
         self._inner: Optional[Machine[Any]] = None

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import (
     Any,
     Callable,
+    ClassVar,
     Coroutine,
     NamedTuple,
     Optional,
@@ -38,7 +39,7 @@ from flowmaestro_core.http.messages import (
 from flowmaestro_core.http.scrub import SecretScrubber
 from flowmaestro_core.http.secrets import showable_url
 from flowmaestro_core.http.urls import origin, resolve
-from flowmaestro_core.machine import Machine, event
+from flowmaestro_core.machine import Machine, Transitions, event
 from flowmaestro_core.operation import Operation
 from flowmaestro_core.options import ClientOptions
 from flowmaestro_core.payloads.json_values import JsonObject, list_or_empty
@@ -218,7 +219,8 @@ class CallMachine(Machine[Any]):
     `reading` and `closing` there is a partial response, in `confirming` a refusal.
     """
 
-    TRANSITIONS = {
+    state: str
+    TRANSITIONS: ClassVar[Transitions] = {
         "ready": {"start": ("sending", "opening")},
         "sending": {
             "response_received": ("sending", "waiting", "confirming", "done", "failed"),

@@ -4,23 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, replace
-from typing import (
-    Any,
-    Callable,
-    Deque,
-    Dict,
-    List,
-    Optional,
-    Set,
-    TypeVar,
-    Union,
-)
+from typing import Any, Callable, ClassVar, Deque, Dict, List, Optional, Set, TypeVar, Union
 
 from flowmaestro_core.actions import Action, Done, Emit, Fail
 from flowmaestro_core.calls.call import Call, CallMachine
 from flowmaestro_core.context import Context
 from flowmaestro_core.handles import AsyncItems, SyncItems
-from flowmaestro_core.machine import Machine
+from flowmaestro_core.machine import Machine, Transitions
 from flowmaestro_core.operation import Operation
 from flowmaestro_core.payloads.json_values import count_or_none, list_or_empty, object_or_empty
 
@@ -47,8 +37,8 @@ class PageCursor:
     """
 
     def __init__(self, per_page: Optional[int] = None, *, until_empty: bool = False) -> None:
-        self.page = 1
-        self.repeated = False
+        self.page: int = 1
+        self.repeated: bool = False
         self._per_page = min(per_page or DEFAULT_PER_PAGE, MAX_PER_PAGE)
         self._until_empty = until_empty
         self._seen: Set[int] = set()
@@ -93,7 +83,8 @@ class PagesMachine(Machine[None]):
     present one the caller wants. The cursor sees all of them.
     """
 
-    TRANSITIONS = {
+    state: str
+    TRANSITIONS: ClassVar[Transitions] = {
         "ready": {"start": ("asking",)},
         "asking": {
             "response_received": ("asking", "emitting", "done", "failed"),

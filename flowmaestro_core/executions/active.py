@@ -45,7 +45,7 @@ class ActiveExecutions:
         self.by_row: OrderedDict[int, ActiveExecution] = OrderedDict()
         """In the order in which they were added. All have the same timeout, which counts from
         then, so the first one reaches its deadline first."""
-        self.not_before = -math.inf
+        self.not_before: float = -math.inf
         """No poll is sent before this time, except last polls."""
         self._by_time: List[Tuple[float, int, ActiveExecution]] = []
         self._tickets = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import islice
-from typing import Any, List, NamedTuple, Optional, Tuple, Union, cast
+from typing import Any, ClassVar, List, NamedTuple, Optional, Tuple, Union, cast
 
 from flowmaestro_core.actions import Action, Done, Emit, Fail, Record, Wait
 from flowmaestro_core.calls.call import CallMachine
@@ -16,7 +16,7 @@ from flowmaestro_core.executions.outcome import BatchProgress, RunOutcome
 from flowmaestro_core.executions.rows import Row
 from flowmaestro_core.executions.settling import LookupMachine
 from flowmaestro_core.executions.state import BatchState
-from flowmaestro_core.machine import Machine, event
+from flowmaestro_core.machine import Machine, Transitions, event
 from flowmaestro_core.policy.retry import NO_RETRIES
 from flowmaestro_core.records import Recalled
 
@@ -72,7 +72,8 @@ class BatchMachine(Machine[None]):
     stops new starts. Executions in flight are followed to their end, then the error is raised.
     """
 
-    TRANSITIONS = {
+    state: str
+    TRANSITIONS: ClassVar[Transitions] = {
         "ready": {"start": ("opening", "starting", "polling", "emitting", "done", "failed")},
         "opening": {"recorded": ("recording", "reading baseline", "emitting", "done", "failed")},
         "recording": {"recorded": (*_AFTER_ANY_EVENT, "reading baseline", "looking up", "failed")},
@@ -101,7 +102,7 @@ class BatchMachine(Machine[None]):
         super().__init__(context, token)
         self.batch = batch
         keyed = batch.journal is not None and batch.journal.key is not None
-        self.runs_callers_code = keyed or not isinstance(batch.inputs, (list, tuple))
+        self.runs_callers_code: bool = keyed or not isinstance(batch.inputs, (list, tuple))
         self._known = BatchState(batch, context.scrubber)
         self._reported_in_doubt = 0
         """How many rows in doubt `progress` was last called with."""

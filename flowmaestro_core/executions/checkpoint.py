@@ -114,7 +114,7 @@ class Checkpoint:
         check_choice("on_unknown", on_unknown, "error", "start")
         self.on_unknown: OnUnknown = on_unknown
         check_seconds("settle_after", settle_after)
-        self.settle_after = settle_after
+        self.settle_after: float = settle_after
 
     def __repr__(self) -> str:
         """Show the settings. The functions are left out, since a `partial` may hold a password."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any, Callable, Optional, Union, cast
+from typing import Any, Callable, ClassVar, Optional, Union, cast
 
 from flowmaestro_core.actions import Action, Done, Fail, Record, Send, Wait
 from flowmaestro_core.calls.call import Call, CallMachine
@@ -26,7 +26,7 @@ from flowmaestro_core.executions.rows import Row
 from flowmaestro_core.executions.settling import LookupMachine, LookupResult, settle
 from flowmaestro_core.executions.starts import is_fatal, may_have_started, refusal_of
 from flowmaestro_core.executions.wait import LAST_POLL_TIMEOUT
-from flowmaestro_core.machine import Machine, event
+from flowmaestro_core.machine import Machine, Transitions, event
 from flowmaestro_core.payloads.json_values import object_or_empty, text_or_empty
 from flowmaestro_core.payloads.reply import Reply, missing_id_error
 from flowmaestro_core.records import Recalled, digest_of
@@ -68,7 +68,8 @@ class DurableStartMachine(Machine[Reply[Any]]):
 
     runs_callers_code = True
 
-    TRANSITIONS = {
+    state: str
+    TRANSITIONS: ClassVar[Transitions] = {
         "ready": {"start": ("loading",)},
         "loading": {
             "recorded": (

@@ -21,9 +21,9 @@ class OutcomeQueue:
     """
 
     def __init__(self, ordered: bool) -> None:
-        self.next_index = 0
-        self.done = 0
-        self.failed = 0
+        self.next_index: int = 0
+        self.done: int = 0
+        self.failed: int = 0
         self._ordered = ordered
         self._waiting: OrderedDict[int, RunOutcome] = OrderedDict()
         self._begun_at = self._now = 0.0

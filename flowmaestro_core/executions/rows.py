@@ -132,8 +132,8 @@ class RowIterator:
         self._encode = encode
         self._key = key
         self._seen: Dict[str, int] = {}
-        self.read = 0
-        self.exhausted = False
+        self.read: int = 0
+        self.exhausted: bool = False
 
     def next(self) -> Optional[Row]:
         """Return the next row, or `None` at the end.
@@ -205,7 +205,7 @@ class RowReader:
 
     def __init__(self, batch: Batch, plan: JournalPlan, outcomes: OutcomeQueue) -> None:
         self._new_source = partial(RowIterator, batch.inputs, batch.encode, plan.key)
-        self.source = self._new_source()
+        self.source: RowIterator = self._new_source()
         self.to_start: Deque[Row] = deque()
         self.to_look_up: List[Row] = []
         self.unchecked: Optional[RowIterator] = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Dict, Optional, Union, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Dict, Optional, Union, cast
 
 from flowmaestro_core.actions import Action, Done, Fail
 from flowmaestro_core.calls.call import CallMachine
@@ -12,7 +12,7 @@ from flowmaestro_core.context import Context
 from flowmaestro_core.executions.operation import DurableStart, Poll, Run
 from flowmaestro_core.executions.outcome import EndedExecution, ended
 from flowmaestro_core.executions.wait import PollState, WaitMachine
-from flowmaestro_core.machine import Machine, event
+from flowmaestro_core.machine import Machine, Transitions, event
 from flowmaestro_core.payloads import shapes
 from flowmaestro_core.payloads.reply import Reply, missing_id_error
 from flowmaestro_core.payloads.shapes import is_terminal
@@ -83,7 +83,9 @@ class RunMachine(Machine[EndedExecution]):
     round trip of when `wait_for_completion` would have.
     """
 
-    TRANSITIONS = {
+    execution_id: Optional[str]
+    state: str
+    TRANSITIONS: ClassVar[Transitions] = {
         "ready": {"start": ("executing",)},
         "executing": {
             "response_received": ("executing", "following", "waiting", "done", "failed"),
@@ -117,7 +119,7 @@ class RunMachine(Machine[EndedExecution]):
         super().__init__(context, token)
         self._run = run
         self._started = 0.0
-        self.runs_callers_code = run.journal is not None
+        self.runs_callers_code: bool = run.journal is not None
         self._durable: Optional[DurableStartMachine] = None
         """The machine that starts the execution, if that has a checkpoint."""
         self._waiting: Poll

@@ -11,6 +11,7 @@ from collections import defaultdict
 from itertools import zip_longest
 from typing import (
     Any,
+    ClassVar,
     DefaultDict,
     Dict,
     Iterator,
@@ -31,7 +32,7 @@ from flowmaestro_core.executions.operation import PageOf
 from flowmaestro_core.executions.rows import Row
 from flowmaestro_core.executions.starts import refusal_of
 from flowmaestro_core.http.dates import parse_http_date, parse_timestamp
-from flowmaestro_core.machine import Machine, event
+from flowmaestro_core.machine import Machine, Transitions, event
 from flowmaestro_core.payloads.json_values import object_or_empty, text_or_empty
 from flowmaestro_core.payloads.reply import Reply
 from flowmaestro_core.records import Recalled, digest_of
@@ -71,7 +72,8 @@ class LookupMachine(Machine[LookupResult]):
     old enough if it is older than the batch by `CLOCK_MARGIN`.
     """
 
-    TRANSITIONS = {
+    state: str
+    TRANSITIONS: ClassVar[Transitions] = {
         "ready": {"start": ("reading",)},
         "reading": {
             "response_received": ("reading", "recalling", "done"),

@@ -58,7 +58,7 @@ class Starts:
         self.queue: Deque[Row] = deque()
         self.orders: Iterator[int] = count(1)
         self.parked: Optional[Machine[Any]] = None
-        self.deadline = math.inf
+        self.deadline: float = math.inf
         self._batch = batch
         self._reader = reader
         self._active = active

@@ -65,14 +65,14 @@ class BatchState:
         self._scrubber = scrubber
         self._plan = batch.journal or JournalPlan("", "")
         self._records = PendingRecords(journaled=batch.journal is not None)
-        self.outcomes = OutcomeQueue(batch.ordered)
-        self.reader = RowReader(batch, self._plan, self.outcomes)
-        self.active = ActiveExecutions()
-        self.starts = Starts(batch, self.reader, self.active, self._records)
+        self.outcomes: OutcomeQueue = OutcomeQueue(batch.ordered)
+        self.reader: RowReader = RowReader(batch, self._plan, self.outcomes)
+        self.active: ActiveExecutions = ActiveExecutions()
+        self.starts: Starts = Starts(batch, self.reader, self.active, self._records)
         self.in_doubt: List[Row] = []
-        self.settles_at = -math.inf
+        self.settles_at: float = -math.inf
         self.started_outcomes: Deque[RunOutcome] = deque()
-        self.needs_baseline = False
+        self.needs_baseline: bool = False
         self.stop_error: Optional[Exception] = None
 
     # The journal

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Optional, Union, cast
+from typing import ClassVar, Optional, Union, cast
 
 from flowmaestro_core.actions import Action, Done, Emit, Fail, Wait
 from flowmaestro_core.calls.call import CallMachine
@@ -11,7 +11,7 @@ from flowmaestro_core.context import Context
 from flowmaestro_core.errors import FlowMaestroError, RateLimitError, TimeoutError
 from flowmaestro_core.executions.operation import Poll
 from flowmaestro_core.executions.outcome import ended
-from flowmaestro_core.machine import Machine, event
+from flowmaestro_core.machine import Machine, Transitions, event
 from flowmaestro_core.payloads.json_values import object_or_empty
 from flowmaestro_core.payloads.reply import RateLimit, is_daily_quota_error
 from flowmaestro_core.payloads.shapes import is_terminal
@@ -50,12 +50,12 @@ class PollState:
                 at the deadline, has `LAST_POLL_TIMEOUT`.
 
         """
-        self.execution_id = waiting.execution_id
-        self.deadline = started + waiting.timeout
+        self.execution_id: str = waiting.execution_id
+        self.deadline: float = started + waiting.timeout
         self._overtime = overtime
         self._waiting = waiting
         self._schedule = PollSchedule(started, waiting.poll_interval)
-        self.unanswered = 0
+        self.unanswered: int = 0
         """How many polls in a row timed out."""
         self._last = last
         self._limit = RateLimit()
@@ -130,7 +130,8 @@ class WaitMachine(Machine[Execution]):
     `known`: what is known already, if the wait began before.
     """
 
-    TRANSITIONS = {
+    state: str
+    TRANSITIONS: ClassVar[Transitions] = {
         "ready": {"start": ("polling",)},
         "polling": {
             "response_received": ("polling", "emitting", "pausing", "done", "failed"),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Union
+from typing import Any, Callable, ClassVar, Union
 
 from flowmaestro_core.actions import Action, Done, Fail
 from flowmaestro_core.calls.call import Call, CallMachine
 from flowmaestro_core.calls.pages import MAX_PER_PAGE, PageCursor
 from flowmaestro_core.context import Context
-from flowmaestro_core.machine import Machine
+from flowmaestro_core.machine import Machine, Transitions
 from flowmaestro_core.payloads.json_values import JsonObject, object_or_empty, text_or_empty
 from flowmaestro_core.payloads.reply import Reply
 from flowmaestro_core.policy.retry import NO_RETRIES
@@ -22,7 +22,7 @@ class AnswerLookup(Machine[Reply[Any]]):
     of `MAX_PER_PAGE` rows. There are no retries, because the owner polls again.
     """
 
-    TRANSITIONS = {
+    TRANSITIONS: ClassVar[Transitions] = {
         "ready": {"start": ("reading",)},
         "reading": {
             "response_received": ("reading", "done", "failed"),

@@ -64,6 +64,8 @@ class MessageStreamMachine(EventStreamMachine):
     text so far. The state `opening` of the table has both phases of sending.
     """
 
+    request_id: Optional[str]
+
     def __init__(self, message: MessageStream, context: Context, token: str) -> None:
         super().__init__(Events(message.streaming, MESSAGE_TERMINAL), context, token)
         self._message = message

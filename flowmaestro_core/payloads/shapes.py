@@ -115,15 +115,17 @@ def _error_message(data: JsonObject) -> None:
     _fill(data, "error_message", data.get("error") or fallback)
 
 
-started_execution = resource(ExecuteWorkflowResponse, _execution_id)
-fired_trigger = resource(ExecuteTriggerResponse, _execution_id)
-workflow = resource(Workflow, _input_schema)
-execution = resource(CompletedExecution)  # All executions have the same keys.
-sent_message = resource(SendMessageResponse, _answer)
-knowledge_search = resource(QueryKnowledgeBaseResponse, partial(_results, KnowledgeBaseResult))
-memory_search = resource(MemorySearch, partial(_results, MemoryResult))
-trigger = resource(Trigger, _trigger_type)
-tested_webhook = resource(TestWebhookResponse, _error_message)
+started_execution: Shape = resource(ExecuteWorkflowResponse, _execution_id)
+fired_trigger: Shape = resource(ExecuteTriggerResponse, _execution_id)
+workflow: Shape = resource(Workflow, _input_schema)
+execution: Shape = resource(CompletedExecution)  # All executions have the same keys.
+sent_message: Shape = resource(SendMessageResponse, _answer)
+knowledge_search: Shape = resource(
+    QueryKnowledgeBaseResponse, partial(_results, KnowledgeBaseResult)
+)
+memory_search: Shape = resource(MemorySearch, partial(_results, MemoryResult))
+trigger: Shape = resource(Trigger, _trigger_type)
+tested_webhook: Shape = resource(TestWebhookResponse, _error_message)
 _thread_message = resource(ThreadMessage)
 _deleted = resource(DeletedResource)
 

@@ -45,8 +45,8 @@ class AdaptiveTimeout:
     """
 
     def __init__(self) -> None:
-        self.took = 0.0
-        self.unanswered = 0
+        self.took: float = 0.0
+        self.unanswered: int = 0
 
     def seconds(self, unanswered: int = 0) -> float:
         """Return the timeout of a poll, in seconds.
@@ -73,7 +73,7 @@ class PollSchedule:
     """
 
     def __init__(self, started: float, poll_interval: float) -> None:
-        self.next_at = started
+        self.next_at: float = started
         self.interval = poll_interval
         self._started = started
 

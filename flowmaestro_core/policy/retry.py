@@ -111,7 +111,7 @@ class RetryBudget:
     TRANSIENT, THROTTLED, FIRST_TRY = 14, 5, 1
 
     def __init__(self) -> None:
-        self.tokens = self.CAPACITY
+        self.tokens: int = self.CAPACITY
 
     def spend(self, cost: int) -> bool:
         """Take `cost` tokens. Return False, and take none, if fewer are left."""

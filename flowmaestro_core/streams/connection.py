@@ -53,10 +53,10 @@ class ReconnectState:
     """
 
     def __init__(self, times: StreamTimes) -> None:
-        self.state = ConnectionState.UNOPENED
-        self.decoder = SseDecoder()
-        self.openings = 0
-        self.reconnects = 0
+        self.state: ConnectionState = ConnectionState.UNOPENED
+        self.decoder: SseDecoder = SseDecoder()
+        self.openings: int = 0
+        self.reconnects: int = 0
         self.lost: Optional[Attempt] = None
         self._times = times
         self._due_at: Optional[float] = None

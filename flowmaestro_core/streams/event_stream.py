@@ -29,14 +29,14 @@ Openings and probes are calls, each a `CallMachine` that the stream owns.
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, Deque, Dict, Mapping, Optional, Tuple, Union, cast
+from typing import Any, ClassVar, Deque, Dict, Mapping, Optional, Tuple, Union, cast
 
 from flowmaestro_core.actions import LEAST_PATIENCE, Action, Done, Emit, Fail, Read, Wait
 from flowmaestro_core.calls.call import Call, CallMachine
 from flowmaestro_core.context import Context
 from flowmaestro_core.errors import FlowMaestroError, RateLimitError, StreamError, TimeoutError
 from flowmaestro_core.http.messages import ResponseHead, TransportFailure
-from flowmaestro_core.machine import Machine, event
+from flowmaestro_core.machine import Machine, Transitions, event
 from flowmaestro_core.payloads.json_values import text_or_empty
 from flowmaestro_core.payloads.reply import Reply, is_daily_quota_error, shown_request_id
 from flowmaestro_core.payloads.shapes import is_terminal
@@ -78,7 +78,8 @@ class EventStreamMachine(Machine[Any]):
     """
 
     _AFTER_PROBE = ("opening", "backing off", "streaming", "draining", "closing", "failed")
-    TRANSITIONS = {
+    state: str
+    TRANSITIONS: ClassVar[Transitions] = {
         "ready": {"start": ("opening", "failed")},
         "opening": {
             "response_received": ("opening", "emitting", "probing", "failed"),
@@ -157,7 +158,7 @@ class EventStreamMachine(Machine[Any]):
         self._is_paused = False
         """Whether the caller was told that the execution is paused."""
         self._seen: Deque[Union[ServerSentEvent, Dict[str, Any]]] = deque(maxlen=MOST_REMEMBERED)
-        self.execution_id = events.execution_id
+        self.execution_id: Optional[str] = events.execution_id
         self.request_id: Optional[str] = None
         self.last_seen: Optional[Dict[str, Any]] = None
 

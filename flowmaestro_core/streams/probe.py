@@ -36,8 +36,9 @@ class IdleMonitor:
 
     def __init__(self, times: StreamTimes, *, can_probe: bool) -> None:
         self.can_probe = can_probe
-        self.dead_at = self.stream_deadline = math.inf
-        self.paused_at = 0.0
+        self.dead_at: float = math.inf
+        self.stream_deadline: float = math.inf
+        self.paused_at: float = 0.0
         self._times = times
         self._bytes_idle = times.bytes_idle
         self._idle, self._longest_idle = times.event_idle, times.event_idle_max

@@ -62,7 +62,7 @@ class SseDecoder:
         *,
         retry: Optional[int] = None,
     ) -> None:
-        self.last_event_id = last_event_id
+        self.last_event_id: str = last_event_id
         self._retry = retry
         self._max_event_size = max_event_size
         self._at_start = True

@@ -67,6 +67,8 @@ DIFFERENT = {
     "SyncHandle.aclose": ACLOSE,
     "SyncHandle.__del__": LOOP,
     "_Text.__next__": "Python 3.9 has no anext()",
+    "_Text.close": ACLOSE,
+    "_Text.aclose": ACLOSE,
     "RunOutcomes.close": THREADS,
     "RunOutcomes.aclose": ACLOSE,
     "RunOutcomes.__del__": "AsyncHandle.__del__ does not close, so the journal is closed before it",

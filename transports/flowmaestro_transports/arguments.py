@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Optional, Tuple
 
 from flowmaestro_core.arguments import check_count
 from flowmaestro_transports.driving.fork_guard import NotPicklable
@@ -39,7 +39,7 @@ class NetworkTransport(NotPicklable):
             raise error.with_traceback(None) from error.__cause__
         proxies = Proxies(proxy, trust_env=trust_env)
         self._routes = Routes(proxies)
-        self.secrets = proxies.secrets
+        self.secrets: Tuple[str, ...] = proxies.secrets
         """The credentials that it sends to its proxies. Errors do not show them."""
         self._closed = False
         self._reset()

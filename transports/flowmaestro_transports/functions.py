@@ -10,6 +10,7 @@ import time
 from typing import Any, Callable, List, Optional, Union, cast
 
 from flowmaestro_core.http.messages import (
+    Headers,
     Phase,
     Request,
     Response,
@@ -119,8 +120,8 @@ class _WholeBody:
     """The open body of a response that was read to its end."""
 
     def __init__(self, response: Response) -> None:
-        self.status = response.status
-        self.headers = response.headers
+        self.status: int = response.status
+        self.headers: Headers = response.headers
         self._rest = response.body
 
     def take(self) -> bytes:

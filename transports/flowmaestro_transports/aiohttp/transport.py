@@ -231,7 +231,7 @@ class AiohttpBody:
     )
 
     def __init__(self, response: aiohttp.ClientResponse, limit: int) -> None:
-        self.status = response.status
+        self.status: int = response.status
         self._response = response
         self._process = ForkGuard()
         self._closed = False
@@ -244,7 +244,7 @@ class AiohttpBody:
             ]
         )
         self._coding = ContentDecoder(given, limit)
-        self.headers = self._coding.headers
+        self.headers: Headers = self._coding.headers
         if self.status < 200:
             refusal = f"an informational reply ({self.status}) came as the final one"
         elif given.get("transfer-encoding", "chunked").lower() != "chunked":
@@ -368,7 +368,7 @@ class Limits:
     def __init__(self, timeout: float) -> None:
         self._clock = asyncio.get_running_loop().time
         began = self._clock()
-        self.end = began + timeout
+        self.end: float = began + timeout
         self.head: Optional[float] = None
         self._read: Optional[float] = None
         connect = max(timeout - _MARGIN, timeout * 3 / 4)
@@ -377,7 +377,9 @@ class Limits:
             self._read = timeout.read
             if timeout.head is not None:
                 self.head = began + (timeout.connect or 0) + timeout.head
-        self.for_aiohttp = aiohttp.ClientTimeout(connect=connect, ceil_threshold=math.inf)
+        self.for_aiohttp: aiohttp.ClientTimeout = aiohttp.ClientTimeout(
+            connect=connect, ceil_threshold=math.inf
+        )
 
     @property
     def piece(self) -> Optional[float]:

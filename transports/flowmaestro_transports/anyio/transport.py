@@ -34,7 +34,7 @@ class AnyioPool(ConnectionPool):
 
     def __init__(self, loop: object, max_connections: int) -> None:
         super().__init__(max_connections)
-        self.slots = anyio.Semaphore(max_connections, fast_acquire=True)
+        self.slots: anyio.Semaphore = anyio.Semaphore(max_connections, fast_acquire=True)
         self.calls: Set[anyio.CancelScope] = set()
         """The scopes of calls and pauses in flight. `close` cancels them."""
         self._loop = loop

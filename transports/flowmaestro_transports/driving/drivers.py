@@ -100,7 +100,7 @@ class _Driver:
         alone = self._reporter is not None or machine.runs_callers_code
         self._in_flight = None if alone else in_flight_of(transport)
         self._started = False
-        self.closed = False
+        self.closed: bool = False
         """Whether it has stopped: it was closed, has failed, or has ended."""
         self.journal: Any = None
         """The journal or keeper that carries out a `Record`; its opener closes it."""

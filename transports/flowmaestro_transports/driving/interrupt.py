@@ -22,7 +22,7 @@ class AsyncInterruptibleTransport:
     def __init__(self, transport: AsyncTransport) -> None:
         self._transport = transport
         self._cut: Optional[Callable[[], object]] = None
-        self.now = transport.now  # each item asks for it
+        self.now: Callable[[], float] = transport.now  # each item asks for it
         """As `AsyncTransport.now`."""
 
     def __getattr__(self, name: str) -> Any:

@@ -13,12 +13,23 @@ So a loop that runs to the terminal event, or leaves with `break`, needs no `clo
 from __future__ import annotations
 
 import warnings
-from typing import Any, ClassVar, Generic, Mapping, Optional, Type, TypeVar
+from typing import (
+    Any,
+    ClassVar,
+    Generic,
+    Mapping,
+    Optional,
+    Tuple,
+    Type,
+    TypeVar,
+    cast,
+)
 
 from flowmaestro_core.actions import Done
 from flowmaestro_core.errors import StreamError
 from flowmaestro_core.machine import Machine
 from flowmaestro_core.operation import HandleKind
+from flowmaestro_core.types import MessageCompleted
 from flowmaestro_transports.contract import AsyncTransport, Interruptible, Transport
 from flowmaestro_transports.driving.drivers import AsyncDriver, Listener, SyncDriver, handle_closed
 from flowmaestro_transports.driving.fork_guard import NotPicklable, quiet_at_exit
@@ -27,15 +38,6 @@ from flowmaestro_transports.driving.ownership import Owned
 from flowmaestro_transports.observing.observers import Observers
 
 E = TypeVar("E")
-
-
-def _of_machine(name: str) -> Any:
-    """Return a property of a handle whose value is an attribute of its machine."""
-
-    def known(handle: Any) -> Any:
-        return getattr(handle._machine, name)
-
-    return property(known, doc=f"As `EventStream.{name}`.")
 
 
 class BaseHandle(NotPicklable):
@@ -95,14 +97,29 @@ class _Events(BaseHandle):
 
         return stream_html(self._describe(), self.last_seen, self._machine.seen_events)
 
-    seen_events = _of_machine("seen_events")
-    last_event_id = _of_machine("last_event_id")
-    reconnects = _of_machine("reconnects")
-    request_id = _of_machine("request_id")
+    @property
+    def seen_events(self) -> Optional[Tuple[Mapping[str, Any], ...]]:
+        """As `EventStream.seen_events` of `flowmaestro.types`."""
+        return cast("Optional[Tuple[Mapping[str, Any], ...]]", self._machine.seen_events)
+
+    @property
+    def last_event_id(self) -> str:
+        """As `EventStream.last_event_id` of `flowmaestro.types`."""
+        return cast("str", self._machine.last_event_id)
+
+    @property
+    def reconnects(self) -> int:
+        """As `EventStream.reconnects` of `flowmaestro.types`."""
+        return cast("int", self._machine.reconnects)
+
+    @property
+    def request_id(self) -> Optional[str]:
+        """As `EventStream.request_id` of `flowmaestro.types`."""
+        return cast("Optional[str]", self._machine.request_id)
 
     @property
     def last_seen(self) -> Mapping[str, Any]:
-        """As `EventStream.last_seen`."""
+        """As `EventStream.last_seen` of `flowmaestro.types`."""
         return self._machine.last_seen or {}
 
 
@@ -287,7 +304,10 @@ class AsyncEventStream(_Events, AsyncHandle[E]):
 class MessageEventStream(EventStream[Any]):
     """The events of an agent's answer."""
 
-    message = _of_machine("message")
+    @property
+    def message(self) -> Optional[MessageCompleted]:
+        """As `MessageEventStream.message` of `flowmaestro.types`."""
+        return cast("Optional[MessageCompleted]", self._machine.message)
 
     def text(self) -> _Text:
         """As `MessageEventStream.text` of `flowmaestro.types`."""
@@ -297,7 +317,10 @@ class MessageEventStream(EventStream[Any]):
 class AsyncMessageEventStream(AsyncEventStream[Any]):
     """The events of an agent's answer."""
 
-    message = _of_machine("message")
+    @property
+    def message(self) -> Optional[MessageCompleted]:
+        """As `AsyncMessageEventStream.message` of `flowmaestro.types`."""
+        return cast("Optional[MessageCompleted]", self._machine.message)
 
     def text(self) -> _AsyncText:
         """As `AsyncMessageEventStream.text` of `flowmaestro.types`."""
@@ -332,7 +355,6 @@ class _Text:
 
     def __init__(self, events: SyncHandle[Any]) -> None:
         self._events = events
-        self.close = events.close
 
     def __iter__(self) -> _Text:
         return self
@@ -343,13 +365,16 @@ class _Text:
             if text:
                 return text
 
+    def close(self) -> None:
+        """Close the events."""
+        self._events.close()
+
 
 class _AsyncText:
     """As `_Text`, for `async for`."""
 
     def __init__(self, events: AsyncHandle[Any]) -> None:
         self._events = events
-        self.aclose = events.aclose
 
     def __aiter__(self) -> _AsyncText:
         return self
@@ -359,6 +384,10 @@ class _AsyncText:
             text = _text_of(await self._events.__anext__())
             if text:
                 return text
+
+    async def aclose(self) -> None:
+        """Close the events."""
+        await self._events.aclose()
 
 
 def _text_of(event: Any) -> str:

@@ -81,7 +81,7 @@ class Journal:
         # All names of one file lead to one lock and to one `-wal` file.
         self._path = os.path.realpath(plan.path)
         self._wall_clock = wall_clock
-        self.token = token
+        self.token: str = token
         self._process = ForkGuard()
         self._lock = threading.Lock()
         self._durable: Optional[bool] = None

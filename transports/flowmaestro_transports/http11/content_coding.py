@@ -52,8 +52,8 @@ class ContentDecoder:
     )
 
     def __init__(self, headers: Headers, limit: int) -> None:
-        self.headers = headers
-        self.pending = False
+        self.headers: Headers = headers
+        self.pending: bool = False
         self._limit = self._room = limit
         self._coding = ""
         if "content-encoding" not in headers:

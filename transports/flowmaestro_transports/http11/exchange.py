@@ -170,11 +170,12 @@ class Exchange:
     def __init__(
         self, writer: RequestWriter, request: Request, target: str, limit: int = sys.maxsize
     ) -> None:
+        self.unsent: memoryview
         self.unsent, self._keep_alive = writer.write(request, target)
         """The bytes of the request that have not been sent."""
-        self.phase = Phase.NOT_SENT
+        self.phase: Phase = Phase.NOT_SENT
         """The phase of the failure, if the exchange fails now."""
-        self.state = ExchangeState.HEAD
+        self.state: ExchangeState = ExchangeState.HEAD
         """How far the response has been received."""
         self.head: Optional[ResponseHead] = None
         """The head of the final response, once complete. `Content-Encoding` is removed if we decode

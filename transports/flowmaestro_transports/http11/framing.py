@@ -39,9 +39,9 @@ class Framing:
     __slots__ = ("error", "finished", "rest")
 
     def __init__(self) -> None:
-        self.finished = False
+        self.finished: bool = False
         self.error: Optional[str] = None
-        self.rest = b""
+        self.rest: bytes = b""
 
     def feed(self, data: bytes) -> bytes:
         """Return the content in `data`, `b""` if there is none."""
@@ -56,6 +56,9 @@ class Counted(Framing):
     """A body of a known length (RFC 9112, 6.3, rule 6)."""
 
     __slots__ = ("_left",)
+    error: Optional[str]
+    finished: bool
+    rest: bytes
 
     def __init__(self, length: int) -> None:
         super().__init__()
@@ -115,6 +118,9 @@ class Chunked(Framing):
     """
 
     __slots__ = ("_begun", "_begun_size", "_expected", "_left", "_trailers")
+    error: Optional[str]
+    finished: bool
+    rest: bytes
 
     def __init__(self) -> None:
         super().__init__()

@@ -72,13 +72,13 @@ class ConnectionPool:
     """
 
     def __init__(self, max_connections: int) -> None:
-        self.process = ForkGuard()
-        self.idle = IdleConnections(max_connections)
+        self.process: ForkGuard = ForkGuard()
+        self.idle: IdleConnections = IdleConnections(max_connections)
         self.bodies: Dict[int, Tuple[ReferenceType[Releasable], Owned[Connection]]] = {}
         """The open bodies, by `id`, with their connections. Without this reference, a body that
         nobody closed would be garbage together with its connection, and the socket might be
         collected first, with a warning."""
-        self.closed = False
+        self.closed: bool = False
 
     def end(self, trip: RoundTrip) -> None:
         """Clean up after a round trip, successful or not. May be called twice."""

@@ -33,9 +33,9 @@ class Connection:
     __slots__ = ("idle_since", "key", "wire")
 
     def __init__(self, wire: Wire, key: Hashable) -> None:
-        self.wire = wire
-        self.key = key
-        self.idle_since = 0.0
+        self.wire: Wire = wire
+        self.key: Hashable = key
+        self.idle_since: float = 0.0
 
     def close(self) -> None:
         """Close at once. Closing twice is harmless."""
@@ -52,7 +52,7 @@ class AttemptDeadline:
 
     def __init__(self, timeout: float, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self.phases = timeout if isinstance(timeout, Timeout) else None
+        self.phases: Optional[Timeout] = timeout if isinstance(timeout, Timeout) else None
         self.at: float = clock() + timeout
         """When the current phase must end, by the clock."""
         self.seconds: float = float(timeout)
@@ -100,9 +100,9 @@ class RoundTrip:
     def __init__(
         self, route: Route, exchange: Exchange, timeout: float, clock: Callable[[], float]
     ) -> None:
-        self.route = route
-        self.exchange = exchange
-        self.deadline = AttemptDeadline(timeout, clock)
+        self.route: Route = route
+        self.exchange: Exchange = exchange
+        self.deadline: AttemptDeadline = AttemptDeadline(timeout, clock)
         self.connections: Owned[Connection] = Owned()
         self.sockets: Owned[socket.socket] = Owned()
 

@@ -64,8 +64,8 @@ class Route:
         self.proxy = proxy
         self.key: Hashable = origin
         self.first_hop: Tuple[str, str, int] = origin
-        self.is_tunnel = False
-        self.credentials = Headers()
+        self.is_tunnel: bool = False
+        self.credentials: Headers = Headers()
         fields = Headers((("Host", origin.authority),))
         self._prefix = ""
         if proxy is not None:
@@ -77,7 +77,7 @@ class Route:
                 self.key = proxy
                 fields = Headers(fields.pairs + self.credentials.pairs)
                 self._prefix = f"http://{origin.authority}"
-        self.writer = RequestWriter(fields)
+        self.writer: RequestWriter = RequestWriter(fields)
 
     def target(self, path: str) -> str:
         """Return a request target (RFC 9112, 3.2), in absolute form if a proxy forwards it."""

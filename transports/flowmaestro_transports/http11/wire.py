@@ -62,9 +62,9 @@ class Wire:
     end: Optional[str] = None  # `receive` returns `b""` instead.
 
     def __init__(self, sock: socket.socket) -> None:
-        self.sock = sock
-        self.readable = IOWait(Readiness.READABLE, (sock,))
-        self.writable = IOWait(Readiness.WRITABLE, (sock,))
+        self.sock: socket.socket = sock
+        self.readable: IOWait = IOWait(Readiness.READABLE, (sock,))
+        self.writable: IOWait = IOWait(Readiness.WRITABLE, (sock,))
 
     def receive(self) -> Optional[bytes]:
         """Return what has arrived, about 64 KiB at most; `b""` once the peer has closed.

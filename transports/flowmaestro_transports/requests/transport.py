@@ -295,9 +295,9 @@ class RequestsBody:
         self._raw: Any = raw
         self._process = ForkGuard()
         self._closed = self._ended = False
-        self.status = response.status_code
+        self.status: int = response.status_code
         self._coding, refusal = _read_head(response, method, limit)
-        self.headers = self._coding.headers
+        self.headers: Headers = self._coding.headers
         self._receive: Any = _reader(response)
         if refusal is not None:  # Raised here, so that no frame with the head is in the traceback.
             self.close()

@@ -41,6 +41,7 @@ class Waker:
     """
 
     def __init__(self) -> None:
+        self.read_end: socket.socket
         self.read_end, self._write_end = socket.socketpair()
         self.read_end.setblocking(False)
         self._write_end.setblocking(False)
@@ -72,7 +73,7 @@ class BlockingOp:
     __slots__ = ("_waker", "free_wakers", "interrupted", "slot")
 
     def __init__(self) -> None:
-        self.interrupted = False
+        self.interrupted: bool = False
         """Whether `interrupt` was called. It stays True, for whatever is begun later, too."""
         self.slot: Owned[None] = Owned()
         """The slot that the call occupies (`Slots`), if any."""

@@ -71,7 +71,7 @@ class SocketPool(ConnectionPool):
 
     def __init__(self, max_connections: int) -> None:
         super().__init__(max_connections)
-        self.slots = Slots(max_connections)
+        self.slots: Slots = Slots(max_connections)
         self.wakers: Owned[Waker] = Owned()
         """The wakers that no operation uses."""
         self._ops: Set[BlockingOp] = set()

@@ -18,6 +18,7 @@ from flowmaestro_transports.arguments import NetworkTransport
 from flowmaestro_transports.contract import (
     InterruptibleTransport,
     OpenResponse,
+    RandomSource,
     Transport,
     random_source_of,
 )
@@ -92,7 +93,7 @@ class SocketTransport(NetworkTransport):
         finally:
             pool.end_op(op)  # again, as `Owned` says
 
-    now = staticmethod(time.monotonic)
+    now: Callable[[], float] = staticmethod(time.monotonic)
     """As `Transport.now`."""
 
     def interruptible(self) -> InterruptibleTransport:
@@ -200,11 +201,11 @@ class InterruptibleSockets:
     """
 
     def __init__(self, transport: Transport, at_hand: threading.local) -> None:
-        self.now = transport.now
+        self.now: Callable[[], float] = transport.now
         """As `Transport.now`."""
-        self.close = transport.close
+        self.close: Callable[[], None] = transport.close
         """As `Transport.close`."""
-        self.random = random_source_of(transport)
+        self.random: RandomSource = random_source_of(transport)
         self._transport = transport
         self._at_hand = at_hand
         self._op = BlockingOp()
