@@ -59,8 +59,9 @@ def build_parser(
 ) -> argparse.ArgumentParser:
     """Return the parser. Its namespace has `command` None if the user names no command.
 
-    With `only`, the other commands get no arguments, which is faster. `completed` has what the
-    arguments of a kind get as their attribute `complete`, for shtab: `{"file": ...}`.
+    With the name of a command as `only`, the parser knows this command alone, and with any other
+    text it knows the names of all commands without their arguments: both are faster. `completed`
+    has what the arguments of a kind get as their attribute `complete`, for shtab: `{"file": ...}`.
     """
     width = (Console(sys.stdout).width or 80) - 2
     shape = partial(argparse.RawDescriptionHelpFormatter, width=width)
@@ -69,7 +70,8 @@ def build_parser(
     version = f"%(prog)s {__version__}"
     parser.add_argument("-V", "--version", action="version", version=version, help="show it")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
-    for name, (what, examples, arguments) in COMMANDS.items():
+    for name in [only] if only in COMMANDS else COMMANDS:
+        what, examples, arguments = COMMANDS[name]
         about = what[0].upper() + what[1:] + "."
         shown = "examples:" + "".join(f"\n  flowmaestro {name} {it}".rstrip() for it in examples)
         shown += f"\n\nmore: {_DOCS}/{_PAGES.get(name, 'cli')}/"

@@ -22,8 +22,9 @@ from flowmaestro.cli.arguments import COMMANDS
 from flowmaestro.testing import FakeFlowMaestro
 
 ROOT = Path(__file__).parents[2]
-HEAVY = ["requests", "urllib3", "aiohttp", "anyio", "h11", "trio", "asyncio", "ssl", "http.server"]
-HEAVY += ["rich", "mcp", "json", "shutil"]
+START_UP = {"flowmaestro", "flowmaestro_core", "flowmaestro.__main__", "flowmaestro.cli"}
+START_UP |= {f"flowmaestro.cli.{name}" for name in ("arguments", "console", "entry")}
+"""All modules of ours that `--help` and `version` need."""
 
 
 @pytest.mark.parametrize("word", ["--version", "-V", "version"])
@@ -98,13 +99,17 @@ def test_wrong_arguments_are_named_in_one_line(here, arguments, reason):
     assert len(done.err.splitlines()) == 1
 
 
-@pytest.mark.parametrize("words", [["--help"], ["run", "--help"], []])
-def test_help_loads_nothing_heavy(flowmaestro, words):
-    code = "import atexit, sys; from flowmaestro.__main__ import main; "
-    code += "atexit.register(lambda: print(*sorted(sys.modules))); main()"
-    done = flowmaestro.run(*words, code=code)
-    loaded = done.stdout.splitlines()[-1].split()
-    assert [name for name in HEAVY if name in loaded] == []
+@pytest.mark.parametrize("words", [["--help"], ["run", "--help"], ["version"], []])
+def test_start_up_imports_argparse_and_typing_alone(flowmaestro, words):
+    def modules(code):
+        code = f"import sys\n{code}\nsys.stdout.write('\\n' + ' '.join(sys.modules))"
+        return set(flowmaestro.run(*words, code=code).stdout.splitlines()[-1].split())
+
+    needed = modules("import argparse, contextlib, errno, gettext, locale, textwrap, typing")
+    code = "from contextlib import suppress; from flowmaestro.__main__ import main"
+    added = modules(f"{code}\nwith suppress(SystemExit): main()") - needed
+    ours = {name for name in added if not name.startswith(("_", "importlib"))}
+    assert ours - {"unicodedata"} == START_UP  # Compiling `\\N{...}` loads it.
 
 
 def test_the_demo_loads_only_the_stack_that_it_shows(flowmaestro):
