@@ -206,11 +206,13 @@ class AnswerView:
             self._live.update("", refresh=True)
             terminal.print(_Markdown(done), end="\n")
             terminal.print()
-        self._live.update(_Markdown(self._rest), refresh=True)
+        # Rows that have left the screen cannot be drawn again: a tall paragraph shows its end.
+        self._live.update(_Markdown(self._rest, terminal.height - 1), refresh=True)
 
     def close(self) -> None:
         """Print what is left, and end the answer."""
         if self._live is not None:
+            self._live.update("")  # `stop` would draw a tall paragraph as a whole.
             self._live.stop()
             cast("RichConsole", self._screen).terminal.print(_Markdown(self._rest))
         elif not self._is_markdown:
@@ -218,23 +220,26 @@ class AnswerView:
 
 
 class _Markdown:
-    """Markdown of a server. No control character and no bidi mark reaches the terminal.
+    """Markdown of a server, or its last rows. No control character reaches the terminal.
 
     Markdown can write characters as entities, so what rich has rendered is made printable, too.
     """
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, rows: int = sys.maxsize) -> None:
         self._text = printable_lines(text)
+        self._rows = rows
 
     def __rich_console__(self, terminal: Any, options: Any) -> Iterator[Any]:
         from rich.markdown import Markdown
         from rich.segment import Segment
 
         # Hyperlinks would hide where they lead.
-        for segment in terminal.render(Markdown(self._text, hyperlinks=False), options):
-            if segment.control:
-                continue
-            yield Segment(printable_lines(segment.text), segment.style)
+        markdown = Markdown(self._text, hyperlinks=False)
+        for line in terminal.render_lines(markdown, options, pad=False)[-self._rows :]:
+            for segment in line:
+                if not segment.control:
+                    yield Segment(printable_lines(segment.text), segment.style)
+            yield Segment.line()
 
 
 def _whole_blocks(text: str) -> Tuple[str, str]:

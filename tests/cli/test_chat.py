@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import stat
 
 import pytest
@@ -157,6 +158,36 @@ def test_markdown_is_rendered_and_cannot_steer_the_terminal(monkeypatch):
     assert "\u202e" not in shown
     assert "\x1b]" not in shown
     assert "**" not in shown.rpartition("Some")[2]
+
+
+@pytest.mark.parametrize("rows", [6, 30])
+def test_a_paragraph_taller_than_the_screen_is_shown_once(monkeypatch, rows):
+    terminal = Terminal()
+    for name, value in {"TERM": "xterm", "COLUMNS": "40", "LINES": str(rows)}.items():
+        monkeypatch.setenv(name, value)
+    view = AnswerView(RichConsole(terminal), "agent  ")
+    lines = [f" • line {number}" for number in range(20)]
+    for line in lines:
+        view.add(line.replace(" •", "*") + "\n")
+        assert line in on_screen(terminal.getvalue(), rows)[-rows:]
+    view.close()
+    assert [line for line in on_screen(terminal.getvalue(), rows) if line][1:] == lines
+
+
+def on_screen(written, height):
+    """Return the lines of a terminal, whose cursor cannot leave the last `height` of them."""
+    lines, at = [""], 0
+    for part in re.split(r"(\x1b\[[0-9;?]*[A-Za-z]|\r|\n)", written):
+        if part == "\n":
+            at += 1
+            lines += [""] * (at == len(lines))
+        elif part == "\x1b[1A":
+            at = max(at - 1, len(lines) - height, 0)
+        elif part == "\x1b[2K":
+            lines[at] = ""
+        elif part != "\r" and not part.startswith("\x1b"):
+            lines[at] += part
+    return [line.rstrip() for line in lines]
 
 
 def test_an_unknown_agent_exits_3(command, typed):
