@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Run one command, by default the one in `sys.argv`, and return its exit status.
 
-    Raises `SystemExit` for what `argparse` answers itself: help, version, wrong arguments.
+    Raises `SystemExit` for the help, which `argparse` prints itself.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:  # It was closed, for example by `>&-`.
@@ -27,6 +27,8 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         finally:
             sys.stdout.flush()
     except KeyboardInterrupt:
+        if sys.stderr.isatty():  # The terminal has shown `^C`, and shells go on in its line.
+            print(file=sys.stderr)
         return 130  # `flowmaestro.cli.INTERRUPTED`, which may not be loaded yet.
     except OSError as error:  # The output cannot be written.
         _discard(sys.stdout)

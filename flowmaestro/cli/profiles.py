@@ -10,7 +10,7 @@ from typing import List
 
 from flowmaestro import AuthorizationError, FlowMaestroClient
 from flowmaestro.cli import AUTHENTICATION, NOT_FOUND, USAGE, CommandFailed, output
-from flowmaestro.cli.console import Text, console
+from flowmaestro.cli.console import Text, console, printable
 from flowmaestro.cli.credentials import (
     DEFAULT_PROFILE,
     drop_profile,
@@ -20,6 +20,7 @@ from flowmaestro.cli.credentials import (
     url_of,
 )
 from flowmaestro_core.defaults import DEFAULT_BASE_URL
+from flowmaestro_core.http.secrets import showable_url
 from flowmaestro_core.http.urls import api_root
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -32,21 +33,20 @@ def login_command(options: argparse.Namespace) -> None:
         hint = "use up to 64 letters, digits, dots, dashes and underscores"
         raise CommandFailed(f"{name!r} is not a name for a profile", USAGE, hint=hint)
     url = url_of(options)[0] or DEFAULT_BASE_URL
-    root = api_root(url)
-    read_profiles()  # A malformed file is told before the key is typed.
+    api_root(url)  # A malformed URL is told before the key is typed, and so is a malformed file.
+    read_profiles()
     hints = console(sys.stderr)
-    key = _ask_for_key(root)
+    key = _ask_for_key(showable_url(url))
     with FlowMaestroClient(key, base_url=url) as client:
         try:
             client.workflows.list(per_page=1)
         except AuthorizationError:  # The key is good, but not for workflows.
             hints.line("the key may not read workflows; `flowmaestro doctor` shows its scopes")
     place = keep_profile(name, url, key, in_file=options.file)
-    hints.line(f"profile {name} is for {root}; its key is in {place}")
+    hints.line(f"profile {name} is for {showable_url(url)}; its key is in {place}")
     if os.environ.get("FLOWMAESTRO_API_KEY"):
-        hints.line(
-            "FLOWMAESTRO_API_KEY is set and wins over a profile that --profile does not name"
-        )
+        text = "FLOWMAESTRO_API_KEY is set, so commands use that key"
+        hints.line(f"{text}; unset it, or give --profile {name}")
 
 
 def logout_command(options: argparse.Namespace) -> None:
@@ -82,13 +82,13 @@ def _name_of(options: argparse.Namespace) -> str:
     return options.profile or os.environ.get("FLOWMAESTRO_PROFILE") or DEFAULT_PROFILE
 
 
-def _ask_for_key(root: str) -> str:
+def _ask_for_key(server: str) -> str:
     """Return the key that the user types unseen, or the first line of a pipe."""
     if sys.stdin.isatty():
         from getpass import getpass
 
         try:
-            key = getpass(f"API key for {root}: ", stream=sys.stderr)
+            key = getpass(f"API key for {printable(server)}: ", stream=sys.stderr)
         except EOFError:
             key = ""
     else:

@@ -84,7 +84,7 @@ def used(*words):
 def test_login_keeps_the_key_in_a_private_file_without_a_keyring(login, command, file, fake):
     done = login("--base-url", OTHER)
     assert (done.status, done.out) == (0, "")
-    said = f"profile default is for {OTHER}/api/v1; its key is in {file}\n"
+    said = f"profile default is for {OTHER}; its key is in {file}\n"
     assert done.err == said
     if os.name == "posix":
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -140,6 +140,12 @@ def test_login_repeats_no_key_of_the_command_line(login):
         assert done.status == 2
         assert "fm_live_secret" not in done.err
         assert "it asks for the key" in done.err
+
+
+def test_login_says_that_a_key_of_the_environment_wins(login, monkeypatch):
+    monkeypatch.setenv("FLOWMAESTRO_API_KEY", "fm_live_other")
+    hint = "commands use that key; unset it, or give --profile default\n"
+    assert login().err.endswith(f"FLOWMAESTRO_API_KEY is set, so {hint}")
 
 
 def test_login_without_a_key_says_so(command, monkeypatch):
