@@ -89,7 +89,8 @@ class RunView:
         """Show the ended execution. `events` are those that the stream remembers."""
         self.took = _duration_of(cast("Mapping[str, Any]", execution))
         self.status = execution["status"]
-        self.why_no_nodes = why_no_nodes(events)
+        # A cancelled execution may never have come to a node.
+        self.why_no_nodes = "" if self.status == "cancelled" else why_no_nodes(events)
 
     def show(self, event: ExecutionEvent) -> None:
         """Show one event."""

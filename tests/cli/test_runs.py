@@ -58,6 +58,16 @@ def test_inputs_come_from_stdin(command, fake, monkeypatch):
     fake.assert_executed("wf_123", inputs={"name": "Ada"})
 
 
+def test_a_run_that_is_cancelled_before_its_first_node_blames_no_server(command, fake):
+    fake.workflow("wf_slow", nodes=[Node("a", seconds=60)])
+    execution_id = command("run", "wf_slow", "--detach").out.strip()
+    command("cancel", execution_id)
+    done = command("watch", execution_id)
+    assert done.status == 1
+    assert "was cancelled" in done.err
+    assert "node events" not in done.err
+
+
 def test_a_failed_run_exits_1_and_names_the_node(command):
     done = command("run", FAILING_WORKFLOW_ID)
     assert (done.status, done.out) == (1, "")
