@@ -6,11 +6,10 @@ import argparse
 import os
 import sys
 from functools import partial
-from typing import Any, Callable, Dict, Mapping, NoReturn, Optional, Tuple
+from typing import Any, Callable, Dict, List, Mapping, NoReturn, Optional, Tuple
 
 from flowmaestro.cli import USAGE, CommandFailed
-from flowmaestro.cli.console import Console
-from flowmaestro_core import __version__
+from flowmaestro.cli.console import Console, Writer
 
 _KINDS = ("workflows", "executions", "agents", "threads", "knowledge-bases", "triggers", "webhooks")
 STATUSES = ("pending", "running", "paused", "completed", "failed", "cancelled")
@@ -22,7 +21,7 @@ Run FlowMaestro workflows and talk to its agents. `flowmaestro login` keeps a
 key; --api-key or $FLOWMAESTRO_API_KEY gives another, --base-url or
 $FLOWMAESTRO_BASE_URL another server.
 """
-_EXAMPLES = f"""\
+_EXAMPLES = """\
 examples:
   flowmaestro login
   flowmaestro run "Nightly report" -i name=Ada
@@ -31,7 +30,8 @@ examples:
   flowmaestro list executions --status failed --since 2h
   flowmaestro doctor
   flowmaestro serve
-
+"""
+_EXIT_STATUSES = f"""\
 exit status:
   0 done, 1 failed, 2 wrong arguments, 3 not found, 4 key refused,
   5 rate limit, 6 network, 124 timed out (--timeout), 130 Ctrl-C
@@ -43,10 +43,14 @@ _PAGES = {"map": "batches", "chat": "agents", "serve": "testing", "demo": "testi
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser that raises `CommandFailed` with one line instead of printing its usage."""
+    """A parser whose errors are one line, and raise `CommandFailed`."""
 
     def error(self, message: str) -> NoReturn:
         raise CommandFailed(f"{message} (see {self.prog} --help)", USAGE)
+
+    def print_help(self, file: Any = None) -> None:
+        """Write the help. Raises `OSError` if it cannot be written; `argparse` ignores that."""
+        Writer(file or sys.stdout).write(self.format_help())
 
 
 _Argument = Tuple[Tuple[str, ...], Dict[str, Any]]
@@ -66,16 +70,19 @@ def build_parser(
     width = (Console(sys.stdout).width or 80) - 2
     shape = partial(argparse.RawDescriptionHelpFormatter, width=width)
     common: Any = {"formatter_class": shape, "allow_abbrev": False}
-    parser = _Parser(prog="flowmaestro", description=_ABOUT, epilog=_EXAMPLES, **common)
-    version = f"%(prog)s {__version__}"
-    parser.add_argument("-V", "--version", action="version", version=version, help="show it")
+    about = f"{_ABOUT}\n{_EXAMPLES}"
+    parser = _Parser(prog="flowmaestro", description=about, epilog=_EXIT_STATUSES, **common)
+    parser.add_argument("-V", "--version", action="store_true", help="show the version and exit")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     for name in [only] if only in COMMANDS else COMMANDS:
         what, examples, arguments = COMMANDS[name]
-        about = what[0].upper() + what[1:] + "."
-        shown = "examples:" + "".join(f"\n  flowmaestro {name} {it}".rstrip() for it in examples)
-        shown += f"\n\nmore: {_DOCS}/{_PAGES.get(name, 'cli')}/"
-        command = commands.add_parser(name, help=what, description=about, epilog=shown, **common)
+        about = f"{what[0].upper()}{what[1:]}.\n\nexamples:"
+        about += "".join(f"\n  flowmaestro {name} {words}".rstrip() for words in examples)
+        page = f"more: {_DOCS}/{_PAGES.get(name, 'cli')}/"
+        usage = f"flowmaestro {name} [options]{''.join(map(_in_usage, arguments))}"
+        command = commands.add_parser(
+            name, help=what, usage=usage, description=about, epilog=page, **common
+        )
         for flags, settings in arguments if only in (None, name) else ():
             kind = settings.get("complete")
             argument = command.add_argument(
@@ -84,6 +91,16 @@ def build_parser(
             if completed is not None and kind is not None:
                 argument.complete = completed[kind]  # type: ignore[attr-defined]
     return parser
+
+
+def _in_usage(argument: _Argument) -> str:
+    """Return how the usage shows an argument; "" for one that may be left out."""
+    (flag, *_), settings = argument
+    if flag.startswith("-"):
+        return f" {flag} {settings['metavar']}" if settings.get("required") else ""
+    forms = {"?": " [{}]", "+": " {0} [{0} ...]"}
+    form = forms.get(settings.get("nargs", ""), " {}")
+    return form.format(settings["metavar"])
 
 
 def suggestion(text: str, names: Tuple[str, ...]) -> str:
@@ -130,6 +147,14 @@ def _seconds_ago(text: str) -> float:
     if 0 < seconds < 1e9:
         return seconds
     raise argparse.ArgumentTypeError(f"{text!r} is not a duration; write 90s, 15m, 2h or 3d")
+
+
+def _row_numbers(text: str) -> List[int]:
+    """Return the numbers of rows, which count from 1."""
+    words = text.split(",")
+    if all(word.strip().isdecimal() and int(word) >= 1 for word in words):
+        return [int(word) for word in words]
+    raise argparse.ArgumentTypeError(f"{text!r} is not a list of rows; write 3 or 3,17")
 
 
 def _resource(text: str) -> str:
@@ -199,6 +224,7 @@ _TIMEOUT = _option(
 _SETTLE_AFTER = (
     "after a crash, seconds to wait before looking for rows that may have been started [60]"
 )
+_REDO = "start these rows again, whose inputs have changed since, such as 3 or 3,17"
 _FOLLOW = (
     _TIMEOUT,
     _file("--timeline", "draw the timeline into an .svg file", type=_SVG),
@@ -208,8 +234,8 @@ _CHECK = (
     _flag("--no-check", "send the inputs unchecked"),
 )
 _SERVER = (
-    _option("--api-key", "KEY", "[$FLOWMAESTRO_API_KEY]"),
-    _option("--base-url", "URL", "[$FLOWMAESTRO_BASE_URL]"),
+    _option("--api-key", "KEY", "the API key [$FLOWMAESTRO_API_KEY]"),
+    _option("--base-url", "URL", "the server [$FLOWMAESTRO_BASE_URL]"),
     _option("--profile", "NAME", "a pair of key and server, kept by login [$FLOWMAESTRO_PROFILE]"),
 )
 _PROFILE = _option("--profile", "NAME", "name of the profile [$FLOWMAESTRO_PROFILE, else default]")
@@ -223,8 +249,8 @@ TRANSPORTS = ("sockets", "requests", "aiohttp", "anyio", "trio", "memory")
 
 
 def _json(what: str) -> Tuple[_Argument, ...]:
-    """Return the arguments for the server, and `--json` alone."""
-    return (*_SERVER, _json_flag("json", what))
+    """Return `--json` alone, and the arguments for the server."""
+    return (_json_flag("json", what), *_SERVER)
 
 
 def _json_flag(form: str, help: str) -> _Argument:
@@ -233,9 +259,9 @@ def _json_flag(form: str, help: str) -> _Argument:
 
 
 def _formats(help: str, *forms: str, json: str = "json") -> Tuple[_Argument, ...]:
-    """Return the arguments for the server, `-o` with these forms, and `--json`, short for one."""
+    """Return `-o` with these forms, `--json`, short for one, and the arguments for the server."""
     output = _option("-o --output", "FORM", f"{help}: {', '.join(forms)}", choices=forms)
-    return (*_SERVER, output, _json_flag(json, f"the same as -o {json}"))
+    return (output, _json_flag(json, f"the same as -o {json}"), *_SERVER)
 
 
 COMMANDS: Dict[str, _Command] = {
@@ -269,8 +295,8 @@ COMMANDS: Dict[str, _Command] = {
             "--workflow", "WORKFLOW", f"the newest execution of this workflow ({_OF_WORKFLOW})"
         ),
         *_FOLLOW,
-        *_SERVER,
         _json_flag("jsonl", "print each event as a line of JSON"),
+        *_SERVER,
     ),
     "map": _command(
         "run a workflow for each row of a file; repeat the command to resume",
@@ -282,7 +308,7 @@ COMMANDS: Dict[str, _Command] = {
         _WORKFLOW,
         _of(
             "rows",
-            "a .csv, .tsv, .jsonl or .json file, or - for JSON lines from stdin",
+            "a .csv, .tsv, .jsonl or .json file, or - for stdin",
             complete="file",
         ),
         _file(
@@ -294,6 +320,7 @@ COMMANDS: Dict[str, _Command] = {
         _output("--journal", "file that makes the batch resumable [OUT.journal]"),
         _option("--delimiter", "SIGN", "separator of CSV cells [, or for .tsv a tab]", type=_SIGN),
         _flag("--rerun", "start the rows again whose execution failed or was cancelled"),
+        _option("--redo", "ROWS", _REDO, type=_row_numbers, default=[]),
         _option("--concurrency", "N", "executions at a time [10]", type=_COUNT, default=10),
         _option("--settle-after", "SECONDS", _SETTLE_AFTER, type=_SECONDS, default=60.0),
         _TIMEOUT,
@@ -315,7 +342,7 @@ COMMANDS: Dict[str, _Command] = {
         *_json("print the answer to one message as a JSON object"),
     ),
     "list": _command(
-        "list resources",
+        "list workflows, executions, agents and more",
         ("workflows", "executions --status failed --since 2h", "executions --all -o csv"),
         _RESOURCE,
         _option("--limit", "N", "how many at most [20]", type=_COUNT, default=20),
@@ -332,7 +359,7 @@ COMMANDS: Dict[str, _Command] = {
         *_formats("how to print them [table]", "table", "json", "jsonl", "csv"),
     ),
     "get": _command(
-        "show one resource",
+        "show one workflow, execution, agent or other resource",
         ('workflows "Nightly report"', "executions 2f1c9a52-… --json"),
         _RESOURCE,
         _of("id", "its id; a workflow's name will do, too"),
@@ -384,8 +411,8 @@ COMMANDS: Dict[str, _Command] = {
             "--workflow wf_123 --schema wf_123=schema.json",
             "--workflow wf_123 --profile work --config claude",
         ),
-        _many("--workflow", "ID", "offer this workflow", required=True),
-        _many("--schema", "ID=FILE", "a JSON Schema for the inputs of a workflow"),
+        _many("--workflow", "ID", f"offer this workflow ({_OF_WORKFLOW})", required=True),
+        _many("--schema", "ID=FILE", "a JSON Schema for the inputs of one of them"),
         _option(
             "--config",
             "APP",
@@ -396,7 +423,7 @@ COMMANDS: Dict[str, _Command] = {
         *_SERVER,
     ),
     "serve": _command(
-        "serve an embedded FlowMaestro over HTTP",
+        "serve a fake FlowMaestro over HTTP, to try things without a key",
         ("", "--port 0"),
         _option("--host", "HOST", "where to listen [127.0.0.1]", default="127.0.0.1"),
         _option("--port", "N", "0 for a free one [8787]", type=_PORT, default=8787),
@@ -414,7 +441,7 @@ COMMANDS: Dict[str, _Command] = {
         _many("--allow-webhooks-to", "HOST", "send webhooks to this host, too"),
     ),
     "demo": _command(
-        "see what this SDK does, on an embedded FlowMaestro",
+        "see what this SDK does, on a fake FlowMaestro",
         ("", "--transport trio --shapes documented"),
         _choice("--transport", "the transport", *TRANSPORTS, default="sockets"),
         *_EMBEDDED,

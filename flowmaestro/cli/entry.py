@@ -41,7 +41,7 @@ def main(words: Sequence[str]) -> int:
     """Run the command that these words name, and return its exit status.
 
     An error is one line on standard error; with JSON it is an object, outside a terminal on the
-    last line. Raises `SystemExit` for what `argparse` answers itself: help and version.
+    last line. Raises `SystemExit` for the help, which `argparse` prints itself.
     """
     command = words[0] if words and not words[0].startswith("-") else ""
     try:
@@ -93,6 +93,9 @@ def _run(command: str, words: Sequence[str]) -> int:
     if command and command not in COMMANDS:
         parser.error(f"there is no command {command!r}{suggestion(command, tuple(COMMANDS))}")
     options, unknown = parser.parse_known_args(words)
+    if options.version or (options.command == "version" and not unknown):
+        Writer(sys.stdout).write(f"flowmaestro {__version__}\n")
+        return cli.DONE
     if unknown and command == "login":  # One of them may be a key: it is not repeated.
         hint = "it asks for the key, because others can see the arguments of a command"
         raise cli.CommandFailed("login takes no other arguments", cli.USAGE, hint=hint)
@@ -152,8 +155,12 @@ def _sdk_failure(error: Any) -> Failure:
     if malformed_id:
         text = message = f"there is no id {malformed_id}"
     if error.code == "journal_mismatch":
-        text = message = _with_row_numbers(message)
-        status, hint = cli.USAGE, "name another --out or --journal"
+        # The text names arguments of `run_many`; those of `map` do the same.
+        text, _, redo = _with_row_numbers(message).partition("; pass redo=[")
+        message, status, hint = text, cli.USAGE, "name another --out or --journal"
+        if redo:
+            row = int(redo.partition("]")[0]) + 1
+            hint = f"give --redo {row} to start the changed row again, or {hint}"
     elif error.retry_after:
         hint = f"try again in {error.retry_after:.0f} s"
     about = {

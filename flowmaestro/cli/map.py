@@ -40,6 +40,9 @@ def map_command(options: argparse.Namespace) -> None:
     name = "stdin" if options.rows == "-" else options.rows
     if not rows:
         console(sys.stderr).line(f"{name} has no rows")
+    beyond = [row for row in options.redo if row > len(rows)]
+    if beyond:
+        raise CommandFailed(f"--redo: there is no row {beyond[0]} in {name}", USAGE)
     view = _view(len(rows), options)
     with session.client_for(options, Hooks(response=view.responded)) as client:
         workflow_id = session.find_workflow(client, options.workflow).id
@@ -53,6 +56,7 @@ def map_command(options: argparse.Namespace) -> None:
             rows,
             journal=journal,
             rerun=("failed", "cancelled") if options.rerun else (),
+            redo=[row - 1 for row in options.redo],
             concurrency=options.concurrency,
             timeout=options.timeout,
             settle_after=options.settle_after,
@@ -152,6 +156,8 @@ class _ResultsFile:
                 if os.path.isfile(self._path):  # A device, such as /dev/null, cannot be emptied.
                     self._file.truncate(0)
                 form = "csv" if self._path.lower().endswith(".csv") else "jsonl"
+                if form == "csv":
+                    self._file.write("\ufeff")  # Without it, Excel does not read UTF-8.
                 self._results = Results(self._file, form, COLUMNS)
             self._results.add(line)
         except OSError as error:

@@ -5,21 +5,37 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from typing import Any, Dict, List, Mapping
+from typing import Any, Dict, List, Mapping, Optional
 
 from flowmaestro import AsyncFlowMaestroClient
 from flowmaestro.cli import USAGE, CommandFailed
-from flowmaestro.cli.output import print_json
-from flowmaestro.cli.session import client_for, credentials_for
+from flowmaestro.cli.console import Writer, console
+from flowmaestro.cli.credentials import DEFAULT_PROFILE, read_profiles, url_of
+from flowmaestro.cli.output import json_text
+from flowmaestro.cli.session import client_for, credentials_for, find_workflow
 from flowmaestro.input_files import read_object
 from flowmaestro.inputs import schema_problem
+
+_FILES = {
+    "claude": "claude_desktop_config.json (Settings, Developer, Edit Config), or .mcp.json",
+    "cursor": "~/.cursor/mcp.json, or .cursor/mcp.json of a project",
+    "vscode": ".vscode/mcp.json",
+}
+"""The files that assistants read their settings from."""
 
 
 def mcp_command(options: argparse.Namespace) -> None:
     """Serve until the client leaves. An unknown workflow is reported before."""
     schemas = _schemas_of(options)
     if options.config is not None:
-        print_json(_config(options))
+        profile = _profile_of(options)
+        out = Writer(sys.stdout)
+        out.write(json_text(_config(options, profile), out.encoding, 2) + "\n")
+        text = f"put this into {_FILES[options.config]}"
+        if profile is None and options.config != "vscode":
+            text += "; write your key in place of fm_live_..., or run `flowmaestro login` and"
+            text += f" add --profile {DEFAULT_PROFILE} here: then the file needs no key"
+        console(sys.stderr).line(text)
         return
     try:
         from flowmaestro.mcp_server import serve_on_stdio, workflow_server
@@ -31,9 +47,13 @@ def mcp_command(options: argparse.Namespace) -> None:
     with client_for(options) as client:
         workflows: List[Dict[str, Any]] = []
         for each in options.workflow:
-            workflow: Any = client.workflows.get(each)["data"]
+            workflow: Any = client.workflows.get(find_workflow(client, each).id)["data"]
             schema = {"input_schema": schemas[each]} if each in schemas else {}
             workflows.append({**workflow, **schema})
+    if sys.stdin.isatty():
+        text = "an AI assistant starts this command, and talks to it on stdin and stdout"
+        text += "; --config prints the settings of an assistant, Ctrl-C leaves"
+        console(sys.stderr).line(text)
 
     async def serve() -> None:
         used = credentials_for(options)
@@ -60,7 +80,18 @@ def _schemas_of(options: argparse.Namespace) -> Dict[str, Mapping[str, Any]]:
     return schemas
 
 
-def _config(options: argparse.Namespace) -> Dict[str, Any]:
+def _profile_of(options: argparse.Namespace) -> Optional[str]:
+    """Return the profile that the command would take its key from; None if from elsewhere."""
+    chosen: Optional[str] = options.profile
+    if options.api_key is not None or chosen is not None:
+        return chosen
+    if os.environ.get("FLOWMAESTRO_API_KEY"):
+        return None
+    name = os.environ.get("FLOWMAESTRO_PROFILE") or DEFAULT_PROFILE
+    return name if name in read_profiles() else None
+
+
+def _config(options: argparse.Namespace, profile: Optional[str]) -> Dict[str, Any]:
     """Return what an assistant's file of settings needs. It names no key of this machine.
 
     Assistants start programs without the PATH of a shell, so the interpreter is named in full.
@@ -73,21 +104,22 @@ def _config(options: argparse.Namespace) -> Dict[str, Any]:
         arguments += ["--schema", f"{id}={os.path.abspath(path)}"]
     if options.timeout != 300.0:
         arguments += ["--timeout", f"{options.timeout:g}"]
-    if options.base_url is not None:
-        arguments += ["--base-url", options.base_url]
+    url = options.base_url if profile is not None else url_of(options)[0]
+    if url is not None:
+        arguments += ["--base-url", url]
     is_vscode = options.config == "vscode"
     server: Dict[str, Any] = {"command": sys.executable, "args": arguments}
     if is_vscode:
         server = {"type": "stdio", **server}
-    if options.profile is not None:
-        arguments += ["--profile", options.profile]
+    if profile is not None:
+        arguments += ["--profile", profile]
     else:
         key = "${input:flowmaestro-key}" if is_vscode else "fm_live_..."
         server["env"] = {"FLOWMAESTRO_API_KEY": key}
     if not is_vscode:
         return {"mcpServers": {"flowmaestro": server}}
     asked: List[Dict[str, Any]] = []
-    if options.profile is None:  # The editor asks for the key once, and keeps it.
+    if profile is None:  # The editor asks for the key once, and keeps it.
         asked.append(
             {
                 "type": "promptString",

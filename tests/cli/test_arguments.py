@@ -128,11 +128,25 @@ def test_help_of_a_command_is_that_of_its_option(here):
     assert here("help", "map").status == 0
 
 
-def test_each_help_ends_with_the_address_of_its_page(here):
+def test_each_help_begins_with_examples_and_ends_with_the_address_of_its_page(here):
     for words in ([], *([name] for name in COMMANDS)):
-        last = here(*words, "--help").out.splitlines()[-1]
+        text = here(*words, "--help").out
+        assert text.index("\nexamples:\n  flowmaestro ") < text.index("\noptions:\n")
+        last = text.splitlines()[-1]
         page = re.fullmatch(r"more: https://flowmaestro\.example/python/([a-z]+)/", last)
         assert (ROOT / "docs" / f"{page[1]}.md").exists()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize("words", ["map --help", "-V", "version"])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_help_and_version_fail_on_a_full_disk(flowmaestro, words, unbuffered):
+    environment = {**flowmaestro.environment, "PYTHONUNBUFFERED": unbuffered}
+    with open("/dev/full", "w") as full:
+        command = [*flowmaestro.command, *words.split()]
+        done = subprocess.run(command, env=environment, stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].endswith(b": No space left on device")
 
 
 def test_a_resource_may_be_named_in_the_singular(command):

@@ -68,8 +68,37 @@ def test_results_are_kept_where_the_journal_is_of_other_rows(command, rows):
     done = command(*which)
     assert done.status == 2  # the arguments do not fit each other
     assert "row 2 " in done.err
-    assert done.err.endswith("; name another --out or --journal\n")
+    hint = "give --redo 2 to start the changed row again, or name another --out or --journal\n"
+    assert done.err.endswith(f"row 2 is not what the journal has; {hint}")
+    assert "redo=" not in done.err
     assert (rows / "out.jsonl").read_text() == first
+
+
+def test_redo_starts_changed_rows_again_and_no_others(command, fake, rows):
+    which = ["map", "wf_123", "rows.csv", "--out", "out.csv"]
+    command(*which)
+    started = len(fake.executions)
+    (rows / "rows.csv").write_text("name,age\nAda,36\nMary,85\n")
+    assert command(*which, "--redo", "1, 2").status == 0
+    assert len(fake.executions) - started == 1
+    fake.assert_executed("wf_123", inputs={"name": "Mary", "age": "85"})
+    assert command(*which).status == 0
+    assert len(fake.executions) - started == 1
+
+
+@pytest.mark.parametrize(
+    ("redo", "said"),
+    [
+        ("0", "argument --redo: '0' is not a list of rows; write 3 or 3,17"),
+        ("1,x", "'1,x' is not a list of rows"),
+        ("3", "--redo: there is no row 3 in rows.csv"),
+    ],
+)
+def test_redo_refuses_rows_that_do_not_exist(command, fake, rows, redo, said):
+    done = command("map", "wf_123", "rows.csv", "--out", "out.csv", "--redo", redo)
+    assert done.status == 2
+    assert said in done.err
+    assert not [request for request in fake.requests if request.method == "POST"]
 
 
 def test_rows_that_fail_exit_1(command, fake, rows):
@@ -335,13 +364,15 @@ def test_csv_results_are_safe_in_a_spreadsheet_and_have_fixed_columns(command, f
     fake.workflow("wf_odd", outputs=lambda inputs: {"größe": inputs["name"]})
     fake.workflow("wf_bad", error="=cmd|' /C calc'!A0")
     done = command("map", "wf_odd", "rows.csv", "--out", "out.csv", "-o", "csv")
-    lines = sorted((rows / "out.csv").read_text("utf-8").splitlines())
+    written = (rows / "out.csv").read_bytes()
+    assert written.startswith(b"\xef\xbb\xbf")  # Excel takes the file for UTF-8.
+    lines = sorted(written.decode("utf-8-sig").splitlines())
     assert lines[-1] == "row,index,execution_id,status,error,outputs"
     assert [line.partition(",")[0] for line in lines[:-1]] == ["1", "2"]
     assert lines[0].endswith(',completed,,"{""größe"": ""Ada""}"')
     assert sorted(done.out.splitlines()) == lines
     command("map", "wf_bad", "rows.csv", "--out", "bad.csv")
-    with open(rows / "bad.csv", encoding="utf-8", newline="") as file:
+    with open(rows / "bad.csv", encoding="utf-8-sig", newline="") as file:
         first, _ = csv.DictReader(file)
     assert first["error"].startswith("Workflow") or first["error"].startswith("'=cmd")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
+from types import SimpleNamespace
 
 import anyio
 import anyio.to_thread
@@ -180,6 +181,22 @@ def test_as_a_subprocess_on_stdio(flowmaestro, tmp_path):
 def test_an_unknown_workflow_is_reported_before_serving(command):
     done = command("mcp", "--workflow", "wf_unknown")
     assert (done.status, done.out) == (3, "")
+    assert 'there is no workflow "wf_unknown"' in done.err
+
+
+def test_a_workflow_is_offered_by_its_name_and_a_terminal_is_told_of_config(
+    command, fake, monkeypatch, capsys
+):
+    async def serve(server):
+        served.append(server)
+
+    served = []
+    monkeypatch.setattr(mcp_server, "serve_on_stdio", serve)
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
+    done = command("mcp", "--workflow", "Hello")
+    assert (done.status, done.out, len(served)) == (0, "", 1)
+    assert "Hello is wf_123" in done.err
+    assert "--config prints the settings" in done.err
 
 
 def test_an_unknown_tool_is_a_protocol_error():
@@ -212,8 +229,47 @@ def test_config_prints_settings_without_a_key(here, app):
     expected = "${input:flowmaestro-key}" if app == "vscode" else "fm_live_..."
     assert server["env"] == {"FLOWMAESTRO_API_KEY": expected}
     done = here("mcp", "--workflow", "wf_1", "--profile", "work", "--config", app)
-    assert "fm_live" not in done.out
-    assert '"--profile", "work"' in done.out
+    assert "fm_live" not in done.out + done.err
+    (server,) = next(iter(reversed(json.loads(done.out).values()))).values()
+    assert server["args"][-2:] == ["--profile", "work"]
+    assert "env" not in server
+
+
+@pytest.mark.parametrize("app", ["claude", "cursor", "vscode"])
+def test_config_is_what_the_assistant_reads(here, app):
+    """By the references of Claude Desktop, Cursor and VS Code."""
+    found = json.loads(here("mcp", "--workflow", "wf_1", "--config", app).out)
+    asked = found.pop("inputs", [])
+    (servers,) = found.values()
+    server = servers["flowmaestro"]
+    kind = server.pop("type", None)
+    assert list(found) == ["servers" if app == "vscode" else "mcpServers"]
+    assert list(server) == ["command", "args", "env"]
+    assert {type(word) for word in (*server["args"], *server["env"].values())} == {str}
+    if app == "vscode":
+        (question,) = asked
+        assert (kind, question["type"], question["password"]) == ("stdio", "promptString", True)
+        assert server["env"] == {"FLOWMAESTRO_API_KEY": "${input:" + question["id"] + "}"}
+    else:
+        assert (kind, asked) == (None, [])
+
+
+def test_config_takes_the_server_and_the_profile_of_the_environment(here, monkeypatch, tmp_path):
+    def arguments():
+        found = json.loads(here("mcp", "--workflow", "wf_1", "--config", "cursor").out)
+        return found["mcpServers"]["flowmaestro"]["args"][5:]
+
+    monkeypatch.setenv("FLOWMAESTRO_BASE_URL", "https://other.example")
+    assert arguments() == ["--base-url", "https://other.example"]
+    (tmp_path / "config" / "flowmaestro").mkdir(parents=True)
+    file = tmp_path / "config" / "flowmaestro" / "profiles.json"
+    profile = {"base_url": "https://kept.example", "api_key": "fm_live_kept"}
+    file.write_text(json.dumps({"default": profile, "work": profile}))
+    assert arguments() == ["--profile", "default"]
+    monkeypatch.setenv("FLOWMAESTRO_PROFILE", "work")
+    assert arguments() == ["--profile", "work"]
+    monkeypatch.setenv("FLOWMAESTRO_API_KEY", "fm_live_other")
+    assert arguments() == ["--base-url", "https://other.example"]
 
 
 @pytest.mark.parametrize(
