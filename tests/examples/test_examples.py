@@ -22,7 +22,7 @@ ENDS_WITH = {
     "webhook_receiver": "execution.completed: completed",
 }
 """What the last line of an example's output ends with."""
-IN_OTHER_WAYS = {"dask_batch", "fastapi_stream", "prefork_worker", "service"}
+IN_OTHER_WAYS = {"dask_batch", "fastapi_agent", "fastapi_stream", "prefork_worker", "service"}
 """`nox -s engines-dask`; the tests below; the module that the examples share."""
 
 
@@ -119,3 +119,81 @@ class TestFastAPI:
     def test_the_page_follows_a_run(self, example, flowmaestro_fake):
         status, _ = self.visit(example["app"], "/")
         assert status == 200
+
+
+class TestFastAPIAgent:
+    @pytest.fixture
+    def app(self):
+        pytest.importorskip("fastapi")
+        return runpy.run_path(str(EXAMPLES / "fastapi_agent.py"))["app"]
+
+    def request(self, app, method, path, json_body=None, stay=True):
+        """Return status and text of the response; the browser may leave after the first piece."""
+        sent = []
+
+        async def connect():
+            gone = asyncio.Event()
+            body = [] if json_body is None else [json.dumps(json_body).encode()]
+
+            async def receive():
+                if body:
+                    return {"type": "http.request", "body": body.pop(), "more_body": False}
+                await gone.wait()
+                return {"type": "http.disconnect"}
+
+            async def send(message):
+                sent.append(message)
+                if message.get("body") and not stay:
+                    gone.set()
+                    await asyncio.sleep(0)
+
+            scope = {
+                "type": "http",
+                "asgi": {"version": "3.0", "spec_version": "2.3"},
+                "http_version": "1.1",
+                "method": method,
+                "path": path,
+                "raw_path": path.encode(),
+                "query_string": b"",
+                "headers": [(b"content-type", b"application/json")],
+            }
+            async with app.router.lifespan_context(app):
+                await app(scope, receive, send)
+
+        asyncio.run(connect())
+        text = b"".join(message.get("body", b"") for message in sent).decode()
+        return sent[0]["status"], text
+
+    def ask(self, app, thread, **options):
+        path = f"/threads/{thread}/messages"
+        return self.request(app, "POST", path, {"content": "Where is it?"}, **options)
+
+    def begin(self, app, fake, answer):
+        """Return the id of a conversation with an agent that gives this answer."""
+        fake.agent("agent_abc123", answer)
+        status, thread = self.request(app, "POST", "/threads")
+        assert status == 200
+        return json.loads(thread)
+
+    def test_the_browser_gets_the_answer(self, app, flowmaestro_fake):
+        thread = self.begin(app, flowmaestro_fake, ["It ", "has ", "shipped."])
+        assert self.ask(app, thread) == (200, "It has shipped.")
+
+    def test_the_answer_is_kept_if_the_browser_leaves(self, app, flowmaestro_fake):
+        thread = self.begin(app, flowmaestro_fake, ["It ", "has ", "shipped."])
+        assert self.ask(app, thread, stay=False) == (200, "It ")
+        flowmaestro_fake.clock.advance(10)  # The agent goes on.
+        status, text = self.request(app, "GET", f"/threads/{thread}/messages")
+        assert status == 200
+        assert json.loads(text)[-1] == {"role": "assistant", "content": "It has shipped."}
+
+    def test_an_unknown_conversation_is_404(self, app, flowmaestro_fake):
+        assert self.ask(app, "thread_unknown")[0] == 404
+        assert self.request(app, "GET", "/threads/thread_unknown/messages")[0] == 404
+
+    def test_a_failure_of_the_agent_is_502(self, app, flowmaestro_fake):
+        thread = self.begin(app, flowmaestro_fake, RuntimeError("no model"))
+        assert self.ask(app, thread)[0] == 502
+
+    def test_the_page_is_there(self, app, flowmaestro_fake):
+        assert "/threads" in self.request(app, "GET", "/")[1]
