@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
-from contextlib import suppress
-from pathlib import Path
 from typing import Any, Callable, Iterator, List, Optional, Tuple, cast
 
 from flowmaestro import FlowMaestroClient
@@ -15,11 +12,9 @@ from flowmaestro.cli import USAGE, CommandFailed
 from flowmaestro.cli.console import Console, RichConsole, Writer, console, printable_lines
 from flowmaestro.cli.output import print_json
 from flowmaestro.cli.session import client_for
-from flowmaestro.cli.state import state_folder, write_private
+from flowmaestro.cli.state import state_folder
 from flowmaestro.errors import FlowMaestroError, NotFoundError
 
-LONGEST_HISTORY = 1000
-"""Messages that the history keeps."""
 _LEAD = "agent  "
 _HELP = (
     "/thread       the id of this thread, to continue it with --thread",
@@ -253,25 +248,3 @@ def _whole_blocks(text: str) -> Tuple[str, str]:
         elif not fence and not line.strip():
             end = at
     return text[:end].rstrip("\n"), text[end:]
-
-
-def read_history(path: Path) -> List[str]:
-    """Return the messages of the history, the oldest first. A file that is damaged is empty."""
-    try:
-        lines = path.read_text("utf-8").splitlines()
-        found: List[Any] = [json.loads(line) for line in lines if line]
-    except (OSError, ValueError):
-        return []
-    return [text for text in found if isinstance(text, str)]
-
-
-def add_to_history(path: Path, text: str) -> None:
-    """Add a message to the history, which nobody else may read.
-
-    A message that begins with a space is not kept.
-    """
-    if text.startswith(" "):
-        return
-    kept = [*read_history(path), text][-LONGEST_HISTORY:]
-    with suppress(OSError):
-        write_private(path, "".join(json.dumps(each) + "\n" for each in kept))

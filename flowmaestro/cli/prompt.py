@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from contextlib import suppress
 from pathlib import Path
-from typing import Callable, Iterable, Optional
+from typing import Any, Callable, Iterable, List, Optional
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.history import DummyHistory, History
 from prompt_toolkit.output import create_output
 
-from flowmaestro.cli.chat import add_to_history, read_history
+from flowmaestro.cli.state import write_private
+
+LONGEST_HISTORY = 1000
+"""Messages that the history keeps."""
 
 
 class _FileHistory(History):
@@ -50,3 +55,25 @@ def message_prompt(history: Optional[Path]) -> Callable[[], Optional[str]]:
                 return None
 
     return ask
+
+
+def read_history(path: Path) -> List[str]:
+    """Return the messages of the history, the oldest first. A file that is damaged is empty."""
+    try:
+        lines = path.read_text("utf-8").splitlines()
+        found: List[Any] = [json.loads(line) for line in lines if line]
+    except (OSError, ValueError):
+        return []
+    return [text for text in found if isinstance(text, str)]
+
+
+def add_to_history(path: Path, text: str) -> None:
+    """Add a message to the history, which nobody else may read.
+
+    A message that begins with a space is not kept.
+    """
+    if text.startswith(" "):
+        return
+    kept = [*read_history(path), text][-LONGEST_HISTORY:]
+    with suppress(OSError):
+        write_private(path, "".join(json.dumps(each) + "\n" for each in kept))

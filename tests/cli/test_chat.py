@@ -16,8 +16,9 @@ from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
 from flowmaestro.cli import prompt
-from flowmaestro.cli.chat import AnswerView, add_to_history, read_history
+from flowmaestro.cli.chat import AnswerView
 from flowmaestro.cli.console import Console, RichConsole
+from flowmaestro.cli.prompt import add_to_history, read_history
 
 
 class Typist(io.StringIO):
