@@ -166,7 +166,9 @@ def circle_in(imports):
             del left[name]
 
 
-@pytest.mark.parametrize("package", ["flowmaestro_core", "transports/flowmaestro_transports"])
+@pytest.mark.parametrize(
+    "package", ["flowmaestro_core", "transports/flowmaestro_transports", "flowmaestro"]
+)
 def test_no_two_files_of_a_package_import_each_other(package):
     """Neither directly nor through others, and neither in a function nor for type checkers."""
     files = {

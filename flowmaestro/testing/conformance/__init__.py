@@ -28,7 +28,7 @@ except ImportError as _error:
         name=_error.name,
     ) from _error
 
-from flowmaestro.testing.conformance.check import CheckFailed, NotOffered
+from flowmaestro.testing.conformance.expectations import CheckFailed, NotOffered
 from flowmaestro.testing.conformance.site import LiveReply
 from flowmaestro.testing.conformance.suite import AsyncTransportConformance, TransportConformance
 

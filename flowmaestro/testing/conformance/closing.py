@@ -8,7 +8,8 @@ from __future__ import annotations
 import threading
 from typing import Any, Callable, Optional, Tuple
 
-from flowmaestro.testing.conformance.check import (
+from flowmaestro.testing.conformance.check import check, checks_of, live_body
+from flowmaestro.testing.conformance.expectations import (
     CANCELLATION,
     LIMIT,
     STREAMS,
@@ -16,18 +17,15 @@ from flowmaestro.testing.conformance.check import (
     CheckFailed,
     NotOffered,
     ask,
-    check,
-    checks_of,
     echo_body,
     expect,
     expect_bytes,
     expect_echo,
     expect_failure,
     expect_piece,
-    live_body,
     live_on_get,
 )
-from flowmaestro.testing.conformance.runner import CheckFunction, Job, Runner
+from flowmaestro.testing.conformance.runner import Job, JobFunction, Runner
 from flowmaestro.testing.conformance.scripted_server import (
     HEAD_CHUNKED,
     PATIENCE,
@@ -295,7 +293,7 @@ async def cancelled_before_the_head(runner: Runner) -> None:
         await _expect_usable(runner, transport, url)
 
 
-async def _insist(use: CheckFunction, request: Request) -> Any:
+async def _insist(use: JobFunction, request: Request) -> Any:
     while True:
         try:
             return await use(request, LIMIT)

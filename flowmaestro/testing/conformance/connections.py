@@ -5,14 +5,14 @@ from __future__ import annotations
 import threading
 import time
 
-from flowmaestro.testing.conformance.check import (
+from flowmaestro.testing.conformance.check import check
+from flowmaestro.testing.conformance.expectations import (
     IMMEDIATE,
     LIMIT,
     STREAMS,
     TIME_LIMITS,
     WIRE,
     ask,
-    check,
     echo_body,
     expect,
     expect_echo,

@@ -11,14 +11,14 @@ import threading
 import time
 from functools import partial
 
-from flowmaestro.testing.conformance.check import (
+from flowmaestro.testing.conformance.check import check
+from flowmaestro.testing.conformance.expectations import (
     LIMIT,
     NO_HEAD,
     STREAMS,
     WIRE,
     CheckFailed,
     ask,
-    check,
     expect,
     expect_bytes,
     expect_failure,

@@ -15,12 +15,12 @@ from functools import partial
 from types import CodeType, FrameType
 from typing import Any, Awaitable, Callable, Dict, List, Tuple
 
-from flowmaestro.testing.conformance.check import (
+from flowmaestro.testing.conformance.check import check
+from flowmaestro.testing.conformance.expectations import (
     LIMIT,
     SIGNALS,
     CheckFailed,
     ask,
-    check,
     expect,
     quiet_finalizers,
     read_out,

@@ -13,7 +13,8 @@ import time
 import zlib
 from typing import List, Optional, Sequence, Tuple
 
-from flowmaestro.testing.conformance.check import (
+from flowmaestro.testing.conformance.check import check, checks_of, live_body
+from flowmaestro.testing.conformance.expectations import (
     IMMEDIATE,
     LIMIT,
     STREAMS,
@@ -21,15 +22,12 @@ from flowmaestro.testing.conformance.check import (
     CheckFailed,
     NotOffered,
     ask,
-    check,
-    checks_of,
     echo_body,
     expect,
     expect_echo,
     expect_end,
     expect_piece,
     expect_reply,
-    live_body,
     read_out,
     whole,
 )

@@ -18,6 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import (
     Any,
+    Awaitable,
     Callable,
     ContextManager,
     Coroutine,
@@ -30,11 +31,10 @@ from typing import (
 
 import anyio
 
-from flowmaestro.testing.conformance.check import (
+from flowmaestro.testing.conformance.expectations import (
     IMMEDIATE,
     STREAMS,
     TIME_LIMITS,
-    Check,
     CheckFailed,
     FactoryError,
     NotOffered,
@@ -71,7 +71,8 @@ _NOT_OF_FUNCTIONS = {
     TIME_LIMITS: "calls take as long as the function says, whatever `timeout` says",
 }
 
-CheckFunction = Callable[..., Coroutine[Any, Any, Any]]
+JobFunction = Callable[..., Coroutine[Any, Any, Any]]
+CheckFunction = Callable[["Runner"], Awaitable[None]]
 ServeSite = Callable[[Respond], ContextManager[str]]
 
 
@@ -202,11 +203,10 @@ class Runner(ABC):
         """Check that the client closes its connection to a server or a site, as `left` tells."""
         expect(await self.until(left), "the server still had its client")
 
-    async def _carry_out(self, check: Check) -> bool:
+    async def _carry_out(self, check: CheckFunction) -> bool:
         """Run the check. Return True, because a cancelled one returns nothing."""
-        self._needs = check.needs
         try:
-            await check.run(self)
+            await check(self)
         except BaseException:
             with contextlib.suppress(Exception):  # what the check found is what counts
                 await self._close_all(self.margin)
@@ -218,12 +218,17 @@ class Runner(ABC):
         while self._transports:
             await self.start(self._transports.pop().close).outcome(within)
 
-    @abstractmethod
-    def run(self, check: Check) -> None:
-        """Run a check, and raise what it raises."""
+    def run(self, check: CheckFunction, needs: FrozenSet[str] = frozenset()) -> None:
+        """Run the function of a check, and raise what it raises. `needs` are those of the check."""
+        self._needs = needs
+        with self._servers:
+            self._run(check)
 
     @abstractmethod
-    def start(self, step: CheckFunction, *args: Any) -> Job:
+    def _run(self, check: CheckFunction) -> None: ...
+
+    @abstractmethod
+    def start(self, step: JobFunction, *args: Any) -> Job:
         """Run a function beside the check."""
 
     @abstractmethod
@@ -240,11 +245,11 @@ class SyncRunner(Runner):
 
     crowd = 50
 
-    def run(self, check: Check) -> None:
-        with self._servers:  # in a thread, since what hangs there holds up nobody
-            run_to_its_end(self.start(self._carry_out, check).outcome(TOO_LONG))
+    def _run(self, check: CheckFunction) -> None:
+        # A thread runs it, because a check that hangs must not hold up the others.
+        run_to_its_end(self.start(self._carry_out, check).outcome(TOO_LONG))
 
-    def start(self, step: CheckFunction, *args: Any) -> Job:
+    def start(self, step: JobFunction, *args: Any) -> Job:
         job = Job(self)
 
         def run() -> None:
@@ -321,13 +326,12 @@ class AsyncRunner(Runner):
         self._backend = backend
         self._tasks: Any = None
 
-    def run(self, check: Check) -> None:
-        with self._servers:
-            failure = anyio.run(self._with_tasks, check, backend=self._backend)
+    def _run(self, check: CheckFunction) -> None:
+        failure = anyio.run(self._with_tasks, check, backend=self._backend)
         if failure is not None:
             raise failure
 
-    async def _with_tasks(self, check: Check) -> Optional[BaseException]:
+    async def _with_tasks(self, check: CheckFunction) -> Optional[BaseException]:
         """Return the error of the check, which the task group would wrap if it were raised."""
         # A step that is cancelled from outside cancels this block, too.
         error: Optional[BaseException] = CheckFailed("a cancellation came out of nowhere")
@@ -340,7 +344,7 @@ class AsyncRunner(Runner):
             self._tasks.cancel_scope.cancel()
         return error
 
-    def start(self, step: CheckFunction, *args: Any) -> Job:
+    def start(self, step: JobFunction, *args: Any) -> Job:
         job = Job(self)
         scope = anyio.CancelScope()
         job.cancel = scope.cancel

@@ -27,14 +27,13 @@ from typing import Any, Callable, Dict, Generator, Iterator, List, Mapping, Opti
 
 import pytest
 
-from flowmaestro.testing.conformance.check import (
+from flowmaestro.testing.conformance.check import check, checks_of
+from flowmaestro.testing.conformance.expectations import (
     IMMEDIATE,
     KEY,
     LIMIT,
     WIRE,
     ask,
-    check,
-    checks_of,
     echo_body,
     expect,
     expect_echo,

@@ -18,13 +18,12 @@ from flowmaestro.testing.conformance import (
     security,
     time_limits,
 )
-from flowmaestro.testing.conformance.check import (
+from flowmaestro.testing.conformance.check import Check, Checks
+from flowmaestro.testing.conformance.expectations import (
     CANCELLATION,
     SIGNALS,
     WIRE,
-    Check,
     CheckFailed,
-    Checks,
     FactoryError,
     NotOffered,
     forget_frames,
@@ -139,7 +138,7 @@ class _Conformance:
             if declared:
                 runner.exhaustive, runner.immediate = True, _DECLARED
             try:
-                runner.run(check)
+                runner.run(check.run, check.needs)
             except Exception as error:
                 finding = error
             as_expected = isinstance(finding, NotOffered) or declared is (finding is not None)

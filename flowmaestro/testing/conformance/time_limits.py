@@ -14,7 +14,8 @@ import threading
 import time
 from typing import Callable, NamedTuple, Optional, Sequence
 
-from flowmaestro.testing.conformance.check import (
+from flowmaestro.testing.conformance.check import check, checks_of
+from flowmaestro.testing.conformance.expectations import (
     CANCELLATION,
     IMMEDIATE,
     LIMIT,
@@ -23,8 +24,6 @@ from flowmaestro.testing.conformance.check import (
     TIME_LIMITS,
     WIRE,
     ask,
-    check,
-    checks_of,
     echo_body,
     expect,
     expect_end,

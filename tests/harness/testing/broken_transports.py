@@ -9,7 +9,8 @@ from typing import Any, Callable, Optional
 
 import requests
 
-from flowmaestro.testing.conformance.check import Check, forget_frames
+from flowmaestro.testing.conformance.check import Check
+from flowmaestro.testing.conformance.expectations import forget_frames
 from flowmaestro.testing.conformance.runner import AsyncRunner, Runner, SyncRunner
 from flowmaestro.testing.conformance.suite import all_checks
 from flowmaestro_core.http.messages import (
@@ -28,7 +29,7 @@ CHECKS = {check.name: check for check in all_checks()}
 def outcome(runner: Runner, check: Check) -> Optional[Exception]:
     """What comes of a check as the suite has it."""
     try:
-        runner.run(check)
+        runner.run(check.run, check.needs)
     except Exception as error:
         forget_frames(error)
         return error

@@ -22,7 +22,8 @@ from flowmaestro.testing.conformance import (
     NotOffered,
     TransportConformance,
 )
-from flowmaestro.testing.conformance.check import CANCELLATION, Checks
+from flowmaestro.testing.conformance.check import Checks
+from flowmaestro.testing.conformance.expectations import CANCELLATION
 from flowmaestro.testing.conformance.grid import grid
 from flowmaestro.testing.conformance.runner import AsyncRunner, SyncRunner
 from flowmaestro.testing.conformance.site import loopback_site
@@ -287,7 +288,7 @@ def test_hanging_check_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
         AsyncRunner(AnyioTransport, loopback_site, "asyncio"),
     ):
         with pytest.raises(CheckFailed, match="had not ended"):
-            runner.run(slow)
+            runner.run(slow.run)
 
 
 def test_an_outcome_of_pytest_s_own_is_passed_on() -> None:
@@ -295,7 +296,7 @@ def test_an_outcome_of_pytest_s_own_is_passed_on() -> None:
         pytest.skip("not here")
 
     with pytest.raises(pytest.skip.Exception, match="not here"):
-        SyncRunner(make_transport, loopback_site).run(CHECKS["whole-reply"])
+        SyncRunner(make_transport, loopback_site).run(CHECKS["whole-reply"].run)
 
 
 def test_grid_shows_the_result_of_each_check() -> None:
@@ -389,7 +390,7 @@ def test_the_line_that_got_through_is_told() -> None:
         return Response(200, {}, b"ok")
 
     with pytest.raises(CheckFailed, match=r"the line sent was 'HTTP/1\.1 \+200 OK'"):
-        SyncRunner(lambda: lenient, loopback_site).run(CHECKS["a-garbled-status-line"])
+        SyncRunner(lambda: lenient, loopback_site).run(CHECKS["a-garbled-status-line"].run)
 
 
 def test_the_clock_has_a_site_as_every_check_without_a_wire_has() -> None:
@@ -403,5 +404,5 @@ def test_the_clock_has_a_site_as_every_check_without_a_wire_has() -> None:
         order.append("transport")
         return RequestsTransport()
 
-    SyncRunner(make_transport, serve_site).run(CHECKS["clock"])
+    SyncRunner(make_transport, serve_site).run(CHECKS["clock"].run)
     assert order == ["site", "transport"]

@@ -1,0 +1,214 @@
+"""What checks share: requests as the core makes them, and expectations of the outcomes."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import sys
+import time
+import traceback
+import warnings
+from typing import (
+    Any,
+    Awaitable,
+    Callable,
+    Generator,
+    List,
+    Optional,
+    Union,
+)
+
+from flowmaestro.testing.conformance.site import LiveReply
+from flowmaestro_core.http.messages import Headers, Phase, Request, Response, TransportFailure
+from flowmaestro_transports.contract import AsyncOpenResponse, AsyncTransport
+
+IMMEDIATE = 5.0
+"""Seconds for steps that do not wait: usually a millisecond, more on a busy machine."""
+
+KEY = "fm_live_conformance"
+"""The key of every request."""
+LIMIT = 10.0
+"""Timeout and patience, in seconds, of checks that do not test timing."""
+NO_HEAD = (Phase.MAYBE_PROCESSED, Phase.REPLY_BROKEN)
+"""What a failure may say of a head that broke off.
+
+Not every stack tells the two apart, and neither is repeated blindly.
+"""
+
+WIRE = "a wire"
+"""The check looks at bytes on a socket; a transport without sockets has none."""
+CANCELLATION = "cancellation"
+"""The check cancels a task; a sync transport knows of none."""
+STREAMS = "streams"
+"""The check reads a body while it comes; a plain function gives whole replies."""
+SIGNALS = "signals"
+"""The check interrupts a thread; on an event loop, cancellation does what a signal does here."""
+TIME_LIMITS = "time limits"
+"""The check lets a time limit run out; a plain function is not given any."""
+
+
+class CheckFailed(AssertionError):
+    """The transport breaks a rule; the message says what it did."""
+
+
+class FactoryError(TypeError):
+    """`make_transport` did not return a transport, so no rule could be checked."""
+
+
+class NotOffered(Exception):
+    """The transport does not offer an optional feature; `consequence` is what users lose.
+
+    A factory raises it for an option that it cannot fulfil.
+    """
+
+    def __init__(self, what: str, consequence: str = "") -> None:
+        super().__init__(f"{what}: {consequence}" if consequence else what)
+        self.what = what
+        self.consequence = consequence
+
+
+def expect(condition: object, otherwise: str) -> None:
+    """Raise `CheckFailed` with `otherwise` unless the condition is true."""
+    if not condition:
+        raise CheckFailed(otherwise)
+
+
+async def expect_failure(
+    call: Awaitable[Any],
+    *phases: Phase,
+    timed_out: Optional[bool] = None,
+    within: float = IMMEDIATE,
+) -> TransportFailure:
+    """Return the `TransportFailure` of a call. Any other outcome fails the check.
+
+    `phases` are those that tell the truth here, all of them if none is given; `within` is how
+    many seconds the call may take.
+    """
+    begun = time.monotonic()
+    try:
+        given = await call
+    except TransportFailure as failure:
+        seconds = time.monotonic() - begun
+        truths = " or ".join(f"*{phase.value}*" for phase in phases)
+        expect(
+            not phases or failure.phase in phases,
+            f"the failure said *{failure.phase.value}* where {truths} is true: {failure}",
+        )
+        expect(
+            timed_out is None or failure.timed_out is timed_out,
+            f"the failure had timed_out={failure.timed_out}: {failure}",
+        )
+        expect(seconds <= within, f"the failure took {seconds:.1f} s, not {within:.1f} s at most")
+        return failure
+    except CheckFailed:
+        raise
+    except Exception as error:
+        raise CheckFailed(
+            f"{type(error).__name__} came out ({error}) where only TransportFailure may"
+        ) from error
+    raise CheckFailed(f"there was a result, {given!r:.80}, where only a failure is true")
+
+
+def ask(
+    url: str, path: str = "/", method: str = "GET", body: bytes = b"", **headers: str
+) -> Request:
+    """Return a request such as the core makes."""
+    fields = {
+        "X-API-Key": KEY,
+        "User-Agent": "conformance/1",
+        "Accept": "*/*",
+        "Accept-Encoding": "gzip, deflate",
+        **headers,
+    }
+    return Request(method, url + path, Headers(fields), body)
+
+
+def echo_body(request: Request) -> Response:
+    """Answer each request with its own body."""
+    return Response(200, {}, request.body)
+
+
+def live_on_get(live: LiveReply) -> Callable[[Request], Union[Response, LiveReply]]:
+    """Return a handler that answers GET with `live`, and other requests with their own body."""
+    return lambda request: live if request.method == "GET" else echo_body(request)
+
+
+async def expect_reply(
+    transport: AsyncTransport, request: Request, body: bytes, status: int = 200
+) -> Response:
+    """Check that a call gets this response."""
+    reply = await transport.send(request, LIMIT)
+    expect(reply.status == status, f"the response was {reply}, not one with status {status}")
+    expect(reply.body == body, f"the response was {reply.body[:40]!r}, not {body[:40]!r}")
+    return reply
+
+
+async def expect_echo(transport: AsyncTransport, url: str, body: bytes) -> None:
+    """Check that a call gets its own body back."""
+    await expect_reply(transport, ask(url, method="POST", body=body), body)
+
+
+async def read_out(transport: AsyncTransport, request: Request, timeout: float = LIMIT) -> bytes:
+    """Return the body of a response, read piece by piece to its end."""
+    body = await transport.open(request, timeout)
+    try:
+        return await whole(body)
+    finally:
+        await body.close()
+
+
+async def whole(body: AsyncOpenResponse) -> bytes:
+    """Return the rest of a body, read to its end."""
+    pieces: List[bytes] = []
+    while True:
+        piece = await body.read(LIMIT)
+        if piece is None:
+            raise CheckFailed("a body that was all there came to a halt")
+        if not piece:
+            return b"".join(pieces)
+        pieces.append(piece)
+
+
+async def expect_piece(body: AsyncOpenResponse, wanted: bytes, live: LiveReply) -> None:
+    """Check that the next read returns what `live` sends now."""
+    live.send(wanted)
+    await expect_bytes(body, wanted)
+
+
+async def expect_bytes(body: AsyncOpenResponse, wanted: bytes) -> None:
+    """Check that a body brings these bytes, in any number of pieces."""
+    got = b""
+    while len(got) < len(wanted):
+        piece = await body.read(LIMIT)
+        if not piece:
+            raise CheckFailed(f"{piece!r} came behind {got!r}, instead of bytes that were there")
+        got += piece
+    expect(got == wanted, f"{got!r} came instead of {wanted!r}")
+
+
+async def expect_end(body: AsyncOpenResponse) -> None:
+    """Check that the body is at its end."""
+    data: Any = await body.read(LIMIT)
+    expect(data == b"", f"{data!r} came where the body ends")
+
+
+@contextlib.contextmanager
+def quiet_finalizers() -> Generator[None, None, None]:
+    """Print nothing while the garbage collector finalizes what a failed check left behind."""
+    hook = sys.unraisablehook
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        sys.unraisablehook = lambda _: None
+        try:
+            yield
+            gc.collect()
+        finally:
+            sys.unraisablehook = hook
+
+
+def forget_frames(error: Optional[BaseException]) -> None:
+    """Close what a failed check left open, so that its warnings hit no other test."""
+    with quiet_finalizers():
+        while error is not None:
+            traceback.clear_frames(error.__traceback__)
+            error = error.__cause__ or error.__context__
