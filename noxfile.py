@@ -377,7 +377,12 @@ def package(session: nox.Session) -> None:
 
 
 PLACEHOLDER = "https://flowmaestro.example"
-HAVE_PLACEHOLDERS = ("SECURITY.md", "flowmaestro/cli/arguments.py", "pyproject.toml")
+HAVE_PLACEHOLDERS = (
+    "SECURITY.md",
+    "docs/index.md",
+    "flowmaestro/cli/arguments.py",
+    "pyproject.toml",
+)
 """The files with addresses that are not decided; `tests/house/test_packaging.py` finds all."""
 
 
