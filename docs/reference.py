@@ -116,6 +116,20 @@ GROUPS = {
 }
 """The pages of types. A type that is on none is on the page of streams and callbacks."""
 STREAMS = "Streams and callbacks"
+OF_TESTING = {
+    "The fake": "FakeFlowMaestro VirtualClock running_server serve Shapes Events MessageAnswers",
+    "Scripts and faults": """
+        Node ScriptedEvent InputField Fault UnusedScriptWarning MemoryCheckpoint
+    """,
+    "What was called": """
+        RecordedRequest Execution EventStream Delivery FakeReply explain Explanation
+    """,
+    "Cassettes": "Cassette CassetteError CassetteMismatch",
+    "Transports for tests": """
+        ScriptedTransport AsyncScriptedTransport Quiet MemoryTransport AsyncMemoryTransport
+    """,
+}
+"""The pages of the testing kit."""
 COMMON_KEYS = {
     "id": "Its id.",
     "type": "Kind of the event.",
@@ -172,9 +186,7 @@ def pages() -> Dict[str, str]:
         errors(),
     )
     made.update(type_pages())
-    made["testing.md"] = directives(
-        "Testing kit", "flowmaestro.testing", flowmaestro.testing.__all__
-    )
+    made.update(testing_pages())
     made["conformance.md"] = directives(
         "Conformance kit", "flowmaestro.testing.conformance", conformance.__all__
     )
@@ -370,6 +382,23 @@ def directives(title: str, module: str, names: Any) -> str:
     """Return a page that mkdocstrings fills."""
     about = f"Import them from `{module}`."
     return page(title, about, [f"::: {module}.{name}" for name in names])
+
+
+def testing_pages() -> Dict[str, str]:
+    """Return the pages of the testing kit, and the one that leads to them."""
+    module = "flowmaestro.testing"
+    missing = {*flowmaestro.testing.__all__} - {*" ".join(OF_TESTING.values()).split()}
+    if missing:
+        raise LookupError(f"OF_TESTING in {__file__} lacks {sorted(missing)}")
+    made = {}
+    rows = []
+    for title, names in OF_TESTING.items():
+        file = f"testing-{anchor(title)}.md"
+        made[file] = directives(title, module, names.split())
+        rows.append((f"[{title}]({file})", ", ".join(f"`{name}`" for name in names.split())))
+    about = f"Import them from `{module}`. [The guide](../testing.md) shows how to use them."
+    made["testing.md"] = page("Testing kit", about, [table(("page", "names"), rows)])
+    return made
 
 
 def signature(made: Any, name: str) -> str:

@@ -31,7 +31,7 @@ SEARCHES = {
     "writing a transport": "transports/",
 }
 """What a reader types, and where the first result leads."""
-PICTURES = {"", "streaming", "reference/workflows", "reference/testing", "state-diagrams"}
+PICTURES = {"", "streaming", "reference/workflows", "reference/testing-the-fake", "state-diagrams"}
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
