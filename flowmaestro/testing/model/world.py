@@ -87,6 +87,10 @@ class World:
         with self.lock:
             return self._timeline.now
 
+    def unix_time(self, now: float) -> float:
+        """Return the Unix seconds at a time of the driver's clock."""
+        return self._timeline.wall(now)
+
     def due(self, now: float) -> List[Delivery]:
         """Advance time to `now` and return the webhook deliveries to attempt.
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import re
 from collections import OrderedDict
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from functools import cached_property
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple
 from urllib.parse import parse_qsl, urlsplit
 
 from flowmaestro.testing.explain import API_KEY, curl_lines
@@ -24,6 +25,8 @@ MAX_BODY_BYTES = 1024 * 1024
 """Bytes kept of the body of one request and of one response."""
 MAX_KEPT_BYTES = 64 * 1024 * 1024
 """Bytes kept of all bodies. The oldest bodies are dropped first."""
+MAX_SEARCHED = 1024 * 1024
+"""Bytes of bodies that a search redacts, which takes a second for 4 MiB."""
 RETRY_SECONDS = 120.0
 """A request that equals a failed one is its retry if it comes within so many seconds."""
 
@@ -58,6 +61,8 @@ class InspectedRequest:
         self.streams = False
         self.events = 0
         """How many events an event stream has sent."""
+        self.event_seconds: List[float] = []
+        """When each event of the kept body was sent, in seconds after `at`."""
         self.has_terminal_event = False
         self.ended: Optional[str] = None
         """How an event stream ended: `complete`, `cut` or `left`."""
@@ -73,13 +78,13 @@ class InspectedRequest:
         self.body_dropped = False
         """Whether its bodies were dropped to keep others."""
 
-    @property
+    @cached_property
     def path(self) -> str:
         """The path and query without secrets."""
         shown = urlsplit(shown_url(self.request.url, secrets_of(self.request.headers)))
         return shown.path + (f"?{shown.query}" if shown.query else "")
 
-    @property
+    @cached_property
     def is_poll(self) -> bool:
         """Whether it reads the state of one execution."""
         found = _EXECUTION.fullmatch(path_below_root(self.request.url))
@@ -127,6 +132,7 @@ class InspectedRequest:
             "request_body": shown_body(self.request.body, self.request.headers),
             "headers": shown_headers(self.headers),
             "body": shown_body(bytes(self.body), self.request.headers),
+            "event_ms": [round(seconds * 1000, 1) for seconds in self.event_seconds],
             "body_dropped": self.body_dropped,
             "body_truncated": not self.body_dropped and len(self.body) < self.size,
             "curl": self._curl(),
@@ -197,6 +203,30 @@ class Exchanges:
         """Return the requests about one execution, the oldest first."""
         return [each for each in self if each.execution_id == execution_id]
 
+    def search(self, text: str) -> Tuple[List[int], Optional[int]]:
+        """Return the numbers of the newest requests with `text` in a body, as it is shown.
+
+        Case does not matter. The second value is the number of the last request that was looked
+        at, if the search has ended before the oldest one, because it had read `MAX_SEARCHED` bytes
+        of bodies that hold the text; else `None`.
+        """
+        # A body may hold the text as JSON writes it (RFC 8259, 7).
+        forms = {text.lower(), json.dumps(text.lower())[1:-1]}
+        found: List[int] = []
+        left = MAX_SEARCHED
+        for number in reversed(self._with_bodies):
+            each = self._by_number[number]
+            data = b"%s\n%s" % (each.request.body, each.body)
+            if not _has_any(data.decode("utf-8", "replace"), forms):
+                continue
+            # Only what is shown may be found: a search must not tell a secret letter by letter.
+            if _has_any(shown_body(data, each.request.headers), forms):
+                found.append(number)
+            left -= len(data)
+            if left <= 0:
+                return found, number
+        return found, None
+
     def add(self, request: Request, at: float) -> InspectedRequest:
         """Keep a request that has arrived at `at`, a Unix time in seconds."""
         self._count += 1
@@ -218,16 +248,19 @@ class Exchanges:
         exchange.headers = reply.headers
         exchange.seconds = seconds
         exchange.streams = reply.stream is not None
-        self.received(exchange, reply.body)
+        self.received(exchange, reply.body, seconds)
         self._read(exchange)
         self._note_outcome(exchange)
 
-    def received(self, exchange: InspectedRequest, data: bytes) -> None:
-        """Note bytes of a response body that were sent."""
+    def received(self, exchange: InspectedRequest, data: bytes, seconds: float) -> None:
+        """Note bytes of a response body that were sent `seconds` after the request came."""
         exchange.size += len(data)
         if exchange.streams:
-            exchange.events += data.count(b"\ndata: ") + data.startswith(b"data: ")
+            events = data.count(b"\ndata: ") + data.startswith(b"data: ")
+            exchange.events += events
             exchange.has_terminal_event |= _TERMINAL.search(data) is not None
+            if len(exchange.body) < MAX_BODY_BYTES:
+                exchange.event_seconds += [seconds] * events
         if not exchange.body_dropped:
             kept = data[: MAX_BODY_BYTES - len(exchange.body)]
             exchange.body += kept
@@ -306,6 +339,12 @@ def shown_body(data: bytes, sent: Headers) -> str:
     """Return a body as text, redacted: secrets by their names, and those of the request `sent`."""
     text = data.decode("utf-8", "replace")
     return redacted_text(text, secrets_of(sent)) if text else ""
+
+
+def _has_any(text: str, forms: Iterable[str]) -> bool:
+    """Return whether a text contains any of `forms`, which are in lower case."""
+    lower = text.lower()
+    return any(form in lower for form in forms)
 
 
 def _kind(exchange: InspectedRequest) -> Tuple[str, str, bytes]:

@@ -34,14 +34,17 @@ from flowmaestro.timeline import timeline_svg
 from flowmaestro_core.http.messages import Headers, Request
 from flowmaestro_core.payloads.reply import decode_json
 from flowmaestro_core.payloads.shapes import snake_case_keys
-from flowmaestro_core.showing.texts import event_time
 
 MAX_EXECUTIONS = MAX_DELIVERIES = 1_000
 MAX_EVENTS = 2_000
 """How many events are kept of one execution."""
 MAX_FAULTS = 100
-FIRST_REQUESTS = 300
-"""How many requests a page gets at first; the others follow."""
+FIRST_REQUESTS = 200
+"""How many requests a page gets at first."""
+MORE_REQUESTS = 2_000
+"""How many requests a page gets with each request for older ones."""
+MAX_OUTBOX = 4 * 1024 * 1024
+"""Bytes that wait for a page to read them. It then loses its feed, and opens another one."""
 
 _PAGE = Path(__file__).with_name("inspector.html")
 _PAGE_HEADERS = [
@@ -58,34 +61,31 @@ _PAGE_HEADERS = [
 
 
 class Inspector:
-    """Watches one fake; `now` is a clock in seconds. `log` gets one line for each response.
+    """Watches one fake. `now` is a clock in seconds since 1970; all times on the page are its.
 
-    The fake then keeps only its last 10,000 requests, executions and deliveries.
+    `log` gets one line for each response. The fake then keeps only its last 10,000 requests,
+    executions and deliveries.
     """
 
     def __init__(
         self,
         fake: FakeFlowMaestro,
-        now: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
         log: Optional[Callable[[str], None]] = None,
     ) -> None:
         self._fake = fake
         self._now = now
         self._log = log
         self._exchanges = Exchanges()
-        self._began: Dict[int, float] = {}
-        """When each request that is not done arrived, on the clock."""
         self._current: Optional[InspectedRequest] = None
         """The last request that arrived: a fault that happens is injected into it."""
         self._executions: OrderedDict[str, Execution] = OrderedDict()
         self._events: Dict[str, Deque[Mapping[str, Any]]] = {}
         self._begun: Dict[str, Dict[str, Any]] = {}
-        """The first sight of each execution: the Unix time, and its inputs as short JSON."""
+        """The row of each execution, as far as it never changes again."""
         self._deliveries: OrderedDict[str, _Delivery] = OrderedDict()
         self._faults: OrderedDict[int, _ArmedFault] = OrderedDict()
         self._feeds: Set[Feed] = set()
-        self._ahead = 0.0
-        """What to add to the clock to get the server's Unix time."""
         self._run = secrets.token_hex(4)
         """Differs in each process, so that a page notices a restarted server."""
         self.has_page = True
@@ -94,6 +94,8 @@ class Inspector:
         """The problem of the seed file, if there is one."""
         self.send: Optional[Callable[[InspectedRequest], None]] = None
         """Carries out a request again; set by the server."""
+        self.model_time: Callable[[], float] = lambda: fake.unix_time(fake.now)
+        """Returns what the fake takes for the Unix time; set by the server."""
         self.changed: Callable[[], None] = lambda: None
         """Called when the fake may have something new to do; set by the server."""
         fake.listen(self._happened)
@@ -109,17 +111,13 @@ class Inspector:
         return self._add(request)
 
     def _add(self, request: Request) -> InspectedRequest:
-        exchange = self._current = self._exchanges.add(request, time.time())
-        self._began[exchange.number] = self._now()
+        exchange = self._current = self._exchanges.add(request, self._now())
         self._publish(exchange.summary())
         return exchange
 
     def answered(self, exchange: InspectedRequest, reply: FakeReply) -> None:
         """Note the response: whole, the head of an event stream, or a dropped connection."""
-        seconds = self._now() - self._began[exchange.number]
-        self._exchanges.answered(exchange, reply, seconds)
-        if not exchange.streams:
-            del self._began[exchange.number]
+        self._exchanges.answered(exchange, reply, self._since(exchange))
         started = self._fake.find_execution(exchange.execution_id or "")
         if started is not None and started.id not in self._executions:
             self._note(started)
@@ -129,21 +127,23 @@ class Inspector:
 
     def streamed(self, exchange: InspectedRequest, data: bytes) -> None:
         """Note bytes of an event stream that were sent."""
-        self._exchanges.received(exchange, data)
-        text = shown_body(data, exchange.request.headers)
+        self._exchanges.received(exchange, data, self._since(exchange))
         counts = {"events": exchange.events, "size": exchange.size}
-        self._publish({"kind": "stream", "id": exchange.number, "text": text, **counts})
+        self._publish({"kind": "stream", "id": exchange.number, **counts})
 
     def stream_ended(self, exchange: InspectedRequest, how: str) -> None:
         """Note how an event stream ended: `complete`, `cut` or `left` (by the client)."""
-        seconds = self._now() - self._began.pop(exchange.number)
-        self._exchanges.stream_ended(exchange, how, seconds)
+        self._exchanges.stream_ended(exchange, how, self._since(exchange))
         self._publish(exchange.summary())
+
+    def _since(self, exchange: InspectedRequest) -> float:
+        """Return how many seconds ago a request came; the clock may have been set back."""
+        return max(0.0, self._now() - exchange.at)
 
     def delivered(self, delivery: Delivery) -> None:
         """Note an attempt of a webhook delivery."""
         kept = self._deliveries.setdefault(delivery.id, _Delivery(delivery))
-        kept.note_attempt()
+        kept.note_attempt(self._now())
         if len(self._deliveries) > MAX_DELIVERIES:
             self._deliveries.popitem(last=False)
         self._publish(kept.summary())
@@ -161,8 +161,6 @@ class Inspector:
         event = {**data, "type": name}
         snake_case_keys(event)
         events.append(event)
-        at = event_time(event.get("timestamp"))
-        self._ahead = self._ahead if at is None else at - self._now()
         self._note(execution)
 
     def _note(self, execution: Execution) -> None:
@@ -171,7 +169,11 @@ class Inspector:
         self._executions[execution.id] = execution
         if execution.id not in self._begun:
             inputs = redacted_text(json.dumps(execution.inputs, default=str, ensure_ascii=False))
-            self._begun[execution.id] = {"at": round(time.time(), 3), "inputs": inputs[:200]}
+            began = round(self._now(), 3)
+            self._begun[execution.id] = {"at": began, "ended_at": None, "inputs": inputs[:200]}
+        begun = self._begun[execution.id]
+        if begun["ended_at"] is None and execution.completed_at is not None:
+            begun["ended_at"] = round(self._now(), 3)
         if len(self._executions) > MAX_EXECUTIONS:
             oldest, _ = self._executions.popitem(last=False)
             self._events.pop(oldest, None)
@@ -232,19 +234,22 @@ class Inspector:
     def _look(self, parts: List[str], query: Mapping[str, List[str]]) -> FakeReply:
         """Answer a GET, which changes nothing."""
         if parts == ["feed"]:
-            feed = Feed()
+            # The state and what follows come on one connection: nothing is missed in between, and
+            # the page is filled after one round trip.
+            feed = Feed({"kind": "state", **self._state()})
             self._feeds.add(feed)
             return feed.reply()
         if parts == ["requests"]:
             rows = list(self._exchanges)
             if "before" in query:
                 before = _number(query["before"][0])
-                rows = [each for each in rows if each.number < before]
+                rows = [each for each in rows if each.number < before][-MORE_REQUESTS:]
             return json_reply(200, [each.summary() for each in rows])
+        if parts == ["search"]:
+            found, back_to = self._exchanges.search(query.get("text", [""])[0][:200])
+            return json_reply(200, {"found": found, "back_to": back_to})
         if parts == ["routes"]:
             return json_reply(200, [f"{route.method} {route.template}" for route in ROUTES])
-        if parts == ["state"]:
-            return json_reply(200, self._state())
         if len(parts) == 2 and parts[0] == "requests":
             return json_reply(200, self._find(parts[1]).details())
         if len(parts) == 2 and parts[0] == "executions":
@@ -295,9 +300,10 @@ class Inspector:
             "executions": executions,
             "deliveries": [each.summary() for each in self._deliveries.values()],
             "faults": [each.summary() for each in self._armed_faults()],
-            "open_streams": self._fake.open_streams,
             "kept_bytes": self._exchanges.kept_bytes,
             "max_kept_bytes": MAX_KEPT_BYTES,
+            "now": self._now(),
+            "model_time": self.model_time(),
         }
 
     def _find(self, number: str) -> InspectedRequest:
@@ -348,8 +354,8 @@ class Inspector:
         }
 
     def _timeline(self, execution_id: str, width: int) -> FakeReply:
-        now = self._now() + self._ahead
-        svg = timeline_svg(self._events.get(execution_id, ()), now=now, width=width)
+        events = self._events.get(execution_id, ())
+        svg = timeline_svg(events, now=self.model_time(), width=width)
         reply = FakeReply()
         reply.complete(200, Headers({"Content-Type": "image/svg+xml"}), body=svg.encode())
         return reply
@@ -369,12 +375,12 @@ class Inspector:
                 raise ValueError(kind)
         except (KeyError, TypeError, ValueError) as error:
             return json_reply(400, {"error": f"not a fault: {error}"})
-        armed = self._arm(fault, fault.times)
+        armed = self._arm(fault, fault.times, by="inspector")
         self._publish(armed.summary())
         return json_reply(200, armed.summary())
 
-    def _arm(self, fault: Fault, times: int) -> _ArmedFault:
-        armed = self._faults[id(fault)] = _ArmedFault(fault, times)
+    def _arm(self, fault: Fault, times: int, by: str = "program") -> _ArmedFault:
+        armed = self._faults[id(fault)] = _ArmedFault(fault, times, by, self._now())
         if len(self._faults) > MAX_FAULTS:
             self._faults.popitem(last=False)
         return armed
@@ -401,10 +407,14 @@ class Inspector:
 class _ArmedFault:
     """A fault, and the requests that it was injected into."""
 
-    def __init__(self, fault: Fault, times: int) -> None:
+    def __init__(self, fault: Fault, times: int, by: str, at: float) -> None:
         self.fault = fault  # kept, so that its `id` stays its own
         self.name = secrets.token_hex(4)
         self.times = times
+        self.by = by
+        """Who armed it: the `inspector`, or the `program` or seed file that owns the fake."""
+        self.at = at
+        """The Unix time when the inspector got to know it."""
         self.disarmed = False
         self.hits: Deque[int] = deque(maxlen=100)
         """The numbers of the last requests that it was injected into."""
@@ -414,7 +424,10 @@ class _ArmedFault:
             "kind": "fault",
             "id": self.name,
             "effect": self.fault.effect,
-            "where": str(self.fault.pattern),
+            "method": self.fault.pattern.method,
+            "path": self.fault.pattern.path,
+            "by": self.by,
+            "at": round(self.at, 3),
             "times": self.times,
             "left": 0 if self.disarmed else self.fault.times,
             "hits": list(self.hits),
@@ -434,12 +447,13 @@ class _Delivery:
         except (ValueError, KeyError, AttributeError, TypeError):
             pass
 
-    def note_attempt(self) -> None:
+    def note_attempt(self, at: float) -> None:
+        """Note the attempt that has just ended, at a Unix time in seconds."""
         delivery = self.delivery
         failed = delivery.state != "delivered"
         self.attempts.append(
             {
-                "at": round(time.time(), 3),
+                "at": round(at, 3),
                 "status": delivery.status_code,
                 "ms": delivery.response_time_ms,
                 "error": delivery.error if failed else None,
@@ -469,10 +483,10 @@ class _Delivery:
 class Feed:
     """An event stream to one page; its server writes it to a connection."""
 
-    def __init__(self) -> None:
+    def __init__(self, first: Mapping[str, Any]) -> None:
         self.wake: Callable[[], None] = lambda: None
         self.closed: bool = False
-        self._outbox = bytearray(b": open\n\n")
+        self._outbox = bytearray(_message(first))
 
     def reply(self) -> FakeReply:
         """Return the response that opens it."""
@@ -483,14 +497,16 @@ class Feed:
 
     def publish(self, message: Mapping[str, Any]) -> None:
         """Send one message, a line of JSON."""
-        # A page that has stopped reading gets no further messages.
-        if len(self._outbox) < 4 * 1024 * 1024:
-            self._outbox += b"data: %s\n\n" % json.dumps(message).encode()
-            self.wake()
+        self._outbox += _message(message)
+        if len(self._outbox) > MAX_OUTBOX:
+            self.close()
+        self.wake()
 
     def poll(self, now: float) -> Optional[bytes]:
         """As `EventStream.poll`."""
         del now
+        if self.closed:
+            return b""
         data = bytes(self._outbox)
         self._outbox.clear()
         return data or None
@@ -498,6 +514,12 @@ class Feed:
     def close(self) -> None:
         """As `EventStream.close`."""
         self.closed = True
+        self._outbox.clear()
+
+
+def _message(value: Mapping[str, Any]) -> bytes:
+    """Return one event of the feed."""
+    return b"data: %s\n\n" % json.dumps(value).encode()
 
 
 def _shown_json(value: Mapping[str, Any]) -> Dict[str, Any]:

@@ -79,6 +79,7 @@ async def serve(
                     partial(server.send_again, inspector),
                     server.wake,
                 )
+                inspector.model_time = lambda: fake.unix_time(server.now())
             if allow_webhooks_to is not None:
                 server.subscribers = {name.lower() for name in allow_webhooks_to}
             tasks.start_soon(server.keep_time)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from urllib.parse import quote
 
 import pytest
 
@@ -10,7 +11,7 @@ from flowmaestro import FlowMaestroClient, ServerError
 from flowmaestro.testing import FakeFlowMaestro, Node
 from flowmaestro.testing.model.replies import FakeReply
 from flowmaestro.testing.server.exchanges import MAX_EXCHANGES, MAX_KEPT_BYTES
-from flowmaestro.testing.server.inspector import Inspector
+from flowmaestro.testing.server.inspector import MAX_OUTBOX, Inspector
 from flowmaestro_core.http.messages import Request, Response
 
 
@@ -34,6 +35,10 @@ class World:
     def look(self, path):
         return json.loads(self.send("GET", f"/_inspect/{path}").body)
 
+    def state(self):
+        """Return the first message that a page gets."""
+        return told(self.send("GET", "/_inspect/feed").stream)[0]
+
     @property
     def fields(self):
         return {"Host": "localhost:8787", "X-API-Key": self.fake.api_key}
@@ -50,6 +55,12 @@ class World:
             return Response(reply.status, reply.headers, reply.body)
 
         return FlowMaestroClient(self.fake.api_key, transport=send, max_retries=0)
+
+
+def told(feed):
+    """Return the messages that a feed has for its page."""
+    lines = (feed.poll(0.0) or b"").split(b"\n\n")
+    return [json.loads(line.partition(b": ")[2]) for line in lines if line]
 
 
 def test_requests_and_their_replies_are_kept_without_credentials():
@@ -80,7 +91,7 @@ def test_the_oldest_bodies_are_dropped_beyond_the_cap():
     body = b'{"inputs": {"text": "%s"}}' % (b"x" * 900_000)
     for _ in range(2 + MAX_KEPT_BYTES // len(body)):
         world.inspector.asked(Request("POST", "http://localhost/api/v1/x", {}, body))
-    assert world.look("state")["kept_bytes"] <= MAX_KEPT_BYTES
+    assert world.state()["kept_bytes"] <= MAX_KEPT_BYTES
     first, last = world.look("requests/1"), world.look(f"requests/{len(world.look('requests'))}")
     assert (first["body_dropped"], first["request_body"]) == (True, "")
     assert (last["body_dropped"], len(last["request_body"])) == (False, len(body))
@@ -227,8 +238,9 @@ def test_a_fault_says_what_it_hit_and_can_be_disarmed():
         client.agents.list()
         with pytest.raises(ServerError):
             client.workflows.list()
-    (fault,) = world.look("state")["faults"]
-    assert (fault["left"], fault["hits"], fault["where"]) == (2, [2], "request /workflows")
+    (fault,) = world.state()["faults"]
+    assert (fault["left"], fault["hits"]) == (2, [2])
+    assert (fault["method"], fault["path"], fault["by"]) == (None, "/workflows", "inspector")
     assert [row["fault"] for row in world.look("requests")] == [None, "status 503"]
     disarmed = json.loads(world.send("POST", f"/_inspect/faults/{armed['id']}/disarm").body)
     assert disarmed["left"] == 0
@@ -241,8 +253,9 @@ def test_a_fault_says_what_it_hit_and_can_be_disarmed():
 def test_a_fault_that_a_test_armed_is_shown_too():
     world = World()
     world.fake.drop_connection(path="/agents")
-    (fault,) = world.look("state")["faults"]
+    (fault,) = world.state()["faults"]
     assert (fault["effect"], fault["left"]) == ("a dropped connection", 1)
+    assert (fault["by"], fault["at"]) == ("program", 0.0)
 
 
 def test_a_feed_tells_of_what_is_new():
@@ -250,18 +263,13 @@ def test_a_feed_tells_of_what_is_new():
     feed = world.send("GET", "/_inspect/feed").stream
     with world.client() as client:
         client.workflows.list()
-    told = [
-        json.loads(line.partition(b": ")[2])
-        for line in feed.poll(0.0).split(b"\n\n")
-        if line.startswith(b"data")
-    ]
-    assert [(each["kind"], each["status"]) for each in told if each["kind"] == "request"] == [
+    assert [(each["kind"], each["status"]) for each in told(feed) if each["kind"] == "request"] == [
         ("request", None),
         ("request", 200),
     ]
     feed.close()
     world.send("GET", "/api/v1/workflows")
-    assert feed.poll(0.0) is None
+    assert feed.poll(0.0) == b""
 
 
 def test_a_delivery_is_told_when_it_is_attempted_and_kept_for_pages_that_open_later():
@@ -277,7 +285,7 @@ def test_a_delivery_is_told_when_it_is_attempted_and_kept_for_pages_that_open_la
         world.fake.delivered(delivery, 503, 10.0)
         world.inspector.delivered(delivery)
     assert b'"state": "pending", "status": 503, "attempts": [{' in feed.poll(0.0)
-    kept = world.look("state")["deliveries"][-1]
+    kept = world.state()["deliveries"][-1]
     assert kept["event"] == "execution.completed"
     assert "hush" not in json.dumps(kept)
 
@@ -302,7 +310,7 @@ def test_an_execution_has_a_timeline_even_on_a_silent_server():
     world.fake.advance(10.0)
     svg = world.send("GET", f"/_inspect/timelines/{execution_id}").body.decode()
     assert "Compose greeting" in svg
-    (ended,) = [each for each in world.look("state")["executions"] if each["id"] == execution_id]
+    (ended,) = [each for each in world.state()["executions"] if each["id"] == execution_id]
     assert ended["status"] == "completed"
 
 
@@ -311,13 +319,12 @@ def test_the_timeline_of_what_runs_grows():
     world.fake.workflow("wf_slow", nodes=[Node("a", seconds=60)])
     with world.client() as client:
         execution_id = client.workflows.execute("wf_slow")["data"]["execution_id"]
-    world.time = 1.0
     world.fake.advance(1.0)
     began = world.send("GET", f"/_inspect/timelines/{execution_id}").body.decode()
-    assert ">total 0.75 s<" in began
-    world.time = 3.5
+    assert ">total 0.95 s<" in began
+    world.fake.advance(3.5)
     grown = world.send("GET", f"/_inspect/timelines/{execution_id}").body.decode()
-    assert ">total 3.25 s<" in grown
+    assert ">total 3.45 s<" in grown
 
 
 def test_the_next_request_is_broken_on_demand():
@@ -415,5 +422,76 @@ def test_the_url_of_a_delivery_shows_no_key():
     world.fake.delivered(delivery, 200, 0.0)
     world.inspector.delivered(delivery)
     assert started.ready
-    (shown,) = world.look("state")["deliveries"]
+    (shown,) = world.state()["deliveries"]
     assert shown["url"] == "https://example.com/hooks/***?token=***"
+
+
+def search(world, text):
+    found = world.look(f"search?text={quote(text)}")
+    return found["found"], found["back_to"]
+
+
+def test_a_search_finds_text_in_bodies_as_they_are_shown():
+    world = World()
+    with world.client() as client:
+        client.workflows.execute("wf_123", inputs={"name": "Zwölf", "password": "swordfish"})
+        client.workflows.execute("wf_123", inputs={"name": "Ada"})
+    assert search(world, "ZWÖLF") == ([1], None)
+    assert search(world, "execution_id") == ([2, 1], None)
+    for hidden in ("swordfish", "dfish", world.fake.api_key, "nothing"):
+        assert search(world, hidden) == ([], None)
+
+
+def test_a_search_tells_where_it_stopped():
+    world = World()
+    body = b'{"inputs": {"text": "needle %s"}}' % (b"x" * 400_000)
+    for _ in range(5):
+        world.send("POST", "/api/v1/workflows/wf_123/execute", body)
+    assert search(world, "needle") == ([5, 4, 3], 3)
+
+
+def test_the_events_of_a_stream_have_times():
+    world = World()
+    request = Request("GET", "http://localhost/api/v1/executions/exec_123/events", world.fields)
+    exchange = world.inspector.asked(request)
+    world.inspector.answered(exchange, world.fake.handle(request, 0.0))
+    for seconds, data in ((0.5, b"data: {}\n\nevent: x\ndata: {}\n\n"), (2.0, b"data: {}\n\n")):
+        world.time = seconds
+        world.inspector.streamed(exchange, data)
+    assert world.look("requests/1")["event_ms"] == [500.0, 500.0, 2000.0]
+
+
+def test_a_page_that_does_not_read_loses_its_feed_and_opens_another_one():
+    world = World()
+    feed = world.send("GET", "/_inspect/feed").stream
+    woken = []
+    feed.wake = lambda: woken.append(feed.poll(0.0))
+    feed.publish({"text": "x" * MAX_OUTBOX})
+    assert woken == [b""]
+
+
+def test_all_times_are_of_one_clock():
+    world = World()
+    world.time = 1_000.0
+    world.fake.workflow("wf_slow", nodes=[Node("a", seconds=60)])
+    with world.client() as client:
+        execution_id = client.workflows.execute("wf_slow")["data"]["execution_id"]
+    world.time = 1_004.5
+    world.fake.fail_next()
+    world.send("POST", f"/_inspect/executions/{execution_id}/cancel")
+    state = world.state()
+    (execution,) = [each for each in state["executions"] if each["id"] == execution_id]
+    assert (state["requests"][0]["at"], state["requests"][0]["ms"]) == (1_000.0, 0.0)
+    assert (execution["at"], execution["ended_at"]) == (1_000.0, 1_004.5)
+    assert (state["now"], state["faults"][0]["at"]) == (1_004.5, 1_004.5)
+    assert state["model_time"] == world.fake.unix_time(0.0)
+
+
+def test_a_clock_that_is_set_back_makes_no_duration_negative():
+    world = World()
+    world.time = 1_000.0
+    request = Request("GET", "http://localhost/api/v1/workflows", world.fields)
+    exchange = world.inspector.asked(request)
+    world.time = 900.0
+    world.inspector.answered(exchange, world.fake.handle(request, 0.0))
+    assert exchange.seconds == 0.0
