@@ -17,7 +17,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
-from typing import Dict, Iterator, List, Tuple, Type
+from typing import Dict, Iterator, List, Set, Tuple, Type
 
 import flowmaestro_core
 from flowmaestro_core.machine import Machine, Transitions
@@ -34,7 +34,8 @@ One diagram for each machine of `flowmaestro_core`. [Architecture](architecture.
 machines do. A box is a state. Below its name are the events that keep the machine in it (*stays*)
 or end it (*done*, *failed*). An arrow names the events that lead to another state. An event may
 stand in several places: the method of the event decides. Where there are too many arrows to follow,
-each box lists its events with the states that they lead to.
+each box lists its events with the states that they lead to; *any* stands for every state that an
+event after `start` leads to.
 
 The pictures are drawn from the machines' tables: run `python docs/diagrams.py` after a change of a
 table. A test fails when a picture is out of date.
@@ -69,7 +70,8 @@ def boxes(transitions: Transitions) -> Dict[str, List[str]]:
     drawn: Dict[str, List[str]] = {}
     for state, successors in transitions.items():
         if not arrows(transitions):
-            lines = [f"{event} → {', '.join(into)}" for event, into in successors.items()]
+            usual = _usual(transitions)
+            lines = [f"{event} → {_shortened(into, usual)}" for event, into in successors.items()]
             drawn[state] = [state, *lines]
             continue
         into = events_by_successor(successors)
@@ -77,6 +79,19 @@ def boxes(transitions: Transitions) -> Dict[str, List[str]]:
         lines = [f"{word}: {', '.join(events)}" for word, events in kept if events]
         drawn[state] = [state, *lines]
     return drawn
+
+
+def _usual(transitions: Transitions) -> Set[str]:
+    """Return the states that events after `start` lead to."""
+    later = (successors for state, successors in transitions.items() if state != "ready")
+    return {successor for successors in later for into in successors.values() for successor in into}
+
+
+def _shortened(into: Tuple[str, ...], usual: Set[str]) -> str:
+    """Return the successors of an event as a text: *any* stands for all the usual ones."""
+    if not usual <= set(into):
+        return ", ".join(into)
+    return ", ".join([*(state for state in into if state not in usual), "any"])
 
 
 def arrows(transitions: Transitions) -> Dict[Tuple[str, str], List[str]]:

@@ -34,9 +34,18 @@ class Settling(NamedTuple):
     """
 
 
-_AFTER_ANY_EVENT = ("recording", "starting", "polling", "pausing", "emitting")
-"""The tasks that may follow any event."""
-_POLLED = (*_AFTER_ANY_EVENT, "looking up")
+_ANY = (
+    "recording",
+    "emitting",
+    "reading baseline",
+    "starting",
+    "polling",
+    "pausing",
+    "looking up",
+    "done",
+    "failed",
+)
+"""Every task, and both ends. Any of them may follow any event."""
 
 
 class BatchMachine(Machine[None]):
@@ -59,9 +68,13 @@ class BatchMachine(Machine[None]):
        bring rows to start or to follow, so begin again at 1.
     8. Yield what is left of an ordered batch, then end, with the error that has stopped it.
 
-    Nearly every task may follow every other, so the table constrains little: which event each
-    task takes, that the journal is opened first, and that a lookup comes only when nothing is in
-    flight. The order above is the rule.
+    The table constrains little: which event each task takes, and that the journal is opened first.
+    Any task may follow any event. The order above is the rule. These promises follow from it:
+
+    * While something is noted and not in the journal, nothing is sent.
+    * The baseline is read only before the first start of a new journal.
+    * A lookup begins only when no execution runs and no start waits.
+    * The batch is done only when no row waits, runs, is in doubt, or has an outcome to deliver.
 
     Requests go out one after another, so that the rate limit of the key is spent in one place. Its
     headers stretch the pauses, and a 429 delays every request except the last poll of an
@@ -74,27 +87,19 @@ class BatchMachine(Machine[None]):
 
     state: str
     TRANSITIONS: ClassVar[Transitions] = {
-        "ready": {"start": ("opening", "starting", "polling", "emitting", "done", "failed")},
-        "opening": {"recorded": ("recording", "reading baseline", "emitting", "done", "failed")},
-        "recording": {"recorded": (*_AFTER_ANY_EVENT, "reading baseline", "looking up", "failed")},
-        "reading baseline": {
-            "response_received": ("reading baseline", "recording", "pausing"),
-            "transport_failed": ("recording",),
-        },
-        "starting": {
-            "response_received": (*_AFTER_ANY_EVENT, "failed"),
-            "transport_failed": ("recording", "polling", "pausing", "emitting"),
-        },
-        "polling": {"response_received": _POLLED, "transport_failed": _POLLED},
-        "pausing": {"waited": (*_AFTER_ANY_EVENT, "reading baseline", "looking up")},
-        "emitting": {
-            "emitted": (*_AFTER_ANY_EVENT, "reading baseline", "looking up", "done", "failed")
-        },
+        "ready": {"start": ("opening", *_ANY)},
+        "opening": {"recorded": _ANY},
+        "recording": {"recorded": _ANY},
+        "reading baseline": {"response_received": _ANY, "transport_failed": _ANY},
+        "starting": {"response_received": _ANY, "transport_failed": _ANY},
+        "polling": {"response_received": _ANY, "transport_failed": _ANY},
+        "pausing": {"waited": _ANY},
+        "emitting": {"emitted": _ANY},
         "looking up": {
-            "response_received": ("looking up", "recording", "pausing", "emitting", "failed"),
-            "transport_failed": ("looking up", "recording", "pausing", "emitting"),
-            "waited": ("looking up",),
-            "recorded": ("looking up", "recording", "pausing", "emitting"),
+            "response_received": _ANY,
+            "transport_failed": _ANY,
+            "waited": _ANY,
+            "recorded": _ANY,
         },
     }
 

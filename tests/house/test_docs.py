@@ -255,6 +255,20 @@ class TestDiagrams:
             "emitted → done, ready",
         ]
 
+    def test_all_usual_states_together_are_called_any(self, diagrams, monkeypatch):
+        monkeypatch.setattr(diagrams, "MOST_ARROWS", 0)
+        usual = ("first", "second", "done")
+        table = {
+            "ready": {"start": ("opening", *usual)},
+            "first": {"waited": usual, "emitted": ("done",)},
+            "second": {"waited": usual},
+        }
+        assert diagrams.boxes(table) == {
+            "ready": ["ready", "start → opening, any"],
+            "first": ["first", "waited → any", "emitted → done"],
+            "second": ["second", "waited → any"],
+        }
+
     def test_the_words_of_a_picture_are_found(self, diagrams):
         svg = '<g id="a"><title>x-&gt;y</title></g><g><title>s</title><text x="1">s</text></g>'
         assert diagrams.words_of(svg) == ["s", "s"]

@@ -26,6 +26,7 @@ from flowmaestro_core.http.dates import http_date
 from flowmaestro_core.http.messages import Phase, Request
 from flowmaestro_core.machines import machine_for
 from flowmaestro_core.resources.workflows import Workflows
+from tests.harness.core.batch_steps import BatchStepper
 from tests.harness.core.journals import MemoryJournal
 from tests.harness.core.stepping import Stepper, a_context, a_response, an_envelope, an_error
 
@@ -150,7 +151,7 @@ class CrashingBatch(RuleBasedStateMachine):
             settle_after=SETTLE_AFTER,
             on_unknown=on_unknown,  # type: ignore[arg-type]
         )
-        self.stepper = Stepper(machine_for(batch, CONTEXT, "token"))
+        self.stepper = BatchStepper(machine_for(batch, CONTEXT, "token"))
         self.stepper.now = self.now
         self.stepper.start()
 

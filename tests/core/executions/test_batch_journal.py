@@ -24,6 +24,7 @@ from flowmaestro_core.machines import machine_for
 from flowmaestro_core.payloads.reply import RateLimit
 from flowmaestro_core.records import digest_of
 from flowmaestro_core.resources.workflows import Workflows
+from tests.harness.core.batch_steps import BatchStepper
 from tests.harness.core.journals import MemoryJournal
 from tests.harness.core.stepping import Stepper, a_context, an_envelope
 
@@ -47,7 +48,7 @@ class World:
         """The same call again, to its end; `answer` may say something else, or fail."""
         context = more.pop("context", a_context())
         batch = Workflows.run_many("w", rows, journal="unused", **more)
-        stepper = Stepper(machine_for(batch, context, "token"))
+        stepper = BatchStepper(machine_for(batch, context, "token"))
         stepper.now = self.now
         stepper.foreign = (TypeError, ValueError, LookupError)
         stepper.start()

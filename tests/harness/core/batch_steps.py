@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 from typing import Any, Dict, Iterator, List
 
-from flowmaestro_core.actions import Send, Wait
+from flowmaestro_core.actions import Action, Send, Wait
+from flowmaestro_core.executions.batch import BatchMachine
 from flowmaestro_core.executions.operation import Batch
 from flowmaestro_core.machines import machine_for
 from flowmaestro_core.resources.executions import Executions
@@ -22,10 +23,32 @@ NEARLY_SPENT = {
 }
 
 
+class BatchStepper(Stepper):
+    """Checks after each event the promises that `BatchMachine` lists beside its table."""
+
+    machine: BatchMachine
+
+    def _check(self, action: Action) -> None:
+        super()._check(action)
+        state, known = self.machine.state, self.machine._known
+        if isinstance(action, Send):
+            assert not known._records._rows, "a request goes out before the journal is written"
+        if state == "reading baseline":
+            assert known.needs_baseline, "the baseline is read again"
+        if state == "starting":
+            assert not known.needs_baseline, "a start goes out before the baseline is known"
+        if state in ("looking up", "done"):
+            assert not known.active.by_row, f"{state} while executions run"
+            assert not known.starts.queue, f"{state} while rows wait for their start"
+        if state == "done":
+            assert not known.in_doubt, "done while rows are in doubt"
+            assert not known.outcomes.undelivered, "done before all outcomes are delivered"
+
+
 def stepping(many: Any, **options: Any) -> Stepper:
     assert isinstance(many, Batch)
     machine = machine_for(many, a_context(**options), "token")
-    return Stepper(machine)
+    return BatchStepper(machine)
 
 
 def waiting(*ids: str, **more: Any) -> Stepper:

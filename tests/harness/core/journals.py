@@ -8,6 +8,7 @@ from flowmaestro_core.actions import Action, Record
 from flowmaestro_core.machines import machine_for
 from flowmaestro_core.records import JournalRow, Key, Recalled
 from flowmaestro_core.resources.workflows import Workflows
+from tests.harness.core.batch_steps import BatchStepper
 from tests.harness.core.stepping import Possibilities, Report, Stepper, a_context
 
 
@@ -66,7 +67,7 @@ class Journaled:
         """A batch; two of three go on where the one before was left."""
         arguments: Any = {"journal": "unused", "timeout": 20.0, "concurrency": 2, **more}
         batch = Workflows.run_many("w", rows, **arguments)
-        stepper = Stepper(machine_for(batch, a_context(), "token"))
+        stepper = BatchStepper(machine_for(batch, a_context(), "token"))
         stepper.foreign = self.foreign
         if self._left % 3 == 0:
             self._journal = MemoryJournal(lambda: stepper.now, keyed="key" in more)
