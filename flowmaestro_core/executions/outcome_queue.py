@@ -63,7 +63,8 @@ class OutcomeQueue:
         else:
             outcome = self._waiting.popitem(last=False)[1]
         self.done += 1
-        self.failed += not outcome.ok
+        if not outcome.ok:
+            self.failed += 1
         if not outcome.replayed:
             self._now = now
             self._not_replayed += 1

@@ -24,26 +24,56 @@ API_SECRET = rb"(?:fm_(?:live|test)|whsec)_[\w-]+"
 
 # Names are in snake_case. `_?` is for names that are also written as one word.
 SECRET_NAMES = (
-    *("authorization", "bearer", "cookie", "credential", "secret", "signature"),
-    *("passw", "(pass|_pass_)(code|phrase|word)"),
-    *("access_?key", "api_?key", "encryption_?key", "private_?key", "signing_?key"),
-    *("access_?token", "auth_?token", "id_?token", "refresh_?token", "session_?token"),
+    "authorization",
+    "bearer",
+    "cookie",
+    "credential",
+    "secret",
+    "signature",
+    "passw",
+    "(pass|_pass_)(code|phrase|word)",
+    "access_?key",
+    "api_?key",
+    "encryption_?key",
+    "private_?key",
+    "signing_?key",
+    "access_?token",
+    "auth_?token",
+    "id_?token",
+    "refresh_?token",
+    "session_?token",
 )
 """A name that holds one of these is secret, in header fields, URLs and JSON."""
 SECRET_FIELDS = ("auth", "jwt", "key", "private", "pwd", "session", "token", "_otp$", "_pass$")
 """Further parts of secret names, for header fields and URL parameters only."""
 SECRET_MEMBERS = (
-    *("token$", "_auth$", "_jwt$", "_key$", "_oauth$", "_otp$", "_pass$", "_pwd$"),
-    *("account_?key$", "license_?key$", "master_?key$", "shared_?key$", "ssh_?key$"),
-    *("storage_?key$", "subscription_?key$"),
+    "token$",
+    "_auth$",
+    "_jwt$",
+    "_key$",
+    "_oauth$",
+    "_otp$",
+    "_pass$",
+    "_pwd$",
+    "account_?key$",
+    "license_?key$",
+    "master_?key$",
+    "shared_?key$",
+    "ssh_?key$",
+    "storage_?key$",
+    "subscription_?key$",
 )
 """Further parts of secret names, for JSON only. Fewer names match than in header fields: the
 service calls the pieces of a text tokens, and the session of a user is not a secret."""
 HARMLESS_FIELDS = ("_idempotency_key$",)
 """Names of header fields and parameters that are not secret although they match a list above."""
 HARMLESS_MEMBERS = (
-    *("^_idempotency_key$", "^_key$", "^_token$"),
-    *("continuation_?token$", "next_?token$", "page_?token$"),
+    "^_idempotency_key$",
+    "^_key$",
+    "^_token$",
+    "continuation_?token$",
+    "next_?token$",
+    "page_?token$",
 )
 """Names in JSON that are not secret although they match a list above."""
 

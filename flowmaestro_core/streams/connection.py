@@ -103,7 +103,8 @@ class ReconnectState:
         self.state = ConnectionState.OPEN
         self._opened_at = now
         self.openings += 1
-        self.reconnects += again
+        if again:
+            self.reconnects += 1
         self.decoder = SseDecoder(self.decoder.last_event_id, retry=self.decoder.retry)
         return again
 

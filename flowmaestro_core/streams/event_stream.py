@@ -99,8 +99,15 @@ class EventStreamMachine(Machine[Any]):
         },
         "emitting": {
             "emitted": (
-                *("emitting", "streaming", "draining", "probing", "closing", "ending"),
-                *("opening", "backing off", "failed"),
+                "emitting",
+                "streaming",
+                "draining",
+                "probing",
+                "closing",
+                "ending",
+                "opening",
+                "backing off",
+                "failed",
             ),
         },
         "draining": {

@@ -14,8 +14,13 @@ MESSAGE_TERMINAL = frozenset({"message:completed", "message:failed"})
 
 REMEMBERED = frozenset(
     {
-        *("connected", "execution:started", "stream:reconnected"),
-        *(f"node:{what}" for what in ("started", "completed", "failed", "retry")),
+        "connected",
+        "execution:started",
+        "stream:reconnected",
+        "node:started",
+        "node:completed",
+        "node:failed",
+        "node:retry",
     }
 )
 """The types of the events that a timeline needs, but for the last one."""

@@ -189,8 +189,17 @@ _SHORT = 0.1
 
 _DEPTH = 12
 _OPAQUE = (
-    *(BuiltinFunctionType, FrameType, FunctionType, MethodType, ModuleType, TracebackType),
-    *(type, int, float, bool, type(None)),
+    BuiltinFunctionType,
+    FrameType,
+    FunctionType,
+    MethodType,
+    ModuleType,
+    TracebackType,
+    type,
+    int,
+    float,
+    bool,
+    type(None),
 )
 _LOGGED = "Keys would get into logs, crash reports and the output of tests."
 

@@ -182,8 +182,15 @@ class Documented:
     workflow: Shape = workflow_row.plus(input_schema=_schema)
     started: Shape = Shape("status", "inputs", execution_id="id", workflow_id="workflow.id")
     execution: Shape = Shape(
-        *("id", "status", "inputs", "outputs", "error", "trigger_id"),
-        *("created_at", "started_at", "completed_at"),
+        "id",
+        "status",
+        "inputs",
+        "outputs",
+        "error",
+        "trigger_id",
+        "created_at",
+        "started_at",
+        "completed_at",
         workflow_id="workflow.id",
         duration_ms=lambda execution: _milliseconds(execution.duration),
     )
@@ -193,7 +200,11 @@ class Documented:
     ended: Shape = connected.plus("outputs", "error", "completed_at")
     """The terminal event of a stream that was opened after the end."""
     trigger: Shape = Shape(
-        *("id", "name", "type", "enabled", "created_at"),
+        "id",
+        "name",
+        "type",
+        "enabled",
+        "created_at",
         workflow_id="workflow.id",
         workflow_name="workflow.name",
         last_triggered_at="last_fired_at",
@@ -228,11 +239,17 @@ class Documented:
     # Agents, threads and memories.
 
     agent_row: Shape = Shape(
-        *("id", "name", "description", "model", "provider", "created_at"), updated_at="created_at"
+        "id", "name", "description", "model", "provider", "created_at", updated_at="created_at"
     )
     agent: Shape = agent_row.plus("system_prompt", "temperature", "max_tokens", "available_tools")
     thread: Shape = Shape(
-        *("id", "title", "status", "metadata", "created_at", "updated_at", "last_message_at"),
+        "id",
+        "title",
+        "status",
+        "metadata",
+        "created_at",
+        "updated_at",
+        "last_message_at",
         agent_id="agent.id",
     )
     new_thread = thread
@@ -251,8 +268,15 @@ class Documented:
     # Knowledge bases and webhooks.
 
     knowledge_base: Shape = Shape(
-        *("id", "name", "description", "embedding_model", "chunk_size", "chunk_overlap"),
-        *("document_count", "chunk_count", "created_at"),
+        "id",
+        "name",
+        "description",
+        "embedding_model",
+        "chunk_size",
+        "chunk_overlap",
+        "document_count",
+        "chunk_count",
+        "created_at",
         updated_at="created_at",
     )
     knowledge_base_row = knowledge_base
@@ -265,11 +289,12 @@ class Documented:
         metadata=lambda hit: {"chunk_index": hit.chunk.position},
     )
     webhook_row: Shape = Shape(
-        *("id", "name", "url", "events", "created_at", "updated_at"), is_active="active"
+        "id", "name", "url", "events", "created_at", "updated_at", is_active="active"
     )
     webhook: Shape = webhook_row.plus(headers=lambda webhook: webhook.headers or None)
     delivery: Shape = Shape(
-        *("id", "response_time_ms"),
+        "id",
+        "response_time_ms",
         event_type="event",
         response_status="status_code",
         last_attempt_at="sent_at",

@@ -70,8 +70,15 @@ class Service:
     """
 
     STATE = (
-        *("workflows", "executions", "agents", "threads", "knowledge_bases", "triggers"),
-        *("webhooks", "started", "credits"),
+        "workflows",
+        "executions",
+        "agents",
+        "threads",
+        "knowledge_bases",
+        "triggers",
+        "webhooks",
+        "started",
+        "credits",
     )
 
     def __init__(

@@ -226,8 +226,14 @@ class AiohttpBody:
     """A response whose body is still open. `limit` is the most bytes that it may have, decoded."""
 
     __slots__ = (
-        *("__weakref__", "_closed", "_coding", "_owes_turn", "_process", "_response"),
-        *("headers", "status"),
+        "__weakref__",
+        "_closed",
+        "_coding",
+        "_owes_turn",
+        "_process",
+        "_response",
+        "headers",
+        "status",
     )
 
     def __init__(self, response: aiohttp.ClientResponse, limit: int) -> None:

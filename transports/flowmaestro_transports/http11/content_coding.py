@@ -47,8 +47,15 @@ class ContentDecoder:
     """
 
     __slots__ = (
-        *("_coding", "_damage", "_limit", "_member", "_room", "_waiting", "_wrapped"),
-        *("headers", "pending"),
+        "_coding",
+        "_damage",
+        "_limit",
+        "_member",
+        "_room",
+        "_waiting",
+        "_wrapped",
+        "headers",
+        "pending",
     )
 
     def __init__(self, headers: Headers, limit: int) -> None:

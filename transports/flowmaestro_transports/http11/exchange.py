@@ -159,8 +159,18 @@ class Exchange:
     """
 
     __slots__ = (
-        *("_coding", "_content", "_error", "_framing", "_keep_alive", "_limit", "_method"),
-        *("_reader", "head", "phase", "state", "unsent"),
+        "_coding",
+        "_content",
+        "_error",
+        "_framing",
+        "_keep_alive",
+        "_limit",
+        "_method",
+        "_reader",
+        "head",
+        "phase",
+        "state",
+        "unsent",
     )
 
     # Both exist from the state BODY on.

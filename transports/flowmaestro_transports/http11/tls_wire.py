@@ -29,8 +29,16 @@ class TlsWire(Wire):
     """
 
     __slots__ = (
-        *("_accepted", "_arrived", "_failure", "_header", "_leaving", "_outer", "_record_left"),
-        *("_tls", "_unsent", "end"),
+        "_accepted",
+        "_arrived",
+        "_failure",
+        "_header",
+        "_leaving",
+        "_outer",
+        "_record_left",
+        "_tls",
+        "_unsent",
+        "end",
     )
 
     def __init__(self, outer: Wire, context: ssl.SSLContext, host: str) -> None:
