@@ -7,6 +7,7 @@ suite, for it starts several hundred processes.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import itertools
 import json
@@ -14,11 +15,14 @@ import os
 import pty
 import random
 import re
+import signal
+import socket
 import struct
 import subprocess
 import sys
 import termios
 import threading
+import time
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
@@ -35,23 +39,62 @@ COMMANDS: Dict[str, List[str]] = {
     "detach": ["run", "wf_1", "--detach"],
     "watch": ["watch", "{id}"],
     "watch-json": ["watch", "{id}", "--json"],
+    "watch-last": ["watch", "--last"],
     "map": ["map", "wf_1", "rows.csv", "--out", "out.jsonl"],
     "map-json": ["map", "wf_1", "rows.csv", "--out", "out.csv", "--concurrency", "1", "--json"],
     "map-table": ["map", "wf_bad", "rows.csv", "--out", "out.csv", "-o", "table"],
     "list": ["list", "workflows"],
     "list-json": ["list", "workflows", "--json"],
     "list-csv": ["list", "agents", "-o", "csv"],
+    "list-executions": ["list", "executions", "--workflow", "wf_1", "--limit", "1"],
     "get": ["get", "workflows", "wf_1"],
+    "get-json": ["get", "executions", "{id}", "--json"],
     "cancel": ["cancel", "{id}"],
     "query": ["query", "kb_123", "How do I reset my password?"],
+    "query-json": ["query", "kb_123", "How do I reset my password?", "--json"],
     "fire": ["fire", "trigger_123"],
     "chat": ["chat", "agent_parrot"],
+    "chat-json": ["chat", "agent_parrot", "-m", "Größe 日本", "--json"],
+    "doctor": ["doctor"],
     "doctor-json": ["doctor", "--json"],
+    "doctor-fails": ["doctor", "--base-url", "http://127.0.0.1:9"],
+    "login": ["login", "--file", "--profile", "new"],
+    "login-fails": ["login", "--file", "--base-url", "http://127.0.0.1:9"],
+    "logout": ["logout"],
+    "logout-fails": ["logout", "--profile", "none"],
+    "profiles": ["profiles"],
+    "profiles-json": ["profiles", "--json"],
+    "completion-bash": ["completion", "bash"],
+    "completion-zsh": ["completion", "zsh"],
+    "completion-fish": ["completion", "fish"],
+    "mcp": ["mcp", "--workflow", "Nightly report"],
+    "mcp-config": ["mcp", "--workflow", "wf_1", "--config", "vscode"],
+    "serve": ["serve", "--port", "{port}", "--api-key", "fm_live_served"],
+    "demo": ["demo", "--transport", "memory"],
     "unknown": ["run", "no such workflow", "--json"],
     "usage": ["lits"],
-    "help": ["map", "--help"],
+    "help": ["help"],
+    "help-map": ["map", "--help"],
+    "version": ["version"],
+    "version-option": ["-V"],
 }
-"""The commands; `{id}` is an execution that has ended."""
+"""The commands; `{id}` is an execution that has ended, `{port}` a free port."""
+STDIN = {
+    "login": "{key}\n",
+    "mcp": '{{"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {{"protocolVersion": '
+    '"2025-06-18", "capabilities": {{}}, "clientInfo": {{"name": "test", "version": "1"}}}}}}\n',
+}
+"""What is typed into a command; `Hello` into the others."""
+DOCUMENTS = ("run", "run-json", "run-fails", "watch", "watch-json", "watch-last", "map-json")
+DOCUMENTS += ("list-json", "get-json", "query-json", "chat-json", "doctor-json", "profiles-json")
+DOCUMENTS += ("mcp", "mcp-config")
+"""Commands whose standard output is JSON."""
+UNWRAPPED = ("list-csv", "detach", "fire", "cancel", "serve", "completion-bash", "completion-zsh")
+UNWRAPPED += ("completion-fish", "help", "help-map")
+"""Commands whose lines may be longer than the terminal is wide: they are copied, or sourced."""
+SAME = ("query", "chat", "detach", "fire", "cancel", "list-csv", "logout", "version", "doctor")
+SAME += ("doctor-fails", "completion-bash", "completion-zsh", "completion-fish", "version-option")
+"""Commands that write the same words to a terminal as to a pipe."""
 DIMENSIONS: Dict[str, Tuple[Any, ...]] = {
     "command": tuple(COMMANDS),
     "out": ("terminal", "pipe", "file", "full", "closed"),
@@ -60,6 +103,7 @@ DIMENSIONS: Dict[str, Tuple[Any, ...]] = {
     "columns": (80, 40, 200),
     "color": ("", "NO_COLOR", "FORCE_COLOR"),
     "encoding": ("utf-8", "cp1252"),
+    "unbuffered": ("", "1"),
 }
 WITHOUT_RICH = (
     "import sys; sys.modules['rich'] = sys.modules['rich.console'] = None\n"
@@ -77,6 +121,7 @@ class Case(NamedTuple):
     columns: int
     color: str
     encoding: str
+    unbuffered: str
 
 
 def pairwise(seed: int = 7) -> List[Case]:
@@ -131,7 +176,16 @@ class Done(NamedTuple):
 def run(server, case: Case, folder: Path) -> Done:
     """Run the command of a case in a process of its own."""
     url, key, execution_id = server
-    words = [word.format(id=execution_id) for word in COMMANDS[case.command]]
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    words = [word.format(id=execution_id, port=port) for word in COMMANDS[case.command]]
+    for name, content in {
+        "config": {"default": {"base_url": url, "api_key": "fm_live_kept"}},
+        "state": {f"{url}/api/v1": execution_id},
+    }.items():
+        (folder / name / "flowmaestro").mkdir(parents=True)
+        file = "profiles.json" if name == "config" else "executions.json"
+        (folder / name / "flowmaestro" / file).write_text(json.dumps(content))
     (folder / "rows.csv").write_text("name\nAda\nGrace\n")
     environment = {
         name: value for name, value in os.environ.items()
@@ -141,7 +195,8 @@ def run(server, case: Case, folder: Path) -> Done:
     environment.update(
         FLOWMAESTRO_BASE_URL=url, FLOWMAESTRO_API_KEY=key, TERM="xterm",
         COLUMNS=str(case.columns), LINES="24", PYTHONIOENCODING=case.encoding,
-        XDG_STATE_HOME=str(folder / "state"),
+        XDG_STATE_HOME=str(folder / "state"), XDG_CONFIG_HOME=str(folder / "config"),
+        PYTHONUNBUFFERED=case.unbuffered,
     )  # fmt: skip
     if case.color:
         environment[case.color] = "1"
@@ -162,10 +217,28 @@ def run(server, case: Case, folder: Path) -> Done:
     for file in files.values():
         file.opened()
     assert process.stdin is not None
-    process.stdin.write(b"Hello\n")
-    process.stdin.close()
+    with contextlib.suppress(BrokenPipeError):  # It has ended, or reads nothing.
+        typed = STDIN.get(case.command, "Hello\n").format(key=key).encode()
+        process.stdin.write(typed)
+        process.stdin.close()
+    if case.command == "serve":
+        interrupt_when_it_listens(process, port)
     status = process.wait(60)
-    return Done(status, files["out"].text(), files["err"].text())
+    out, err = (files[name].text().replace(str(folder), "FOLDER") for name in ("out", "err"))
+    return Done(status, out, err)
+
+
+def interrupt_when_it_listens(process: subprocess.Popen[bytes], port: int) -> None:
+    """Send Ctrl-C to a server that accepts connections, unless it has ended by itself."""
+    while process.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            time.sleep(0.5)  # Its lines are written right after it has begun to listen.
+            process.send_signal(signal.SIGINT)
+            return
 
 
 class Output:
@@ -263,7 +336,9 @@ def baseline(server, tmp_path_factory):
     def run_once(case: Case) -> Done:
         which = (case.command, case.encoding)
         if which not in known:
-            plain = case._replace(out="pipe", err="pipe", has_rich=False, columns=80, color="")
+            plain = case._replace(
+                out="pipe", err="pipe", has_rich=False, columns=80, color="", unbuffered=""
+            )
             known[which] = run(server, plain, tmp_path_factory.mktemp("baseline"))
         return known[which]
 
@@ -293,17 +368,17 @@ def test_what_comes_out_is_whole(server, baseline, case, tmp_path):
         assert told(done.err) == told(plain.err)
     elif case.err == "terminal" and plain.err:
         last = told(plain.err)[-1:] or [""]
-        words = "".join(re.split(r"[\s{}]+", last[0]))
+        # The live view says at its top how long the execution took.
+        words = "".join(re.split(r"[\s{}]+", last[0].partition("; the execution took")[0]))
         assert words in "".join(re.split(r"[\s{}]+", normal(done.err)))
 
 
 def check_screen(case: Case, shown: str, plain: str) -> None:
     """What a terminal shows is the same data: JSON indented, tables and sentences within it."""
-    if case.command in ("run", "run-json", "run-fails", "watch", "watch-json", "map-json",
-                        "list-json", "doctor-json"):  # fmt: skip
+    if case.command in DOCUMENTS:
         assert normal(json.dumps(documents(shown))) == normal(json.dumps(documents(plain)))
         return
-    if case.command not in ("list-csv", "detach", "fire", "cancel", "help"):
+    if case.command not in UNWRAPPED:
         assert max(map(len, shown.splitlines()), default=0) <= case.columns
-    if case.command in ("query", "chat", "detach", "fire", "cancel", "list-csv"):
+    if case.command in SAME:
         assert normal(shown).split() == normal(plain).split()
