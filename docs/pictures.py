@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import fcntl
 import io
+import itertools
 import os
+import platform
 import pty
 import re
 import shlex
@@ -18,8 +20,9 @@ import tempfile
 import termios
 import threading
 import time
+from operator import itemgetter
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from rich.console import Console
 from rich.terminal_theme import MONOKAI
@@ -32,6 +35,16 @@ from flowmaestro.timeline import timeline_svg
 FOLDER = Path(__file__).with_name("pictures")
 COLUMNS, LINES = 104, 31
 COMMAND = "python -m flowmaestro demo"
+PROMPT = b"\x1b[?2004h"
+"""Bracketed paste, which a prompt switches on when it is ready."""
+ANSWER = """\
+Open **Settings**, then **Data**:
+
+1. Choose **Export**.
+2. Pick `CSV` or `JSON`.
+
+The file is sent to *your* address within an hour.
+"""
 
 
 def demo() -> str:
@@ -42,17 +55,22 @@ def demo() -> str:
 
 
 def sessions() -> Dict[str, str]:
-    """Return a run that goes on, a batch with failures, and a list, by name."""
+    """Return a run that goes on, a batch with failures, a list, a chat and a diagnosis, by name."""
     fake = FakeFlowMaestro(epoch=time.time())
     steps = [Node(f"n{number}", name=f"Check region {number}", seconds=0.2) for number in range(40)]
     fake.workflow("0fa22000-0000-4000-8000-000000000001", name="Nightly report", nodes=steps)
     fake.workflow("0fa22000-0000-4000-8000-000000000002", name="Charge a card", outputs=charge)
+    fake.agent("agent_support", ANSWER, name="Support")
     rows = "".join(f"{number}\n" for number in range(60))
     commands = {
         "run": (["run", "Nightly report"], 9.0),
         "map": (["map", "Charge a card", "cards.csv", "--out", "results.csv"], 60.0),
         "list": (["list", "executions", "--limit", "6"], 60.0),
+        "chat": (["chat", "agent_support"], 60.0),
+        "doctor": (["doctor", "--api-key", "fm_test_123"], 60.0),
     }
+    typed = {"chat": ("How do I get my data out?\r", "/save talk.md\r", "\x04")}
+    shown = {platform.release(): "6.12.0", platform.machine(): "x86_64"}
     drawn: Dict[str, str] = {}
     with running_server(fake) as url, tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "cards.csv").write_text(f"card:=\n{rows}")
@@ -62,7 +80,10 @@ def sessions() -> Dict[str, str]:
             "XDG_STATE_HOME": folder,
         }
         for name, (command, seconds) in commands.items():
-            lines = on_screen(command, environment, 80, seconds, folder).splitlines()
+            told = typed.get(name, ())
+            lines = on_screen(command, environment, 80, seconds, folder, told).splitlines()
+            for text, other in {url: "https://api.flowmaestro.io", **shown}.items():
+                lines = [line.replace(text, other) for line in lines]
             drawn[name] = picture(f"flowmaestro {shlex.join(command)}", lines, 80, name)
     return drawn
 
@@ -82,8 +103,12 @@ def on_screen(
     columns: int,
     seconds: float,
     folder: Optional[str] = None,
+    typed: Sequence[str] = (),
 ) -> str:
-    """Return the screen of a terminal, with colors, after a command or some seconds of it."""
+    """Return the screen of a terminal, with colors, after a command or some seconds of it.
+
+    Each text of `typed` is typed when the next prompt is there.
+    """
     reader, writer = pty.openpty()
     fcntl.ioctl(writer, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     plain = {name: os.environ[name] for name in os.environ if name not in ("COLUMNS", "NO_COLOR")}
@@ -92,33 +117,65 @@ def on_screen(
         stdin=writer,
         stdout=writer,
         stderr=writer,
-        env={**plain, **environment, "TERM": "xterm-256color"},
+        env={**plain, **environment, "TERM": "xterm-256color", "PROMPT_TOOLKIT_NO_CPR": "1"},
         cwd=folder,
     )
-    os.close(writer)
     timer = threading.Timer(seconds, process.kill)
     timer.start()
-    printed = b""
+    os.close(writer)
+    printed, prompts = b"", 0
     try:
         while piece := os.read(reader, 65536):
             printed += piece
+            if printed.count(PROMPT) > prompts and prompts < len(typed):
+                time.sleep(0.3)  # A person is no faster.
+                os.write(reader, typed[prompts].encode())
+                prompts += 1
     except OSError:  # how Linux tells the end
         pass
     os.close(reader)
     timer.cancel()
     process.wait()
-    rows, row = [""], 0
-    for part in re.split(r"(\x1b\[(?:1A|2K|\?25[hl])|\r|\n)", printed.decode("utf-8", "ignore")):
+    return drawn(printed.decode("utf-8", "ignore"))
+
+
+def drawn(printed: str) -> str:
+    """Return the lines of a terminal, with their colors, after all this was written to it."""
+    rows: List[List[Tuple[str, str]]] = [[]]
+    row = column = 0
+    style = ""
+    for part in re.split(r"(\x1b\[[0-9;?]*[A-Za-z]|\r|\n)", printed):
+        end = part[-1:] if part.startswith("\x1b[") else ""
+        count = int(part[2:-1]) if part[2:-1].isdigit() else 1
         if part == "\n":
             row += 1
-            rows += [""] * (row == len(rows))
-        elif part == "\x1b[1A":
-            row -= 1
+            rows += [[]] * (row == len(rows))
+        elif part == "\r":
+            column = 0
+        elif end == "m":
+            style = "" if part in ("\x1b[m", "\x1b[0m") else style + part
+        elif end == "A":
+            row -= count
+        elif end in ("C", "D"):
+            column += count if end == "C" else -count
         elif part == "\x1b[2K":
-            rows[row] = ""
-        elif part != "\r" and not part.startswith("\x1b[?"):
-            rows[row] += part
-    return "\n".join(rows)
+            rows[row] = []
+        elif end in ("J", "K"):
+            rows[row] = rows[row][:column]
+            if end == "J":
+                del rows[row + 1 :]
+        elif not end:
+            cells = [(sign, style) for sign in part]
+            before = rows[row][:column] + [(" ", "")] * (column - len(rows[row]))
+            rows[row] = before + cells + rows[row][column + len(cells) :]
+            column += len(cells)
+    lines: List[str] = []
+    for cells in rows:
+        spans = itertools.groupby(cells, key=itemgetter(1))
+        lines.append(
+            "".join(f"{style}{''.join(sign for sign, _ in span)}\x1b[0m" for style, span in spans)
+        )
+    return "\n".join(lines).rstrip("\n")
 
 
 def picture(command: str, lines: List[str], columns: int, name: str) -> str:

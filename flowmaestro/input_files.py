@@ -12,7 +12,7 @@ import re
 import sys
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Dict, Generator, Iterable, Iterator, List, Optional, cast
+from typing import Any, Dict, Generator, Iterable, Iterator, List, Optional, Sized, cast
 
 from flowmaestro.inputs import mapping_or_empty
 from flowmaestro_core.payloads.json_values import list_or_empty
@@ -142,7 +142,7 @@ def _named(where: str) -> Generator[None, None, None]:
     try:
         yield
     except UnicodeDecodeError as error:
-        raise ValueError(f"{where}: it is not UTF-8") from error
+        raise ValueError(f"{where}: it is not UTF-8; save it as UTF-8") from error
     except OSError as error:
         raise ValueError(f"{where}: {error.strerror}") from error
 
@@ -172,7 +172,8 @@ def _cells(where: str, text: str, delimiter: str) -> Iterator[Dict[str, Any]]:
         taken.clear()
         for number, cells in enumerate(lines, 1):
             if cells and len(cells) != len(names):
-                text = f"{where}, row {number}: {len(cells)} cells, but {len(names)} columns: "
+                text = f"{where}, row {number}: {_count(cells, 'cell')}, "
+                text += f"but {_count(names, 'column')}: "
                 text += f"column {min(len(cells), len(names)) + 1} "
                 raise ValueError(
                     text + ("has no name" if len(cells) > len(names) else "is missing")
@@ -257,3 +258,8 @@ def _typed(text: str, kinds: Iterable[str], where: str) -> Any:
             raise
         said = f"{where}: {text[:40]!r} is not of type {' or '.join(kinds)}"
         raise ValueError(said) from error
+
+
+def _count(found: Sized, noun: str) -> str:
+    """Return how many there are: `1 cell`, `2 cells`."""
+    return f"{len(found)} {noun}" + ("" if len(found) == 1 else "s")

@@ -12,6 +12,8 @@ from flowmaestro.cli import USAGE, CommandFailed
 from flowmaestro.cli.console import Console, Writer
 
 _KINDS = ("workflows", "executions", "agents", "threads", "knowledge-bases", "triggers", "webhooks")
+RESOURCES = (*_KINDS, *(kind[:-1] for kind in _KINDS))
+"""How users may name a kind of resource: in the plural and in the singular."""
 STATUSES = ("pending", "running", "paused", "completed", "failed", "cancelled")
 """Statuses of executions."""
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}

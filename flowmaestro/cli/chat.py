@@ -63,7 +63,8 @@ def chat_command(options: argparse.Namespace) -> None:
 def _converse(client: FlowMaestroClient, name: str, thread_id: str, *, has_history: bool) -> None:
     """Answer message after message, until Ctrl-D."""
     screen, hints = console(sys.stdout), console(sys.stderr)
-    hints.line(f"{name}, thread {thread_id}. /help shows what you can type, Ctrl-D leaves.")
+    hints.line(f"{name}, thread {thread_id}")
+    hints.line("/help shows what you can type, Ctrl-D leaves.")
     ask, said = _prompt(has_history), [f"# {name}, thread {thread_id}"]
     while True:
         text = ask()
@@ -209,7 +210,10 @@ class AnswerView:
         if self._live is not None:
             self._live.update("")  # `stop` would draw a tall paragraph as a whole.
             self._live.stop()
-            cast("RichConsole", self._screen).terminal.print(_Markdown(self._rest))
+            terminal = cast("RichConsole", self._screen).terminal
+            terminal.print(_Markdown(self._rest))
+            if self._lead:
+                terminal.print()
         elif not self._is_markdown:
             self._screen.end_stream(len(self._lead))
 
@@ -230,11 +234,20 @@ class _Markdown:
 
         # Hyperlinks would hide where they lead.
         markdown = Markdown(self._text, hyperlinks=False)
-        for line in terminal.render_lines(markdown, options, pad=False)[-self._rows :]:
+        lines = terminal.render_lines(markdown, options, pad=False)
+        while lines and _is_blank(lines[0]):  # A list begins with an empty line.
+            del lines[0]
+        while lines and _is_blank(lines[-1]):
+            del lines[-1]
+        for line in lines[-self._rows :]:
             for segment in line:
                 if not segment.control:
                     yield Segment(printable_lines(segment.text), segment.style)
             yield Segment.line()
+
+
+def _is_blank(line: Any) -> bool:
+    return not any(segment.text.strip() for segment in line if not segment.control)
 
 
 def _whole_blocks(text: str) -> Tuple[str, str]:

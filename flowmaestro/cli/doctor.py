@@ -109,9 +109,10 @@ def _findings(
     yield Finding("proxy", OK, f"{proxy.url} (from the environment)" if proxy else "none")
     if not is_bare:
         yield Finding("trust", OK, _trust_store())
-    yield refusal or _key(used.api_key or "", used.key_source)
+    key = refusal or _key(used.api_key or "", used.key_source)
+    yield key
     yield from _connection(url, proxy.url if proxy else showable_url(url))
-    if used.api_key:
+    if key.state != BAD:
         yield from _permissions(client)
 
 
@@ -234,7 +235,8 @@ def _refusal(error: FlowMaestroError) -> Finding:
     }.get(status, ("server", "Is this the base URL of a FlowMaestro server?"))
     if isinstance(error, AuthorizationError):
         check, advice = "scopes", "Add the scope to the key."
-    return Finding(check, BAD, error.message, advice, status)
+    found = f"the server refuses it: {error.message}" if check == "key" else error.message
+    return Finding(check, BAD, found, advice, status)
 
 
 def _explained(failure: TransportFailure, peer: str) -> Tuple[str, str]:

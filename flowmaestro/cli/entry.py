@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import Any, Mapping, NamedTuple, Optional, Sequence
 
 from flowmaestro import cli
-from flowmaestro.cli.arguments import COMMANDS, build_parser, suggestion
+from flowmaestro.cli.arguments import COMMANDS, RESOURCES, build_parser, suggestion
 from flowmaestro.cli.console import Console, Writer
 from flowmaestro_core import __version__
 
@@ -18,12 +18,21 @@ _MODULES = {
     **dict.fromkeys(("login", "logout"), "profiles"),
 }
 """The module of a command; the others are in a module of their own name."""
+_LISTS = {
+    **dict.fromkeys(("run", "map", "mcp"), "workflows"),
+    **dict.fromkeys(("watch", "cancel"), "executions"),
+    "chat": "agents",
+    "query": "knowledge-bases",
+    "fire": "triggers",
+}
+"""The resource whose id a command takes; that of `get` is its first argument."""
 _HINTS = {
-    cli.NOT_FOUND: "check the id; `flowmaestro list workflows` shows all workflows",
     cli.AUTHENTICATION: "`flowmaestro doctor` says more about this key",
     cli.NETWORK: "`flowmaestro doctor` looks for the cause",
 }
 """Advice for errors of the SDK, by exit status."""
+_MALFORMED_ID = re.compile('invalid input syntax for type uuid: ("[^"]*")')
+"""What the server's database says of an id that is not a UUID."""
 
 
 class Failure(NamedTuple):
@@ -50,7 +59,7 @@ def main(words: Sequence[str]) -> int:
     except Exception as error:
         if "--debug" in words:
             _print_traceback()
-        failure = _judge(error)
+        failure = _judge(error, words)
         status = failure.status
         if failure.text and wants_json(words):
             _print_json_error(failure)
@@ -92,6 +101,9 @@ def _run(command: str, words: Sequence[str]) -> int:
     parser = build_parser(command)
     if command and command not in COMMANDS:
         parser.error(f"there is no command {command!r}{suggestion(command, tuple(COMMANDS))}")
+    option = words[0].partition("=")[0] if words and not command else ""
+    if any(option in flags for _, _, arguments in COMMANDS.values() for flags, _ in arguments):
+        parser.error(f"write {option} after the command")
     options, unknown = parser.parse_known_args(words)
     if options.version or (options.command == "version" and not unknown):
         Writer(sys.stdout).write(f"flowmaestro {__version__}\n")
@@ -128,7 +140,7 @@ def status_of(error: Exception) -> int:
     return next((status for kinds, status in statuses if isinstance(error, kinds)), cli.FAILED)
 
 
-def _judge(error: Exception) -> Failure:
+def _judge(error: Exception, words: Sequence[str]) -> Failure:
     """Return the exit status of an error and how the user gets it."""
     if isinstance(error, cli.CommandFailed):
         return _failure(error.status, str(error), error.code, error.hint, error.execution_id)
@@ -137,7 +149,7 @@ def _judge(error: Exception) -> Failure:
     from flowmaestro import FlowMaestroError
 
     if isinstance(error, FlowMaestroError):
-        return _sdk_failure(error)
+        return sdk_failure(error, words)
     if isinstance(error, OSError):
         file = "" if error.filename is None else f"{error.filename}: "
         return _failure(cli.FAILED, f"{file}{error.strerror or error}", "os_error")
@@ -147,13 +159,13 @@ def _judge(error: Exception) -> Failure:
     return _failure(cli.FAILED, text, "internal", "--debug shows where")
 
 
-def _sdk_failure(error: Any) -> Failure:
+def sdk_failure(error: Any, words: Sequence[str]) -> Failure:
     """Return an error of the SDK with advice, and without the database's words for a wrong id."""
     status, text, message = status_of(error), " ".join(str(error).split()), error.message
-    hint = _HINTS.get(status, "")
-    malformed_id = text.partition("invalid input syntax for type uuid: ")[2]
+    hint = _where_ids_are(words) if status == cli.NOT_FOUND else _HINTS.get(status, "")
+    malformed_id = _MALFORMED_ID.search(text)
     if malformed_id:
-        text = message = f"there is no id {malformed_id}"
+        text = message = f"there is no id {malformed_id[1]}"
     if error.code == "journal_mismatch":
         # The text names arguments of `run_many`; those of `map` do the same.
         text, _, redo = _with_row_numbers(message).partition("; pass redo=[")
@@ -171,6 +183,13 @@ def _sdk_failure(error: Any) -> Failure:
         "hint": hint or None,
     }
     return Failure(status, f"{text}; {hint}" if hint else text, about)
+
+
+def _where_ids_are(words: Sequence[str]) -> str:
+    """Return what shows the ids that a command takes. The API has no list of threads."""
+    kinds = [word if word.endswith("s") else f"{word}s" for word in words if word in RESOURCES]
+    kind = _LISTS.get(words[0]) or next(iter(kinds), "threads")
+    return "check the id" + (f"; `flowmaestro list {kind}` shows all" if kind != "threads" else "")
 
 
 def _with_row_numbers(text: str) -> str:

@@ -48,7 +48,7 @@ def message_prompt(history: Optional[Path]) -> Callable[[], Optional[str]]:
     def ask() -> Optional[str]:
         while True:
             try:
-                return session.prompt("you    ")
+                return session.prompt([("bold", "you    ")])
             except KeyboardInterrupt:
                 continue
             except EOFError:

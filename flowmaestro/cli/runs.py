@@ -13,6 +13,7 @@ from typing import Any, Generator, List, Mapping, Optional, cast
 from flowmaestro import Checkpoint, FlowMaestroClient, Hooks, errors
 from flowmaestro.cli import INTERRUPTED, NOT_FOUND, TIMED_OUT, USAGE, CommandFailed, output, session
 from flowmaestro.cli.console import console
+from flowmaestro.cli.entry import sdk_failure
 from flowmaestro.cli.resources import ago
 from flowmaestro.cli.run_view import LiveRunView, RunView, run_view
 from flowmaestro.cli.state import last_execution, remember_execution
@@ -104,7 +105,8 @@ def cancel_command(options: argparse.Namespace) -> None:
                 if len(options.execution) == 1:
                     raise
                 failures.append(error)
-                console(sys.stderr).line(f"{execution_id}: {error}")
+                text = sdk_failure(error, ("cancel",)).text
+                console(sys.stderr).line(f"{execution_id}: {text}")
                 continue
             replies.append(reply)
             if options.output is None:

@@ -79,8 +79,11 @@ def find_workflow(client: FlowMaestroClient, text: str) -> Found:
         chosen = [each for each in found if any(word.startswith(text) for word in each)]
     if not chosen:
         hint = "`flowmaestro list workflows` shows all"
+        other_case = [name for _, name in found if name.lower().startswith(text.lower())]
         if any(word.startswith(text) for each in found for word in each):
             hint = f"the beginning of a name needs at least {SHORTEST_BEGINNING} characters"
+        elif other_case:
+            hint = f'did you mean "{other_case[0]}"? {hint}'
         raise CommandFailed(f'there is no workflow "{text}"', NOT_FOUND, hint=hint)
     if len(chosen) > 1:
         shown = ", ".join(f"{id} ({name})" for id, name in chosen[:5])
@@ -122,11 +125,18 @@ def _input(word: str) -> Tuple[str, Any]:
     elif text.startswith("@"):
         where = f"-i {name}{':' if is_json else ''}={text}"
         text = _read_text(text[1:], where)
-    return name, parse_json(text, where) if is_json else text
+    if not is_json:
+        return name, text
+    try:
+        return name, parse_json(text, where)
+    except ValueError as error:
+        hint = f"a text is written -i {name}=TEXT"
+        raise CommandFailed(str(error), USAGE, hint=hint) from error
 
 
 def _read_text(path: str, where: str) -> str:
-    hint = f"a text that begins with @ is written {where.partition('=')[2].replace('@', '@@', 1)}"
+    escaped = where.partition("=")[2].replace("@", "@@", 1)
+    hint = "" if ":=" in where else f"a text that begins with @ is written {escaped}"
     try:
         return Path(path).read_text("utf-8")
     except UnicodeDecodeError as error:

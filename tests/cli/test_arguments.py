@@ -88,6 +88,8 @@ def test_no_command_is_answered_with_the_help(here):
             ["run", "wf_1", "--inptu", "a=b"],
             "--inptu a=b; did you mean --input? (see flowmaestro run --help)",
         ),
+        (["--profile", "x", "run", "wf_1"], "write --profile after the command (see flowmaestro"),
+        (["--json", "list"], "write --json after the command"),
         (["--jsno", "run"], "unrecognized arguments: --jsno (see flowmaestro --help)"),
         (["list", "workflows", "--api-key", ""], "api_key must not be empty"),
     ],
@@ -120,6 +122,25 @@ def test_the_demo_loads_only_the_stack_that_it_shows(flowmaestro):
     )
     done = flowmaestro.run("demo", "--transport", "memory", code=code)
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "[]")
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["run", "0fa11000-0000-4000-8000-00000000000f"], "; `flowmaestro list workflows` shows"),
+        (["watch", "exec_0"], "; `flowmaestro list executions` shows all"),
+        (["chat", "agent_0", "-m", "Hello"], "; `flowmaestro list agents` shows all"),
+        (["query", "kb_0", "text"], "; `flowmaestro list knowledge-bases` shows all"),
+        (["fire", "trigger_0"], "; `flowmaestro list triggers` shows all"),
+        (["get", "webhook", "webhook_0"], "; `flowmaestro list webhooks` shows all"),
+        (["get", "threads", "thread_0"], "\n"),
+    ],
+)
+def test_an_unknown_id_names_the_list_of_its_kind(command, words, hint):
+    done = command(*words)
+    assert (done.status, done.out) == (3, "")
+    assert f"check the id{hint}" in done.err
+    assert "HTTP status 500" not in done.err
 
 
 def test_help_of_a_command_is_that_of_its_option(here):

@@ -106,7 +106,7 @@ def test_lines_that_begin_with_a_slash_are_commands(command, fake, monkeypatch, 
     lines = ["/help", "/thread", "//etc", f"/save {file}", f"/save {file}", "/save", "/dance"]
     monkeypatch.setattr("sys.stdin", Typist("\n".join(lines) + "\n"))
     done = command("chat", "agent_echo")
-    thread_id = done.err.split("thread ")[1].split(".")[0]
+    thread_id = done.err.split("thread ")[1].split()[0]
     assert done.out == f"{thread_id}\nagent  You said /etc.\n"
     for text in ("/save FILE    write", "saved to", "not saved: File exists", "write /save FILE"):
         assert text in done.err

@@ -62,7 +62,7 @@ def test_a_uuid_is_sent_without_a_look_up(command, fake):
         ("Nightly", 2, '2 workflows fit "Nightly": wf_report_1 (Nightly report), wf_report_2'),
         ("Night", 3, 'there is no workflow "Night"; the beginning of a name needs at least 6'),
         ("nobody", 3, 'there is no workflow "nobody"; `flowmaestro list workflows` shows all'),
-        ("nightly report", 3, 'there is no workflow "nightly report"'),
+        ("nightly", 3, 'there is no workflow "nightly"; did you mean "Nightly report"?'),
     ],
 )
 def test_a_name_that_does_not_fit_exactly_one_workflow_starts_nothing(
@@ -164,6 +164,8 @@ class TestInputs:
             ),
             (["-i", "a=1", "-i", "a:=2"], "-i a is given twice"),
             (["-i", "a:=@{tmp}/bad.json"], "bad.json: this is not JSON: "),
+            (["-i", "a:=hello"], "; a text is written -i a=TEXT"),
+            (["-i", "a:=@ada"], "-i a:=@ada: No such file or directory\n"),
             (["-i", "a=@{tmp}/latin"], "latin: it is not UTF-8"),
             (["-i", "a=@{tmp}"], "Is a directory"),
         ],
@@ -250,7 +252,9 @@ def test_cancel_goes_on_after_an_execution_that_cannot_be_cancelled(command, fak
     done = command("cancel", first, "exec_0", second)
     assert done.status == 1
     assert done.out == f"{first} is cancelled\n{second} is cancelled\n"
-    assert "exec_0: " in done.err
+    assert (
+        'exec_0: there is no id "exec_0"; check the id; `flowmaestro list executions`' in done.err
+    )
     assert done.err.endswith("1 of 3 could not be cancelled\n")
     done = command("cancel", command("run", "wf_slow", "--detach").out.strip(), "--json")
     assert json.loads(done.out)[0]["status"] == "cancelled"

@@ -135,9 +135,9 @@ def test_rerun_starts_failed_rows_again(command, fake, rows):
         (
             "rows.csv",
             "a,b\n1,2\n3\n",
-            "rows.csv, row 2: 1 cells, but 2 columns: column 2 is missing",
+            "rows.csv, row 2: 1 cell, but 2 columns: column 2 is missing",
         ),
-        ("rows.csv", "a\n\n1,2\n", "rows.csv, row 2: 2 cells, but 1 columns: column 2 has no name"),
+        ("rows.csv", "a\n\n1,2\n", "rows.csv, row 2: 2 cells, but 1 column: column 2 has no name"),
         (
             "rows.csv",
             'a,b\n"1,",\'"\'\n"2\n,",x"\n1,"x"y\n',

@@ -313,7 +313,7 @@ MESSAGES: List[Row] = [
     ),
     # Files of inputs
     (lambda: read_rows("rows.txt"), "rows.txt must be a .csv, .tsv, .jsonl or .json file"),
-    (rows_in("a.csv", b"\xff"), "a.csv: it is not UTF-8"),
+    (rows_in("a.csv", b"\xff"), "a.csv: it is not UTF-8; save it as UTF-8"),
     (lambda: read_rows("absent/a.csv"), "absent/a.csv: No such file or directory"),
     (rows_in("a.csv", b"n,\n1,2\n"), "a.csv: column 2 has no name"),
     (
@@ -328,7 +328,7 @@ MESSAGES: List[Row] = [
         rows_in("a.jsonl", b'{"n": ' + b"1" * 5000 + b"}\n"),
         "a.jsonl, line 1: an integer of 5000 digits is too large",
     ),
-    (rows_in("a.csv", b"n,m\n1\n"), "a.csv, row 1: 1 cells, but 2 columns: column 2 is missing"),
+    (rows_in("a.csv", b"n,m\n1\n"), "a.csv, row 1: 1 cell, but 2 columns: column 2 is missing"),
     (
         rows_in("a.csv", b'n\n"1'),
         "a.csv, line 2: unexpected end of data in column 1",
