@@ -39,18 +39,20 @@ _TICKS = 6
 # Statuses differ by shape first: a failed bar has a sign and the darkest colour, a cancelled one
 # is an empty box, and a running one is hatched and open at its end. Contrasts of WCAG 1.4.11: every
 # bar to its page, and completed to failed, at least 3 : 1, in a simulation of deuteranopia as well.
+# A mark has a halo in the colour of the page, because it lies on bars of any colour.
 _SHAPES = """svg{font:12px ui-monospace,Menlo,Consolas,monospace;direction:ltr}
-.retry{stroke-width:2}.lost,.box{stroke-dasharray:3 3}.box{fill:none}.box,.edge{stroke-width:2}
+.retry,.lost{stroke-width:2}.halo{stroke-width:6}.lost,.box{stroke-dasharray:3 3}
+.box{fill:none}.box,.edge{stroke-width:2}rect.running{stroke:none}
 """
 _LIGHT = """.page{fill:#fff}text{fill:#1f2328}.dim{fill:#59636e}.axis{stroke:#d0d7de}
 .completed{fill:#2f9e52}.failed{fill:#660010}.cancelled{stroke:#8a5a00}.running{stroke:#0969da}
-.retry{stroke:#1f2328}.lost{stroke:#660010}"""
+.retry{stroke:#1f2328}.lost{stroke:#660010}.halo{stroke:#fff}"""
 _DARK = """.page{fill:#0d1117}text{fill:#e6edf3}.dim{fill:#9198a1}.axis{stroke:#30363d}
 .completed{fill:#1e7639}.failed{fill:#ffb9b3}.cancelled{stroke:#d29922}.running{stroke:#4493f8}
-.retry{stroke:#e6edf3}.lost{stroke:#ffb9b3}"""
+.retry{stroke:#e6edf3}.lost{stroke:#ffb9b3}.halo{stroke:#0d1117}"""
 _ANY = """text,.dim{fill:#73797f}.axis{stroke:#73797f66}
 .completed{fill:#2b8a4b}.failed{fill:none;stroke:#c4423f;stroke-width:3}.cancelled{stroke:#a06c00}
-.running{stroke:#3f7fd6}.retry{stroke:#73797f}.lost{stroke:#c4423f}"""
+.running{stroke:#3f7fd6}.retry{stroke:#fff}.lost{stroke:#fff}.halo{stroke:#000}"""
 """Colours that are readable on a white and on a black page, for a picture that has none."""
 
 
@@ -66,7 +68,7 @@ class _Row:
 
     def status(self) -> str:
         """Return the status of the last bar."""
-        return self.bars[-1][2] if self.bars else "running"
+        return self.bars[-1][2] if self.bars else "pending"
 
 
 class _Run(NamedTuple):
@@ -111,7 +113,20 @@ def timeline_svg(
     """
     if width < 320:
         raise ValueError(f"width must be at least 320, not {width!r}")
-    about, events = execution or {}, None if events is None else _list_of(events)
+    events = None if events is None else _list_of(events)
+    return draw(events, execution or {}, now=now, width=width, transparent=transparent)
+
+
+def draw(
+    events: Optional[List[Mapping[str, Any]]],
+    about: Mapping[str, Any],
+    *,
+    now: Optional[float] = None,
+    width: int = WIDTH,
+    transparent: bool = False,
+    subject: str = "an execution",
+) -> str:
+    """Draw as `timeline_svg` does; `subject` is the noun in the title."""
     run = _read(events or (), about)
     begin, end, status = run.begin, run.end, run.status
     rows = run.rows
@@ -120,10 +135,13 @@ def timeline_svg(
         begin = event_time(about.get("started_at") or about.get("created_at")) or begin
         end = max(event_time(about.get("completed_at")) or end, begin)
         row = _Row("execution")
-        row.bars.append((begin, None if status == "running" else end, status))
         rows = [row]
-        now = None if not begin or about.get("status") == "pending" else now
-        note = "" if events is None or status == "running" else why_no_nodes(events)
+        if about.get("status") == "pending":
+            status, end, note = "pending", begin, "not started"
+        else:
+            row.bars.append((begin, None if status == "running" else end, status))
+            now = now if begin else None
+            note = "" if events is None or status == "running" else why_no_nodes(events)
     end = max(end, now or end) if status == "running" else end
     shown = rows[:MOST_ROWS]
     picture = _Picture(width, len(shown), begin, end)
@@ -131,7 +149,7 @@ def timeline_svg(
     for index, row in enumerate(shown):
         picture.draw_row(index, row)
     for at in run.lost:
-        picture.line("lost", picture.x(at), _TOP - 6, picture.bottom)
+        picture.mark("lost", picture.x(at), _TOP - 6, picture.bottom)
     total = "" if note and end == begin else f"total {in_words(end - begin)}"
     ended = status if status in ("failed", "cancelled") else ""
     resumed = f"stream lost and resumed {len(run.lost)} x" if run.lost else ""
@@ -143,7 +161,7 @@ def timeline_svg(
         picture.write_line(f"{_SIGNS['failed']} {run.error}")
     picture.write_legend(retries=any(row.retries for row in shown), lost=bool(run.lost))
     picture.write_line(summary)
-    title = f"Timeline of an execution: {status}, {summary or 'not begun'}"
+    title = f"Timeline of {subject}: {status}, {summary or 'not begun'}"
     return picture.document(title, _description(shown, end, run.error), transparent=transparent)
 
 
@@ -185,14 +203,16 @@ class _Picture:
         for start, stop, status in row.bars:
             self._bar(self.x(start), self.x(stop), y, status, _words_of(row, status))
         for at in row.retries:
-            self.line("retry", self.x(at), y - 2, y + _BAR + 2)
+            self.mark("retry", self.x(at), y - 2, y + _BAR + 2)
         took = sum(max((self._end if stop is None else stop) - at, 0.0) for at, stop, _ in row.bars)
+        if not row.bars:
+            return
         sign = f"{_SIGNS.get(row.status(), '')} ".lstrip()
         self.text(self._left + self._plot + 10, y + 12, sign + in_words(took), "dim")
 
     def _bar(self, left: float, right: float, y: float, status: str, words: str) -> None:
         size = f'x="{left:.1f}" y="{y}" width="{max(right - left, 2):.1f}" height="{_BAR}"'
-        fill = ' fill="url(#hatch)" stroke="none"' if status == "running" else ""
+        fill = ' fill="url(#hatch)"' if status == "running" else ""
         kind = "cancelled box" if status == "cancelled" else status
         self._parts.append(f'<rect class="{kind}" {size}{fill}><title>{safe(words)}</title></rect>')
         if status == "running":  # no edge at the right: it goes on
@@ -216,9 +236,14 @@ class _Picture:
         self._y += 18
         x = float(_MARGIN + 3)
         for kind, words in marks:
-            self.line(kind, x, self._y - 11, self._y + 2)
+            self.mark(kind, x, self._y - 11, self._y + 2)
             self.text(x + 8, self._y, words, "dim")
             x += 30 + _CHARACTER * len(words)
+
+    def mark(self, kind: str, x: float, top: float, bottom: float) -> None:
+        """Draw a vertical line that is seen on the page and on each bar."""
+        self.line("halo", x, top, bottom)
+        self.line(kind, x, top, bottom)
 
     def line(self, kind: str, x: float, top: float, bottom: float) -> None:
         """Draw a vertical line."""

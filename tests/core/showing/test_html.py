@@ -232,6 +232,11 @@ class TestHtml:
             assert part in reader.text
         drawn = re.findall('rect class="([cfr]\\w+)\\b', picture(reader))
         assert drawn == ["completed", "failed", "cancelled"]
+        title = "Timeline of the latest rows of a batch"
+        assert f'alt="{title}: running, ' in batch_html(BatchProgress(4, 3, 1, 9, None), outcomes)
+        assert f'alt="{title}: completed, ' in batch_html(
+            BatchProgress(9, 0, 0, 9, None), outcomes[:1]
+        )
         assert "img" not in read(batch_html(BatchProgress(0, 0, 0, None, None), [])).tags
 
     def test_a_stream_shows_how_far_it_is(self) -> None:

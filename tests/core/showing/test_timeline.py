@@ -176,11 +176,10 @@ def test_running_node_is_drawn_until_now():
 
 def test_pending_execution_has_no_axis():
     waiting = {"status": "pending", "created_at": 1000, "started_at": None}
-    assert texts(timeline_svg(None, execution=waiting, now=3.5)) == [
-        "execution",
-        "0.00 s",
-        "total 0.00 s",
-    ]
+    svg = timeline_svg(None, execution=waiting, now=3.5)
+    assert texts(svg) == ["execution", "not started"]
+    assert bars(svg) == []
+    assert "Timeline of an execution: pending, not started" in svg
 
 
 @pytest.mark.parametrize("events", [[1], 7, "ab", {"type": "connected"}, [{}, None]])
@@ -357,6 +356,8 @@ def test_a_running_bar_is_hatched_and_open_at_its_end():
     svg = timeline_svg([node("started", "a", 1000)], now=3.0)
     assert 'fill="url(#hatch)"' in svg
     (_, left, width) = bars(svg)[0]
+    # The rule for `.running` colours its edges, and wins over an attribute of the bar.
+    assert "rect.running{stroke:none}" in svg
     upright = re.findall(r'<line class="running edge" x1="(\S+)" x2="\1" y1="34"', svg)
     assert upright == [f"{left:.1f}"]
     assert f"{left + width:.1f}" not in upright
@@ -400,6 +401,21 @@ def colours(style):
     }
 
 
+def test_a_mark_is_seen_on_every_bar():
+    svg = timeline_svg(
+        [node("started", "a", 0), node("retry", "a", 500), node("failed", "a", 1000)]
+    )
+    halo, mark = re.findall('<line class="(?:halo|retry)" (.*?)/>', svg)[:2]
+    assert halo == mark
+    for transparent in (False, True):
+        svg = timeline_svg([], transparent=transparent)
+        style = re.search("<style>(.*)</style>", svg, re.DOTALL)[1]
+        for part in style.split("@media"):
+            drawn = colours(part)
+            assert contrast(drawn["retry"], drawn["halo"], NORMAL) >= 3
+            assert contrast(drawn["lost"], drawn["halo"], NORMAL) >= 3
+
+
 @pytest.mark.parametrize("sight", [NORMAL, DEUTERANOPIA], ids=["normal", "deuteranopia"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_neighbours_differ_by_3_to_1(scheme, sight):
@@ -418,5 +434,7 @@ def test_a_transparent_picture_is_readable_on_white_and_on_black(page, sight):
     svg = timeline_svg([], transparent=True)
     assert 'class="page"' not in svg
     drawn = colours(re.search("<style>(.*)</style>", svg, re.DOTALL)[1])
-    for part in ("completed", "failed", "cancelled", "running", "retry", "lost", "dim"):
+    for part in ("completed", "failed", "cancelled", "running", "dim"):
         assert contrast(drawn[part], page, sight) >= 3, part
+    for part in ("retry", "lost"):  # the mark, or its halo
+        assert max(contrast(drawn[it], page, sight) for it in (part, "halo")) >= 3, part
