@@ -82,7 +82,7 @@ class Inspector:
         self._executions: OrderedDict[str, Execution] = OrderedDict()
         self._events: Dict[str, Deque[Mapping[str, Any]]] = {}
         self._begun: Dict[str, Dict[str, Any]] = {}
-        """The row of each execution, as far as it never changes again."""
+        """The times of each execution on our clock, and its inputs as short JSON."""
         self._deliveries: OrderedDict[str, _Delivery] = OrderedDict()
         self._faults: OrderedDict[int, _ArmedFault] = OrderedDict()
         self._feeds: Set[Feed] = set()
