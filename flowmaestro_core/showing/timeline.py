@@ -118,7 +118,7 @@ def timeline_svg(
 
 
 def draw(
-    events: Optional[List[Mapping[str, Any]]],
+    events: Optional[Sequence[Mapping[str, Any]]],
     about: Mapping[str, Any],
     *,
     now: Optional[float] = None,
