@@ -93,7 +93,7 @@ _MODULES = frozenset({"client", "errors", "resources", "testing", "types", "webh
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
-        """Import a name when it is asked for: pytest imports this package for its plugin alone."""
+        """Import a public name when it is first read, since pytest needs only the plugin."""
         if name in _MODULES:
             return import_module(f"{__name__}.{name}")
         if name in __all__:

@@ -1,6 +1,6 @@
 """The assembly of a client. Its arguments are completed from the environment and the defaults.
 
-It is a module of its own, so that importing a client does not import all that it will need.
+This is a separate module, so that importing a client imports only what annotations need.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ C = TypeVar("C", bound="_Client")
 
 
 class _Client(NotPicklable):
-    """What both clients have."""
+    """Base class of both clients."""
 
     _executor: Any
 
@@ -42,17 +42,19 @@ class _Client(NotPicklable):
         Args:
             timeout: seconds that one attempt may take, or a `Timeout`. It also replaces the longer
                 default limit of `threads.send_message`.
-            max_retries: how often a call may be tried again.
-            headers: header fields to send beside this client's.
+            max_retries: how many times a call may be retried.
+            headers: header fields to send in addition to this client's.
             api_key: another key. Errors of the new client redact both keys.
 
         Closing it leaves this client open; closing this client closes it too.
 
         """
         derived = object.__new__(type(self))
-        for name, value in vars(self).copy().items():  # another thread may be adding one
+        # A copy, because another thread may add a resource while this loop runs.
+        for name, value in vars(self).copy().items():
+            # Resources are not copied: each belongs to the executor of its client.
             if not isinstance(getattr(type(self), name, None), cached_property):
-                derived.__dict__[name] = value  # a resource is made on demand, for its executor
+                derived.__dict__[name] = value
         derived._executor = self._executor.derive(timeout, max_retries, headers, api_key)
         return derived
 
@@ -103,17 +105,17 @@ class FlowMaestroClient(_Client):
             base_url: the URL of the server; by default `FLOWMAESTRO_BASE_URL`, or else
                 `https://api.flowmaestro.io`.
             timeout: seconds that one attempt of a call may take, or a `Timeout`.
-            max_retries: how often a call may be tried again after its first attempt.
+            max_retries: how many times a call may be retried after its first attempt.
             headers: header fields to send with every request. They replace those of the SDK, but
-                not what one call states, such as `idempotency_key`.
+                not those that an argument of a call sets, such as `idempotency_key`.
             transport: a `Transport`, or a function from `Request` to `Response`; by default a
                 `SocketTransport`.
             stream_times: when the SDK polls the execution of a quiet event stream, and when it
                 reconnects a lost one; the defaults of `StreamTimes` when left out.
             hooks: functions to call before each request, after it, and before each retry.
-            max_reply_size: most bytes of a reply after decompression; a larger one raises
-                `ServerError` (code `reply_too_large`). The transports of this package read at
-                most 64 MiB. Events of a stream have their own limits.
+            max_reply_size: maximum size of a response body after decompression, in bytes; a
+                larger one raises `ServerError` (code `reply_too_large`). The transports of this
+                package read at most 64 MiB. Events of a stream have their own limits.
 
         Raises:
             ValueError, TypeError: an argument is missing or wrong; the message names it.
@@ -173,8 +175,8 @@ class FlowMaestroClient(_Client):
         """Call an endpoint that this SDK does not support yet.
 
         Args:
-            method: the HTTP method. GET, HEAD, PUT, DELETE and OPTIONS are tried again after a
-                failure; other methods only when the request certainly had no effect.
+            method: the HTTP method. GET, HEAD, PUT, DELETE and OPTIONS are retried after a
+                transient failure; other methods only if the request certainly had no effect.
             path: below the API root, percent-encoded, such as `/workflows`.
             params: query parameters; `None` values are left out.
             json: the request's body.
@@ -284,11 +286,11 @@ class AsyncFlowMaestroClient(_Client):
         return reply
 
     async def close(self) -> None:
-        """Do as `FlowMaestroClient.close`."""
+        """Close all connections. Later calls raise `ClientClosedError`."""
         await self._executor.close()
 
     async def aclose(self) -> None:
-        """Do as `close`: the name that `contextlib.aclosing` calls."""
+        """Call `close`, under the name that `contextlib.aclosing` expects."""
         await self.close()
 
     async def __aenter__(self: C) -> C:

@@ -21,14 +21,14 @@ LARGEST_CELL = 2**31 - 1
 """Characters: a cell may be a whole document."""
 _SUFFIXES = (".csv", ".tsv", ".jsonl", ".json")
 _TYPED = ":="
-"""Ends the name of a column whose cells are JSON."""
+"""The end of the name of a column whose cells are JSON."""
 
 
 class Rows(List[Dict[str, Any]]):
     """Rows of a file, a dict of inputs each.
 
     Attributes:
-        are_cells: whether texts are cells of CSV or TSV, whose types the file does not tell.
+        are_cells: whether texts are cells of CSV or TSV, a format that has no types.
 
     """
 

@@ -30,7 +30,7 @@ def is_strict(schema: Any) -> bool:
 
 
 def check_inputs(workflow: Mapping[str, Any], inputs: Mapping[str, Any]) -> List[str]:
-    """Return what is wrong with `inputs` for a workflow, a sentence each.
+    """Return the problems of `inputs` for a workflow, a sentence each.
 
     This checks the top level of the workflow's `input_schema` (JSON Schema): `required`,
     `additionalProperties: false`, and each property's `type` and `enum`. The list is empty if
@@ -54,9 +54,9 @@ def check_inputs(workflow: Mapping[str, Any], inputs: Mapping[str, Any]) -> List
 
 
 def schema_problem(schema: Mapping[str, Any]) -> str:
-    """Return what makes an object no JSON Schema for inputs; "" if nothing does.
+    """Return why `schema` is not a JSON Schema for inputs; "" if it is one.
 
-    This looks at the keywords that `check_inputs` reads.
+    Only the keywords that `check_inputs` reads are checked.
     """
     properties = schema.get("properties", {})
     if not isinstance(properties, Mapping):

@@ -1,7 +1,7 @@
 """The log on standard error, for `FLOWMAESTRO_LOG`.
 
-May touch: `sys.stderr` and the logger `flowmaestro`. Imported where the variable is set; without
-it the log is silent until the program itself sets up `logging`.
+May touch: `sys.stderr` and the logger `flowmaestro`. Imported only if the variable is set; without
+it, nothing is logged until the program itself sets up `logging`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ _LEVELS = ("debug", "info", "warning")
 
 
 class _StandardError(logging.Handler):
-    """Writes to what `sys.stderr` is at the time. A logger takes one alone: all are equal."""
+    """A handler that writes to the current `sys.stderr`.
+
+    All instances are equal, so a logger never has two of them.
+    """
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -31,11 +34,11 @@ class _StandardError(logging.Handler):
 
 
 def log_to_stderr(level: str) -> None:
-    """Write what is logged from `level` on (debug, info or warning) to standard error.
+    """Write records of `level` (debug, info or warning) and above to standard error.
 
-    However often this is called, it writes each line once; a handler that the program has given
-    the root logger, such as that of `logging.basicConfig`, writes it too. For any other level, it
-    writes warnings, and one of them, the first time, says so.
+    Each record is written once, even if this is called again. Handlers of the root logger, such
+    as that of `logging.basicConfig`, write it as well. Any other level counts as warning; the
+    first time, a logged warning says so.
     """
     handler = _StandardError()
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))

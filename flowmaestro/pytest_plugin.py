@@ -34,7 +34,7 @@ LONGEST_NAME = 220
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add what is asked on the command line."""
+    """Add the command-line option `--flowmaestro-cassettes`."""
     parser.getgroup("flowmaestro").addoption(
         "--flowmaestro-cassettes",
         choices=MODES,
@@ -45,7 +45,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker known."""
+    """Register the marker `flowmaestro_fake`."""
     config.addinivalue_line(
         "markers",
         "flowmaestro_fake(...): arguments of the FakeFlowMaestro of this test, such as time='real'",
@@ -84,7 +84,7 @@ def flowmaestro_client(
 def async_flowmaestro_client(flowmaestro_fake: FakeFlowMaestro) -> AsyncFlowMaestroClient:
     """Give the test an async client of `flowmaestro_fake`, for asyncio and trio.
 
-    It holds nothing that would have to be closed, for which a fixture would have to await.
+    It need not be closed, because a client of a fake holds no connections.
     """
     from flowmaestro import AsyncFlowMaestroClient
 
@@ -97,9 +97,9 @@ def async_flowmaestro_client(flowmaestro_fake: FakeFlowMaestro) -> AsyncFlowMaes
 def flowmaestro_cassette(request: pytest.FixtureRequest) -> Generator[Cassette, None, None]:
     """Give the test its `Cassette`, which clients made without `transport=` use.
 
-    It is the file `cassettes/MODULE/TEST.jsonl` beside the test's module, and is recorded when
-    it is not there and the test passes; `--flowmaestro-cassettes` says otherwise. A name of more
-    than 220 bytes is cut and ends with a digest.
+    Its file is `cassettes/MODULE/TEST.jsonl` beside the test's module. If there is no such file
+    and the test passes, it is recorded; `--flowmaestro-cassettes` selects another mode. A file
+    name of more than 220 bytes is truncated and ends with a digest.
     """
     from hashlib import sha256
     from urllib.parse import quote
@@ -120,8 +120,8 @@ def flowmaestro_cassette(request: pytest.FixtureRequest) -> Generator[Cassette, 
 def flowmaestro_no_network(request: pytest.FixtureRequest) -> Generator[None, None, None]:
     """Fail the test if it looks up an address, uses a socket, or starts another program.
 
-    Whatever its code then makes of the refusal, and in whatever thread. The pair of sockets by
-    which an event loop wakes itself may be made. To guard every test, name it in
+    The test fails even if its code catches the error, and whichever thread did it. An event loop
+    may create the pair of sockets that wakes it. To guard every test, name this fixture in
     `usefixtures` of the pytest configuration.
     """
     from flowmaestro.testing.network_guard import NetworkGuard
@@ -135,11 +135,11 @@ def flowmaestro_no_network(request: pytest.FixtureRequest) -> Generator[None, No
 
 
 class _NotPassed(Exception):
-    """Tells a kit that its test has not passed."""
+    """Raised in the block of a kit whose test has not passed."""
 
 
 _KITS = pytest.StashKey[List[Tuple["Union[FakeFlowMaestro, Cassette]", List[bool]]]]()
-"""What stands in for the network in a test, and whether each report says that the test passed."""
+"""The fake or cassette of a test (its *kit*), and for each report whether the test passed."""
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -148,8 +148,9 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Record whether a test with a kit has passed. On a failure, show what the kit reports.
 
-    Only the finished report knows: what is wrong in a `unittest.TestCase` is never raised, and
-    marks turn outcomes round. With subtests there are several reports, and all must have passed.
+    Only the finished report tells: a failure of a `unittest.TestCase` is not raised here, and
+    marks such as `xfail` invert outcomes. A test with subtests has several reports; it has passed
+    if all of them have.
     """
     report = yield
     if report.when == "call":
@@ -163,9 +164,9 @@ def pytest_runtest_makereport(
 def _during_the_test(
     request: pytest.FixtureRequest, block: ContextManager[K]
 ) -> Generator[K, None, None]:
-    """Install a kit for the test, and leave its block with an error unless the test has passed.
+    """Install a kit for the test. Leave its block with an error unless the test has passed.
 
-    A test that was skipped or has failed as expected has not.
+    A test that was skipped, or that failed as expected, has not passed.
     """
     item: pytest.Item = cast("Any", request).node
     with suppress(_NotPassed), block as kit, kit.installed():
@@ -174,6 +175,7 @@ def _during_the_test(
         try:
             yield kit
         finally:
-            kits.remove((kit, passed))  # pytest keeps the item, which must not keep the kit
+            # pytest keeps the item until the end of the session; the kit must not stay that long.
+            kits.remove((kit, passed))
         if not (passed and all(passed)):
             raise _NotPassed

@@ -1,7 +1,7 @@
 """The types of a client's resources, for annotations: `def report(agents: SyncAgents) -> None`.
 
-A class is made when it is first read, which imports the endpoints of that one resource and the
-machines that they need.
+Each class is made when it is first read. Only then are the endpoints of its resource, and the
+machines that they need, imported.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def __getattr__(name: str) -> Any:
     resource = getattr(resources, name[len(marker.__name__) :])
     about = {"__module__": __name__, "__doc__": resource.__doc__}
     made = new_class(name, (resource[marker],), exec_body=lambda body: body.update(about))
-    return globals().setdefault(name, made)  # of two threads, both get the first one's
+    return globals().setdefault(name, made)  # Two threads that make it get the same class.
 
 
 def __dir__() -> List[str]:

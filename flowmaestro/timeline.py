@@ -20,15 +20,15 @@ def timeline_of(
 ) -> str:
     """Draw the timeline of a run, and return the text of an SVG document.
 
-    It is drawn from the events that the run remembers: the last 1,000 that a timeline needs.
+    A run remembers the last 1,000 of the events that a timeline needs.
 
     Args:
         run: an execution, for example from `workflows.run`, a reply that contains one, or the
             handle of an execution's stream, which may still be read.
         width: of the picture, in pixels, from 320 up.
-        transparent: draw no page, in colours that are readable on a white and on a black one.
+        transparent: draw no background, in colours that are readable on white and on black.
 
-    Raises `TypeError` for anything else.
+    Raises `TypeError` if `run` is none of these.
 
     """
     given: Any = run

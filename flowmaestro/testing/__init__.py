@@ -7,7 +7,7 @@
         fake.workflow("wf_invoice", outputs={"total": 7})
         client = FlowMaestroClient()
 
-Cassettes and the server are imported when they are asked for, the rest at once. Nothing but the
+Cassettes and the server are imported when they are first read, everything else at once. Only the
 server loads an HTTP stack or an event loop.
 """
 

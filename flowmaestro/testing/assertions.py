@@ -1,4 +1,4 @@
-"""Assertions about the requests that were made. A failed one lists the actual requests."""
+"""Assertions about the requests that were made. A failed assertion lists the actual requests."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SHOWN = 20
 
 
 class Assertions(World):
-    """The assertions of a fake; each raises `AssertionError`."""
+    """The assertions of a fake. Each raises `AssertionError` if it does not hold."""
 
     def assert_called(
         self,
@@ -75,7 +75,8 @@ class Assertions(World):
     ) -> None:
         """Check that the workflow was started: at least once, or exactly `times`.
 
-        `inputs` are all of them, and `True` differs from 1; without `inputs` any will do.
+        `inputs` are all inputs of the execution, and `True` differs from 1. Without `inputs`, an
+        execution with any inputs counts.
         """
         __tracebackhide__ = True
         text("workflow_id", workflow_id)
@@ -136,7 +137,7 @@ def _check(
     times: Optional[int],
     shown: Callable[[], List[str]],
 ) -> None:
-    """Compare how many of `found` are as `wanted` with what is asked for."""
+    """Raise unless `times` of `found` (or at least one, for None) equal `wanted`."""
     __tracebackhide__ = True
     if times is not None:
         check_count("times", times, 0)
@@ -153,7 +154,7 @@ def _check(
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Return whether two values are the same in JSON, which tells `true` from 1."""
+    """Return whether two values are the same in JSON, where `true` differs from 1."""
     first, second = (digest_of(json.dumps(value, default=repr)) for value in (one, other))
     return first == second
 
@@ -172,7 +173,7 @@ def _counted(count: int) -> str:
 
 
 def _difference(wanted: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -> List[str]:
-    """Return a diff between the wanted call and the actual call that is most like it."""
+    """Return a diff between the wanted call and the most similar actual call."""
     expected = _text(wanted)
     texts = [_text(it) for it in found]
     closest = max(texts, key=lambda text: difflib.SequenceMatcher(None, expected, text).ratio())

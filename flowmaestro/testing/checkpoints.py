@@ -1,4 +1,4 @@
-"""A checkpoint in memory, for tests of tasks that are repeated. Touches nothing."""
+"""A checkpoint in memory, for tests of tasks that are repeated. It does no I/O."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from flowmaestro_core.types import ExecutionStatus
 class MemoryCheckpoint(Checkpoint):
     """A `Checkpoint` that keeps its state in memory, as a store of your own would.
 
-    Pass it to several calls to test what a repeated task does. It keeps each state as JSON, so a
-    state that JSON cannot express raises at `save`.
+    Pass the same checkpoint to several calls to test a task that is repeated. It keeps each state
+    as JSON, so a state that JSON cannot express raises at `save`.
 
     Args:
-        compares: whether it compares and swaps. `False` makes it a store that does not.
-        rerun: as for `Checkpoint`, like the following arguments.
-        on_unknown: see there.
-        settle_after: see there.
+        compares: whether `save` raises `CheckpointConflict` if another call has saved meanwhile,
+            as a store with compare-and-swap does. `False` makes a store that does not notice.
+        rerun: as for `Checkpoint`.
+        on_unknown: as for `Checkpoint`.
+        settle_after: as for `Checkpoint`, in seconds.
 
     """
 
@@ -43,7 +44,7 @@ class MemoryCheckpoint(Checkpoint):
 
     @property
     def states(self) -> List[Dict[str, Any]]:
-        """The states that were kept, in their order."""
+        """All states that were saved, the oldest first."""
         return [json.loads(state) for state in self._kept]
 
     @property
@@ -52,13 +53,13 @@ class MemoryCheckpoint(Checkpoint):
         return self.states[-1] if self._kept else None
 
     def lose_next_save(self) -> None:
-        """Make the next `save` return without keeping its state, as a store that lost it."""
+        """Make the next `save` return without keeping its state, like a store that loses it."""
         self._loses = True
 
     def race_next_load(self) -> None:
         """Make the next `load` return what the last one returned.
 
-        So the next call behaves as a process that loaded at the same moment as the last one.
+        The next call then behaves like a second process that loaded at the same moment.
         """
         self._races = True
 

@@ -14,18 +14,18 @@ N = TypeVar("N")
 
 
 def one_of(name: str, value: N, allowed: Sequence[str]) -> N:
-    """Return `value` if it is one of a few words, else raise `ValueError`."""
+    """Return `value` if it is one of `allowed`, else raise `ValueError`."""
     if value not in allowed:
         raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")
     return value
 
 
 def check_seconds(name: str, value: Any, *, or_endless: bool = False) -> None:
-    """Raise if `value` is not a duration in seconds: a number from 0 up."""
+    """Raise if `value` is not a duration in seconds, a number of at least 0."""
     check_number(name, value)
     if not (0 <= value <= sys.float_info.max or (or_endless and value == math.inf)):
-        finite = "" if or_endless else " and finite"
-        raise ValueError(f"{name} must be from 0 up{finite}, not {value!r}: time runs forwards")
+        kind = "a number" if or_endless else "a finite number"
+        raise ValueError(f"{name} must be {kind} of at least 0, not {value!r}")
 
 
 def check_number(name: str, value: Any) -> None:
@@ -43,7 +43,7 @@ def check_json(name: str, value: Any) -> None:
 
 
 def check_function(name: str, value: Any) -> None:
-    """Raise `TypeError` for a value that is not callable, or that would have to be awaited."""
+    """Raise `TypeError` for a value that is not callable, or is a coroutine function."""
     if not callable(value):
         raise TypeError(f"{name} must be a plain function, not {value!r}")
     if inspect.iscoroutinefunction(value):

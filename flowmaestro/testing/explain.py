@@ -14,10 +14,10 @@ from flowmaestro_core.operation import Operation
 from flowmaestro_core.options import ClientOptions
 
 API_KEY = "FLOWMAESTRO_API_KEY"
-"""What stands for the key: in the request its own name, in the command the shell's variable."""
+"""The placeholder for the key: this text in the request, the shell variable in the command."""
 
 IDEMPOTENCY_KEY = "IDEMPOTENCY_KEY"
-"""The same for the key that a driver draws for each POST that was not given one."""
+"""The placeholder for the idempotency key that a driver draws for a POST without one."""
 
 
 class Explanation(NamedTuple):
@@ -43,12 +43,13 @@ def explain(operation: Operation[Any, Any], *, base_url: str = DEFAULT_BASE_URL)
     Args:
         operation: what a method builds when it is read from a resource's class, such as
             `SyncWorkflows.execute("wf_1", inputs={"name": "Ada"})` (see
-            `flowmaestro.resources`). Of a wait, a walk through pages or a stream it is the
-            first request.
-        base_url: where the API lives.
+            `flowmaestro.resources`). Of a wait, a walk through pages or a stream, the first
+            request is returned.
+        base_url: the URL of the server.
 
     Raises:
-        TypeError: that is no operation; a method of a client has been performed already.
+        TypeError: `operation` is not an operation, for example the result of a client's method,
+            which has been sent already.
         ValueError: the operation has nothing to send, such as a wait for no executions.
 
     """
@@ -69,7 +70,7 @@ def curl_lines(request: Request) -> Iterator[str]:
     yield f"curl --request {request.method} {shlex.quote(request.url)}"
     for name, value in request.headers.pairs:
         if name == "Accept-Encoding" and value != "identity":
-            yield "--compressed"  # or curl would print the reply as it came
+            yield "--compressed"  # Otherwise curl would print the compressed bytes.
         else:
             yield f"--header {_field(name, value)}"
     if request.body:
@@ -80,7 +81,8 @@ def _field(name: str, value: str) -> str:
     """Quote a header field for a shell. The shell replaces the placeholders."""
     if name in ("X-API-Key", "Authorization"):
         return f'"{name}: {value.replace(API_KEY, f"${API_KEY}")}"'
-    if value.startswith(IDEMPOTENCY_KEY):  # one of many has its number behind it
+    # The key of a row of a batch ends with the number of the row.
+    if value.startswith(IDEMPOTENCY_KEY):
         number = value[len(IDEMPOTENCY_KEY) :]
         return f'"{name}: $(uuidgen)"{shlex.quote(number) if number else ""}'
     return shlex.quote(f"{name}: {value}")

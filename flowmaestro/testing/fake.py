@@ -1,4 +1,4 @@
-"""`FakeFlowMaestro`: the model of the service (`model/world.py`), and what tests arrange in it.
+"""`FakeFlowMaestro`: the model of the service, with scripts, faults and assertions.
 
 `virtual/` drives it on a virtual clock, `server/` over real sockets.
 """
@@ -51,12 +51,12 @@ from flowmaestro_transports.defaults import override_transport
 from flowmaestro_transports.driving.event_loops import current_task
 
 TEST_EPOCH = 1_700_000_000.0
-"""The wall clock at the start, in Unix seconds."""
+"""The wall clock when a fake is made, in Unix seconds."""
 
 Time = Literal["virtual", "real"]
-"""Whether time is virtual, and advances when every call waits, or is real."""
+"""Virtual time advances, in no real time, when every call in flight waits."""
 MAX_POLLS = 100
-"""How often one thread or task may poll, without any pause, for a change that needs time."""
+"""How many times a thread or task may request one changing resource while time stands still."""
 MAX_REPEATED = 1000
 """The same limit for requests whose responses do not depend on time."""
 _CHANGES = re.compile("/(executions|threads|webhooks)")
@@ -67,29 +67,34 @@ F = TypeVar("F", bound="FakeFlowMaestro")
 class FakeFlowMaestro(Scripts, FaultInjection, Assertions):
     """An embedded FlowMaestro.
 
-    `shapes` is the description of the API that it follows: the server that answers today, or
-    the published reference. With `events="silent"` an execution's stream says nothing but
-    `connected` and keepalives, as happens on the deployed server. `messages` says how a message
-    sent with `"stream": true` is answered; by default token by token where a test scripted the
-    agent, otherwise as the description has it (the server of today refuses to stream).
+    Its resources include every id that the documentation names. `api_key` is a key with all
+    scopes. Each key may make 6,000 requests a minute and 1,000,000 a day; see `rate_limit`.
 
-    Ids and secrets come from `seed`; timestamps count from `epoch` (Unix seconds) on. Each key
-    may make 6,000 requests a minute and 1,000,000 a day unless `rate_limit` says otherwise.
+    In virtual time, a loop that polls without a pause would never end. So one GET that is repeated
+    while time stands still raises `AssertionError`: after 100 requests of one thread or task for
+    executions, threads and webhooks, after 1,000 for other resources or from many tasks.
 
-    In memory its time is that of `clock`, which jumps when every call waits; with `time="real"` it
-    passes as it does outside, for an application that sleeps by itself or sets a time limit around
-    a call.
+    Close the fake at the end of a test, or use it in a `with` block: it warns of scripts that were
+    never used.
 
-    In virtual time a GET that one thread or task repeats over and over at one instant raises
-    `AssertionError`: a hundred times for executions, threads and webhooks, a thousand for others,
-    or if each is asked in a task of its own.
+    Safe to use from several threads. A driver holds `lock`, which is reentrant, while several
+    steps must not be interleaved with those of other threads.
 
-    It holds resources to try things on, among them every id that the documentation names;
-    `api_key` is a key that may do everything. Close it at the end of a test, or use it in a
-    `with` block, to hear of scripts that were never used: with `strict` as an error.
+    Args:
+        shapes: which description of the API it follows, the `"deployed"` server or the published
+            reference (`"documented"`).
+        events: with `"silent"`, the stream of an execution sends only `connected` and keepalives,
+            as can happen on the deployed server.
+        messages: how a message that is sent with `"stream": true` is answered: `"sse"` or
+            `"refused"`. By default, agents that a test scripted stream tokens, and others do as
+            `shapes` says: the deployed server refuses.
+        time: with `"virtual"`, time is that of `clock` and advances when every call in flight
+            waits; `"real"` is for an application that sleeps by itself or sets a time limit
+            around a call.
+        seed: of the random ids and secrets.
+        epoch: the wall clock when the fake is made, in Unix seconds. Timestamps count from it.
+        strict: whether scripts that were never used raise `AssertionError` at the end.
 
-    Safe to use from several threads; a driver that needs several steps to be one holds `lock`,
-    which may be taken again by its holder.
     """
 
     def __init__(
@@ -137,7 +142,7 @@ class FakeFlowMaestro(Scripts, FaultInjection, Assertions):
             return super().handle(request, now)
 
     def wall_clock(self) -> float:
-        """Return the Unix seconds now, as `Date` and the timestamps of events have them."""
+        """Return the time now in Unix seconds, the one of `Date` and the timestamps of events."""
         return self._epoch + self.clock.now
 
     def add_key(
@@ -162,10 +167,10 @@ class FakeFlowMaestro(Scripts, FaultInjection, Assertions):
     def installed(self: F) -> Generator[F, None, None]:
         """Have clients made without `transport=` use this fake in a `with` block.
 
-        They need no key, and any key will do: from then on one that is not known may do
-        everything. It holds for the whole process, worker threads included, as patching would;
-        of several fakes the one installed last serves. A client that was made in the block
-        keeps to this fake ever after; one that was made before is not affected.
+        They need no key: from then on, the fake accepts unknown keys, with every scope. The block
+        affects the whole process with all its threads. Of several fakes, the one installed last is
+        used. A client made in the block keeps using this fake afterwards; one made before is not
+        affected.
         """
         with self.lock:
             self._keys.accept_unknown_keys()
@@ -183,10 +188,10 @@ class FakeFlowMaestro(Scripts, FaultInjection, Assertions):
     def close(self) -> None:
         """End the test: warn of scripts that were never used, with `UnusedScriptWarning`.
 
-        A script is unused if no request read its workflow, agent, knowledge base or trigger, if
-        its reply was never sent, if its fault met no request, or if the stream that it should
-        cut ended or was closed before. With `strict`, raises `AssertionError` instead. Closing
-        twice is harmless.
+        A scripted workflow, agent, knowledge base or trigger is unused if no request read it, an
+        answer of an agent if it was never sent. A fault is unused if no request met it, or if the
+        stream that it should break ended or was closed before. With `strict`, raises
+        `AssertionError` instead. Closing twice is harmless.
         """
         with self.lock:
             unused = self._forget_scripts()

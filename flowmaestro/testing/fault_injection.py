@@ -14,7 +14,7 @@ from flowmaestro_core.arguments import check_count
 
 
 class FaultInjection(World):
-    """The troubles of a fake. One that cannot be meant raises `ValueError`."""
+    """The faults of a fake. A fault that no request can meet raises `ValueError`."""
 
     def fail_next(
         self,
@@ -25,19 +25,19 @@ class FaultInjection(World):
         path: Optional[str] = None,
         retry_after: Optional[float] = None,
     ) -> Fault:
-        """Answer the next `times` requests with an error, and do nothing of what they ask.
+        """Answer the next `times` requests with an error, without carrying them out.
 
         Args:
-            times: how many.
-            status: the HTTP status, from 400 to 599. The details of 403, 404, and of 429 with
-                `retry_after`, are as the service's.
+            times: how many requests fail.
+            status: the HTTP status, from 400 to 599. A 403, a 404, and a 429 with `retry_after`
+                have the same details in their body as those of the service.
             method: only requests of this method.
             path: only requests to this path, below the API root; `*` stands for any one segment.
-            retry_after: seconds that the reply asks to wait, in `Retry-After`.
+            retry_after: the value of `Retry-After` in the response, in seconds.
 
         """
         if not whole(status) or not 400 <= status <= 599:
-            raise ValueError(f"status must be an error's, from 400 to 599, not {status!r}")
+            raise ValueError(f"status must be that of an error, from 400 to 599, not {status!r}")
         if retry_after is not None:
             check_seconds("retry_after", retry_after)
         check_count("times", times)
@@ -53,9 +53,10 @@ class FaultInjection(World):
     ) -> Fault:
         """Lose the connection of the next `times` requests.
 
-        With `after_events`, of requests that are answered with an event stream, behind so many
-        events; `connected` is one. Otherwise in the place of the reply: the request has been
-        carried out, and nobody is told. `method` and `path` are as in `fail_next`.
+        By default, the request is carried out, and the connection is lost before the response.
+        With `after_events`, only requests that are answered with an event stream are affected:
+        their connection is lost after that many events, counting `connected`. `method` and `path`
+        are as in `fail_next`.
         """
         if after_events is not None:
             check_count("after_events", after_events, 0)
@@ -71,7 +72,7 @@ class FaultInjection(World):
         method: Optional[str] = None,
         path: Optional[str] = None,
     ) -> Fault:
-        """Send the replies to the next `times` requests `seconds` later.
+        """Delay the responses to the next `times` requests by `seconds`.
 
         The requests are carried out at once. `method` and `path` are as in `fail_next`.
         """
@@ -84,22 +85,24 @@ class FaultInjection(World):
     def rate_limit(
         self, *, per_minute: Optional[int] = None, per_day: Optional[int] = None
     ) -> None:
-        """Admit at most so many requests of each key in a fixed window.
+        """Set how many requests of each key the fake accepts in a minute and in a day.
 
-        The windows that are open count on; what is left out stays as it is.
+        Both windows are fixed: each opens with the first request in it. Requests in windows that
+        are open already count. A limit that is left out stays as it is.
         """
         limits = filled(minute=per_minute, day=per_day)
         if not limits:
-            raise ValueError("give per_minute, per_day or both")
+            raise ValueError("pass per_minute, per_day or both")
         for window, limit in limits.items():
             check_count(f"per_{window}", limit)
         with self.lock:
             self._keys.limits.update(limits)
 
     def set_credits(self, executions: Optional[int]) -> None:
-        """Set how many executions the account can still pay for; `None` for no limit.
+        """Set how many more executions the account can pay for; `None` for no limit.
 
-        Further ones fail at their start; with `shapes="documented"` they are refused with 402.
+        Any further execution fails when it starts; with `shapes="documented"`, its start is refused
+        with 402.
         """
         if executions is not None:
             check_count("executions", executions, 0)
@@ -107,7 +110,7 @@ class FaultInjection(World):
             self._service.credits = executions
 
     def latency(self, seconds: float) -> None:
-        """Delay every reply by `seconds` after its request was carried out."""
+        """Delay every response by `seconds`. Its request is carried out at once."""
         check_seconds("seconds", seconds)
         with self.lock:
             self._faults.latency = seconds

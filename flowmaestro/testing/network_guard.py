@@ -2,9 +2,9 @@
 
 It listens to the interpreter's audit events (`sys.addaudithook`), which cover `socket`, `_socket`
 and everything on top of them, and the start of other programs. uvloop's own C code sends none, so
-the methods of its event loop are replaced. Not seen: other C code that opens sockets by itself,
-connections that were made before, and processes that `multiprocessing` spawns. A forked child is
-refused all this, too, but the test's own process does not hear of it.
+the methods of its event loop are replaced. It does not see other C code that opens sockets by
+itself, connections that were made before, and processes that `multiprocessing` spawns. In a forked
+child, the same operations raise, but that does not fail the test.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _UVLOOP = (
     "subprocess_shell",
 )
 
-# State of the module, on purpose: an audit hook cannot be taken away again.
+# Module state, because an audit hook cannot be removed.
 _active: List[NetworkGuard] = []
 _hooked: List[bool] = []
 
@@ -60,8 +60,8 @@ def _hook(event: str, args: Tuple[Any, ...]) -> None:
 class NetworkGuard:
     """Fails a test that uses the network: a `with` block, and a pytest plugin while it lasts.
 
-    A refused call raises the failure of the test. It is not an `Exception`, so that ordinary
-    handlers do not swallow it. If it is swallowed all the same, the test fails at its end.
+    A refused operation raises an error that fails the test. It is not an `Exception`, so that
+    ordinary handlers do not catch it. If it is caught all the same, the test fails at its end.
     """
 
     def __init__(self) -> None:
@@ -98,7 +98,8 @@ class NetworkGuard:
 
     def meet(self, event: str, args: Tuple[Any, ...]) -> None:
         """Refuse the operation of an audit event, unless it stays within the process."""
-        if event == "socket.sendmsg" and args[1] is None:  # over a pair that is connected
+        # Without an address, it is sent over a socket that is connected already.
+        if event == "socket.sendmsg" and args[1] is None:
             return
         if event in ("socket.bind", "socket.connect") and _is_within_the_process():
             return

@@ -1,6 +1,6 @@
 """Redact secrets in texts, by the list in `flowmaestro_core.http.secrets`.
 
-For what is kept and what is shown, such as cassettes and failed assertions. Pure.
+Used for data that is stored or shown, such as cassettes and failed assertions. Pure.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class _Span(NamedTuple):
 
 
 def redacted_text(text: str, secrets: Iterable[bytes] = ()) -> str:
-    """Return a body that is a text, redacted."""
+    """Return a text, such as a body, redacted."""
     data = text.encode("utf-8", "surrogatepass")
     return b"".join(redacted([data], set(secrets))).decode("utf-8", "surrogatepass")
 
@@ -55,12 +55,12 @@ def redacted(pieces: List[bytes], secrets: Set[bytes]) -> Iterator[bytes]:
 
 
 def shown_url(url: str, secrets: Iterable[bytes] = ()) -> str:
-    """Return a URL redacted: its user, its query, and keys of the API in its path."""
+    """Return a URL with its user part, secret query parameters and API keys redacted."""
     return redacted_text(showable_url(url), secrets)
 
 
 def secrets_of(headers: Headers) -> Set[bytes]:
-    """Return the values of secret header fields, and what follows the scheme in them."""
+    """Return the values of secret header fields, with and without their scheme."""
     values = [value for name, value in headers.pairs if is_secret_field(name)]
     parts = [*values, *(value.partition(" ")[2] for value in values)]
     return {part.encode("utf-8", "replace") for part in parts if len(part) >= SHORTEST_SECRET}
@@ -95,7 +95,7 @@ def _in_urls(data: bytes) -> Iterator[_Span]:
 
 
 def _in_form(data: bytes) -> Iterator[_Span]:
-    """Yield the values with secret names of a body that is a form (`name=value&...`)."""
+    """Yield the spans of secret values in a form (`name=value&...`)."""
     if _FORM.fullmatch(data):
         for field in _FIELD.finditer(data):
             name = unquote_plus(field[1].decode("utf-8", "replace"))
@@ -108,7 +108,7 @@ def _members(data: bytes, secrets: Set[bytes]) -> Iterator[_Span]:
     name, secret, depth = "", False, 0
     secret_from = fields_at = 0
     value: Optional[re.Match[bytes]] = None
-    for token in _TOKEN.finditer(data + b"\n,"):  # a mark behind the last value
+    for token in _TOKEN.finditer(data + b"\n,"):  # The comma ends the last value.
         mark = token[0][:1]
         if mark not in b"{}[],:":
             if value is None:
@@ -168,7 +168,7 @@ def _name(literal: bytes) -> str:
 
 
 def replace_spans(pieces: Iterable[bytes], spans: Iterable[_Span]) -> Iterator[bytes]:
-    """Yield the pieces with each span replaced; the replacement stands where the span begins."""
+    """Yield the pieces with each span replaced. A span may extend over several pieces."""
     merged: List[_Span] = []
     for span in sorted(spans):
         if merged and span.start < merged[-1].end:

@@ -34,10 +34,10 @@ class UnusedScriptWarning(UserWarning):
 
 
 class Scripts(World):
-    """The scripts of a fake. One that contradicts itself raises `ValueError`.
+    """The scripts of a fake. A contradictory script raises `ValueError`.
 
-    A resource replaces the one that had its id, including those that every fake starts with.
-    When the fake is closed, it warns of scripts that were never used.
+    A scripted resource replaces an existing one with the same id. When the fake is closed, it
+    warns of scripts that were never used.
     """
 
     def workflow(
@@ -57,21 +57,23 @@ class Scripts(World):
         """Add a workflow and return its id, by default a new UUID.
 
         Args:
-            id: what it is asked for by.
-            outputs: the result, or a function from the inputs to it; if it raises, the
-                execution fails. By default a greeting. It is called while the fake holds its
-                `lock`, so it must not wait for another thread that calls the fake.
-            nodes: what it does, one after another; a node given by its id takes 0.1 s. A
-                `Node` may take its time by a function of the inputs.
+            id: the id of the workflow.
+            outputs: the outputs of an execution, or a function that returns them for its inputs;
+                if the function raises, the execution fails. By default, a greeting. The function
+                is called while the fake holds its `lock`, so it must not wait for another thread
+                that calls the fake.
+            nodes: the nodes, which run one after another. A node that is given by its id takes
+                0.1 s. The seconds of a `Node` may be a function of the inputs.
             fails_at: the id of the node at which every execution fails.
-            error: why it fails; without `fails_at`, at the last node.
-            pauses_at: the id of the node at which it waits for a human without end.
-            hangs_at: the id of the node that never comes to an end.
-            events: instead of nodes, everything that happens, event by event. Without a
-                terminal event at the end, an execution never ends.
-            inputs: how `workflows.get` describes its inputs. `shapes="documented"` refuses to
-                start without those that are required; the deployed server does not check.
-            name: its name; by default its id.
+            error: the error message of a failing execution; without `fails_at`, it fails at its
+                last node.
+            pauses_at: the id of the node at which every execution waits for a human, forever.
+            hangs_at: the id of the node that never ends.
+            events: the events of an execution, instead of nodes. Without a terminal event at the
+                end, an execution never ends.
+            inputs: how `workflows.get` describes the inputs. With `shapes="documented"`, a start
+                without a required input is refused; the deployed server does not check.
+            name: the name of the workflow; by default its id.
 
         """
         ends_early = [fails_at, error, pauses_at, hangs_at] != [None] * 4
@@ -117,15 +119,15 @@ class Scripts(World):
         """Add an agent and return its id, by default a new UUID.
 
         Args:
-            id: what it is asked for by.
-            replies: its answers, one for each message; the last one serves for all further
-                messages. A text, uttered word by word; a list of tokens; a function from the
-                message's text to either; or an exception, with which the message fails (of which
-                the deployed server tells nothing: the call ends after 120 s, with 408). By
-                default it says what it was told.
+            id: the id of the agent.
+            replies: the answers, one for each message; the last one is repeated. Each is a text,
+                which is streamed word by word; a list of tokens; a function that returns either
+                for the text of the message; or an exception: the message then fails. (The
+                deployed server does not report that: the call ends with 408 after 120 s.) By
+                default, the agent repeats the message.
             seconds: how long each answer takes; its tokens come evenly over that time.
-            name: its name; by default its id.
-            model: the name of its model.
+            name: the name of the agent; by default its id.
+            model: the name of its language model.
 
         """
         check_seconds("seconds", seconds)
@@ -154,8 +156,8 @@ class Scripts(World):
     ) -> str:
         """Add a knowledge base and return its id, by default a new UUID.
 
-        `texts` are its documents, by name or not; a blank line parts two paragraphs, each of
-        which is found by itself. `name` is its id unless it is given.
+        `texts` are its documents, a list or a dict by name. Blank lines separate paragraphs; a
+        query finds single paragraphs. `name` is by default its id.
         """
         documents = _named_texts(texts)
         optional_text("name", name)
@@ -191,13 +193,14 @@ class Scripts(World):
             return id
 
     def receive_webhooks(self, receiver: Receiver) -> None:
-        """Make each webhook delivery to `receiver`, a function.
+        """Make each webhook delivery by calling the function `receiver`.
 
-        It gets the signed request and returns the status that it answers with, or `None` for
-        nothing in time; what is not 2xx is delivered again later. It may make calls of its own,
-        but not wait for another thread that makes some: time stands still meanwhile. By default
-        every delivery is accepted. A fake over sockets posts them instead. If it returns
-        something else, the call that moves time raises `TypeError`.
+        `receiver` gets the signed request and returns the HTTP status of its response, or `None`
+        for no response within the time limit. Without a 2xx status, the delivery is retried later.
+        `receiver` may make calls of its own, but must not wait for another thread that makes
+        calls: time stands still meanwhile. Without a receiver, every delivery is accepted. A fake
+        over sockets posts deliveries to their URLs instead. If `receiver` returns anything else,
+        the call during which time advances raises `TypeError`.
         """
         check_function("receiver", receiver)
 
@@ -232,7 +235,7 @@ class Scripts(World):
 def _producing(
     outputs: Union[Mapping[str, Any], Outputs, None], told: Any, *, completes: bool
 ) -> Outputs:
-    """Return the function that makes the outputs; `told` are those of the last event, if any."""
+    """Return the function that makes the outputs. `told` are the outputs of the last event."""
     if outputs is not None and not completes:
         raise ValueError("outputs= is never used: the execution does not complete")
     if outputs is not None and told is not None and outputs != told:

@@ -78,7 +78,7 @@ class TestAgents:
 
         with pytest.raises(TypeError, match=r"replies\[0\] must be a plain function"):
             fake.agent("agent_x", reply)
-        with pytest.raises(ValueError, match="seconds must be from 0 up"):
+        with pytest.raises(ValueError, match="seconds must be a finite number of at least 0"):
             fake.agent("agent_x", seconds=-1)
 
 

@@ -208,7 +208,7 @@ class TestWorkflows:
 
     @pytest.mark.parametrize("seconds", [-1, -0.001, -math.inf, math.nan])
     def test_invalid_seconds_of_node_are_refused(self, seconds):
-        with pytest.raises(ValueError, match="seconds of node 'a' must be from 0 up"):
+        with pytest.raises(ValueError, match="seconds of node 'a' must be a number of at least 0"):
             Node("a", seconds=seconds)
         with pytest.raises(TypeError, match="seconds of node 'a' must be a number"):
             Node("a", seconds="1")
@@ -234,7 +234,10 @@ class TestWorkflows:
             ),
             ([("node:exploded", "a")], r"events\[0\] is 'node:exploded', which is not one of exec"),
             ([("connected",)], "which is not one of"),
-            ([("execution:progress", None, -1.0)], r"seconds of events\[0\] must be from 0 up"),
+            (
+                [("execution:progress", None, -1.0)],
+                r"seconds of events\[0\] must be a finite number of at least 0",
+            ),
             ([("execution:progress", None, 0.0, "x")], "has an error, but"),
             (
                 [("execution:progress", None, 0.0, None, {"type": "execution:completed"})],
@@ -322,7 +325,7 @@ class TestWorkflows:
         (lambda fake: FakeFlowMaestro(messages="foo"), "messages must be one of refused, sse"),
         (lambda fake: fake.rate_limit(per_minute="x"), "per_minute must be"),
         (lambda fake: fake.rate_limit(per_day=0), "per_day must be"),
-        (lambda fake: fake.rate_limit(), "give per_minute, per_day or both"),
+        (lambda fake: fake.rate_limit(), "pass per_minute, per_day or both"),
     ],
     ids=range(35),
 )

@@ -42,10 +42,10 @@ EXAMPLES = Path(__file__).parents[2] / "transports" / "examples"
 T = TypeVar("T")
 
 
-CAUTIOUS = "the failure said *maybe processed* where *not sent* is true"
-FAILING = "TransportFailure came out"
-LATE = "what was under way had not ended"
-TAKEN_IN = "there was a result, <Response 200"
+CAUTIOUS = "the phase of the failure is *maybe processed*, not *not sent*"
+FAILING = "TransportFailure"
+LATE = "a job had not ended"
+TAKEN_IN = "the call returned <Response 200"
 SHORTCOMINGS = {
     "a-body-cut-off-under-tls": (TAKEN_IN, FAILING),
     "a-body-that-dribbles": LATE,

@@ -50,31 +50,31 @@ class Cassette:
         with Cassette("tests/cassettes/invoice.jsonl") as cassette, cassette.installed():
             client = FlowMaestroClient()
 
-    A reply is replayed in virtual time, without a socket, in the pieces in which it came. A
-    request is recognised by its method, its path, its query and its body. What has been recorded
-    is written when the cassette is closed. The file is replaced atomically: it is the old one
-    or the new one, never half of one. A symbolic link stays one, and the file keeps its mode. A
-    `with` block that raises, such as a test that fails, writes nothing.
+    A response is replayed in virtual time, without a socket, in the same pieces as it was
+    received. A request is recognised by its method, path, query and body. Recorded exchanges are
+    written when the cassette is closed. The file is replaced atomically, and keeps its permissions;
+    a symbolic link stays a link. If the `with` block raises, as in a test that fails, nothing is
+    written.
 
     In the file, credentials are `***`: the API key, secret header fields and query parameters,
     secrets of webhooks, and members of JSON that are named like a credential.
 
     Args:
-        path: the file, JSON Lines; folders that are missing are made.
-        mode: `none` replays only; `once` replays if there is such a file, and records if there
-            is none; `new_episodes` replays what the file holds, and adds what it does not;
-            `all` records everything again and replaces the file. The meanings are VCR's.
+        path: the file, JSON Lines. Missing folders are created.
+        mode: `none` only replays; `once` replays the file if it exists, else records it;
+            `new_episodes` replays the exchanges in the file and records others; `all` records
+            everything again and replaces the file. The names are those of VCR.
         redact: a function that gets a text, such as a body, a URL or the value of a header
-            field, and returns the parts of it that are to be `***` as well:
-            `re.compile("[a-z]+@example.com").findall` hides e-mail addresses. Give the same
-            when the cassette is replayed.
-        strict: whether exchanges that were not replayed, in a file that only is, are an
-            `AssertionError` when the cassette is closed, rather than an `UnusedScriptWarning`.
+            field, and returns the parts of it that must be redacted as well. For example,
+            `re.compile("[a-z]+@example.com").findall` redacts e-mail addresses. Pass the same
+            function when the cassette is replayed.
+        strict: whether closing a cassette that only replays raises `AssertionError` if some of its
+            exchanges were not replayed. By default, it warns with `UnusedScriptWarning`.
 
     Raises:
         CassetteError: the file is damaged, of an unknown version, not a regular file, or
-            missing with the mode `none`; or its folder cannot be written when it records.
-        TypeError, ValueError: an argument has another type, or a value that is not allowed.
+            missing in the mode `none`; or the folder is not writable, in a mode that records.
+        TypeError, ValueError: an argument has a wrong type or value; the message names it.
         OSError: the file cannot be read, or its name is too long.
 
     """
@@ -111,12 +111,12 @@ class Cassette:
 
     @property
     def clock(self) -> VirtualClock:
-        """The time that replaying takes."""
+        """The virtual clock of replayed exchanges."""
         return self._player.clock
 
     @property
     def api_key(self) -> str:
-        """The key of a client in `installed` that has none: any will do, unless it records."""
+        """The key of clients in `installed` without a key. Raises `ValueError` if it records."""
         if self.recording:
             raise ValueError(
                 "no API key to record with: pass api_key= or set FLOWMAESTRO_API_KEY; "
@@ -127,8 +127,8 @@ class Cassette:
     def transport(self, through: Union[Transport, SyncFunction, None] = None) -> Transport:
         """Return a new transport for a sync client.
 
-        It records what goes through the transport `through`, which it closes; by default, through
-        the one that clients use. That is not touched when all is replayed.
+        Requests that are not replayed are sent through the transport `through` and recorded; by
+        default, through a new `SocketTransport`. The new transport closes `through`.
         """
         replaying = MemoryTransport(self._player)
         if not self.recording:
@@ -154,20 +154,20 @@ class Cassette:
     def installed(self: C) -> Generator[C, None, None]:
         """Have clients made without `transport=` use this cassette in a `with` block.
 
-        It holds for the whole process. When all is replayed they need no key.
+        The block affects the whole process. A cassette that only replays needs no key.
         """
         with override_transport(self):
             yield self
 
     def report(self) -> str:
-        """Return which requests were not replayed, to show why a test has failed."""
+        """Return the requests that were not replayed, to help explain why a test has failed."""
         if self.recording:
             return f"{self!r} was recording; nothing is written when the test fails"
         lines = ", ".join(str(exchange.line) for exchange in self._player.unplayed)
         return f"{self!r} has not replayed: {f'the requests in line {lines}' if lines else 'none'}"
 
     def close(self) -> None:
-        """Write what was recorded; warn of exchanges not replayed. Closing twice is harmless."""
+        """Write the recorded exchanges, or warn of unplayed ones. Closing twice is harmless."""
         secrets = self._recording.secrets()
         recorded = [self._redaction.exchange(it, secrets) for it in self._recording.exchanges()]
         if recorded or (self.mode == "all" and self._mode is not None):
@@ -210,14 +210,14 @@ class Cassette:
         return stat.S_IMODE(mode)
 
     def _check_folder(self) -> None:
-        """Raise if the file could not be written: better now than after the recording."""
+        """Raise if the file could not be written, now rather than after the recording."""
         folder = next(it for it in self._file.parents if it.exists())
         if not os.access(folder, os.W_OK | os.X_OK):
             raise CassetteError(f"{self.path}: the folder {folder} cannot be written")
 
     def _write(self, data: bytes) -> None:
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        # Not named after the file: that name may be as long as the file system allows.
+        # Its name does not extend that of the file, which may be as long as the system allows.
         part = self._file.with_name(f".cassette.{os.getpid()}.{threading.get_ident()}")
         try:
             part.write_bytes(data)

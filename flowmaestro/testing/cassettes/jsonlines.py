@@ -1,11 +1,11 @@
 """The format of a cassette: JSON Lines in UTF-8, made to be read in a diff.
 
-The first line names the version; the last one counts the exchanges and all the lines before it,
-so that a file which was cut, at its end or in its middle, is told from a whole one. Between
-them, each exchange is a `request`, then what came, each with the seconds `after` the line before:
-`head`, `chunk`, and `end`; or `failure`, with the phase (`Phase`); or `silence`, when the reader
-closed a reply. A body stands there as `json` where exactly its bytes are what the compact
-writing of that gives, else as `text`, else as `base64`.
+The first line names the version. The last line counts the exchanges and all lines before it, so
+that a file with missing lines is recognised. Between them, each exchange is a `request` and the
+lines of its response: `head`, `chunk` and `end`; or `failure`, with its phase (`Phase`); or
+`silence`, if the reader closed the response. Each has the seconds `after` the line before. A body
+is written as `json` if its bytes are exactly the compact form of that value, else as `text` if it
+is UTF-8, else as `base64`.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def written(exchanges: Sequence[RecordedExchange]) -> bytes:
 def read(name: str, data: bytes) -> List[RecordedExchange]:
     """Return the exchanges of a file. Raise `CassetteError` with `name` and the line's number."""
     exchanges: List[RecordedExchange] = []
-    request: Optional[Request] = None  # of an exchange that has not ended
+    request: Optional[Request] = None  # The request of an unfinished exchange.
     begun, steps = 0, cast("List[ReplyStep]", [])
     texts, number = data.splitlines(), 1
     try:
@@ -68,7 +68,7 @@ def read(name: str, data: bytes) -> List[RecordedExchange]:
                 _check_version(line)
             elif request is not None:
                 if kind in ("request", "end of cassette"):
-                    number -= 1  # the one that the error is about
+                    number -= 1  # The error is about the line before.
                     raise ValueError("the exchange is truncated after this line")
                 steps += _steps(line)
                 if kind in ("end", "failure", "silence"):
@@ -83,7 +83,7 @@ def read(name: str, data: bytes) -> List[RecordedExchange]:
                 _check_count(line, "exchanges", len(exchanges))
                 _check_count(line, "lines", number - 1)
                 if number < len(texts):
-                    number += 1  # the one that the error is about
+                    number += 1  # The error is about the next line.
                     raise ValueError("there are lines after the end of the cassette")
                 return exchanges
         raise ValueError("the cassette is truncated after this line")
@@ -237,5 +237,5 @@ def _compact(value: Any) -> bytes:
 def _encoded(line: Line) -> bytes:
     try:
         return json.dumps(line, ensure_ascii=False).encode()
-    except UnicodeEncodeError:  # a lone surrogate, in a header field that is no UTF-8
+    except UnicodeEncodeError:  # A header field that is not UTF-8 has lone surrogates.
         return json.dumps(line).encode()

@@ -1,8 +1,8 @@
-"""Finds for each request the recorded exchange to play, or says why there is none.
+"""The search for the recorded exchange to replay for a request.
 
 A request is recognised by its method, its path below the API root, its query and its body, all of
-them redacted, not by its host or its header fields; JSON bodies are compared as values. Of
-exchanges with the same request, the first that was not played yet is played.
+them redacted, but not by its host or header fields. JSON bodies are compared as values. Of several
+exchanges with the same request, the first that was not replayed yet is replayed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class CassetteMismatch(AssertionError):
 
 
 class Player:
-    """The exchanges of a cassette, each to be played once; a `Site` on a clock of its own."""
+    """The exchanges of a cassette as a `Site`, each replayed once. It has a clock of its own."""
 
     seed = 0
 
@@ -70,7 +70,7 @@ class Player:
         )
 
     def handle(self, request: Request, now: float) -> FakeReply:
-        """Play the exchange for this request."""
+        """Replay the exchange for this request. Raise `CassetteMismatch` if there is none."""
         return played(self.clock, self.pop(request).steps)
 
     def _difference(self, shown: List[str]) -> str:

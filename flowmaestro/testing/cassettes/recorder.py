@@ -1,4 +1,4 @@
-"""Transports that record every request and its reply, piece by piece."""
+"""Transports that record every request and the pieces of its response."""
 
 from __future__ import annotations
 
@@ -39,25 +39,25 @@ B = TypeVar("B", bound=Union[OpenResponse, AsyncOpenResponse])
 _FRAMING = frozenset(
     {"connection", "content-encoding", "content-length", "keep-alive", "transfer-encoding"}
 )
-"""Header fields about the connection of a response. They are not recorded."""
+"""Header fields that describe the connection. They are not recorded."""
 
 
 class Recording:
-    """The exchanges that are being recorded, in the order in which their requests were made."""
+    """The exchanges that are being recorded, in the order of their requests."""
 
     def __init__(self) -> None:
         self.begun: List[ExchangeRecorder] = []
         self.transports: List[object] = []
-        """The transport whose exchanges are recorded."""
+        """The transports whose exchanges are recorded."""
 
     def begin(self, request: Request, clock: Clock) -> ExchangeRecorder:
-        """Begin to record the exchange of a request that will be sent."""
+        """Return a recorder for the exchange of a request that will be sent."""
         exchange = ExchangeRecorder(request, clock)
         self.begun.append(exchange)
         return exchange
 
     def exchanges(self) -> List[RecordedExchange]:
-        """Return all exchanges so far; an unfinished one counts as closed by its reader."""
+        """Return all exchanges so far. An unfinished one counts as closed by its reader."""
         return [it.exchange() for it in self.begun if not it.nothing_sent]
 
     def secrets(self) -> List[str]:
@@ -133,9 +133,9 @@ class ExchangeRecorder:
 class _Recorder(NotPicklable, Generic[T, W]):
     """Base of the sync and the async recording transport.
 
-    `replaying` replays what a cassette holds; only the rest is recorded. Time is then the sum of
-    both clocks. A pause after a replayed reply takes virtual time; after a recorded one, it takes
-    time on the clock of `inner`.
+    `replaying` replays the exchanges of a cassette; only other requests are sent and recorded. The
+    time is the sum of both clocks. A pause after a replayed response takes virtual time, after a
+    recorded one time on the clock of `inner`.
     """
 
     def __init__(self, inner: T, recording: Recording, replaying: Optional[W] = None) -> None:
@@ -146,7 +146,7 @@ class _Recorder(NotPicklable, Generic[T, W]):
         self._recording = recording
         self._inner: T = inner
         self._replaying: Optional[W] = replaying
-        # Of each thread and task its own: others make their calls beside it.
+        # Each thread and task has its own value, because their calls may run at the same time.
         self._live = ContextVar("live", default=replaying is None)
         recording.transports.append(inner)
 
@@ -167,7 +167,7 @@ class _Recorder(NotPicklable, Generic[T, W]):
 
     @contextmanager
     def _if_held(self) -> Generator[None, None, None]:
-        """Try to replay a request; end the `with` block if the cassette does not have it."""
+        """Try to replay a request. Leave the `with` block if the cassette does not have it."""
         self._live.set(False)
         try:
             yield
@@ -175,7 +175,7 @@ class _Recorder(NotPicklable, Generic[T, W]):
             self._live.set(True)
 
     def now(self) -> float:
-        """Return the seconds on the clock of the recorded transport, or on both."""
+        """Return the seconds on the clock of `inner`, plus those of the replayed exchanges."""
         return self._inner.now() + (0.0 if self._replaying is None else self._replaying.now())
 
 
@@ -205,7 +205,7 @@ class RecordingTransport(_Recorder[Transport, MemoryTransport]):
         return RecordedBody(body, exchange)
 
     def sleep(self, seconds: float) -> None:
-        """Let `seconds` pass where the last request was answered."""
+        """Pause on the clock on which the last request of this thread or task was answered."""
         if self._live.get() or self._replaying is None:
             self._inner.sleep(seconds)
         else:

@@ -19,14 +19,14 @@ from flowmaestro_core.http.messages import Headers, Request, ResponseHead, Trans
 from flowmaestro_core.http.secrets import REDACTED, SHORTEST_SECRET, is_secret_field
 
 Redact = Callable[[str], Iterable[str]]
-"""The user's own rule: it gets a URL, the value of a header field, a body or the message of a
-failure, and says which parts of that are secret."""
+"""A rule of the user: it gets a URL, the value of a header field, a body or the message of a
+failure, and returns the parts of it that are secret."""
 
 _ESCAPES = "surrogateescape"
 
 
 class Redaction:
-    """The rules, with the user's own."""
+    """All rules of redaction, including that of the user."""
 
     def __init__(self, redact: Optional[Redact] = None) -> None:
         if redact is not None and not callable(redact):
@@ -45,7 +45,7 @@ class Redaction:
     ) -> RecordedExchange:
         """Return the exchange, redacted; pieces of a body keep their boundaries.
 
-        `sent_beside` are secrets that the transport sent and the request does not hold.
+        `sent_beside` are secrets that the transport sent, but that are not in the request.
         """
         steps, request = exchange.steps, exchange.request
         heads = [step for step in steps if isinstance(step, ResponseHead)]
@@ -54,11 +54,11 @@ class Redaction:
         texts += [step.message for step in steps if isinstance(step, TransportFailure)]
         secrets = self._secrets([request.headers, *(head.headers for head in heads)], texts)
         secrets.update(map(_bytes, sent_beside))
-        # By its own secrets alone, as when it is made again.
+        # Only by its own secrets, because a replayed request must be redacted in the same way.
         return RecordedExchange(self.request(request), tuple(_steps(steps, secrets)))
 
     def _secrets(self, headers: Iterable[Headers], texts: Iterable[str]) -> Set[bytes]:
-        """Return the secrets that are replaced wherever they stand."""
+        """Return the secrets that are replaced everywhere in an exchange."""
         pairs = [pair for fields in headers for pair in fields.pairs]
         found = [part for name, value in pairs if is_secret_field(name) for part in _parts(value)]
         known = {_bytes(text) for text in found if len(text) >= SHORTEST_SECRET}
@@ -94,7 +94,7 @@ def _steps(steps: Iterable[ReplyStep], secrets: Set[bytes]) -> Iterator[ReplySte
             )
         else:
             piece = next(pieces)
-            if piece:  # or all that it held was the end of a secret
+            if piece:  # A piece that held only the end of a secret is empty now.
                 yield piece
 
 
@@ -106,13 +106,13 @@ def _headers(headers: Headers, secrets: Set[bytes]) -> Headers:
 
 
 def _plain(text: str, secrets: Set[bytes]) -> str:
-    """Return a text that is not a body, with secrets replaced wherever they stand."""
+    """Return a text that is not a body, with these and all known forms of secrets redacted."""
     data = _bytes(text)
     return _text(b"".join(replace_spans([data], find_secrets(data, secrets))))
 
 
 def _parts(value: str) -> Tuple[str, ...]:
-    """Return a secret field's value, and what follows the scheme in it (RFC 9110, 11.4)."""
+    """Return the value of a secret field, and the value without its scheme (RFC 9110, 11.4)."""
     scheme, space, rest = value.partition(" ")
     return (value, rest) if space else (scheme,)
 

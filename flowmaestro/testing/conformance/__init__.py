@@ -1,6 +1,6 @@
-"""The conformance kit: check point by point whether a transport keeps the contract.
+"""The conformance kit: checks whether a transport keeps each rule of the contract.
 
-Point it at a factory of your transport, and run it with pytest:
+Derive a class with a factory of your transport, and run it with pytest:
 
     from flowmaestro.testing.conformance import TransportConformance
 
@@ -8,9 +8,9 @@ Point it at a factory of your transport, and run it with pytest:
         def make_transport(self, **options):
             return MyTransport(**options)
 
-It starts servers of its own on loopback, plain, with TLS and with scripted bytes. A check that
-fails says what is wrong, and why that matters; one that the transport does not offer is skipped,
-with the consequence for users. Needs `pip install 'flowmaestro[testing]'`.
+It starts servers on loopback, with and without TLS, and servers that send scripted bytes. A check
+that fails says what is wrong and why that matters. A check of a feature that the transport does
+not offer is skipped, with the consequence for users. Needs `pip install 'flowmaestro[testing]'`.
 
 `pytest -p flowmaestro.testing.conformance.grid` prints which check passed on which transport.
 """

@@ -1,7 +1,7 @@
 """A check: its name, the rule that must hold, why that matters, and the code that tries it.
 
-Checks are coroutine functions, written once: under a sync transport nothing in them ever
-waits for an event loop, so they run to their end in one go.
+A check is a coroutine function, written once for both kinds of transport: with a sync transport,
+it never waits for an event loop, so its first step runs it to its end.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ class Check:
     """One rule that every transport must keep.
 
     Attributes:
-        name: in words, joined by hyphens.
+        name: words joined by hyphens.
         rule: one sentence: what must hold.
-        why: one sentence: what a user suffers where it does not.
-        needs: what it cannot be tried without: `WIRE` and the like.
-        run: tries it; raises `CheckFailed` or `NotOffered`.
+        why: one sentence: the consequence for users if it does not hold.
+        needs: features without which the check cannot run, such as `WIRE`.
+        run: the function that raises `CheckFailed` or `NotOffered`.
 
     """
 
@@ -37,7 +37,7 @@ class Check:
     run: CheckFunction
 
     def verdict(self, finding: Exception) -> Exception:
-        """Return what is wrong and why that matters, or what is not offered."""
+        """Return the error to report: the finding with the rule and its reason, or `NotOffered`."""
         if isinstance(finding, NotOffered):
             return finding
         known = isinstance(finding, CheckFailed)
@@ -48,7 +48,7 @@ class Check:
 
 
 class Checks(List[Check]):
-    """The checks of one rule: one, or one for each of several cases."""
+    """The checks of one rule: a single one, or one for each case."""
 
 
 def check(*needs: str, why: str) -> Callable[[CheckFunction], Checks]:
@@ -64,7 +64,7 @@ def check(*needs: str, why: str) -> Callable[[CheckFunction], Checks]:
 def checks_of(
     cases: Mapping[str, T], *needs: str, why: str
 ) -> Callable[[Callable[[Runner, T], Awaitable[None]]], Checks]:
-    """Make a check for each case: its words end the name and replace `{}` in the rule."""
+    """Make a check for each case. The key of a case ends the name and replaces `{}` in the rule."""
 
     def make(run: Callable[[Runner, T], Awaitable[None]]) -> Checks:
         def of(words: str, case: T) -> Check:

@@ -1,6 +1,7 @@
-"""Checks of closing: a body, a call, a transport; early, twice, and while others use them.
+"""Checks of closing bodies, calls and transports: early, twice, and while others use them.
 
-Cancellation lets go in every phase: it is quick, and leaves the transport usable.
+A call that is cancelled in any phase must release its connection at once, and leave the transport
+usable.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ async def _begun(runner: Runner) -> Tuple[LiveReply, AsyncTransport, str, AsyncO
     return live, transport, url, body
 
 
-@check(STREAMS, why="A loop over events that ends with `break` would hold a connection for good.")
+@check(STREAMS, why="A loop over events that ends with `break` would leak a connection.")
 async def early_close(runner: Runner) -> None:
     """A body that is closed before its end releases its connection, and the server sees it."""
     live, transport, url, body = await _begun(runner)
@@ -81,7 +82,7 @@ async def early_close_over_tls(runner: Runner) -> None:
     await runner.expect_left(server.is_left)
 
 
-@check(WIRE, why="Sockets of clients that are long closed add up.")
+@check(WIRE, why="Sockets of closed clients would accumulate.")
 async def close_frees_every_connection(runner: Runner) -> None:
     """A closed transport has no connection left: neither an idle one nor one of a call."""
     go_on = threading.Event()
@@ -104,7 +105,7 @@ async def close_frees_every_connection(runner: Runner) -> None:
     expect(left, f"{server.open_connections} connections were still open")
 
 
-@check(why="`with` blocks, collectors and users all close; the last one must not fail.")
+@check(why="`with` blocks, the garbage collector and users may all close it; none must fail.")
 async def close_twice(runner: Runner) -> None:
     """Closing a body twice, or a transport, is harmless."""
     url = runner.site(echo_body)
@@ -116,26 +117,29 @@ async def close_twice(runner: Runner) -> None:
         await transport.close()
 
 
-@check(WIRE, CANCELLATION, why="Time limits cancel; sockets left open then would add up.")
+@check(WIRE, CANCELLATION, why="Timeouts cancel calls; sockets left open then would accumulate.")
 async def a_cancelled_close_can_be_repeated(runner: Runner) -> None:
     """A `close` of a transport that is cancelled anywhere is completed by another `close`."""
     for turns in range(8):
         server = runner.server(echo, tls=runner.authority.server_context())
         transport = runner.transport(verify=runner.authority.file)
         body = await transport.open(ask(server.url, method="POST", body=b"x"), LIMIT)
-        await transport.send(ask(server.url), LIMIT)  # leaves another connection, which is idle
+        await transport.send(ask(server.url), LIMIT)  # This leaves an idle connection.
         job = runner.start(transport.close)
         for _ in range(turns):
             await runner.pause(0)
         job.cancel()
-        expect(await runner.until(lambda job=job: job.done), "a cancelled close went on")  # type: ignore[misc]
+        expect(await runner.until(lambda job=job: job.done), "a cancelled close continued")  # type: ignore[misc]
         await runner.start(transport.close).outcome()
         await body.close()
         left = await runner.until(server.is_left)
-        expect(left, f"{server.open_connections} connections left after a cancel in turn {turns}")
+        expect(
+            left,
+            f"{server.open_connections} connections were open after a cancellation in turn {turns}",
+        )
 
 
-@check(STREAMS, why="Half of a body must not look like all of it.")
+@check(STREAMS, why="A truncated body must not look complete.")
 async def read_after_close(runner: Runner) -> None:
     """Reading a body that was closed before its end is a failure, not an end."""
     _, body = await live_body(runner)
@@ -143,7 +147,7 @@ async def read_after_close(runner: Runner) -> None:
     await expect_failure(body.read(0.5), Phase.REPLY_BROKEN)
 
 
-@check(why="A transport that is used by mistake must say so, not connect again and leak.")
+@check(why="Using a closed transport is a mistake, which must raise, not leak a connection.")
 async def use_after_close(runner: Runner) -> None:
     """A closed transport raises `TransportClosedError` and sends nothing."""
     url = runner.site(echo_body)
@@ -155,9 +159,9 @@ async def use_after_close(runner: Runner) -> None:
         except TransportClosedError:
             continue
         except Exception as error:
-            raise CheckFailed(f"{type(error).__name__} came out: {error}") from error
-        raise CheckFailed(f"it was used after its close, and gave {given!r}")
-    expect(not runner.asked, "a request went out after the close")
+            raise CheckFailed(f"the call raised {type(error).__name__}: {error}") from error
+        raise CheckFailed(f"a call after the close returned {given!r}")
+    expect(not runner.asked, "a request was sent after the close")
 
 
 @check(STREAMS, why="A program that shuts down would hang in its streams.")
@@ -166,14 +170,14 @@ async def close_while_reading(runner: Runner) -> None:
     for closes_transport in (False, True):
         live, transport, _, body = await _begun(runner)
         reader = runner.start(_read_on, body)
-        await runner.pause(0.1)  # let it wait
+        await runner.pause(0.1)  # Give the reader time to wait.
         await (transport if closes_transport else body).close()
         await expect_failure(reader.outcome(), Phase.REPLY_BROKEN)
         await runner.expect_left(live.hung_up.is_set)
 
 
 async def _read_on(body: AsyncOpenResponse) -> Any:
-    while True:  # where time is virtual, a quiet read takes none
+    while True:  # In virtual time, a quiet read returns at once.
         data = await body.read(LIMIT)
         if data is not None:
             return data
@@ -190,7 +194,7 @@ async def close_wakes(runner: Runner, begun: bytes) -> None:
     if begun:
         live.send(begun)
     transport, job = await _under_way(runner, live)
-    await runner.pause(0.1)  # let it wait
+    await runner.pause(0.1)  # Give the reader time to wait.
     await transport.close()
     if not await runner.until(lambda: job.done):
         live.begin()
@@ -198,10 +202,13 @@ async def close_wakes(runner: Runner, begun: bytes) -> None:
         await job.outcome()
         raise NotOffered(
             "a close that wakes calls",
-            "closing has to wait until the calls under way have ended",
+            "closing waits until the calls in flight have ended",
         )
     given = await job.outcome()
-    expect(not isinstance(given, Response), f"half a response passed for a whole one: {given}")
+    expect(
+        not isinstance(given, Response),
+        f"a call that was closed returned a truncated response: {given}",
+    )
 
 
 async def _under_way(runner: Runner, live: LiveReply) -> Tuple[AsyncTransport, Job]:
@@ -222,10 +229,10 @@ async def _reply_or_failure(transport: AsyncTransport, request: Request) -> Any:
 
 async def _expect_cancelled(runner: Runner, job: Job) -> None:
     job.cancel()
-    expect(await runner.until(lambda: job.done), "what was cancelled went on")
+    expect(await runner.until(lambda: job.done), "the cancelled call continued")
     expect(
         job.cancelled,
-        f"the cancellation was swallowed; {job.error or job.value!r} came instead",
+        f"the cancellation was swallowed; the outcome was {job.error or job.value!r}",
     )
 
 
@@ -244,8 +251,8 @@ async def _expect_call_cancelled(
     url = runner.site(echo_body)
     transport = runner.narrow_transport()
     job = runner.start(transport.send, request, LIMIT)
-    expect(await runner.until(begun, LIMIT), "nothing of the call came")
-    await runner.pause(0.1)  # let it wait
+    expect(await runner.until(begun, LIMIT), "no byte of the call arrived")
+    await runner.pause(0.1)  # Give the reader time to wait.
     await _expect_cancelled(runner, job)
     if cancelled is not None:
         cancelled.set()
@@ -256,7 +263,7 @@ async def _expect_call_cancelled(
 @check(WIRE, CANCELLATION, why=_CANCELS)
 async def cancelled_while_connecting(runner: Runner) -> None:
     """A call cancelled while it connects releases the connection and its slot."""
-    server = runner.server(Peer.wait_closed)  # no handshake comes of it
+    server = runner.server(Peer.wait_closed)  # It never completes a handshake.
     request = ask(server.url.replace("http:", "https:"))
     await _expect_call_cancelled(runner, request, server, lambda: server.connections)
 
@@ -287,7 +294,7 @@ async def cancelled_before_the_head(runner: Runner) -> None:
         live.asked.clear()
         live.hung_up.clear()
         job = runner.start(_insist, use, ask(url))
-        expect(await runner.until(live.asked.is_set, LIMIT), "no request came")
+        expect(await runner.until(live.asked.is_set, LIMIT), "no request arrived")
         await _expect_cancelled(runner, job)
         await runner.expect_left(live.hung_up.is_set)
         await _expect_usable(runner, transport, url)
@@ -297,7 +304,7 @@ async def _insist(use: JobFunction, request: Request) -> Any:
     while True:
         try:
             return await use(request, LIMIT)
-        except TransportFailure as failure:  # where time is virtual, waiting takes none
+        except TransportFailure as failure:  # In virtual time, the wait ends at once.
             if not failure.timed_out:
                 raise
 
@@ -314,12 +321,12 @@ async def cancelled_within(runner: Runner, begin: bytes) -> None:
     await _expect_call_cancelled(runner, ask(server.url), server, lambda: server.requests)
 
 
-@check(CANCELLATION, STREAMS, why="A reader with a time limit of its own cancels.")
+@check(CANCELLATION, STREAMS, why="A reader with a timeout of its own cancels the read.")
 async def cancelled_read(runner: Runner) -> None:
     """A body whose `read` was cancelled can be closed, and then releases its connection."""
     live, transport, url, body = await _begun(runner)
     job = runner.start(_read_on, body)
-    await runner.pause(0.05)  # let it wait
+    await runner.pause(0.05)  # Give the read time to wait.
     await _expect_cancelled(runner, job)
     await body.close()
     await runner.expect_left(live.hung_up.is_set)

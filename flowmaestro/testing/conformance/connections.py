@@ -1,4 +1,4 @@
-"""Checks of connections: they are reused, closed in time, bounded, and never mixed up."""
+"""Checks of connections: reuse, closing, limits, and no mixed-up responses."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from flowmaestro_core.http.messages import Phase, Response
 from flowmaestro_transports.contract import AsyncTransport
 
 BOUND = 10
-"""Connections that a crowd has to make do with."""
+"""The limit of connections in the check of many calls."""
 
 
-@check(WIRE, why="A POST on a dead connection may not be repeated, so the user gets an error.")
+@check(WIRE, why="A POST on a dead connection cannot be retried, so the user gets an error.")
 async def stale_connection(runner: Runner) -> None:
     """An idle connection that the server has closed or reset is not used again."""
     for leave in (Peer.close, Peer.reset):
@@ -40,13 +40,13 @@ async def stale_connection(runner: Runner) -> None:
 
 @check(WIRE, why="A caller would get the response to another caller's request.")
 async def unsolicited_response(runner: Runner) -> None:
-    """Bytes that come on an idle connection are not taken for the response to the next request."""
+    """Bytes received on an idle connection are not used as the response to the next request."""
     await _expect_echoes(runner, _reply_unasked)
 
 
-@check(WIRE, why="A program that computes between its calls did not read its sockets meanwhile.")
+@check(WIRE, why="A program that computes between its calls does not read its sockets meanwhile.")
 async def stale_bytes_after_cpu_work(runner: Runner) -> None:
-    """Bytes that came on an idle connection while the program was busy are seen before its use."""
+    """Bytes received on an idle connection while the program was busy prevent its reuse."""
     for farewell in (_reply_unasked, Peer.close):
         await _expect_echoes(runner, farewell, busy=True)
 
@@ -56,13 +56,13 @@ def _reply_unasked(peer: Peer) -> None:
 
 
 async def _expect_echoes(runner: Runner, farewell: Handler, *, busy: bool = False) -> None:
-    """Check that two calls get their own bodies back, though `farewell` follows the first."""
+    """Check that two calls get their own bodies, although `farewell` follows the first response."""
     came = threading.Semaphore(0)
 
     def handler(peer: Peer) -> None:
         while (request := peer.read_request()) is not None:
             peer.send(reply(request.body))
-            time.sleep(0.1)  # until the connection has been put by
+            time.sleep(0.1)  # Until then, the connection is idle.
             farewell(peer)
             came.release()
 
@@ -70,11 +70,11 @@ async def _expect_echoes(runner: Runner, farewell: Handler, *, busy: bool = Fals
     transport = runner.transport()
     await expect_echo(transport, server.url, b"first")
     if busy:
-        came.acquire(timeout=IMMEDIATE)  # no event loop runs meanwhile
+        came.acquire(timeout=IMMEDIATE)  # This blocks the event loop, if there is one.
         time.sleep(0.05)  # noqa: ASYNC251 - nor while it arrives
     else:
         await runner.until(lambda: came.acquire(blocking=False))
-        await runner.pause(0.05)  # it has to arrive
+        await runner.pause(0.05)  # The bytes must arrive first.
     await expect_echo(transport, server.url, b"second")
 
 
@@ -84,7 +84,7 @@ async def connection_close(runner: Runner) -> None:
     await _expect_not_kept(runner, reply(b"ok", headers=[("Connection", "close")]))
 
 
-@check(WIRE, why="HTTP/1.0 servers close after the reply (RFC 9112, 9.3).")
+@check(WIRE, why="HTTP/1.0 servers close the connection after the response (RFC 9112, 9.3).")
 async def http_1_0_reply(runner: Runner) -> None:
     """A response in HTTP/1.0 is read, and its connection is not used again."""
     await _expect_not_kept(runner, b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok")
@@ -116,7 +116,7 @@ async def _expect_a_crowd_answered(runner: Runner, transport: AsyncTransport, ur
         expect(response.body == b"%d" % number, f"call {number} got {response.body!r}")
 
 
-@check(WIRE, why="Many calls would exhaust the sockets of the server, or of the user.")
+@check(WIRE, why="Many calls would exhaust the sockets of the server or the client.")
 async def bounded_connections(runner: Runner) -> None:
     """Of many calls, no more than `max_connections` are in flight at a time."""
     lock = threading.Lock()
@@ -135,19 +135,21 @@ async def bounded_connections(runner: Runner) -> None:
             if most >= BOUND:
                 full.set()
             full.wait(IMMEDIATE)
-            beyond.wait(0.25 if first else 0.01)  # the first ones wait for one too many
+            beyond.wait(0.25 if first else 0.01)  # The first ones wait for a call beyond the limit.
             with lock:
                 busy -= 1
             peer.send(reply(request.body))
 
     server = runner.server(handler)
     await _expect_a_crowd_answered(runner, runner.transport(max_connections=BOUND), server.url)
-    expect(most <= BOUND, f"{most} calls were on their way at a time")
-    # One that is being closed may overlap with the one that is made in its place.
-    expect(server.most_open <= 2 * BOUND, f"{server.most_open} connections were open at a time")
+    expect(most <= BOUND, f"{most} calls were in flight at the same time")
+    # A connection that is being closed may overlap with its successor.
+    expect(
+        server.most_open <= 2 * BOUND, f"{server.most_open} connections were open at the same time"
+    )
 
 
-@check(WIRE, STREAMS, why="A few streams would bring every call to a halt.")
+@check(WIRE, STREAMS, why="A few open streams would block every call.")
 async def open_bodies_take_no_place_of_calls(runner: Runner) -> None:
     """An open body does not count against the limit of connections for calls."""
     live = LiveReply()
@@ -173,4 +175,4 @@ async def waiting_for_a_connection_counts(runner: Runner) -> None:
     live.begin()
     live.end()
     response: Response = await holder.outcome()
-    expect(response.status == 200, f"the call that had the connection got {response}")
+    expect(response.status == 200, f"the call with the connection got {response}")

@@ -30,25 +30,25 @@ KEY = "fm_live_conformance"
 LIMIT = 10.0
 """Timeout and patience, in seconds, of checks that do not test timing."""
 NO_HEAD = (Phase.MAYBE_PROCESSED, Phase.REPLY_BROKEN)
-"""What a failure may say of a head that broke off.
+"""The possible phases of a failure within the head.
 
-Not every stack tells the two apart, and neither is repeated blindly.
+Not every HTTP stack can tell them apart, and a call is not retried blindly after either.
 """
 
 WIRE = "a wire"
-"""The check looks at bytes on a socket; a transport without sockets has none."""
+"""The check reads bytes of a socket. A transport without sockets has none."""
 CANCELLATION = "cancellation"
-"""The check cancels a task; a sync transport knows of none."""
+"""The check cancels a task. A sync transport has no tasks."""
 STREAMS = "streams"
-"""The check reads a body while it comes; a plain function gives whole replies."""
+"""The check reads a body piece by piece. A plain function returns whole responses."""
 SIGNALS = "signals"
-"""The check interrupts a thread; on an event loop, cancellation does what a signal does here."""
+"""The check interrupts a thread by a signal. On an event loop, cancellation is checked instead."""
 TIME_LIMITS = "time limits"
-"""The check lets a time limit run out; a plain function is not given any."""
+"""The check waits for a timeout. A plain function gets no time limit."""
 
 
 class CheckFailed(AssertionError):
-    """The transport breaks a rule; the message says what it did."""
+    """The transport breaks a rule. The message says how."""
 
 
 class FactoryError(TypeError):
@@ -81,8 +81,8 @@ async def expect_failure(
 ) -> TransportFailure:
     """Return the `TransportFailure` of a call. Any other outcome fails the check.
 
-    `phases` are those that tell the truth here, all of them if none is given; `within` is how
-    many seconds the call may take.
+    `phases` are the correct phases, by default any; `within` is how many seconds the call may
+    take.
     """
     begun = time.monotonic()
     try:
@@ -92,11 +92,11 @@ async def expect_failure(
         truths = " or ".join(f"*{phase.value}*" for phase in phases)
         expect(
             not phases or failure.phase in phases,
-            f"the failure said *{failure.phase.value}* where {truths} is true: {failure}",
+            f"the phase of the failure is *{failure.phase.value}*, not {truths}: {failure}",
         )
         expect(
             timed_out is None or failure.timed_out is timed_out,
-            f"the failure had timed_out={failure.timed_out}: {failure}",
+            f"the failure has timed_out={failure.timed_out}: {failure}",
         )
         expect(seconds <= within, f"the failure took {seconds:.1f} s, not {within:.1f} s at most")
         return failure
@@ -104,9 +104,9 @@ async def expect_failure(
         raise
     except Exception as error:
         raise CheckFailed(
-            f"{type(error).__name__} came out ({error}) where only TransportFailure may"
+            f"the call raised {type(error).__name__} ({error}), not TransportFailure"
         ) from error
-    raise CheckFailed(f"there was a result, {given!r:.80}, where only a failure is true")
+    raise CheckFailed(f"the call returned {given!r:.80} instead of failing")
 
 
 def ask(
@@ -163,38 +163,40 @@ async def whole(body: AsyncOpenResponse) -> bytes:
     while True:
         piece = await body.read(LIMIT)
         if piece is None:
-            raise CheckFailed("a body that was all there came to a halt")
+            raise CheckFailed("a read returned None although the rest of the body had been sent")
         if not piece:
             return b"".join(pieces)
         pieces.append(piece)
 
 
 async def expect_piece(body: AsyncOpenResponse, wanted: bytes, live: LiveReply) -> None:
-    """Check that the next read returns what `live` sends now."""
+    """Send `wanted` through `live`, and check that the next reads return it."""
     live.send(wanted)
     await expect_bytes(body, wanted)
 
 
 async def expect_bytes(body: AsyncOpenResponse, wanted: bytes) -> None:
-    """Check that a body brings these bytes, in any number of pieces."""
+    """Check that the next reads of a body return these bytes, in any number of pieces."""
     got = b""
     while len(got) < len(wanted):
         piece = await body.read(LIMIT)
         if not piece:
-            raise CheckFailed(f"{piece!r} came behind {got!r}, instead of bytes that were there")
+            raise CheckFailed(
+                f"a read returned {piece!r} after {got!r}, instead of bytes that were sent"
+            )
         got += piece
-    expect(got == wanted, f"{got!r} came instead of {wanted!r}")
+    expect(got == wanted, f"the reads returned {got!r} instead of {wanted!r}")
 
 
 async def expect_end(body: AsyncOpenResponse) -> None:
     """Check that the body is at its end."""
     data: Any = await body.read(LIMIT)
-    expect(data == b"", f"{data!r} came where the body ends")
+    expect(data == b"", f"a read returned {data!r} at the end of the body")
 
 
 @contextlib.contextmanager
 def quiet_finalizers() -> Generator[None, None, None]:
-    """Print nothing while the garbage collector finalizes what a failed check left behind."""
+    """Suppress the warnings of finalizers while the objects of a failed check are collected."""
     hook = sys.unraisablehook
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
@@ -207,7 +209,7 @@ def quiet_finalizers() -> Generator[None, None, None]:
 
 
 def forget_frames(error: Optional[BaseException]) -> None:
-    """Close what a failed check left open, so that its warnings hit no other test."""
+    """Release the resources of a failed check, so that their warnings affect no other test."""
     with quiet_finalizers():
         while error is not None:
             traceback.clear_frames(error.__traceback__)

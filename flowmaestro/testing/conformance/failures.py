@@ -1,6 +1,6 @@
-"""Checks of failures: each is raised, never returned as a result, and its phase is right.
+"""Checks of failures: each is raised, never returned as a result, with the correct phase.
 
-The phase decides whether a call may be made again.
+The phase decides whether a call may be retried.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ async def a_last_chunk_cut_short(runner: Runner) -> None:
 
 
 async def expect_broken(runner: Runner, data: bytes) -> None:
-    """Check that these bytes and a close are a failure, read whole or in pieces."""
+    """Check that these bytes and then a close are a failure, for `send` and for `open`."""
     server = runner.server(answering(data, then=Peer.close))
     await _expect_failures(runner.transport(), ask(server.url), Phase.REPLY_BROKEN)
 
@@ -86,7 +86,8 @@ async def a_body_cut_off_under_tls(runner: Runner) -> None:
         if request and request.target == "/whole":
             peer.close()
         else:
-            socket.socket.shutdown(peer.sock, socket.SHUT_RDWR)  # as anybody between can do
+            # Without `close_notify`, as an attacker between client and server can do.
+            socket.socket.shutdown(peer.sock, socket.SHUT_RDWR)
 
     url = runner.server(handler, tls=runner.authority.server_context()).url
     verify = runner.authority.file
@@ -166,7 +167,7 @@ async def reset_within_the_body(runner: Runner) -> None:
         await body.close()
 
 
-@check(WIRE, STREAMS, why="The last events before a break, often the result, would be lost.")
+@check(WIRE, STREAMS, why="The last events before the failure, often the result, would be lost.")
 async def complete_chunks_before_failure(runner: Runner) -> None:
     """Chunks that came complete are returned before the failure of a malformed one after them."""
     for broken in (b"zz\r\nok\r\n", b"5\r\nhelloX", b"-1\r\n"):
@@ -178,7 +179,7 @@ async def complete_chunks_before_failure(runner: Runner) -> None:
         await body.close()
 
 
-@check(WIRE, why="A transport that retries by itself runs a workflow twice, and charges for both.")
+@check(WIRE, why="A workflow would run twice, and the user would pay for both runs.")
 async def nothing_is_sent_twice(runner: Runner) -> None:
     """A request whose reused connection is lost is not retried by the transport, not even a GET."""
     for method in ("GET", "DELETE", "POST"):
@@ -191,14 +192,14 @@ async def nothing_is_sent_twice(runner: Runner) -> None:
         expect(times == 1, f"a {method} reached the server {times} times")
 
 
-@check(WIRE, why="Bytes that are taken for a response become a wrong result.")
+@check(WIRE, why="Arbitrary bytes would become a wrong result.")
 async def garbage_instead_of_a_reply(runner: Runner) -> None:
     """A response that is not HTTP is a failure."""
     for data in (b"SSH-2.0-OpenSSH\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\r\n\r\n"):
         await _expect_no_reply(runner, data, data.decode("latin-1"))
 
 
-@check(WIRE, why="A response that two readers read differently can be forged within another one.")
+@check(WIRE, why="An attacker can hide a response in one that two readers parse differently.")
 async def a_garbled_status_line(runner: Runner) -> None:
     """A status line without a version, or without three digits for a status, is a failure."""
     for line in ("HTTP/1.1 +200 OK", "HTTP/1.1 2_00 OK", "HTTP/1.1 0200 OK", "HTTP/1.x 200 OK"):
@@ -206,7 +207,7 @@ async def a_garbled_status_line(runner: Runner) -> None:
         await _expect_no_reply(runner, data, line)
 
 
-@check(WIRE, why="Where the end of a response is guessed, half a result passes for a whole one.")
+@check(WIRE, why="If the end of a response is guessed, a truncated result looks complete.")
 async def a_garbled_length(runner: Runner) -> None:
     """A response is a failure if its length is not a number, or is given twice and differs."""
     for length in ("+2", "2x", "0x2", "2\r\nContent-Length: 1"):
@@ -233,7 +234,7 @@ async def an_endless_header_line(runner: Runner) -> None:
     def in_two_parts(peer: Peer) -> None:
         peer.read_request()
         peer.send(data[:90_000])
-        time.sleep(0.05)  # a reader that counts only what lies unread takes the rest as one
+        time.sleep(0.05)  # A reader that counts only unread bytes would accept the second part.
         peer.send(data[90_000:])
         peer.wait_closed()
 

@@ -1,4 +1,4 @@
-"""Which check passed on which transport, printed at the end of a session.
+"""A table of which check passed on which transport, printed at the end of a session.
 
 A pytest plugin: `pytest -p flowmaestro.testing.conformance.grid`, or in a `conftest.py`
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, Dict, List, Mapping, Set, Tuple
 
 CELL = "conformance"
-"""The name of the property that tells a test's row and column."""
+"""The name of the test property that holds the row and the column."""
 
 _OUTCOMES = {"passed": "+", "skipped": "o", "xfailed": "x", "failed": "F", "error": "F"}
 _LEGEND = {
@@ -23,7 +23,7 @@ _LEGEND = {
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Print the grid of the session, if any check of the kit was run."""
+    """Print the table of the session, if a check of the kit was run."""
     cells: Dict[Tuple[str, str], str] = {}
     consequences: Set[str] = set()
     for outcome, sign in _OUTCOMES.items():
@@ -40,7 +40,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 
 def grid(cells: Mapping[Tuple[str, str], str]) -> List[str]:
-    """The lines of a grid: a row for each check, a column for each transport, and a legend."""
+    """Return the lines of the table: a row for each check, a column for each transport."""
     checks = sorted({check for check, _ in cells})
     transports = sorted({transport for _, transport in cells})
     width = max(map(len, checks))

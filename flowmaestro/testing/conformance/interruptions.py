@@ -1,7 +1,7 @@
-"""Checks of exceptions that come from outside, between any two steps of a sync call.
+"""Checks of exceptions that a signal handler raises between any two steps of a sync call.
 
-A signal handler raises them: Ctrl-C, a test's time limit, a task queue's soft limit. Here a trace
-function does, at one event of the interpreter after another: at some of a call's places, or at all
+Examples are Ctrl-C, a test's time limit, and the soft limit of a task queue. Here a trace function
+raises them, each time at another place of the call: at a sample of its places, or at all of them
 with `FLOWMAESTRO_INTERRUPTS=10000` in the environment.
 """
 
@@ -30,7 +30,7 @@ from flowmaestro_core.http.messages import Request, Response, TransportFailure
 from flowmaestro_transports.contract import AsyncTransport
 
 _PLACES = int(os.environ.get("FLOWMAESTRO_INTERRUPTS", "50"))
-"""At how many places, evenly spread, a call is interrupted: 10000 is at all of them."""
+"""The number of places, evenly spread, at which a call is interrupted. 10000 means all."""
 
 _WHY = "Ctrl-C in a notebook would leave a client that hangs or has lost a connection."
 
@@ -38,11 +38,11 @@ Use = Callable[[AsyncTransport, str], Awaitable[Any]]
 
 
 class _Interrupt(BaseException):
-    """What a signal handler raises."""
+    """The exception that a signal handler raises."""
 
 
 Place = Tuple[CodeType, int, str]
-"""Where a call can be interrupted: a function, a line in it, and an event of the interpreter."""
+"""A place in a call: the code of a function, a line of it, and an event of the interpreter."""
 
 
 def _noting(places: Dict[Place, None]) -> Any:
@@ -62,7 +62,7 @@ def _raising_at(place: Place) -> Any:
     def trace(frame: FrameType, event: str, _: object) -> Any:
         nonlocal over
         if over or frame.f_code is not place[0]:
-            return None  # no line of any other function counts
+            return None  # Lines of other functions are not traced.
         if (frame.f_lineno, event) == place[1:]:
             over = True
             raise _Interrupt
@@ -72,11 +72,10 @@ def _raising_at(place: Place) -> Any:
 
 
 def _release_conditions() -> None:
-    """Release the locks for which threads wait without end, once the hang was found.
+    """Release the locks that threads still wait for after a hang was found.
 
-    The threads alone could be left: they are daemons. But what an interrupt has left locked is
-    locked for finalizers, too. `atexit` calls those of urllib3's pools, so a program that has found
-    the fault would never end.
+    The threads themselves are daemons. But a lock that an interrupted call has left locked also
+    blocks finalizers, which `atexit` runs for the pools of urllib3. The program would never end.
     """
     for frame in sys._current_frames().values():  # pyright: ignore[reportPrivateUsage]
         if frame.f_code is threading.Condition.__enter__.__code__:
@@ -105,7 +104,7 @@ async def _stream(transport: AsyncTransport, url: str) -> None:
 
 
 async def _expect_repaired(runner: Runner, use: Use) -> None:
-    for fields in ({}, {"Connection": "close"}):  # on a kept connection, and on a new one
+    for fields in ({}, {"Connection": "close"}):  # On a reused connection, and on a new one.
 
         def respond(request: Request, fields: Dict[str, str] = fields) -> Response:
             return Response(200, fields, request.body)
@@ -126,7 +125,7 @@ async def _expect_repaired_at(runner: Runner, use: Use, url: str) -> None:
             sys.settrace(None)
 
     async def at_each_place() -> None:
-        await use(transport, url)  # what is loaded at the first use is no part of it
+        await use(transport, url)  # Modules that the first call imports must not be traced.
         places: Dict[Place, None] = {}
         await traced(_noting(places))
         step = 1 if runner.exhaustive else 1 + len(places) // _PLACES

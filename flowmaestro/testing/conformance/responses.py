@@ -1,8 +1,9 @@
 """Checks of valid responses: whole, in pieces, without a body, compressed, late.
 
-A transport has to undo the content codings that it asks for. A quiet body is neither an end nor
-a failure; a transport that cannot do that declares `patient = False`. Then a quiet read has to be a
-failure: never an end, and never a hang. An event stream reconnects upon it.
+A transport must decode the content codings that it requests. A body in which no data comes for a
+while is neither an end nor a failure. A transport that cannot resume such a read declares
+`patient = False`; its quiet read must then be a failure, never an end or a hang. An event stream
+reconnects after such a failure.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ from flowmaestro_transports.contract import AsyncOpenResponse
 _TEXT = b"hello world, " * 20
 
 
-@check(why="Every call is a whole reply; nothing works without.")
+@check(why="Every call needs a whole response.")
 async def whole_reply(runner: Runner) -> None:
     """`send` returns status, header fields and the whole body."""
     headers = [("Content-Type", "text/plain"), ("X-Mark", "a b")]
@@ -59,7 +60,7 @@ async def whole_reply(runner: Runner) -> None:
     expect(response.headers.get("x-mark") == "a b", "a header field of the response was lost")
 
 
-@check(why="What 404 or 429 means is judged by the core, which has to see them.")
+@check(why="The core decides what a 404 or a 429 means, so it must get the response.")
 async def every_status_is_a_reply(runner: Runner) -> None:
     """A response with status 4xx or 5xx is returned, not raised."""
     url = runner.site(lambda request: Response(int(request.url[-3:]), {}, b"no"))
@@ -70,7 +71,7 @@ async def every_status_is_a_reply(runner: Runner) -> None:
 
 @check(STREAMS, why="Events would come late, or all at once when the stream ends.")
 async def pieces_come_as_they_are_sent(runner: Runner) -> None:
-    """`read` returns bytes as soon as there are any, though more will come."""
+    """`read` returns bytes as soon as there are any, without waiting for more."""
     live, body = await live_body(runner)
     expect(body.status == 200, f"the status was {body.status}, not 200")
     for piece in (b"one", b"two", b"three"):
@@ -80,17 +81,17 @@ async def pieces_come_as_they_are_sent(runner: Runner) -> None:
     await body.close()
 
 
-@check(why="A caller that reads once more would wait, or get bytes that are not the body's.")
+@check(why="A caller that reads again would wait, or get bytes of another response.")
 async def the_end_stays_the_end(runner: Runner) -> None:
     """After `b""`, another `read` returns `b""` again."""
     url = runner.site(echo_body)
     body = await runner.transport().open(ask(url, method="POST", body=_TEXT), LIMIT)
-    expect(await whole(body) == _TEXT, "the body, read in pieces, is another one")
+    expect(await whole(body) == _TEXT, "the body, read in pieces, differs")
     await expect_end(body)
     await body.close()
 
 
-@check(why="Fields such as `Link` may be repeated; the first or the last alone is not what came.")
+@check(why="Fields such as `Link` may be repeated; one of them alone would be incomplete.")
 async def repeated_header_fields(runner: Runner) -> None:
     """A header field that comes twice is returned twice, in order."""
     url = runner.site(lambda _: Response(200, [("Link", "a"), ("X", "y"), ("Link", "b")]))
@@ -99,7 +100,7 @@ async def repeated_header_fields(runner: Runner) -> None:
     expect(values == ["a", "b"], f"the values were {values}, not ['a', 'b']")
 
 
-@check(why="Waiting for a body that never comes ends in a time-out.")
+@check(why="The call would wait for a body until it times out.")
 async def replies_without_a_body(runner: Runner) -> None:
     """A response to HEAD, or with status 204 or 304, has no body."""
     replies = {
@@ -115,7 +116,7 @@ async def replies_without_a_body(runner: Runner) -> None:
             await expect_echo(transport, url, b"next")
 
 
-@check(WIRE, why="A 304 may name a length, but sends no body: a wait for one would hang.")
+@check(WIRE, why="The call would wait for a body that a 304 never has.")
 async def reply_304_with_a_length(runner: Runner) -> None:
     """A response with status 304 has no body even if it has a Content-Length."""
     data = b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n"
@@ -133,18 +134,20 @@ async def twenty_megabytes(runner: Runner) -> None:
     transport = runner.transport()
     request = ask(url, method="POST", body=content)
     response = await transport.send(request, 6 * LIMIT)
-    expect(response.body == content, f"{len(response.body)} bytes came back whole, or others")
+    expect(response.body == content, f"`send` returned {len(response.body)} bytes, or other ones")
     pieces = await read_out(transport, request, 6 * LIMIT)
-    expect(pieces == content, "the bytes that came back in pieces are others")
+    expect(pieces == content, "the bytes read in pieces differ")
 
 
-@check(WIRE, why="Networks split responses anywhere.")
+@check(WIRE, why="Networks may split a response at any byte.")
 async def counted_body(runner: Runner) -> None:
     """A body with Content-Length is read whole, though it comes byte by byte."""
     await _expect_text(runner, reply(b"hello world"))
 
 
-@check(WIRE, why="Event streams are chunked, and both are allowed in any reply (RFC 9112, 7.1).")
+@check(
+    WIRE, why="Event streams are chunked, and any chunked response may have both (RFC 9112, 7.1)."
+)
 async def chunks_with_extensions_and_trailers(runner: Runner) -> None:
     """A chunked body is read whole, without its extensions and trailers, byte by byte."""
     await _expect_text(
@@ -152,7 +155,7 @@ async def chunks_with_extensions_and_trailers(runner: Runner) -> None:
     )
 
 
-@check(WIRE, why="Old proxies end a body with its connection (RFC 9112, 6.3).")
+@check(WIRE, why="Old proxies end a body by closing its connection (RFC 9112, 6.3).")
 async def body_until_the_connection_ends(runner: Runner) -> None:
     """A body without a length ends when the connection is closed."""
     await _expect_text(runner, b"HTTP/1.1 200 OK\r\n\r\nhello world", then_close=True)
@@ -163,7 +166,7 @@ async def _expect_text(runner: Runner, data: bytes, *, then_close: bool = False)
         while peer.read_request() is not None:
             for byte in data:
                 peer.send(bytes([byte]))
-                time.sleep(0.0005)  # so that they do not travel together
+                time.sleep(0.0005)  # So that they do not arrive together.
             if then_close:
                 return
 
@@ -174,7 +177,7 @@ async def _expect_text(runner: Runner, data: bytes, *, then_close: bool = False)
     expect(pieces == b"hello world", f"read in pieces, it was {pieces!r}")
 
 
-@check(WIRE, why="A 103 taken for the response is an empty result, and the real one is lost.")
+@check(WIRE, why="A 103 that is taken for the response would be an empty result.")
 async def informational_replies(runner: Runner) -> None:
     """A 100 and a 103 before the final response are skipped, with their header fields."""
     early = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
@@ -227,10 +230,13 @@ async def a_body_in(runner: Runner, coded: Tuple[str, bytes]) -> None:
 
 def _expect_plain(headers: Headers, content: bytes) -> None:
     expect(content == _TEXT, f"the body was {content[:20]!r}..., not the text that was compressed")
-    expect("content-encoding" not in headers, "Content-Encoding is still there, though decoded")
+    expect(
+        "content-encoding" not in headers,
+        "Content-Encoding was not removed although the body was decoded",
+    )
 
 
-@check(WIRE, why="Half of a result would be taken for all of it.")
+@check(WIRE, why="A truncated result would look complete.")
 async def truncated_coded_body(runner: Runner) -> None:
     """A truncated compressed body is a failure (*reply broken*), however it is framed."""
     await refuse_unless_asked_for(runner, "gzip")
@@ -245,11 +251,11 @@ async def refuse_unless_asked_for(runner: Runner, coding: str) -> None:
     await runner.transport().send(ask(server.url), LIMIT)
     (request,) = server.requests
     if "accept-encoding" not in request or coding not in request["accept-encoding"]:
-        raise NotOffered(coding, "replies come uncompressed, and are larger")
+        raise NotOffered(coding, "responses are not compressed, and therefore larger")
 
 
 _QUIET = 0.05
-"""Seconds that a quiet body is waited for."""
+"""The patience, in seconds, of reads in which no data comes."""
 
 _IMPATIENT = "every quiet spell costs a reconnection, and events may be lost meanwhile"
 _QUIET_WHY = "Streams are quiet while a workflow works; that must neither end nor break them."
@@ -258,30 +264,33 @@ _QUIET_WHY = "Streams are quiet while a workflow works; that must neither end no
 async def _read_or_quiet(
     runner: Runner, body: AsyncOpenResponse, patience: float
 ) -> Optional[bytes]:
-    """Return what `read` returns. Raise `NotOffered` if it fails because nothing comes."""
+    """Return the result of `read`. Raise `NotOffered` if it fails because no data comes."""
     begun, within = time.monotonic(), patience + runner.immediate
     try:
         data: Optional[bytes] = await runner.start(body.read, patience).outcome(within)
     except TransportFailure as failure:
         if runner.patient:
             raise CheckFailed(f"a quiet read failed: {failure}") from failure
-        expect(failure.phase is Phase.REPLY_BROKEN, f"a quiet read said *{failure.phase.value}*")
+        expect(
+            failure.phase is Phase.REPLY_BROKEN,
+            f"the phase of a quiet read was *{failure.phase.value}*",
+        )
         raise NotOffered("patience", _IMPATIENT) from failure
     seconds = time.monotonic() - begun  # one that held up the event loop has ended, but late
     expect(seconds <= within, f"a read with {patience} s of patience took {seconds:.1f} s")
-    expect(data != b"", 'a quiet read gave b"", which is the end, though the body goes on')
+    expect(data != b"", 'a quiet read returned b"", the end, although the body goes on')
     return data
 
 
 async def _expect_quiet(runner: Runner, body: AsyncOpenResponse, patience: float = _QUIET) -> None:
-    """Check that nothing comes within `patience` seconds."""
+    """Check that a read returns None after `patience` seconds."""
     data = await _read_or_quiet(runner, body, patience)
-    expect(data is None, f"{data!r} came of a body that was quiet")
+    expect(data is None, f"a read returned {data!r} although nothing had been sent")
 
 
 @check(STREAMS, why=_QUIET_WHY)
 async def quiet_body(runner: Runner) -> None:
-    """If nothing comes within the patience, `read` returns None, and reading can continue."""
+    """If no data comes within the patience, `read` returns None, and reading can continue."""
     live, body = await live_body(runner)
     for piece in (b"one", b"two"):
         for _ in range(2):
@@ -293,9 +302,9 @@ async def quiet_body(runner: Runner) -> None:
     await body.close()
 
 
-@check(STREAMS, why="A time limit of zero that means none would hang.")
+@check(STREAMS, why="A reader that polls would hang if zero meant no limit.")
 async def read_with_zero_patience(runner: Runner) -> None:
-    """With a patience of 0, `read` returns what is there, or None at once."""
+    """With a patience of 0, `read` returns received bytes, or None at once."""
     live, body = await live_body(runner)
     await _expect_quiet(runner, body, 0.0)
     live.send(b"one")
@@ -304,7 +313,7 @@ async def read_with_zero_patience(runner: Runner) -> None:
     while len(got) < len(b"one") and time.monotonic() < deadline:
         got += await _read_or_quiet(runner, body, 0.0) or b""
         await runner.pause(0.01)
-    expect(got == b"one", f"{got!r} came instead of b'one'")
+    expect(got == b"one", f"the reads returned {got!r} instead of b'one'")
     await body.close()
 
 
@@ -318,7 +327,7 @@ async def read_with_zero_patience(runner: Runner) -> None:
     why=_QUIET_WHY,
 )
 async def quiet_within(runner: Runner, parts: Sequence[bytes]) -> None:
-    """A read that times out inside {}, or at a line end after it, loses nothing."""
+    """A read that returns None inside {}, or at a line end after it, loses no bytes."""
     await _expect_resumed(runner, *parts)
 
 
@@ -353,5 +362,5 @@ async def _expect_resumed(runner: Runner, *parts: bytes, tls: bool = False) -> N
         expect(got == b"hello", f"the body was {got!r}, not b'hello'")
     finally:
         for _ in parts:
-            go_on.release()  # the server must not wait for us
+            go_on.release()  # The server must not keep waiting for the client.
         await body.close()

@@ -1,8 +1,8 @@
 """The surroundings of a check: servers, transports, and concurrent jobs.
 
-Both kinds of transport look alike to a check. A sync one is made to look async: no coroutine over
-it ever waits for an event loop, so each runs to its end in one go. What goes on beside the check
-is a thread there, and a task here.
+A check sees an async transport in either case. A sync one is wrapped in coroutines that never wait
+for an event loop, so the first step of each runs it to its end. A concurrent job is a thread for a
+sync transport, and a task for an async one.
 """
 
 from __future__ import annotations
@@ -57,18 +57,18 @@ from flowmaestro_transports.functions import (
 )
 
 TOO_LONG = 120.0
-"""Seconds after which a check is given up: something in it hangs."""
+"""Seconds after which a check fails because it hangs."""
 
 _POLL_SECONDS = 0.005
 _CONSEQUENCES = {
-    "verify": "nobody can say whom it trusts: a private authority cannot be used",
-    "client_cert": "services that ask their clients for a certificate cannot be reached",
-    "max_connections": "nobody can bound the connections that it makes",
+    "verify": "users cannot choose the trusted authorities, such as a private one",
+    "client_cert": "servers that require a client certificate cannot be reached",
+    "max_connections": "users cannot limit the number of its connections",
 }
 
 _NOT_OF_FUNCTIONS = {
-    STREAMS: "events come when their stream has ended, all at once, or not at all",
-    TIME_LIMITS: "calls take as long as the function says, whatever `timeout` says",
+    STREAMS: "events arrive all at once when their stream has ended, or not at all",
+    TIME_LIMITS: "a call lasts as long as the function runs; `timeout` has no effect",
 }
 
 JobFunction = Callable[..., Coroutine[Any, Any, Any]]
@@ -85,14 +85,14 @@ class Job:
         self.value: Any = None
         self.error: Optional[BaseException] = None
         self.cancel: Callable[[], None]
-        """Of a task; a thread has none."""
+        """Cancels the job. Only tasks can be cancelled, not threads."""
         self._runner = runner
 
     async def outcome(self, within: Optional[float] = None) -> Any:
-        """Return or raise what the job did. A job that takes longer fails the check."""
+        """Return or raise the outcome of the job. A job that takes longer fails the check."""
         seconds = self._runner.immediate if within is None else within
         ended = await self._runner.until(lambda: self.done, seconds)
-        expect(ended, f"what was under way had not ended {seconds:g} s later")
+        expect(ended, f"a job had not ended after {seconds:g} s")
         if self.error is not None:
             raise self.error
         return self.value
@@ -105,19 +105,19 @@ class Runner(ABC):
     """
 
     immediate = IMMEDIATE
-    """Seconds that it waits for what need not wait for anything."""
+    """Seconds that it waits for steps which should happen at once."""
     crowd = 1
-    """How many calls at once this kind of transport has to bear."""
+    """The number of concurrent calls that this kind of transport must handle."""
     pace: float = 1
-    """How many times longer than at first a timed check waits."""
+    """The factor by which a timed check waits longer than in its first attempt."""
     exhaustive = False
-    """Whether all is tried that can be, rather than a sample, which may find less."""
+    """Whether a check tries all cases rather than a sample, which may find less."""
     timed: bool = False
-    """Whether the check waits for a time limit to run out; a busy machine can make it fail."""
+    """Whether the check waits for a timeout. Such a check may fail on a busy machine."""
 
     def __init__(self, make_transport: Callable[..., Any], serve_site: ServeSite) -> None:
         self.patient: bool = True
-        """Whether the transport claims to survive a quiet read (its attribute `patient`)."""
+        """Whether the transport claims that reading can continue after a read returned None."""
         self.asked: List[Request] = []
         """Every request that came to a site."""
         self._make_transport = make_transport
@@ -128,17 +128,17 @@ class Runner(ABC):
 
     @property
     def limit(self) -> float:
-        """The seconds of a time limit, or a patience, that is exceeded in this check."""
+        """Seconds of a timeout or patience that is exceeded in this check."""
         self.timed = True
         return 0.2 * self.pace
 
     @property
     def margin(self) -> float:
-        """The seconds beyond such a limit that a busy machine may take."""
+        """Seconds beyond `limit` that a busy machine may take."""
         return 0.6 * self.pace
 
     def site(self, respond: Respond) -> str:
-        """Return the URL of a site that answers as `respond` says, until the check ends."""
+        """Return the URL of a site that answers with `respond`, until the check ends."""
 
         def noted(request: Request) -> Union[Response, LiveReply]:
             self.asked.append(request)
@@ -184,14 +184,14 @@ class Runner(ABC):
         return transport
 
     def narrow_transport(self) -> AsyncTransport:
-        """Return a transport with one connection, if offered, so that a lost one is noticed."""
+        """Return a transport with one connection if offered, so that a leaked one is noticed."""
         try:
             return self.transport(max_connections=1)
         except NotOffered:
             return self.transport()
 
     async def until(self, condition: Callable[[], bool], within: Optional[float] = None) -> bool:
-        """Wait for a condition. Return whether it became true within so many seconds."""
+        """Wait for a condition. Return whether it became true within `within` seconds."""
         deadline = time.monotonic() + (self.immediate if within is None else within)
         while not condition():
             if time.monotonic() > deadline:
@@ -201,14 +201,14 @@ class Runner(ABC):
 
     async def expect_left(self, left: Callable[[], bool]) -> None:
         """Check that the client closes its connection to a server or a site, as `left` tells."""
-        expect(await self.until(left), "the server still had its client")
+        expect(await self.until(left), "the client had not closed its connection")
 
     async def _carry_out(self, check: CheckFunction) -> bool:
-        """Run the check. Return True, because a cancelled one returns nothing."""
+        """Run the check and return True. A cancelled check returns None."""
         try:
             await check(self)
         except BaseException:
-            with contextlib.suppress(Exception):  # what the check found is what counts
+            with contextlib.suppress(Exception):  # The finding of the check matters more.
                 await self._close_all(self.margin)
             raise
         await self._close_all(5 * IMMEDIATE)
@@ -311,7 +311,7 @@ def run_to_its_end(steps: Coroutine[Any, Any, Any]) -> Any:
         steps.send(None)
     except StopIteration as end:
         return end.value
-    raise CheckFailed("the transport is sync, and yet something in it awaits")
+    raise CheckFailed("a sync transport must not await")
 
 
 class AsyncRunner(Runner):
@@ -334,11 +334,13 @@ class AsyncRunner(Runner):
     async def _with_tasks(self, check: CheckFunction) -> Optional[BaseException]:
         """Return the error of the check, which the task group would wrap if it were raised."""
         # A step that is cancelled from outside cancels this block, too.
-        error: Optional[BaseException] = CheckFailed("a cancellation came out of nowhere")
+        error: Optional[BaseException] = CheckFailed(
+            "the transport raised a cancellation that nobody had requested"
+        )
         async with anyio.create_task_group() as self._tasks:
             job = self.start(self._carry_out, check)
             if not await self.until(lambda: job.done, TOO_LONG):
-                error = CheckFailed(f"it had not ended {TOO_LONG:.0f} s later")
+                error = CheckFailed(f"the check had not ended after {TOO_LONG:.0f} s")
             elif job.error is not None or job.value:
                 error = job.error
             self._tasks.cancel_scope.cancel()

@@ -1,7 +1,7 @@
-"""A loopback server that sends scripted bytes: sockets and threads, no HTTP library; and its TLS.
+"""A loopback server that sends scripted bytes, made of sockets and threads; and its TLS.
 
-`handler(peer)` runs in a thread of its own for each connection. What it raises is raised again
-by the `with` block of the server, so an assertion inside a handler fails the test.
+`handler(peer)` runs in a thread of its own for each connection. An exception that it raises is
+raised again by the `with` block of the server, so an assertion in a handler fails the test.
 
     def handler(peer):
         request = peer.read_request()
@@ -52,13 +52,13 @@ class ReceivedRequest:
 
 
 class Peer:
-    """One accepted connection, as its handler sees it."""
+    """An accepted connection, for its handler."""
 
     def __init__(self, sock: socket.socket, server: ScriptedServer, number: int) -> None:
         self.sock = sock
         self.server = server
         self.number = number
-        """0 for the server's first connection, 1 for the second, and so on."""
+        """The number of the connection, from 0."""
         self._buffer = bytearray()
 
     def read_request(self) -> Optional[ReceivedRequest]:
@@ -148,9 +148,9 @@ Handler = Callable[[Peer], Any]
 
 
 class ScriptedServer:
-    """A loopback server, as the module says.
+    """A loopback server of scripted bytes.
 
-    `tls` is a server-side context; `host` is where to listen.
+    `tls` is a server-side context; `host` is the name or address to listen on.
     """
 
     def __init__(
@@ -162,14 +162,14 @@ class ScriptedServer:
     ) -> None:
         self.handler = handler
         self.leaving: bool = False
-        """Whether its sockets are being shut down, whatever their handlers are at."""
+        """Whether its sockets are being shut down."""
         self.requests: List[ReceivedRequest] = []
         self.errors: List[BaseException] = []
         self.connections: int = 0
-        """How many there have been."""
+        """The number of connections so far."""
         self.open_connections: int = 0
         self.most_open: int = 0
-        """How many there have been at the same time."""
+        """The highest number of connections at the same time."""
         self.lock: threading.Lock = threading.Lock()
         self._tls = tls
         self._peers: Dict[Peer, threading.Thread] = {}
@@ -192,12 +192,13 @@ class ScriptedServer:
     def __exit__(self, kind: object, *rest: object) -> None:
         self.leaving = True
         with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)  # wakes a blocked accept()
+            self._listener.shutdown(socket.SHUT_RDWR)  # This wakes a blocked accept().
         self._listener.close()
         self._acceptor.join(PATIENCE)
         for peer, thread in list(self._peers.items()):
             with contextlib.suppress(OSError):
-                socket.socket.shutdown(peer.sock, socket.SHUT_RDWR)  # TLS or not: wakes its thread
+                # The method of the plain socket wakes the thread of the handler, even under TLS.
+                socket.socket.shutdown(peer.sock, socket.SHUT_RDWR)
             thread.join(PATIENCE)
             peer.sock.close()
         if self.errors and kind is None:
@@ -224,11 +225,11 @@ class ScriptedServer:
             if self._tls:
                 try:
                     peer.sock = self._tls.wrap_socket(peer.sock, server_side=True)
-                except OSError:  # the client did not like us
+                except OSError:  # The client has refused the handshake.
                     return
             self.handler(peer)
         except ConnectionError:
-            pass  # the client has gone
+            pass  # The client has closed the connection.
         except BaseException as error:
             self.errors.append(error)
         finally:
@@ -254,7 +255,7 @@ def reply(
 
 
 HEAD_CHUNKED = reply(headers=[CHUNKED], length=False)
-"""The head of a reply with a chunked body."""
+"""The head of a response with a chunked body."""
 
 
 def chunk(data: bytes) -> bytes:
@@ -271,7 +272,7 @@ def echo(peer: Peer) -> None:
 def answering(*replies: bytes, then: Handler = Peer.wait_closed) -> Handler:
     """Return a handler that answers one request after another with these bytes.
 
-    What it does after the last one, `then` says: by default, it waits for the client to leave.
+    After the last one, it calls `then`: by default, it waits until the client leaves.
     """
 
     def handler(peer: Peer) -> None:
@@ -285,16 +286,17 @@ def answering(*replies: bytes, then: Handler = Peer.wait_closed) -> Handler:
 
 
 class Authority:
-    """A temporary certificate authority: it issues for loopback servers and clients.
+    """A temporary certificate authority for loopback servers and clients.
 
-    It keeps its files in `folder`.
+    Its files are in `folder`.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._authority: Any = trustme.CA()  # its annotations name types that may not be there
+        # Its annotations name types of packages that may not be installed, hence `Any`.
+        self._authority: Any = trustme.CA()
         self.file: str = str(folder / "authority.pem")
-        """The path of the certificate that a client has to trust."""
+        """The path of the certificate that a client must trust."""
         self._authority.cert_pem.write_to_path(self.file)
 
     def server_context(

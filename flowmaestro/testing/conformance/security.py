@@ -1,7 +1,7 @@
-"""Checks of what a transport adds, keeps and follows, whom it trusts, and what it discloses.
+"""Checks of header fields, cookies, redirects, certificates, and secrets in failures.
 
-Reports of errors walk through an exception's attributes, and print the locals of its frames:
-neither may show a key.
+Error reports print the attributes of an exception and the local variables of its frames. Neither
+may show a key.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ from flowmaestro.testing.conformance.scripted_server import (
 from flowmaestro_core.http.messages import Phase, Response, TransportFailure
 
 _OWN_FIELDS = {"host", "content-length", "connection", "keep-alive", "transfer-encoding"}
-"""What a transport may add."""
+"""Header fields that a transport may add."""
 
 
-@check(why="Signatures cover these bytes; a normalised request is another request.")
+@check(why="Signatures cover these bytes, so a normalised request would be refused.")
 async def the_request_goes_out_as_it_is(runner: Runner) -> None:
     """Method, target, header fields and body arrive as given; only framing is added."""
     url = runner.site(echo_body)
@@ -79,7 +79,7 @@ async def the_request_goes_out_as_it_is(runner: Runner) -> None:
     expect(not added, f"added: {', '.join(sorted(added))}")
 
 
-@check(why="A redirect may lead the key to another host; the core follows the safe ones.")
+@check(why="A redirect could send the key to another host; the core follows safe redirects itself.")
 async def no_redirect_is_followed(runner: Runner) -> None:
     """A redirect is returned, not followed."""
     url = runner.site(lambda it: Response(int(it.url[-3:]), {"Location": "/elsewhere"}))
@@ -87,13 +87,13 @@ async def no_redirect_is_followed(runner: Runner) -> None:
     for status in (301, 302, 303, 307, 308):
         for use in (transport.send, transport.open):
             reply = await use(ask(url, f"/{status}"), LIMIT)
-            expect(reply.status == status, f"a {status} came as {reply.status}")
+            expect(reply.status == status, f"the status was {reply.status}, not {status}")
             if not isinstance(reply, Response):
                 await reply.close()
     expect(len(runner.asked) == 10, "the redirect was followed")
 
 
-@check(why="A cookie of one call would speak for the user in the next.")
+@check(why="A cookie would identify the user in later calls.")
 async def no_cookie_is_kept(runner: Runner) -> None:
     """A cookie that a response sets is not sent with the next request."""
     url = runner.site(lambda _: Response(200, {"Set-Cookie": "a=b; Path=/"}))
@@ -104,13 +104,13 @@ async def no_cookie_is_kept(runner: Runner) -> None:
     expect(not returned, "a cookie was sent back")
 
 
-@check(why="A password from the user's files would go to a server that did not ask for it.")
+@check(why="A password from the user's files would be sent to a server that did not ask for it.")
 async def no_credential_of_the_environment(runner: Runner) -> None:
     """A password in `.netrc` is not sent."""
     with _netrc_at_home():
         url = runner.site(echo_body)
         await runner.transport().send(ask(url), LIMIT)
-    expect("authorization" not in runner.asked[0].headers, "it was sent as Authorization")
+    expect("authorization" not in runner.asked[0].headers, "the password was sent in Authorization")
 
 
 @contextlib.contextmanager
@@ -148,7 +148,7 @@ async def _expect_refused(runner: Runner, host: str, **options: Any) -> None:
     request = ask(server.url, method="POST", body=b"{}")
     for use in (transport.send, transport.open):
         await expect_failure(use(request, LIMIT), Phase.NOT_SENT, timed_out=False)
-    expect(not server.requests, "the request went out")
+    expect(not server.requests, "the request was sent")
 
 
 _TRUSTS: Mapping[str, Callable[[Authority], object]] = {
@@ -181,11 +181,11 @@ async def a_client_certificate_is_presented(runner: Runner) -> None:
     paths = runner.authority.client_certificate("somebody")
     transport = runner.transport(verify=runner.authority.file, client_cert=paths)
     await expect_reply(transport, ask(server.url), b"welcome")
-    expect("somebody" in str(shown), f"another certificate was shown: {shown}")
+    expect("somebody" in str(shown), f"the server got another certificate: {shown}")
 
 
 _SHORT = 0.1
-"""Seconds: the time limit for a reply that is late."""
+"""The timeout, in seconds, of a call whose response is late."""
 
 _DEPTH = 12
 _OPAQUE = (
@@ -211,7 +211,7 @@ def path_to_secret(thing: Any, secret: str) -> Optional[str]:
     twelve steps deep at most; not into functions, modules, classes and tracebacks.
     """
     seen: Set[int] = set()
-    # Whatever is met is kept, so that no `id` is used again.
+    # Every visited object is kept, so that no `id` is used again.
     left: List[Tuple[Any, str]] = [(thing, type(thing).__name__)]
     for value, path in left:
         if id(value) in seen or isinstance(value, _OPAQUE):
@@ -231,7 +231,7 @@ def _text(value: Any) -> str:
         return str(value, "latin-1")
     try:
         return repr(value)
-    except Exception:  # nobody else can print it, either
+    except Exception:  # An error report cannot print it, either.
         return ""
 
 
@@ -256,10 +256,10 @@ def _parts(value: Any) -> Iterator[Tuple[str, Any]]:
 def leaking_frame(error: Optional[BaseException], secret: str) -> Optional[str]:
     """Return the local variable, in a chain of tracebacks, whose repr has `secret`; or None.
 
-    Frames of this kit do not count.
+    Frames of this kit are ignored.
     """
     chain = [error] if error is not None else []
-    for each in chain:  # a context counts beside a cause, too
+    for each in chain:  # The context counts even if there is a cause.
         chain += [it for it in (each.__cause__, each.__context__) if it and it not in chain]
         for frame, _ in traceback.walk_tb(each.__traceback__):
             module = frame.f_globals.get("__name__", "")
@@ -286,7 +286,7 @@ async def no_frame_of_a_failure_shows_a_secret(runner: Runner) -> None:
 async def _expect_kept(
     runner: Runner, find: Callable[[TransportFailure, str], Optional[str]]
 ) -> None:
-    # Before Python 3.13, ssl leaves a socket that was reset before its handshake to the collector.
+    # Before Python 3.13, ssl does not close a socket that was reset before its handshake.
     with _failing(runner) as places, quiet_finalizers():
         for name, url in places.items():
             limit = _SHORT if name == "late" else LIMIT

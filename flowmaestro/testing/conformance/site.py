@@ -1,6 +1,6 @@
-"""The sites that answer checks, described in requests and responses, not in bytes.
+"""The sites that answer checks with responses, not with scripted bytes.
 
-A site may be a loopback server, as here, or whatever else a transport reaches.
+A site is a loopback server, as here, or another target of a transport, such as one in memory.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ class LiveReply:
 
     def __init__(self, *, held: bool = False) -> None:
         self.hung_up: threading.Event = threading.Event()
-        """Set when the client has let go before the end."""
+        """Set when the client has closed the connection before the end."""
         self.asked: threading.Event = threading.Event()
-        """Set when a request was answered with it."""
+        """Set when this response was used to answer a request."""
         self.woken: Callable[[], None] = lambda: None
         """Called whenever there is more to send."""
         self.pieces: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        """What is to be sent next; `b""` is the end."""
+        """The pieces to send next; `b""` is the end."""
         self.begun: threading.Event = threading.Event()
-        """Set as soon as the head may go out."""
+        """Set as soon as the head may be sent."""
         if not held:
             self.begun.set()
 
@@ -61,7 +61,7 @@ class LiveReply:
 
 
 Respond = Callable[[Request], Union[Response, LiveReply]]
-"""What a site does with a request."""
+"""A function that answers a request to a site."""
 
 
 @contextlib.contextmanager
@@ -99,7 +99,7 @@ def _whole(method: str, response: Response) -> bytes:
 
 
 def _play(live: LiveReply, peer: Peer) -> bool:
-    """Send what the check sends. Return whether the client stayed to the end."""
+    """Send the pieces of the check. Return whether the client stayed until the end."""
     deadline = time.monotonic() + PATIENCE
     head = HEAD_CHUNKED
     while time.monotonic() < deadline and not peer.has_hung_up():

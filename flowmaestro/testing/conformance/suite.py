@@ -1,4 +1,4 @@
-"""The two classes to derive from: one test for each check, with a factory that you write."""
+"""The two classes to derive from. Each has one test for each check."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ _MODULES: Tuple[ModuleType, ...] = (
 )
 
 _PATIENT = 20
-"""The pace of the second try at a check of time limits: a tenth of a core is enough for it."""
+"""The factor for times in the second attempt at a timed check: a tenth of a core is enough."""
 _DECLARED = 1.0
-"""Seconds that a check waits for what is declared not to come."""
+"""Seconds that a check in `known_failures` waits for steps which should happen at once."""
 
 
 def all_checks() -> List[Check]:
@@ -56,7 +56,7 @@ def all_checks() -> List[Check]:
 
 class _Conformance:
     wire = True
-    """Whether the transport moves bytes over sockets. One in memory has none to look at."""
+    """Whether the transport sends bytes over sockets. One in memory does not."""
 
     known_failures: Mapping[str, str] = {}
     """The checks that the transport is known to fail: their names, and why, in plain English.
@@ -70,8 +70,8 @@ class _Conformance:
     def serve_site(self, respond: Respond) -> ContextManager[str]:
         """Serve the checks that need no wire; the `with` block gets the URL.
 
-        A loopback server by default. A transport in memory has a world of its own instead,
-        which has to answer each request as `respond` says. It is made before the transport.
+        By default, this is a loopback server. Override it for a transport in memory: its site
+        must answer each request with `respond`. The site is made before the transport.
         """
         return loopback_site(respond)
 
@@ -130,7 +130,7 @@ class _Conformance:
             raise check.verdict(finding) from (finding.__cause__ if known else finding)
 
     def _finding(self, check: Check, backend: str, declared: bool) -> Optional[Exception]:
-        """Return what a check finds; what a second attempt finds, if a busy machine may matter."""
+        """Run a check, a timed one twice if it fails. Return the error, None if it passes."""
         finding: Optional[Exception] = None
         for pace in (1, _PATIENT):
             runner, finding = self._runner(backend), None
@@ -164,16 +164,15 @@ class TransportConformance(_Conformance):
             def make_transport(self, verify=True, max_connections=100):
                 return MyTransport(verify=verify, max_connections=max_connections)
 
-    `make_transport` gives a new `Transport`, or a function from request to response. It is
-    asked for these options, each only by the checks that are about it:
+    `make_transport` returns a new `Transport`, or a function from request to response. Checks of
+    these options call it with them:
 
     * `verify`: the path of a CA file, or an `ssl.SSLContext`;
     * `client_cert`: the paths of a certificate and of its key, in a tuple;
-    * `max_connections`: how many calls may be on their way at once.
+    * `max_connections`: the maximum number of calls in flight.
 
-    The transport does not offer an option that is not among its parameters, or for which it
-    raises `NotOffered`. What is not offered is reported as a skipped test, with the consequence
-    for users.
+    An option is not offered if `make_transport` has no parameter of its name, or raises
+    `NotOffered`. Its checks are then skipped, with the consequence for users.
 
     A check that the transport is known to fail is declared in `known_failures`.
     """

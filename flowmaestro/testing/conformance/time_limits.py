@@ -1,8 +1,8 @@
-"""Checks of time limits: each ends what it bounds, and the failure's phase is right.
+"""Checks of time limits: each call ends in time, and its failure has the correct phase.
 
-Limits are short. A check that waits for one has a second try with longer ones when its result
-is not the declared one, so that a busy machine does not decide the outcome. A server that sends
-without end holds up neither a time limit nor an event loop.
+The limits are short. If a check fails, it is repeated with longer ones, so that a busy machine does
+not decide the outcome. A server that sends data endlessly must delay neither a timeout nor an
+event loop.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ from flowmaestro_core.http.messages import Phase, Request, TransportFailure
 _HANGS = "A call would hang although its user has said how long it may take."
 
 
-@check(why="Retries, polls and deadlines are measured on it.")
+@check(why="Retries, polls and deadlines depend on this clock.")
 async def clock(runner: Runner) -> None:
     """A `sleep` takes as long as it says, on the clock of `now`."""
-    runner.site(echo_body)  # made before the transport, whose clock may be the site's
+    runner.site(echo_body)  # The transport may use the clock of the site.
     transport = runner.transport()
     begun = transport.now()
     await transport.sleep(0.05)
@@ -63,7 +63,9 @@ async def connect_timeout(runner: Runner) -> None:
         address = listener.getsockname()
         waiting = [socket.socket() for _ in range(3)]
         try:
-            for each in waiting:  # the kernel's queue is full: one more gets no answer
+            for (
+                each
+            ) in waiting:  # They fill the queue of the kernel, so the next one gets no answer.
                 each.setblocking(False)
                 each.connect_ex(address)
             await _expect_not_sent(runner, f"http://127.0.0.1:{address[1]}")
@@ -99,7 +101,7 @@ async def sending_timeout(runner: Runner) -> None:
     finally:
         seen.set()
     await runner.until(lambda: not server.open_connections)
-    await runner.pause(0.05)  # a client with unsent bytes can drop them now
+    await runner.pause(0.05)  # The client may drop its unsent bytes now.
 
 
 @check(TIME_LIMITS, why=_HANGS)
@@ -118,14 +120,14 @@ async def body_timeout(runner: Runner) -> None:
     await _expect_in_time(runner, ask(url), Phase.REPLY_BROKEN, uses=("send",))
 
 
-@check(WIRE, TIME_LIMITS, why="A slow server would keep a call for hours.")
+@check(WIRE, TIME_LIMITS, why="A slow server would delay a call for hours.")
 async def a_head_that_dribbles(runner: Runner) -> None:
     """A head that comes one byte at a time is bounded by the whole limit, not by each byte."""
     server = runner.server(Flood(b"HTTP/1.1 200 OK\r\nX: ", b"x").dribbled)
     await _expect_in_time(runner, ask(server.url), *NO_HEAD)
 
 
-@check(WIRE, TIME_LIMITS, why="A slow server would keep a call for hours.")
+@check(WIRE, TIME_LIMITS, why="A slow server would delay a call for hours.")
 async def a_body_that_dribbles(runner: Runner) -> None:
     """A body that comes one byte at a time is bounded by the whole limit, not by each byte."""
     counted = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"
@@ -148,7 +150,9 @@ async def _expect_in_time(
         await expect_failure(job.outcome(within), *phases, timed_out=timed_out, within=within)
 
 
-@check(STREAMS, TIME_LIMITS, why="Streams last for hours; no limit of a call may end them.")
+@check(
+    STREAMS, TIME_LIMITS, why="Streams last for hours; the timeout of their call must not end them."
+)
 async def an_open_body_outlives_the_limit(runner: Runner) -> None:
     """`timeout` bounds `open` up to the head, but not the body."""
     live = LiveReply()
@@ -163,18 +167,18 @@ async def an_open_body_outlives_the_limit(runner: Runner) -> None:
 
 
 class Flood(NamedTuple):
-    """Bytes that a server sends without end: a beginning, and a piece over and over.
+    """Bytes that a server sends endlessly: a beginning, and a piece that is repeated.
 
-    It is cheap for the server and long for a naive reader: no byte of content comes of it, or one
-    at a time. It lasts longer than the check waits, so a reader that never looks at its clock comes
-    back when the flood ends.
+    They are cheap to send and slow to read: they yield no byte of content, or one at a time. A
+    flood lasts longer than the check waits, so a reader that ignores its timeout returns only when
+    the flood ends.
     """
 
     begin: bytes
     piece: bytes
 
     def sent(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> Handler:
-        """Return a handler that sends the flood for so many seconds."""
+        """Return a handler that sends the flood for this many seconds."""
         block = self.piece * (65536 // len(self.piece))
 
         def handler(peer: Peer) -> None:
@@ -218,13 +222,14 @@ async def _refuse_unasked(runner: Runner, flood: Flood) -> None:
     _FLOODS,
     WIRE,
     TIME_LIMITS,
-    why="One hostile or broken server would hold up a call without end, whatever its `timeout`.",
+    why="One hostile or broken server could block a call forever, whatever its `timeout`.",
 )
 async def a_flood_of(runner: Runner, flood: Flood) -> None:
     """A call that receives endless {} ends with its time limit, or sooner."""
     await _refuse_unasked(runner, flood)
     server = runner.server(flood.sent(runner.limit + runner.margin + 1))
-    uses = ("send",) if flood.begin else ("send", "open")  # `open` waits for a head alone
+    # `open` waits only for the head, so it is tried only with floods within the head.
+    uses = ("send",) if flood.begin else ("send", "open")
     await _expect_in_time(runner, ask(server.url), *NO_HEAD, uses=uses, timed_out=None)
 
 
@@ -232,14 +237,14 @@ async def a_flood_of(runner: Runner, flood: Flood) -> None:
     _BODIES,
     WIRE,
     STREAMS,
-    why="One hostile or broken server would hold up a stream, which could not be closed.",
+    why="One hostile or broken server could block a stream, which could not be closed.",
 )
 async def a_stream_flooded_with(runner: Runner, flood: Flood) -> None:
     """A read of a body with endless {} returns within its patience."""
     await _refuse_unasked(runner, flood)
     patience, within = runner.limit, runner.limit + runner.margin
     server = runner.server(flood.sent(LIMIT))
-    with contextlib.suppress(TransportFailure):  # a flood may be refused
+    with contextlib.suppress(TransportFailure):  # A transport may refuse a flood.
         body = await runner.transport().open(ask(server.url), LIMIT)
         for _ in range(2):
             begun = time.monotonic()
@@ -254,12 +259,12 @@ async def a_stream_flooded_with(runner: Runner, flood: Flood) -> None:
     _FLOODS,
     WIRE,
     CANCELLATION,
-    why="Nothing else in the program would run, its time limits included.",
+    why="No other task of the program would run, not even its timeouts.",
 )
 async def other_tasks_run_beside(runner: Runner, flood: Flood) -> None:
     """While a call reads endless {}, other tasks run, and the call can be cancelled."""
     await _refuse_unasked(runner, flood)
-    # In seconds of this process's work, so that what else the machine does counts for nothing.
+    # Processor time of this process, so that other work of the machine does not count.
     work = 6 * runner.margin
     server = runner.server(flood.sent(work + 0.5, time.process_time))
     job = runner.start(runner.transport().send, ask(server.url), TOO_LONG)
@@ -268,9 +273,11 @@ async def other_tasks_run_beside(runner: Runner, flood: Flood) -> None:
         await runner.pause(0.01)
         seconds = time.process_time() - begun
         expect(seconds <= work, f"{turns} turns beside the flood took {seconds:.1f} s of work")
-    if job.done:  # it was refused
-        expect(isinstance(job.error, TransportFailure), f"{job.error or job.value!r} came of it")
+    if job.done:  # The transport has refused the flood.
+        expect(
+            isinstance(job.error, TransportFailure), f"the outcome was {job.error or job.value!r}"
+        )
         return
     job.cancel()
     ended = await runner.until(lambda: job.done, TOO_LONG / 4)
-    expect(ended, f"what was cancelled went on for {TOO_LONG / 4:.0f} s")
+    expect(ended, f"the cancelled call continued for {TOO_LONG / 4:.0f} s")

@@ -44,9 +44,9 @@ def tokens(text: str) -> List[str]:
 
 
 class Replies:
-    """Answers in order; the last one repeats.
+    """Scripted answers, given in order; the last one is repeated.
 
-    `given` is how many were asked for.
+    `given` counts the answers so far.
     """
 
     def __init__(self, replies: Sequence[Union[AnswerText, AgentReply, Exception]]) -> None:
@@ -54,7 +54,7 @@ class Replies:
         self.given: int = 0
 
     def __call__(self, text: str) -> AnswerText:
-        """Return the next answer. Raise the exception that stands in its place."""
+        """Return the next answer. If it is an exception, raise it."""
         reply = self._replies[min(self.given, len(self._replies) - 1)]
         self.given += 1
         if isinstance(reply, Exception):
@@ -94,7 +94,7 @@ def _checked(name: str, reply: Any) -> Union[Tuple[str, ...], str, AgentReply, E
 
 @dataclass
 class Memory:
-    """The memory that an agent keeps of one user."""
+    """The memory of an agent about one user."""
 
     user_id: str
     working_memory: str
@@ -105,10 +105,10 @@ class Memory:
 
 @dataclass
 class Agent:
-    """An agent: `reply` makes its answer, which takes `seconds`; if it raises, the run fails.
+    """An agent. `reply` makes an answer, which takes `seconds`; if it raises, the run fails.
 
-    Tokens that it gave before it raised are uttered. One that is `scripted` by a test utters them
-    one by one, whether or not the dialect streams.
+    Tokens that were made before it raised are still sent. An agent that is `scripted` by a test
+    streams its tokens even if the dialect does not stream.
     """
 
     id: str
@@ -170,9 +170,9 @@ class Thread:
 
 @dataclass
 class Turn:
-    """One message of a user and the agent's answer to it, while it is being given.
+    """A message of a user, and the agent's answer while it is being made.
 
-    `execution_id` is that of the agent's run, `answer_id` that of the message it will write.
+    `execution_id` is the id of the agent's run; `answer_id` is that of the answer's message.
     """
 
     execution_id: str
@@ -194,11 +194,11 @@ def usage(turn: Turn, answer: Message) -> Dict[str, int]:
 
 
 TurnListener = Callable[[Turn, str, Dict[str, Any]], None]
-"""Called with the turn, the name and the data of each event."""
+"""A function that is called with the turn, the name and the data of each event."""
 
 
 def run_turn(timeline: Timeline, turn: Turn, hear: TurnListener) -> None:
-    """Let the agent answer; its tokens come evenly over the time that it takes."""
+    """Make the agent answer. Its tokens are sent at equal intervals during its `seconds`."""
     agent = turn.thread.agent
 
     def utter(name: str, **more: Any) -> None:
@@ -215,7 +215,7 @@ def run_turn(timeline: Timeline, turn: Turn, hear: TurnListener) -> None:
     try:
         said = agent.reply(turn.question)
         pieces.extend(tokens(said) if isinstance(said, str) else _pieces(said))
-    except Exception as error:  # whatever a scripted agent raises is its own failure
+    except Exception as error:  # Any exception of a scripted agent makes its run fail.
         turn.error = f"{type(error).__name__}: {error}"
     for index, piece in enumerate(pieces):
         delay = agent.seconds * (index + 1) / (len(pieces) + 1)

@@ -1,8 +1,8 @@
 """The two descriptions of the API: the published reference, and the server of today.
 
-A dialect tells what each resource shows, what a request may hold, and how lists and errors read.
-`Deployed` holds what differs from `Documented`, oddities included. Where the reference says
-nothing, both are as the deployed server. Pure.
+A dialect defines the JSON form of each resource, of lists and of errors, and which requests are
+valid. `Deployed` overrides everything that differs from `Documented`. Where the reference says
+nothing, both follow the deployed server. Pure.
 """
 
 from __future__ import annotations
@@ -57,14 +57,14 @@ def _schema(workflow: Workflow) -> JsonObject:
 
 
 def _seconds(execution: Execution, step: PlannedEvent) -> Optional[float]:
-    """Return how long the completed node or execution took; `None` for other events."""
+    """Return how many seconds the completed node or execution took; `None` for other events."""
     if step.event == "node:completed" and step.node is not None:
         return cast("float", step.node.seconds)  # the plan has called a function
     return execution.duration if step.event == "execution:completed" else None
 
 
 def _fields(execution: Execution, step: PlannedEvent) -> JsonObject:
-    """Return the fields that only this kind of event has, by their documented names."""
+    """Return the fields that are specific to this kind of event, by their documented names."""
     node, event, total = step.node, step.event, execution.workflow.node_count
     if event == "execution:started":
         return {"workflow_name": execution.workflow.name, "total_nodes": total}
@@ -118,13 +118,13 @@ class Documented:
     # Requests.
 
     def check_id(self, id: str, code: str = "") -> None:
-        """Refuse an impossible id; `code` is the code of the refusal."""
+        """Refuse an id of the wrong form. `code` is the error code, by default 22P02."""
         if not self.accepts_any_id and not _UUID.fullmatch(id):
             message = f'invalid input syntax for type uuid: "{id}"'
             raise Refusal(500, code or "22P02", message, layer="api" if code else "framework")
 
     def inputs(self, call: EndpointRequest, declared: Mapping[str, InputField]) -> Dict[str, Any]:
-        """Return the inputs of a run. Raise a 400 refusal that names missing ones."""
+        """Return the inputs of a run. Raise a 400 refusal that names missing inputs."""
         inputs = call.mapping("inputs")
         missing = [name for name, it in declared.items() if it.required and name not in inputs]
         if missing:
@@ -132,7 +132,7 @@ class Documented:
         return inputs
 
     def top_k(self, call: EndpointRequest) -> int:
-        """Return how many results a query of a knowledge base asks for."""
+        """Return the number of results that a query of a knowledge base requests."""
         return call.count("top_k", 5)
 
     # Errors and envelopes.
@@ -157,7 +157,7 @@ class Documented:
         return None if moment is None else self._timeline.iso(moment)
 
     def listed(self, rows: Sequence[JsonObject], query: Mapping[str, str]) -> JsonObject:
-        """Return `data` and `pagination` of the page of `rows` that the query asks for."""
+        """Return `data` and `pagination` of the page of `rows` that the query selects."""
         return self._page(_cut(rows, query), len(rows), query)
 
     def _page(self, rows: List[JsonObject], total: int, query: Mapping[str, str]) -> JsonObject:
@@ -220,7 +220,7 @@ class Documented:
         return self.listed([self.execution(execution) for execution in matching], query)
 
     def event_data(self, execution: Execution, step: PlannedEvent) -> JsonObject:
-        """Return the data of a live event of an execution; only the `event:` field has its name."""
+        """Return the data of a live event. Its name is only in the `event:` field."""
         about = None if step.event.startswith("execution:") else step.node
         return {
             "execution_id": execution.id,
@@ -312,7 +312,7 @@ class Documented:
 
 
 def _inputs(workflow: Workflow) -> Optional[JsonObject]:
-    """Return the inputs by the ids of their nodes, not by their names."""
+    """Return the declared inputs by the ids of their nodes, as the deployed server does."""
     inputs = {
         f"input{number}": {
             "type": about.type,
@@ -326,7 +326,7 @@ def _inputs(workflow: Workflow) -> Optional[JsonObject]:
 
 
 def _end(execution: Execution) -> Optional[float]:
-    """Return `completed_at`, which a cancelled execution never gets."""
+    """Return `completed_at`; None for a cancelled execution, because the server never sets it."""
     return None if execution.status == "cancelled" else execution.completed_at
 
 
@@ -369,7 +369,7 @@ class Deployed(Documented):
     delivery: Shape = Documented.delivery.without("response_time_ms")
 
     def inputs(self, call: EndpointRequest, declared: Mapping[str, InputField]) -> Dict[str, Any]:
-        """Accept any object or list, without a check for missing inputs."""
+        """Return the inputs, which may be any object or list. Missing inputs are not refused."""
         inputs: object = call.body.get("inputs")
         if inputs is None:
             return {}
@@ -382,12 +382,12 @@ class Deployed(Documented):
         return cast("Dict[str, Any]", inputs)
 
     def top_k(self, call: EndpointRequest) -> int:
-        """Read a number as JavaScript does: null is 0, and finds nothing."""
+        """Return the number as JavaScript reads it: null is 0, which finds nothing."""
         try:
             top_k = float(call.body.get("top_k", 5) or 0)
         except (OverflowError, TypeError, ValueError):
             top_k = math.nan
-        if not top_k.is_integer():  # the database refuses it, with the words of JavaScript
+        if not top_k.is_integer():  # The database refuses it, in the notation of JavaScript.
             number = "NaN" if math.isnan(top_k) else f"{top_k:g}".replace("inf", "Infinity")
             message = f'invalid input syntax for type bigint: "{number}"'
             raise Refusal(500, "internal_error", message)
@@ -398,9 +398,9 @@ class Deployed(Documented):
     def list_executions(
         self, executions: Sequence[Execution], query: Mapping[str, str]
     ) -> JsonObject:
-        """Count what was fetched; with `workflow_id`, what `status` leaves of a page.
+        """Count rows as the server does: with `workflow_id`, only those of this page.
 
-        `status` is applied after paging where `workflow_id` is given.
+        With `workflow_id`, the server applies `status` after it has taken the page.
         """
         if "workflow_id" in query:
             matching = _of_workflow(executions, query)
@@ -413,7 +413,7 @@ class Deployed(Documented):
         return self._page([self.execution(row) for row in rows], count, query)
 
     def event_data(self, execution: Execution, step: PlannedEvent) -> JsonObject:
-        """Use camelCase, a `type` and milliseconds, without `current_node`."""
+        """Return the data in camelCase, with `type` and milliseconds, without `current_node`."""
         event = step.event
         names = {**_CAMEL_CASE, "outputs": "output"} if event == "node:completed" else _CAMEL_CASE
         data = super().event_data(execution, step)
@@ -432,7 +432,7 @@ class Deployed(Documented):
         return {"data": {"messages": [self.message(message) for message in thread.messages]}}
 
     def answered(self, turn: Turn, answer: Message) -> JsonObject:
-        """Return an execution that holds the message; its usage is not sent."""
+        """Return an execution that contains the message. The server does not send its usage."""
         return {
             "execution_id": turn.execution_id,
             "thread_id": turn.thread.id,
@@ -443,7 +443,7 @@ class Deployed(Documented):
         }
 
     def tested(self, delivery: Delivery) -> JsonObject:
-        """Return a status code and a sentence, or an error and a sentence."""
+        """Return the outcome as `success`, a message, and the status code or the error."""
         status = delivery.status_code
         if delivery.state == "delivered":
             message = "Test webhook delivered successfully"
@@ -455,24 +455,24 @@ class Deployed(Documented):
 
 
 def _with_status(executions: Sequence[Execution], query: Mapping[str, str]) -> List[Execution]:
-    """Return the executions of the status that the query asks for, or all of them."""
+    """Return the executions with the `status` in the query; all of them without one."""
     return [run for run in executions if query.get("status", run.status) == run.status]
 
 
 def _of_workflow(executions: Sequence[Execution], query: Mapping[str, str]) -> List[Execution]:
-    """Return the executions of the workflow that the query asks for, or all of them."""
+    """Return the executions of the `workflow_id` in the query; all of them without one."""
     asked = query.get("workflow_id")
     return [run for run in executions if asked in (None, run.workflow.id)]
 
 
 def _cut(rows: Sequence[Any], query: Mapping[str, str]) -> List[Any]:
-    """Return the rows of the page that the query asks for."""
+    """Return the rows of the page that the query selects."""
     number, size = _page_of(query)
     return list(rows[(number - 1) * size : number * size])
 
 
 def _page_of(query: Mapping[str, str]) -> Tuple[int, int]:
-    """Return number and size of the page that the query asks for; ignore malformed ones."""
+    """Return number and size of the page that the query selects. Malformed values are ignored."""
     number = _whole_number(query.get("page"), 1)
     size = _whole_number(query.get("per_page"), 20)
     return max(1, number), min(100, max(1, size))

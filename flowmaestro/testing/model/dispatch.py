@@ -1,4 +1,4 @@
-"""Answer one request: check its key, scopes and body, or inject a fault."""
+"""The dispatcher: it checks key, scopes and body of a request, or injects a fault."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _STREAM_HEADERS = (("Content-Type", "text/event-stream"), ("Cache-Control", "no-
 
 
 class Dispatcher:
-    """Takes requests, one at a time, and has the service answer them."""
+    """Passes requests, one at a time, to the endpoints of the service."""
 
     def __init__(self, service: Service, keys: KeyRing, faults: Faults) -> None:
         self._service = service

@@ -26,14 +26,14 @@ class EndpointRequest:
         return self.ids["id"]
 
     def text(self, name: str, refusal: str) -> str:
-        """Return a non-empty string of the body. Raise a 400 refusal that says `refusal`."""
+        """Return a non-empty string of the body. Else raise a 400 refusal with this text."""
         value = self.body.get(name)
         if not isinstance(value, str) or not value:
             raise invalid(refusal)
         return value
 
     def mapping(self, name: str) -> Dict[str, Any]:
-        """Return an object of the body, `{}` if it is absent. Raise a 400 refusal otherwise."""
+        """Return an object of the body; `{}` if absent. Raise a 400 refusal for any other value."""
         value = self.body.get(name)
         if value is None:
             return {}
@@ -42,7 +42,7 @@ class EndpointRequest:
         return cast("Dict[str, Any]", value)
 
     def number(self, name: str, default: float) -> float:
-        """Return a number of the body, or `default`. Raise a 400 refusal otherwise."""
+        """Return a number of the body, or `default`. Raise a 400 refusal for another value."""
         value = self.body.get(name)
         if value is None:
             return default
@@ -51,7 +51,7 @@ class EndpointRequest:
         return value
 
     def count(self, name: str, default: int) -> int:
-        """Return a whole number of the body, at least 1. Raise a 400 refusal otherwise."""
+        """Return an integer of at least 1 of the body. Raise a 400 refusal for any other value."""
         value = self.number(name, default)
         if value < 1 or value != int(value):
             raise _is_not(name, "a whole number from 1")

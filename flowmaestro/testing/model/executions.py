@@ -1,8 +1,8 @@
-"""Workflows, the triggers that start them, and their executions as they unfold in time.
+"""Workflows, the triggers that start them, and their executions.
 
-An execution plays its workflow's plan (`plans.py`) on the timeline and tells one listener
-everything that happens to it; what else is notified (open streams, webhooks) and in which words
-is decided elsewhere.
+An execution carries out its workflow's plan (`plans.py`) on the timeline, and passes each of its
+events to one listener. The service then notifies open streams and webhooks, in the form that the
+dialect defines.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from flowmaestro.testing.model.timeline import Timeline
 Outputs = Callable[[Inputs], Dict[str, Any]]
 
 PICKUP_SECONDS = 0.05
-"""How long an execution is pending before a worker takes it."""
+"""Seconds that an execution is pending before a worker takes it."""
 _STATUS_AFTER = {
     "execution:started": "running",
     "execution:paused": "paused",
@@ -28,7 +28,7 @@ _STATUS_AFTER = {
 
 
 def greeting(inputs: Inputs) -> Dict[str, Any]:
-    """Return the outputs of a workflow that has no others."""
+    """Return the default outputs of a workflow."""
     return {"message": f"Hello, {inputs.get('name', 'world')}!"}
 
 
@@ -44,9 +44,9 @@ class InputField:
 
 @dataclass(frozen=True)
 class Workflow:
-    """A definition: `outputs` makes the result from the inputs; if it raises, the run fails.
+    """A workflow. `outputs` makes the result from the inputs; if it raises, the run fails.
 
-    What happens in between is the `plan`, by default that of the `nodes`.
+    A run carries out the `plan`, by default that of the `nodes`.
     """
 
     id: str
@@ -68,13 +68,13 @@ class Workflow:
 
     @property
     def node_count(self) -> int:
-        """How many nodes a run can have."""
+        """The number of nodes that a run can have."""
         return len(self.nodes) or len({step.node.id for step in self.plan or () if step.node})
 
 
 @dataclass
 class Trigger:
-    """One way to start one workflow; a disabled trigger refuses to be fired."""
+    """A trigger of one workflow. Executing a disabled trigger is refused."""
 
     id: str
     name: str
@@ -88,7 +88,7 @@ class Trigger:
 
 @dataclass
 class Execution:
-    """One run of a workflow; times are `None` until they come.
+    """One run of a workflow. Its times are `None` until they are reached.
 
     `failed_nodes` holds the error of each failed node by its id.
     """
@@ -113,19 +113,19 @@ class Execution:
 
     @property
     def can_be_cancelled(self) -> bool:
-        """Whether the server accepts a cancellation of it."""
+        """Whether the server can cancel it in its status."""
         return not self.ended and self.status != "paused"
 
     @property
     def duration(self) -> Optional[float]:
-        """Seconds from start to end."""
+        """Seconds from start to end; `None` before the end."""
         if self.started_at is None or self.completed_at is None:
             return None
         return self.completed_at - self.started_at
 
 
 class ExecutionRunner:
-    """Runs executions on a timeline and tells `listener` what happens to them."""
+    """Runs executions on a timeline, and calls `listener` with each of their events."""
 
     def __init__(
         self, timeline: Timeline, listener: Callable[[Execution, PlannedEvent], None]
@@ -136,14 +136,14 @@ class ExecutionRunner:
     def start(
         self, execution: Execution, pickup: float = PICKUP_SECONDS, error: Optional[str] = None
     ) -> None:
-        """Queue a pending execution; a worker takes it after `pickup` seconds.
+        """Queue a pending execution. A worker takes it after `pickup` seconds.
 
-        With an `error` it fails at its start.
+        With an `error`, it fails then.
         """
         plan: Sequence[PlannedEvent] = ()
         try:
             plan = execution.workflow.steps(execution.inputs) if error is None else ()
-        except Exception as raised:  # whatever a node's function raises is the run's failure
+        except Exception as raised:  # Any exception of a node's function makes the run fail.
             error = f"{type(raised).__name__}: {raised}"
         if error is not None:
             plan = [
@@ -153,13 +153,13 @@ class ExecutionRunner:
         self._follow(execution, iter(plan), pickup)
 
     def cancel(self, execution: Execution) -> None:
-        """End an execution where it stands."""
+        """Cancel an execution at its current step."""
         self._take(execution, PlannedEvent("execution:cancelled"))
 
     def _follow(
         self, execution: Execution, plan: Iterator[PlannedEvent], delay: float = 0.0
     ) -> None:
-        """Take the next step of the plan when its time has come, and so on until the end."""
+        """Schedule the next step of the plan, which schedules the one after it."""
         step = next(plan, None)
         if step is None:
             return
@@ -192,7 +192,7 @@ class ExecutionRunner:
 
 
 def error_of_nodes(failed_nodes: Mapping[str, str]) -> Optional[str]:
-    """Return the error of an execution whose nodes failed, by their ids; `None` for none."""
+    """Return the error of an execution from those of its failed nodes; `None` without any."""
     if not failed_nodes:
         return None
     errors = json.dumps(failed_nodes, separators=(",", ":"), ensure_ascii=False)
@@ -200,7 +200,7 @@ def error_of_nodes(failed_nodes: Mapping[str, str]) -> Optional[str]:
 
 
 def _outcome(execution: Execution, step: PlannedEvent) -> PlannedEvent:
-    """Work out the outputs. Whatever a scripted workflow raises is its own failure."""
+    """Compute the outputs. If the script raises, the execution fails."""
     try:
         execution.outputs = _checked(execution.workflow.outputs(deepcopy(execution.inputs)))
     except Exception as error:

@@ -25,9 +25,9 @@ _CODES = {
     502: "service_unavailable",
     504: "service_unavailable",
 }
-"""Codes that differ from the words of the status (`docs/api-facts.md`).
+"""Error codes that differ from the reason phrase of their status (`docs/api-facts.md`).
 
-A 402 comes in the shape of the server's outer handler.
+A 402 has the form of the server's outer handler.
 """
 
 
@@ -35,10 +35,10 @@ A 402 comes in the shape of the server's outer handler.
 class Fault:
     """A fault for the next `times` requests that fit `pattern`.
 
-    With a `status` they are answered with that error and nothing is done. With `delay` alone they
-    are answered as usual, `delay` seconds later. Otherwise the connection is lost: before the
-    reply, though the request is carried out; or, if `after_events` is a number, behind so many
-    events of a stream.
+    With a `status`, they are answered with that error and not carried out. With only a `delay`,
+    they are answered as usual, `delay` seconds later. Otherwise the connection is lost: if
+    `after_events` is a number, after that many events of a stream, else before the response
+    although the request is carried out.
     """
 
     pattern: Pattern
@@ -47,11 +47,11 @@ class Fault:
     retry_after: Optional[float] = None
     after_events: Optional[int] = None
     delay: float = 0.0
-    """Seconds by which the reply comes later."""
+    """Seconds by which the response is delayed."""
 
     @property
     def drops(self) -> bool:
-        """Whether the connection is lost in place of the reply."""
+        """Whether the connection is lost before the response."""
         return self.status is None and self.after_events is None and not self.delay
 
     @property
@@ -73,7 +73,7 @@ class Fault:
     ) -> Refusal:
         """Return the error response for this fault.
 
-        It has the details that a real one would have where possible.
+        It has the details of a real one if they are known.
         """
         route, ids = asked or (None, {})
         if status == 403 and route is not None:
@@ -102,14 +102,14 @@ def _decimal(seconds: float) -> str:
 
 
 class Faults:
-    """The faults to inject, and the latency of every reply."""
+    """The faults to inject, and the latency of every response."""
 
     STATE = ("latency", "_pending")
 
     def __init__(self) -> None:
         self.latency: float = 0.0
         self.listener: Callable[[Fault], None] = lambda _fault: None
-        """Told each fault when it happens, before the reply."""
+        """Called with each fault when it happens, before the response."""
         self._pending: List[Fault] = []
         self._breaking: List[Tuple[int, EventStream]] = []
 
@@ -118,11 +118,11 @@ class Faults:
         self._pending.append(fault)
 
     def next_fault(self, method: str, path: str) -> Optional[Fault]:
-        """Take the next fault that fits a request; `None` if there is none."""
+        """Remove and return the next fault that fits a request; `None` if there is none."""
         return self._next(method, path, of_streams=False)
 
     def break_stream(self, method: str, path: str, stream: EventStream) -> None:
-        """Break the event stream that answers a request, if a fault says so."""
+        """Break the event stream of a response if the next fault that fits says so."""
         fault = self._next(method, path, of_streams=True)
         if fault is not None and fault.after_events is not None:
             stream.break_after(fault.after_events)
@@ -130,11 +130,11 @@ class Faults:
 
     @property
     def pending(self) -> List[Fault]:
-        """The faults that are still to happen."""
+        """The faults that have not happened yet."""
         return list(self._pending)
 
     def disarm(self, fault: Fault) -> None:
-        """Make `fault` happen to no further request."""
+        """Remove `fault`, so that no further request meets it."""
         self._pending = [each for each in self._pending if each is not fault]
 
     def drain_unused(self) -> List[str]:

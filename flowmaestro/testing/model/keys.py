@@ -21,7 +21,7 @@ MISSING_KEY = "Missing API key. Provide it via the X-API-Key header or as a bear
 
 @dataclass
 class Window:
-    """A fixed window, which opens with the first request in it."""
+    """A fixed window of a rate limit. It opens with the first request in it."""
 
     name: str
     seconds: float
@@ -37,7 +37,7 @@ class Window:
 
 @dataclass
 class ApiKey:
-    """One key, what it is good for, and what it has used up. Limits are by a window's name."""
+    """An API key with its scopes and its use of each rate limit, by the name of the window."""
 
     secret: str = field(repr=False)
     scopes: FrozenSet[str]
@@ -64,7 +64,7 @@ class ApiKey:
             raise lacking_scopes(needed, self.scopes)
 
     def limit_headers(self, resets_at: float, limits: Mapping[str, int]) -> List[Tuple[str, str]]:
-        """Return the rate limit headers of authenticated replies; `resets_at` in Unix seconds."""
+        """Return the headers of rate limits. `resets_at` is in Unix seconds."""
         minute, day = limits["minute"], limits["day"]
         return [
             ("X-RateLimit-Limit", str(minute)),
@@ -76,7 +76,7 @@ class ApiKey:
 
 
 class KeyRing:
-    """Every key that the service knows; `limits` are those of each, by the name of a window."""
+    """All known keys. `limits` are the rate limits of each key, by the name of the window."""
 
     STATE = ("limits", "_keys")
 
@@ -89,7 +89,7 @@ class KeyRing:
     def add(
         self, secret: str, scopes: Iterable[str] = ALL_SCOPES, state: KeyState = "active"
     ) -> None:
-        """Make `secret` a key."""
+        """Add `secret` as a key."""
         self._keys[secret] = ApiKey(secret, frozenset(scopes), state)
 
     def accept_unknown_keys(self) -> None:
@@ -97,7 +97,7 @@ class KeyRing:
         self._accepts_unknown = True
 
     def identify(self, headers: Headers) -> ApiKey:
-        """Return the key of a request. Raise a 401 refusal if it has no valid one."""
+        """Return the key of a request. Raise a 401 refusal if it has no valid key."""
         secret = _presented(headers)
         if secret is None:
             raise Refusal(401, "invalid_api_key", MISSING_KEY)
@@ -115,7 +115,7 @@ class KeyRing:
 
 
 def _presented(headers: Headers) -> Optional[str]:
-    """`X-API-Key`, or a bearer token, which counts only when there is no `X-API-Key`."""
+    """Return the key that a request presents: `X-API-Key`, or else a bearer token."""
     if "x-api-key" in headers:
         return headers["x-api-key"].strip()
     scheme, _, token = headers.get("authorization", "").partition(" ")

@@ -1,4 +1,4 @@
-"""Knowledge bases, and a real, small search by the words that two texts share."""
+"""Knowledge bases, with a search by the words that a query and a paragraph share."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ENDING = re.compile(r"(?<=\w{3})(ing|ed|es|s)$")
 
 
 def words(text: str) -> Set[str]:
-    """Return the words of a text that count for a search: lower case, singular, no stop words."""
+    """Return the words of a text for a search: lower case, singular, without stop words."""
     found = (word for word in _WORD.findall(text.lower()) if not _TRIVIAL.fullmatch(word))
     return {_ENDING.sub("", word) for word in found}
 
@@ -39,7 +39,7 @@ class Chunk(NamedTuple):
 
 
 class Hit(NamedTuple):
-    """A chunk that a query found, and how well it fits (0 to 1)."""
+    """A chunk that a query found, with its similarity from 0 to 1."""
 
     chunk: Chunk
     score: float
@@ -62,17 +62,17 @@ class KnowledgeBase:
 
     @property
     def chunk_count(self) -> int:
-        """How many paragraphs its documents have."""
+        """The number of paragraphs of all documents."""
         return len(self.chunks)
 
     def add_document(self, id: str, name: str, text: str) -> None:
-        """Add one document; blank lines part its paragraphs."""
+        """Add one document. Blank lines separate its paragraphs."""
         self.document_count += 1
         paragraphs = [part.strip() for part in text.split("\n\n") if part.strip()]
         for index, paragraph in enumerate(paragraphs):
             self.chunks.append(Chunk(f"{id}_chunk_{index}", id, name, paragraph, index))
 
     def search(self, query: str, top_k: int) -> List[Hit]:
-        """Return the `top_k` chunks that fit `query` best, best first. Each shares a word."""
+        """Return at most `top_k` chunks that share a word with `query`, the most similar first."""
         hits = [Hit(chunk, similarity(query, chunk.content)) for chunk in self.chunks]
         return sorted((hit for hit in hits if hit.score), key=lambda hit: -hit.score)[:top_k]

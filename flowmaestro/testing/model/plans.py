@@ -1,7 +1,7 @@
-"""Plans of workflows: one step for each event, some seconds after the step before.
+"""Plans of workflows: one step for each event, with the seconds since the step before.
 
-Plans are made of nodes, each of which takes its time, or of events written down one by one.
-Whatever contradicts itself is refused here. Pure.
+Plans are made of nodes, each with its duration, or of scripted events. Contradictory plans are
+refused here. Pure.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ Inputs = Dict[str, Any]
 Seconds = Union[float, Callable[[Inputs], float]]
 
 PAUSING_TYPES = ("humanReview", "user_input")
-"""Types of nodes that wait for a human; the deployed server sends the first one."""
+"""Types of nodes that wait for a human. The deployed server uses the first."""
 ENDINGS = {f"execution:{status}": status for status in ("completed", "failed", "cancelled")}
-"""The status of the execution after each terminal event."""
+"""The status of an execution after each terminal event."""
 _OF_NODES = ("node:started", "node:completed", "node:failed", "node:retry", "node:stream")
 _PAUSES = {"execution:paused": True, "execution:resumed": False}
 _WHILE_PAUSED = {"execution:resumed": True, "execution:paused": False, "execution:completed": False}
-"""Whether an execution must be paused, or must not be, when the event comes."""
+"""Whether an execution must be paused before this event (True), or must not be (False)."""
 _NOT_OF_EXECUTIONS = ("connected", "stream:reconnected")
 EVENTS = tuple(name for name in get_args(ExecutionEventType) if name not in _NOT_OF_EXECUTIONS)
 """The events that an execution can have."""
@@ -50,13 +50,13 @@ EVENTS = tuple(name for name in get_args(ExecutionEventType) if name not in _NOT
 
 @dataclass(frozen=True)
 class Node:
-    """One step of a workflow, taking `seconds`; its name is its id unless it has another.
+    """One step of a workflow. It takes `seconds`; its name is by default its id.
 
-    `seconds` may be a function of the execution's inputs; if it raises, the execution fails at
-    its start. A node of `math.inf` seconds never ends. With an `error` the execution fails here
-    when the time is up. A node of type `humanReview` (or `user_input`) pauses the execution and
-    nothing follows, because the API has no call that resumes one. Raises `ValueError` for negative
-    seconds.
+    `seconds` may be a function of the execution's inputs. If the function raises, the execution
+    fails at its start. A node of `math.inf` seconds never ends. With an `error`, the execution
+    fails at the end of this node. A node of type `humanReview` (or `user_input`) pauses the
+    execution forever, because the API has no call that resumes an execution. Raises `ValueError`
+    for negative seconds.
     """
 
     id: str
@@ -87,11 +87,11 @@ class ScriptedEvent:
     """One event of an execution, `seconds` after the one before.
 
     Attributes:
-        type: as in `execution["type"]` of a stream, such as `"node:completed"`.
-        node: the id of the node that it is about.
-        seconds: how long after the event before, or after the start.
-        error: why the node or the execution failed.
-        data: keys that the event has besides, or instead of those that it would have.
+        type: the type of the event in a stream, such as `"node:completed"`.
+        node: the id of the node that the event is about.
+        seconds: seconds since the event before, or since the start.
+        error: the error message of a failed node or execution.
+        data: further keys of the event; they replace its usual keys of the same name.
 
     """
 
@@ -135,7 +135,7 @@ def plan_of(nodes: Sequence[Node], inputs: Inputs) -> List[PlannedEvent]:
 
 
 def stops(node: Node) -> bool:
-    """Return whether no execution gets beyond this node."""
+    """Return whether every execution stops at this node."""
     return node.error is not None or node.type in PAUSING_TYPES or node.seconds == math.inf
 
 
@@ -147,7 +147,7 @@ def scripted_nodes(
     pauses_at: Optional[str],
     hangs_at: Optional[str],
 ) -> List[Node]:
-    """Return nodes of which one fails, pauses or hangs. Raise `ValueError` for a contradiction."""
+    """Return the nodes, of which one fails, pauses or hangs. Raise if that is contradictory."""
     optional_text("error", error)
     given = several("nodes", nodes, "nodes")
     made = [Node(node) if isinstance(node, str) else node for node in given]
@@ -187,8 +187,8 @@ def scripted_nodes(
 def plan_by_events(events: Sequence[ScriptedEvent]) -> List[PlannedEvent]:
     """Return the plan of scripted events. Raise `ValueError` where they contradict each other.
 
-    `execution:started` is put before them where they do not begin with it. Without a terminal
-    event at the end the execution never ends.
+    If they do not begin with `execution:started`, it is inserted. Without a terminal event at the
+    end, the execution never ends.
     """
     plan: List[PlannedEvent] = []
     running: Dict[str, float] = {}
@@ -238,7 +238,7 @@ def _check_event(where: str, event: object) -> None:
 def _node_of(
     where: str, event: ScriptedEvent, running: Dict[str, float], time: float
 ) -> Optional[Node]:
-    """Return the node that an event is about, with the time since it was started."""
+    """Return the node of an event, with the seconds since it was started."""
     if event.node is None:
         if event.type in _OF_NODES:
             raise ValueError(f"{where} is {event.type} and must name its node")

@@ -1,6 +1,6 @@
 """Error responses: one exception, and a builder for each reason that all dialects share.
 
-A refusal knows what is wrong; how that reads in JSON is the dialect's affair.
+A refusal has the facts of the error; the dialect defines its JSON form.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ Layer = Literal["api", "outer", "framework"]
 
 
 class Refusal(Exception):
-    """A request that is answered with an error.
+    """The answer to a request is an error.
 
-    `details` goes into the error object as it is; `headers` are sent along.
+    `details` is added to the error object unchanged; `headers` are added to the response.
     """
 
     def __init__(
@@ -37,29 +37,29 @@ class Refusal(Exception):
 
 
 def invalid(message: str, **fields: str) -> Refusal:
-    """400: the request cannot be understood; `fields` says what is wrong with which."""
+    """Return a 400 refusal of an invalid request. `fields` has the problem of each field."""
     return Refusal(400, "validation_error", message, dict(fields) or None)
 
 
 def not_found(resource: str, id: str) -> Refusal:
-    """404: there is no such resource."""
+    """Return a 404 refusal: the resource does not exist."""
     resource = resource.capitalize()
     message = f"{resource} with id '{id}' not found"
     return Refusal(404, "resource_not_found", message, {"resource": resource, "id": id})
 
 
 def unreadable(status: int, message: str, code: str = "") -> Refusal:
-    """Refuse a request in the web framework, before any endpoint sees it."""
+    """Return a refusal by the web framework, before any endpoint reads the request."""
     return Refusal(status, code, message, layer="framework")
 
 
 def no_route(method: str, path: str) -> Refusal:
-    """404: no endpoint has that method and path."""
+    """Return a 404 refusal: no endpoint has this method and path."""
     return unreadable(404, f"Route {method}:{path} not found")
 
 
 def lacking_scopes(required: Iterable[str], held: Iterable[str]) -> Refusal:
-    """403: the key is good, but not for this."""
+    """Return a 403 refusal: the key is valid, but lacks scopes."""
     required, held = sorted(required), sorted(held)
     missing = [scope for scope in required if scope not in held]
     return Refusal(
@@ -71,7 +71,7 @@ def lacking_scopes(required: Iterable[str], held: Iterable[str]) -> Refusal:
 
 
 def rate_limited(limit: int, window: str, retry_after: int) -> Refusal:
-    """429: the key has used up its window."""
+    """Return a 429 refusal: the key has reached a rate limit."""
     return Refusal(
         429,
         "rate_limit_exceeded",

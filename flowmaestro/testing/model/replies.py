@@ -1,7 +1,7 @@
-"""The responses of the model: a whole one, now or later, or a stream of events.
+"""The responses of the model: whole, at once or later, or a stream of events.
 
-A driver never waits inside the model. It looks (`FakeReply.ready`, `EventStream.poll`), and looks
-again when it is woken through `wake`.
+The model never makes a driver wait. A driver polls (`FakeReply.ready`, `EventStream.poll`), and
+polls again when the model calls `wake`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ JsonObject = Dict[str, Any]
 
 KEEPALIVE_SECONDS = 30.0
 LINGER_SECONDS = 0.5
-"""How long a stream stays open after its last event."""
+"""Seconds that a stream stays open after its last event."""
 
 
 @dataclass(frozen=True)
@@ -32,22 +32,22 @@ class Answer:
 
 Respond = Callable[[Union[Answer, Refusal]], None]
 Later = Callable[[Respond], None]
-"""An answer that is not known yet: called with what takes it. Only the first answer counts."""
+"""An answer that comes later: a function that is called with `Respond`, whose first call counts."""
 
 
 class EventStream:
-    """One open event stream, seen from both ends.
+    """An open event stream, with methods for the service and for the driver.
 
-    The service calls `publish` and `finish`; the driver calls `poll` and, when it is done or
-    has lost the connection, `close`. A driver that sleeps sets `wake` to be called whenever
-    there is something to poll. A keepalive comment is sent every 30 seconds.
+    The service calls `publish` and `finish`. The driver calls `poll`, and `close` when it has read
+    everything or has lost the connection. It may set `wake` to a function that the service calls
+    when there is new data. A keepalive comment is sent every 30 seconds.
     """
 
     def __init__(self, timeline: Timeline) -> None:
         self.wake: Callable[[], None] = lambda: None
         self.closed: bool = False
         self.broken: bool = False
-        """Whether the reader has reached the point at which the connection is lost."""
+        """Whether the reader has reached the event after which a fault loses the connection."""
         self._timeline = timeline
         self._outbox: List[bytes] = []
         self._finishing = False
@@ -62,13 +62,13 @@ class EventStream:
             self._write(b"event: %s\ndata: %s\n\n" % (name.encode(), encode(data)))
 
     def finish(self) -> None:
-        """End the body half a second after the last event."""
+        """End the body, half a second after this call."""
         if not self._finishing:
             self._finishing = True
             self._timeline.schedule(LINGER_SECONDS, self._end)
 
     def break_after(self, events: int) -> None:
-        """Lose the connection after so many events, those already published included."""
+        """Lose the connection after this many events, including those already published."""
         self._events_left = max(0, events - len(self._outbox))
         del self._outbox[events:]
 
@@ -85,7 +85,7 @@ class EventStream:
             return data if data or self._ended else None
 
     def close(self) -> None:
-        """Drop the stream: nothing more is sent on it."""
+        """Close the stream: no further data is sent."""
         with self._timeline.lock:
             self.closed = True
             self._outbox.clear()
@@ -106,7 +106,7 @@ class EventStream:
 
 
 class Source(Protocol):
-    """Something to wait for, which calls `wake` when it has something."""
+    """An object that a driver waits for. It calls `wake` when it has data."""
 
     wake: Callable[[], None]
 
@@ -129,12 +129,12 @@ class PolledBody(Source, Protocol):
 
 
 class FakeReply:
-    """The reply to one request.
+    """The fake's response to one request.
 
-    While `ready` is false nothing of it may be sent yet: let time pass, or carry out the
-    webhook deliveries that are due. Then `status` and `headers` are final, and there is either
-    `body`, whole, or `stream`; or there is a `failure`: the connection is to be closed unanswered.
-    `wake` is called when the reply becomes ready.
+    While `ready` is false, a driver must advance time or carry out the webhook deliveries that are
+    due. `wake` is called when the response becomes ready. Then `status` and `headers` are final,
+    and the body is either `body` or `stream`. If there is a `failure`, the driver must close the
+    connection without a response.
     """
 
     def __init__(self) -> None:
@@ -163,12 +163,12 @@ class FakeReply:
         self.wake()
 
     def fail(self, failure: TransportFailure) -> None:
-        """Set a failure in the place of a response."""
+        """Set a failure instead of a response, and wake the driver."""
         self.failure = failure
         self.complete(0, Headers())
 
     def abandon(self) -> None:
-        """Close the body now or when it comes: the client has left."""
+        """Close the body, now or as soon as there is one, because the client has left."""
         self._abandoned = True
         if self.stream is not None:
             self.stream.close()
@@ -179,8 +179,8 @@ _JSON = json.JSONEncoder(separators=(",", ":"), allow_nan=False, ensure_ascii=Fa
 
 
 def encode(value: JsonObject) -> bytes:
-    """Write JSON as the service does: compact, and escaped only where UTF-8 cannot express it."""
+    """Return JSON as the service writes it: compact, with escapes only for lone surrogates."""
     try:
         return _JSON.encode(value).encode()
-    except UnicodeEncodeError:  # a lone surrogate, which JSON can say and UTF-8 cannot
+    except UnicodeEncodeError:  # UTF-8 has no lone surrogates; JSON can escape them.
         return _ASCII.encode(value).encode()

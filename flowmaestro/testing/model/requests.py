@@ -1,4 +1,4 @@
-"""The requests to the fake as values, and a pattern that matches some of them."""
+"""Requests to the fake as values, and patterns of requests."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class RecordedRequest:
         method: the HTTP method.
         path: below the API root, such as `/workflows/wf_123/execute`.
         params: the query parameters.
-        json: the body, `None` without one, or when it is not JSON.
+        json: the decoded body; `None` if there is none, or if it is not JSON.
         headers: the header fields; credentials are replaced by `***`.
-        status: what was answered; `None` while it is not, or when the connection was dropped.
+        status: the status of the response; `None` before it, or if the connection was dropped.
         time: seconds on the fake's clock.
 
     """
@@ -44,14 +44,14 @@ class RecordedRequest:
         return f"RecordedRequest({', '.join(f'{it}={getattr(shown, it)!r}' for it in fields)})"
 
     def shown(self) -> RecordedRequest:
-        """Return a copy to print: credentials in the query and the body are `***`."""
+        """Return a copy to print, with credentials in the query and the body redacted."""
         params = {name: showable_value(name, value) for name, value in self.params.items()}
         return replace(self, params=params, json=json.loads(redacted_text(json.dumps(self.json))))
 
 
 @dataclass
 class LoggedRequest:
-    """A request, and the status that it came to be answered with."""
+    """A request, and the status of its response once there is one."""
 
     request: Request
     time: float
@@ -100,7 +100,7 @@ class Pattern(NamedTuple):
 
 
 def pattern(method: Optional[str], path: Optional[str]) -> Pattern:
-    """Return a pattern. Raise `ValueError` for one that can fit nothing."""
+    """Return a pattern. Raise `ValueError` if it cannot fit any request."""
     if method is not None and not (isinstance(method, str) and method.upper() in METHODS):
         raise ValueError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
     if path is not None and not (isinstance(path, str) and path.startswith("/")):

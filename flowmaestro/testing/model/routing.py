@@ -1,4 +1,4 @@
-"""From a request to the endpoint that answers it."""
+"""The search for the endpoint of a request, and handlers that several endpoints share."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Handler = Callable[[Service, EndpointRequest], Outcome]
 
 @dataclass(frozen=True)
 class EndpointRoute:
-    """One row of the endpoint table; `template` is a path below the API root."""
+    """A row of the table of endpoints. `template` is a path below the API root."""
 
     method: str
     template: str
@@ -38,7 +38,8 @@ def find_route(
 ) -> Optional[Tuple[EndpointRoute, Dict[str, str]]]:
     """Return the first route that fits a request, and the ids in its path.
 
-    What precedes `/v1/` in the path and one slash at its end are ignored. `HEAD` is `GET`.
+    The part of the path before `/v1/`, and one slash at its end, are ignored. `HEAD` counts as
+    `GET`.
     """
     path = urlsplit(url).path.partition(API_VERSION)[2].removesuffix("/")
     method = "GET" if method == "HEAD" else method

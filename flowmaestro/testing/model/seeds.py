@@ -1,4 +1,4 @@
-"""The contents of a new fake: every id and key of the documentation, also of that of 0.1.0."""
+"""The contents of a new fake: every id and key in the documentation, also of version 0.1.0."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DOCUMENTED_KEYS = ("fm_live_...", "fm_live_your_api_key", "...")
 FAILING_WORKFLOW_ID = "0fa11000-0000-4000-8000-000000000001"
 """A workflow that fails at its second node."""
 PAUSING_WORKFLOW_ID = "0fa11000-0000-4000-8000-000000000002"
-"""A workflow that waits for a human and never goes on."""
+"""A workflow that waits for a human forever."""
 STRICT_WORKFLOW_ID = "0fa11000-0000-4000-8000-000000000003"
 """A workflow that requires the input `email`, on which `shapes="documented"` insists."""
 ENABLED_TRIGGER_ID = "0fa11000-0000-4000-8000-000000000011"
@@ -59,7 +59,7 @@ Returns are free within fourteen days. Start a return from the order's page."""
 
 
 def add_documented_resources(service: Service, keys: KeyRing) -> None:
-    """Fill an empty service."""
+    """Add the resources and keys of the documentation to an empty service."""
     for key in (TEST_KEY, *DOCUMENTED_KEYS):
         keys.add(key)
     keys.add(READ_ONLY_KEY, READ_SCOPES)

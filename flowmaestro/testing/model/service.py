@@ -1,4 +1,4 @@
-"""The state behind the endpoints: every resource, and the listeners of every event."""
+"""The state behind the endpoints: all resources, and the listeners to their events."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ T = TypeVar("T")
 Listener = Callable[[str, JsonObject, Execution], None]
 
 NO_CREDITS = "Insufficient credits for workflow execution. Estimated need: 1 credits"
-"""Why an execution fails that cannot be paid for (`docs/api-facts.md`, row 402)."""
+"""The error of an execution that cannot be paid for (`docs/api-facts.md`, row 402)."""
 
 
 class Resources(Dict[str, T]):
-    """The resources of one kind by id; the service notes those that somebody looks at."""
+    """The resources of one kind, by id. The service records which of them requests read."""
 
     def __init__(self, kind: str, service: Service) -> None:
         super().__init__()
@@ -45,7 +45,10 @@ class Resources(Dict[str, T]):
         self._service = service
 
     def find(self, id: str, code: str = "") -> T:
-        """Return the resource with this id. Raise a refusal, for an impossible id with `code`."""
+        """Return the resource with this id, else raise a refusal.
+
+        `code` is the error code of the refusal of an id of the wrong form.
+        """
         self._service.used.add((self._kind, id))
         try:
             return self[id]
@@ -63,10 +66,13 @@ class Resources(Dict[str, T]):
 class Service:
     """Resources by id, and the machinery that moves them through time.
 
-    With `live` false open streams hear nothing of what happens. `credits`, when it is a number,
-    is how many executions can still be paid for. `started` are the executions that somebody asked
-    for, oldest first; `used` are kind and id of the resources that somebody looked at, `missed`
-    those that were not there, with the ids that were.
+    Attributes:
+        live: whether open streams get the events of executions.
+        credits: how many more executions can be paid for; `None` for no limit.
+        started: the executions that requests have started, the oldest first.
+        used: kind and id of the resources that requests have read.
+        missed: kind and id of those that did not exist, with the ids that existed then.
+
     """
 
     STATE = (
@@ -122,7 +128,7 @@ class Service:
     def start(
         self, workflow: Workflow, inputs: Inputs, *, trigger_id: Optional[str] = None
     ) -> Execution:
-        """Start an execution. One that cannot be paid for is refused with 402, or fails."""
+        """Start an execution. Without credits it fails, or its start is refused with 402."""
         unpaid = self.credits is not None and self.credits <= 0
         if unpaid and self.dialect.refuses_for_credits:
             code, message = "insufficient_credits", "Insufficient credits"
@@ -141,7 +147,7 @@ class Service:
         return sorted(self.executions.values(), key=lambda execution: -execution.created_at)
 
     def message_answers(self, agent: Agent) -> MessageAnswers:
-        """Return how a message to `agent` is answered that asks for a stream."""
+        """Return how to answer a message to `agent` that requests a stream."""
         if self._message_answers is None and agent.scripted:
             return "sse"
         return self._message_answers or self.dialect.message_answers
@@ -149,9 +155,9 @@ class Service:
     def ask(
         self, thread: Thread, text: str, ended: Callable[[Turn], None] = lambda _: None
     ) -> Turn:
-        """Post a user's message; `ended` is told when its answer is there, or has failed.
+        """Post a user's message. `ended` is called when the answer is complete or has failed.
 
-        What its answer brings is heard by subscribers of the thread, and of the turn's execution.
+        Subscribers of the thread and of the turn's execution get the events of the answer.
         """
         question = Message(self.new_id(), "user", text, self.timeline.now)
         thread.messages.append(question)
@@ -162,7 +168,7 @@ class Service:
         return turn
 
     def subscribe(self, topic: str) -> EventStream:
-        """Open a stream of the later events of one execution or thread."""
+        """Open a stream of the future events of one execution or thread."""
         stream = EventStream(self.timeline)
         self._streams[topic] = [*self._listening(topic), stream]
         return stream

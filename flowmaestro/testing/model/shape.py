@@ -1,4 +1,4 @@
-"""A table of the JSON form of a resource. Pure."""
+"""The JSON form of a resource, as a table of its members. Pure."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ Read = Callable[[Any], Any]
 
 
 class Shape:
-    """The members of the JSON object that shows a resource, each with what is read for it.
+    """The members of the JSON object of a resource, each with the source of its value.
 
-    A name alone is that of an attribute, too; otherwise give the path of an attribute, or a
-    function of the resource. A member whose name ends in `_at` is a time, which the dialect
-    writes. As an attribute of a dialect, a shape is a function from a resource to its JSON.
+    A positional argument names a member whose source is the attribute of the same name. A keyword
+    argument has the path of an attribute, or a function of the resource. A member whose name ends
+    in `_at` is a time, which the dialect formats. Read from a dialect, a shape is a function from
+    a resource to its JSON.
     """
 
     def __init__(self, *names: str, **others: Union[str, Read]) -> None:
@@ -26,13 +27,13 @@ class Shape:
         }
 
     def plus(self, *names: str, **others: Union[str, Read]) -> Shape:
-        """Return a shape with more members; one of the same name is replaced."""
+        """Return a shape with more members. A member of the same name is replaced."""
         made = Shape(*names, **others)
         made._members = {**self._members, **made._members}
         return made
 
     def without(self, *names: str) -> Shape:
-        """Return a shape with fewer members."""
+        """Return a shape without these members."""
         made = Shape()
         made._members = {name: it for name, it in self._members.items() if name not in names}
         return made

@@ -1,7 +1,7 @@
 """The model's time: a clock that its drivers move, the wall clock, and planned callbacks.
 
-Pure but for a lock: nothing here reads a clock. The driver says what time it is; whatever was
-planned up to then happens in order, each callback at its own time.
+Pure except for a lock: nothing here reads a clock. The driver passes the time; callbacks that are
+due by then are called in order, each at its own time.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ Callback = Callable[[], None]
 class Timeline:
     """Planned callbacks on a clock that only drivers move.
 
-    All times are seconds on the clock of the drivers, whose 0.0 is `epoch` on the wall clock, in
-    Unix seconds. `lock` guards the whole model.
+    All times are seconds on the clock of the driver. Its 0.0 is `epoch` on the wall clock, in Unix
+    seconds. `lock` guards the whole model.
     """
 
     def __init__(self, epoch: float) -> None:
@@ -51,7 +51,7 @@ class Timeline:
         heapq.heappush(self._agenda, (self.now + delay, next(self._order), callback))
 
     def next_time(self) -> Optional[float]:
-        """Return when the next callback is due; `None` if nothing is planned or begun."""
+        """Return the time of the next callback; `None` before `begin` or if none is planned."""
         return self._agenda[0][0] if self._begun and self._agenda else None
 
     def wall(self, time: Optional[float] = None) -> float:

@@ -1,6 +1,6 @@
-"""Webhooks: subscriptions, signed deliveries, and when a delivery is tried again.
+"""Webhooks: subscriptions, signed deliveries, and the times of retries.
 
-The model only says which deliveries are due; a driver carries them out and reports back.
+The model only knows which deliveries are due. A driver carries them out and reports the outcomes.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ After the last one the delivery is given up.
 """
 
 RECEIVER_SECONDS = 10.0
-"""How long a receiver may take to answer."""
+"""Seconds that a receiver may take to answer."""
 
 DeliveryState = Literal["pending", "delivered", "failed"]
 
 
 @dataclass
 class Delivery:
-    """One event on its way to one subscriber.
+    """The delivery of one event to one webhook.
 
-    `request` is the signed POST of the last attempt, or of the first one while there was none.
-    A retry has the same delivery id and `created_at`, the keys of its body in another order, and
-    so another signature. `status_code` is what the receiver last said, `None` for nothing;
-    `error` what was wrong with the last attempt that failed.
+    `request` is the signed POST of the latest attempt, or of the first one before there was any.
+    A retry has the same delivery id and `created_at`, but the keys of its body in another order,
+    and therefore another signature. `status_code` is the status of the latest response, `None` if
+    there was none; `error` is the error of the latest failed attempt.
     """
 
     id: str
@@ -85,7 +85,7 @@ def sign(secret: str, payload: bytes) -> str:
 
 
 class DeliveryQueue:
-    """Makes deliveries, hands out those that are due, and records their outcomes."""
+    """Makes deliveries, returns those that are due, and records their outcomes."""
 
     def __init__(self, timeline: Timeline, new_id: Callable[[], str]) -> None:
         self.finished: Deque[Delivery] = deque()
@@ -95,7 +95,7 @@ class DeliveryQueue:
         self._ready: List[Delivery] = []
 
     def send(self, webhook: Webhook, event: str, data: JsonObject) -> None:
-        """Make a delivery that is due at once."""
+        """Add a delivery that is due at once."""
         webhook.deliveries.append(self._make(webhook, event, data))
 
     def _make(self, webhook: Webhook, event: str, data: JsonObject) -> Delivery:
@@ -116,7 +116,7 @@ class DeliveryQueue:
         delivery.on_attempted = on_attempted
 
     def repeat(self, delivery: Delivery) -> None:
-        """Make a delivery that has ended due again. Raise `ValueError` while it is pending."""
+        """Make an ended delivery due again. Raise `ValueError` while it is pending."""
         if delivery.state == "pending":
             raise ValueError(f"delivery {delivery.id} is still pending")
         delivery.state = "pending"
@@ -124,7 +124,7 @@ class DeliveryQueue:
         self._ready.append(delivery)
 
     def take_due(self) -> List[Delivery]:
-        """Return the deliveries to attempt now; each is returned once for each attempt."""
+        """Return the deliveries to attempt now. Each is returned once for each attempt."""
         due, self._ready = self._ready, []
         for delivery in due:
             if delivery.attempts:
@@ -135,7 +135,7 @@ class DeliveryQueue:
         return due
 
     def delivered(self, delivery: Delivery, status: Optional[int]) -> None:
-        """Record an attempt: the receiver answered `status`, or nothing in time (`None`)."""
+        """Record an attempt: the receiver answered with `status`, or not in time (`None`)."""
         delivery.status_code = status
         delivery.ended_at = self._timeline.now
         if status is not None and 200 <= status < 300:

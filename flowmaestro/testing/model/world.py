@@ -1,7 +1,7 @@
-"""The whole service as its drivers see it: requests and times come in, replies go out.
+"""The whole service as its drivers see it: requests and times come in, responses go out.
 
-No sockets, clocks or random numbers here: a driver brings requests and says what time it is, and
-carries out the webhook deliveries that are due.
+It uses no sockets, clocks or random numbers. A driver passes requests and the time, and carries out
+the webhook deliveries that are due.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ Receiver = Callable[[Request], Optional[int]]
 
 
 class World:
-    """A service that a driver moves through time, in memory or over sockets.
+    """A service that a driver advances in time, in memory or over sockets.
 
-    `STATE` of each part names the attributes that `all_or_nothing` brings back.
+    `STATE` of each part names the attributes that `all_or_nothing` restores.
     """
 
     STATE = ("_scripts", "_receiver")
@@ -45,18 +45,17 @@ class World:
         self._dispatcher = Dispatcher(service, keys, self._faults)
         self._receiver: Receiver = lambda _: 200
         self._scripts: Dict[Tuple[str, str], Optional[Replies]] = {}
-        """The scripts of a test that must be used, by kind and id: the replies of an agent."""
+        """The scripts of a test, by kind and id. The value has the answers of an agent."""
 
     @property
     def lock(self) -> threading.RLock:
-        """Held while anything here changes; its holder may take it again."""
+        """The lock that is held while anything here changes. It is reentrant."""
         return self._timeline.lock
 
     def handle(self, request: Request, now: float) -> FakeReply:
-        """Take one request at `now`, in seconds of the driver's clock.
+        """Carry out one request at `now`, in seconds of the driver's clock.
 
-        The world begins with the first one. The reply may become ready only later: see
-        `FakeReply`.
+        Time starts with the first request. The response may become ready later: see `FakeReply`.
         """
         with self.lock:
             self._timeline.begin(now)
@@ -77,7 +76,7 @@ class World:
                 self.delivered(delivery, self._receiver(delivery.request), now)
 
     def next_time(self) -> Optional[float]:
-        """Return when something is due, on the driver's clock; `None` for never."""
+        """Return the time, on the driver's clock, when something is due next; `None` for never."""
         with self.lock:
             return self._timeline.next_time()
 
@@ -94,14 +93,14 @@ class World:
     def due(self, now: float) -> List[Delivery]:
         """Advance time to `now` and return the webhook deliveries to attempt.
 
-        Report on each one with `delivered`; until then it is not handed out again.
+        Report the outcome of each with `delivered`; until then it is not returned again.
         """
         with self.lock:
             self._timeline.advance(now)
             return self._service.deliveries.take_due()
 
     def delivered(self, delivery: Delivery, status: Optional[int], now: float) -> None:
-        """Record that the receiver answered `status`; `None`: nothing within ten seconds."""
+        """Record that the receiver answered with `status`, or not within 10 s (`None`)."""
         with self.lock:
             self._timeline.advance(now)
             self._service.deliveries.delivered(delivery, status)
@@ -110,8 +109,8 @@ class World:
     def all_or_nothing(self) -> Generator[None, None, None]:
         """Undo new resources, keys, limits and faults if the `with` block raises.
 
-        Time that has passed in it stays, and what it changed within a resource. Other threads
-        wait for its end.
+        The time, and changes within a resource, are not undone. Other threads wait until the block
+        ends.
         """
         with self.lock:
             parts: Tuple[Any, ...] = (self, self._service, self._keys, self._faults)
@@ -127,7 +126,7 @@ class World:
     def keep_last(self, most: int) -> None:
         """Keep only the last `most` of `requests`, `executions` and `deliveries` from now on.
 
-        For a fake that serves for days. The API's own lists stay whole.
+        Use it for a fake that serves for days. Lists that the API returns stay complete.
         """
         check_count("most", most)
         with self.lock:
@@ -136,35 +135,35 @@ class World:
             self._service.deliveries.finished = deque(self._service.deliveries.finished, most)
 
     def _catch_up(self) -> None:
-        """Make everything happen that is due, where time passes by itself."""
+        """Carry out everything that is due, if the clock is a real one."""
 
     def listen(self, listener: Listener) -> None:
         """Call `listener` with the name, the data and the execution of every event.
 
-        This includes events that no stream sends. The fake calls it while it holds its `lock`,
-        with its own objects, not copies.
+        This includes events that no stream sends. The fake holds its `lock` meanwhile, and passes
+        its own objects, not copies.
         """
         with self.lock:
             self._service.listener = listener
 
     def listen_to_faults(self, listener: Callable[[Fault], None]) -> None:
-        """Call `listener` with each fault that happens, before the reply to its request."""
+        """Call `listener` with each fault that happens, before the response to its request."""
         with self.lock:
             self._faults.listener = listener
 
     @property
     def armed_faults(self) -> List[Fault]:
-        """The faults that are still to happen."""
+        """The faults that have not happened yet."""
         with self.lock:
             return self._faults.pending
 
     def disarm(self, fault: Fault) -> None:
-        """Make `fault` happen to no further request."""
+        """Remove `fault`, so that no further request meets it."""
         with self.lock:
             self._faults.disarm(fault)
 
     def find_execution(self, execution_id: str) -> Optional[Execution]:
-        """Return an execution itself, not a copy: hold `lock` while it is read."""
+        """Return an execution itself, not a copy. Hold `lock` while you read it."""
         with self.lock:
             return self._service.executions.get(execution_id)
 
@@ -191,33 +190,33 @@ class World:
 
     @property
     def requests(self) -> List[RecordedRequest]:
-        """Every request that came, in order, as values that do not change."""
+        """All requests so far, in order, as immutable values."""
         with self.lock:
             return [request.recorded() for request in self._dispatcher.requests]
 
     @property
     def executions(self) -> List[Execution]:
-        """Every execution that was started, the oldest first, as it stands."""
+        """Copies of all started executions in their current state, the oldest first."""
         self._catch_up()
         with self.lock:
             return [_snapshot(execution) for execution in self._service.started]
 
     @property
     def deliveries(self) -> List[Delivery]:
-        """Every webhook delivery that has been delivered or given up, in that order."""
+        """Copies of all webhook deliveries that were delivered or given up, in that order."""
         self._catch_up()
         with self.lock:
             return list(self._service.deliveries.finished)
 
     @property
     def open_streams(self) -> int:
-        """How many event streams of executions and threads have a reader."""
+        """The number of open event streams of executions and threads."""
         with self.lock:
             return self._service.open_streams
 
 
 def _snapshot(execution: Execution) -> Execution:
-    """Return a copy: changes of it do not reach the fake."""
+    """Return a deep copy, so that changes of it do not affect the fake."""
     return replace(
         execution,
         inputs=copy.deepcopy(execution.inputs),

@@ -1,4 +1,4 @@
-"""One connection to the embedded server: HTTP/1.1 by h11."""
+"""A connection of the embedded server, which speaks HTTP/1.1 with h11."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LOG = logging.getLogger(__name__)
 
 MAX_HEAD_BYTES = 128 * 1024
 MAX_EARLY_BYTES = 64 * 1024
-"""How many bytes a client may send while it is sent an event stream; then the connection ends."""
+"""Bytes that a client may send while it receives an event stream; more close the connection."""
 
 Handle = Callable[[Request], FakeReply]
 Clock = Callable[[], float]
@@ -28,9 +28,9 @@ Event = Union[h11.Request, h11.InformationalResponse, h11.Response, h11.Data, h1
 
 
 class ServerConnection:
-    """Reads requests, passes each to `handle`, and writes the replies, until either end stops.
+    """Reads requests, passes each to `handle`, and writes the responses, until either end closes.
 
-    `now` is the clock that the model lives by; an `inspector` is given every exchange.
+    `now` is the clock of the model. An `inspector` gets every exchange.
     """
 
     def __init__(
@@ -44,14 +44,14 @@ class ServerConnection:
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
 
     async def run(self) -> None:
-        """Serve the connection and close it. No error of it reaches the other connections."""
+        """Serve the connection and close it. Its errors do not affect other connections."""
         try:
             while await self._exchange():
                 self._http.start_next_cycle()
         except h11.RemoteProtocolError as error:
             await self._refuse(error.error_status_hint)
         except OSError:
-            pass  # the client is gone
+            pass  # The client has closed the connection.
         except Exception:
             _LOG.exception("a request was answered with 500, because the fake raised an error")
             await self._refuse(500)
@@ -63,7 +63,7 @@ class ServerConnection:
         head = await self._next_event()
         if not isinstance(head, h11.Request):
             return False
-        if head.method == b"CONNECT":  # a client that takes this server for a proxy
+        if head.method == b"CONNECT":  # The client takes this server for a proxy.
             await self._refuse(405, (b"Allow", b"DELETE, GET, HEAD, PATCH, POST, PUT"))
             return False
         body = await self._body()
@@ -97,7 +97,7 @@ class ServerConnection:
             self._http.receive_data(await self._peer.receive())
 
     async def _body(self) -> bytes:
-        """Read the body to its end. Of one that is too long, return enough for it to be refused."""
+        """Return the whole body. If it is too long, return just enough for it to be refused."""
         body = bytearray()
         while True:
             event = await self._next_event()
@@ -120,7 +120,7 @@ class ServerConnection:
         await self._send(*events, h11.EndOfMessage())
 
     async def _send_stream(self, reply: FakeReply, stream: PolledBody, *, with_body: bool) -> None:
-        how = "left"  # unless `_pump` says otherwise: `_watch` ends it when the client hangs up
+        how = "left"  # `_watch` cancels `_pump` if the client closes the connection.
         headers = [*_pairs(reply.headers), (b"Transfer-Encoding", b"chunked")]
         head = h11.Response(status_code=reply.status, headers=headers)
         try:
@@ -138,7 +138,7 @@ class ServerConnection:
                 self._inspector.stream_ended(self._shown, how)
 
     async def _pump(self, stream: PolledBody) -> str:
-        """Send what the model publishes until it ends the stream or the reader has left.
+        """Send the events of the model until it ends the stream or the reader has left.
 
         Return how the stream ended: `complete`, `cut` by a fault, or `left` by the client.
         """
@@ -162,7 +162,7 @@ class ServerConnection:
     async def _watch(self, streaming: anyio.CancelScope) -> None:
         """End the stream when the client hangs up or sends too much.
 
-        What the client sends early is kept for the next exchange.
+        Data that the client sends meanwhile is kept for the next exchange.
         """
         early = 0
         with suppress(OSError):
@@ -190,7 +190,7 @@ def alarm(source: Source) -> anyio.Event:
 
 def _request(head: h11.Request, body: bytes) -> Request:
     target = head.target.decode("latin-1")
-    if not target.startswith("/"):  # absolute form (RFC 9112, 3.2.2)
+    if not target.startswith("/"):  # It is in absolute form (RFC 9112, 3.2.2).
         target = "/" + target.partition("://")[2].partition("/")[2]
     method = "GET" if head.method == b"HEAD" else head.method.decode("ascii")
     headers = Headers(

@@ -21,9 +21,9 @@ import anyio
 from flowmaestro.testing.fake import FakeFlowMaestro
 
 LOOK_EVERY = 0.5
-"""Seconds between two looks at the file."""
+"""Seconds between two checks whether the file has changed."""
 LONGEST_RUN = 5.0
-"""Seconds that the file may run, on systems with `SIGALRM`. Nothing is served meanwhile."""
+"""Seconds that the file may run, on systems with `SIGALRM`. No request is served meanwhile."""
 
 
 class SeedTimeout(BaseException):
@@ -31,10 +31,10 @@ class SeedTimeout(BaseException):
 
 
 class SeedFile:
-    """Calls `seed(fake)` of a file, again after each change.
+    """Calls `seed(fake)` of a file, and again after each change of the file.
 
-    What the file adds replaces what had the same id; running executions keep what they had. A file
-    that fails changes nothing. What it prints goes to standard error.
+    Its resources replace those with the same ids; running executions keep the old ones. A file
+    that fails changes nothing. Its output is written to standard error.
     """
 
     def __init__(self, path: str, fake: FakeFlowMaestro) -> None:
@@ -43,7 +43,7 @@ class SeedFile:
         self._seen = -1.0
 
     def load(self) -> str:
-        """Read the file and seed the fake. Return what is wrong with the file, or `""`.
+        """Run the file and seed the fake. Return the error of the file, or `""`.
 
         Raises `KeyboardInterrupt` for Ctrl-C.
         """
@@ -62,9 +62,9 @@ class SeedFile:
         return ""
 
     async def watch(self, tell: Callable[[str], None]) -> None:
-        """Load it again whenever it has changed, until cancelled; `tell` gets what `load` says.
+        """Load the file whenever it has changed, until cancelled. Pass each result to `tell`.
 
-        Ctrl-C while the file runs ends the file; the next one ends the server.
+        Ctrl-C while the file runs interrupts the file; another one stops the server.
         """
         while True:
             await anyio.sleep(LOOK_EVERY)
@@ -94,17 +94,17 @@ class SeedFile:
 
 
 def _run(path: str) -> Dict[str, Any]:
-    """Run a file of Python as a module of its own, and return its names.
+    """Run a Python file as a module of its own, and return its names.
 
-    Unlike one of `runpy`, the module has a loader, without which Python 3.15 warns when something
-    in the file fails. No bytecode is cached, so each change of the file counts.
+    Unlike a module of `runpy`, it has a loader, without which Python 3.15 warns when the file
+    fails. No bytecode is cached, so that no change of the file is missed.
     """
     loader = SourceFileLoader("<seed>", path)
     module = ModuleType(loader.name)
     module.__file__ = path
     module.__spec__ = ModuleSpec(loader.name, loader, origin=path)
     module.__loader__ = loader
-    sys.modules[loader.name] = module  # dataclasses look for it there
+    sys.modules[loader.name] = module  # `dataclasses` looks for the module there.
     try:
         exec(loader.source_to_code(loader.get_data(path), path), vars(module))  # noqa: S102
     finally:
@@ -113,7 +113,7 @@ def _run(path: str) -> Dict[str, Any]:
 
 
 def _refuse_unrun(returned: object) -> None:
-    """Raise `TypeError` for what `async def seed`, or a `seed` with a `yield`, returns."""
+    """Raise `TypeError` if `seed` is a coroutine function or a generator, by what it returned."""
     kinds = (inspect.isawaitable, inspect.isgenerator, inspect.isasyncgen)
     if any(is_one(returned) for is_one in kinds):
         getattr(returned, "close", lambda: None)()
@@ -122,7 +122,7 @@ def _refuse_unrun(returned: object) -> None:
 
 @contextmanager
 def _at_most(seconds: float) -> Generator[None, None, None]:
-    """Raise `SeedTimeout` in the block when it lasts longer, where the system can do that."""
+    """Raise `SeedTimeout` in the block after `seconds`, on systems with `SIGALRM`."""
     if (
         not hasattr(signal, "setitimer")
         or threading.current_thread() is not threading.main_thread()

@@ -1,10 +1,10 @@
 """The fake over real sockets: HTTP/1.1 with keep-alive, chunked event streams, real webhooks.
 
-One task keeps the model's time: it sleeps until the model has something to do, and sends the
-webhook deliveries that are due. Connections (`connection.py`) only hand requests in.
+One task advances the model's time: it sleeps until the model has something to do, and sends the
+webhook deliveries that are due. Connections (`connection.py`) pass requests to the model.
 
-A server on a loopback address answers to loopback names alone: otherwise a web page whose name
-is made to point at this machine (DNS rebinding) could talk to it through the user's browser.
+A server on a loopback address accepts only loopback names in `Host`. Otherwise a web page whose
+name resolves to this machine (DNS rebinding) could send requests to it from the user's browser.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from flowmaestro_core.http.messages import Request, TransportFailure
 from flowmaestro_transports.contract import AsyncTransport
 
 SENT_AGAIN_SECONDS = 60.0
-"""How long the event stream of a request that was sent again is followed."""
+"""Seconds that the event stream of a request that was sent again is read."""
 
 _LOG = logging.getLogger(__name__)
 _DOCUMENTATION_HOST = re.compile(r"(.+\.)?example(\.(com|net|org))?", re.IGNORECASE)
@@ -52,23 +52,29 @@ async def serve(
 ) -> None:
     """Serve `fake` until cancelled, on asyncio or trio.
 
-    Port 0 takes a free one; the model lives `speed` seconds in each second. As a started task
-    (`await task_group.start(serve, fake)`) it returns its URL once it listens. Webhooks
-    are really sent to their subscribers, except to hosts reserved for documentation (RFC 2606):
-    those count as having accepted. Given `allow_webhooks_to`, names or addresses as they stand in
-    a URL, webhooks go to those and to loopback only; every other delivery fails with a warning in
-    the log.
+    Started as a task (`await task_group.start(serve, fake)`), it returns its URL once it listens.
+    On a loopback `host`, a request is answered with 400 if its `Host` is neither `host` nor a
+    loopback name.
 
-    An `inspector` sees all that happens; on a loopback `host` it also answers a browser.
-    On a loopback `host`, a request whose `Host` is neither that nor a loopback name is answered
-    with 400.
+    Args:
+        fake: the fake to serve.
+        host: the name or address to listen on.
+        port: the port to listen on; 0 for any free port.
+        speed: seconds of the model for each real second.
+        allow_webhooks_to: hosts, as in URLs, to which webhooks are sent in addition to loopback;
+            every other delivery fails, with a warning in the log. By default, webhooks are sent to
+            any host, except to those reserved for documentation (RFC 2606), which count as having
+            accepted.
+        inspector: gets everything that happens; on a loopback `host`, it also serves its page.
+
     """
     if isinstance(allow_webhooks_to, str):
         raise TypeError(f"allow_webhooks_to must be a list of hosts, not {allow_webhooks_to!r}")
     from flowmaestro_transports.anyio.transport import AnyioTransport
 
     listener, outside = Listener(host, port), AnyioTransport()
-    local = AnyioTransport(trust_env=False)  # a proxy must not get what stays on this machine
+    # A proxy must not get requests that stay on this machine.
+    local = AnyioTransport(trust_env=False)
     try:
         async with anyio.create_task_group() as tasks:
             server = _Server(fake, tasks, outside, local, speed)
@@ -97,10 +103,11 @@ async def serve(
 def running_server(
     fake: FakeFlowMaestro, host: str = "127.0.0.1", port: int = 0, speed: float = 1.0
 ) -> Generator[str, None, None]:
-    """Serve `fake` in a thread of its own while a `with` block lasts; gives the URL.
+    """Serve `fake` in another thread during a `with` block, which gets the URL.
 
-    Port 0 takes a free one. The model lives `speed` seconds in each second, so that a test need
-    not wait for a slow workflow. Raises `OSError` when the address cannot be listened on.
+    Port 0 is any free port. The model's time advances by `speed` seconds in each real second, so
+    that a test need not wait for a slow workflow. Raises `OSError` if it cannot listen on the
+    address.
     """
     with start_blocking_portal() as portal:
         server, url = portal.start_task(serve, fake, host, port, speed)
@@ -131,7 +138,7 @@ class _Server:
         self._clock = clock
         self._plans_changed = anyio.Event()
         self.only_name: Optional[str] = None
-        """The one name it answers to, beside those of loopback; `None` if it answers to any."""
+        """The only accepted `Host`, beside loopback names; `None` if every host is accepted."""
         self.subscribers: Optional[Collection[str]] = None
         self.inspector: Optional[Inspector] = None
         self._last = clock()
@@ -140,8 +147,8 @@ class _Server:
     def now(self) -> float:
         """Return the time on the model's clock, in seconds.
 
-        It follows the wall clock, because the model writes timestamps that clients compare with
-        theirs. Where the wall clock is set back, the model's time goes on from where it was.
+        It follows the wall clock, because clients compare the model's timestamps with theirs. If
+        the wall clock is set back, the model's time continues from its last value.
         """
         wall = self._clock()
         if wall < self._last:
@@ -169,11 +176,11 @@ class _Server:
                 )
 
     def wake(self) -> None:
-        """Compute again when the model must act next."""
+        """Make `keep_time` compute again when the model must act next."""
         self._plans_changed.set()
 
     def send_again(self, inspector: Inspector, exchange: InspectedRequest) -> None:
-        """Carry out a request that the inspector has kept, and report its response."""
+        """Carry out a recorded request again for the inspector, and report its response to it."""
         self._tasks.start_soon(self._send_again, inspector, exchange)
 
     async def _send_again(self, inspector: Inspector, exchange: InspectedRequest) -> None:
@@ -212,7 +219,8 @@ class _Server:
                 return "complete"
 
     def _handle(self, request: Request) -> FakeReply:
-        asked = request.headers.get("host")  # none in HTTP/1.0, which no browser speaks
+        # A request in HTTP/1.0 may have none; browsers do not use that version.
+        asked = request.headers.get("host")
         if self.only_name is not None and asked is not None:
             name = _hostname(asked)
             if name != self.only_name and not is_loopback(name):
@@ -257,7 +265,7 @@ def _hostname(authority: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a name or an address stands for this machine alone (RFC 6761, 6.3)."""
+    """Return whether a name or an address always means this machine (RFC 6761, 6.3)."""
     name = host.rstrip(".").lower()
     if name == "localhost" or name.endswith(".localhost"):
         return True

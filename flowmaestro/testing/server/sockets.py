@@ -1,7 +1,7 @@
 """Listening and connected sockets for asyncio and trio alike.
 
-anyio only does the waiting. A connection is accepted without waiting, so that none can be lost
-between a task that is cancelled and the operating system that has already handed it over.
+anyio is used only to wait. Accepting itself does not wait, so a cancelled task cannot lose a
+connection that the operating system has already accepted.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class Listener:
         self._sock.setblocking(False)
 
         self.address: str = self._sock.getsockname()[0]
-        """The address that it listens on."""
+        """The address that the socket listens on."""
         self.port: int = self._sock.getsockname()[1]
-        """The port that it listens on."""
+        """The port that the socket listens on."""
 
     async def accept(self) -> List[Peer]:
         """Wait for connections, and return all that are waiting."""
@@ -37,7 +37,8 @@ class Listener:
                 peers.append(Peer(self._sock.accept()[0]))
         except BlockingIOError:
             return peers
-        except OSError:  # aborted already, or out of descriptors until somebody hangs up
+        except OSError:
+            # The client has left already, or the process has no file descriptor left.
             if not peers:
                 await anyio.sleep(0.01)
             return peers
@@ -56,7 +57,7 @@ class Peer:
         self._sock = sock
 
     async def receive(self) -> bytes:
-        """Receive some bytes; return `b""` once the client has ended."""
+        """Return some received bytes; `b""` once the client has ended its side."""
         while True:
             try:
                 return self._sock.recv(READ_BYTES)
@@ -73,5 +74,5 @@ class Peer:
                 await anyio.wait_writable(self._sock)
 
     def close(self) -> None:
-        """Hang up; no task may be waiting on this connection."""
+        """Close the connection. No task may be waiting on it."""
         self._sock.close()

@@ -1,1 +1,1 @@
-"""Virtual time: the clock, and transports that live on it."""
+"""Virtual time: the clock, and the transports whose time it is."""

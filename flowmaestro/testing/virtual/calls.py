@@ -16,7 +16,7 @@ _Key = Tuple[int, object]
 
 
 class InFlightCall:
-    """A call in flight: its thread or task, and the waiting call within which it was made."""
+    """A call in flight, with its thread or task. `outer` is the waiting call that made it."""
 
     __slots__ = ("began", "depth", "key", "outer", "running")
 
@@ -43,7 +43,7 @@ class CallsInFlight:
         return self._calls[threading.get_ident(), current_task()]
 
     def enter(self, now: float) -> InFlightCall:
-        """Enter a block of the calling thread or task; its first one begins a call."""
+        """Enter a block of the calling thread or task. The outermost block begins a call."""
         key = threading.get_ident(), current_task()
         call = self._calls.get(key)
         if call is None or not call.running:
@@ -91,7 +91,7 @@ class CallsInFlight:
 
 
 class Alarm:
-    """The time or event that a call waits for; without a call, a function to call at a time."""
+    """The time or event that a call waits for. Without a call: a function to call at a time."""
 
     __slots__ = ("at", "blocks", "call", "fired", "wake")
 

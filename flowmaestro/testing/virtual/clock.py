@@ -27,23 +27,27 @@ if TYPE_CHECKING:
     from anyio import Event
 
 IDLE_CHECKS = 5
-"""How often the tasks of an event loop may run, without making a call, before time jumps."""
+"""How many times the other tasks of an event loop may run without making a call before a jump."""
 IDLE_CHECK_ROUNDS = 20
-"""How often that count starts again because one of the tasks made a call."""
+"""How many times that count may start again because one of the tasks made a call."""
 LONGEST_CALL = 30 * 86_400.0
-"""Virtual seconds after which a call that keeps polling is assumed to wait in vain."""
+"""Virtual seconds after which a call that still polls raises, because it may never end."""
 
 
 class VirtualClock:
     """A clock whose seconds take no real time.
 
-    Time advances when every call in flight waits, to where the first of them goes on. What a
-    task or thread does between two calls does not count, so time may pass meanwhile; before it
-    does, the other tasks of an event loop may run a few times. A thread that blocks in a call
-    holds up the tasks of its event loop, which then do not count either.
+    When every call in flight waits, time jumps to the moment at which the first of them
+    continues. Code that a task or thread runs between two calls does not delay the jump; but
+    first, the other tasks of the event loop may run a few times. A thread that blocks in a call
+    blocks the tasks of its event loop, so their calls count as waiting, too.
 
-    `start` is the first moment; `world` is what lives by this clock, if anything does. Safe to
-    use from several threads and event loops at once.
+    Safe to use from several threads and event loops at once.
+
+    Args:
+        start: the time at the beginning, in seconds.
+        world: a model, such as a fake, whose planned events happen when this clock reaches them.
+
     """
 
     def __init__(self, start: float = 0.0, world: Optional[World] = None) -> None:
@@ -58,25 +62,25 @@ class VirtualClock:
 
     @property
     def now(self) -> float:
-        """Seconds since an arbitrary moment; they never run backwards."""
+        """Seconds since an arbitrary moment. The value never decreases."""
         return self._now
 
     def advance(self, seconds: float) -> None:
-        """Advance time by `seconds`, as a call in flight that waits for so long.
+        """Advance time by `seconds`, like a call in flight that sleeps.
 
-        What was to happen meanwhile happens, each thing at its own time. Raises `ValueError` if
-        they are negative or without an end.
+        Everything that is due meanwhile happens at its own time. Raises `ValueError` if `seconds`
+        is negative or infinite.
         """
         check_seconds("seconds", seconds)
         with self.in_flight():
             self.wait(self.alarm(self._now + seconds))
 
     def call_later(self, seconds: float, function: Callable[[], object]) -> None:
-        """Call `function` in `seconds`, in the thread or task that advances time then.
+        """Call `function` after `seconds`, in the thread or task that advances time then.
 
-        It may make calls of its own, but not wait for another thread that makes some: time
-        stands still meanwhile. Raises `ValueError` for seconds that are negative or without an
-        end, and `TypeError` for what cannot be called, or would have to be awaited.
+        `function` may make calls of its own, but must not wait for another thread that makes
+        calls: time stands still meanwhile. Raises `ValueError` if `seconds` is negative or
+        infinite, and `TypeError` if `function` is not callable or is a coroutine function.
         """
         check_seconds("seconds", seconds)
         check_function("function", function)
@@ -84,7 +88,7 @@ class VirtualClock:
             self._plan(Alarm(self._now + seconds, None, function))
 
     def catch_up(self) -> None:
-        """Make everything happen in the world that is due."""
+        """Let the world carry out everything that is due."""
         if self._world is not None:
             self._world.live_until(self._now)
 
@@ -92,7 +96,7 @@ class VirtualClock:
     def in_flight(self) -> Generator[None, None, None]:
         """Count the calling task or thread as a call in flight in a `with` block.
 
-        Blocks of one task or thread may lie within each other; they are one call.
+        Nested blocks of one task or thread count as one call.
         """
         with self.lock:
             if self._world is not None:
@@ -106,12 +110,12 @@ class VirtualClock:
                     self._wake_one()
 
     def alarm(self, at: float, source: Optional[Source] = None) -> Alarm:
-        """Make the current call wait until `at`, or until `source` has something.
+        """Return an alarm for the current call, which fires at `at` or when `source` has data.
 
-        Look whether there are any, and set the alarm, under one hold of `lock`; then `wait` for
-        it, or `wait_async`. Raises `ValueError` for a wait without an end, and
-        `AssertionError` for a call that has gone on for `LONGEST_CALL`: in virtual time, a
-        call that never ends would keep a processor busy without end.
+        The caller holds `lock` from its look at `source` until the alarm is set, so that no data
+        is missed, and then passes the alarm to `wait` or `wait_async`. Raises `ValueError` if
+        neither time nor source can fire it. Raises `AssertionError` for a call that has lasted
+        `LONGEST_CALL`: in virtual time, a call that never ends would use a processor forever.
         """
         if not math.isfinite(at):
             raise ValueError(f"a wait must end, not last until {at}")
@@ -224,7 +228,7 @@ class VirtualClock:
                 return
             try:
                 waiting.wake()
-            except RuntimeError:  # its event loop is gone
+            except RuntimeError:  # Its event loop is closed.
                 waiting.fired = True
             else:
                 return

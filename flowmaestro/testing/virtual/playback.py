@@ -1,7 +1,7 @@
-"""A scripted reply as steps, and how it is played on a virtual clock.
+"""A scripted response as steps, and how it is played on a virtual clock.
 
-The steps are the core's own values: the head of a reply, pieces of its body, a failure; and
-`Quiet`, while nothing comes.
+The steps are values of the core (the head of a response, pieces of its body, a failure) and
+`Quiet`, a time in which no data comes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from flowmaestro_core.http.messages import Phase, Response, ResponseHead, Transp
 
 @dataclass(frozen=True)
 class Quiet:
-    """A step of a scripted reply: nothing comes for `seconds`, by default without end.
+    """A step of a scripted response: no data comes for `seconds`, by default forever.
 
     Raises `TypeError` or `ValueError` if `seconds` is not a number of at least 0.
     """
@@ -35,14 +35,14 @@ ReplyStep = Union[Quiet, ResponseHead, bytes, TransportFailure]
 ScriptedReply = Union[Response, TransportFailure, Quiet, Sequence[ReplyStep]]
 """The scripted outcome of one request.
 
-A whole `Response`; a `TransportFailure`; `Quiet()` for no reply at all; or steps, one after
+A whole `Response`; a `TransportFailure`; `Quiet()` for no response at all; or steps, one after
 another: `Quiet`, a `ResponseHead`, then pieces of the body as `bytes`, with `Quiet` between them.
-Behind the last piece the body is complete, unless a failure or `Quiet()` comes last.
+The body is complete after its last piece, unless a failure or `Quiet()` is the last step.
 """
 
 
 def steps_of(reply: ScriptedReply) -> Tuple[ReplyStep, ...]:
-    """Return a scripted reply as steps.
+    """Return a scripted response as steps.
 
     Raises `TypeError` for a step of another type, `ValueError` for contradictory steps.
     """
@@ -68,7 +68,7 @@ def steps_of(reply: ScriptedReply) -> Tuple[ReplyStep, ...]:
 
 
 def _check(step: Any, *, begun: bool) -> bool:
-    """Raise for a step that cannot come here. Return whether it is the last one."""
+    """Raise for a step that cannot come here. Return whether no other step can follow it."""
     if isinstance(step, ResponseHead):
         if begun:
             raise ValueError(f"a response has one ResponseHead, not another one: {step!r}")
@@ -97,7 +97,7 @@ def _named(value: object) -> str:
 
 
 def played(clock: VirtualClock, steps: Sequence[ReplyStep]) -> FakeReply:
-    """Return a reply that plays `steps` from now on; they are those of `steps_of`."""
+    """Return a response that plays `steps`, as made by `steps_of`, from now on."""
     reply, left = FakeReply(), deque(steps)
     seconds = _quiet(left)
     due = clock.now + seconds
@@ -129,9 +129,9 @@ def _quiet(left: Deque[ReplyStep]) -> float:
 
 
 class PlayedBody:
-    """A body whose pieces come one for each poll, when their time has come.
+    """A body whose pieces come one for each poll, each when its time has come.
 
-    The time of a piece counts from that of the one before, however late that is taken.
+    The delay of a piece counts from the due time of the piece before, even if that is read late.
     """
 
     def __init__(self, clock: VirtualClock, left: Deque[ReplyStep], since: float) -> None:

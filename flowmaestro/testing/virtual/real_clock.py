@@ -1,4 +1,4 @@
-"""The real clock in the place of the virtual one: calls in memory take as long as they say."""
+"""A real clock for a fake in memory: its responses take real time."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from flowmaestro_transports.driving.event_loops import running_loop
 
 
 class RealClock(VirtualClock):
-    """A `VirtualClock` whose seconds are real ones, counted from when it was made.
+    """A `VirtualClock` whose seconds are real, counted from its creation.
 
-    What is due happens when somebody calls the world or waits on this clock; no thread runs
-    beside them.
+    No thread runs for it. Events of the world that are due happen when a thread or task makes a
+    call or waits on this clock.
     """
 
     def __init__(self, world: World) -> None:
@@ -44,7 +44,7 @@ class RealClock(VirtualClock):
         alarm = Alarm(at, None)
 
         def wake() -> None:
-            with suppress(RuntimeError):  # its event loop is gone, and the call with it
+            with suppress(RuntimeError):  # Its event loop is closed, so the call has ended.
                 self._fire(alarm)
 
         if source is not None:
@@ -74,12 +74,13 @@ class RealClock(VirtualClock):
                 seconds = self._seconds_until(alarm)
             if not seconds:
                 return
-            call_later = getattr(loop and loop.token, "call_later", None)  # of asyncio
+            # Only an event loop of asyncio has this method.
+            call_later = getattr(loop and loop.token, "call_later", None)
             if call_later is None:
                 with anyio.move_on_after(seconds):
                     await woken.wait()
                 continue
-            # Before Python 3.11, a scope that runs out swallows a cancellation of that moment.
+            # Before Python 3.11, a scope that times out swallows a cancellation of the same moment.
             timer = call_later(seconds, woken.set)
             try:
                 await woken.wait()
@@ -87,7 +88,7 @@ class RealClock(VirtualClock):
                 timer.cancel()
 
     def catch_up(self) -> None:
-        """Make everything happen that is due."""
+        """Let the world carry out everything that is due."""
         with self.lock:
             now = self.now
             self._world.live_until(now)
@@ -95,7 +96,7 @@ class RealClock(VirtualClock):
                 self._fire(alarm)
 
     def _seconds_until(self, alarm: Alarm) -> float:
-        """Return the seconds until the next look; 0.0 when the alarm has fired."""
+        """Return the seconds until the world must be advanced, or 0.0 if the alarm has fired."""
         self.catch_up()
         if alarm.fired or self.now >= alarm.at:
             return 0.0

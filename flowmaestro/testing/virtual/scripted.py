@@ -1,4 +1,4 @@
-"""A transport that plays a script: responses, odd bytes, failures and silence, in order."""
+"""A transport that plays a script of responses, arbitrary bytes, failures and silence."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from flowmaestro_core.http.messages import Request
 
 
 class _Script:
-    """The responses of the script that are left, as a `Site`."""
+    """The unused responses of a script, as a `Site`."""
 
     seed = 0
 
@@ -38,7 +38,7 @@ class _Script:
         return f"a script with {len(self._left)} replies left"
 
     def handle(self, request: Request, now: float) -> FakeReply:
-        """Answer with the next response of the script."""
+        """Return the next response of the script."""
         with self.clock.lock:
             self.requests.append(request)
             if not self._left:
@@ -91,13 +91,13 @@ class ScriptedTransport(_Scripted, MemoryTransport):
         )
 
     `replies` has one for each request: a `Response`, a `TransportFailure`, `Quiet()` for no
-    reply, or a list of steps, which are `Quiet`, `ResponseHead`, `bytes` and `TransportFailure`.
-    Each `bytes` is read by itself, and nothing is changed in it. Time is that of `clock`, and
-    passes at once.
+    response, or a list of steps, which are `Quiet`, `ResponseHead`, `bytes` and
+    `TransportFailure`. Each `bytes` is returned unchanged by one read. Time is that of `clock`, a
+    `VirtualClock`.
 
-    Raises `TypeError` or `ValueError`, with the number of the reply, for a script that
-    contradicts itself. A request without a reply fails with `AssertionError`, which no client
-    retries. Replies that are left when the transport or its client is closed cause an
+    Raises `TypeError` or `ValueError`, with the index of the response, for a contradictory script.
+    A request beyond the end of the script raises `AssertionError`, which no client retries.
+    Responses that are left when the transport or its client is closed cause an
     `UnusedScriptWarning`, or with `strict` an `AssertionError`.
     """
 
@@ -106,7 +106,7 @@ class ScriptedTransport(_Scripted, MemoryTransport):
         super().__init__(self._script)
 
     def close(self) -> None:
-        """As `Transport.close`; reports replies that are left."""
+        """Close the transport, and report responses that are left."""
         super().close()
         self._script.close()
 

@@ -1,7 +1,7 @@
-"""Reach a site without a network, in virtual time: a five-minute wait takes microseconds.
+"""Transports to a site in memory, in virtual time: a five-minute wait takes microseconds.
 
-What a call does is written once, as a generator of the alarms that it waits for; a blocking and
-an async transport carry it out.
+The steps of a call are written once, as a generator of the alarms that it waits for. The sync and
+the async transport carry them out.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ Steps = Generator[Alarm, None, T]
 
 
 class Site(Protocol):
-    """Answers requests, and has its own virtual clock."""
+    """An object that answers requests, with a virtual clock of its own."""
 
     @property
     def clock(self) -> VirtualClock:
-        """The clock that it lives by."""
+        """The clock of the site."""
         ...
 
     @property
     def seed(self) -> int:
-        """The seed of the random delays of its clients."""
+        """The seed of the random delays of the clients of this site."""
         ...
 
     def handle(self, request: Request, now: float) -> FakeReply:
-        """Take a request."""
+        """Carry out a request. Return its response, which may become ready later."""
         ...
 
 
@@ -64,7 +64,7 @@ class _InMemory(NotPicklable):
 
     @property
     def clock(self) -> VirtualClock:
-        """The clock that the calls live by."""
+        """The clock of the site."""
         return self._site.clock
 
     def now(self) -> float:
@@ -72,9 +72,9 @@ class _InMemory(NotPicklable):
         return self.clock.now
 
     def in_flight(self) -> ContextManager[None]:
-        """Count a `with` block as one call in flight, from its first step to its last.
+        """Count a `with` block as one call in flight.
 
-        The drivers hold each call in one, so that no time passes between its requests.
+        A driver puts each call into such a block, so that no time passes between its requests.
         """
         return self.clock.in_flight()
 
@@ -171,17 +171,18 @@ class _Body:
 
 
 class MemoryTransport(_InMemory):
-    """A sync transport to a `site`, such as a fake, whose time is that of the site's `clock`.
+    """A sync transport to a `site`, such as a fake. Its time is that of the site's `clock`.
 
-    `random` is the random source of a client whose jitter must be repeatable. Webhook deliveries
-    that come due while time passes are made to the fake's receiver; find them in `fake.deliveries`.
+    Clients take their jitter from `random`, which is seeded, so a test is repeatable. Webhook
+    deliveries that become due while time advances are made to the fake's receiver, and are
+    recorded in `fake.deliveries`.
     """
 
     def send(self, request: Request, timeout: float) -> Response:
-        """Have the site answer; time advances as long as the answer takes.
+        """Return the response of the site. Time advances for as long as the response takes.
 
-        Raises `TransportFailure` once `timeout` seconds have passed; the site goes on. Raises
-        `TransportClosedError` when this transport is closed.
+        Raises `TransportFailure` after `timeout` seconds; the site still carries the request out.
+        Raises `TransportClosedError` if this transport is closed.
         """
         return _carry_out(self.clock, self._sending(request, timeout))
 
@@ -201,7 +202,7 @@ class MemoryTransport(_InMemory):
 class AsyncMemoryTransport(_InMemory):
     """`MemoryTransport` for an async client, on asyncio and trio alike.
 
-    Every call lets the event loop run other tasks once, and none really waits.
+    Every call lets the event loop run other tasks at least once. No call takes real time.
     """
 
     async def send(self, request: Request, timeout: float) -> Response:
@@ -225,10 +226,10 @@ class MemoryBody(_Body):
     """A response whose body is still open."""
 
     def read(self, patience: float) -> Optional[bytes]:
-        """Wait in virtual time until there are bytes, or for `patience` seconds.
+        """Return the next bytes, `b""` at the end, or `None` if no data came.
 
-        `b""` is the end, `None` a quiet body. Raises `TransportFailure` when the connection was
-        dropped, or the body was closed before or during the read.
+        Waits at most `patience` seconds, in virtual time. Raises `TransportFailure` if the
+        connection was lost, or if the body was closed before or during the read.
         """
         return _carry_out(self._clock, self.reading(patience))
 
@@ -245,16 +246,16 @@ class AsyncMemoryBody(_Body):
         return await _carry_out_async(self._clock, self.reading(patience))
 
     async def close(self) -> None:
-        """As `MemoryBody.close`; nothing in it can be cancelled."""
+        """Stop reading. This cannot be cancelled, since it never waits."""
         self.release()
 
     def release(self) -> None:
-        """`close`, without awaiting."""
+        """Do as `close`, without awaiting."""
         self.break_off()
 
 
 def _phase(timeout: float, name: str) -> float:
-    """Return the limit of one phase of a `Timeout`; infinity for a plain number."""
+    """Return the limit of one phase of a `Timeout`, in seconds; infinity for a plain number."""
     limit: Optional[float] = getattr(timeout, name, None)
     return math.inf if limit is None else limit
 

@@ -149,7 +149,12 @@ WRONG = {
         "has ended before",
     ),
     "a missing end": ('{"kind": "silence"}\n', "", 6, "truncated after this line"),
-    "a time that runs back": ('"after": 31.5', '"after": -1', 6, "after must be from 0 up"),
+    "a time that runs back": (
+        '"after": 31.5',
+        '"after": -1',
+        6,
+        "after must be a finite number of at least 0",
+    ),
     "a time that is none": ('"after": 31.5', '"after": "1"', 6, "after must be a number"),
     "a bad status": ('"status": 200', '"status": "200"', 3, "status must be of type int"),
     "an unknown phase": ('"maybe processed"', '"perhaps"', 9, "phase must be one of"),

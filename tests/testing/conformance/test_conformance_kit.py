@@ -60,7 +60,7 @@ class TestWhatIsNotOffered:
 
     def test_an_option_that_the_factory_does_not_take(self) -> None:
         for name in ("verify-takes-a-ca-file", "a-wrong-host-is-refused"):
-            assert not_offered(lambda: RequestsTransport(), name).startswith("verify=: nobody can")
+            assert not_offered(lambda: RequestsTransport(), name).startswith("verify=: users")
         assert "client_cert=: " in not_offered(
             lambda verify: SocketTransport(verify=verify), "a-client-certificate-is-presented"
         )
@@ -70,7 +70,7 @@ class TestWhatIsNotOffered:
             raise NotOffered("a bound on connections")
 
         found = not_offered(raising, "bounded-connections")
-        assert found.startswith("a bound on connections: nobody can bound")
+        assert found.startswith("a bound on connections: users cannot limit")
 
     def test_function_skips_checks_of_streams_and_time(self) -> None:
         assert not_offered(lambda: answer, "quiet-body").startswith("streams: ")
@@ -78,7 +78,7 @@ class TestWhatIsNotOffered:
 
     def test_a_close_that_wakes_nobody(self) -> None:
         made = Unwaking()
-        assert "until the calls under way" in not_offered(lambda: made, "close-wakes-a-call")
+        assert "until the calls in flight" in not_offered(lambda: made, "close-wakes-a-call")
         made.close_after_all()
 
     def test_without_a_bound_checks_make_do_with_any_number_of_connections(self) -> None:
@@ -170,7 +170,7 @@ def test_the_verdict_tells_the_finding_the_rule_and_why() -> None:
             CHECKS["truncated-counted-body"], "", lambda name, value: properties.update(x=value)
         )
     assert str(caught.value).splitlines() == [
-        "truncated-counted-body: there was a result, b'hello', where only a failure is true",
+        "truncated-counted-body: the call returned b'hello' instead of failing",
         "The rule: A body shorter than its Content-Length is a failure (*reply broken*).",
         "Why it matters: Half of a result would be taken for all of it.",
     ]
@@ -343,8 +343,8 @@ def test_a_stranger_runs_it_as_the_documentation_says(tmp_path: Path) -> None:
         check=False,
     )
     assert run.returncode == 1, run.stdout + run.stderr
-    assert "Why it matters: Every call is a whole reply" in run.stdout
-    assert "TestWorse: not offered: max_connections=: nobody can bound" in run.stdout
+    assert "Why it matters: Every call needs a whole response" in run.stdout
+    assert "TestWorse: not offered: max_connections=: users cannot limit" in run.stdout
     grid = run.stdout[run.stdout.index("conformance of transports") :]
     assert re.search(r"replies-without-a-body +\+ x", grid), grid
     assert "TestWorse: known failure: replies-without-a-body: it has no replies" in grid

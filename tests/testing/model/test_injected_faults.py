@@ -99,15 +99,15 @@ class TestFailNext:
             ({"times": 0}, "times must be at least 1, not 0"),
             ({"times": 1.5}, "times must be an int, not float"),
             ({"times": True}, "times must be an int, not bool"),
-            ({"status": 200}, "status must be an error's"),
-            ({"status": "503"}, "status must be an error's"),
+            ({"status": 200}, "status must be that of an error"),
+            ({"status": "503"}, "status must be that of an error"),
             ({"method": ""}, "method must be one of GET"),
             ({"path": "workflows"}, "path must begin with a slash"),
             ({"path": "/api/v1/workflows"}, "path must be below the API root"),
             ({"path": "/workflows/*/exe*"}, "path: '\\*' stands for one whole segment"),
             ({"path": "/workflows?page=1"}, "without a query"),
             ({"path": "/workflow/*"}, "path must be one of the API's, not '/workflow/\\*'"),
-            ({"retry_after": -1}, "retry_after must be from 0 up"),
+            ({"retry_after": -1}, "retry_after must be a finite number of at least 0"),
         ],
         ids=range(12),
     )
@@ -210,7 +210,7 @@ class TestLatency:
         assert fake.open_streams == 0, "nobody waits for that stream any more"
 
     def test_bad_input(self, fake):
-        with pytest.raises(ValueError, match="seconds must be from 0 up"):
+        with pytest.raises(ValueError, match="seconds must be a finite number of at least 0"):
             fake.latency(-0.1)
 
 

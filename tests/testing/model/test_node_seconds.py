@@ -36,8 +36,11 @@ class TestNodesTakeTheirTime:
         ("seconds", "error"),
         [
             (lambda inputs: inputs["n"], "KeyError: 'n'"),
-            (lambda inputs: -1, "ValueError: seconds of node 'a' must be from 0 up"),
-            (lambda inputs: 10**400, "ValueError: seconds of node 'a' must be from 0 up"),
+            (lambda inputs: -1, "ValueError: seconds of node 'a' must be a number of at least 0"),
+            (
+                lambda inputs: 10**400,
+                "ValueError: seconds of node 'a' must be a number of at least 0",
+            ),
             (lambda inputs: "1", "TypeError: seconds of node 'a' must be a number of seconds"),
         ],
     )

@@ -188,7 +188,7 @@ def test_invalid_script_is_refused():
     with pytest.raises(TypeError, match="replies must be a list"):
         ScriptedTransport(FOUND)
     for seconds in (-1, math.nan):
-        with pytest.raises(ValueError, match="seconds must be from 0 up"):
+        with pytest.raises(ValueError, match="seconds must be a number of at least 0"):
             Quiet(seconds)
     with pytest.raises(TypeError, match="seconds must be a number"):
         Quiet("1")

@@ -14,11 +14,11 @@ from flowmaestro.testing.model.service import Service
 
 LONGEST_ANSWER_MS = 120_000
 MEMORY_OWNER = "0fa11000-0000-4000-8000-000000000031"
-"""The user whose messages agents remember: the owner of the API key."""
+"""The user whose messages agents remember, the owner of the API key."""
 
 
 def create_thread(service: Service, call: EndpointRequest) -> Outcome:
-    """Create a thread. Not every dialect keeps its metadata."""
+    """Create a thread. The deployed server does not keep its metadata."""
     agent = service.agents.find(call.id)
     metadata = call.mapping("metadata") if service.dialect.keeps_thread_metadata else {}
     thread = Thread(service.new_id(), agent, metadata, service.timeline.now)
@@ -32,7 +32,7 @@ def list_messages(service: Service, call: EndpointRequest) -> Outcome:
 
 
 def send_message(service: Service, call: EndpointRequest) -> Outcome:
-    """Post a message, and answer in one of three ways."""
+    """Post a message. Answer with JSON, with events, or with 501 if streaming is refused."""
     thread = service.threads.find(call.id)
     text = call.text("content", "Message content is required")
     if call.body.get("stream") is not True:
@@ -45,9 +45,9 @@ def send_message(service: Service, call: EndpointRequest) -> Outcome:
 
 
 def _answer_whole(service: Service, thread: Thread, text: str, limit_ms: float) -> Later:
-    """Answer when the agent has answered; with 408 after the limit, though the agent goes on.
+    """Answer when the agent has answered, or with 408 after the limit, while the agent continues.
 
-    Not every dialect notices that an agent failed: it waits on, and stores nothing.
+    The deployed server does not notice that an agent has failed: it waits, and stores nothing.
     """
 
     def later(respond: Respond) -> None:
@@ -82,7 +82,7 @@ def stream_thread(service: Service, call: EndpointRequest) -> Outcome:
 
 
 def delete_thread(service: Service, call: EndpointRequest) -> Outcome:
-    """Forget a thread and all its messages."""
+    """Delete a thread and all its messages."""
     thread = service.threads.find(call.id)
     del service.threads[thread.id]
     return deleted(service, thread.id)
@@ -96,13 +96,13 @@ def list_memory(service: Service, call: EndpointRequest) -> Outcome:
 
 
 def get_memory(service: Service, call: EndpointRequest) -> Outcome:
-    """Show the memory that the agent keeps of one user."""
+    """Return the memory of the agent about one user."""
     memory = service.dialect.memory(_memory(service, call))
     return Answer(200, {"data": {"agent_id": call.id, **memory}})
 
 
 def update_memory(service: Service, call: EndpointRequest) -> Outcome:
-    """Remember this of that user."""
+    """Set the memory of the agent about one user."""
     agent, user_id, now = service.agents.find(call.id), call.ids["user_id"], service.timeline.now
     refusal = "working_memory is required and must be a non-empty string"
     text, metadata = call.text("working_memory", refusal), call.mapping("metadata")
@@ -115,7 +115,7 @@ def update_memory(service: Service, call: EndpointRequest) -> Outcome:
 
 
 def delete_memory(service: Service, call: EndpointRequest) -> Outcome:
-    """Forget that user."""
+    """Delete the memory of the agent about one user."""
     memory = _memory(service, call)
     del service.agents.find(call.id).memories[memory.user_id]
     ids = {"agent_id": call.id, "user_id": memory.user_id}
@@ -123,7 +123,7 @@ def delete_memory(service: Service, call: EndpointRequest) -> Outcome:
 
 
 def search_memory(service: Service, call: EndpointRequest) -> Outcome:
-    """Find the messages of an agent's threads that fit a query best; all are of one user."""
+    """Return the messages of an agent's threads that are most similar to a query."""
     agent = service.agents.find(call.id)
     query = call.text("query", "query is required and must be a non-empty string")
     top_k, threshold = call.count("top_k", 10), call.number("similarity_threshold", 0.0)
@@ -168,13 +168,13 @@ def _memory(service: Service, call: EndpointRequest) -> Memory:
 
 
 def _said(service: Service, agent: Agent) -> List[Tuple[Thread, int]]:
-    """Return every message of the agent's threads, as a thread and an index into its messages."""
+    """Return all messages of the agent's threads, each as its thread and its index there."""
     threads = [thread for thread in service.threads.values() if thread.agent is agent]
     return [(thread, at) for thread in threads for at in range(len(thread.messages))]
 
 
 def _embedded(service: Service, thread: Thread, index: int) -> List[JsonObject]:
-    """Return the message with that index, as memory shows it; an empty list if there is none."""
+    """Return the message at an index, as memory search returns it; `[]` if there is none."""
     if not 0 <= index < len(thread.messages):
         return []
     message = thread.messages[index]

@@ -9,7 +9,7 @@ from flowmaestro.testing.model.service import Service
 
 
 def query_knowledge_base(service: Service, call: EndpointRequest) -> Outcome:
-    """Find the passages that fit a query best."""
+    """Return the paragraphs that are most similar to a query."""
     base = service.knowledge_bases.find(call.id)
     query, top_k = call.text("query", "Query is required"), service.dialect.top_k(call)
     results = [service.dialect.hit(hit) for hit in base.search(query, top_k)]

@@ -1,4 +1,4 @@
-"""Webhooks and their deliveries."""
+"""The endpoints of webhooks and their deliveries."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FIELD = re.compile(r"([!-~]([ \t!-~]*[!-~])?)?")
 
 
 def create_webhook(service: Service, call: EndpointRequest) -> Outcome:
-    """Subscribe; only this reply shows the secret."""
+    """Create a webhook. Only this response contains its secret."""
     now = service.timeline.now
     webhook = Webhook(
         id=service.new_id(),
@@ -40,7 +40,7 @@ def create_webhook(service: Service, call: EndpointRequest) -> Outcome:
 
 
 def update_webhook(service: Service, call: EndpointRequest) -> Outcome:
-    """Change only the members that the body names."""
+    """Change the members of a webhook that the body has."""
     webhook = service.webhooks.find(call.id)
     changes: Dict[str, Any] = {
         name: read(call) for name, read in _CHANGEABLE.items() if name in call.body
@@ -65,7 +65,7 @@ def delete_webhook(service: Service, call: EndpointRequest) -> Outcome:
 
 
 def test_webhook(service: Service, call: EndpointRequest) -> Outcome:
-    """Send a test event, and tell how that went: 200 even when it did not go well."""
+    """Send a test event, and return its outcome. The status is 200 even if it failed."""
     webhook = service.webhooks.find(call.id)
 
     def later(respond: Respond) -> None:

@@ -1,4 +1,4 @@
-"""Workflows, their executions, and the triggers that start them."""
+"""The endpoints of workflows, their executions, and the triggers that start them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def execute_workflow(service: Service, call: EndpointRequest) -> Outcome:
 
 
 def list_executions(service: Service, call: EndpointRequest) -> Outcome:
-    """List executions, the newest first, filtered as the dialect does it."""
+    """List executions, the newest first, with the filters of the dialect."""
     workflow_id = call.query.get("workflow_id")
     if workflow_id is not None and workflow_id not in service.workflows:
         service.dialect.check_id(workflow_id)
@@ -25,7 +25,7 @@ def list_executions(service: Service, call: EndpointRequest) -> Outcome:
 
 
 def cancel_execution(service: Service, call: EndpointRequest) -> Outcome:
-    """End an execution, unless it has ended or waits for a human."""
+    """Cancel an execution. Raise a 400 refusal if it has ended or waits for a human."""
     execution = service.executions.find(call.id, "internal_error")
     if not execution.can_be_cancelled:
         raise invalid(f"Execution cannot be cancelled. Current status: {execution.status}")
@@ -34,7 +34,7 @@ def cancel_execution(service: Service, call: EndpointRequest) -> Outcome:
 
 
 def stream_execution(service: Service, call: EndpointRequest) -> Outcome:
-    """Stream what happens to an execution from now on; if it has ended, only its end."""
+    """Stream the future events of an execution; if it has ended, only its terminal event."""
     execution = service.executions.find(call.id)
     stream = service.subscribe(execution.id)
     if execution.ended:
@@ -46,7 +46,7 @@ def stream_execution(service: Service, call: EndpointRequest) -> Outcome:
 
 
 def list_triggers(service: Service, call: EndpointRequest) -> Outcome:
-    """List triggers; only one dialect filters by workflow."""
+    """List triggers. The deployed server does not filter them by workflow."""
     triggers = service.triggers.every()
     wanted = call.query.get("workflow_id")
     if wanted is not None and service.dialect.filters_triggers:
