@@ -3,20 +3,21 @@
 A transport moves bytes, sleeps and tells the time. It knows nothing of JSON, retries or
 FlowMaestro. Rules that the signatures cannot say:
 
-* A failure of the network is raised as `TransportFailure` with its phase, the library's own
-  exception chained as the cause, or its text where it holds the request. Nothing else may leak.
+* A failure of the network is raised as `TransportFailure` with its phase. The library's own
+  exception is chained as the cause, or only its text if the exception refers to the request. No
+  other exception may reach the caller.
 * Redirects are not followed, cookies are not kept, no credential is added, and the headers of
   the request are sent as they are, plus Host, Content-Length and connection headers.
-* Bodies are handed over with any content coding undone; if the stack undoes it, it drops the
-  `Content-Encoding` field of the reply.
+* Bodies are returned decoded. If the stack decodes a content coding, it drops the
+  `Content-Encoding` field of the response.
 * An open body does not count against the limit of connections for calls; waiting for a free
   connection counts in `timeout`.
-* A quiet body is neither at its end nor broken. A transport that cannot wait for more without
-  losing the body says so with an attribute `patient = False` (absence means True); its quiet
-  read raises `TransportFailure` (*reply broken*), and the event stream then reconnects.
+* A quiet body is neither at its end nor broken. A transport that cannot continue to read after a
+  timeout says so with an attribute `patient = False` (absence means True). Its read that times out
+  raises `TransportFailure` (*reply broken*), and the event stream then reconnects.
 * If it sends secrets beside the request, such as a proxy's password, it lists them in an attribute
   `secrets`, a sequence of strings. No error shows them.
-* An async transport releases what it holds when the calling task is cancelled.
+* An async transport releases its connection when the calling task is cancelled.
 * A transport in virtual time may have three more attributes: `random` (see `RandomSource`),
   `in_flight` (a method, see `in_flight_of`), and `wall_clock` (a function that returns
   Unix seconds).
@@ -41,13 +42,13 @@ from typing import (
 from flowmaestro_core.http.messages import Headers, Request, Response
 
 IDLE_SECONDS = 50.0
-"""How long an idle connection is kept: less than the 60 s after which load balancers drop one,
-often silently."""
+"""Seconds for which an idle connection is kept: less than the 60 s after which load balancers drop
+one, often silently."""
 
 SyncFunction = Callable[[Request], Response]
 """A function that a sync client accepts instead of a `Transport`."""
 AsyncFunction = Callable[[Request], Union[Response, Awaitable[Response]]]
-"""The same for an async client: a coroutine function, or a plain one."""
+"""A function that an async client accepts: a coroutine function, or a plain one."""
 
 
 def secrets_of(transport: object) -> Tuple[str, ...]:
@@ -68,19 +69,19 @@ class _OpenHead(Protocol):
 
 
 class OpenResponse(_OpenHead, Protocol):
-    """A reply whose head has come and whose body is still open."""
+    """A response whose head was received and whose body is still open."""
 
     def read(self, patience: float) -> Optional[bytes]:
         """Return some bytes of the body as soon as there are any.
 
-        `b""` is the end of a complete body. `None` means that nothing came within `patience`
-        seconds; the body can still be read. Raises `TransportFailure` with phase
-        *reply broken* when the body breaks off, a premature end of the connection included.
+        `b""` is the end of a complete body. `None` means that no byte was received within
+        `patience` seconds; the body can still be read. Raises `TransportFailure` with phase *reply
+        broken* if the body is truncated, also by a premature end of the connection.
         """
         ...
 
     def close(self) -> None:
-        """Release the connection now, read to the end or not. Closing twice is harmless.
+        """Release the connection now, at the end of the body or before. Closing twice is harmless.
 
         Any thread may call it, the garbage collector's included. A `read` in another thread
         wakes and raises `TransportFailure`.
@@ -90,29 +91,29 @@ class OpenResponse(_OpenHead, Protocol):
 
 @runtime_checkable
 class Transport(Protocol):
-    """What a sync client needs. Methods may be called from several threads at once."""
+    """The transport of a sync client. Methods may be called from several threads at once."""
 
     def send(self, request: Request, timeout: float) -> Response:
-        """Send the request and read the whole reply, all within `timeout` seconds.
+        """Send the request and receive the whole response, all within `timeout` seconds.
 
-        `timeout` may be a `Timeout`, whose phases may be kept to as well. Raises
-        `TransportFailure`.
+        `timeout` may be a `Timeout`. A transport may observe its limits for the phases as well.
+        Raises `TransportFailure`.
         """
         ...
 
     def open(self, request: Request, timeout: float) -> OpenResponse:
-        """Send the request and read the head of the reply within `timeout` seconds.
+        """Send the request and receive the head of the response within `timeout` seconds.
 
         `timeout` does not bound the body. Raises `TransportFailure`.
         """
         ...
 
     def sleep(self, seconds: float) -> None:
-        """Let `seconds` pass on this transport's clock."""
+        """Wait for `seconds` on this transport's clock."""
         ...
 
     def now(self) -> float:
-        """Seconds on this transport's monotonic clock."""
+        """Return the time of this transport's monotonic clock, in seconds."""
         ...
 
     def close(self) -> None:
@@ -128,28 +129,28 @@ class Transport(Protocol):
 
 
 class InterruptibleTransport(Transport, Protocol):
-    """A `Transport` for one user, whose steps another thread can cut short."""
+    """A `Transport` for one stream, whose operations another thread can interrupt."""
 
     def interrupt(self) -> None:
-        """Cut short what is under way, and whatever is begun later. Twice is harmless.
+        """Interrupt the operation in flight, and every later one. May be called twice.
 
-        Any thread may call it, the garbage collector's included. `sleep` returns early; `send`
-        and `open` raise `TransportFailure`, or bring what had come already. Bodies that are
-        open stay so.
+        Any thread may call it, the garbage collector's included. `sleep` returns early. `send` and
+        `open` raise `TransportFailure`, or return a response that is already there. Open bodies
+        stay open.
         """
         ...
 
 
 @runtime_checkable
 class Interruptible(Protocol):
-    """What a `Transport` may offer besides, if other threads can cut its steps short.
+    """An optional part of a `Transport`: other threads can interrupt its operations.
 
-    A stream that is closed from another thread then wakes its reader at once, whatever that
-    waits for. Without it, a reader that is connecting, polling or pausing finishes that step first.
+    If another thread closes a stream, its reader then wakes at once, whatever it waits for. Without
+    this part, a reader that is connecting, polling or pausing finishes that operation first.
     """
 
     def interruptible(self) -> InterruptibleTransport:
-        """Return a view of the transport for one user; it need not be closed."""
+        """Return a view of the transport for one stream. It need not be closed."""
         ...
 
 
@@ -171,24 +172,24 @@ class AsyncOpenResponse(_OpenHead, Protocol):
 
 @runtime_checkable
 class Releasable(Protocol):
-    """What an `AsyncOpenResponse` may offer besides, if its stack need not await to let go.
+    """An optional part of an `AsyncOpenResponse`: it can be closed without `await`.
 
-    A stream that its user has dropped is released when it is collected, where nothing can be
-    awaited: with `release` at once, without it by a task that awaits `close`.
+    A stream that was not closed releases its body when it is collected. Nothing can be awaited
+    there, so `release` is called; without it, a new task awaits `close`.
     """
 
     def release(self) -> None:
         """As `AsyncOpenResponse.close`, without waiting.
 
-        Called on the thread of the event loop that opened the body, while that runs; or when it
-        is gone for good, on any thread, to do what can be done without it.
+        It is called on the thread of the event loop that opened the body. If that loop has ended,
+        it is called on any thread, and releases what can be released without the loop.
         """
         ...
 
 
 @runtime_checkable
 class AsyncTransport(Protocol):
-    """What an async client needs: `Transport` with coroutines. `now` is a plain method."""
+    """The transport of an async client: `Transport` with coroutines. `now` is a plain method."""
 
     async def send(self, request: Request, timeout: float) -> Response:
         """As `Transport.send`."""
@@ -212,7 +213,8 @@ class AsyncTransport(Protocol):
 
 
 InFlightBlock = Callable[[], ContextManager[None]]
-"""Makes the `with` block that holds the steps of a call together, in virtual time."""
+"""Returns a `with` block for a call. In virtual time, the clock does not advance within it except
+while the call itself waits."""
 
 
 class RandomSource(Protocol):
@@ -244,7 +246,8 @@ def random_source_of(transport: object) -> RandomSource:
 # Shared, because a random source takes 3 KB, and drawing from it is thread-safe.
 @lru_cache(maxsize=1)
 def _random_source_of_process(_number: int) -> RandomSource:
-    import random  # which loads a part of `hashlib`: with the first call, not with a client
+    # Imported here, because it loads a part of `hashlib`: with the first call, not with a client.
+    import random
 
     return random.Random()  # noqa: S311 - jitter is no secret
 
@@ -261,7 +264,8 @@ def new_token(transport: object) -> str:
 def in_flight_of(transport: object) -> Optional[InFlightBlock]:
     """Return a transport's block for a call in flight (its method `in_flight`), or `None`.
 
-    A transport in virtual time has one, so that no time passes between two requests of a call.
+    A transport in virtual time has one, so that its clock does not advance between two requests of
+    a call.
     """
     return getattr(transport, "in_flight", None)
 

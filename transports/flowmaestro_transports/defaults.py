@@ -38,7 +38,7 @@ _overrides: List[TransportOverride] = []
 
 @contextmanager
 def override_transport(override: TransportOverride) -> Generator[None, None, None]:
-    """Give clients that are created without a transport that of the override, in a `with` block.
+    """Use the transport of an override, in a `with` block, for clients created without one.
 
     It applies to the whole process. Of several overrides, the last one counts.
     """

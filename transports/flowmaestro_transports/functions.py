@@ -1,6 +1,6 @@
-"""A plain function from request to response, made into a transport.
+"""Transports around a plain function from request to response.
 
-Its reply comes whole, so a body that is read piece by piece comes in one piece.
+The function returns a whole response, so an open body has one piece.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def _checked(response: Any) -> Response:
 
 
 def _failure(error: Exception) -> TransportFailure:
-    """Return the failure for an exception of the function; raise one that is no network failure.
+    """Return the failure for an exception of the function. Raise one that is not about the network.
 
     Most HTTP libraries, such as requests, derive their errors from `OSError`. They do not tell how
     far the request came.
@@ -163,9 +163,9 @@ class _OnFunction(NotPicklable):
 class FunctionTransport(_OnFunction):
     """A `Transport` that calls a function, which sets its own time limits.
 
-    An `OSError` of the function, and a `TimeoutError` of whatever kind, is a failure of the
-    network (*maybe processed*); a `TransportFailure` says for itself what it is. Any other
-    exception reaches the caller as it is.
+    An `OSError` or any `TimeoutError` of the function counts as a failure of the network (*maybe
+    processed*). A `TransportFailure` keeps its phase. Any other exception reaches the caller
+    unchanged.
     """
 
     def send(self, request: Request, timeout: float) -> Response:
@@ -193,7 +193,7 @@ class FunctionTransport(_OnFunction):
 class AsyncFunctionTransport(_OnFunction):
     """An `AsyncTransport` that calls a function, coroutine or plain, on asyncio or trio.
 
-    Its exceptions count as those of `FunctionTransport`'s function.
+    Exceptions of the function count as in `FunctionTransport`.
     """
 
     async def send(self, request: Request, timeout: float) -> Response:

@@ -81,9 +81,9 @@ class AiohttpTransport(NotPicklable):
 
     The session's connector, proxy and trace configs are used; its headers, cookies, auth and
     middlewares are not. It is never closed, and its connector bounds calls and streams alike.
-    Without a `session`, the first call makes one, with the defaults of aiohttp but for two: proxies
-    of the environment count, and any number of connections may be open. That one is closed with the
-    transport. Neither keeps the cookies that a response sets.
+    Without a `session`, the first call makes one, with two settings that are not aiohttp's
+    defaults: proxies of the environment are used, and the number of connections is unlimited. It is
+    closed with the transport. Cookies of responses are not kept in either case.
 
     It belongs to the event loop of its first call, as the session does. Calls on another one, a
     child's after `os.fork` for example, raise `RuntimeError`; so do calls outside of asyncio.
@@ -107,7 +107,7 @@ class AiohttpTransport(NotPicklable):
         if session is not None:
             check_session(session, aiohttp.ClientSession)
         self.secrets: Set[str] = set()
-        """The credentials that it has sent to proxies."""
+        """The credentials that were sent to proxies."""
         self._session = session
         self._owns_session = session is None
         self._closing: Optional[asyncio.Future[None]] = None
@@ -139,9 +139,9 @@ class AiohttpTransport(NotPicklable):
         return time.monotonic()
 
     async def close(self) -> None:
-        """Do as `AsyncTransport.close`: every read of a body and every pause wakes.
+        """Do as `AsyncTransport.close`. Every read of a body and every pause wakes.
 
-        So does every call on a session of its own, once it is connected. A close that was
+        On a session of its own, every call that has connected wakes, too. A close that was
         cancelled can be repeated.
         """
         self._closed = True
@@ -242,7 +242,8 @@ class AiohttpBody:
         self._process = ForkGuard()
         self._closed = False
         self._owes_turn = False
-        """Whether the event loop must have a turn before the next piece: more is here already."""
+        """Whether other tasks must run before the next piece is taken, because it has already
+        arrived."""
         given = Headers(
             [
                 (n.decode("latin-1"), v.decode("latin-1").strip(" \t"))
@@ -343,7 +344,7 @@ class AiohttpBody:
             stream.set_exception(lost)
 
     async def _next(self) -> bytes:
-        """Return some content as soon as there is any; `b""` is the end."""
+        """Return some content as soon as it is received; `b""` at the end of the body."""
         stream = self._response.content
         while True:
             content = self._arrived()  # This saves a coroutine.

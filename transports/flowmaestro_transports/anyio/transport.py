@@ -1,7 +1,7 @@
 """`AnyioTransport`: HTTP/1.1 for asyncio and trio alike.
 
 May touch: the network, by way of anyio. It follows no redirects, keeps no cookies and reads no
-credentials; of the environment, only what `tls` and `proxies` name counts.
+credentials. It reads only the variables of the environment that `tls` and `proxies` name.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class AnyioPool(ConnectionPool):
             scope.cancel()
 
     def abandon(self) -> None:
-        """Close what is idle without touching the event loop, which may have ended."""
+        """Close idle connections without touching the event loop, which may have ended."""
         self.closed = True
         self.idle.close()
 

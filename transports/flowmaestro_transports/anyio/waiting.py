@@ -29,9 +29,8 @@ async def look_up(host: str, port: int) -> List[Any]:
     """Resolve a host name. Return addresses as `getaddrinfo` does. Raises `OSError`."""
     found = literal(host, port)
     if not found:  # Only a name needs a resolver, and with it a thread.
-        name = host.encode(
-            "idna"
-        ).decode()  # as sockets do; anyio refuses some names that these accept
+        # Encode it as sockets do: anyio refuses some names that sockets accept.
+        name = host.encode("idna").decode()
         try:
             resolved = await anyio.getaddrinfo(name, port, type=socket.SOCK_STREAM)
         except RuntimeError:  # No thread can be started when the interpreter exits.

@@ -21,7 +21,7 @@ from flowmaestro_transports.driving.callbacks import refuse_awaitable, refuse_co
 from flowmaestro_transports.driving.file_lock import open_lock_file
 
 LOCK_TIMEOUT = 10.0
-"""Seconds to wait for the lock of a file, which others hold only while they load or save."""
+"""Seconds to wait for the lock of a file. Other processes hold it only while they load or save."""
 LOCK_INTERVAL = 0.05
 """Seconds between two attempts to get the lock."""
 Load = Callable[[], Any]
@@ -36,7 +36,7 @@ class CheckpointFile:
     """
 
     def __init__(self, path: str) -> None:
-        # A symbolic link stays one: its target is replaced.
+        # Replace the target of a symbolic link, not the link.
         self._path = os.path.realpath(path)
 
     def load(self) -> Any:
@@ -67,12 +67,12 @@ class CheckpointFile:
                 return json.loads(file.read())
         except FileNotFoundError:
             return None
-        except ValueError:  # no JSON, or not UTF-8
+        except ValueError:  # It is not JSON, or not UTF-8.
             raise CheckpointError(f"The checkpoint {self._path} is damaged: not JSON") from None
 
     def _replace(self, content: bytes) -> None:
         new = f"{self._path}.new"
-        with suppress(FileNotFoundError):  # of a process that died while it wrote
+        with suppress(FileNotFoundError):  # It is left from a process that died while it wrote.
             os.unlink(new)
         with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(content)
@@ -88,7 +88,7 @@ class CheckpointFile:
 
 
 class _Keeper:
-    """What both keepers have: the functions to call, and the time to give up at."""
+    """The common part of both keepers: the functions to call, and the errors to return."""
 
     def __init__(self, checkpoint: Checkpoint, transport: Any) -> None:
         self._transport = transport
@@ -112,7 +112,7 @@ class _Keeper:
         return {**(record.state or {}), "at": round(self._wall_time(), 3)}
 
     def _failed(self, record: Record, cause: Exception) -> Recalled:
-        """Return why a state was not loaded or saved, as an error that says what runs."""
+        """Return the error for a state that was not loaded or saved because of `cause`."""
         saving = record.state is not None
         if isinstance(cause, CheckpointConflict) and saving:
             return Recalled(error=cause)
@@ -135,7 +135,10 @@ class _Keeper:
         )
 
     def _is_busy(self, cause: Exception) -> bool:
-        """Return whether the lock of the file is not free. A store of the user may raise alike."""
+        """Return whether the lock of the file is not free.
+
+        A user's store may raise the same class.
+        """
         return self._path is not None and isinstance(cause, BlockingIOError)
 
 

@@ -1,7 +1,7 @@
 """The two drivers: one loop, written twice.
 
 A driver carries out the actions of one machine over one transport, and reports what happened.
-It is the only place where the core meets the world; the loops differ in `await` alone.
+It is the only place where the core meets I/O. The two loops differ only in `await`.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ Listener = Callable[[Any], Any]
 def dated(reply: R, transport: object) -> R:
     """Return an error response with its time of arrival, if it has no readable `Date`.
 
-    RFC 9110, section 6.6.1, has a recipient with a clock do so. A `Retry-After` that is a date is
-    measured from it.
+    RFC 9110, section 6.6.1, asks a recipient with a clock to do so. A `Retry-After` that is a date
+    is measured from it.
     """
     given = reply.headers
     if reply.status < 400 or parse_http_date(given.get("date", "")) is not None:
@@ -51,7 +51,7 @@ def dated(reply: R, transport: object) -> R:
     now = http_date(wall_clock_of(transport)())
     kept = [pair for pair in given.pairs if pair[0].lower() != "date"]
     headers = Headers([*kept, ("Date", now)])
-    # Made from its values: the reply may be of a class of the caller's.
+    # Make it from the values, because the response may be of a subclass with another constructor.
     if isinstance(reply, ResponseHead):
         return cast("R", ResponseHead(reply.status, headers))
     return cast("R", Response(reply.status, headers, reply.body))
@@ -70,7 +70,7 @@ def client_closed(machine: Machine[Any]) -> ClientClosedError:
 
 
 class _Driver:
-    """What both drivers have."""
+    """The common part of both drivers."""
 
     _transport: Any
     _body: Any
@@ -127,8 +127,8 @@ class SyncDriver(_Driver):
     def advance(self) -> Union[Emit, Done]:
         """Continue until the machine has an item for the caller, or has ended.
 
-        The listener gets an item first. Raises the machine's error when it fails, and what the
-        listener raises. Whatever is raised, no body stays open.
+        The listener gets an item first. Raises the machine's error if it fails, and exceptions of
+        the listener. No body stays open after an exception.
         """
         try:
             # A stream comes here for each of its events, so no empty block is entered.
@@ -215,14 +215,16 @@ class SyncDriver(_Driver):
                     raise
         else:
             raise handle_closed(self._noun)
-        raise action.error  # out here, since it may be a `TransportFailure` of the caller's rows
+        # Raised outside of `try`: it may be a `TransportFailure` that the caller's iterator of rows
+        # has raised.
+        raise action.error
 
     def close(self) -> None:
         """Stop, and release the open body. Closing twice is harmless.
 
-        An `advance` in another thread then raises `StreamError` (code `stream_closed`), at once
-        if it is reading or its transport is an `InterruptibleTransport`, otherwise when the step
-        that it is at has ended.
+        An `advance` in another thread then raises `StreamError` (code `stream_closed`). It does so
+        at once if it is reading, or if its transport is an `InterruptibleTransport`; otherwise when
+        its current operation has ended.
         """
         self._stop()
         if self._interrupt is not None:
@@ -245,7 +247,8 @@ class AsyncDriver(_Driver):
     async def advance(self) -> Union[Emit, Done]:
         """As `SyncDriver.advance`. Cancellation, too, leaves no body open.
 
-        Only a coroutine that is dropped does, and leaves it to `drop` or `close`.
+        Only a coroutine that is collected before its end leaves it open; `drop` or `close` release
+        it.
         """
         try:
             if self._in_flight is None:
@@ -260,7 +263,8 @@ class AsyncDriver(_Driver):
             return action
         except BaseException as error:
             self._stop(error)
-            if not isinstance(error, GeneratorExit):  # dropped: it cannot await; see `drop`
+            if not isinstance(error, GeneratorExit):
+                # The coroutine is collected and cannot await. `drop` releases the body.
                 await self.close()
             raise
 
@@ -334,7 +338,9 @@ class AsyncDriver(_Driver):
                     raise
         else:
             raise handle_closed(self._noun)
-        raise action.error  # out here, since it may be a `TransportFailure` of the caller's rows
+        # Raised outside of `try`: it may be a `TransportFailure` that the caller's iterator of rows
+        # has raised.
+        raise action.error
 
     async def close(self) -> None:
         """As `SyncDriver.close`, for an `advance` in another task."""
@@ -344,9 +350,9 @@ class AsyncDriver(_Driver):
         await self._release()
 
     def drop(self) -> bool:
-        """Stop, without waiting: the event loop that opened the body releases it.
+        """Stop without waiting. The event loop that opened the body releases it.
 
-        False if that loop is gone.
+        Return False if that loop has ended.
         """
         self._stop()
         body, self._body = self._body, None

@@ -1,6 +1,7 @@
-"""The event loop that runs, asyncio's or trio's, and how to reach it from elsewhere.
+"""The running event loop of asyncio or trio, and how to call a function on it from another thread.
 
-Imports neither: a running loop has been imported already. Another thread may be importing one.
+Imports neither library, since a running loop has been imported already. It expects a half-imported
+trio as well: another thread may be importing it.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from typing import Any, Callable, Coroutine, NamedTuple, Optional, Set
 
 from flowmaestro_transports.contract import AsyncOpenResponse, Releasable
 
-# State of the module, on purpose: asyncio keeps only weak references to tasks, and nothing of the
-# stream that was dropped is left to keep them.
+# State of the module, on purpose: asyncio keeps only weak references to tasks, and the stream that
+# a task closes was collected, so nothing else refers to the task.
 _closing: Set[Any] = set()
 
 
@@ -21,9 +22,10 @@ class EventLoop(NamedTuple):
     """A running event loop.
 
     Attributes:
-        token: what tells it from others.
-        soon: has it call a function, from any thread; `RuntimeError` once it is gone.
-        start: starts a coroutine function on it, from within.
+        token: identifies it.
+        soon: schedules a call of a function on the loop, from any thread. Raises `RuntimeError` if
+            the loop has ended.
+        start: starts a coroutine function on the loop. Must be called on the loop's thread.
 
     """
 
@@ -32,17 +34,17 @@ class EventLoop(NamedTuple):
     start: Callable[..., object]
 
     def release(self, body: AsyncOpenResponse) -> bool:
-        """Release a body that was opened here and that has no owner any more.
+        """Release a body that was opened on this loop and whose stream was collected.
 
-        At once on the loop's own thread, else as soon as the loop comes to it. False if the
-        loop is gone; then what can be done without it has been done.
+        On the loop's own thread this happens at once, else the loop is asked to do it. Return False
+        if the loop has ended. The body is then released as far as that is possible without a loop.
         """
         here = running_loop()
         try:
             if here is not None and here.token is self.token:
-                self._let_go(body)
+                self._release_on_loop(body)
             else:
-                self.soon(self._let_go, body)
+                self.soon(self._release_on_loop, body)
         except RuntimeError:
             if isinstance(body, Releasable):
                 with suppress(RuntimeError):
@@ -50,7 +52,7 @@ class EventLoop(NamedTuple):
             return False
         return True
 
-    def _let_go(self, body: AsyncOpenResponse) -> None:
+    def _release_on_loop(self, body: AsyncOpenResponse) -> None:
         if isinstance(body, Releasable):
             body.release()
         else:
@@ -95,5 +97,6 @@ def _start_task(
 
 
 async def _close(body: AsyncOpenResponse) -> None:
-    with suppress(Exception):  # nobody is left to hear of it, and trio would end the whole run
+    with suppress(Exception):
+        # No caller is left to get the error, and trio would end the whole run.
         await body.close()

@@ -47,14 +47,14 @@ L = TypeVar("L", bound="_Lifetime")
 
 
 class ClientTransport(Generic[X]):
-    """The transport of a client and of those derived from it.
+    """The transport of a client and of the clients derived from it.
 
-    Without a `given` one, `make` makes it when it is first needed.
+    If none is `given`, `make` makes it when it is first needed.
     """
 
     def __init__(self, given: Optional[X], make: Optional[Callable[[], X]] = None) -> None:
         self.made: List[X] = [] if given is None else [given]
-        """The transport is its first item, once there is one."""
+        """Holds the transport as its first item once it was made. Empty before."""
         self._make = make
 
     def get(self) -> X:
@@ -69,7 +69,7 @@ class ClientTransport(Generic[X]):
 
 
 class _Lifetime(NotPicklable):
-    """What both executors have: whether they are closed, and where they come from."""
+    """The common part of both executors: transport, options, and whether they are closed."""
 
     def __init__(
         self,
@@ -86,12 +86,12 @@ class _Lifetime(NotPicklable):
 
     @property
     def transport(self) -> Any:
-        """The transport, made now if it is not there yet."""
+        """The transport. It is made at the first access."""
         return self._transport.get()
 
     @property
     def closed(self) -> bool:
-        """Whether this one, or the one it was derived from, was closed."""
+        """Whether this executor, or the one that it was derived from, was closed."""
         return self._closed or (self._parent is not None and self._parent.closed)
 
     def derive(
@@ -106,17 +106,20 @@ class _Lifetime(NotPicklable):
         return type(self)(self._transport, self.context.with_options(options), self)
 
     def _end(self) -> List[Any]:
-        """Note that it is closed. Returns the transport, if it is to be closed with it."""
+        """Mark it as closed.
+
+        Return the transport in a list if it must be closed, too, else an empty list.
+        """
         self._closed = True
         return self._transport.made[:1] if self._parent is None else []
 
     def _machine(self, operation: Any, name: str) -> Tuple[Any, Any]:
-        """Make the machine of an operation, and what carries out its `Record` actions.
+        """Return the machine of an operation, and the object that carries out its `Record` actions.
 
-        That is a `Journal` for a batch, a keeper for a checkpoint, or `None`.
+        The latter is a `Journal` for a batch, a keeper for a checkpoint, else `None`.
         """
         transport = self.transport
-        if self.closed:  # looked at last, since another thread may close it as it is made
+        if self.closed:  # Checked last: another thread may close it while the transport is made.
             raise ClientClosedError
         token = new_token(transport)
         journal: Any = None
@@ -174,15 +177,17 @@ class SyncExecutor(_Lifetime):
         return _shown(method, build, outcomes(build)[0])
 
     def perform(self, operation: Operation[T, Any], name: str = "request") -> T:
-        """Carry out one operation to its end and return its value; observers know it by `name`.
+        """Carry out one operation to its end and return its value.
 
-        Items that the machine emits on the way go to the operation's listener.
+        `name` is its name for observers. The operation's listener gets the items that the machine
+        emits.
         """
         machine, journal = self._machine(operation, name)
         driver = SyncDriver(machine, self.transport, operation.listener, self._observers)
         driver.journal = journal
         try:
-            # A listener may wait, so that each step is in flight by itself.
+            # A listener may wait for another call, so each operation of the transport is in flight
+            # by itself.
             with driver.in_flight() if operation.listener is None else nullcontext():
                 action = driver.advance()
                 while isinstance(action, Emit):
@@ -195,7 +200,7 @@ class SyncExecutor(_Lifetime):
     def iterate(self, operation: Operation[T, Any], name: str = "request") -> T:
         """Return a handle that carries out the operation while it is iterated over.
 
-        Its items go to the operation's listener, too, before they are handed over.
+        The operation's listener gets each item before the caller does.
         """
         machine, journal = self._machine(operation, name)
         from flowmaestro_transports.driving.iterators import SYNC_HANDLES, SyncHandle
@@ -240,7 +245,8 @@ class AsyncExecutor(_Lifetime):
         driver = AsyncDriver(machine, self.transport, operation.listener, self._observers)
         driver.journal = journal
         try:
-            # A listener may wait, so that each step is in flight by itself.
+            # A listener may wait for another call, so each operation of the transport is in flight
+            # by itself.
             with driver.in_flight() if operation.listener is None else nullcontext():
                 action = await driver.advance()
                 while isinstance(action, Emit):

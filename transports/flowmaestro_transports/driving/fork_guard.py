@@ -1,4 +1,4 @@
-"""What belongs to one process: clients, transports, handles of open streams."""
+"""Guards for objects of one process: clients, transports, and handles of open streams."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ T = TypeVar("T")
 
 
 class NotPicklable:
-    """Refuses to be pickled, and so to be copied: a connection cannot be in two places.
+    """Base of objects that hold connections and so can be neither pickled nor copied.
 
-    `pickle` and `copy` get a `TypeError` that says what to do instead.
+    `pickle` and `copy` raise a `TypeError` that says what to do instead.
     """
 
     __slots__ = ()
@@ -28,7 +28,7 @@ class NotPicklable:
 
 
 def warn_unclosed(owner: object) -> None:
-    """Warn that `owner` is collected and held connections that nobody has closed."""
+    """Warn that `owner` was collected while it held open connections."""
     warnings.warn(
         f"unclosed {owner!r}; close it, or use `with`", ResourceWarning, source=owner, stacklevel=3
     )
@@ -38,7 +38,7 @@ def quiet_at_exit(delete: Callable[[T], None]) -> Callable[[T], None]:
     """Decorate a `__del__` so that it prints nothing when the interpreter ends.
 
     The interpreter may have set the names in our modules to None before it collects the last
-    objects. What they hold, the operating system releases then.
+    objects. The operating system then releases their resources.
     """
     is_finalizing = sys.is_finalizing  # of this function, so it stays
 
@@ -53,11 +53,11 @@ def quiet_at_exit(delete: Callable[[T], None]) -> Callable[[T], None]:
 
 
 class ForkGuard:
-    """The process in which something was made.
+    """Remembers the process in which an object was made.
 
-    A child after `os.fork` has copies of all that its parent has made, and shares its sockets.
-    A transport that is used there makes its own, and neither writes to the others nor reads
-    them nor shuts them down; closing its copy of a file descriptor does no harm.
+    A child after `os.fork` has copies of all objects of its parent, and shares its sockets. A
+    transport makes new sockets there. It neither reads, writes nor shuts down those of the parent;
+    closing its copies of their file descriptors does no harm.
     """
 
     __slots__ = ("_pid",)
@@ -67,7 +67,7 @@ class ForkGuard:
 
     @property
     def forked(self) -> bool:
-        """Whether this runs in a child that was forked off since."""
+        """Whether the current process is a child that was forked since then."""
         return os.getpid() != self._pid
 
 

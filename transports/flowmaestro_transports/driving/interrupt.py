@@ -1,4 +1,4 @@
-"""An async transport for one stream, whose steps another task can cut short."""
+"""An async transport for one stream, whose operations another task can interrupt."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ T = TypeVar("T")
 
 
 class AsyncInterruptibleTransport:
-    """An `AsyncTransport` that passes everything on, and keeps an eye on what takes time.
+    """An `AsyncTransport` around another one.
 
-    One task at a time uses it. An open body is none of its business: closing that wakes its
-    reader anyway. On an event loop that is neither asyncio's nor trio's no step is cut short.
+    Another task can interrupt `send`, `open` and `sleep`. One task at a time uses it. Reads of an
+    open body are not interrupted here, because closing the body wakes its reader anyway. On an
+    event loop other than those of asyncio and trio, `interrupt` has no effect.
     """
 
     def __init__(self, transport: AsyncTransport) -> None:
@@ -29,7 +30,7 @@ class AsyncInterruptibleTransport:
         return getattr(self._transport, name)
 
     def interrupt(self) -> None:
-        """Cut short what is under way; the task that waits for it gets `StreamError`."""
+        """Interrupt the operation in flight. The task that awaits it gets a `StreamError`."""
         if self._cut is not None:
             self._cut()
 

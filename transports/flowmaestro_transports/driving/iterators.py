@@ -2,12 +2,12 @@
 
 A handle holds at most one connection, and releases it
 
-* before it hands over a terminal event, and when the iteration ends or fails;
+* before it returns a terminal event, and when the iteration ends or fails;
 * when it is closed, or its `with` block is left, or the iterating task is cancelled;
-* when it is collected: an async one on the event loop that it belongs to, whichever thread
-  the collection happens in.
+* when it is collected. An async handle then releases it on its own event loop, whichever thread
+  collects it.
 
-So a loop that runs to the terminal event, or leaves with `break`, needs no `close`.
+So a `for` loop that runs to the terminal event, or is left with `break`, needs no `close`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class BaseHandle(NotPicklable):
     """The state of any handle."""
 
     _noun: ClassVar[str]
-    """What error messages call it."""
+    """The name of such a handle in error messages."""
 
     _yields_events: ClassVar[bool] = False
     _driver: Any = None
@@ -67,8 +67,8 @@ class BaseHandle(NotPicklable):
     def _check_open(self) -> None:
         """Raise `StreamError` if it was closed early or has failed.
 
-        Iterating again over a list that was read to its end yields nothing. Over a stream of
-        events that has ended, it is an error of the caller.
+        A list that was read to its end may be iterated over again, and yields nothing. To iterate
+        over a stream of events that has ended is an error of the caller.
         """
         is_over = self._driver.closed or self._machine.finished
         if is_over and (self._yields_events or not self._ended):
@@ -124,13 +124,13 @@ class _Events(BaseHandle):
 
 
 class SyncHandle(BaseHandle, Generic[E]):
-    """Items as they come, for `for`. Close it, or use `with`, to leave early.
+    """Iterates over items as they are received. Close it, or use `with`, to leave early.
 
-    `listener` is called with each item before it is handed over. What it raises ends the
-    iteration.
+    `listener` is called with each item before the caller gets it. An exception of `listener` ends
+    the iteration.
 
-    One thread iterates at a time: `next` beside another one raises `StreamError` (code
-    `stream_busy`). Any thread may close it.
+    One thread iterates at a time. If a second thread calls `next` meanwhile, it gets a
+    `StreamError` (code `stream_busy`). Any thread may close the handle.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class SyncHandle(BaseHandle, Generic[E]):
         observers: Optional[Observers] = None,
     ) -> None:
         super().__init__(machine)
-        self._turn: Owned[None] = Owned([None])  # empty while a thread iterates
+        self._turn: Owned[None] = Owned([None])  # Empty while a thread iterates.
         if isinstance(transport, Interruptible):
             transport = transport.interruptible()
         self._driver = SyncDriver(machine, transport, listener, observers, self._noun)
@@ -149,8 +149,8 @@ class SyncHandle(BaseHandle, Generic[E]):
     def __iter__(self) -> SyncHandle[E]:
         """Itself.
 
-        Raises `StreamError` (code `stream_closed`) when it was closed early or has failed, and
-        for a stream of events also when it has ended; a list at its end is empty.
+        Raises `StreamError` (code `stream_closed`) if it was closed early or has failed. A stream
+        of events also raises it after its end; a list yields nothing then.
         """
         self._check_open()
         return self
@@ -158,8 +158,8 @@ class SyncHandle(BaseHandle, Generic[E]):
     def __next__(self) -> E:
         """Return the next item.
 
-        Raises `StopIteration` after the last one, and `StreamError` (code `stream_closed`) when
-        the handle is closed, before or meanwhile, or has failed before.
+        Raises `StopIteration` after the last one, and `StreamError` (code `stream_closed`) if the
+        handle has failed before, was closed, or is closed meanwhile.
         """
         if self._ended:
             raise StopIteration
@@ -169,12 +169,14 @@ class SyncHandle(BaseHandle, Generic[E]):
                 if not self._turn.move_to(turn):
                     raise _busy("thread", self._noun)
                 action = self._driver.advance()
-            except StopIteration as stray:  # of a transport or a listener; not the end
+            except StopIteration as stray:
+                # A transport or a listener has raised it; it is not the end of the iteration.
                 raise RuntimeError("the transport or a callback raised StopIteration") from stray
             finally:
                 turn.move_to(self._turn)
         finally:
-            turn.move_to(self._turn)  # again, as `Owned` says
+            # Once more, because an exception may have interrupted the first time (see `Owned`).
+            turn.move_to(self._turn)
         if isinstance(action, Done):
             self._ended = True
             raise StopIteration
@@ -186,10 +188,10 @@ class SyncHandle(BaseHandle, Generic[E]):
     def close(self) -> None:
         """Release the connection now. Closing twice is harmless.
 
-        From another thread, this wakes a `next`, and it raises `StreamError` (code
-        `stream_closed`): at once if it waits for events; on a transport that is `Interruptible`,
-        as the default one is, also while it connects, polls the execution or pauses before
-        it reconnects; otherwise as soon as that step has ended.
+        A `next` in another thread then wakes and raises `StreamError` (code `stream_closed`). If it
+        waits for events, it wakes at once. If it connects, polls the execution or pauses before it
+        reconnects, it wakes at once on a transport that is `Interruptible`, such as the default
+        one. On other transports it finishes that operation first.
         """
         self._driver.close()
 
@@ -201,17 +203,18 @@ class SyncHandle(BaseHandle, Generic[E]):
 
     @quiet_at_exit
     def __del__(self) -> None:
-        if self._driver is not None:  # else the transport refused to make a view
+        if self._driver is not None:
+            # It is None if the transport failed to return an interruptible view.
             self.close()
 
 
 class AsyncHandle(BaseHandle, Generic[E]):
-    """Items as they come, for `async for`. Close it, or use `async with`, to leave early.
+    """Iterates over items with `async for`. Close it, or use `async with`, to leave early.
 
-    `listener` is as that of `SyncHandle`, or a coroutine function.
+    `listener` is as in `SyncHandle`, or a coroutine function.
 
-    One task iterates at a time: a second `anext` meanwhile raises `StreamError` (code
-    `stream_busy`). Any task of the same event loop may close it.
+    One task iterates at a time. If a second task calls `anext` meanwhile, it gets a `StreamError`
+    (code `stream_busy`). Any task of the same event loop may close the handle.
     """
 
     def __init__(
@@ -240,7 +243,8 @@ class AsyncHandle(BaseHandle, Generic[E]):
         self._busy = True
         try:
             action = await self._driver.advance()
-        except StopAsyncIteration as stray:  # of a transport or a listener; not the end
+        except StopAsyncIteration as stray:
+            # A transport or a listener has raised it; it is not the end of the iteration.
             raise RuntimeError("the transport or a callback raised StopAsyncIteration") from stray
         finally:
             self._busy = False
@@ -255,13 +259,14 @@ class AsyncHandle(BaseHandle, Generic[E]):
     async def close(self) -> None:
         """Release the connection now. Closing twice is harmless.
 
-        From another task, this wakes an `anext`, whatever it waits for but a callback of yours,
-        and it raises `StreamError` (code `stream_closed`).
+        An `anext` in another task then wakes and raises `StreamError` (code `stream_closed`),
+        except while it awaits one of your callbacks.
         """
         await self._driver.close()
 
     aclose = close
-    """The name that `contextlib.aclosing` calls, and that an asynchronous generator has."""
+    """The same as `close`, under the name that asynchronous generators and `contextlib.aclosing`
+    use."""
 
     async def __aenter__(self) -> AsyncHandle[E]:
         return self
@@ -332,7 +337,7 @@ SYNC_HANDLES: Mapping[HandleKind, Type[SyncHandle[Any]]] = {
     HandleKind.EVENTS: EventStream,
     HandleKind.MESSAGE_EVENTS: MessageEventStream,
 }
-"""The handles of all operations but a batch, whose handle needs more than a machine."""
+"""The handles of all operations except a batch: its handle also needs the journal."""
 
 ASYNC_HANDLES: Mapping[HandleKind, Type[AsyncHandle[Any]]] = {
     HandleKind.ITEMS: AsyncItems,
@@ -351,7 +356,7 @@ def _busy(reader: str, noun: str) -> StreamError:
 
 
 class _Text:
-    """The text out of the events, closed with them."""
+    """Iterates over the pieces of text in the events. To close it is to close the events."""
 
     def __init__(self, events: SyncHandle[Any]) -> None:
         self._events = events

@@ -58,7 +58,7 @@ SELECT key, digest, CASE WHEN start IS NULL THEN 'open' WHEN execution_id IS NUL
 FROM rows LEFT JOIN started USING (start) LEFT JOIN ended USING (start) WHERE """
 _PARTS = ("", "-wal", "-shm")
 _NEVER_CLOSED: List[FileIO] = []
-"""Journals that another batch of this process had locked, see `_lock_journal`."""
+"""Files of journals that another batch of this process had locked: see `_lock_journal`."""
 
 
 class Journal:
@@ -160,7 +160,7 @@ class Journal:
         if schema not in ((), _SCHEMA):
             raise self._damage("the schema")
         for part in _PARTS:
-            with suppress(FileNotFoundError, PermissionError):  # It may be another user's.
+            with suppress(FileNotFoundError, PermissionError):  # It may belong to another user.
                 os.chmod(self._path + part, 0o600)
         (damage,) = self._db.execute("PRAGMA integrity_check(1)").fetchone()
         if damage != "ok":

@@ -1,6 +1,6 @@
-"""Who must release what, at any moment: see *Ownership* in `docs/architecture.md`.
+"""Ownership of resources that must be released: see *Ownership* in `docs/architecture.md`.
 
-Has no side effects but what closing a thing has.
+Its only side effects are those of closing a resource.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ C = TypeVar("C", bound=Closable)
 
 
 class Owned(List[T]):
-    """The things that one owner holds, and must close or give back: mostly one or none.
+    """The resources that one owner must close or return: mostly one or none.
 
-    A signal handler may raise an exception between any two bytecodes. A thing that only a local
-    variable refers to is then lost: a connection that nobody closes, a slot that nobody gives
-    back. So each thing is always in exactly one `Owned`, and moves to another in one call of C,
-    which no signal handler and no other thread can interrupt. Whoever owns the list releases what
-    is in it, in a `finally`. That `finally` is written twice, one inside the other, because the
-    exception may come during the first one; to release an empty list again does nothing.
+    A signal handler may raise an exception between any two bytecodes. A resource that only a local
+    variable refers to is then lost: a connection is never closed, a slot is never returned. So each
+    resource is always in exactly one `Owned`, and moves to another in one call of C, which no
+    signal handler and no other thread can interrupt. The code that owns the list releases its items
+    in a `finally`. That `finally` is written twice, one inside the other, because the exception may
+    come during the first one. To release an empty list does nothing.
     """
 
     __slots__ = ()
 
     def move_to(self, owner: Owned[T], index: int = -1) -> bool:
-        """Move the thing at `index`, the last by default, to the end of `owner`.
+        """Move the item at `index`, the last by default, to the end of `owner`.
 
-        Return False if there is none.
+        Return False if there is no such item.
         """
         try:
             # `extend` calls `pop` from C: no bytecode lies between the two.
@@ -46,7 +46,7 @@ class Owned(List[T]):
         return True
 
     def close_all(self: Owned[C]) -> None:
-        """Close everything, the last thing first. A thing stays until it has been closed."""
+        """Close all items, the last one first. An item stays in the list until it was closed."""
         while self:
             self[-1].close()
             self.pop()

@@ -25,7 +25,7 @@ MOST_RECENT = 20
 
 
 class _Awaited:
-    """A journal as an async driver calls it; the disk is touched in its thread all the same."""
+    """A journal for an async driver. It touches the disk in the thread of the event loop."""
 
     def __init__(self, journal: Optional[Journal]) -> None:
         self._journal: Any = journal
@@ -37,7 +37,7 @@ class _Awaited:
 
 
 class _Outcomes(BaseHandle):
-    """The attributes that only the handle of a batch has."""
+    """The attributes that only handles of batches have."""
 
     _noun = "batch"
 
@@ -108,7 +108,10 @@ class _Outcomes(BaseHandle):
 
 
 def _listener(machine: BatchMachine, recent: Deque[RunOutcome]) -> Callable[[Any], Any]:
-    """Return the listener of the driver: it calls the callback that an item is for."""
+    """Return the listener of the driver.
+
+    It calls `on_start` or `progress`, depending on the item.
+    """
     batch = machine.batch
 
     def hear(item: Any) -> Any:
@@ -122,7 +125,7 @@ def _listener(machine: BatchMachine, recent: Deque[RunOutcome]) -> Callable[[Any
 
 
 class RunOutcomes(_Outcomes, SyncHandle[Any]):
-    """The outcomes of a batch, for `for`. Close it, or use `with`, to leave early."""
+    """Iterates over the outcomes of a batch. Close it, or use `with`, to leave early."""
 
     def __next__(self) -> RunOutcome:
         """Return the next outcome, as `SyncHandle.__next__` does."""
@@ -145,16 +148,17 @@ class RunOutcomes(_Outcomes, SyncHandle[Any]):
         turn: Owned[None] = Owned()
         try:
             try:
-                if self._turn.move_to(turn):  # else the thread that advances releases the journal
+                if self._turn.move_to(turn):
+                    # Otherwise, the thread that advances releases the journal.
                     self._leave()
             finally:
                 turn.move_to(self._turn)
         finally:
-            turn.move_to(self._turn)  # again, as `Owned` says
+            turn.move_to(self._turn)  # Once more, as in `SyncHandle.__next__`.
 
 
 class AsyncRunOutcomes(_Outcomes, AsyncHandle[Any]):
-    """The outcomes of a batch, for `async for`. Close it, or use `async with`, to leave early."""
+    """Iterates over outcomes with `async for`. Close it, or use `async with`, to leave early."""
 
     async def __anext__(self) -> RunOutcome:
         """Return the next outcome, as `AsyncHandle.__anext__` does."""

@@ -41,7 +41,7 @@ class BodyState(IntEnum):
 
 
 class OpenBody:
-    """A response whose body is still open. It takes over the connection of the round trip.
+    """A response whose body is still open. It takes the connection over from the round trip.
 
     One thread or task reads at a time; the body may be closed meanwhile. See `BodyState`.
     """

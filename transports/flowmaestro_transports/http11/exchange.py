@@ -5,8 +5,8 @@ Report to it what happened, and read from it what to do next:
 * Send `unsent`, and report how many bytes were sent: `bytes_sent`.
 * Report what arrives: `bytes_received`, or `connection_ended`. Both raise `ReplyError` for a
   malformed head.
-* Once `head` is set, `take` the body piece by piece. Only `take` raises for a broken body, and only
-  after it has returned all bytes before the fault.
+* Once `head` is set, call `take` to get the body piece by piece. Only `take` raises for a malformed
+  or truncated body, and only after it has returned all bytes before the fault.
 * `phase` tells at any time whether the server may have acted. `reusable` tells at the end whether
   the connection may carry another exchange.
 
@@ -138,7 +138,7 @@ class ExchangeState(IntEnum):
 
     `take` may lead from `BODY` or `COMPLETE` to `BROKEN`, because it decompresses the content.
     Sending is independent of these states: a server may respond before it has read the whole
-    request. `unsent` and `phase` tell how far that is.
+    request. `unsent` and `phase` show how much was sent.
     """
 
     HEAD = 1
@@ -184,7 +184,7 @@ class Exchange:
         self.unsent, self._keep_alive = writer.write(request, target)
         """The bytes of the request that have not been sent."""
         self.phase: Phase = Phase.NOT_SENT
-        """The phase of the failure, if the exchange fails now."""
+        """The phase of the failure if the exchange failed at this moment."""
         self.state: ExchangeState = ExchangeState.HEAD
         """How far the response has been received."""
         self.head: Optional[ResponseHead] = None

@@ -1,4 +1,4 @@
-"""Which proxy leads to an origin: one policy for every transport.
+"""The choice of the proxy for an origin: one policy for every transport.
 
 May touch: the environment, once for each `Proxies`.
 """
@@ -23,10 +23,10 @@ _Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 
 
 class Proxy(NamedTuple):
-    """A proxy to speak HTTP with.
+    """An HTTP proxy.
 
     Attributes:
-        scheme: `http`, or `https` when the way to the proxy itself is TLS.
+        scheme: `http`, or `https` if the connection to the proxy itself uses TLS.
         host: its name or address, an IPv6 address without brackets.
         port: its TCP port.
         authorization: the value of `Proxy-Authorization` (RFC 7617), for the proxy alone; never
@@ -50,28 +50,29 @@ class Proxy(NamedTuple):
 
 
 class Proxies:
-    """The proxies of one transport, settled when it is made.
+    """The proxies of one transport, read when it is made.
 
     `proxy` is the URL of the proxy for every origin, `http://user:password@host:3128` or
-    `https://...`; `NO_PROXY` does not count beside it. Without it, and with `trust_env`, the
-    environment decides, in lower case first, then in upper:
+    `https://...`; `NO_PROXY` is then ignored. Without `proxy`, and with `trust_env`, these
+    variables of the environment decide, in lower case or else in upper case:
 
-    * `http_proxy`, `https_proxy` and, where the one of the scheme is missing, `all_proxy`. A
-      proxy without a scheme is `http://`. `HTTP_PROXY` in upper case is passed over under CGI
+    * `http_proxy`, `https_proxy` and, if the one of the scheme is missing, `all_proxy`. A proxy
+      without a scheme is `http://`. `HTTP_PROXY` in upper case is ignored under CGI
       (`REQUEST_METHOD` is set), where a client of the server can set it ("httpoxy").
-    * `no_proxy`: origins to be reached directly, separated by commas or white space. `*` is
-      all of them, `example.com` (or `.example.com`, `*.example.com`) that host and all below
-      it, `10.0.0.0/8` and `::1` addresses; each may end in a `:port`. Names are not looked up.
-      Loopback addresses have no privilege: list them.
+    * `no_proxy`: origins to connect to directly, separated by commas or white space. `*` means all;
+      `example.com` (or `.example.com`, `*.example.com`) means that host and its subdomains;
+      `10.0.0.0/8` and `::1` mean addresses. Each may end in a `:port`. Names are not resolved.
+      Loopback addresses are not exempt by themselves: list them.
 
-    The settings of an operating system (the registry of Windows, the network pane of macOS) do
-    not count. Raises `TypeError` or `ValueError` for a proxy that is none, naming the argument or
-    the variable, never its value. SOCKS is not supported: as `proxy` it is refused like that, from
-    the environment only when a call would need it (`proxy_for`).
+    The settings of an operating system (the registry of Windows, the network pane of macOS) are
+    ignored. Raises `TypeError` or `ValueError` for an invalid proxy URL, naming the argument or the
+    variable, never its value. SOCKS is not supported: as `proxy` it raises `ValueError`; in the
+    environment it is an error only when a call needs it (`proxy_for`).
     """
 
     def __init__(self, proxy: Optional[str] = None, *, trust_env: bool = True) -> None:
-        self._by_scheme: Dict[str, Union[Proxy, str]] = {}  # or why there is none
+        # A text says why there is no proxy that can be used.
+        self._by_scheme: Dict[str, Union[Proxy, str]] = {}
         self._exempt: List[_Exemption] = []
         if proxy is not None:
             self._by_scheme = dict.fromkeys(_PORTS, _parse("proxy", proxy))
@@ -81,8 +82,8 @@ class Proxies:
     def proxy_for(self, scheme: str, host: str, port: int) -> Optional[Proxy]:
         """Return the proxy for `scheme://host:port`, or None for a direct connection.
 
-        `host` is a name or an address, an IPv6 address without brackets. Raises
-        `TransportFailure` (*not sent*) where the environment names a SOCKS proxy.
+        `host` is a name or an address, an IPv6 address without brackets. Raises `TransportFailure`
+        (*not sent*) if the environment names a SOCKS proxy.
         """
         proxy = self._by_scheme.get(scheme)
         if proxy is not None and self._exempt:
@@ -94,7 +95,7 @@ class Proxies:
 
     @property
     def secrets(self) -> Tuple[str, ...]:
-        """The credentials of the proxies: each as it is sent, and its password."""
+        """The credentials of the proxies: the header value, the token in it, and the password."""
         proxies = [each for each in self._by_scheme.values() if isinstance(each, Proxy)]
         sent = [proxy.authorization for proxy in proxies if proxy.authorization]
         return tuple(secret for text in sent for secret in secrets_in(text))
@@ -135,17 +136,18 @@ def _setting(name: str) -> str:
 
     `urllib.request` has a function for this, but it imports `http.client`, `email` and more.
     """
-    if name == "http" and "REQUEST_METHOD" in os.environ:  # on Windows the two names are one
+    # On Windows, the two names are the same variable.
+    if name == "http" and "REQUEST_METHOD" in os.environ:
         return "" if os.name == "nt" else os.environ.get("http_proxy", "")
     return os.environ.get(f"{name}_proxy", os.environ.get(f"{name.upper()}_PROXY", ""))
 
 
 class _SocksError(ValueError):
-    """The URL is that of a SOCKS proxy, which is not supported."""
+    """The URL names a SOCKS proxy, which is not supported."""
 
 
 class _Exemption:
-    """One entry of `NO_PROXY`."""
+    """One entry of `NO_PROXY`: the hosts and ports that it exempts."""
 
     def __init__(self, text: str) -> None:
         self.pattern, self._port = _split_port(text.lower())
@@ -180,12 +182,12 @@ def _split_port(text: str) -> Tuple[str, Optional[int]]:
 
 
 def _parse(name: str, url: object) -> Proxy:
-    """Return the proxy at `url`. `name` says in errors where the URL is from."""
+    """Return the proxy that `url` describes. Errors call the URL `name`."""
     if not isinstance(url, str):
         raise TypeError(f"{name} must be the URL of a proxy as a str, not {type(url).__name__}")
     bad = ValueError(f"{name} must be the URL of a proxy such as http://user:password@host:3128")
     found = None
-    with suppress(ValueError):  # not to be chained: it may quote the password
+    with suppress(ValueError):  # It must not be chained: it may quote the password.
         url.encode()
         parts = urlsplit(url.strip() if "://" in url else f"http://{url.strip()}")
         found = parts, parts.port

@@ -79,11 +79,11 @@ class AttemptDeadline:
 
 
 class RoundTrip:
-    """A request on its way to the server, and the response on its way back.
+    """One request and its response, on a connection of its own or a reused one.
 
-    If the transport has no idle connection for it, it resolves the host of the first hop, and
-    carries out `connect`. Then it carries out `read_response`, or `read_head` if the body stays
-    open. It stops at the `deadline`. The steps raise `NETWORK_ERRORS`.
+    If the transport has no idle connection for it, the transport resolves the host of the first
+    hop, and carries out `connect`. Then it carries out `read_response`, or `read_head` if the body
+    stays open. It stops at the `deadline`. These steps raise `NETWORK_ERRORS`.
 
     Attributes:
         route: the way to the server.

@@ -1,7 +1,7 @@
-"""The way to a URL: directly to its origin, or through a proxy.
+"""Routes: a request goes directly to the origin of its URL, or through a proxy.
 
 A proxy forwards plain requests itself. For https it opens a tunnel, and TLS with the origin goes
-through that. Pure, but for what `proxies` reads of the environment.
+through that. Pure, except that `proxies` reads the environment.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ class Origin(NamedTuple):
 
     @property
     def authority(self) -> str:
-        """The value of the Host field (RFC 9110, 7.2): no port where it is the scheme's own."""
+        """The value of the Host field (RFC 9110, 7.2).
+
+        It has no port if that is the default of the scheme.
+        """
         return self._ascii_host if self.port == _PORTS[self.scheme] else self.host_and_port
 
     @property
@@ -40,14 +43,14 @@ class Origin(NamedTuple):
     def _ascii_host(self) -> str:
         host = self.host
         if ":" in host:
-            host = host.partition("%")[0]  # a scope means something to this host alone
+            host = host.partition("%")[0]  # A scope has a meaning only on this host.
         if not (host.isascii() and all(0 < len(label) < 64 for label in host.split("."))):
-            host = host.encode("idna").decode()  # the tables of IDNA take a while to load
+            host = host.encode("idna").decode()  # Loading the tables of IDNA takes a while.
         return f"[{host}]" if ":" in host else host
 
 
 class Route:
-    """The way of requests to `origin`: directly, or through `proxy`.
+    """The route of requests to `origin`: directly, or through `proxy`.
 
     Attributes:
         key: identifies the connections that may carry them: the origin, also behind a tunnel, or
@@ -112,7 +115,7 @@ class Routes:
             origin = _parse_origin(start)
             proxy = self._proxies.proxy_for(*origin)
             return Route(origin, proxy)
-        except ValueError:  # UnicodeError is one
+        except ValueError:  # `UnicodeError` is a `ValueError`, too.
             raise _bad_url() from None
 
 
@@ -122,7 +125,7 @@ def _parse_origin(start: str) -> Origin:
         raise ValueError
     host = parts.hostname
     if ":" in host:
-        host = host.replace("%25", "%")  # before a scope (RFC 6874)
+        host = host.replace("%25", "%")  # `%25` stands before a scope (RFC 6874).
     return Origin(parts.scheme, host, parts.port or _PORTS[parts.scheme])
 
 

@@ -1,7 +1,7 @@
-"""Which servers a transport trusts over TLS, and which certificate it presents: one policy for all.
+"""The TLS settings: which servers to trust, and which certificate to present.
 
-`ssl` is loaded with the first context, as plain HTTP does without. May touch: the certificate files
-that the options name, and the environment variables below.
+`ssl` is imported for the first context, because plain HTTP does not need it. May touch: the
+certificate files that the options name, and the environment variables below.
 """
 
 from __future__ import annotations
@@ -41,31 +41,31 @@ TlsContext = Callable[[], SSLContext]
 def tls_when_needed(
     verify: Verify = True, client_cert: Optional[ClientCert] = None, *, trust_env: bool = True
 ) -> TlsContext:
-    """Return a function that returns the context for these options, the same for the same options.
+    """Return a function that returns the TLS context for these options. Equal options share one.
 
-    Files that the arguments name are read now, so that a mistake is an error of the call that made
-    it. The environment is read, and the trust store loaded, when the function is first called.
+    Files that the arguments name are read now, so that the call with a wrong argument raises the
+    error. The environment is read, and the trust store loaded, when the function is first called.
 
     Args:
-        verify: True for the system's trust store, or certifi's where there is none and certifi
-            is installed; the path of a file or directory of CA certificates that replaces it;
-            an `ssl.SSLContext` that is used as it is; or False, which trusts everyone.
+        verify: True for the system's trust store, or that of certifi if the system has none and
+            certifi is installed; the path of a file or directory of CA certificates that replaces
+            it; an `ssl.SSLContext`, which is used unchanged; or False, which trusts every server.
         client_cert: the certificate of the client: the path of a PEM file with
             certificate and key, `(certificate, key)`, or `(certificate, key, password)`.
         trust_env: whether the environment counts when `verify` is True. The file or directory
             that `REQUESTS_CA_BUNDLE` or else `CURL_CA_BUNDLE` names replaces the trust store;
-            without them `SSL_CERT_FILE` and `SSL_CERT_DIR` do, as OpenSSL has it. Whatever
-            `verify` is but a context, TLS keys are logged to the file that `SSLKEYLOGFILE` names;
-            one that cannot be written is passed over with a warning in the log `flowmaestro`.
+            without them `SSL_CERT_FILE` and `SSL_CERT_DIR` do, as in OpenSSL. Unless `verify` is a
+            context, TLS keys are logged to the file that `SSLKEYLOGFILE` names. If it cannot be
+            written, it is ignored, with a warning in the log `flowmaestro`.
 
-    A context of ours offers HTTP/1.1 alone (ALPN, RFC 7301). It looks for the host among the
-    subjectAltNames of a certificate, not at its common name (RFC 9525, 2). It is shared: do not
-    change it. A file that has changed since is read again.
+    A context that is made here offers only HTTP/1.1 (ALPN, RFC 7301). It looks for the host among
+    the subjectAltNames of a certificate, not at its common name (RFC 9525, 2). It is shared: do not
+    change it. A file that has changed since then is read again.
 
-    Raises `TypeError` or `ValueError`, naming the argument, for what is none of these and for a
-    `client_cert` beside a context, which has its own; `OSError`, naming the argument, for a path
-    that cannot be read as certificates. The context raises it, naming the variable, for one in the
-    environment.
+    Raises `TypeError` or `ValueError`, naming the argument, for any other value, and for a
+    `client_cert` beside a context, which has its own. Raises `OSError`, naming the argument, for a
+    path that cannot be read as certificates. For a path in the environment, the returned function
+    raises the `OSError`, naming the variable.
 
     """
     chain = _checked_chain(client_cert)

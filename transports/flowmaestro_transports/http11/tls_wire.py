@@ -59,7 +59,7 @@ class TlsWire(Wire):
         self._tls = context.wrap_bio(self._arrived, self._leaving, server_hostname=name)
 
     def handshake(self) -> IOSteps[None]:
-        """Do the handshake. Raises `OSError`, of which `ssl.SSLError` is one."""
+        """Do the handshake. Raises `OSError`, such as `ssl.SSLError`."""
         while True:
             try:
                 self._tls.do_handshake()
@@ -68,7 +68,7 @@ class TlsWire(Wire):
                 done = False
             except ssl.SSLError as error:
                 with suppress(OSError):
-                    self._flush()  # the alert tells the peer why, if it is still there
+                    self._flush()  # Send the alert, which tells the peer why.
                 if getattr(error, "verify_code", None) in _NAME_MISMATCH:
                     error.strerror = f"{error.strerror}{self._name_hint()}"
                 raise
@@ -82,8 +82,8 @@ class TlsWire(Wire):
     def _name_hint(self) -> str:
         """Say why the name of the host is not in the certificate, as far as that can be known.
 
-        A common name alone was enough once, and commands that make certificates still write no
-        subjectAltName unless told to.
+        Once, a common name was enough. Commands that make certificates still write no
+        subjectAltName by default.
         """
         if sys.version_info >= (3, 13):
             chain = self._tls.get_unverified_chain()
@@ -145,7 +145,7 @@ class TlsWire(Wire):
         return data is not None
 
     def _follow_records(self, data: bytes) -> None:
-        """Find out where the last record in `data` ends: behind it, or in bytes still to come."""
+        """Compute how many bytes of the last record in `data` have not arrived yet."""
         data = self._header + data
         size, position = len(data), self._record_left
         while position + _RECORD_HEADER <= size:

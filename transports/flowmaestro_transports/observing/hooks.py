@@ -15,21 +15,22 @@ _counting = threading.Lock()
 
 @dataclass(frozen=True)
 class RequestInfo:
-    """A request that is about to be sent.
+    """The argument of a request hook: the request that is about to be sent.
 
     Attributes:
         method: the HTTP method.
         url: the URL; in its query, values are replaced by `***`.
         attempt: 1 for the first attempt of a call, 2 for its first retry, and so on.
-        operation: the method that makes it: `workflows.run` of all requests of a run, `request`
-            of `client.request`.
+        operation: the method that sends it: `workflows.run` for all requests of a run, `request`
+            for `client.request`.
         route: the path below the API root with names for ids: `/workflows/{workflow_id}`. `None`
-            of `client.request`, whose paths the SDK does not know.
+            for `client.request`, whose paths the SDK does not know.
         call_id: a random text that all attempts of one call share. A wait makes many calls.
         execution_id: the execution that it is about, if that is known.
         workflow_id: the workflow in its path, if there is one.
         ids: the ids in its path, by the names that `route` has for them.
-        row: in a batch, the index of the row that the request starts; `None` of all others.
+        row: in a batch, the index of the row that the request starts; `None` for all other
+            requests.
 
     Two that agree in `method`, `url` and `attempt` are equal.
 
@@ -49,15 +50,17 @@ class RequestInfo:
 
 @dataclass(frozen=True)
 class ResponseInfo:
-    """What came of a request: a reply, of an event stream its head, or a failure.
+    """The outcome of a request: a response, the head of an event stream, or a failure.
 
     Attributes:
-        request: the very `RequestInfo` that the request hook was given.
-        status: the HTTP status, `None` when no reply came.
-        failure: how far the attempt had come when the network failed, `None` when a reply came.
-        seconds: from sending to the end of the reply, of an event stream to its head.
-        request_id: the id to quote to support, `None` when the reply has none.
-        rate_limit: what the reply says of the key's rate limits. Not compared.
+        request: the same `RequestInfo` object that the request hook got.
+        status: the HTTP status; `None` if no response was received.
+        failure: how far the attempt had come when the network failed; `None` if a response was
+            received.
+        seconds: from sending until the end of the response, or until the head of an event stream.
+        request_id: the id to quote to support; `None` if the response has none.
+        rate_limit: the key's rate limits, as the response reports them. Ignored when two are
+            compared.
 
     """
 
@@ -71,14 +74,14 @@ class ResponseInfo:
 
 @dataclass(frozen=True)
 class RetryInfo:
-    """A request that is made again, once `delay` seconds have passed.
+    """A retry of a request, or the reconnection of a stream, after `delay` seconds.
 
     Attributes:
         request: the request that failed, or the one that opened the event stream that was lost.
         outcome: the HTTP status, or the phase in which the network failed.
         code: the API's error code, or one of ours (`timeout`, ...); `None` for a lost stream.
-        delay: seconds until then.
-        request_id: the id to quote to support, `None` when the reply had none.
+        delay: seconds until the retry or the reconnection.
+        request_id: the id to quote to support; `None` if the response had none.
         reconnects: whether the SDK reconnects a lost event stream.
 
     """
@@ -94,16 +97,17 @@ class RetryInfo:
 class Trace(Protocol):
     """Follows one operation from its first request to its end; `Hooks.trace` makes it.
 
-    A hook gets each request and its reply. A trace also learns of an attempt that is cancelled,
-    may set context variables while a request is carried out, and sees what the operation yields.
-    What a method raises is logged and counted as that of a hook, and changes nothing.
+    A hook gets each request and its response. A trace also gets cancelled attempts, can set context
+    variables while a request is in flight, and gets the items that the operation yields. An
+    exception of one of its methods is logged and counted like that of a hook, and changes nothing
+    else.
     """
 
     def attempting(self, info: RequestInfo, request: Request, resent: int) -> Mapping[str, str]:
         """Report that a request is sent now. Return header fields to add to it, as a hook does.
 
-        `request` holds secrets, `info` none. The call was sent `resent` times before, redirects
-        included.
+        `request` holds secrets, `info` does not. `resent` is how often the call was sent before,
+        redirects included.
         """
         ...
 
@@ -138,22 +142,22 @@ class _Failures:
 class Hooks:
     """Functions to call as a client works, for metrics and traces: `hooks=` of both clients.
 
-    They are called in the thread or task that makes the call, which waits for them. On an
-    async client they may be coroutine functions. An exception that one raises does not change
-    the call: it is logged as an ERROR of the logger `flowmaestro`, and counted in `failures`.
-    Nothing that they are given is secret. Raises `TypeError`, naming the argument, for a hook
-    that cannot be called, or a `strict` that is no bool.
+    They are called in the thread or task that makes the call, which waits for them. On an async
+    client they may be coroutine functions. An exception of a hook does not change the call: it is
+    logged as an ERROR of the logger `flowmaestro`, and counted in `failures`. The arguments of
+    hooks hold no secrets. Raises `TypeError`, naming the argument, for a hook that cannot be
+    called, or a `strict` that is not a bool.
 
     Attributes:
         request: called with a `RequestInfo` before each request, retries and polls included. It
             may return a mapping of header fields to add to that request, such as `traceparent`.
-            Fields that the request has already stay as they are. The values must not be secret:
-            the SDK does not hide them in errors. A mapping that holds anything but header fields
-            that can be sent counts as an exception of the hook, and nothing of it is sent.
-        response: called with a `ResponseInfo` after each of them, unless it was cancelled.
-        retry: called with a `RetryInfo` before the pause that precedes a retry, the next try of
-            a poll that failed, or the reconnection of an event stream.
-        strict: whether what a hook raises ends the call and reaches the caller, for tests.
+            Fields that the request has already stay as they are. The values must not be secret,
+            because the SDK does not redact them in errors. A mapping with an invalid header field
+            counts as an exception of the hook, and none of its fields is sent.
+        response: called with a `ResponseInfo` after each request that was not cancelled.
+        retry: called with a `RetryInfo` before the pause that precedes a retry, the next poll after
+            one that failed, or the reconnection of an event stream.
+        strict: whether an exception of a hook ends the call and reaches the caller, for tests.
 
     """
 

@@ -1,7 +1,7 @@
-"""Reports what one operation does to the user's hooks, to their trace and to the log.
+"""Reports the requests of one operation to the user's hooks, to their trace and to the log.
 
-A driver notes each action before carrying it out, and each reply and failure that comes of it.
-The log has nothing about a request but the values that hooks get, so no secret.
+A driver reports each action before carrying it out, and its response or failure afterwards. About a
+request, the log has only the values that hooks get, so it has no secrets.
 """
 
 from __future__ import annotations
@@ -80,14 +80,14 @@ class _Reporter:
         return told or any(self._hooks.functions().values())
 
     def ended(self, error: Optional[BaseException] = None) -> None:
-        """Note that the operation has ended, with an error of its driver or without."""
+        """Note that the operation has ended; `error` is the driver's, if there is one."""
         if error is not None and self._sent_at is not None:
             self._sent_at = None
             self._tell_trace("attempted", error)
         self._tell_trace("ended", getattr(self._machine, "last_seen", None), error)
 
     def _before_action(self, action: Action) -> HookCall:
-        """Note the next action. Return its hook and the argument of that."""
+        """Note the next action. Return the hook to call and its argument."""
         if isinstance(action, (Send, Open)):
             return self._hooks.request, self._request_info(action)
         if isinstance(action, Wait) and action.because is not None:
@@ -112,7 +112,7 @@ class _Reporter:
         return action if request is action.request else replace(action, request=request)
 
     def _with_added(self, request: Request, fields: Any) -> Request:
-        """Return the request with those fields of a hook or a trace that it does not have yet."""
+        """Return the request with the fields of a hook or a trace that it did not have."""
         try:
             given = header_fields(fields)
             if "host" in given:
@@ -125,7 +125,7 @@ class _Reporter:
         return Request(request.method, request.url, headers, request.body) if added else request
 
     def _after_outcome(self, outcome: Outcome, now: float) -> HookCall:
-        """Note the outcome of a request. Return its hook and the argument of that."""
+        """Note the outcome of a request. Return the hook to call and its argument."""
         sent_at, self._sent_at = self._sent_at, None
         if sent_at is None:  # The connection of an open body was lost.
             return _NO_HOOK

@@ -1,4 +1,4 @@
-"""The transport on requests. It sends through `Session.send`, which tools for requests watch.
+"""The transport on requests. It sends through `Session.send`, which tools for requests patch.
 
 Mounted adapters, hooks, instrumentations and recorders see its calls. Requests are prepared here,
 so that nothing that a session would add replaces what the core wants sent.
@@ -75,8 +75,8 @@ _FOLD = re.compile(r"[ \t]*\r?\n[ \t]+")
 def _floods() -> Mapping[str, str]:
     """Return the checks of floods that http.client of this Python fails.
 
-    Newer ones bound trailers and informational responses, in a patch release of each version, so
-    it is tried out.
+    Newer patch releases bound trailers and informational responses, so the limits are found by
+    trying.
     """
     found: Dict[str, str] = {}
     if _reads_without_limit(b"HTTP/1.1 100 Continue\r\n\r\n" * _FLOOD + b"HTTP/1.1 200 OK\r\n\r\n"):
@@ -111,13 +111,13 @@ class RequestsTransport(NotPicklable):
     """A `Transport` on a `requests.Session`. Safe to use from several threads.
 
     The session's mounted adapters, response hooks, proxies, `verify` and `cert` are used; its
-    headers, cookies, auth and params are not. Its jar keeps the cookies that a response sets,
-    which requests cannot be told not to do; calls do not send them. Its adapters decide how many
-    connections there are. The session is never closed. Without a `session`, the transport makes
-    one, with the defaults of requests, and closes it; a child after `os.fork` makes another.
+    headers, cookies, auth and params are not. Its jar keeps the cookies that a response sets, since
+    requests cannot be told not to; calls do not send them. Its adapters limit the number of
+    connections. The session is never closed. Without a `session`, the transport makes one, with the
+    defaults of requests, and closes it; a child after `os.fork` makes another.
 
-    It is not patient: a body that was quiet for as long as a read waits is lost. `known_failures`
-    lists the conformance checks that it fails.
+    It is not patient: a read that times out loses the body. `known_failures` lists the conformance
+    checks that it fails.
 
     Raises `TypeError` for a `session` of another type.
     """

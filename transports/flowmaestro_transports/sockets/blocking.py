@@ -1,4 +1,4 @@
-"""How a thread waits, and how another thread wakes it.
+"""Waiting in a thread, and waking it from another thread.
 
 Each wait of `SocketTransport` is one `poll`, for sockets and for a *waker*: a pair of sockets that
 another thread writes to. So any wait can be interrupted, and only the resolution of a name blocks
@@ -37,7 +37,8 @@ class DeadlineExceeded(Exception):
 class Waker:
     """Wakes the one thread that polls `read_end`.
 
-    A thread may be woken without a reason: a waker that was woken too late serves the next one.
+    A thread may be woken without a reason: the waker may still hold a wake-up for the operation
+    that used it before.
     """
 
     def __init__(self) -> None:
@@ -66,7 +67,7 @@ class Waker:
 class BlockingOp:
     """One blocking operation of a thread: a call, a pause or a read.
 
-    It owns its resources (`Owned`), so an exception from a signal handler loses none of them.
+    It owns its resources (`Owned`), so that an exception from a signal handler leaks none of them.
 
     """
 
@@ -74,12 +75,13 @@ class BlockingOp:
 
     def __init__(self) -> None:
         self.interrupted: bool = False
-        """Whether `interrupt` was called. It stays True, for whatever is begun later, too."""
+        """Whether `interrupt` was called. It stays True, so that later operations are interrupted,
+        too."""
         self.slot: Owned[None] = Owned()
         """The slot that the call occupies (`Slots`), if any."""
         self.free_wakers: Owned[Waker] = Owned()
         """The unused wakers of its pool. It takes one of them before it waits."""
-        self._waker: Owned[Waker] = Owned()  # the one that it took
+        self._waker: Owned[Waker] = Owned()  # The waker that it took.
 
     def interrupt(self) -> None:
         """Wake its thread, which then raises `Interrupted`. Any thread may call this."""

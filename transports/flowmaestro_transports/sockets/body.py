@@ -1,4 +1,4 @@
-"""The open body of a response on a socket, read with patience and closed by any thread."""
+"""The open body of a response on a socket. One thread reads it, any thread may close it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class SocketOpenResponse(OpenBody):
             finally:
                 self._end_read(held)
         finally:
-            self._end_read(held)  # again, as `Owned` says
+            self._end_read(held)  # Once more, as `Owned` explains.
 
     def close(self) -> None:
         """As `OpenResponse.close`."""

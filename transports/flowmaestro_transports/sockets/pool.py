@@ -1,7 +1,7 @@
-"""What the calls of one process share: slots, wakers, connections, and the running operations.
+"""The state that the calls of one process share: slots, wakers, connections, running operations.
 
-There is no lock. An exception that a signal handler raises may come between any two bytecodes: a
-lock whose owner dies of one would stop all other threads for good. See `Owned`.
+There is no lock, because a signal handler may raise an exception between any two bytecodes. If it
+came while a thread holds a lock, all other threads would wait for ever. See `Owned`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from flowmaestro_transports.http11.round_trip import RoundTrip
 from flowmaestro_transports.sockets.blocking import RECHECK_INTERVAL, BlockingOp, Waker
 
 _FREE_WAKERS = 32
-"""How many unused wakers are kept. Each has two files open."""
+"""How many unused wakers are kept. Each has two open file descriptors."""
 
 _ALL_THREADS = 2**16
 """How many slots are made at most. More slots than threads would not be a limit."""

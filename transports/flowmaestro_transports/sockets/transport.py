@@ -1,7 +1,7 @@
 """`SocketTransport`: HTTP/1.1 for threads. Each call runs in the thread of its caller.
 
 May touch: the network. It starts no thread, follows no redirects, keeps no cookies and reads no
-credentials; of the environment, only what `tls` and `proxies` name counts.
+credentials. It reads only the variables of the environment that `tls` and `proxies` name.
 """
 
 from __future__ import annotations
@@ -45,23 +45,23 @@ class SocketTransport(NetworkTransport):
     """A `Transport` on plain sockets. Safe to use from several threads.
 
     At most `max_connections` calls are in flight at once. Others wait for them, within their own
-    time limits. A body that `open` has returned does not count. At most as many idle connections
-    are kept, for 50 seconds each.
+    time limits. An open body does not count. At most as many idle connections are kept, for 50
+    seconds each.
 
-    `verify` and `client_cert` are those of `tls_when_needed`: whom to trust, and which certificate
-    to present. `proxy` is the URL of a proxy for every call, `http://user:password@host:3128` or
-    `https://...`; without it, the environment names the proxies, as `Proxies` says. With
-    `trust_env=False` the environment is not read, not for certificates either. All of it is read
-    when the transport is made, except the certificates that the environment names: they are read
-    when TLS is first needed. No time limit ends a name resolution early: it is one call of the
-    operating system, in the thread of the caller.
+    `verify` and `client_cert` say whom to trust and which certificate to present: see
+    `tls_when_needed`. `proxy` is the URL of a proxy for every call,
+    `http://user:password@host:3128` or `https://...`; without it, the environment names the
+    proxies: see `Proxies`. With `trust_env=False` the environment is ignored, also for
+    certificates. Everything is read when the transport is made, except certificates that the
+    environment names, which are read when TLS is first needed. No time limit ends a name resolution
+    early, because it is one call of the operating system in the thread of the caller.
 
     A child after `os.fork` makes its own connections, and leaves those of its parent alone. An
     exception that a signal handler raises, such as `KeyboardInterrupt`, ends the call that it
     interrupts, and no other.
 
-    Raises `ValueError` for a `max_connections` below 1, `TypeError` for one that is no `int`,
-    and what `tls_when_needed` and `Proxies` raise.
+    Raises `ValueError` for a `max_connections` below 1, `TypeError` for one that is not an `int`,
+    and the errors of `tls_when_needed` and `Proxies`.
     """
 
     _at_hand: Optional[threading.local] = None
@@ -91,14 +91,14 @@ class SocketTransport(NetworkTransport):
             finally:
                 pool.end_op(op)
         finally:
-            pool.end_op(op)  # again, as `Owned` says
+            pool.end_op(op)  # Once more, as `Owned` explains.
 
     now: Callable[[], float] = staticmethod(time.monotonic)
     """As `Transport.now`."""
 
     def interruptible(self) -> InterruptibleTransport:
         """As `Interruptible.interruptible`. A name resolution cannot be interrupted."""
-        # `setdefault`, so that several threads that make it at once get the same one.
+        # `setdefault`, so that several threads that call this at once share one object.
         return InterruptibleSockets(self, vars(self).setdefault("_at_hand", threading.local()))
 
     def close(self) -> None:
@@ -129,7 +129,7 @@ class SocketTransport(NetworkTransport):
             finally:
                 pool.end_op(op, trip)
         finally:
-            pool.end_op(op, trip)  # again, as `Owned` says
+            pool.end_op(op, trip)  # Once more, as `Owned` explains.
 
     def _prepare(self, pool: SocketPool, op: BlockingOp, trip: RoundTrip) -> None:
         """Wait for a slot and a connection."""
@@ -194,10 +194,10 @@ def _opened(pool: SocketPool, op: BlockingOp, trip: RoundTrip) -> SocketOpenResp
 
 
 class InterruptibleSockets:
-    """A `SocketTransport` for one user: see `InterruptibleTransport`.
+    """A view of a `SocketTransport` for one stream: see `InterruptibleTransport`.
 
-    It calls the methods of the transport, which a subclass may have overridden. They run as the
-    operation that this thread has `at_hand`.
+    It calls the methods of the transport, which a subclass may have overridden. They find the
+    operation to interrupt in `at_hand`, which is local to the thread.
     """
 
     def __init__(self, transport: Transport, at_hand: threading.local) -> None:
@@ -235,4 +235,4 @@ class InterruptibleSockets:
             finally:
                 at_hand.op = None
         finally:
-            at_hand.op = None  # Again: an interrupt may have come before the first time.
+            at_hand.op = None  # Once more: an exception may have come before the first time.
