@@ -355,6 +355,8 @@ def test_requests_are_asked_for_by_number_only():
     [
         ("GET", "/"),
         ("GET", "/_inspect/requests"),
+        ("GET", "/_inspect/feed"),
+        ("GET", "/_inspect/search?text=x"),
         ("POST", "/_inspect/faults"),
         ("POST", "/_inspect/faults/x/disarm"),
         ("POST", "/_inspect/requests/1/send"),
