@@ -133,18 +133,24 @@ SESSIONS = (
     Session(
         "Run a workflow",
         "Name a workflow by its id, its name, or the first six or more characters of one if no other\n"
-        "workflow fits. `-i` gives an input: `-i name=Ada` is text, `-i count:=3` is JSON. The run is\n"
-        "shown while it lasts; its outputs go to stdout, everything else to stderr. If there are more\n"
-        "nodes than rows, those that are done are folded.\n\n"
+        "workflow fits. `-i` gives an input: `-i name=Ada` is text, `-i count:=3` is JSON. The outputs\n"
+        "go to stdout, everything else to stderr. The view shows each node; where there are more nodes\n"
+        "than rows, it counts those that are done.\n\n"
         "![A run in a terminal](pictures/run.svg)",
         (Command('run "Nightly report" -i name=Ada'), Command("run wf_broken")),
         shows_plain=True,
     ),
     Session(
         "Give inputs",
-        "`-i text=@FILE` takes the text of a file, `-i data:=@FILE` its JSON, and `-i name=@@ada` is the\n"
-        "text `@ada`. `--input-file FILE` has all inputs as a JSON object, `-` is stdin; `-i` wins. Inputs\n"
-        "are checked before anything starts, with the schema that the server declares or `--schema`.",
+        "| argument | the input |\n|---|---|\n"
+        "| `-i name=Ada` | the text `Ada` |\n"
+        "| `-i count:=3` | the number 3; any JSON |\n"
+        "| `-i text=@FILE` | the text of a file |\n"
+        "| `-i data:=@FILE` | the JSON of a file |\n"
+        "| `-i name=@@ada` | the text `@ada` |\n"
+        "| `--input-file FILE` | all inputs, a JSON object; `-` is stdin, and `-i` wins |\n\n"
+        "Inputs are checked before anything starts, with the schema that the server declares or with\n"
+        "`--schema`.",
         (
             Command("run wf_report -i count=3 --schema schema.json"),
             Command("run wf_report -i count:=3 --schema schema.json -o json"),
@@ -152,17 +158,20 @@ SESSIONS = (
     ),
     Session(
         "Run a workflow for each row of a file",
-        "Rows are a `.csv`, `.tsv`, `.jsonl` or `.json` file, or `-` for stdin (JSON lines, a JSON array or\n"
-        "CSV). Another separator is `--delimiter`. Cells of CSV are text, unless the schema names another\n"
-        "type or the column ends in `:=`: `cards.csv` has the columns `card` and `amount:=`. An empty cell\n"
-        "that is not text is left out. `--out` ends in `.jsonl`, or in `.csv` for a spreadsheet, with the\n"
-        "columns row, index, execution_id, status, error and outputs.\n\n"
-        "The journal is `OUT.journal` unless `--journal` names another. After a crash or Ctrl-C, the same\n"
-        "command resumes, and no row is started twice ([batches](batches.md)). `--rerun` starts the rows\n"
-        "again whose execution failed or was cancelled. If a row may have been started without a reply,\n"
-        "the command looks for it at the end, when `--settle-after` (60 seconds) has passed. A row with\n"
-        "the status `refused` was not started: the server rejected its inputs. At the end, failures are\n"
-        "grouped by cause.\n\n"
+        "After a crash or Ctrl-C, the same command resumes, and no row is started twice: a journal,\n"
+        "`OUT.journal` or the file of `--journal`, knows them all ([batches](batches.md)).\n\n"
+        "**Rows** are a `.csv`, `.tsv`, `.jsonl` or `.json` file, or `-` for stdin (JSON lines, a JSON array\n"
+        "or CSV), in UTF-8. `--delimiter` names another separator. Cells of CSV are text, unless the schema\n"
+        "names another type or the column ends in `:=`: `cards.csv` has the columns `card` and `amount:=`.\n"
+        "An empty cell that is not text is left out.\n\n"
+        "**Results** go to `--out`. A `.csv` file is for a spreadsheet, with the columns row, index,\n"
+        "execution_id, status, error and outputs. It begins with a byte-order mark, without which Excel\n"
+        'would not read UTF-8; in Python open it with `encoding="utf-8-sig"`. A `.jsonl` file is for programs.\n'
+        "A row with the status `refused` was not started: the server rejected its inputs. At the end,\n"
+        "failures are grouped by cause.\n\n"
+        "**Again**: `--rerun` starts the rows again whose execution failed or was cancelled, `--redo 3,17`\n"
+        "those of these rows whose inputs have changed. If a row may have been started without a reply, the\n"
+        "command looks for it at the end, when `--settle-after` (60 seconds) has passed.\n\n"
         "![A batch in a terminal](pictures/map.svg)",
         (
             Command('map "Charge a card" cards.csv --out results.csv'),
@@ -173,7 +182,9 @@ SESSIONS = (
         "See what there is",
         "`list` and `get` show workflows, executions, agents, threads, knowledge-bases, triggers and\n"
         "webhooks. The API has no list of threads: `get threads` shows one that you know. Executions are\n"
-        "filtered by `--workflow`, `--status` and `--since` (`90s`, `15m`, `2h`, `3d`).",
+        "filtered by `--workflow`, `--status` and `--since` (`90s`, `15m`, `2h`, `3d`). Columns are shortened\n"
+        "until they fit the terminal; in a pipe they are whole.\n\n"
+        "![A list in a terminal](pictures/list.svg)",
         (
             Command("list workflows"),
             Command("list executions --workflow wf_abc123 --since 2h"),
@@ -223,10 +234,10 @@ SESSIONS = (
     Session(
         "Check the connection",
         "`doctor` checks Python, the key, the server, the proxy, TLS, the clock, the rate limit and the\n"
-        "scopes, and says what to do. Without a key it checks all that needs none.",
+        "scopes, and says what to do. Without a key it checks all that needs none.\n\n"
+        "![A check of the connection in a terminal](pictures/doctor.svg)",
         (
             Command("doctor"),
-            Command("doctor --api-key fm_test_123"),
             Command("doctor --base-url http://127.0.0.1:9"),
         ),
     ),
@@ -234,7 +245,8 @@ SESSIONS = (
         "Talk to an agent",
         "Ctrl-C stops an answer, Ctrl-D leaves. Answers are Markdown. Pasted lines are one message; the\n"
         "arrow keys bring back what you typed, in earlier conversations, too (`--no-history` keeps\n"
-        "nothing). `-m`, or a pipe, sends one message and prints the bare answer.",
+        "nothing). `-m`, or a pipe, sends one message and prints the bare answer.\n\n"
+        "![A conversation in a terminal](pictures/chat.svg)",
         (
             Command("chat agent_parrot", ((PROMPT, "Good morning\r"), (PROMPT, "\x04"))),
             Command('chat agent_parrot -m "Good night"'),
@@ -292,13 +304,17 @@ SETTINGS = """\
 OFFER = Session(
     "Offer workflows to an AI assistant",
     "`flowmaestro mcp --workflow wf_report` serves the named workflows as tools over the Model\n"
-    "Context Protocol, on stdin and stdout. It needs the extra `mcp` and Python 3.10. Only\n"
-    "workflows that you name are offered: running one has side effects. The first progress\n"
-    "message has the execution's id; a run that is cancelled, or takes longer than\n"
-    "`--timeout`, goes on at the server. `--schema wf_report=schema.json` declares inputs that the\n"
-    "server does not. `--config claude`, `cursor` or `vscode` prints the settings for that\n"
-    "assistant; with `--profile` they need no key. Those of Claude and Cursor look like this:\n\n"
+    "Context Protocol. An assistant starts this command; `--config claude`, `cursor` or `vscode` prints\n"
+    "the settings that it needs for that. It needs the extra `mcp` and Python 3.10.\n\n"
+    "| assistant | the settings belong in |\n|---|---|\n"
+    "| `claude` | `claude_desktop_config.json` (Settings, Developer, Edit Config), or `.mcp.json` |\n"
+    "| `cursor` | `~/.cursor/mcp.json`, or `.cursor/mcp.json` of a project |\n"
+    "| `vscode` | `.vscode/mcp.json` |\n\n"
+    "With a [profile](#keep-a-key) they hold no key. Those of Claude and Cursor look like this:\n\n"
     f"```text\n{SETTINGS}```\n\n"
+    "Only workflows that you name are offered: running one has side effects. The first progress message\n"
+    "has the execution's id; a run that is cancelled, or takes longer than `--timeout`, goes on at the\n"
+    "server. `--schema wf_report=schema.json` declares inputs that the server does not.\n\n"
     "A client, `ask.py`:\n\n"
     f"```text\n{ASK}```",
     (Command("ask.py"), Command("mcp --workflow wf_unknown")),
@@ -311,13 +327,15 @@ INTRODUCTION = """\
 
 ```text
 pip install 'flowmaestro[cli]'
-export FLOWMAESTRO_API_KEY=fm_live_...
+flowmaestro login
 flowmaestro run "Nightly report" -i name=Ada
 ```
 
-The extra `cli` brings colors, the live view and shell completion; without it everything works in
-plain lines. The key and the server are `FLOWMAESTRO_API_KEY` and `FLOWMAESTRO_BASE_URL`, or
-`--api-key` and `--base-url`, or [a profile](#keep-a-key). `flowmaestro COMMAND --help` has examples of each command.
+`flowmaestro COMMAND --help` begins with examples. Without a key, [try it on a fake
+server](#try-it-without-a-key). In scripts, `FLOWMAESTRO_API_KEY` and `FLOWMAESTRO_BASE_URL` name the key
+and the server, `--api-key` and `--base-url` do so for one command, and `login` keeps them in [a
+profile](#keep-a-key). The extra `cli` brings colors, the live view, editing in `chat`, and completion;
+without it everything but completion works, in plain lines.
 """
 SERVER = f"""\
 

@@ -114,8 +114,11 @@ def _run(command: str, words: Sequence[str]) -> int:
     if unknown:
         _, _, arguments = COMMANDS.get(command, ("", (), ()))
         known = tuple(flag for flags, _ in arguments for flag in flags if flag[0] == "-")
+        hint = suggestion(unknown[0], known)
+        if "--json" in known and unknown[0].partition("=")[0] in ("-o", "--output"):
+            hint = "; this command has --json"
         parser.prog = f"flowmaestro {command}".rstrip()
-        parser.error(f"unrecognized arguments: {' '.join(unknown)}{suggestion(unknown[0], known)}")
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
     if options.command is None:
         parser.print_help(sys.stderr)
         return cli.USAGE

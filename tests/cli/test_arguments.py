@@ -89,6 +89,7 @@ def test_no_command_is_answered_with_the_help(here):
             "--inptu a=b; did you mean --input? (see flowmaestro run --help)",
         ),
         (["--profile", "x", "run", "wf_1"], "write --profile after the command (see flowmaestro"),
+        (["watch", "--last", "-o", "json"], "-o; this command has --json (see flowmaestro watch"),
         (["--json", "list"], "write --json after the command"),
         (["--jsno", "run"], "unrecognized arguments: --jsno (see flowmaestro --help)"),
         (["list", "workflows", "--api-key", ""], "api_key must not be empty"),
