@@ -191,7 +191,8 @@ def _permissions(client: FlowMaestroClient) -> Iterator[Finding]:
 def _scopes(client: FlowMaestroClient) -> Finding:
     """Check which parts of the API the key may read, and whether it may start workflows.
 
-    Starting is tried with the id of no workflow, which a key that may do it gets 404 for.
+    For the latter it starts a workflow that does not exist: the server answers 404 to a key that
+    may start workflows, and 403 to others.
     """
     missing: List[str] = []
     for name in ("executions", "agents", "triggers", "knowledge_bases", "webhooks"):

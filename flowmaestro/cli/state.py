@@ -1,7 +1,7 @@
 """The folders of this user, and the state folder: what the user did last from this machine.
 
 Reads and writes `executions.json` in the folder that `platformdirs` names. It holds ids and API
-roots, and no key. A file that cannot be read or written is as good as none.
+roots, and no key. A file that cannot be read counts as empty; one that cannot be written is left.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Dict, Optional
 
-try:  # Now, and not after an execution has started: its first events would be missed.
+try:  # Imported now: after an execution has started, that would delay its first events.
     from platformdirs import user_config_path, user_state_path
 except ImportError:
     user_config_path = user_state_path = None  # type: ignore[assignment]

@@ -28,7 +28,7 @@ START_UP |= {f"flowmaestro.cli.{name}" for name in ("arguments", "console", "ent
 
 
 @pytest.mark.parametrize("word", ["--version", "-V", "version"])
-def test_version(flowmaestro, word):
+def test_option_and_command_print_the_version(flowmaestro, word):
     done = flowmaestro.run(word)
     assert (done.returncode, done.stdout) == (0, f"flowmaestro {__version__}\n")
 
@@ -44,7 +44,7 @@ def test_version(flowmaestro, word):
         *(([name], ["examples:", f"  flowmaestro {name}"]) for name in COMMANDS),
     ],
 )
-def test_help(here, command, words):
+def test_help_fits_80_columns_and_has_examples(here, command, words):
     done = here(*command, "--help")
     assert (done.status, done.err) == (0, "")
     assert [word for word in words if word not in done.out] == []

@@ -72,7 +72,7 @@ def test_the_tour_runs_over_a_real_socket_without_the_proxy(fast, here, transpor
 
 
 @pytest.mark.parametrize(("shapes", "events"), DIALECTS)
-def test_in_memory_it_needs_no_socket(here, shapes, events):
+def test_the_tour_in_memory_opens_no_socket(here, shapes, events):
     done = here("demo", "--transport", "memory", "--shapes", shapes, "--events", events)
     assert (done.status, done.err) == (0, "")
     check_tour(done.out, shapes=shapes, events=events)
@@ -89,7 +89,7 @@ def test_without_trio_the_way_to_get_it_is_named(fast, here, monkeypatch):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGINT is sent to this process")
 @pytest.mark.parametrize("transport", TRANSPORTS)
-def test_ctrl_c_ends_it_without_a_word(here, monkeypatch, transport):
+def test_ctrl_c_ends_the_demo_silently(here, monkeypatch, transport):
     shown = tour.Narrator.event
     soon = [threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))]
 

@@ -33,7 +33,7 @@ def doctor(here):
     return lambda url, key, *more: here("doctor", "--base-url", url, "--api-key", key, *more)
 
 
-def test_all_is_well(doctor):
+def test_doctor_exits_0_if_every_check_is_good(doctor):
     fake = FakeFlowMaestro(epoch=time.time())
     with running_server(fake) as url:
         done = doctor(url, fake.api_key)
@@ -82,7 +82,7 @@ def test_without_a_good_key_all_is_checked_that_needs_none(doctor, key, said):
     assert sorted(failed) == ["clock", "key"]
 
 
-def test_a_server_that_is_no_flowmaestro(doctor):
+def test_a_server_that_is_not_flowmaestro_is_reported(doctor):
     page = reply(b"<html>Welcome to our hotel</html>")
     with ScriptedServer(answering(page, page)) as server:
         done = doctor(server.url, "fm_live_any")
@@ -90,7 +90,7 @@ def test_a_server_that_is_no_flowmaestro(doctor):
     assert "Is this the base URL of a FlowMaestro server?" in done.out
 
 
-def test_a_clock_that_is_wrong(doctor):
+def test_a_wrong_clock_is_reported(doctor):
     fake = FakeFlowMaestro(epoch=1_000_000_000)  # the server stands in 2001
     with running_server(fake) as url:
         done = doctor(url, fake.api_key)
@@ -99,14 +99,14 @@ def test_a_clock_that_is_wrong(doctor):
     assert "s ahead" in done.out
 
 
-def test_a_rate_limit_that_is_spent(command, fake):
+def test_a_spent_rate_limit_is_reported(command, fake):
     fake.fail_next(1, 429, path="/workflows", retry_after=7)
     done = command("doctor", "--api-key", fake.api_key)
     assert done.status == 5
     assert done.out.endswith("x rate limit  Too Many Requests\n              Try again in 7 s.\n")
 
 
-def test_a_certificate_that_is_not_trusted(doctor, monkeypatch, tmp_path):
+def test_an_untrusted_certificate_is_explained(doctor, monkeypatch, tmp_path):
     for each in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"):
         monkeypatch.delenv(each, raising=False)
     authority = Authority(tmp_path)
@@ -152,7 +152,7 @@ def test_http_to_a_remote_host_is_a_warning(command, fake):
     assert "Use https://: without TLS" in done.out
 
 
-def test_plain_http_where_tls_was_expected(doctor):
+def test_a_plain_server_on_an_https_url_is_explained(doctor):
     with running_server(FakeFlowMaestro()) as url:
         url = url.replace("http:", "https:")
         done = doctor(url, "fm_live_any")

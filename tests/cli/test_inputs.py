@@ -79,5 +79,5 @@ def test_a_derived_schema_refuses_nothing(workflow):
         {"properties": {"a": {"type": [1, "integer"]}}},
     ],
 )
-def test_an_odd_schema_is_no_error(schema):
+def test_an_odd_schema_refuses_no_inputs(schema):
     assert check_inputs({"input_schema": schema}, {"a": 1}) == []

@@ -97,7 +97,7 @@ class TestLastExecution:
         second = command("fire", "trigger_abc123").out.strip()
         assert f"execution {second}\n" in command("watch", "--last").err
 
-    def test_each_api_root_has_its_own(self, command, fake):
+    def test_last_is_remembered_for_each_server(self, command, fake):
         command("run", "wf_123", "--detach")
         done = command("watch", "--last", "--base-url", "https://other.example.com")
         assert done.status == 3
@@ -144,7 +144,7 @@ def test_watch_takes_one_way_to_name_an_execution(command, words):
 
 
 class TestInputs:
-    def test_files_and_escaped_texts(self, command, fake, tmp_path):
+    def test_inputs_come_from_files_and_escaped_texts(self, command, fake, tmp_path):
         (tmp_path / "a.txt").write_text("größe\n", "utf-8")
         (tmp_path / "a.json").write_text('{"n": [1]}')
         words = ["-i", f"text=@{tmp_path}/a.txt", "-i", f"json:=@{tmp_path}/a.json"]
@@ -170,7 +170,9 @@ class TestInputs:
             (["-i", "a=@{tmp}"], "Is a directory"),
         ],
     )
-    def test_bad_ones_are_named_and_start_nothing(self, command, fake, tmp_path, words, said):
+    def test_malformed_inputs_are_named_and_start_nothing(
+        self, command, fake, tmp_path, words, said
+    ):
         (tmp_path / "bad.json").write_text("{")
         (tmp_path / "latin").write_bytes(b"\xfc")
         done = command("run", "wf_123", *(word.format(tmp=tmp_path) for word in words))

@@ -42,7 +42,7 @@ def ask(question, *, workflow=None, timeout=30.0, fake=None):
     return anyio.run(main), fake
 
 
-def test_a_strict_schema_is_the_tools_own():
+def test_a_strict_schema_becomes_the_input_schema_of_the_tool():
     async def tools(client, name):
         return (await client.list_tools()).tools
 
@@ -57,7 +57,7 @@ def test_a_strict_schema_is_the_tools_own():
     )
 
 
-def test_an_unverified_schema_is_open_and_its_labels_are_told():
+def test_a_derived_schema_accepts_any_object_and_names_its_labels():
     workflow = {
         "id": "wf_123",
         "name": "Hello",
@@ -74,7 +74,7 @@ def test_an_unverified_schema_is_open_and_its_labels_are_told():
     assert tool.description == "Greets.\nInputs, by their labels: Whom to greet."
 
 
-def test_a_tool_runs_its_workflow_and_tells_of_its_nodes():
+def test_a_tool_runs_its_workflow_and_reports_each_node():
     told = []
 
     async def listen(progress, total, message):
@@ -96,7 +96,7 @@ def test_a_tool_runs_its_workflow_and_tells_of_its_nodes():
     assert told[-1][0] <= told[-1][1]
 
 
-def test_an_execution_that_lags_behind_its_last_event_is_polled_again(lags_behind):
+def test_a_tool_polls_an_execution_that_lags_behind_its_events(lags_behind):
     fake = FakeFlowMaestro()
     asked = lags_behind(fake)
 
@@ -153,7 +153,7 @@ def test_a_cancelled_run_is_an_error_result_with_its_status():
     assert result.content[0].text.endswith(" ended with the status cancelled")
 
 
-def test_as_a_subprocess_on_stdio(flowmaestro, tmp_path):
+def test_a_client_calls_a_tool_of_the_subprocess_on_stdio(flowmaestro, tmp_path):
     (tmp_path / "schema.json").write_text('{"required": ["name"]}')
     schema = f"wf_123={tmp_path / 'schema.json'}"
     fake = FakeFlowMaestro()

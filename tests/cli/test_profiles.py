@@ -207,7 +207,9 @@ def test_profiles_are_listed_without_their_keys(login, command, file, fake):
         ),
     ],
 )
-def test_the_order_of_sources(login, monkeypatch, words, environment, expected):
+def test_key_and_server_come_from_the_first_source_that_has_them(
+    login, monkeypatch, words, environment, expected
+):
     login(key="fm_live_default")
     login("--profile", "work", "--base-url", OTHER, key="fm_live_work")
     for name, value in environment.items():

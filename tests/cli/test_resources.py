@@ -27,7 +27,7 @@ def test_an_empty_list_prints_none_on_stderr_or_an_empty_array(command):
     assert (done.status, done.out, done.err) == (0, "", "none\n")
 
 
-def test_a_list_is_as_long_as_asked(command):
+def test_limit_and_all_decide_how_long_a_list_is(command):
     for _ in range(25):
         command("run", "wf_123", "--detach")
     assert len(command("list", "executions").out.splitlines()) == 21
@@ -37,7 +37,7 @@ def test_a_list_is_as_long_as_asked(command):
     assert len(json.loads(command("list", "executions", "--all", "--json").out)) > 25
 
 
-def test_executions_are_filtered(command):
+def test_list_filters_executions_by_workflow_and_status(command):
     command("run", "wf_123", "--detach")
     filters = ["--workflow", "wf_123", "--status", "completed", "--all"]
     listed = json.loads(command("list", "executions", *filters, "--json").out)
@@ -53,7 +53,7 @@ def test_executions_are_filtered(command):
         ("triggers", "trigger_123"),
     ],
 )
-def test_one_resource_is_shown(command, resource, id):
+def test_get_prints_the_fields_or_the_json_of_a_resource(command, resource, id):
     assert f" {id}\n" in command("get", resource, id).out
     assert json.loads(command("get", resource, id, "--json").out)["id"] == id
 

@@ -202,7 +202,7 @@ def test_a_timeline_runs_until_the_timeout(command, fake, monkeypatch, tmp_path)
     assert ">total 1.95 s<" in (tmp_path / "a.svg").read_text()
 
 
-def test_a_long_name_floods_nothing(command, fake):
+def test_a_long_node_name_is_shortened(command, fake):
     fake.workflow("wf_long", name="x" * 10_000, nodes=[Node("a", name="y" * 10_000)])
     assert len(command("run", "wf_long").err) < 1000
     assert len(command("list", "workflows").out) < 5000
@@ -229,7 +229,7 @@ def test_a_run_beyond_its_timeout_exits_124_and_continues(command, fake):
     }
 
 
-def test_cancel_and_fire(command, fake):
+def test_cancel_and_fire_print_the_execution(command, fake):
     fake.workflow("wf_slow", nodes=[Node("wait", seconds=3600)])
     execution_id = command("run", "wf_slow", "--detach").out.strip()
     assert command("cancel", execution_id).out == f"{execution_id} is cancelled\n"
@@ -395,7 +395,7 @@ def test_a_schema_that_is_not_verified_refuses_nothing(command, fake):
 
 
 @pytest.mark.parametrize("fake", [["deployed", "live"], ["deployed", "silent"]], indirect=True)
-def test_a_timeline_is_drawn(command, tmp_path):
+def test_timeline_writes_an_svg_of_the_run(command, tmp_path):
     path = tmp_path / "out.svg"
     assert command("run", "wf_123", "--timeline", str(path)).status == 0
     assert path.read_text("utf-8").startswith("<svg ")

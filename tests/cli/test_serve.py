@@ -68,7 +68,7 @@ def served(flowmaestro, tmp_path_factory):
         yield served
 
 
-def test_a_client_reaches_it_with_what_it_prints(served):
+def test_a_client_connects_with_the_printed_address_and_key(served):
     assert f"Requests and executions in a browser: {served.url}/\n" in served.printed
     assert served.printed.startswith(
         f"FlowMaestro (deployed shapes, live events) listens on {served.url}\n"
@@ -98,7 +98,7 @@ def test_streamed_messages_are_answered_as_asked(flowmaestro, tmp_path, argument
         assert f" {status} " in answered[0]
 
 
-def test_the_time_is_the_real_one(served):
+def test_the_server_starts_at_the_real_time(served):
     with served.client() as client:
         said = client.workflows.list()["meta"]["timestamp"].replace("Z", "+00:00")
     age = datetime.now(timezone.utc) - datetime.fromisoformat(said)
