@@ -58,6 +58,7 @@ class _Parser(argparse.ArgumentParser):
 _Argument = Tuple[Tuple[str, ...], Dict[str, Any]]
 """The arguments of `add_argument`."""
 _Command = Tuple[str, Tuple[str, ...], Tuple[_Argument, ...]]
+"""What a command does, the words of its examples, and its arguments."""
 
 
 def build_parser(

@@ -273,11 +273,11 @@ class _View:
             self._doubted_at = time.monotonic()
 
     def stop(self, running: int) -> None:
-        """Show what is so in the end: how many executions still run."""
+        """Show how many executions still run when the command ends."""
         self._at = replace(self._at, in_flight=running, seconds_left=None)
 
     def _parts(self) -> List[str]:
-        """Return what there is to say, the most important first."""
+        """Return the parts of the status, the most important first."""
         at = self._at
         parts = [f"{max(at.failed - self.refused, 0)} failed"]
         parts += [f"{self.refused} refused"] if self.refused else []

@@ -125,7 +125,7 @@ class Results:
 
 
 def csv_line(cells: Iterable[Any]) -> str:
-    """Return one line of CSV. A spreadsheet takes no cell for a formula.
+    """Return one line of CSV. No cell of it is a formula for a spreadsheet.
 
     A text that begins with `=`, `+`, `-`, `@`, a tab or a carriage return gets a leading `'`.
     Numbers are written as they are, nested values as JSON.

@@ -173,7 +173,7 @@ class LiveRunView(RunView):
 
     def __init__(self, screen: RichConsole) -> None:
         super().__init__(screen)
-        # A picture imports nothing: the first events would be missed meanwhile.
+        # Imported now: an import while drawing would delay the first events.
         from rich.console import Group
         from rich.padding import Padding
 
