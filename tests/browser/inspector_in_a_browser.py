@@ -131,6 +131,7 @@ def lists_requests(site):
     assert texts[5].endswith("B"), texts
     folded = row(page, "\N{MULTIPLICATION SIGN} 5")
     expect(folded).to_have_count(1)
+    expect(page.locator("#kept")).to_have_text(re.compile(r"^0\.\d of 64 MiB of bodies kept$"))
     assert folded.bounding_box()["y"] < row(page, "wf_two/execute").first.bounding_box()["y"]
     folded.click()
     page.get_by_text("5 polls of this execution").click()
@@ -305,6 +306,14 @@ def shows_an_execution(site):
     page.get_by_role("button", name="Its requests").click()
     row(page, "/execute").wait_for()
     assert execution_id in page.url
+    site.fake.workflow("wf_fails", nodes=[Node("send", name="Send", error="mailbox full")])
+    with site.client() as client:
+        failed = client.workflows.run("wf_fails")
+    page.goto(f"{site.url}/#/executions/{failed.id}")
+    detail.locator("td .bad, td.bad", has_text="mailbox full").first.wait_for()
+    detail.locator("summary.bad", has_text="node:failed").wait_for()
+    assert detail.locator("h3", has_text="requests").count() == 1
+    expect(detail.locator("h3", has_text="webhook deliver")).to_have_count(1)
     page.close()
 
 
@@ -329,6 +338,7 @@ def injects_faults(site):
     for kind, fill, call in (
         ("fail", {"status": "503", "times": "2"}, "503"),
         ("drop", {}, "no reply"),
+        ("cut", {"after_events": "1", "path": "/executions/*/events"}, "cut, 1 event"),
         ("delay", {"seconds": "0.3"}, None),
     ):
         page.get_by_role("button", name="New fault").first.click()
@@ -338,10 +348,13 @@ def injects_faults(site):
         page.get_by_role("button", name="Arm").click()
         page.locator("#detail th", has_text="still to come").wait_for()
         page.locator("#detail td", has_text="in the inspector at").wait_for()
-        row(page, "/agents").first.wait_for()
+        row(page, "/events" if kind == "cut" else "/agents").first.wait_for()
         with site.client() as client:
             begun = time.monotonic()
-            client.agents.list()
+            if kind == "cut":
+                client.workflows.run("wf_two")
+            else:
+                client.agents.list()
             took = time.monotonic() - begun
         if call is not None:
             page.locator("#detail td .bad", has_text=call).first.wait_for()
@@ -383,7 +396,11 @@ def keeps_the_reader_in_place(site):
             client.workflows.list()
         page.get_by_role("button", name="42 new").wait_for()
         assert page.evaluate(place) == before
-        page.get_by_role("button", name="42 new").click()
+        page.evaluate("kept = document.querySelector('.row:nth-child(12)')")
+        client.workflows.list()
+        page.get_by_role("button", name="43 new").wait_for()
+        assert page.evaluate("kept.isConnected"), "rows are updated by key, not made anew"
+        page.get_by_role("button", name="43 new").click()
         until(page, "document.getElementById('list').scrollTop === 0")
         page.get_by_role("button", name="Pause").click()
         client.workflows.list()

@@ -14,11 +14,13 @@ from urllib.parse import urlsplit
 
 import anyio
 import pytest
+from anyio.from_thread import start_blocking_portal
 
 from flowmaestro import AsyncFlowMaestroClient
 from flowmaestro.testing import FakeFlowMaestro, Node, running_server, serve
 from flowmaestro.testing.conformance.scripted_server import ScriptedServer, reply
 from flowmaestro.testing.model.seeds import FAILING_WORKFLOW_ID
+from flowmaestro.testing.server.inspector import Inspector
 from flowmaestro.testing.server.serve import _Server
 from flowmaestro_core.http.messages import Response
 from flowmaestro_transports import AiohttpTransport, AnyioTransport
@@ -322,6 +324,22 @@ class TestTheHost:
         with running_server(fake, "127.1") as url:
             assert self.status(url, fake, "127.1") == self.status(url, fake, "localhost") == 200
             assert self.status(url, fake, "evil.example") == 400
+
+    def test_the_inspector_answers_to_no_other_name(self, fake):
+        async def served(*, task_status):
+            await serve(fake, inspector=Inspector(fake), task_status=task_status)
+
+        fault = b'{"kind": "drop"}'
+        with start_blocking_portal() as portal:
+            task, url = portal.start_task(served)
+            for host, status in (("evil.example", 400), ("localhost", 200)):
+                for line in ("GET /", "GET /_inspect/requests", "POST /_inspect/faults"):
+                    fields = f"Host: {host}\r\nContent-Length: {len(fault)}\r\n\r\n"
+                    with raw_connection(url) as sock:
+                        sock.sendall(f"{line} HTTP/1.1\r\n{fields}".encode() + fault)
+                        assert int(read_until(sock, b"\r\n\r\n").split()[1]) == status, line
+                assert len(fake.armed_faults) == (status == 200)
+            task.cancel()
 
     def request(self, fake, host):
         return head("GET", "/workflows", fake.api_key).replace(
