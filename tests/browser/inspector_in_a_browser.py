@@ -638,7 +638,9 @@ def make_requests(site, count):
         for made in range(0, count, 100):
             if made % 5000 == 0:
                 key = site.fake.add_key()  # each may make 6,000 a minute
-            request = f"GET /api/v1/workflows HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {key}"
+            request = (
+                f"GET /api/v1/workflows/wf_123 HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {key}"
+            )
             connection.sendall(f"{request}\r\n\r\n".encode() * 100)
             received = b""
             while received.count(b"HTTP/1.1 200") < 100 or not received.endswith(b"}"):
