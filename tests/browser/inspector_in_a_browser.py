@@ -337,7 +337,7 @@ def injects_faults(site):
     page = site.page("#/faults")
     for kind, fill, call in (
         ("fail", {"status": "503", "times": "2"}, "503"),
-        ("drop", {}, "no reply"),
+        ("drop", {}, "no response"),
         ("cut", {"after_events": "1", "path": "/executions/*/events"}, "cut, 1 event"),
         ("delay", {"seconds": "0.3"}, None),
     ):

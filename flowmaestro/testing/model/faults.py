@@ -62,7 +62,7 @@ class Fault:
         if self.after_events is not None:
             events = "event" if self.after_events == 1 else "events"
             return f"a stream dropped after {self.after_events} {events}"
-        return f"a reply {self.delay:g} s late" if self.delay else "a dropped connection"
+        return f"a response {self.delay:g} s late" if self.delay else "a dropped connection"
 
     def __str__(self) -> str:
         times = "once" if self.times == 1 else f"{self.times} times"
