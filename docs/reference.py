@@ -114,7 +114,11 @@ GROUPS = {
         TestWebhookResponse
     """,
 }
-"""The pages of types. A type that is on none is on the page of streams and callbacks."""
+"""The pages of types.
+
+A new type is on the page of a type with whose name its own begins. Any other type is on the page of
+streams and callbacks.
+"""
 STREAMS = "Streams and callbacks"
 OF_TESTING = {
     "The fake": "FakeFlowMaestro VirtualClock running_server serve Shapes Events MessageAnswers",
@@ -319,7 +323,10 @@ def errors() -> Iterator[str]:
 
 def group_of(name: str) -> str:
     """Return the title of the page that describes a type."""
-    return next((title for title, names in GROUPS.items() if name in names.split()), STREAMS)
+    listed = {each: title for title, names in GROUPS.items() for each in names.split()}
+    if name in listed:
+        return listed[name]
+    return next((title for each, title in listed.items() if name.startswith(each)), STREAMS)
 
 
 def type_page(name: str) -> str:
@@ -519,11 +526,19 @@ def raises(build: Any, entry: Any) -> str:
         )
     method, path = sent.groups()
     template = re.sub(r"{\w+}", "{}", path)
-    (scopes,) = {
-        route.scopes
-        for route in ROUTES
-        if route.method == method and re.sub(r"{\w+}", "{}", route.template) == template
-    }
+    scopes = next(
+        (
+            route.scopes
+            for route in ROUTES
+            if route.method == method and re.sub(r"{\w+}", "{}", route.template) == template
+        ),
+        None,
+    )
+    if scopes is None:
+        sys.exit(
+            f"flowmaestro/testing/model/endpoints/ has no route for `{method} {path}`: add one, "
+            "as the recipe *Add an endpoint* in CONTRIBUTING.md says"
+        )
     missing = " or ".join(f"`{scope}`" for scope in scopes)
     items = [f"`AuthorizationError`: the key lacks the scope {missing}."]
     if "{" in path:

@@ -17,6 +17,11 @@ from flowmaestro_core.payloads.reply import Reply
 from flowmaestro_core.types import Execution, PaginationInfo, ResponseMeta
 
 META = {"request_id": "req_1"}
+BUILDER = (
+    "the builder in flowmaestro_core/resources/ must pass the shape of its type, such as "
+    "shape=shapes.resource(Workflow), and build a list with list_call; see the recipe "
+    "*Add an endpoint* in CONTRIBUTING.md"
+)
 
 
 def calls() -> Iterator[Tuple[str, Call[Any], Any]]:
@@ -82,12 +87,14 @@ def test_the_walk_finds_what_it_is_for() -> None:
     ("call", "data"), [row[1:] for row in CALLS], ids=[row[0] for row in CALLS]
 )
 def test_declared_keys_are_there(call: Call[Reply[Any]], data: Any) -> None:
+    is_list = typing.get_origin(data) is list
+    assert (call.data_type is list) is is_list, BUILDER
     body = json.dumps({"data": bare(data), "meta": META}).encode()
     reply = call.reply(Response(200, Headers(), body))
-    assert list(missing(data, reply["data"])) == []
-    assert list(missing(ResponseMeta, reply["meta"])) == []
+    assert list(missing(data, reply["data"])) == [], BUILDER
+    assert list(missing(ResponseMeta, reply.get("meta", {}))) == [], BUILDER
     assert reply.request_id == "req_1"
-    if typing.get_origin(data) is list:
-        assert list(missing(PaginationInfo, reply["pagination"])) == []
+    if is_list:
+        assert list(missing(PaginationInfo, reply.get("pagination", {}))) == [], BUILDER
     nothing = call.reply(Response(200, Headers(), json.dumps({"data": bare(data)}).encode()))
     assert list(missing(ResponseMeta, nothing["meta"])) == []

@@ -70,7 +70,10 @@ def test_the_table_is_whole():
     """Sending and streaming a message are one route."""
     called = {find_route(ROUTES, method, f"/v1{path}")[0] for method, path, _, _ in CALLS}
     missing = [f"{it.method} {it.template}" for it in ROUTES if it not in called]
-    assert missing == [], "CALLS in tests/testing/model/test_endpoints.py lacks a row for these"
+    assert missing == [], (
+        "CALLS in tests/testing/model/test_endpoints.py has no row for these; "
+        "see the recipe *Add an endpoint* in CONTRIBUTING.md"
+    )
 
 
 @pytest.mark.parametrize(("method", "path", "body", "status"), CALLS)
