@@ -11,6 +11,7 @@ import re
 import shutil
 import sys
 import threading
+import time
 from pathlib import Path
 
 from playwright.sync_api import sync_playwright
@@ -34,9 +35,21 @@ SEARCHES = {
 PICTURES = {"", "streaming", "reference/workflows", "reference/testing-the-fake", "state-diagrams"}
 
 
+BOX = "input[role=combobox]"
+RESULT = "a[href*='?h=']"
+
+
 class Quiet(http.server.SimpleHTTPRequestHandler):
+    index_delay = 0.0
+    """Seconds before the index of the search is sent."""
+
     def log_message(self, *_):
         pass
+
+    def do_GET(self):
+        if self.path.endswith("/search.json"):
+            time.sleep(self.index_delay)
+        super().do_GET()
 
 
 def main(site: Path, pictures: Path) -> None:
@@ -56,6 +69,8 @@ def main(site: Path, pictures: Path) -> None:
                 open_all(chromium, url, names, width, pictures)
             for words, where in SEARCHES.items():
                 search(chromium, url, words, where, pictures)
+            Quiet.index_delay = 2.0
+            search_at_once(chromium, url)
         server.shutdown()
     print(f"{len(names)} pages, each at two widths, and {len(SEARCHES)} searches")
 
@@ -78,18 +93,30 @@ def open_all(chromium, url, names, width, pictures):
 
 
 def search(chromium, url, words, where, pictures):
+    """Type words into the box; the first result must lead to the page and the part."""
     page = chromium.new_page(viewport={"width": 1280, "height": 900})
-    page.goto(url, wait_until="networkidle")
-    page.keyboard.press("/")
-    page.wait_for_timeout(500)  # the dialog takes the keys once it has opened
-    page.keyboard.type(words)
-    # The first query loads the index.
-    page.locator("a[href*='?h=']").first.wait_for(state="attached")
-    page.wait_for_timeout(500)
+    page.goto(url, wait_until="load")
+    page.locator(".md-search__button").click()
+    page.locator(BOX).press_sequentially(words)
+    page.locator(RESULT).first.wait_for(state="attached")
+    page.wait_for_timeout(500)  # The last letter may change the order.
     page.screenshot(path=pictures / f"search-{words.replace(' ', '-')}.png")
-    found = page.locator("a[href*='?h=']").first.get_attribute("href")
+    found = page.locator(RESULT).first.get_attribute("href")
     leads = re.sub(r"\?h=[^#]*", "", found)[len(url) :]
     assert leads.startswith(where), f"{words!r} leads to {leads}"
+    page.close()
+
+
+def search_at_once(chromium, url):
+    """Search before the index has arrived: the query must wait for it, without "No results"."""
+    page = chromium.new_page(viewport={"width": 1280, "height": 900})
+    page.goto(url, wait_until="load")
+    page.locator(".md-search__button").click()
+    page.locator(BOX).press_sequentially("custom CA")
+    # The box is in a shadow root, whose texts only a locator can see.
+    while not page.locator(RESULT).count():
+        assert page.get_by_text("No results").count() == 0
+        page.wait_for_timeout(20)
     page.close()
 
 
