@@ -223,7 +223,7 @@ def run(server, case: Case, folder: Path) -> Done:
         process.stdin.close()
     if case.command == "serve":
         interrupt_when_it_listens(process, port)
-    status = process.wait(60)
+    status = process.wait(300)  # `mcp` loads for long on a busy machine.
     out, err = (files[name].text().replace(str(folder), "FOLDER") for name in ("out", "err"))
     return Done(status, out, err)
 
