@@ -279,9 +279,8 @@ COMMANDS: Dict[str, _Command] = {
         _WORKFLOW,
         *_INPUTS,
         _flag("--detach", "start it, print its execution id, and leave"),
-        _option(
+        _file(
             "--checkpoint",
-            "FILE",
             "start it once: the same command with the same file follows what was started",
         ),
         _flag("--rerun", "with a checkpoint, start it again if it failed or was cancelled"),

@@ -24,6 +24,7 @@ LINES = [
     ("flowmaestro run wf_1 --timeline pic", "picture.svg", "rows.csv"),
     ("flowmaestro run wf_1 --input-file ro", "rows.csv", "picture.svg"),
     ("flowmaestro run wf_1 --schema ro", "rows.csv", "picture.svg"),
+    ("flowmaestro run wf_1 --checkpoint ro", "rows.csv", "picture.svg"),
     ("flowmaestro serve --seed ro", "rows.csv", "picture.svg"),
     ("flowmaestro map wf_1 ro", "rows.csv", "picture.svg"),
     ("flowmaestro map wf_1 rows.csv --out pic", "picture.svg", "rows.csv"),
