@@ -195,6 +195,10 @@ SESSIONS = (
     Session(
         "Leave an execution running, watch it, cancel it",
         "`--detach` prints the id and leaves. Ctrl-C and `--timeout` leave the execution running, too.\n"
+        "With `--checkpoint FILE` it is started once: the same command again follows what was started, or\n"
+        "prints what came of it ([past one machine](durable.md#a-file)). `--timeline run.svg` draws the\n"
+        "[timeline](streaming.md#draw-a-timeline).\n"
+        "\n"
         "`watch` follows an execution to its end, also through a lost connection: `watch ID`,\n"
         "`watch --last` (the last one that you started from this machine), or `watch --workflow NAME`\n"
         "(the newest of a workflow). While no events come, the view says how old its last poll is.",
