@@ -21,7 +21,7 @@ _HELP = (
     "/save FILE    write this conversation into a Markdown file",
     "/help         this help",
     "//text        send a message that begins with /",
-    "Ctrl-C stops an answer, Ctrl-D leaves. Pasted lines are one message.",
+    "Ctrl-C stops an answer, Ctrl-D leaves. With the extra cli, pasted lines are one message.",
 )
 
 

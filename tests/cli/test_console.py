@@ -120,6 +120,17 @@ def test_a_table_keeps_the_first_id_whole_as_long_as_it_can(monkeypatch, narrow,
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_narrow_table_keeps_status_and_time_whole(monkeypatch, narrow, kind):
+    monkeypatch.setenv("COLUMNS", "40")
+    out = Terminal()
+    headings = ["id", "status", "started", "workflow id"]
+    kind(out).table(headings, [[ID, "completed", "1 min ago", ID]])
+    lines = without_colour(out.getvalue()).splitlines()
+    assert lines[0].split() == headings[:3]
+    assert lines[1].endswith("  completed  1 min ago")
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_table_shortens_texts_before_ids_and_counts_wide_signs_twice(monkeypatch, narrow, kind):
     monkeypatch.setenv("COLUMNS", "60")
     rows = [[ID, "Nightly", "Sends all the reports of the day"], ["wf_1", "日本語日本語日本語", ""]]
