@@ -142,17 +142,17 @@ COMMON_KEYS = {
     "thread_id": "Its thread.",
     "trigger_id": "The trigger that fired.",
     "workflow_id": "Its workflow.",
-    "knowledge_base_id": "The knowledge base; `None` if the server leaves it out.",
+    "knowledge_base_id": "The knowledge base.",
     "execution_id": "The execution.",
     "chunk_id": "The same as `id`.",
     "user_id": "The user, by your own id.",
     "version": "Its version.",
     "error": "Reason of the failure, for people; `None` if there is none.",
-    "outputs": "Outputs by name.",
+    "outputs": "Outputs by name; `None` if there are none.",
     "status": "Its status.",
     "timestamp": "Unix time in milliseconds, or ISO 8601, as the server has it.",
     "created_at": "Time of its creation, ISO 8601.",
-    "updated_at": "Time of its last change, ISO 8601; `None` if the server leaves it out.",
+    "updated_at": "Time of its last change, ISO 8601.",
     "deleted": "True.",
 }
 """Meanings of keys that are the same everywhere."""
@@ -479,6 +479,8 @@ def fields(*kinds: Any) -> str:
         meaning = texts[0] if len(texts) == 1 else COMMON_KEYS.get(name, "")
         if not meaning and hasattr(kinds[0], "__total__"):
             raise LookupError(f"{kinds[0].__module__}: {kinds[0].__name__}.{name} has no meaning")
+        if meaning and "None" in value and "None" not in meaning:
+            meaning += " `None` if the server does not say."
         absent = " May be absent." if name in optional else ""
         rows.append((f"`{name}`", value, f"{meaning}{absent}".strip()))
     if not any(meaning for _, _, meaning in rows):  # The docstring of a named tuple has them.

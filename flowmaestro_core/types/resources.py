@@ -115,9 +115,9 @@ class WorkflowInput(TypedDict, total=False):
     """One input of a workflow."""
 
     type: str
-    """The type that the workflow's editor shows, such as `text` or `number`."""
+    """Kind of the input. Its values are not documented."""
     label: str
-    """The name that the workflow's editor shows."""
+    """Label of the input node, for people."""
     required: bool
     """Whether a run needs it. The server does not check."""
     description: str
@@ -134,7 +134,7 @@ class Workflow(TypedDict):
     id: str
     name: str
     description: Optional[str]
-    """Purpose; `None` if nobody wrote it."""
+    """Purpose; `None` if there is none."""
     version: int
     """The number of its current version."""
     inputs: Optional[Dict[str, WorkflowInput]]
@@ -157,14 +157,14 @@ class ExecuteWorkflowResponse(TypedDict):
     status: ExecutionStatus
     """`pending`, as a rule."""
     inputs: Dict[str, Any]
-    """The inputs as the server took them."""
+    """The inputs as the server has stored them."""
 
 
 class _Execution(TypedDict):
     id: str
     workflow_id: str
     inputs: Dict[str, Any]
-    """The inputs as the server took them."""
+    """The inputs as the server has stored them."""
     started_at: Optional[str]
     """Time of its start, ISO 8601; `None` while it is pending."""
     completed_at: Optional[str]
@@ -227,19 +227,19 @@ class Agent(TypedDict):
     id: str
     name: str
     description: Optional[str]
-    """Purpose; `None` if nobody wrote it."""
+    """Purpose; `None` if there is none."""
     system_prompt: Optional[str]
     """The instructions that each of its answers follows; `None` in a list."""
     model: str
     """The name of its language model."""
     provider: str
-    """Provider of the model, such as `openai`."""
+    """Provider of the model. Its values are not documented."""
     temperature: Optional[float]
-    """Randomness of its answers, from 0; `None` for the model's default."""
+    """Temperature of the model. Its range is not documented. `None` if the server sends none."""
     max_tokens: Optional[int]
-    """Largest length of an answer, in tokens; `None` for the model's default."""
+    """Largest number of tokens of an answer; `None` if the server sends none."""
     available_tools: Optional[List[Any]]
-    """The tools that it may use, as the server describes them; `None` in a list."""
+    """The tools that it may use; `None` in a list. Their keys are not documented."""
     created_at: str
     updated_at: str
 
@@ -265,15 +265,15 @@ class MemoryResult(TypedDict):
     content: str
     """The text of the message that was found."""
     similarity: float
-    """Similarity to the query, from 0 to 1."""
+    """Similarity to the query; more is better. Its range is not documented."""
     role: Optional[str]
     """Author, `user` or `assistant`; `None` if the server leaves it out."""
     execution_id: Optional[str]
     """The execution in which it was written; `None` if the server leaves it out."""
     context_before: Optional[List[Dict[str, Any]]]
-    """Messages before it, as the server has them; `None` if it sends none."""
+    """Messages before it; `None` if the server sends none. They may hold embeddings as text."""
     context_after: Optional[List[Dict[str, Any]]]
-    """Messages after it, as the server has them; `None` if it sends none."""
+    """Messages after it; `None` if the server sends none. They may hold embeddings as text."""
 
 
 class MemorySearch(TypedDict):
@@ -293,11 +293,11 @@ class MemoryStats(TypedDict):
 
     agent_id: Optional[str]
     working_memory_count: Optional[int]
-    """Number of users with a working memory."""
+    """Number of working memories; `None` if the server does not say."""
     embedding_count: Optional[int]
-    """Number of messages that a search can find."""
+    """Number of embeddings; `None` if the server does not say."""
     memory_config: Optional[Dict[str, Any]]
-    """Its settings: `type`, and `max_messages` that it keeps."""
+    """Its settings, `type` and `max_messages`; `None` if the server does not say."""
 
 
 class Thread(TypedDict):
@@ -328,7 +328,7 @@ class ThreadMessage(TypedDict):
     content: str
     """Its text."""
     tool_calls: Optional[List[Dict[str, Any]]]
-    """The tools that the agent used, as the server describes them; `None` if none."""
+    """Uses of tools; `None` if there are none. Their keys are not documented."""
     created_at: str
 
 
@@ -358,13 +358,14 @@ class SendMessageResponse(TypedDict):
     content: Optional[str]
     """The answer's text; `None` if there is none yet."""
     tool_calls: Optional[List[Dict[str, Any]]]
-    """The tools that the agent used; `None` if none."""
+    """Uses of tools; `None` if there are none. Their keys are not documented."""
     usage: TokenUsage
     """Tokens spent on the answer."""
     message: Optional[Dict[str, Any]]
     """The answer as the deployed server sends it; `None` on the published API."""
     iterations: Optional[int]
-    """Number of calls of its model; `None` if the server does not say."""
+    """Number of iterations of the agent. What counts as one is not documented. `None` if the server
+    does not say."""
     tool_calls_count: Optional[int]
     """Number of uses of a tool; `None` if the server does not say."""
     created_at: Optional[str]
@@ -377,7 +378,7 @@ class Trigger(TypedDict):
     workflow_id: str
     name: str
     type: str
-    """Kind of the trigger: `schedule`, `webhook`, `manual`, …."""
+    """Kind of the trigger. Its values are not documented."""
     trigger_type: str
     """The same as `type`."""
     enabled: bool
@@ -402,13 +403,13 @@ class KnowledgeBase(TypedDict):
     id: str
     name: str
     description: Optional[str]
-    """Purpose; `None` if nobody wrote it."""
+    """Purpose; `None` if there is none."""
     embedding_model: Optional[str]
     """The model that makes its texts searchable; `None` in a list of the deployed server."""
     chunk_size: Optional[int]
-    """Length of a part of a document, in characters; `None` if the server does not say."""
+    """Size of a part of a document, in an undocumented unit; `None` if the server does not say."""
     chunk_overlap: Optional[int]
-    """Number of characters that two parts share; `None` if the server does not say."""
+    """Overlap of two parts, in the same unit; `None` if the server does not say."""
     document_count: int
     """Number of its documents."""
     chunk_count: int
@@ -425,11 +426,11 @@ class KnowledgeBaseResult(TypedDict):
     document_id: str
     """The document that holds the part."""
     document_name: str
-    """The name of that document's file."""
+    """Name of that document."""
     content: str
     """The text of the part."""
     similarity: float
-    """Similarity to the query, from 0 to 1; the same as `score`."""
+    """Similarity to the query; more is better. The same as `score`. Its range is not documented."""
     score: float
     """The same as `similarity`."""
     metadata: Optional[Dict[str, Any]]
@@ -458,7 +459,7 @@ class Webhook(TypedDict):
     events: List[WebhookEventType]
     """The events that are delivered."""
     headers: Optional[Dict[str, str]]
-    """Header fields that each delivery has. Their values are not shown in a `repr`."""
+    """Header fields of each delivery; `None` if there are none. A `repr` hides their values."""
     is_active: bool
     """Whether events are delivered."""
     created_at: Optional[str]
@@ -482,9 +483,9 @@ class TestWebhookResponse(TypedDict):
     response_time_ms: Optional[int]
     """Time that it took, in milliseconds; `None` if the server does not say."""
     error: Optional[str]
-    """Reason of the failure, on the deployed server."""
+    """Reason of the failure, from the deployed server; else `None`."""
     message: Optional[str]
-    """The deployed server's comment on the test."""
+    """Comment of the deployed server on the test; `None` on the published API."""
     error_message: Optional[str]
     """Reason of the failure; `None` if it succeeded."""
 

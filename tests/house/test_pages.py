@@ -203,6 +203,19 @@ class TestReference:
             assert "\n| " in returned[0] or name.startswith("client."), name
             assert "Retried: " in returned[2], name
 
+    def test_a_field_says_when_it_is_none_if_it_may_be_none(self):
+        rows = re.findall(r"^\| (`\w+` \| .*) \| (.+) \|$", self.fields(), re.MULTILINE)
+        assert len(rows) > 400
+        wrong = {
+            kind for kind, meaning in rows if ("None" in kind) != bool(re.search("None", meaning))
+        }
+        assert wrong == set()
+
+    def fields(self):
+        """Return the tables of fields with meanings of all pages."""
+        text = "\n".join(script("reference").pages().values())
+        return "\n".join(re.findall(r"\| key \| value \| meaning \|\n(?:\|.*\n)+", text))
+
     @pytest.mark.parametrize("page", PAGES, ids=name_of)
     def test_a_page_names_only_what_exists(self, page):
         assert list(missing_names(page, tokens_of(page))) == []
