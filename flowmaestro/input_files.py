@@ -234,7 +234,7 @@ def _array(where: str, text: str) -> Iterator[Dict[str, Any]]:
 
 
 def _kinds(schema: Any) -> Dict[str, List[str]]:
-    """Return the types of each property that is not a text."""
+    """Return the types of each property of a JSON Schema that cannot be a string."""
     kinds: Dict[str, List[str]] = {}
     properties = mapping_or_empty(mapping_or_empty(schema).get("properties"))
     for name, about in properties.items():

@@ -140,7 +140,7 @@ class OpenTelemetryHooks(Hooks):
         return _Instruments(self.tracer_provider, self.meter_provider, self.content)
 
     def trace(self, operation: str, transport: Any) -> Optional[_Operation]:
-        """Do as `Hooks.trace`. Return `None` if no provider listens and there is no context."""
+        """Do as `Hooks.trace`. Return `None` without a provider and without a current context."""
         to = self._instruments
         parent = contexts.get_current()
         if not (parent or to.measured or to.traced):

@@ -64,8 +64,8 @@ which the server sends keepalives."""
 class Read:
     """Read some bytes of the open body, or report that none came within `patience` seconds.
 
-    A quiet body is not a failure: it can be read again. A transport that loses a quiet body
-    (`patient = False`) waits for `impatient` seconds instead, if that is not 0.
+    A body on which none came can be read again; that is no failure. But a transport that must close
+    the body then (`patient = False`) waits longer: for `impatient` seconds, if that is not 0.
     """
 
     patience: float

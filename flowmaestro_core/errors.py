@@ -261,10 +261,11 @@ class CheckpointError(FlowMaestroError):
 
 
 class CheckpointConflict(FlowMaestroError):
-    """Raised by the `save` of a `Checkpoint` if another process saved a state before.
+    """Raised by the `save` of a `Checkpoint` if another process has saved a state since the load.
 
-    A store that compares raises it if it does not hold the state with `serial - 1`. The SDK then
-    loads again and follows the execution that the other process started.
+    A store with compare-and-set raises it if the state that it holds does not have the serial
+    before that of the state to save. The SDK then loads again and follows the execution that the
+    other process started.
     """
 
     _MESSAGE, _CODE = "Another process saved a state before", "checkpoint_conflict"

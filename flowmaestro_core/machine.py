@@ -186,7 +186,7 @@ class Machine(Generic[T]):
         return self._pass_on(inner.start(now, jitter), now, jitter)
 
     def _park(self) -> Machine[Any]:
-        """Set the owned machine aside while it waits; the owner gets the events again."""
+        """Own no machine for now, and return the one owned, which waits. Events go to the owner."""
         parked, self._inner = self._inner, None
         return cast("Machine[Any]", parked)
 

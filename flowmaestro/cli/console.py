@@ -135,7 +135,7 @@ class Console:
             self._add_word(word, self.width, len(lead))
 
     def end_stream(self, indent: int = 0) -> None:
-        """End the growing text."""
+        """End the line of a text that was written piece by piece."""
         if self._streams:
             if self._word and self.width is not None:
                 self._add_word(self._word, self.width, indent)
@@ -181,7 +181,8 @@ class RichConsole(Console):
     def live(self, render: Callable[[], Any]) -> Any:
         """Return a `rich.live.Live` that draws what `render` returns, until it is stopped.
 
-        It redirects neither output: data goes to the real standard output meanwhile.
+        It redirects neither standard output nor standard error, because data is written to the
+        real standard output meanwhile.
         """
         from rich.live import Live
 

@@ -69,7 +69,7 @@ def _checkpoint_of(options: argparse.Namespace) -> Optional[Checkpoint]:
 
 
 def _say_that_it_ended(execution: Mapping[str, Any], options: argparse.Namespace) -> None:
-    """Tell on standard error that the command has only looked up an earlier execution."""
+    """Write on standard error when the execution ended, before this command looked it up."""
     when = "before"
     with suppress(ValueError):
         when = ago(time.time() - parse_timestamp(str(execution["completed_at"])))

@@ -36,7 +36,7 @@ class Narrator:
         self.say((self.screen.symbols.good + " ", "green"), text, indent=2)
 
     def bad(self, text: str) -> None:
-        """Write that something failed, as expected."""
+        """Write what failed: the tour shows some failures on purpose."""
         self.say((self.screen.symbols.bad + " ", "red"), text, indent=2)
 
     def step(self, title: str, calls: str) -> None:

@@ -55,7 +55,7 @@ class BatchMachine(Machine[None]):
     these tasks for which there is something to do:
 
     1. *recording*: write to the journal what was noted, or look up the rows that were read. So
-       whatever follows is in the journal before it happens.
+       each fact is in the journal before the SDK acts on it.
     2. *emitting*: call `on_start` for an execution that got its id; else yield an outcome.
     3. Read the next rows, if there is room for them; then begin again at 1.
     4. *starting*: send the start whose turn it is, if it is due. Before the first start of a new
@@ -63,13 +63,14 @@ class BatchMachine(Machine[None]):
        batch is newer, so no later lookup has to go back further.
     5. *polling*: poll the execution that is due.
     6. *pausing*: wait until the next start or poll is due.
-    7. Nothing is in flight any more. If rows are in doubt, wait until all of their executions
-       must be listed (*pausing*), then find out which were started (*looking up*). That may
-       bring rows to start or to follow, so begin again at 1.
+    7. Nothing is in flight any more. If rows are in doubt, wait until the server's list must
+       hold all of their executions (*pausing*), then find out which were started (*looking up*).
+       That may bring rows to start or to follow, so begin again at 1.
     8. Yield what is left of an ordered batch, then end, with the error that has stopped it.
 
-    The table constrains little: which event each task takes, and that the journal is opened first.
-    Any task may follow any event. The order above is the rule. These promises follow from it:
+    The table of transitions constrains little: which event each task takes, and that the journal
+    is opened first. Any task may follow any event. The order above is the rule. These promises
+    follow from it:
 
     * While something is noted and not in the journal, nothing is sent.
     * The baseline is read only before the first start of a new journal.

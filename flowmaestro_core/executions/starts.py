@@ -106,9 +106,9 @@ class Starts:
         return min(max(self._not_before, self._active.not_before), self.deadline)
 
     def record(self) -> bool:
-        """Note the queued rows as `starting`.
+        """Add a record to be saved, `starting`, for each queued row.
 
-        Return False if there is no journal or they are noted already.
+        Return whether there is any: False without a journal, or if they were added before.
         """
         if not self._records.journaled or self._recorded:
             return False

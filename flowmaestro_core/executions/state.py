@@ -107,7 +107,7 @@ class BatchState:
         return Record(rows, tuple(row.key for row in to_look_up), brief)
 
     def recalled(self, recalled: Recalled, now: float) -> None:
-        """Sort the rows that were looked up by what the journal holds of them."""
+        """Take what the journal holds of each row: it is in doubt, runs, or has ended."""
         try:
             for row, known in self.reader.looked_up(recalled.rows):
                 if known.state == "starting":

@@ -142,8 +142,8 @@ class Threads(Resource[D]):
         A thread has no end: the SDK reconnects a stream that the server ends.
 
         Raises while iterating:
-            NotFoundError: there is no such thread, or the server does not have this route, like
-                the deployed one.
+            NotFoundError: there is no such thread, or the server lacks this route, as the
+                deployed server does.
             StreamError: the stream was lost and could not be resumed.
 
         """

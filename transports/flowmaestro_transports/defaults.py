@@ -38,9 +38,9 @@ _overrides: List[TransportOverride] = []
 
 @contextmanager
 def override_transport(override: TransportOverride) -> Generator[None, None, None]:
-    """Use the transport of an override, in a `with` block, for clients created without one.
+    """In a `with` block, give each client created without a transport that of `override`.
 
-    It applies to the whole process. Of several overrides, the last one counts.
+    It applies to the whole process. If blocks are nested, the innermost one counts.
     """
     _overrides.append(override)
     try:

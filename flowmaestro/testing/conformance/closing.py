@@ -247,7 +247,10 @@ async def _expect_call_cancelled(
     begun: Callable[[], Any],
     cancelled: Optional[threading.Event] = None,
 ) -> None:
-    """Check that a call cancelled after `begun` closes its connection, and another succeeds."""
+    """Check that a cancelled call closes its connection, and that the next call succeeds.
+
+    The call is cancelled once `begun` returns a true value; `cancelled` is set after that.
+    """
     url = runner.site(echo_body)
     transport = runner.narrow_transport()
     job = runner.start(transport.send, request, LIMIT)

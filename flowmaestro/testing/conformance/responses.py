@@ -327,7 +327,7 @@ async def read_with_zero_patience(runner: Runner) -> None:
     why=_QUIET_WHY,
 )
 async def quiet_within(runner: Runner, parts: Sequence[bytes]) -> None:
-    """A read that returns None inside {}, or at a line end after it, loses no bytes."""
+    """No bytes are lost if a read returns None inside {}, or inside the CRLF after it."""
     await _expect_resumed(runner, *parts)
 
 

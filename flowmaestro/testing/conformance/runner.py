@@ -219,7 +219,10 @@ class Runner(ABC):
             await self.start(self._transports.pop().close).outcome(within)
 
     def run(self, check: CheckFunction, needs: FrozenSet[str] = frozenset()) -> None:
-        """Run the function of a check, and raise what it raises. `needs` are those of the check."""
+        """Run the function of a check, and raise what it raises.
+
+        `needs` names what the check needs of a transport, such as `WIRE`.
+        """
         self._needs = needs
         with self._servers:
             self._run(check)

@@ -42,7 +42,7 @@ class EndpointRequest:
         return cast("Dict[str, Any]", value)
 
     def number(self, name: str, default: float) -> float:
-        """Return a number of the body, or `default`. Raise a 400 refusal for another value."""
+        """Return a number of the body; `default` if absent. Raise a 400 refusal if not a number."""
         value = self.body.get(name)
         if value is None:
             return default

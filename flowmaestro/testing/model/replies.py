@@ -36,10 +36,11 @@ Later = Callable[[Respond], None]
 
 
 class EventStream:
-    """An open event stream, with methods for the service and for the driver.
+    """An open event stream, with methods for the modelled service and for its driver.
 
-    The service calls `publish` and `finish`. The driver calls `poll`, and `close` when it has read
-    everything or has lost the connection. It may set `wake` to a function that the service calls
+    The driver is what serves the model: the loopback server or the memory transport. The service
+    calls `publish` and `finish`. The driver calls `poll`, and `close` when it has read everything
+    or has lost the connection. The driver may set `wake` to a function, which the service calls
     when there is new data. A keepalive comment is sent every 30 seconds.
     """
 

@@ -15,8 +15,8 @@ class Shape:
 
     A positional argument names a member whose source is the attribute of the same name. A keyword
     argument has the path of an attribute, or a function of the resource. A member whose name ends
-    in `_at` is a time, which the dialect formats. Read from a dialect, a shape is a function from
-    a resource to its JSON.
+    in `_at` is a time, which the dialect formats. A dialect is the documented or the deployed form
+    of the API's JSON; as an attribute of one, a shape is a function from a resource to its JSON.
     """
 
     def __init__(self, *names: str, **others: Union[str, Read]) -> None:

@@ -180,7 +180,7 @@ class _Server:
         self._plans_changed.set()
 
     def send_again(self, inspector: Inspector, exchange: InspectedRequest) -> None:
-        """Carry out a recorded request again for the inspector, and report its response to it."""
+        """Repeat a recorded request, and report the new response to the inspector."""
         self._tasks.start_soon(self._send_again, inspector, exchange)
 
     async def _send_again(self, inspector: Inspector, exchange: InspectedRequest) -> None:

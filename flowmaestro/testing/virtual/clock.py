@@ -66,7 +66,7 @@ class VirtualClock:
         return self._now
 
     def advance(self, seconds: float) -> None:
-        """Advance time by `seconds`, like a call in flight that sleeps.
+        """Advance time by `seconds`. The caller counts as a call in flight that sleeps.
 
         Everything that is due meanwhile happens at its own time. Raises `ValueError` if `seconds`
         is negative or infinite.

@@ -310,7 +310,7 @@ class AiohttpBody:
         self.release()
 
     def release(self) -> None:
-        """Do as `Releasable.release`: aiohttp drops a connection without waiting."""
+        """Do as `Releasable.release`. aiohttp can close a connection without an `await`."""
         self._closed = True
         if self._process.forked:
             return

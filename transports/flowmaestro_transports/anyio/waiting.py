@@ -48,7 +48,7 @@ def _with_scope(address: str, port: int) -> Tuple[Any, ...]:
 async def carry_out(steps: IOSteps[T], deadline: AttemptDeadline, scope: anyio.CancelScope) -> T:
     """Carry out `steps`, wait as they say, and return their result.
 
-    The deadline of `scope` follows that of the attempt.
+    The deadline of `scope` is kept equal to that of the attempt, which may move.
     """
     try:
         while True:

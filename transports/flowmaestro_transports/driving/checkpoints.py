@@ -146,9 +146,10 @@ class SyncKeeper(_Keeper):
     """Loads and saves for a sync driver."""
 
     def keep(self, record: Record) -> Recalled:
-        """Carry out a `Record`: save its state, or load what was saved.
+        """Carry out a `Record`: save its state, or, if it has none, load what was saved.
 
-        Returns the error if that fails. Raises `TypeError` if a function returns an awaitable.
+        Returns what was loaded, or the error that the user's function for it raised. Raises
+        `TypeError` if that function returns an awaitable.
         """
         give_up_at = self._transport.now() + LOCK_TIMEOUT
         while True:
