@@ -34,7 +34,11 @@ def is_installed(python: str) -> bool:
     if python == "{}.{}".format(*sys.version_info):
         return True  # on Windows, no `python3.13` is on the PATH
     found = shutil.which(f"python{python}")
-    return found is not None and subprocess.run([found, "-V"], capture_output=True).returncode == 0
+    # A build without the GIL is on the PATH as `python3.14`, too, not only as `python3.14t`.
+    script = "import sysconfig; print(bool(sysconfig.get_config_var('Py_GIL_DISABLED')))"
+    command = [found, "-c", script]
+    done = found and subprocess.run(command, capture_output=True, text=True)
+    return bool(done) and done.stdout.strip() == str(python.endswith("t"))
 
 
 os.environ["PATH"] = os.pathsep.join([*pyenv_interpreters(), os.environ["PATH"]])
