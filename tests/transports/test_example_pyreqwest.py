@@ -19,8 +19,8 @@ from flowmaestro.testing.conformance import (
 )
 from flowmaestro.testing.conformance.check import Check
 
-_PATIENCE = {"twenty-megabytes": 60, "read-with-zero-patience": 4}
-"""Seconds of `read_timeout` for checks that need more than 5, or fail when a read takes 5."""
+_PATIENCE = {"twenty-megabytes": 60}
+"""Seconds of `read_timeout` for checks that need more than 5."""
 
 
 def configured(builder: Any, verify: Any, client_cert: Any) -> Any:

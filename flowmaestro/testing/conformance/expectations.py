@@ -22,7 +22,7 @@ from flowmaestro.testing.conformance.site import LiveReply
 from flowmaestro_core.http.messages import Headers, Phase, Request, Response, TransportFailure
 from flowmaestro_transports.contract import AsyncOpenResponse, AsyncTransport
 
-IMMEDIATE = 5.0
+IMMEDIATE = 15.0
 """Seconds for steps that do not wait: usually a millisecond, more on a busy machine."""
 
 KEY = "fm_live_conformance"

@@ -42,8 +42,8 @@ _MODULES: Tuple[ModuleType, ...] = (
     security,
 )
 
-_PATIENT = 20
-"""The factor for times in the second attempt at a timed check: a tenth of a core is enough."""
+_PATIENT = 40
+"""The factor for times in the second attempt at a timed check: a 20th of a core is enough."""
 _DECLARED = 1.0
 """Seconds that a check in `known_failures` waits for steps which should happen at once."""
 

@@ -243,7 +243,8 @@ async def a_stream_flooded_with(runner: Runner, flood: Flood) -> None:
     """A read of a body with endless {} returns within its patience."""
     await _refuse_unasked(runner, flood)
     patience, within = runner.limit, runner.limit + runner.margin
-    server = runner.server(flood.sent(LIMIT))
+    # A flood that ended sooner would let a read that ignores its patience return in time.
+    server = runner.server(flood.sent(2 * within + 1))
     with contextlib.suppress(TransportFailure):  # A transport may refuse a flood.
         body = await runner.transport().open(ask(server.url), LIMIT)
         for _ in range(2):

@@ -21,6 +21,7 @@ from flowmaestro.testing.conformance import (
     CheckFailed,
     NotOffered,
     TransportConformance,
+    time_limits,
 )
 from flowmaestro.testing.conformance.check import Checks
 from flowmaestro.testing.conformance.expectations import CANCELLATION
@@ -289,6 +290,24 @@ def test_hanging_check_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         with pytest.raises(CheckFailed, match="had not ended"):
             runner.run(slow.run)
+
+
+@pytest.mark.parametrize("pace", [1, 20, 40])
+def test_flood_of_a_stream_outlasts_reads_that_ignore_their_patience(
+    pace: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lasted: List[float] = []
+
+    def sent(self: Any, seconds: float) -> Any:
+        lasted.append(seconds)
+        return original(self, seconds)
+
+    original = time_limits.Flood.sent
+    monkeypatch.setattr(time_limits.Flood, "sent", sent)
+    runner = SyncRunner(SocketTransport, loopback_site)
+    runner.pace = pace
+    runner.run(CHECKS["a-stream-flooded-with-small-chunks"].run)
+    assert lasted[0] > 2 * (runner.limit + runner.margin)
 
 
 def test_an_outcome_of_pytest_s_own_is_passed_on() -> None:
