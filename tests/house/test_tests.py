@@ -51,6 +51,21 @@ def test_paths_in_noxfile_exist() -> None:
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
 
 
+def test_contributing_lists_every_session_of_nox_and_no_other() -> None:
+    """A session is a function with the decorator of nox, and may have a name of its own."""
+    sessions: Set[str] = set()
+    for node in ast.parse((ROOT / "noxfile.py").read_text("utf-8")).body:
+        for decorator in node.decorator_list if isinstance(node, ast.FunctionDef) else ():
+            if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == "nox.session":
+                given = {it.arg: it.value for it in decorator.keywords}
+                named = given.get("name")
+                sessions.add(named.value if isinstance(named, ast.Constant) else node.name)
+    section = (ROOT / "CONTRIBUTING.md").read_text("utf-8").partition("## Sessions\n")[2]
+    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    listed = [name for row in rows for name in re.findall(r"`(?:nox -s )?([\w-]+)`", row)]
+    assert sorted(listed) == sorted(sessions)
+
+
 @pytest.mark.parametrize(("tests", "source"), MIRRORED.items())
 def test_folders_mirror_the_source(tests: str, source: str) -> None:
     ours = {path.name for path in (ROOT / tests).iterdir() if any(path.glob("test_*.py"))}
