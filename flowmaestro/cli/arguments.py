@@ -152,6 +152,11 @@ def _seconds_ago(text: str) -> float:
     raise argparse.ArgumentTypeError(f"{text!r} is not a duration; write 90s, 15m, 2h or 3d")
 
 
+def _delimiter(text: str) -> str:
+    r"""Return a delimiter; a tab may be written `\t` or `tab`."""
+    return "\t" if text in ("\\t", "tab") else text
+
+
 def _row_numbers(text: str) -> List[int]:
     """Return the numbers of rows, which count from 1."""
     words = text.split(",")
@@ -211,7 +216,7 @@ _SECONDS = _checked(lambda text: 0 < float(text) < 1e9, float, "number of second
 _FILE = _checked(_can_be_written, str, "file that can be written")
 _SVG = _checked(_is_svg, str, "file that can be written and ends in .svg")
 _RESULTS = _checked(_is_results_file, str, "file that can be written and ends in .jsonl or .csv")
-_SIGN = _checked(lambda text: len(text) == 1, str, "single character")
+_SIGN = _checked(lambda text: len(_delimiter(text)) == 1, _delimiter, "single character")
 
 _CHOICES = ", ".join(_KINDS[:-1]) + f" or {_KINDS[-1]}"
 _RESOURCE = _of("resource", _CHOICES, type=_resource, choices=_KINDS)
@@ -320,7 +325,12 @@ COMMANDS: Dict[str, _Command] = {
             required=True,
         ),
         _output("--journal", "file that makes the batch resumable [OUT.journal]"),
-        _option("--delimiter", "SIGN", "separator of CSV cells [, or for .tsv a tab]", type=_SIGN),
+        _option(
+            "--delimiter",
+            "SIGN",
+            "separator of CSV cells, such as ; or tab [, or for .tsv a tab]",
+            type=_SIGN,
+        ),
         _flag("--rerun", "start the rows again whose execution failed or was cancelled"),
         _option("--redo", "ROWS", _REDO, type=_row_numbers, default=[]),
         _option("--concurrency", "N", "executions at a time [10]", type=_COUNT, default=10),

@@ -69,7 +69,7 @@ def credentials_of(options: argparse.Namespace) -> Credentials:
     """
     chosen: Optional[str] = options.profile
     if chosen is not None:
-        profile = _existing(chosen, "--profile")
+        profile = existing_profile(chosen, "--profile")
         if options.api_key is not None:
             url, source = profile["base_url"], f"profile {chosen}"
             if options.base_url is not None:
@@ -86,7 +86,7 @@ def credentials_of(options: argparse.Namespace) -> Credentials:
         return Credentials(key, url, "FLOWMAESTRO_API_KEY", source)
     name = os.environ.get("FLOWMAESTRO_PROFILE")
     if name:
-        return _of_profile(name, _existing(name, "FLOWMAESTRO_PROFILE"), given, source)
+        return _of_profile(name, existing_profile(name, "FLOWMAESTRO_PROFILE"), given, source)
     default = read_profiles().get(DEFAULT_PROFILE)
     if default is not None:
         return _of_profile(DEFAULT_PROFILE, default, given, source)
@@ -112,7 +112,8 @@ def _of_profile(
     return Credentials(key, profile["base_url"], f"profile {name}", f"profile {name}")
 
 
-def _existing(name: str, source: str) -> Mapping[str, str]:
+def existing_profile(name: str, source: str) -> Mapping[str, str]:
+    """Return a profile that `source` names. Raises `CommandFailed` if there is none."""
     profiles = read_profiles()
     if name in profiles:
         return profiles[name]

@@ -10,11 +10,12 @@ from typing import Any, Dict, List, Mapping, Optional
 from flowmaestro import AsyncFlowMaestroClient
 from flowmaestro.cli import USAGE, CommandFailed
 from flowmaestro.cli.console import Writer, console
-from flowmaestro.cli.credentials import DEFAULT_PROFILE, read_profiles, url_of
+from flowmaestro.cli.credentials import DEFAULT_PROFILE, existing_profile, read_profiles, url_of
 from flowmaestro.cli.output import json_text
 from flowmaestro.cli.session import client_for, credentials_for, find_workflow
 from flowmaestro.input_files import read_object
 from flowmaestro.inputs import schema_problem
+from flowmaestro_core.http.urls import api_root
 
 _FILES = {
     "claude": "claude_desktop_config.json (Settings, Developer, Edit Config), or .mcp.json",
@@ -83,6 +84,8 @@ def _schemas_of(options: argparse.Namespace) -> Dict[str, Mapping[str, Any]]:
 def _profile_of(options: argparse.Namespace) -> Optional[str]:
     """Return the profile that the command would take its key from; None if from elsewhere."""
     chosen: Optional[str] = options.profile
+    if chosen is not None:
+        existing_profile(chosen, "--profile")
     if options.api_key is not None or chosen is not None:
         return chosen
     if os.environ.get("FLOWMAESTRO_API_KEY"):
@@ -106,6 +109,7 @@ def _config(options: argparse.Namespace, profile: Optional[str]) -> Dict[str, An
         arguments += ["--timeout", f"{options.timeout:g}"]
     url = options.base_url if profile is not None else url_of(options)[0]
     if url is not None:
+        api_root(url)  # Raises `ValueError` for a malformed URL, and for one with a password.
         arguments += ["--base-url", url]
     is_vscode = options.config == "vscode"
     server: Dict[str, Any] = {"command": sys.executable, "args": arguments}

@@ -318,6 +318,7 @@ def test_a_number_that_is_too_large_names_file_and_line(command, fake, rows, num
     [
         ("rows.tsv", "name\tage:=\nAda\t36\nGrace\t\n", []),
         ("rows.csv", "name;age:=\nAda;36\nGrace;\n", ["--delimiter", ";"]),
+        ("rows.csv", "name\tage:=\nAda\t36\nGrace\t\n", ["--delimiter", "\\t"]),
         ("rows.json", '[{"name": "Ada", "age": 36}, {"name": "Grace"}]', []),
         ("-", '[{"name": "Ada", "age": 36}, {"name": "Grace"}]', []),
         ("-", '\ufeff{"name": "Ada", "age": 36}\n\n{"name": "Grace"}\n', []),

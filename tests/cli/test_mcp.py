@@ -211,7 +211,7 @@ def test_an_unknown_tool_is_a_protocol_error():
 
 
 @pytest.mark.parametrize("app", ["claude", "cursor", "vscode"])
-def test_config_prints_settings_without_a_key(here, app):
+def test_config_prints_settings_without_a_key(here, app, tmp_path):
     words = ["mcp", "--workflow", "wf_1", "--api-key", "fm_live_secret", "--config", app]
     done = here(*words)
     assert done.status == 0
@@ -228,11 +228,31 @@ def test_config_prints_settings_without_a_key(here, app):
     ]
     expected = "${input:flowmaestro-key}" if app == "vscode" else "fm_live_..."
     assert server["env"] == {"FLOWMAESTRO_API_KEY": expected}
-    done = here("mcp", "--workflow", "wf_1", "--profile", "work", "--config", app)
+    words = ["mcp", "--workflow", "wf_1", "--profile", "work", "--config", app]
+    assert "--profile: there is no profile 'work'" in here(*words).err
+    write_profiles(tmp_path, "work")
+    done = here(*words)
     assert "fm_live" not in done.out + done.err
     (server,) = next(iter(reversed(json.loads(done.out).values()))).values()
     assert server["args"][-2:] == ["--profile", "work"]
     assert "env" not in server
+
+
+def write_profiles(folder, *names):
+    profile = {"base_url": "https://kept.example", "api_key": "fm_live_kept"}
+    (folder / "config" / "flowmaestro").mkdir(parents=True)
+    file = folder / "config" / "flowmaestro" / "profiles.json"
+    file.write_text(json.dumps(dict.fromkeys(names, profile)))
+
+
+@pytest.mark.parametrize(
+    ("url", "said"), [("nonsense", "must be an http://"), ("http://u:hide@h", "credentials")]
+)
+def test_config_refuses_a_url_that_no_client_takes(here, url, said):
+    done = here("mcp", "--workflow", "wf_1", "--config", "claude", "--base-url", url)
+    assert (done.status, done.out) == (2, "")
+    assert said in done.err
+    assert "hide" not in done.err
 
 
 @pytest.mark.parametrize("app", ["claude", "cursor", "vscode"])
@@ -261,10 +281,7 @@ def test_config_takes_the_server_and_the_profile_of_the_environment(here, monkey
 
     monkeypatch.setenv("FLOWMAESTRO_BASE_URL", "https://other.example")
     assert arguments() == ["--base-url", "https://other.example"]
-    (tmp_path / "config" / "flowmaestro").mkdir(parents=True)
-    file = tmp_path / "config" / "flowmaestro" / "profiles.json"
-    profile = {"base_url": "https://kept.example", "api_key": "fm_live_kept"}
-    file.write_text(json.dumps({"default": profile, "work": profile}))
+    write_profiles(tmp_path, "default", "work")
     assert arguments() == ["--profile", "default"]
     monkeypatch.setenv("FLOWMAESTRO_PROFILE", "work")
     assert arguments() == ["--profile", "work"]
