@@ -24,7 +24,7 @@ REMEMBERED = frozenset(
     }
 )
 """The types of the events that a timeline needs, but for the last one."""
-_TIMELINE_KEYS = ("type", "status", "timestamp", "node_id", "node_name", "duration_ms")
+_TIMELINE_KEYS = ("type", "status", "timestamp", "node_id", "node_name", "duration_ms", "error")
 
 
 def event_from_sse(sse: ServerSentEvent) -> Dict[str, Any]:
@@ -79,7 +79,7 @@ def terminal_event(execution: Mapping[str, Any]) -> Dict[str, Any]:
 def timeline_part(event: Union[ServerSentEvent, Mapping[str, Any]]) -> Dict[str, Any]:
     """Return the parts of an event that a timeline needs; the event may be undecoded."""
     read = event_from_sse(event) if isinstance(event, ServerSentEvent) else event
-    return {key: _short(read[key]) for key in _TIMELINE_KEYS if key in read}
+    return {key: _short(read[key]) for key in _TIMELINE_KEYS if read.get(key) is not None}
 
 
 def _short(value: Any) -> Union[int, float, str]:

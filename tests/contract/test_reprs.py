@@ -104,6 +104,15 @@ def test_a_run_remembers_that_its_stream_was_lost(
     assert "stream lost and resumed 1 x" in shown(run)
 
 
+def test_a_run_shows_the_error_of_its_failed_node(
+    ask: Any, flowmaestro_fake: FakeFlowMaestro
+) -> None:
+    flowmaestro_fake.workflow("wf_123", nodes=[Node("send", name="Send", error="mailbox full")])
+    run = ask(lambda client: client.workflows.run("wf_123"))
+    assert "<title>Send: failed: mailbox full</title>" in shown(run)
+    assert "\N{BALLOT X} Send: mailbox full</text>" in shown(run)
+
+
 def test_a_stream_shows_the_timeline_up_to_where_it_is(
     ask: Any, flowmaestro_fake: FakeFlowMaestro
 ) -> None:

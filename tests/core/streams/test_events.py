@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flowmaestro_core.payloads.json_values import LONGEST_NAME
 from flowmaestro_core.streams.events import (
     EXECUTION_TERMINAL,
     MESSAGE_TERMINAL,
@@ -126,3 +127,10 @@ def test_a_timeline_needs_little_of_an_event() -> None:
     assert len(json.dumps(part)) < 300
     came = ServerSentEvent("node:started", '{"nodeId": "a"}')
     assert timeline_part(came) == {"type": "node:started", "node_id": "a"}
+
+
+def test_a_timeline_needs_the_error_of_a_node_but_not_its_absence() -> None:
+    failed = {"type": "node:failed", "node_id": "a", "error": "x" * 1000}
+    assert timeline_part(failed) == {**failed, "error": "x" * LONGEST_NAME}
+    ended = ServerSentEvent("execution:completed", "{}")
+    assert timeline_part(ended) == {"type": "execution:completed"}
