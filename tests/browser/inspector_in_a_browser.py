@@ -148,8 +148,13 @@ def follows_a_stream(site):
             next(events)
             open_row(page, "open, ")
             page.locator("#detail summary", has_text="connected").wait_for()
+            page.evaluate("getSelection().selectAllChildren(document.querySelector('h2'))")
             for _ in events:
                 pass
+        row(page, "complete, ").first.wait_for()
+        page.wait_for_timeout(500)
+        assert "/events" in page.evaluate("getSelection().toString()"), "what is copied stays"
+        page.evaluate("getSelection().removeAllRanges()")
         page.locator("#detail summary", has_text="execution:completed").wait_for()
         sent = page.locator("#detail .event > summary").all_inner_texts()
         after = [float(re.match(r"\+(\d+\.\d\d) s", each)[1]) for each in sent]

@@ -289,6 +289,7 @@ class Exchanges:
                 dropped.request.method, dropped.request.url, dropped.request.headers
             )
             dropped.body.clear()
+            dropped.event_seconds.clear()
             dropped.body_dropped = True
 
     def _find_first_attempt(self, exchange: InspectedRequest) -> Optional[int]:
