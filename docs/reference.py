@@ -441,7 +441,11 @@ def returns(build: Any, entry: Any) -> str:
         if get_origin(item) is list:
             item = get_args(item)[0]
             page = '`["pagination"]`: [`PaginationInfo`](types-replies-and-pages.md#paginationinfo)'
-            where = f"{where[:-1]}, and {page}. Each row:"
+            loop = (
+                'Loop over `["data"]`: the reply is a dict, so a loop over it yields its keys '
+                "([lists and pages](../pagination.md))."
+            )
+            where = f"{where[:-1]}, and {page}. {loop} Each row:"
     else:
         item, where = given, f"{shown(given)}."
     return f"{where}\n\n{details(item)}"
