@@ -27,6 +27,7 @@ from flowmaestro_core.resources.threads import ANSWER_TIMEOUT
 from flowmaestro_core.streams.event_stream import MOST_REMEMBERED
 from flowmaestro_core.streams.sse import MAX_EVENT_SIZE
 from flowmaestro_transports import SocketTransport
+from flowmaestro_transports.http11.content_coding import MAX_BODY
 from flowmaestro_transports.http11.exchange import MAX_HEAD
 from tests.harness.house.pages import (
     MARKDOWN,
@@ -301,6 +302,10 @@ class TestTables:
         named = set(re.findall(r"FLOWMAESTRO_[A-Z_]+", source))
         named |= set(re.findall(r"environ(?:ment)?(?:\.get\(|\[)\"([A-Z_]+)\"", source))
         assert named <= listed, f"docs/environment.md lacks {sorted(named - listed)}"
+        # The proxies are read with a name that is put together, and XDG_* by platformdirs.
+        elsewhere = {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"}
+        elsewhere |= {"XDG_CONFIG_HOME", "XDG_STATE_HOME"}
+        assert {name for name in listed - elsewhere if name not in source} == set()
 
     def test_the_limits_are_those_of_the_source(self):
         policy, times = RetryPolicy(3), StreamTimes()
@@ -334,6 +339,7 @@ class TestTables:
         page = (ROOT / "docs" / "limits.md").read_text(encoding="utf-8")
         rows = dict(re.findall(r"^\| (.+?) \| (.+?) \| .*\|$", page, re.MULTILINE))
         assert {name: rows.get(name) for name in expected} == expected
+        assert f"of the client, up to {MAX_BODY >> 20} MiB" in page
 
 
 def default_of(function, name):
