@@ -33,8 +33,8 @@ from flowmaestro_core.records import JournalRow, Key
 class _Sending:
     """Base of `Send` and `Open`: a request, and its timeout in seconds.
 
-    For observers: `attempt` counts the attempts of one call, `path` is the call's (see `Path`),
-    and `call` is the same object in all of its attempts.
+    The rest is for observers: `attempt` is the number of the attempt within its call, `path` is the
+    path of the call (see `Path`), and `call` is the same object in all attempts of one call.
     """
 
     request: Request
@@ -45,19 +45,19 @@ class _Sending:
 
 
 class Send(_Sending):
-    """Send one request and read the whole reply, all within `timeout` seconds."""
+    """Send one request and receive the whole response, all within `timeout` seconds."""
 
 
 class Open(_Sending):
-    """Send one request and read the head of the reply within `timeout` seconds.
+    """Send one request and receive the head of the response within `timeout` seconds.
 
     The body stays open for `Read`.
     """
 
 
 LEAST_PATIENCE = 45.0
-"""Seconds that a machine gives a stream before it is lost: one and a half of the intervals at
-which the server sends keepalives."""
+"""The least patience of a stream's reads, in seconds: one and a half of the intervals at which the
+server sends keepalives."""
 
 
 @dataclass
@@ -79,11 +79,11 @@ class Close:
 
 @dataclass(frozen=True)
 class Wait:
-    """Let `seconds` pass.
+    """Wait for `seconds`.
 
     `because` is the failed attempt that is retried afterwards. With `reconnects`, the next request
-    reopens a lost event stream. Both are for logs and hooks, but for a 429 in `because`: a batch
-    then holds all its requests back.
+    reopens a lost event stream. Both are for logs and hooks, with one exception: after a 429 in
+    `because`, a batch delays all its requests.
     """
 
     seconds: float
@@ -93,24 +93,23 @@ class Wait:
 
 @dataclass
 class Emit:
-    """Hand `item` to the caller; continue when the caller wants the next one."""
+    """Yield `item` to the caller. Continue when the caller wants the next one."""
 
     item: Any
 
 
 @dataclass(frozen=True)
 class Record:
-    """Keep `rows` in the journal, all of them or none, then report what it holds.
+    """Write `rows` to the journal, all of them or none, then report what it holds.
 
     Attributes:
-        rows: each takes the place of what was recorded of that row before. A row that is `starting`
-            must survive a power loss; for the others it is enough that they survive the end of
-            the process.
+        rows: each replaces the earlier record of that row. A row that is `starting` must survive a
+            power loss; the others need only survive the end of the process.
         keys: which rows to return.
-        brief: whether to return of these rows no more than their digests and whether they are open.
+        brief: whether it is enough to return the digests of these rows, and whether they are open.
         execution_ids: the executions whose starts to return.
-        state: what a checkpoint keeps, as `save` gets it but for `at`. With a checkpoint, a
-            `Record` without it loads what was saved.
+        state: the state to save in a checkpoint, without its `at`. With a checkpoint, a `Record`
+            without a state loads the saved one.
 
     """
 

@@ -19,13 +19,13 @@ _no_roots: Type[Set[str]] = set
 
 @dataclass(frozen=True)
 class Context:
-    """The options of a client, and what all its calls share.
+    """The options of a client, and the state that all its calls share.
 
-    `max_reply_size` is the most bytes of a whole reply that are read as JSON, which takes many
-    times that memory.
-    `answered` holds the API roots that have answered a call of this client, whatever the status:
-    such a root is not a mistyped host, so a start that could not be sent is worth repeating.
-    `secrets` gives what its transport sends beside the requests, such as a proxy's password.
+    `max_reply_size` is the most bytes of a response that are decoded as JSON. The decoded value
+    takes many times that memory. `answered` holds the API roots that have answered a call of this
+    client, whatever the status: such a root is not a mistyped host, so a start that could not be
+    sent is worth repeating. `secrets` returns the secrets that the transport sends beside the
+    requests, such as a proxy's password.
     """
 
     options: ClientOptions
@@ -44,7 +44,7 @@ class Context:
 
     @cached_property
     def retry_policy(self) -> RetryPolicy:
-        """The policy of calls that have none of their own."""
+        """The retry policy of calls that do not have their own."""
         return RetryPolicy(max_retries=self.options.max_retries)
 
     @cached_property

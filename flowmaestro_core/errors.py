@@ -37,7 +37,7 @@ class FlowMaestroError(Exception):
             `X-Request-ID` header, else `None`.
         details: further details from the API, as decoded JSON.
         attempts: every failed `Attempt` of the call, in order.
-        gave_up: why there was no further attempt, in words; `None` if a retry was not considered.
+        gave_up: why the call was not retried, in words; `None` if a retry was not considered.
         execution_id: the execution that this error is about, if one had been started.
         retry_after: seconds that the server asked to wait, `None` if it did not ask.
         headers: the header fields of the response, redacted and without `Set-Cookie`; empty if no

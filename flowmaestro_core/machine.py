@@ -8,10 +8,11 @@ The rules, which `Machine` enforces for every machine of this package:
    changes nothing.
 2. After an event the machine is in one of the states that the table lists for it.
 3. `done` and `failed` are final: they take no event, so a machine ends exactly once.
-4. A machine may own a smaller one (`_delegate`). While it does, events go to the smaller one and
-   its actions come out. What it ends with comes back as `_inner_ended`, and the owner goes on. When
-   it wants to wait, the owner may set it aside (`_park`) and go on with it later (`_resume`).
-5. A machine that has to release an open body first does so with `_close`.
+4. A machine may own a smaller one (`_delegate`). Meanwhile, events go to the smaller machine, and
+   its actions are returned. When it ends, `_inner_ended` is called with its result, and the owner
+   continues. When it wants to wait, the owner may set it aside (`_park`) and continue it later
+   (`_resume`).
+5. A machine that must release an open body before it continues does so with `_close`.
 
 `docs/diagrams.py` writes `docs/state-diagrams.md` from the tables.
 
@@ -72,13 +73,14 @@ class Machine(Generic[T]):
     TRANSITIONS: ClassVar[Transitions]
 
     execution_id: Optional[str] = None
-    """The one execution that it follows, once that is known; an error of its driver's names it."""
+    """The id of the execution that it follows, once that is known. Errors of the driver name it,
+    too."""
 
     operation: str = ""
-    """The method that asked for it, such as `workflows.run`, for observers."""
+    """The name of the client's method that made it, such as `workflows.run`, for observers."""
 
     runs_callers_code: bool = False
-    """Whether a step may run code of the caller's, which may wait for another call."""
+    """Whether an event method may run the caller's code, which may wait for another call."""
 
     def __init__(self, context: Context, token: str) -> None:
         """`token` becomes the `Idempotency-Key` of a POST that was not given one."""
@@ -95,12 +97,12 @@ class Machine(Generic[T]):
 
     @property
     def scrubber(self) -> SecretScrubber:
-        """Knows the secrets that the machine sends, which its error does not show."""
+        """The scrubber that redacts the secrets of this machine's requests in its error."""
         return self._context.scrubber
 
     @event
     def start(self, now: float, jitter: float) -> Action:
-        """Begin. Call this once, and carry out the action that comes back."""
+        """Begin. Call this once, and carry out the returned action."""
         return self._next(now, jitter)
 
     @event
@@ -150,7 +152,7 @@ class Machine(Generic[T]):
 
     @event
     def recorded(self, recalled: Recalled, now: float, jitter: float) -> Action:
-        """Report that `Record` was carried out; `recalled` is the answer of the journal."""
+        """Report that `Record` was carried out. `recalled` is what the journal holds."""
         raise NotImplementedError
 
     def _cannot_take(self, name: str) -> LocalProtocolError:

@@ -27,7 +27,8 @@ def machine_for(operation: Operation[Any, Any], context: Context, token: str) ->
         token: any random text. It becomes the `Idempotency-Key` of a POST that was given none.
 
     """
-    if isinstance(operation, Call) and type(operation) is Call:  # By far the most frequent one.
+    # Calls are by far the most frequent operations.
+    if isinstance(operation, Call) and type(operation) is Call:
         return CallMachine(operation, context, token)
     return _MACHINES[type(operation).__name__]()(operation, context, token)
 
@@ -83,4 +84,5 @@ _MACHINES: Dict[str, Callable[[], MakeMachine]] = {
     "Run": _run,
     "Batch": _batch,
 }
-"""By the name of the operation's class: the class itself would have to be imported."""
+"""How to make each machine, by the name of the operation's class: the class itself would have to be
+imported."""

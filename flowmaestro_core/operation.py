@@ -57,7 +57,7 @@ class Operation(Generic[S, A]):
 
 
 def outcomes(build: Callable[..., Any]) -> Tuple[Any, Any]:
-    """Return two types: what a sync client returns for a builder, and an async one once awaited.
+    """Return the types of a builder's result: on a sync client, and on an async one after `await`.
 
     Both follow from the operation in the return annotation of `build`; `Any` without one.
     """

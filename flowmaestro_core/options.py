@@ -18,7 +18,7 @@ _set = object.__setattr__  # Sets the attributes of a frozen dataclass.
 
 
 def _check_timeout(timeout: Any) -> None:
-    """Raise unless `timeout` is a number of seconds; a `Timeout` is one."""
+    """Raise unless `timeout` is a number of seconds, such as a `Timeout`."""
     try:
         check_seconds("timeout", timeout)
     except TypeError:
@@ -120,7 +120,7 @@ class ClientOptions:
     def request_headers(self, *own: Tuple[str, str], call: Fields = ()) -> Headers:
         """Return the header fields of a request: the key's, `own`, the client's, and `call`.
 
-        A later one of these replaces an earlier one of the same name.
+        A field replaces an earlier field of the same name in this order.
         """
         fields = self._own.pairs + own
         custom = self.headers

@@ -91,7 +91,8 @@ class JournalPlan(NamedTuple):
         rerun: the statuses of ended executions whose rows are started again.
         settle_after: seconds after which the server lists every execution that it has started.
         redo: the indices of rows that are started again if their inputs differ from the journal's.
-        on_unknown: whether a row that may have been started is an error or started again.
+        on_unknown: what to do with a row that may have been started: `error` reports it, `start`
+            starts it again.
 
     """
 

@@ -65,12 +65,11 @@ def sign(payload: bytes, secret: str) -> str:
 def authenticated(
     payload: Union[bytes, str], signature: Union[bytes, str], secret: str
 ) -> Union[bytes, Exception]:
-    """Return the payload's bytes if one of the `v1` signatures is right, else an error to raise.
+    """Return the payload's bytes if one of the `v1` signatures is valid, else the error to raise.
 
-    The error is returned, not raised. So no frame in its traceback holds the secret, or the
-    signature that would have been right. It is a `WebhookVerificationError`; a `TypeError` for a
-    payload that is not a body; a `ValueError` for a secret that is not text, or empty. Signatures
-    are compared in constant time.
+    The error is returned, not raised, so no frame in its traceback holds the secret or the valid
+    signature. It is a `WebhookVerificationError`; a `TypeError` for a payload that is not a body; a
+    `ValueError` for a secret that is not text, or empty. Signatures are compared in constant time.
     """
     import hmac
 

@@ -1,4 +1,4 @@
-"""One API call: its request, its reply, and the machine that makes it with retries."""
+"""One API call: its request, its reply, and the machine that sends it with retries."""
 
 from __future__ import annotations
 
@@ -69,10 +69,11 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
 class Confirmation(NamedTuple):
-    """How to confirm a call whose response was lost and whose retry was refused.
+    """How to confirm that a call took effect, after a lost response and a refused retry.
 
-    `refusal` is the status of that refusal. `ask` is the call that tells; its reply is the
-    result when `confirms` accepts it. Without `ask`, the refusal itself confirms the call.
+    `refusal` is the status of that refusal. `ask` is a call whose reply shows it: if `confirms`
+    accepts the reply, it becomes the result. Without `ask`, the refusal itself shows that the call
+    took effect.
     """
 
     refusal: int
@@ -80,27 +81,28 @@ class Confirmation(NamedTuple):
     confirms: Callable[[Any], bool] = bool
 
     def is_refusal(self, error: FlowMaestroError) -> bool:
-        """Return whether an error is that refusal, and not a proxy's page."""
+        """Return whether an error is that refusal of the API, not an error page of a proxy."""
         return error.status_code == self.refusal and not isinstance(error.details, NonJsonBody)
 
 
 @dataclass(frozen=True)
 class Call(Operation[R, Coroutine[Any, Any, R]]):
-    """One request and the reply to it.
+    """One request and its reply.
 
     Attributes:
         method, path, body: of the request; `path` is below the API root, encoded, with its query.
-        repeatable: whether doing it twice does no more harm than doing it once. Not a matter of
-            the method: a search is a POST, and each execution counts.
-        shape: adds to the decoded reply what the caller reads and the server named otherwise.
-        keep: which rows of a list the caller asked for, where the server ignores the filter.
+        repeatable: whether the request may be sent twice without harm. The HTTP method does not say
+            so: a search is a POST, and each start of an execution counts.
+        shape: adds the documented keys to the decoded reply if the server uses other names.
+        keep: returns whether to keep a row of a list, if the server ignores the caller's filter.
         minimum_timeout: seconds that one attempt needs at least, unless the caller set a limit
             for the call.
-        idempotency_key: sent with a POST; `None` for the driver's token.
+        idempotency_key: sent with a POST. If `None`, the token of the driver is sent.
         confirmation: see `Confirmation`.
-        enveloped: whether the reply is `{"data": ...}`; one that is not is then an error.
-        data_type: what `data` is in such a reply, `dict` or `list`.
-        secrets: header fields and the like within the body; no error shows the secret ones.
+        enveloped: whether the reply must be `{"data": ...}`. Any other reply is then an error.
+        data_type: the type of `data` in such a reply, `dict` or `list`.
+        secrets: names and values within the body, such as header fields. Errors do not show those
+            whose names are secret.
 
     """
 
@@ -128,10 +130,10 @@ class Call(Operation[R, Coroutine[Any, Any, R]]):
     def request(
         self, options: ClientOptions, token: str, *own: Tuple[str, str], stream: bool = False
     ) -> Request:
-        """Return the request; `own` are further header fields, `stream` asks for events.
+        """Return the request. `own` are further header fields; with `stream`, events are requested.
 
-        The header fields of the client win over those that all calls have, and `own` and
-        `idempotency_key` over those.
+        The header fields of the client replace those that all calls have. `own` and
+        `idempotency_key` replace both.
         """
         fields: Fields = _ACCEPT_EVENTS if stream else _ACCEPT_JSON
         if self.body:
@@ -147,19 +149,19 @@ class Call(Operation[R, Coroutine[Any, Any, R]]):
         return Request(self.method, options.api_root + self.path, headers, self.body)
 
     def reply(self, response: Response, attempts: int = 1) -> R:
-        """Return a successful response as the caller reads it.
+        """Return the reply in a successful response, in the form that callers get.
 
         Raises `ServerError` (code `invalid_response`) if this API does not send such responses.
         """
         try:
             decoded = decode_json(response.body) if response.body else {"data": None}
         except ValueError as error:
-            raise _invalid_response("no JSON", response) from error.with_traceback(None)
+            raise _invalid_response("is not JSON", response) from error.with_traceback(None)
         body = cast("JsonObject", decoded if isinstance(decoded, dict) else {"data": decoded})
         if self.shape is not None:
             self.shape(body)
         if self.enveloped and not isinstance(body.get("data"), self.data_type):
-            raise _invalid_response(f'no {self.data_type.__name__} as its "data"', response)
+            raise _invalid_response(f'has no {self.data_type.__name__} as its "data"', response)
         if self.keep is not None:
             body["data"] = list(filter(self.keep, list_or_empty(body.get("data"))))
         reply: Reply[Any] = Reply(body)
@@ -178,18 +180,23 @@ _ACCEPT_EVENTS = (
 )
 
 
-def _invalid_response(what: str, response: Response, code: str = "invalid_response") -> ServerError:
+def _invalid_response(problem: str, response: Response) -> ServerError:
     return ServerError(
-        f"The server's reply holds {what}; this is not what the API sends",
-        code,
+        f"The server's response {problem}; this API does not send such responses",
+        "invalid_response",
         response.status,
         request_id_of(None, response.headers),
     )
 
 
 def _too_large(response: Response, limit: int) -> ServerError:
-    said = f"{len(response.body)} bytes, and max_reply_size of this client is {limit}"
-    return _invalid_response(said, response, "reply_too_large")
+    return ServerError(
+        f"The server's response has {len(response.body)} bytes, more than max_reply_size={limit}; "
+        "create the client with a larger max_reply_size",
+        "reply_too_large",
+        response.status,
+        request_id_of(None, response.headers),
+    )
 
 
 class _PartialResponse:
@@ -207,16 +214,18 @@ class _PartialResponse:
 class CallMachine(Machine[Any]):
     """Makes one call: sends, follows redirects, retries, and reads the reply.
 
-    With `stream`, it requests an event stream. A reply that is one ends the machine with its
-    `ResponseHead` and leaves the body open. Any other is read, and closed if it does not end.
+    With `stream`, it requests an event stream. If the response is one, the machine ends with its
+    `ResponseHead` and leaves the body open. Any other body is read to its end, or closed if that
+    does not come in time.
 
-    With `until_sent`, it is the start of a batch or of a run: an attempt that was certainly not
-    sent is repeated until the deadline, whatever `max_retries` says, once the server has answered
-    this client. Before that, the base URL may be wrong, which a user must learn within seconds.
+    With `until_sent`, it starts a run or a row of a batch. An attempt that was certainly not sent
+    is then repeated until the deadline, whatever `max_retries` says, if the server has answered
+    this client before. If it has not, the base URL may be wrong, and the user must get the error
+    within seconds.
 
     State beside the table: the attempts (`Retries`), how many redirects were followed, and whether
-    an earlier attempt may have done what this one is refused for (`_maybe_done`). In the states
-    `reading` and `closing` there is a partial response, in `confirming` a refusal.
+    an earlier attempt may have taken effect (`_maybe_done`). In the states `reading` and `closing`
+    there is a partial response, in `confirming` a refusal.
     """
 
     state: str
@@ -267,7 +276,7 @@ class CallMachine(Machine[Any]):
         self._redirects = 0
         self._maybe_done = False
         self._limit = self._until = math.inf
-        """How many seconds the present attempt may take, and when they are over."""
+        """The timeout of the present attempt in seconds, and the time at which it ends."""
         self._partial: Optional[_PartialResponse] = None
         self._refusal: Optional[FlowMaestroError] = None
         """The refusal that is being confirmed."""
@@ -351,7 +360,7 @@ class CallMachine(Machine[Any]):
         if status not in RETRYABLE_STATUSES or isinstance(error, NotFoundError):
             return self._give_up(error, status)
         if is_daily_quota_error(error):
-            return self._give_up(error, status, "the day's allowance is spent")
+            return self._give_up(error, status, "the daily quota is used up")
         if not self._call.repeatable and not is_rejected_unprocessed(error, status):
             return self._give_up(error, status, _NOT_RETRIED)
         return self._retry(error, status, now, jitter)

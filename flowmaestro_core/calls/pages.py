@@ -1,4 +1,4 @@
-"""Walking through all pages of a list, without missing rows and without an endless loop."""
+"""A walk through all pages of a list, which misses no row and always ends."""
 
 from __future__ import annotations
 

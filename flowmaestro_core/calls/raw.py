@@ -13,7 +13,7 @@ from flowmaestro_core.payloads.encode import encode_json
 from flowmaestro_core.payloads.reply import Reply
 
 IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
-"""The idempotent methods (RFC 9110, 9.2.2). Nothing else is known of such an endpoint."""
+"""The idempotent methods (RFC 9110, 9.2.2). A raw call is repeatable if its method is."""
 
 _METHOD = re.compile(r"[A-Za-z]+")
 _PATH = re.compile(r"(/([A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})*)+")
@@ -24,8 +24,8 @@ def raw_call(
 ) -> Call[Reply[Any]]:
     """Return the call for any method and any path below the API root.
 
-    Raises `TypeError` or `ValueError`, naming the argument, for a method that is no word and a
-    path that is not absolute, not percent-encoded or leads upwards.
+    Raises `TypeError` or `ValueError`, naming the argument, for a method that is not a word, and
+    for a path that is not absolute, not percent-encoded, or leads out of the API root.
     """
     if not isinstance(method, str) or not _METHOD.fullmatch(method):
         raise ValueError(f"method must be an HTTP method such as 'GET', not {method!r}")

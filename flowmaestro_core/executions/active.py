@@ -43,8 +43,8 @@ class ActiveExecutions:
 
     def __init__(self) -> None:
         self.by_row: OrderedDict[int, ActiveExecution] = OrderedDict()
-        """In the order in which they were added. All have the same timeout, which counts from
-        then, so the first one reaches its deadline first."""
+        """The executions by the index of their row, in the order in which they were added. All have
+        the same timeout, which counts from then, so the first one reaches its deadline first."""
         self.not_before: float = -math.inf
         """No poll is sent before this time, except last polls."""
         self._by_time: List[Tuple[float, int, ActiveExecution]] = []
@@ -79,10 +79,10 @@ class ActiveExecutions:
     def poll(
         self, context: Context, token: str, now: float, *, alone: bool
     ) -> Optional[CallMachine]:
-        """Return the call of the poll that is due. `alone`: no start waits for its turn.
+        """Return the call of the poll that is due. With `alone`, no start waits for its turn.
 
-        `None` if the deadline of the execution passed more than `LAST_POLL_TIMEOUT` ago and the
-        poll before timed out: one more would only delay the executions after it.
+        Return `None` if the deadline of the execution passed more than `LAST_POLL_TIMEOUT` ago and
+        the last poll timed out: another poll would only delay the executions after it.
         """
         in_turn = max(self._by_time[0][0], self.not_before) <= now
         execution = heapq.heappop(self._by_time)[2] if in_turn else self._first_by_deadline
@@ -100,7 +100,8 @@ class ActiveExecutions:
     ) -> List[Tuple[Row, Union[Done, Fail]]]:
         """Return the rows that end with this poll, each with its execution or its error.
 
-        With `None` as `answer`, the execution ends with the error of the poll before.
+        If `answer` is `None`, there was no time for the poll, and the execution ends with the error
+        of the last poll that timed out.
         """
         execution, took, lost = self._polled, now - self._polled_at, 0.0
         assert execution is not None  # noqa: S101 - for type checkers
@@ -112,7 +113,8 @@ class ActiveExecutions:
             self._lost = None
         elif isinstance(answer.error, TimeoutError):
             self._patience.record_timeout()
-            # Let other executions be polled for as long as this poll hung.
+            # Poll this execution again only after as much time as this poll took, so that the
+            # others get a turn.
             self._lost, lost = answer.error, took
         verdict = execution.state.judge(answer, now)
         if isinstance(answer, Fail):

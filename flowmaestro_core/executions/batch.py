@@ -125,7 +125,7 @@ class BatchMachine(Machine[None]):
 
     @property
     def progress(self) -> BatchProgress:
-        """How many rows have outcomes, run or are in doubt, and an estimate of the time left."""
+        """How far the batch has come: see `BatchProgress`."""
         known, total = self._known, self.batch.total
         seconds = known.outcomes.seconds_for(None if total is None else total - known.outcomes.done)
         running, in_doubt = len(known.active), len(known.in_doubt)

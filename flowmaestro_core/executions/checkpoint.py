@@ -1,4 +1,4 @@
-"""A checkpoint: where one start of a workflow is kept, so that it happens once. Pure."""
+"""A checkpoint: the saved state of one start of a workflow, so that it happens once. Pure."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ from flowmaestro_core.records import OnUnknown, PathLike
 from flowmaestro_core.types import ExecutionStatus
 
 VERSION = 1
-"""Of the format of the saved state. Later versions must read it."""
+"""The version of the saved state's format. Later versions of the SDK must read it."""
 SETTLE_AFTER = 60.0
 """Seconds after which the server can be relied on to list an execution that it has accepted."""
 
 
 class Checkpoint:
-    """Where one run of a workflow is kept, so that it survives the process that started it.
+    """Keeps the state of one run outside of the process, so that a repeated call finds the run.
 
     Pass it as `checkpoint=` to `workflows.run` or `workflows.execute`. The SDK saves a small state
     before it starts the execution and another one when it knows the id. The same call with the
     same checkpoint, in any process on any machine, then gets that execution instead of starting
     a second one. One checkpoint stands for one unit of work: a task, a flow run, a date.
 
-    Whoever runs it again with the same checkpoint and inputs of its own gets the execution that was
-    started. A second start needs a store that lost a save, two loads at the same moment without
-    compare and swap, a listing later than half of `settle_after`, or a process that stalls
-    longer than `settle_after` just before its request.
+    A call with the same checkpoint and inputs gets the execution that was started. A second start
+    can only happen if the store lost a save, if two processes load at the same moment and the store
+    cannot compare and swap, if the server lists the execution later than half of `settle_after`, or
+    if a process stalls for longer than `settle_after` just before its request.
 
     Args:
         load: called without arguments; returns the state that was saved last, or `None` if there
             is none. On an async client it may be a coroutine function.
-        save: called with the state, a dict of at most 500 bytes as JSON, to keep in place of
-            the one before. When it returns, the state must survive this process and machine.
-            The state's `serial` counts from 1. A store that can compare keeps a state only in
-            place of the one with `serial - 1`, else it raises `CheckpointConflict`: two processes
-            then cannot both start. On an async client it may be a coroutine function.
+        save: called with the state, a dict of at most 500 bytes as JSON, which must replace the
+            previous one. When it returns, the state must survive this process and machine. The
+            state's `serial` counts from 1. A store that can compare must replace only the state
+            with `serial - 1`, and raise `CheckpointConflict` otherwise, so that two processes
+            cannot both start. On an async client it may be a coroutine function.
         rerun: the statuses (`"failed"`, `"cancelled"`) of an ended execution that is started
             again. Pass `("failed",)` where an engine retries failed tasks.
         on_unknown: what to do if it cannot be found out whether the execution was started:
@@ -137,7 +137,7 @@ def check_checkpoint(value: Any) -> None:
 
 
 class StartIdentity(NamedTuple):
-    """What a checkpoint must have been saved for.
+    """The start that a checkpoint belongs to. A state that was saved for another one is refused.
 
     Attributes:
         api_root: the API root of the client.
@@ -176,7 +176,7 @@ class SavedStart(NamedTuple):
     at: float = 0.0
 
     def as_dict(self, of: StartIdentity) -> Dict[str, Any]:
-        """Return what `save` gets, but for `at`, which its caller adds."""
+        """Return the dict that `save` gets, without `at`, which the keeper adds."""
         kept = self._asdict()
         del kept["at"]
         return {"v": VERSION, **of._asdict(), **kept}

@@ -34,29 +34,31 @@ from flowmaestro_core.timeouts import with_total
 from flowmaestro_core.types import Execution
 
 MAX_SETBACKS = 3
-"""How many saves may lose against another process, or come too late, before the run ends."""
+"""How many conflicts with other processes, and saves that take too long, end the run with an
+error."""
 
 
 class DurableStartMachine(Machine[Reply[Any]]):
-    """Start an execution, or find the one that was started with the same checkpoint.
+    """Starts an execution, or finds the one that was started with the same checkpoint.
 
-    It announces each start in the checkpoint before the request goes out, and saves the id after
-    it. A process that finds an announcement without an id waits until the server must list the
-    execution, and looks through the list of executions, newest first, down to the newest one
-    before the announcement (the baseline). What a loaded state means:
+    It announces each start in the checkpoint before the request is sent, and saves the id of the
+    execution afterwards. A process that finds an announcement without an id waits until the server
+    must list the execution. Then it reads the list of executions, newest first, down to the newest
+    one before the announcement (the baseline). What a loaded state means:
 
     * nothing, or `open`: nothing was started. Read the baseline, announce, start.
     * `started`: get the execution. If its status is in `rerun`, start again; else return it.
-    * `starting`: wait for `settle_after` and load again. If nobody saved another state meanwhile,
-      look for the execution: return the one with equal inputs, or announce and start again if
-      there is none. If that cannot be told, fail, or start with `on_unknown="start"`.
+    * `starting`: wait for `settle_after` and load again. If no other state was saved meanwhile,
+      look for the execution: return the one with equal inputs, or announce and start again if there
+      is none. If it is not known which one it is, fail; with `on_unknown="start"`, start again.
 
     A start that was refused is `open` again. One whose response was lost is `starting`, and this
     machine settles it itself. After a save that lost against another process it loads again.
 
     A request goes out within half of `settle_after` after its announcement, so that the execution
-    can be listed when another process looks for it. A start that is held up longer is announced
-    again, so that a store that compares refuses a process that was presumed dead.
+    can be listed when another process looks for it. A start that is delayed for longer is announced
+    again. If another process has taken over meanwhile, a store that can compare then refuses the
+    announcement.
 
     State beside the table: what was saved last (`_saved`); the serial of the announcement that
     `settle_after` was waited for (`_awaited`); the number of setbacks.
@@ -123,7 +125,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
     def __init__(
         self, start: DurableStart[Any], context: Context, token: str, deadline: float = math.inf
     ) -> None:
-        """`deadline`: until when the start may be made."""
+        """`deadline`: the time until which the start may be sent."""
         super().__init__(context, token)
         self.attached: Optional[Execution] = None
         self._start = start
@@ -137,19 +139,20 @@ class DurableStartMachine(Machine[Reply[Any]]):
         )
         self._saved = SavedStart("open", token)
         self._seconds_since_saved = 0.0
-        """The age of the loaded state when it was loaded, by the wall clock."""
+        """Seconds between the save and the load of the loaded state, by the wall clock."""
         self._loaded_at = 0.0
         self._awaited: Optional[int] = None
         self._announced_at = 0.0
         self._setbacks = 0
         self._may_rerun = False
-        """Whether `rerun` applies: to what was loaded, not to what this machine has found."""
+        """Whether `rerun` applies. It does to an execution in a loaded state, but not to one that
+        this machine has started or found."""
         self._delayed: Optional[Machine[Any]] = None
         """The call of the start, while it waits for its next attempt."""
         self._reply: Optional[Reply[Any]] = None
         """The reply to the start that this machine made, until another execution is known."""
         self._refusal: FlowMaestroError
-        """Why the start was not made, until that is saved."""
+        """The error of the start that was refused, until the checkpoint is `open` again."""
 
     # What happens
 
@@ -161,7 +164,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
     def waited(self, now: float, jitter: float) -> Action:
         if self.state == "settling":
             return self._load()
-        # The call of the start wants its next attempt.
+        # The call of the start is due for its next attempt.
         if now > self._announced_at + self._checkpoint.settle_after / 2:
             return self._announce(now)
         return self._send(now, jitter)
@@ -190,11 +193,12 @@ class DurableStartMachine(Machine[Reply[Any]]):
 
     def _pass_on(self, action: Action, now: float, jitter: float) -> Action:
         if isinstance(action, Record):
-            # The look-up asks which executions are known: the checkpoint knows the baseline.
+            # The look-up asks the journal which executions it knows. Here the checkpoint answers:
+            # it knows the baseline.
             look_up = cast("LookupMachine", self._inner)
             action = look_up.recorded(self._recall(action, now), now, jitter)
         elif isinstance(action, Send) and self.state == "starting":
-            # No later than that may the request go out.
+            # The request must be sent before this time.
             latest = self._announced_at + self._checkpoint.settle_after / 2 - now
             if latest < action.timeout:
                 action = replace(action, timeout=with_total(action.timeout, max(latest, 0.001)))
@@ -233,7 +237,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
         self._seconds_since_saved = max(recalled.wall_time - saved.at, 0.0)
         self._loaded_at = now
         if self._reply is not None and saved.state != "started":
-            # Another process took over, but the execution of this one runs.
+            # Another process took over, but the execution of this process runs: record that one.
             return self._record(cast("str", self.execution_id))
         if saved.state == "open":
             return self._read_baseline(now, jitter)
@@ -253,7 +257,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
         return Record(state=self._saved.as_dict(self._identity))
 
     def _set_back(self, error: CheckpointConflict) -> Action:
-        """Load again after a save that was lost or came too late; fail after the third."""
+        """Load again after a save that another process has overtaken. Fail after the third."""
         self._setbacks += 1
         if self._setbacks == MAX_SETBACKS:
             conflict = CheckpointError(
@@ -262,7 +266,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
             )
             conflict.__cause__ = error
             return self._fail(conflict)
-        # The state that was not kept does not count.
+        # The store has not kept this state, so its serial number is free.
         self._saved = self._saved._replace(serial=self._saved.serial - 1)
         self._delayed = None
         return self._load()
@@ -270,7 +274,10 @@ class DurableStartMachine(Machine[Reply[Any]]):
     # The start
 
     def _read_baseline(self, now: float, jitter: float) -> Action:
-        """Find the newest execution of the workflow: all that it starts later are newer."""
+        """Read the newest execution of the workflow.
+
+        Every execution that is started later is newer.
+        """
         self.state = "reading baseline"
         call = cast("PageOf", self._start.page_of)(1, 1)
         machine = CallMachine(call, self._context, self._token, deadline=self._deadline)
@@ -310,7 +317,8 @@ class DurableStartMachine(Machine[Reply[Any]]):
         """Decide what to do after the last attempt of the start."""
         if isinstance(outcome, Fail):
             error = outcome.error
-            # A server error that was shown to start nothing, and came again, is a refusal.
+            # If a look-up has shown that this server error starts nothing, and it comes again, it
+            # is a refusal.
             is_refusal = self._row.refusal != b"" and refusal_of(error) == self._row.refusal
             if is_fatal(error) or is_refusal or not may_have_started(error):
                 return self._release(error)
@@ -348,7 +356,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
     # The look-up
 
     def _recall(self, record: Record, now: float) -> Recalled:
-        """Answer a look-up: which of these executions is known to be older than the start."""
+        """Answer a look-up: of these executions, the checkpoint knows only the baseline."""
         baseline = self._saved.after
         orders = tuple((known, 0) for known in record.execution_ids if known == baseline)
         age = math.inf
@@ -361,7 +369,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
         found: LookupResult = cast("Done", outcome).value
         baseline = self._saved.after
         if found.failure is None and (baseline == "" or (baseline is None and found.dated)):
-            # All that was started since is listed, even if the list shows nothing older.
+            # The list has every execution since the announcement, even if it shows no older one.
             found = found._replace(is_conclusive=True)
         may_start = self._checkpoint.on_unknown == "start"
         ((_, execution_id, unknown),) = settle([self._row], found, start_unknown=may_start)
@@ -386,7 +394,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
         self.state = "attaching"
         self._reply = None
         self.execution_id = self._saved.execution_id
-        late = now >= self._deadline  # Settling took that long.
+        late = now >= self._deadline  # Settling may take longer than the deadline.
         deadline = now + LAST_POLL_TIMEOUT if late else self._deadline
         try:
             call = self._call_of(cast("str", self.execution_id))

@@ -41,7 +41,8 @@ class EndedExecution(HintingDict):
     """
 
     seen_events: Optional[Tuple[Mapping[str, Any], ...]] = None
-    """The events that its run has received; `None` if it was not followed by a run."""
+    """The events that `workflows.run` has received; `None` if the execution was not followed by
+    it."""
     _name = "execution"
     _inner = ("outputs", "inputs")
 
@@ -75,7 +76,7 @@ class EndedExecution(HintingDict):
 
     @property
     def outputs(self) -> Optional[Dict[str, Any]]:
-        """Outputs of the workflow, by name; `None` as a rule if it has not completed."""
+        """Outputs of the workflow, by name; usually `None` if it has not completed."""
         return self["outputs"]
 
     @property
@@ -104,7 +105,10 @@ class EndedExecution(HintingDict):
 
 
 class _Short(reprlib.Repr):
-    """A short repr that redacts possible credentials. Values that it leaves out are not read."""
+    """A short repr that redacts possible credentials.
+
+    It does not read values that it leaves out.
+    """
 
     def repr_dict(self, x: Dict[Any, Any], level: int) -> str:
         first = nsmallest(self.maxdict + 1, x, key=str)
@@ -141,7 +145,7 @@ class RunOutcome:
         execution: the ended execution, whatever its status; `None` if its end was not seen.
         error: the error of this row; `None` if there was none. A failed execution is not an error.
         replayed: whether the outcome was read from the journal. An earlier call has yielded it, or
-            was killed before that, so it does not mean that you have handled it.
+            was killed before it could, so your code may or may not have handled it.
 
     """
 

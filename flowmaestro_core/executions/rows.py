@@ -36,11 +36,11 @@ class Row:
         digest: of its inputs, see `digest_of`; empty before `prepare`.
         reruns: how often `rerun` or `redo` has started it again.
         order: the number of its last start, in the order of all starts of the journal.
-        settled: after how many lookups it was started again.
+        settled: how many lookups have not found its execution, so that it was started again.
         failure: the error that has put it in doubt, if that happened in this call.
         from_earlier_call: whether an earlier call with this journal started its execution.
         refusal: `refusal_of` the server error that was shown to start nothing for this row.
-        subject: what errors call it instead of `inputs[0]`, if it is not part of a batch.
+        subject: its name in errors, instead of `inputs[0]`, if it is not part of a batch.
 
     """
 
@@ -103,7 +103,7 @@ class PendingRecords:
         self._rows: List[JournalRow] = []
 
     def add(self, row: Row, state: RowState, execution: Optional[EndedExecution] = None) -> None:
-        """Note the state of a row, which the journal gets before the next request is sent."""
+        """Note the state of a row. It is written to the journal before the next request is sent."""
         if self.journaled:
             self._rows.append(row.record(state, execution))
 
@@ -160,7 +160,7 @@ class RowIterator:
         try:
             body = cast("Encode", self._encode)(row.inputs)
             digest = digest_of(body)
-        except Exception as cause:  # A mapping of the caller's own may raise anything.
+        except Exception as cause:  # A mapping class of the caller may raise any exception.
             said = cause if isinstance(cause, (TypeError, ValueError)) else repr(cause)
             raise _unsendable(row, said) from cause
         if read not in (b"", digest):
@@ -219,7 +219,7 @@ class RowReader:
         self.outcomes = outcomes
 
     def opened(self, known: int) -> None:
-        """Note how many rows the journal holds; without `key=`, the index after the last one."""
+        """Note how many rows the journal holds (without `key=`: the index after the last one)."""
         self._known = known
         if self._is_sequence and (known or not self._by_index):
             self.unchecked = self._new_source()
@@ -240,7 +240,7 @@ class RowReader:
             self.to_look_up.append(row)
             is_first_reading = source is self.unchecked or not self._is_sequence
             if is_first_reading or row.index in self._redo:
-                with suppress(ValidationError):  # Reported when the row is started.
+                with suppress(ValidationError):  # The error is reported when the row is started.
                     source.prepare(row)
                 row.body = b""
         if not self.to_look_up:

@@ -27,15 +27,17 @@ if TYPE_CHECKING:
     from flowmaestro_core.executions.durable_start import DurableStartMachine
 
 FINAL_POLL_TIMEOUT = 3.0
-"""Seconds for the poll after a terminal event, which tells the outcome already."""
+"""The timeout in seconds of the poll after a terminal event. It is short, because the event has the
+outcome already."""
 OVERTIME = 0.1
 """Seconds after its deadline within which a run ends, whatever it waits for."""
 
 
 class RunMonitor(IdleMonitor):
-    """The idle clocks of a run: probes on `schedule`, until the connection has brought an event.
+    """The idle clocks of a run: probes come on `schedule`, until an event is received.
 
-    An opening is not to make a probe late. Only the first one has a whole interval.
+    An opening of the stream must not delay a probe. Only the first opening may take a whole
+    interval.
     """
 
     def __init__(self, times: StreamTimes, schedule: PollSchedule) -> None:
@@ -73,14 +75,14 @@ class RunMonitor(IdleMonitor):
 class RunMachine(Machine[EndedExecution]):
     """Executes, follows the events while they come, and polls the ended execution.
 
-    After a terminal event that tells the outcome it polls once; where that does not bring the
-    ended execution, the event completes what is known of it. When the stream ends otherwise, a
-    `WaitMachine` takes over with what is left of the time. A failure after the start carries
-    the `execution_id`; the execution is never cancelled.
+    After a terminal event with the outcome it polls once. If the poll does not return the ended
+    execution, the fields of the event complete the execution that was polled last. If the stream
+    ends otherwise, a `WaitMachine` takes over for the rest of the time. An error after the start
+    has the `execution_id`. The execution is never cancelled.
 
-    While no events flow it polls on the schedule of a wait. Only the first opening of the stream
-    may put a poll off, by one `poll_interval` at most. So it ends within one poll interval and one
-    round trip of when `wait_for_completion` would have.
+    While no events come, it polls on the schedule of a wait. Only the first opening of the stream
+    may delay a poll, by at most one `poll_interval`. So the run ends at most one poll interval and
+    one round trip later than `wait_for_completion` would.
     """
 
     execution_id: Optional[str]
@@ -121,11 +123,11 @@ class RunMachine(Machine[EndedExecution]):
         self._started = 0.0
         self.runs_callers_code: bool = run.journal is not None
         self._durable: Optional[DurableStartMachine] = None
-        """The machine that starts the execution, if that has a checkpoint."""
+        """The machine that starts the execution, if the run has a checkpoint."""
         self._waiting: Poll
         """The operation that polls the started execution."""
         self._following: Optional[EventStreamMachine] = None
-        """Its events, once they are followed."""
+        """The stream of events, once it is followed."""
         self._terminal: Dict[str, Any]
         """The terminal event, until the ended execution is known."""
 
@@ -166,7 +168,7 @@ class RunMachine(Machine[EndedExecution]):
         self.execution_id = execution_id
         self._waiting = waiting
         left = self._started + self._run.timeout - now
-        if left <= 0:  # A start with a checkpoint was settled first.
+        if left <= 0:  # A start with a checkpoint may have waited for `settle_after`.
             return self._wait(attached, now, jitter, overtime=None)
         self.state = "following"
         schedule = PollSchedule(now, waiting.poll_interval)
@@ -195,7 +197,7 @@ class RunMachine(Machine[EndedExecution]):
     def _wait(
         self, seen: Optional[Execution], now: float, jitter: float, *, overtime: Optional[float]
     ) -> Action:
-        """Poll until the execution has ended, or the time is up; `overtime` as in `PollState`."""
+        """Poll until the execution has ended or the run times out; `overtime` as in `PollState`."""
         self.state = "waiting"
         known = PollState(self._waiting, self._started, seen, overtime=overtime)
         wait = WaitMachine(self._waiting, self._context, self._token, known)
@@ -214,7 +216,7 @@ class RunMachine(Machine[EndedExecution]):
 
 
 def _has_outcome(terminal: Dict[str, Any], execution_id: Optional[str]) -> bool:
-    """Return whether a terminal event is of this execution, and has its outputs or error."""
+    """Return whether a terminal event belongs to this execution, and has its outputs or error."""
     if (terminal.get("execution_id") or execution_id) != execution_id:
         return False
     kept = {"execution:completed": "outputs", "execution:failed": "error"}
@@ -222,6 +224,6 @@ def _has_outcome(terminal: Dict[str, Any], execution_id: Optional[str]) -> bool:
 
 
 def _fields_of_terminal(terminal: Dict[str, Any]) -> Dict[str, Any]:
-    """Return the fields of an execution that its terminal event has."""
+    """Return the fields of the execution that are in its terminal event."""
     told = {key: terminal.get(key) for key in ("outputs", "error", "completed_at")}
     return {"status": terminal["type"].partition(":")[2], **told}

@@ -1,7 +1,8 @@
 """Settling rows in doubt: one walk through the executions of the workflow, and its conclusions.
 
 A row is in doubt if it was `starting` when the process died, or if its start got no response. The
-server may have started it. It lists every execution of the workflow, so the list tells.
+server may have started it. The server lists every execution of the workflow, so the list shows
+which rows were started.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ from flowmaestro_core.records import Recalled, digest_of
 
 FIRST_PAGE_SIZE = 20
 CLOCK_MARGIN = 60.0
-"""Seconds by which an execution must be older than a start to be no match for it: the clocks of the
-server and of the process that recorded the start may differ."""
+"""An execution that is older than a start by more than these seconds does not belong to it. The
+margin exists because the clocks of the server and of the process may differ."""
 MAX_RESTARTS = 3
 """How often one row is started again after lookups that did not find its execution."""
 
@@ -66,10 +67,10 @@ class LookupResult(NamedTuple):
 class LookupMachine(Machine[LookupResult]):
     """Walks through the executions of a workflow, from the newest to one that is old enough.
 
-    An execution is old enough if the journal knows it as a start before number `since`, the first
-    start that is in doubt. After each page the journal is asked which of its executions it knows.
-    A page whose reply is too large is read again in halves. With `by_age`, an execution is also
-    old enough if it is older than the batch by `CLOCK_MARGIN`.
+    An execution is old enough if the journal knows it as a start with a number below `since`, the
+    first start that is in doubt. After each page, a `Record` asks the journal which executions of
+    the page it knows. A page whose reply is too large is read again in halves. With `by_age`, an
+    execution is also old enough if it is older than the batch by `CLOCK_MARGIN`.
     """
 
     state: str

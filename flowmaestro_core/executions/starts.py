@@ -36,8 +36,8 @@ FATAL_ERRORS = (*KEY_ERRORS, NotFoundError)
 
 
 INVALID_WORKFLOW = "Workflow validation failed"
-"""How the message of a 400 begins that refuses every start of an invalid workflow, whatever the
-inputs (`api.md`, 2026-11-28). Every other 400 is about the inputs of one row."""
+"""The beginning of the message of a 400 for an invalid workflow, which refuses every start
+(`docs/api-facts.md`). Every other 400 is about the inputs of one row."""
 
 
 class Starts:
@@ -163,9 +163,9 @@ def is_fatal(error: FlowMaestroError) -> bool:
 def refusal_of(error: Optional[FlowMaestroError]) -> bytes:
     """Return a digest of a 500 that the API itself has answered; `b""` for any other error.
 
-    Two equal ones with a conclusive look-up between them, which found no execution, are a refusal
-    of this row: the server fails before it starts anything. Errors of a gateway say nothing about
-    the row, so they are never taken for that.
+    If two starts of a row get equal errors, and a conclusive look-up between them finds no
+    execution, the server refuses this row: it fails before it starts anything. An error of a
+    gateway never counts as a refusal, because it says nothing about the row.
     """
     if not isinstance(error, ServerError) or error.status_code != 500:
         return b""

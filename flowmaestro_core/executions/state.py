@@ -38,7 +38,8 @@ from flowmaestro_core.records import JournalPlan, Recalled
 from flowmaestro_core.types import Execution
 
 NO_CREDITS = "Insufficient credits"
-"""How the error of an execution begins that failed for a lack of credits (`docs/api-facts.md`)."""
+"""The beginning of the error of an execution that failed for a lack of credits
+(`docs/api-facts.md`)."""
 
 
 class BatchState:
@@ -78,7 +79,10 @@ class BatchState:
     # The journal
 
     def opened(self, recalled: Recalled, now: float) -> None:
-        """Take over from an opened journal. Its starts were sent before now, so they settle."""
+        """Use what an opened journal holds.
+
+        Its starts were sent before `now`, so `settle_after` counts from now.
+        """
         self.settles_at = now + self._plan.settle_after
         self.starts.orders = count(recalled.last_order + 1)
         self.needs_baseline = not recalled.last_order
@@ -102,7 +106,7 @@ class BatchState:
         rows, to_look_up = self._records.drain(), self.reader.to_look_up
         if not rows and not to_look_up:
             return None
-        # Whether a changed row still runs is only in the whole records.
+        # With `redo`, the whole records are needed: only they say whether a changed row still runs.
         brief = self.reader.unchecked is not None and not self._plan.redo
         return Record(rows, tuple(row.key for row in to_look_up), brief)
 
@@ -130,7 +134,7 @@ class BatchState:
             return False
         try:
             return self.reader.look_up() or self.starts.enqueue()
-        except Exception as error:  # It may come from the caller's iterator or key function.
+        except Exception as error:  # An iterator or key function of the caller may raise anything.
             self.stop(error)
             return True
 
@@ -193,7 +197,10 @@ class BatchState:
         self._refused(self.starts.pop(), error)
 
     def _refused(self, row: Row, error: FlowMaestroError) -> None:
-        """Report the error of a row that was not started; the next call may start it."""
+        """Make the error the outcome of a row that was not started.
+
+        A later call may start the row.
+        """
         self._records.add(row, "open")
         self.outcomes.put(row.outcome(error=error))
 
@@ -214,7 +221,7 @@ class BatchState:
     def looked_up(self, found: LookupResult, now: float) -> None:
         """Settle the rows in doubt by the result of a lookup."""
         start = self._plan.on_unknown == "start"
-        # A 429 is about the key, so the starts would get one, too.
+        # A 429 is about the key, so starts would get one, too.
         if start and isinstance(found.failure, RateLimitError):
             if self._affects_all_starts(found.failure):
                 self.stop(found.failure)
@@ -249,8 +256,8 @@ class BatchState:
                 execution = verdict.value
                 error = _lack_of_credits(verdict.value, row.execution_id)
                 self._records.add(row, "ended" if error is None else "open", execution)
-                # `rerun=` means the executions of earlier calls, whether their end is in the
-                # journal or is only seen now. A row is started at most once by one call.
+                # `rerun=` applies to executions of earlier calls, whether the journal has their end
+                # or this call polls it. One call starts a row at most once.
                 if row.from_earlier_call and error is None and self._is_to_rerun(verdict.value):
                     row.rerun()
                     self.reader.to_start.append(row)

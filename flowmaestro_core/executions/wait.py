@@ -25,11 +25,10 @@ NO_TIME_FOR_PAUSE = "the server asks to wait longer than there is time for"
 
 
 class PollState:
-    """One execution that is waited for: what is known of it, and what each answer means.
+    """The state of waiting for one execution. It decides what the outcome of each poll means.
 
-    Transient failures (no connection, too slow, 5xx, 429) do not end a wait: they count
-    against its deadline. The others do. A `Retry-After` that does not fit into what is left
-    ends it at once.
+    Transient errors (no connection, timeout, 5xx, 429) do not end a wait before its deadline. Other
+    errors end it. So does a `Retry-After` that is longer than the time left.
     """
 
     def __init__(
@@ -45,9 +44,9 @@ class PollState:
         Args:
             waiting: the operation.
             started: when the wait began.
-            last: what was seen of the execution before.
-            overtime: seconds after the deadline at which every poll ends. `None`: the last one,
-                at the deadline, has `LAST_POLL_TIMEOUT`.
+            last: the execution as it was last polled, if it was.
+            overtime: seconds after the deadline at which every poll times out. If `None`, only the
+                last poll, at the deadline, may take longer: `LAST_POLL_TIMEOUT`.
 
         """
         self.execution_id: str = waiting.execution_id
@@ -63,9 +62,10 @@ class PollState:
     def call(
         self, context: Context, token: str, now: float, patience: float = math.inf
     ) -> CallMachine:
-        """Return a machine that polls the execution once, at the deadline too.
+        """Return a machine that polls the execution once.
 
-        `patience`: seconds that the answer may take at most.
+        This may be the last poll, at the deadline. `patience` is the longest time for the response,
+        in seconds.
         """
         if self._overtime is None:
             last = max(self.deadline, now + LAST_POLL_TIMEOUT)
@@ -75,10 +75,10 @@ class PollState:
         return CallMachine(self._waiting.call, context, token, policy=NO_RETRIES, deadline=deadline)
 
     def judge(self, answer: Union[Done, Fail], now: float) -> Union[Done, Fail, Wait]:
-        """Return what follows from the answer to a poll.
+        """Return what to do after a poll with this outcome.
 
-        `Done`: the execution has ended. `Fail`: the wait has. `Wait`: poll again after this delay,
-        which ends no later than the deadline.
+        `Done`: the execution has ended. `Fail`: the wait ends with this error. `Wait`: poll again
+        after this delay, at the latest at the deadline.
         """
         delay, cause = self._schedule.answered(now), None
         if isinstance(answer, Done):
@@ -127,7 +127,7 @@ class PollState:
 class WaitMachine(Machine[Execution]):
     """Polls until the execution has ended or the time is up: see `PollState`.
 
-    `known`: what is known already, if the wait began before.
+    `known` is the state of a wait that began before this machine, if there is one.
     """
 
     state: str
@@ -151,7 +151,7 @@ class WaitMachine(Machine[Execution]):
         super().__init__(context, token)
         self._waiting = waiting
         self._known = cast("PollState", known)
-        """What is known of the execution; from `start` on."""
+        """The state of the wait. It is set by `start`."""
         self._answer: Union[Done, Fail]
         """The outcome of the last poll, kept while the listener handles it."""
 

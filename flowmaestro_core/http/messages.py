@@ -167,8 +167,8 @@ class Phase(enum.Enum):
 class TransportFailure(Exception):
     """Raised by a transport for every failure of the network, with the cause chained.
 
-    `phase` says whether the server may have acted; `timed_out` says that a time limit ran out
-    (the user then sees `TimeoutError`, otherwise `ConnectionError`); `permanent` says that
+    `phase` says whether the server may have acted; `timed_out` says that a time limit has passed
+    (the caller then gets a `TimeoutError`, otherwise a `ConnectionError`); `permanent` says that
     another attempt would fail in the same way, as with a certificate that is not trusted.
     """
 
@@ -205,7 +205,7 @@ def _as_headers(given: Any) -> Headers:
             headers = Headers(given)
             if all(isinstance(name, str) and isinstance(text, str) for name, text in headers.pairs):
                 return headers
-        except (TypeError, ValueError):  # not iterable, or not of pairs
+        except (TypeError, ValueError):  # It is not iterable, or its items are not pairs.
             pass
     raise TypeError("headers must be Headers, a mapping of str to str, or pairs of str")
 

@@ -1,4 +1,4 @@
-"""Looking for the agent's answer among the messages of a thread."""
+"""The search for the agent's answer among the messages of a thread."""
 
 from __future__ import annotations
 

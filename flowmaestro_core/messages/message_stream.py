@@ -1,4 +1,4 @@
-"""Sending a message and following the answer, in whichever of three ways the server has.
+"""Sending a message and following the answer. The server answers in one of three ways.
 
 1. The POST itself answers with an event stream.
 2. It answers with JSON that says that the answer is still to come. Then the thread's messages are
@@ -44,9 +44,9 @@ class Phase(Enum):
     """The phases of a streamed message."""
 
     SENDING = "sending"
-    """It is sent, and a stream is asked for."""
+    """The message is sent, and a stream is requested."""
     SENDING_WHOLE = "sending whole"
-    """It is sent without streaming, because the server does not stream (501)."""
+    """The message is sent without streaming, because the server does not stream (501)."""
     FOLLOWING = "following"
     """The answer is read from the stream of the POST."""
     POLLING = "polling"
@@ -94,7 +94,7 @@ class MessageStreamMachine(EventStreamMachine):
             and error.status_code == 501
         ):
             self._phase = Phase.SENDING_WHOLE
-            # Another body than the refused one's, so another idempotency key.
+            # The body differs from the refused one, so the idempotency key must differ, too.
             whole = CallMachine(self._message.whole, self._context, self._token + "-whole")
             return self._delegate(whole, now, jitter)
         return super()._not_opened(error, now, jitter)
@@ -124,7 +124,7 @@ class MessageStreamMachine(EventStreamMachine):
         return super()._opened(head, now, jitter)
 
     def _allow_silence(self, now: float) -> None:
-        """Give the answer as long as the call without streaming would have."""
+        """Allow the answer as much time as a call without streaming has."""
         limit = self._context.options.timeout_for(self._message.streaming.minimum_timeout)
         self._monitor.allow_silence(now, limit)
 
@@ -137,7 +137,8 @@ class MessageStreamMachine(EventStreamMachine):
         known = self._message_id
         self._ids = {**self._ids, **ids_of(item)}
         if known is None and self._message_id is not None:
-            self._monitor.can_probe = True  # Without an id, the messages would prove nothing.
+            # Without an id, the answer cannot be recognised among the messages.
+            self._monitor.can_probe = True
         if kind in MESSAGE_TERMINAL:
             self._finish(item)
             return False
@@ -162,8 +163,8 @@ class MessageStreamMachine(EventStreamMachine):
     def _apply_probe(self, data: Any) -> None:
         """Use the answer to a probe: a row of the thread, or `None`.
 
-        While the stream is open, a row that tells no more than the stream did may be what the agent
-        said before it uses a tool, unless it is marked as completed.
+        While the stream is open, a row without more text than the stream had is not taken for the
+        answer, unless it is marked as completed: the agent may be using a tool, and answer later.
         """
         if data is None:
             return
@@ -172,7 +173,7 @@ class MessageStreamMachine(EventStreamMachine):
             self._finish(completed_event(self._ids, data["content"], data.get("usage")))
 
     def _probe_refused(self, error: FlowMaestroError) -> None:
-        """Send no more probes. A refusal does not end an open stream that may tell more."""
+        """Send no more probes. An open stream continues, since it may still deliver the answer."""
         self._monitor.can_probe = self._ending_may_change = False
         if self._phase is Phase.POLLING:
             self._ending = Fail(error)

@@ -17,7 +17,7 @@ _shown = reprlib.Repr()
 
 
 class MissingKeyError(KeyError):
-    """A key that is not there. `args` is `(key,)`; its text also says what to write instead."""
+    """Raised for a missing key. `args` is `(key,)`. The text also says what to write instead."""
 
     hint: str = ""
 
@@ -32,7 +32,7 @@ class HintingDict(Dict[str, Any]):
     """
 
     _name: ClassVar[str] = "reply"
-    """What hints call it."""
+    """The name of such a dict in hints."""
     _inner: ClassVar[Tuple[str, ...]] = ()
     """The keys of inner objects and lists that a caller may mean."""
 

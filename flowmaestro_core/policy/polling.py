@@ -37,11 +37,11 @@ def slowed_by_rate_limit(delay: float, limit: RateLimit) -> float:
 
 
 class AdaptiveTimeout:
-    """The timeout of a poll while something else waits for its answer.
+    """The timeout of polls that other requests wait for.
 
-    It is twice as long as the last answer took, at least `LEAST_TIMEOUT`. It doubles with each poll
-    that times out: for one of several executions at most `MOST_DOUBLINGS` times, without a bound if
-    no poll at all is answered.
+    It is twice the time that the last response took, at least `LEAST_TIMEOUT`. It doubles with each
+    poll that times out. If only some executions time out, it doubles at most `MOST_DOUBLINGS` times
+    for each of them; if no poll at all is answered, there is no such limit.
     """
 
     def __init__(self) -> None:

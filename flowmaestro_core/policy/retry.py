@@ -19,8 +19,8 @@ from flowmaestro_core.http.messages import Phase, TransportFailure
 from flowmaestro_core.payloads.reply import NonJsonBody
 
 UNSENT_MAX_DELAY = 5.0
-"""Longest delay, in seconds, between two attempts to send a start that was not sent yet. A batch
-then goes on within 5 s of the server's return, as an event stream does."""
+"""Longest delay, in seconds, between two attempts to send a start that was not sent yet. So a batch
+continues within 5 s after the server is back, as an event stream does."""
 LAST_ATTEMPT_TIMEOUT = 1.0
 """Seconds before the deadline at which the last attempt to send such a start is made."""
 
@@ -49,7 +49,7 @@ class RetryPolicy(NamedTuple):
         base_delay: seconds; the bound of the first random delay, which doubles each time.
         throttled_base_delay: the same after a 429.
         max_delay: seconds; no random delay is longer.
-        max_retry_after: seconds; a server that asks for more is not waited for.
+        max_retry_after: seconds; if the server asks for a longer delay, the call fails at once.
 
     """
 
@@ -209,15 +209,15 @@ class Retries:
 
 
 NO_RETRIES = RetryPolicy(max_retries=0)
-"""The policy of polls and probes, which are repeated anyway."""
+"""The policy of polls and probes. They need no retries, because another one follows."""
 
 
 def is_transient(error: Exception, *, server_known: bool = False) -> bool:
     """Return whether a later attempt may well succeed.
 
-    A reply unlike any of this API, and a refused redirect, come from a wrong base URL, which stays
-    wrong. With `server_known`, the server is known to speak the API, so they are pages of a proxy.
-    A failure that a transport calls permanent is not transient.
+    A response that this API does not send, and a refused redirect, are signs of a wrong base URL,
+    so they are permanent. With `server_known`, the server has spoken the API before, so they are
+    pages of a proxy, and transient. A failure that a transport calls permanent is not transient.
     """
     cause = error.__cause__
     if isinstance(cause, TransportFailure) and cause.permanent:

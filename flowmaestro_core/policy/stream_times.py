@@ -22,9 +22,8 @@ class StreamTimes:
             `connected` do not count as events.
         event_idle_max: longest time between two polls of a quiet stream; the time grows up to it.
         bytes_idle: time without a single byte (three missed keepalives) after which the
-            connection is dead and the SDK reconnects. The reply stream of a sent message gets as
-            long as the answer may take (130 s, or the time limit set for the call), if that is
-            more.
+            connection is dead and the SDK reconnects. If an answer is streamed, this is at least
+            the time that the answer may take: 130 s, or the time limit set for the call.
         reconnect_base: upper bound of the first random delay before a reconnection. The bound
             doubles with each loss, and delays are drawn between half of it and the whole. A
             connection that held for longer than the bound of the last delay begins the delays

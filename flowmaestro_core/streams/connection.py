@@ -13,7 +13,8 @@ from flowmaestro_core.policy.stream_times import StreamTimes
 from flowmaestro_core.streams.sse import SseDecoder
 
 LONGEST_PAUSE = 600.0
-"""Seconds; the SDK reconnects after that even if the server asks for a longer pause."""
+"""The longest pause in seconds. The SDK reconnects then, even if the server asks for a longer
+pause."""
 
 
 class ConnectionState(Enum):
@@ -60,8 +61,8 @@ class ReconnectState:
         self.lost: Optional[Attempt] = None
         self._times = times
         self._due_at: Optional[float] = None
-        """When the next connection after a loss is due, or the last one was. `None` before the
-        first loss."""
+        """When the next connection after a loss is due. After it was made, when it was due. `None`
+        before the first loss."""
         self._opened_at = 0.0  # Counts only while the connection is open.
         self._deadline: Optional[float] = None
         """When a lost stream is given up, if an opening that begins then fails. `None` if there was
@@ -86,7 +87,7 @@ class ReconnectState:
 
     @property
     def headers(self) -> Fields:
-        """`Last-Event-ID`, if there is one that a header field can hold: printable ASCII."""
+        """`Last-Event-ID`, if the server has sent an id that is printable ASCII."""
         sent = self.decoder.last_event_id
         fits = sent.isascii() and sent.isprintable() and sent == sent.strip()
         return (("Last-Event-ID", sent),) if sent and fits else ()

@@ -65,14 +65,14 @@ transport cannot poll the execution beside an open stream, and the deployed serv
 events at all."""
 MOST_REMEMBERED = 1000
 SHORT_EVENT = 1000
-"""Characters of an event that is remembered as it came."""
+"""Events of at most so many characters are remembered undecoded."""
 
 
 class EventStreamMachine(Machine[Any]):
     """Emits events until a terminal one; otherwise it ends with an error.
 
-    A lost connection is made again. The table is also that of the stream of an answer, which may
-    begin by sending a message and end while it opens.
+    A lost connection is replaced by a new one. `MessageStreamMachine` has the same table: it may
+    send a message in the state `opening`, and end there.
 
     `last_seen` is the execution as the last probe returned it.
     """
@@ -140,7 +140,7 @@ class EventStreamMachine(Machine[Any]):
             events: the operation.
             context: the options of the client, and what all its calls share.
             token: becomes the `Idempotency-Key` of a POST.
-            monitor: the idle clocks, if they are not those of any stream.
+            monitor: the idle clocks; those of an ordinary stream if it is `None`.
             reconnects_at_once: whether a first opening that fails counts as a lost connection. Its
                 call is not retried then, and its transient errors do not end the stream.
 
@@ -161,7 +161,7 @@ class EventStreamMachine(Machine[Any]):
         self._first_waits = iter(FIRST_EVENT_WAITS if can_probe else ())
         self._first_wait = next(self._first_waits, None)
         """Seconds that an impatient transport waits for the first event. `None` once one came, or
-        if it is to wait as long as for any other."""
+        if it must wait as long as for later events."""
         self._is_paused = False
         """Whether the caller was told that the execution is paused."""
         self._seen: Deque[Union[ServerSentEvent, Dict[str, Any]]] = deque(maxlen=MOST_REMEMBERED)
@@ -212,7 +212,8 @@ class EventStreamMachine(Machine[Any]):
         for sse in decoded:
             if self._ending is None or self._drains:
                 item = event_from_sse(sse)
-                if item["type"] in REMEMBERED:  # To read it later costs less than a part now.
+                # To decode it later, if ever, costs less than to take its parts now.
+                if item["type"] in REMEMBERED:
                     self._seen.append(sse if len(sse.data) <= SHORT_EVENT else timeline_part(item))
                 if self._accept_event(item, now):
                     self._connection.progressed()
@@ -240,7 +241,7 @@ class EventStreamMachine(Machine[Any]):
     @event
     def transport_failed(self, failure: TransportFailure, now: float, jitter: float) -> Action:
         if failure.timed_out and self._first_wait is not None and self._ending is None:
-            # The transport has waited for the first event, and cannot wait on.
+            # The transport has waited for the first event, and cannot read this body again.
             self._first_wait = next(self._first_waits, None)
             self._connection.set_aside()
             self._monitor.probe_now()
@@ -405,7 +406,7 @@ class EventStreamMachine(Machine[Any]):
         return is_transient(error, server_known=self._connection.openings > 0)
 
     def _connection_lost(self, cause: Optional[Exception], now: float, jitter: float) -> Action:
-        """Plan the next connection: no body is open any more, or none could be opened."""
+        """Plan the next connection after the body was lost, or could not be opened."""
         connection = self._connection
         if self._ending is not None:
             connection.closed()
@@ -418,7 +419,10 @@ class EventStreamMachine(Machine[Any]):
         return self._next(now, jitter)
 
     def _give_up(self, error: FlowMaestroError, now: float) -> None:
-        """Open no more connections: the stream ends in `error`, unless a probe finds its ending."""
+        """Open no more connections.
+
+        The stream ends with `error`, unless a probe finds its ending.
+        """
         self._ending, self._ending_may_change = Fail(error), self._monitor.can_probe
         self._monitor.begin_final_probes(now)
 
@@ -446,7 +450,7 @@ class EventStreamMachine(Machine[Any]):
         return self._next(now, jitter)
 
     def _probe_refused(self, error: FlowMaestroError) -> None:
-        """End the stream with the error of a probe that no later one would be spared."""
+        """End the stream with the error of a probe that every later probe would get, too."""
         self._ending = Fail(error)
 
     def _apply_probe(self, data: Any) -> None:

@@ -1,4 +1,4 @@
-"""From a server-sent event to what the caller reads."""
+"""The events that callers get, made from server-sent events and from polled executions."""
 
 from __future__ import annotations
 

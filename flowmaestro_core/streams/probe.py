@@ -12,19 +12,20 @@ from flowmaestro_core.policy.stream_times import StreamTimes
 
 PROBE_BACKOFF = 1.5
 MAX_INTERVALS_WITHOUT_PROBE = 10
-"""A probe is due after this many times `event_idle_max` even while events come. They may be only a
-heartbeat, or the same event on each connection."""
+"""A probe is due after this many times `event_idle_max`, even while events come. These events may
+be a mere heartbeat, or the same event on each connection."""
 RECONNECT_GRACE = 1.0
-"""Seconds that a new connection has to bring what was missed, before a probe ends the stream."""
+"""Seconds for which a new connection may deliver the missed events, before a probe ends the
+stream."""
 
 
 class IdleMonitor:
     """The clocks of a stream, and when its next probe is due.
 
     A connection without a byte for `bytes_idle` seconds is dead (`dead_at`). Without an event for
-    `event_idle` seconds a probe is due (`probe_at`). It asks whether the stream's subject has
-    ended. The time between probes grows until an event comes, and is never shorter than the server
-    allows.
+    `event_idle` seconds a probe is due (`probe_at`). The probe finds out whether the execution or
+    the answer has ended. The time between probes grows until an event comes, and is never shorter
+    than the server allows.
 
     `stream_deadline` is when the stream must end. It is fixed from the beginning, or moves with
     each event (`allow_silence`).
@@ -42,7 +43,7 @@ class IdleMonitor:
         self._times = times
         self._bytes_idle = times.bytes_idle
         self._idle, self._longest_idle = times.event_idle, times.event_idle_max
-        """Seconds from now to the next probe, and the most that they grow to."""
+        """The interval between probes in seconds, and the longest that it grows to."""
         self._due_at = self._latest_at = math.inf
         """When the next probe is due, and when it is due even if events come."""
         self._not_before = -math.inf
@@ -59,18 +60,18 @@ class IdleMonitor:
 
     @property
     def polls_until_deadline(self) -> bool:
-        """Whether a stream without a connection is probed until its deadline, not only once."""
+        """Whether a stream without further connections is probed until its deadline, not once."""
         return self._silence > 0
 
     def opening_at(self, at: float) -> float:
-        """Return `at`, or infinity if an opening at that time makes the next probe late."""
+        """Return `at`, or infinity if an opening at that time would delay the next probe."""
         return at
 
     def opening_until(self, now: float, *, again: bool) -> float:
         """Return the deadline of an opening that begins now, so that it does not delay a probe.
 
-        An opening has at least `RECONNECT_GRACE`, since it may bring what the probe would tell. The
-        first one, with `again` False, may take as long as any call.
+        An opening has at least `RECONNECT_GRACE`, since the new connection may deliver the terminal
+        event. The first one, with `again` False, may take as long as any call.
         """
         return max(self.probe_at, now + RECONNECT_GRACE) if again else math.inf
 
@@ -92,25 +93,25 @@ class IdleMonitor:
         self._schedule_probe(now)
 
     def begin_final_probes(self, now: float) -> None:
-        """Make a probe due now, since there will be no connection: see `polls_until_deadline`."""
+        """Make a probe due now: the stream opens no more connections (`polls_until_deadline`)."""
         self._due_at = now
         if self._silence:
             self._idle, self._longest_idle = FIRST_POLL, self._times.event_idle
             self.stream_deadline = now + self._silence
 
     def on_bytes(self, now: float) -> None:
-        """Restart the clock of the dead connection: bytes came, if only a keepalive."""
+        """Restart the clock of a dead connection: bytes were received, perhaps only a keepalive."""
         self.dead_at = now + self._bytes_idle
 
     def on_event(self, now: float) -> None:
-        """Restart the clocks: an event came that is more than a keepalive or `connected`."""
+        """Restart the clocks: an event was received that is neither a keepalive nor `connected`."""
         self._idle = self._times.event_idle
         self._due_at = now + self._idle
         if self._silence:
             self.stream_deadline = now + self._silence
 
     def probe_now(self) -> None:
-        """Make a probe due at once, unless an event comes before."""
+        """Make a probe due at once. An event that comes first postpones it."""
         self._due_at = -math.inf
 
     def on_opened(self, now: float, *, again: bool) -> None:
@@ -120,12 +121,15 @@ class IdleMonitor:
             self._schedule_probe(now)
 
     def on_lost(self, now: float, *, first: bool) -> None:
-        """Give a new connection its grace; `first` if there was progress since the last loss."""
+        """Delay a probe that is due, so that a new connection can deliver events.
+
+        Only the `first` loss since the last progress does so.
+        """
         if first and now < self._due_at:
             self._due_at = max(self._due_at, now + RECONNECT_GRACE)
 
     def resume(self, now: float) -> None:
-        """Move the clocks by the time for which the caller did not listen."""
+        """Move the clocks by the time that the caller spent between two events."""
         away = now - self.paused_at
         self.dead_at += away
         self._due_at += away
@@ -136,12 +140,12 @@ class IdleMonitor:
     # Probes
 
     def probe_sent(self, now: float) -> float:
-        """Record that a probe is sent. Return how many seconds its answer may take."""
+        """Record that a probe is sent. Return its timeout in seconds."""
         self.paused_at = now
         return self._timeout.seconds()
 
     def probe_answered(self, limit: RateLimit, now: float) -> None:
-        """Schedule the next probe; `limit` is what the answer said of the key."""
+        """Schedule the next probe. `limit` is the rate limit in the response."""
         self._timeout.record_latency(now - self.paused_at)
         self._not_before = now + slowed_by_rate_limit(0.0, limit)
         self._probed(now)

@@ -15,7 +15,7 @@ from typing import Any, List, NamedTuple, Optional, cast
 from flowmaestro_core.errors import StreamError
 
 MAX_EVENT_SIZE = 16 * 1024 * 1024
-"""Bytes that are held of one event, with its comments and line ends, until it ends."""
+"""The most bytes of one incomplete event, with its comments and line ends."""
 
 _BOM = b"\xef\xbb\xbf"
 _CR, _LF = b"\r\n"
@@ -30,7 +30,7 @@ bytes.
 """
 _RETRY = re.compile(rb"^retry:(.*)\n", re.MULTILINE)
 _LARGE = 64 * 1024
-"""Bytes above which memory counts for more than time."""
+"""A text of more bytes than this is decoded in pieces, which takes more time and less memory."""
 
 
 class ServerSentEvent(NamedTuple):
@@ -41,7 +41,7 @@ class ServerSentEvent(NamedTuple):
 
 
 _event = partial(cast("Any", tuple).__new__, ServerSentEvent)
-"""The event of a tuple, in half the time that the constructor of a named tuple takes."""
+"""Makes an event from a tuple, in half the time that the constructor of a named tuple takes."""
 
 
 class SseDecoder:
@@ -73,10 +73,10 @@ class SseDecoder:
     def retry(self) -> Optional[int]:
         """The server's reconnection time in milliseconds, `None` until it sends one.
 
-        It counts from its own line on, whether or not its block has ended.
+        It takes effect with its line, even if its block has not ended.
         """
         retry = self._retry
-        if b"retry" not in self._held:  # Far cheaper than the search for lines.
+        if b"retry" not in self._held:  # This check is far cheaper than the search for lines.
             return retry
         for line in _RETRY.finditer(self._held):
             value = line[1].decode("utf-8", "replace").removeprefix(" ")
@@ -87,7 +87,7 @@ class SseDecoder:
         """Return the events that `data` completes, in order.
 
         Raises `StreamError` (code `event_too_large`) when more than `max_event_size` bytes are
-        held and their event has not ended. An event that `data` ends is not refused.
+        held and their event has not ended. An event that ends within `data` may be larger.
         """
         if self._after_cr or _CR in data:
             data = self._with_line_feeds(data)
@@ -117,7 +117,8 @@ class SseDecoder:
             if found and "\n" not in content and "\n" not in head and head.startswith("event: "):
                 events.append(_event((head[7:] or "message", content)))
             else:
-                del block, head, content  # Each may take as much memory as the text.
+                # Release them early: each may take as much memory as the text.
+                del block, head, content
                 return self._parse(text)
         return events
 
@@ -172,7 +173,8 @@ def _milliseconds(value: str, before: Optional[int]) -> Optional[int]:
 def _decoded(data: bytearray, end: int) -> str:
     """Return the text up to `end`, decoded piece by piece.
 
-    Decoded at once, each of its bytes would take four for a while if one character needs them.
+    If it were decoded at once and one character needed four bytes, every character would take four
+    bytes for a while.
     """
     cuts = (bytes(data[at : min(at + _LARGE, end)]) for at in range(0, end, _LARGE))
     return "".join(iterdecode(cuts, "utf-8", "replace"))

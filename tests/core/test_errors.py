@@ -123,7 +123,7 @@ def test_the_builtins_of_the_same_name_catch_ours() -> None:
         assert issubclass(kind, OSError)
 
 
-def test_one_class_is_not_caught_as_another() -> None:
+def test_no_error_class_is_caught_as_another() -> None:
     leaves = [kind for kind in CLASSES if kind is not FlowMaestroError]
     for kind in leaves:
         assert [other for other in leaves if issubclass(kind, other)] == [kind]

@@ -92,7 +92,7 @@ def test_an_event_that_does_not_belong_names_those_that_do() -> None:
         nap.machine.start(0.0, 0.0)
 
 
-def test_events_go_to_the_owned_machine_and_its_end_comes_back() -> None:
+def test_an_owned_machine_gets_the_events_and_its_owner_the_result() -> None:
     night = Stepper(Night("sheep"))
     assert night.start() == Wait(0.5)
     assert night.waits() == Emit("sheep")

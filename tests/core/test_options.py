@@ -56,7 +56,7 @@ def test_header_of_one_call_replaces_custom_header() -> None:
     assert headers["X-Custom-Header"] == "value"
 
 
-def test_options_are_values() -> None:
+def test_equal_options_compare_equal() -> None:
     assert options(timeout=5) == options(timeout=5)
     assert options(timeout=5) != options(timeout=6)
     assert pickle.loads(pickle.dumps(options(headers={"A": "1"}))) == options(headers={"a": "1"})

@@ -19,7 +19,7 @@ def phases(timeout: float) -> tuple[object, ...]:
 
 
 class TestTimeout:
-    def test_it_is_the_limit_of_the_whole(self) -> None:
+    def test_a_timeout_is_the_limit_of_the_whole_attempt(self) -> None:
         timeout = Timeout(30, connect=5)
         assert timeout == 30.0
         assert isinstance(timeout, float)
@@ -54,7 +54,7 @@ class TestTimeout:
         with pytest.raises(TypeError, match="total"):
             Timeout(None)  # type: ignore[arg-type]
 
-    def test_it_cannot_be_changed(self) -> None:
+    def test_a_timeout_cannot_be_changed(self) -> None:
         timeout = Timeout(30, connect=5)
         with pytest.raises(AttributeError, match="make another with connect="):
             timeout.connect = 6
@@ -90,7 +90,7 @@ class TestAnotherTotal:
         assert options.timeout_for(10.0) is options.timeout
         assert type(ClientOptions("k").timeout_for(130.0)) is float
 
-    def test_one_set_for_the_call_wins_as_it_is(self) -> None:
+    def test_a_timeout_set_for_the_call_is_used_unchanged(self) -> None:
         options = ClientOptions("k", timeout=Timeout(30, connect=5))
         assert type(options.with_changes(timeout=2.0).timeout_for(130.0)) is float
         own = Timeout(2, read=1)

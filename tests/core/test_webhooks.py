@@ -62,7 +62,7 @@ def test_a_payload_may_be_bytes_or_text(payload: Union[bytes, str]) -> None:
     assert check_signature(payload, sign(PAYLOAD, SECRET), SECRET) == PAYLOAD
 
 
-def test_one_right_signature_of_several_is_enough() -> None:
+def test_one_valid_signature_of_several_is_enough() -> None:
     offered = f"v1={'0' * 64}, {sign(PAYLOAD, SECRET)} ,v2=abc"
     assert check_signature(PAYLOAD, offered, SECRET) == PAYLOAD
 

@@ -39,7 +39,7 @@ def words_of(source: str) -> "list[str]":
 
 
 @pytest.mark.parametrize("path", ADAPTERS, ids=lambda path: f"{path.parent.name}/{path.name}")
-def test_no_word_of_what_is_above(path: Path) -> None:
+def test_adapters_do_not_mention_the_layers_above(path: Path) -> None:
     found = [word for word in words_of(path.read_text("utf-8")) if FORBIDDEN.search(word)]
     assert [word for word in found if word.strip('"') not in TOLD_NOT_TO_RETRY] == []
 

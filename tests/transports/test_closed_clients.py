@@ -25,7 +25,7 @@ def served():
         yield {"api_key": fake.api_key, "base_url": url, "stream_times": SOON}
 
 
-def test_a_blocking_reader(served):
+def test_closing_the_client_wakes_a_blocking_reader(served):
     client = FlowMaestroClient(**served)
     events = client.executions.stream("exec_xyz789")
     assert next(events)["type"] == "connected"
@@ -59,7 +59,7 @@ def test_a_run_is_named_whose_client_was_closed():
     ("make", "backend"),
     [(AiohttpTransport, "asyncio"), (AnyioTransport, "asyncio"), (AnyioTransport, "trio")],
 )
-def test_an_awaiting_reader(served, make, backend):
+def test_closing_the_client_wakes_an_awaiting_reader(served, make, backend):
     async def main():
         client = AsyncFlowMaestroClient(transport=make(), **served)
         events = client.executions.stream("exec_xyz789")

@@ -47,7 +47,7 @@ def test_close_wakes_a_connecting_call(runner: Runner) -> None:
 
 
 @pytest.mark.parametrize("runner", OURS, ids=str, indirect=True)
-def test_who_waits_for_a_turn(runner: Runner, scripted: Any) -> None:
+def test_close_wakes_a_call_that_waits_for_a_slot(runner: Runner, scripted: Any) -> None:
     asked = threading.Event()
 
     def handler(peer: Any) -> None:
@@ -69,7 +69,7 @@ def test_who_waits_for_a_turn(runner: Runner, scripted: Any) -> None:
     assert len(server.requests) == 1
 
 
-def test_who_waits_on_a_kept_connection(runner: Runner, scripted: Any) -> None:
+def test_close_wakes_a_call_on_a_reused_connection(runner: Runner, scripted: Any) -> None:
     runner.needs("close-wakes-a-call")
     asked = threading.Event()
 

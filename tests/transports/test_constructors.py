@@ -17,7 +17,7 @@ OURS = ("SocketTransport", "AnyioTransport")
 TRANSPORTS = {runner.make.__name__: runner.make for runner in RUNNERS.values()}
 
 
-def test_they_are_alike() -> None:
+def test_transports_have_the_same_arguments_and_defaults() -> None:
     """The same arguments in the same order, with the same defaults."""
     sockets, on_anyio = (inspect.signature(TRANSPORTS[name]).parameters for name in OURS)
     assert list(sockets.values()) == list(on_anyio.values())

@@ -57,7 +57,9 @@ def assert_as_sent(server: Any, count: int) -> None:
         assert "cookie" not in request
 
 
-def test_no_stack_has_a_say(runner: Runner, scripted: Any, tempting: Any) -> None:
+def test_no_stack_adds_credentials_or_follows_redirects(
+    runner: Runner, scripted: Any, tempting: Any
+) -> None:
     with scripted.ScriptedServer(tempting) as server, runner() as transport:
         statuses = [
             transport.send(get(server, path, **KEY)).status

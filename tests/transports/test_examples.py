@@ -254,7 +254,7 @@ class TestTheLoopOfOnesOwn:
         workflow = do(Workflows.get("wf_123"))
         assert workflow["data"]["id"] == "wf_123"
 
-    def test_an_error(self, do: Callable[..., Any]) -> None:
+    def test_a_loop_of_ones_own_raises_the_error_of_a_call(self, do: Callable[..., Any]) -> None:
         with pytest.raises(NotFoundError):
             do(Workflows.get("wf_nowhere"))
 

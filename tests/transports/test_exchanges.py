@@ -129,7 +129,7 @@ def test_a_user_in_a_url_is_not_sent(runner: Runner, scripted: Any) -> None:
     assert not server.requests
 
 
-def test_no_time_is_not_sent(runner: Runner, scripted: Any) -> None:
+def test_a_call_without_time_left_is_not_sent(runner: Runner, scripted: Any) -> None:
     with scripted.ScriptedServer(scripted.echo) as server, runner() as transport:
         transport.send(get(server))
         with fails(Phase.NOT_SENT, timed_out=True):

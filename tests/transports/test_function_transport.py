@@ -127,7 +127,7 @@ def test_a_class_instead_of_an_instance(client):
         client("key", transport=FunctionTransport)
 
 
-def test_time_is_real():
+def test_a_function_transport_uses_the_real_clock():
     transport = FunctionTransport(answer)
     before = transport.now()
     transport.sleep(0.001)

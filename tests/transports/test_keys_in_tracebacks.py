@@ -77,7 +77,7 @@ def test_a_function_of_an_async_client(function: Callable[[Request], Response]) 
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_fake_hides_key(name: str) -> None:
+def test_the_fake_hides_the_key_in_tracebacks(name: str) -> None:
     fake = FakeFlowMaestro()
     fake.add_key(KEY)
     fake.fail_next(status=500)

@@ -200,7 +200,7 @@ def test_failures_behind_a_tunnel_are_reported_alike(
             transport.send(post(server))
 
 
-def test_the_environment_decides(
+def test_a_proxy_of_the_environment_is_used(
     runner: Runner, way: Any, plain: Any, secure: Any, ca_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", way.with_user)
@@ -212,7 +212,7 @@ def test_the_environment_decides(
     assert [request.method for request in way.requests] == ["POST", "CONNECT"]
 
 
-def test_the_environment_exempts(
+def test_no_proxy_of_the_environment_exempts_a_host(
     runner: Runner, way: Any, plain: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ALL_PROXY", way.url)
@@ -258,7 +258,9 @@ def test_socks_is_refused(runner: Runner) -> None:
     ],
     ids=["407", "502", "302", "100", "garbage", "cut", "closed"],
 )
-def test_no_tunnel_is_not_sent(runner: Runner, scripted: Any, answer: bytes, text: str) -> None:
+def test_a_refused_tunnel_counts_as_not_sent(
+    runner: Runner, scripted: Any, answer: bytes, text: str
+) -> None:
     def handler(peer: Any) -> None:
         peer.read_request()
         peer.send(answer)
@@ -327,7 +329,7 @@ def test_a_proxy_of_a_callers_session(scripted: Any) -> None:
                 transport.send(Request("POST", f"{url}/", Headers(), b"x"), 5.0)
 
 
-def test_no_proxy_there(runner: Runner) -> None:
+def test_an_unreachable_proxy_counts_as_not_sent(runner: Runner) -> None:
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as listener:
         port = listener.getsockname()[1]
     with runner(proxy=f"http://user:secret@127.0.0.1:{port}") as transport:

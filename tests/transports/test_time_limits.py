@@ -92,7 +92,9 @@ class TestConnecting:
             transport.send(Request("POST", "https://o.example/", Headers(), b"x"), limit)
 
     @pytest.mark.parametrize("runner", OURS, ids=str, indirect=True)
-    def test_no_connection_free(self, runner: Runner, scripted: Any) -> None:
+    def test_waiting_for_a_free_connection_counts_as_connecting(
+        self, runner: Runner, scripted: Any
+    ) -> None:
         taken, let_go = threading.Event(), threading.Event()
 
         def handler(peer: Any) -> None:
@@ -253,7 +255,7 @@ def test_a_stream_has_patience_of_its_own(runner: Runner, scripted: Any) -> None
         body.close()
 
 
-def test_all_limits_kept(runner: Runner, scripted: Any) -> None:
+def test_a_call_within_all_limits_succeeds(runner: Runner, scripted: Any) -> None:
     limit = Timeout(LATE, connect=5, head=5, read=5)
     with scripted.ScriptedServer(scripted.echo) as server, runner() as transport:
         for body in (b"", b"a", b"x" * 300_000):

@@ -34,7 +34,7 @@ def trusted(context: ssl.SSLContext) -> int:
     return context.cert_store_stats()["x509_ca"]
 
 
-def test_certifi_stands_in(no_trust_store: Path) -> None:
+def test_certifi_replaces_a_missing_trust_store(no_trust_store: Path) -> None:
     (no_trust_store / "ca-bundle.crt").touch()  # which OpenSSL does not look for in a folder
     assert trusted(tls_context()) > 1
     assert trusted(tls_context(False)) == 0
@@ -45,7 +45,7 @@ def test_an_empty_path_is_no_trust_store() -> None:
         tls_context("")
 
 
-def test_certifi_stands_in_for_an_empty_file_of_the_system(
+def test_certifi_replaces_an_empty_trust_store_of_the_system(
     no_trust_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (no_trust_store / "cert.pem").touch()
@@ -191,7 +191,7 @@ def locked_pair(client_pair: List[Path], tmp_path: Path) -> List[Path]:
 
 
 class TestContext:
-    def test_one_for_the_same_options(self, ca_file: str, client_pem: Path) -> None:
+    def test_equal_options_share_one_context(self, ca_file: str, client_pem: Path) -> None:
         assert tls_context() is tls_context(True) is tls_context(trust_env=True)
         assert tls_context(ca_file) is tls_context(Path(ca_file))
         assert tls_context(ca_file, client_pem) is tls_context(ca_file, (str(client_pem),))
@@ -209,7 +209,7 @@ class TestContext:
         os.utime(ca_file, ns=(1, 1))
         assert tls_context(ca_file) is not before
 
-    def test_it_offers_nothing_but_http_1(self, ca_file: str) -> None:
+    def test_the_context_offers_only_http_1(self, ca_file: str) -> None:
         assert tls_context(ca_file).verify_mode is ssl.CERT_REQUIRED
         assert tls_context(ca_file).check_hostname
 
@@ -250,7 +250,7 @@ class TestContext:
         with pytest.raises(OSError, match=r"SSL_CERT_FILE: .*file\.pem' cannot be read"):
             tls_context()
 
-    def test_a_locked_key(self, locked_pair: List[Path]) -> None:
+    def test_an_encrypted_key_needs_its_password(self, locked_pair: List[Path]) -> None:
         certificate, key = locked_pair
         tls_context(True, (certificate, key, "open sesame"))
         for password in (("wrong secret",), ()):  # without one, nobody is asked on a terminal

@@ -64,7 +64,7 @@ def test_every_attempt_is_the_same_request() -> None:
     assert first.headers.pairs == second.headers.pairs
 
 
-def test_who_watches_learns_of_attempts_and_of_the_reason_for_a_pause() -> None:
+def test_actions_tell_observers_the_attempt_and_the_reason_of_a_wait() -> None:
     call = started(GET)
     assert isinstance(call.action, Send)
     assert call.action.attempt == 1
@@ -308,12 +308,12 @@ def test_a_pause_longer_than_a_minute_is_raised_with_the_value() -> None:
     assert (type(call.error), call.error.retry_after) == (ServerError, 3600.0)
 
 
-def test_a_spent_day_is_raised_at_once() -> None:
+def test_a_used_up_daily_quota_is_raised_at_once() -> None:
     call = started(GET)
     body = an_error("rate_limit_exceeded", window="day", retry_after=5)
     call.replies(429, body, {"Retry-After": "5"})
     assert call.error.retry_after == 5.0
-    assert call.error.gave_up == "the day's allowance is spent"
+    assert call.error.gave_up == "the daily quota is used up"
 
 
 def test_a_reply_has_a_largest_size() -> None:
@@ -325,7 +325,7 @@ def test_a_reply_has_a_largest_size() -> None:
         assert call.machine.state == ("failed" if refused else "done")
     assert isinstance(call.error, ServerError)
     assert call.error.code == "reply_too_large"
-    assert "41 bytes, and max_reply_size of this client is 40" in call.error.message
+    assert "41 bytes, more than max_reply_size=40" in call.error.message
     assert call.error.gave_up is None
     assert MAX_REPLY_SIZE == 16 * 1024 * 1024
     with pytest.raises(ValueError, match="max_reply_size must be at least 1"):

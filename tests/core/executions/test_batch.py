@@ -112,7 +112,7 @@ def test_last_poll_comes_at_the_deadline() -> None:
     assert isinstance(wait.action.item.error, TimeoutError)
 
 
-def test_one_error_never_ends_the_others() -> None:
+def test_an_error_of_one_row_never_ends_the_others() -> None:
     wait = waiting("a", "b")
     wait.replies(404)
     wait.takes()

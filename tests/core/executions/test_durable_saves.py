@@ -38,7 +38,7 @@ def test_a_store_that_fails_ends_the_run(state: str) -> None:
     assert error.execution_id == ("ex_1" if state == "recording" else None)
 
 
-def test_of_two_processes_that_loaded_the_same_one_starts() -> None:
+def test_if_two_processes_load_the_same_state_one_starts() -> None:
     world = World()
     one, other = world.process(), world.process()
     world.step(one)

@@ -177,7 +177,7 @@ def test_an_empty_list_then_and_other_executions_now_is_conclusive() -> None:
     assert world.server.started == 1
 
 
-def test_it_loads_again_before_it_looks_for_the_execution() -> None:
+def test_a_start_in_doubt_loads_the_state_again_before_the_lookup() -> None:
     """The process that seemed dead may have saved the id meanwhile."""
     world = World()
     slow = dies_while_starting(world, started=False)
@@ -188,7 +188,7 @@ def test_it_loads_again_before_it_looks_for_the_execution() -> None:
     assert methods(again) == ["GET"], "it has asked for the execution alone"
 
 
-def test_it_waits_again_if_another_process_has_announced_meanwhile() -> None:
+def test_a_newer_announcement_begins_another_wait() -> None:
     world = World()
     dies_while_starting(world, started=False)
     one, other = world.process(), world.process()
@@ -204,7 +204,7 @@ def test_it_waits_again_if_another_process_has_announced_meanwhile() -> None:
 
 
 @pytest.mark.parametrize("on_unknown", ["error", "start"])
-def test_of_several_equal_executions_nobody_knows_which(on_unknown: str) -> None:
+def test_several_equal_executions_are_a_start_unknown_error(on_unknown: str) -> None:
     world = World()
     first = dies_while_starting(world, started=True)
     assert isinstance(first.action, Send)
@@ -424,7 +424,7 @@ def test_the_table_is_true() -> None:
     )
 
 
-def test_it_ends_with_a_value_or_an_error() -> None:
+def test_a_start_with_a_checkpoint_ends_with_a_value_or_an_error() -> None:
     world = World()
     process = world.finish(world.process())
     assert isinstance(process.action, Done)

@@ -77,7 +77,7 @@ def kinds(stepper: Stepper) -> Any:
 # The plain course
 
 
-def test_it_executes_follows_and_asks_for_the_last_word() -> None:
+def test_a_run_executes_follows_and_polls_once_at_the_end() -> None:
     run = running()
     action = run.start()
     assert isinstance(action, Send)
@@ -378,7 +378,7 @@ def test_a_run_that_takes_too_long_is_left_running_and_named() -> None:
     assert not any("cancel" in request.url for request in run.sent)
 
 
-def test_a_spent_day_is_an_error_that_names_the_execution() -> None:
+def test_the_error_of_a_used_up_daily_quota_names_the_execution() -> None:
     run = executed()
     run.opens(401, "text/html")
     run.ends()

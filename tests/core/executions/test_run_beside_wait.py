@@ -175,7 +175,7 @@ def waited(server: Server) -> float:
 @example(Server(1.0, 7.0, ["hangs", "204"], 0.0))
 @example(Server(0.5625, 5.0, ["503", "slow"], 0.5, 2.0))
 @settings(max_examples=100, deadline=None)
-def test_it_ends_within_one_interval_and_one_round_trip(server: Server) -> None:
+def test_a_run_ends_within_one_interval_and_one_round_trip_of_a_wait(server: Server) -> None:
     after_the_first_question = server.latency / 2 + 1e-3
     server = server._replace(ends_at=max(server.ends_at, after_the_first_question))
     assert ended(server) <= waited(server) + POLL_INTERVAL + server.latency + TOLERANCE
@@ -192,7 +192,7 @@ def test_it_ends_within_one_interval_and_one_round_trip(server: Server) -> None:
     )
 )
 @settings(max_examples=60, deadline=None)
-def test_so_it_does_however_long_the_start_took(server: Server) -> None:
+def test_a_run_with_a_slow_start_ends_within_the_same_bound(server: Server) -> None:
     assert ended(server) <= waited(server) + POLL_INTERVAL + server.latency + TOLERANCE
 
 

@@ -80,7 +80,7 @@ def test_every_end_is_an_end(status: str) -> None:
 
 
 @pytest.mark.parametrize("status", ["pending", "running", "paused", "unheard-of", None, 1, [], {}])
-def test_nothing_else_is(status: Any) -> None:
+def test_any_other_status_is_not_terminal(status: Any) -> None:
     wait = started()
     assert isinstance(wait.replies(200, an_envelope({"status": status})), Wait)
     assert not is_terminal({"status": status})
@@ -305,7 +305,7 @@ def test_a_retry_after_that_fits_is_waited_out_even_above_a_minute() -> None:
 
 
 @pytest.mark.parametrize("seconds", ["301", "86400"])
-def test_one_that_does_not_fit_is_raised_at_once(seconds: str) -> None:
+def test_a_retry_after_beyond_the_deadline_is_raised_at_once(seconds: str) -> None:
     wait = started()
     wait.replies(429, headers={"Retry-After": seconds})
     assert isinstance(wait.error, RateLimitError)
@@ -313,14 +313,14 @@ def test_one_that_does_not_fit_is_raised_at_once(seconds: str) -> None:
     assert wait.error.gave_up == "the server asks to wait longer than there is time for"
 
 
-def test_a_spent_day_is_raised_at_once() -> None:
+def test_a_used_up_daily_quota_is_raised_at_once() -> None:
     wait = started()
     wait.replies(429, an_error("rate_limit_exceeded", window="day", retry_after=5))
     assert isinstance(wait.error, RateLimitError)
-    assert wait.error.gave_up == "the day's allowance is spent"
+    assert wait.error.gave_up == "the daily quota is used up"
 
 
-def test_who_watches_learns_of_a_question_that_failed() -> None:
+def test_the_wait_after_a_failed_poll_names_its_error() -> None:
     wait = started()
     asked = wait.replies(body=RUNNING)
     assert isinstance(asked, Wait)

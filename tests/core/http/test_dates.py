@@ -30,12 +30,12 @@ EXAMPLE = 784111777.0
         "sun, 06 nov 1994 08:49:37 gmt",
     ],
 )
-def test_the_three_forms(text: str) -> None:
+def test_all_three_forms_of_an_http_date_are_parsed(text: str) -> None:
     assert parse_http_date(text) == EXAMPLE
 
 
 @given(moment=MOMENTS)
-def test_it_agrees_with_the_standard_library(moment: datetime) -> None:
+def test_http_dates_agree_with_the_standard_library(moment: datetime) -> None:
     fixdate = format_datetime(moment, usegmt=True)
     assert parse_http_date(fixdate) == parsedate_to_datetime(fixdate).timestamp()
     assert http_date(moment.timestamp() + 0.5) == fixdate
@@ -43,7 +43,7 @@ def test_it_agrees_with_the_standard_library(moment: datetime) -> None:
 
 
 @given(moment=MOMENTS)
-def test_the_asctime_form(moment: datetime) -> None:
+def test_an_asctime_date_is_parsed(moment: datetime) -> None:
     assert parse_http_date(moment.ctime()) == moment.timestamp()
 
 
@@ -91,7 +91,7 @@ def test_anything_else_is_no_date(text: str) -> None:
 
 
 @given(text=st.text())
-def test_it_never_raises(text: str) -> None:
+def test_parsing_an_http_date_never_raises(text: str) -> None:
     found: Optional[float] = parse_http_date(text)
     assert found is None or isinstance(found, float)
 

@@ -103,7 +103,7 @@ def test_messages_say_what_they_are() -> None:
     assert repr(Response(404, Headers(), b"body")) == "<Response 404, 4 bytes>"
 
 
-def test_messages_are_values() -> None:
+def test_equal_messages_compare_equal() -> None:
     request = Request("GET", "https://api.example/", Headers({"A": "1"}))
     assert request == Request("GET", "https://api.example/", Headers({"a": "1"}))
     assert request != Request("GET", "https://api.example/", Headers({"a": "2"}))

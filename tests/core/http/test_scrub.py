@@ -90,7 +90,7 @@ def test_short_values_may_be_any_word() -> None:
 
 
 @given(st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=8))
-def test_whatever_a_secret_is_made_of_it_is_known_again_in_json(secret: str) -> None:
+def test_any_secret_is_recognised_in_json(secret: str) -> None:
     scrubber = SecretScrubber((("X-Own-Token", secret),))
     for text in (secret, json.dumps(secret), json.dumps(secret).replace("/", r"\/"), repr(secret)):
         shown = scrubber.text(text)
@@ -103,7 +103,7 @@ def test_whatever_a_secret_is_made_of_it_is_known_again_in_json(secret: str) -> 
     st.sampled_from([lambda text: text, lambda text: text.replace("/", r"\/"), all_escaped]),
     st.booleans(),
 )
-def test_it_is_known_again_however_json_and_urls_escape_it(
+def test_a_secret_is_recognised_however_json_and_urls_escape_it(
     secret: str, change: Callable[[str], str], twice: bool
 ) -> None:
     scrubber = SecretScrubber(more=lambda: [secret])
@@ -119,7 +119,7 @@ def test_it_is_known_again_however_json_and_urls_escape_it(
 
 @pytest.mark.parametrize("before", ["", "a", "ab", "abc", "ada:"])
 @pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode])
-def test_it_is_known_again_in_base64(before: str, encode: Callable[[bytes], bytes]) -> None:
+def test_a_secret_is_recognised_in_base64(before: str, encode: Callable[[bytes], bytes]) -> None:
     secret = "my~own/kind?of>key"
     shown = SecretScrubber(more=lambda: [secret]).text(
         encode(f"{before}{secret}{before}".encode()).decode()
@@ -141,7 +141,7 @@ def test_no_part_of_a_secret_is_left_where_a_text_is_cut(place: int, times: int)
 @pytest.mark.parametrize(
     "piece", [b"\\", b"fm_live_", b"\\u0066", b"%66", b"[]", b'{"a":"\\u0041"},']
 )
-def test_one_pattern_takes_time_linear_to_the_text(piece: bytes, takes_linear_time: Any) -> None:
+def test_redaction_takes_time_linear_to_the_text(piece: bytes, takes_linear_time: Any) -> None:
     """17 s of CPU went into a body of 976 KiB when a pattern was made for each string."""
     scrubber = SecretScrubber([("X-API-Key", "fm_live_" + "k" * 40), ("X-Token", "\\" * 40)])
     assert scrubber.pattern is scrubber.pattern

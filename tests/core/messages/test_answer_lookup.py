@@ -44,7 +44,7 @@ def found_in(*rows: Any) -> Any:
     return search.value["data"]
 
 
-def test_it_is_known_by_its_id() -> None:
+def test_the_answer_is_found_by_its_id() -> None:
     found = found_in(*EARLIER, QUESTION, row("x", "tool", 4), ANSWER, *LATER)
     assert found["content"] == "Hello"
 
@@ -88,7 +88,7 @@ def test_once_the_answer_has_been_read_no_more_is() -> None:
     assert search.value["data"]["content"] == "Hello"
 
 
-def test_nothing_is_asked_twice() -> None:
+def test_a_failed_lookup_is_not_retried() -> None:
     search = searching()
     search.start()
     search.fails()

@@ -115,7 +115,7 @@ def test_on_the_posts_own_stream_an_agent_may_be_silent_for_as_long_as_it_may_ta
         ({"call_timeout": 150.0}, 90.0, 150.0),
     ],
 )
-def test_that_silence_is_as_long_as_the_call_may_take(
+def test_a_stream_of_an_answer_may_be_quiet_as_long_as_the_call(
     options: Dict[str, float], bytes_idle: float, limit: float
 ) -> None:
     times = StreamTimes(bytes_idle=bytes_idle)

@@ -136,7 +136,7 @@ def test_no_mapping_is_an_error_that_names_the_argument(value: Any) -> None:
         mapping("inputs", value)
 
 
-def test_text_is_text() -> None:
+def test_a_text_must_be_a_str() -> None:
     assert text("content", "") == ""
     for value in (None, b"x", 5):
         with pytest.raises(TypeError, match=f"content must be a str, not {type(value).__name__}"):

@@ -32,7 +32,7 @@ def said(data: Any) -> Any:
 # One shape after the other
 
 
-def test_a_started_execution() -> None:
+def test_a_started_execution_gets_its_execution_id() -> None:
     documented = {"execution_id": "exec_1", "workflow_id": "wf_1", "status": "pending"}
     for shape in (shapes.started_execution, shapes.fired_trigger):
         assert said(shaped(shape, dict(documented))) == documented
@@ -227,7 +227,7 @@ def test_triggers_have_both_names_of_their_type() -> None:
         ({}, None),
     ],
 )
-def test_a_tested_webhook(data: Body, error_message: Any) -> None:
+def test_a_tested_webhook_has_the_documented_keys(data: Body, error_message: Any) -> None:
     result = shaped(shapes.tested_webhook, dict(data))
     assert result["error_message"] == error_message
     assert result["response_time_ms"] == data.get("response_time_ms")

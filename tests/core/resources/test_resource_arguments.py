@@ -159,7 +159,7 @@ def test_headers_of_deliveries_are_header_fields(build: Callable[..., Any]) -> N
     ],
 )
 @pytest.mark.parametrize("value", [None, 5, b"x", ["x"]])
-def test_text_is_text(build: Callable[..., Any], name: str, value: Any) -> None:
+def test_a_text_argument_must_be_a_str(build: Callable[..., Any], name: str, value: Any) -> None:
     with pytest.raises(TypeError, match=f"{name} must be a str"):
         build(value)
 
@@ -188,7 +188,7 @@ def test_text_that_may_be_left_out(build: Callable[..., Any], name: str) -> None
         (lambda value: Webhooks.update("w", is_active=value), "is_active"),
     ],
 )
-def test_flags_are_booleans(build: Callable[..., Any], name: str) -> None:
+def test_a_flag_must_be_a_bool(build: Callable[..., Any], name: str) -> None:
     for wrong in ("yes", "no", 0, 1):
         with pytest.raises(TypeError, match=f"{name} must be a bool, not "):
             build(wrong)
@@ -224,7 +224,7 @@ def test_a_threshold_is_a_number() -> None:
     )
 
 
-def test_events_are_a_list_of_names() -> None:
+def test_events_must_be_a_list_of_names() -> None:
     events: Any = "execution.completed"
     for build in (
         lambda: Webhooks.create("n", "u", events),

@@ -84,7 +84,7 @@ def picture(reader: _Reader) -> str:
 
 
 class TestEndedExecution:
-    def test_it_is_a_dict(self) -> None:
+    def test_an_ended_execution_is_a_dict(self) -> None:
         made: Any = ended(execution(), [{"type": "node:started"}])
         assert made == execution()
         assert json.loads(json.dumps(made)) == execution()
@@ -101,14 +101,14 @@ class TestEndedExecution:
             ({"status": "cancelled", "outputs": None, "completed_at": None}, "cancelled"),
         ],
     )
-    def test_it_says_what_became_of_it(self, changed: Any, said: str) -> None:
+    def test_repr_says_how_the_execution_ended(self, changed: Any, said: str) -> None:
         assert repr(EndedExecution(execution(**changed))) == f"<Execution exec_1: {said}>"
 
     def test_repr_of_large_execution_is_short(self) -> None:
         outputs = {f"key {number}": "x" * 1000 for number in range(1000)}
         assert len(repr(EndedExecution(execution(outputs=outputs)))) < 500
 
-    def test_it_looks_only_at_what_it_shows(self) -> None:
+    def test_repr_reads_only_the_values_that_it_shows(self) -> None:
         made = EndedExecution(execution(outputs={"rows": [{"n": "x"}] * 1000}))
         looks = mock.Mock(wraps=is_secret_member)
         with mock.patch("flowmaestro_core.payloads.json_values.is_secret_member", looks):

@@ -183,7 +183,7 @@ def test_pending_execution_has_no_axis():
 
 
 @pytest.mark.parametrize("events", [[1], 7, "ab", {"type": "connected"}, [{}, None]])
-def test_events_are_mappings(events):
+def test_events_that_are_not_mappings_are_refused(events):
     with pytest.raises(TypeError, match=r"^events must "):
         timeline_svg(events)
 
@@ -222,7 +222,7 @@ def test_a_run_of_many_nodes_says_how_many_are_left_out():
         max_size=8,
     )
 )
-def test_whatever_comes_it_is_xml_and_stays_within_its_page(events):
+def test_any_events_give_valid_xml_within_the_page(events):
     svg = timeline_svg(events)
     root = ElementTree.fromstring(svg)
     assert {element.tag for element in root.iter()} <= {

@@ -34,7 +34,7 @@ from tests.harness.core.stepping import Stepper, a_context, sse
 # The plain course
 
 
-def test_events_come_as_they_come_and_the_last_one_ends_the_stream() -> None:
+def test_events_are_emitted_in_order_up_to_the_terminal_one() -> None:
     stream = streaming()
     action = stream.start()
     assert isinstance(action, Open)
@@ -113,7 +113,7 @@ def test_the_stream_of_an_execution_remembers_its_events() -> None:
     )
 
 
-def test_it_remembers_the_last_ones() -> None:
+def test_the_last_thousand_events_are_remembered() -> None:
     stream: Any = opened()
     for number in range(MOST_REMEMBERED + 5):
         stream.receives(sse("node:started", {"node_id": str(number)}))
@@ -160,7 +160,7 @@ def test_opening_is_tried_again_like_any_call() -> None:
     assert len(stream.error.attempts) == 4
 
 
-def test_where_no_stream_can_be_opened_the_execution_is_asked() -> None:
+def test_the_execution_is_polled_if_no_stream_can_be_opened() -> None:
     stream = streaming(options={"max_retries": 0})
     stream.start()
     assert isinstance(stream.fails(timed_out=True, after=30.0), Send)

@@ -214,7 +214,7 @@ def test_a_quiet_report_that_comes_too_early_is_no_harm() -> None:
 # The event-idle clock runs on
 
 
-def test_it_runs_on_over_connections_that_bring_no_event() -> None:
+def test_the_idle_clock_runs_on_over_connections_without_events() -> None:
     stream = opened(options={"max_retries": 10})
     stream.receives(CONNECTED)
     stream.takes()
@@ -331,7 +331,7 @@ def test_a_question_put_off_stays_so_when_events_come() -> None:
     assert asked_after(stream) == 49.0
 
 
-def test_a_spent_window_is_minded_when_events_come() -> None:
+def test_events_do_not_hasten_a_probe_in_a_used_up_rate_limit() -> None:
     stream = opened()
     asked_after(stream)
     stream.replies(200, RUNNING, SPENT)

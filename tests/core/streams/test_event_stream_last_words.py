@@ -26,7 +26,7 @@ def told_that_it_has_ended() -> Stepper:
     return stream
 
 
-def test_events_that_came_beside_the_answer_are_handed_over_before_the_end() -> None:
+def test_events_received_during_the_last_probe_come_before_the_end() -> None:
     stream = told_that_it_has_ended()
     stream.receives(NODE + NODE[:5])
     stream.takes()
@@ -95,7 +95,7 @@ def test_a_slow_caller_misses_nothing() -> None:
     assert kinds(stream) == ["node:completed", "execution:completed"]
 
 
-def test_it_asks_no_more() -> None:
+def test_a_stream_with_an_ending_sends_no_more_probes() -> None:
     stream = opened()
     stream.receives(CONNECTED)
     stream.takes()

@@ -76,7 +76,7 @@ def test_a_permanent_failure_ends_the_stream_at_once() -> None:
 @pytest.mark.parametrize(
     ("status", "outcome", "code"), [(None, Phase.NOT_SENT, "connection_error"), (503, 503, "busy")]
 )
-def test_who_watches_learns_why_a_connection_is_made_anew(
+def test_the_wait_before_a_reconnection_names_the_loss(
     status: Optional[int], outcome: Any, code: str
 ) -> None:
     stream = opened()
@@ -96,7 +96,7 @@ def test_who_watches_learns_why_a_connection_is_made_anew(
     assert refused.because == Attempt(2, outcome, code, refused.seconds)
 
 
-def test_it_resumes_from_the_last_id() -> None:
+def test_a_reconnection_resumes_from_the_last_id() -> None:
     stream = opened()
     stream.receives(sse("node:started", id="1") + sse("node:completed", id="2") + b"id: 3\n")
     stream.takes_all()
@@ -136,7 +136,7 @@ def test_reconnections_without_progress_are_bounded() -> None:
 
 
 @pytest.mark.parametrize("events", [EVENTS, THREAD])
-def test_one_event_a_connection_keeps_the_stream_but_not_the_short_pauses(events: Any) -> None:
+def test_one_event_per_connection_does_not_shorten_the_pauses(events: Any) -> None:
     """As with a gateway that breaks each reply after its first event."""
     stream = opened(events)
     for _ in range(40):
@@ -199,7 +199,7 @@ def test_retry_after_is_honoured_when_reconnecting(status: int) -> None:
     assert stream.ends() == Wait(42.0)
 
 
-def test_a_spent_day_ends_the_stream() -> None:
+def test_a_used_up_daily_quota_ends_the_stream() -> None:
     stream = opened()
     stream.ends()
     stream.waits()

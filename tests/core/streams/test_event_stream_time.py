@@ -97,7 +97,7 @@ def test_a_longer_outage_ends_it(events: Any) -> None:
     assert 15 <= openings <= 25
 
 
-def test_so_does_one_in_which_every_request_hangs() -> None:
+def test_a_stream_whose_requests_hang_times_out() -> None:
     stream = streaming()
     stream.start()
     stream.opens()
@@ -165,7 +165,7 @@ def test_a_stream_that_takes_too_long_is_closed_and_its_error_names_the_executio
 
 
 @pytest.mark.parametrize("world", ["hangs", "refuses"])
-def test_so_is_one_that_cannot_be_opened_again(world: str) -> None:
+def test_a_stream_that_cannot_be_reopened_times_out(world: str) -> None:
     stream = limited(7.0)
     stream.start()
     stream.opens()
@@ -181,7 +181,7 @@ def test_so_is_one_that_cannot_be_opened_again(world: str) -> None:
     assert stream.now == pytest.approx(1007.0)
 
 
-def test_so_is_one_whose_first_connection_hangs() -> None:
+def test_a_stream_whose_first_connection_hangs_times_out() -> None:
     stream = limited(7.0)
     action = stream.start()
     assert isinstance(action, Open)
@@ -206,7 +206,7 @@ def test_a_probe_takes_no_longer_than_is_left() -> None:
     assert probe.timeout == pytest.approx(0.5)
 
 
-def test_so_is_one_that_only_says_that_it_lives() -> None:
+def test_a_stream_of_keepalives_times_out() -> None:
     stream = limited(100.0)
     stream.start()
     stream.opens()

@@ -183,7 +183,7 @@ def test_an_event_is_dispatched_with_the_first_byte_that_completes_it(end: bytes
     assert decoder.feed(b"data: y" + end + end) == [ServerSentEvent("message", "y")]
 
 
-def test_nothing_fed_changes_nothing() -> None:
+def test_feeding_no_bytes_changes_nothing() -> None:
     pieces = [b"", b"\xef", b"", b"\xbb\xbf", b"", b"data: x\r", b"", b"\n\r", b"", b"\n", b""]
     assert decode(pieces)[0] == [ServerSentEvent("message", "x")]
 
@@ -230,7 +230,7 @@ STREAMS = st.one_of(
 
 @given(stream=STREAMS, cuts=st.lists(st.integers(0, 1000), max_size=10))
 @example(stream=b"\xef\xbb\xbf\xef\xbb\xbf\ndata\r\n\r", cuts=[1, 2, 4])
-def test_it_agrees_with_the_reference_however_the_bytes_are_cut(
+def test_the_decoder_agrees_with_the_reference_however_bytes_are_cut(
     stream: bytes, cuts: List[int]
 ) -> None:
     expected = reference.interpret(stream)
@@ -242,7 +242,7 @@ def test_it_agrees_with_the_reference_however_the_bytes_are_cut(
 
 
 @given(stream=STREAMS)
-def test_no_two_way_cut_matters(stream: bytes) -> None:
+def test_cutting_the_bytes_in_two_changes_nothing(stream: bytes) -> None:
     at_every_cut(stream)
 
 

@@ -235,7 +235,7 @@ async def test_the_session_adds_nothing(scripted: Any) -> None:
 # Event loops
 
 
-def test_it_belongs_to_the_event_loop_of_its_first_call(scripted: Any) -> None:
+def test_the_transport_belongs_to_the_event_loop_of_its_first_call(scripted: Any) -> None:
     made = AiohttpTransport()
 
     async def first(url: str) -> None:
@@ -281,7 +281,7 @@ def test_without_asyncio_it_says_so() -> None:
     ],
 )
 @on_asyncio
-async def test_no_goodbye_under_tls_keeps_a_connection_open(
+async def test_a_missing_close_notify_keeps_no_connection_open(
     scripted: Any, server_tls: Any, ca_file: str, when: str
 ) -> None:
     """A peer that does not answer the end of TLS holds nothing once the transport has closed."""

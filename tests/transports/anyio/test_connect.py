@@ -112,7 +112,7 @@ def test_a_silent_address_gets_a_head_start_only(play: Play, scripted: Any, reso
         play(scenario)
 
 
-def test_all_addresses_refuse(play: Play, resolve: Any) -> None:
+def test_an_error_is_raised_if_all_addresses_refuse(play: Play, resolve: Any) -> None:
     resolve(refused(), refused())
     error = play(lambda t: failure(t.send(MANY, 5)))
     assert error.phase is Phase.NOT_SENT
@@ -153,7 +153,7 @@ def test_a_race_is_cancelled(play: Play, resolve: Any) -> None:
         play(scenario)
 
 
-def test_families_take_turns() -> None:
+def test_address_families_alternate() -> None:
     six, four = socket.AF_INET6, socket.AF_INET
     found = [(six, 1), (six, 2), (six, 3), (four, 4), (four, 5)]
     assert interleave_families(found) == [(six, 1), (four, 4), (six, 2), (four, 5), (six, 3)]

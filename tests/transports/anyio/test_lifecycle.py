@@ -154,7 +154,9 @@ def test_a_call_costs_one_cancel_scope(
 
 
 @pytest.mark.parametrize("second", ["asyncio", "trio"])
-def test_one_event_loop_after_the_other(play: Play, scripted: Any, second: str) -> None:
+def test_a_transport_serves_one_event_loop_after_another(
+    play: Play, scripted: Any, second: str
+) -> None:
     transport = AnyioTransport()
     kept = []
 
@@ -177,7 +179,7 @@ def test_closed_from_another_event_loop(play: Play, scripted: Any) -> None:
         anyio.run(transport.close, backend="asyncio")
 
 
-def test_collected_without_close(play: Play, scripted: Any) -> None:
+def test_a_transport_collected_without_close_warns(play: Play, scripted: Any) -> None:
     async def use() -> None:
         await AnyioTransport().send(get(server), 5)
 

@@ -102,7 +102,9 @@ def test_ways_do_not_mix(play: Play, scripted: Any, monkeypatch: pytest.MonkeyPa
     ]
 
 
-def test_an_old_proxy(play: Play, scripted: Any, server_tls: ssl.SSLContext, ca_file: str) -> None:
+def test_the_body_length_of_a_connect_response_is_ignored(
+    play: Play, scripted: Any, server_tls: ssl.SSLContext, ca_file: str
+) -> None:
     """What it says of a body is to be ignored (RFC 9110, 9.3.6)."""
 
     def handler(peer: Any) -> None:
@@ -135,7 +137,7 @@ def test_closed_while_a_tunnel_is_dug(play: Play, scripted: Any) -> None:
 
 
 @pytest.mark.parametrize("stranger", ["proxy", "origin"])
-def test_certificates_on_the_way(
+def test_certificates_of_proxy_and_origin_are_checked(
     play: Play,
     scripted: Any,
     authority: Any,

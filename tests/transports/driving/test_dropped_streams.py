@@ -50,7 +50,7 @@ def collected_when_asked():
 
 
 @pytest.mark.usefixtures("collected_when_asked")
-def test_one_in_a_cycle_is_released_without_a_word(fake, client):
+def test_a_stream_in_a_cycle_is_released_without_a_warning(fake, client):
     stream = quiet_stream(client)
     next(stream)
     stream.itself = stream
@@ -62,7 +62,7 @@ def test_one_in_a_cycle_is_released_without_a_word(fake, client):
 
 @pytest.mark.usefixtures("collected_when_asked")
 @pytest.mark.parametrize("elsewhere", [False, True])
-def test_one_in_a_cycle_is_released_without_a_word_async(fake, run_async, elsewhere):
+def test_an_async_stream_in_a_cycle_is_released_without_a_warning(fake, run_async, elsewhere):
     async def main(client):
         stream = await quiet_async_stream(client)
         await stream.__anext__()

@@ -11,7 +11,7 @@ from flowmaestro_transports.driving.event_loops import current_task, running_loo
 
 
 @pytest.mark.parametrize("name", ["asyncio", "trio"])
-def test_one_that_is_being_imported_does_not_run_here(
+def test_a_library_that_is_being_imported_has_no_running_loop(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, name, ModuleType(name))

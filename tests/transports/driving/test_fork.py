@@ -26,7 +26,9 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
         ("trio", "two"),
     ],
 )
-def test_parent_and_child(scripted: Any, runner: str, loops: str) -> None:
+def test_a_child_does_not_disturb_the_connections_of_its_parent(
+    scripted: Any, runner: str, loops: str
+) -> None:
     """The child uses what it was left, closes it, or drops it."""
 
     def serving() -> Any:

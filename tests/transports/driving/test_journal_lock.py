@@ -137,7 +137,7 @@ def test_lock_file_that_is_replaced_while_it_is_opened_is_not_trusted(
     first.close()
 
 
-def test_one_of_many_threads_opens_the_journal(tmp_path: Path) -> None:
+def test_only_one_of_many_threads_opens_the_journal(tmp_path: Path) -> None:
     barrier, got = threading.Barrier(8), []
     errors: List[str] = []
 

@@ -96,7 +96,7 @@ def test_a_step_that_cannot_be_cut_short_ends_in_the_error_when_it_ends(step):
     assert gate.bodies == 0
 
 
-def test_whatever_a_careless_stack_raises_under_a_close_is_the_closing():
+def test_an_error_of_the_stack_during_a_close_becomes_stream_closed():
     class Closing(Gate):
         def pass_through(self):
             if self.bodies:

@@ -89,7 +89,7 @@ def test_a_little_at_a_time_takes_little_memory() -> None:
 
 
 @pytest.mark.parametrize("coding", CODED)
-def test_byte_by_byte(coding: str) -> None:
+def test_a_body_fed_byte_by_byte_is_decoded(coding: str) -> None:
     coded = CODED[coding](b"hello " * 50)
     assert inflate(coding, *(bytes([byte]) for byte in coded)) == b"hello " * 50
 

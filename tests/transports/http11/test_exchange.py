@@ -387,7 +387,7 @@ def test_an_error_quotes_nothing_of_the_reply() -> None:
     assert caught.value.__context__ is None
 
 
-def test_no_reply_at_all() -> None:
+def test_a_connection_that_ends_without_response_is_an_error() -> None:
     exchange = begin()
     with pytest.raises(ReplyError, match="closed the connection before its response"):
         exchange.connection_ended()

@@ -224,7 +224,7 @@ def test_replies_without_a_body(method: str, given: ResponseHead) -> None:
     assert framing.rest == b"next"
 
 
-def test_a_counted_body() -> None:
+def test_a_body_with_a_length_ends_after_so_many_bytes() -> None:
     framing = framing_of("GET", head(("Content-Length", "5"), ("content-length", "5")))
     assert framing.feed(b"hel") == b"hel"
     assert framing.feed(b"lo, next") == b"lo"

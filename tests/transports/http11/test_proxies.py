@@ -39,7 +39,7 @@ class TestPolicy:
     def test_ways_to_write_one(self, url: str, proxy: Proxy) -> None:
         assert Proxies(url).proxy_for("http", "api.example", 80) == proxy
 
-    def test_where_it_is(self) -> None:
+    def test_the_url_of_a_proxy_has_brackets_around_ipv6(self) -> None:
         assert Proxy("http", "::1", 3128).url == "http://[::1]:3128"
         assert (
             Proxy("https", "proxy.example", 443, AUTHORIZATION).url == "https://proxy.example:443"
@@ -115,7 +115,9 @@ class TestPolicy:
         assert hosts(Proxies()) == ["one.example", "two.example"]
         assert hosts(Proxies(trust_env=False)) == [None, None]
 
-    def test_one_for_all(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_all_proxy_applies_where_no_other_variable_does(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setenv("ALL_PROXY", "http://all.example")
         assert hosts(Proxies()) == ["all.example", "all.example"]
         monkeypatch.setenv("HTTP_PROXY", "http://one.example")

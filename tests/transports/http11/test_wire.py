@@ -107,7 +107,9 @@ def until_done(call: Any, server: Server) -> Any:
 
 @settings(max_examples=40)
 @given(steps=SCHEDULE, sizes=st.lists(st.integers(1, 40_000), max_size=4), goodbye=st.booleans())
-def test_nothing_is_lost(contexts: Any, steps: List[int], sizes: List[int], goodbye: bool) -> None:
+def test_tls_passes_all_bytes_however_they_are_cut(
+    contexts: Any, steps: List[int], sizes: List[int], goodbye: bool
+) -> None:
     client, server_side = contexts
     outer = Outer(steps)
     server = Server(outer, server_side)

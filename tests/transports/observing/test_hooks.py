@@ -49,7 +49,7 @@ def noting():
     return Hooks(request=seen.append, response=seen.append, retry=seen.append), seen
 
 
-def test_a_call(play):
+def test_the_hooks_of_a_call_get_its_request_and_response(play):
     hooks, seen = noting()
     play([FOUND], lambda client: client.workflows.get("wf_1"), hooks)
     asked = RequestInfo("GET", f"{ROOT}/workflows/wf_1", 1)
@@ -65,7 +65,7 @@ def test_the_rate_limit_of_a_reply(play):
     assert (seen[1].rate_limit.remaining, seen[1].rate_limit.limit) == (7, 60)
 
 
-def test_a_retry(play):
+def test_the_hooks_of_a_retry_get_both_attempts(play):
     hooks, seen = noting()
     lost = TransportFailure(Phase.NOT_SENT, "no route")
     play([BUSY, lost, FOUND], lambda client: client.workflows.get("wf_1"), hooks)
@@ -114,7 +114,7 @@ def test_the_whole_pause_before_a_stream_is_made_anew_is_told_once(play):
     assert [each.delay for each in seen if isinstance(each, RetryInfo)] == [7.0]
 
 
-def test_nothing_that_is_secret(play):
+def test_hooks_get_no_secrets(play):
     hooks, seen = noting()
     play(
         [BUSY, FOUND],
@@ -129,7 +129,7 @@ def test_nothing_that_is_secret(play):
 
 
 @pytest.mark.parametrize("name", ["request", "response", "retry"])
-def test_what_a_strict_hook_raises_reaches_the_caller(play, name):
+def test_an_exception_of_a_strict_hook_reaches_the_caller(play, name):
     def fails(info):
         raise ZeroDivisionError(name)
 
@@ -382,7 +382,7 @@ def test_other_callbacks_of_a_blocking_client_may_not_return_awaitables_either()
 
 
 @pytest.mark.parametrize("client", [FlowMaestroClient, AsyncFlowMaestroClient])
-def test_hooks_are_hooks(client):
+def test_hooks_of_another_type_are_refused(client):
     with pytest.raises(TypeError, match="hooks must be a Hooks, not dict"):
         client(KEY, hooks={"request": print})
     with pytest.raises(TypeError, match=r"hooks\.retry must be a function, not str"):
@@ -411,7 +411,7 @@ def test_a_last_failure_is_told_and_no_retry(play):
     assert list(map(type, seen)) == [RequestInfo, ResponseInfo]
 
 
-def test_what_hooks_are_told_are_values():
+def test_equal_arguments_of_hooks_compare_equal():
     asked = RequestInfo("GET", "https://api.test/x", 1)
     answered = ResponseInfo(asked, 200, None, 0.1, "req_1")
     again = RetryInfo(asked, Phase.NOT_SENT, None, 0.5, None, reconnects=True)

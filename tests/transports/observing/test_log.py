@@ -45,13 +45,13 @@ def untouched():
     logger.handlers[:] = handlers
 
 
-def test_it_is_silent_by_default(caplog, capfd):
+def test_the_log_is_silent_by_default(caplog, capfd):
     asks([BUSY, FOUND])
     assert caplog.records == []
     assert capfd.readouterr() == ("", "")
 
 
-def test_nothing_is_said_of_loggers_without_handlers(capfd, monkeypatch):
+def test_a_logger_without_handlers_prints_nothing(capfd, monkeypatch):
     logger = logging.getLogger("flowmaestro")
     monkeypatch.setattr(logging, "lastResort", None)
     monkeypatch.setattr(logger, "propagate", False)
@@ -83,7 +83,7 @@ def test_each_request_is_a_line_at_debug_and_each_retry_one_at_info(caplog):
     ]
 
 
-def test_at_info_there_are_retries_alone(caplog):
+def test_at_info_only_retries_are_logged(caplog):
     caplog.set_level(logging.INFO, logger="flowmaestro")
     asks([BUSY, FOUND])
     assert [record.levelname for record in caplog.records] == ["INFO"]

@@ -615,7 +615,7 @@ def test_without_a_provider_nothing_follows_an_operation() -> None:
 
 
 @pytest.mark.parametrize("name", ["tracer_provider", "meter_provider", "content"])
-def test_arguments_are_checked(name: str) -> None:
+def test_wrong_arguments_of_the_hooks_are_refused(name: str) -> None:
     with pytest.raises(TypeError, match=name):
         OpenTelemetryHooks(**{name: "yes"})
 

@@ -122,7 +122,7 @@ def test_a_question_on_a_kept_connection(scene: Scene, stream_head: bytes) -> No
     scene.closing_wakes(handler, seen=1, stream_times=IMPATIENT)
 
 
-def test_a_tls_handshake(scene: Scene) -> None:
+def test_a_tls_handshake_is_interrupted(scene: Scene) -> None:
     def never_shakes_hands(peer: Any) -> None:
         assert peer.sock.recv(1)
         scene.there.set()
@@ -210,7 +210,7 @@ def test_stream_uses_overridden_methods_of_subclass(kind: Any) -> None:
     assert len(transport.pauses) == 2
 
 
-def test_who_offers_it() -> None:
+def test_only_the_socket_transport_is_interruptible() -> None:
     assert isinstance(SocketTransport(), Interruptible)
     assert not isinstance(RequestsTransport(), Interruptible)
     assert not isinstance(MemoryTransport(FakeFlowMaestro()), Interruptible)

@@ -95,7 +95,9 @@ def interrupt(
 
 @pytest.mark.parametrize("use", [call, stream])
 @pytest.mark.parametrize("warm", [True, False], ids=["kept connection", "new connection"])
-def test_at_every_moment(scripted: Any, use: Any, warm: bool) -> None:
+def test_an_exception_at_any_bytecode_loses_no_resource(
+    scripted: Any, use: Any, warm: bool
+) -> None:
     """With one slot, a lost one stops everybody: the next call would run out of time."""
     reached, number = True, 0
     with scripted.ScriptedServer(scripted.echo) as server:

@@ -95,7 +95,7 @@ def test_a_pause_needs_no_file(no_file_left: List[object]) -> None:
     assert transport.now() - began >= 0.01
 
 
-def test_who_waits_needs_no_file(scripted: Any, no_file_left: List[object]) -> None:
+def test_waiting_calls_need_no_file_descriptor(scripted: Any, no_file_left: List[object]) -> None:
     transport = SocketTransport(max_connections=1)
     with scripted.ScriptedServer(scripted.echo) as server, ThreadPoolExecutor(4) as threads:
         replies = threads.map(lambda _: transport.send(get(server), 10.0), range(8))
@@ -158,7 +158,7 @@ def test_no_exception_keeps_a_waker() -> None:
     assert caught.value.__traceback__ is not None
 
 
-def test_who_is_woken_by_close_leaves_no_file_open(scripted: Any, monkeypatch: Any) -> None:
+def test_a_call_woken_by_close_leaves_no_file_open(scripted: Any, monkeypatch: Any) -> None:
     waiting, closed = threading.Event(), threading.Event()
     wait, let_go = BlockingOp.wait, BlockingOp.return_waker
 
