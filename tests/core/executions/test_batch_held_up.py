@@ -13,13 +13,14 @@ from flowmaestro_core.machines import machine_for
 from flowmaestro_core.policy.polling import LEAST_TIMEOUT
 from flowmaestro_core.resources.executions import Executions
 from flowmaestro_core.resources.workflows import Workflows
+from tests.harness.core.batch_steps import BatchStepper
 from tests.harness.core.stepping import Stepper, a_context, an_envelope
 
 MOST_PATIENCE = 8 * LEAST_TIMEOUT
 
 
 def stepping(many: Any, **options: Any) -> Stepper:
-    stepper = Stepper(machine_for(many, a_context(**options), "token"))
+    stepper = BatchStepper(machine_for(many, a_context(**options), "token"))
     stepper.start()
     return stepper
 
