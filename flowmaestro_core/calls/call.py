@@ -274,10 +274,15 @@ class CallMachine(Machine[Any]):
         self._until_sent = until_sent
         self._request = call.request(context.options, token, *headers, stream=stream)
         self._redirects = 0
+        """How many redirects were followed, in all attempts."""
         self._maybe_done = False
-        self._limit = self._until = math.inf
-        """The timeout of the present attempt in seconds, and the time at which it ends."""
+        """Whether an earlier attempt may have taken effect."""
+        self._limit = math.inf
+        """The timeout of the present attempt in seconds."""
+        self._until = math.inf
+        """When the present attempt times out, redirects included."""
         self._partial: Optional[_PartialResponse] = None
+        """The response that is being read, although it is not an event stream."""
         self._refusal: Optional[FlowMaestroError] = None
         """The refusal that is being confirmed."""
 
@@ -341,7 +346,9 @@ class CallMachine(Machine[Any]):
         return self._context.scrubber.with_secrets_of(self._call.secrets)
 
     def _judge(self, response: Response, now: float, jitter: float) -> Action:
+        """Decide what to do after a response. The order of the checks matters."""
         status = response.status
+        # Any response, even an error, shows that the base URL leads to a server.
         self._context.answered.add(self._context.options.api_root)
         if 200 <= status < 300:
             return self._succeed(response)
@@ -349,14 +356,18 @@ class CallMachine(Machine[Any]):
             return self._redirect(response, now)
         error = error_from_response(response, self.scrubber)
         confirmation = self._call.confirmation
+        # A refusal of the first attempt is an ordinary error. A refusal after an attempt that may
+        # have taken effect may be the consequence of that attempt.
         if self._maybe_done and confirmation is not None and confirmation.is_refusal(error):
             if confirmation.ask is None:
                 return self._succeed(Response(204, response.headers))
             self.state, self._refusal = "confirming", error
             ask = CallMachine(confirmation.ask, self._context, self._token)
             return self._delegate(ask, now, jitter)
+        # A server or gateway that fails may have acted before.
         if (status >= 500 or status == 408) and not is_rejected_unprocessed(error, status):
             self._maybe_done = True
+        # The deployed server reports a malformed id as a 5xx: a `NotFoundError` with this status.
         if status not in RETRYABLE_STATUSES or isinstance(error, NotFoundError):
             return self._give_up(error, status)
         if is_daily_quota_error(error):
@@ -386,6 +397,7 @@ class CallMachine(Machine[Any]):
     def _lost(self, failure: TransportFailure, now: float, jitter: float) -> Action:
         phase = failure.phase
         if self._partial is not None:
+            # The status of an error is worth more than the failure to read its body.
             if self._partial.head.status >= 300:
                 return self._judge(self._partial.response(), now, jitter)
             phase = Phase.REPLY_BROKEN
@@ -405,6 +417,7 @@ class CallMachine(Machine[Any]):
     ) -> Action:
         remaining = self._deadline - now
         has_answered = self._context.options.api_root in self._context.answered
+        # Nothing was sent, so nothing can have started: such a start may be repeated without limit.
         if self._until_sent and has_answered and outcome is Phase.NOT_SENT:
             verdict = self._retries.unlimited_after(error, Phase.NOT_SENT, remaining, jitter)
         else:
@@ -426,6 +439,8 @@ class CallMachine(Machine[Any]):
         if isinstance(outcome, Done) and confirmation.confirms(outcome.value):
             outcome.value.attempts += self._retries.attempt
             return self._done(outcome.value)
+        # The call did not take effect, or that could not be found out. The refusal says more to the
+        # caller than an error of the confirmation.
         refusal = cast("FlowMaestroError", self._refusal)
         return self._give_up(refusal, confirmation.refusal)
 

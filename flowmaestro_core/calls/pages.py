@@ -42,6 +42,7 @@ class PageCursor:
         self._per_page = min(per_page or DEFAULT_PER_PAGE, MAX_PER_PAGE)
         self._until_empty = until_empty
         self._seen: Set[int] = set()
+        """Hashes of all pages so far, which show a repeated page."""
 
     def advance(self, body: Dict[str, Any]) -> bool:
         """Use the reply for the present page. Return whether there is another one."""
@@ -99,8 +100,11 @@ class PagesMachine(Machine[None]):
         self._page = pages.page
         self._cursor = pages.cursor()
         self._items: Deque[Any] = deque()
+        """The items of the present page that are not emitted yet."""
         self._more = True
+        """Whether there is another page."""
         self._keep: Optional[Callable[[Any], bool]] = None
+        """Returns whether the caller wants a row; `None` if all rows are wanted."""
 
     def _next(self, now: float, jitter: float) -> Action:
         if self._items:

@@ -48,9 +48,13 @@ class ActiveExecutions:
         self.not_before: float = -math.inf
         """No poll is sent before this time, except last polls."""
         self._by_time: List[Tuple[float, int, ActiveExecution]] = []
+        """A heap of the next polls: time, ticket, execution. It also has outdated entries."""
         self._tickets = 0
+        """How many tickets were given. Of polls at the same time, the older ticket comes first."""
         self._polled: Optional[ActiveExecution] = None
+        """The execution whose poll is in flight."""
         self._polled_at = 0.0
+        """When that poll was sent."""
         self._patience = AdaptiveTimeout()
         self._lost: Optional[FlowMaestroError] = None
         """The error of the last poll, if it timed out; else `None`."""

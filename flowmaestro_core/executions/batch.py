@@ -163,6 +163,7 @@ class BatchMachine(Machine[None]):
         return self._next(now, jitter)
 
     def _inner_waits(self, wait: Wait, now: float, jitter: float) -> Action:
+        # Only a start is parked. Polls have no retries, and a lookup runs when nothing else can.
         if self.state != "starting":
             return wait
         starts, active = self._known.starts, self._known.active
@@ -237,6 +238,7 @@ class BatchMachine(Machine[None]):
             newest = cast("PageOf", self.batch.page_of)(1, 1)
             call = CallMachine(newest, self._context, self._token, policy=NO_RETRIES)
             return self._delegate(call, now, jitter)
+        # `starting` must be in the journal before the request is sent.
         if starts.record():
             return self._next(now, jitter)
         self.state = "starting"
@@ -257,6 +259,7 @@ class BatchMachine(Machine[None]):
     def _poll(self, now: float, jitter: float) -> Action:
         known = self._known
         call = known.active.poll(self._context, self._token, now, alone=not known.starts.queue)
+        # There is no time for this poll: the execution ends with the error of its last one.
         if call is None:
             known.answered(None, now)
             return self._next(now, jitter)
@@ -267,6 +270,7 @@ class BatchMachine(Machine[None]):
         known = self._known
         if known.in_doubt and known.stop_error is None:
             if known.settles_at > now:
+                # `progress` has not been called with these rows in doubt: call it before the pause.
                 if self.batch.progress is not None and self._reported_in_doubt != len(
                     known.in_doubt
                 ):

@@ -138,12 +138,17 @@ class DurableStartMachine(Machine[Reply[Any]]):
             context.options.api_root, start.workflow_id, self._row.digest.hex()
         )
         self._saved = SavedStart("open", token)
+        """The state that was saved or loaded last."""
         self._seconds_since_saved = 0.0
         """Seconds between the save and the load of the loaded state, by the wall clock."""
         self._loaded_at = 0.0
+        """When the state was loaded, by the clock of the machine."""
         self._awaited: Optional[int] = None
+        """The serial number of the announcement after which `settle_after` has passed."""
         self._announced_at = 0.0
+        """When the last save of an announcement began. Half of `settle_after` counts from then."""
         self._setbacks = 0
+        """How many saves have conflicted with another process, or took too long."""
         self._may_rerun = False
         """Whether `rerun` applies. It does to an execution in a loaded state, but not to one that
         this machine has started or found."""

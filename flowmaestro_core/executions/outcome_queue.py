@@ -26,11 +26,17 @@ class OutcomeQueue:
         self.failed: int = 0
         self._ordered = ordered
         self._waiting: OrderedDict[int, RunOutcome] = OrderedDict()
-        self._begun_at = self._now = 0.0
+        """The outcomes by the index of their row, in the order in which they came."""
+        self._begun_at = 0.0
+        """When the batch began."""
+        self._now = 0.0
+        """The time of the last response or delivery, for the estimate."""
         self._not_replayed = 0
         """How many outcomes were delivered that are not from the journal."""
         self._requests = 0
+        """How many responses were received."""
         self._limit = RateLimit()
+        """The rate limit of the key, as the last response has shown it."""
 
     def begin(self, now: float) -> None:
         """Measure the pace of the batch from now on."""

@@ -132,6 +132,7 @@ class RowIterator:
         self._encode = encode
         self._key = key
         self._seen: Dict[str, int] = {}
+        """The index of the row with each key, to report a key that occurs twice."""
         self.read: int = 0
         self.exhausted: bool = False
 
@@ -210,12 +211,16 @@ class RowReader:
         self.to_look_up: List[Row] = []
         self.unchecked: Optional[RowIterator] = None
         self._is_sequence = isinstance(batch.inputs, Sequence)
+        # A sequence is in memory anyway. An iterator may be endless, so few of its rows are kept.
         self._most = math.inf if self._is_sequence else MAX_BACKLOG
         self._look_ahead = LOOK_AHEAD * batch.concurrency if batch.ordered else math.inf
         self._by_index = plan.key is None
         self._rerun = plan.rerun
         self._redo = plan.redo
-        self._known = self._matched = 0
+        self._known = 0
+        """How many rows the journal holds; without `key=`, the index after the last one."""
+        self._matched = 0
+        """How many of them were read and compared so far."""
         self.outcomes = outcomes
 
     def opened(self, known: int) -> None:
@@ -243,6 +248,7 @@ class RowReader:
                 with suppress(ValidationError):  # The error is reported when the row is started.
                     source.prepare(row)
                 row.body = b""
+        # The first reading has ended: all rows are compared, so the batch may start rows now.
         if not self.to_look_up:
             self._refuse_missing(source)
             self.unchecked = None
@@ -259,6 +265,7 @@ class RowReader:
             had = in_journal.get(row.key)
             if had is not None and _has_changed(row, had):
                 self._check_change(row, had)
+        # During the first reading of a sequence, rows are only compared.
         if self.unchecked is not None or not rows:
             return
         if self.source.exhausted:

@@ -121,6 +121,7 @@ class RunMachine(Machine[EndedExecution]):
         super().__init__(context, token)
         self._run = run
         self._started = 0.0
+        """When the run began. The timeout counts from then."""
         self.runs_callers_code: bool = run.journal is not None
         self._durable: Optional[DurableStartMachine] = None
         """The machine that starts the execution, if the run has a checkpoint."""
@@ -182,6 +183,7 @@ class RunMachine(Machine[EndedExecution]):
     def _followed(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
         following = cast("EventStreamMachine", self._following)
         execution = cast("Execution", following.last_seen)
+        # A probe has returned the ended execution already: no further request is needed.
         if isinstance(outcome, Done) and is_terminal(execution):
             return self._ended(execution)
         if isinstance(outcome, Done) and _has_outcome(outcome.value, self.execution_id):
@@ -192,6 +194,7 @@ class RunMachine(Machine[EndedExecution]):
                 self._waiting.call, self._context, self._token, policy=NO_RETRIES, deadline=deadline
             )
             return self._delegate(call, now, jitter)
+        # The stream has failed, or its terminal event lacks the outcome: poll for it.
         return self._wait(execution, now, jitter, overtime=OVERTIME)
 
     def _wait(
@@ -205,6 +208,7 @@ class RunMachine(Machine[EndedExecution]):
 
     def _polled(self, outcome: Union[Done, Fail]) -> Action:
         execution: Any = outcome.value["data"] if isinstance(outcome, Done) else {}
+        # The poll failed, or does not show the end yet. The event has the outcome.
         if not is_terminal(execution):
             execution.update(_fields_of_terminal(self._terminal), id=self.execution_id)
             shapes.execution({"data": execution})

@@ -94,11 +94,13 @@ class LookupMachine(Machine[LookupResult]):
         self._size = FIRST_PAGE_SIZE
         self._cursor = PageCursor(self._size)
         self._page: Reply[Any] = Reply()
+        """The page whose executions the journal is asked for."""
         self._oldest_needed: Optional[str] = None
         """The `created_at` of the first execution that is old enough; `None` before.
 
         Executions of the same moment are listed in no particular order, so those are read, too.
         """
+        # The parts of the result so far.
         self._is_conclusive = False
         self._dated = True
         self._unclaimed: Dict[str, Dict[str, Any]] = {}
@@ -116,6 +118,7 @@ class LookupMachine(Machine[LookupResult]):
             return Record(execution_ids=tuple(filter(None, ids)))
         if outcome.error.code != "reply_too_large" or self._size == 1:
             return self._done(LookupResult(failure=outcome.error))
+        # Continue at the same row, with pages of half the size.
         first, self._size = (self._cursor.page - 1) * self._size, self._size // 2
         self._cursor = PageCursor(self._size)
         self._cursor.page = first // self._size + 1
@@ -138,6 +141,7 @@ class LookupMachine(Machine[LookupResult]):
     def _add(self, execution: Dict[str, Any], orders: Dict[str, int], age: float) -> bool:
         """Add one execution to the result. Return whether it is older than all rows in doubt."""
         found = text_or_empty(execution.get("id"))
+        # The journal knows this execution. The list shows it, so it shows the later ones as well.
         if found in orders:
             self._is_conclusive = True
             return orders[found] < self._since

@@ -64,8 +64,11 @@ class Starts:
         self._active = active
         self._records = records
         self._recorded = False
+        """Whether the journal has the queued rows as `starting`."""
         self._not_before = -math.inf
+        """No start is sent before this time: the back-off, or a pause after a 429."""
         self._failures = 0
+        """How many starts in a row have failed, for the back-off."""
 
     @property
     def _has_room(self) -> bool:

@@ -182,6 +182,7 @@ class BatchState:
                 return
             error.gave_up = error.gave_up if is_daily_quota_error(error) else NO_TIME_FOR_PAUSE
         row = self.starts.pop()
+        # The row was not started. `open` lets a later call start it.
         if refused is not None or is_fatal(error):
             self._records.add(row, "open")
             self.stop(error)
@@ -284,6 +285,7 @@ class BatchState:
         if self._batch.start is None:
             return
         self.stop_error = self.stop_error or error
+        # The queued rows may be recorded as `starting`, but were not sent.
         while self.starts.queue:
             self._records.add(self.starts.pop(), "open")
 

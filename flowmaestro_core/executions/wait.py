@@ -58,6 +58,7 @@ class PollState:
         """How many polls in a row timed out."""
         self._last = last
         self._limit = RateLimit()
+        """The rate limit of the key, as the last response has shown it."""
 
     def call(
         self, context: Context, token: str, now: float, patience: float = math.inf
@@ -92,11 +93,13 @@ class PollState:
             cause = answer.error
             if isinstance(cause, TimeoutError):
                 self.unanswered += 1
+            # Once the server has shown the execution, unexpected responses come from a proxy.
             if not is_transient(cause, server_known=self._last is not None) or is_daily_quota_error(
                 cause
             ):
                 return self.give_up(cause)
             pause = retry_after_of(cause)
+            # The 429 says more than the timeout that would follow.
             if isinstance(cause, RateLimitError) and pause and now + pause > self.deadline:
                 cause.gave_up = NO_TIME_FOR_PAUSE
                 return self.give_up(cause)

@@ -43,6 +43,7 @@ class AnswerLookup(Machine[Reply[Any]]):
         self._message_id = message_id
         self._until = until
         self._cursor = PageCursor(MAX_PER_PAGE)
+        """The number of the page to read, and whether there is another one."""
 
     def _next(self, now: float, jitter: float) -> Action:
         self.state = "reading"

@@ -71,7 +71,9 @@ class MessageStreamMachine(EventStreamMachine):
         self._message = message
         self._phase = Phase.SENDING
         self._ids: JsonObject = {}
+        """The ids of the answer, as far as the reply or the events have shown them."""
         self._text = ""
+        """The text of the tokens that were received."""
 
     @property
     def message(self) -> Optional[JsonObject]:

@@ -106,6 +106,7 @@ class ReconnectState:
         self.openings += 1
         if again:
             self.reconnects += 1
+        # An incomplete event of the lost connection is dropped (WHATWG, 9.2.6).
         self.decoder = SseDecoder(self.decoder.last_event_id, retry=self.decoder.retry)
         return again
 
@@ -134,21 +135,27 @@ class ReconnectState:
         if held > self._last_bound:
             self._failures = 0
         at_most = now + times.reconnect_for
+        # The time for reconnecting begins with the first loss after progress, or after a
+        # connection that held for as long.
         if held >= times.reconnect_for or self._deadline is None:
             self._deadline = at_most
+        # A pause that the server asked for may have extended it. It does not add up.
         self._deadline = min(self._deadline, at_most)
         bound = min(times.reconnect_base * 2.0 ** min(self._failures, 64), times.reconnect_max)
         self._last_bound = bound
         delay = bound * (1 + jitter) / 2
         asked = min(max(retry_after_of(cause), (self.decoder.retry or 0) / 1000), LONGEST_PAUSE)
         self._failures += 1
+        # The connection that just failed was the last one: it was due at the deadline.
         if self._due_at is not None and self._due_at >= self._deadline:
             self.state, self.lost = ConnectionState.GIVEN_UP, None
             return
-        if now < self._deadline:  # The last opening begins at the deadline.
+        # The last opening begins at the deadline, not after it.
+        if now < self._deadline:
             delay = min(delay, self._deadline - now)
         delay = max(delay, asked)
         self.state, self._due_at = ConnectionState.LOST, now + delay
+        # A server that asks for a pause is not away meanwhile.
         self._deadline = max(self._deadline, now + asked)
         self.lost = Attempt(self._failures, Phase.REPLY_BROKEN, delay=delay)
         if isinstance(cause, FlowMaestroError) and cause.attempts:

@@ -150,10 +150,12 @@ class EventStreamMachine(Machine[Any]):
         can_probe = events.reconcile is not None
         self._events = events
         self._queue: Deque[Dict[str, Any]] = deque()
+        """The events to emit, without the terminal one."""
         self._connection = ReconnectState(times)
         self._monitor = monitor or IdleMonitor(times, can_probe=can_probe)
         self._reconnects_at_once = reconnects_at_once
         self._ending: Union[Emit, Fail, None] = None
+        """The last action: to emit the terminal event, or to fail. `None` while it is unknown."""
         self._ending_may_change = False
         """Whether a probe may find another ending than the error in `_ending`."""
         self._drains = 0
@@ -165,6 +167,7 @@ class EventStreamMachine(Machine[Any]):
         self._is_paused = False
         """Whether the caller was told that the execution is paused."""
         self._seen: Deque[Union[ServerSentEvent, Dict[str, Any]]] = deque(maxlen=MOST_REMEMBERED)
+        """The last events that a timeline needs, undecoded if they are short."""
         self.execution_id: Optional[str] = events.execution_id
         self.request_id: Optional[str] = None
         self.last_seen: Optional[Dict[str, Any]] = None
@@ -207,6 +210,7 @@ class EventStreamMachine(Machine[Any]):
         try:
             decoded = self._connection.decoder.feed(data)
         except StreamError as error:
+            # The rest of the body cannot be decoded, so it is not read.
             self._ending, self._drains = self._ending or Fail(error), 0
             return self._next(now, jitter)
         for sse in decoded:
@@ -259,8 +263,10 @@ class EventStreamMachine(Machine[Any]):
         """Queue an event, or make it the ending. Return whether it shows progress."""
         kind = item["type"]
         if kind == "connected":
+            # The execution had ended before the connection was made, so no terminal event may come.
             if is_terminal(item):
                 self._monitor.probe_now()
+            # Only the first `connected` is emitted. After a loss, `stream:reconnected` is.
             if self._connection.openings == 1:
                 self._queue.append(item)
             return False
@@ -389,9 +395,12 @@ class EventStreamMachine(Machine[Any]):
         return self._next(now, jitter)
 
     def _not_opened(self, error: FlowMaestroError, now: float, jitter: float) -> Action:
+        # After the deadline, `_next` makes the timeout the ending.
         if now < self._monitor.stream_deadline:
             if self._may_reopen(error):
                 return self._connection_lost(error, now, jitter)
+            # The stream may be the only part of the server that fails: ask for the execution. After
+            # a 429, a probe would be refused as well.
             if self._is_transient(error) and not isinstance(error, RateLimitError):
                 self._give_up(error, now)
             else:
@@ -459,6 +468,7 @@ class EventStreamMachine(Machine[Any]):
         if is_terminal(data):
             self._ending, self._drains = Emit(terminal_event(data)), DRAIN_READS
             return
+        # The server is back, and the execution runs: reconnect.
         if self._connection.is_given_up:
             self._ending, self._ending_may_change = None, False
         status = text_or_empty(data.get("status"))

@@ -47,6 +47,7 @@ class IdleMonitor:
         self._due_at = self._latest_at = math.inf
         """When the next probe is due, and when it is due even if events come."""
         self._not_before = -math.inf
+        """No probe is sent before this time, because of the key's rate limit or a `Retry-After`."""
         self._silence = 0.0
         """Seconds without an event after which the stream must end; 0 if its deadline is fixed."""
         self._timeout = AdaptiveTimeout()
