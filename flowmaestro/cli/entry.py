@@ -117,6 +117,9 @@ def _run(command: str, words: Sequence[str]) -> int:
         hint = suggestion(unknown[0], known)
         if "--json" in known and unknown[0].partition("=")[0] in ("-o", "--output"):
             hint = "; this command has --json"
+        elif not hint and "--input" in known:
+            hint = f"; write -i {unknown[0]}" if "=" in unknown[0] else ""
+            hint = "; an input is written -i NAME=TEXT" if unknown[0].startswith("-") else hint
         parser.prog = f"flowmaestro {command}".rstrip()
         parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
     if options.command is None:
