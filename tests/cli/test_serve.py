@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -15,8 +14,9 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from flowmaestro import AuthenticationError, FlowMaestroClient
-from flowmaestro.testing import FakeFlowMaestro
+from flowmaestro import AuthenticationError, FlowMaestroClient, Hooks
+from flowmaestro.cli import serve
+from flowmaestro.testing import FakeFlowMaestro, MemoryTransport
 from flowmaestro.testing.model.seeds import DOCUMENTED_KEYS, FAILING_WORKFLOW_ID, TEST_KEY
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGINT is sent to one process")
@@ -85,17 +85,26 @@ def test_a_client_connects_with_the_printed_address_and_key(served):
     ("arguments", "status"),
     [((), 200), (("--messages", "sse"), 200), (("--messages", "refused"), 501)],
 )
-def test_streamed_messages_are_answered_as_asked(flowmaestro, tmp_path, arguments, status):
+def test_streamed_messages_are_answered_as_asked(here, monkeypatch, tmp_path, arguments, status):
     """An agent of the seed file streams, unless the deployed server's refusal is asked for."""
+
+    async def listen(fake, *_, **__):
+        made.append(fake)
+        raise OSError(0, "it is enough to know the fake")
+
+    made, statuses = [], []
+    monkeypatch.setattr(serve, "serve_fake", listen)
     seed = tmp_path / "flows.py"
     seed.write_text("def seed(fake):\n    fake.agent('agent_1', 'Hello there.')\n")
-    with serving(flowmaestro, tmp_path, "--seed", str(seed), *arguments) as served:
-        with served.client() as client:
-            thread = client.agents.create_thread("agent_1")["data"]["id"]
-            events = list(client.threads.send_message_stream(thread, "Hi"))
-        assert events[-1]["content"] == "Hello there."
-        answered = [line for line in served.log if line.startswith("POST") and "/messages " in line]
-        assert f" {status} " in answered[0]
+    here("serve", "--api-key", "fm_live_served", "--seed", str(seed), *arguments)
+    hooks = Hooks(response=lambda info: statuses.append(info.status))
+    transport = MemoryTransport(made[0])
+    with FlowMaestroClient("fm_live_served", transport=transport, hooks=hooks) as client:
+        thread = client.agents.create_thread("agent_1")["data"]["id"]
+        statuses.clear()
+        events = list(client.threads.send_message_stream(thread, "Hi"))
+    assert events[-1]["content"] == "Hello there."
+    assert statuses[0] == status
 
 
 def test_the_server_starts_at_the_real_time(served):
@@ -171,11 +180,8 @@ def test_a_seed_file_adds_resources_and_is_read_again_when_it_changes(flowmaestr
             pass
         seeds.write_text("def seed(fake):\n    fake.no_such_thing()\n")
         os.utime(seeds, (2, 2))
-        while not inspect(served, "state")["trouble"]:
-            pass
-        trouble = inspect(served, "state")["trouble"]
-        assert trouble.startswith(f"{seeds}, line 2: AttributeError: ")
-        assert trouble in served.log
+        while not any(line.startswith(f"{seeds}, line 2: AttributeError: ") for line in served.log):
+            client.workflows.list()
         assert client.workflows.run("wf_mine")["outputs"] == {"n": 2}
 
 
@@ -184,7 +190,7 @@ def test_ctrl_c_with_an_open_stream_is_quiet_and_the_next_key_is_new(served, flo
     with serving(flowmaestro, tmp_path, *anywhere) as other, other.client() as client:
         assert "in a browser" not in other.printed
         with pytest.raises(urllib.error.HTTPError, match="404"):
-            inspect(other, "state")
+            urllib.request.urlopen(f"{other.url}/_inspect/routes")
         assert other.api_key != served.api_key
         run = client.workflows.execute("wf_abc123")["data"]
         with client.executions.stream(run["execution_id"]) as events:
@@ -210,10 +216,3 @@ def test_a_seed_file_that_is_wrong_is_one_clear_line(here, tmp_path, text, said)
     assert (done.status, done.out) == (2, "")
     assert done.err.startswith(f"flowmaestro serve: {seeds}{said}")
     assert len(done.err.splitlines()) == 1
-
-
-def inspect(served, path, **headers):
-    """What the inspector answers, as JSON."""
-    request = urllib.request.Request(f"{served.url}/_inspect/{path}", headers=headers)
-    with urllib.request.urlopen(request) as reply:
-        return json.load(reply)
