@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from typing import Any, Callable, Iterator, List, Optional, Tuple, cast
+from typing import Any, Callable, Iterator, List, Optional, Tuple, Union, cast
 
 from flowmaestro import FlowMaestroClient
 from flowmaestro.cli import USAGE, CommandFailed
@@ -33,7 +33,7 @@ def chat_command(options: argparse.Namespace) -> None:
     """
     message: Optional[str] = options.message
     if message is None and not sys.stdin.isatty():
-        message = sys.stdin.read().strip("\r\n")
+        message = _piped_text().strip("\r\n")
     if message is None and options.output is not None:
         raise CommandFailed("--json needs a message: -m, or standard input", USAGE)
     if message is not None and not message.strip():
@@ -58,6 +58,17 @@ def chat_command(options: argparse.Namespace) -> None:
                 view.close()
             if fault:
                 raise CommandFailed(fault)
+
+
+def _piped_text() -> str:
+    """Return standard input. It is UTF-8, or else in the encoding that Python takes it for."""
+    data: Union[str, bytes] = getattr(sys.stdin, "buffer", sys.stdin).read()
+    if isinstance(data, str):
+        return data
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode(sys.stdin.encoding or "utf-8", "replace")
 
 
 def _converse(client: FlowMaestroClient, name: str, thread_id: str, *, has_history: bool) -> None:

@@ -57,6 +57,14 @@ def test_a_pipe_is_one_message_and_the_bare_answer_is_printed(command, fake, typ
     assert (done.status, done.out, done.err) == (0, "You said 'one\\n\\ntwo'.\n", "")
 
 
+@pytest.mark.parametrize("sent", ["utf-8", "utf-8-sig", "cp1252"])
+def test_a_piped_message_is_utf_8_or_in_the_encoding_of_stdin(command, fake, monkeypatch, sent):
+    fake.agent("agent_echo", lambda text: f"You said {text}.")
+    pipe = io.TextIOWrapper(io.BytesIO("Größe".encode(sent)), "cp1252")
+    monkeypatch.setattr("sys.stdin", pipe)
+    assert command("chat", "agent_echo").out == "You said Größe.\n"
+
+
 def test_a_message_of_an_option_is_answered_as_json(command, fake, typed):
     fake.agent("agent_echo", lambda text: f"You said {text}.")
     typed("not read")
