@@ -198,7 +198,10 @@ def test_the_table_has_every_endpoint():
         for route in ROUTES
         if route not in found and route.template != "/threads/{id}/events"
     ]
-    assert not lacking, f"add a row to tests/testing/model/api_replies.json for {lacking}"
+    assert not lacking, (
+        f"tests/testing/model/api_replies.json has no row for {lacking}; "
+        "see the recipe *Add an endpoint* in CONTRIBUTING.md"
+    )
 
 
 def test_each_reason_to_leave_a_row_out_is_told():
