@@ -29,6 +29,7 @@ import flowmaestro_core.resources
 import flowmaestro_transports
 from flowmaestro.testing import conformance
 from flowmaestro.testing.model.endpoints import ROUTES
+from flowmaestro.types import ExecutionEvent, ThreadEvent
 from flowmaestro_core.actions import Open, Send
 from flowmaestro_core.calls.call import Call
 from flowmaestro_core.calls.raw import IDEMPOTENT_METHODS
@@ -326,6 +327,12 @@ def group_of(name: str) -> str:
     listed = {each: title for title, names in GROUPS.items() for each in names.split()}
     if name in listed:
         return listed[name]
+    for title, event in (
+        ("Events of executions", ExecutionEvent),
+        ("Events of answers", ThreadEvent),
+    ):
+        if name in {each.__name__ for each in get_args(event)}:
+            return title
     return next((title for each, title in listed.items() if name.startswith(each)), STREAMS)
 
 

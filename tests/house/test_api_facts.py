@@ -1,17 +1,20 @@
-"""Each API method has a route in the fake, an example, and a row in `docs/api-facts.md`."""
+"""Each API method and event has its place in the fake, the tables and the guides."""
 
 from __future__ import annotations
 
 import json
 import re
+from typing import get_args
 
 import pytest
 
 from flowmaestro.testing.model.endpoints import ROUTES
+from flowmaestro.types import ExecutionEventType
 from flowmaestro_core.operation import iterating_endpoint
 from tests.harness.house.pages import ROOT, script
 
 RECIPE = "see the recipe *Add an endpoint* in CONTRIBUTING.md"
+EVENT_RECIPE = "see the recipe *Add an event type* in CONTRIBUTING.md"
 FACTS = ROOT / "docs" / "api-facts.md"
 REPLIES = ROOT / "tests" / "testing" / "model" / "api_replies.json"
 _ROW = re.compile(
@@ -27,6 +30,16 @@ BUILDERS = {
     for method, entry in REFERENCE.methods_of(resource)
 }
 STREAMS = {"executions.stream", "threads.stream", "threads.send_message_stream"}
+NOT_SENT = {
+    "execution:resumed",
+    "execution:cancelled",
+    "node:retry",
+    "node:stream",
+    "user:input:required",
+    "user:input:response",
+    "stream:reconnected",
+}
+"""Events that the deployed server has not been seen to send, and the one of the SDK itself."""
 COMBINED = {"executions.wait_for_completion", "executions.wait_many", "workflows.run"}
 """Methods that are made of other calls."""
 DIRECT = [
@@ -75,6 +88,20 @@ def test_the_facts_are_those_of_the_method_and_of_the_fake(name):
 def test_no_row_is_left_of_a_method_that_is_gone():
     gone = set(ROWS) - set(DIRECT)
     assert gone == set(), "docs/api-facts.md has rows of methods that do not exist: remove them"
+
+
+@pytest.mark.parametrize("event", get_args(ExecutionEventType))
+def test_each_event_has_its_fields_in_the_table_of_replies(event):
+    events = json.loads(REPLIES.read_text(encoding="utf-8"))["events"]
+    place = "tests/testing/model/api_replies.json has no fields of the event"
+    hint = "an event that no server has sent is in NOT_SENT of tests/house/test_api_facts.py"
+    assert (event in events) is not (event in NOT_SENT), f"{place} {event}; {EVENT_RECIPE}; {hint}"
+
+
+@pytest.mark.parametrize("event", sorted({*get_args(ExecutionEventType)} - NOT_SENT))
+def test_each_event_that_a_server_sends_has_a_row_in_the_guide(event):
+    guide = (ROOT / "docs" / "streaming.md").read_text(encoding="utf-8")
+    assert f"\n| `{event}` | " in guide, f"docs/streaming.md has no row `{event}`; {EVENT_RECIPE}"
 
 
 def test_the_statuses_are_those_that_the_deployed_server_sent():
