@@ -141,7 +141,7 @@ class SyncHandle(BaseHandle, Generic[E]):
         observers: Optional[Observers] = None,
     ) -> None:
         super().__init__(machine)
-        self._turn: Owned[None] = Owned([None])  # Empty while a thread iterates.
+        self._slot: Owned[None] = Owned([None])  # Its one item is held by the thread that iterates.
         if isinstance(transport, Interruptible):
             transport = transport.interruptible()
         self._driver = SyncDriver(machine, transport, listener, observers, self._noun)
@@ -163,20 +163,20 @@ class SyncHandle(BaseHandle, Generic[E]):
         """
         if self._ended:
             raise StopIteration
-        turn: Owned[None] = Owned()
+        held: Owned[None] = Owned()
         try:
             try:
-                if not self._turn.move_to(turn):
+                if not self._slot.move_to(held):
                     raise _busy("thread", self._noun)
                 action = self._driver.advance()
             except StopIteration as stray:
                 # A transport or a listener has raised it; it is not the end of the iteration.
                 raise RuntimeError("the transport or a callback raised StopIteration") from stray
             finally:
-                turn.move_to(self._turn)
+                held.move_to(self._slot)
         finally:
             # Once more, because an exception may have interrupted the first time (see `Owned`).
-            turn.move_to(self._turn)
+            held.move_to(self._slot)
         if isinstance(action, Done):
             self._ended = True
             raise StopIteration

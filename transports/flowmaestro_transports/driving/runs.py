@@ -145,16 +145,16 @@ class RunOutcomes(_Outcomes, SyncHandle[Any]):
         releases the journal.
         """
         super().close()
-        turn: Owned[None] = Owned()
+        held: Owned[None] = Owned()
         try:
             try:
-                if self._turn.move_to(turn):
+                if self._slot.move_to(held):
                     # Otherwise, the thread that advances releases the journal.
                     self._leave()
             finally:
-                turn.move_to(self._turn)
+                held.move_to(self._slot)
         finally:
-            turn.move_to(self._turn)  # Once more, as in `SyncHandle.__next__`.
+            held.move_to(self._slot)  # Once more, as in `SyncHandle.__next__`.
 
 
 class AsyncRunOutcomes(_Outcomes, AsyncHandle[Any]):
