@@ -134,8 +134,8 @@ class Workflows(Resource[D]):
         """Execute a workflow, follow its events, and return the ended execution.
 
         A failed or cancelled execution is returned like a completed one: check `status`.
-        While its event stream is open, a 429 on a poll is not an error, even if the day's
-        allowance is spent, which ends `wait_for_completion`: the stream may still bring the end
+        While its event stream is open, a 429 on a poll is not an error, even if the daily quota is
+        used up, which ends `wait_for_completion`. The stream may still deliver the terminal event
         in time.
 
         With a `checkpoint`, the same call again follows the execution that was started, or returns

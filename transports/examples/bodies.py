@@ -1,4 +1,4 @@
-"""Open responses for the examples: what most HTTP stacks need between them and the contract.
+"""Open responses for the examples: they adapt the bodies of most HTTP stacks to the contract.
 
 `PatientBody` is for async stacks, `ImpatientBody` and `ImpatientTransport` for blocking ones.
 """

@@ -45,4 +45,4 @@ class NetworkTransport(NotPicklable):
         self._reset()
 
     def _reset(self) -> None:
-        """Make what it begins with."""
+        """Create the state of a new transport, without connections."""

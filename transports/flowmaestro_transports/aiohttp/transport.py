@@ -73,7 +73,7 @@ _LARGE_BODY = 2**20
 
 _MARGIN = 1.0
 """Seconds by which connecting must end before the attempt as a whole. If both limits were reached
-together, nobody could say whether the request was sent."""
+together, it would be unknown whether the request was sent."""
 
 
 class AiohttpTransport(NotPicklable):
@@ -111,7 +111,8 @@ class AiohttpTransport(NotPicklable):
         self._session = session
         self._owns_session = session is None
         self._closing: Optional[asyncio.Future[None]] = None
-        """Has a result once `close` was called; belongs to the event loop of the first call."""
+        """A future that has a result once `close` was called. It belongs to the event loop of the
+        first call."""
         self._bodies: weakref.WeakSet[AiohttpBody] = weakref.WeakSet()
         self._writer = RequestWriter(ANY_HOST)
         self._closed = False

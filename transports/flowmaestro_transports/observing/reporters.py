@@ -53,7 +53,7 @@ _NO_REPLY = Headers(), b""
 
 
 class _Reporter:
-    """The requests of one operation so far, and their descriptions."""
+    """Describes the requests of one operation for hooks, trace and log."""
 
     def __init__(
         self, hooks: Optional[Hooks], log: Optional[Logger], machine: Machine[Any], transport: Any

@@ -73,7 +73,7 @@ _FOLD = re.compile(r"[ \t]*\r?\n[ \t]+")
 
 
 def _floods() -> Mapping[str, str]:
-    """Return the checks of floods that http.client of this Python fails.
+    """Return the conformance checks about floods that http.client of this Python fails.
 
     Newer patch releases bound trailers and informational responses, so the limits are found by
     trying.
@@ -242,19 +242,19 @@ class RequestsTransport(NotPicklable):
         response: Any = None
         self._writer.check(request)
         limits = _limits(timeout)
-        departure = _Departure(time.monotonic() + min(timeout, LONGEST), self._closing)
+        guard = _SendGuard(time.monotonic() + min(timeout, LONGEST), self._closing)
         try:
             _refuse_unsafe(session.get_adapter(request.url))
-            prepared = _prepared(request, departure)
+            prepared = _prepared(request, guard)
             response = _response_to(
-                session, prepared, departure, timeout=limits, **self._settings(request.url)
+                session, prepared, guard, timeout=limits, **self._settings(request.url)
             )
         except ERRORS as error:
             failure = failure_before_head(error)
         except TooLate as error:
             failure = error.failure()
         finally:
-            departure.over = True
+            guard.over = True
         if failure is not None:
             if self._closing.is_set() and failure.phase is Phase.NOT_SENT:
                 raise TransportClosedError
@@ -474,10 +474,11 @@ class TooLate(Exception):
         self._timed_out = timed_out
 
     def failure(self) -> TransportFailure:
-        """Return the failure: *not sent* if urllib3 was about to write the request.
+        """Return the failure, with its phase.
 
-        Anything else that reads the header fields, such as an adapter that logs them, may do so
-        after the request was sent.
+        It is *not sent* if urllib3 was reading the header fields to write the request. Other code,
+        such as an adapter that logs them, may read them after the request was sent. The failure is
+        then *maybe processed*.
         """
         frames = [frame for frame, _ in traceback.walk_tb(self.__traceback__)]
         readers = [frame for frame in frames if frame.f_globals is not globals()]
@@ -487,8 +488,11 @@ class TooLate(Exception):
         return too_slow(phase) if self._timed_out else closed(phase)
 
 
-class _Departure:
-    """Decides whether a request may still be sent. `over` ends its decisions."""
+class _SendGuard:
+    """Refuses to send a request after its deadline or after `close`.
+
+    Inactive once `over` is True.
+    """
 
     def __init__(self, deadline: float, closing: threading.Event) -> None:
         self.over = False
@@ -496,7 +500,7 @@ class _Departure:
         self._closing = closing
 
     def check(self) -> None:
-        """Raise `TooLate` if the request must not be sent any more."""
+        """Raise `TooLate` if the deadline has passed or the transport was closed."""
         if self.over:
             return
         timed_out = time.monotonic() >= self._deadline
@@ -506,32 +510,32 @@ class _Departure:
 
 
 class _CheckedHeaders(CaseInsensitiveDict[Any]):
-    """Header fields that check the departure of their request when they are read.
+    """Header fields that call the guard of their request when they are read.
 
     urllib3 reads the items right before it writes the request: over TLS when it has connected,
     without TLS before it connects.
     """
 
-    def __init__(self, data: Any, departure: _Departure) -> None:
+    def __init__(self, data: Any, guard: _SendGuard) -> None:
         super().__init__(data)
-        self._departure = departure
+        self._guard = guard
 
     def items(self) -> Any:
-        self._departure.check()
+        self._guard.check()
         return super().items()
 
     def copy(self) -> _CheckedHeaders:
         """Return a copy that checks, too: urllib3 writes a copy."""
-        return _CheckedHeaders(dict(self), self._departure)
+        return _CheckedHeaders(dict(self), self._guard)
 
 
-def _prepared(request: Request, departure: _Departure) -> requests.PreparedRequest:
+def _prepared(request: Request, guard: _SendGuard) -> requests.PreparedRequest:
     """Prepare the request unchanged.
 
     Suppress every header that requests and urllib3 would add, except Host.
     """
     given = request.headers
-    headers = _CheckedHeaders({}, departure)
+    headers = _CheckedHeaders({}, guard)
     for name, _ in given.pairs:
         headers[name] = given[name]
     for name in ("User-Agent", "Accept-Encoding"):
@@ -550,7 +554,7 @@ def _prepared(request: Request, departure: _Departure) -> requests.PreparedReque
 def _response_to(
     session: requests.Session,
     prepared: requests.PreparedRequest,
-    departure: _Departure,
+    guard: _SendGuard,
     **settings: Any,
 ) -> requests.Response:
     """Send a request through the session's adapters and hooks. Redirects are not followed."""
@@ -558,7 +562,7 @@ def _response_to(
     found: List[str] = []
 
     def note(response: requests.Response, **_: Any) -> None:
-        departure.over = True
+        guard.over = True
         came.append(response)
 
     def hide_location(response: requests.Response, **_: Any) -> None:
