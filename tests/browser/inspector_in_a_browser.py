@@ -179,6 +179,8 @@ def links_retries(site):
     with site.client() as client:
         client.workflows.get("wf_123")
     open_row(page, "retry of #")
+    first = re.search(r"retry of (#\d+)", row(page, "retry of #").inner_text())[1]
+    expect(row(page, f"{first}, retried \N{MULTIPLICATION SIGN} 1")).to_have_count(1)
     page.locator("#detail th", has_text="retry of").wait_for()
     page.locator("#detail td a").first.click()
     page.locator("#detail th", has_text="retried by").wait_for()
