@@ -108,7 +108,8 @@ def names_in(code):
 def vocabulary():
     """Return the names of our classes, functions, parameters and attributes, and Python's own."""
     folders = [
-        ROOT / name for name in ("flowmaestro_core", "transports", "flowmaestro", "examples")
+        ROOT / name
+        for name in ("flowmaestro_core", "transports", "flowmaestro", "examples", "tests/harness")
     ]
     source = "\n".join(
         file.read_text(encoding="utf-8") for folder in folders for file in folder.rglob("*.py")
@@ -371,8 +372,14 @@ class TestErrorTexts:
             return [it.value for it in node.values if isinstance(it, ast.Constant)]
         return None
 
-    def messages(self):
-        """Yield each message as its literal parts, and where it is."""
+    @classmethod
+    @functools.cache
+    def messages(cls):
+        """Return each message as its literal parts, and where it is."""
+        return list(cls.find_messages())
+
+    @classmethod
+    def find_messages(cls):
         for folder in ("flowmaestro_core", "transports/flowmaestro_transports"):
             for file in (ROOT / folder).rglob("*.py"):
                 # Errors of the author of a driver, and texts of pictures.
@@ -383,15 +390,15 @@ class TestErrorTexts:
                     if isinstance(node, ast.Call):
                         name = getattr(node.func, "id", getattr(node.func, "attr", None))
                         codes = [it.value for it in node.keywords if it.arg == "code"]
-                        values = [*node.args[:2], *codes] if name in self.COMPOSERS else []
+                        values = [*node.args[:2], *codes] if name in cls.COMPOSERS else []
                     elif isinstance(node, (ast.Assign, ast.AugAssign)):
                         target = node.target if isinstance(node, ast.AugAssign) else node.targets[0]
-                        if getattr(target, "id", "") in self.NAMES:
+                        if getattr(target, "id", "") in cls.NAMES:
                             values = [node.value]
                         elif "_MESSAGE" in ast.unparse(target):
                             values = getattr(node.value, "elts", [node.value])[:2]
                     for value in values:
-                        parts = [part.strip() for part in self.parts(value) or ()]
+                        parts = [part.strip() for part in cls.parts(value) or ()]
                         if any(re.search("[a-z]{2}", part) for part in parts):
                             yield f"{name_of(file)}:{value.lineno}", parts
 
