@@ -238,7 +238,7 @@ def index_page() -> str:
 * [Verify deliveries](webhook-verification.md) of webhooks
 * [Testing kit](testing.md), [conformance kit](conformance.md)
 * [Transports](transports.md)
-* [Tools](tools.md): timelines, checks of inputs, generated code, OpenTelemetry
+* [Tools](tools.md): timelines, checks of inputs, OpenTelemetry
 * [The contract](../python-sdk.md): the published description of the SDK"""
     return page("Reference", "Every method of a client.", [*sections, rest])
 
