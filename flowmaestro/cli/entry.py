@@ -179,6 +179,8 @@ def sdk_failure(error: Any, words: Sequence[str]) -> Failure:
         if redo:
             row = int(redo.partition("]")[0]) + 1
             hint = f"give --redo {row} to start the changed row again, or {hint}"
+    elif error.code == "journal_unusable":
+        hint = "name another --out or --journal"
     elif error.retry_after:
         hint = f"try again in {error.retry_after:.0f} s"
     about = {

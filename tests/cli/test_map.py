@@ -74,6 +74,14 @@ def test_results_are_kept_where_the_journal_is_of_other_rows(command, rows):
     assert (rows / "out.jsonl").read_text() == first
 
 
+def test_a_file_that_is_not_a_journal_is_refused_with_a_remedy(command, rows):
+    (rows / "out.jsonl.journal").write_text("garbage")
+    done = command("map", "wf_123", "rows.csv", "--out", "out.jsonl")
+    assert (done.status, len(done.err.splitlines())) == (1, 1)
+    assert done.err.endswith("; name another --out or --journal\n")
+    assert not (rows / "out.jsonl").exists()
+
+
 def test_redo_starts_changed_rows_again_and_no_others(command, fake, rows):
     which = ["map", "wf_123", "rows.csv", "--out", "out.csv"]
     command(*which)
