@@ -319,7 +319,10 @@ def text_width(text: str) -> int:
 
 
 def _shrink(widths: Sequence[int], columns: int, are_ids: Sequence[bool]) -> List[int]:
-    """Return widths that fit the terminal with their gaps, without the last columns if need be."""
+    """Return widths for the columns of a table, so that its rows fit a terminal of `columns`.
+
+    There are fewer widths than columns of the table where the last ones have no room.
+    """
     least = [min(width, 13 if is_id else 12) for width, is_id in zip(widths, are_ids)]
     count = len(widths)
     while count > 2 and sum(least[:count]) + len(GAP) * (count - 1) > columns:

@@ -201,7 +201,7 @@ class LiveRunView(RunView):
         self._stream = stream
 
     def end(self, execution: Execution, events: Sequence[Mapping[str, Any]]) -> None:
-        """As `RunView.end`."""
+        """As `RunView.end`. The stream is not asked about polls any more."""
         super().end(execution, events)
         self._stream = None
 

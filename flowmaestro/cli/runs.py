@@ -43,7 +43,7 @@ def run_command(options: argparse.Namespace) -> None:
         remember_execution(session.root_of(options), execution_id)
         was_ended = kept is not None and bool(started.get("completed_at"))
         if was_ended:
-            _say_that_it_ended(started, options)
+            _report_earlier_end(started, options)
         if options.detach:
             _print_started(execution_id, started, options)
             return
@@ -68,7 +68,7 @@ def _checkpoint_of(options: argparse.Namespace) -> Optional[Checkpoint]:
     return kept
 
 
-def _say_that_it_ended(execution: Mapping[str, Any], options: argparse.Namespace) -> None:
+def _report_earlier_end(execution: Mapping[str, Any], options: argparse.Namespace) -> None:
     """Write on standard error when the execution ended, before this command looked it up."""
     when = "before"
     with suppress(ValueError):

@@ -32,7 +32,7 @@ class Narrator:
         self.screen.line(_MARGIN, *texts, indent=len(_MARGIN) + indent)
 
     def good(self, text: str) -> None:
-        """Write that something is as expected."""
+        """Write a result that is as it should be."""
         self.say((self.screen.symbols.good + " ", "green"), text, indent=2)
 
     def bad(self, text: str) -> None:
