@@ -163,7 +163,9 @@ def test_help_of_a_command_is_that_of_its_option(here):
 def test_each_help_begins_with_examples_and_ends_with_the_address_of_its_page(here):
     for words in ([], *([name] for name in COMMANDS)):
         text = here(*words, "--help").out
-        assert text.index("\nexamples:\n  flowmaestro ") < text.index("\noptions:\n")
+        # Python 3.9 heads them `optional arguments`.
+        options = re.search("\n(options|optional arguments):\n", text).start()
+        assert text.index("\nexamples:\n  flowmaestro ") < options
         last = text.splitlines()[-1]
         page = re.fullmatch(r"more: https://flowmaestro\.example/python/([a-z]+)/", last)
         assert (ROOT / "docs" / f"{page[1]}.md").exists()
