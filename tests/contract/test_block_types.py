@@ -113,7 +113,8 @@ MISUSES = (
 
 OWN_TRANSPORT = """
 import flowmaestro
-from flowmaestro_transports import Headers, Request, Response, ResponseHead
+from flowmaestro_transports import AnyioTransport, AsyncTransport, Headers, Request, Response
+from flowmaestro_transports import ResponseHead, SocketTransport, Transport
 
 def send(request: Request) -> Response:
     length: int = len(request.headers.pairs)
@@ -122,6 +123,8 @@ def send(request: Request) -> Response:
 flowmaestro.FlowMaestroClient(transport=send)
 flowmaestro.AsyncFlowMaestroClient(transport=send)
 read: Headers = ResponseHead(200, [("A", "1")]).headers
+transport: Transport = SocketTransport()
+awaiting: AsyncTransport = AnyioTransport()
 """
 
 

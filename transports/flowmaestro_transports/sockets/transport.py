@@ -11,7 +11,7 @@ import socket
 import sys
 import threading
 import time
-from typing import Any, Callable, Dict, Optional, TypeVar
+from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, TypeVar
 
 from flowmaestro_core.http.messages import Phase, Request, Response, TransportClosedError
 from flowmaestro_transports.arguments import NetworkTransport
@@ -93,8 +93,13 @@ class SocketTransport(NetworkTransport):
         finally:
             pool.end_op(op)  # Once more, as `Owned` explains.
 
-    now: Callable[[], float] = staticmethod(time.monotonic)
-    """As `Transport.now`."""
+    if TYPE_CHECKING:  # As an attribute, it would not have the type of the protocol's method.
+
+        def now(self) -> float:
+            """As `Transport.now`."""
+            ...
+    else:
+        now = staticmethod(time.monotonic)  # A function of ours would cost each call more.
 
     def interruptible(self) -> InterruptibleTransport:
         """As `Interruptible.interruptible`. A name resolution cannot be interrupted."""
