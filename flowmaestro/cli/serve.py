@@ -41,8 +41,8 @@ def serve_command(options: argparse.Namespace) -> None:
         raise CommandFailed("--reload needs --seed", USAGE)
     if options.api_key is not None:
         check_token("argument --api-key: the key", options.api_key)
-    epoch = time.time()
-    fake = FakeFlowMaestro(options.shapes, options.events, messages=options.messages, epoch=epoch)
+    now = time.time()
+    fake = FakeFlowMaestro(options.shapes, options.events, messages=options.messages, epoch=now)
     for known in (fake.api_key, TEST_KEY, *DOCUMENTED_KEYS):
         fake.add_key(known, state="revoked")
     key = fake.add_key(options.api_key or f"fm_live_{secrets.token_hex(20)}")
@@ -61,8 +61,6 @@ def serve_command(options: argparse.Namespace) -> None:
             if seeds is not None and options.reload:
                 tasks.start_soon(seeds.watch, inspector.troubled)
             try:
-                # The fake's clock has not advanced since it was created.
-                fake.advance(time.time() - epoch)
                 url = await tasks.start(listen)
             except OSError as error:
                 tasks.cancel_scope.cancel()

@@ -36,6 +36,9 @@ from flowmaestro_transports.contract import AsyncTransport
 SENT_AGAIN_SECONDS = 60.0
 """Seconds that the event stream of a request that was sent again is read."""
 
+LONGEST_START = 10.0
+"""How many seconds after the epoch of its fake a server of the present may start."""
+
 _LOG = logging.getLogger(__name__)
 _DOCUMENTATION_HOST = re.compile(r"(.+\.)?example(\.(com|net|org))?", re.IGNORECASE)
 
@@ -143,6 +146,10 @@ class _Server:
         self.inspector: Optional[Inspector] = None
         self._last = clock()
         self._ahead = fake.now - self._last * speed
+        # A fake that was made a moment ago with this clock as its epoch keeps to it.
+        behind = self._last - fake.unix_time(fake.now)
+        if speed == 1.0 and 0.0 < behind < LONGEST_START:
+            self._ahead += behind
 
     def now(self) -> float:
         """Return the time on the model's clock, in seconds.

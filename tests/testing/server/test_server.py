@@ -461,5 +461,8 @@ def test_the_model_s_clock_is_the_wall_clock(fake):
     server = _Server(fake, None, None, None, 1.0, clock=iter(times).__next__)
     now = [server.now() - fake.now for _ in range(3)]
     assert now == pytest.approx([600.65, 600.65, 601.65]), "goes on where the clock is set back"
+    began = fake.unix_time(fake.now)
+    late = _Server(fake, None, None, None, 1.0, clock=iter([began + 0.5, began + 2.0]).__next__)
+    assert late.now() - fake.now == pytest.approx(2.0), "keeps to the clock that is its epoch"
     fast = _Server(fake, None, None, None, 10.0, clock=iter(times).__next__)
     assert fast.now() - fake.now == pytest.approx(10 * 600.65)
