@@ -113,7 +113,7 @@ def options_of(
 
 
 def _key(transport: object) -> str:
-    """Return the key from the environment, or the key of the installed override."""
+    """Return the key from the environment, or that of an installed fake or cassette."""
     key = os.environ.get("FLOWMAESTRO_API_KEY")
     if not key:
         override = current_override() if transport is None else None

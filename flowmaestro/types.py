@@ -25,13 +25,13 @@ from flowmaestro_core.types.resources import *  # noqa: F403
 from flowmaestro_core.webhooks import WebhookEvent
 
 OnEventCallback = Callable[[Any], None]
-"""Takes one event of a stream, a dict."""
+"""A function that takes one event of a stream, a dict."""
 OnTokenCallback = Callable[[str], None]
-"""Takes one piece of an answer's text."""
+"""A function that takes one piece of an answer's text."""
 OnErrorCallback = Callable[[Exception], None]
-"""Takes the error that ended a stream."""
+"""A function that takes the error that ended a stream."""
 OnCloseCallback = Callable[[], None]
-"""Called when a stream has ended or was closed."""
+"""A function that is called when a stream has ended or was closed."""
 
 __all__ = [
     "AsyncEventStream",

@@ -160,7 +160,7 @@ class _Recorder(NotPicklable, Generic[T, W]):
 
     @contextmanager
     def in_flight(self) -> Generator[None, None, None]:
-        """Hold a call in the `in_flight` blocks of both transports."""
+        """Count a `with` block as one call in flight, on both transports."""
         replaying = self._replaying
         with self._around(), nullcontext() if replaying is None else replaying.in_flight():
             yield
@@ -273,14 +273,14 @@ class RecordedBody(_RecordedBody[OpenResponse]):
     """An open body that is recorded as it is read."""
 
     def read(self, patience: float) -> Optional[bytes]:
-        """Do as the method of the recorded body, and record it."""
+        """Read from the inner body, and record the result."""
         with self._exchange.recording_failure():
             data = self._inner.read(patience)
         self._exchange.read(data)
         return data
 
     def close(self) -> None:
-        """Do as the method of the recorded body, and record it."""
+        """Close the inner body, and record that its reader closed it."""
         self._exchange.mark_abandoned()
         self._inner.close()
 
@@ -289,14 +289,14 @@ class AsyncRecordedBody(_RecordedBody[AsyncOpenResponse]):
     """`RecordedBody` for an async client."""
 
     async def read(self, patience: float) -> Optional[bytes]:
-        """Do as the method of the recorded body, and record it."""
+        """Read from the inner body, and record the result."""
         with self._exchange.recording_failure():
             data = await self._inner.read(patience)
         self._exchange.read(data)
         return data
 
     async def close(self) -> None:
-        """Do as the method of the recorded body, and record it."""
+        """Close the inner body, and record that its reader closed it."""
         self._exchange.mark_abandoned()
         await self._inner.close()
 
@@ -305,6 +305,6 @@ class ReleasableRecordedBody(AsyncRecordedBody):
     """A recorded body that can be released without waiting."""
 
     def release(self) -> None:
-        """Do as the method of the recorded body, and record it."""
+        """Release the inner body, and record that its reader closed it."""
         self._exchange.mark_abandoned()
         cast("Releasable", self._inner).release()

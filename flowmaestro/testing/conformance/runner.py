@@ -128,7 +128,7 @@ class Runner(ABC):
 
     @property
     def limit(self) -> float:
-        """Seconds of a timeout or patience that is exceeded in this check."""
+        """The timeout or patience, in seconds, of a check in which it is exceeded."""
         self.timed = True
         return 0.2 * self.pace
 

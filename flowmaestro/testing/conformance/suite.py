@@ -56,7 +56,7 @@ def all_checks() -> List[Check]:
 
 class _Conformance:
     wire = True
-    """Whether the transport sends bytes over sockets. One in memory does not."""
+    """Whether the transport sends bytes over sockets; a transport in memory does not."""
 
     known_failures: Mapping[str, str] = {}
     """The checks that the transport is known to fail: their names, and why, in plain English.

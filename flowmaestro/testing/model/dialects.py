@@ -398,9 +398,10 @@ class Deployed(Documented):
     def list_executions(
         self, executions: Sequence[Execution], query: Mapping[str, str]
     ) -> JsonObject:
-        """Count rows as the server does: with `workflow_id`, only those of this page.
+        """Return `data` and `pagination`, with the counts of the deployed server.
 
-        With `workflow_id`, the server applies `status` after it has taken the page.
+        Without `workflow_id`, `total_count` counts only the rows up to this page. With `workflow_id`,
+        the server applies `status` after it has taken the page, and counts what is left of it.
         """
         if "workflow_id" in query:
             matching = _of_workflow(executions, query)

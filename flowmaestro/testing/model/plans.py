@@ -78,7 +78,7 @@ class Node:
         object.__setattr__(self, "name", self.name or self.id)
 
     def timed(self, inputs: Inputs) -> Node:
-        """Return the node with the seconds that it takes in an execution with these inputs."""
+        """Return a copy of the node whose `seconds` are a number, computed from these inputs."""
         return replace(self, seconds=self.seconds(inputs)) if callable(self.seconds) else self
 
 

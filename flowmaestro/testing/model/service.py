@@ -147,7 +147,7 @@ class Service:
         return sorted(self.executions.values(), key=lambda execution: -execution.created_at)
 
     def message_answers(self, agent: Agent) -> MessageAnswers:
-        """Return how to answer a message to `agent` that requests a stream."""
+        """Return how to answer a message with `"stream": true` to `agent`."""
         if self._message_answers is None and agent.scripted:
             return "sse"
         return self._message_answers or self.dialect.message_answers

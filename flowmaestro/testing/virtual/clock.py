@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 IDLE_CHECKS = 5
 """How many times the other tasks of an event loop may run without making a call before a jump."""
 IDLE_CHECK_ROUNDS = 20
-"""How many times that count may start again because one of the tasks made a call."""
+"""How many times the count of `IDLE_CHECKS` may restart because a task made a call."""
 LONGEST_CALL = 30 * 86_400.0
 """Virtual seconds after which a call that still polls raises, because it may never end."""
 
@@ -88,7 +88,7 @@ class VirtualClock:
             self._plan(Alarm(self._now + seconds, None, function))
 
     def catch_up(self) -> None:
-        """Let the world carry out everything that is due."""
+        """Advance the world to the present time, so that everything due by now happens."""
         if self._world is not None:
             self._world.live_until(self._now)
 

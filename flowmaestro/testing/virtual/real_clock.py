@@ -88,7 +88,7 @@ class RealClock(VirtualClock):
                 timer.cancel()
 
     def catch_up(self) -> None:
-        """Let the world carry out everything that is due."""
+        """Advance the world to the present time, so that everything due by now happens."""
         with self.lock:
             now = self.now
             self._world.live_until(now)
