@@ -75,7 +75,7 @@ def methods() -> List[Tuple[str, str, List[str]]]:
 METHODS = methods()
 
 
-def test_there_are_methods_to_try() -> None:
+def test_more_than_forty_methods_are_tried() -> None:
     assert len(METHODS) > 40
 
 

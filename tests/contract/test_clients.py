@@ -145,7 +145,7 @@ def test_handle_made_before_close_raises_client_closed(make: Any, use: str) -> N
         ask(client, lambda _: begun)
 
 
-def test_leaving_with_closes(make: Any) -> None:
+def test_leaving_a_with_block_closes_the_client(make: Any) -> None:
     transport = closable(make)
     client = make(KEY, transport=transport)
     if isinstance(client, FlowMaestroClient):
@@ -224,7 +224,7 @@ class Timed(MemoryTransport):
         return super().send(request, timeout)
 
 
-def test_whose_timeout_counts() -> None:
+def test_timeout_of_with_options_overrides_that_of_a_call() -> None:
     """`with_options` sets it for the call; the constructor does not, and a message needs long."""
     transport = Timed()
     client = FlowMaestroClient(KEY, timeout=7, transport=transport)
@@ -281,7 +281,7 @@ def test_derived_client_uses_its_own_retries() -> None:
 # Endpoints that have no method yet.
 
 
-def test_a_raw_request(make: Any) -> None:
+def test_request_sends_method_path_query_and_json(make: Any) -> None:
     listener = Listener(b'{"anything": ["at", "all"]}', status=201)
     client = make(KEY, transport=listener)
     reply = ask(

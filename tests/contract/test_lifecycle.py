@@ -119,7 +119,7 @@ class TestDroppedWithoutClose:
         assert collected(use_and_drop) == []
 
     @pytest.mark.parametrize("transport", [SocketTransport, DEFAULT])
-    def test_a_blocking_client(self, server, transport, collected):
+    def test_a_sync_client_warns_of_unclosed_connections(self, server, transport, collected):
         def use_and_drop():
             FlowMaestroClient(transport=transport(), **server).workflows.list()
 

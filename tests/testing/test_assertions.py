@@ -32,7 +32,7 @@ def text(indented):
 
 
 class TestRequests:
-    def test_each_is_recorded(self, fake, client):
+    def test_requests_are_recorded_with_time_and_status(self, fake, client):
         client.workflows.list(per_page=5)
         fake.clock.advance(2)
         client.workflows.execute("wf_123", inputs={"name": "Ada"})
@@ -75,7 +75,7 @@ class TestAssertCalled:
         client.workflows.execute("wf_123", inputs={"name": "Ada"})
         client.workflows.execute("wf_abc123", inputs={"name": "Bob"})
 
-    def test_what_holds(self, fake):
+    def test_matching_requests_pass(self, fake):
         fake.assert_called()
         fake.assert_called("get")
         fake.assert_called("GET", "/workflows", params={"per_page": 5}, times=1)
@@ -118,13 +118,13 @@ class TestAssertCalled:
             """  # noqa: E501
         )
 
-    def test_called_too_often(self, fake):
+    def test_a_request_made_too_often_is_counted_in_the_message(self, fake):
         message = told(fake.assert_not_called, path="/workflows/wf_123")
         assert message.startswith("expected no request /workflows/wf_123; there was one\n")
         message = told(fake.assert_called, "POST", times=1)
         assert message.startswith("expected exactly 1 POST; there were 2\n")
 
-    def test_only_the_latest_are_listed(self, fake, client):
+    def test_a_failed_assertion_lists_the_latest_requests(self, fake, client):
         for number in range(30):
             client.workflows.get(f"wf_{'123' if number % 2 else 'abc123'}")
         message = told(fake.assert_not_called)
@@ -176,7 +176,7 @@ class TestAssertCalled:
 
 
 class TestAssertExecuted:
-    def test_what_holds(self, fake, client):
+    def test_matching_executions_pass(self, fake, client):
         client.workflows.execute("wf_123", inputs={"name": "Ada"})
         client.triggers.execute("trigger_abc123", inputs={"n": 1})
         fake.assert_executed("wf_123")
@@ -184,7 +184,7 @@ class TestAssertExecuted:
         fake.assert_executed("wf_abc123", inputs={"n": 1})
         fake.assert_executed("wf_other", times=0)
 
-    def test_with_other_inputs(self, fake, client):
+    def test_other_inputs_are_shown_as_a_diff(self, fake, client):
         client.workflows.execute("wf_123", inputs={"name": "Ada"})
         client.workflows.execute("wf_123", inputs={})
         assert told(fake.assert_executed, "wf_123", inputs={"name": "Eve"}) == text(
@@ -213,7 +213,7 @@ class TestAssertExecuted:
         told(fake.assert_executed, "wf_123", inputs={"flag": asserted})
         told(fake.assert_called, "POST", json={"inputs": {"flag": asserted}})
 
-    def test_one_number_may_be_written_in_two_ways(self, fake, client):
+    def test_an_integral_float_equals_the_integer(self, fake, client):
         client.workflows.execute("wf_123", inputs={"n": 1.0})
         fake.assert_executed("wf_123", inputs={"n": 1.0})
         fake.assert_executed("wf_123", inputs={"n": 1})

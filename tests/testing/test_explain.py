@@ -34,7 +34,9 @@ FIRST: List[Any] = [
 
 
 @pytest.mark.parametrize(("build", "method", "path"), FIRST, ids=[first[2] for first in FIRST])
-def test_the_first_request(build: Callable[[], Any], method: str, path: str) -> None:
+def test_explain_returns_the_first_request(
+    build: Callable[[], Any], method: str, path: str
+) -> None:
     request = explain(build()).request
     assert (request.method, request.url) == (method, ROOT + path)
 
@@ -117,7 +119,7 @@ def test_a_performed_call_is_not_explained() -> None:
         explain(performed)
 
 
-def test_nothing_to_send() -> None:
+def test_explain_refuses_an_operation_without_a_request() -> None:
     with pytest.raises(ValueError, match="the operation has nothing to send"):
         explain(SyncExecutions.wait_many([]))
     with pytest.raises(ValueError, match="base_url"):

@@ -41,7 +41,7 @@ KEYS = pytest.mark.parametrize(
 
 
 @KEYS
-def test_a_blocking_client(options):
+def test_a_sync_application_uses_the_installed_fake(options):
     with FakeFlowMaestro().installed() as fake:
         assert an_application(**options) == GREETING
     fake.assert_executed("wf_123", inputs={"name": "Ada"}, times=1)
@@ -49,7 +49,7 @@ def test_a_blocking_client(options):
 
 @KEYS
 @BACKENDS
-def test_an_awaiting_client(backend, options):
+def test_an_async_application_uses_the_installed_fake(backend, options):
     with FakeFlowMaestro().installed() as fake:
         assert anyio.run(lambda: an_awaiting_application(**options), backend=backend) == GREETING
     fake.assert_executed("wf_123", inputs={"name": "Ada"}, times=1)
@@ -70,7 +70,7 @@ def test_clients_made_in_worker_threads_of_an_event_loop():
         assert asyncio.run(main()) == GREETING
 
 
-def test_in_a_block_that_another_task_or_context_opened():
+def test_a_fake_installed_by_another_thread_is_used():
     fake = FakeFlowMaestro()
     opened = fake.installed()
     thread = threading.Thread(target=opened.__enter__)

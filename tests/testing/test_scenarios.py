@@ -48,7 +48,7 @@ def test_scenario_ends_alike_in_every_client(act, given, shapes, runner):
         World(fake, runner).run(act, **given)
 
 
-def test_there_are_a_thousand():
+def test_at_least_a_thousand_scenarios_are_tried():
     assert len(CASES) * len(SERVED) >= 1000
 
 

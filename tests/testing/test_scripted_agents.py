@@ -28,7 +28,7 @@ class TestAgents:
         assert fake.agent("agent_x", "One", "Two") == "agent_x"
         assert ask(client, "agent_x", "a", "b", "c") == ["One", "Two", "Two"]
 
-    def test_replies_by_function(self, fake, client):
+    def test_a_function_makes_the_answers(self, fake, client):
         assert ask(client, fake.agent(None, str.upper), "hello") == ["HELLO"]
         assert ask(client, fake.agent(), "hello") == ["You said: hello"]
 
@@ -40,7 +40,7 @@ class TestAgents:
         assert pieces[0] == "Hel"
         assert "".join(pieces) == answer.message["content"] == "Hello you"
 
-    def test_all_at_once_where_the_fake_is_told_so(self):
+    def test_messages_refused_yields_the_answer_as_one_token(self):
         fake = FakeFlowMaestro("documented", messages="refused")
         client = FlowMaestroClient(fake.api_key, transport=fake.transport())
         thread = client.agents.create_thread(fake.agent(None, ["Hel", "lo"]))["data"]["id"]

@@ -72,7 +72,7 @@ class TestWorkflows:
         assert failed["status"] == "failed"
         assert error in failed["error"]
 
-    def test_nodes_with_durations(self, fake, client):
+    def test_nodes_take_their_seconds_one_after_another(self, fake, client):
         workflow = fake.workflow(nodes=[Node("fetch", seconds=0.8), "write"], outputs={})
         events = stream(client, workflow)
         assert [(name, at) for name, at, _ in events if name.startswith("node:")] == [
@@ -453,6 +453,6 @@ class TestOutputsOfTheLastEvent:
         assert TestWhatAScriptShares().ended(fake)["outputs"] == {"x": 1}
         fake.workflow("wf", events=self.EVENTS, outputs={"x": 1})
 
-    def test_others_contradict_them(self):
+    def test_outputs_must_equal_those_of_the_last_event(self):
         with pytest.raises(ValueError, match="outputs must be those of the last event"):
             FakeFlowMaestro().workflow("wf", events=self.EVENTS, outputs={"x": 2})

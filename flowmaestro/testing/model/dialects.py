@@ -400,7 +400,7 @@ class Deployed(Documented):
     ) -> JsonObject:
         """Return `data` and `pagination`, with the counts of the deployed server.
 
-        Without `workflow_id`, `total_count` counts only the rows up to this page. With `workflow_id`,
+        Without `workflow_id`, `total_count` counts the rows up to this page. With `workflow_id`,
         the server applies `status` after it has taken the page, and counts what is left of it.
         """
         if "workflow_id" in query:

@@ -67,11 +67,11 @@ def plain(exchange):
     return request.method, request.url, request.headers.pairs, request.body, steps, times
 
 
-def test_it_is_made_to_be_read():
+def test_exchanges_are_written_as_readable_lines():
     assert jsonlines.written([STREAM, FAILED, WHOLE]).decode() == WRITTEN.decode()
 
 
-def test_it_comes_back():
+def test_written_exchanges_are_read_back():
     exchanges = jsonlines.read("a.jsonl", WRITTEN)
     assert [plain(it) for it in exchanges] == [plain(it) for it in (STREAM, FAILED, WHOLE)]
     assert [it.line for it in exchanges] == [2, 8, 10]

@@ -69,7 +69,7 @@ def test_a_stream_has_its_pieces_and_a_failure_its_phase(path):
     assert len(again) == 11
 
 
-def test_where_the_reader_let_go_there_is_silence(path):
+def test_a_body_closed_early_is_recorded_as_silence(path):
     head, event = ResponseHead(200, {}), b"data: 1\n\n"
     with Cassette(path) as cassette:
         transport = cassette.transport(ScriptedTransport([[head, event, b"more"], [head, event]]))

@@ -154,7 +154,7 @@ def test_secrets_in_body_are_redacted(name):
 
 
 @given(st.data())
-def test_however_it_is_cut_it_is_not_seen_and_the_rest_keeps_its_place(data):
+def test_a_secret_is_redacted_across_any_pieces_of_a_body(data):
     before, after = b'event: a\ndata: {"id":"1","secret":"', b'","name":"Ada"}\n\n'
     secret = data.draw(
         st.sampled_from([b"wh\xc3\xa4t", b"whsec_abcdefgh", b"s3", b"an-unusual-key"])
@@ -236,7 +236,7 @@ def test_rules_that_are_none():
     assert redacted_body(b"abc", lambda text: iter("b")) == "a***c"
 
 
-def test_a_whole_recording(tmp_path):
+def test_a_recording_of_many_calls_holds_no_secret(tmp_path):
     fake = FakeFlowMaestro(seed=3)
     key = fake.add_key("fm_live_" + "k" * 32)
     path = tmp_path / "secrets.jsonl"
@@ -259,7 +259,7 @@ def test_a_whole_recording(tmp_path):
     assert text.count('["X-API-Key", "***"]') == 3
 
 
-def test_an_echoed_key(tmp_path):
+def test_a_key_echoed_by_the_server_is_redacted(tmp_path):
     path, key = tmp_path / "echo.jsonl", "my-own-kind-of-key"
     echo = Response(
         200, {"X-Saw": key, f"X-{key}": "1"}, b'{"data": [], "saw": "my-own-kind-of-key?"}'

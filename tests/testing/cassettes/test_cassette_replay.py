@@ -142,7 +142,7 @@ def seconds(path):
 
 @pytest.mark.parametrize("told", RECORDED, indirect=True)
 @pytest.mark.parametrize("runner", IN_MEMORY, ids=str)
-def test_it_replays_identically(runner, told, tmp_path):
+def test_a_recorded_story_replays_with_the_same_results(runner, told, tmp_path):
     path, results = told
     again = tmp_path / "again.jsonl"
     with Cassette(path, mode="none", strict=True) as cassette:

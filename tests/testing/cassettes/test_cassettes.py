@@ -75,7 +75,7 @@ def test_once_records_and_then_replays(path, recorded):
     assert path.read_bytes() == recorded
 
 
-def test_none_never_records(path, recorded):
+def test_mode_none_never_records(path, recorded):
     with Cassette(path, mode="none") as cassette:
         assert ids(cassette, 1, 2, 2) == ["wf_1", "wf_2", "wf_two"]
         with pytest.raises(CassetteMismatch):
@@ -85,7 +85,7 @@ def test_none_never_records(path, recorded):
         Cassette(path.with_name("b.jsonl"), mode="none")
 
 
-def test_new_episodes_adds(path, recorded):
+def test_mode_new_episodes_adds_unknown_requests(path, recorded):
     script = [workflow(3), workflow("4")]
     with Cassette(path, mode="new_episodes") as cassette:
         assert ids(cassette, 2, 3, 1, 4, script=script) == ["wf_2", "wf_3", "wf_1", "wf_4"]
@@ -163,7 +163,7 @@ def test_new_episodes_for_an_async_client(path, recorded, backend):
     assert requests_in(path) == ["wf_1", "wf_2", "wf_2", "wf_3", "wf_3", "x"]
 
 
-def test_all_records_anew(path, recorded):
+def test_mode_all_replaces_the_recording(path, recorded):
     with Cassette(path, mode="all") as cassette:
         assert ids(cassette, 2, script=[workflow("new")]) == ["wf_new"]
     assert requests_in(path) == ["wf_2"]

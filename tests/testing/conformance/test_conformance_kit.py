@@ -207,7 +207,7 @@ class TestAMachineThatIsBusy:
     def test_has_a_second_attempt_at_a_time_limit_with_longer_ones(self) -> None:
         assert self.attempts("body-timeout") == 2
 
-    def test_has_one_at_what_is_not_about_time_and_at_what_is_declared(self) -> None:
+    def test_untimed_and_declared_checks_are_tried_once(self) -> None:
         assert self.attempts("whole-reply") == 1
         assert self.attempts("body-timeout", body_timeout="nothing is ever sent") == 1
 
@@ -241,7 +241,7 @@ class TestADeclaredShortfall:
         ended = ending("quiet-body", Impatient, quiet_body="a read that ran out ends it")
         assert isinstance(ended, pytest.xfail.Exception)
 
-    def test_that_is_no_longer_true_fails(self) -> None:
+    def test_an_outdated_known_failure_fails(self) -> None:
         ended = ending("clock", RequestsTransport, clock="time stands still")
         assert isinstance(ended, CheckFailed)
         assert str(ended).startswith("clock: the transport passes, but known_failures says")
@@ -259,7 +259,7 @@ class TestADeclaredShortfall:
             Suite().pytest_generate_tests(Asked())  # type: ignore[arg-type]
 
 
-def test_only_what_applies_is_tried() -> None:
+def test_checks_that_do_not_apply_are_left_out() -> None:
     class OnLoops(AsyncTransportConformance):
         wire = False
         make_transport = AnyioTransport
@@ -395,7 +395,7 @@ def test_an_event_loop_that_is_not_installed_is_skipped() -> None:
         Suite()._runner("no_such_loop")
 
 
-def test_backends_are_several() -> None:
+def test_backends_must_be_a_list() -> None:
     class Suite(AsyncTransportConformance):
         make_transport = AnyioTransport
         backends = "asyncio"
@@ -412,7 +412,7 @@ def test_the_line_that_got_through_is_told() -> None:
         SyncRunner(lambda: lenient, loopback_site).run(CHECKS["a-garbled-status-line"].run)
 
 
-def test_the_clock_has_a_site_as_every_check_without_a_wire_has() -> None:
+def test_the_site_is_made_before_the_transport() -> None:
     order: List[str] = []
 
     def serve_site(respond: Any) -> Any:

@@ -51,7 +51,7 @@ CALLS = [
 
 
 @pytest.mark.parametrize(("method", "path", "body", "status"), CALLS)
-def test_every_call_answers(caller, shapes, method, path, body, status):
+def test_every_call_has_its_status_and_headers(caller, shapes, method, path, body, status):
     reply = caller.call(method, path, body)
     assert reply.status == (status if isinstance(status, int) else status[shapes])
     assert "Date" in reply.headers

@@ -31,7 +31,7 @@ def open_stream(caller, execution_id):
     return reply
 
 
-def test_a_whole_execution(caller, shapes):
+def test_a_stream_has_every_event_of_an_execution(caller, shapes):
     execution_id = start(caller)
     events = caller.events(open_stream(caller, execution_id))
     assert events[0] == (0.0, "connected", {"execution_id": execution_id, "status": "pending"})
@@ -157,7 +157,7 @@ def test_a_driver_is_woken(caller):
     assert woken == [pytest.approx(0.06)] * 2
 
 
-def test_refusals_are_json(caller, unknown_uuid):
+def test_a_refused_stream_is_answered_with_json(caller, unknown_uuid):
     caller.key = "fm_live_wrong"
     reply = caller.call("GET", "/executions/exec_xyz789/events")
     assert (reply.status, reply.stream) == (401, None)

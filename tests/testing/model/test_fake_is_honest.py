@@ -226,7 +226,7 @@ class TestRefusals:
 
 
 class TestExecutions:
-    def test_from_start_to_end(self, client, workflow):
+    def test_an_execution_starts_ends_and_can_be_read(self, client, workflow):
         started = client.workflows.execute(workflow, inputs={"name": "Ada"})
         assert started.status_code == 202
         assert started["data"]["status"] == "pending"
@@ -253,7 +253,7 @@ class TestExecutions:
         assert last["type"] in [f"execution:{status}" for status in TERMINAL]
         assert {"outputs", "error"} <= set(last)
 
-    def test_one_that_has_ended_cannot_be_cancelled(self, client, workflow):
+    def test_an_ended_execution_cannot_be_cancelled(self, client, workflow):
         run = client.workflows.run(workflow)["id"]
         with pytest.raises(ValidationError):
             client.executions.cancel(run)
@@ -269,14 +269,14 @@ class TestThreads:
         assert [message["role"] for message in messages] == ["user", "assistant"]
         assert messages[0]["content"] == "Hello"
 
-    def test_a_streamed_message(self, client, thread):
+    def test_tokens_of_a_message_add_up_to_its_content(self, client, thread):
         events = list(client.threads.send_message_stream(thread, "Hello"))
         assert events[0]["type"] == "message:started"
         assert events[-1]["type"] == "message:completed"
         tokens = [event["token"] for event in events if event["type"] == "message:token"]
         assert "".join(tokens) == events[-1]["content"]
 
-    def test_whether_it_streams(self, client, thread):
+    def test_the_deployed_server_refuses_to_stream_messages(self, client, thread):
         """The server that answers today refuses, before anything was sent."""
         body = {"content": "Hello", "stream": True}
         if dialect_of(client) == "deployed":
@@ -299,7 +299,7 @@ class TestKnowledge:
 
 
 class TestWebhooks:
-    def test_from_making_to_deleting(self, client):
+    def test_a_webhook_is_created_read_changed_and_deleted(self, client):
         made = client.webhooks.create(
             name="Contract", url="https://example.com/hook", events=["execution.completed"]
         )

@@ -77,14 +77,14 @@ class TestFailNext:
             (429, {"limit": 60, "window": "minute", "retry_after": 90}),
         ],
     )
-    def test_an_error_says_what_is_lacking_as_that_of_the_service_does(self, fake, status, details):
+    def test_an_injected_error_has_the_details_of_a_real_one(self, fake, status, details):
         client = FlowMaestroClient(fake.api_key, transport=fake.transport(), max_retries=0)
         fake.fail_next(status=status, retry_after=90)
         with pytest.raises(FlowMaestroError) as caught:
             client.workflows.get("wf_123")
         assert caught.value.details == details
 
-    def test_only_some_requests(self, fake, client):
+    def test_fail_next_affects_matching_requests_only(self, fake, client):
         fake.fail_next(status=404, method="post", path="/workflows/*/execute")
         client.workflows.get("wf_123")
         client.workflows.list()
@@ -111,7 +111,7 @@ class TestFailNext:
         ],
         ids=range(12),
     )
-    def test_bad_input(self, fake, arguments, message):
+    def test_bad_arguments_raise_and_are_named(self, fake, arguments, message):
         with pytest.raises((TypeError, ValueError), match=message):
             fake.fail_next(**arguments)
 
@@ -135,7 +135,7 @@ class TestDropConnection:
             transport.send(request, 5)
         assert caught.value.phase is Phase.MAYBE_PROCESSED
 
-    def test_over_a_socket(self, fake):
+    def test_connections_are_dropped_over_sockets_too(self, fake):
         fake.drop_connection(method="GET", path="/workflows")
         fake.drop_connection(after_events=2)
         with (
@@ -148,7 +148,7 @@ class TestDropConnection:
             assert events.reconnects == 1
 
     @pytest.mark.parametrize("after_events", [-1, 1.5, True, "3"])
-    def test_bad_input(self, fake, after_events):
+    def test_bad_arguments_raise_and_are_named(self, fake, after_events):
         with pytest.raises(
             (TypeError, ValueError), match=r"after_events must be (an int|at least 0)"
         ):
@@ -162,7 +162,7 @@ def a_request(fake, method, path):
 
 
 class TestRateLimit:
-    def test_it_holds_for_keys_there_are_and_keys_to_come(self, fake):
+    def test_rate_limits_apply_to_present_and_later_keys(self, fake):
         fake.rate_limit(per_minute=2)
         for key in (fake.api_key, fake.add_key()):
             client = FlowMaestroClient(key, transport=fake.transport(), max_retries=0)
@@ -209,13 +209,13 @@ class TestLatency:
         fake.clock.advance(60)
         assert fake.open_streams == 0, "nobody waits for that stream any more"
 
-    def test_bad_input(self, fake):
+    def test_bad_arguments_raise_and_are_named(self, fake):
         with pytest.raises(ValueError, match="seconds must be a finite number of at least 0"):
             fake.latency(-0.1)
 
 
 class TestDelayNext:
-    def test_only_the_replies_that_are_meant_come_later(self, fake, client):
+    def test_delay_next_delays_matching_responses_only(self, fake, client):
         fake.delay_next(2.0, times=2, path="/workflows/*")
         client.agents.list()
         assert fake.clock.now == pytest.approx(0.0)
@@ -230,7 +230,7 @@ class TestDelayNext:
         assert fake.executions[-1].started_at < 1
 
     @pytest.mark.parametrize("seconds", [0, -1, "2"])
-    def test_bad_input(self, fake, seconds):
+    def test_bad_arguments_raise_and_are_named(self, fake, seconds):
         with pytest.raises((TypeError, ValueError), match="seconds must be"):
             fake.delay_next(seconds)
 
@@ -273,7 +273,7 @@ class TestReceivers:
         assert client.workflows.run(seeds.FAILING_WORKFLOW_ID)["status"] == "failed"
         assert heard == ["completed", "failed"]
 
-    def test_bad_input(self, fake):
+    def test_bad_arguments_raise_and_are_named(self, fake):
         async def receive(request):
             return 200
 

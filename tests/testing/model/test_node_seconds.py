@@ -26,7 +26,7 @@ class TestNodesTakeTheirTime:
         assert fake.clock.now >= began
         return run, execution.duration
 
-    def test_by_a_function_of_the_inputs(self, fake, client):
+    def test_seconds_may_be_a_function_of_the_inputs(self, fake, client):
         nodes = [Node("a", seconds=lambda inputs: inputs["n"]), Node("b", seconds=1)]
         fake.workflow("wf_mine", nodes=nodes, outputs={})
         assert self.seconds_of(fake, client, {"n": 5})[1] == pytest.approx(6)
@@ -49,7 +49,7 @@ class TestNodesTakeTheirTime:
         run, _ = self.seconds_of(fake, client, {})
         assert (run["status"], run["error"].startswith(error)) == ("failed", True)
 
-    def test_one_that_would_have_to_be_awaited_is_refused(self):
+    def test_a_coroutine_function_for_seconds_is_refused(self):
         async def seconds(inputs):
             return 1.0
 

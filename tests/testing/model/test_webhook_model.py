@@ -62,7 +62,7 @@ def test_invalid_webhook_is_refused(caller, change):
     assert caller.call("PATCH", "/webhooks/wh_abc123", change).status == 400
 
 
-def test_a_signed_delivery(caller):
+def test_a_delivery_is_signed_and_has_the_headers_of_its_webhook(caller):
     hook = subscribe(caller, headers={"X-Mine": "yes"})
     run_to_end(caller)
     (delivery,) = [d for d in caller.answer_deliveries() if d.webhook_id == hook["id"]]
@@ -201,7 +201,7 @@ def test_a_test_waits_for_its_outcome(caller, shapes, status, deployed, document
     assert delivery not in caller.fake.due(caller.now), "a test is not repeated"
 
 
-def test_who_hears_of_what(caller):
+def test_each_event_is_delivered_to_its_subscribers(caller):
     every = [
         "execution.started",
         "execution.cancelled",

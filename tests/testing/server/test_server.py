@@ -253,7 +253,7 @@ def test_webhooks_are_really_delivered_and_repeated(fake):
         wait_for(lambda: any(d.webhook_id == hook["id"] for d in fake.deliveries))
 
 
-def test_testing_a_webhook(connection, fake):
+def test_test_webhook_reports_the_receivers_answer(connection, fake):
     def outcome(webhook_id):
         status, _, body = ask(connection, fake, "POST", f"/webhooks/{webhook_id}/test", {})
         assert status == 200
@@ -372,14 +372,14 @@ class TestWebhooksThatMayNotLeave:
 
         return anyio.run(main)
 
-    def test_go_to_loopback(self, caplog):
+    def test_a_delivery_to_loopback_is_sent(self, caplog):
         with receiving() as receiver:
             assert self.outcome(f"{receiver.url}/hook", [])["success"] is True
         assert len(receiver.requests) == 1
         assert caplog.messages == []
 
     @pytest.mark.parametrize("target", ["http://192.0.2.1/hook", "http://[2001:db8::1]/hook"])
-    def test_go_nowhere_else(self, target, caplog):
+    def test_a_delivery_to_another_host_fails_with_a_warning(self, target, caplog):
         assert self.outcome(target, [])["success"] is False
         (message,) = caplog.messages
         assert message.startswith("webhook not sent to ")

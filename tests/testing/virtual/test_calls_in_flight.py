@@ -73,14 +73,14 @@ class TestOneCall:
         in_threads(other, call)
         assert fake.clock.now == 100
 
-    def test_it_is_one_from_beginning_to_end(self):
+    def test_a_run_is_one_call_in_flight(self):
         fake = FakeFlowMaestro()
         transport = Watched(fake)
         client = FlowMaestroClient(fake.api_key, transport=transport)
         client.workflows.run("wf_123")
         assert transport.notes == ["begins", "ends"]
 
-    def test_but_not_while_a_listener_or_the_body_of_a_loop_runs(self):
+    def test_callbacks_and_loop_bodies_are_not_in_flight(self):
         fake = FakeFlowMaestro()
         transport = Watched(fake)
         client = FlowMaestroClient(fake.api_key, transport=transport)
@@ -221,7 +221,7 @@ class TestCallLater:
         clock.advance(4)
         assert (seen, clock.now) == ([13.0, 15.0], 18.0)
 
-    def test_it_may_make_calls(self):
+    def test_a_scheduled_function_may_make_calls(self):
         fake = FakeFlowMaestro()
         client = FlowMaestroClient(fake.api_key, transport=fake.transport())
         slow = fake.workflow(nodes=[Node("work", seconds=60)])
@@ -231,7 +231,7 @@ class TestCallLater:
         (execution,) = fake.executions
         assert execution.completed_at == 7
 
-    def test_a_call_that_waits_in_it_takes_the_time_of_its_thread_alone(self):
+    def test_a_call_waiting_in_a_scheduled_function_delays_its_thread_only(self):
         fake, ends = FakeFlowMaestro(), []
         transport, gate = MemoryTransport(fake), together(2)
         fake.clock.call_later(1, lambda: transport.sleep(10))

@@ -33,7 +33,7 @@ def test_an_answer_takes_its_time():
     assert transport.now() == pytest.approx(0.4)
 
 
-def test_a_time_limit():
+def test_a_call_times_out_in_virtual_time():
     fake = FakeFlowMaestro()
     transport = MemoryTransport(fake)
     with pytest.raises(TransportFailure) as caught:
@@ -129,7 +129,7 @@ def test_the_one_clock_is_the_fake_s():
     assert second.now() == first.now() == fake.clock.now == pytest.approx(100.4)
 
 
-def test_another_driver_may_be_ahead():
+def test_a_transport_catches_up_with_another_driver():
     fake = FakeFlowMaestro()
     fake.handle(message(fake), 1000.0)
     transport = MemoryTransport(fake)

@@ -71,7 +71,7 @@ def test_a_body_comes_in_its_pieces_each_at_its_time():
     assert body.read(60) == b""
 
 
-def test_who_reads_late_still_reads_piece_by_piece():
+def test_a_late_reader_still_gets_single_pieces():
     transport = ScriptedTransport([[HEAD, b"a", Quiet(1), b"b", Quiet(1), b"c"]])
     body = transport.open(GET, 5)
     transport.sleep(100)

@@ -51,7 +51,7 @@ class TestSleepers:
 
     @given(sleepers=DURATIONS)
     @settings(deadline=None, max_examples=60)
-    def test_in_threads(self, sleepers):
+    def test_sleeps_of_threads_end_in_order(self, sleepers):
         transport, ends = MemoryTransport(FakeFlowMaestro()), []
         gate = together(len(sleepers))
 
@@ -72,7 +72,7 @@ class TestSleepers:
     @pytest.mark.parametrize("backend", ["asyncio", "trio"])
     @given(sleepers=DURATIONS)
     @settings(deadline=None, max_examples=60)
-    def test_in_tasks(self, backend, sleepers):
+    def test_sleeps_of_tasks_end_in_order(self, backend, sleepers):
         async def main():
             transport, ends = AsyncMemoryTransport(FakeFlowMaestro()), []
 
@@ -106,7 +106,7 @@ class TestSleepers:
     @given(threads=DURATIONS, tasks=DURATIONS)
     @settings(deadline=None, max_examples=25)
     @BACKENDS
-    def test_in_threads_and_tasks_on_one_fake(self, backend, threads, tasks):
+    def test_calls_of_threads_and_tasks_share_one_clock(self, backend, threads, tasks):
         fake, ends = FakeFlowMaestro(), []
         gate = together(len(threads) + 1)
 
@@ -152,7 +152,7 @@ class TestConcurrentRuns:
 
     @pytest.mark.parametrize("events", ["live", "silent"])
     @BACKENDS
-    def test_in_tasks(self, backend, events):
+    def test_runs_of_tasks_take_a_second_each(self, backend, events):
         fake = FakeFlowMaestro(events=events)
         workflow_id = a_run(fake)
 
@@ -169,7 +169,7 @@ class TestConcurrentRuns:
         assert {execution.status for execution in fake.executions} == {"completed"}
 
     @pytest.mark.parametrize("events", ["live", "silent"])
-    def test_in_threads(self, events):
+    def test_runs_of_threads_take_a_second_each(self, events):
         fake = FakeFlowMaestro(events=events)
         workflow_id, gate = a_run(fake), together(4)
         client = FlowMaestroClient(fake.api_key, transport=fake.transport())
