@@ -69,14 +69,14 @@ class ServerConnection:
         body = await self._body()
         request = _request(head, body)
         inspector = self._inspector
-        shown = None if inspector is None else inspector.asked(request)
+        shown = None if inspector is None else inspector.arrived(request)
         reply = self._handle(request)
         while not reply.ready:
             woken = alarm(reply)
             if not reply.ready:
                 await woken.wait()
         if inspector is not None and shown is not None:
-            inspector.answered(shown, reply)
+            inspector.responded(shown, reply)
         if reply.failure is not None:
             return False
         with_body = head.method != b"HEAD" and reply.status != 204

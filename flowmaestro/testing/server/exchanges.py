@@ -242,7 +242,7 @@ class Exchanges:
             self.kept_bytes -= self._with_bodies.pop(number, 0)
         return exchange
 
-    def answered(self, exchange: InspectedRequest, reply: FakeReply, seconds: float) -> None:
+    def responded(self, exchange: InspectedRequest, reply: FakeReply, seconds: float) -> None:
         """Note the response: whole, the head of an event stream, or a dropped connection."""
         exchange.status = reply.status or None
         exchange.headers = reply.headers

@@ -104,7 +104,7 @@ class Inspector:
 
     # What the server reports
 
-    def asked(self, request: Request) -> Optional[InspectedRequest]:
+    def arrived(self, request: Request) -> Optional[InspectedRequest]:
         """Note a request that has arrived. Return `None` if it is for the inspector itself."""
         if self._is_own(request):
             return None
@@ -115,9 +115,9 @@ class Inspector:
         self._publish(exchange.summary())
         return exchange
 
-    def answered(self, exchange: InspectedRequest, reply: FakeReply) -> None:
+    def responded(self, exchange: InspectedRequest, reply: FakeReply) -> None:
         """Note the response: whole, the head of an event stream, or a dropped connection."""
-        self._exchanges.answered(exchange, reply, self._since(exchange))
+        self._exchanges.responded(exchange, reply, self._since(exchange))
         started = self._fake.find_execution(exchange.execution_id or "")
         if started is not None and started.id not in self._executions:
             self._note(started)
@@ -226,12 +226,12 @@ class Inspector:
             return reply
         parts = [unquote(part) for part in target.path.split("/")[2:]]
         if request.method == "GET":
-            return self._look(parts, parse_qs(target.query))
+            return self._get(parts, parse_qs(target.query))
         if request.method == "POST":
-            return self._act(parts, request.body)
+            return self._post(parts, request.body)
         return json_reply(405, {"error": f"{request.method} is not for {target.path}"})
 
-    def _look(self, parts: List[str], query: Mapping[str, List[str]]) -> FakeReply:
+    def _get(self, parts: List[str], query: Mapping[str, List[str]]) -> FakeReply:
         """Answer a GET, which changes nothing."""
         if parts == ["feed"]:
             # The state and what follows come on one connection: nothing is missed in between, and
@@ -261,7 +261,7 @@ class Inspector:
             return self._timeline(parts[1], min(max(width, 320), 4000))
         raise LookupError(f"there is nothing at /_inspect/{'/'.join(parts)}")
 
-    def _act(self, parts: List[str], body: bytes) -> FakeReply:
+    def _post(self, parts: List[str], body: bytes) -> FakeReply:
         """Answer a POST: change the fake or the inspector."""
         if parts == ["faults"]:
             return self._inject(body)

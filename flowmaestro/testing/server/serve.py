@@ -197,7 +197,7 @@ class _Server:
             woken = alarm(reply)
             if not reply.ready:
                 await woken.wait()
-        inspector.answered(exchange, reply)
+        inspector.responded(exchange, reply)
         if reply.stream is None:
             return
         how = "left"

@@ -214,7 +214,7 @@ class TestHtml:
             *("Page", "page", "2")
         ]
 
-    def test_a_row_of_a_batch(self) -> None:
+    def test_a_row_shows_its_execution_or_its_error(self) -> None:
         assert "0.30 s" in read(RunOutcome(7, execution=execution())).text
         assert "exec_2" in read(RunOutcome(7, execution_id="exec_2")).text
         assert "no luck" in read(RunOutcome(7, error=ServerError("no luck"))).text

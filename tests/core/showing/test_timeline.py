@@ -123,7 +123,7 @@ def test_running_node_ends_with_its_execution(events, status, kinds, said):
     assert texts(svg)[-1] == f"total {said}"
 
 
-def test_a_node_that_another_one_failed_beside_was_stopped():
+def test_node_running_beside_a_failed_one_is_cancelled():
     events = [
         node("started", "a", 0),
         node("started", "b", 0),
@@ -135,7 +135,7 @@ def test_a_node_that_another_one_failed_beside_was_stopped():
     assert texts(svg)[-1] == "total 2.00 s, failed"
 
 
-def test_an_execution_that_failed_before_any_node_did_not_go_on():
+def test_execution_that_fails_before_any_node_is_a_failed_bar():
     events = [
         {"type": "execution:started", "timestamp": 1000},
         {"type": "execution:failed", "timestamp": 3000},
@@ -157,7 +157,7 @@ def test_a_clock_that_goes_back_makes_no_time_negative():
     assert not any("-" in text for text in texts(svg))
 
 
-def test_a_total_that_nobody_knows_is_not_said():
+def test_unknown_total_is_left_out():
     gone = {"status": "cancelled", "started_at": "2026-01-01T00:00:00Z", "completed_at": None}
     assert texts(timeline_svg([], execution=gone))[-1] == f"cancelled, {NOT_FOLLOWED}"
 
@@ -192,7 +192,7 @@ def test_running_execution_without_events_shows_total_only():
     assert texts(timeline_svg([], execution={"status": "running"}))[-1] == "total 0.00 s"
 
 
-def test_an_event_without_a_time_stands_where_the_one_before_it_does():
+def test_event_without_a_time_has_that_of_the_previous_one():
     untimed = {"type": "node:completed", "node_id": "a"}
     svg = timeline_svg([untimed, node("started", "a", 1000), untimed, node("started", "a", 2000)])
     assert [kind for kind, _, _ in bars(svg)] == ["completed", "running"]
@@ -285,7 +285,7 @@ def test_an_axis_has_one_unit_and_round_ticks(span, width):
         (1.2, ["0.0 s", "0.2 s", "0.4 s", "0.6 s", "0.8 s", "1.0 s", "1.2 s"]),
     ],
 )
-def test_the_ticks_of_some_spans(span, labels):
+def test_ticks_and_labels_of_typical_spans(span, labels):
     svg = timeline_svg([node("completed", "a", span * 1000, duration_ms=span * 1000)])
     assert [f"{text}" for text in texts(svg)][: len(labels)] == labels
 

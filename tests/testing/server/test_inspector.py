@@ -26,10 +26,10 @@ class World:
     def send(self, method, path, body=b"", **headers) -> FakeReply:
         fields = {**self.fields, **headers}
         request = Request(method, f"http://localhost{path}", fields, body)
-        exchange = self.inspector.asked(request)
+        exchange = self.inspector.arrived(request)
         reply = self.inspector.answer(request) or self.fake.handle(request, 0.0)
         if exchange is not None:
-            self.inspector.answered(exchange, reply)
+            self.inspector.responded(exchange, reply)
         return reply
 
     def look(self, path):
@@ -77,10 +77,10 @@ def test_requests_and_their_replies_are_kept_without_credentials():
     assert world.look("requests?before=1") == []
 
 
-def test_it_keeps_a_bounded_number_of_requests_and_of_bytes():
+def test_at_most_10000_requests_are_kept():
     world = World()
     for _ in range(MAX_EXCHANGES + 1):
-        world.inspector.asked(Request("GET", "http://localhost/api/v1/workflows", {}, b""))
+        world.inspector.arrived(Request("GET", "http://localhost/api/v1/workflows", {}, b""))
     rows = world.look("requests")
     assert len(rows) == MAX_EXCHANGES
     assert rows[0]["id"] == 2
@@ -90,7 +90,7 @@ def test_the_oldest_bodies_are_dropped_beyond_the_cap():
     world = World()
     body = b'{"inputs": {"text": "%s"}}' % (b"x" * 900_000)
     for _ in range(2 + MAX_KEPT_BYTES // len(body)):
-        world.inspector.asked(Request("POST", "http://localhost/api/v1/x", {}, body))
+        world.inspector.arrived(Request("POST", "http://localhost/api/v1/x", {}, body))
     assert world.state()["kept_bytes"] <= MAX_KEPT_BYTES
     first, last = world.look("requests/1"), world.look(f"requests/{len(world.look('requests'))}")
     assert (first["body_dropped"], first["request_body"]) == (True, "")
@@ -127,8 +127,8 @@ def test_a_request_is_linked_with_its_execution():
 def test_the_row_of_a_stream_says_how_it_ended(how):
     world = World()
     request = Request("GET", "http://localhost/api/v1/executions/exec_123/events", world.fields)
-    exchange = world.inspector.asked(request)
-    world.inspector.answered(exchange, world.fake.handle(request, 0.0))
+    exchange = world.inspector.arrived(request)
+    world.inspector.responded(exchange, world.fake.handle(request, 0.0))
     world.time = 9.0
     world.inspector.streamed(exchange, b"event: connected\ndata: {}\n\n: keepalive\n\n")
     world.inspector.stream_ended(exchange, how)
@@ -258,7 +258,7 @@ def test_a_fault_that_a_test_armed_is_shown_too():
     assert (fault["by"], fault["at"]) == ("program", 0.0)
 
 
-def test_a_feed_tells_of_what_is_new():
+def test_a_feed_sends_new_requests_until_it_is_closed():
     world = World()
     feed = world.send("GET", "/_inspect/feed").stream
     with world.client() as client:
@@ -272,7 +272,7 @@ def test_a_feed_tells_of_what_is_new():
     assert feed.poll(0.0) == b""
 
 
-def test_a_delivery_is_told_when_it_is_attempted_and_kept_for_pages_that_open_later():
+def test_an_attempted_delivery_is_sent_to_open_and_later_pages():
     world = World()
     with world.client() as client:
         client.webhooks.create(
@@ -314,7 +314,7 @@ def test_an_execution_has_a_timeline_even_on_a_silent_server():
     assert ended["status"] == "completed"
 
 
-def test_the_timeline_of_what_runs_grows():
+def test_the_timeline_of_a_running_execution_grows():
     world = World()
     world.fake.workflow("wf_slow", nodes=[Node("a", seconds=60)])
     with world.client() as client:
@@ -327,7 +327,7 @@ def test_the_timeline_of_what_runs_grows():
     assert ">total 3.45 s<" in grown
 
 
-def test_the_next_request_is_broken_on_demand():
+def test_an_armed_fault_breaks_the_next_request_only():
     world = World()
     fault = b'{"kind": "fail", "status": 503}'
     assert world.send("POST", "/_inspect/faults", fault).status == 200
@@ -340,7 +340,7 @@ def test_the_next_request_is_broken_on_demand():
         assert world.send("POST", "/_inspect/faults", nonsense).status == 400
 
 
-def test_requests_are_asked_for_by_number_only():
+def test_a_request_number_with_letters_is_refused():
     world = World()
     assert world.look("requests?before=1") == []
     assert world.send("GET", "/_inspect/requests?before=x").status == 400
@@ -375,7 +375,7 @@ def test_malformed_inspector_request_is_refused():
     assert world.look("requests") == []
 
 
-def test_its_own_page_can_and_the_page_loads_nothing_from_elsewhere():
+def test_the_page_is_served_to_itself_and_loads_nothing_from_elsewhere():
     own = {"Origin": "http://localhost:8787", "Sec-Fetch-Site": "same-origin"}
     page = World().send("GET", "/", **own)
     assert page.status == 200
@@ -455,8 +455,8 @@ def test_a_search_tells_where_it_stopped():
 def test_the_events_of_a_stream_have_times():
     world = World()
     request = Request("GET", "http://localhost/api/v1/executions/exec_123/events", world.fields)
-    exchange = world.inspector.asked(request)
-    world.inspector.answered(exchange, world.fake.handle(request, 0.0))
+    exchange = world.inspector.arrived(request)
+    world.inspector.responded(exchange, world.fake.handle(request, 0.0))
     for seconds, data in ((0.5, b"data: {}\n\nevent: x\ndata: {}\n\n"), (2.0, b"data: {}\n\n")):
         world.time = seconds
         world.inspector.streamed(exchange, data)
@@ -493,7 +493,7 @@ def test_a_clock_that_is_set_back_makes_no_duration_negative():
     world = World()
     world.time = 1_000.0
     request = Request("GET", "http://localhost/api/v1/workflows", world.fields)
-    exchange = world.inspector.asked(request)
+    exchange = world.inspector.arrived(request)
     world.time = 900.0
-    world.inspector.answered(exchange, world.fake.handle(request, 0.0))
+    world.inspector.responded(exchange, world.fake.handle(request, 0.0))
     assert exchange.seconds == 0.0

@@ -189,7 +189,9 @@ def test_a_value_that_is_nested_deep_breaks_no_hook(play: Any, telemetry: Teleme
     assert hooks.failures == 0
 
 
-def test_an_attempt_by_the_http_conventions_and_its_retry(play: Any, telemetry: Telemetry) -> None:
+def test_an_attempt_and_its_retry_follow_the_http_conventions(
+    play: Any, telemetry: Telemetry
+) -> None:
     lost = TransportFailure(Phase.NOT_SENT, "no route")
     moved = Response(302, {"Location": "/api/v1/workflows/wf_2?key=hush"}, b"")
     play([BUSY, lost, moved, FOUND], lambda c: c.workflows.get("wf_1"), telemetry.hooks())
@@ -603,7 +605,7 @@ def test_without_a_provider_only_baggage_is_sent() -> None:
     assert hooks.failures == 0
 
 
-def test_without_a_provider_nothing_follows_an_operation() -> None:
+def test_without_a_provider_no_trace_is_made() -> None:
     hooks = OpenTelemetryHooks()
     assert hooks.trace("workflows.get", ScriptedTransport([])) is None
     provided = (
@@ -621,7 +623,7 @@ def test_wrong_arguments_of_the_hooks_are_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("runner", RUNNERS.values(), ids=str)
-def test_every_transport_beside_the_instrumentations(
+def test_instrumentations_add_no_second_span_on_any_transport(
     runner: Runner, telemetry: Telemetry, fake: FakeFlowMaestro, url: str
 ) -> None:
     """No span is doubled, and our `traceparent` is the one that the server gets."""
