@@ -395,7 +395,9 @@ def members(kind: Any) -> Iterator[str]:
 def directives(title: str, module: str, names: Any) -> str:
     """Return a page that mkdocstrings fills."""
     about = f"Import them from `{module}`."
-    return page(title, about, [f"::: {module}.{name}" for name in names])
+    # A module of the same name would be shown in place of the function.
+    paths = (f"{name}.{name}" if f"{module}.{name}" in sys.modules else name for name in names)
+    return page(title, about, [f"::: {module}.{path}" for path in paths])
 
 
 def testing_pages() -> Dict[str, str]:
