@@ -199,7 +199,9 @@ class AnswerView:
         if not self._is_markdown:
             self._screen.stream(piece, self._lead)
             return
-        terminal = cast("RichConsole", self._screen).terminal
+        screen = cast("RichConsole", self._screen)
+        screen.fit()
+        terminal = screen.terminal
         if self._live is None:
             from rich.live import Live
 

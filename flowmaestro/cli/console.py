@@ -58,24 +58,28 @@ class Console:
     """One output, in plain lines: wrapped at words on a terminal, whole elsewhere.
 
     Attributes:
-        columns: columns of the terminal; `None` where the output is not a terminal.
-        width: columns used for sentences, at most `WIDEST`; `None` likewise.
         symbols: signs that the output can express.
 
     """
 
-    symbols = ASCII
+    symbols: Symbols = ASCII
 
     def __init__(self, out: TextIO) -> None:
-        self.columns: Optional[int] = None
-        if out.isatty():
-            import shutil  # only here: it loads every kind of compression
-
-            self.columns = shutil.get_terminal_size().columns
-        self.width: Optional[int] = None if self.columns is None else min(self.columns, WIDEST)
+        self._is_terminal = out.isatty()
         self._out = Writer(out)
         self._streams, self._column = False, 0
         self._word = self._gap = ""
+
+    @property
+    def columns(self) -> Optional[int]:
+        """Columns that the terminal has now; `None` where the output is not a terminal."""
+        return self._out.columns() if self._is_terminal else None
+
+    @property
+    def width(self) -> Optional[int]:
+        """Columns used for sentences, at most `WIDEST`; `None` likewise."""
+        columns = self.columns
+        return None if columns is None else min(columns, WIDEST)
 
     def line(self, *texts: Text, indent: int = 0) -> None:
         """Write one line. Where it is wrapped, later lines are indented by `indent` columns."""
@@ -186,13 +190,21 @@ class RichConsole(Console):
         """
         from rich.live import Live
 
+        def fitted() -> Any:
+            self.fit()
+            return render()
+
         return Live(
-            get_renderable=render,
+            get_renderable=fitted,
             console=self.terminal,
             refresh_per_second=FRAMES_PER_SECOND,
             redirect_stdout=False,
             redirect_stderr=False,
         )
+
+    def fit(self) -> None:
+        """Have rich draw as wide as the terminal is now: the user may have resized it."""
+        self.terminal.width = self.columns or WIDEST
 
     def line(self, *texts: Text, indent: int = 0) -> None:
         """As `Console.line`, in color."""
@@ -254,6 +266,19 @@ class Writer:
     def fileno(self) -> int:
         """Return the file descriptor of the output."""
         return self._out.fileno()
+
+    def columns(self) -> int:
+        """Return `COLUMNS`, or else how wide this terminal is; 80 if it does not say.
+
+        `shutil.get_terminal_size` would look at standard output, which may be a pipe.
+        """
+        given = os.environ.get("COLUMNS", "")
+        if given.isdecimal() and int(given) > 0:
+            return int(given)
+        try:
+            return os.get_terminal_size(self._out.fileno()).columns or 80
+        except OSError:
+            return 80
 
 
 def console(out: TextIO) -> Console:

@@ -77,6 +77,13 @@ def test_map_and_watch_write_json_to_the_pipe_under_a_live_view(
     assert "execution:completed" not in screen
 
 
+def test_a_live_view_fits_its_own_terminal_while_data_goes_to_a_pipe(flowmaestro, server):
+    status, data, screen = in_terminal(flowmaestro, server, "run", "wf_1", "--json", columns=40)
+    assert (status, json.loads(data)["status"]) == (0, "completed")
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen).replace("\r", "\n").split("\n")
+    assert max(map(len, lines)) <= 38
+
+
 def test_json_is_whole_on_a_narrow_terminal_and_with_another_encoding(flowmaestro, server):
     long = "x y " * 40
     server[0].workflow("wf_long", nodes=[Node("a")], outputs={"text": long, "größe": "日本"})

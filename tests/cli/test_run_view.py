@@ -130,6 +130,18 @@ def test_long_texts_are_cut_and_never_wrapped(make, columns):
     assert lines[0].split()[0].endswith("…")
 
 
+def test_the_picture_follows_a_terminal_that_is_resized(make, monkeypatch):
+    view = make(120)
+    run_nodes(view, done=1)
+    long = {"node_id": "a", "node_name": "x" * 300}
+    view.show({"type": "node:started", **long})
+    for columns in (120, 40, 80):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        view._live.get_renderable()
+        lines = picture(view)
+        assert max(map(len, lines)) == min(columns, 110) - 2
+
+
 def test_no_color_draws_the_same_picture_without_colors(make):
     view = make()
     run_nodes(view, done=1)

@@ -190,11 +190,11 @@ def run(server, case: Case, folder: Path) -> Done:
     environment = {
         name: value for name, value in os.environ.items()
         if not name.startswith("FLOWMAESTRO_")
-        and name not in ("NO_COLOR", "FORCE_COLOR", "PYTHONUNBUFFERED")
+        and name not in ("NO_COLOR", "FORCE_COLOR", "PYTHONUNBUFFERED", "COLUMNS", "LINES")
     }  # fmt: skip
     environment.update(
         FLOWMAESTRO_BASE_URL=url, FLOWMAESTRO_API_KEY=key, TERM="xterm",
-        COLUMNS=str(case.columns), LINES="24", PYTHONIOENCODING=case.encoding,
+        PYTHONIOENCODING=case.encoding,
         XDG_STATE_HOME=str(folder / "state"), XDG_CONFIG_HOME=str(folder / "config"),
         PYTHONUNBUFFERED=case.unbuffered,
     )  # fmt: skip
