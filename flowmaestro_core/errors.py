@@ -226,7 +226,7 @@ class StartUnknownError(FlowMaestroError):
 
     Raised for a row of a batch with a journal, and for a run with a checkpoint. `candidates` are
     the executions that may be the one in question: they have equal inputs, and are unknown to the
-    journal or newer than the checkpoint's start. `__cause__` is the error of the look-up, else of
+    journal or newer than the checkpoint's start. `__cause__` is the error of the lookup, else of
     the start, if one failed.
     """
 

@@ -198,7 +198,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
 
     def _pass_on(self, action: Action, now: float, jitter: float) -> Action:
         if isinstance(action, Record):
-            # The look-up asks the journal which executions it knows. Here the checkpoint answers:
+            # The lookup asks the journal which executions it knows. Here the checkpoint answers:
             # it knows the baseline.
             look_up = cast("LookupMachine", self._inner)
             action = look_up.recorded(self._recall(action, now), now, jitter)
@@ -322,7 +322,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
         """Decide what to do after the last attempt of the start."""
         if isinstance(outcome, Fail):
             error = outcome.error
-            # If a look-up has shown that this server error starts nothing, and it comes again, it
+            # If a lookup has shown that this server error starts nothing, and it comes again, it
             # is a refusal.
             is_refusal = self._row.refusal != b"" and refusal_of(error) == self._row.refusal
             if is_fatal(error) or is_refusal or not may_have_started(error):
@@ -358,10 +358,10 @@ class DurableStartMachine(Machine[Reply[Any]]):
         started = self._saved._replace(state="started", execution_id=execution_id)
         return self._save("recording", started)
 
-    # The look-up
+    # The lookup
 
     def _recall(self, record: Record, now: float) -> Recalled:
-        """Answer a look-up: of these executions, the checkpoint knows only the baseline."""
+        """Answer a lookup: of these executions, the checkpoint knows only the baseline."""
         baseline = self._saved.after
         orders = tuple((known, 0) for known in record.execution_ids if known == baseline)
         age = math.inf
@@ -370,7 +370,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
         return Recalled(orders=orders, age=age)
 
     def _looked_up(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
-        # A look-up never fails: its failure is part of its result.
+        # A lookup never fails: its failure is part of its result.
         found: LookupResult = cast("Done", outcome).value
         baseline = self._saved.after
         if found.failure is None and (baseline == "" or (baseline is None and found.dated)):

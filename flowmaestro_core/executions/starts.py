@@ -166,7 +166,7 @@ def is_fatal(error: FlowMaestroError) -> bool:
 def refusal_of(error: Optional[FlowMaestroError]) -> bytes:
     """Return a digest of a 500 that the API itself has answered; `b""` for any other error.
 
-    If two starts of a row get equal errors, and a conclusive look-up between them finds no
+    If two starts of a row get equal errors, and a conclusive lookup between them finds no
     execution, the server refuses this row: it fails before it starts anything. An error of a
     gateway never counts as a refusal, because it says nothing about the row.
     """

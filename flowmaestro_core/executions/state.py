@@ -291,7 +291,7 @@ class BatchState:
 
 
 def _is_known_refusal(row: Row, error: FlowMaestroError) -> bool:
-    """Return whether a look-up has shown before that this error of the server starts nothing."""
+    """Return whether a lookup has shown before that this error of the server starts nothing."""
     return row.refusal != b"" and refusal_of(error) == row.refusal
 
 

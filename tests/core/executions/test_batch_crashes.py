@@ -1,4 +1,4 @@
-"""A batch with a journal, through crashes at every point and whatever a look-up answers.
+"""A batch with a journal, through crashes at every point and whatever a lookup answers.
 
 The promise: no row is started twice, provided that an accepted start is listed within
 `settle_after`. Rows with equal inputs are one another's equals: no more are started than there are.

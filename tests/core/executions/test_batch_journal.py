@@ -569,7 +569,7 @@ def test_page_that_is_too_large_is_read_in_halves() -> None:
     assert sizes == ["1", "20", "10", "5", "2", "1"]
     error = run.items[0].error
     assert isinstance(error, StartUnknownError)
-    assert "1500" in str(error.__cause__)  # of the look-up
+    assert "1500" in str(error.__cause__)  # of the lookup
 
 
 def test_halved_pages_begin_where_the_large_one_did() -> None:

@@ -40,7 +40,7 @@ class CrashingStarts(RuleBasedStateMachine):
         self.by_wish = False
         """Whether a second start was wished for, with `on_unknown="start"`."""
         self.is_certain = True
-        """Whether each look-up so far could tell what was started."""
+        """Whether each lookup so far could tell what was started."""
 
     def at(self, place: int) -> Stepper:
         process = self.processes[place]
