@@ -51,7 +51,7 @@ class _Event(TypedDict, total=False):
 
 
 class Connected(_Event):
-    """The subscription stands."""
+    """The stream is subscribed to the events of the execution."""
 
     type: Literal["connected"]
     execution_id: str
@@ -102,11 +102,12 @@ class _Paused(_OfExecution):
 class ExecutionPaused(_Paused, total=False):
     """The execution awaits a human's input.
 
-    With `polled`, the stream did not bring this event, and only `status` is there beside it.
+    With `polled`, the stream did not send this event: the SDK made it from a poll. It then has only
+    `status`.
     """
 
     polled: bool
-    """True if the SDK found it out by a poll."""
+    """True if the SDK made this event from a poll."""
     status: ExecutionStatus
     """`paused`."""
     reason: str
@@ -124,10 +125,10 @@ class _Resumed(_OfExecution):
 
 
 class ExecutionResumed(_Resumed, total=False):
-    """The execution goes on after a pause. With `polled`, only a poll has seen it."""
+    """The execution continues after a pause. With `polled`, the SDK made this event from a poll."""
 
     polled: bool
-    """True if the SDK found it out by a poll."""
+    """True if the SDK made this event from a poll."""
     status: ExecutionStatus
     """Status of the execution after the pause."""
 
@@ -141,7 +142,7 @@ class _Ended(_OfExecution):
 
 class _Ending(_Ended, total=False):
     polled: bool
-    """True if the SDK found it out by a poll."""
+    """True if the SDK made this event from a poll."""
     status: ExecutionStatus
     """Final status."""
     completed_at: Optional[str]
@@ -223,7 +224,7 @@ class _NodeRetry(_Node):
 
 
 class NodeRetry(_NodeRetry, total=False):
-    """A node of the workflow is tried again."""
+    """A node of the workflow is retried."""
 
     attempt: int
     """The number of the new attempt."""
@@ -314,7 +315,7 @@ class _ThreadConnected(_Event):
 
 
 class ThreadConnected(_ThreadConnected, total=False):
-    """The subscription to a thread stands."""
+    """The stream is subscribed to the events of the thread."""
 
     thread_id: str
 

@@ -108,7 +108,7 @@ class DeletedResource(TypedDict):
 
     id: str
     deleted: bool
-    """True: it is gone."""
+    """True."""
 
 
 class WorkflowInput(TypedDict, total=False):
@@ -192,7 +192,7 @@ class FailedExecution(_Execution):
 
 
 class UnfinishedExecution(_Execution):
-    """A run that goes on, or was cancelled; `completed_at` may stay `None` then."""
+    """A run that has not ended, or was cancelled. `completed_at` may stay `None` after that."""
 
     status: Literal["pending", "running", "paused", "cancelled"]
     outputs: Optional[Dict[str, Any]]
