@@ -374,7 +374,7 @@ def test_a_429_says_when_to_come_back() -> None:
         assert error.retry_after == expected
 
 
-def test_the_days_allowance_is_not_waited_for() -> None:
+def test_a_used_up_daily_quota_is_recognised() -> None:
     day = {"error": {"details": {"limit": 1000, "window": "day", "retry_after": 86400}}}
     assert is_daily_quota_error(error_from_response(response(429, day)))
     assert not is_daily_quota_error(error_from_response(response(503, day)))
