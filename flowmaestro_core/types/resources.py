@@ -192,7 +192,10 @@ class FailedExecution(_Execution):
 
 
 class UnfinishedExecution(_Execution):
-    """A run that has not ended, or was cancelled. `completed_at` may stay `None` after a cancellation."""
+    """A run that has not ended, or was cancelled.
+
+    `completed_at` may stay `None` after a cancellation.
+    """
 
     status: Literal["pending", "running", "paused", "cancelled"]
     outputs: Optional[Dict[str, Any]]
