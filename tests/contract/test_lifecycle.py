@@ -8,6 +8,7 @@ import copy
 import gc
 import pickle
 import socket
+import sys
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -106,6 +107,11 @@ class TestManyAtOnce:
 
 
 class TestDroppedWithoutClose:
+    @pytest.mark.xfail(
+        not getattr(sys, "_is_gil_enabled", lambda: True)(),
+        reason="Without the GIL, a socket may be finalized before the waker that closes it.",
+        strict=False,
+    )
     def test_a_blocking_client_that_never_got_a_connection(self, collected):
         def use_and_drop():
             with socket.create_server(("127.0.0.1", 0)) as gone:

@@ -7,6 +7,7 @@ ends with status 0 if parent and child both got on undisturbed.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import gc
 import os
 import sys
@@ -100,7 +101,9 @@ def fork(live: Callable[[], object], held: List[Any]) -> None:
         except BaseException:
             complaints.append(traceback.format_exc())
 
-    thread = threading.Thread(target=run)
+    # A context of its own: without the GIL, a thread starts with a copy of its creator's, in which
+    # anyio finds the event loop of the parent.
+    thread = threading.Thread(target=contextvars.Context().run, args=(run,))
     thread.start()
     thread.join()
     os.write(2, "".join(complaints).encode())
