@@ -170,7 +170,7 @@ SESSIONS = (
         "A row with the status `refused` was not started: the server rejected its inputs. At the end,\n"
         "failures are grouped by cause.\n\n"
         "**Again**: `--rerun` starts the rows again whose execution failed or was cancelled, `--redo 3,17`\n"
-        "those of these rows whose inputs have changed. If a row may have been started without a reply, the\n"
+        "or `--redo all` those of these rows whose inputs have changed. If a row may have been started without a reply, the\n"
         "command looks for it at the end, when `--settle-after` (60 seconds) has passed.\n\n"
         "![A batch in a terminal](pictures/map.svg)",
         (

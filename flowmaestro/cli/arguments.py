@@ -157,12 +157,14 @@ def _delimiter(text: str) -> str:
     return "\t" if text in ("\\t", "tab") else text
 
 
-def _row_numbers(text: str) -> List[int]:
-    """Return the numbers of rows, which count from 1."""
+def _row_numbers(text: str) -> Optional[List[int]]:
+    """Return the numbers of rows, which count from 1; `None` for all rows."""
+    if text == "all":
+        return None
     words = text.split(",")
     if all(word.strip().isdecimal() and int(word) >= 1 for word in words):
         return [int(word) for word in words]
-    raise argparse.ArgumentTypeError(f"{text!r} is not a list of rows; write 3 or 3,17")
+    raise argparse.ArgumentTypeError(f"{text!r} is not a list of rows; write 3, 3,17 or all")
 
 
 def _resource(text: str) -> str:
@@ -232,7 +234,7 @@ _TIMEOUT = _option(
 _SETTLE_AFTER = (
     "after a crash, seconds to wait before looking for rows that may have been started [60]"
 )
-_REDO = "start these rows again, whose inputs have changed since, such as 3 or 3,17"
+_REDO = "start those of these rows again whose inputs have changed: 3, 3,17 or all"
 _FOLLOW = (
     _TIMEOUT,
     _file("--timeline", "draw the timeline into an .svg file", type=_SVG),

@@ -40,7 +40,8 @@ def map_command(options: argparse.Namespace) -> None:
     name = "stdin" if options.rows == "-" else options.rows
     if not rows:
         console(sys.stderr).line(f"{name} has no rows")
-    beyond = [row for row in options.redo if row > len(rows)]
+    redo = range(1, len(rows) + 1) if options.redo is None else options.redo
+    beyond = [row for row in redo if row > len(rows)]
     if beyond:
         raise CommandFailed(f"--redo: there is no row {beyond[0]} in {name}", USAGE)
     view = _view(len(rows), options)
@@ -56,7 +57,7 @@ def map_command(options: argparse.Namespace) -> None:
             rows,
             journal=journal,
             rerun=("failed", "cancelled") if options.rerun else (),
-            redo=[row - 1 for row in options.redo],
+            redo=[row - 1 for row in redo],
             concurrency=options.concurrency,
             timeout=options.timeout,
             settle_after=options.settle_after,

@@ -82,12 +82,13 @@ def test_a_file_that_is_not_a_journal_is_refused_with_a_remedy(command, rows):
     assert not (rows / "out.jsonl").exists()
 
 
-def test_redo_starts_changed_rows_again_and_no_others(command, fake, rows):
+@pytest.mark.parametrize("redo", ["2", "1, 2", "all"])
+def test_redo_starts_changed_rows_again_and_no_others(command, fake, rows, redo):
     which = ["map", "wf_123", "rows.csv", "--out", "out.csv"]
     command(*which)
     started = len(fake.executions)
     (rows / "rows.csv").write_text("name,age\nAda,36\nMary,85\n")
-    assert command(*which, "--redo", "1, 2").status == 0
+    assert command(*which, "--redo", redo).status == 0
     assert len(fake.executions) - started == 1
     fake.assert_executed("wf_123", inputs={"name": "Mary", "age": "85"})
     assert command(*which).status == 0
@@ -97,7 +98,7 @@ def test_redo_starts_changed_rows_again_and_no_others(command, fake, rows):
 @pytest.mark.parametrize(
     ("redo", "said"),
     [
-        ("0", "argument --redo: '0' is not a list of rows; write 3 or 3,17"),
+        ("0", "argument --redo: '0' is not a list of rows; write 3, 3,17 or all"),
         ("1,x", "'1,x' is not a list of rows"),
         ("3", "--redo: there is no row 3 in rows.csv"),
     ],
