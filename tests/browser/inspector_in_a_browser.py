@@ -78,7 +78,7 @@ def main(pictures: Path, names) -> None:
         site = Site(portal, chromium, pictures)
         checks = (
             *(lists_requests, follows_a_stream, links_retries, filters, finds_what_was_slow),
-            *(searches_bodies, sends_again, copies),
+            *(finds_one_failure_in_fifty, searches_bodies, sends_again, copies),
             *(shows_an_execution, shows_a_webhook, injects_faults, keeps_the_reader_in_place),
             *(takes_keys, keeps_all_at_a_reload, names_everything, shows_hostile_texts),
             survives_hostile_requests,
@@ -253,6 +253,36 @@ def searches_bodies(site):
     page.get_by_text("Nothing matches the filter.").wait_for()
     page.wait_for_timeout(600)
     expect(page.locator(".row")).to_have_count(0)
+    page.close()
+
+
+def finds_one_failure_in_fifty(site):
+    """One filter each finds a lost reply, a retry storm, a cut stream and a missing scope."""
+    lacking = site.fake.add_key(scopes=["workflows:read"])
+    with site.client() as client:
+        for number in range(50):
+            if number == 30:
+                site.fake.drop_connection(path="/agents/*")
+                site.fake.fail_next(3, 503, path="/triggers")
+                site.fake.drop_connection(after_events=1, path="/executions/*/events")
+                client.agents.get("agent_123")
+                client.triggers.list()
+                client.workflows.run("wf_two")
+                with site.client(lacking) as other, contextlib.suppress(FlowMaestroError):
+                    other.knowledge_bases.list()
+            client.workflows.get("wf_123")
+    page = site.page()
+    row(page, "/workflows/wf_123").first.wait_for()
+    for status, path, shown, detail in (
+        ("none", "/agents/agent_123", "no response", "No response: the connection was dropped"),
+        ("failed", "/triggers", "retried \N{MULTIPLICATION SIGN} 3", "retried by"),
+        ("streams", "/executions/", "cut, 1 event", "injected fault"),
+        ("4", "/knowledge-bases", "403 insufficient_scope", "knowledge-bases:read"),
+    ):
+        page.locator("#status").select_option(status)
+        page.locator("#text").fill(path)
+        page.locator(".row", has_text=shown).first.click()
+        page.locator("#detail", has_text=detail).wait_for()
     page.close()
 
 
