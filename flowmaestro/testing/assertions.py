@@ -178,7 +178,7 @@ def _difference(wanted: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -
     texts = [_text(it) for it in found]
     closest = max(texts, key=lambda text: difflib.SequenceMatcher(None, expected, text).ratio())
     changes = [line for line in difflib.ndiff(expected, closest) if not line.startswith("?")]
-    return ["- expected", "+ the closest of what was called", *changes]
+    return ["- expected", "+ the most similar call", *changes]
 
 
 def _text(value: Any) -> List[str]:
@@ -193,7 +193,7 @@ def _line(request: RecordedRequest) -> str:
         for index, (name, value) in enumerate(request.params.items())
     )
     body = "" if request.json is None else f" {json.dumps(request.json, ensure_ascii=False)}"
-    status = "no reply" if request.status is None else request.status
+    status = "no response" if request.status is None else request.status
     return f"{request.method} {request.path}{query}{body} -> {status}"
 
 

@@ -118,7 +118,7 @@ class FaultInjection(World):
     def _expect(self, fault: Fault) -> Fault:
         anyhow = fault.pattern._replace(method=None)
         if not any(anyhow.fits_route(route.method, route.template) for route in ROUTES):
-            raise ValueError(f"path must be one of the API's, not {anyhow.path!r}")
+            raise ValueError(f"path must be a path of the API, not {anyhow.path!r}")
         with self.lock:
             self._faults.add(fault)
         return fault

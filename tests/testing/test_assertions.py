@@ -106,7 +106,7 @@ class TestAssertCalled:
             """
             expected at least one POST /workflows/*/execute with the given json; there were none, but 2 with something else
             - expected
-            + the closest of what was called
+            + the most similar call
               {
                 "json": {
                   "inputs": {
@@ -191,7 +191,7 @@ class TestAssertExecuted:
             """
             expected at least one execution of wf_123 with the given inputs; there were none, but 2 with something else
             - expected
-            + the closest of what was called
+            + the most similar call
               {
                 "inputs": {
             -     "name": "Eve"

@@ -33,7 +33,7 @@ class Timeline:
         self._order = itertools.count()
 
     def begin(self, now: float) -> None:
-        """Advance time for a request. The first request starts what was planned before it."""
+        """Advance time for a request. Before the first one, no planned callback is called."""
         self.advance(now)
         self._begun = True
         self.advance(now)

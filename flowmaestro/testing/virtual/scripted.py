@@ -56,7 +56,7 @@ class _Script:
             unused = len(self._left)
             self._left.clear()
         if unused:
-            message = f"never asked for in this test: the last {unused} of the script's replies"
+            message = f"not requested in this test: the last {unused} responses of the script"
             if self._strict:
                 raise AssertionError(message)
             warnings.warn(message, UnusedScriptWarning, stacklevel=3)

@@ -122,16 +122,16 @@ def test_unused_responses_are_warned_about():
     with pytest.warns(UnusedScriptWarning) as caught:
         client.close()
     assert str(caught[0].message) == (
-        "never asked for in this test: the last 3 of the script's replies"
+        "not requested in this test: the last 3 responses of the script"
     )
     transport.close()
 
     transport = ScriptedTransport([FOUND], strict=True)
-    with pytest.raises(AssertionError, match="never asked for in this test: the last 1 of"):
+    with pytest.raises(AssertionError, match="not requested in this test: the last 1 responses of"):
         transport.close()
 
     async def main():
-        with pytest.raises(AssertionError, match="never asked for"):
+        with pytest.raises(AssertionError, match="not requested in this test"):
             await AsyncScriptedTransport([FOUND], strict=True).close()
 
     anyio.run(main)
