@@ -17,7 +17,12 @@ import pytest
 from flowmaestro import AuthenticationError, FlowMaestroClient, Hooks
 from flowmaestro.cli import serve
 from flowmaestro.testing import FakeFlowMaestro, MemoryTransport
-from flowmaestro.testing.model.seeds import DOCUMENTED_KEYS, FAILING_WORKFLOW_ID, TEST_KEY
+from flowmaestro.testing.model.seeds import (
+    DOCUMENTED_KEYS,
+    FAILING_WORKFLOW_ID,
+    PAUSING_WORKFLOW_ID,
+    TEST_KEY,
+)
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGINT is sent to one process")
 
@@ -192,12 +197,12 @@ def test_ctrl_c_with_an_open_stream_is_quiet_and_the_next_key_is_new(served, flo
         with pytest.raises(urllib.error.HTTPError, match="404"):
             urllib.request.urlopen(f"{other.url}/_inspect/routes")
         assert other.api_key != served.api_key
-        run = client.workflows.execute("wf_abc123")["data"]
+        run = client.workflows.execute(PAUSING_WORKFLOW_ID)["data"]  # It does not end.
         with client.executions.stream(run["execution_id"]) as events:
             assert next(events)["type"] == "connected"
             other.process.send_signal(signal.SIGINT)
             other.process.wait(10)
-    assert other.log[1].startswith("POST /api/v1/workflows/wf_abc123/execute 202 ")
+    assert other.log[1].startswith(f"POST /api/v1/workflows/{PAUSING_WORKFLOW_ID}/execute 202 ")
     assert [line for line in other.log if "Traceback" in line] == []
 
 

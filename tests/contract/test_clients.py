@@ -335,7 +335,8 @@ async def use(client: AsyncFlowMaestroClient) -> None:
     for _ in range(2):
         assert (await client.workflows.list())["data"][0]["id"] == "wf_123"
         async with client.executions.stream("exec_xyz789") as events:
-            assert (await events.__anext__())["type"] == "connected"
+            # On a busy machine the execution may end before its stream is opened.
+            assert (await events.__anext__())["type"] in ("connected", "execution:completed")
 
 
 LOOPS = [

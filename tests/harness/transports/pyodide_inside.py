@@ -77,7 +77,7 @@ async def a_run_with_its_events(transport: FetchTransport, servers: Servers) -> 
     client = AsyncFlowMaestroClient(api_key=servers.key, base_url=servers.url, transport=transport)
     events: List[str] = []
     run = await client.workflows.run(
-        "wf_123", inputs={"name": "Ada"}, on_event=lambda event: events.append(event["type"])
+        "wf_slow", inputs={"name": "Ada"}, on_event=lambda event: events.append(event["type"])
     )
     assert run["outputs"] == {"message": "Hello, Ada!"}
     assert events[0] == "connected", events

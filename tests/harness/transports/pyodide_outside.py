@@ -16,7 +16,7 @@ import sys
 import time
 from pathlib import Path
 
-from flowmaestro.testing import FakeFlowMaestro, running_server
+from flowmaestro.testing import FakeFlowMaestro, Node, running_server
 from flowmaestro.testing.conformance.scripted_server import (
     CHUNKED,
     Peer,
@@ -29,6 +29,8 @@ HERE = Path(__file__).parent
 EXAMPLES = HERE.parents[2] / "transports" / "examples"
 PATIENCE = 120.0
 """Seconds for all of it."""
+SPEED = 20.0
+"""The fake's seconds in a second."""
 
 HEAD = reply(headers=[CHUNKED], length=False)
 
@@ -65,9 +67,14 @@ def odd(peer: Peer) -> None:
 def main(node_modules: str, site: str) -> int:
     """The exit code."""
     fake = FakeFlowMaestro()
+    # It takes 10 s, so that its stream is open before it ends, however busy the machine is.
+    nodes = [Node("greet", seconds=10 * SPEED)]
+    fake.workflow(
+        "wf_slow", nodes=nodes, outputs=lambda inputs: {"message": f"Hello, {inputs['name']}!"}
+    )
     module = Path(node_modules) / "pyodide" / "pyodide.mjs"
     file = HERE / "pyodide_inside.py"
-    with running_server(fake, speed=20.0) as url, ScriptedServer(odd) as server:
+    with running_server(fake, speed=SPEED) as url, ScriptedServer(odd) as server:
         places = (str(EXAMPLES), site)
         command = ["node", str(HERE / "pyodide_node.mjs"), str(module), str(file), url, server.url]
         environment = {**os.environ, "FLOWMAESTRO_API_KEY": fake.api_key}
