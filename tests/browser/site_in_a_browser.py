@@ -30,6 +30,8 @@ SEARCHES = {
     "environment variable": "environment/",
     "leave a stream": "streaming/#leave-a-stream-early",
     "writing a transport": "transports/",
+    "proxy": "networks/",
+    "journal_busy": "error-texts/#journal_busy",
 }
 """What a reader types, and where the first result leads."""
 PICTURES = {"", "streaming", "reference/workflows", "reference/testing-the-fake", "state-diagrams"}
