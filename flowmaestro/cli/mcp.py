@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from typing import Any, Dict, List, Mapping, Optional
 
@@ -55,6 +56,8 @@ def mcp_command(options: argparse.Namespace) -> None:
         text = "an AI assistant starts this command, and talks to it on stdin and stdout"
         text += "; --config prints the settings of an assistant, Ctrl-C leaves"
         console(sys.stderr).line(text)
+        # A read of a terminal cannot be cancelled: Ctrl-C would wait for the end of a line.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     async def serve() -> None:
         used = credentials_for(options)

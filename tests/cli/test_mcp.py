@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import threading
 from types import SimpleNamespace
@@ -191,12 +192,16 @@ def test_a_workflow_is_offered_by_its_name_and_a_terminal_is_told_of_config(
         served.append(server)
 
     served = []
+    set_handlers = []
+    monkeypatch.setattr(signal, "signal", lambda *given: set_handlers.append(given))
     monkeypatch.setattr(mcp_server, "serve_on_stdio", serve)
     monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
     done = command("mcp", "--workflow", "Hello")
     assert (done.status, done.out, len(served)) == (0, "", 1)
     assert "Hello is wf_123" in done.err
     assert "--config prints the settings" in done.err
+    # The read of a terminal cannot be cancelled, so Ctrl-C must end the process at once.
+    assert set_handlers[0] == (signal.SIGINT, signal.SIG_DFL)
 
 
 def test_an_unknown_tool_is_a_protocol_error():
