@@ -5,10 +5,9 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Mapping, Optional, TypeVar, Union
 
-from flowmaestro import resources
+from flowmaestro import option_types, resources
 from flowmaestro_core.defaults import DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT, MAX_REPLY_SIZE
 from flowmaestro_core.payloads.reply import Reply
-from flowmaestro_core.policy.stream_times import StreamTimes
 from flowmaestro_transports.contract import (
     AsyncFunction,
     AsyncTransport,
@@ -16,7 +15,6 @@ from flowmaestro_transports.contract import (
     Transport,
 )
 from flowmaestro_transports.driving.fork_guard import NotPicklable
-from flowmaestro_transports.observing.hooks import Hooks
 
 if TYPE_CHECKING:
     from flowmaestro_transports.driving.executors import AsyncExecutor, SyncExecutor
@@ -94,8 +92,8 @@ class FlowMaestroClient(_Client):
         max_retries: Optional[int] = DEFAULT_MAX_RETRIES,
         headers: Optional[Mapping[str, str]] = None,
         transport: Union[Transport, SyncFunction, None] = None,
-        stream_times: Optional[StreamTimes] = None,
-        hooks: Optional[Hooks] = None,
+        stream_times: Optional[option_types.StreamTimes] = None,
+        hooks: Optional[option_types.Hooks] = None,
         max_reply_size: Optional[int] = MAX_REPLY_SIZE,
     ) -> None:
         """Create a client. It sends nothing and loads no HTTP library before the first call.
@@ -218,8 +216,8 @@ class AsyncFlowMaestroClient(_Client):
         max_retries: Optional[int] = DEFAULT_MAX_RETRIES,
         headers: Optional[Mapping[str, str]] = None,
         transport: Union[AsyncTransport, AsyncFunction, None] = None,
-        stream_times: Optional[StreamTimes] = None,
-        hooks: Optional[Hooks] = None,
+        stream_times: Optional[option_types.StreamTimes] = None,
+        hooks: Optional[option_types.Hooks] = None,
         max_reply_size: Optional[int] = MAX_REPLY_SIZE,
     ) -> None:
         """Create a client. Arguments and errors are those of `FlowMaestroClient`.
