@@ -1,11 +1,12 @@
 """Data on standard output: JSON, JSON lines and CSV, whole and valid.
 
 JSON is indented on a terminal and one compact document elsewhere. It is valid for every encoding
-of the output: characters that this lacks, and those that could steer a terminal, are escaped.
+of the output: beyond UTF-8 it is ASCII, and characters that could steer a terminal are escaped.
 """
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
@@ -26,13 +27,14 @@ _CAMEL = re.compile(r"(?<=[a-z0-9])([A-Z])")
 
 
 def json_text(value: Any, encoding: str = "utf-8", indent: Optional[int] = None) -> str:
-    """Return a JSON document that the encoding can express and that cannot steer a terminal."""
+    """Return a JSON document that the encoding can express and that cannot steer a terminal.
+
+    Programs read JSON as UTF-8 (RFC 8259, 8.1). For another encoding every character beyond ASCII
+    is escaped, because its bytes would not be UTF-8.
+    """
     separators = None if indent else (", ", ": ")
-    text = json.dumps(value, ensure_ascii=False, indent=indent, separators=separators)
-    try:
-        text.encode(encoding)
-    except UnicodeEncodeError:
-        text = json.dumps(value, indent=indent, separators=separators)
+    is_utf_8 = codecs.lookup(encoding).name == "utf-8"
+    text = json.dumps(value, ensure_ascii=not is_utf_8, indent=indent, separators=separators)
     return _UNSAFE.sub(_escaped, text)
 
 

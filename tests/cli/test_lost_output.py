@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -98,3 +99,16 @@ def test_json_is_whole_on_a_narrow_terminal_and_with_another_encoding(flowmaestr
     status, data, _ = in_terminal(flowmaestro, server, "run", "wf_long", **encoding)
     assert (status, len(data.splitlines())) == (0, 1)
     assert json.loads(data) == {"text": long, "größe": "日本"}
+
+
+@pytest.mark.parametrize("words", [["run", "wf_o"], ["list", "workflows", "-o", "jsonl"]])
+def test_json_in_another_encoding_than_utf_8_is_ascii(here, monkeypatch, words):
+    fake = FakeFlowMaestro()
+    fake.workflow("wf_o", name="ü", outputs={"größe": "ü"})
+    out = io.TextIOWrapper(io.BytesIO(), "cp1252")
+    monkeypatch.setattr("sys.stdout", out)
+    with fake, fake.installed():
+        assert here(*words).status == 0
+    data = out.buffer.getvalue()
+    assert data.isascii()
+    assert b"\\u00fc" in data
