@@ -107,20 +107,32 @@ class Console:
     def table(self, headings: Sequence[str], rows: Sequence[Sequence[Text]]) -> None:
         """Write rows in columns, one line each.
 
-        On a terminal the columns are shortened until a row fits: long texts first, then ids, the
-        first column last. If that is not enough, the last columns are left out. Elsewhere every
-        cell is whole.
+        On a terminal the columns are shortened until a row fits: long texts first, then ids, but
+        not an id in the first column. Where that is not enough, such an id has a line of its own,
+        and the other columns are below it. A terminal that is narrower than the id shortens it,
+        too, and leaves the last columns out. Elsewhere every cell is whole.
         """
         cells = [_spans(row) for row in (headings, *rows)]
         widths = [max(text_width(text) for text, _ in column) for column in zip(*cells)]
-        if self.columns is not None:
-            widths = _shrink(widths, self.columns, [head.split()[-1] == "id" for head in headings])
+        are_ids = [head.split()[-1] == "id" for head in headings]
+        columns, first = self.columns, 0
+        if columns is not None and are_ids[0] and widths[0] <= columns:
+            least = sum(_least(widths[1:], are_ids[1:])) + len(GAP) * (len(widths) - 1)
+            first = int(widths[0] + least > columns)
+        if columns is not None and first:
+            widths = [widths[0], *_shrink(widths[1:], columns - len(GAP), are_ids[1:])]
+        elif columns is not None:
+            widths = _shrink(widths, columns, are_ids)
         for number, row in enumerate(cells):
             spans: List[Text] = []
             for (text, style), width in zip(row, widths):
                 padded = pad(shorten(text, width, self.symbols.cut), width)
-                spans += [(padded, "bold" if number == 0 else style), GAP]
-            self._row(spans[:-1])
+                spans += [GAP, (padded, "bold" if number == 0 else style)]
+            if first:
+                self._row(spans[1:2])
+                self._row(spans[2:])
+            else:
+                self._row(spans[1:])
 
     def stream(self, piece: str, lead: str = "") -> None:
         """Write a piece of a growing text; `lead` goes before its first line.
@@ -348,7 +360,7 @@ def _shrink(widths: Sequence[int], columns: int, are_ids: Sequence[bool]) -> Lis
 
     There are fewer widths than columns of the table where the last ones have no room.
     """
-    least = [min(width, 13 if is_id else 12) for width, is_id in zip(widths, are_ids)]
+    least = _least(widths, are_ids)
     count = len(widths)
     while count > 2 and sum(least[:count]) + len(GAP) * (count - 1) > columns:
         count -= 1
@@ -365,6 +377,11 @@ def _shrink(widths: Sequence[int], columns: int, are_ids: Sequence[bool]) -> Lis
             found[widest] -= 1
             excess -= 1
     return found
+
+
+def _least(widths: Sequence[int], are_ids: Sequence[bool]) -> List[int]:
+    """Return the width of each column below which it is better left out."""
+    return [min(width, 13 if is_id else 10) for width, is_id in zip(widths, are_ids)]
 
 
 def _fitting(indent: int, text: str, width: int) -> int:

@@ -105,7 +105,8 @@ ID = "0fa11000-0000-4000-8000-000000000001"
         (82, [ID, "failed", ID]),
         (80, [ID, "failed", ID[:33] + "~"]),
         (60, [ID, "failed", ID[:13] + "~"]),
-        (50, [ID[:26] + "~", "failed", ID[:12] + "~"]),
+        (50, [ID, "failed", ID]),
+        (40, [ID, "failed", ID[:29] + "~"]),
         (30, [ID[:21] + "~", "failed"]),
     ],
 )
@@ -114,20 +115,31 @@ def test_a_table_keeps_the_first_id_whole_as_long_as_it_can(monkeypatch, narrow,
     out = Terminal("ascii")
     kind(out).table(["id", "status", "workflow id"], [[ID, "failed", ID]])
     lines = without_colour(out.getvalue()).splitlines()
-    assert lines[1].split() == row
-    assert len(lines) == 2
+    below = len(lines) // 2  # Each row has as many lines as the headings.
+    assert " ".join(lines[below:]).split() == row
+    assert all(line.startswith("  ") for line in lines[below + 1 :])
     assert max(map(len, lines)) <= width
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_narrow_table_keeps_status_and_time_whole(monkeypatch, narrow, kind):
+def test_a_narrow_table_has_the_id_on_its_own_line_and_keeps_all_columns(monkeypatch, narrow, kind):
     monkeypatch.setenv("COLUMNS", "40")
     out = Terminal()
     headings = ["id", "status", "started", "workflow id"]
     kind(out).table(headings, [[ID, "completed", "1 min ago", ID]])
     lines = without_colour(out.getvalue()).splitlines()
-    assert lines[0].split() == headings[:3]
-    assert lines[1].endswith("  completed  1 min ago")
+    assert " ".join(lines[:2]).split() == " ".join(headings).split()
+    cut = "~" if kind is Console else "…"
+    assert lines[2:] == [ID, f"  completed  1 min ago  {ID[:15]}{cut}"]
+    other = ID[:-1] + "2"
+    out = Terminal()
+    kind(out).table(["id", "name"], [[ID, "Hello"], [other, "Good night"]])
+    assert without_colour(out.getvalue()).splitlines()[2:] == [
+        ID,
+        "  Hello",
+        other,
+        "  Good night",
+    ]
 
 
 @pytest.mark.parametrize("kind", KINDS)
