@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 from functools import partial
-from typing import Any, Callable, Dict, List, Mapping, NoReturn, Optional, Tuple
+from typing import Any, Callable, Dict, List, Mapping, NoReturn, Optional, Sequence, Tuple
 
 from flowmaestro.cli import USAGE, CommandFailed
 from flowmaestro.cli.console import Console, Writer
@@ -172,7 +172,21 @@ def _resource(text: str) -> str:
         return text
     if f"{text}s" in _KINDS:
         return f"{text}s"
-    raise argparse.ArgumentTypeError(f"{text!r} is not {_CHOICES}{suggestion(text, _KINDS)}")
+    hint = suggestion(text, _KINDS)
+    raise argparse.ArgumentTypeError(f"{text!r} is not {_one_of(_KINDS)}{hint}")
+
+
+def _one_of(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} or {names[-1]}"
+
+
+def _listed(text: str) -> str:
+    """Return a kind of resource that can be listed."""
+    kind = _resource(text)
+    if kind == "threads":
+        hint = "`flowmaestro get threads ID` shows one"
+        raise CommandFailed("the API has no list of threads", USAGE, hint=hint)
+    return kind
 
 
 def _checked(is_right: Callable[[str], bool], kind: Callable[[str], Any], what: str) -> Any:
@@ -220,8 +234,8 @@ _SVG = _checked(_is_svg, str, "file that can be written and ends in .svg")
 _RESULTS = _checked(_is_results_file, str, "file that can be written and ends in .jsonl or .csv")
 _SIGN = _checked(lambda text: len(_delimiter(text)) == 1, _delimiter, "single character")
 
-_CHOICES = ", ".join(_KINDS[:-1]) + f" or {_KINDS[-1]}"
-_RESOURCE = _of("resource", _CHOICES, type=_resource, choices=_KINDS)
+_LISTED = tuple(kind for kind in _KINDS if kind != "threads")
+"""The API has no list of threads."""
 _WORKFLOW = _of("workflow", "id or name of the workflow, or a unique beginning of one")
 _OF_WORKFLOW = "id or name of a workflow"
 _INPUTS = (
@@ -358,14 +372,18 @@ COMMANDS: Dict[str, _Command] = {
     "list": _command(
         "list workflows, executions, agents and more",
         ("workflows", "executions --status failed --since 2h", "executions --all -o csv"),
-        _RESOURCE,
-        _option("--limit", "N", "how many at most [20]", type=_COUNT, default=20),
+        _of("resource", _one_of(_LISTED), type=_listed, choices=_LISTED),
+        _option("--limit", "N", "how many at most [20]", type=_COUNT),
         _flag("--all", "all of them"),
         _option(
             "--workflow", "WORKFLOW", f"executions and triggers of this workflow ({_OF_WORKFLOW})"
         ),
         _option(
-            "--status", "STATUS", f"executions that are {', '.join(STATUSES)}", choices=STATUSES
+            "--status",
+            "STATUS",
+            f"executions that are {_one_of(STATUSES)}",
+            choices=STATUSES,
+            action="append",
         ),
         _option(
             "--since", "DURATION", "executions of the last 90s, 15m, 2h or 3d", type=_seconds_ago
@@ -375,7 +393,7 @@ COMMANDS: Dict[str, _Command] = {
     "get": _command(
         "show one workflow, execution, agent or other resource",
         ('workflows "Nightly report"', "executions 2f1c9a52-… --json"),
-        _RESOURCE,
+        _of("resource", _one_of(_KINDS), type=_resource, choices=_KINDS),
         _of("id", "its id; a workflow's name will do, too"),
         *_formats("how to print it [table]", "table", "json", "jsonl"),
     ),

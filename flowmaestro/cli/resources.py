@@ -26,6 +26,8 @@ _COLUMNS: Dict[str, Tuple[str, ...]] = {
     "webhooks": ("id", "name", "url"),
 }
 """The columns of tables and of CSV."""
+_LIMIT = 20
+"""Resources that `list` shows without `--limit`."""
 _STYLES = {
     "completed": "green",
     "failed": "red",
@@ -39,8 +41,9 @@ _STYLES = {
 def list_command(options: argparse.Namespace) -> None:
     """Print resources as a table, JSON, JSON lines or CSV."""
     _check_filters(options)
+    limit = options.limit or _LIMIT
     with client_for(options) as client:
-        found = islice(_iterate(client, options), None if options.all else options.limit)
+        found = islice(_iterate(client, options, limit), None if options.all else limit)
         rows = [dict(row) for row in found]
     names = _COLUMNS[options.resource]
     if options.output == "json":
@@ -53,8 +56,8 @@ def list_command(options: argparse.Namespace) -> None:
         _print_table(names, rows)
     if not rows and options.output in (None, "table"):
         console(sys.stderr).line("none")
-    if not options.all and len(rows) == options.limit:
-        console(sys.stderr).line(f"the first {options.limit}; --all shows all")
+    if not options.all and options.limit is None and len(rows) == limit:
+        console(sys.stderr).line(f"the first {limit}; --all shows all")
 
 
 def get_command(options: argparse.Namespace) -> None:
@@ -97,9 +100,8 @@ def query_command(options: argparse.Namespace) -> None:
 
 
 def _check_filters(options: argparse.Namespace) -> None:
-    if options.resource == "threads":
-        hint = "`flowmaestro get threads ID` shows one"
-        raise CommandFailed("the API has no list of threads", USAGE, hint=hint)
+    if len(options.status or ()) > 1:
+        raise CommandFailed("--status is given twice; the API filters by one status", USAGE)
     for name in ("status", "since"):
         if getattr(options, name) is not None and options.resource != "executions":
             raise CommandFailed(f"--{name} is for executions", USAGE)
@@ -107,14 +109,16 @@ def _check_filters(options: argparse.Namespace) -> None:
         raise CommandFailed("--workflow is for executions and triggers", USAGE)
 
 
-def _iterate(client: FlowMaestroClient, options: argparse.Namespace) -> Iterable[Mapping[str, Any]]:
+def _iterate(
+    client: FlowMaestroClient, options: argparse.Namespace, limit: int
+) -> Iterable[Mapping[str, Any]]:
     resource: Any = getattr(client, options.resource.replace("-", "_"))
     filters: Dict[str, Any] = {}
     if options.workflow is not None:
         filters["workflow_id"] = find_workflow(client, options.workflow).id
     if options.status is not None:
-        filters["status"] = options.status
-    per_page = 100 if options.all else min(options.limit, 100)  # One page for a short list.
+        filters["status"] = options.status[0]
+    per_page = 100 if options.all else min(limit, 100)  # One page for a short list.
     found: Iterable[Mapping[str, Any]] = resource.iterate(per_page=per_page, **filters)
     if options.since is None:
         return found

@@ -30,10 +30,12 @@ def test_an_empty_list_prints_none_on_stderr_or_an_empty_array(command):
 def test_limit_and_all_decide_how_long_a_list_is(command):
     for _ in range(25):
         command("run", "wf_123", "--detach")
-    assert len(command("list", "executions").out.splitlines()) == 21
+    done = command("list", "executions")
+    assert len(done.out.splitlines()) == 21
+    assert done.err == "the first 20; --all shows all\n"
     done = command("list", "executions", "--limit", "2")
     assert len(done.out.splitlines()) == 3
-    assert done.err == "the first 2; --all shows all\n"
+    assert done.err == ""
     assert len(json.loads(command("list", "executions", "--all", "--json").out)) > 25
 
 
@@ -42,6 +44,21 @@ def test_list_filters_executions_by_workflow_and_status(command):
     filters = ["--workflow", "wf_123", "--status", "completed", "--all"]
     listed = json.loads(command("list", "executions", *filters, "--json").out)
     assert {(row["workflow_id"], row["status"]) for row in listed} == {("wf_123", "completed")}
+
+
+def test_list_takes_one_status(command, fake):
+    done = command("list", "executions", "--status", "failed", "--status", "cancelled")
+    assert (done.status, done.out) == (2, "")
+    assert "--status is given twice; the API filters by one status" in done.err
+    assert fake.requests == []
+
+
+def test_only_get_offers_threads(command):
+    assert "threads" not in command("list", "--help").out
+    assert "threads" in command("get", "--help").out
+    done = command("list", "threads")
+    assert done.status == 2
+    assert done.err.endswith("no list of threads; `flowmaestro get threads ID` shows one\n")
 
 
 @pytest.mark.parametrize(
