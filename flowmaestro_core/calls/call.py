@@ -228,6 +228,12 @@ class CallMachine(Machine[Any]):
     there is a partial response, in `confirming` a refusal.
     """
 
+    # Most calls need neither of these, and each attribute that is set costs every call.
+    _partial: Optional[_PartialResponse] = None
+    """The response that is being read, although it is not an event stream."""
+    _refusal: Optional[FlowMaestroError] = None
+    """The refusal that is being confirmed."""
+
     state: str
     TRANSITIONS: ClassVar[Transitions] = {
         "ready": {"start": ("sending", "opening")},
@@ -281,10 +287,6 @@ class CallMachine(Machine[Any]):
         """The timeout of the present attempt in seconds."""
         self._until = math.inf
         """When the present attempt times out, redirects included."""
-        self._partial: Optional[_PartialResponse] = None
-        """The response that is being read, although it is not an event stream."""
-        self._refusal: Optional[FlowMaestroError] = None
-        """The refusal that is being confirmed."""
 
     @event
     def response_received(self, response: Response, now: float, jitter: float) -> Action:
@@ -337,8 +339,12 @@ class CallMachine(Machine[Any]):
         return self._send(limit)
 
     def _send(self, timeout: float) -> Action:
-        self._partial = None
-        self.state, action = ("opening", Open) if self._stream else ("sending", Send)
+        action: Type[Union[Open, Send]]
+        if self._stream:
+            self.state, action = "opening", Open
+            self._partial = None
+        else:
+            self.state, action = "sending", Send
         return action(self._request, timeout, self._retries.attempt, self._call.path, self._retries)
 
     @property
@@ -349,7 +355,8 @@ class CallMachine(Machine[Any]):
         """Decide what to do after a response. The order of the checks matters."""
         status = response.status
         # Any response, even an error, shows that the base URL leads to a server.
-        self._context.answered.add(self._context.options.api_root)
+        context = self._context
+        context.answered.add(context.options.api_root)
         if 200 <= status < 300:
             return self._succeed(response)
         if status in _REDIRECTS:
