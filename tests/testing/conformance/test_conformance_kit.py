@@ -344,7 +344,7 @@ class TestWorse(TransportConformance):
 def test_a_stranger_runs_it_as_the_documentation_says(tmp_path: Path) -> None:
     page = PAGE.read_text(encoding="utf-8")
     (block,) = re.findall(r"```python\n((?:(?!```).)*TestMyTransport.*?)```", page, re.DOTALL)
-    (options,) = re.findall(r"^pytest (.*)$", page, re.MULTILINE)
+    (options,) = re.findall(r"^pytest (-.*)$", page, re.MULTILINE)
     declared = '    known_failures = {"replies-without-a-body": "it has no replies"}\n'
     (tmp_path / "test_mine.py").write_text(block + WORSE + declared)
     run = subprocess.run(
