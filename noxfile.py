@@ -59,6 +59,7 @@ ON_ONE_PYTHON = (
     "tests/house/test_docs.py::test_the_command_line_says_what_its_page_shows",
     "tests/house/test_packaging.py",
     "tests/house/test_pages.py",
+    "tests/house/test_recipes.py",
     "tests/house/test_tests.py",
     "tests/house/test_twins.py",
     "tests/transports/test_examples.py",

@@ -56,6 +56,20 @@ def test_executions_with_time_left_wait_for_a_429() -> None:
     assert run.takes() == Done(None)
 
 
+def test_execution_that_a_429_has_ended_is_not_polled_in_its_turn() -> None:
+    """The next poll of `b` was planned before that of `c`."""
+    run = running([{}, {}, {}], timeout=60.0)
+    starts(run, "a")
+    starts(run, "b")
+    run.replies(202, an_envelope({"execution_id": "c"}), after=20.0)
+    assert asked(run) == "a"
+    run.replies(429, headers={"Retry-After": "50"})
+    assert run.takes_all() == Wait(50.0)
+    assert [error.execution_id for error in errors(run)] == ["a", "b"]
+    run.waits()
+    assert asked(run) == "c"
+
+
 def test_spent_daily_quota_ends_every_wait_at_once() -> None:
     wait = waiting("a", "b", "c")
     wait.replies(429, an_error("rate_limit_exceeded", window="day", retry_after=5))
