@@ -96,7 +96,7 @@ class TestTheFunctionOfTheReadme(WorkedExample, TransportConformance):
             ["a-garbled-length", "a-garbled-status-line"],
             "http.client takes garbage for a number that int() takes for one",
         ),
-        "a-last-chunk-cut-short": "http.client takes the end of a connection for that of the body",
+        "a-last-chunk-cut-short": "it takes the end of the connection for that of the body",
     }
 
     def make_transport(self) -> Callable[[Request], Response]:

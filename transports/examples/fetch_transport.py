@@ -51,7 +51,7 @@ class FetchTransport:
                 "refused-connection",
                 "reset-in-the-handshake",
             ),
-            "fetch tells nothing of a failure: what the server may have done is not tried again.",
+            "fetch gives no reason of a failure, so a POST is not retried.",
         ),
         "no-frame-of-a-failure-shows-a-secret": (
             "A local variable holds the header fields as they are."

@@ -117,7 +117,7 @@ class AsyncHttpxTransport:
     known_failures = {
         **_LONG_LINES,
         **_REQUEST,
-        "a-body-cut-off-under-tls": "The stack takes the end of a connection for one of TLS.",
+        "a-body-cut-off-under-tls": "The stack takes the end of the connection for the end of TLS.",
     }
 
     def __init__(self, calls: httpx.AsyncClient, streams: httpx.AsyncClient) -> None:

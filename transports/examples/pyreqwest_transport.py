@@ -22,10 +22,8 @@ from flowmaestro_transports import (
 )
 
 _NOT_CONNECTED = ("tcp connect error", "dns error")
-_AS_IF_SENT = "It fails as if the request had gone out: a POST is not made again."
-_TIME_LIMIT = (
-    "A time limit that ran out does not tell how far it had come: a POST is not made again."
-)
+_AS_IF_SENT = "It fails as if the request had been sent, so a POST is not retried."
+_TIME_LIMIT = "A timeout does not tell whether the request was sent, so a POST is not retried."
 _IDLE = "Idle connections are closed by the pool's own time limit."
 _KNOWN_FAILURES = {
     "a-wrong-host-is-refused": _AS_IF_SENT,

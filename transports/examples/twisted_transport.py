@@ -24,8 +24,8 @@ from flowmaestro_transports import (
 )
 
 _SENT = (client.RequestGenerationFailed, client.RequestTransmissionFailed, client.ResponseFailed)
-_NO_LENGTH = "A reply without a length fails: it may be cut off."
-_AS_IF_SENT = "It fails as if the request had gone out: a POST is not made again."
+_NO_LENGTH = "A response without a length fails, because it may be truncated."
+_AS_IF_SENT = "It fails as if the request had been sent, so a POST is not retried."
 
 
 class TwistedTransport:
@@ -48,7 +48,7 @@ class TwistedTransport:
         ),
         "a-body-cut-off-under-tls": _NO_LENGTH,
         "body-until-the-connection-ends": _NO_LENGTH,
-        "a-garbled-status-line": "Twisted takes for a status what int() takes for a number.",
+        "a-garbled-status-line": "Twisted accepts as a status whatever int() accepts.",
         "a-header-line-of-60000-bytes": "Lines from 16 KiB on fail, as large cookies make them.",
         "no-frame-of-a-failure-shows-a-secret": (
             "A local variable holds the header fields as they are."

@@ -41,17 +41,17 @@ class Urllib3Transport(ImpatientTransport[PoolManager]):
         ),
         **dict.fromkeys(
             ("handshake-timeout", "reset-in-the-handshake"),
-            "The stack tells no broken handshake from a lost reply: a POST is not made again.",
+            "A broken handshake looks like a lost response, so a POST is not retried.",
         ),
         **dict.fromkeys(
             ("a-flood-of-trailers", "a-stream-flooded-with-trailers"),
-            "http.client, beneath it, reads all trailers in one go.",
+            "http.client, below urllib3, reads all trailers without checking the time limit.",
         ),
-        "a-body-cut-off-under-tls": "The stack takes the end of a connection for one of TLS.",
-        "a-garbled-length": "http.client, beneath it, reads on until the connection ends.",
-        "a-garbled-status-line": "http.client takes for a status what int() takes for a number.",
-        "a-last-chunk-cut-short": "urllib3 takes the end of a connection for that of the body.",
-        "informational-replies": "urllib3 takes a 103 for the reply: the call fails.",
+        "a-body-cut-off-under-tls": "The stack takes the end of the connection for the end of TLS.",
+        "a-garbled-length": "http.client, below urllib3, reads until the connection ends.",
+        "a-garbled-status-line": "http.client accepts as a status whatever int() accepts.",
+        "a-last-chunk-cut-short": "urllib3 takes the end of the connection for the end of the body.",
+        "informational-replies": "urllib3 takes a 103 for the response, so the call fails.",
         "no-frame-of-a-failure-shows-a-secret": (
             "A local variable holds the header fields as they are."
         ),
