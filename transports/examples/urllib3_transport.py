@@ -50,7 +50,7 @@ class Urllib3Transport(ImpatientTransport[PoolManager]):
         "a-body-cut-off-under-tls": "The stack takes the end of the connection for the end of TLS.",
         "a-garbled-length": "http.client, below urllib3, reads until the connection ends.",
         "a-garbled-status-line": "http.client accepts as a status whatever int() accepts.",
-        "a-last-chunk-cut-short": "urllib3 takes the end of the connection for the end of the body.",
+        "a-last-chunk-cut-short": "It takes the end of the connection for that of the body.",
         "informational-replies": "urllib3 takes a 103 for the response, so the call fails.",
         "no-frame-of-a-failure-shows-a-secret": (
             "A local variable holds the header fields as they are."
