@@ -215,6 +215,7 @@ class RowReader:
         self._most = math.inf if self._is_sequence else MAX_BACKLOG
         self._look_ahead = LOOK_AHEAD * batch.concurrency if batch.ordered else math.inf
         self._by_index = plan.key is None
+        self._total = batch.total
         self._rerun = plan.rerun
         self._redo = plan.redo
         self._known = 0
@@ -281,6 +282,10 @@ class RowReader:
     def _check_change(self, row: Row, had: JournalRow) -> None:
         """Raise `JournalError` unless `redo` allows to start this changed row again."""
         if row.index not in self._redo:
+            if self._by_index and self._total is not None and self._total < self._known:
+                # A row was removed, so those after it seem to have changed.
+                more = f"which has more rows, up to inputs[{self._known - 1}]"
+                raise _mismatch(f"inputs[{row.index}] is not what the journal has, {more}")
             under = "" if self._by_index else f" under the key {row.key!r}"
             keyed = ", or use key= from the first call on if rows move" if self._by_index else ""
             raise _mismatch(
