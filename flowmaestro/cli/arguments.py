@@ -254,8 +254,13 @@ _FOLLOW = (
     _file("--timeline", "draw the timeline into an .svg file", type=_SVG),
 )
 _CHECK = (
-    _file("--schema", "a JSON Schema to check the inputs with"),
-    _flag("--no-check", "send the inputs unchecked"),
+    _file(
+        "--schema",
+        "a JSON Schema for the inputs [that of the workflow, where the server declares one]. "
+        "Before anything is started, it is checked which inputs are required and allowed, and the "
+        "type and enum of each",
+    ),
+    _flag("--no-check", "leave this check out; the server may still refuse inputs"),
 )
 _SERVER = (
     _option("--api-key", "KEY", "the API key [$FLOWMAESTRO_API_KEY]"),
@@ -307,7 +312,10 @@ COMMANDS: Dict[str, _Command] = {
         _flag("--rerun", "with a checkpoint, start it again if it failed or was cancelled"),
         *_FOLLOW,
         *_CHECK,
-        *_formats("print outputs as a table, or the whole execution", "table", "json", "jsonl"),
+        *_formats(
+            "print the outputs as a table, or the whole execution [the outputs as JSON]",
+            *("table", "json", "jsonl"),
+        ),
     ),
     "watch": _command(
         "follow an execution to its end",
@@ -331,12 +339,15 @@ COMMANDS: Dict[str, _Command] = {
         _WORKFLOW,
         _of(
             "rows",
-            "a .csv, .tsv, .jsonl or .json file, or - for stdin",
+            "a .csv, .tsv, .jsonl or .json file, or - for stdin: JSON lines, a JSON array or CSV. "
+            "Cells of CSV are texts, unless a schema names another type, or the column is called "
+            "NAME:=, which makes them JSON; an empty cell that is not a text is left out",
             complete="file",
         ),
         _file(
             "--out",
-            "results: a .csv file, or a line of JSON for each row",
+            "results: a .csv file with the columns row, index, execution_id, status, error and "
+            "outputs, or a .jsonl file with an object for each row, which has its inputs, too",
             type=_RESULTS,
             required=True,
         ),
@@ -353,7 +364,9 @@ COMMANDS: Dict[str, _Command] = {
         _option("--settle-after", "SECONDS", _SETTLE_AFTER, type=_SECONDS, default=60.0),
         _TIMEOUT,
         *_CHECK,
-        *_formats("print results, too", "table", "json", "jsonl", "csv", json="jsonl"),
+        *_formats(
+            "print results on stdout, too [nothing]", "table", "json", "jsonl", "csv", json="jsonl"
+        ),
     ),
     "chat": _command(
         "talk to an agent",
@@ -381,7 +394,7 @@ COMMANDS: Dict[str, _Command] = {
         _option(
             "--status",
             "STATUS",
-            f"executions that are {_one_of(STATUSES)}",
+            f"executions that are {', '.join(STATUSES)}",
             choices=STATUSES,
             action="append",
         ),

@@ -179,6 +179,8 @@ def sdk_failure(error: Any, words: Sequence[str]) -> Failure:
         if redo:
             row = int(redo.partition("]")[0]) + 1
             hint = f"give --redo {row} to start the changed row again, or {hint}"
+        elif "more rows" in text or "end with" in text or "are no rows" in text:
+            hint = f"put the removed rows back, or {hint}"
     elif error.code == "journal_unusable":
         hint = "name another --out or --journal"
     elif error.retry_after:

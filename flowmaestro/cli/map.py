@@ -13,13 +13,13 @@ from dataclasses import replace
 from typing import Any, Dict, List, Optional, TextIO, Tuple
 
 from flowmaestro import Hooks, ResponseInfo
-from flowmaestro.cli import INTERRUPTED, USAGE, CommandFailed, session
-from flowmaestro.cli.console import Console, RichConsole, Text, console, text_width
+from flowmaestro.cli import INTERRUPTED, TIMED_OUT, USAGE, CommandFailed, session
+from flowmaestro.cli.console import Console, RichConsole, Text, console, counted, text_width
 from flowmaestro.cli.output import Results, written
 from flowmaestro.cli.run_view import in_short
 from flowmaestro.input_files import Rows, read_rows, typed_rows
 from flowmaestro.inputs import is_strict
-from flowmaestro_core.errors import FlowMaestroError
+from flowmaestro_core.errors import FlowMaestroError, TimeoutError
 from flowmaestro_core.executions.outcome import BatchProgress, RunOutcome, RunOutcomes
 
 COLUMNS = ("row", "index", "execution_id", "status", "error", "outputs")
@@ -67,14 +67,12 @@ def map_command(options: argparse.Namespace) -> None:
         interrupted = _run(outcomes, rows, view, failures, options)
     failures.print_causes()
     if interrupted is not None:
-        said = f"{interrupted} executions are still running; run the same command again to resume."
-        console(sys.stderr).line(said)
+        are = "is" if interrupted == 1 else "are"
+        said = f"{counted(interrupted, 'execution')} {are} still running"
+        console(sys.stderr).line(f"{said}; run the same command again to resume.")
         text = "" if options.output is None else "interrupted"
         raise CommandFailed(text, INTERRUPTED)
-    if failures.count:
-        text = f"{failures.count} of {len(rows)} rows did not complete; see {options.out}"
-        hint = "with --rerun, this command starts failed ones again"
-        raise CommandFailed(text, code="rows_failed", hint=hint)
+    failures.report(len(rows), options.timeout)
 
 
 def _check_files(rows: str, out: str, journal: str) -> None:
@@ -117,7 +115,8 @@ def _run(
                     line = _line(outcome)
                     file.add(line)
                     failures.add(line, outcome)
-                    view.refused = failures.refused
+                    view.refused, view.unfinished = failures.refused, failures.unfinished
+                    view.delivered(replayed=outcome.replayed)
                     if results is not None:
                         results.add(line)
                     elif options.output == "table":
@@ -175,10 +174,18 @@ class _ResultsFile:
 
 
 class _Failures:
-    """The rows that did not complete, grouped by cause."""
+    """The rows that did not complete, grouped by cause.
+
+    Attributes:
+        count: how many rows have failed, `refused` included, but `unfinished` not.
+        refused: rows whose start the server refused.
+        unfinished: rows whose execution did not end within `--timeout`, so it still runs.
+
+    """
 
     def __init__(self, out: str) -> None:
-        self.count = self.refused = 0
+        self.count = self.refused = self.unfinished = 0
+        self._paused = self._ended = 0
         self._out = out
         self._causes: Dict[str, List[Tuple[int, str]]] = defaultdict(list)
 
@@ -186,7 +193,12 @@ class _Failures:
         """Count the row unless its execution completed."""
         if outcome.ok:
             return
+        if _is_unfinished(outcome):
+            self.unfinished += 1
+            self._paused += line["status"] == "paused"
+            return
         self.count += 1
+        self._ended += outcome.execution is not None
         self.refused += line["status"] == REFUSED
         error = outcome.error
         text = error.message if isinstance(error, FlowMaestroError) else line["error"]
@@ -210,7 +222,29 @@ class _Failures:
             screen.line(lead, f"{text[:200]}, {example}", indent=len(lead))
         rest = len(causes) - MOST_CAUSES
         if rest > 0:
-            screen.line(f"        and {rest} other causes; {self._out} has them all")
+            screen.line(f"        and {counted(rest, 'other cause')}; {self._out} has them all")
+
+    def report(self, total: int, timeout: float) -> None:
+        """Raise `CommandFailed` with the remedies if a row did not complete."""
+        texts: List[str] = []
+        hints: List[str] = []
+        if self.count:
+            texts.append(f"{self.count} of {counted(total, 'row')} did not complete")
+        if self.unfinished:
+            paused = f", {self._paused} of them paused" if self._paused else ""
+            said = f"{self.unfinished} of {counted(total, 'row')} still running"
+            texts.append(f"{said} after {timeout:g} s{paused}")
+            hints.append("repeat the same command to wait on")
+        if self._ended:
+            hints.append("with --rerun, this command starts failed ones again")
+        elif self.refused:
+            hints.append("correct the refused rows: the same command starts them then")
+        if self.count:
+            text = f"{'; '.join(texts)}; see {self._out}"
+            raise CommandFailed(text, code="rows_failed", hint="; ".join(hints))
+        if self.unfinished:
+            text = f"{texts[0]}; see {self._out}"
+            raise CommandFailed(text, TIMED_OUT, hint=hints[0])
 
 
 def _line(outcome: RunOutcome) -> Dict[str, Any]:
@@ -219,6 +253,8 @@ def _line(outcome: RunOutcome) -> Dict[str, Any]:
     status = None if execution is None else execution["status"]
     if error is not None and outcome.execution_id is None and _is_refusal(error):
         status = REFUSED  # type: ignore[assignment]
+    if isinstance(error, TimeoutError) and error.last_execution is not None:
+        status = error.last_execution.get("status")
     text = None if error is None else str(error)
     return {
         "row": outcome.index + 1,
@@ -229,6 +265,10 @@ def _line(outcome: RunOutcome) -> Dict[str, Any]:
         "outputs": outcome.outputs,
         "error": text if execution is None else execution["error"],
     }
+
+
+def _is_unfinished(outcome: RunOutcome) -> bool:
+    return isinstance(outcome.error, TimeoutError) and outcome.execution_id is not None
 
 
 def _is_refusal(error: FlowMaestroError) -> bool:
@@ -249,8 +289,9 @@ class _View:
     """The progress of a batch, in about twenty plain lines."""
 
     def __init__(self, total: int, settle_after: float, screen: Console) -> None:
-        self.refused = 0
+        self.refused = self.unfinished = 0
         self.screen = screen
+        self._replayed, self._is_resumed = 0, False
         self._at = BatchProgress(0, 0, 0, total, None)
         self._total = total
         self._settle_after = settle_after
@@ -263,8 +304,27 @@ class _View:
         """End the drawing."""
 
     def update(self, at: BatchProgress) -> None:
-        """Show the progress."""
+        """Show the progress. That of a row is shown when `delivered` says what became of it."""
+        is_of_a_row = at.done > self._at.done
         self._at = at
+        if not is_of_a_row:
+            self._show_progress()
+
+    def delivered(self, *, replayed: bool) -> None:
+        """Show the progress of a row; those that an earlier command has finished are one line."""
+        self._replayed += replayed
+        if replayed and self._at.done < self._total:
+            return
+        if self._replayed and not self._is_resumed:
+            self._is_resumed = True
+            were = "was" if self._replayed == 1 else "were"
+            said = f"{counted(self._replayed, 'row')} {were} done before"
+            self.screen.line(f"{said}, {self._total - self._replayed} to go")
+        if not replayed:
+            self._show_progress()
+
+    def _show_progress(self) -> None:
+        at = self._at
         if at.done % max(self._total // 20, 1) == 0 or at.done + at.in_doubt == self._total:
             self.screen.line(f"{at.done} of {self._total}, {', '.join(self._parts())}")
 
@@ -280,8 +340,9 @@ class _View:
     def _parts(self) -> List[str]:
         """Return the parts of the status, the most important first."""
         at = self._at
-        parts = [f"{max(at.failed - self.refused, 0)} failed"]
+        parts = [f"{max(at.failed - self.refused - self.unfinished, 0)} failed"]
         parts += [f"{self.refused} refused"] if self.refused else []
+        parts += [f"{self.unfinished} timed out"] if self.unfinished else []
         parts += [f"{at.in_flight} running"] if at.in_flight else []
         if at.in_doubt and at.done + at.in_doubt == at.total:
             left = max(self._doubted_at + self._settle_after - time.monotonic(), 0)
@@ -307,9 +368,8 @@ class _LiveView(_View):
         """As `_View.__exit__`; the bar stays."""
         self._live.stop()
 
-    def update(self, at: BatchProgress) -> None:
-        """As `_View.update`, at the next frame."""
-        self._at = at
+    def _show_progress(self) -> None:
+        """Draw nothing: the next frame shows it."""
 
     def _bar(self) -> Any:
         from rich.table import Table

@@ -230,7 +230,9 @@ def _end(execution: Execution, view: RunView, options: argparse.Namespace) -> No
         text += f" at the node {', '.join(view.failed)}" if view.failed else ""
         text += f": {execution['error']}" if execution["error"] else ""
         code = f"execution_{execution['status']}"
-        raise CommandFailed(text, code=code, execution_id=execution["id"])
+        is_kept = options.command == "run" and options.checkpoint is not None
+        hint = "with --rerun, this command starts it again" if is_kept else ""
+        raise CommandFailed(text, code=code, hint=hint, execution_id=execution["id"])
     if options.output == "table" and isinstance(outputs, dict):
         output.print_fields(outputs)
     elif options.output not in _JSON:

@@ -74,6 +74,73 @@ def test_results_are_kept_where_the_journal_is_of_other_rows(command, rows):
     assert (rows / "out.jsonl").read_text() == first
 
 
+def test_a_removed_row_is_not_called_a_changed_one(command, fake, rows):
+    (rows / "rows.csv").write_text("name\nAda\nGrace\nMary\n")
+    which = ["map", "wf_123", "rows.csv", "--out", "out.jsonl"]
+    command(*which)
+    (rows / "rows.csv").write_text("name\nAda\nMary\n")
+    done = command(*which)
+    assert done.status == 2
+    said = "row 2 is not what the journal has, which has more rows, up to row 3; put the removed"
+    assert said in done.err
+    assert "--redo" not in done.err
+
+
+def test_rows_that_were_done_before_are_one_line(command, fake, rows):
+    (rows / "rows.csv").write_text("name\n" + "".join(f"{number}\n" for number in range(8)))
+    which = ["map", "wf_123", "rows.csv", "--out", "out.jsonl"]
+    command(*which)
+    with open(rows / "rows.csv", "a") as file:
+        file.write("".join(f"{number}\n" for number in range(8, 20)))
+    done = command(*which)
+    first, second, *_, last = done.err.splitlines()
+    assert first == "8 rows were done before, 12 to go"
+    assert second.startswith("9 of 20, 0 failed")
+    assert last == "20 of 20, 0 failed"
+    assert command(*which).err == "20 rows were done before, 0 to go\n"
+
+
+@pytest.mark.parametrize("bad", [False, True])
+def test_rows_that_time_out_are_not_failures(command, fake, rows, bad):
+    if bad:
+        (rows / "rows.csv").write_text("name\nAda\nGrace\nMary\n")
+    fake.workflow("wf_slow", nodes=[Node("wait", seconds=3600)])
+    which = ["map", "wf_slow", "rows.csv", "--out", "out.jsonl", "--timeout", "5"]
+    if bad:
+        fake.fail_next(1, 422, path="/workflows/*/execute")
+    done = command(*which)
+    assert done.status == (1 if bad else 124)
+    assert "2 of 2 rows still running after 5 s" in done.err or bad
+    assert "repeat the same command to wait on" in done.err
+    assert "--rerun" not in done.err
+    assert "0 failed" in done.err
+    statuses = [line["status"] for line in results(rows / "out.jsonl")]
+    assert sorted(statuses)[-2:] == ["running"] * 2
+    started = len(fake.executions)
+    fake.advance(fake.now + 3600)
+    assert command(*which).status == (124 if bad else 0)  # The refused row is started now.
+    assert len(fake.executions) == started + bad
+
+
+def test_the_same_command_starts_a_corrected_row(command, fake, rows):
+    which = ["map", "wf_123", "rows.csv", "--out", "out.jsonl"]
+    fake.fail_next(1, 422, path="/workflows/*/execute")
+    done = command(*which)
+    assert "correct the refused rows: the same command starts them then" in done.err
+    (refused,) = [line for line in results(rows / "out.jsonl") if line["status"] == "refused"]
+    name = refused["inputs"]["name"]
+    text = (rows / "rows.csv").read_text()
+    (rows / "rows.csv").write_text(text.replace(name, "Mary"))
+    assert command(*which).status == 0
+    fake.assert_executed("wf_123", inputs={**refused["inputs"], "name": "Mary"})
+
+
+def test_help_says_what_rows_and_results_hold(command):
+    text = " ".join(command("map", "--help").out.split())
+    for said in ("NAME:=", "an empty cell", "a JSON array or CSV", "execution_id, status, error"):
+        assert said in text
+
+
 def test_a_file_that_is_not_a_journal_is_refused_with_a_remedy(command, rows):
     (rows / "out.jsonl.journal").write_text("garbage")
     done = command("map", "wf_123", "rows.csv", "--out", "out.jsonl")
