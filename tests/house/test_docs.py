@@ -48,6 +48,9 @@ OTHER_COMMANDS = {
     ".venv/bin/ruff check",
     ".venv/bin/ruff format",
     ".venv/bin/lint-imports",
+    "pytest tests/core/resources tests/testing/model/test_endpoints.py \\",
+    "    tests/testing/model/test_api_replies.py tests/house/test_api_facts.py \\",
+    "    tests/house/test_pages.py tests/house/test_public_surface.py",
 }
 NOT_RUN = {"text"}
 GENERATED = {*(ROOT / "docs" / "reference").glob("*.md"), ROOT / "docs" / "notebook.md"}

@@ -40,12 +40,12 @@ def loaded(program: str) -> Set[str]:
 
 
 def test_the_clients_come_without_what_they_will_need() -> None:
-    assert not (loaded(CLIENTS) - loaded("")) & (STACKS | MACHINERY)
+    assert sorted((loaded(CLIENTS) - loaded("")) & (STACKS | MACHINERY)) == []
 
 
 def test_a_client_is_made_without_an_http_stack() -> None:
     made = loaded(f"{CLIENTS}FlowMaestroClient('k'), AsyncFlowMaestroClient('k').workflows")
-    assert not (made - loaded("")) & STACKS
+    assert sorted((made - loaded("")) & STACKS) == []
     assert made >= MACHINERY - {"flowmaestro_transports.observing.hooks"}
 
 

@@ -187,8 +187,8 @@ class TestReference:
             for name, resource in script("reference").resources().items()
             for method, _ in script("reference").methods_of(resource)
         }
-        assert public - described == set()
-        assert methods - described == set()
+        assert public - described == set(), "run `python docs/reference.py`"
+        assert methods - described == set(), "run `python docs/reference.py`"
 
     def test_each_method_has_its_parameters_its_fields_and_its_retries(self):
         text = "\n".join(script("reference").pages().values())

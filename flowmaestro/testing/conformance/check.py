@@ -12,6 +12,7 @@ from typing import Awaitable, Callable, FrozenSet, List, Mapping, Tuple, TypeVar
 from flowmaestro.testing.conformance.expectations import LIMIT, CheckFailed, NotOffered, ask
 from flowmaestro.testing.conformance.runner import CheckFunction, Runner
 from flowmaestro.testing.conformance.site import LiveReply
+from flowmaestro_core.http.messages import TransportFailure
 from flowmaestro_transports.contract import AsyncOpenResponse
 
 T = TypeVar("T")
@@ -41,9 +42,16 @@ class Check:
         if isinstance(finding, NotOffered):
             return finding
         known = isinstance(finding, CheckFailed)
-        text = str(finding) if known else f"{type(finding).__name__} came out: {finding}"
+        what_to_do = f'Mend the transport, or declare known_failures = {{"{self.name}": "…"}}.'
+        if known:
+            text = str(finding)
+        else:
+            text = f"it raised {type(finding).__name__}: {finding}"
+            if not isinstance(finding, TransportFailure):
+                what_to_do = f"Catch it and raise TransportFailure(phase, …) from it. {what_to_do}"
         return CheckFailed(
-            f"{self.name}: {text}\nThe rule: {self.rule}\nWhy it matters: {self.why}"
+            f"{self.name}: {text}\nThe rule: {self.rule}\nWhy it matters: {self.why}\n"
+            f"What to do: {what_to_do}"
         )
 
 
