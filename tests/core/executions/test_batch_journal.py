@@ -620,3 +620,19 @@ def test_digests_are_equal_if_the_server_stores_equal_values() -> None:
     assert digest_of('{"a":1}') != digest_of('{"a":true}')
     assert digest_of('{"a":-0.0}') == digest_of('{"a":0}')
     assert digest_of('{"a":%s}' % ("9" * 400)) == digest_of('{"a":null}')
+
+
+def test_last_record_releases_the_rows_that_were_not_sent() -> None:
+    """The start of the first row is in flight: the server may start it."""
+    world = World()
+    batch = Workflows.run_many("w", [{"n": n} for n in range(3)], journal="unused")
+    stepper = BatchStepper(machine_for(batch, a_context(), "token"))
+    stepper.start()
+    while stepper.machine.state != "starting":
+        if isinstance(stepper.action, Record):
+            stepper.records(world.journal.keep(stepper.action))
+        else:  # The newest execution before the batch: there is none.
+            stepper.replies(200, an_envelope([]))
+    machine: Any = stepper.machine
+    released = machine.last_record().rows
+    assert [(row.key, row.state) for row in released] == [(1, "open"), (2, "open")]

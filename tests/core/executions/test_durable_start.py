@@ -19,7 +19,7 @@ from flowmaestro_core.executions.durable_start import DurableStartMachine
 from flowmaestro_core.http.messages import Phase
 from flowmaestro_core.machines import machine_for
 from flowmaestro_core.resources.workflows import Workflows
-from tests.harness.core.durable import INPUTS, SETTLE_AFTER, Checkpointed, World
+from tests.harness.core.durable import INPUTS, SETTLE_AFTER, Checkpointed, Execution, World
 from tests.harness.core.stepping import (
     Stepper,
     a_context,
@@ -57,6 +57,18 @@ def test_the_first_call_announces_starts_and_saves_the_id() -> None:
     assert (started["state"], started["serial"]) == ("started", 2)
     assert started["execution_id"] == "ex_1"
     assert started["token"] == starting["token"] != ""
+
+
+def test_look_up_goes_on_behind_an_execution_that_is_little_older_than_the_start() -> None:
+    """The clocks of the servers that made the two may differ."""
+    world = World()
+    dies_while_starting(world, started=True)
+    world.store.state["after"] = None  # The newest execution before the start could not be read.
+    stranger = Execution("ex_stranger", {"task": 9}, world.now - 30.0, world.now)
+    world.server.executions.append(stranger)
+    process = world.finish(world.process())
+    assert process.value["data"]["execution_id"] == "ex_1"
+    assert world.server.started == 1
 
 
 def test_a_state_has_at_most_500_bytes() -> None:

@@ -12,7 +12,7 @@ from typing import Any, Callable, Dict, Optional
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flowmaestro_core.actions import Fail, Wait
@@ -103,6 +103,7 @@ def test_any_secret_is_recognised_in_json(secret: str) -> None:
     st.sampled_from([lambda text: text, lambda text: text.replace("/", r"\/"), all_escaped]),
     st.booleans(),
 )
+@example("key-\U0001f511", all_escaped, False)  # two UTF-16 code units
 def test_a_secret_is_recognised_however_json_and_urls_escape_it(
     secret: str, change: Callable[[str], str], twice: bool
 ) -> None:
