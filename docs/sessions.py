@@ -149,8 +149,9 @@ SESSIONS = (
         "| `-i data:=@FILE` | the JSON of a file |\n"
         "| `-i name=@@ada` | the text `@ada` |\n"
         "| `--input-file FILE` | all inputs, a JSON object; `-` is stdin, and `-i` wins |\n\n"
-        "Inputs are checked before anything starts, with the schema that the server declares or with\n"
-        "`--schema`.",
+        "Before anything starts, inputs are checked with `--schema`, or with the schema that the server\n"
+        "declares: which are required, which are allowed (`additionalProperties: false`), and the `type` and\n"
+        "`enum` of each. `--no-check` leaves this out.",
         (
             Command("run wf_report -i count=3 --schema schema.json"),
             Command("run wf_report -i count:=3 --schema schema.json -o json"),
@@ -161,13 +162,16 @@ SESSIONS = (
         "After a crash or Ctrl-C, the same command resumes, and no row is started twice: a journal,\n"
         "`OUT.journal` or the file of `--journal`, knows them all ([batches](batches.md)).\n\n"
         "**Rows** are a `.csv`, `.tsv`, `.jsonl` or `.json` file, or `-` for stdin (JSON lines, a JSON array\n"
-        "or CSV), in UTF-8. `--delimiter` names another separator. Cells of CSV are text, unless the schema\n"
-        "names another type or the column ends in `:=`: `cards.csv` has the columns `card` and `amount:=`.\n"
-        "An empty cell that is not text is left out.\n\n"
+        "or CSV), in UTF-8. `--delimiter` names another separator. Cells of CSV are text, unless `--schema` or\n"
+        "the schema of the server names another type, or the name of the column ends in `:=`, which makes\n"
+        "them JSON: `cards.csv` has the columns `card` and `amount:=`. An empty cell is an empty text; one\n"
+        "that is not text is left out.\n\n"
         "**Results** go to `--out`. A `.csv` file is for a spreadsheet, with the columns row, index,\n"
         "execution_id, status, error and outputs. It begins with a byte-order mark, without which Excel\n"
         'would not read UTF-8; in Python open it with `encoding="utf-8-sig"`. A `.jsonl` file is for programs.\n'
-        "A row with the status `refused` was not started: the server rejected its inputs. At the end,\n"
+        "A row with the status `refused` was not started, because the server rejected its inputs: correct\n"
+        "it, and the same command starts it. A row that is `running` or `paused` did not end within\n"
+        "`--timeout`: the same command waits on, and without failures the exit status is 124. At the end,\n"
         "failures are grouped by cause.\n\n"
         "**Again**: `--rerun` starts the rows again whose execution failed or was cancelled, `--redo 3,17`\n"
         "or `--redo all` those of these rows whose inputs have changed. If a row may have been started without a reply, the\n"
@@ -182,8 +186,9 @@ SESSIONS = (
         "See what there is",
         "`list` and `get` show workflows, executions, agents, threads, knowledge-bases, triggers and\n"
         "webhooks. The API has no list of threads: `get threads` shows one that you know. Executions are\n"
-        "filtered by `--workflow`, `--status` and `--since` (`90s`, `15m`, `2h`, `3d`). Columns are shortened\n"
-        "until they fit the terminal; in a pipe they are whole.\n\n"
+        "filtered by `--workflow`, one `--status` and `--since` (`90s`, `15m`, `2h`, `3d`). Columns are\n"
+        "shortened until they fit the terminal, but ids can be copied: where a terminal is too narrow, an id\n"
+        "has a line of its own. In a pipe every cell is whole.\n\n"
         "![A list in a terminal](pictures/list.svg)",
         (
             Command("list workflows"),
@@ -196,7 +201,8 @@ SESSIONS = (
         "Leave an execution running, watch it, cancel it",
         "`--detach` prints the id and leaves. Ctrl-C and `--timeout` leave the execution running, too.\n"
         "With `--checkpoint FILE` it is started once: the same command again follows what was started, or\n"
-        "prints what came of it ([past one machine](durable.md#a-file)). `--timeline run.svg` draws the\n"
+        "prints what came of it; `--rerun` starts it again if it failed ([past one\n"
+        "machine](durable.md#a-file)). `--timeline run.svg` draws the\n"
         "[timeline](streaming.md#draw-a-timeline).\n"
         "\n"
         "`watch` follows an execution to its end, also through a lost connection: `watch ID`,\n"
@@ -216,7 +222,8 @@ SESSIONS = (
         "`-o json` prints one JSON document: indented on a terminal, compact elsewhere. `-o jsonl` prints a\n"
         "document a line, `-o csv` is for `list` and `map`, `-o table` for people. `--json` is short for\n"
         "`-o json`; for `map` and `watch`, whose results come one at a time, it is a document a line.\n"
-        "Characters that stdout cannot express are escaped. Events have each field once, in snake_case.\n\n"
+        "Where stdout is not UTF-8, JSON is ASCII with `\\u` escapes, and in texts characters that it cannot\n"
+        "express are escaped. Events have each field once, in snake_case.\n\n"
         "With JSON, an error is an object on stderr, in a pipe on the last line: `code`, `message`,\n"
         "`status` (HTTP) and `request_id` of the reply if there was one, and a `hint`.\n\n"
         "| exit status | meaning |\n|---|---|\n| 0 | done |\n| 1 | failed |\n| 2 | wrong arguments |\n"
@@ -247,9 +254,12 @@ SESSIONS = (
     ),
     Session(
         "Talk to an agent",
-        "Ctrl-C stops an answer, Ctrl-D leaves. Answers are Markdown. Pasted lines are one message; the\n"
-        "arrow keys bring back what you typed, in earlier conversations, too (`--no-history` keeps\n"
-        "nothing). `-m`, or a pipe, sends one message and prints the bare answer.\n\n"
+        "Name an agent as you name a workflow. Ctrl-C stops an answer, Ctrl-D leaves and prints the line that\n"
+        "goes on with the thread. Answers are Markdown. Pasted lines are one message, and Alt-Enter begins a\n"
+        "new line; the arrow keys bring back what you typed, in earlier conversations, too (`--no-history`\n"
+        "keeps nothing). `/save FILE` writes the conversation, of a continued thread the whole one. `-m`, or a\n"
+        "pipe, sends one message and prints the bare answer; with both, the pipe is appended to the message\n"
+        "(in a loop over lines, add `</dev/null`).\n\n"
         "![A conversation in a terminal](pictures/chat.svg)",
         (
             Command("chat agent_parrot", ((PROMPT, "Good morning\r"), (PROMPT, "\x04"))),

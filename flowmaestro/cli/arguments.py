@@ -44,6 +44,16 @@ _PAGES = {"map": "batches", "chat": "agents", "serve": "testing", "demo": "testi
 """The page about a command in the documentation; that of the others is `cli`."""
 
 
+_NOTES = {
+    "chat": """
+
+in a conversation:
+  Enter sends, Alt-Enter begins a new line; /help, /thread, /save FILE;
+  Ctrl-C stops an answer, Ctrl-D leaves"""
+}
+"""What follows the examples in the help of a command."""
+
+
 class _Parser(argparse.ArgumentParser):
     """A parser whose errors are one line, and raise `CommandFailed`."""
 
@@ -81,6 +91,7 @@ def build_parser(
         what, examples, arguments = COMMANDS[name]
         about = f"{what[0].upper()}{what[1:]}.\n\nexamples:"
         about += "".join(f"\n  flowmaestro {name} {words}".rstrip() for words in examples)
+        about += _NOTES.get(name, "")
         page = f"more: {_DOCS}/{_PAGES.get(name, 'cli')}/"
         usage = f"flowmaestro {name} [options]{''.join(map(_in_usage, arguments))}"
         command = commands.add_parser(
@@ -376,8 +387,13 @@ COMMANDS: Dict[str, _Command] = {
             'agent_123 -m "What is new?"',
             "agent_123 --json < question.txt",
         ),
-        _of("agent", "id of the agent"),
-        _option("-m --message", "TEXT", "send one message, print the answer, and leave"),
+        _of("agent", "id or name of the agent, or a unique beginning of one"),
+        _option(
+            "-m --message",
+            "TEXT",
+            "send one message, print the answer, and leave; stdin is appended if it is not a "
+            "terminal",
+        ),
         _option("--thread", "THREAD", "continue this thread"),
         _flag("--no-history", "neither read nor keep the history of what you type"),
         *_json("print the answer to one message as a JSON object"),
@@ -407,7 +423,7 @@ COMMANDS: Dict[str, _Command] = {
         "show one workflow, execution, agent or other resource",
         ('workflows "Nightly report"', "executions 2f1c9a52-… --json"),
         _of("resource", _one_of(_KINDS), type=_resource, choices=_KINDS),
-        _of("id", "its id; a workflow's name will do, too"),
+        _of("id", "its id; the name of a workflow or an agent will do, too"),
         *_formats("how to print it [table]", "table", "json", "jsonl"),
     ),
     "cancel": _command(

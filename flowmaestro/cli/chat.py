@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import argparse
 import os
+import select
+import shlex
 import sys
 from typing import Any, Callable, Iterator, List, Optional, Tuple, Union, cast
 
 from flowmaestro import FlowMaestroClient
-from flowmaestro.cli import USAGE, CommandFailed
+from flowmaestro.cli import NOT_FOUND, USAGE, CommandFailed
 from flowmaestro.cli.console import Console, RichConsole, Writer, console, printable_lines
-from flowmaestro.cli.output import print_json
-from flowmaestro.cli.session import client_for
+from flowmaestro.cli.output import print_json, written
+from flowmaestro.cli.session import client_for, find_agent
 from flowmaestro.cli.state import state_folder
 from flowmaestro.errors import FlowMaestroError, NotFoundError
 
 _LEAD = "agent  "
+_SILENT_STDIN = 3.0
+"""Seconds that standard input may send nothing beside `-m`: not every parent process closes it."""
 _HELP = (
     "/thread       the id of this thread, to continue it with --thread",
     "/save FILE    write this conversation into a Markdown file",
     "/help         this help",
     "//text        send a message that begins with /",
-    "Ctrl-C stops an answer, Ctrl-D leaves. With the extra cli, pasted lines are one message.",
+    "Ctrl-C stops an answer, Ctrl-D leaves.",
+    "With the extra cli, pasted lines are one message, and Alt-Enter begins a new line.",
 )
 
 
@@ -29,22 +34,23 @@ def chat_command(options: argparse.Namespace) -> None:
     """Send what the user types, and show the answers as they come.
 
     With `-m`, or with a standard input that is not a terminal, send one message and print the bare
-    answer.
+    answer. With both, the input is appended to the message.
     """
     message: Optional[str] = options.message
-    if message is None and not sys.stdin.isatty():
-        message = _piped_text().strip("\r\n")
+    if not sys.stdin.isatty() and (message is None or _sends_something()):
+        texts = [message or "", _piped_text().strip("\r\n")]
+        message = "\n\n".join(text for text in texts if text)
     if message is None and options.output is not None:
         raise CommandFailed("--json needs a message: -m, or standard input", USAGE)
     if message is not None and not message.strip():
         raise CommandFailed("the message must not be empty", USAGE)
     with client_for(options) as client:
-        agent: Any = client.agents.get(options.agent)["data"]
+        agent: Any = client.agents.get(find_agent(client, options.agent).id)["data"]
         if options.thread is not None:  # Refuse a wrong id before the user has typed anything.
-            client.threads.get(options.thread)
-        thread_id = options.thread or client.agents.create_thread(options.agent)["data"]["id"]
+            _check_thread(client, options.thread)
+        thread_id = options.thread or client.agents.create_thread(agent["id"])["data"]["id"]
         if message is None:
-            _converse(client, str(agent["name"]), thread_id, has_history=not options.no_history)
+            _converse(client, agent, thread_id, options)
         elif options.output is not None:
             text, fault = _answer(client, thread_id, message, _show_nothing)
             if fault:
@@ -60,6 +66,23 @@ def chat_command(options: argparse.Namespace) -> None:
                 raise CommandFailed(fault)
 
 
+def _check_thread(client: FlowMaestroClient, thread_id: str) -> None:
+    try:
+        client.threads.get(thread_id)
+    except NotFoundError as error:
+        hint = "leave --thread out to begin a new one; in a conversation, /thread shows its id"
+        text = f"there is no thread {thread_id!r}"
+        raise CommandFailed(text, NOT_FOUND, hint=hint) from error
+
+
+def _sends_something() -> bool:
+    """Return whether standard input sends something, or ends, within `_SILENT_STDIN` seconds."""
+    try:
+        return bool(select.select([sys.stdin], [], [], _SILENT_STDIN)[0])
+    except (OSError, ValueError):  # Windows waits for sockets only; a file is always ready.
+        return True
+
+
 def _piped_text() -> str:
     """Return standard input. It is UTF-8, or else in the encoding that Python takes it for."""
     data: Union[str, bytes] = getattr(sys.stdin, "buffer", sys.stdin).read()
@@ -71,25 +94,42 @@ def _piped_text() -> str:
         return data.decode(sys.stdin.encoding or "utf-8", "replace")
 
 
-def _converse(client: FlowMaestroClient, name: str, thread_id: str, *, has_history: bool) -> None:
+def _converse(
+    client: FlowMaestroClient, agent: Any, thread_id: str, options: argparse.Namespace
+) -> None:
     """Answer message after message, until Ctrl-D."""
     screen, hints = console(sys.stdout), console(sys.stderr)
-    hints.line(f"{name}, thread {thread_id}")
+    title = f"{agent['name']}, thread {thread_id}"
+    hints.line(title)
     hints.line("/help shows what you can type, Ctrl-D leaves.")
-    ask, said = _prompt(has_history), [f"# {name}, thread {thread_id}"]
+    ask, said = _prompt(not options.no_history), [f"# {title}"]
+
+    def conversation() -> List[str]:
+        return said if options.thread is None else [said[0], *_messages(client, thread_id)]
+
     while True:
         text = ask()
         if text is None:
+            hints.line("go on with:")
+            hints.copyable(f"  flowmaestro chat {shlex.quote(agent['id'])} --thread {thread_id}")
             return
         if text.startswith("/") and not text.startswith("//"):
-            _obey(text, thread_id, said, hints)
+            _obey(text, thread_id, conversation, hints)
         elif text.strip():
             text = text[1:] if text.startswith("//") else text
             said += ["**You**", text]
             said += ["**Agent**", _show_answer(client, thread_id, text, screen, hints)]
 
 
-def _obey(text: str, thread_id: str, said: List[str], hints: Console) -> None:
+def _messages(client: FlowMaestroClient, thread_id: str) -> Iterator[str]:
+    """Yield the whole conversation: a continued thread has messages from before this command."""
+    for message in client.threads.iterate_messages(thread_id):
+        role = str(message["role"])
+        yield {"user": "**You**", "assistant": "**Agent**"}.get(role, f"**{role.capitalize()}**")
+        yield written(message["content"])
+
+
+def _obey(text: str, thread_id: str, conversation: Callable[[], List[str]], hints: Console) -> None:
     """Carry out a line that begins with a slash."""
     command, _, rest = text.strip().partition(" ")
     if command == "/help":
@@ -100,10 +140,11 @@ def _obey(text: str, thread_id: str, said: List[str], hints: Console) -> None:
     elif command == "/save" and rest.strip():
         path = os.path.expanduser(rest.strip())
         try:
+            document = "\n\n".join(conversation()) + "\n"
             with open(path, "x", encoding="utf-8", errors="replace") as file:
-                file.write("\n\n".join(said) + "\n")
+                file.write(document)
             hints.line(f"saved to {path}")
-        except (OSError, ValueError) as error:  # ValueError: a path with a NUL.
+        except (OSError, ValueError, FlowMaestroError) as error:  # ValueError: a path with a NUL.
             hints.line(f"not saved: {getattr(error, 'strerror', None) or error}")
     elif command == "/save":
         hints.line("write /save FILE")

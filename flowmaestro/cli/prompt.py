@@ -10,6 +10,7 @@ from typing import Any, Callable, Iterable, List, Optional
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.history import DummyHistory, History
+from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.output import create_output
 
 from flowmaestro.cli.state import write_private
@@ -37,12 +38,20 @@ class _FileHistory(History):
 def message_prompt(history: Optional[Path]) -> Callable[[], Optional[str]]:
     """Return a function that returns the next message of the user, and None after Ctrl-D.
 
-    Ctrl-C drops the line. Pasted lines are one message. `history` is a file; None keeps nothing.
+    Ctrl-C drops the line. Pasted lines are one message, and Alt-Enter begins a new line. `history`
+    is a file; None keeps nothing.
     """
+    keys = KeyBindings()
+
+    @keys.add("escape", "enter")  # What terminals send for Alt-Enter.
+    def _(event: KeyPressEvent) -> None:
+        event.current_buffer.insert_text("\n")
+
     # Answers go to standard output, so the prompt is drawn on standard error.
     session: PromptSession[str] = PromptSession(
         history=DummyHistory() if history is None else _FileHistory(history),
         output=create_output(stdout=sys.stderr),
+        key_bindings=keys,
     )
 
     def ask() -> Optional[str]:

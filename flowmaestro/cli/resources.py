@@ -12,7 +12,7 @@ from flowmaestro import FlowMaestroClient
 from flowmaestro.cli import NOT_FOUND, USAGE, CommandFailed, output
 from flowmaestro.cli.console import Text, console
 from flowmaestro.cli.output import written
-from flowmaestro.cli.session import client_for, find_workflow
+from flowmaestro.cli.session import client_for, find_agent, find_workflow
 from flowmaestro_core.http.secrets import showable_value
 from flowmaestro_core.payloads.json_values import LONGEST_NAME
 from flowmaestro_core.showing.texts import event_time
@@ -68,6 +68,8 @@ def get_command(options: argparse.Namespace) -> None:
             found = next((row for row in resource.iterate() if row["id"] == options.id), None)
         elif options.resource == "workflows":
             found = resource.get(find_workflow(client, options.id).id)["data"]
+        elif options.resource == "agents":
+            found = resource.get(find_agent(client, options.id).id)["data"]
         else:
             found = resource.get(options.id)["data"]
     if found is None:

@@ -54,7 +54,7 @@ def root_of(options: argparse.Namespace) -> str:
 
 
 class Found(NamedTuple):
-    """A workflow that the user means; its name is "" if it was not looked up."""
+    """A workflow or an agent that the user means; its name is "" if it was not looked up."""
 
     id: str
     name: str = ""
@@ -67,28 +67,37 @@ def find_workflow(client: FlowMaestroClient, text: str) -> Found:
     then for this name, then for an id or a name that begins with the text. Standard error names
     what was chosen. Raises `CommandFailed` unless exactly one workflow fits.
     """
+    return _find(client.workflows, "workflow", text)
+
+
+def find_agent(client: FlowMaestroClient, text: str) -> Found:
+    """Return the agent that the user means, as `find_workflow` does."""
+    return _find(client.agents, "agent", text)
+
+
+def _find(resource: Any, kind: str, text: str) -> Found:
     if not text or _UUID.fullmatch(text):
         return Found(text)
     found: List[Found] = []
-    for workflow in client.workflows.iterate(per_page=100):
-        found.append(Found(workflow["id"], str(workflow["name"] or "")))
-        if workflow["id"] == text:
+    for row in resource.iterate(per_page=100):
+        found.append(Found(row["id"], str(row["name"] or "")))
+        if row["id"] == text:
             return found[-1]
     chosen = [each for each in found if each.name == text]
     if not chosen and len(text) >= SHORTEST_BEGINNING:
         chosen = [each for each in found if any(word.startswith(text) for word in each)]
     if not chosen:
-        hint = "`flowmaestro list workflows` shows all"
+        hint = f"`flowmaestro list {kind}s` shows all"
         other_case = [name for _, name in found if name.lower().startswith(text.lower())]
         if any(word.startswith(text) for each in found for word in each):
             hint = f"the beginning of a name needs at least {SHORTEST_BEGINNING} characters"
         elif other_case:
             hint = f'did you mean "{other_case[0]}"? {hint}'
-        raise CommandFailed(f'there is no workflow "{text}"', NOT_FOUND, hint=hint)
+        raise CommandFailed(f'there is no {kind} "{text}"', NOT_FOUND, hint=hint)
     if len(chosen) > 1:
         shown = ", ".join(f"{id} ({name})" for id, name in chosen[:5])
         more = f" and {len(chosen) - 5} more" if len(chosen) > 5 else ""
-        said = f'{len(chosen)} workflows fit "{text}": {shown}{more}'
+        said = f'{len(chosen)} {kind}s fit "{text}": {shown}{more}'
         raise CommandFailed(said, USAGE, code="ambiguous", hint="give the id")
     console(sys.stderr).line(f"{chosen[0].name} is {chosen[0].id}")
     return chosen[0]

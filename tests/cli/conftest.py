@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import signal
@@ -96,6 +97,8 @@ def here(
         monkeypatch.delenv(name, raising=False)
     for kind in ("STATE", "CONFIG"):
         monkeypatch.setenv(f"XDG_{kind}_HOME", str(tmp_path / kind.lower()))
+
+    monkeypatch.setattr("sys.stdin", io.StringIO())  # The standard input of pytest fails.
 
     def run(*arguments: str) -> Done:
         try:

@@ -140,7 +140,10 @@ def test_the_demo_loads_only_the_stack_that_it_shows(flowmaestro):
     [
         (["run", "0fa11000-0000-4000-8000-00000000000f"], "; `flowmaestro list workflows` shows"),
         (["watch", "exec_0"], "; `flowmaestro list executions` shows all"),
-        (["chat", "agent_0", "-m", "Hello"], "; `flowmaestro list agents` shows all"),
+        (
+            ["chat", "0fa11000-0000-4000-8000-00000000000f", "-m", "Hi"],
+            "; `flowmaestro list agents`",
+        ),
         (["query", "kb_0", "text"], "; `flowmaestro list knowledge-bases` shows all"),
         (["fire", "trigger_0"], "; `flowmaestro list triggers` shows all"),
         (["get", "webhook", "webhook_0"], "; `flowmaestro list webhooks` shows all"),

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import stat
+import sys
 
 import pytest
 
@@ -15,7 +16,7 @@ from prompt_toolkit.application import create_app_session
 from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
-from flowmaestro.cli import prompt
+from flowmaestro.cli import chat, prompt
 from flowmaestro.cli.chat import AnswerView
 from flowmaestro.cli.console import Console, RichConsole
 from flowmaestro.cli.prompt import add_to_history, read_history
@@ -67,13 +68,71 @@ def test_a_piped_message_is_utf_8_or_in_the_encoding_of_stdin(command, fake, mon
 
 def test_a_message_of_an_option_is_answered_as_json(command, fake, typed):
     fake.agent("agent_echo", lambda text: f"You said {text}.")
-    typed("not read")
     done = command("chat", "agent_echo", "-m", "hi", "--json")
     found = json.loads(done.out)
     assert found["answer"] == "You said hi."
     typed("again")
     done = command("chat", "agent_echo", "--thread", found["thread_id"], "--json")
     assert json.loads(done.out) == {"thread_id": found["thread_id"], "answer": "You said again."}
+
+
+def test_stdin_is_appended_to_the_message_of_an_option(command, fake, typed):
+    fake.agent("agent_echo", lambda text: f"You said {text!r}.")
+    typed("one\ntwo\n")
+    assert command("chat", "agent_echo", "-m", "Sum up:").out == (
+        "You said 'Sum up:\\n\\none\\ntwo'.\n"
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="waits for sockets only")
+def test_a_stdin_that_sends_nothing_does_not_hold_a_message_up(command, fake, monkeypatch):
+    fake.agent("agent_echo", lambda text: f"You said {text!r}.")
+    monkeypatch.setattr(chat, "_SILENT_STDIN", 0.01)
+    end, other = os.pipe()
+    try:
+        with open(end) as silent:
+            monkeypatch.setattr("sys.stdin", silent)
+            assert command("chat", "agent_echo", "-m", "hi").out == "You said 'hi'.\n"
+    finally:
+        os.close(other)
+
+
+def test_an_agent_is_named_by_its_name(command, fake):
+    fake.agent("agent_echo", lambda text: f"You said {text}.", name="Echo of the hills")
+    done = command("chat", "Echo of", "-m", "hi")
+    assert (done.status, done.out) == (0, "You said hi.\n")
+    assert done.err == "Echo of the hills is agent_echo\n"
+    assert "agent_echo" in command("get", "agents", "Echo of the hills").out
+    assert (
+        'there is no agent "Ekko"; `flowmaestro list agents`'
+        in command("chat", "Ekko", "-m", "hi").err
+    )
+
+
+def test_leaving_says_how_to_go_on_and_save_writes_the_whole_thread(
+    command, fake, monkeypatch, tmp_path
+):
+    fake.agent("agent_echo", lambda text: f"You said {text}.")
+    monkeypatch.setattr("sys.stdin", Typist("one\n"))
+    *_, before, last = command("chat", "agent_echo").err.splitlines()
+    assert before == "go on with:"
+    words = last.split()
+    assert words[:4] == ["flowmaestro", "chat", "agent_echo", "--thread"]
+    file = tmp_path / "talk.md"
+    monkeypatch.setattr("sys.stdin", Typist(f"two\n/save {file}\n"))
+    assert command(*words[1:]).status == 0
+    heading, _, story = file.read_text().partition("\n\n")
+    assert heading.endswith(f", thread {words[4]}")
+    assert story.split("\n\n") == [
+        *("**You**", "one", "**Agent**", "You said one."),
+        *("**You**", "two", "**Agent**", "You said two.\n"),
+    ]
+
+
+def test_help_names_the_keys_and_the_words_of_a_conversation(command):
+    text = command("chat", "--help").out
+    for said in ("/help, /thread, /save FILE", "Alt-Enter", "Ctrl-C", "Ctrl-D"):
+        assert said in text
 
 
 @pytest.mark.parametrize("words", [["-m", " "], [], ["--json"]])
@@ -96,6 +155,8 @@ def test_a_thread_that_does_not_exist_is_refused_before_the_greeting(command, fa
     monkeypatch.setattr("sys.stdin", Typist("one\n"))
     done = command("chat", "agent_echo", "--thread", "thread_unknown")
     assert (done.status, done.out) == (3, "")
+    assert "there is no thread 'thread_unknown'; leave --thread out" in done.err
+    assert "list agents" not in done.err
     assert "leaves" not in done.err
     assert not [request for request in fake.requests if request.method == "POST"]
 
@@ -137,6 +198,11 @@ class TestHistory:
         assert list(prompt._FileHistory(file).load_history_strings()) == ["again", "one\ntwo"]
         if os.name == "posix":
             assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+    def test_alt_enter_begins_a_new_line(self):
+        with create_pipe_input() as pipe, create_app_session(pipe, DummyOutput()):
+            pipe.send_text("one\x1b\rtwo\r")
+            assert prompted(None)() == "one\ntwo"
 
     def test_nothing_is_kept_without_a_file(self, tmp_path):
         with create_pipe_input() as pipe, create_app_session(pipe, DummyOutput()):
@@ -235,4 +301,4 @@ def test_ctrl_c_at_the_prompt_drops_the_line_and_not_the_session(command, fake, 
     monkeypatch.setattr("sys.stdin", Interrupted("xtwo\n"))
     done = command("chat", "agent_echo")
     assert (done.status, done.out) == (0, "agent  You said two.\n")
-    assert done.err.endswith("you    \nyou    you    \n")
+    assert "you    \nyou    you    \ngo on with:\n" in done.err
