@@ -246,7 +246,10 @@ def _kinds(schema: Any) -> Dict[str, List[str]]:
 
 
 def _typed(text: str, kinds: Iterable[str], where: str) -> Any:
-    """Return the value of a cell. Spreadsheets write `TRUE` and `007`."""
+    """Convert the text of a cell to one of `kinds`. Raises `ValueError` if that is impossible.
+
+    Takes what spreadsheets write, too: `TRUE` is true, and `007` is 7.
+    """
     if "boolean" in kinds and text.lower() in ("true", "false"):
         return text.lower() == "true"
     if re.fullmatch(r"[+-]?\d+", text) and not {"integer", "number"}.isdisjoint(kinds):

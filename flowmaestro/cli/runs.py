@@ -178,7 +178,10 @@ def _execution_to_watch(client: FlowMaestroClient, options: argparse.Namespace) 
 def _follow(
     client: FlowMaestroClient, execution_id: str, view: RunView, options: argparse.Namespace
 ) -> Execution:
-    """Return the ended execution. The timeline is also written if it is left running."""
+    """Follow the execution and return it when it has ended.
+
+    The file of `--timeline` is written in any case, also if the wait ends before the execution.
+    """
     execution: Optional[Execution] = None
     view.execution_id = execution_id
     stream = client.executions.stream(execution_id, timeout=options.timeout)

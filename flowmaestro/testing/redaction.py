@@ -168,7 +168,7 @@ def _name(literal: bytes) -> str:
 
 
 def replace_spans(pieces: Iterable[bytes], spans: Iterable[_Span]) -> Iterator[bytes]:
-    """Yield the pieces with each span replaced. A span may extend over several pieces."""
+    """Yield the pieces with the bytes of each span redacted. A span may cross pieces."""
     merged: List[_Span] = []
     for span in sorted(spans):
         if merged and span.start < merged[-1].end:

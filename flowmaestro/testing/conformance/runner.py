@@ -204,7 +204,7 @@ class Runner(ABC):
         expect(await self.until(left), "the client had not closed its connection")
 
     async def _carry_out(self, check: CheckFunction) -> bool:
-        """Run the check and return True. A cancelled check returns None."""
+        """Run the check and return True. If it was cancelled, its task has no result (None)."""
         try:
             await check(self)
         except BaseException:

@@ -143,7 +143,10 @@ async def _expect_in_time(
     uses: Sequence[str] = ("send", "open"),
     timed_out: Optional[bool] = True,
 ) -> None:
-    """Check that concurrent calls end with their time limit, or sooner without a time-out."""
+    """Check that concurrent calls fail by the end of their time limit, in one of `phases`.
+
+    `timed_out` says whether they must report a time-out; `None` allows both.
+    """
     transport = runner.transport()
     limit, within = runner.limit, runner.limit + runner.margin
     for job in [runner.start(getattr(transport, use), request, limit) for use in uses]:

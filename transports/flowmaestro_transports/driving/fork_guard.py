@@ -67,7 +67,7 @@ class ForkGuard:
 
     @property
     def forked(self) -> bool:
-        """Whether the current process is a child that was forked since then."""
+        """Whether the current process was forked after this guard was created."""
         return os.getpid() != self._pid
 
 

@@ -119,7 +119,7 @@ class _Events(BaseHandle):
 
     @property
     def last_seen(self) -> Mapping[str, Any]:
-        """As `EventStream.last_seen` of `flowmaestro.types`."""
+        """The execution as last polled; empty if it was not polled. See `EventStream.last_seen`."""
         return self._machine.last_seen or {}
 
 

@@ -18,7 +18,7 @@ MEMORY_OWNER = "0fa11000-0000-4000-8000-000000000031"
 
 
 def create_thread(service: Service, call: EndpointRequest) -> Outcome:
-    """Create a thread. The deployed server does not keep its metadata."""
+    """Create a thread. In the deployed shapes its metadata is dropped, as the server does."""
     agent = service.agents.find(call.id)
     metadata = call.mapping("metadata") if service.dialect.keeps_thread_metadata else {}
     thread = Thread(service.new_id(), agent, metadata, service.timeline.now)
