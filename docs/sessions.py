@@ -235,7 +235,8 @@ SESSIONS = (
     ),
     Session(
         "When something is wrong",
-        "An error is one line that says what to do. Nothing is started.",
+        "An error is one line that says what to do. Nothing is started. An error of the connection names the\n"
+        "host and the port; a 404 that is not an answer of the API asks about the base URL.",
         (
             Command("run wf_report -i name"),
             Command("list executions --status done"),
@@ -293,7 +294,8 @@ server only. The key is the first of
 4. the profile that `FLOWMAESTRO_PROFILE` names,
 5. the profile `default`.
 
-`flowmaestro doctor` says where the key came from. The library reads no profiles.
+An empty `FLOWMAESTRO_API_KEY` counts as none, and white space around the key, such as the end of a
+line, is left out. `flowmaestro doctor` says where the key came from. The library reads no profiles.
 
 ## Complete words with TAB
 

@@ -26,6 +26,10 @@ CODES = {
 """The `code` of an error in JSON where the SDK has none, by exit status."""
 
 
+NOT_UNICODE = "is not valid Unicode: it has bytes that are not UTF-8, or half of a surrogate pair"
+"""What is wrong with a text that no request can hold."""
+
+
 class CommandFailed(Exception):
     """A command failed.
 

@@ -53,11 +53,25 @@ class Credentials:
 
 
 def url_of(options: argparse.Namespace) -> Tuple[Optional[str], str]:
-    """Return the base URL of `--base-url` or the environment, and its source."""
-    if options.base_url is not None:
-        return options.base_url, "--base-url"
-    url = os.environ.get("FLOWMAESTRO_BASE_URL")
-    return (url, "FLOWMAESTRO_BASE_URL") if url else (None, "default")
+    """Return the base URL of `--base-url` or the environment, and its source.
+
+    Raises `CommandFailed` for a malformed one.
+    """
+    name = "--base-url"
+    url: Optional[str] = options.base_url
+    if url is None:
+        name = "FLOWMAESTRO_BASE_URL"
+        url = os.environ.get(name) or None
+    if url is None:
+        return None, "default"
+    if "://" not in url and "@" not in url:  # A URL with a password is not repeated.
+        text = f"{name} {url!r} must be an http:// or https:// URL; write http://{url}"
+        raise CommandFailed(text, USAGE)
+    try:
+        api_root(url)
+    except ValueError as error:
+        raise CommandFailed(str(error).replace("base_url", name), USAGE) from None
+    return url, name
 
 
 def credentials_of(options: argparse.Namespace) -> Credentials:
@@ -70,18 +84,19 @@ def credentials_of(options: argparse.Namespace) -> Credentials:
     chosen: Optional[str] = options.profile
     if chosen is not None:
         profile = existing_profile(chosen, "--profile")
+        given, source = None, f"profile {chosen}"
+        if options.base_url is not None:
+            given, source = url_of(options)
         if options.api_key is not None:
-            url, source = profile["base_url"], f"profile {chosen}"
-            if options.base_url is not None:
-                url, source = options.base_url, "--base-url"
+            url = given or profile["base_url"]
             return Credentials(options.api_key, url, "--api-key", source)
-        url, source = options.base_url, "--base-url"
-        return _of_profile(chosen, profile, url, source)
+        return _of_profile(chosen, profile, given, source)
     given, source = url_of(options)
     url = given or DEFAULT_BASE_URL
     if options.api_key is not None:
         return Credentials(options.api_key, url, "--api-key", source)
-    key = os.environ.get("FLOWMAESTRO_API_KEY")
+    # Files and `$(...)` often bring the end of a line along; `login` strips it, too.
+    key = os.environ.get("FLOWMAESTRO_API_KEY", "").strip()
     if key:
         return Credentials(key, url, "FLOWMAESTRO_API_KEY", source)
     name = os.environ.get("FLOWMAESTRO_PROFILE")

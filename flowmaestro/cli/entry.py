@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from argparse import Namespace
 from importlib import import_module
 from typing import Any, Mapping, NamedTuple, Optional, Sequence
 
@@ -33,6 +34,12 @@ _HINTS = {
 """Advice for errors of the SDK, by exit status."""
 _MALFORMED_ID = re.compile('invalid input syntax for type uuid: ("[^"]*")')
 """What the server's database says of an id that is not a UUID."""
+_NOT_CANCELLED = re.compile(r"cannot be cancelled\. Current status: (\w+)")
+_RETRIES = re.compile(r" \(gave up after attempt (\d+): max_retries=\d+ is used up\)")
+"""What the SDK says of its option, which the command line does not have."""
+_NOT_UNICODE = "holds a lone surrogate, which UTF-8 cannot express"
+"""What the SDK says of such a text."""
+_SERVER_HINT = "is this the base URL of a FlowMaestro server? `flowmaestro doctor` shows it"
 
 
 class Failure(NamedTuple):
@@ -53,13 +60,14 @@ def main(words: Sequence[str]) -> int:
     last line. Raises `SystemExit` for the help, which `argparse` prints itself.
     """
     command = words[0] if words and not words[0].startswith("-") else ""
+    options = Namespace()
     try:
-        status = _run(command, words)
+        status = _run(command, words, options)
         sys.stdout.flush()
     except Exception as error:
         if "--debug" in words:
             _print_traceback()
-        failure = _judge(error, words)
+        failure = _judge(error, words, options)
         status = failure.status
         if failure.text and wants_json(words):
             _print_json_error(failure)
@@ -94,17 +102,18 @@ def _print_traceback() -> None:
     Console(sys.stderr).document(traceback.format_exc().rstrip("\n"))
 
 
-def _run(command: str, words: Sequence[str]) -> int:
+def _run(command: str, words: Sequence[str], options: Namespace) -> int:
+    """Run a command, and return its exit status. `options` gets its arguments."""
     if command == "help" and not any(word.startswith("-") for word in words):
         topic = words[1] if len(words) > 1 else ""
-        return _run(topic, [topic, "--help"] if topic else ["--help"])
+        return _run(topic, [topic, "--help"] if topic else ["--help"], options)
     parser = build_parser(command)
     if command and command not in COMMANDS:
         parser.error(f"there is no command {command!r}{suggestion(command, tuple(COMMANDS))}")
     option = words[0].partition("=")[0] if words and not command else ""
     if any(option in flags for _, _, arguments in COMMANDS.values() for flags, _ in arguments):
         parser.error(f"write {option} after the command")
-    options, unknown = parser.parse_known_args(words)
+    _, unknown = parser.parse_known_args(words, options)
     if options.version or (options.command == "version" and not unknown):
         Writer(sys.stdout).write(f"flowmaestro {__version__}\n")
         return cli.DONE
@@ -146,7 +155,7 @@ def status_of(error: Exception) -> int:
     return next((status for kinds, status in statuses if isinstance(error, kinds)), cli.FAILED)
 
 
-def _judge(error: Exception, words: Sequence[str]) -> Failure:
+def _judge(error: Exception, words: Sequence[str], options: Namespace) -> Failure:
     """Return the exit status of an error and how the user gets it."""
     if isinstance(error, cli.CommandFailed):
         return _failure(error.status, str(error), error.code, error.hint, error.execution_id)
@@ -155,20 +164,36 @@ def _judge(error: Exception, words: Sequence[str]) -> Failure:
     from flowmaestro import FlowMaestroError
 
     if isinstance(error, FlowMaestroError):
-        return sdk_failure(error, words)
+        return sdk_failure(error, words, options)
     if isinstance(error, OSError):
         file = "" if error.filename is None else f"{error.filename}: "
         return _failure(cli.FAILED, f"{file}{error.strerror or error}", "os_error")
     if isinstance(error, ValueError):  # The SDK refused an argument, which its text names.
-        return _failure(cli.USAGE, _with_row_numbers(str(error)))
+        text = str(error).replace(_NOT_UNICODE, cli.NOT_UNICODE)
+        return _failure(cli.USAGE, _with_row_numbers(text))
     text = f"{type(error).__name__}: {error}"
     return _failure(cli.FAILED, text, "internal", "--debug shows where")
 
 
-def sdk_failure(error: Any, words: Sequence[str]) -> Failure:
-    """Return an error of the SDK with advice, and without the database's words for a wrong id."""
+def sdk_failure(error: Any, words: Sequence[str], options: Namespace) -> Failure:
+    """Return an error of the SDK with advice, and without the database's words for a wrong id.
+
+    That of a connection names the host and the port, and no error names options of the SDK.
+    """
     status, text, message = status_of(error), " ".join(str(error).split()), error.message
+    text = _RETRIES.sub(lambda match: f" (after {match[1]} attempts)", text)
     hint = _where_ids_are(words) if status == cli.NOT_FOUND else _HINTS.get(status, "")
+    credentials = getattr(options, "credentials", None)
+    if status == cli.NETWORK and error.status_code is None and credentials is not None:
+        peer = _peer_of(credentials.base_url)
+        text, message = text.replace(message, f"{peer}: {message}"), f"{peer}: {message}"
+    if status == cli.NOT_FOUND and message.startswith("The server answered with status"):
+        hint = _SERVER_HINT  # The API says more than a status.
+    not_cancelled = _NOT_CANCELLED.search(message)
+    if not_cancelled:
+        is_paused = not_cancelled[1] == "paused"
+        hint = "it waits for a person, and can be cancelled once it runs on"
+        hint = hint if is_paused else "it has ended"
     malformed_id = _MALFORMED_ID.search(text)
     if malformed_id:
         text = message = f"there is no id {malformed_id[1]}"
@@ -193,6 +218,14 @@ def sdk_failure(error: Any, words: Sequence[str]) -> Failure:
         "hint": hint or None,
     }
     return Failure(status, f"{text}; {hint}" if hint else text, about)
+
+
+def _peer_of(base_url: str) -> str:
+    """Return the host and the port of a URL, without anything else in it."""
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(base_url)
+    return f"{parts.hostname}:{parts.port or (80 if parts.scheme == 'http' else 443)}"
 
 
 def _where_ids_are(words: Sequence[str]) -> str:

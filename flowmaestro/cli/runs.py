@@ -105,7 +105,7 @@ def cancel_command(options: argparse.Namespace) -> None:
                 if len(options.execution) == 1:
                     raise
                 failures.append(error)
-                text = sdk_failure(error, ("cancel",)).text
+                text = sdk_failure(error, ("cancel",), options).text
                 console(sys.stderr).line(f"{execution_id}: {text}")
                 continue
             replies.append(reply)

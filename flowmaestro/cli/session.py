@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import sys
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Tuple, cast
 
 from flowmaestro import FlowMaestroClient, Hooks
-from flowmaestro.cli import AUTHENTICATION, NOT_FOUND, USAGE, CommandFailed
+from flowmaestro.cli import AUTHENTICATION, NOT_FOUND, NOT_UNICODE, USAGE, CommandFailed
 from flowmaestro.cli.console import console
 from flowmaestro.cli.credentials import Credentials, credentials_of
 from flowmaestro.input_files import parse_json, read_object
@@ -28,11 +29,14 @@ def client_for(options: argparse.Namespace, hooks: Optional[Hooks] = None) -> Fl
     Raises `CommandFailed` if there is no key.
     """
     found = credentials_for(options)
+    hint = "run `flowmaestro login`, set FLOWMAESTRO_API_KEY or give --api-key"
+    if found.api_key is None and "FLOWMAESTRO_API_KEY" in os.environ:
+        text = "there is no API key: FLOWMAESTRO_API_KEY is empty"
+        raise CommandFailed(text, AUTHENTICATION, hint=hint)
     try:
         return FlowMaestroClient(found.api_key, base_url=found.base_url, hooks=hooks)
     except ValueError as error:
         if str(error).startswith("no API key"):
-            hint = "run `flowmaestro login`, set FLOWMAESTRO_API_KEY or give --api-key"
             raise CommandFailed("there is no API key", AUTHENTICATION, hint=hint) from error
         raise
 
@@ -116,6 +120,10 @@ def inputs_of(options: argparse.Namespace) -> Dict[str, Any]:
         name, value = _input(word)
         if name in given:
             raise CommandFailed(f"-i {name} is given twice", USAGE)
+        try:
+            json.dumps({name: value}, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise CommandFailed(f"-i {name}: this {NOT_UNICODE}", USAGE) from error
         given[name] = value
     return {**inputs, **given}
 

@@ -80,6 +80,8 @@ def test_without_a_good_key_all_is_checked_that_needs_none(doctor, key, said):
     assert "this machine's clock is " in done.out
     failed = [finding["check"] for finding in listed if finding["state"] == "failed"]
     assert sorted(failed) == ["clock", "key"]
+    checks = [finding["check"] for finding in listed]
+    assert len(checks) == len(set(checks))
 
 
 def test_a_server_that_is_not_flowmaestro_is_reported(doctor):

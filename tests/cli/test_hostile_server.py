@@ -188,5 +188,5 @@ def test_json_is_valid_and_keeps_every_character(handler, here, monkeypatch, for
     monkeypatch.setenv("FLOWMAESTRO_BASE_URL", handler.url)
     monkeypatch.setenv("FLOWMAESTRO_API_KEY", "fm_live_x")
     handler.refuses = False
-    found = json.loads(here("get", "agents", "a", "-o", form).out)
+    found = json.loads(here("get", "agents", ID, "-o", form).out)
     assert found["name"] == f"{EVIL}n{EVIL}"

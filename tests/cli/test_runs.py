@@ -20,6 +20,7 @@ from flowmaestro.cli.console import Console, RichConsole
 from flowmaestro.cli.output import print_json, print_text
 from flowmaestro.cli.run_view import LiveRunView, RunView
 from flowmaestro.testing import FakeFlowMaestro, Node, running_server
+from flowmaestro.testing.conformance.scripted_server import ScriptedServer, answering, reply
 from flowmaestro.testing.model.seeds import FAILING_WORKFLOW_ID, PAUSING_WORKFLOW_ID
 
 
@@ -287,6 +288,60 @@ def test_a_refused_key_exits_4(here):
     assert "fm_live_wrong" not in done.err
 
 
+def test_a_paused_or_ended_execution_cannot_be_cancelled(command, fake):
+    execution_id = command("run", PAUSING_WORKFLOW_ID, "--detach").out.strip()
+    fake.advance(fake.now + 60)
+    ended = command("run", "wf_123", "--detach").out.strip()
+    fake.advance(fake.now + 60)
+    assert "; it has ended\n" in command("cancel", ended).err
+    both = command("cancel", execution_id, ended).err
+    assert "; it waits for a person, and can be cancelled once it runs on\n" in both
+
+
+def test_an_empty_key_is_like_a_missing_one_and_line_ends_are_stripped(here, monkeypatch):
+    for value in ("", " \n"):
+        monkeypatch.setenv("FLOWMAESTRO_API_KEY", value)
+        done = here("list", "workflows")
+        assert done.status == 4
+        assert "there is no API key: FLOWMAESTRO_API_KEY is empty; run `flowmaestro" in done.err
+    fake = FakeFlowMaestro()
+    with running_server(fake) as url:
+        monkeypatch.setenv("FLOWMAESTRO_API_KEY", f"{fake.api_key}\n")
+        assert here("list", "workflows", "--base-url", url).status == 0
+
+
+def test_a_base_url_without_a_scheme_is_quoted_with_the_remedy(here, monkeypatch):
+    said = "'api.example.com' must be an http:// or https:// URL; write http://api.example.com\n"
+    done = here("list", "workflows", "--base-url", "api.example.com", "--api-key", "fm_live_x")
+    assert (done.status, done.err) == (2, f"flowmaestro list: --base-url {said}")
+    assert here("doctor", "--base-url", "api.example.com").err.endswith(said)
+    monkeypatch.setenv("FLOWMAESTRO_BASE_URL", "ftp://example.com")
+    done = here("list", "workflows")
+    assert done.err.startswith("flowmaestro list: FLOWMAESTRO_BASE_URL must be an http:// or ")
+    secret = here("list", "workflows", "--base-url", "user:swordfish@example.com").err
+    assert "swordfish" not in secret
+
+
+def test_a_404_that_is_not_of_the_api_questions_the_base_url(here):
+    script = answering(reply(b"<html>Not here</html>", status="404 Not Found"))
+    with ScriptedServer(script) as server:
+        done = here("list", "agents", "--base-url", server.url, "--api-key", "fm_live_x")
+    assert done.status == 3
+    assert "; is this the base URL of a FlowMaestro server? `flowmaestro doctor`" in done.err
+    assert "shows all" not in done.err
+
+
+def test_a_text_that_is_not_unicode_is_named_in_words(command):
+    done = command("run", "wf_123", "-i", "name=\udcff")
+    assert done.status == 2
+    assert "-i name: this is not valid Unicode: it has bytes that are not UTF-8" in done.err
+    done = command("run", "wf_123", "-i", 'name:=["\\ud800"]')
+    assert "-i name: this is not valid Unicode" in done.err
+    done = command("fire", "trigger\udcff")
+    assert "surrogate, which" not in done.err
+    assert "is not valid Unicode" in done.err
+
+
 def test_no_key_exits_4_and_no_server_exits_6(here):
     done = here("run", "wf_123")
     assert done.status == 4
@@ -297,6 +352,10 @@ def test_no_key_exits_4_and_no_server_exits_6(here):
         done = here("cancel", "x", "--base-url", url, "--api-key", "fm_live_x")
     assert done.status == 6
     assert len(done.err.splitlines()) == 1
+    assert f"[connection_error] {url[7:]}: could not send the request: " in done.err
+    assert "(after 4 attempts); `flowmaestro doctor` looks for the cause" in done.err
+    assert "max_retries" not in done.err
+    assert "fm_live_x" not in done.err
 
 
 @pytest.mark.parametrize("command", ["run", "watch"])
