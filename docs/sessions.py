@@ -132,10 +132,10 @@ class Shown(NamedTuple):
 SESSIONS = (
     Session(
         "Run a workflow",
-        "Name a workflow by its id, its name, or the first six or more characters of one if no other\n"
-        "workflow fits. `-i` gives an input: `-i name=Ada` is text, `-i count:=3` is JSON. The outputs\n"
-        "go to stdout, everything else to stderr. The view shows each node; where there are more nodes\n"
-        "than rows, it counts those that are done.\n\n"
+        "Name a workflow by its id, by its name, or by the beginning of either: six characters or more, if\n"
+        "only one workflow fits. `-i` gives an input: `-i name=Ada` is text, `-i count:=3` is JSON. The\n"
+        "outputs go to stdout, everything else to stderr. The view shows each node. If the terminal has too\n"
+        "few lines for all nodes, the view shows how many are done.\n\n"
         "![A run in a terminal](pictures/run.svg)",
         (Command('run "Nightly report" -i name=Ada'), Command("run wf_broken")),
         shows_plain=True,
@@ -159,13 +159,15 @@ SESSIONS = (
     ),
     Session(
         "Run a workflow for each row of a file",
-        "After a crash or Ctrl-C, the same command resumes, and no row is started twice: a journal,\n"
-        "`OUT.journal` or the file of `--journal`, knows them all ([batches](batches.md)).\n\n"
+        "`flowmaestro map WORKFLOW FILE --out RESULTS` runs the workflow once for each row of the file. To\n"
+        "resume after a crash or Ctrl-C, run the same command again. It starts no row twice, because it\n"
+        "records each start in a journal ([batches](batches.md)): the file `RESULTS.journal`, or that of\n"
+        "`--journal`.\n\n"
         "**Rows** are a `.csv`, `.tsv`, `.jsonl` or `.json` file, or `-` for stdin (JSON lines, a JSON array\n"
-        "or CSV), in UTF-8. `--delimiter` names another separator. Cells of CSV are text, unless `--schema` or\n"
-        "the schema of the server names another type, or the name of the column ends in `:=`, which makes\n"
-        "them JSON: `cards.csv` has the columns `card` and `amount:=`. An empty cell is an empty text; one\n"
-        "that is not text is left out.\n\n"
+        "or CSV), in UTF-8. `--delimiter` names another separator. Cells of CSV are text. For another type,\n"
+        "use a schema (`--schema`, or that of the server), or end the name of the column in `:=`, which makes\n"
+        "its cells JSON: `cards.csv` has the columns `card` and `amount:=`. In a column of text, an empty\n"
+        "cell is an empty text. In other columns, an empty cell gives no input.\n\n"
         "**Results** go to `--out`. A `.csv` file is for a spreadsheet, with the columns row, index,\n"
         "execution_id, status, error and outputs. It begins with a byte-order mark, without which Excel\n"
         'would not read UTF-8; in Python open it with `encoding="utf-8-sig"`. A `.jsonl` file is for programs.\n'
@@ -173,9 +175,10 @@ SESSIONS = (
         "it, and the same command starts it. A row that is `running` or `paused` did not end within\n"
         "`--timeout`: the same command waits on, and without failures the exit status is 124. At the end,\n"
         "failures are grouped by cause.\n\n"
-        "**Again**: `--rerun` starts the rows again whose execution failed or was cancelled, `--redo 3,17`\n"
-        "or `--redo all` those of these rows whose inputs have changed. If a row may have been started without a reply, the\n"
-        "command looks for it at the end, when `--settle-after` (60 seconds) has passed.\n\n"
+        "**Again**: `--rerun` starts failed and cancelled rows again. `--redo 3,17` starts rows 3 and 17 again\n"
+        "if their inputs have changed, and `--redo all` every row whose inputs have. If the reply to a start\n"
+        "was lost, the command waits at the end until 60 seconds (`--settle-after`) have passed, and then\n"
+        "looks for the execution at the server.\n\n"
         "![A batch in a terminal](pictures/map.svg)",
         (
             Command('map "Charge a card" cards.csv --out results.csv'),
@@ -187,8 +190,8 @@ SESSIONS = (
         "`list` and `get` show workflows, executions, agents, threads, knowledge-bases, triggers and\n"
         "webhooks. The API has no list of threads: `get threads` shows one that you know. Executions are\n"
         "filtered by `--workflow`, one `--status` and `--since` (`90s`, `15m`, `2h`, `3d`). Columns are\n"
-        "shortened until they fit the terminal, but ids can be copied: where a terminal is too narrow, an id\n"
-        "has a line of its own. In a pipe every cell is whole.\n\n"
+        "shortened until they fit the terminal, but ids are not, so that you can copy them: if the terminal\n"
+        "is too narrow, an id has a line of its own. In a pipe every cell is whole.\n\n"
         "![A list in a terminal](pictures/list.svg)",
         (
             Command("list workflows"),
@@ -199,10 +202,10 @@ SESSIONS = (
     ),
     Session(
         "Leave an execution running, watch it, cancel it",
-        "`--detach` prints the id and leaves. Ctrl-C and `--timeout` leave the execution running, too.\n"
-        "With `--checkpoint FILE` it is started once: the same command again follows what was started, or\n"
-        "prints what came of it; `--rerun` starts it again if it failed ([past one\n"
-        "machine](durable.md#a-file)). `--timeline run.svg` draws the\n"
+        "`run --detach` prints the id of the execution and returns at once. Ctrl-C and `--timeout` leave the\n"
+        "execution running, too. With `--checkpoint FILE`, you can repeat `run`: it starts the workflow only\n"
+        "the first time, and then follows this execution or prints its result. `--rerun` starts it again if\n"
+        "it failed ([past one machine](durable.md#a-file)). `--timeline run.svg` draws the\n"
         "[timeline](streaming.md#draw-a-timeline).\n"
         "\n"
         "`watch` follows an execution to its end, also through a lost connection: `watch ID`,\n"
@@ -220,12 +223,12 @@ SESSIONS = (
     Session(
         "Use it in scripts",
         "`-o json` prints one JSON document: indented on a terminal, compact elsewhere. `-o jsonl` prints a\n"
-        "document a line, `-o csv` is for `list` and `map`, `-o table` for people. `--json` is short for\n"
-        "`-o json`; for `map` and `watch`, whose results come one at a time, it is a document a line.\n"
-        "Where stdout is not UTF-8, JSON is ASCII with `\\u` escapes, and in texts characters that it cannot\n"
-        "express are escaped. Events have each field once, in snake_case.\n\n"
-        "With JSON, an error is an object on stderr, in a pipe on the last line: `code`, `message`,\n"
-        "`status` (HTTP) and `request_id` of the reply if there was one, and a `hint`.\n\n"
+        "document a line, `-o csv` is for `list` and `map`, `-o table` for people. `--json` means `-o json`,\n"
+        "except for `map` and `watch`, whose results come one at a time: there it means `-o jsonl`. If stdout\n"
+        "is not UTF-8, JSON is written in ASCII with `\\u` escapes. In other output, characters that the\n"
+        "encoding of stdout lacks are escaped. The names of the fields of events are in snake_case only.\n\n"
+        "With JSON, an error is an object on stderr, as in the session below. In a pipe it is the last line.\n"
+        "`status` (HTTP) and `request_id` are those of the reply, if there was one.\n\n"
         "| exit status | meaning |\n|---|---|\n| 0 | done |\n| 1 | failed |\n| 2 | wrong arguments |\n"
         "| 3 | not found |\n| 4 | key refused |\n| 5 | rate limit |\n| 6 | network |\n"
         "| 124 | timed out (`--timeout`) |\n| 130 | Ctrl-C |\n\n"
@@ -235,8 +238,9 @@ SESSIONS = (
     ),
     Session(
         "When something is wrong",
-        "An error is one line that says what to do. Nothing is started. An error of the connection names the\n"
-        "host and the port; a 404 that is not an answer of the API asks about the base URL.",
+        "If the arguments are wrong, the command starts nothing, and says in one line what to write. An\n"
+        "error of the connection names the host and the port. After a 404 that does not come from the API,\n"
+        "check the base URL.",
         (
             Command("run wf_report -i name"),
             Command("list executions --status done"),
@@ -255,7 +259,7 @@ SESSIONS = (
     ),
     Session(
         "Talk to an agent",
-        "Name an agent as you name a workflow. Ctrl-C stops an answer, Ctrl-D leaves and prints the line that\n"
+        "Name an agent as you name a workflow. Ctrl-C stops showing an answer, but not the agent. Ctrl-D leaves and prints the line that\n"
         "goes on with the thread. Answers are Markdown. Pasted lines are one message, and Alt-Enter begins a\n"
         "new line; the arrow keys bring back what you typed, in earlier conversations, too (`--no-history`\n"
         "keeps nothing). `/save FILE` writes the conversation, of a continued thread the whole one. `-m`, or a\n"
@@ -279,14 +283,14 @@ SESSIONS = (
 KEEPING = """
 ## Keep a key
 
-`flowmaestro login` asks for a key, checks it at the server, and keeps it with `keyring` (extra
-`keyring`) where there is one, else in a file of mode 0600 in your folder for settings. A pipe will
-do, too: `pass show flowmaestro | flowmaestro login`. `--file` leaves the keyring alone. `logout`
-deletes the key from this machine, `profiles` lists what is kept.
+`flowmaestro login` asks for a key, checks it at the server, and keeps it: in the keyring of the
+system (with the extra `keyring`), or else in a file of mode 0600 in your folder for settings.
+`--file` always uses the file. You can also pipe the key in: `pass show flowmaestro | flowmaestro
+login`. `logout` deletes the key from this machine, `profiles` lists what is kept.
 
 A profile is a pair of a key and a server: `login --profile work --base-url https://...` makes
 another one, and `--profile work` or `FLOWMAESTRO_PROFILE=work` uses it. Its key is sent to its own
-server only. The key is the first of
+server only. A command uses the first of these keys that is set:
 
 1. `--api-key` (and `--base-url`),
 2. the profile that `--profile` names,
@@ -326,11 +330,13 @@ OFFER = Session(
     "| `claude` | `claude_desktop_config.json` (Settings, Developer, Edit Config), or `.mcp.json` |\n"
     "| `cursor` | `~/.cursor/mcp.json`, or `.cursor/mcp.json` of a project |\n"
     "| `vscode` | `.vscode/mcp.json` |\n\n"
-    "With a [profile](#keep-a-key) they hold no key. Those of Claude and Cursor look like this:\n\n"
+    "If you use a [profile](#keep-a-key), the settings hold no key. For Claude and Cursor they look like\n"
+    "this:\n\n"
     f"```text\n{SETTINGS}```\n\n"
-    "Only workflows that you name are offered: running one has side effects. The first progress message\n"
-    "has the execution's id; a run that is cancelled, or takes longer than `--timeout`, goes on at the\n"
-    "server. `--schema wf_report=schema.json` declares inputs that the server does not.\n\n"
+    "The assistant sees only the workflows that you name, because running one can have side effects. The\n"
+    "first progress message has the id of the execution. If the assistant cancels a run, or a run takes\n"
+    "longer than `--timeout`, the execution goes on at the server. If the server declares no inputs for a\n"
+    "workflow, describe them with `--schema wf_report=schema.json`.\n\n"
     "A client, `ask.py`:\n\n"
     f"```text\n{ASK}```",
     (Command("ask.py"), Command("mcp --workflow wf_unknown")),
@@ -348,23 +354,26 @@ flowmaestro run "Nightly report" -i name=Ada
 ```
 
 `flowmaestro COMMAND --help` begins with examples. Without a key, [try it on a fake
-server](#try-it-without-a-key). In scripts, `FLOWMAESTRO_API_KEY` and `FLOWMAESTRO_BASE_URL` name the key
-and the server, `--api-key` and `--base-url` do so for one command, and `login` keeps them in [a
-profile](#keep-a-key). The extra `cli` brings colors, the live view, editing in `chat`, and completion;
-without it everything but completion works, in plain lines.
+server](#try-it-without-a-key). `login` keeps your key in [a profile](#keep-a-key). In scripts, set
+`FLOWMAESTRO_API_KEY` instead (and `FLOWMAESTRO_BASE_URL` for another server); `--api-key` and
+`--base-url` set them for one command. The extra `cli` brings colors, the live view, editing in
+`chat`, and completion; without it everything but completion works, in plain lines.
+
+The examples on this page use the workflows of [`my_flows.py`](#try-it-without-a-key). To follow them,
+run `flowmaestro serve --seed my_flows.py`, and set the two variables that it prints.
 """
 SERVER = f"""\
 
 ## Try it without a key
 
-`serve` starts a fake FlowMaestro, and `demo` does the main tasks on one ([a
-picture](pictures/demo.svg)): over a real socket with a transport of your choice, or with
-`--transport memory`, in virtual time. `--seed` adds resources of yours. `seed` may use the fake, and
-clients of it, in the thread that calls it. A thread that `seed` starts waits at its first call of
-the fake until `seed` has returned: do not `join` it in `seed`.
+`serve` starts a fake FlowMaestro on a port. `demo` shows the main tasks on one ([a
+picture](pictures/demo.svg)); its `--transport` chooses how it connects, and `--transport memory` needs
+no socket and no real time. `serve --seed FILE` calls the function `seed(fake)` of a Python file, which
+adds resources of yours. Use the fake and its clients in `seed` itself, not in threads: a thread that
+`seed` starts cannot reach the fake before `seed` has returned, so joining this thread in `seed` hangs.
 
-`docs/sessions.py` recorded the sessions on this page in a terminal of {WIDTH} columns, with the
-extra `cli` ([run](#run-a-workflow) without it, too), on the server of this `my_flows.py`:
+This is the `my_flows.py` of the examples on this page. `docs/sessions.py` recorded them in a terminal
+of {WIDTH} columns, with the extra `cli` ([run](#run-a-workflow) without it, too):
 
 ```text
 {SEEDS}```
