@@ -325,7 +325,8 @@ OFFER = Session(
     "Offer workflows to an AI assistant",
     "`flowmaestro mcp --workflow wf_report` serves the named workflows as tools over the Model\n"
     "Context Protocol. An assistant starts this command; `--config claude`, `cursor` or `vscode` prints\n"
-    "the settings that it needs for that. It needs the extra `mcp` and Python 3.10.\n\n"
+    "the settings that it needs for that. This asks no server, so a `--workflow` that does not exist is\n"
+    "reported only when the assistant starts the command. It needs the extra `mcp` and Python 3.10.\n\n"
     "| assistant | the settings belong in |\n|---|---|\n"
     "| `claude` | `claude_desktop_config.json` (Settings, Developer, Edit Config), or `.mcp.json` |\n"
     "| `cursor` | `~/.cursor/mcp.json`, or `.cursor/mcp.json` of a project |\n"

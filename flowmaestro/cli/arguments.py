@@ -477,7 +477,8 @@ COMMANDS: Dict[str, _Command] = {
         _option(
             "--config",
             "APP",
-            f"print the settings for one of {', '.join(ASSISTANTS)}, and leave",
+            f"print the settings for one of {', '.join(ASSISTANTS)}, and leave; no server is "
+            "asked, so the names of --workflow are not checked",
             choices=ASSISTANTS,
         ),
         _TIMEOUT,

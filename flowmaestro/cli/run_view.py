@@ -73,8 +73,9 @@ class RunView:
         return [node.name for node in self.nodes.values() if node.status == "failed"]
 
     def __enter__(self) -> None:
-        """Begin to draw."""
+        """Begin to draw: the id, so that a log that breaks off says what to watch."""
         self.began = time.monotonic()
+        self.screen.line(f"execution {self.execution_id}")
 
     def __exit__(self, *exc: object) -> None:
         """End the drawing."""
@@ -149,6 +150,8 @@ class RunView:
         return self.nodes.setdefault(node_id, Node(short, time.monotonic()))
 
     def _draw(self, event: Mapping[str, Any]) -> None:
+        if event["type"] == "execution:progress" and self.nodes:
+            return  # The lines of the nodes say more.
         texts: List[Text] = [(f"{time.monotonic() - self.began:7.2f} s  ", "dim"), event["type"]]
         progress = event.get("progress")
         if event.get("node_id") is not None:
@@ -157,7 +160,7 @@ class RunView:
             texts.append(f"  {node.name}{took}")
         elif isinstance(progress, (int, float)):
             texts.append(f"  {progress:.0f} %")
-        if event.get("error"):
+        if event.get("error") and event["type"] != "execution:failed":  # The command ends with it.
             texts.append(f"  {event['error']}")
         if event["type"].startswith("stream:"):
             texts.append(f"  {self.note}")
@@ -188,8 +191,7 @@ class LiveRunView(RunView):
 
     def __enter__(self) -> None:
         """As `RunView.__enter__`."""
-        super().__enter__()
-        self._event_at = self.began
+        self.began = self._event_at = time.monotonic()
         self._live.start()
 
     def __exit__(self, *exc: object) -> None:
@@ -325,6 +327,10 @@ def in_short(seconds: float) -> str:
 
 class QuietRunView(RunView):
     """Keeps the state of an execution and prints nothing."""
+
+    def __enter__(self) -> None:
+        """Print nothing."""
+        self.began = time.monotonic()
 
     def __exit__(self, *exc: object) -> None:
         """Print nothing."""

@@ -84,8 +84,6 @@ def watch_command(options: argparse.Namespace) -> None:
     view = run_view(prints_events=options.output is not None)
     with session.client_for(options, Hooks(retry=view.retrying)) as client:
         execution_id = _execution_to_watch(client, options)
-        if options.execution is None and not isinstance(view, LiveRunView):
-            console(sys.stderr).line(f"execution {execution_id}")
         # An unknown id is reported before anything is drawn.
         execution = cast("Mapping[str, Any]", client.executions.get(execution_id)["data"])
         if isinstance(view, LiveRunView):

@@ -215,6 +215,11 @@ def test_an_unknown_tool_is_a_protocol_error():
     assert not fake.requests
 
 
+def test_help_says_that_config_checks_no_workflow(here):
+    text = " ".join(here("mcp", "--help").out.split())
+    assert "no server is asked, so the names of --workflow are not checked" in text
+
+
 @pytest.mark.parametrize("app", ["claude", "cursor", "vscode"])
 def test_config_prints_settings_without_a_key(here, app, tmp_path):
     words = ["mcp", "--workflow", "wf_1", "--api-key", "fm_live_secret", "--config", app]

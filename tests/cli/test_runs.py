@@ -40,6 +40,18 @@ def test_run_prints_the_outputs_and_tells_the_events_on_stderr(command):
     assert "node:completed  Compose greeting (0.20 s)" in done.err
 
 
+def test_the_log_names_the_execution_and_repeats_nothing(command, fake):
+    done = command("run", FAILING_WORKFLOW_ID)
+    first, *lines, last = done.err.splitlines()
+    assert first == f"execution {fake.executions[-1].id}"
+    assert not any("execution:progress" in line for line in lines)
+    said = "Workflow completed with 1 failed nodes"
+    assert (said in last, any(said in line for line in lines)) == (True, False)
+    assert lines[-1].endswith("  execution:failed")
+    fake.workflow("wf_empty", nodes=[])
+    assert command("run", "wf_empty").err.startswith("execution ")
+
+
 def test_run_with_json_prints_the_execution(command):
     done = command("run", "wf_123", "-i", "name=Ada", "--json")
     execution = json.loads(done.out)
@@ -97,6 +109,7 @@ def test_watch_in_its_own_process_survives_a_lost_connection(flowmaestro):
         where = ["--base-url", url, "--api-key", fake.api_key]
         process = start(flowmaestro, "watch", execution_id, *where)
         told = []
+        assert process.stderr.readline() == f"execution {execution_id}\n"
         for line in process.stderr:
             told.append(line.split(maxsplit=2)[2].rstrip())
             if "stream:reconnected" in line:
@@ -188,7 +201,8 @@ def test_a_lost_connection_is_reported_once(command, fake):
     fake.workflow("wf_long", nodes=[Node("fetch", seconds=30), Node("send", seconds=60)])
     fake.drop_connection(after_events=4)
     fake.clock.call_later(9, lambda: fake.fail_next(3, 503, path="/executions/*/events"))
-    lines = [line.split(maxsplit=2)[2] for line in command("run", "wf_long").err.splitlines()]
+    _, *logged = command("run", "wf_long").err.splitlines()
+    lines = [line.split(maxsplit=2)[2] for line in logged]
     at = lines.index("stream:lost  the connection is lost; trying again")
     assert lines[at + 1] == "stream:reconnected  the connection was lost and resumed"
     assert [line for line in lines if "lost" in line] == lines[at : at + 2]
