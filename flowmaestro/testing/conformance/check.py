@@ -1,7 +1,7 @@
 """A check: its name, the rule that must hold, why that matters, and the code that tries it.
 
-A check is a coroutine function, written once for both kinds of transport: with a sync transport,
-it never waits for an event loop, so its first step runs it to its end.
+A check is a coroutine function, written once for both kinds of transport. With a sync transport,
+its coroutine never waits for an event loop, so a single `send(None)` runs the coroutine to its end.
 """
 
 from __future__ import annotations
@@ -38,7 +38,11 @@ class Check:
     run: CheckFunction
 
     def verdict(self, finding: Exception) -> Exception:
-        """Return the error to report: the finding with the rule and its reason, or `NotOffered`."""
+        """Return the error to report for `finding`, which is what the check raised.
+
+        This is a `CheckFailed` with the rule, its reason and what to do. A `NotOffered` is returned
+        as it is.
+        """
         if isinstance(finding, NotOffered):
             return finding
         known = isinstance(finding, CheckFailed)
@@ -60,7 +64,11 @@ class Checks(List[Check]):
 
 
 def check(*needs: str, why: str) -> Callable[[CheckFunction], Checks]:
-    """Make a check of a coroutine function: its docstring is the rule, its name the name."""
+    """Return a decorator that makes a check of a coroutine function.
+
+    The docstring of the function is the rule; its name, with hyphens, is the name of the check.
+    `needs` and `why` are as in `Check`.
+    """
 
     def make(run: CheckFunction) -> Checks:
         name = run.__name__.replace("_", "-")
@@ -72,7 +80,11 @@ def check(*needs: str, why: str) -> Callable[[CheckFunction], Checks]:
 def checks_of(
     cases: Mapping[str, T], *needs: str, why: str
 ) -> Callable[[Callable[[Runner, T], Awaitable[None]]], Checks]:
-    """Make a check for each case. The key of a case ends the name and replaces `{}` in the rule."""
+    """Return a decorator that makes one check for each case.
+
+    The decorated function gets the value of the case. The key of the case is added to the name of
+    the check and replaces `{}` in the rule. `needs` and `why` are as in `Check`.
+    """
 
     def make(run: Callable[[Runner, T], Awaitable[None]]) -> Checks:
         def of(words: str, case: T) -> Check:

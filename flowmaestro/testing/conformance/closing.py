@@ -107,7 +107,7 @@ async def close_frees_every_connection(runner: Runner) -> None:
 
 @check(why="`with` blocks, the garbage collector and users may all close it; none must fail.")
 async def close_twice(runner: Runner) -> None:
-    """Closing a body twice, or a transport, is harmless."""
+    """Closing a body or a transport twice is harmless."""
     url = runner.site(echo_body)
     transport = runner.transport()
     body = await transport.open(ask(url, method="POST", body=b"x"), LIMIT)
@@ -119,7 +119,7 @@ async def close_twice(runner: Runner) -> None:
 
 @check(WIRE, CANCELLATION, why="Timeouts cancel calls; sockets left open then would accumulate.")
 async def a_cancelled_close_can_be_repeated(runner: Runner) -> None:
-    """A `close` of a transport that is cancelled anywhere is completed by another `close`."""
+    """If `close` of a transport is cancelled at any point, another `close` completes it."""
     for turns in range(8):
         server = runner.server(echo, tls=runner.authority.server_context())
         transport = runner.transport(verify=runner.authority.file)
@@ -212,7 +212,10 @@ async def close_wakes(runner: Runner, begun: bytes) -> None:
 
 
 async def _under_way(runner: Runner, live: LiveReply) -> Tuple[AsyncTransport, Job]:
-    """Return a transport with a call in flight, which the server answers with `live`."""
+    """Return a transport, and the job of its call in flight.
+
+    The server has received the request and answers it with `live`.
+    """
     url = runner.site(lambda _: live)
     transport = runner.transport()
     job = runner.start(_reply_or_failure, transport, ask(url))
@@ -265,7 +268,7 @@ async def _expect_call_cancelled(
 
 @check(WIRE, CANCELLATION, why=_CANCELS)
 async def cancelled_while_connecting(runner: Runner) -> None:
-    """A call cancelled while it connects releases the connection and its slot."""
+    """A call cancelled while it connects releases the connection and its slot in the pool."""
     server = runner.server(Peer.wait_closed)  # It never completes a handshake.
     request = ask(server.url.replace("http:", "https:"))
     await _expect_call_cancelled(runner, request, server, lambda: server.connections)
@@ -273,7 +276,7 @@ async def cancelled_while_connecting(runner: Runner) -> None:
 
 @check(WIRE, CANCELLATION, why=_CANCELS)
 async def cancelled_while_sending(runner: Runner) -> None:
-    """A call cancelled while it sends its body releases the connection and its slot."""
+    """A call cancelled while it sends its body releases the connection and its slot in the pool."""
     reached, cancelled = threading.Event(), threading.Event()
 
     def handler(peer: Peer) -> None:

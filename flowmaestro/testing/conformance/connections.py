@@ -56,7 +56,11 @@ def _reply_unasked(peer: Peer) -> None:
 
 
 async def _expect_echoes(runner: Runner, farewell: Handler, *, busy: bool = False) -> None:
-    """Check that two calls get their own bodies, although `farewell` follows the first response."""
+    """Check that each of two calls gets its own body.
+
+    The server calls `farewell` after each response, while the connection is idle. With `busy`, the
+    program computes between the two calls, so it cannot read its sockets then.
+    """
     came = threading.Semaphore(0)
 
     def handler(peer: Peer) -> None:
@@ -91,7 +95,10 @@ async def http_1_0_reply(runner: Runner) -> None:
 
 
 async def _expect_not_kept(runner: Runner, data: bytes) -> None:
-    """Check that the connection is not used again. The server does not close it by itself."""
+    """Check that the client does not reuse a connection after the response `data`.
+
+    The server leaves the connection open.
+    """
     server = runner.server(answering(data, data))
     transport = runner.transport()
     for number in range(1, 3):
@@ -118,7 +125,7 @@ async def _expect_a_crowd_answered(runner: Runner, transport: AsyncTransport, ur
 
 @check(WIRE, why="Many calls would exhaust the sockets of the server or the client.")
 async def bounded_connections(runner: Runner) -> None:
-    """Of many calls, no more than `max_connections` are in flight at a time."""
+    """No more than `max_connections` calls are in flight at a time."""
     lock = threading.Lock()
     full, beyond = threading.Event(), threading.Event()
     busy = most = 0

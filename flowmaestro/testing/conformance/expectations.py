@@ -1,4 +1,4 @@
-"""What checks share: requests as the core makes them, and expectations of the outcomes."""
+"""Helpers of the checks: requests as the core makes them, and expectations of the outcomes."""
 
 from __future__ import annotations
 
@@ -81,8 +81,8 @@ async def expect_failure(
 ) -> TransportFailure:
     """Return the `TransportFailure` of a call. Any other outcome fails the check.
 
-    `phases` are the correct phases, by default any; `within` is how many seconds the call may
-    take.
+    `phases` are the correct phases, by default any. `timed_out` is the correct value of the
+    attribute of that name; `None` accepts both. `within` is how many seconds the call may take.
     """
     begun = time.monotonic()
     try:
@@ -112,7 +112,7 @@ async def expect_failure(
 def ask(
     url: str, path: str = "/", method: str = "GET", body: bytes = b"", **headers: str
 ) -> Request:
-    """Return a request such as the core makes."""
+    """Return a request with the header fields that the core sends, and `headers`."""
     fields = {
         "X-API-Key": KEY,
         "User-Agent": "conformance/1",
@@ -124,19 +124,19 @@ def ask(
 
 
 def echo_body(request: Request) -> Response:
-    """Answer each request with its own body."""
+    """Return a response with the body of the request."""
     return Response(200, {}, request.body)
 
 
 def live_on_get(live: LiveReply) -> Callable[[Request], Union[Response, LiveReply]]:
-    """Return a handler that answers GET with `live`, and other requests with their own body."""
+    """Return a handler that answers GET with `live`, and other requests as `echo_body` does."""
     return lambda request: live if request.method == "GET" else echo_body(request)
 
 
 async def expect_reply(
     transport: AsyncTransport, request: Request, body: bytes, status: int = 200
 ) -> Response:
-    """Check that a call gets this response."""
+    """Check that a call gets a response with this body and status. Return the response."""
     reply = await transport.send(request, LIMIT)
     expect(reply.status == status, f"the response was {reply}, not one with status {status}")
     expect(reply.body == body, f"the response was {reply.body[:40]!r}, not {body[:40]!r}")
@@ -144,12 +144,12 @@ async def expect_reply(
 
 
 async def expect_echo(transport: AsyncTransport, url: str, body: bytes) -> None:
-    """Check that a call gets its own body back."""
+    """Check that the response to a POST of `body` has the same body."""
     await expect_reply(transport, ask(url, method="POST", body=body), body)
 
 
 async def read_out(transport: AsyncTransport, request: Request, timeout: float = LIMIT) -> bytes:
-    """Return the body of a response, read piece by piece to its end."""
+    """Open a response, read its body piece by piece to the end, and return the body."""
     body = await transport.open(request, timeout)
     try:
         return await whole(body)

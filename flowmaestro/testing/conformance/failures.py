@@ -1,6 +1,7 @@
 """Checks of failures: each is raised, never returned as a result, with the correct phase.
 
-The phase decides whether a call may be retried.
+The phase (`Phase`) decides whether a call may be retried: *not sent*, *maybe processed* or *reply
+broken*.
 """
 
 from __future__ import annotations
@@ -63,13 +64,20 @@ async def a_last_chunk_cut_short(runner: Runner) -> None:
 
 
 async def expect_broken(runner: Runner, data: bytes) -> None:
-    """Check that these bytes and then a close are a failure, for `send` and for `open`."""
+    """Check that a response fails if the server sends `data` and then closes the connection.
+
+    `send` must fail, and `open` or the reading of its body (*reply broken*).
+    """
     server = runner.server(answering(data, then=Peer.close))
     await _expect_failures(runner.transport(), ask(server.url), Phase.REPLY_BROKEN)
 
 
 async def _expect_failures(transport: AsyncTransport, request: Request, *phases: Phase) -> None:
-    """Check that both a call and the reading of an open body fail."""
+    """Send `request` twice: with `send`, and with `open` and reads to the end. Both must fail.
+
+    `phases` are the correct phases; the failure must not be a timeout. It must have the library's
+    own exception as its cause, unless *reply broken* is the only correct phase.
+    """
     for use in (transport.send, partial(read_out, transport)):
         failure = await expect_failure(use(request, LIMIT), *phases, timed_out=False)
         chained = phases == (Phase.REPLY_BROKEN,) or failure.__cause__ is not None
@@ -97,7 +105,7 @@ async def a_body_cut_off_under_tls(runner: Runner) -> None:
 
 @check(WIRE, why=_PHASE)
 async def refused_connection(runner: Runner) -> None:
-    """A refused connection is *not sent*, with its cause chained."""
+    """A refused connection fails as *not sent*, with its cause chained."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{bound.getsockname()[1]}"
@@ -106,7 +114,7 @@ async def refused_connection(runner: Runner) -> None:
 
 @check(WIRE, why=_PHASE)
 async def reset_in_the_handshake(runner: Runner) -> None:
-    """A TLS handshake that the server ends early is *not sent*."""
+    """A TLS handshake that the server ends early fails as *not sent*."""
 
     def handler(peer: Peer) -> None:
         peer.sock.recv(100)
@@ -118,7 +126,7 @@ async def reset_in_the_handshake(runner: Runner) -> None:
 
 @check(WIRE, why=_PHASE)
 async def reset_while_sending(runner: Runner) -> None:
-    """A request that was sent in part is *maybe processed*."""
+    """A request of which only a part could be sent fails as *maybe processed*."""
 
     def handler(peer: Peer) -> None:
         peer.sock.recv(65536)
@@ -130,7 +138,7 @@ async def reset_while_sending(runner: Runner) -> None:
 
 @check(WIRE, why=_PHASE)
 async def no_reply(runner: Runner) -> None:
-    """A request is *maybe processed* if the server closes or resets the connection in answer."""
+    """A request that gets no response, but a close or a reset, fails as *maybe processed*."""
     for leave in (Peer.close, Peer.reset):
         server = runner.server(answering(b"", then=leave))
         request = ask(server.url, method="POST", body=b"{}")
@@ -169,7 +177,7 @@ async def reset_within_the_body(runner: Runner) -> None:
 
 @check(WIRE, STREAMS, why="The last events before the failure, often the result, would be lost.")
 async def complete_chunks_before_failure(runner: Runner) -> None:
-    """Chunks that came complete are returned before the failure of a malformed one after them."""
+    """Complete chunks are returned first; only then does a malformed chunk after them fail."""
     for broken in (b"zz\r\nok\r\n", b"5\r\nhelloX", b"-1\r\n"):
         data = HEAD_CHUNKED + chunk(b"one") + chunk(b"two") + broken
         server = runner.server(answering(data, then=Peer.close))
@@ -181,7 +189,7 @@ async def complete_chunks_before_failure(runner: Runner) -> None:
 
 @check(WIRE, why="A workflow would run twice, and the user would pay for both runs.")
 async def nothing_is_sent_twice(runner: Runner) -> None:
-    """A request whose reused connection is lost is not retried by the transport, not even a GET."""
+    """If a reused connection is lost, the transport does not retry the request, not even a GET."""
     for method in ("GET", "DELETE", "POST"):
         server = runner.server(answering(reply(b"ok"), b"", then=Peer.reset))
         transport = runner.transport()
@@ -228,7 +236,7 @@ async def _expect_no_reply(runner: Runner, data: bytes, line: str) -> None:
 
 @check(WIRE, why="A server could fill the memory of its client with one line.")
 async def an_endless_header_line(runner: Runner) -> None:
-    """A header line of 128 KiB is refused, whether it comes at once or in two parts."""
+    """A response with a header line of 128 KiB is a failure, even if it comes in two parts."""
     data = reply(b"ok", headers=[("X-Long", "x" * (128 * 1024))])
 
     def in_two_parts(peer: Peer) -> None:

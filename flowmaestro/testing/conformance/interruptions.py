@@ -46,7 +46,7 @@ Place = Tuple[CodeType, int, str]
 
 
 def _noting(places: Dict[Place, None]) -> Any:
-    """Return a trace function that records the places that are reached."""
+    """Return a trace function that adds each place that is reached to `places`."""
 
     def trace(frame: FrameType, event: str, _: object) -> Any:
         places[frame.f_code, frame.f_lineno, event] = None
@@ -85,13 +85,13 @@ def _release_conditions() -> None:
 
 @check(SIGNALS, why=_WHY)
 async def an_interrupted_call_loses_nothing(runner: Runner) -> None:
-    """A call that an exception interrupts, wherever it is, leaves the transport usable."""
+    """An exception that interrupts a call at any point leaves the transport usable."""
     await _expect_repaired(runner, _call)
 
 
 @check(SIGNALS, why=_WHY)
 async def an_interrupted_stream_loses_nothing(runner: Runner) -> None:
-    """A stream that an exception interrupts, wherever it is, leaves the transport usable."""
+    """An exception that interrupts a stream at any point leaves the transport usable."""
     await _expect_repaired(runner, _stream)
 
 

@@ -1,9 +1,9 @@
 """Checks of valid responses: whole, in pieces, without a body, compressed, late.
 
 A transport must decode the content codings that it requests. A body in which no data comes for a
-while is neither an end nor a failure. A transport that cannot resume such a read declares
-`patient = False`; its quiet read must then be a failure, never an end or a hang. An event stream
-reconnects after such a failure.
+while is neither an end nor a failure. A transport that cannot read on after that declares
+`patient = False`. A read in which no data comes must then be a failure, never an end or a hang. An
+event stream reconnects after such a failure.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ async def the_end_stays_the_end(runner: Runner) -> None:
 
 @check(why="Fields such as `Link` may be repeated; one of them alone would be incomplete.")
 async def repeated_header_fields(runner: Runner) -> None:
-    """A header field that comes twice is returned twice, in order."""
+    """A header field that occurs twice is returned twice, in order."""
     url = runner.site(lambda _: Response(200, [("Link", "a"), ("X", "y"), ("Link", "b")]))
     response = await runner.transport().send(ask(url), LIMIT)
     values = response.headers.get_list("link")
@@ -141,7 +141,7 @@ async def twenty_megabytes(runner: Runner) -> None:
 
 @check(WIRE, why="Networks may split a response at any byte.")
 async def counted_body(runner: Runner) -> None:
-    """A body with Content-Length is read whole, though it comes byte by byte."""
+    """A body with Content-Length is read whole, even if it comes byte by byte."""
     await _expect_text(runner, reply(b"hello world"))
 
 
@@ -149,7 +149,7 @@ async def counted_body(runner: Runner) -> None:
     WIRE, why="Event streams are chunked, and any chunked response may have both (RFC 9112, 7.1)."
 )
 async def chunks_with_extensions_and_trailers(runner: Runner) -> None:
-    """A chunked body is read whole, without its extensions and trailers, byte by byte."""
+    """A chunked body that comes byte by byte is read whole, without its extensions and trailers."""
     await _expect_text(
         runner, HEAD_CHUNKED + b"6;x=y\r\nhello \r\n5;z\r\nworld\r\n0\r\nT: x\r\nU: y\r\n\r\n"
     )
@@ -179,7 +179,7 @@ async def _expect_text(runner: Runner, data: bytes, *, then_close: bool = False)
 
 @check(WIRE, why="A 103 that is taken for the response would be an empty result.")
 async def informational_replies(runner: Runner) -> None:
-    """A 100 and a 103 before the final response are skipped, with their header fields."""
+    """A 100 and a 103 before the final response are skipped, and so are their header fields."""
     early = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
     data = early + early + reply(b"ok", status="201 Created")
     server = runner.server(answering(data, data))
@@ -238,7 +238,7 @@ def _expect_plain(headers: Headers, content: bytes) -> None:
 
 @check(WIRE, why="A truncated result would look complete.")
 async def truncated_coded_body(runner: Runner) -> None:
-    """A truncated compressed body is a failure (*reply broken*), however it is framed."""
+    """A truncated compressed body is a failure (*reply broken*), with any framing."""
     await refuse_unless_asked_for(runner, "gzip")
     cut = gzip.compress(_TEXT)[:-6]
     fields = [("Content-Encoding", "gzip"), ("Connection", "close")]
@@ -246,7 +246,7 @@ async def truncated_coded_body(runner: Runner) -> None:
 
 
 async def refuse_unless_asked_for(runner: Runner, coding: str) -> None:
-    """Raise `NotOffered` for a transport that does not pass this coding on to the server."""
+    """Raise `NotOffered` if the transport does not send `coding` in `Accept-Encoding`."""
     server = runner.server(echo)
     await runner.transport().send(ask(server.url), LIMIT)
     (request,) = server.requests
@@ -264,7 +264,10 @@ _QUIET_WHY = "Streams are quiet while a workflow works; that must neither end no
 async def _read_or_quiet(
     runner: Runner, body: AsyncOpenResponse, patience: float
 ) -> Optional[bytes]:
-    """Return the result of `read`. Raise `NotOffered` if it fails because no data comes."""
+    """Return the result of a `read` during which no data may come.
+
+    Raises `NotOffered` if it fails for that reason and the transport declares `patient = False`.
+    """
     begun, within = time.monotonic(), patience + runner.immediate
     try:
         data: Optional[bytes] = await runner.start(body.read, patience).outcome(within)
@@ -327,7 +330,7 @@ async def read_with_zero_patience(runner: Runner) -> None:
     why=_QUIET_WHY,
 )
 async def quiet_within(runner: Runner, parts: Sequence[bytes]) -> None:
-    """No bytes are lost if a read returns None inside {}, or inside the CRLF after it."""
+    """No bytes are lost if a read returns None inside {} or inside the CRLF after it."""
     await _expect_resumed(runner, *parts)
 
 

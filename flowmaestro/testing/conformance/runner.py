@@ -1,8 +1,8 @@
 """The surroundings of a check: servers, transports, and concurrent jobs.
 
-A check sees an async transport in either case. A sync one is wrapped in coroutines that never wait
-for an event loop, so the first step of each runs it to its end. A concurrent job is a thread for a
-sync transport, and a task for an async one.
+A check always sees an async transport. A sync one is wrapped in coroutines that never wait for an
+event loop, so the first step of each runs it to its end. A concurrent job is a thread for a sync
+transport, and a task for an async one.
 """
 
 from __future__ import annotations
@@ -128,13 +128,13 @@ class Runner(ABC):
 
     @property
     def limit(self) -> float:
-        """The timeout or patience, in seconds, of a check in which it is exceeded."""
+        """The timeout or patience, in seconds, of checks that wait until it has passed."""
         self.timed = True
         return 0.2 * self.pace
 
     @property
     def margin(self) -> float:
-        """Seconds beyond `limit` that a busy machine may take."""
+        """Seconds beyond `limit` that a check allows, because the computer may be busy."""
         return 0.6 * self.pace
 
     def site(self, respond: Respond) -> str:
@@ -184,14 +184,17 @@ class Runner(ABC):
         return transport
 
     def narrow_transport(self) -> AsyncTransport:
-        """Return a transport with one connection if offered, so that a leaked one is noticed."""
+        """Return a transport with only one connection, so that a leaked connection is noticed.
+
+        If `max_connections` is not offered, the transport has its default number.
+        """
         try:
             return self.transport(max_connections=1)
         except NotOffered:
             return self.transport()
 
     async def until(self, condition: Callable[[], bool], within: Optional[float] = None) -> bool:
-        """Wait for a condition. Return whether it became true within `within` seconds."""
+        """Wait until `condition()` is true. Return False if it is not within `within` seconds."""
         deadline = time.monotonic() + (self.immediate if within is None else within)
         while not condition():
             if time.monotonic() > deadline:
@@ -200,11 +203,14 @@ class Runner(ABC):
         return True
 
     async def expect_left(self, left: Callable[[], bool]) -> None:
-        """Check that the client closes its connection to a server or a site, as `left` tells."""
+        """Check that the client closes its connection. `left()` returns True when it has."""
         expect(await self.until(left), "the client had not closed its connection")
 
     async def _carry_out(self, check: CheckFunction) -> bool:
-        """Run the check and return True. If it was cancelled, its task has no result (None)."""
+        """Run the check, close its transports, and return True.
+
+        The job of a check that was cancelled has the value `None` instead.
+        """
         try:
             await check(self)
         except BaseException:
@@ -232,7 +238,7 @@ class Runner(ABC):
 
     @abstractmethod
     def start(self, step: JobFunction, *args: Any) -> Job:
-        """Run a function beside the check."""
+        """Run the coroutine function `step` with `args` concurrently with the check."""
 
     @abstractmethod
     async def pause(self, seconds: float) -> None:
@@ -240,7 +246,10 @@ class Runner(ABC):
 
     @abstractmethod
     def _adapted(self, made: Any) -> Tuple[AsyncTransport, bool]:
-        """Return an async transport, and whether it is a function, which reads bodies whole."""
+        """Return `made` as an async transport, and whether `made` is a plain function.
+
+        A function reads bodies whole, so it cannot offer every feature.
+        """
 
 
 class SyncRunner(Runner):
@@ -309,7 +318,10 @@ class _SyncAsAsyncBody:
 
 
 def run_to_its_end(steps: Coroutine[Any, Any, Any]) -> Any:
-    """Return the result of a coroutine that waits for nothing but sync calls."""
+    """Return the result of a coroutine that makes only sync calls.
+
+    Raises `CheckFailed` if it waits for anything else.
+    """
     try:
         steps.send(None)
     except StopIteration as end:

@@ -99,7 +99,7 @@ class Peer:
         return taken
 
     def _receive(self) -> None:
-        """Receive more bytes. Raise `EOFError` when the client has closed the connection."""
+        """Receive more bytes. Raise `EOFError` if the client has closed or reset the connection."""
         try:
             data = self.sock.recv(65536)
         except (OSError, ValueError) as error:
@@ -130,7 +130,10 @@ class Peer:
         self.sock.close()
 
     def has_hung_up(self) -> bool:
-        """Return whether the client closed the connection (without TLS) and sent nothing more."""
+        """Return whether the client has closed the connection and sent nothing more.
+
+        Only for connections without TLS.
+        """
         try:
             ready, _, _ = select.select([self.sock], [], [], 0)
             return bool(ready) and not self.sock.recv(1, socket.MSG_PEEK)
@@ -138,7 +141,10 @@ class Peer:
             return True
 
     def wait_closed(self) -> None:
-        """Return when the connection is closed; fail after PATIENCE seconds."""
+        """Discard what the client sends until it closes the connection.
+
+        Fails after PATIENCE seconds without data.
+        """
         with contextlib.suppress(EOFError):
             while True:
                 self._receive()
@@ -270,9 +276,10 @@ def echo(peer: Peer) -> None:
 
 
 def answering(*replies: bytes, then: Handler = Peer.wait_closed) -> Handler:
-    """Return a handler that answers one request after another with these bytes.
+    """Return a handler that answers one request with each of `replies`, in order.
 
-    After the last one, it calls `then`: by default, it waits until the client leaves.
+    After the last one, it calls `then`: by default, it waits until the client closes the
+    connection.
     """
 
     def handler(peer: Peer) -> None:

@@ -60,7 +60,7 @@ _OWN_FIELDS = {"host", "content-length", "connection", "keep-alive", "transfer-e
 
 @check(why="Signatures cover these bytes, so a normalised request would be refused.")
 async def the_request_goes_out_as_it_is(runner: Runner) -> None:
-    """Method, target, header fields and body arrive as given; only framing is added."""
+    """Method, target, header fields and body arrive unchanged; the transport adds only framing."""
     url = runner.site(echo_body)
     path = "/a%2Fb/%C3%A9?q=%20x&y=a+b"
     sent = ask(url, path, "PUT", b'{"a":1}', **{"X-b": "1", "Content-Type": "application/json"})
@@ -208,7 +208,7 @@ def path_to_secret(thing: Any, secret: str) -> Optional[str]:
     """Return the path of attributes and items from `thing` to `secret`; None if there is none.
 
     Looks into exceptions and what they are chained to, containers and the attributes of objects,
-    twelve steps deep at most; not into functions, modules, classes and tracebacks.
+    twelve attributes or items deep at most; not into functions, modules, classes and tracebacks.
     """
     seen: Set[int] = set()
     # Every visited object is kept, so that no `id` is used again.
@@ -254,9 +254,10 @@ def _parts(value: Any) -> Iterator[Tuple[str, Any]]:
 
 
 def leaking_frame(error: Optional[BaseException], secret: str) -> Optional[str]:
-    """Return the local variable, in a chain of tracebacks, whose repr has `secret`; or None.
+    """Return the local variable whose repr has `secret`, with its function; None if there is none.
 
-    Frames of this kit are ignored.
+    Looks into the frames of the tracebacks of `error` and of what it is chained to, but not into
+    those of this kit.
     """
     chain = [error] if error is not None else []
     for each in chain:  # The context counts even if there is a cause.
@@ -299,7 +300,7 @@ async def _expect_kept(
 
 @contextlib.contextmanager
 def _failing(runner: Runner) -> Generator[Dict[str, str], None, None]:
-    """Yield the fault of a response, and the URL of a server that sends it."""
+    """Yield a dict from the name of each fault to a URL at which every request fails with it."""
 
     def giving(data: bytes, leave: Handler = Peer.close) -> str:
         return runner.server(answering(data, then=leave)).url

@@ -80,9 +80,9 @@ class _Conformance:
         pytest.skip(f"not offered: {error}")
 
     def expected(self, check: Check, finding: Exception) -> None:
-        """Report an expected failure: a check fails as declared.
+        """Report a check that fails as `known_failures` declares.
 
-        `finding` is the `CheckFailed` or `NotOffered` that came of the check.
+        `finding` is the `CheckFailed` or `NotOffered` to report.
         """
         pytest.xfail(f"known failure: {check.name}: {self.known_failures[check.name]}")
 
@@ -130,7 +130,11 @@ class _Conformance:
             raise check.verdict(finding) from (finding.__cause__ if known else finding)
 
     def _finding(self, check: Check, backend: str, declared: bool) -> Optional[Exception]:
-        """Run a check, a timed one twice if it fails. Return the error, None if it passes."""
+        """Run a check. Return the error that it raised, `None` if it passed.
+
+        A check of timing is run again, with longer limits, if its outcome was not the expected one.
+        `declared` is whether `known_failures` says that the check fails.
+        """
         finding: Optional[Exception] = None
         for pace in (1, _PATIENT):
             runner, finding = self._runner(backend), None

@@ -58,7 +58,7 @@ async def clock(runner: Runner) -> None:
 
 @check(WIRE, TIME_LIMITS, why=_HANGS)
 async def connect_timeout(runner: Runner) -> None:
-    """A connection that times out is *not sent*."""
+    """If connecting times out, the call fails as *not sent*."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
         address = listener.getsockname()
         waiting = [socket.socket() for _ in range(3)]
@@ -76,7 +76,7 @@ async def connect_timeout(runner: Runner) -> None:
 
 @check(WIRE, TIME_LIMITS, why=_HANGS)
 async def handshake_timeout(runner: Runner) -> None:
-    """A TLS handshake that times out is *not sent*."""
+    """If a TLS handshake times out, the call fails as *not sent*."""
     server = runner.server(Peer.wait_closed)
     await _expect_not_sent(runner, server.url.replace("http:", "https:"))
 
@@ -87,7 +87,7 @@ async def _expect_not_sent(runner: Runner, url: str) -> None:
 
 @check(WIRE, TIME_LIMITS, why=_HANGS)
 async def sending_timeout(runner: Runner) -> None:
-    """A request that the server does not read times out, *maybe processed*."""
+    """If the server does not read a request, the call times out as *maybe processed*."""
     seen = threading.Event()
 
     def handler(peer: Peer) -> None:
@@ -106,14 +106,14 @@ async def sending_timeout(runner: Runner) -> None:
 
 @check(TIME_LIMITS, why=_HANGS)
 async def head_timeout(runner: Runner) -> None:
-    """A request whose response does not begin in time is *maybe processed*."""
+    """If no response begins in time, the call fails as *maybe processed*."""
     url = runner.site(lambda _: LiveReply(held=True))
     await _expect_in_time(runner, ask(url, method="POST", body=b"{}"), Phase.MAYBE_PROCESSED)
 
 
 @check(TIME_LIMITS, why=_HANGS)
 async def body_timeout(runner: Runner) -> None:
-    """A body that does not end in time is *reply broken*, however much of it came."""
+    """If a body does not end in time, the call fails as *reply broken*, however much has come."""
     live = LiveReply()
     live.send(b"a part")
     url = runner.site(lambda _: live)
@@ -122,14 +122,14 @@ async def body_timeout(runner: Runner) -> None:
 
 @check(WIRE, TIME_LIMITS, why="A slow server would delay a call for hours.")
 async def a_head_that_dribbles(runner: Runner) -> None:
-    """A head that comes one byte at a time is bounded by the whole limit, not by each byte."""
+    """The time limit applies to the whole head, even if the head comes one byte at a time."""
     server = runner.server(Flood(b"HTTP/1.1 200 OK\r\nX: ", b"x").dribbled)
     await _expect_in_time(runner, ask(server.url), *NO_HEAD)
 
 
 @check(WIRE, TIME_LIMITS, why="A slow server would delay a call for hours.")
 async def a_body_that_dribbles(runner: Runner) -> None:
-    """A body that comes one byte at a time is bounded by the whole limit, not by each byte."""
+    """The time limit applies to the whole body, even if the body comes one byte at a time."""
     counted = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"
     for begin in (counted, HEAD_CHUNKED + b"1;"):
         server = runner.server(Flood(begin, b"x").dribbled)
@@ -143,9 +143,10 @@ async def _expect_in_time(
     uses: Sequence[str] = ("send", "open"),
     timed_out: Optional[bool] = True,
 ) -> None:
-    """Check that concurrent calls fail by the end of their time limit, in one of `phases`.
+    """Check that concurrent calls, one with each method in `uses`, fail within their time limit.
 
-    `timed_out` says whether they must report a time-out; `None` allows both.
+    `phases` are the correct phases. `timed_out` is whether the failure must be a timeout: with
+    `None`, any failure is correct, also an earlier one.
     """
     transport = runner.transport()
     limit, within = runner.limit, runner.limit + runner.margin
@@ -194,7 +195,7 @@ class Flood(NamedTuple):
         return handler
 
     def dribbled(self, peer: Peer) -> None:
-        """Send it piece by piece, slowly."""
+        """Send the flood to `peer` in small pieces, slowly."""
         peer.read_request()
         peer.send(self.begin)
         while not peer.server.leaving:
