@@ -32,7 +32,7 @@ _TOKEN = re.compile(r"\s*\S+")
 
 
 def echo(text: str) -> str:
-    """Return the default answer of an agent."""
+    """Return an agent's default answer to `text`, which repeats it."""
     return f"You said: {text}"
 
 
@@ -107,8 +107,8 @@ class Memory:
 class Agent:
     """An agent. `reply` makes an answer, which takes `seconds`; if it raises, the run fails.
 
-    Tokens that were made before it raised are still sent. An agent that is `scripted` by a test
-    streams its tokens even if the dialect does not stream.
+    Tokens that `reply` yielded before it raised are still sent. An agent that is `scripted` by a
+    test streams its tokens even if the server that the fake models refuses to stream.
     """
 
     id: str
@@ -198,7 +198,10 @@ TurnListener = Callable[[Turn, str, Dict[str, Any]], None]
 
 
 def run_turn(timeline: Timeline, turn: Turn, hear: TurnListener) -> None:
-    """Make the agent answer. Its tokens are sent at equal intervals during its `seconds`."""
+    """Make the agent answer, and call `hear` with each event of the answer when it is due.
+
+    The tokens come at equal intervals during the agent's `seconds`.
+    """
     agent = turn.thread.agent
 
     def utter(name: str, **more: Any) -> None:

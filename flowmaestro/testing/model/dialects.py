@@ -118,7 +118,10 @@ class Documented:
     # Requests.
 
     def check_id(self, id: str, code: str = "") -> None:
-        """Refuse an id of the wrong form. `code` is the error code, by default 22P02."""
+        """Raise a 500 refusal, as the deployed server does, if `id` is not a UUID.
+
+        A dialect with `accepts_any_id` raises nothing. `code` is the error code, by default 22P02.
+        """
         if not self.accepts_any_id and not _UUID.fullmatch(id):
             message = f'invalid input syntax for type uuid: "{id}"'
             raise Refusal(500, code or "22P02", message, layer="api" if code else "framework")
@@ -220,7 +223,7 @@ class Documented:
         return self.listed([self.execution(execution) for execution in matching], query)
 
     def event_data(self, execution: Execution, step: PlannedEvent) -> JsonObject:
-        """Return the data of a live event. Its name is only in the `event:` field."""
+        """Return the data of a live event. It does not name the event: the `event:` field does."""
         about = None if step.event.startswith("execution:") else step.node
         return {
             "execution_id": execution.id,
@@ -401,7 +404,8 @@ class Deployed(Documented):
         """Return `data` and `pagination`, with the counts of the deployed server.
 
         Without `workflow_id`, `total_count` counts the rows up to this page. With `workflow_id`,
-        the server applies `status` after it has taken the page, and counts what is left of it.
+        the server selects the page first and then applies `status` to it; with a `status`,
+        `total_count` counts the rows of the page that have it.
         """
         if "workflow_id" in query:
             matching = _of_workflow(executions, query)
@@ -429,7 +433,7 @@ class Deployed(Documented):
         }
 
     def list_messages(self, thread: Thread, query: Mapping[str, str]) -> JsonObject:
-        """Return all messages in a wrapper. The requested page is ignored."""
+        """Return all messages, in `data.messages`. The requested page is ignored."""
         return {"data": {"messages": [self.message(message) for message in thread.messages]}}
 
     def answered(self, turn: Turn, answer: Message) -> JsonObject:

@@ -1,4 +1,4 @@
-"""The dispatcher: it checks key, scopes and body of a request, or injects a fault."""
+"""The dispatcher: it checks the key, the scopes and the body of a request, or injects a fault."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Dispatcher:
         """The latest requests, in the order in which they arrived."""
 
     def take(self, request: Request) -> FakeReply:
-        """Answer one request, at once or later."""
+        """Carry out one request. Return its response, which may become ready later."""
         request_id = self._dialect.request_ids + self._service.new_id()
         gateway_id = request.headers.get("x-request-id") or self._service.new_id()
         trace = ("X-Trace-ID", self._service.new_id())

@@ -26,7 +26,10 @@ class EndpointRequest:
         return self.ids["id"]
 
     def text(self, name: str, refusal: str) -> str:
-        """Return a non-empty string of the body. Else raise a 400 refusal with this text."""
+        """Return a non-empty string of the body.
+
+        For any other value, raises a 400 refusal with the text `refusal`.
+        """
         value = self.body.get(name)
         if not isinstance(value, str) or not value:
             raise invalid(refusal)
@@ -51,7 +54,10 @@ class EndpointRequest:
         return value
 
     def count(self, name: str, default: int) -> int:
-        """Return an integer of at least 1 of the body. Raise a 400 refusal for any other value."""
+        """Return an integer of at least 1 of the body; `default` if absent.
+
+        Raises a 400 refusal for any other value.
+        """
         value = self.number(name, default)
         if value < 1 or value != int(value):
             raise _is_not(name, "a whole number from 1")

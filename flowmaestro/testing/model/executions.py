@@ -1,8 +1,8 @@
 """Workflows, the triggers that start them, and their executions.
 
-An execution carries out its workflow's plan (`plans.py`) on the timeline, and passes each of its
-events to one listener. The service then notifies open streams and webhooks, in the form that the
-dialect defines.
+An execution carries out the plan (`plans.py`) of its workflow on the timeline, and passes each
+event to one listener. The service then notifies open streams and webhooks, in the form that the
+dialect (`dialects.py`) defines.
 """
 
 from __future__ import annotations
@@ -136,9 +136,9 @@ class ExecutionRunner:
     def start(
         self, execution: Execution, pickup: float = PICKUP_SECONDS, error: Optional[str] = None
     ) -> None:
-        """Queue a pending execution. A worker takes it after `pickup` seconds.
+        """Queue a pending execution. A worker starts it after `pickup` seconds.
 
-        With an `error`, it fails then.
+        With an `error`, the execution fails as soon as it is started.
         """
         plan: Sequence[PlannedEvent] = ()
         try:
@@ -159,7 +159,10 @@ class ExecutionRunner:
     def _follow(
         self, execution: Execution, plan: Iterator[PlannedEvent], delay: float = 0.0
     ) -> None:
-        """Schedule the next step of the plan, which schedules the one after it."""
+        """Schedule the next event of the plan, `delay` seconds later than planned.
+
+        When it happens, the event after it is scheduled. Events of an ended execution are dropped.
+        """
         step = next(plan, None)
         if step is None:
             return
@@ -192,7 +195,10 @@ class ExecutionRunner:
 
 
 def error_of_nodes(failed_nodes: Mapping[str, str]) -> Optional[str]:
-    """Return the error of an execution from those of its failed nodes; `None` without any."""
+    """Return the error of an execution: a text with the errors of all failed nodes as JSON.
+
+    Returns `None` if no node has failed.
+    """
     if not failed_nodes:
         return None
     errors = json.dumps(failed_nodes, separators=(",", ":"), ensure_ascii=False)
@@ -200,7 +206,10 @@ def error_of_nodes(failed_nodes: Mapping[str, str]) -> Optional[str]:
 
 
 def _outcome(execution: Execution, step: PlannedEvent) -> PlannedEvent:
-    """Compute the outputs. If the script raises, the execution fails."""
+    """Set the outputs of the execution. Return `step`, its last event.
+
+    If the function that makes the outputs raises, returns an `execution:failed` event instead.
+    """
     try:
         execution.outputs = _checked(execution.workflow.outputs(deepcopy(execution.inputs)))
     except Exception as error:

@@ -71,9 +71,10 @@ class Fault:
     def refusal(
         self, status: int, asked: Optional[Tuple[EndpointRoute, Dict[str, str]]]
     ) -> Refusal:
-        """Return the error response for this fault.
+        """Return the error response of this fault, with `status`.
 
-        It has the details of a real one if they are known.
+        `asked` is the endpoint with the ids in its path; `None` if no endpoint has the path. A 403,
+        a 404, and a 429 with `retry_after` have the details of a real one.
         """
         route, ids = asked or (None, {})
         if status == 403 and route is not None:
@@ -97,7 +98,7 @@ class Fault:
 
 
 def _decimal(seconds: float) -> str:
-    """Return digits without an exponent, which RFC 9110, 10.2.3, does not allow."""
+    """Return a number of seconds in digits without an exponent (RFC 9110, 10.2.3, allows none)."""
     return f"{seconds:.6f}".rstrip("0").rstrip(".")
 
 
@@ -134,7 +135,7 @@ class Faults:
         return list(self._pending)
 
     def disarm(self, fault: Fault) -> None:
-        """Remove `fault`, so that no further request meets it."""
+        """Remove `fault`, so that it affects no further request."""
         self._pending = [each for each in self._pending if each is not fault]
 
     def drain_unused(self) -> List[str]:

@@ -64,7 +64,10 @@ class ApiKey:
             raise lacking_scopes(needed, self.scopes)
 
     def limit_headers(self, resets_at: float, limits: Mapping[str, int]) -> List[Tuple[str, str]]:
-        """Return the headers of rate limits. `resets_at` is in Unix seconds."""
+        """Return the header fields that report the rate limits `limits` and what is left of them.
+
+        `resets_at` is when the window of a minute ends, in Unix seconds.
+        """
         minute, day = limits["minute"], limits["day"]
         return [
             ("X-RateLimit-Limit", str(minute)),

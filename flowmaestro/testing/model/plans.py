@@ -238,7 +238,12 @@ def _check_event(where: str, event: object) -> None:
 def _node_of(
     where: str, event: ScriptedEvent, running: Dict[str, float], time: float
 ) -> Optional[Node]:
-    """Return the node of an event, with the seconds since it was started."""
+    """Return the node of a scripted event, with the seconds since it started, or `None`.
+
+    `None` stands for an event of the whole execution. `running`, the start time of each running
+    node, is updated. Raises `ValueError`, which names the event by `where`, for an event that
+    cannot come at this point.
+    """
     if event.node is None:
         if event.type in _OF_NODES:
             raise ValueError(f"{where} is {event.type} and must name its node")

@@ -74,7 +74,10 @@ class EventStream:
         del self._outbox[events:]
 
     def poll(self, now: float) -> Optional[bytes]:
-        """Advance time to `now` and return the new bytes, as `PolledBody.poll`."""
+        """Advance time to `now`. Return the new bytes, `None` if there are none, `b""` at the end.
+
+        Raises `TransportFailure` when the connection is lost.
+        """
         with self._timeline.lock:
             self._timeline.advance(now)
             data = b"".join(self._outbox)

@@ -51,7 +51,11 @@ def find_route(
 
 
 def every(resources: str, shape: str) -> Handler:
-    """Return a handler that lists all resources of a kind; `shape` names their shape."""
+    """Return a handler that lists all resources of a kind.
+
+    `resources` is the attribute of the service that holds them; `shape` is the attribute of the
+    dialect that makes their JSON.
+    """
 
     def handler(service: Service, call: EndpointRequest) -> Answer:
         found: Resources[Any] = getattr(service, resources)
@@ -62,7 +66,10 @@ def every(resources: str, shape: str) -> Handler:
 
 
 def one(resources: str, shape: str) -> Handler:
-    """Return a handler that shows the resource that the path names."""
+    """Return a handler that returns the resource whose id is in the path.
+
+    `resources` and `shape` are as in `every`.
+    """
 
     def handler(service: Service, call: EndpointRequest) -> Answer:
         found: Resources[Any] = getattr(service, resources)
@@ -72,7 +79,7 @@ def one(resources: str, shape: str) -> Handler:
 
 
 def deleted(service: Service, id: str) -> Answer:
-    """Return the answer to a deletion."""
+    """Return the response to the deletion of `id`."""
     if not service.dialect.confirms_deletions:
         return Answer(204)
     return Answer(200, {"data": {"id": id, "deleted": True}})

@@ -71,7 +71,8 @@ class Service:
         credits: how many more executions can be paid for; `None` for no limit.
         started: the executions that requests have started, the oldest first.
         used: kind and id of the resources that requests have read.
-        missed: kind and id of those that did not exist, with the ids that existed then.
+        missed: kind and id of requested resources that did not exist, with the ids of that kind
+            that existed at the time.
 
     """
 
@@ -147,7 +148,7 @@ class Service:
         return sorted(self.executions.values(), key=lambda execution: -execution.created_at)
 
     def message_answers(self, agent: Agent) -> MessageAnswers:
-        """Return how to answer a message with `"stream": true` to `agent`."""
+        """Return how `agent` answers a message with `"stream": true`: `"sse"` or `"refused"`."""
         if self._message_answers is None and agent.scripted:
             return "sse"
         return self._message_answers or self.dialect.message_answers
@@ -175,7 +176,7 @@ class Service:
 
     @property
     def open_streams(self) -> int:
-        """How many event streams have a reader."""
+        """The number of event streams that have a reader."""
         return sum(len(self._listening(topic)) for topic in list(self._streams))
 
     def announce(self, event: str, data: JsonObject) -> None:

@@ -33,7 +33,10 @@ class Timeline:
         self._order = itertools.count()
 
     def begin(self, now: float) -> None:
-        """Advance time for a request. Before the first one, no planned callback is called."""
+        """Advance time to `now` for a request, and call the callbacks that are due.
+
+        Before the first `begin`, `advance` calls no callback.
+        """
         self.advance(now)
         self._begun = True
         self.advance(now)

@@ -31,7 +31,8 @@ Receiver = Callable[[Request], Optional[int]]
 class World:
     """A service that a driver advances in time, in memory or over sockets.
 
-    `STATE` of each part names the attributes that `all_or_nothing` restores.
+    Each class that is a part of it has a `STATE`: the names of the attributes that `all_or_nothing`
+    restores.
     """
 
     STATE = ("_scripts", "_receiver")
@@ -67,7 +68,10 @@ class World:
             self._timeline.advance(now)
 
     def live_until(self, now: float) -> None:
-        """Advance time to `now`, and make the webhook deliveries that are due in memory."""
+        """Advance time to `now`, and carry out the due webhook deliveries in memory.
+
+        Each is a call of the receiver (see `receive_webhooks`).
+        """
         while True:
             due = self.due(now)
             if not due:
@@ -158,7 +162,7 @@ class World:
             return self._faults.pending
 
     def disarm(self, fault: Fault) -> None:
-        """Remove `fault`, so that no further request meets it."""
+        """Remove `fault`, so that it affects no further request."""
         with self.lock:
             self._faults.disarm(fault)
 
@@ -168,7 +172,7 @@ class World:
             return self._service.executions.get(execution_id)
 
     def cancel(self, execution_id: str) -> None:
-        """End an execution as `executions.cancel` does.
+        """Cancel an execution, as a client's `executions.cancel` does.
 
         Raises `LookupError` for an unknown id, and `ValueError` if it cannot be cancelled.
         """

@@ -18,7 +18,7 @@ MEMORY_OWNER = "0fa11000-0000-4000-8000-000000000031"
 
 
 def create_thread(service: Service, call: EndpointRequest) -> Outcome:
-    """Create a thread. In the deployed shapes its metadata is dropped, as the server does."""
+    """Create a thread. With the deployed shapes, its metadata is dropped, as on that server."""
     agent = service.agents.find(call.id)
     metadata = call.mapping("metadata") if service.dialect.keeps_thread_metadata else {}
     thread = Thread(service.new_id(), agent, metadata, service.timeline.now)
@@ -45,9 +45,10 @@ def send_message(service: Service, call: EndpointRequest) -> Outcome:
 
 
 def _answer_whole(service: Service, thread: Thread, text: str, limit_ms: float) -> Later:
-    """Answer when the agent has answered, or with 408 after the limit, while the agent continues.
+    """Answer with the agent's message when it is complete, or with 408 after `limit_ms`.
 
-    The deployed server does not notice that an agent has failed: it waits, and stores nothing.
+    After a 408, the agent continues its answer. If an agent fails, the deployed server does not
+    notice: it waits until the limit, and stores nothing.
     """
 
     def later(respond: Respond) -> None:
@@ -168,7 +169,7 @@ def _memory(service: Service, call: EndpointRequest) -> Memory:
 
 
 def _said(service: Service, agent: Agent) -> List[Tuple[Thread, int]]:
-    """Return all messages of the agent's threads, each as its thread and its index there."""
+    """Return all messages of the agent's threads, each as a pair of its thread and its index."""
     threads = [thread for thread in service.threads.values() if thread.agent is agent]
     return [(thread, at) for thread in threads for at in range(len(thread.messages))]
 

@@ -92,7 +92,10 @@ def _name(call: EndpointRequest) -> str:
 
 
 def _url(call: EndpointRequest) -> str:
-    """Return the URL if JavaScript's `new URL` accepts it and it has a host. Refuse others."""
+    """Return the URL in the body, as given.
+
+    Raises a 400 refusal unless JavaScript's `new URL` accepts it and it has a host.
+    """
     url: object = call.body.get("url")
     try:
         parts = urlsplit(url) if isinstance(url, str) and _VISIBLE_ASCII.fullmatch(url) else None
