@@ -116,7 +116,10 @@ class Cassette:
 
     @property
     def api_key(self) -> str:
-        """The key of clients in `installed` without a key. Raises `ValueError` if it records."""
+        """The API key of clients that are made in `installed` without a key.
+
+        Raises `ValueError` if the cassette records: then clients need a real key.
+        """
         if self.recording:
             raise ValueError(
                 "no API key to record with: pass api_key= or set FLOWMAESTRO_API_KEY; "
@@ -167,7 +170,10 @@ class Cassette:
         return f"{self!r} has not replayed: {f'the requests in line {lines}' if lines else 'none'}"
 
     def close(self) -> None:
-        """Write the recorded exchanges, or warn of unplayed ones. Closing twice is harmless."""
+        """Write the recorded exchanges, or report unplayed ones (see `strict`).
+
+        Closing twice is harmless.
+        """
         secrets = self._recording.secrets()
         recorded = [self._redaction.exchange(it, secrets) for it in self._recording.exchanges()]
         if recorded or (self.mode == "all" and self._mode is not None):
@@ -200,7 +206,10 @@ class Cassette:
         return jsonlines.read(str(self.path), data)
 
     def _check_regular(self) -> Optional[int]:
-        """Return the file's mode; `None` if there is no file. Raise if it is not a regular one."""
+        """Return the permission bits of the file; `None` if there is no file.
+
+        Raises `CassetteError` if it is not a regular file.
+        """
         try:
             mode = os.stat(self._file).st_mode
         except FileNotFoundError:
@@ -210,7 +219,7 @@ class Cassette:
         return stat.S_IMODE(mode)
 
     def _check_folder(self) -> None:
-        """Raise if the file could not be written, now rather than after the recording."""
+        """Raise `CassetteError` now, not after the recording, if the file cannot be written."""
         folder = next(it for it in self._file.parents if it.exists())
         if not os.access(folder, os.W_OK | os.X_OK):
             raise CassetteError(f"{self.path}: the folder {folder} cannot be written")

@@ -163,7 +163,7 @@ def _request(line: Line) -> Request:
 
 
 def _steps(line: Line) -> List[ReplyStep]:
-    """Return the steps of one line: the time before it, then the line itself."""
+    """Return the steps of one line: `Quiet` for the seconds before it, if any, and its own step."""
     kind = line.get("kind")
     if kind == "silence":
         return [Quiet()]

@@ -31,7 +31,7 @@ class CassetteMismatch(AssertionError):
 
 
 class Player:
-    """The exchanges of a cassette as a `Site`, each replayed once. It has a clock of its own."""
+    """A `Site` that replays each exchange of a cassette once, on a clock of its own."""
 
     seed = 0
 

@@ -134,8 +134,9 @@ class _Recorder(NotPicklable, Generic[T, W]):
     """Base of the sync and the async recording transport.
 
     `replaying` replays the exchanges of a cassette; only other requests are sent and recorded. The
-    time is the sum of both clocks. A pause after a replayed response takes virtual time, after a
-    recorded one time on the clock of `inner`.
+    time of this transport is the sum of two clocks: the virtual one of `replaying` and that of
+    `inner`. A pause after a replayed response takes virtual time. A pause after a recorded response
+    takes time on the clock of `inner`.
     """
 
     def __init__(self, inner: T, recording: Recording, replaying: Optional[W] = None) -> None:
@@ -155,19 +156,22 @@ class _Recorder(NotPicklable, Generic[T, W]):
 
     @property
     def secrets(self) -> Tuple[str, ...]:
-        """The secrets of the recorded transport."""
+        """The secrets that `inner` adds to requests (see `secrets_of`)."""
         return secrets_of(self._inner)
 
     @contextmanager
     def in_flight(self) -> Generator[None, None, None]:
-        """Count a `with` block as one call in flight, on both transports."""
+        """Count a `with` block as one call in flight, on `inner` and on `replaying`."""
         replaying = self._replaying
         with self._around(), nullcontext() if replaying is None else replaying.in_flight():
             yield
 
     @contextmanager
     def _if_held(self) -> Generator[None, None, None]:
-        """Try to replay a request. Leave the `with` block if the cassette does not have it."""
+        """Suppress `CassetteMismatch` in a `with` block that tries to replay a request.
+
+        The code after the block then sends the request.
+        """
         self._live.set(False)
         try:
             yield
@@ -194,7 +198,7 @@ class RecordingTransport(_Recorder[Transport, MemoryTransport]):
         return response
 
     def open(self, request: Request, timeout: float) -> OpenResponse:
-        """As `send`, but the body is kept open."""
+        """Replay or record a response as `send` does, but return it with its body open."""
         if self._replaying is not None:
             with self._if_held():
                 return self._replaying.open(request, timeout)
@@ -205,14 +209,17 @@ class RecordingTransport(_Recorder[Transport, MemoryTransport]):
         return RecordedBody(body, exchange)
 
     def sleep(self, seconds: float) -> None:
-        """Pause on the clock on which the last request of this thread or task was answered."""
+        """Pause on the virtual clock, or on that of `inner`.
+
+        It is the clock on which the last request of this thread or task was answered.
+        """
         if self._live.get() or self._replaying is None:
             self._inner.sleep(seconds)
         else:
             self._replaying.sleep(seconds)
 
     def close(self) -> None:
-        """Close the replaying and the inner transport."""
+        """Close both transports: the one that replays, and `inner`."""
         if self._replaying is not None:
             self._replaying.close()
         self._inner.close()
@@ -222,7 +229,7 @@ class AsyncRecordingTransport(_Recorder[AsyncTransport, AsyncMemoryTransport]):
     """`RecordingTransport` for an async client."""
 
     async def send(self, request: Request, timeout: float) -> Response:
-        """As `RecordingTransport.send`."""
+        """Replay the response, or send the request through `inner` and record it."""
         if self._replaying is not None:
             with self._if_held():
                 return await self._replaying.send(request, timeout)
@@ -233,7 +240,7 @@ class AsyncRecordingTransport(_Recorder[AsyncTransport, AsyncMemoryTransport]):
         return response
 
     async def open(self, request: Request, timeout: float) -> AsyncOpenResponse:
-        """As `send`, but the body is kept open."""
+        """Replay or record a response as `send` does, but return it with its body open."""
         if self._replaying is not None:
             with self._if_held():
                 return await self._replaying.open(request, timeout)
@@ -246,14 +253,14 @@ class AsyncRecordingTransport(_Recorder[AsyncTransport, AsyncMemoryTransport]):
         return AsyncRecordedBody(body, exchange)
 
     async def sleep(self, seconds: float) -> None:
-        """As `RecordingTransport.sleep`."""
+        """Pause on the virtual clock or on that of `inner`; see `RecordingTransport.sleep`."""
         if self._live.get() or self._replaying is None:
             await self._inner.sleep(seconds)
         else:
             await self._replaying.sleep(seconds)
 
     async def close(self) -> None:
-        """Close the replaying and the inner transport."""
+        """Close both transports: the one that replays, and `inner`."""
         if self._replaying is not None:
             await self._replaying.close()
         await self._inner.close()

@@ -3,9 +3,10 @@
 Header fields and query parameters are secret by the core's rule for names. The rule also covers
 bodies: the parameters of every URL, and the members of a `headers` object, such as a webhook's.
 The credentials before the `@` of a URL are secret. Bodies may be JSON, events with JSON, or a
-truncated form of either. Other members of objects are secret by their own list of names, such as
-`secret` or `access_token`. A secret of the header fields, percent-encoded or in base64 as well,
-is redacted everywhere, and so is everything that looks like an API key or a webhook secret.
+truncated form of either. Other members of JSON objects are secret if a second list has their name,
+such as `secret` or `access_token`. The value of a secret header field is redacted everywhere, also
+where it is percent-encoded or in base64. So is everything that looks like an API key or a webhook
+secret.
 """
 
 from __future__ import annotations

@@ -138,7 +138,7 @@ class ServerConnection:
                 self._inspector.stream_ended(self._shown, how)
 
     async def _pump(self, stream: PolledBody) -> str:
-        """Send the events of the model until it ends the stream or the reader has left.
+        """Send the events of a stream until its end, or until the client has left.
 
         Return how the stream ended: `complete`, `cut` by a fault, or `left` by the client.
         """
@@ -182,7 +182,7 @@ class ServerConnection:
 
 
 def alarm(source: Source) -> anyio.Event:
-    """Return an event that the model sets when it has data to send."""
+    """Return an event that is set when `source` has data to send."""
     woken = anyio.Event()
     source.wake = woken.set
     return woken

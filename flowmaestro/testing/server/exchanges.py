@@ -86,18 +86,18 @@ class InspectedRequest:
 
     @cached_property
     def is_poll(self) -> bool:
-        """Whether it reads the state of one execution."""
+        """Whether the request reads the state of one execution."""
         found = _EXECUTION.fullmatch(path_below_root(self.request.url))
         return self.request.method == "GET" and found is not None and found[2] is None
 
     @property
     def failed(self) -> bool:
-        """Whether a client would treat it as a failure."""
+        """Whether a client would treat the outcome as a failure."""
         dropped = self.status is None and self.seconds is not None
         return dropped or (self.status or 0) >= 400 or self.ended == "cut"
 
     def summary(self) -> Dict[str, Any]:
-        """Return its row in the list of requests."""
+        """Return the row of this request in the list of requests."""
         return {
             "kind": "request",
             "id": self.number,
@@ -119,7 +119,7 @@ class InspectedRequest:
         }
 
     def line(self) -> str:
-        """Return its line in an access log."""
+        """Return the line of this request in an access log."""
         status = self.status or "dropped"
         how = "opened" if self.streams else f"{(self.seconds or 0) * 1000:.0f} ms"
         return f"{self.request.method} {self.path} {status} {how}"
@@ -140,7 +140,7 @@ class InspectedRequest:
         }
 
     def _curl(self) -> str:
-        """Return a curl command that sends it, with the key from the environment."""
+        """Return a curl command that sends the request, with the key from the environment."""
         pairs: List[Tuple[str, str]] = []
         for name, value in self.request.headers.pairs:
             if name.lower() == "x-api-key":
@@ -155,7 +155,7 @@ class InspectedRequest:
         return " \\\n  ".join(curl_lines(Request(self.request.method, url, Headers(pairs), body)))
 
     def _python(self) -> str:
-        """Return a program that sends it with the SDK, with the key from the environment."""
+        """Return a program that sends the request with the SDK. Its key is from the environment."""
         target = urlsplit(self.path)
         below = path_below_root(f"http://localhost{self.path}")
         arguments = [repr(self.request.method), repr(below)]
@@ -206,9 +206,9 @@ class Exchanges:
     def search(self, text: str) -> Tuple[List[int], Optional[int]]:
         """Return the numbers of the newest requests with `text` in a body, as it is shown.
 
-        Case does not matter. The second value is the number of the last request that was looked
-        at, if the search has ended before the oldest one, because it had read `MAX_SEARCHED` bytes
-        of bodies that hold the text; else `None`.
+        Case does not matter. The search ends early when it has read `MAX_SEARCHED` bytes of bodies
+        that contain `text`. Then the second value is the number of the last request that was
+        searched; otherwise it is `None`.
         """
         # A body may hold the text as JSON writes it (RFC 8259, 7).
         forms = {text.lower(), json.dumps(text.lower())[1:-1]}
@@ -228,7 +228,7 @@ class Exchanges:
         return found, None
 
     def add(self, request: Request, at: float) -> InspectedRequest:
-        """Keep a request that has arrived at `at`, a Unix time in seconds."""
+        """Keep a request that arrived at `at`, in Unix seconds. Return it with its number."""
         self._count += 1
         body = request.body[:MAX_BODY_BYTES]
         request = Request(request.method, request.url, request.headers, body)
@@ -243,7 +243,10 @@ class Exchanges:
         return exchange
 
     def responded(self, exchange: InspectedRequest, reply: FakeReply, seconds: float) -> None:
-        """Note the response: whole, the head of an event stream, or a dropped connection."""
+        """Record a response, the head of an event stream, or a dropped connection.
+
+        It came `seconds` after the request.
+        """
         exchange.status = reply.status or None
         exchange.headers = reply.headers
         exchange.seconds = seconds
@@ -253,7 +256,7 @@ class Exchanges:
         self._note_outcome(exchange)
 
     def received(self, exchange: InspectedRequest, data: bytes, seconds: float) -> None:
-        """Note bytes of a response body that were sent `seconds` after the request came."""
+        """Record bytes of a response body that were sent `seconds` after the request came."""
         exchange.size += len(data)
         if exchange.streams:
             events = data.count(b"\ndata: ") + data.startswith(b"data: ")
@@ -267,16 +270,17 @@ class Exchanges:
             self._keep(exchange, len(kept))
 
     def stream_ended(self, exchange: InspectedRequest, how: str, seconds: float) -> None:
-        """Note how an event stream ended, and how long it was open.
+        """Record that an event stream was open for `seconds`, and how it ended.
 
-        A client leaves after the terminal event: such a stream was complete.
+        `how` is `complete`, `cut` by a fault, or `left` by the client. A client leaves after the
+        terminal event: such a stream counts as complete.
         """
         exchange.ended = "complete" if how == "left" and exchange.has_terminal_event else how
         exchange.seconds = seconds
         self._note_outcome(exchange)
 
     def _keep(self, exchange: InspectedRequest, size: int) -> None:
-        """Count `size` bytes of bodies, and drop the oldest bodies if that is too much."""
+        """Count `size` more bytes of bodies. Drop the oldest bodies if the total is too large."""
         if not size or exchange.number not in self._by_number:
             return
         self._with_bodies[exchange.number] = self._with_bodies.get(exchange.number, 0) + size
@@ -293,7 +297,11 @@ class Exchanges:
             dropped.body_dropped = True
 
     def _find_first_attempt(self, exchange: InspectedRequest) -> Optional[int]:
-        """Return the number of the first attempt, if this request repeats an earlier one."""
+        """Return the number of the call's first attempt if this request is a retry, else `None`.
+
+        Attempts of one call have the same `Idempotency-Key`. Without one, a request is a retry if
+        it equals a request that failed shortly before.
+        """
         key = exchange.request.headers.get("idempotency-key")
         if key is not None:
             first = self._first_attempts.setdefault(key, exchange.number)
@@ -314,7 +322,7 @@ class Exchanges:
             self._failures.pop(kind, None)
 
     def _read(self, exchange: InspectedRequest) -> None:
-        """Read the id of a started execution and the code of an error from the response."""
+        """Set the id of the started execution, or the code of the error, from the response."""
         status = exchange.status or 0
         starts = _START.fullmatch(path_below_root(exchange.request.url)) is not None
         if exchange.streams or not (status >= 400 or (starts and status == 202)):
@@ -337,15 +345,18 @@ def shown_headers(headers: Headers) -> List[List[str]]:
 
 
 def shown_body(data: bytes, sent: Headers) -> str:
-    """Return a body as text, redacted: secrets by their names, and those of the request `sent`."""
+    """Return a body as text, redacted.
+
+    The secrets in `sent`, the header fields of the request, are redacted in it, too.
+    """
     text = data.decode("utf-8", "replace")
     return redacted_text(text, secrets_of(sent)) if text else ""
 
 
 def _may_have(data: bytes, forms: Iterable[str]) -> bool:
-    """Return whether a body contains any of `forms`, before it is redacted.
+    """Return whether a body that is not redacted yet contains any of `forms`.
 
-    Of ASCII texts the bytes are compared: that takes 0.1 s for 64 MiB, a fifth of the time.
+    If they are all ASCII, bytes are compared, not text: 0.1 s for 64 MiB, a fifth of the time.
     """
     if not all(form.isascii() for form in forms):
         return _has_any(data.decode("utf-8", "replace"), forms)

@@ -105,7 +105,7 @@ class Inspector:
     # What the server reports
 
     def arrived(self, request: Request) -> Optional[InspectedRequest]:
-        """Note a request that has arrived. Return `None` if it is for the inspector itself."""
+        """Record a request that has arrived. Return `None` if it is for the inspector itself."""
         if self._is_own(request):
             return None
         return self._add(request)
@@ -116,7 +116,7 @@ class Inspector:
         return exchange
 
     def responded(self, exchange: InspectedRequest, reply: FakeReply) -> None:
-        """Note the response: whole, the head of an event stream, or a dropped connection."""
+        """Record a response, the head of an event stream, or a dropped connection."""
         self._exchanges.responded(exchange, reply, self._since(exchange))
         started = self._fake.find_execution(exchange.execution_id or "")
         if started is not None and started.id not in self._executions:
@@ -126,22 +126,25 @@ class Inspector:
             self._log(exchange.line())
 
     def streamed(self, exchange: InspectedRequest, data: bytes) -> None:
-        """Note bytes of an event stream that were sent."""
+        """Record bytes of an event stream that were sent."""
         self._exchanges.received(exchange, data, self._since(exchange))
         counts = {"events": exchange.events, "size": exchange.size}
         self._publish({"kind": "stream", "id": exchange.number, **counts})
 
     def stream_ended(self, exchange: InspectedRequest, how: str) -> None:
-        """Note how an event stream ended: `complete`, `cut` or `left` (by the client)."""
+        """Record how an event stream ended.
+
+        `how` is `complete`, `cut` by a fault, or `left` by the client.
+        """
         self._exchanges.stream_ended(exchange, how, self._since(exchange))
         self._publish(exchange.summary())
 
     def _since(self, exchange: InspectedRequest) -> float:
-        """Return how many seconds ago a request came; the clock may have been set back."""
+        """Return the seconds since a request came; 0.0 if the clock has been set back."""
         return max(0.0, self._now() - exchange.at)
 
     def delivered(self, delivery: Delivery) -> None:
-        """Note an attempt of a webhook delivery."""
+        """Record an attempt of a webhook delivery."""
         kept = self._deliveries.setdefault(delivery.id, _Delivery(delivery))
         kept.note_attempt(self._now())
         if len(self._deliveries) > MAX_DELIVERIES:
@@ -164,7 +167,7 @@ class Inspector:
         self._note(execution)
 
     def _note(self, execution: Execution) -> None:
-        """Keep an execution, and tell the pages about its state."""
+        """Keep an execution, and send its state to the open pages."""
         events = self._events.setdefault(execution.id, deque(maxlen=MAX_EVENTS))
         self._executions[execution.id] = execution
         if execution.id not in self._begun:
@@ -181,7 +184,7 @@ class Inspector:
         self._publish(self._execution_row(execution, len(events)))
 
     def _fault_happened(self, fault: Fault) -> None:
-        """Note that a fault was injected into the request that has just arrived."""
+        """Record that a fault was injected into the request that arrived last."""
         armed = self._faults.get(id(fault))
         if armed is None:
             armed = self._arm(fault, fault.times + 1)
@@ -386,14 +389,14 @@ class Inspector:
         return armed
 
     def _armed_faults(self) -> List[_ArmedFault]:
-        """Return the faults that are known, and those that a seed file has armed meanwhile."""
+        """Return all faults, also those that have been armed by others, such as a seed file."""
         for fault in self._fake.armed_faults:
             if id(fault) not in self._faults:
                 self._arm(fault, fault.times)
         return list(self._faults.values())
 
     def _send_again(self, exchange: InspectedRequest) -> int:
-        """Carry out a request again, with the key that it had. Return its new number."""
+        """Carry out a recorded request again, with its own API key. Return the new number."""
         if self.send is None:
             raise ValueError("this server cannot send a request again")
         if exchange.body_dropped:
@@ -481,7 +484,7 @@ class _Delivery:
 
 
 class Feed:
-    """An event stream to one page; its server writes it to a connection."""
+    """An event stream to one page of the inspector. The server sends it as a response body."""
 
     def __init__(self, first: Mapping[str, Any]) -> None:
         self.wake: Callable[[], None] = lambda: None
@@ -489,7 +492,7 @@ class Feed:
         self._outbox = bytearray(_message(first))
 
     def reply(self) -> FakeReply:
-        """Return the response that opens it."""
+        """Return the response whose body is this stream."""
         reply = FakeReply()
         head = Headers([("Content-Type", "text/event-stream"), ("Cache-Control", "no-cache")])
         reply.complete(200, head, stream=self)
@@ -503,7 +506,7 @@ class Feed:
         self.wake()
 
     def poll(self, now: float) -> Optional[bytes]:
-        """As `EventStream.poll`."""
+        """Return the new bytes, `None` if there are none, `b""` once the stream is closed."""
         del now
         if self.closed:
             return b""
@@ -512,7 +515,7 @@ class Feed:
         return data or None
 
     def close(self) -> None:
-        """As `EventStream.close`."""
+        """Close the stream: no further data is sent."""
         self.closed = True
         self._outbox.clear()
 
@@ -529,7 +532,10 @@ def _shown_json(value: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def _is_from_itself(headers: Headers) -> bool:
-    """Return whether no other page sent it (Fetch, 3.2: a cross-origin request has `Origin`)."""
+    """Return whether the request does not come from a page of another origin.
+
+    A cross-origin request has a foreign `Origin` (Fetch, 3.2).
+    """
     origin = headers.get("origin")
     site = headers.get("sec-fetch-site", "none")
     own = origin is None or urlsplit(origin).netloc == headers.get("host")

@@ -83,7 +83,7 @@ class SeedFile:
             return 0.0
 
     def _place_of(self, error: BaseException, seed: Any) -> str:
-        """Return the file, and the line of the error if it is known."""
+        """Return the path of the file, with the line of `error` if it is known."""
         if isinstance(error, SyntaxError) and error.lineno:
             return f"{error.filename or self._path}, line {error.lineno}"
         frames = traceback.extract_tb(error.__traceback__)
@@ -113,7 +113,10 @@ def _run(path: str) -> Dict[str, Any]:
 
 
 def _refuse_unrun(returned: object) -> None:
-    """Raise `TypeError` if `seed` is a coroutine function or a generator, by what it returned."""
+    """Raise `TypeError` if `seed` is a coroutine function or a generator function.
+
+    `returned` is what the call of `seed` returned.
+    """
     kinds = (inspect.isawaitable, inspect.isgenerator, inspect.isasyncgen)
     if any(is_one(returned) for is_one in kinds):
         getattr(returned, "close", lambda: None)()

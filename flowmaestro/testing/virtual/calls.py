@@ -16,7 +16,10 @@ _Key = Tuple[int, object]
 
 
 class InFlightCall:
-    """A call in flight, with its thread or task. `outer` is the waiting call that made it."""
+    """A call in flight in one thread or task.
+
+    `outer` is the waiting call that made it, as from a webhook receiver; `None` for most.
+    """
 
     __slots__ = ("began", "depth", "key", "outer", "running")
 
@@ -43,7 +46,10 @@ class CallsInFlight:
         return self._calls[threading.get_ident(), current_task()]
 
     def enter(self, now: float) -> InFlightCall:
-        """Enter a block of the calling thread or task. The outermost block begins a call."""
+        """Enter a `with` block (`in_flight`) of the calling thread or task.
+
+        The outermost block begins a call at the time `now`. Returns the call.
+        """
         key = threading.get_ident(), current_task()
         call = self._calls.get(key)
         if call is None or not call.running:
@@ -53,7 +59,7 @@ class CallsInFlight:
         return call
 
     def leave(self, call: InFlightCall) -> bool:
-        """Leave a block. Return whether the call has ended."""
+        """Leave a `with` block of `call`. Return whether the call has ended."""
         call.depth -= 1
         if call.depth:
             return False
@@ -91,7 +97,10 @@ class CallsInFlight:
 
 
 class Alarm:
-    """The time or event that a call waits for. Without a call: a function to call at a time."""
+    """The time or event at which a waiting call continues.
+
+    An alarm without a call calls its function `wake` at its time.
+    """
 
     __slots__ = ("at", "blocks", "call", "fired", "wake")
 

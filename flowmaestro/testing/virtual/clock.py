@@ -180,7 +180,7 @@ class VirtualClock:
             return self._calls.all_wait()
 
     def _jump(self, mine: Alarm) -> None:
-        """Advance time until a call continues, this one included."""
+        """Advance time until a call continues: the one that waits for `mine`, or another one."""
         while not mine.fired and self._idle():
             first = self._alarms.first()
             if first is None:
@@ -201,7 +201,10 @@ class VirtualClock:
         self._alarms.add(alarm)
 
     def _fire(self, alarm: Alarm) -> None:
-        """Continue the call, unless its event loop is gone."""
+        """Let the call of `alarm` continue, or call the function of an alarm without a call.
+
+        Does nothing if the event loop of the call is closed.
+        """
         with self.lock:
             if alarm.call is None:
                 alarm.fired = True
@@ -235,7 +238,10 @@ class VirtualClock:
 
 
 async def _others_idle(calls: CallsInFlight, still: Callable[[], bool]) -> bool:
-    """Let other tasks run until none makes a call. Return whether the clock may advance."""
+    """Let other tasks of the event loop run a few times, until they make no more calls.
+
+    Returns True if the clock may advance, and False as soon as `still()` is false.
+    """
     from anyio.lowlevel import checkpoint
 
     for _ in range(IDLE_CHECK_ROUNDS):
@@ -250,9 +256,10 @@ async def _others_idle(calls: CallsInFlight, still: Callable[[], bool]) -> bool:
 
 
 def setter(woken: Event, loop: Optional[EventLoop]) -> Callable[[], object]:
-    """Return a function that sets an event from any thread.
+    """Return a function that sets the event `woken` from any thread.
 
-    It raises `RuntimeError` once the event loop is gone.
+    The function raises `RuntimeError` once the event loop `loop` is closed. `None` is for an event
+    that needs no loop.
     """
 
     def set_it() -> None:

@@ -68,7 +68,10 @@ def steps_of(reply: ScriptedReply) -> Tuple[ReplyStep, ...]:
 
 
 def _check(step: Any, *, begun: bool) -> bool:
-    """Raise for a step that cannot come here. Return whether no other step can follow it."""
+    """Raise for a step that cannot come here. Return whether it must be the last step.
+
+    `begun` is whether the head came before.
+    """
     if isinstance(step, ResponseHead):
         if begun:
             raise ValueError(f"a response has one ResponseHead, not another one: {step!r}")
@@ -117,7 +120,7 @@ def played(clock: VirtualClock, steps: Sequence[ReplyStep]) -> FakeReply:
 
 
 def _quiet(left: Deque[ReplyStep]) -> float:
-    """Remove the `Quiet` before the next step. Return its seconds."""
+    """Remove the `Quiet` steps at the beginning of `left`. Return the sum of their seconds."""
     seconds = 0.0
     while left:
         step = left[0]

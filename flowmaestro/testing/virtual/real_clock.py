@@ -40,7 +40,10 @@ class RealClock(VirtualClock):
         yield
 
     def alarm(self, at: float, source: Optional[Source] = None) -> Alarm:
-        """Make the call wait as `VirtualClock.alarm` does; a wait without an end is allowed."""
+        """Return an alarm for the current call, as `VirtualClock.alarm` does.
+
+        Unlike there, neither time nor source need be able to fire it.
+        """
         alarm = Alarm(at, None)
 
         def wake() -> None:

@@ -15,7 +15,7 @@ from flowmaestro_core.http.messages import Request
 
 
 class _Script:
-    """The unused responses of a script, as a `Site`."""
+    """A `Site` that answers each request with the next response of a script."""
 
     seed = 0
 
@@ -51,7 +51,10 @@ class _Script:
             return reply
 
     def close(self) -> None:
-        """Report the replies that were never used, once."""
+        """Report the responses that were never used, by a warning or, if `strict`, by an error.
+
+        Closing again reports nothing.
+        """
         with self.clock.lock:
             unused = len(self._left)
             self._left.clear()
@@ -74,7 +77,7 @@ class _Scripted:
 
     @property
     def open_bodies(self) -> int:
-        """How many bodies were opened but not closed, whether or not they were read."""
+        """The number of bodies that were opened but not closed, whether or not they were read."""
         bodies = [reply.stream for reply in self._script.replies]
         return sum(body is not None and not body.closed for body in bodies)
 
@@ -119,6 +122,6 @@ class AsyncScriptedTransport(_Scripted, AsyncMemoryTransport):
         super().__init__(self._script)
 
     async def close(self) -> None:
-        """As `ScriptedTransport.close`."""
+        """Close the transport, and report responses that are left."""
         await super().close()
         self._script.close()

@@ -187,7 +187,7 @@ class MemoryTransport(_InMemory):
         return _carry_out(self.clock, self._sending(request, timeout))
 
     def open(self, request: Request, timeout: float) -> MemoryBody:
-        """As `send`, but the body is kept open."""
+        """Return the response of the site with its body open; otherwise as `send`."""
         return _carry_out(self.clock, self._opening(request, timeout, MemoryBody))
 
     def sleep(self, seconds: float) -> None:
@@ -206,19 +206,19 @@ class AsyncMemoryTransport(_InMemory):
     """
 
     async def send(self, request: Request, timeout: float) -> Response:
-        """As `MemoryTransport.send`."""
+        """Return the response of the site; see `MemoryTransport.send`."""
         return await _carry_out_async(self.clock, self._sending(request, timeout))
 
     async def open(self, request: Request, timeout: float) -> AsyncMemoryBody:
-        """As `MemoryTransport.open`."""
+        """Return the response of the site with its body open; see `MemoryTransport.send`."""
         return await _carry_out_async(self.clock, self._opening(request, timeout, AsyncMemoryBody))
 
     async def sleep(self, seconds: float) -> None:
-        """As `MemoryTransport.sleep`."""
+        """Advance time by `seconds`; see `MemoryTransport.sleep`."""
         await _carry_out_async(self.clock, self._sleeping(seconds))
 
     async def close(self) -> None:
-        """As `MemoryTransport.close`."""
+        """Close every open body; a later call raises `TransportClosedError`."""
         self._close()
 
 
@@ -242,7 +242,10 @@ class AsyncMemoryBody(_Body):
     """`MemoryBody` for an async client."""
 
     async def read(self, patience: float) -> Optional[bytes]:
-        """As `MemoryBody.read`."""
+        """Return the next bytes, `b""` at the end, or `None` if no data came.
+
+        See `MemoryBody.read`.
+        """
         return await _carry_out_async(self._clock, self.reading(patience))
 
     async def close(self) -> None:
@@ -250,12 +253,15 @@ class AsyncMemoryBody(_Body):
         self.release()
 
     def release(self) -> None:
-        """Do as `close`, without awaiting."""
+        """Stop reading, like `close`, but without awaiting."""
         self.break_off()
 
 
 def _phase(timeout: float, name: str) -> float:
-    """Return the limit of one phase of a `Timeout`, in seconds; infinity for a plain number."""
+    """Return the limit of the phase `name` in seconds.
+
+    Infinity if the `Timeout` has no limit for it, or if `timeout` is a plain number.
+    """
     limit: Optional[float] = getattr(timeout, name, None)
     return math.inf if limit is None else limit
 
