@@ -33,11 +33,12 @@ class Assertions(World):
         json: Any = None,
         times: Optional[int] = None,
     ) -> None:
-        """Check that there was such a request: at least one, or exactly `times`.
+        """Check that a fitting request was made: at least once, or exactly `times` times.
 
-        `path` is below the API root, such as `/workflows/wf_123/execute`; `*` stands for any
-        one segment. `params` and `json` are the whole query and the whole body; `True` and 1
-        are different. Raises `ValueError` for a method or a path that can never be called.
+        A request fits if it agrees with every argument that is given. `path` is below the API root,
+        such as `/workflows/wf_123/execute`; `*` stands for any one segment. `params` and `json` are
+        the whole query and the whole body; `True` and 1 are different. Raises `ValueError` for a
+        method or a path that can never be called.
         """
         __tracebackhide__ = True
         wanted: Dict[str, Any] = {}
@@ -62,7 +63,10 @@ class Assertions(World):
         )
 
     def assert_not_called(self, method: Optional[str] = None, path: Optional[str] = None) -> None:
-        """Check that there was no such request, or none at all; `path` is as in `assert_called`."""
+        """Check that no request fits `method` and `path`; without both, that there was none at all.
+
+        `path` is as in `assert_called`.
+        """
         __tracebackhide__ = True
         self.assert_called(method, path, times=0)
 
@@ -137,7 +141,11 @@ def _check(
     times: Optional[int],
     shown: Callable[[], List[str]],
 ) -> None:
-    """Raise unless `times` of `found` (or at least one, for None) equal `wanted`."""
+    """Raise `AssertionError` unless exactly `times` of `found` equal `wanted`.
+
+    With `times=None`, at least one must. `what` names one of `found` in the message, which ends
+    with the lines that `shown` returns.
+    """
     __tracebackhide__ = True
     if times is not None:
         check_count("times", times, 0)

@@ -1,4 +1,4 @@
-"""A checkpoint in memory, for tests of tasks that are repeated. It does no I/O."""
+"""A checkpoint in memory, for tests of tasks that are repeated. Does no I/O."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ class MemoryCheckpoint(Checkpoint):
     Args:
         compares: whether `save` raises `CheckpointConflict` if another call has saved meanwhile,
             as a store with compare-and-swap does. `False` makes a store that does not notice.
-        rerun: as for `Checkpoint`.
-        on_unknown: as for `Checkpoint`.
-        settle_after: as for `Checkpoint`, in seconds.
+        rerun: the statuses of an ended execution that is started again, as for `Checkpoint`.
+        on_unknown: what to do if an execution may have been started, as for `Checkpoint`.
+        settle_after: seconds after which the server lists every execution that it has accepted,
+            as for `Checkpoint`.
 
     """
 

@@ -21,7 +21,10 @@ def one_of(name: str, value: N, allowed: Sequence[str]) -> N:
 
 
 def check_seconds(name: str, value: Any, *, or_endless: bool = False) -> None:
-    """Raise if `value` is not a duration in seconds, a number of at least 0."""
+    """Raise unless `value` is a number of seconds of at least 0.
+
+    Infinity is accepted only with `or_endless`. Raises `TypeError` or `ValueError`.
+    """
     check_number(name, value)
     if not (0 <= value <= sys.float_info.max or (or_endless and value == math.inf)):
         kind = "a number" if or_endless else "a finite number"
@@ -51,11 +54,14 @@ def check_function(name: str, value: Any) -> None:
 
 
 def several(name: str, value: Any, of: str) -> List[Any]:
-    """Return `value`, an iterable, as a list. Raise `TypeError` for a single value."""
+    """Return `value`, an iterable, as a list.
+
+    Raises `TypeError` for a single value, such as a string; `of` names the elements in its message.
+    """
     check_several(name, value, of)
     return list(value)
 
 
 def whole(value: object) -> bool:
-    """Return whether `value` is a whole number, which `True` is not."""
+    """Return whether `value` is an `int` and not a `bool`."""
     return isinstance(value, int) and not isinstance(value, bool)

@@ -77,8 +77,8 @@ class FakeFlowMaestro(Scripts, FaultInjection, Assertions):
     Close the fake at the end of a test, or use it in a `with` block: it warns of scripts that were
     never used.
 
-    Safe to use from several threads. A driver holds `lock`, which is reentrant, while several
-    steps must not be interleaved with those of other threads.
+    Safe to use from several threads. Hold `lock`, which is reentrant, around operations that those
+    of other threads must not come between.
 
     Args:
         shapes: which description of the API it follows, the `"deployed"` server or the published
@@ -135,14 +135,17 @@ class FakeFlowMaestro(Scripts, FaultInjection, Assertions):
         return f"<FakeFlowMaestro {type(self._dialect).__name__.lower()}>"
 
     def handle(self, request: Request, now: float) -> FakeReply:
-        """Take one request as `World.handle` does, but refuse endless polling in virtual time."""
+        """Carry out one request, as `World.handle` does.
+
+        Raises `AssertionError` for polling without end in virtual time.
+        """
         with self.lock:
             if not isinstance(self.clock, RealClock):
                 self._poll_loops.note(request, now)
             return super().handle(request, now)
 
     def wall_clock(self) -> float:
-        """Return the time now in Unix seconds, the one of `Date` and the timestamps of events."""
+        """Return the current time in Unix seconds, as in `Date` and in timestamps of events."""
         return self._epoch + self.clock.now
 
     def add_key(

@@ -101,8 +101,8 @@ class FaultInjection(World):
     def set_credits(self, executions: Optional[int]) -> None:
         """Set how many more executions the account can pay for; `None` for no limit.
 
-        The start of any further execution is accepted, and the execution fails at once. A server
-        with `shapes="documented"` refuses the start with 402.
+        The start of any further execution is accepted, but the execution fails at once. A fake with
+        `shapes="documented"` refuses the start with 402 instead.
         """
         if executions is not None:
             check_count("executions", executions, 0)

@@ -1,4 +1,4 @@
-"""A guard against the network: looking up an address or connecting a socket fails the test.
+"""A guard against the network: resolving a name or connecting a socket fails the test.
 
 It listens to the interpreter's audit events (`sys.addaudithook`), which cover `socket`, `_socket`
 and everything on top of them, and the start of other programs. uvloop's own C code sends none, so

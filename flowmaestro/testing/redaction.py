@@ -47,7 +47,7 @@ def redacted_text(text: str, secrets: Iterable[bytes] = ()) -> str:
 
 
 def redacted(pieces: List[bytes], secrets: Set[bytes]) -> Iterator[bytes]:
-    """Redact the pieces of a body; `secrets` are replaced wherever they stand."""
+    """Yield the pieces of a body, redacted. `secrets` are redacted wherever they occur."""
     data = b"".join(pieces)
     return replace_spans(
         pieces, [*find_secrets(data, secrets), *_members(data, secrets), *_in_form(data)]
@@ -146,7 +146,10 @@ def _value(found: re.Match[bytes]) -> Iterator[_Span]:
 
 
 def _document(found: re.Match[bytes], secrets: Set[bytes]) -> Iterator[_Span]:
-    """Yield the redacted form of a string that is itself JSON, possibly truncated."""
+    """Yield the span of a string that is itself JSON, possibly truncated, if it has secrets.
+
+    Its replacement is the string with those secrets redacted.
+    """
     if _DOCUMENT.match(found[0]) is None:
         return
     closed = len(found[0]) > 1 and found[0].endswith(b'"')
@@ -168,7 +171,10 @@ def _name(literal: bytes) -> str:
 
 
 def replace_spans(pieces: Iterable[bytes], spans: Iterable[_Span]) -> Iterator[bytes]:
-    """Yield the pieces with the bytes of each span redacted. A span may cross pieces."""
+    """Yield the pieces with each span replaced by its replacement (`***`, for most).
+
+    A span may begin in one piece and end in a later one.
+    """
     merged: List[_Span] = []
     for span in sorted(spans):
         if merged and span.start < merged[-1].end:

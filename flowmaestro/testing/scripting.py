@@ -235,7 +235,12 @@ class Scripts(World):
 def _producing(
     outputs: Union[Mapping[str, Any], Outputs, None], told: Any, *, completes: bool
 ) -> Outputs:
-    """Return the function that makes the outputs. `told` are the outputs of the last event."""
+    """Return the function that makes the outputs of an execution from its inputs.
+
+    `outputs` is the argument of `workflow`, `told` the outputs in the last scripted event; both may
+    be `None`. `completes` is whether an execution completes. Raises `TypeError` or `ValueError` if
+    these contradict each other.
+    """
     if outputs is not None and not completes:
         raise ValueError("outputs= is never used: the execution does not complete")
     if outputs is not None and told is not None and outputs != told:
