@@ -189,7 +189,7 @@ def picture(command: str, lines: List[str], columns: int, name: str) -> str:
 
 
 def timeline() -> str:
-    """Return the timeline of one run on an embedded service."""
+    """Return the timeline of one run on a fake FlowMaestro."""
     fake = FakeFlowMaestro()
     nodes = [
         Node("fetch", name="Fetch customer", seconds=0.8),

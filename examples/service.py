@@ -1,4 +1,4 @@
-"""Which FlowMaestro the examples talk to: the real one, or one embedded in this process."""
+"""Which FlowMaestro the examples talk to: the deployed server, or a fake in this process."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ KNOWLEDGE_BASE = os.environ.get("FLOWMAESTRO_KNOWLEDGE_BASE_ID", "kb_abc123")
 def service() -> Iterator[None]:
     """Let clients find a service in the environment.
 
-    With `FLOWMAESTRO_API_KEY` set, that is the real one, and the three variables above name what
-    you have there. Without it, it is an embedded one on loopback, ten times as fast.
+    With `FLOWMAESTRO_API_KEY` set, that is the deployed server, and the three variables above name
+    what you have there. Without it, it is a fake on loopback, ten times as fast.
     """
     if "FLOWMAESTRO_API_KEY" in os.environ:
         yield

@@ -1,6 +1,6 @@
 """Receive a webhook: subscribe, run a workflow, verify the delivery, unsubscribe.
 
-The real service must reach this machine: name its address, `https://hooks.example.com` say, with
+The deployed server must reach this machine: name its address, `https://hooks.example.com` say, with
 `FLOWMAESTRO_WEBHOOK_URL`, and send what comes there to port 8080.
 """
 

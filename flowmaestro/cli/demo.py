@@ -23,7 +23,7 @@ _NAMES = {"sockets": "Socket", "trio": "Anyio"}
 
 
 def demo_command(options: argparse.Namespace) -> None:
-    """Take the tour on an embedded server, in memory or on a port."""
+    """Take the tour on a fake server, in memory or on a port."""
     began = time.monotonic()
     screen = console(sys.stdout)
     about = f", over {options.transport}"
@@ -32,13 +32,13 @@ def demo_command(options: argparse.Namespace) -> None:
     about = f"({options.shapes} shapes, {options.events} events)"
     delivery = partial(last_delivery, fake)
     if options.transport == "memory":
-        screen.line(f"an embedded FlowMaestro in memory, on a virtual clock {about}")
+        screen.line(f"a fake FlowMaestro in memory, on a virtual clock {about}")
         transport = MemoryTransport(fake)
         with FlowMaestroClient(fake.api_key, transport=transport) as client:
             take_tour(client, delivery, Narrator(screen, transport.now))
     else:
         with running_server(fake) as url:
-            screen.line(f"an embedded FlowMaestro on {url} {about}")
+            screen.line(f"a fake FlowMaestro on {url} {about}")
             with _client(options.transport, fake.api_key, url) as client:
                 take_tour(client, delivery, Narrator(screen, time.monotonic))
     screen.line()

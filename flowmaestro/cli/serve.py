@@ -1,4 +1,4 @@
-"""`serve`: the embedded FlowMaestro, for programs in other processes and other languages."""
+"""`serve`: the fake FlowMaestro, for programs in other processes and other languages."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ class Narrator:
 
 
 def take_tour(client: FlowMaestroClient, delivery: Delivery, tell: Narrator) -> None:
-    """Take the tour, on a server with the resources of the embedded one.
+    """Take the tour, on a server with the resources of the fake one.
 
     Raises `FlowMaestroError` or `CommandFailed` at the first result that is not as expected.
     """

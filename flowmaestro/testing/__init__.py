@@ -1,4 +1,4 @@
-"""The testing kit: an embedded FlowMaestro, in memory on a virtual clock or over real sockets.
+"""The testing kit: a fake FlowMaestro, in memory on a virtual clock or over real sockets.
 
     from flowmaestro import FlowMaestroClient
     from flowmaestro.testing import FakeFlowMaestro

@@ -65,7 +65,7 @@ F = TypeVar("F", bound="FakeFlowMaestro")
 
 
 class FakeFlowMaestro(Scripts, FaultInjection, Assertions):
-    """An embedded FlowMaestro.
+    """A fake FlowMaestro, for tests and demos.
 
     Its resources include every id that the documentation names. `api_key` is a key with all
     scopes. Each key may make 6,000 requests a minute and 1,000,000 a day; see `rate_limit`.

@@ -68,7 +68,7 @@ def test_the_tour_runs_over_a_real_socket_without_the_proxy(fast, here, transpor
     done = here("demo", "--transport", transport)
     assert (done.status, done.err) == (0, "")
     check_tour(done.out)
-    assert f", over {transport}\nan embedded FlowMaestro on http://127.0.0.1:" in done.out
+    assert f", over {transport}\na fake FlowMaestro on http://127.0.0.1:" in done.out
 
 
 @pytest.mark.parametrize(("shapes", "events"), DIALECTS)

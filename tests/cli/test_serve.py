@@ -1,4 +1,4 @@
-"""The embedded server as a command: reached by a client, and ended by Ctrl-C."""
+"""The fake server as a command: reached by a client, and ended by Ctrl-C."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each example runs without arguments, against an embedded service."""
+"""Each example runs without arguments, against a fake FlowMaestro."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An embedded FlowMaestro in a process of its own, so that nothing of it counts as the client's."""
+"""A fake FlowMaestro in a process of its own, so that nothing of it counts as the client's."""
 
 from __future__ import annotations
 

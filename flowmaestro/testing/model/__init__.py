@@ -1,1 +1,1 @@
-"""The embedded FlowMaestro: its state, its rules, and the responses of its endpoints."""
+"""The fake FlowMaestro: its state, its rules, and the responses of its endpoints."""

@@ -1,1 +1,1 @@
-"""The embedded FlowMaestro on a real port."""
+"""The fake FlowMaestro on a real port."""

@@ -1,4 +1,4 @@
-"""A connection of the embedded server, which speaks HTTP/1.1 with h11."""
+"""A connection of the fake server, which speaks HTTP/1.1 with h11."""
 
 from __future__ import annotations
 

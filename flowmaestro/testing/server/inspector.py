@@ -1,8 +1,8 @@
-"""The inspector: shows the requests to the embedded server, and their outcomes, in a browser.
+"""The inspector: shows the requests to the fake server, and their outcomes, in a browser.
 
 It keeps the last requests, and sends all news to every page that is open. It answers only `/` and
-paths below `/_inspect/`; the API's own paths answer as the real server does. Another web page can
-neither read it nor drive it: the server checks `Host`, this module checks `Origin`.
+paths below `/_inspect/`; the API's own paths answer as the deployed server does. Another web page
+can neither read it nor drive it: the server checks `Host`, this module checks `Origin`.
 """
 
 from __future__ import annotations

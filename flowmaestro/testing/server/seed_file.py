@@ -1,4 +1,4 @@
-"""A seed file: Python code that adds resources to the embedded server.
+"""A seed file: Python code that adds resources to the fake server.
 
 May touch: the file, which it runs; `SIGALRM`, while the file runs.
 """

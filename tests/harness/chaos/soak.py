@@ -2,7 +2,7 @@
 
     python -m tests.harness.chaos.soak --seed 1
 
-Every transport does its share in plain and under TLS, against an embedded server with a ledger of
+Every transport does its share in plain and under TLS, against a fake server with a ledger of
 what it really did, through a proxy that follows a plan. At the end the ledger is held against what
 callers were told. Exits with 1 if anything was doubled, invented, left without an answer or leaked.
 

@@ -1,4 +1,4 @@
-"""The embedded server over real sockets, asked with raw bytes and with the standard library."""
+"""The fake server over real sockets, asked with raw bytes and with the standard library."""
 
 from __future__ import annotations
 
