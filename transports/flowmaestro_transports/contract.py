@@ -15,8 +15,8 @@ FlowMaestro. Rules that the signatures cannot say:
 * A quiet body is neither at its end nor broken. A transport that cannot continue to read after a
   timeout says so with an attribute `patient = False` (absence means True). Its read that times out
   raises `TransportFailure` (*reply broken*), and the event stream then reconnects.
-* If it sends secrets beside the request, such as a proxy's password, it lists them in an attribute
-  `secrets`, a sequence of strings. No error shows them.
+* If a transport sends secrets beside the request, such as a proxy's password, it lists them in an
+  attribute `secrets`, a sequence of strings. No error shows them.
 * An async transport releases its connection when the calling task is cancelled.
 * A transport in virtual time may have three more attributes: `random` (see `RandomSource`),
   `in_flight` (a method, see `in_flight_of`), and `wall_clock` (a function that returns
@@ -158,14 +158,14 @@ class AsyncOpenResponse(_OpenHead, Protocol):
     """`OpenResponse` for an async client."""
 
     async def read(self, patience: float) -> Optional[bytes]:
-        """As `OpenResponse.read`."""
+        """Return some bytes of the body as soon as there are any, as `OpenResponse.read`."""
         ...
 
     async def close(self) -> None:
-        """As `OpenResponse.close`; it must succeed even while the calling task is cancelled.
+        """Release the connection, as `OpenResponse.close`, even if the calling task is cancelled.
 
-        Only tasks of the event loop that opened it call it. A `read` in another task wakes and
-        raises `TransportFailure`.
+        Only tasks of the event loop that opened the body call this. A `read` in another task wakes
+        and raises `TransportFailure`.
         """
         ...
 
@@ -179,9 +179,9 @@ class Releasable(Protocol):
     """
 
     def release(self) -> None:
-        """As `AsyncOpenResponse.close`, without waiting.
+        """Release the connection as `AsyncOpenResponse.close` does, without waiting.
 
-        It is called on the thread of the event loop that opened the body. If that loop has ended,
+        This is called on the thread of the event loop that opened the body. If that loop has ended,
         it is called on any thread, and releases what can be released without the loop.
         """
         ...
@@ -192,23 +192,23 @@ class AsyncTransport(Protocol):
     """The transport of an async client: `Transport` with coroutines. `now` is a plain method."""
 
     async def send(self, request: Request, timeout: float) -> Response:
-        """As `Transport.send`."""
+        """Send the request and receive the whole response, as `Transport.send`."""
         ...
 
     async def open(self, request: Request, timeout: float) -> AsyncOpenResponse:
-        """As `Transport.open`."""
+        """Send the request and receive the head of the response, as `Transport.open`."""
         ...
 
     async def sleep(self, seconds: float) -> None:
-        """As `Transport.sleep`."""
+        """Wait for `seconds`, as `Transport.sleep`."""
         ...
 
     def now(self) -> float:
-        """As `Transport.now`."""
+        """Return the time of this transport's monotonic clock, in seconds."""
         ...
 
     async def close(self) -> None:
-        """As `Transport.close`."""
+        """Close every connection, as `Transport.close`."""
         ...
 
 
@@ -255,17 +255,17 @@ def _random_source_of_process(_number: int) -> RandomSource:
 def new_token(transport: object) -> str:
     """Return a random text for an idempotency key.
 
-    It is drawn from the transport's own random source, if it has one, else from the system's.
+    It is drawn from the random source of the transport, if it has its own, else from the system's.
     """
     own: Optional[RandomSource] = getattr(transport, "random", None)
     return os.urandom(16).hex() if own is None else f"{own.getrandbits(128):032x}"
 
 
 def in_flight_of(transport: object) -> Optional[InFlightBlock]:
-    """Return a transport's block for a call in flight (its method `in_flight`), or `None`.
+    """Return the method `in_flight` of a transport, or `None` if it has none.
 
-    A transport in virtual time has one, so that its clock does not advance between two requests of
-    a call.
+    A transport in virtual time has one. It returns a context manager for a call: within it, the
+    clock does not advance between two requests of the call.
     """
     return getattr(transport, "in_flight", None)
 

@@ -19,7 +19,7 @@ class TransportOverride(Protocol):
 
     @property
     def api_key(self) -> str:
-        """The key of a client that has none."""
+        """The API key of clients that are created without one."""
         ...
 
     def transport(self) -> Transport:
@@ -38,9 +38,9 @@ _overrides: List[TransportOverride] = []
 
 @contextmanager
 def override_transport(override: TransportOverride) -> Generator[None, None, None]:
-    """In a `with` block, give each client created without a transport that of `override`.
+    """In a `with` block, let clients that are created without a transport use one of `override`.
 
-    It applies to the whole process. If blocks are nested, the innermost one counts.
+    This applies to the whole process. If blocks are nested, the innermost one counts.
     """
     _overrides.append(override)
     try:

@@ -81,7 +81,10 @@ _ADAPTERS = {
 
 
 def _why(given: Any) -> str:
-    """Return the end of the message: what to pass instead, or which methods are missing."""
+    """Return the end of the error message for `given`.
+
+    It says what to pass instead, or which methods are missing; `""` if neither is known.
+    """
     for kind in type(given).__mro__:
         adapter = _ADAPTERS.get(f"{kind.__module__.partition('.')[0]}.{kind.__name__}")
         if adapter is not None:
@@ -97,10 +100,10 @@ def _checked(response: Any) -> Response:
 
 
 def _failure(error: Exception) -> TransportFailure:
-    """Return the failure for an exception of the function. Raise one that is not about the network.
+    """Return the failure for an error of the network. Raise any other `error` again.
 
-    Most HTTP libraries, such as requests, derive their errors from `OSError`. They do not tell how
-    far the request came.
+    Most HTTP libraries, such as requests, derive their errors from `OSError`. These errors do not
+    tell whether the request was sent, so the failure is *maybe processed*.
     """
     import asyncio
     import socket
@@ -156,7 +159,7 @@ class _OnFunction(NotPicklable):
         self._closed = False
 
     def now(self) -> float:
-        """Return seconds on the monotonic clock."""
+        """Return the time of the monotonic clock in seconds."""
         return time.monotonic()
 
 
@@ -186,7 +189,7 @@ class FunctionTransport(_OnFunction):
         time.sleep(seconds)
 
     def close(self) -> None:
-        """Refuse further calls."""
+        """Make later calls raise `TransportClosedError`."""
         self._closed = True
 
 
@@ -217,5 +220,5 @@ class AsyncFunctionTransport(_OnFunction):
         await anyio.sleep(seconds)
 
     async def close(self) -> None:
-        """Refuse further calls."""
+        """Make later calls raise `TransportClosedError`."""
         self._closed = True

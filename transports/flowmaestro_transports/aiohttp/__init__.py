@@ -1,1 +1,1 @@
-"""An adapter for users with an `aiohttp.ClientSession`."""
+"""A transport for users who have an `aiohttp.ClientSession`."""

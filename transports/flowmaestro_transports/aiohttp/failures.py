@@ -29,8 +29,9 @@ _AFTER_THE_REASON = re.compile(r":?\s*\n|: (?=<|b?['\"]|bytearray)")
 class AfterSendError(aiohttp.ClientError):
     """Wraps an exception that was raised when the request may have been sent.
 
-    aiohttp does not send the request again after an exception of this class. With `head_came`, the
-    head of the response had come, and a trace config of the caller's has raised.
+    aiohttp does not send the request again after an exception of this class. `head_came` says
+    whether the head of the response had come. If so, the exception is from a trace config of the
+    caller.
     """
 
     def __init__(self, error: BaseException, *, head_came: bool) -> None:
@@ -40,7 +41,10 @@ class AfterSendError(aiohttp.ClientError):
 
 
 def failure_of(error: BaseException, *, head_came: bool) -> TransportFailure:
-    """Return the failure for an `error`. `head_came` says whether the head of the response came."""
+    """Return the failure for an exception of aiohttp.
+
+    `head_came` says whether the head of the response had come. An `AfterSendError` has its own.
+    """
     may_be_sent = isinstance(error, AfterSendError)
     if isinstance(error, AfterSendError):
         head_came, error = error.head_came, error.error
@@ -62,7 +66,7 @@ def _is_not_sent(error: BaseException) -> bool:
 
 
 def _is_of_the_head(error: BaseException) -> bool:
-    """Return whether a part of the head came: a malformed or a truncated one."""
+    """Return whether `error` shows that a part of the head came, malformed or truncated."""
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return not isinstance(error.message, str)  # Then it is the part that came.
     return isinstance(error, (aiohttp.ClientResponseError, HttpProcessingError))

@@ -80,16 +80,18 @@ class AiohttpTransport(NotPicklable):
     """An `AsyncTransport` on an `aiohttp.ClientSession`, for asyncio.
 
     The session's connector, proxy and trace configs are used; its headers, cookies, auth and
-    middlewares are not. It is never closed, and its connector bounds calls and streams alike.
-    Without a `session`, the first call makes one, with two settings that are not aiohttp's
-    defaults: proxies of the environment are used, and the number of connections is unlimited. It is
-    closed with the transport. Cookies of responses are not kept in either case.
+    middlewares are not. A given session is never closed. Its connector limits the connections of
+    calls and streams together. Without a `session`, the first call makes one, with two settings
+    that are not aiohttp's defaults: proxies of the environment are used, and the number of
+    connections is unlimited. That session is closed with the transport. No cookie of a response is
+    kept, in your session or in that one.
 
-    It belongs to the event loop of its first call, as the session does. Calls on another one, a
-    child's after `os.fork` for example, raise `RuntimeError`; so do calls outside of asyncio.
+    The transport belongs to the event loop of its first call, as the session does. Calls on another
+    event loop raise `RuntimeError`, for example in a child process after `os.fork`. So do calls
+    outside of asyncio.
 
-    The `head` of a `Timeout` is counted from the end of its `connect`. `known_failures` lists the
-    conformance checks that it fails.
+    The `head` limit of a `Timeout` begins when its `connect` limit ends. `known_failures` lists the
+    conformance checks that the transport fails.
 
     Raises `TypeError` for a `session` of another type.
     """
@@ -118,17 +120,20 @@ class AiohttpTransport(NotPicklable):
         self._closed = False
 
     async def send(self, request: Request, timeout: float) -> Response:
-        """Do as `AsyncTransport.send`. A body of more than 64 MiB is a failure (*reply broken*)."""
+        """Send the request and return the response, as `AsyncTransport.send`.
+
+        A body of more than 64 MiB, decoded, is a failure (*reply broken*).
+        """
         response: Response = await self._attempt(request, timeout, whole=True)
         return response
 
     async def open(self, request: Request, timeout: float) -> AsyncOpenResponse:
-        """Do as `AsyncTransport.open`."""
+        """Send the request and return the open response, as `AsyncTransport.open`."""
         body: AiohttpBody = await self._attempt(request, timeout, whole=False)
         return body
 
     async def sleep(self, seconds: float) -> None:
-        """Do as `AsyncTransport.sleep`. Raises `TransportClosedError` once it is closed."""
+        """Wait for `seconds`. Raises `TransportClosedError` once the transport is closed."""
         if self._closed:
             raise TransportClosedError
         await asyncio.wait((self._closing_here(),), timeout=seconds)
@@ -136,14 +141,15 @@ class AiohttpTransport(NotPicklable):
             raise TransportClosedError
 
     def now(self) -> float:
-        """Do as `AsyncTransport.now`."""
+        """Return the time of the monotonic clock in seconds."""
         return time.monotonic()
 
     async def close(self) -> None:
-        """Do as `AsyncTransport.close`. Every read of a body and every pause wakes.
+        """Close the transport, as `AsyncTransport.close`.
 
-        On a session of its own, every call that has connected wakes, too. A close that was
-        cancelled can be repeated.
+        Every read of a body and every pause wakes. If the transport made the session, every call
+        that has connected wakes, too. If the task that closes is cancelled, `close` can be called
+        again.
         """
         self._closed = True
         if self._closing is not None and not self._closing_here().done():
@@ -158,7 +164,7 @@ class AiohttpTransport(NotPicklable):
             await asyncio.sleep(0)  # In this turn, asyncio closes the sockets.
 
     def _closing_here(self) -> asyncio.Future[None]:
-        """Return `_closing`. Raises `RuntimeError` on another event loop than its own."""
+        """Return `_closing`. Raises `RuntimeError` on an event loop that is not the transport's."""
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -176,7 +182,10 @@ class AiohttpTransport(NotPicklable):
         return self._closing
 
     async def _attempt(self, request: Request, timeout: float, *, whole: bool) -> Any:
-        """Return the whole response, or its body as soon as the head has come."""
+        """Send the request. Return the response if `whole`, else its open body after the head.
+
+        Raises `TransportFailure` if that takes more than `timeout` seconds.
+        """
         self._closing_here()
         if self._closed:
             raise TransportClosedError
@@ -224,7 +233,10 @@ class AiohttpTransport(NotPicklable):
 
 
 class AiohttpBody:
-    """A response whose body is still open. `limit` is the most bytes that it may have, decoded."""
+    """A response whose body is still open.
+
+    `limit` is the most bytes that the decoded body may have.
+    """
 
     __slots__ = (
         "__weakref__",
@@ -263,7 +275,10 @@ class AiohttpBody:
         raise TransportFailure(Phase.REPLY_BROKEN, refusal)
 
     async def read(self, patience: float) -> Optional[bytes]:
-        """Do as `AsyncOpenResponse.read`. When another task closes, it wakes and raises."""
+        """Return the next bytes of the body, as `AsyncOpenResponse.read`.
+
+        If another task closes the body meanwhile, the read wakes and raises `TransportFailure`.
+        """
         # Before a piece is taken: a task that is cancelled here loses no bytes.
         if self._owes_turn:
             self._owes_turn = False
@@ -294,7 +309,10 @@ class AiohttpBody:
         raise failure
 
     async def read_whole(self, limits: Limits) -> bytes:
-        """Return the rest of the body. Raises what aiohttp raises, and `ValueError`."""
+        """Return the rest of the body, decoded.
+
+        Raises what aiohttp raises, and `CodingError` if the body cannot be decoded or is too long.
+        """
         content = bytearray()
         while True:
             if self._owes_turn:
@@ -307,11 +325,11 @@ class AiohttpBody:
             content += piece
 
     async def close(self) -> None:
-        """Do as `AsyncOpenResponse.close`."""
+        """Release the connection, as `AsyncOpenResponse.close`."""
         self.release()
 
     def release(self) -> None:
-        """Do as `Releasable.release`. aiohttp can close a connection without an `await`."""
+        """Release the connection without an `await`, as `Releasable.release`."""
         self._closed = True
         if self._process.forked:
             return
@@ -331,7 +349,10 @@ class AiohttpBody:
         return content
 
     def _drain_buffer(self) -> bytes:
-        """Return what aiohttp has buffered but no longer hands out: the connection is lost."""
+        """Return the content that aiohttp has buffered when the connection is lost.
+
+        aiohttp itself no longer returns it then.
+        """
         stream: Any = self._response.content
         lost = stream.exception()
         if lost is None or self._closed:
@@ -369,8 +390,9 @@ class AiohttpBody:
 class Limits:
     """The deadlines of an attempt that begins now, on the clock of the running event loop.
 
-    aiohttp keeps the limit for connecting (`for_aiohttp`). The limit for the head is counted from
-    the deadline for connecting, since aiohttp does not say when it has connected.
+    aiohttp itself enforces the limit for connecting, which it gets as `for_aiohttp`. The limit for
+    the head is counted from the deadline for connecting, since aiohttp does not say when it has
+    connected.
     """
 
     def __init__(self, timeout: float) -> None:
@@ -436,7 +458,11 @@ async def _send_once(
     request: aiohttp.ClientRequest,
     handler: aiohttp.ClientHandlerType,
 ) -> aiohttp.ClientResponse:
-    """Send the request as it was given, once: a middleware of aiohttp."""
+    """Send the request as it was given, once. This is a middleware of aiohttp.
+
+    Appends the response to `came`, and the credentials that are sent to a proxy to `secrets`.
+    Raises `AfterSendError` where aiohttp would send the request again.
+    """
     _restore_headers(request, given, of_session)
     if request.proxy is not None:
         auth: Any = request.proxy_auth  # A named tuple, whose parts have no types.
@@ -461,7 +487,8 @@ def _restore_headers(
 ) -> None:
     """Remove the header fields that the session or its environment has added.
 
-    A function of its own: a traceback through the middleware must not lead to the header fields.
+    This is not done in the middleware itself, because a traceback through it must not lead to the
+    header fields.
     """
     fields = request.headers
     for name in ("Authorization", "Cookie", *of_session):
@@ -474,7 +501,7 @@ def _restore_headers(
 
 
 def _unwanted(request: Request) -> Optional[List[str]]:
-    """Return the header fields that aiohttp must not add; `None` if there are none."""
+    """Return the names of the header fields that aiohttp must not add; `None` if there are none."""
     given = request.headers
     names = [name for name in _AUTO_HEADERS if name not in given]
     if (request.method != "GET" or request.body) and "Content-Type" not in given:

@@ -19,17 +19,18 @@ from flowmaestro_transports.http11.wire import Wire
 class AnyioOpenResponse(OpenBody):
     """A response whose body is still open: an `AsyncOpenResponse`.
 
-    It holds its connection, and no slot for calls. One task reads at a time. Another task may
-    close the body meanwhile, and the read then raises `TransportFailure`. A body that is dropped
-    unclosed releases its connection when it is collected, in any thread.
+    It holds its connection, but does not count against `max_connections`. One task reads at a time.
+    Another task may close the body meanwhile, and the read then raises `TransportFailure`. A body
+    that is dropped unclosed releases its connection when it is collected, in any thread.
     """
 
     _patience: Optional[anyio.CancelScope] = None  # of the read that waits
 
     async def read(self, patience: float) -> Optional[bytes]:
-        """As `AsyncOpenResponse.read`. Raises `RuntimeError` while another task is reading.
+        """Return the next bytes of the body, as `AsyncOpenResponse.read`.
 
-        A read that is cancelled loses nothing: the next one returns the bytes.
+        A read that is cancelled loses nothing: the next one returns the bytes. Raises
+        `RuntimeError` while another task is reading.
         """
         held: Owned[Connection] = Owned()
         self._begin_read(held)
@@ -48,7 +49,7 @@ class AnyioOpenResponse(OpenBody):
         return data
 
     async def close(self) -> None:
-        """As `AsyncOpenResponse.close`."""
+        """Release the connection, as `AsyncOpenResponse.close`."""
         self.release()
 
     async def _next(self, wire: Wire, patience: float) -> Optional[bytes]:

@@ -27,9 +27,10 @@ T = TypeVar("T")
 
 
 class AnyioPool(ConnectionPool):
-    """At most `max_connections` calls at once, and at most as many idle connections.
+    """The connections of one event loop: at most `max_connections` calls at once.
 
-    `loop` is the event loop that it belongs to: the native token of anyio's backend.
+    At most as many connections are kept idle. `loop` is the event loop: the native token of anyio's
+    backend.
     """
 
     def __init__(self, loop: object, max_connections: int) -> None:
@@ -40,11 +41,14 @@ class AnyioPool(ConnectionPool):
         self._loop = loop
 
     def serves(self, loop: object) -> bool:
-        """Return whether it belongs to `loop`, and to this process."""
+        """Return whether this pool was made for `loop` in this process."""
         return self._loop is loop and not self.process.forked
 
     def close(self) -> None:
-        """Close idle connections and open bodies, and cancel the calls, which close their own."""
+        """Close idle connections and open bodies, and cancel the calls in flight.
+
+        Each cancelled call closes its own connection.
+        """
         super().close()
         for scope in list(self.calls):
             scope.cancel()
@@ -61,26 +65,29 @@ _Conclude = Callable[[AnyioPool, RoundTrip, anyio.CancelScope], Awaitable[T]]
 class AnyioTransport(NetworkTransport):
     """An `AsyncTransport` with a pool of its own, for asyncio and trio.
 
-    It takes the arguments of `SocketTransport`, with the same meaning, and raises the same errors.
+    The arguments mean what they mean for `SocketTransport`, and raise the same errors.
 
     It serves one event loop at a time. If the loop has changed since the last call (`asyncio.run`
-    twice), it closes the connections of the old one and makes new ones. A child after `os.fork`
-    makes new ones, too, and leaves those of its parent alone. On Windows, prefer trio or asyncio's
-    selector loop: under the proactor loop, anyio waits for sockets in a thread.
+    twice), it closes the connections of the old one and makes new ones. A child process after
+    `os.fork` makes new connections, too, and leaves those of its parent alone. On Windows, prefer
+    trio or asyncio's selector loop: under the proactor loop, anyio waits for sockets in a thread.
     """
 
     _pool: Optional[AnyioPool] = None
 
     async def send(self, request: Request, timeout: float) -> Response:
-        """As `AsyncTransport.send`. A body of more than 64 MiB, decompressed, is a failure."""
+        """Send the request and return the response, as `AsyncTransport.send`.
+
+        A body of more than 64 MiB, decoded, is a failure (*reply broken*).
+        """
         return await self._round_trip(request, timeout, MAX_BODY, _whole)
 
     async def open(self, request: Request, timeout: float) -> AnyioOpenResponse:
-        """As `AsyncTransport.open`."""
+        """Send the request and return the open response, as `AsyncTransport.open`."""
         return await self._round_trip(request, timeout, sys.maxsize, _opened)
 
     async def sleep(self, seconds: float) -> None:
-        """As `AsyncTransport.sleep`. Raises `TransportClosedError` when the transport is closed."""
+        """Wait for `seconds`. Raises `TransportClosedError` once the transport is closed."""
         pool = self._pool_of_this_loop()
         with anyio.CancelScope() as scope:
             pool.calls.add(scope)
@@ -96,7 +103,10 @@ class AnyioTransport(NetworkTransport):
         return anyio.current_time()
 
     async def close(self) -> None:
-        """As `AsyncTransport.close`. Cancels the calls in flight on this event loop."""
+        """Close the transport, as `AsyncTransport.close`.
+
+        Calls in flight on this event loop are cancelled.
+        """
         self._closed = True
         pool, self._pool = self._pool, None
         if pool is None:

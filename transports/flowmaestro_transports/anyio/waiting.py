@@ -1,8 +1,8 @@
 """Carries out the steps of `http11` on the running event loop, asyncio or trio.
 
-anyio only waits. We read and write the sockets ourselves, so a cancelled wait has consumed nothing,
-and a socket can be closed at once: in a cancelled task, or after its event loop has ended. May
-touch: the network.
+anyio is used for waiting only. We read and write the sockets ourselves, so a cancelled wait has
+consumed nothing, and a socket can be closed at once: in a cancelled task, or after its event loop
+has ended. May touch: the network.
 """
 
 from __future__ import annotations
@@ -40,7 +40,10 @@ async def look_up(host: str, port: int) -> List[Any]:
 
 
 def _with_scope(address: str, port: int) -> Tuple[Any, ...]:
-    """Return a socket address. anyio appends the scope of a link-local `address` to it."""
+    """Return the socket address of an IP `address`.
+
+    anyio appends the scope to a link-local `address`, after a `%`; it becomes a number of its own.
+    """
     address, _, scope = address.partition("%")
     return (address, port, 0, int(scope)) if scope else (address, port)
 
@@ -48,7 +51,7 @@ def _with_scope(address: str, port: int) -> Tuple[Any, ...]:
 async def carry_out(steps: IOSteps[T], deadline: AttemptDeadline, scope: anyio.CancelScope) -> T:
     """Carry out `steps`, wait as they say, and return their result.
 
-    The deadline of `scope` is kept equal to that of the attempt, which may move.
+    The deadline of the attempt may move, so `scope` gets the new one after each step.
     """
     try:
         while True:

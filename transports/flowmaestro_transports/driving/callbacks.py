@@ -13,7 +13,8 @@ __all__ = ["is_coroutine_function", "refuse_awaitable", "refuse_coroutine_functi
 def refuse_awaitable(name: str, returned: object) -> None:
     """Raise `TypeError`, naming the callback, if it returned an awaitable.
 
-    A lambda around a coroutine function does so, for example; only its call shows it.
+    A lambda that calls a coroutine function returns one. That shows only after the lambda was
+    called.
     """
     if returned is None or not inspect.isawaitable(returned):
         return
@@ -26,7 +27,7 @@ def refuse_awaitable(name: str, returned: object) -> None:
 
 
 def refuse_coroutine_functions(callbacks: Mapping[str, Any]) -> None:
-    """Raise `TypeError`, naming the first one, if there are coroutine functions among these."""
+    """Raise `TypeError` if a value of `callbacks` is a coroutine function; its key names it."""
     for name, value in callbacks.items():
         if is_coroutine_function(value):
             raise TypeError(

@@ -1,7 +1,7 @@
 """Keepers: they carry out the `Record` actions of a start with a checkpoint.
 
-They call the user's `load` and `save`, or read and write a file. Both happen in the thread or task
-of the driver.
+A keeper calls the user's `load` and `save`, or reads and writes a file, in the thread or task of
+the driver.
 """
 
 from __future__ import annotations
@@ -29,10 +29,11 @@ Save = Callable[[Dict[str, Any]], Any]
 
 
 class CheckpointFile:
-    """A state in a file, which is replaced as a whole.
+    """The state of a start, in a file that is replaced as a whole.
 
-    A lock file beside it is locked while the state is loaded or saved. Saving compares the serial
-    numbers, so that of two processes that loaded the same state one gets `CheckpointConflict`.
+    A lock file beside it is locked while the state is loaded or saved. `save` compares serial
+    numbers: if two processes have loaded the same state, the second one to save gets
+    `CheckpointConflict`.
     """
 
     def __init__(self, path: str) -> None:
@@ -42,8 +43,8 @@ class CheckpointFile:
     def load(self) -> Any:
         """Return the state; `None` if there is no file.
 
-        Raises `BlockingIOError` if the lock is not free, `CheckpointError` if there is no JSON in
-        the file, and `OSError`.
+        Raises `BlockingIOError` if another process holds the lock, `CheckpointError` if the file is
+        not JSON, and `OSError` if it cannot be read.
         """
         with open_lock_file(f"{self._path}.lock"):
             return self._read()
@@ -51,8 +52,8 @@ class CheckpointFile:
     def save(self, state: Dict[str, Any]) -> None:
         """Replace the state, durably.
 
-        Raises `CheckpointConflict` if another process saved one since the load, and what `load`
-        raises.
+        Raises `CheckpointConflict` if another process has saved a state since `load`, and the
+        errors of `load`.
         """
         with open_lock_file(f"{self._path}.lock"):
             before: Dict[str, Any] = self._read() or {}
@@ -112,7 +113,7 @@ class _Keeper:
         return {**(record.state or {}), "at": round(self._wall_time(), 3)}
 
     def _failed(self, record: Record, cause: Exception) -> Recalled:
-        """Return the error for a state that was not loaded or saved because of `cause`."""
+        """Return a `Recalled` with the error for a state that `cause` prevented from being kept."""
         saving = record.state is not None
         if isinstance(cause, CheckpointConflict) and saving:
             return Recalled(error=cause)
@@ -135,9 +136,9 @@ class _Keeper:
         )
 
     def _is_busy(self, cause: Exception) -> bool:
-        """Return whether the lock of the file is not free.
+        """Return whether `cause` means that another process holds the lock of the file.
 
-        A user's store may raise the same class.
+        False without a file: a user's function may raise `BlockingIOError` for another reason.
         """
         return self._path is not None and isinstance(cause, BlockingIOError)
 
@@ -146,10 +147,10 @@ class SyncKeeper(_Keeper):
     """Loads and saves for a sync driver."""
 
     def keep(self, record: Record) -> Recalled:
-        """Carry out a `Record`: save its state, or, if it has none, load what was saved.
+        """Save the state of a `Record`; load the saved state if the record has none.
 
-        Returns what was loaded, or the error that the user's function for it raised. Raises
-        `TypeError` if that function returns an awaitable.
+        Return a `Recalled` with the state, or with the error if the user's function raised one.
+        Raises `TypeError` if that function returned an awaitable.
         """
         give_up_at = self._transport.now() + LOCK_TIMEOUT
         while True:
@@ -173,9 +174,9 @@ class AsyncKeeper(_Keeper):
     """Loads and saves for an async driver."""
 
     async def keep(self, record: Record) -> Recalled:
-        """Carry out a `Record`: save its state, or load what was saved.
+        """Save or load a state, as `SyncKeeper.keep`.
 
-        Returns the error if that fails. The functions may be coroutine functions.
+        The user's functions may be coroutine functions.
         """
         give_up_at = self._transport.now() + LOCK_TIMEOUT
         while True:

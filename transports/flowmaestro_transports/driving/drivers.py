@@ -1,7 +1,7 @@
 """The two drivers: one loop, written twice.
 
 A driver carries out the actions of one machine over one transport, and reports what happened.
-It is the only place where the core meets I/O. The two loops differ only in `await`.
+Drivers are the only place where the core meets I/O. The two loops differ only in `await`.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ Listener = Callable[[Any], Any]
 
 
 def dated(reply: R, transport: object) -> R:
-    """Return an error response with its time of arrival, if it has no readable `Date`.
+    """Return the response. If it is an error without a readable `Date`, add its time of arrival.
 
-    RFC 9110, section 6.6.1, asks a recipient with a clock to do so. A `Retry-After` that is a date
-    is measured from it.
+    RFC 9110, section 6.6.1, asks a recipient with a clock to add it. A `Retry-After` that is a date
+    is measured from this time.
     """
     given = reply.headers
     if reply.status < 400 or parse_http_date(given.get("date", "")) is not None:
@@ -58,12 +58,12 @@ def dated(reply: R, transport: object) -> R:
 
 
 def handle_closed(noun: str) -> StreamError:
-    """Return the error of a reader whose handle was closed, possibly by another thread."""
+    """Return the error for a read from a closed handle, which the message calls `noun`."""
     return StreamError(f"This {noun} is closed; ask for a new one", code="stream_closed")
 
 
 def client_closed(machine: Machine[Any]) -> ClientClosedError:
-    """Return the error for a caller whose client was closed during the call."""
+    """Return the error for a call whose client was closed before the call had ended."""
     error = ClientClosedError()
     error.execution_id = machine.execution_id
     return error
@@ -106,11 +106,17 @@ class _Driver:
         """The journal or keeper that carries out a `Record`; its opener closes it."""
 
     def in_flight(self) -> ContextManager[None]:
-        """Return the block that holds the steps of a call together, in virtual time."""
+        """Return a context manager in which a virtual clock does not advance between two requests.
+
+        On a transport in real time, it has no effect.
+        """
         return nullcontext() if self._in_flight is None else self._in_flight()
 
     def _opened(self) -> None:
-        """Note that a body was opened. It is in `_body` already, where an interrupt finds it."""
+        """Note that a body was opened.
+
+        `_body` refers to it already, so that an interrupt can close it.
+        """
 
     def _stop(self, error: Optional[BaseException] = None) -> None:
         self.closed = True
@@ -125,10 +131,10 @@ class SyncDriver(_Driver):
     _reporter: Optional[SyncReporter]
 
     def advance(self) -> Union[Emit, Done]:
-        """Continue until the machine has an item for the caller, or has ended.
+        """Carry out actions until the machine emits an item or ends. Return that `Emit` or `Done`.
 
-        The listener gets an item first. Raises the machine's error if it fails, and exceptions of
-        the listener. No body stays open after an exception.
+        The listener gets each item before it is returned. Raises the error of a machine that fails,
+        and exceptions of the listener. After an exception, no body is open.
         """
         try:
             # A stream comes here for each of its events, so no empty block is entered.
@@ -222,9 +228,9 @@ class SyncDriver(_Driver):
     def close(self) -> None:
         """Stop, and release the open body. Closing twice is harmless.
 
-        An `advance` in another thread then raises `StreamError` (code `stream_closed`). It does so
-        at once if it is reading, or if its transport is an `InterruptibleTransport`; otherwise when
-        its current operation has ended.
+        An `advance` in another thread then raises `StreamError` (code `stream_closed`). It raises
+        at once if it is reading, or if the transport is an `InterruptibleTransport`; otherwise
+        after its current operation.
         """
         self._stop()
         if self._interrupt is not None:
@@ -245,10 +251,10 @@ class AsyncDriver(_Driver):
     _home: Optional[EventLoop] = None
 
     async def advance(self) -> Union[Emit, Done]:
-        """As `SyncDriver.advance`. Cancellation, too, leaves no body open.
+        """Carry out actions, as `SyncDriver.advance`. After a cancellation, too, no body is open.
 
-        Only a coroutine that is collected before its end leaves it open; `drop` or `close` release
-        it.
+        A body stays open only if this coroutine is collected before it has ended. `drop` and
+        `close` release it.
         """
         try:
             if self._in_flight is None:
@@ -343,7 +349,10 @@ class AsyncDriver(_Driver):
         raise action.error
 
     async def close(self) -> None:
-        """As `SyncDriver.close`, for an `advance` in another task."""
+        """Stop, and release the open body, as `SyncDriver.close`.
+
+        `advance` may be running in another task.
+        """
         self._stop()
         if self._interrupt is not None:
             self._interrupt()

@@ -1,7 +1,7 @@
 """The running event loop of asyncio or trio, and how to call a function on it from another thread.
 
-Imports neither library, since a running loop has been imported already. It expects a half-imported
-trio as well: another thread may be importing it.
+Imports neither library: the library of a running loop has been imported already. It can handle a
+trio that is only half imported, because another thread may be importing it.
 """
 
 from __future__ import annotations
@@ -36,8 +36,9 @@ class EventLoop(NamedTuple):
     def release(self, body: AsyncOpenResponse) -> bool:
         """Release a body that was opened on this loop and whose stream was collected.
 
-        On the loop's own thread this happens at once, else the loop is asked to do it. Return False
-        if the loop has ended. The body is then released as far as that is possible without a loop.
+        On the loop's own thread, the body is released at once; on another thread, the loop is asked
+        to release it. Return False if the loop has ended: then the body is released as far as that
+        is possible without a loop.
         """
         here = running_loop()
         try:
@@ -90,7 +91,7 @@ def _start_task(
     close: Callable[[AsyncOpenResponse], Coroutine[Any, Any, None]],
     body: AsyncOpenResponse,
 ) -> None:
-    """Start a coroutine function on an event loop of asyncio."""
+    """Start the coroutine `close(body)` as a task on an event loop of asyncio."""
     task = loop.create_task(close(body))
     _closing.add(task)
     task.add_done_callback(_closing.discard)

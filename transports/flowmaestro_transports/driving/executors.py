@@ -1,6 +1,7 @@
-"""Executors: they turn an operation into a machine, and a builder into a method.
+"""Executors: one sync, one async. The client classes are shells around them.
 
-One is sync, one async; the client classes are shells around them.
+A builder is a method of the core that returns an operation. An executor makes a method of the
+client from each builder, and carries out the operations.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ L = TypeVar("L", bound="_Lifetime")
 class ClientTransport(Generic[X]):
     """The transport of a client and of the clients derived from it.
 
-    If none is `given`, `make` makes it when it is first needed.
+    It is `given` by the user, or else made by `make` at the first call of `get`.
     """
 
     def __init__(self, given: Optional[X], make: Optional[Callable[[], X]] = None) -> None:
@@ -64,7 +65,7 @@ class ClientTransport(Generic[X]):
         return self.made[0]
 
     def secrets(self) -> Tuple[str, ...]:
-        """Return the secrets that the transport sends beside the requests; errors hide them."""
+        """Return the secrets that the transport sends beside the requests. Errors redact them."""
         return secrets_of(self.made[0]) if self.made else ()
 
 
@@ -101,14 +102,18 @@ class _Lifetime(NotPicklable):
         headers: Optional[Mapping[str, str]],
         api_key: Optional[str] = None,
     ) -> L:
-        """Return an executor with other options over the same transport, with the same hooks."""
+        """Return an executor with other options. It shares the transport and the hooks.
+
+        `None` keeps an option.
+        """
         options = self.context.options.with_changes(timeout, max_retries, headers, api_key)
         return type(self)(self._transport, self.context.with_options(options), self)
 
     def _end(self) -> List[Any]:
-        """Mark it as closed.
+        """Mark this executor as closed.
 
-        Return the transport in a list if it must be closed, too, else an empty list.
+        Return the transport in a list if the caller must close it. Return an empty list if this
+        executor was derived from another one, whose transport it shares.
         """
         self._closed = True
         return self._transport.made[:1] if self._parent is None else []
@@ -116,7 +121,8 @@ class _Lifetime(NotPicklable):
     def _machine(self, operation: Any, name: str) -> Tuple[Any, Any]:
         """Return the machine of an operation, and the object that carries out its `Record` actions.
 
-        The latter is a `Journal` for a batch, a keeper for a checkpoint, else `None`.
+        The second is a `Journal` for a batch with a journal, a keeper (see `checkpoints`) for a
+        start with a checkpoint, else `None`.
         """
         transport = self.transport
         if self.closed:  # Checked last: another thread may close it while the transport is made.
@@ -151,7 +157,10 @@ def _name_of(build: Callable[..., Any]) -> str:
 
 
 def _shown(method: Callable[..., Any], build: Callable[..., Any], given: Any) -> Callable[..., Any]:
-    """Return `method` with the builder's parameters and result, as `help` shows them."""
+    """Give `method` the docstring and parameters of `build` and the result `given`, for `help`.
+
+    Return `method`.
+    """
     shown: Any = functools.update_wrapper(method, build)
     shown.__signature__ = inspect.signature(build).replace(return_annotation=given)
     shown.__annotations__ = {**build.__annotations__, "return": given}
@@ -162,7 +171,10 @@ class SyncExecutor(_Lifetime):
     """Performs operations over a sync transport."""
 
     def method(self, build: Callable[..., Any], iterates: bool) -> Callable[..., Any]:
-        """Return a function of a resource and arguments that performs what the builder returns."""
+        """Return the client's method for a builder. It carries out what `build` returns.
+
+        With `iterates`, the method returns a handle (see `iterate`), else a value (see `perform`).
+        """
         perform = SyncExecutor.iterate if iterates else SyncExecutor.perform
         signature, name = inspect.signature(build), _name_of(build)
 
@@ -216,7 +228,7 @@ class SyncExecutor(_Lifetime):
         return cast("T", made)
 
     def close(self) -> None:
-        """Close the transport, unless it is shared."""
+        """Close the transport, unless this executor was derived from another one."""
         for transport in self._end():
             transport.close()
 
@@ -225,7 +237,10 @@ class AsyncExecutor(_Lifetime):
     """Performs operations over an async transport."""
 
     def method(self, build: Callable[..., Any], iterates: bool) -> Callable[..., Any]:
-        """As `SyncExecutor.method`; a coroutine function unless it iterates."""
+        """Return the client's method for a builder, as `SyncExecutor.method`.
+
+        It is a coroutine function, unless it `iterates`.
+        """
         name = _name_of(build)
 
         def iterate(resource: Any, /, *args: Any, **kwargs: Any) -> Any:
@@ -240,7 +255,10 @@ class AsyncExecutor(_Lifetime):
         return _shown(iterate if iterates else perform, build, outcomes(build)[1])
 
     async def perform(self, operation: Operation[Any, Any], name: str = "request") -> Any:
-        """As `SyncExecutor.perform`; the listener may be a coroutine function."""
+        """Carry out one operation and return its value, as `SyncExecutor.perform`.
+
+        The operation's listener may be a coroutine function.
+        """
         machine, journal = self._machine(operation, name)
         driver = AsyncDriver(machine, self.transport, operation.listener, self._observers)
         driver.journal = journal
@@ -260,7 +278,7 @@ class AsyncExecutor(_Lifetime):
         return action.value
 
     def iterate(self, operation: Operation[Any, T], name: str = "request") -> T:
-        """As `SyncExecutor.iterate`, for `async for`."""
+        """Return a handle for `async for`, as `SyncExecutor.iterate`."""
         machine, journal = self._machine(operation, name)
         from flowmaestro_transports.driving.iterators import ASYNC_HANDLES, AsyncHandle
 
@@ -275,6 +293,6 @@ class AsyncExecutor(_Lifetime):
         return cast("T", made)
 
     async def close(self) -> None:
-        """Close the transport, unless it is shared."""
+        """Close the transport, unless this executor was derived from another one."""
         for transport in self._end():
             await transport.close()

@@ -10,17 +10,18 @@ from io import FileIO
 def open_file(path: str) -> FileIO:
     """Open a file for reading and writing; create it if there is none.
 
-    A file object, not a bare descriptor: one that an exception from a signal handler drops is
-    closed, and so unlocked.
+    The result is a file object, not a bare descriptor. If an exception from a signal handler loses
+    it, the garbage collector closes it, which unlocks the file.
     """
     return FileIO(path, "r+", opener=lambda name, mode: os.open(name, mode | os.O_CREAT, 0o600))
 
 
 def open_lock_file(path: str) -> FileIO:
-    """Return the lock file, locked by this process alone; raise `BlockingIOError` if it is not.
+    """Open and lock the file at `path`. Raise `BlockingIOError` if it is locked already.
 
-    Somebody may have removed it between opening and locking it. The next batch then makes and
-    locks another one, so the locked file must be the one that has the name now.
+    Another process may remove the file between the opening and the locking. The next batch would
+    then create and lock a new file. So the locked file must be the one that `path` names now; if it
+    is not, this starts over.
     """
     while True:
         lock = open_file(path)

@@ -56,8 +56,8 @@ class ForkGuard:
     """Remembers the process in which an object was made.
 
     A child after `os.fork` has copies of all objects of its parent, and shares its sockets. A
-    transport makes new sockets there. It neither reads, writes nor shuts down those of the parent;
-    closing its copies of their file descriptors does no harm.
+    transport makes new sockets there. It neither reads from, writes to, nor shuts down the parent's
+    sockets. It may close its copies of their file descriptors, which does not affect the parent.
     """
 
     __slots__ = ("_pid",)
@@ -72,5 +72,5 @@ class ForkGuard:
 
 
 def of_the_parent() -> TransportFailure:
-    """Return the failure of a read in a child process of a body that its parent opened."""
+    """Return the failure for a child process that reads a body which its parent has opened."""
     return TransportFailure(Phase.REPLY_BROKEN, "the stream was opened by the parent process")

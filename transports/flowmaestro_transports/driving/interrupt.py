@@ -35,15 +35,15 @@ class AsyncInterruptibleTransport:
             self._cut()
 
     async def send(self, request: Request, timeout: float) -> Response:
-        """As `AsyncTransport.send`."""
+        """Send the request and return the response, as `AsyncTransport.send`."""
         return await self._until_interrupted(self._transport.send(request, timeout))
 
     async def open(self, request: Request, timeout: float) -> AsyncOpenResponse:
-        """As `AsyncTransport.open`."""
+        """Send the request and return the open response, as `AsyncTransport.open`."""
         return await self._until_interrupted(self._transport.open(request, timeout))
 
     async def sleep(self, seconds: float) -> None:
-        """As `AsyncTransport.sleep`."""
+        """Wait for `seconds`, as `AsyncTransport.sleep`."""
         await self._until_interrupted(self._transport.sleep(seconds))
 
     async def _until_interrupted(self, step: Awaitable[T]) -> T:

@@ -41,7 +41,7 @@ E = TypeVar("E")
 
 
 class BaseHandle(NotPicklable):
-    """The state of any handle."""
+    """Base class of all handles, sync and async."""
 
     _noun: ClassVar[str]
     """The name of such a handle in error messages."""
@@ -58,17 +58,17 @@ class BaseHandle(NotPicklable):
         return f"<{type(self).__name__}: {self._describe()}>"
 
     def _describe(self) -> str:
-        """Describe its state."""
+        """Return the state of the handle, for its repr."""
         if self._ended:
             return "ended"
         state: str = "closed" if self._driver.closed else self._machine.state
         return state
 
     def _check_open(self) -> None:
-        """Raise `StreamError` if it was closed early or has failed.
+        """Raise `StreamError` if the handle was closed early or has failed.
 
-        A list that was read to its end may be iterated over again, and yields nothing. To iterate
-        over a stream of events that has ended is an error of the caller.
+        A list that was read to its end may be iterated over again, and yields nothing. A stream of
+        events raises after its end, too, because reading it again is an error of the caller.
         """
         is_over = self._driver.closed or self._machine.finished
         if is_over and (self._yields_events or not self._ended):
@@ -82,7 +82,7 @@ class _Events(BaseHandle):
     _yields_events = True
 
     def _describe(self) -> str:
-        """Describe its state, its last event and its reconnections."""
+        """Return the state, the last event and the reconnections, for the repr."""
         said = [super()._describe()]
         if self._last_type:
             said.append(f"last event {self._last_type}")
@@ -99,22 +99,25 @@ class _Events(BaseHandle):
 
     @property
     def seen_events(self) -> Optional[Tuple[Mapping[str, Any], ...]]:
-        """As `EventStream.seen_events` of `flowmaestro.types`."""
+        """The events that are kept for a timeline; `None` for streams without one.
+
+        See `EventStream.seen_events` of `flowmaestro.types`.
+        """
         return cast("Optional[Tuple[Mapping[str, Any], ...]]", self._machine.seen_events)
 
     @property
     def last_event_id(self) -> str:
-        """As `EventStream.last_event_id` of `flowmaestro.types`."""
+        """The id that a reconnection resumes from; `""` if the server sends no ids."""
         return cast("str", self._machine.last_event_id)
 
     @property
     def reconnects(self) -> int:
-        """As `EventStream.reconnects` of `flowmaestro.types`."""
+        """Number of reconnections of the stream."""
         return cast("int", self._machine.reconnects)
 
     @property
     def request_id(self) -> Optional[str]:
-        """As `EventStream.request_id` of `flowmaestro.types`."""
+        """`X-Request-ID` of the response that opened the stream, if a gateway adds one."""
         return cast("Optional[str]", self._machine.request_id)
 
     @property
@@ -147,10 +150,10 @@ class SyncHandle(BaseHandle, Generic[E]):
         self._driver = SyncDriver(machine, transport, listener, observers, self._noun)
 
     def __iter__(self) -> SyncHandle[E]:
-        """Itself.
+        """Return the handle itself.
 
-        Raises `StreamError` (code `stream_closed`) if it was closed early or has failed. A stream
-        of events also raises it after its end; a list yields nothing then.
+        Raises `StreamError` (code `stream_closed`) if the handle was closed early or has failed. A
+        stream of events also raises it after its end; a list yields nothing then.
         """
         self._check_open()
         return self
@@ -230,12 +233,15 @@ class AsyncHandle(BaseHandle, Generic[E]):
         self._busy = False
 
     def __aiter__(self) -> AsyncHandle[E]:
-        """Itself, as `SyncHandle.__iter__`."""
+        """Return the handle itself. Raises as `SyncHandle.__iter__`."""
         self._check_open()
         return self
 
     async def __anext__(self) -> E:
-        """As `SyncHandle.__next__`, with `StopAsyncIteration`."""
+        """Return the next item, as `SyncHandle.__next__`.
+
+        Raises `StopAsyncIteration` after the last one.
+        """
         if self._ended:
             raise StopAsyncIteration
         if self._busy:
@@ -311,11 +317,14 @@ class MessageEventStream(EventStream[Any]):
 
     @property
     def message(self) -> Optional[MessageCompleted]:
-        """As `MessageEventStream.message` of `flowmaestro.types`."""
+        """The `message:completed` event; `None` until it is received."""
         return cast("Optional[MessageCompleted]", self._machine.message)
 
     def text(self) -> _Text:
-        """As `MessageEventStream.text` of `flowmaestro.types`."""
+        """Iterate over the text of the answer, piece by piece as received.
+
+        See `MessageEventStream.text` of `flowmaestro.types`.
+        """
         return _Text(self.__iter__())
 
 
@@ -324,11 +333,11 @@ class AsyncMessageEventStream(AsyncEventStream[Any]):
 
     @property
     def message(self) -> Optional[MessageCompleted]:
-        """As `AsyncMessageEventStream.message` of `flowmaestro.types`."""
+        """The `message:completed` event; `None` until it is received."""
         return cast("Optional[MessageCompleted]", self._machine.message)
 
     def text(self) -> _AsyncText:
-        """As `AsyncMessageEventStream.text` of `flowmaestro.types`."""
+        """Iterate over the text of the answer, as `MessageEventStream.text`, with `async for`."""
         return _AsyncText(self.__aiter__())
 
 
@@ -356,7 +365,10 @@ def _busy(reader: str, noun: str) -> StreamError:
 
 
 class _Text:
-    """Iterates over the pieces of text in the events. To close it is to close the events."""
+    """Iterates over the text of an answer, piece by piece.
+
+    Closing it closes the stream of events.
+    """
 
     def __init__(self, events: SyncHandle[Any]) -> None:
         self._events = events
@@ -371,12 +383,12 @@ class _Text:
                 return text
 
     def close(self) -> None:
-        """Close the events."""
+        """Close the stream of events."""
         self._events.close()
 
 
 class _AsyncText:
-    """As `_Text`, for `async for`."""
+    """Iterates over the text of an answer as `_Text` does, with `async for`."""
 
     def __init__(self, events: AsyncHandle[Any]) -> None:
         self._events = events
@@ -391,12 +403,15 @@ class _AsyncText:
                 return text
 
     async def aclose(self) -> None:
-        """Close the events."""
+        """Close the stream of events."""
         await self._events.aclose()
 
 
 def _text_of(event: Any) -> str:
-    """Return the text that an event brings; `""` if it brings none."""
+    """Return the text of a `message:token` event; `""` for any other event.
+
+    Raises `StreamError` (code `message_failed`) for a `message:failed` event.
+    """
     if event["type"] == "message:failed":
         why = event.get("error") or "the server does not say why"
         raise StreamError(f"The agent could not answer: {why}", event, code="message_failed")

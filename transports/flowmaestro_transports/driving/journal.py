@@ -7,8 +7,9 @@ Other programs may read it. The lock file stays when the batch is closed.
 
 The format is frozen with version 1.0.0 of the SDK. Each row of each table has a checksum, because
 SQLite finds a damaged page only if its structure is wrong: a changed digit in an output would be
-replayed as if the server had sent it. The checksums cover the closed file. Of a `-wal` that a
-killed process has left, SQLite itself checks each frame, and ignores all that follows a bad one.
+replayed as if the server had sent it. The checksums cover the closed file. If a killed process has
+left a `-wal` file, SQLite itself checks each frame of it, and ignores a damaged frame and all that
+follow.
 """
 
 from __future__ import annotations
@@ -98,9 +99,10 @@ class Journal:
             self._opened = opened.pop_all()
 
     def keep(self, record: Record) -> Recalled:
-        """Carry out a `Record`. All of it is in the file when this returns, or nothing is.
+        """Write the rows of a `Record`, and return what the record asks to be read.
 
-        Raises `JournalError` in a child after `os.fork`: the batch belongs to the parent.
+        Either all of the record is in the file when this returns, or nothing. Raises `JournalError`
+        in a child process after `os.fork`: the batch belongs to the parent.
         """
         if self._process.forked:
             raise self._error(
@@ -112,7 +114,7 @@ class Journal:
             return self._recall(record)
 
     def close(self, last: Optional[Record] = None) -> None:
-        """Write the `last` record, if possible, and release the file. It may be called twice."""
+        """Write the record `last`, if possible, and release the file. May be called twice."""
         if self._process.forked:
             return
         with self._lock, suppress(JournalError), self._journal_errors(), self._opened:
@@ -205,9 +207,9 @@ class Journal:
     def _read_rows(self, plan: JournalPlan) -> None:
         """Check all rows and starts, and count them.
 
-        A row that is looked up by a damaged key would not be found, and be started twice. So all
-        of them are checked now. The executions are checked when they are read, so it is enough
-        that each belongs to a start.
+        A row whose key is damaged would not be found later, and would be started twice. So all rows
+        and starts are checked now. Executions are checked when they are read; now, each one must
+        only belong to a start.
         """
         self._known = self._last_order = 0
         for key, *values, checksum in self._db.execute("SELECT * FROM rows"):
@@ -298,9 +300,10 @@ class Journal:
 
 
 def _checksum(*values: Any) -> int:
-    """Return a CRC-32 of values of SQLite; it finds every change of a single byte.
+    """Return a CRC-32 of values of SQLite. It detects every change of a single byte.
 
-    `ascii` writes a value in the same way in every version of Python, and `5` unlike `'5'`.
+    `ascii` returns the same text for a value in every version of Python, and different texts for
+    `5` and `'5'`.
     """
     return zlib.crc32(ascii(values).encode())
 
@@ -311,7 +314,10 @@ def _text(raw: bytes) -> str:
 
 
 def _one_line(what: object) -> str:
-    """Return a text for an error: damaged bytes of the file may be quoted in it."""
+    """Return `what` on one printable line of at most 200 characters, for an error message.
+
+    The text may quote damaged bytes of the file.
+    """
     printable = (char if char.isprintable() else " " for char in str(what))
     return " ".join("".join(printable).split())[:200]
 
@@ -330,11 +336,11 @@ def _encoded(execution: Any) -> str:
 
 
 def _lock_journal(file: FileIO, path: str) -> None:
-    """Lock the journal itself, where the system can; raise `BlockingIOError` if it is locked.
+    """Lock the journal itself, on Linux only. Raise `BlockingIOError` if it is locked already.
 
-    The lock file does not protect from a second batch if somebody removes it. On Linux an open
-    file description can lock one byte, far behind those that SQLite locks. Other systems have no
-    lock that would not get into SQLite's way.
+    The lock file alone does not keep a second batch out if somebody removes it. On Linux, an open
+    file description can lock one byte, far behind the bytes that SQLite locks. Other systems have
+    no lock that does not disturb SQLite's own.
     """
     if sys.platform != "linux":
         return

@@ -1,6 +1,7 @@
-"""The handles of batches: those of streams, with `in_flight`, and with a journal beside the driver.
+"""The handles of batches.
 
-The handle releases the journal at its end, at an error, and when it is closed or collected. That
+They have the attributes `in_flight` and `progress`. A handle also owns the journal of its batch. It
+releases the journal when the batch ends or fails, and when the handle is closed or collected. That
 touches the disk.
 """
 
@@ -25,13 +26,13 @@ MOST_RECENT = 20
 
 
 class _Awaited:
-    """A journal for an async driver. It touches the disk in the thread of the event loop."""
+    """A `Journal` for an async driver. It touches the disk in the thread of the event loop."""
 
     def __init__(self, journal: Optional[Journal]) -> None:
         self._journal: Any = journal
 
     async def keep(self, record: Record) -> Recalled:
-        """Carry out a `Record`, as `Journal.keep`."""
+        """Write the rows of a `Record` and return what it asks for, as `Journal.keep`."""
         recalled: Recalled = self._journal.keep(record)
         return recalled
 
@@ -60,9 +61,10 @@ class _Outcomes(BaseHandle):
 
     @property
     def in_flight(self) -> Tuple[RunOutcome, ...]:
-        """The executions that run, or have ended and were not delivered. Each has its id.
+        """The outcomes of executions that still run, or have ended but were not delivered.
 
-        It can be read after `close()`, too, and after an exception has ended the iteration.
+        Each has its execution id. They can also be read after `close()`, and after an exception has
+        ended the iteration.
         """
         runs: Tuple[RunOutcome, ...] = self._machine.in_flight
         return runs
@@ -74,7 +76,7 @@ class _Outcomes(BaseHandle):
         return progress
 
     def _describe(self) -> str:
-        """Describe its state and how far the batch has come."""
+        """Return the state and the progress of the batch, for the repr."""
         progress = self.progress
         of_all = "" if progress.total is None else f" of {progress.total}"
         said = [super()._describe(), f"{progress.done}{of_all} done"]
@@ -85,7 +87,7 @@ class _Outcomes(BaseHandle):
         return ", ".join(said)
 
     def __len__(self) -> int:
-        """Return the number of rows. Raises `TypeError` if it is not known."""
+        """Return the number of rows. Raises `TypeError` if that is not known."""
         total: Optional[int] = self._machine.batch.total
         if total is None:
             raise TypeError(
@@ -102,15 +104,19 @@ class _Outcomes(BaseHandle):
         return batch_html(self._machine.progress, self._recent)
 
     def _leave(self) -> None:
-        """Release the journal. The batch must not advance any more."""
+        """Write the last record to the journal, and release the journal.
+
+        The batch must not advance afterwards.
+        """
         if self._journal is not None:
             self._journal.close(self._machine.last_record())
 
 
 def _listener(machine: BatchMachine, recent: Deque[RunOutcome]) -> Callable[[Any], Any]:
-    """Return the listener of the driver.
+    """Return the driver's listener. It calls the user's `on_start` or `progress`.
 
-    It calls `on_start` or `progress`, depending on the item.
+    It calls `on_start` for a started row, and `progress` for any other item. It also appends each
+    outcome to `recent`.
     """
     batch = machine.batch
 
@@ -139,7 +145,7 @@ class RunOutcomes(_Outcomes, SyncHandle[Any]):
                 self._leave()
 
     def close(self) -> None:
-        """Stop. Running executions continue, and are in `in_flight`. It may be called twice.
+        """Stop. Running executions continue, and stay in `in_flight`. May be called twice.
 
         If another thread is in `next` or in a callback, this returns at once. That thread then
         releases the journal.
@@ -172,7 +178,7 @@ class AsyncRunOutcomes(_Outcomes, AsyncHandle[Any]):
                 self._leave()
 
     async def close(self) -> None:
-        """As `RunOutcomes.close`."""
+        """Stop, as `RunOutcomes.close`. Running executions continue."""
         await super().close()
         if not self._busy:
             self._leave()

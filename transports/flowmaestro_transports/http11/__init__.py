@@ -1,6 +1,7 @@
 """One HTTP/1.1 exchange, and all that its drivers share. Nothing in here waits.
 
-`exchange` is the machine: a request in, bytes out; bytes in, a head and the pieces of a body out.
-`wire` moves bytes without waiting, and the steps of a `round_trip` say what to wait for. The
-packages `sockets` and `anyio` do the waiting.
+`exchange` is a state machine. It turns a request into bytes to send, and received bytes into a head
+and the pieces of a body. `wire` sends and receives bytes without waiting. A `round_trip` is a
+series of steps, each of which says what to wait for; the packages `sockets` and `anyio` do the
+waiting.
 """

@@ -17,7 +17,7 @@ from flowmaestro_transports.http11.round_trip import Connection, RoundTrip
 
 
 class BodyState(IntEnum):
-    """The states of an `OpenBody`. It leaves `OPEN` once, and stays where it then is.
+    """The states of an `OpenBody`. It leaves `OPEN` once, for one of the other three, for good.
 
     | state | who owns the connection | what a read does |
     |---|---|---|
@@ -26,8 +26,8 @@ class BodyState(IntEnum):
     | `ENDED` | nobody: it is reused or closed | returns `b""` |
     | `BROKEN`, `CLOSED` | nobody: it is closed | raises `TransportFailure` |
 
-    Whether a read runs is not a state of its own, but who owns the connection: that changes in one
-    step, which no other thread and no signal handler can interrupt (see `Owned`).
+    There is no state for a read that runs, because the owner of the connection shows it. The owner
+    changes in one step, which no other thread and no signal handler can interrupt (see `Owned`).
     """
 
     OPEN = 1
@@ -113,7 +113,10 @@ class OpenBody:
         return failure
 
     def _end_read(self, held: Owned[Connection]) -> None:
-        """Give the connection back to the body, or release it. May be called twice."""
+        """Return the connection to the body if the body is still `OPEN`; else release it.
+
+        May be called twice.
+        """
         if held:
             if self._state is BodyState.OPEN:
                 held.move_to(self._idle)

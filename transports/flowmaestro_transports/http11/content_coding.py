@@ -1,7 +1,7 @@
 """Decodes the content coding of a body that arrives in pieces, and limits the size of the result.
 
 Pure: bytes in, bytes out, with zlib. The limits hold *while* a body is decompressed, so a few
-kilobytes that stand for gigabytes cost no more memory than a piece.
+kilobytes that would decompress to gigabytes take no more memory than a piece.
 """
 
 from __future__ import annotations
@@ -32,13 +32,12 @@ class CodingError(ValueError):
 class ContentDecoder:
     """Decodes the body under `headers`: `feed` each piece as it arrives, then `finish`.
 
-    The codings are `gzip`, `x-gzip` and `deflate`, in any case. Another one is refused at the first
-    byte of the body, not before, since a response without content may name one. `limit` is the
-    most bytes that the decoded body may have.
+    The codings are `gzip`, `x-gzip` and `deflate`, in upper or lower case. Any other coding is
+    refused at the first byte of the body, not before, because a response without content may name
+    it. `limit` is the most bytes that the decoded body may have.
 
     A gzip body may have several members (RFC 1952, 2.2), with zero bytes as padding after each.
-    A deflate body is taken with its zlib wrapping (RFC 9110, 8.4.1.2) or, as some servers send
-    it, without.
+    A deflate body may have the zlib wrapping (RFC 9110, 8.4.1.2) or, as some servers send it, none.
 
     Attributes:
         headers: the header fields of the decoded body, without `Content-Encoding` if we decode it.
@@ -79,10 +78,10 @@ class ContentDecoder:
     def feed(self, data: bytes) -> bytes:
         """Return the next bytes of the body, decoded: `b""` if `data` completes none.
 
-        At most `MAX_PIECE` bytes are decompressed. If more can be, `pending` is True; feed `b""`
-        to get them. Raises `CodingError` for bytes that the coding does not allow, and as soon as
-        the body exceeds the limit, after it has returned all bytes before the fault. It then
-        raises at each call.
+        At most `MAX_PIECE` bytes are decompressed. If more can be decompressed, `pending` is True:
+        feed `b""` to get the next bytes. Raises `CodingError` for bytes that the coding does not
+        allow, and for a body beyond the limit, but first returns all bytes before the fault. From
+        then on, each call raises.
         """
         if not self._coding:
             return self._counted(data)
@@ -117,7 +116,7 @@ class ContentDecoder:
     def _decompress(self, piece: bytes, size: int, decoded: List[bytes]) -> int:
         """Decompress `piece` up to the end of the current gzip member, but at most `size` bytes.
 
-        Return how many of its bytes are left over.
+        Appends the decompressed bytes to `decoded`. Return how many bytes of `piece` are left over.
         """
         member, before = self._member, None
         if member is not None:

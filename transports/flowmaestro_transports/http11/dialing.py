@@ -22,9 +22,9 @@ _NO_ROUTE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.E
 
 
 def literal(host: str, port: int) -> List[Any]:
-    """Return what `getaddrinfo` returns for an IP address, without a resolver.
+    """Return the addresses of `host`, as `getaddrinfo` does, if `host` is an IP address.
 
-    Return an empty list for a name, and for an address with a scope.
+    Return an empty list for a name, which needs a resolver, and for an address with a scope.
     """
     if "%" in host:  # `inet_pton` of macOS ignores the scope.
         return []
@@ -51,7 +51,8 @@ def connect_any(
     """Connect to one of the addresses of `getaddrinfo`. Return the connected socket.
 
     Each address gets a head start over the next, and the first that connects wins (RFC 8305, 5).
-    Each socket is in `connecting` until it is closed or returned. Raises `OSError`.
+    Each socket is in `connecting` until it is closed or returned. Raises `OSError` if no address
+    can be connected.
     """
     addresses = interleave_families(addresses)
     errors: List[OSError] = []
@@ -99,7 +100,7 @@ def _begin_to_connect(
 
 
 def _is_connected(sock: socket.socket) -> bool:
-    """Return False while it is still connecting. Raises `OSError` if it could not connect."""
+    """Return whether the socket is connected. Raises `OSError` if it could not connect."""
     code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     if code:
         raise OSError(code, os.strerror(code))

@@ -10,8 +10,8 @@ Report to it what happened, and read from it what to do next:
 * `phase` tells at any time whether the server may have acted. `reusable` tells at the end whether
   the connection may carry another exchange.
 
-A plain head that arrives in one piece is read by one regular expression. It is read as h11 reads
-it, in a tenth of the time. All other heads are read by h11 (`heads`). The framing of the body is
+A plain head that arrives in one piece is read by one regular expression, with the same result as by
+h11, in a tenth of the time. All other heads are read by h11 (`heads`). The framing of the body is
 our own (`framing`), because h11 takes several times as long for each chunk, and so for each event
 of a stream. Work and memory are bounded: heads by `MAX_HEAD`, bodies by `framing` and
 `content_coding`. Pure: no I/O, no clock.
@@ -89,7 +89,8 @@ class RequestWriter:
     def check(self, request: Request) -> None:
         """Check the method, the host and the header fields. Raises as `write` does.
 
-        For libraries that check them only when part of the request may have been sent.
+        This is for HTTP libraries that check these only after part of the request may have been
+        sent.
         """
         try:
             (urlsplit(request.url).hostname or "").encode("idna")
@@ -212,7 +213,8 @@ class Exchange:
     def has_more(self) -> bool:
         """Whether `take` has more of the body to return before anything else is received.
 
-        Only once there is a `head`. A reader then lets others run and checks its deadline first.
+        Read it only once `head` is set. If it is True, a reader lets other tasks run and checks its
+        deadline before it calls `take`.
         """
         return bool(self._content) or self._coding.pending
 
@@ -229,7 +231,7 @@ class Exchange:
         self.unsent = self.unsent[count:]
 
     def bytes_received(self, data: bytes) -> None:
-        """Report received bytes. Then check `head`, and `take` the body.
+        """Report received bytes. Afterwards, check `head`, and call `take` for the body.
 
         Raises `ReplyError` for a malformed head.
         """
@@ -240,7 +242,7 @@ class Exchange:
             self._decode(self._framing.feed(data))
 
     def connection_ended(self, broken: str = "") -> None:
-        """Report that the peer sends no more. That ends the body, or truncates it.
+        """Report that the peer sends no more, which ends the body or truncates it.
 
         `broken` is the reason if the connection did not end cleanly. Raises `ReplyError` if the
         head is not complete.
@@ -272,7 +274,10 @@ class Exchange:
         return b"" if self.state is ExchangeState.COMPLETE else None
 
     def _decode(self, data: bytes) -> None:
-        """Decode content, and update the state by what the framing and the coding say."""
+        """Decode `data`, content without framing, and append it to the content to return.
+
+        Enters the state `COMPLETE` at the end of the body, and `BROKEN` at a fault.
+        """
         framing = self._framing
         try:
             self._content += self._coding.feed(data)
@@ -292,9 +297,10 @@ class Exchange:
         self._error = self._error or error
 
     def _read_head(self, data: bytes) -> bytes:
-        """Parse `data` as part of the head.
+        """Parse `data`, the next part of the head.
 
-        Return the bytes that follow the head: the beginning of the body.
+        Return the bytes that follow the head, which begin the body; `b""` if the head is not
+        complete.
         """
         if self._reader is None:
             plain = _PLAIN_HEAD.match(data, 0, MAX_HEAD)

@@ -30,11 +30,11 @@ class LibraryError(Exception):
 
 
 def network_failure(phase: Phase, error: BaseException) -> TransportFailure:
-    """Return the failure for one of `NETWORK_ERRORS`; raise it from `error`.
+    """Return the failure for one of `NETWORK_ERRORS`, to be raised from `error`.
 
     The traceback of `error` is dropped: its frames hold what the peer sent, which may repeat a
-    secret. The traceback of its context stays: that is an exception of the caller, if the call was
-    made in an `except` block.
+    secret. The traceback of its `__context__` stays: if the call was made in an `except` block,
+    that is the exception which the caller was handling.
     """
     each: Optional[BaseException] = error
     while each is not None:
@@ -51,8 +51,8 @@ def library_failure(
 ) -> TransportFailure:
     """Return the failure for an `error` of an HTTP library, with a `reason` without secrets.
 
-    `untrusted` says that the certificate of the server was not trusted. Raise the failure outside
-    of `except`.
+    `untrusted` says whether the certificate of the server was not trusted. Raise the failure
+    outside of the `except` block, or `error` would be its context.
     """
     failure = too_slow(phase) if timed_out else _failure(phase, reason, untrusted)
     kind = type(error)

@@ -1,8 +1,8 @@
 """Separates the content of a response from its framing, and finds its end (RFC 9112, 6.3).
 
-Pure: bytes in, bytes out. However the bytes are cut, the result is the same, and the work is
-linear in their number. A framing returns all content before a fault; `error` then describes the
-fault.
+Pure: bytes in, bytes out. The result does not depend on how the bytes are divided into pieces, and
+the work is linear in their number. A framing returns all content before a fault; `error` then
+describes the fault.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class UntilClose(Framing):
 
 
 class _Line:
-    """One kind of line between chunks. Its pattern is compiled when the first one is read."""
+    """One kind of line between chunks. Its pattern is compiled when the first such line is read."""
 
     def __init__(self, name: str, pattern: bytes) -> None:
         self.name = name

@@ -1,7 +1,7 @@
 """Reads the head of a response with h11: in pieces, or after informational responses.
 
-Most heads are plain and come in one piece; `exchange` reads those itself, and does not load this.
-Pure.
+Most heads are plain and come in one piece; `exchange` reads those itself, and does not load this
+module. Pure.
 """
 
 from __future__ import annotations
@@ -54,7 +54,10 @@ class HeadReader:
         return event.http_version, ResponseHead(event.status_code, Headers(fields)), rest
 
     def _next_event(self) -> Tuple[Optional[h11.Response], Optional[str]]:
-        """Return the final head if it is complete, and why it is refused if it is."""
+        """Return the final head or `None`, and the reason to refuse the response or `None`.
+
+        Both are `None` while the head is not complete.
+        """
         try:
             while True:
                 event = self._http.next_event()

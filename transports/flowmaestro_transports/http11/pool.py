@@ -31,7 +31,11 @@ class IdleConnections:
         return sum(map(len, list(self._by_key.values())))
 
     def take(self, key: Hashable, into: Owned[Connection]) -> bool:
-        """Move the last used connection for `key` to `into`. Return False if none is fit."""
+        """Move the last used connection for `key` to `into`. Return False if none can be reused.
+
+        Connections that are too old, or that the server has closed or sent bytes on, are closed
+        first.
+        """
         stack = self._by_key.get(key)
         while stack and stack.move_to(into):
             connection = into[-1]
@@ -43,7 +47,7 @@ class IdleConnections:
         return False
 
     def keep(self, held: Owned[Connection]) -> None:
-        """Keep the last connection of `held` for reuse."""
+        """Move the last connection of `held` to the idle connections, for reuse."""
         if len(self) >= self._limit:
             self._close_oldest()
         connection = held[-1]
@@ -68,7 +72,7 @@ class IdleConnections:
 class ConnectionPool:
     """At most `max_connections` idle connections, and all open bodies.
 
-    A round trip or a body owns its connection, and gives it back.
+    A round trip or a body owns its connection, and gives it back to the pool.
     """
 
     def __init__(self, max_connections: int) -> None:
@@ -81,7 +85,10 @@ class ConnectionPool:
         self.closed: bool = False
 
     def end(self, trip: RoundTrip) -> None:
-        """Clean up after a round trip, successful or not. May be called twice."""
+        """Release the connection and the sockets of a round trip, whether it succeeded or not.
+
+        May be called twice.
+        """
         self.give_back(trip.connections, trip.exchange.reusable)
         trip.sockets.close_all()
 

@@ -56,8 +56,8 @@ class Proxies:
     `https://...`; `NO_PROXY` is then ignored. Without `proxy`, and with `trust_env`, these
     variables of the environment decide, in lower case or else in upper case:
 
-    * `http_proxy`, `https_proxy` and, if the one of the scheme is missing, `all_proxy`. A proxy
-      without a scheme is `http://`. `HTTP_PROXY` in upper case is ignored under CGI
+    * `http_proxy`, `https_proxy` and, if the variable of the scheme is missing, `all_proxy`. A
+      proxy without a scheme is `http://`. `HTTP_PROXY` in upper case is ignored under CGI
       (`REQUEST_METHOD` is set), where a client of the server can set it ("httpoxy").
     * `no_proxy`: origins to connect to directly, separated by commas or white space. `*` means all;
       `example.com` (or `.example.com`, `*.example.com`) means that host and its subdomains;
@@ -182,7 +182,7 @@ def _split_port(text: str) -> Tuple[str, Optional[int]]:
 
 
 def _parse(name: str, url: object) -> Proxy:
-    """Return the proxy that `url` describes. Errors call the URL `name`."""
+    """Return the proxy that `url` describes. Errors call the URL `name`, and do not quote it."""
     if not isinstance(url, str):
         raise TypeError(f"{name} must be the URL of a proxy as a str, not {type(url).__name__}")
     bad = ValueError(f"{name} must be the URL of a proxy such as http://user:password@host:3128")

@@ -43,9 +43,10 @@ class Connection:
 
 
 class AttemptDeadline:
-    """The deadline of an attempt that begins now on `clock`. A phase may end sooner.
+    """The deadline of an attempt that begins now on `clock`. A phase may have an earlier deadline.
 
-    `timeout` is a number of seconds or a `Timeout`. Report each phase when it begins.
+    `timeout` is a number of seconds or a `Timeout`. Call `connected` and `received` when a phase
+    ends: the next one then begins.
     """
 
     __slots__ = ("_clock", "_whole", "at", "phases", "seconds")
@@ -62,12 +63,15 @@ class AttemptDeadline:
             self._begin_phase(self.phases.connect)
 
     def connected(self) -> None:
-        """Report that the connection is there. The limit for the head begins."""
+        """Report that the connection was made or reused. The limit for the head begins."""
         if self.phases is not None:
             self._begin_phase(self.phases.head)
 
     def received(self) -> None:
-        """Report the head or a piece of the body. The limit for the next piece begins."""
+        """Report that the head or a piece of the body was received.
+
+        The limit for the next piece begins.
+        """
         if self.phases is not None:
             self._begin_phase(self.phases.read)
 
@@ -81,16 +85,16 @@ class AttemptDeadline:
 class RoundTrip:
     """One request and its response, on a connection of its own or a reused one.
 
-    If the transport has no idle connection for it, the transport resolves the host of the first
-    hop, and carries out `connect`. Then it carries out `read_response`, or `read_head` if the body
-    stays open. It stops at the `deadline`. These steps raise `NETWORK_ERRORS`.
+    A transport that has no idle connection resolves the host of the first hop, and carries out
+    `connect`. Then the transport carries out `read_response`, or `read_head` if the body stays
+    open. It stops at the `deadline`. These three methods raise `NETWORK_ERRORS`.
 
     Attributes:
         route: the way to the server.
-        exchange: the request and its response. It is made first, so that nothing connects for a
-            request that cannot be sent.
-        deadline: when it must end.
-        connections: the connection that it owns, if any.
+        exchange: the request and its response. The exchange is made first, so that a request that
+            cannot be sent makes no connection.
+        deadline: when the round trip must end.
+        connections: the connection that the round trip owns, if any.
         sockets: the sockets that are connecting.
 
     """
@@ -148,7 +152,7 @@ class RoundTrip:
 
 @contextmanager
 def proxy_errors(route: Route) -> Generator[None, None, None]:
-    """Name the proxy of the route, if it has one, in errors of this block."""
+    """Add the URL of the route's proxy, if it has one, to network errors of a `with` block."""
     try:
         yield
     except (OSError, ValueError) as error:

@@ -60,7 +60,8 @@ def tls_when_needed(
 
     A context that is made here offers only HTTP/1.1 (ALPN, RFC 7301). It looks for the host among
     the subjectAltNames of a certificate, not at its common name (RFC 9525, 2). It is shared: do not
-    change it. A file that has changed since then is read again.
+    change it. If a file has changed since it was read, the next call of the function reads it
+    again.
 
     Raises `TypeError` or `ValueError`, naming the argument, for any other value, and for a
     `client_cert` beside a context, which has its own. Raises `OSError`, naming the argument, for a
@@ -141,9 +142,10 @@ def context_for(
     key_log: Optional[str],
     stamps: Tuple[Stamp, ...],  # noqa: ARG001 - part of the key
 ) -> SSLContext:
-    """Return the context for the options of `tls_when_needed`. `stamps` change with its files.
+    """Return the context for the options of `tls_when_needed`.
 
-    A context takes milliseconds and loads a trust store, so there is one for each set of options.
+    To make a context takes milliseconds and loads a trust store, so equal options share one.
+    `stamps` are those of the files that the options name: with a changed file, the options differ.
     """
     import ssl
 
@@ -192,9 +194,9 @@ def _trust_bundle(context: SSLContext, source: str, path: str) -> None:
 def _trust_the_system(context: SSLContext, file: Optional[str], folder: Optional[str]) -> None:
     """Load the system certificates as `SSLContext.load_default_certs` does, but from these paths.
 
-    `file` and `folder` are `SSL_CERT_FILE` and `SSL_CERT_DIR`: the environment may have changed
-    since they were read. If None, they are the paths that OpenSSL was built with. If there is no
-    certificate, as in some containers, those of certifi are loaded.
+    `file` and `folder` are the values of `SSL_CERT_FILE` and `SSL_CERT_DIR` when they were read,
+    because the environment may have changed. For None, the path that OpenSSL was built with is
+    used. If there is no certificate, as in some containers, those of certifi are loaded.
     """
     import ssl
 

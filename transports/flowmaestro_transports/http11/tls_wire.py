@@ -80,9 +80,9 @@ class TlsWire(Wire):
                 yield self.readable
 
     def _name_hint(self) -> str:
-        """Say why the name of the host is not in the certificate, as far as that can be known.
+        """Return why the certificate does not have the host's name, for an error; `""` if unknown.
 
-        Once, a common name was enough. Commands that make certificates still write no
+        A common name used to be enough, and commands that make certificates still write no
         subjectAltName by default.
         """
         if sys.version_info >= (3, 13):
@@ -96,7 +96,10 @@ class TlsWire(Wire):
         return ""
 
     def receive(self) -> Optional[bytes]:
-        """As `Wire.receive`. An end without `close_notify` is an `ssl.SSLError`."""
+        """Return what has arrived, decrypted, as `Wire.receive`.
+
+        Raises `ssl.SSLError` for an end without `close_notify`.
+        """
         if self.end is None and not self._fill():
             return None
         records: List[bytes] = []
@@ -117,7 +120,7 @@ class TlsWire(Wire):
         return b"".join(records)
 
     def send(self, data: memoryview) -> int:
-        """As `Wire.send`."""
+        """Encrypt and send the beginning of `data`, as `Wire.send`."""
         if not self._accepted:
             self._accepted = self._tls.write(data[:_RECORD])
         if not self._flush():
@@ -126,12 +129,15 @@ class TlsWire(Wire):
         return count
 
     def is_silent(self) -> bool:
-        """As `Wire.is_silent`. Part of a record counts: the rest of it may complete a response."""
+        """Return whether the peer has neither closed nor sent a byte, as `Wire.is_silent`.
+
+        Part of a TLS record counts as well: the rest of it may complete a response.
+        """
         between_records = not self._record_left and not self._header
         return self.end is None and between_records and self._outer.is_silent()
 
     def close(self) -> None:
-        """As `Wire.close`, without `close_notify`."""
+        """Close at once, as `Wire.close`, without sending `close_notify`."""
         self._outer.close()
 
     def _fill(self) -> bool:

@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class Readiness(enum.Enum):
-    """The state of a socket to wait for."""
+    """What a socket must be ready for, for a wait to end."""
 
     READABLE = "readable"
     WRITABLE = "writable"
@@ -26,7 +26,7 @@ class Readiness(enum.Enum):
 
 
 class IOWait(NamedTuple):
-    """What to wait for: until one of `socks` is ready, but at most `seconds`."""
+    """A wait until one of `socks` has the `readiness`, but for at most `seconds`."""
 
     readiness: Readiness
     socks: Sequence[socket.socket]
@@ -89,8 +89,8 @@ class Wire:
     def is_silent(self) -> bool:
         """Return whether the peer has neither closed an idle connection nor sent a byte on it.
 
-        If not, close it. A byte that arrives before it is asked for is the beginning of a response
-        to nothing, which would be taken for the response to the next request.
+        If not, close the connection. A byte that arrives before the next request begins an
+        unsolicited response, which would be taken for the response to that request.
         """
         try:
             return self.receive() is None

@@ -1,1 +1,1 @@
-"""Telling hooks and logs what happens on the wire."""
+"""Reports requests, responses and retries to hooks and to the log."""

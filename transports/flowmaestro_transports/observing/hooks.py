@@ -21,18 +21,18 @@ class RequestInfo:
         method: the HTTP method.
         url: the URL; in its query, values are replaced by `***`.
         attempt: 1 for the first attempt of a call, 2 for its first retry, and so on.
-        operation: the method that sends it: `workflows.run` for all requests of a run, `request`
-            for `client.request`.
+        operation: the method that sends the request: `workflows.run` for all requests of a run,
+            `request` for `client.request`.
         route: the path below the API root with names for ids: `/workflows/{workflow_id}`. `None`
             for `client.request`, whose paths the SDK does not know.
         call_id: a random text that all attempts of one call share. A wait makes many calls.
-        execution_id: the execution that it is about, if that is known.
-        workflow_id: the workflow in its path, if there is one.
-        ids: the ids in its path, by the names that `route` has for them.
+        execution_id: the execution that the request is about, if that is known.
+        workflow_id: the workflow in the request's path, if there is one.
+        ids: the ids in the request's path, by the names that `route` has for them.
         row: in a batch, the index of the row that the request starts; `None` for all other
             requests.
 
-    Two that agree in `method`, `url` and `attempt` are equal.
+    Two `RequestInfo` are equal if their `method`, `url` and `attempt` are.
 
     """
 
@@ -95,7 +95,7 @@ class RetryInfo:
 
 
 class Trace(Protocol):
-    """Follows one operation from its first request to its end; `Hooks.trace` makes it.
+    """Follows one operation from its first request to its end. `Hooks.trace` returns it.
 
     A hook gets each request and its response. A trace also gets cancelled attempts, can set context
     variables while a request is in flight, and gets the items that the operation yields. An
@@ -104,7 +104,7 @@ class Trace(Protocol):
     """
 
     def attempting(self, info: RequestInfo, request: Request, resent: int) -> Mapping[str, str]:
-        """Report that a request is sent now. Return header fields to add to it, as a hook does.
+        """Report that a request is sent now. Return header fields to add to this request.
 
         `request` holds secrets, `info` does not. `resent` is how often the call was sent before,
         redirects included.
@@ -112,7 +112,7 @@ class Trace(Protocol):
         ...
 
     def attempted(self, outcome: Union[Response, ResponseHead, BaseException]) -> None:
-        """Report its response, head or exception, in the same thread or task."""
+        """Report the response, its head or the exception, in the thread or task of `attempting`."""
         ...
 
     def retrying(self, info: RetryInfo) -> None:
@@ -178,14 +178,14 @@ class Hooks:
         return self._failures.count
 
     def functions(self) -> Dict[str, Optional[Callable[[Any], Any]]]:
-        """Return the hooks by name."""
+        """Return the hooks by name; `None` for a hook that is not set."""
         return {"request": self.request, "response": self.response, "retry": self.retry}
 
     def trace(self, operation: str, transport: Any) -> Optional[Trace]:
-        """Return a trace of one operation, called beside the hooks, or `None`.
+        """Return a `Trace` of one operation, to be called beside the hooks, or `None` for no trace.
 
-        An exception of this method is logged and counted, even if the hooks are `strict`; the
-        operation then has no trace.
+        A subclass may override this. An exception of this method is logged and counted, even if the
+        hooks are `strict`; the operation then has no trace.
         """
         return None
 

@@ -33,8 +33,8 @@ class Observers:
     def reporter(self, machine: Machine[Any], transport: object, *, awaits: bool) -> Any:
         """Return a reporter of one operation; `None` if no hook, trace or log listens.
 
-        It shows nothing that the machine's scrubber knows. With `awaits`, it is an
-        `AsyncReporter`.
+        It redacts the secrets that the machine's scrubber knows. With `awaits`, it is an
+        `AsyncReporter`, else a `SyncReporter`.
         """
         if self._logger is None and "logging" in sys.modules:  # Without the module, no log is read.
             self._logger = sdk_logger()

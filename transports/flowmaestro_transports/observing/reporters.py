@@ -80,14 +80,14 @@ class _Reporter:
         return told or any(self._hooks.functions().values())
 
     def ended(self, error: Optional[BaseException] = None) -> None:
-        """Note that the operation has ended; `error` is the driver's, if there is one."""
+        """Report the end of the operation to its trace, and the `error` that ended it, if any."""
         if error is not None and self._sent_at is not None:
             self._sent_at = None
             self._tell_trace("attempted", error)
         self._tell_trace("ended", getattr(self._machine, "last_seen", None), error)
 
     def _before_action(self, action: Action) -> HookCall:
-        """Note the next action. Return the hook to call and its argument."""
+        """Report the next action to the trace. Return the hook to call and its argument."""
         if isinstance(action, (Send, Open)):
             return self._hooks.request, self._request_info(action)
         if isinstance(action, Wait) and action.because is not None:
@@ -101,7 +101,10 @@ class _Reporter:
         return _NO_HOOK
 
     def _with_hook_fields(self, action: Action, now: float, fields: Any) -> Action:
-        """Return the action, its request with the header fields that its hook and trace add."""
+        """Return the action. Its request has the header fields that its hook and trace add.
+
+        `fields` is what the hook returned; `None` if it added nothing.
+        """
         if not isinstance(action, (Send, Open)):
             return action
         request = action.request if fields is None else self._with_added(action.request, fields)
@@ -112,7 +115,7 @@ class _Reporter:
         return action if request is action.request else replace(action, request=request)
 
     def _with_added(self, request: Request, fields: Any) -> Request:
-        """Return the request with the fields of a hook or a trace that it did not have."""
+        """Return the request with those `fields` of a hook or a trace that it does not have yet."""
         try:
             given = header_fields(fields)
             if "host" in given:
@@ -125,7 +128,7 @@ class _Reporter:
         return Request(request.method, request.url, headers, request.body) if added else request
 
     def _after_outcome(self, outcome: Outcome, now: float) -> HookCall:
-        """Note the outcome of a request. Return the hook to call and its argument."""
+        """Report a request's outcome to the trace. Return the hook to call and its argument."""
         sent_at, self._sent_at = self._sent_at, None
         if sent_at is None:  # The connection of an open body was lost.
             return _NO_HOOK
@@ -196,7 +199,7 @@ class _Reporter:
 
     @cached_property
     def _call_ids(self) -> WeakKeyDictionary[object, str]:
-        """The ids of the calls in flight."""
+        """The random id of each call in flight (see `RequestInfo.call_id`)."""
         return WeakKeyDictionary()
 
     def _retry_info(self, wait: Wait, failed: Attempt) -> RetryInfo:
@@ -232,7 +235,10 @@ class _Reporter:
 
 
 def _route(path: str) -> Optional[str]:
-    """Return the path with names for ids; `None` if it is not known."""
+    """Return the path below the API root with names for ids; `None` if it is not known.
+
+    An example is `/workflows/{workflow_id}`.
+    """
     return path.route or None if isinstance(path, Path) else path.partition("?")[0]
 
 
@@ -245,10 +251,10 @@ def _quoted(request_id: Optional[str]) -> str:
 
 
 class SyncReporter(_Reporter):
-    """Watches one operation of a sync client."""
+    """Reports one operation of a sync client."""
 
     def before(self, action: Action, now: float) -> Action:
-        """Report an action. Return it, with the header fields that a hook adds."""
+        """Report an action before it is carried out. Return it with the fields that a hook adds."""
         return self._with_hook_fields(action, now, self._tell(*self._before_action(action)))
 
     def note(self, outcome: Outcome, now: float) -> None:
@@ -268,14 +274,14 @@ class SyncReporter(_Reporter):
 
 
 class AsyncReporter(_Reporter):
-    """Watches one operation of an async client."""
+    """Reports one operation of an async client."""
 
     async def before(self, action: Action, now: float) -> Action:
-        """Do as `SyncReporter.before`."""
+        """Report an action before it is carried out, as `SyncReporter.before`."""
         return self._with_hook_fields(action, now, await self._tell(*self._before_action(action)))
 
     async def note(self, outcome: Outcome, now: float) -> None:
-        """Do as `SyncReporter.note`."""
+        """Report the outcome of a request, as `SyncReporter.note`."""
         await self._tell(*self._after_outcome(outcome, now))
 
     async def _tell(self, hook: Optional[Callable[[Any], Any]], info: Any) -> Any:

@@ -1,1 +1,1 @@
-"""An adapter for users with a `requests.Session`."""
+"""A transport for users who have a `requests.Session`."""

@@ -75,8 +75,8 @@ _FOLD = re.compile(r"[ \t]*\r?\n[ \t]+")
 def _floods() -> Mapping[str, str]:
     """Return the conformance checks about floods that http.client of this Python fails.
 
-    Newer patch releases bound trailers and informational responses, so the limits are found by
-    trying.
+    The value of each is the reason. Newer patch releases limit trailers and informational
+    responses, so this function tries both instead of comparing versions.
     """
     found: Dict[str, str] = {}
     if _reads_without_limit(b"HTTP/1.1 100 Continue\r\n\r\n" * _FLOOD + b"HTTP/1.1 200 OK\r\n\r\n"):
@@ -111,13 +111,14 @@ class RequestsTransport(NotPicklable):
     """A `Transport` on a `requests.Session`. Safe to use from several threads.
 
     The session's mounted adapters, response hooks, proxies, `verify` and `cert` are used; its
-    headers, cookies, auth and params are not. Its jar keeps the cookies that a response sets, since
-    requests cannot be told not to; calls do not send them. Its adapters limit the number of
-    connections. The session is never closed. Without a `session`, the transport makes one, with the
-    defaults of requests, and closes it; a child after `os.fork` makes another.
+    headers, cookies, auth and params are not. The session's cookie jar keeps the cookies that a
+    response sets, because requests cannot be told not to; calls do not send them. The session's
+    adapters limit the number of connections. A given session is never closed. Without a `session`,
+    the transport makes one, with the defaults of requests, and closes that one; a child process
+    after `os.fork` makes another.
 
-    It is not patient: a read that times out loses the body. `known_failures` lists the conformance
-    checks that it fails.
+    The transport is not patient: a read that times out loses the body. `known_failures` lists the
+    conformance checks that the transport fails.
 
     Raises `TypeError` for a `session` of another type.
     """
@@ -176,7 +177,10 @@ class RequestsTransport(NotPicklable):
         return tuple(found)
 
     def send(self, request: Request, timeout: float) -> Response:
-        """Do as `Transport.send`. A body of more than 64 MiB is a failure (*reply broken*)."""
+        """Send the request and return the response, as `Transport.send`.
+
+        A body of more than 64 MiB, decoded, is a failure (*reply broken*).
+        """
         deadline = time.monotonic() + min(timeout, LONGEST)
         silence = LONGEST
         if isinstance(timeout, Timeout):
@@ -192,20 +196,20 @@ class RequestsTransport(NotPicklable):
         return Response(body.status, body.headers, content)
 
     def open(self, request: Request, timeout: float) -> OpenResponse:
-        """Do as `Transport.open`."""
+        """Send the request and return the open response, as `Transport.open`."""
         return self._begin(request, timeout, sys.maxsize)
 
     def sleep(self, seconds: float) -> None:
-        """Do as `Transport.sleep`. Raises `TransportClosedError` once the transport is closed."""
+        """Wait for `seconds`. Raises `TransportClosedError` once the transport is closed."""
         if self._closing.wait(min(seconds, LONGEST)):
             raise TransportClosedError
 
     def now(self) -> float:
-        """Do as `Transport.now`."""
+        """Return the time of the monotonic clock in seconds."""
         return time.monotonic()
 
     def close(self) -> None:
-        """Do as `Transport.close`: every read of a body and every pause wakes.
+        """Close the transport, as `Transport.close`: every read of a body and every pause wakes.
 
         A call that waits for the head of its response continues until the head comes or its
         `timeout` has passed.
@@ -221,7 +225,7 @@ class RequestsTransport(NotPicklable):
             _close(self._session)
 
     def _reset(self) -> None:
-        """Start without connections: in a new transport, and in a child after `os.fork`."""
+        """Create the state without connections, for a new transport or a child after `os.fork`."""
         self._session = self._callers_session or requests.Session()
         # The open bodies, with the responses of urllib3. Without these references, a body that
         # nobody closed and its response would be collected together, the response perhaps first.
@@ -270,7 +274,7 @@ class RequestsTransport(NotPicklable):
     def _settings(self, url: str) -> Mapping[str, Any]:
         """Return the settings of the session and its environment for a URL.
 
-        Those of a session of ours never change, so they are found once for each origin.
+        The settings of our own session never change, so they are kept for the last origin.
         """
         origin = url.split("/", 3)[:3]
         known, settings = self._settings_of_origin
@@ -285,9 +289,9 @@ class RequestsBody:
 
     `limit` is the most bytes that the decoded body may have.
 
-    The patience of a read bounds each receive of the socket, as far as urllib3 shows the socket:
-    not in a response that ends with its connection, where the time limit of the head applies.
-    A receive that has timed out cannot be repeated.
+    The patience of a read limits each receive from the socket. urllib3 does not show the socket of
+    a response that ends with its connection; there, the time limit of the head applies. A receive
+    that has timed out cannot be repeated.
     """
 
     def __init__(self, response: requests.Response, method: str, limit: int) -> None:
@@ -304,7 +308,11 @@ class RequestsBody:
             raise TransportFailure(Phase.REPLY_BROKEN, refusal)
 
     def read(self, patience: float) -> bytes:
-        """Do as `OpenResponse.read`, but a quiet body is a failure: it cannot be read again."""
+        """Return the next bytes of the body, as `OpenResponse.read`, but never `None`.
+
+        If no byte is received within `patience` seconds, this raises `TransportFailure`, because
+        the body cannot be read again.
+        """
         deadline = time.monotonic() + patience
         while not self._ended:
             content = self._piece(patience)
@@ -329,7 +337,7 @@ class RequestsBody:
         return content.getvalue()
 
     def close(self) -> None:
-        """Do as `OpenResponse.close`."""
+        """Release the connection, as `OpenResponse.close`."""
         if self._closed or self._ended:
             return
         self._closed = True
@@ -348,7 +356,11 @@ class RequestsBody:
             self.close()
 
     def _piece(self, patience: float) -> bytes:
-        """Return some content, or `b""`; at the end of the body, `_ended` is set."""
+        """Receive once. Return the decoded content, which may be `b""`.
+
+        Sets `_ended` at the end of the body. Raises `TransportFailure`, also after `patience`
+        seconds without a byte.
+        """
         if self._process.forked:
             raise of_the_parent()
         if self._closed:
@@ -419,8 +431,8 @@ def _body_consumed(response: requests.Response) -> bool:
 def _refuse_unsafe(adapter: Any) -> None:
     """Raise `TransportFailure` if an adapter may repeat a request, or may wait without limit.
 
-    `Retry` is not analysed any further: urllib3 repeats "other" errors whatever the method, and
-    sleeps for a `Retry-After` through every deadline.
+    Every `Retry` that allows a retry is refused: urllib3 repeats "other" errors whatever the
+    method, and sleeps for a `Retry-After` beyond any deadline.
     """
     limits = getattr(adapter, "max_retries", 0)  # An adapter of another kind need not have it.
     if getattr(limits, "total", limits) != 0:  # False, too, means: never.
@@ -441,9 +453,10 @@ def _refusal(reason: str) -> TransportFailure:
 
 
 def _close(session: Any) -> None:
-    """Close a session and its pools; `Session.close` leaves the pools to the garbage collector.
+    """Close a session and its pools. `Session.close` leaves the pools to the garbage collector.
 
-    An exception that somebody keeps may keep a response in its frames, and the response its pool.
+    That may come late: an exception that the caller keeps refers to a response, and the response to
+    its pool.
     """
     for adapter in session.adapters.values():
         for manager in (adapter.poolmanager, *adapter.proxy_manager.values()):
@@ -476,9 +489,9 @@ class TooLate(Exception):
     def failure(self) -> TransportFailure:
         """Return the failure, with its phase.
 
-        It is *not sent* if urllib3 was reading the header fields to write the request. Other code,
-        such as an adapter that logs them, may read them after the request was sent. The failure is
-        then *maybe processed*.
+        The failure is *not sent* if urllib3 was reading the header fields to write the request. If
+        other code was reading them, such as an adapter that logs them, the request may have been
+        sent before, and the failure is *maybe processed*.
         """
         frames = [frame for frame, _ in traceback.walk_tb(self.__traceback__)]
         readers = [frame for frame in frames if frame.f_globals is not globals()]

@@ -48,7 +48,7 @@ class Waker:
         self._write_end.setblocking(False)
 
     def wake(self) -> None:
-        """Wake the thread that polls it, now or next."""
+        """Wake the thread that polls `read_end`. If none does, the next poll returns at once."""
         with suppress(OSError):  # If its buffer is full, it is readable, and wakes as well.
             self._write_end.send(b"!")
 
@@ -84,7 +84,10 @@ class BlockingOp:
         self._waker: Owned[Waker] = Owned()  # The waker that it took.
 
     def interrupt(self) -> None:
-        """Wake its thread, which then raises `Interrupted`. Any thread may call this."""
+        """Wake the thread of this operation, which then raises `Interrupted`.
+
+        Any thread may call this.
+        """
         self.interrupted = True
         self.wake()
 
@@ -94,7 +97,7 @@ class BlockingOp:
             waker.wake()
 
     def acquire_waker(self) -> None:
-        """Take or make a waker. A `wake` after this ends the next `wait`."""
+        """Take a free waker, or make one. A `wake` after this ends the next `wait`."""
         if not self._waker and not self.free_wakers.move_to(self._waker):
             # If the process has no file descriptor left, `wait` checks every `RECHECK_INTERVAL`.
             with suppress(OSError):
@@ -123,9 +126,10 @@ class BlockingOp:
         socks: Sequence[socket.socket] = (),
         readiness: Readiness = Readiness.READABLE,
     ) -> bool:
-        """Wait for one of the sockets, or for `wake`. Return False at the time `until`.
+        """Wait until a socket is ready or `wake` is called. Return False at the time `until`.
 
-        Raises `Interrupted`.
+        `until` is a time of `time.monotonic`. The wait may end early without a reason. Raises
+        `Interrupted`.
         """
         self.acquire_waker()
         # Check after acquiring the waker: an interrupt after this line wakes the poll.
@@ -146,7 +150,7 @@ class BlockingOp:
         return bool(ready) or not read_ends
 
     def return_waker(self) -> None:
-        """Give the waker back, for other operations."""
+        """Return the waker to the free ones, for other operations."""
         self._waker.move_to(self.free_wakers)
 
 

@@ -26,10 +26,11 @@ class SocketOpenResponse(OpenBody):
         super().__init__(pool, trip)
 
     def read(self, patience: float) -> Optional[bytes]:
-        """As `OpenResponse.read`. Raises `RuntimeError` while another thread is reading.
+        """Return the next bytes of the body, as `OpenResponse.read`.
 
-        After an exception other than `TransportFailure`, such as `KeyboardInterrupt`, the body
-        is closed, since bytes of it may be lost.
+        Raises `RuntimeError` while another thread is reading. After an exception other than
+        `TransportFailure`, such as `KeyboardInterrupt`, the body is closed, since bytes of it may
+        be lost.
         """
         held: Owned[Connection] = Owned()
         try:
@@ -41,7 +42,7 @@ class SocketOpenResponse(OpenBody):
             self._end_read(held)  # Once more, as `Owned` explains.
 
     def close(self) -> None:
-        """As `OpenResponse.close`."""
+        """Release the connection, as `OpenResponse.close`."""
         self.release()
 
     def _read(self, patience: float, held: Owned[Connection]) -> Optional[bytes]:

@@ -1,7 +1,9 @@
-"""The state that the calls of one process share: slots, wakers, connections, running operations.
+"""The state that the calls of one process share.
 
-There is no lock, because a signal handler may raise an exception between any two bytecodes. If it
-came while a thread holds a lock, all other threads would wait for ever. See `Owned`.
+It consists of slots (permits for calls in flight), wakers (which end the wait of a thread),
+connections, and running operations. There is no lock, because a signal handler may raise an
+exception between any two bytecodes. If that happened to a thread that holds a lock, all other
+threads would wait for ever. See `Owned`.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ _ALL_THREADS = 2**16
 class Slots:
     """The slots for calls in flight: first come, first served.
 
-    A slot is owned by these slots while it is free, else by the operation that has it.
+    This object owns the free slots. A slot that is taken is owned by its operation.
     """
 
     def __init__(self, count: int) -> None:
@@ -85,7 +87,7 @@ class SocketPool(ConnectionPool):
             raise TransportClosedError
 
     def end_op(self, op: BlockingOp, trip: Optional[RoundTrip] = None) -> None:
-        """Clean up after an operation, successful or not. May be called twice."""
+        """Release the resources of an operation, successful or not. May be called twice."""
         if op not in self._ops:
             return
         if trip is not None:

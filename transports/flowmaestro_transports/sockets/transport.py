@@ -70,15 +70,18 @@ class SocketTransport(NetworkTransport):
         self._pools: Dict[int, SocketPool] = {}
 
     def send(self, request: Request, timeout: float) -> Response:
-        """As `Transport.send`. A body of more than 64 MiB, decompressed, is a failure."""
+        """Send the request and return the response, as `Transport.send`.
+
+        A body of more than 64 MiB, decoded, is a failure (*reply broken*).
+        """
         return self._round_trip(request, timeout, MAX_BODY, _whole)
 
     def open(self, request: Request, timeout: float) -> SocketOpenResponse:
-        """As `Transport.open`."""
+        """Send the request and return the open response, as `Transport.open`."""
         return self._round_trip(request, timeout, sys.maxsize, _opened)
 
     def sleep(self, seconds: float) -> None:
-        """As `Transport.sleep`. Raises `TransportClosedError` when the transport is closed."""
+        """Wait for `seconds`. Raises `TransportClosedError` once the transport is closed."""
         op, pool, until = self._next_op(), self._pool(), time.monotonic() + seconds
         try:
             try:
@@ -96,18 +99,24 @@ class SocketTransport(NetworkTransport):
     if TYPE_CHECKING:  # As an attribute, it would not have the type of the protocol's method.
 
         def now(self) -> float:
-            """As `Transport.now`."""
+            """Return the time of the monotonic clock in seconds."""
             ...
     else:
         now = staticmethod(time.monotonic)  # A function of ours would cost each call more.
 
     def interruptible(self) -> InterruptibleTransport:
-        """As `Interruptible.interruptible`. A name resolution cannot be interrupted."""
+        """Return a view of the transport for one stream, as `Interruptible.interruptible`.
+
+        It cannot interrupt a name resolution.
+        """
         # `setdefault`, so that several threads that call this at once share one object.
         return InterruptibleSockets(self, vars(self).setdefault("_at_hand", threading.local()))
 
     def close(self) -> None:
-        """As `Transport.close`. Interrupts all operations in flight but name resolutions."""
+        """Close the transport, as `Transport.close`.
+
+        This interrupts all operations in flight, except name resolutions.
+        """
         self._closed = True
         self._pool().close()
 
@@ -137,7 +146,7 @@ class SocketTransport(NetworkTransport):
             pool.end_op(op, trip)  # Once more, as `Owned` explains.
 
     def _prepare(self, pool: SocketPool, op: BlockingOp, trip: RoundTrip) -> None:
-        """Wait for a slot and a connection."""
+        """Wait for a slot, then take an idle connection or make a new one."""
         route, deadline = trip.route, trip.deadline
         if not pool.slots.take(op, deadline.at):
             raise DeadlineExceeded
@@ -201,8 +210,8 @@ def _opened(pool: SocketPool, op: BlockingOp, trip: RoundTrip) -> SocketOpenResp
 class InterruptibleSockets:
     """A view of a `SocketTransport` for one stream: see `InterruptibleTransport`.
 
-    It calls the methods of the transport, which a subclass may have overridden. They find the
-    operation to interrupt in `at_hand`, which is local to the thread.
+    It calls the methods of the transport, which a subclass may have overridden. The operation to
+    interrupt is passed to them in `at_hand`, which is local to the thread.
     """
 
     def __init__(self, transport: Transport, at_hand: threading.local) -> None:
@@ -216,19 +225,19 @@ class InterruptibleSockets:
         self._op = BlockingOp()
 
     def interrupt(self) -> None:
-        """As `InterruptibleTransport.interrupt`."""
+        """Interrupt the operation in flight, as `InterruptibleTransport.interrupt`."""
         self._op.interrupt()
 
     def send(self, request: Request, timeout: float) -> Response:
-        """As `Transport.send`."""
+        """Send the request and return the response, as `Transport.send`."""
         return self._interruptibly(self._transport.send, request, timeout)
 
     def open(self, request: Request, timeout: float) -> OpenResponse:
-        """As `Transport.open`."""
+        """Send the request and return the open response, as `Transport.open`."""
         return self._interruptibly(self._transport.open, request, timeout)
 
     def sleep(self, seconds: float) -> None:
-        """As `Transport.sleep`."""
+        """Wait for `seconds`, as `Transport.sleep`."""
         self._interruptibly(self._transport.sleep, seconds)
 
     def _interruptibly(self, begin: Callable[..., T], *args: Any) -> T:
