@@ -38,7 +38,7 @@ class ActiveExecutions:
 
     `hold` delays all polls together, because the rate limit belongs to the key. It does not delay
     the last poll of an execution. While several executions run, a poll that hangs times out soon,
-    and is repeated later with a longer timeout, so that the others are polled meanwhile.
+    and is repeated later with a longer timeout. So the other executions are polled meanwhile.
     """
 
     def __init__(self) -> None:
@@ -63,12 +63,15 @@ class ActiveExecutions:
         return len(self.by_row)
 
     def follow(self, row: Row, waiting: Poll, now: float, poll_at: float) -> None:
-        """Add a running execution, whose timeout counts from now; poll it first at `poll_at`."""
+        """Add the running execution of `row`. Its timeout counts from `now`.
+
+        `waiting` is the operation that waits for it. Its first poll is due at `poll_at`.
+        """
         execution = self.by_row[row.index] = ActiveExecution(row, PollState(waiting, now))
         self._queue(execution, poll_at)
 
     def hold(self, seconds: float, now: float) -> None:
-        """Send no poll for so many seconds, except last polls."""
+        """Send no poll for `seconds`, except the last poll of an execution at its deadline."""
         self.not_before = max(self.not_before, now + seconds)
 
     def due(self) -> float:
@@ -83,7 +86,10 @@ class ActiveExecutions:
     def poll(
         self, context: Context, token: str, now: float, *, alone: bool
     ) -> Optional[CallMachine]:
-        """Return the call of the poll that is due. With `alone`, no start waits for its turn.
+        """Return the machine of the poll that is due.
+
+        `alone` says that no start waits for its turn. If no other execution runs either, no request
+        waits for this poll, so that it needs no short timeout.
 
         Return `None` if the deadline of the execution passed more than `LAST_POLL_TIMEOUT` ago and
         the last poll timed out: another poll would only delay the executions after it.
@@ -104,8 +110,8 @@ class ActiveExecutions:
     ) -> List[Tuple[Row, Union[Done, Fail]]]:
         """Return the rows that end with this poll, each with its execution or its error.
 
-        If `answer` is `None`, there was no time for the poll, and the execution ends with the error
-        of the last poll that timed out.
+        `answer` is the outcome of the poll. If it is `None`, there was no time for the poll, and
+        the execution ends with the error of the last poll that timed out.
         """
         execution, took, lost = self._polled, now - self._polled_at, 0.0
         assert execution is not None  # noqa: S101 - for type checkers
@@ -159,7 +165,7 @@ class ActiveExecutions:
 
 
 def refused_for(error: FlowMaestroError) -> Optional[float]:
-    """Return how many seconds the server refuses this key; `None` if `error` is not a 429."""
+    """Return for how many seconds a 429 refuses the API key; `None` if `error` is not a 429."""
     if not isinstance(error, RateLimitError):
         return None
     return math.inf if is_daily_quota_error(error) else retry_after_of(error)

@@ -66,7 +66,8 @@ class BatchMachine(Machine[None]):
     7. Nothing is in flight any more. If rows are in doubt, wait until the server's list must
        hold all of their executions (*pausing*), then find out which were started (*looking up*).
        That may bring rows to start or to follow, so begin again at 1.
-    8. Yield what is left of an ordered batch, then end, with the error that has stopped it.
+    8. Yield the outcomes that are left of an ordered batch. Then end; if an error has stopped the
+       batch, end with that error.
 
     The table of transitions constrains little: which event each task takes, and that the journal
     is opened first. Any task may follow any event. The order above is the rule. These promises

@@ -96,9 +96,10 @@ class Checkpoint:
 
         Args:
             path: of the file.
-            rerun: as for `Checkpoint`, like the following arguments.
-            on_unknown: see there.
-            settle_after: see there.
+            rerun: the statuses of an ended execution that is started again, as in `Checkpoint`.
+            on_unknown: what to do if it is unknown whether the execution was started, as in
+                `Checkpoint`.
+            settle_after: seconds after which the server lists an execution, as in `Checkpoint`.
 
         """
         made = cls.__new__(cls)
@@ -137,7 +138,7 @@ def check_checkpoint(value: Any) -> None:
 
 
 class StartIdentity(NamedTuple):
-    """The start that a checkpoint belongs to. A state that was saved for another one is refused.
+    """The start that a checkpoint belongs to. A state that was saved for another start is refused.
 
     Attributes:
         api_root: the API root of the client.
@@ -176,14 +177,20 @@ class SavedStart(NamedTuple):
     at: float = 0.0
 
     def as_dict(self, of: StartIdentity) -> Dict[str, Any]:
-        """Return the dict that `save` gets, without `at`, which the keeper adds."""
+        """Return the dict that is passed to `save`, without the time `at`.
+
+        `of` is the start that the state belongs to. The code that carries out the `Record` adds
+        `at`, because a machine reads no clock.
+        """
         kept = self._asdict()
         del kept["at"]
         return {"v": VERSION, **of._asdict(), **kept}
 
 
 def read_state(value: Any, of: StartIdentity, token: str) -> SavedStart:
-    """Check the state that `load` returned, and return it. A state without a token gets `token`.
+    """Check the state that `load` returned, and return it as a `SavedStart`.
+
+    `of` is the start that the state must belong to. A state without a token gets `token`.
 
     `{"v": 1, "state": "starting", "at": t}` is a state that an engine may make: a start at `t` or
     later, of which nothing else is known.

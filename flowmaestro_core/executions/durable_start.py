@@ -41,10 +41,10 @@ error."""
 class DurableStartMachine(Machine[Reply[Any]]):
     """Starts an execution, or finds the one that was started with the same checkpoint.
 
-    It announces each start in the checkpoint before the request is sent, and saves the id of the
-    execution afterwards. A process that finds an announcement without an id waits until the server
-    must list the execution. Then it reads the list of executions, newest first, down to the newest
-    one before the announcement (the baseline). What a loaded state means:
+    It announces each start before the request is sent: it saves the state `starting`. Afterwards it
+    saves the id of the execution. A process that finds an announcement without an id waits until
+    the server must list the execution. Then it reads the list of executions, newest first, down to
+    the newest one before the announcement (the baseline). What a loaded state means:
 
     * nothing, or `open`: nothing was started. Read the baseline, announce, start.
     * `started`: get the execution. If its status is in `rerun`, start again; else return it.
@@ -52,8 +52,9 @@ class DurableStartMachine(Machine[Reply[Any]]):
       look for the execution: return the one with equal inputs, or announce and start again if there
       is none. If it is not known which one it is, fail; with `on_unknown="start"`, start again.
 
-    A start that was refused is `open` again. One whose response was lost is `starting`, and this
-    machine settles it itself. After a save that lost against another process it loads again.
+    After a start that the server refused, the state is `open` again. After a start whose response
+    was lost, it is still `starting`, and this machine itself looks for the execution. If another
+    process has saved a state first, this machine loads again.
 
     A request goes out within half of `settle_after` after its announcement, so that the execution
     can be listed when another process looks for it. A start that is delayed for longer is announced
@@ -125,7 +126,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
     def __init__(
         self, start: DurableStart[Any], context: Context, token: str, deadline: float = math.inf
     ) -> None:
-        """`deadline`: the time until which the start may be sent."""
+        """`deadline` is the time after which the start is not sent."""
         super().__init__(context, token)
         self.attached: Optional[Execution] = None
         self._start = start
@@ -262,7 +263,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
         return Record(state=self._saved.as_dict(self._identity))
 
     def _set_back(self, error: CheckpointConflict) -> Action:
-        """Load again after a save that another process has overtaken. Fail after the third."""
+        """Load again, because another process has saved a state first. Fail the third time."""
         self._setbacks += 1
         if self._setbacks == MAX_SETBACKS:
             conflict = CheckpointError(
@@ -343,7 +344,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
         return self._settle()
 
     def _settle(self) -> Action:
-        """Wait until the execution must be listed, if it was started."""
+        """Wait until the server must list the execution, if it was started."""
         self.state = "settling"
         self._awaited = self._saved.serial
         return Wait(self._checkpoint.settle_after)
@@ -361,7 +362,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
     # The lookup
 
     def _recall(self, record: Record, now: float) -> Recalled:
-        """Answer a lookup: of these executions, the checkpoint knows only the baseline."""
+        """Return what the checkpoint knows of the executions in `record`: at most the baseline."""
         baseline = self._saved.after
         orders = tuple((known, 0) for known in record.execution_ids if known == baseline)
         age = math.inf

@@ -66,8 +66,8 @@ class DurableStart(Call[R]):
 class Run(Operation[EndedExecution, Coroutine[Any, Any, EndedExecution]]):
     """One run of a workflow, followed to its end within `timeout` seconds.
 
-    `events` and `waiting` return the operations that follow an execution, given its id. `journal`
-    is the checkpoint of `execute`, if it has one.
+    `events` and `waiting` return the event stream and the wait of an execution, given its id.
+    `journal` is the checkpoint of the run, or `None`.
     """
 
     execute: Call[Any]
@@ -88,13 +88,14 @@ class Batch(Operation[RunOutcomes, AsyncRunOutcomes]):
         execution_ids: executions that run already. All are in flight from the beginning.
         inputs: the rows; one execution is started for each. They are read only while there is
             room, so the iterable may be endless.
-        encode, start: return the body of a start from a row, and the call from the body.
+        encode: returns the body of the request that starts a row.
+        start: returns the call that starts a row, given that body.
         page_of: returns the call for a page of the list in which rows in doubt are looked up.
         concurrency: how many executions may be in flight at a time.
         ordered: whether outcomes are delivered in the order of the rows.
         total: the number of rows; `None` if it is not known.
         on_start, progress: the callbacks of the caller.
-        listener: one of them, or `None` if there is none.
+        listener: one of these two callbacks, or `None` if the caller passed neither.
         journal: the journal to keep, or `None`.
 
     """

@@ -127,7 +127,10 @@ _SHORT.maxstring = _SHORT.maxother = 80
 def ended(
     execution: Mapping[str, Any], seen_events: Optional[Iterable[Mapping[str, Any]]] = None
 ) -> EndedExecution:
-    """Return an ended execution in the form that callers get."""
+    """Return an ended execution in the form that callers get.
+
+    `seen_events` are the events for its timeline, if its stream was followed.
+    """
     made = EndedExecution(execution)
     if seen_events is not None:
         made.seen_events = tuple(seen_events)
@@ -241,7 +244,7 @@ class RunOutcomes(_Runs, SyncItems[RunOutcome], Protocol):
     """The outcomes of a batch. Iterate over it; close it, or use `with`, to leave early.
 
     Executions that run when it is closed continue, and are in `in_flight`. If another thread closes
-    it during a callback, the journal is free once the callback has returned.
+    it during a callback, the journal is unlocked only when the callback has returned.
     """
 
     def __enter__(self: Self) -> Self: ...
@@ -257,5 +260,5 @@ class AsyncRunOutcomes(_Runs, AsyncItems[RunOutcome], Protocol):
     def __aenter__(self: Self) -> Coroutine[Any, Any, Self]: ...
     def __aexit__(self, *exc: object) -> Coroutine[Any, Any, None]: ...
     def close(self) -> Coroutine[Any, Any, None]:
-        """Close it, as `aclose` does."""
+        """Close the iteration over the outcomes now, as `aclose` does."""
         ...

@@ -82,10 +82,10 @@ class OutcomeQueue:
         return tuple(self._waiting.values())
 
     def seconds_for(self, rows: Optional[int]) -> Optional[float]:
-        """Return an estimate of the seconds for so many more rows; `None` if unknown.
+        """Return an estimate of the seconds that `rows` more rows take; `None` if it is unknown.
 
-        They take as long as the rows before them, or longer if the rate limit of the key does not
-        allow as many requests as they need.
+        Each row is expected to take as long as the rows so far. If the rows need more requests than
+        the rate limit of the key allows in that time, the estimate is longer.
         """
         if rows is None or not self._not_replayed:
             return None
@@ -96,7 +96,7 @@ class OutcomeQueue:
 
 
 def _seconds_for(requests: float, limit: RateLimit) -> float:
-    """Return the least seconds for so many requests within the rate limit of the key."""
+    """Return the least number of seconds in which the key's rate limit allows `requests`."""
     seconds = 0.0
     if limit.limit and limit.remaining is not None and requests > limit.remaining:
         left = MINUTE if limit.reset_after is None else limit.reset_after

@@ -31,8 +31,8 @@ class Row:
     """One element of `inputs`, and its execution.
 
     Attributes:
-        key: identifies it in the journal: its index, or the value that `key=` returns for it.
-        body: the body of the request that starts it; empty once the row was started.
+        key: identifies the row in the journal: its index, or the value that `key=` returns for it.
+        body: the body of the request that starts the row; empty once that was sent.
         digest: of its inputs, see `digest_of`; empty before `prepare`.
         reruns: how often `rerun` or `redo` has started it again.
         order: the number of its last start, in the order of all starts of the journal.
@@ -69,7 +69,7 @@ class Row:
         return RunOutcome(self.index, self.inputs, self.execution_id, execution, error, replayed)
 
     def record(self, state: RowState, execution: Optional[EndedExecution] = None) -> JournalRow:
-        """Return the record of this row in a new state."""
+        """Return the journal record that puts this row in `state`."""
         found = self.execution_id if state in ("started", "ended") else None
         return JournalRow(
             self.key,
@@ -154,8 +154,8 @@ class RowIterator:
         """Encode the body of a row, and compute its digest.
 
         Raises `ValidationError` (code `invalid_input`), which names the row, if JSON cannot express
-        it or if it has changed since it was read. The digest then differs from those of all rows
-        that can be sent.
+        the row or if the row has changed since it was read. After such an error, the digest of the
+        row is equal to that of no row that can be sent.
         """
         read, row.digest = row.digest, b"cannot be sent"
         try:
@@ -192,8 +192,9 @@ class RowReader:
     """Reads as many rows as there is room for, and compares them with the journal.
 
     A sequence is read twice: all of its rows are compared with the journal before anything is
-    started (`unchecked`), then they are read again as there is room. An iterator can be read only
-    once, so its rows are compared as they are read. Without a journal there is nothing to compare.
+    started (`unchecked`). Then they are read again, as far as there is room. An iterator can be
+    read only once, so its rows are compared as they are read. Without a journal there is nothing to
+    compare.
 
     Attributes:
         source: the reader of the rows that are started or replayed.
@@ -233,8 +234,8 @@ class RowReader:
     def look_up(self) -> bool:
         """Read the next rows to look up in the journal.
 
-        Return False if there is nothing to look up now. Raises `JournalError` if the input has
-        ended before the rows that the journal holds.
+        Return False if there is nothing to look up now. Raises `JournalError` if the journal holds
+        rows beyond the end of the input.
         """
         source = self.unchecked or self.source
         if self.unchecked is None and not (self._replaying and self._may_read):
@@ -345,7 +346,7 @@ class RowReader:
         return ahead < self._look_ahead and len(self.to_start) < self._most
 
     def _refuse_missing(self, source: RowIterator) -> None:
-        """Raise `JournalError` if the input has ended before the rows that the journal holds."""
+        """Raise `JournalError` if the journal holds rows beyond the end of the input."""
         known, read = self._known, source.read
         if self._by_index and read < known:
             end = f"these rows end with inputs[{read - 1}]" if read else "there are no rows"

@@ -36,7 +36,7 @@ OVERTIME = 0.1
 class RunMonitor(IdleMonitor):
     """The idle clocks of a run: probes come on `schedule`, until an event is received.
 
-    An opening of the stream must not delay a probe. Only the first opening may take a whole
+    Opening the stream must not delay a probe. Only the first opening may, by up to one poll
     interval.
     """
 
@@ -200,7 +200,10 @@ class RunMachine(Machine[EndedExecution]):
     def _wait(
         self, seen: Optional[Execution], now: float, jitter: float, *, overtime: Optional[float]
     ) -> Action:
-        """Poll until the execution has ended or the run times out; `overtime` as in `PollState`."""
+        """Poll until the execution has ended or the run times out.
+
+        `seen` is the execution as it was last polled. For `overtime`, see `PollState.__init__`.
+        """
         self.state = "waiting"
         known = PollState(self._waiting, self._started, seen, overtime=overtime)
         wait = WaitMachine(self._waiting, self._context, self._token, known)

@@ -139,7 +139,11 @@ class LookupMachine(Machine[LookupResult]):
         return self._done(LookupResult(self._is_conclusive, self._unclaimed, dated=self._dated))
 
     def _add(self, execution: Dict[str, Any], orders: Dict[str, int], age: float) -> bool:
-        """Add one execution to the result. Return whether it is older than all rows in doubt."""
+        """Add one execution to the result. Return whether it is older than all rows in doubt.
+
+        `orders` are the numbers of the starts that the journal knows, by execution id. `age` is the
+        age of the journal, or of the checkpoint's state, in seconds.
+        """
         found = text_or_empty(execution.get("id"))
         # The journal knows this execution. The list shows it, so it shows the later ones as well.
         if found in orders:
@@ -159,7 +163,8 @@ class LookupMachine(Machine[LookupResult]):
     def _age_of(self, execution: Dict[str, Any]) -> Optional[float]:
         """Return the seconds since an execution was created; `None` if they are unknown.
 
-        Both times are of the server: `created_at`, and the `Date` of the response.
+        They are the difference of two times of the server: `created_at` of the execution, and the
+        `Date` of the response.
         """
         sent_at = parse_http_date(self._page.headers.get("date", ""))
         try:
@@ -177,7 +182,8 @@ def settle(
     A row with neither must be started again. Rows and unclaimed executions with equal inputs are
     paired, the earliest start with the earliest execution. Rows that are left over are started
     again. If there are more executions than rows, some belong to another client, and it is not
-    known which. Then the rows get a `StartUnknownError`, or are started with `start_unknown`.
+    known which. Then the rows get a `StartUnknownError`; with `start_unknown`, they are started
+    again.
     """
     alike: DefaultDict[bytes, Tuple[List[Row], List[Any]]] = defaultdict(lambda: ([], []))
     for row in sorted(rows, key=lambda row: row.order):

@@ -45,10 +45,10 @@ class Starts:
 
     Attributes:
         queue: the rows to start, in their order. One record notes all of them as `starting`.
-        orders: the numbers of the starts to come.
+        orders: an iterator over the numbers of the next starts.
         parked: the call of the current start, while it waits for a retry.
-        deadline: when the current start times out; infinity while there is no room for it. Its
-            time counts from its turn, so that a row does not time out in the queue.
+        deadline: when the current start times out; infinity while there is no room for it. The
+            timeout counts from the turn of the row, so that no row times out in the queue.
 
     """
 
@@ -109,9 +109,9 @@ class Starts:
         return min(max(self._not_before, self._active.not_before), self.deadline)
 
     def record(self) -> bool:
-        """Add a record to be saved, `starting`, for each queued row.
+        """Note the state `starting` of each queued row for the next `Record`.
 
-        Return whether there is any: False without a journal, or if they were added before.
+        Return False if there is no journal, or if these states were noted before.
         """
         if not self._records.journaled or self._recorded:
             return False
@@ -125,8 +125,9 @@ class Starts:
     ) -> None:
         """Delay the current start by `seconds`.
 
-        `call` is its parked call, or `None` to begin with a new call. If `throttled`, the polls are
-        delayed as well, because a 429 is about the key.
+        `call` is its suspended call, to be continued then; if it is `None`, a new call is made. If
+        `throttled`, the polls are delayed as well, because a 429 limits the API key, not one
+        request.
         """
         self.parked = call
         self._not_before = now + seconds
@@ -148,7 +149,7 @@ class Starts:
     def failed(self, error: FlowMaestroError, now: float) -> None:
         """Delay the next start, twice as long after each consecutive failure.
 
-        A 400, 422 or 429 does not count.
+        A 400, 422 or 429 neither delays it nor counts as a failure.
         """
         if not isinstance(error, (RateLimitError, ValidationError)):
             bound = RetryPolicy().base_delay * 2.0 ** min(self._failures, 64)
@@ -167,8 +168,8 @@ def refusal_of(error: Optional[FlowMaestroError]) -> bytes:
     """Return a digest of a 500 that the API itself has answered; `b""` for any other error.
 
     If two starts of a row get equal errors, and a conclusive lookup between them finds no
-    execution, the server refuses this row: it fails before it starts anything. An error of a
-    gateway never counts as a refusal, because it says nothing about the row.
+    execution, then the server refuses this row: it fails before it starts an execution. An error of
+    a gateway never counts as a refusal, because it says nothing about the row.
     """
     if not isinstance(error, ServerError) or error.status_code != 500:
         return b""

@@ -192,7 +192,7 @@ class BatchState:
             self._refused(row, error)
 
     def out_of_time(self) -> None:
-        """Time out the current start, which was not sent."""
+        """End the current start, which has timed out before it was sent."""
         within = f"no start was accepted within {self._batch.timeout:g} s"
         error = TimeoutError(f"The execution was not started: {within}")
         self._refused(self.starts.pop(), error)
@@ -273,7 +273,7 @@ class BatchState:
         return execution["status"] in self._plan.rerun
 
     def _affects_all_starts(self, error: FlowMaestroError) -> bool:
-        """Return whether every further start would fail with this error until it times out."""
+        """Return whether every further start would fail with this error for its whole timeout."""
         too_long = (refused_for(error) or 0.0) > self._batch.timeout
         return too_long or isinstance(error, KEY_ERRORS)
 
@@ -291,7 +291,10 @@ class BatchState:
 
 
 def _is_known_refusal(row: Row, error: FlowMaestroError) -> bool:
-    """Return whether a lookup has shown before that this error of the server starts nothing."""
+    """Return whether an earlier lookup has shown that this error starts no execution for the row.
+
+    The lookup came after a start of the same row that failed with an equal error.
+    """
     return row.refusal != b"" and refusal_of(error) == row.refusal
 
 

@@ -45,8 +45,9 @@ class PollState:
             waiting: the operation.
             started: when the wait began.
             last: the execution as it was last polled, if it was.
-            overtime: seconds after the deadline at which every poll times out. If `None`, only the
-                last poll, at the deadline, may take longer: `LAST_POLL_TIMEOUT`.
+            overtime: every poll times out at the latest this many seconds after the deadline. If it
+                is `None`, a poll may last until the deadline, and in any case `LAST_POLL_TIMEOUT`
+                seconds.
 
         """
         self.execution_id: str = waiting.execution_id
@@ -65,8 +66,7 @@ class PollState:
     ) -> CallMachine:
         """Return a machine that polls the execution once.
 
-        This may be the last poll, at the deadline. `patience` is the longest time for the response,
-        in seconds.
+        `patience` is the longest time for the response, in seconds.
         """
         if self._overtime is None:
             last = max(self.deadline, now + LAST_POLL_TIMEOUT)
@@ -107,7 +107,10 @@ class PollState:
         return self._again(now, delay, cause)
 
     def give_up(self, error: FlowMaestroError) -> Fail:
-        """Return the end of the wait in `error`, and set its execution."""
+        """Return a `Fail` with `error`, after setting the error's `execution_id`.
+
+        A `TimeoutError` also gets its `last_execution`.
+        """
         error.execution_id = self.execution_id
         if isinstance(error, TimeoutError):
             error.last_execution = self._last
