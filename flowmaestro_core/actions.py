@@ -64,8 +64,9 @@ server sends keepalives."""
 class Read:
     """Read some bytes of the open body, or report that none came within `patience` seconds.
 
-    A body on which none came can be read again; that is no failure. But a transport that must close
-    the body then (`patient = False`) waits longer: for `impatient` seconds, if that is not 0.
+    If no bytes came, that is not a failure: the same body can be read again. A transport that must
+    close the body after such a wait (`patient = False`) waits for `impatient` seconds instead of
+    `patience`, unless `impatient` is 0.
     """
 
     patience: float
@@ -106,7 +107,8 @@ class Record:
         rows: each replaces the earlier record of that row. A row that is `starting` must survive a
             power loss; the others need only survive the end of the process.
         keys: which rows to return.
-        brief: whether it is enough to return the digests of these rows, and whether they are open.
+        brief: if true, the returned records need not hold executions, and their states need only
+            tell open rows from all others.
         execution_ids: the executions whose starts to return.
         state: the state to save in a checkpoint, without its `at`. With a checkpoint, a `Record`
             without a state loads the saved one.
@@ -131,7 +133,8 @@ class Done:
 class Fail:
     """The machine has ended with `error`, to be raised as it is (its cause is already chained).
 
-    A batch may fail with an exception of the caller's own, which ended the reading of its rows.
+    A batch may fail with an exception of the caller's code: its iterable of rows or its key
+    function raised it while the batch read the rows.
     """
 
     error: FlowMaestroError

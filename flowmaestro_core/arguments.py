@@ -56,10 +56,10 @@ def check_plain_function(name: str, value: Any) -> None:
 
 
 def is_coroutine_function(value: Any) -> bool:
-    """Return whether the result of calling `value` must be awaited, as far as is known before.
+    """Return whether the result of calling `value` must be awaited, without calling it.
 
-    So it is for a coroutine function, an object whose `__call__` is one, and a
-    `functools.partial` of either.
+    True for a coroutine function, for an object whose `__call__` is a coroutine function, and for a
+    `functools.partial` of either. Other callables may still return an awaitable.
     """
     while isinstance(value, functools.partial):
         value = value.func  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
@@ -86,7 +86,7 @@ def check_several(name: str, value: Any, of: str) -> None:
 
 
 def check_filter(name: str, value: Any) -> None:
-    """Raise unless `value` is `None` or a text that is not empty.
+    """Raise `TypeError` or `ValueError` unless `value` is `None` or a non-empty `str`.
 
     The server treats an empty filter like a missing one, and returns every row.
     """
@@ -95,7 +95,10 @@ def check_filter(name: str, value: Any) -> None:
 
 
 def check_token(name: str, value: Any) -> None:
-    """Raise unless `value` is a text of visible ASCII characters. The error does not show it."""
+    """Raise `TypeError` or `ValueError` unless `value` is a `str` of visible ASCII characters.
+
+    An empty `str` is refused, too. The error does not show `value`.
+    """
     if not text(name, value):
         raise ValueError(f"{name} must not be empty")
     if not _VISIBLE.fullmatch(value):
@@ -112,7 +115,10 @@ def check_choice(name: str, value: Any, *choices: str) -> None:
 
 
 def rerun_statuses(name: str, value: Any) -> Tuple[Any, ...]:
-    """Return the statuses in an iterable, whose executions are started again; else raise."""
+    """Return the statuses in an iterable as a tuple; their executions are started again.
+
+    Raise `TypeError` or `ValueError` unless each is `failed` or `cancelled`.
+    """
     check_several(name, value, "statuses")
     statuses = tuple(value)
     for status in statuses:
@@ -122,7 +128,11 @@ def rerun_statuses(name: str, value: Any) -> Tuple[Any, ...]:
 
 
 def file_path(name: str, value: Any) -> str:
-    """Return a path as text. Raise unless it is a `str` or a path-like object, and not empty."""
+    """Return a path as a `str`.
+
+    Raise `TypeError` or `ValueError` unless `value` is a `str` or a path-like object, not empty,
+    and without null characters.
+    """
     path = getattr(value, "__fspath__", lambda: value)()
     if not isinstance(path, str):
         raise TypeError(f"{name} must be a path, not {type(value).__name__}")
@@ -160,7 +170,7 @@ def number(name: str, value: Any) -> Optional[float]:
 
 
 def count(name: str, value: Any) -> Optional[int]:
-    """Return `value`. Raise unless it is an `int` of at least 1 or `None`."""
+    """Return `value`. Raise unless it is `None` or an `int` of at least 1."""
     if value is not None:
         check_count(name, value)
     return cast("Optional[int]", value)

@@ -53,7 +53,7 @@ class Context:
         return SecretScrubber(self.options.request_headers().pairs, self.secrets)
 
     def with_options(self, options: ClientOptions) -> Context:
-        """Return a copy with other options, which shares the budget.
+        """Return a copy with other options, which shares the retry budget.
 
         With another key, errors of the copy redact the former key, too: requests that were sent
         with it may still be in flight on the connections that both share.

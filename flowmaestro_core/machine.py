@@ -44,7 +44,10 @@ class LocalProtocolError(RuntimeError):
 
 
 def event(handler: F) -> F:
-    """Guard an event method by its machine's table, and pass the event to an inner machine."""
+    """Decorate an event method, so that it checks the machine's table first.
+
+    If the machine owns another machine, the event is passed to that one instead.
+    """
     name = handler.__name__
 
     @functools.wraps(handler)
@@ -68,7 +71,11 @@ def event(handler: F) -> F:
 
 
 class Machine(Generic[T]):
-    """One thing that a client can do, ending in a value of type `T`."""
+    """One thing that a client can do, ending in a value of type `T`.
+
+    Each event method takes `now`, in seconds on a monotonic clock, and `jitter`, a random number in
+    [0, 1) that is drawn for this event. It returns the next action for the driver.
+    """
 
     TRANSITIONS: ClassVar[Transitions]
 
@@ -102,57 +109,72 @@ class Machine(Generic[T]):
 
     @event
     def start(self, now: float, jitter: float) -> Action:
-        """Begin. Call this once, and carry out the returned action."""
+        """Begin. Return the first action. Call this once."""
         return self._next(now, jitter)
 
     @event
     def response_received(self, response: Response, now: float, jitter: float) -> Action:
-        """Report that `Send` was carried out, with the whole response."""
+        """Report that `Send` was carried out, with the whole response. Return the next action."""
         raise NotImplementedError
 
     @event
     def transport_failed(self, failure: TransportFailure, now: float, jitter: float) -> Action:
-        """Report that `Send`, `Open` or `Read` failed. No body is open any more."""
+        """Report that `Send`, `Open` or `Read` failed. Return the next action.
+
+        No body is open any more.
+        """
         raise NotImplementedError
 
     @event
     def stream_opened(self, head: ResponseHead, now: float, jitter: float) -> Action:
-        """Report that `Open` was carried out: the body is open."""
+        """Report that `Open` was carried out: the body is open. Return the next action."""
         raise NotImplementedError
 
     @event
     def bytes_received(self, data: bytes, now: float, jitter: float) -> Action:
-        """Report that `Read` returned `data`, at least one byte."""
+        """Report that `Read` returned `data`, at least one byte. Return the next action."""
         raise NotImplementedError
 
     @event
     def stream_quiet(self, now: float, jitter: float) -> Action:
-        """Report that `Read` returned nothing within its patience. The body is still open."""
+        """Report that `Read` returned nothing within its patience. Return the next action.
+
+        The body is still open.
+        """
         raise NotImplementedError
 
     @event
     def stream_ended(self, now: float, jitter: float) -> Action:
-        """Report that `Read` found the complete end of the body, which is closed now."""
+        """Report that `Read` found the complete end of the body. Return the next action.
+
+        The body is closed.
+        """
         raise NotImplementedError
 
     @event
     def stream_closed(self, now: float, jitter: float) -> Action:
-        """Report that `Close` was carried out."""
+        """Report that `Close` was carried out. Return the next action."""
         raise NotImplementedError
 
     @event
     def waited(self, now: float, jitter: float) -> Action:
-        """Report that `Wait` was carried out."""
+        """Report that `Wait` was carried out. Return the next action."""
         return self._next(now, jitter)
 
     @event
     def emitted(self, now: float, jitter: float) -> Action:
-        """Report that the caller took the item of `Emit` and wants the next one."""
+        """Report that the caller took the item of `Emit` and wants the next one.
+
+        Return the next action.
+        """
         return self._next(now, jitter)
 
     @event
     def recorded(self, recalled: Recalled, now: float, jitter: float) -> Action:
-        """Report that `Record` was carried out. `recalled` is what the journal holds."""
+        """Report that `Record` was carried out. Return the next action.
+
+        `recalled` is what the journal or checkpoint holds.
+        """
         raise NotImplementedError
 
     def _cannot_take(self, name: str) -> LocalProtocolError:
@@ -163,7 +185,7 @@ class Machine(Generic[T]):
         )
 
     def _next(self, now: float, jitter: float) -> Action:
-        """Choose the next action, after an event without data."""
+        """Return the next action, after an event without data."""
         raise NotImplementedError
 
     def _done(self, value: T) -> Action:
@@ -176,24 +198,30 @@ class Machine(Generic[T]):
         return Fail(self.scrubber.clean(error))
 
     def _close(self) -> Action:
-        """Close the open body. The driver then calls `stream_closed`, which continues."""
+        """Return `Close` for the open body. The driver calls `stream_closed` afterwards."""
         self.state = "closing"
         return Close()
 
     # A machine inside a machine
 
     def _delegate(self, inner: Machine[Any], now: float, jitter: float) -> Action:
-        """Own `inner` and start it. When it ends, `_inner_ended` is called."""
+        """Own `inner` and start it. Return its first action.
+
+        When `inner` ends, `_inner_ended` is called.
+        """
         self._inner = inner
         return self._pass_on(inner.start(now, jitter), now, jitter)
 
     def _park(self) -> Machine[Any]:
-        """Own no machine for now, and return the one owned, which waits. Events go to the owner."""
+        """Set aside the owned machine, which wants to wait, and return it.
+
+        From now on, events go to this machine, the owner.
+        """
         parked, self._inner = self._inner, None
         return cast("Machine[Any]", parked)
 
     def _resume(self, parked: Machine[Any], now: float, jitter: float) -> Action:
-        """Own a parked machine again, whose wait is over."""
+        """Own a parked machine again, whose wait is over. Return its next action."""
         self._inner = parked
         return self._pass_on(parked.waited(now, jitter), now, jitter)
 
@@ -206,9 +234,12 @@ class Machine(Generic[T]):
         return action
 
     def _inner_waits(self, wait: Wait, now: float, jitter: float) -> Action:
-        """Return the owned machine's wait; an owner may park the machine instead."""
+        """Return the action for an owned machine that wants to wait: here, its `Wait`.
+
+        A subclass may park the owned machine instead.
+        """
         return wait
 
     def _inner_ended(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
-        """Decide what to do next, after the owned machine has ended."""
+        """Return the next action after the owned machine has ended with `outcome`."""
         raise NotImplementedError

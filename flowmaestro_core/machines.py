@@ -1,8 +1,8 @@
 """The table from operations to machines.
 
-It stands apart from both, because the module of a machine imports the operation that the machine
-carries out. So no two files import each other. A machine's module is loaded when the first machine
-of its kind is made.
+This module is separate from operations and machines, so that no two modules import each other: the
+module of a machine imports the operation that the machine carries out. A machine's module is loaded
+when the first machine of its kind is made.
 """
 
 from __future__ import annotations

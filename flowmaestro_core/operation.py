@@ -91,7 +91,10 @@ class Executor(Protocol):
     """Turns builders into methods. A client passes one to its resources."""
 
     def method(self, build: Callable[..., Any], iterates: bool) -> Callable[..., Any]:
-        """Return a method that builds an operation from its arguments and performs it."""
+        """Return a method that builds an operation from its arguments and performs it.
+
+        `iterates` says that callers iterate over the result, with `for` or `async for`.
+        """
         ...
 
 
@@ -109,8 +112,8 @@ class Resource(Generic[D]):
 class _Endpoint(Generic[P, Op]):
     """A builder of operations, read as a method.
 
-    From a resource of a sync client it is a plain method, from one of an async client a
-    coroutine function, from the class the pure builder itself, so that code can build an
+    Read from a resource of a sync client, it is a plain method; from a resource of an async client,
+    a coroutine function. Read from the class, it is the builder itself, so that code can build an
     operation without a client.
     """
 

@@ -36,7 +36,9 @@ def _kind_of(value: object) -> str:
 
 @dataclass(frozen=True, init=False)
 class ClientOptions:
-    """Immutable settings of one client. `ValueError` or `TypeError` names an invalid one.
+    """Immutable settings of one client.
+
+    Raises `ValueError` or `TypeError`, naming the setting, for an invalid one.
 
     Attributes:
         api_key: the key, sent as `X-API-Key` and as a bearer token. Neither a repr nor
@@ -96,7 +98,10 @@ class ClientOptions:
         headers: Optional[Mapping[str, str]] = None,
         api_key: Optional[str] = None,
     ) -> ClientOptions:
-        """Return a copy with the arguments that are not `None`; `headers` are added."""
+        """Return a copy with the arguments that are not `None`.
+
+        `headers` are added to those of the client.
+        """
         added = self.headers if headers is None else header_fields(headers)
         kept = tuple(pair for pair in self.headers.pairs if pair[0] not in added)
         return ClientOptions(
@@ -111,7 +116,8 @@ class ClientOptions:
     def timeout_for(self, minimum: float) -> float:
         """Return the timeout in seconds of one attempt, for an endpoint that needs `minimum`.
 
-        It is raised to `minimum`, except if it is set for the call. A `Timeout` keeps its phases.
+        This is the client's timeout, raised to `minimum`; or the timeout that was set for the call,
+        which is not raised. A `Timeout` keeps its phases.
         """
         if self.call_timeout is not None:
             return self.call_timeout

@@ -71,9 +71,9 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 class Confirmation(NamedTuple):
     """How to confirm that a call took effect, after a lost response and a refused retry.
 
-    `refusal` is the status of that refusal. `ask` is a call whose reply shows it: if `confirms`
-    accepts the reply, it becomes the result. Without `ask`, the refusal itself shows that the call
-    took effect.
+    `refusal` is the HTTP status of that refusal. `ask` is another call, whose reply shows whether
+    the first call took effect: if `confirms(reply)` is true, that reply becomes the result of the
+    first call. Without `ask`, the refusal itself is taken as the proof.
     """
 
     refusal: int
@@ -81,7 +81,7 @@ class Confirmation(NamedTuple):
     confirms: Callable[[Any], bool] = bool
 
     def is_refusal(self, error: FlowMaestroError) -> bool:
-        """Return whether an error is that refusal of the API, not an error page of a proxy."""
+        """Return whether `error` has the status `refusal` and is not an error page of a proxy."""
         return error.status_code == self.refusal and not isinstance(error.details, NonJsonBody)
 
 
@@ -130,10 +130,13 @@ class Call(Operation[R, Coroutine[Any, Any, R]]):
     def request(
         self, options: ClientOptions, token: str, *own: Tuple[str, str], stream: bool = False
     ) -> Request:
-        """Return the request. `own` are further header fields; with `stream`, events are requested.
+        """Return the request of this call.
 
-        The header fields of the client replace those that all calls have. `own` and
-        `idempotency_key` replace both.
+        `token` is sent as `Idempotency-Key` with a POST, if the call has no `idempotency_key`.
+        `own` are further header fields. With `stream`, the request asks for an event stream.
+
+        Header fields of the client's options replace those that the SDK sends with every call.
+        `own` and `idempotency_key` replace fields of either kind.
         """
         fields: Fields = _ACCEPT_EVENTS if stream else _ACCEPT_JSON
         if self.body:
@@ -151,7 +154,8 @@ class Call(Operation[R, Coroutine[Any, Any, R]]):
     def reply(self, response: Response, attempts: int = 1) -> R:
         """Return the reply in a successful response, in the form that callers get.
 
-        Raises `ServerError` (code `invalid_response`) if this API does not send such responses.
+        `attempts` is the number of requests that the call took. Raises `ServerError` (code
+        `invalid_response`) for a response that this API does not send.
         """
         try:
             decoded = decode_json(response.body) if response.body else {"data": None}
@@ -207,7 +211,7 @@ class _PartialResponse:
         self.body = bytearray()
 
     def response(self) -> Response:
-        """Return it as a whole response."""
+        """Return a `Response` made of the head and of the body that was read."""
         return Response(self.head.status, self.head.headers, bytes(self.body))
 
 
@@ -220,8 +224,8 @@ class CallMachine(Machine[Any]):
 
     With `until_sent`, it starts a run or a row of a batch. An attempt that was certainly not sent
     is then repeated until the deadline, whatever `max_retries` says, if the server has answered
-    this client before. If it has not, the base URL may be wrong, and the user must get the error
-    within seconds.
+    this client before. Otherwise the base URL may be wrong, and the user must get the error within
+    seconds.
 
     State beside the table: the attempts (`Retries`), how many redirects were followed, and whether
     an earlier attempt may have taken effect (`_maybe_done`). In the states `reading` and `closing`
@@ -317,7 +321,7 @@ class CallMachine(Machine[Any]):
 
     @event
     def stream_closed(self, now: float, jitter: float) -> Action:
-        """Judge a body that was closed before its end: too large, or too slow."""
+        """Decide what to do after the SDK has closed a body that was too large or too slow."""
         partial = cast("_PartialResponse", self._partial)
         if len(partial.body) > self._context.max_reply_size:
             return self._judge(partial.response(), now, jitter)
@@ -453,7 +457,11 @@ class CallMachine(Machine[Any]):
 
 
 def _redirected(request: Request, response: Response) -> Optional[Request]:
-    """Return the GET that a redirect leads to; `None` outside the origin of the key."""
+    """Return the GET request that a redirect leads to.
+
+    Return `None` if `request` is not a GET, or if the redirect leads to another origin, to which
+    the key must not be sent.
+    """
     location = response.headers.get("location")
     target = resolve(request.url, location) if location else ""
     if request.method == "GET" and target and origin(target) == origin(request.url):
@@ -472,5 +480,5 @@ def _redirect_refused(response: Response) -> FlowMaestroError:
 
 
 def _at_most(limit: float, left: float) -> float:
-    """Return a time limit of at most `left` seconds, with the phases of the limit."""
+    """Return `limit`, shortened to `left` seconds if it is longer; its phases stay."""
     return limit if limit <= left else with_total(limit, max(left, 0.001))

@@ -27,13 +27,14 @@ class PageCursor:
     """Decides after each page whether there is another one.
 
     `has_more` and `has_next` are trusted, except that False is ignored if `total_pages` says that
-    more pages follow. With `until_empty`, False is always ignored, and a short page is not the last
-    one: the deployed server gets both wrong in `GET /executions` without `workflow_id`. An empty
+    more pages follow. With `until_empty`, False is always ignored, and a page with fewer rows than
+    requested is not taken for the last one. `GET /executions` without `workflow_id` needs this:
+    there, the deployed server may send False and short pages although more pages follow. An empty
     page ends every walk. So does a page that repeats an earlier one, however long the cycle of
     pages is: the cursor keeps a hash of each page.
 
     `page` is the number of the page to request. `repeated` says whether the last page repeated an
-    earlier one, so that its rows are known.
+    earlier one. The rows of such a page were seen before.
     """
 
     def __init__(self, per_page: Optional[int] = None, *, until_empty: bool = False) -> None:
@@ -45,7 +46,7 @@ class PageCursor:
         """Hashes of all pages so far, which show a repeated page."""
 
     def advance(self, body: Dict[str, Any]) -> bool:
-        """Use the reply for the present page. Return whether there is another one."""
+        """Use `body`, the reply with the present page. Return whether another page follows."""
         rows = list_or_empty(body.get("data"))
         page = hash(repr([object_or_empty(row).get("id") or row for row in rows]))
         self.repeated = page in self._seen
@@ -80,8 +81,8 @@ class Pages(Operation[SyncItems[T], AsyncItems[T]]):
 class PagesMachine(Machine[None]):
     """Requests a page, emits its items, requests the next.
 
-    State beside the table: the items to emit, whether there is another page, and which rows of the
-    present one the caller wants. The cursor sees all of them.
+    State beside the table: the items to emit, whether another page follows, and which rows of the
+    present page the caller wants. The cursor sees all rows of the page.
     """
 
     state: str
