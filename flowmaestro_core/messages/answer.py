@@ -21,24 +21,24 @@ IDS = ("thread_id", "message_id", "execution_id")
 
 
 def ids_of(message: JsonObject) -> JsonObject:
-    """Return the ids of an answer or an event."""
+    """Return the `thread_id`, `message_id` and `execution_id` of an answer or event, if present."""
     return {key: message[key] for key in IDS if message.get(key) is not None}
 
 
 def completed_event(ids: JsonObject, content: Any, usage: Any) -> JsonObject:
-    """Return a `message:completed` made from an answer that did not come as an event."""
+    """Return a `message:completed` event, made from an answer that did not come as events."""
     completed = {"type": "message:completed", **ids, "content": content, "usage": usage}
     token_usage(completed)
     return completed
 
 
 def token_event(ids: JsonObject, text: str) -> JsonObject:
-    """Return a `message:token` made from an answer that did not come as an event."""
+    """Return a `message:token` event, made from an answer that did not come as events."""
     return {"type": "message:token", **ids, "token": text}
 
 
 def events_of(answer: JsonObject) -> List[JsonObject]:
-    """Return the events that stand for a whole answer."""
+    """Return the events that a stream would have sent for a whole answer."""
     ids, content = ids_of(answer), answer.get("content")
     events: List[JsonObject] = [{"type": "message:started", **ids}]
     if _has_failed(answer):
@@ -52,7 +52,7 @@ def events_of(answer: JsonObject) -> List[JsonObject]:
 
 
 def is_pending(answer: JsonObject) -> bool:
-    """Return whether a reply has no answer yet, and a status with which one may still come."""
+    """Return whether a reply holds no answer yet, and its status says that one may still come."""
     status = _status_of(answer)
     if status in PENDING_STATUSES:
         return True

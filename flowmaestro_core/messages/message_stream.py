@@ -56,9 +56,9 @@ class Phase(Enum):
 class MessageStreamMachine(EventStreamMachine):
     """Sends the message once and emits events up to `message:completed` or `message:failed`.
 
-    It is an event stream with another beginning and another ending. Its probes look for the answer
-    among the thread's messages. The stream may be quiet for as long as the answer may take, and
-    then times out. It is not opened twice, since that would send the message again.
+    It differs from other event streams in its beginning and its ending. Its probes look for the
+    answer among the thread's messages. The stream may be quiet for as long as the answer may take,
+    and then times out. The stream is not opened twice, since that would send the message again.
 
     State beside the table and the parts of an event stream: the phase, the answer's ids, and its
     text so far. The state `opening` of the table has both phases of sending.
@@ -126,7 +126,7 @@ class MessageStreamMachine(EventStreamMachine):
         return super()._opened(head, now, jitter)
 
     def _allow_silence(self, now: float) -> None:
-        """Allow the answer as much time as a call without streaming has."""
+        """Let the stream be quiet for as long as a call without streaming may take."""
         limit = self._context.options.timeout_for(self._message.streaming.minimum_timeout)
         self._monitor.allow_silence(now, limit)
 
@@ -150,7 +150,7 @@ class MessageStreamMachine(EventStreamMachine):
         return True
 
     def _finish(self, terminal: JsonObject) -> None:
-        """Emit the rest of the text, if the tokens were not all of it, then the end."""
+        """Queue the text that the tokens did not deliver, if any, then the event `terminal`."""
         text = text_or_empty(terminal.get("content"))
         if text.startswith(self._text) and text != self._text:
             self._queue.append(token_event(ids_of(terminal), text[len(self._text) :]))
@@ -175,7 +175,10 @@ class MessageStreamMachine(EventStreamMachine):
             self._finish(completed_event(self._ids, data["content"], data.get("usage")))
 
     def _probe_refused(self, error: FlowMaestroError) -> None:
-        """Send no more probes. An open stream continues, since it may still deliver the answer."""
+        """Send no more probes after `error`, which every further probe would get.
+
+        An open stream continues, since it may still deliver the answer.
+        """
         self._monitor.can_probe = self._ending_may_change = False
         if self._phase is Phase.POLLING:
             self._ending = Fail(error)

@@ -1,4 +1,7 @@
-"""The operation of a streamed message; its machine is loaded when it is made."""
+"""The operation of a streamed message.
+
+The module of its machine is imported only when the first such machine is made.
+"""
 
 from __future__ import annotations
 

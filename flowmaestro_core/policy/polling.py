@@ -57,7 +57,7 @@ class AdaptiveTimeout:
         return max(LEAST_TIMEOUT, 2 * self.took) * 2.0**doublings
 
     def record_latency(self, took: float) -> None:
-        """Record that an answer took `took` seconds."""
+        """Record that the response to a poll took `took` seconds."""
         self.took = took
         self.unanswered = 0
 

@@ -46,8 +46,8 @@ class RetryPolicy(NamedTuple):
 
     Attributes:
         max_retries: retries after the first attempt.
-        base_delay: seconds; the bound of the first random delay, which doubles each time.
-        throttled_base_delay: the same after a 429.
+        base_delay: seconds; the upper bound of the first random delay. The bound doubles each time.
+        throttled_base_delay: used instead of `base_delay` after a 429.
         max_delay: seconds; no random delay is longer.
         max_retry_after: seconds; if the server asks for a longer delay, the call fails at once.
 
@@ -103,8 +103,8 @@ class RetryBudget:
     A transient retry costs 14 tokens, a throttled one 5; a success returns what its call's
     last retry cost, or 1. When too few are left, calls fail without a retry.
 
-    Threads may share one without a lock: `tokens` stays between 0 and `CAPACITY`. When two threads
-    change it at the same moment, one of the changes may be lost.
+    Threads may share a budget without a lock: `tokens` stays between 0 and `CAPACITY`. When two
+    threads change it at the same moment, one of the changes may be lost.
     """
 
     CAPACITY = 500
@@ -156,8 +156,8 @@ class Retries:
         """Return the wait before the next attempt, or a `GiveUp`, after a failed attempt.
 
         Args:
-            error: how the present attempt failed, which may be retried.
-            outcome: its status, or the phase in which the network failed.
+            error: the error of the present attempt. It is one that may be retried.
+            outcome: the HTTP status of the attempt, or the phase in which the network failed.
             remaining: seconds until a deadline.
             jitter: a random number in [0, 1).
 
@@ -181,7 +181,10 @@ class Retries:
     def unlimited_after(
         self, error: FlowMaestroError, outcome: Phase, remaining: float, jitter: float
     ) -> Union[Wait, GiveUp]:
-        """Decide on another attempt for a start that was certainly not sent.
+        """Return the wait before another attempt for a start that was certainly not sent.
+
+        Return a `GiveUp` if the deadline leaves no time. `outcome` is the phase in which the
+        network failed, `jitter` a random number in [0, 1).
 
         Neither `max_retries` nor the budget limits these attempts, only `remaining`, the seconds
         until the deadline. The delays are drawn between half and the whole of a bound that doubles
@@ -216,8 +219,9 @@ def is_transient(error: Exception, *, server_known: bool = False) -> bool:
     """Return whether a later attempt may well succeed.
 
     A response that this API does not send, and a refused redirect, are signs of a wrong base URL,
-    so they are permanent. With `server_known`, the server has spoken the API before, so they are
-    pages of a proxy, and transient. A failure that a transport calls permanent is not transient.
+    so they are permanent. With `server_known`, the server has sent responses of this API before.
+    Then such responses come from a proxy, and are transient. A failure that a transport calls
+    permanent is not transient.
     """
     cause = error.__cause__
     if isinstance(cause, TransportFailure) and cause.permanent:

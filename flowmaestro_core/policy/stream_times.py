@@ -26,8 +26,8 @@ class StreamTimes:
             the time that the answer may take: 130 s, or the time limit set for the call.
         reconnect_base: upper bound of the first random delay before a reconnection. The bound
             doubles with each loss, and delays are drawn between half of it and the whole. A
-            connection that held for longer than the bound of the last delay begins the delays
-            again, whether or not it brought an event.
+            connection that held for longer than the bound of the last delay resets the bound to
+            this value, whether or not it brought an event.
         reconnect_max: greatest upper bound. A server that breaks each connection is contacted at
             most about once in this time, for as long as polls say that the execution runs. A
             delay that the server sets (`retry:`, `Retry-After`) may be longer.

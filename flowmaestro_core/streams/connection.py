@@ -39,8 +39,8 @@ class ReconnectState:
     """The state of a stream's connections, and when the next one is due.
 
     Reconnecting is not retrying a call: `max_retries` does not count. The pauses grow with each
-    loss. A connection that held for longer than the upper bound of the last pause begins them
-    again. An event does not: a server that breaks each connection after one event would otherwise
+    loss. A connection that held for longer than the upper bound of the last pause resets the
+    pauses. An event does not: a server that breaks each connection after one event would otherwise
     be contacted several times a second. A lost stream is given up after `reconnect_for` seconds
     without an event, without an answer to a probe, and without a connection that holds for so long.
 
@@ -77,12 +77,12 @@ class ReconnectState:
 
     @property
     def is_given_up(self) -> bool:
-        """Whether the server was away for too long."""
+        """Whether the stream is given up, because the server was away for too long."""
         return self.state is ConnectionState.GIVEN_UP
 
     @property
     def has_progressed(self) -> bool:
-        """Whether an event or an answer came since the last loss."""
+        """Whether an event or the response to a probe came since the last loss."""
         return self._deadline is None
 
     @property
@@ -164,7 +164,10 @@ class ReconnectState:
 
 
 def not_resumed(reason: str, cause: Optional[Exception], scrubber: SecretScrubber) -> StreamError:
-    """Return the error of a stream that was lost because of `cause`; `None` for a clean end."""
+    """Return the error of a stream that could not be resumed, for `reason`.
+
+    `cause` is the error that broke the stream, or `None` if the server ended it cleanly.
+    """
     said = f"The event stream was lost before its end and could not be resumed: {reason}"
     if isinstance(cause, (FlowMaestroError, TransportFailure)):
         said += f"; the last failure: {scrubber.line(cause.message)}"

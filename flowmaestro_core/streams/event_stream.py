@@ -189,7 +189,7 @@ class EventStreamMachine(Machine[Any]):
 
     @property
     def seen_events(self) -> Optional[Tuple[Mapping[str, Any], ...]]:
-        """The last 1,000 events, long values cut, for timelines; `None` for a thread."""
+        """The last 1,000 events, long values truncated, for timelines; `None` for a thread."""
         if self.execution_id is None:
             return None
         seen = self._seen.copy()  # Another thread may read the stream meanwhile.

@@ -30,9 +30,9 @@ _TIMELINE_KEYS = ("type", "status", "timestamp", "node_id", "node_name", "durati
 def event_from_sse(sse: ServerSentEvent) -> Dict[str, Any]:
     """Return the event as a dict whose `type` is always set.
 
-    The `event:` field wins over a `type` in the JSON, unless it is the default, `message`. The
-    documented snake_case keys are added beside camelCase ones. Data that is not a JSON object
-    becomes `{"type": ..., "data": ...}`, with the value or the text.
+    The `event:` field wins over a `type` in the JSON, unless the field has the default value,
+    `message`. The documented snake_case keys are added beside camelCase ones. Data that is not a
+    JSON object becomes `{"type": ..., "data": ...}`, with the value or the text.
     """
     event: JsonObject
     try:

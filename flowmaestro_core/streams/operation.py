@@ -1,4 +1,7 @@
-"""The operation of an event stream; its machine is loaded when it is made."""
+"""The operation of an event stream.
+
+The module of its machine is imported only when the first such machine is made.
+"""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ class IdleMonitor:
 
     @property
     def polls_until_deadline(self) -> bool:
-        """Whether a stream without further connections is probed until its deadline, not once."""
+        """Whether a stream that opens no more connections is probed until its deadline."""
         return self._silence > 0
 
     def opening_at(self, at: float) -> float:
@@ -94,14 +94,17 @@ class IdleMonitor:
         self._schedule_probe(now)
 
     def begin_final_probes(self, now: float) -> None:
-        """Make a probe due now: the stream opens no more connections (`polls_until_deadline`)."""
+        """Make a probe due now, because the stream opens no more connections.
+
+        With `polls_until_deadline`, further probes follow soon, and the deadline counts from `now`.
+        """
         self._due_at = now
         if self._silence:
             self._idle, self._longest_idle = FIRST_POLL, self._times.event_idle
             self.stream_deadline = now + self._silence
 
     def on_bytes(self, now: float) -> None:
-        """Restart the clock of a dead connection: bytes were received, perhaps only a keepalive."""
+        """Restart the clock that finds a dead connection: bytes came, perhaps only a keepalive."""
         self.dead_at = now + self._bytes_idle
 
     def on_event(self, now: float) -> None:
@@ -124,7 +127,7 @@ class IdleMonitor:
     def on_lost(self, now: float, *, first: bool) -> None:
         """Delay a probe that is due, so that a new connection can deliver events.
 
-        Only the `first` loss since the last progress does so.
+        A loss does so only if it is the `first` one since the stream last progressed.
         """
         if first and now < self._due_at:
             self._due_at = max(self._due_at, now + RECONNECT_GRACE)
@@ -152,7 +155,7 @@ class IdleMonitor:
         self._probed(now)
 
     def probe_failed(self, error: FlowMaestroError, now: float) -> None:
-        """Schedule the next probe after one that was not answered."""
+        """Schedule the next probe after one that failed with `error`."""
         if isinstance(error, TimeoutError):
             self._timeout.record_timeout()
         self._not_before = now + retry_after_of(error)

@@ -45,14 +45,15 @@ _event = partial(cast("Any", tuple).__new__, ServerSentEvent)
 
 
 class SseDecoder:
-    """Turns the bytes of an event stream into events, however they are cut.
+    """Turns the bytes of an event stream into events, into whatever pieces they are split.
 
     It holds the bytes of one block, with every line end made a line feed, until the blank line
     comes, and then parses the whole block: `event:` plus one `data:` line directly, any other form
     field by field.
 
     `last_event_id` is what a reconnection sends as `Last-Event-ID`. A decoder serves one
-    connection; give the next one the id and the `retry` that this one ended with.
+    connection; give the decoder of the next connection the last `last_event_id` and `retry` of this
+    one.
     """
 
     def __init__(
@@ -123,7 +124,10 @@ class SseDecoder:
         return events
 
     def _with_line_feeds(self, data: bytes) -> bytes:
-        """Return `data` with every line end made a line feed; CRLF may be cut in two."""
+        """Return `data` with every line end made a line feed.
+
+        A CRLF may be split between this piece and the next one.
+        """
         if not data:
             return data
         if self._after_cr:
@@ -166,15 +170,15 @@ class SseDecoder:
 
 
 def _milliseconds(value: str, before: Optional[int]) -> Optional[int]:
-    """Return the value of a `retry` field, or `before` if it has other characters than digits."""
+    """Return the value of a `retry` field, or `before` if `value` is not only ASCII digits."""
     return int(value.lstrip("0")[:18] or "0") if value.isascii() and value.isdigit() else before
 
 
 def _decoded(data: bytearray, end: int) -> str:
-    """Return the text up to `end`, decoded piece by piece.
+    """Return the text of `data` up to `end`, decoded piece by piece.
 
-    If it were decoded at once and one character needed four bytes, every character would take four
-    bytes for a while.
+    If it were decoded at once and held one character beyond U+FFFF, the decoder would take four
+    bytes of memory for each byte of `data`, and shrink the text only at the end.
     """
     cuts = (bytes(data[at : min(at + _LARGE, end)]) for at in range(0, end, _LARGE))
     return "".join(iterdecode(cuts, "utf-8", "replace"))
