@@ -142,7 +142,7 @@ class AuthorizationError(_StatusError):
 
 
 class NotFoundError(_StatusError):
-    """404: no such resource. Also an id that the server cannot even parse."""
+    """404: there is no such resource. Also raised for an id that the server cannot parse."""
 
     _MESSAGE, _CODE, _STATUS = "Resource not found", "not_found", 404
 
@@ -225,9 +225,9 @@ class StartUnknownError(FlowMaestroError):
     """It is unknown whether an execution was started, so it was not started again.
 
     Raised for a row of a batch with a journal, and for a run with a checkpoint. `candidates` are
-    the executions that may be the one in question: they have equal inputs, and are unknown to the
-    journal or newer than the checkpoint's start. `__cause__` is the error of the lookup, else of
-    the start, if one failed.
+    the executions that this start may have started: they have equal inputs, and are unknown to the
+    journal or newer than the checkpoint's start. `__cause__` is the error of the lookup if that
+    failed, else the error of the start if that failed, else `None`.
     """
 
     _MESSAGE, _CODE = "It is not known whether the execution was started", "start_unknown"
@@ -263,9 +263,9 @@ class CheckpointError(FlowMaestroError):
 class CheckpointConflict(FlowMaestroError):
     """Raised by the `save` of a `Checkpoint` if another process has saved a state since the load.
 
-    A store with compare-and-set raises it if the state that it holds does not have the serial
-    before that of the state to save. The SDK then loads again and follows the execution that the
-    other process started.
+    A store with compare-and-set raises it unless the `serial` of the state that it holds is one
+    less than the `serial` of the state to save. The SDK then loads again and follows the execution
+    that the other process started.
     """
 
     _MESSAGE, _CODE = "Another process saved a state before", "checkpoint_conflict"

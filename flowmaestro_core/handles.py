@@ -77,7 +77,7 @@ class AsyncEventStream(AsyncItems[E], _Progress, Protocol[E]):
     def __aenter__(self: Self) -> Coroutine[Any, Any, Self]: ...
     def __aexit__(self, *exc: object) -> Coroutine[Any, Any, None]: ...
     def close(self) -> Coroutine[Any, Any, None]:
-        """Close it, as `aclose` does."""
+        """Release the connection now, as `aclose` does."""
         ...
 
 
@@ -89,7 +89,7 @@ class _Answer(Protocol):
 
 
 class MessageEventStream(EventStream[ThreadEvent], _Answer, Protocol):
-    """The events of one answer."""
+    """The events of an agent's answer to one message."""
 
     def text(self) -> SyncItems[str]:
         """Iterate over the text of the answer, piece by piece as received.
@@ -100,8 +100,11 @@ class MessageEventStream(EventStream[ThreadEvent], _Answer, Protocol):
 
 
 class AsyncMessageEventStream(AsyncEventStream[ThreadEvent], _Answer, Protocol):
-    """The events of one answer."""
+    """The events of an agent's answer to one message."""
 
     def text(self) -> AsyncItems[str]:
-        """Iterate over the text as `MessageEventStream.text` does, with `async for`."""
+        """Iterate over the text of the answer with `async for`, piece by piece as received.
+
+        Raises `StreamError` (code `message_failed`) if the agent could not answer.
+        """
         ...

@@ -62,7 +62,7 @@ class Recalled(NamedTuple):
             the `Record`; unknown ids are left out.
         known: how many rows the journal held when it was opened; without a key function, the
             index after the last one.
-        last_order: the greatest `order` that it held then; 0 if it was new.
+        last_order: the greatest `order` that the journal held when it was opened; 0 if it was new.
         age: seconds since the journal was created, by the wall clock.
         state: of a checkpoint, the state that was loaded; `None` if there is none.
         wall_time: of a checkpoint, the time in Unix seconds.

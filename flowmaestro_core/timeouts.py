@@ -21,8 +21,8 @@ class Timeout(float):
         total: from the beginning to the last byte of the response; of a stream, to the head.
         connect: until a connection is ready. Waiting for a free connection, name resolution,
             proxy and TLS are included. After this timeout, the request was not sent.
-        head: from then until the head of the response is complete, sending included. After this
-            timeout, the server may have acted.
+        head: from the ready connection until the head of the response is complete, sending
+            included. After this timeout, the server may have acted.
         read: the longest silence in the body of a response that is read whole. For streams, see
             `StreamTimes`.
 

@@ -24,8 +24,9 @@ LONGEST_SIGNATURE = 4096
 class WebhookEvent(TypedDict):
     """The body of a delivery.
 
-    Deliveries repeat, and anybody who saw one can send it again. Its `id` is signed and stays the
-    same, so it tells repeats. The delivery id in the header is not signed.
+    The server may deliver an event more than once, and anybody who saw a delivery can send it
+    again. The `id` of the event is signed and stays the same: use it to recognise repeats. The id
+    of the delivery, in a header, is not signed.
     """
 
     id: str
@@ -47,7 +48,7 @@ class SecretDict(Dict[str, Any]):
     """
 
     def copy(self) -> SecretDict:
-        """Return a copy that hides its secrets, too."""
+        """Return a `SecretDict` with the same items."""
         return SecretDict(self)
 
     def __repr__(self) -> str:
@@ -68,7 +69,7 @@ def authenticated(
     """Return the payload's bytes if one of the `v1` signatures is valid, else the error to raise.
 
     The error is returned, not raised, so no frame in its traceback holds the secret or the valid
-    signature. It is a `WebhookVerificationError`; a `TypeError` for a payload that is not a body; a
+    signature. It is a `WebhookVerificationError`; a `TypeError` for a payload of another type; a
     `ValueError` for a secret that is not text, or empty. Signatures are compared in constant time.
     """
     import hmac
@@ -116,7 +117,7 @@ def read_event(payload: bytes) -> WebhookEvent:
 def check_fresh(event: WebhookEvent, now: float, tolerance: float) -> None:
     """Raise `WebhookVerificationError` if an event is too old, or too new.
 
-    It may be made up to `tolerance` seconds before or after `now` (Unix time).
+    Its `created_at` may be up to `tolerance` seconds before or after `now` (Unix time).
     """
     try:
         age = now - parse_timestamp(event["created_at"])

@@ -162,7 +162,10 @@ def _encodings(secret: str) -> Iterator[bytes]:
 
 
 def _character(char: str) -> bytes:
-    """Return a pattern of one character, or of a run of backslashes that may be doubled."""
+    """Return a pattern that finds `char` as it is or escaped.
+
+    `char` is one character, or a run of backslashes, each of which may be doubled.
+    """
     if char.startswith("\\"):
         escaped = rb"\\{1,8}u005[Cc]|%(?:25)?5[Cc]|\\"
         return rb"(?:%s){%d,%d}" % (escaped, len(char), 8 * len(char))

@@ -38,7 +38,7 @@ class Path(str):
     """A path that remembers its template and the ids in it, for metrics.
 
     `route` is the template: `/workflows/{workflow_id}`; `""` if the template is unknown. A text
-    that is added to a path is added to its template as well, without its query.
+    that is added to a path is added to the template as well, but without the query in that text.
     """
 
     __slots__ = ("ids", "route")

@@ -28,7 +28,7 @@ class MissingKeyError(KeyError):
 class HintingDict(Dict[str, Any]):
     """A dict whose errors about a missing key or attribute say what to write instead.
 
-    In all else, it is a plain dict. Hints have keys only: values may be secret.
+    In all else, it is a plain dict. Hints name keys, but never values, which may be secret.
     """
 
     _name: ClassVar[str] = "reply"

@@ -176,8 +176,9 @@ def decode_json(body: Union[bytes, str]) -> Any:
 def _is_too_deep(text: str, value: Any) -> bool:
     """Return whether `value` is nested deeper than `MAX_JSON_DEPTH`.
 
-    The decoder's own limit depends on the version of Python and on the caller's stack. Most
-    texts have fewer brackets than that limit, which is quickly checked.
+    The decoder has a limit of its own, which depends on the version of Python and on the caller's
+    stack. Most texts have at most `MAX_JSON_DEPTH` brackets, and are not too deep without a further
+    check.
     """
     if not _has_more(text, MAX_JSON_DEPTH):
         return False
@@ -191,9 +192,9 @@ def _is_too_deep(text: str, value: Any) -> bool:
 
 
 def _has_more(text: str, brackets: int) -> bool:
-    """Return whether `text` has more than so many opening brackets of one kind or both.
+    """Return whether `text` has more than `brackets` opening brackets, `[` and `{` together.
 
-    `str.count` would read the whole text.
+    This ends as soon as enough are found; `str.count` would read the whole text.
     """
     for bracket in "[{":
         at = text.find(bracket)
@@ -247,7 +248,7 @@ def error_from_response(
     """Return the error for a response with a status of 400 or more, whatever its body.
 
     `scrubber` redacts the body before it is decoded. A body longer than `LONGEST_ERROR_BODY` is
-    truncated, so it is treated as text.
+    truncated. It then cannot be decoded, and is treated as text.
 
     Three shapes are decoded: the API's own envelope, the outer handler's
     `{"success": false, "error": "text"}`, and the framework's `{"statusCode", "error", "message"}`.

@@ -209,7 +209,10 @@ def snake_case_keys(event: JsonObject) -> None:
 
 
 def _dicts(value: Any) -> List[JsonObject]:
-    """Return the dicts in `value`: `value` itself in a list, or the rows of a list."""
+    """Return the dicts in `value`: `[value]` if it is a dict itself, or those in a list.
+
+    For any other value, return `[]`.
+    """
     if isinstance(value, dict):
         one: List[JsonObject] = [value]
         return one

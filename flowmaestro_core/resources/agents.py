@@ -18,7 +18,7 @@ from flowmaestro_core.types import Agent, DeletedResource, Memory, MemorySearch,
 
 
 class Agents(Resource[D]):
-    """`client.agents`. Needs the scope `agents:read`; threads need `threads:write` too."""
+    """`client.agents`. Needs the scope `agents:read`; `create_thread` needs `threads:write` too."""
 
     @endpoint
     def list(
@@ -55,7 +55,7 @@ class Agents(Resource[D]):
         """Begin a conversation with an agent; `data["id"]` is the thread's id.
 
         Args:
-            metadata: your own data about the thread (the deployed server does not keep it).
+            metadata: your own data about the thread. The deployed server drops it.
             idempotency_key: sent as `Idempotency-Key` on every attempt; random when left out.
 
         """

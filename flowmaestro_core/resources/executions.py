@@ -25,7 +25,10 @@ DEFAULT_WAIT_TIMEOUT = 300.0
 
 
 class Executions(Resource[D]):
-    """`client.executions`. Needs the scope `executions:read`; cancelling, `executions:cancel`."""
+    """`client.executions`. Needs the scope `executions:read`.
+
+    `cancel` needs the scope `executions:cancel` too.
+    """
 
     @endpoint
     def list(
@@ -95,7 +98,7 @@ class Executions(Resource[D]):
         """Cancel a running execution.
 
         When the reply is lost and the retry is refused, the SDK polls the execution to find out
-        whether it was cancelled.
+        whether it was cancelled. If it was, the call succeeds.
 
         Args:
             idempotency_key: sent as `Idempotency-Key` on every attempt; random when left out.

@@ -17,7 +17,10 @@ from flowmaestro_core.types import KnowledgeBase, QueryKnowledgeBaseResponse
 
 
 class KnowledgeBases(Resource[D]):
-    """`client.knowledge_bases`. Needs `knowledge-bases:read`; searching, `:query` too."""
+    """`client.knowledge_bases`. Needs the scope `knowledge-bases:read`.
+
+    `query` needs the scope `knowledge-bases:query` too.
+    """
 
     @endpoint
     def list(

@@ -29,8 +29,8 @@ def list_call(
     Args:
         where: the path of the list, below the API root.
         page, per_page: number and size of the page; `None` for the server's defaults.
-        shape: adds to the rows what callers read.
-        keep: which rows to keep, if the server ignores a filter.
+        shape: adds the documented keys to the rows.
+        keep: returns whether to keep a row, if the server ignores a filter.
         **filters: query parameters; `None` is not sent. An empty text raises `ValueError`.
 
     """
@@ -48,9 +48,10 @@ def list_call(
 def row_filter(
     key: str, value: Optional[str], *, keep_null: bool = False
 ) -> Optional[Callable[[Any], bool]]:
-    """Return a function that keeps the rows in which `key` has `value`; `None` if that is `None`.
+    """Return a function that is true for rows whose `key` is `value`; `None` if `value` is `None`.
 
-    For filters that the server ignores. With `keep_null=True`, also keep rows whose value is null.
+    The SDK uses it for filters that the server ignores. With `keep_null=True`, the function is true
+    for rows whose `key` is null, too.
     """
     check_filter(key, value)
     wanted = (value, None) if keep_null else (value,)

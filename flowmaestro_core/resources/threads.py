@@ -29,7 +29,10 @@ ANSWER_TIMEOUT = 130.0
 
 
 class Threads(Resource[D]):
-    """`client.threads`. Needs `threads:read`; writing `threads:write` and `agents:execute`."""
+    """`client.threads`. Reading needs the scope `threads:read`; `delete` needs `threads:write`.
+
+    Sending a message needs `threads:write` and `agents:execute`.
+    """
 
     @endpoint
     def get(self, thread_id: str) -> Call[Reply[Thread]]:

@@ -18,7 +18,10 @@ from flowmaestro_core.types import ExecuteTriggerResponse, Trigger
 
 
 class Triggers(Resource[D]):
-    """`client.triggers`. Needs the scope `triggers:read`; firing one, `triggers:execute` too."""
+    """`client.triggers`. Needs the scope `triggers:read`.
+
+    `execute` needs the scope `triggers:execute` too.
+    """
 
     @endpoint
     def list(
@@ -31,8 +34,9 @@ class Triggers(Resource[D]):
         """List triggers, one page at a time.
 
         Args:
-            workflow_id: only those of this workflow. The deployed server ignores this filter;
-                the rows of other workflows are then left out here, so that a page may be short.
+            workflow_id: list only the triggers of this workflow. The deployed server ignores this
+                filter. The SDK then removes the triggers of other workflows from the page, which
+                may become short.
             page: which page, from 1.
             per_page: how many on a page; the server clamps it to 1-100, its default is 20.
 
@@ -47,7 +51,7 @@ class Triggers(Resource[D]):
         """Iterate over all triggers, page after page.
 
         Args:
-            workflow_id: only those of this workflow.
+            workflow_id: iterate only over the triggers of this workflow.
 
         """
         return iterate_pages(partial(Triggers.list, workflow_id=workflow_id), per_page)

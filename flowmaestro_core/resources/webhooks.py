@@ -29,7 +29,10 @@ from flowmaestro_core.webhooks import SecretDict
 
 
 class Webhooks(Resource[D]):
-    """`client.webhooks`. Needs the scope `webhooks:read`; changing them, `webhooks:write`."""
+    """`client.webhooks`. Reading needs the scope `webhooks:read`.
+
+    `create`, `update`, `delete` and `test` need `webhooks:write`.
+    """
 
     @endpoint
     def list(
@@ -180,7 +183,10 @@ class Webhooks(Resource[D]):
 
 
 def _guarded(kind: Type[Any]) -> Shape:
-    """Return the shape of a webhook, or of a list of webhooks. Its `repr` redacts the secrets."""
+    """Return the reply shape of a webhook, or of a list of webhooks.
+
+    `kind` is the `TypedDict` of the webhooks. Their `repr` redacts the secrets.
+    """
     complete = shapes.resource(kind)
 
     def shape(body: JsonObject) -> None:

@@ -43,7 +43,10 @@ from flowmaestro_core.types import (
 
 
 class Workflows(Resource[D]):
-    """`client.workflows`. Needs the scope `workflows:read`; running, `workflows:execute` too."""
+    """`client.workflows`. Needs the scope `workflows:read`.
+
+    To run a workflow, the key needs the scope `workflows:execute` too.
+    """
 
     @endpoint
     def list(
@@ -88,8 +91,8 @@ class Workflows(Resource[D]):
 
         With a `checkpoint`, the same call again returns the execution that was started, with its
         present `data["status"]`, whether it runs or has ended: see `docs/durable.md`. The key then
-        needs the scope `executions:read`. After a lost reply, or the death of the process before,
-        the call takes `settle_after` seconds longer.
+        needs the scope `executions:read`. If the reply to a start was lost, or an earlier process
+        died during the start, the call takes `settle_after` seconds longer.
 
         Args:
             inputs: its inputs by name; values that JSON can express.
@@ -99,7 +102,7 @@ class Workflows(Resource[D]):
 
         Raises:
             NotFoundError: there is no such workflow; with a `checkpoint`, the execution that was
-                started exists no more.
+                started no longer exists.
             ValidationError: the server refuses the inputs.
             CheckpointError: the checkpoint cannot be used. If `error.execution_id` is `None`, this
                 call started nothing.
@@ -139,8 +142,9 @@ class Workflows(Resource[D]):
         in time.
 
         With a `checkpoint`, the same call again follows the execution that was started, or returns
-        it if it has ended: see `docs/durable.md`. After a lost reply, or the death of the process
-        before, the call may take `settle_after` seconds longer than `timeout`.
+        it if it has ended: see `docs/durable.md`. If the reply to a start was lost, or an earlier
+        process died during the start, the call may take `settle_after` seconds longer than
+        `timeout`.
 
         Args:
             inputs: as in `execute`.

@@ -57,7 +57,10 @@ _Events = Optional[Iterable[Mapping[str, Any]]]
 
 
 def execution_html(execution: Mapping[str, Any], events: _Events = None) -> str:
-    """Show status, outputs and timeline of an execution; `events` as in `timeline_svg`."""
+    """Return HTML that shows status, outputs and timeline of an execution.
+
+    `events` are the events for its timeline, as in `timeline_svg`.
+    """
     facts = [
         ("execution", execution.get("id")),
         ("workflow", execution.get("workflow_id")),
@@ -71,9 +74,10 @@ def execution_html(execution: Mapping[str, Any], events: _Events = None) -> str:
 
 
 def reply_html(reply: Mapping[str, Any]) -> Optional[str]:
-    """Show a page as a table, an execution as such, search results as a table, others as facts.
+    """Return HTML for a reply; `None` if there is nothing to show.
 
-    Return `None` if there is nothing to show.
+    A page of a list and search results become a table, an execution is shown as by
+    `execution_html`, and any other resource becomes a table of its members.
     """
     data = reply.get("data")
     if isinstance(data, list):
@@ -98,12 +102,12 @@ def reply_html(reply: Mapping[str, Any]) -> Optional[str]:
 
 
 def error_html(error: Exception, facts: Sequence[Tuple[str, Any]]) -> str:
-    """Show an error: its class, its message, and what is known about the call."""
+    """Return HTML for an error: its class, its message, and `facts` about the call."""
     return _head(type(error).__name__, str(error)) + _facts(facts)
 
 
 def outcome_html(outcome: Outcome) -> str:
-    """Show a row of a batch and its result."""
+    """Return HTML that shows a row of a batch and its result."""
     head = _head("Row", outcome.index)
     if outcome.error is not None:
         facts = [("execution", outcome.execution_id), ("error", repr(outcome.error))]
@@ -112,7 +116,7 @@ def outcome_html(outcome: Outcome) -> str:
 
 
 def batch_html(progress: Progress, recent: Iterable[Outcome]) -> str:
-    """Show how far a batch has come, and its latest outcomes."""
+    """Return HTML that shows the progress of a batch and its latest outcomes, `recent`."""
     of = "" if progress.total is None else f" of {progress.total}"
     said = f"{progress.done}{of} done, {progress.failed} failed, {progress.in_flight} in flight"
     rows: List[Dict[str, Any]] = []
@@ -137,7 +141,7 @@ def batch_html(progress: Progress, recent: Iterable[Outcome]) -> str:
 
 
 def stream_html(state: str, execution: Mapping[str, Any], events: _Events) -> str:
-    """Show how far a stream has come, and the timeline up to there."""
+    """Return HTML that shows the state of a stream, and the timeline of the events so far."""
     return _head("Stream", state) + _timeline(events, execution)
 
 
@@ -167,7 +171,7 @@ def _facts(pairs: Iterable[Tuple[str, Any]]) -> str:
 
 
 def _resource(resource: Mapping[str, Any]) -> str:
-    """Return the members of a resource as a table; JSON in it is folded if it is long."""
+    """Return the members of a resource as a table; long JSON values are folded."""
     lines: List[str] = []
     for name in list(resource)[:MOST_ROWS]:
         value = hidden_member(name, resource[name])
@@ -190,13 +194,13 @@ def _folded(name: str, value: Any) -> str:
 
 
 def _data(text: str) -> str:
-    """Return a cell; a text without spaces, such as an id, does not wrap if it is short."""
+    """Return a table cell. A short text without spaces, such as an id, does not wrap in it."""
     short = len(text) <= 80 and " " not in text
     return f'<td style="white-space:nowrap">{text}</td>' if short else f"<td>{text}</td>"
 
 
 def _table(rows: Sequence[Any]) -> str:
-    """Return the first rows as a table; its columns are the first names that have values."""
+    """Return the first rows as a table. Its columns are the first names that have any values."""
     shown = [object_or_empty(row) for row in rows[:MOST_ROWS]]
     names = dict.fromkeys(name for row in shown for name in row if row[name] is not None)
     columns = list(names)[:MOST_COLUMNS]

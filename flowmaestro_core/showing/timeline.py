@@ -57,7 +57,7 @@ _ANY = """text,.dim{fill:#73797f}.axis{stroke:#73797f66}
 
 
 class _Row:
-    """The bars of one node."""
+    """The bars and retries of one node of the workflow."""
 
     def __init__(self, label: str) -> None:
         self.label = label[:LONGEST_NAME]
@@ -99,13 +99,13 @@ def timeline_svg(
 
     Args:
         events: the execution's events in order, as `executions.stream` yields them. An event
-            without a `timestamp` of the server's stands where the one before it does. `None`
-            where nobody followed them.
-        execution: the execution itself, as `executions.get` returns it. Where no node events
-            came, its `started_at` and `completed_at` give the one bar that is drawn.
-        now: the server's time, in seconds since 1970: until then runs what has not ended.
+            without a `timestamp` of the server is drawn at the time of the event before it. `None`
+            if the events were not followed.
+        execution: the execution itself, as `executions.get` returns it. If there are no node
+            events, one bar is drawn, from its `started_at` to its `completed_at`.
+        now: the server's time, in Unix seconds. Bars that have not ended are drawn up to it.
         width: of the picture, in pixels, from 320 up.
-        transparent: draw no page, in colours that are readable on a white and on a black one.
+        transparent: draw no background, and use colours that are readable on white and on black.
 
     Raises `TypeError` for events that are not an iterable of mappings, and `ValueError` for a
     `width` below 320.
@@ -126,7 +126,10 @@ def draw(
     transparent: bool = False,
     subject: str = "an execution",
 ) -> str:
-    """Draw as `timeline_svg` does; `subject` is the noun in the title."""
+    """Return the text of an SVG document, as `timeline_svg` does.
+
+    `about` is the execution, as far as it is known. `subject` is the noun in the title.
+    """
     run = _read(events or (), about)
     begin, end, status = run.begin, run.end, run.status
     rows = run.rows
@@ -181,7 +184,7 @@ class _Picture:
         self._parts: List[str] = []
 
     def x(self, at: Optional[float]) -> float:
-        """Return the place of a time on the axis; `None` is its end."""
+        """Return the x coordinate of a time on the axis; for `None`, of the end of the axis."""
         if at is None:
             return self._left + self._plot
         share = min(max(at - self._begin, 0.0), self._span) / self._span
@@ -241,7 +244,7 @@ class _Picture:
             x += 30 + _CHARACTER * len(words)
 
     def mark(self, kind: str, x: float, top: float, bottom: float) -> None:
-        """Draw a vertical line that is seen on the page and on each bar."""
+        """Draw a vertical line with a halo, so that it stands out from background and bars."""
         self.line("halo", x, top, bottom)
         self.line(kind, x, top, bottom)
 
@@ -260,14 +263,17 @@ class _Picture:
         anchor: str = "start",
         columns: float = math.inf,
     ) -> None:
-        """Write a text. If it is wider than `columns` characters, it ends in `…`, with a title."""
+        """Write a text. If it is longer than `columns` characters, truncate it.
+
+        A truncated text ends in `…`, and its tooltip shows the whole text.
+        """
         cut = _truncated(text, columns)
         whole = "" if cut == text else f"<title>{safe(text)}</title>"
         place = f'x="{x:.1f}" y="{y}" text-anchor="{anchor}"'
         self._parts.append(f'<text class="{kind}" {place}>{safe(cut)}{whole}</text>')
 
     def document(self, title: str, description: str, *, transparent: bool) -> str:
-        """Return the whole document."""
+        """Return the whole SVG document as text."""
         height = self._y + 12
         colours = _ANY if transparent else f"{_LIGHT}@media(prefers-color-scheme:dark){{{_DARK}}}"
         hatch = (
@@ -286,7 +292,11 @@ class _Picture:
 
 
 def _ticks(span: float, most: int) -> List[Tuple[float, str]]:
-    """Return the ticks of an axis: seconds after its begin, and the label, in one unit."""
+    """Return the ticks of an axis that is `span` seconds long.
+
+    A tick is the seconds from the beginning, and a label. All labels have the same unit. `most`
+    limits the number of ticks.
+    """
     name, unit = next(((it, size) for it, size, least in _UNITS if span < least), ("d", 86_400.0))
     most = max(min(most, _TICKS), 3)  # with 2, a step could be longer than the span
     size = 10.0 ** math.floor(math.log10(span / unit / most))
@@ -301,7 +311,7 @@ def _ticks(span: float, most: int) -> List[Tuple[float, str]]:
 
 
 def _truncated(text: str, columns: float) -> str:
-    """Return `text`, or its beginning and `…` so that it takes at most so many columns."""
+    """Return `text`, truncated and with `…` at its end if it is longer than `columns` columns."""
     if len(text) * 2 <= columns:
         return text
     taken = 0
@@ -313,12 +323,12 @@ def _truncated(text: str, columns: float) -> str:
 
 
 def _words_of(row: _Row, status: str) -> str:
-    """Return what the tooltip of a bar says."""
+    """Return the text of a bar's tooltip."""
     return f"{row.label}: {status}" + (f": {row.error}" if row.error and status == "failed" else "")
 
 
 def _description(rows: Sequence[_Row], end: float, error: str) -> str:
-    """Say in words what the picture shows."""
+    """Return in words what the picture shows."""
     said: List[str] = []
     for row in rows[:MAX_DESCRIBED]:
         took = sum(max((end if stop is None else stop) - at, 0.0) for at, stop, _ in row.bars)
@@ -333,7 +343,10 @@ def _description(rows: Sequence[_Row], end: float, error: str) -> str:
 
 
 def _read(events: Iterable[Mapping[str, Any]], about: Mapping[str, Any]) -> _Run:
-    """Read the events of an execution; `about` is the execution itself, as far as it is known."""
+    """Return the times of an execution and its nodes, read from its events.
+
+    `about` is the execution itself, as far as it is known.
+    """
     status = about["status"] if about.get("status") in _ENDED else "running"
     error = str(about.get("error") or "")[:LONGEST_ERROR]
     rows: Dict[str, _Row] = {}
@@ -365,7 +378,10 @@ def _read(events: Iterable[Mapping[str, Any]], about: Mapping[str, Any]) -> _Run
 
 
 def _take(row: _Row, event: Mapping[str, Any], what: str, at: float) -> None:
-    """Take one event of the node of a row."""
+    """Update the row of a node from one event of this node.
+
+    `what` is the type of the event after `node:`, such as `started`; `at` is its time.
+    """
     is_open = bool(row.bars) and row.bars[-1][1] is None
     if what == "retry":
         row.retries.append(at)
@@ -391,7 +407,7 @@ def _list_of(events: Iterable[Mapping[str, Any]]) -> List[Mapping[str, Any]]:
 
 
 def why_no_nodes(events: Sequence[Mapping[str, Any]]) -> str:
-    """Return why there are no node events among these, of an ended execution; `""` if there are."""
+    """Return why the events of an ended execution hold no node events; `""` if they hold some."""
     if any(str(event.get("type")).startswith("node:") for event in events):
         return ""
     live = any(

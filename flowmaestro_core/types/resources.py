@@ -59,7 +59,7 @@ WebhookEventType = Literal[
 
 
 class ResponseMeta(TypedDict):
-    """Facts about the reply itself. Both are `None` if the server sent none."""
+    """Facts about the reply itself. Each is `None` if the server did not send it."""
 
     request_id: Optional[str]
     """The id to report to support; `None` after a deletion that says nothing."""
@@ -215,7 +215,7 @@ class _Cancelled(TypedDict):
 
 
 class CancelledExecution(_Cancelled, total=False):
-    """The outcome of a cancellation; servers differ in what comes with the status."""
+    """The outcome of a cancellation. Which of the optional keys it has depends on the server."""
 
     workflow_id: str
     cancelled_at: str
