@@ -70,7 +70,8 @@ def is_coroutine_function(value: Any) -> bool:
 def check_several(name: str, value: Any, of: str) -> None:
     """Raise `TypeError` if `value` is a single object instead of an iterable of several.
 
-    A data frame is refused, because iterating over one gives the names of its columns.
+    A data frame is refused, because iterating over one gives the names of its columns. `of` is the
+    noun for the items in the error, such as `rows`.
     """
     kind = type(value).__name__
     if kind == "DataFrame":

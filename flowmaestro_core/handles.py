@@ -11,7 +11,7 @@ Self = TypeVar("Self")
 
 
 class SyncItems(Protocol[E]):
-    """Items as they are received. Iterate over it; close it to leave early."""
+    """Items, yielded as they are received. To leave the iteration early, call `close`."""
 
     def __iter__(self) -> Iterator[E]: ...
     def __next__(self) -> E: ...
@@ -21,9 +21,9 @@ class SyncItems(Protocol[E]):
 
 
 class AsyncItems(Protocol[E]):
-    """Items as they are received. Iterate with `async for`; close it to leave early.
+    """Items, yielded as they are received. To leave an `async for` early, call `aclose`.
 
-    `contextlib.aclosing` closes it at the end of a block.
+    `contextlib.aclosing` calls `aclose` at the end of a block.
     """
 
     def __aiter__(self: Self) -> Self: ...
@@ -65,14 +65,14 @@ class _Progress(Protocol):
 
 
 class EventStream(SyncItems[E], _Progress, Protocol[E]):
-    """Events as they are received. Iterate over it; close it, or use `with`, to leave early."""
+    """Events, yielded as they are received. To leave early, call `close` or use `with`."""
 
     def __enter__(self: Self) -> Self: ...
     def __exit__(self, *exc: object) -> None: ...
 
 
 class AsyncEventStream(AsyncItems[E], _Progress, Protocol[E]):
-    """Events as they are received, for `async for`. `async with` or `close()` leave early."""
+    """Events, yielded as they are received. To leave early, await `close` or use `async with`."""
 
     def __aenter__(self: Self) -> Coroutine[Any, Any, Self]: ...
     def __aexit__(self, *exc: object) -> Coroutine[Any, Any, None]: ...

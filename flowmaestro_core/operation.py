@@ -38,7 +38,7 @@ A = TypeVar("A", covariant=True)
 
 
 class HandleKind(enum.Enum):
-    """The kinds of handles. Each has the attributes of its own type only."""
+    """The kinds of objects that callers iterate over. Each kind has its own attributes."""
 
     ITEMS = "items"
     EVENTS = "events"

@@ -51,5 +51,8 @@ def _shown(path: Any) -> Any:
 
 
 def _leads_up(path: str) -> bool:
-    """Return whether an HTTP stack that decodes `%2E` could find a `.` or `..` to resolve."""
+    """Return whether `path` has a segment `.` or `..`, perhaps with its dots encoded as `%2E`.
+
+    An HTTP stack may remove such a segment, so that the path leads elsewhere.
+    """
     return not {".", ".."}.isdisjoint(map(unquote, path.split("/")))

@@ -28,7 +28,7 @@ class RunStarted(NamedTuple):
 
 
 class Settling(NamedTuple):
-    """Emitted before the pause for rows in doubt, only so that `progress` is called.
+    """Emitted before the wait that precedes settling, only so that `progress` is called.
 
     Callers never see it.
     """

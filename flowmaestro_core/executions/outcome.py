@@ -241,10 +241,10 @@ class _Runs(Protocol):
 
 
 class RunOutcomes(_Runs, SyncItems[RunOutcome], Protocol):
-    """The outcomes of a batch. Iterate over it; close it, or use `with`, to leave early.
+    """The outcomes of a batch, yielded one by one. To leave early, call `close` or use `with`.
 
-    Executions that run when it is closed continue, and are in `in_flight`. If another thread closes
-    it during a callback, the journal is unlocked only when the callback has returned.
+    Executions that run at that time continue, and are in `in_flight`. If another thread calls
+    `close` during a callback, the journal is unlocked only when the callback has returned.
     """
 
     def __enter__(self: Self) -> Self: ...
@@ -252,9 +252,11 @@ class RunOutcomes(_Runs, SyncItems[RunOutcome], Protocol):
 
 
 class AsyncRunOutcomes(_Runs, AsyncItems[RunOutcome], Protocol):
-    """The outcomes of a batch. Iterate with `async for`; `async with` or `close()` to leave early.
+    """The outcomes of a batch, yielded one by one.
 
-    Executions that run when it is closed continue, and are in `in_flight`.
+    To leave an `async for` early, await `close` or use `async with`.
+
+    Executions that run at that time continue, and are in `in_flight`.
     """
 
     def __aenter__(self: Self) -> Coroutine[Any, Any, Self]: ...

@@ -103,7 +103,10 @@ class PendingRecords:
         self._rows: List[JournalRow] = []
 
     def add(self, row: Row, state: RowState, execution: Optional[EndedExecution] = None) -> None:
-        """Note the state of a row. It is written to the journal before the next request is sent."""
+        """Note the state of a row, with its ended execution if there is one.
+
+        The state is written to the journal before the next request is sent.
+        """
         if self.journaled:
             self._rows.append(row.record(state, execution))
 
@@ -226,7 +229,10 @@ class RowReader:
         self.outcomes = outcomes
 
     def opened(self, known: int) -> None:
-        """Note how many rows the journal holds (without `key=`: the index after the last one)."""
+        """Note `known`, the number of rows that the journal holds.
+
+        If rows have no keys, `known` is the index after the last row in the journal.
+        """
         self._known = known
         if self._is_sequence and (known or not self._by_index):
             self.unchecked = self._new_source()

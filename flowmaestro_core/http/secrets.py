@@ -135,7 +135,10 @@ def credentials_in(url: str) -> List[Tuple[str, str]]:
 
 
 def showable_url(url: str) -> str:
-    """Return `url` without credentials and fragment, and with most values of its query redacted."""
+    """Return `url` with its credentials, its fragment and the values in its query redacted.
+
+    The values of a few parameters that are never secret are kept, such as `page` and `status`.
+    """
     if not any(mark in url for mark in "?@#"):
         return url
     sent, fragment_mark, _ = url.partition("#")

@@ -4,7 +4,7 @@
 2. It answers with JSON that says that the answer is still to come. Then the thread's messages are
    polled, and the answer is emitted as one token and the end.
 3. It answers 501: nothing was sent. The message is then sent without streaming. The events are made
-   from the answer, or it is polled for as in 2.
+   from the answer in the reply. If that has none yet, the messages are polled as in 2.
 
 The message is never sent twice, and no text is made up. When the POST's own stream goes quiet or is
 lost, the thread's messages are polled, too. If they do not show the answer, the error that came

@@ -169,7 +169,7 @@ def draw(
 
 
 class _Picture:
-    """The parts of an SVG document, and where things are in it."""
+    """The parts of the SVG document of a timeline, and the positions of its axis and bars."""
 
     def __init__(self, width: int, rows: int, begin: float, end: float) -> None:
         self._width = width

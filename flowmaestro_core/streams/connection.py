@@ -129,7 +129,12 @@ class ReconnectState:
         self.state = ConnectionState.SET_ASIDE
 
     def plan(self, cause: Optional[Exception], now: float, jitter: float) -> None:
-        """Plan the next connection: the last one was lost or, because of `cause`, not made."""
+        """Plan the next connection, after the last one was lost or could not be made.
+
+        `cause` is the error of the last one, or `None` if there was no error: the server ended it,
+        or sent nothing for too long. If reconnecting has taken too long, no connection is planned:
+        the state becomes `GIVEN_UP`.
+        """
         times = self._times
         held = now - self._opened_at if self.state is ConnectionState.OPEN else 0.0
         if held > self._last_bound:
@@ -166,7 +171,8 @@ class ReconnectState:
 def not_resumed(reason: str, cause: Optional[Exception], scrubber: SecretScrubber) -> StreamError:
     """Return the error of a stream that could not be resumed, for `reason`.
 
-    `cause` is the error that broke the stream, or `None` if the server ended it cleanly.
+    `cause` is the error that broke the stream, or `None` if there was no error: the server ended
+    the body, or sent nothing for too long.
     """
     said = f"The event stream was lost before its end and could not be resumed: {reason}"
     if isinstance(cause, (FlowMaestroError, TransportFailure)):

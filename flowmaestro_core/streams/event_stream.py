@@ -415,7 +415,11 @@ class EventStreamMachine(Machine[Any]):
         return is_transient(error, server_known=self._connection.openings > 0)
 
     def _connection_lost(self, cause: Optional[Exception], now: float, jitter: float) -> Action:
-        """Plan the next connection after the body was lost, or could not be opened."""
+        """Plan the next connection after the body was lost, or could not be opened.
+
+        `cause` is the error, or `None` if there was no error: the server ended the body, or sent
+        nothing for too long.
+        """
         connection = self._connection
         if self._ending is not None:
             connection.closed()

@@ -23,7 +23,7 @@ class Events(Operation[EventStream[E], AsyncEventStream[E]], Generic[E]):
     Attributes:
         source: the call that opens the stream.
         terminal: the types of the events that end the stream.
-        reconcile: the call that polls the execution, if there is one.
+        reconcile: the call that polls the execution; `None` for the events of a thread.
         execution_id: the execution whose events they are; an error names it.
         timeout: seconds from the first request to the end of the stream.
 

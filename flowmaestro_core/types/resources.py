@@ -336,7 +336,7 @@ class ThreadMessage(TypedDict):
 
 
 class TokenUsage(TypedDict):
-    """Tokens spent on a message; each `None` where the server did not say."""
+    """Tokens spent on a message. Each count is `None` if the server did not send it."""
 
     prompt_tokens: Optional[int]
     """Tokens that the model read."""
