@@ -326,11 +326,7 @@ def in_short(seconds: float) -> str:
 
 
 class QuietRunView(RunView):
-    """Keeps the state of an execution and prints nothing."""
-
-    def __enter__(self) -> None:
-        """Print nothing."""
-        self.began = time.monotonic()
+    """Keeps the state of an execution and prints nothing but its id."""
 
     def __exit__(self, *exc: object) -> None:
         """Print nothing."""
