@@ -171,7 +171,10 @@ def number(name: str, value: Any) -> Optional[float]:
 
 
 def count(name: str, value: Any) -> Optional[int]:
-    """Return `value`. Raise unless it is `None` or an `int` of at least 1."""
+    """Return `value`.
+
+    Raise `TypeError` or `ValueError` unless it is `None` or an `int` of at least 1.
+    """
     if value is not None:
         check_count(name, value)
     return cast("Optional[int]", value)

@@ -49,7 +49,7 @@ class Context:
 
     @cached_property
     def scrubber(self) -> SecretScrubber:
-        """Redacts the secrets of this client in error messages."""
+        """The scrubber that redacts the secrets of this client in error messages."""
         return SecretScrubber(self.options.request_headers().pairs, self.secrets)
 
     def with_options(self, options: ClientOptions) -> Context:

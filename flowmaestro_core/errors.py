@@ -98,7 +98,7 @@ class FlowMaestroError(Exception):
         return error_html(self, facts)
 
     def __reduce__(self) -> Tuple[object, ...]:
-        """Pickle and copy every attribute, and the cause, which Python would leave out."""
+        """Let pickle and copy keep every attribute, and the cause, which Python would leave out."""
         cause = {} if self.__cause__ is None else {"__cause__": self.__cause__}
         return type(self), self.args, {**self.__dict__, **cause}
 

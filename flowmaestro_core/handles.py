@@ -1,4 +1,4 @@
-"""The types of the handles that callers iterate over."""
+"""The types of the handles: the objects that callers iterate over."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ class Call(Operation[R, Coroutine[Any, Any, R]]):
             check_token("idempotency_key", self.idempotency_key)
 
     def __repr__(self) -> str:
-        """Hide the values in the query, since those of a raw call may be secret."""
+        """Return a repr without the query's values, since those of a raw call may be secret."""
         return f"<Call {self.method} {showable_url(self.path)}>"
 
     def request(

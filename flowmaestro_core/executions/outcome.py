@@ -81,7 +81,7 @@ class EndedExecution(HintingDict):
 
     @property
     def error(self) -> Optional[str]:
-        """The server's reason of a failure, for people; `None` if there is none."""
+        """The server's reason for a failure, as a text for people; `None` if there is none."""
         return self["error"]
 
     def __repr__(self) -> str:
@@ -226,7 +226,7 @@ class _Runs(Protocol):
     def in_flight(self) -> Tuple[RunOutcome, ...]:
         """The executions that run, or have ended and were not delivered. Each has its id.
 
-        It can be read after `close()`, too, and after an exception has ended the iteration.
+        The property can also be read after `close()`, and after an exception in the iteration.
         """
         ...
 

@@ -32,7 +32,7 @@ class Row:
 
     Attributes:
         key: identifies the row in the journal: its index, or the value that `key=` returns for it.
-        body: the body of the request that starts the row; empty once that was sent.
+        body: the body of the request that starts the row; empty once the row was started.
         digest: of its inputs, see `digest_of`; empty before `prepare`.
         reruns: how often `rerun` or `redo` has started it again.
         order: the number of its last start, in the order of all starts of the journal.
@@ -231,7 +231,7 @@ class RowReader:
     def opened(self, known: int) -> None:
         """Note `known`, the number of rows that the journal holds.
 
-        If rows have no keys, `known` is the index after the last row in the journal.
+        Without `key=`, it is the index after the last row in the journal.
         """
         self._known = known
         if self._is_sequence and (known or not self._by_index):
@@ -263,7 +263,9 @@ class RowReader:
         return True
 
     def looked_up(self, found: Iterable[JournalRow]) -> Iterator[Tuple[Row, JournalRow]]:
-        """Yield the rows that need not be started, each with its record. Queue the others.
+        """Yield the rows that need not be started, each with its record.
+
+        The other rows are queued to be started.
 
         Raises `JournalError` if a row differs from its record and `redo` does not allow that.
         """

@@ -53,7 +53,7 @@ class LookupResult(NamedTuple):
         is_conclusive: True if a row that was not found was certainly not started. That is so once
             the walk has met an execution that the journal knows or that is older than the batch.
         unclaimed: the executions that the journal does not know, by their ids, the newest first.
-        failure: the error of a walk that failed; it is not conclusive then. Else `None`.
+        failure: the error of a walk that failed, else `None`. A failed walk is not conclusive.
         dated: whether the age of each unclaimed execution is known.
 
     """

@@ -102,7 +102,10 @@ class BatchState:
             self._records.add(baseline, "started")
 
     def record(self) -> Optional[Record]:
-        """Return the next `Record`: what was noted, and the rows to look up; else `None`."""
+        """Return the next `Record`, with what was noted and the rows to look up.
+
+        Return `None` if there is neither.
+        """
         rows, to_look_up = self._records.drain(), self.reader.to_look_up
         if not rows and not to_look_up:
             return None
@@ -111,7 +114,10 @@ class BatchState:
         return Record(rows, tuple(row.key for row in to_look_up), brief)
 
     def recalled(self, recalled: Recalled, now: float) -> None:
-        """Take what the journal holds of each row: it is in doubt, runs, or has ended."""
+        """Use what the journal holds of each row.
+
+        The row is put in doubt, or its execution is followed, or its outcome is queued.
+        """
         try:
             for row, known in self.reader.looked_up(recalled.rows):
                 if known.state == "starting":
@@ -146,7 +152,8 @@ class BatchState:
     def started(self, reply: Reply[Any], now: float) -> None:
         """Follow the execution of an accepted start.
 
-        Without a usable id it cannot be followed, but it was started: the row is in doubt.
+        If the reply has no usable id, the execution runs but cannot be followed, so the row is in
+        doubt.
         """
         row = self.starts.pop()
         execution_id: Any = reply["data"].get("execution_id")
@@ -167,7 +174,7 @@ class BatchState:
         self.follow(row, now, poll_at)
 
     def not_started(self, error: FlowMaestroError, now: float) -> None:
-        """Decide about a start whose call has failed, after its retries.
+        """Decide what becomes of the current start, after its call has failed with `error`.
 
         In this order: a 429 delays the start if there is time. An error of the key or of the
         workflow stops the batch. A row that may have been started is in doubt. Every other error
@@ -246,7 +253,7 @@ class BatchState:
             self.started_outcomes.append(row.outcome())
 
     def answered(self, answer: Optional[Union[Done, Fail]], now: float) -> None:
-        """Deliver the executions that have ended with this poll.
+        """Queue the outcomes of the executions that have ended with a poll.
 
         `answer` is the outcome of the poll, or `None` if there was no time for it.
         """
@@ -273,7 +280,11 @@ class BatchState:
         return execution["status"] in self._plan.rerun
 
     def _affects_all_starts(self, error: FlowMaestroError) -> bool:
-        """Return whether every further start would fail with this error for its whole timeout."""
+        """Return whether this error of one start ends every further start as well.
+
+        That is so for an error of the API key, and for a 429 that refuses the key for longer than
+        a start may take.
+        """
         too_long = (refused_for(error) or 0.0) > self._batch.timeout
         return too_long or isinstance(error, KEY_ERRORS)
 
@@ -301,7 +312,7 @@ def _is_known_refusal(row: Row, error: FlowMaestroError) -> bool:
 def _lack_of_credits(
     execution: Execution, execution_id: Optional[str]
 ) -> Optional[InsufficientCreditsError]:
-    """Return an error if the execution has failed for a lack of credits, else `None`."""
+    """Return the error of an execution that failed for a lack of credits; `None` for any other."""
     reason = text_or_empty(execution["error"])
     if execution["status"] != "failed" or not reason.startswith(NO_CREDITS):
         return None

@@ -17,9 +17,9 @@ from flowmaestro_core.policy.retry import NO_RETRIES
 class AnswerLookup(Machine[Reply[Any]]):
     """Reads the messages of a thread up to the answer, page after page, until the time `until`.
 
-    It ends with the last page that it read, whose `data` is replaced by the answer. That is `None`
-    if no message has the id, or the message is not complete. `page` builds the call for one page
-    of `MAX_PER_PAGE` rows. There are no retries, because the owner polls again.
+    It ends with the last page that it read, whose `data` is replaced by the answer. The answer is
+    `None` if no message has its id, or if that message is not complete. `page` builds the call for
+    one page of `MAX_PER_PAGE` rows. There are no retries, because the owner polls again.
     """
 
     TRANSITIONS: ClassVar[Transitions] = {

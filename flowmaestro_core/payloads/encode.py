@@ -43,9 +43,10 @@ def encode_json(value: Any, name: str = "the body") -> bytes:
 
 
 def _check(value: Any, where: Any) -> None:
-    """Raise if JSON cannot express `value`.
+    """Raise `TypeError` or `ValueError` if JSON cannot express `value`.
 
-    `where` is the name of the whole value, or a pair: the place of the container, and the key.
+    `where` is the place of `value`, for the error: the name of the whole value, or a pair of the
+    container's place and the key in the container.
     """
     if value is None or isinstance(value, (str, bool)):
         return

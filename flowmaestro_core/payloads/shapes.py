@@ -89,7 +89,7 @@ def _answer(data: JsonObject) -> None:
 
 
 def token_usage(message: JsonObject) -> None:
-    """Add the missing keys to `usage`, and `usage` itself if the server sent none."""
+    """Add the missing keys to `usage` in `message`, and `usage` itself if the server sent none."""
     message["usage"] = object_or_empty(message.get("usage"))
     _complete(TokenUsage, [message["usage"]])
 
@@ -109,7 +109,7 @@ def _trigger_type(data: JsonObject) -> None:
 
 
 def _error_message(data: JsonObject) -> None:
-    """Fill `error_message` from `error`, or from `message` if the test failed."""
+    """Fill `error_message` from `error`, or from `message` if the test delivery failed."""
     failed = data.get("success") is False
     fallback = data.get("message") if failed else None
     _fill(data, "error_message", data.get("error") or fallback)

@@ -69,7 +69,8 @@ class Webhooks(Resource[D]):
     ) -> Call[Reply[WebhookWithSecret]]:
         """Subscribe a URL of yours to events.
 
-        `data["secret"]` is shown this once: store it, `flowmaestro.webhooks.verify` needs it.
+        Only this reply has the webhook's secret, in `data["secret"]`. Store it:
+        `flowmaestro.webhooks.verify` needs it.
 
         Args:
             name: what to call the webhook.

@@ -136,10 +136,10 @@ class Workflows(Resource[D]):
     ) -> Run:
         """Execute a workflow, follow its events, and return the ended execution.
 
-        A failed or cancelled execution is returned like a completed one: check `status`.
-        While its event stream is open, a 429 on a poll is not an error, even if the daily quota is
-        used up, which ends `wait_for_completion`. The stream may still deliver the terminal event
-        in time.
+        A failed or cancelled execution is returned like a completed one: check `status`. While the
+        event stream is open, a 429 on a poll does not end the run, even if the daily quota is used
+        up: the stream may still deliver the terminal event in time. (Such a 429 ends
+        `wait_for_completion`.)
 
         With a `checkpoint`, the same call again follows the execution that was started, or returns
         it if it has ended: see `docs/durable.md`. If the reply to a start was lost, or an earlier
@@ -315,7 +315,10 @@ def _plan(
     redo: Iterable[int],
     total: Optional[int],
 ) -> Optional[JournalPlan]:
-    """Check the arguments that concern a journal. Return `None` if there is no journal."""
+    """Return the plan of a journal, after checking the arguments that concern it.
+
+    Return `None` if there is no journal. Raises `TypeError` or `ValueError` for a bad argument.
+    """
     given = (key, rerun, on_unknown, settle_after, redo)
     if journal is None and given != (None, (), "error", SETTLE_AFTER, ()):
         raise ValueError(
@@ -331,7 +334,11 @@ def _plan(
 
 
 def _indices(redo: Iterable[int], total: Optional[int]) -> FrozenSet[int]:
-    """Check the indices of `redo` against the number of rows, if that is known."""
+    """Return the indices in `redo`, each once.
+
+    Raises `TypeError` or `ValueError` for an index that cannot be one of `total` rows, if that
+    number is known.
+    """
     check_several("redo", redo, "indices")
     indices = tuple(redo)
     for index in indices:

@@ -56,7 +56,8 @@ def event_from_sse(sse: ServerSentEvent) -> Dict[str, Any]:
 def polled_event(kind: str, execution: Mapping[str, Any]) -> Dict[str, Any]:
     """Return an event made from a polled execution, because the stream did not send it.
 
-    It has `polled: True`, and only the fields that a poll returns: a pause has no prompt.
+    It has `polled: True`, and only the fields that a poll returns. For example, the event of a
+    pause has no prompt.
     """
     return {
         "type": kind,
@@ -67,7 +68,7 @@ def polled_event(kind: str, execution: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def terminal_event(execution: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return the terminal event of an ended execution, in the contract's shape."""
+    """Return the terminal event of an ended execution, with the keys that the API documents."""
     return {
         **polled_event(f"execution:{execution['status']}", execution),
         "outputs": execution.get("outputs"),

@@ -61,7 +61,10 @@ class IdleMonitor:
 
     @property
     def polls_until_deadline(self) -> bool:
-        """Whether a stream that opens no more connections is probed until its deadline."""
+        """Whether a stream that opens no more connections is probed until its deadline.
+
+        If not, it is probed once.
+        """
         return self._silence > 0
 
     def opening_at(self, at: float) -> float:
@@ -115,7 +118,7 @@ class IdleMonitor:
             self.stream_deadline = now + self._silence
 
     def probe_now(self) -> None:
-        """Make a probe due at once. An event that comes first postpones it."""
+        """Make a probe due at once. An event that comes before the probe postpones it."""
         self._due_at = -math.inf
 
     def on_opened(self, now: float, *, again: bool) -> None:

@@ -34,7 +34,7 @@ _LARGE = 64 * 1024
 
 
 class ServerSentEvent(NamedTuple):
-    """One dispatched event."""
+    """One complete server-sent event."""
 
     type: str
     data: str
@@ -74,7 +74,7 @@ class SseDecoder:
     def retry(self) -> Optional[int]:
         """The server's reconnection time in milliseconds, `None` until it sends one.
 
-        It takes effect with its line, even if its block has not ended.
+        A `retry:` line takes effect once the line is complete, even if its block has not ended.
         """
         retry = self._retry
         if b"retry" not in self._held:  # This check is far cheaper than the search for lines.
