@@ -191,9 +191,9 @@ class FakeFlowMaestro(Scripts, FaultInjection, Assertions):
     def close(self) -> None:
         """End the test: warn of scripts that were never used, with `UnusedScriptWarning`.
 
-        A scripted workflow, agent, knowledge base or trigger is unused if no request read it, an
-        answer of an agent if it was never sent. A fault is unused if no request met it, or if the
-        stream that it should break ended or was closed before. With `strict`, raises
+        A scripted workflow, agent, knowledge base or trigger is unused if no request read it. An
+        answer of an agent is unused if it was never sent. A fault is unused if no request met it,
+        or if the stream that it should break ended or was closed before. With `strict`, raises
         `AssertionError` instead. Closing twice is harmless.
         """
         with self.lock:

@@ -84,7 +84,7 @@ def _pattern(secrets: FrozenSet[bytes]) -> Pattern[bytes]:
 
 
 def _in_urls(data: bytes) -> Iterator[_Span]:
-    """Yield the spans of users in URLs, and of parameters with secret names."""
+    """Yield the spans of user parts (`user:password@`) and of secret parameters in URLs."""
     for url in _URL.finditer(data):
         user = _USER.match(data, *url.span())
         if user is not None:

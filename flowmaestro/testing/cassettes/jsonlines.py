@@ -3,9 +3,9 @@
 The first line names the version. The last line counts the exchanges and all lines before it, so
 that a file with missing lines is recognised. Between them, each exchange is a `request` and the
 lines of its response: `head`, `chunk` and `end`; or `failure`, with its phase (`Phase`); or
-`silence`, if the reader closed the response. Each has the seconds `after` the line before. A body
-is written as `json` if its bytes are exactly the compact form of that value, else as `text` if it
-is UTF-8, else as `base64`.
+`silence`, if the reader closed the response. The member `after` of a line is the number of seconds
+since the line before. A body is written as `json` if it is exactly the compact JSON of a value,
+else as `text` if it is UTF-8, else as `base64`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class RecordedExchange:
 
 
 def written(exchanges: Sequence[RecordedExchange]) -> bytes:
-    """Return the file of these exchanges; times are written to the microsecond."""
+    """Return the content of a cassette file with these exchanges, times to the microsecond."""
     lines: List[Line] = [
         {"kind": "cassette", "version": VERSION},
         *(line for exchange in exchanges for line in _lines(exchange)),
@@ -55,7 +55,10 @@ def written(exchanges: Sequence[RecordedExchange]) -> bytes:
 
 
 def read(name: str, data: bytes) -> List[RecordedExchange]:
-    """Return the exchanges of a file. Raise `CassetteError` with `name` and the line's number."""
+    """Return the exchanges in `data`, the content of a cassette file.
+
+    Raises `CassetteError`, which names the file by `name` and the line by its number.
+    """
     exchanges: List[RecordedExchange] = []
     request: Optional[Request] = None  # The request of an unfinished exchange.
     begun, steps = 0, cast("List[ReplyStep]", [])

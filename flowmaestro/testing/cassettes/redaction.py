@@ -59,7 +59,11 @@ class Redaction:
         return RecordedExchange(self.request(request), tuple(_steps(steps, secrets)))
 
     def _secrets(self, headers: Iterable[Headers], texts: Iterable[str]) -> Set[bytes]:
-        """Return the secrets that are replaced everywhere in an exchange."""
+        """Return the secrets that are replaced everywhere in an exchange.
+
+        They are the values of secret fields in `headers`, and what the user's function `redact`
+        finds in header values and in `texts`.
+        """
         pairs = [pair for fields in headers for pair in fields.pairs]
         found = [part for name, value in pairs if is_secret_field(name) for part in _parts(value)]
         known = {_bytes(text) for text in found if len(text) >= SHORTEST_SECRET}
@@ -107,7 +111,10 @@ def _headers(headers: Headers, secrets: Set[bytes]) -> Headers:
 
 
 def _plain(text: str, secrets: Set[bytes]) -> str:
-    """Return a text that is not a body, with these and all known forms of secrets redacted."""
+    """Return a text that is not a body, redacted.
+
+    All encodings of `secrets` are redacted, and everything that looks like a key.
+    """
     data = _bytes(text)
     return _text(b"".join(replace_spans([data], find_secrets(data, secrets))))
 

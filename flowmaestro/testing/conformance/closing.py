@@ -53,7 +53,10 @@ _CANCELS = (
 
 
 async def _begun(runner: Runner) -> Tuple[LiveReply, AsyncTransport, str, AsyncOpenResponse]:
-    """Open a body and read its first piece, on a transport with one connection."""
+    """Open a body and read its first piece, on a transport with one connection.
+
+    Returns the response that the check controls, the transport, the URL and the open body.
+    """
     live = LiveReply()
     url = runner.site(live_on_get(live))
     transport = runner.narrow_transport()

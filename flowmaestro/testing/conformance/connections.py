@@ -108,7 +108,7 @@ async def _expect_not_kept(runner: Runner, data: bytes) -> None:
 
 @check(why="A response that reaches the wrong caller is worse than none.")
 async def many_at_once(runner: Runner) -> None:
-    """50 threads, or 200 tasks, that call at the same time each get their own answer."""
+    """If 50 threads or 200 tasks call at the same time, each gets its own response."""
     url = runner.site(echo_body)
     await _expect_a_crowd_answered(runner, runner.transport(), url)
 
@@ -170,7 +170,7 @@ async def open_bodies_take_no_place_of_calls(runner: Runner) -> None:
 
 @check(WIRE, TIME_LIMITS, why="A call would take longer than its `timeout`.")
 async def waiting_for_a_connection_counts(runner: Runner) -> None:
-    """A call whose wait for a free connection exceeds `timeout` fails, and was not sent."""
+    """A call that waits for a free connection longer than its `timeout` fails as *not sent*."""
     live = LiveReply(held=True)
     url = runner.site(lambda _: live)
     transport = runner.transport(max_connections=1)

@@ -86,7 +86,7 @@ async def _expect_failures(transport: AsyncTransport, request: Request, *phases:
 
 @check(WIRE, why=_TRUNCATED)
 async def a_body_cut_off_under_tls(runner: Runner) -> None:
-    """A body that ends with its connection is complete after a `close_notify`, else a failure."""
+    """Under TLS, a body without a length is complete after `close_notify`, else a failure."""
 
     def handler(peer: Peer) -> None:
         request = peer.read_request()
@@ -147,7 +147,7 @@ async def no_reply(runner: Runner) -> None:
 
 @check(WIRE, why=_PHASE)
 async def reset_within_the_head(runner: Runner) -> None:
-    """A truncated head is a failure, and never *not sent*."""
+    """A response with a truncated head is a failure, but never *not sent*."""
     server = runner.server(answering(b"HTTP/1.1 200 OK\r\nContent-Le", then=Peer.reset))
     await _expect_lost(runner, ask(server.url), *NO_HEAD)
 

@@ -40,7 +40,10 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 
 def grid(cells: Mapping[Tuple[str, str], str]) -> List[str]:
-    """Return the lines of the table: a row for each check, a column for each transport."""
+    """Return the lines of the table: a row for each check, a column for each transport.
+
+    `cells` has the sign of each outcome by the names of check and transport.
+    """
     checks = sorted({check for check, _ in cells})
     transports = sorted({transport for _, transport in cells})
     width = max(map(len, checks))

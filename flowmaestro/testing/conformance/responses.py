@@ -336,7 +336,7 @@ async def quiet_within(runner: Runner, parts: Sequence[bytes]) -> None:
 
 @check(WIRE, STREAMS, why=_QUIET_WHY)
 async def quiet_over_tls(runner: Runner) -> None:
-    """Patience works over TLS, too, where bytes may be buffered behind a quiet socket."""
+    """Over TLS, too, `read` returns None if no data comes within the patience, and can continue."""
     await _expect_resumed(runner, b"5\r\nhe", b"llo\r\n", b"0\r\n\r\n", tls=True)
 
 

@@ -89,7 +89,11 @@ class Job:
         self._runner = runner
 
     async def outcome(self, within: Optional[float] = None) -> Any:
-        """Return or raise the outcome of the job. A job that takes longer fails the check."""
+        """Wait for the job. Return its result or raise its error.
+
+        A job that takes longer than `within` seconds (by default `immediate` of the runner) fails
+        the check.
+        """
         seconds = self._runner.immediate if within is None else within
         ended = await self._runner.until(lambda: self.done, seconds)
         expect(ended, f"a job had not ended after {seconds:g} s")

@@ -327,7 +327,10 @@ class Authority:
         return context
 
     def client_certificate(self, name: str) -> Tuple[str, str]:
-        """Return the paths of a client's certificate and of its key."""
+        """Issue a certificate for a client. Return the paths of the certificate and of its key.
+
+        `name` is the common name in it.
+        """
         issued = self._authority.issue_cert(common_name=name)
         certificate, key = self._folder / "client.pem", self._folder / "client.key"
         issued.cert_chain_pems[0].write_to_path(str(certificate))

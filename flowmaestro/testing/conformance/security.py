@@ -115,7 +115,7 @@ async def no_credential_of_the_environment(runner: Runner) -> None:
 
 @contextlib.contextmanager
 def _netrc_at_home() -> Generator[None, None, None]:
-    """Set a home folder whose `.netrc` has a password for every host."""
+    """Set a home folder in a `with` block. Its `.netrc` has a password for every host."""
     with tempfile.TemporaryDirectory() as home, pytest.MonkeyPatch.context() as patch:
         for name in (".netrc", "_netrc"):
             path = Path(home, name)

@@ -99,7 +99,7 @@ def _whole(method: str, response: Response) -> bytes:
 
 
 def _play(live: LiveReply, peer: Peer) -> bool:
-    """Send the pieces of the check. Return whether the client stayed until the end."""
+    """Send what the check passes to `live`. Return False if the client left before the end."""
     deadline = time.monotonic() + PATIENCE
     head = HEAD_CHUNKED
     while time.monotonic() < deadline and not peer.has_hung_up():

@@ -47,7 +47,7 @@ _HANGS = "A call would hang although its user has said how long it may take."
 
 @check(why="Retries, polls and deadlines depend on this clock.")
 async def clock(runner: Runner) -> None:
-    """A `sleep` takes as long as it says, on the clock of `now`."""
+    """A `sleep` takes the given number of seconds, measured with `now` of the transport."""
     runner.site(echo_body)  # The transport may use the clock of the site.
     transport = runner.transport()
     begun = transport.now()
@@ -229,7 +229,7 @@ async def _refuse_unasked(runner: Runner, flood: Flood) -> None:
     why="One hostile or broken server could block a call forever, whatever its `timeout`.",
 )
 async def a_flood_of(runner: Runner, flood: Flood) -> None:
-    """A call that receives endless {} ends with its time limit, or sooner."""
+    """A call that receives endless {} fails by the end of its time limit."""
     await _refuse_unasked(runner, flood)
     server = runner.server(flood.sent(runner.limit + runner.margin + 1))
     # `open` waits only for the head, so it is tried only with floods within the head.

@@ -184,7 +184,7 @@ class Turn:
 
 
 def usage(turn: Turn, answer: Message) -> Dict[str, int]:
-    """Return the tokens that a turn used."""
+    """Return the numbers of tokens of a turn's question, of its answer, and of both."""
     asked, answered = len(tokens(turn.question)), len(tokens(answer.content))
     return {
         "prompt_tokens": asked,

@@ -156,7 +156,7 @@ class Documented:
         return {"request_id": request_id, "timestamp": self.time(self._timeline.now)}
 
     def time(self, moment: Optional[float]) -> Optional[str]:
-        """Return a time as the API writes it."""
+        """Return a time of the timeline as the API writes it; `None` for `None`."""
         return None if moment is None else self._timeline.iso(moment)
 
     def listed(self, rows: Sequence[JsonObject], query: Mapping[str, str]) -> JsonObject:
@@ -385,7 +385,7 @@ class Deployed(Documented):
         return cast("Dict[str, Any]", inputs)
 
     def top_k(self, call: EndpointRequest) -> int:
-        """Return the number as JavaScript reads it: null is 0, which finds nothing."""
+        """Return the number of results as JavaScript converts it: null is 0, so none is found."""
         try:
             top_k = float(call.body.get("top_k", 5) or 0)
         except (OverflowError, TypeError, ValueError):
@@ -460,12 +460,12 @@ class Deployed(Documented):
 
 
 def _with_status(executions: Sequence[Execution], query: Mapping[str, str]) -> List[Execution]:
-    """Return the executions with the `status` in the query; all of them without one."""
+    """Return the executions with the `status` in the query; all, if the query has none."""
     return [run for run in executions if query.get("status", run.status) == run.status]
 
 
 def _of_workflow(executions: Sequence[Execution], query: Mapping[str, str]) -> List[Execution]:
-    """Return the executions of the `workflow_id` in the query; all of them without one."""
+    """Return the executions of the `workflow_id` in the query; all, if the query has none."""
     asked = query.get("workflow_id")
     return [run for run in executions if asked in (None, run.workflow.id)]
 

@@ -22,7 +22,7 @@ class EndpointRequest:
 
     @property
     def id(self) -> str:
-        """The id of the resource that the path names first."""
+        """The first id in the path."""
         return self.ids["id"]
 
     def text(self, name: str, refusal: str) -> str:

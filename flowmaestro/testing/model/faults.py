@@ -119,11 +119,17 @@ class Faults:
         self._pending.append(fault)
 
     def next_fault(self, method: str, path: str) -> Optional[Fault]:
-        """Remove and return the next fault that fits a request; `None` if there is none."""
+        """Remove and return the next fault that fits a request; `None` if there is none.
+
+        A fault with `after_events` is left for `break_stream`.
+        """
         return self._next(method, path, of_streams=False)
 
     def break_stream(self, method: str, path: str, stream: EventStream) -> None:
-        """Break the event stream of a response if the next fault that fits says so."""
+        """Break `stream` as the next fault that fits says: after a number of events.
+
+        Does nothing if no fault with `after_events` fits the request.
+        """
         fault = self._next(method, path, of_streams=True)
         if fault is not None and fault.after_events is not None:
             stream.break_after(fault.after_events)

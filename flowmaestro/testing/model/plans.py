@@ -147,7 +147,10 @@ def scripted_nodes(
     pauses_at: Optional[str],
     hangs_at: Optional[str],
 ) -> List[Node]:
-    """Return the nodes, of which one fails, pauses or hangs. Raise if that is contradictory."""
+    """Return the nodes, of which one fails, pauses or hangs as the other arguments say.
+
+    Raises `ValueError` if they contradict each other.
+    """
     optional_text("error", error)
     given = several("nodes", nodes, "nodes")
     made = [Node(node) if isinstance(node, str) else node for node in given]

@@ -12,7 +12,7 @@ Layer = Literal["api", "outer", "framework"]
 
 
 class Refusal(Exception):
-    """The answer to a request is an error.
+    """An error response, raised to answer a request with it.
 
     `details` is added to the error object unchanged; `headers` are added to the response.
     """

@@ -129,7 +129,11 @@ class Service:
     def start(
         self, workflow: Workflow, inputs: Inputs, *, trigger_id: Optional[str] = None
     ) -> Execution:
-        """Start an execution. Without credits it fails, or its start is refused with 402."""
+        """Start an execution and return it.
+
+        If no credits are left, the execution fails, or a 402 refusal is raised, as the dialect
+        defines.
+        """
         unpaid = self.credits is not None and self.credits <= 0
         if unpaid and self.dialect.refuses_for_credits:
             code, message = "insufficient_credits", "Insufficient credits"

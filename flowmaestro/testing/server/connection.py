@@ -107,7 +107,7 @@ class ServerConnection:
                 body += event.data
 
     async def _send(self, *events: Event) -> None:
-        """Write events in one go."""
+        """Send h11 events with one write."""
         await self._peer.send(b"".join(self._http.send(event) or b"" for event in events))
 
     async def _send_whole(self, reply: FakeReply, *, with_body: bool) -> None:

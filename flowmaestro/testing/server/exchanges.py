@@ -356,7 +356,8 @@ def shown_body(data: bytes, sent: Headers) -> str:
 def _may_have(data: bytes, forms: Iterable[str]) -> bool:
     """Return whether a body that is not redacted yet contains any of `forms`.
 
-    If they are all ASCII, bytes are compared, not text: 0.1 s for 64 MiB, a fifth of the time.
+    Forms that are all ASCII are compared as bytes. That takes 0.1 s for 64 MiB, a fifth of the
+    time that text takes.
     """
     if not all(form.isascii() for form in forms):
         return _has_any(data.decode("utf-8", "replace"), forms)

@@ -61,10 +61,10 @@ _PAGE_HEADERS = [
 
 
 class Inspector:
-    """Watches one fake. `now` is a clock in seconds since 1970; all times on the page are its.
+    """Watches one fake. `now` is a clock in Unix seconds; the page shows its times.
 
-    `log` gets one line for each response. The fake then keeps only its last 10,000 requests,
-    executions and deliveries.
+    `log` gets one line for each response. From now on, the fake keeps only its last 10,000
+    requests, executions and deliveries.
     """
 
     def __init__(

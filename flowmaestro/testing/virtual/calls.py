@@ -92,7 +92,7 @@ class CallsInFlight:
         self._blocked[thread] -= 1
 
     def all_wait(self) -> bool:
-        """Return whether every call waits, or its thread is blocked by one that waits."""
+        """Return whether no call can run: each waits, or a waiting call blocks its thread."""
         return all(self._blocked[thread] for thread, calls in self._running.items() if calls)
 
 

@@ -175,7 +175,7 @@ class VirtualClock:
                 self._resume(alarm)
 
     def _idle(self) -> bool:
-        """Return whether every call waits, or its thread is blocked by one that waits."""
+        """Return whether no call can run: each waits, or a waiting call blocks its thread."""
         with self.lock:
             return self._calls.all_wait()
 

@@ -74,7 +74,8 @@ class _InMemory(NotPicklable):
     def in_flight(self) -> ContextManager[None]:
         """Count a `with` block as one call in flight.
 
-        A driver puts each call into such a block, so that no time passes between its requests.
+        A client makes each call in such a block, so that no time passes between the call's
+        requests.
         """
         return self.clock.in_flight()
 
