@@ -248,8 +248,8 @@ class JournalError(FlowMaestroError):
 class CheckpointError(FlowMaestroError):
     """The checkpoint of a run cannot be used.
 
-    `execution_id` is the execution that is known to have been started, if there is one. Without
-    it, this call started nothing.
+    `execution_id` is the execution that is known to have been started. If it is `None`, this call
+    started nothing.
 
     `code` is `checkpoint_mismatch` (it belongs to other inputs, another workflow or API root),
     `checkpoint_conflict` (other processes saved to it three times), `checkpoint_busy` (the lock of

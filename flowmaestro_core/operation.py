@@ -1,4 +1,4 @@
-"""Operations: each API method is written once, as a builder that returns one of these.
+"""Operations: each API method is written once, as a builder that returns an `Operation`.
 
 An operation says what to do, not how: a client turns it into a machine (`machines.py`) and drives
 that. Its two type parameters are what a sync client returns and what an async one returns.
@@ -59,7 +59,8 @@ class Operation(Generic[S, A]):
 def outcomes(build: Callable[..., Any]) -> Tuple[Any, Any]:
     """Return the types of a builder's result: on a sync client, and on an async one after `await`.
 
-    Both follow from the operation in the return annotation of `build`; `Any` without one.
+    Both follow from the operation in the return annotation of `build`. Without such an annotation,
+    both are `Any`.
     """
     try:
         operation = get_type_hints(build)["return"]

@@ -18,7 +18,7 @@ _set = object.__setattr__  # Sets the attributes of a frozen dataclass.
 
 
 def _check_timeout(timeout: Any) -> None:
-    """Raise unless `timeout` is a number of seconds, such as a `Timeout`."""
+    """Raise `TypeError` or `ValueError` unless `timeout` is a number of seconds or a `Timeout`."""
     try:
         check_seconds("timeout", timeout)
     except TypeError:

@@ -160,10 +160,10 @@ class SavedStart(NamedTuple):
             `started`: `execution_id` is the execution.
         token: a random text, from which the `Idempotency-Key` is made.
         after: the baseline: the newest execution before the start. Empty if there was none; `None`
-            if it is not known, because an engine made the state.
+            if it is not known, because a task engine made the state, not the SDK.
         execution_id: the execution that was started, once known.
         reruns: how often it was started again because of its status.
-        serial: how many states were saved. The first one has 1.
+        serial: the number of this state among all that were saved, from 1.
         at: when it was saved, in Unix seconds by the clock of the process that saved it.
 
     """
@@ -192,8 +192,8 @@ def read_state(value: Any, of: StartIdentity, token: str) -> SavedStart:
 
     `of` is the start that the state must belong to. A state without a token gets `token`.
 
-    `{"v": 1, "state": "starting", "at": t}` is a state that an engine may make: a start at `t` or
-    later, of which nothing else is known.
+    `{"v": 1, "state": "starting", "at": t}` is a state that a task engine may make. It stands for a
+    start at `t` (Unix time) or later, of which nothing else is known.
 
     Raises `CheckpointError` (`checkpoint_unusable` or `checkpoint_mismatch`).
     """

@@ -168,7 +168,7 @@ class BatchState:
             self._found(row, execution_id, now, now + poll_delay(0.0, waiting.poll_interval))
 
     def _found(self, row: Row, execution_id: str, now: float, poll_at: float) -> None:
-        """Note and follow the execution of a row."""
+        """Note the execution of a row, and follow it. Its first poll is due at `poll_at`."""
         row.execution_id = execution_id
         self._records.add(row, "started")
         self.follow(row, now, poll_at)

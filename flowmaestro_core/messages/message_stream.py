@@ -163,10 +163,11 @@ class MessageStreamMachine(EventStreamMachine):
         return AnswerLookup(page, sought, self._context, self._token, until)
 
     def _apply_probe(self, data: Any) -> None:
-        """Use the answer to a probe: a row of the thread, or `None`.
+        """Use `data`, which a probe returned: the message that is the answer, or `None`.
 
-        While the stream is open, a row without more text than the stream had is not taken for the
-        answer, unless it is marked as completed: the agent may be using a tool, and answer later.
+        While the stream is open, a message without more text than the stream had is not taken for
+        the whole answer, unless its status is `completed`. The agent may be using a tool, and
+        continue the answer later.
         """
         if data is None:
             return
