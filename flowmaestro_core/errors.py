@@ -177,7 +177,7 @@ class RateLimitError(_StatusError):
 
 
 class ServerError(FlowMaestroError):
-    """5xx, or a response that this API does not send (code `invalid_response`)."""
+    """5xx, or a response that is not one of this API, such as HTML (code `invalid_response`)."""
 
     _MESSAGE, _CODE, _STATUS = "Server error", "server_error", 500
 

@@ -125,8 +125,8 @@ class Threads(Resource[D]):
         Raises:
             StreamError: the answer was lost on the way, and the thread's messages do not have
                 it either; or (code `message_failed`, from `text()`) the agent could not answer.
-            TimeoutError: nothing was heard of the answer for as long as `send_message` waits
-                for one; the message was accepted and is worked on.
+            TimeoutError: no event of the answer came for as long as `send_message` waits. The
+                server has accepted the message, and the agent may still answer.
 
         """
         send = partial(Threads.send_message, thread_id, content, idempotency_key=idempotency_key)

@@ -150,7 +150,7 @@ class Workflows(Resource[D]):
             inputs: as in `execute`.
             on_event: called with each event as it comes; on an async client it may be a
                 coroutine function.
-            timeout: seconds that everything together may take, counted from each call.
+            timeout: seconds to wait in all, from this call on. The execution goes on after that.
             idempotency_key: as in `execute`.
             checkpoint: as in `execute`.
 
@@ -214,8 +214,8 @@ class Workflows(Resource[D]):
                 there is room (with a journal a few rows further), so the iterator may be endless.
             concurrency: how many executions may be in flight at a time.
             poll_interval: seconds between two polls of one execution.
-            timeout: seconds for each execution from its start, and for each start from its turn,
-                whatever the server says.
+            timeout: seconds to wait for each execution, from its start. The request that starts it
+                has the same limit, from the time at which it is due.
             ordered: yield outcomes in the order of the rows instead of that of their ends. Starts
                 then run at most four times `concurrency` rows ahead of the next outcome.
             on_start: called with an outcome as soon as an execution has an id; on an async
@@ -241,7 +241,7 @@ class Workflows(Resource[D]):
             NotFoundError: there is no such workflow.
             ValidationError: the workflow is invalid (code `validation_error`).
             AuthenticationError, AuthorizationError, InsufficientCreditsError: of the key.
-            RateLimitError: the server refuses the key for longer than `timeout`.
+            RateLimitError: a 429 asks for a wait that is longer than `timeout`.
             JournalError: the journal belongs to another batch, is in use, is damaged, or cannot be
                 written; or a row differs from the journal's.
 
