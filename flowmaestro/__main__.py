@@ -41,12 +41,12 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
 
 
 def _discard(stream: TextIO) -> None:
-    """Discard unwritten output: the interpreter flushes at exit, and must not fail."""
+    """Discard the unwritten output of `stream`, so that the flush at exit cannot fail."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _words() -> Sequence[str]:
-    """Return the arguments as text.
+    """Return the arguments of the command line as text.
 
     Without a UTF-8 locale Python reads each byte of `日本` as a lone surrogate. Terminals send
     UTF-8 whatever `LANG` says, so the bytes are decoded again; bytes that are not UTF-8 stay.

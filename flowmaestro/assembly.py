@@ -101,7 +101,7 @@ def options_of(
 ) -> ClientOptions:
     """Return the options, with missing ones taken from the environment and the defaults.
 
-    Without a transport, an installed override may supply the key.
+    For the key, see `_key`.
     """
     return ClientOptions(
         _key(transport) if api_key is None else api_key,
@@ -113,7 +113,11 @@ def options_of(
 
 
 def _key(transport: object) -> str:
-    """Return the key from the environment, or that of an installed fake or cassette."""
+    """Return the key from the environment, or else that of an installed override.
+
+    A fake or a cassette is such an override. It counts only without a `transport`. Raises
+    `ValueError` if there is no key.
+    """
     key = os.environ.get("FLOWMAESTRO_API_KEY")
     if not key:
         override = current_override() if transport is None else None

@@ -38,13 +38,13 @@ class _Client(NotPicklable):
         """Return a client with other options that shares this one's connections.
 
         Args:
-            timeout: seconds that one attempt may take, or a `Timeout`. It also replaces the longer
-                default limit of `threads.send_message`.
-            max_retries: how many times a call may be retried.
+            timeout: seconds that one attempt of a call may take, or a `Timeout`. This also replaces
+                the longer default limit of `threads.send_message`.
+            max_retries: how many times a call may be retried after its first attempt.
             headers: header fields to send in addition to this client's.
             api_key: another key. Errors of the new client redact both keys.
 
-        Closing it leaves this client open; closing this client closes it too.
+        Closing the new client leaves this client open. Closing this client closes the new one, too.
 
         """
         derived = object.__new__(type(self))
@@ -61,7 +61,10 @@ class _Client(NotPicklable):
         return self.with_options()
 
     def __deepcopy__(self: C, _memo: object) -> C:
-        """Return `with_options()`: connections cannot be copied, and are shared."""
+        """Return `with_options()`: a client that shares this one's connections.
+
+        Connections cannot be copied.
+        """
         return self.with_options()
 
     def __repr__(self) -> str:
@@ -77,10 +80,10 @@ class FlowMaestroClient(_Client):
         print(run["outputs"])
     ```
 
-    Called inside a running event loop, it blocks that loop.
+    A call inside a running event loop blocks that loop.
 
-    It logs under the name `flowmaestro`: retries and reconnections as INFO, each request as DEBUG.
-    `FLOWMAESTRO_LOG=info` (or debug) writes the log to standard error.
+    The client logs under the name `flowmaestro`: retries and reconnections as INFO, each request as
+    DEBUG. `FLOWMAESTRO_LOG=info` (or debug) writes the log to standard error.
     """
 
     def __init__(
@@ -104,8 +107,8 @@ class FlowMaestroClient(_Client):
                 `https://api.flowmaestro.io`.
             timeout: seconds that one attempt of a call may take, or a `Timeout`.
             max_retries: how many times a call may be retried after its first attempt.
-            headers: header fields to send with every request. They replace those of the SDK, but
-                not those that an argument of a call sets, such as `idempotency_key`.
+            headers: header fields to send with every request. They replace the SDK's own fields,
+                but not a field that an argument of a call sets, such as `idempotency_key`.
             transport: a `Transport`, or a function from `Request` to `Response`; by default a
                 `SocketTransport`.
             stream_times: when the SDK polls the execution of a quiet event stream, and when it
@@ -177,7 +180,7 @@ class FlowMaestroClient(_Client):
                 transient failure; other methods only if the request certainly had no effect.
             path: below the API root, percent-encoded, such as `/workflows`.
             params: query parameters; `None` values are left out.
-            json: the request's body.
+            json: the request's body, a value that JSON can express; `None` for no body.
 
         Raises `FlowMaestroError` like every call.
 
@@ -236,37 +239,37 @@ class AsyncFlowMaestroClient(_Client):
 
     @cached_property
     def workflows(self) -> resources.AsyncWorkflows:
-        """As `FlowMaestroClient.workflows`."""
+        """List, get and run workflows."""
         return resources.AsyncWorkflows(self._executor)
 
     @cached_property
     def executions(self) -> resources.AsyncExecutions:
-        """As `FlowMaestroClient.executions`."""
+        """Executions of workflows: their state, their events, their results."""
         return resources.AsyncExecutions(self._executor)
 
     @cached_property
     def agents(self) -> resources.AsyncAgents:
-        """As `FlowMaestroClient.agents`."""
+        """Agents, their memory, and new threads with them."""
         return resources.AsyncAgents(self._executor)
 
     @cached_property
     def threads(self) -> resources.AsyncThreads:
-        """As `FlowMaestroClient.threads`."""
+        """Conversations with agents."""
         return resources.AsyncThreads(self._executor)
 
     @cached_property
     def triggers(self) -> resources.AsyncTriggers:
-        """As `FlowMaestroClient.triggers`."""
+        """Triggers, which start workflows."""
         return resources.AsyncTriggers(self._executor)
 
     @cached_property
     def knowledge_bases(self) -> resources.AsyncKnowledgeBases:
-        """As `FlowMaestroClient.knowledge_bases`."""
+        """List, get and search knowledge bases."""
         return resources.AsyncKnowledgeBases(self._executor)
 
     @cached_property
     def webhooks(self) -> resources.AsyncWebhooks:
-        """As `FlowMaestroClient.webhooks`."""
+        """Webhooks and their deliveries."""
         return resources.AsyncWebhooks(self._executor)
 
     async def request(
@@ -277,7 +280,7 @@ class AsyncFlowMaestroClient(_Client):
         params: Optional[Mapping[str, Any]] = None,
         json: Any = None,
     ) -> Reply[Any]:
-        """As `FlowMaestroClient.request`."""
+        """Call an endpoint that this SDK does not support yet, as `FlowMaestroClient.request`."""
         from flowmaestro_core.calls.raw import raw_call
 
         reply: Reply[Any] = await self._executor.perform(raw_call(method, path, params, json))
@@ -288,7 +291,7 @@ class AsyncFlowMaestroClient(_Client):
         await self._executor.close()
 
     async def aclose(self) -> None:
-        """Call `close`, under the name that `contextlib.aclosing` expects."""
+        """Close all connections, as `close`. `contextlib.aclosing` calls this name."""
         await self.close()
 
     async def __aenter__(self: C) -> C:

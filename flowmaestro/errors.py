@@ -63,8 +63,8 @@ def parse_api_error(
 
     Args:
         status_code: the HTTP status of the response, 400 or more.
-        body: its JSON, `{"error": {"code": ..., "message": ...}}`. With any other shape, the error
-            follows from the status alone.
+        body: its JSON, `{"error": {"code": ..., "message": ...}}`. For a body of another form, the
+            error depends on the status alone.
         request_id: `X-Request-ID` of the response. Without it, the body's own is used.
 
     """

@@ -1,6 +1,7 @@
 """Inputs of workflows from files: a JSON object, or rows as CSV, TSV, JSON lines or a JSON array.
 
-Reads the file, or standard input. Every error is a `ValueError` of one line that names the place.
+Reads the file, or standard input. Every error is a `ValueError` whose text is one line and names
+the place in the file.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class Rows(List[Dict[str, Any]]):
     """Rows of a file, a dict of inputs each.
 
     Attributes:
-        are_cells: whether texts are cells of CSV or TSV, a format that has no types.
+        are_cells: whether the file is CSV or TSV, formats without types: each value is a text.
 
     """
 
@@ -36,7 +37,7 @@ class Rows(List[Dict[str, Any]]):
 
 
 def read_object(path: str, where: str) -> Dict[str, Any]:
-    """Return the JSON object in a file; `-` is standard input. Errors begin with `where`."""
+    """Return the JSON object in a file; `-` is standard input. Error texts begin with `where`."""
     return _object(_read(path, where), where)
 
 
@@ -79,9 +80,9 @@ def read_rows(path: str, *, delimiter: Optional[str] = None) -> Rows:
 def typed_rows(rows: Rows, schema: Any, where: str) -> Rows:
     """Return the rows with each cell as the type that a JSON Schema names for its column.
 
-    A column without a type, or whose type may be `string`, stays text; an empty cell of another
-    type is left out. Rows of JSON are returned as they are. Raises `ValueError` for a cell that is
-    not of its type; the error begins with `where`.
+    The cells of a column without a type, or whose type may be `string`, stay text. An empty cell of
+    any other type is left out. Rows of JSON are returned as they are. Raises `ValueError` for a
+    cell that is not of its type. The error text begins with `where`.
     """
     kinds = _kinds(schema)
     if not rows.are_cells or not kinds:
@@ -101,7 +102,7 @@ def typed_rows(rows: Rows, schema: Any, where: str) -> Rows:
 
 
 def parse_json(text: str, where: str) -> Any:
-    """Return the value of a JSON text. Raises `ValueError`, which begins with `where`."""
+    """Return the value of a JSON text. Raises `ValueError`, whose text begins with `where`."""
 
     def refuse(name: str) -> None:
         raise ValueError(f"{where}: this is not JSON, which has no {name}")
@@ -129,7 +130,7 @@ def parse_json(text: str, where: str) -> Any:
 
 
 def _read(path: str, where: str) -> str:
-    """Return the text of a file; it is UTF-8, whatever the locale says."""
+    """Return the text of a file, decoded as UTF-8 whatever the locale is."""
     with _named(where):
         if path != "-":
             return Path(path).read_bytes().decode("utf-8-sig")
@@ -213,7 +214,7 @@ def _row(where: str, names: List[str], cells: List[str]) -> Dict[str, Any]:
 
 
 def _malformed_column(text: str, delimiter: str) -> int:
-    """Return the number of the first malformed cell, from the whole cells before it."""
+    """Return the number of the first malformed cell in a line of CSV, from 1."""
     cell = f'(?:"(?:[^"]|"")*"|[^"{delimiter}\\r\\n]*){delimiter}'
     whole = re.match(f"(?:{cell})*", text)
     return 1 + len(re.findall(cell, whole[0] if whole else ""))
@@ -234,7 +235,10 @@ def _array(where: str, text: str) -> Iterator[Dict[str, Any]]:
 
 
 def _kinds(schema: Any) -> Dict[str, List[str]]:
-    """Return the types of each property of a JSON Schema that cannot be a string."""
+    """Return the JSON types of each property of a schema, by name.
+
+    Properties without a type, and those whose type may be `string`, are left out.
+    """
     kinds: Dict[str, List[str]] = {}
     properties = mapping_or_empty(mapping_or_empty(schema).get("properties"))
     for name, about in properties.items():
@@ -264,5 +268,5 @@ def _typed(text: str, kinds: Iterable[str], where: str) -> Any:
 
 
 def _count(found: Sized, noun: str) -> str:
-    """Return how many there are: `1 cell`, `2 cells`."""
+    """Return the number of items in `found`, with the noun: `1 cell`, `2 cells`."""
     return f"{len(found)} {noun}" + ("" if len(found) == 1 else "s")

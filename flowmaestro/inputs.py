@@ -21,10 +21,10 @@ _TYPES: Dict[str, Callable[[Any], bool]] = {
 
 
 def is_strict(schema: Any) -> bool:
-    """Return whether the server itself declares the names of a workflow's inputs in this schema.
+    """Return whether this schema has the names of a workflow's inputs from the server itself.
 
     An `input_schema` that the SDK derived from `inputs` has `x-unverified: true`: the deployed
-    server keys those by the ids of nodes, which may not be the names that a run reads.
+    server keys `inputs` by the ids of nodes, which may not be the names that an execution reads.
     """
     return isinstance(schema, Mapping) and not cast("Mapping[str, Any]", schema).get("x-unverified")
 
@@ -87,5 +87,5 @@ def _problems(name: str, schema: Mapping[str, Any], value: Any) -> List[str]:
 
 
 def mapping_or_empty(value: Any) -> Mapping[str, Any]:
-    """Return the value if it is a mapping, else an empty one."""
+    """Return `value` if it is a mapping, else an empty mapping."""
     return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}

@@ -1,7 +1,7 @@
 """The log on standard error, for `FLOWMAESTRO_LOG`.
 
-May touch: `sys.stderr` and the logger `flowmaestro`. Imported only if the variable is set; without
-it, nothing is logged until the program itself sets up `logging`.
+May touch: `sys.stderr` and the logger `flowmaestro`. This module is imported only if the variable
+is set. Without the variable, nothing is logged until the program itself sets up `logging`.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def log_to_stderr(level: str) -> None:
     """Write records of `level` (debug, info or warning) and above to standard error.
 
     Each record is written once, even if this is called again. Handlers of the root logger, such
-    as that of `logging.basicConfig`, write it as well. Any other level counts as warning; the
-    first time, a logged warning says so.
+    as that of `logging.basicConfig`, write it as well. Any other `level` counts as warning, and a
+    warning in the log says so the first time.
     """
     handler = _StandardError()
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))

@@ -1,7 +1,8 @@
 """Workflows as tools over the Model Context Protocol. Needs the extra `mcp` and Python 3.10.
 
 Running a workflow has side effects, so only the workflows that the user named are offered. Names
-and descriptions come from the server: they are stripped of control characters and shortened.
+and descriptions come from the server, so control characters are removed from them, and long ones
+are shortened.
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ def workflow_server(
 ) -> Server[Any]:
     """Return an MCP server whose tools run these workflows, each for at most `timeout` seconds.
 
-    `workflows` are resources as `workflows.get` returns them. An execution that takes longer, or
-    whose call is cancelled, is left running at the server.
+    `workflows` are resources as `workflows.get` returns them. An execution that takes longer
+    continues at the server, and so does one whose tool call is cancelled.
     """
     tools: Dict[str, Mapping[str, Any]] = {}
     for workflow in {str(each["id"]): each for each in workflows}.values():
@@ -76,7 +77,7 @@ def workflow_server(
 
 
 async def serve_on_stdio(server: Server[Any]) -> None:
-    """Serve one client on standard input and output, until it leaves."""
+    """Serve one client on standard input and output, until the client disconnects."""
     async with stdio_server() as (incoming, outgoing):
         await server.run(incoming, outgoing, server.create_initialization_options())
 
@@ -84,8 +85,8 @@ async def serve_on_stdio(server: Server[Any]) -> None:
 def tool_name(workflow: Mapping[str, Any]) -> str:
     """Return the name of a workflow's tool: its own name, shortened at the end, and its id.
 
-    It has ASCII letters, digits and `_`, and at most `LONGEST_NAME` characters. A name without
-    ASCII letters and digits is left out.
+    The tool's name consists of at most `LONGEST_NAME` ASCII letters, digits and `_`. If the
+    workflow's name has no ASCII letter or digit, the tool's name is the id alone.
     """
     name, id = (
         re.sub(r"\W+", "_", str(workflow[key])[:1000], flags=re.ASCII).strip("_")
@@ -141,7 +142,10 @@ async def _run(
 
 
 async def _tell(context: Any, progress: int, total: Optional[int], message: str) -> None:
-    """Report progress. A total that was passed, such as that of a loop, is left out."""
+    """Report progress to the MCP client.
+
+    `total` is left out if `progress` is greater, as in a loop.
+    """
     total = None if total is None or total < progress else total
     await context.session.report_progress(progress, total, message=printable(message)[:200])
 
@@ -159,7 +163,7 @@ def _tool(name: str, workflow: Mapping[str, Any]) -> types.Tool:
 
 
 def _input_of(workflow: Mapping[str, Any]) -> Tuple[str, Dict[str, Any]]:
-    """Return the description and the input schema of a workflow's tool."""
+    """Return the description and the input schema of the tool that runs `workflow`."""
     schema = workflow.get("input_schema")
     about = _short(workflow.get("description") or workflow["name"])
     if is_strict(schema):
@@ -194,6 +198,9 @@ def _with_short_texts(schema: Any) -> Any:
 def _result(
     text: str, data: Optional[Dict[str, Any]] = None, *, failed: bool = False
 ) -> types.CallToolResult:
-    """Return a result. One that did not fail has `data`, as the output schema says."""
+    """Return the result of a tool call.
+
+    The output schema requires `data` unless the call `failed`.
+    """
     text_content = types.TextContent(type="text", text=text)
     return types.CallToolResult(content=[text_content], structured_content=data, is_error=failed)

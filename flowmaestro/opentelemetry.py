@@ -19,8 +19,9 @@ root of a trace of its own: a batch may have 10,000 rows. An execution that fail
 `error.type` `execution_failed`, although the call raises nothing.
 
 The times of nodes are the server's, shifted by the difference between its clock and ours. The
-difference is estimated from `Date` and from the events. What is left is clamped: a node lies within
-its parent. Its duration as the server measured it is `flowmaestro.node.duration`.
+difference is estimated from `Date` and from the events. The span of a node is then clamped to the
+span of its parent. The attribute `flowmaestro.node.duration` is the duration that the server
+measured.
 
 Metrics: `http.client.request.duration`, `flowmaestro.client.operation.duration` (both in seconds),
 `flowmaestro.client.retries`, `flowmaestro.client.reconnections`, and
@@ -105,12 +106,12 @@ AttemptOutcome = Union[Response, ResponseHead, BaseException]
 class OpenTelemetryHooks(Hooks):
     """Hooks that also make spans and metrics: `FlowMaestroClient(hooks=OpenTelemetryHooks())`.
 
-    They work for both clients, on any transport. The parent of an operation is the span in which
-    the operation was made, also if another thread reads the stream. No context stays attached while
-    you hold an event. Spans hold no secret. They hold content only with `content=True`: inputs,
-    outputs, messages, queries, and the error texts of executions and nodes, which may quote inputs.
-    In content, values under secret names such as `password`, and texts that look like an API key,
-    are `***`. Raises `TypeError`, naming the argument, as `Hooks` does.
+    They work for both clients, on any transport. The parent of an operation's span is the span that
+    was current when the operation was created, even if another thread reads the stream. No context
+    is attached while your code handles an event. Spans hold no secret. They hold content only with
+    `content=True`: inputs, outputs, messages, queries, and the error texts of executions and nodes,
+    which may quote inputs. In content, values under secret names such as `password`, and texts that
+    look like an API key, are `***`. Raises `TypeError`, naming the argument, as `Hooks` does.
 
     Attributes:
         tracer_provider: the provider of the spans, `None` for the global one.
@@ -140,7 +141,10 @@ class OpenTelemetryHooks(Hooks):
         return _Instruments(self.tracer_provider, self.meter_provider, self.content)
 
     def trace(self, operation: str, transport: Any) -> Optional[_Operation]:
-        """Do as `Hooks.trace`. Return `None` without a provider and without a current context."""
+        """Return the trace of one operation, as `Hooks.trace`.
+
+        Return `None` if there is neither a provider nor a current context.
+        """
         to = self._instruments
         parent = contexts.get_current()
         if not (parent or to.measured or to.traced):
@@ -187,14 +191,17 @@ class _Instruments:
 
     @property
     def traced(self) -> bool:
-        """Whether a tracer provider was given or set. Without one, no span is made."""
+        """Whether there is a tracer provider, given or global. Without one, no span is made."""
         return self._has_tracer or not isinstance(
             trace.get_tracer_provider(), trace.ProxyTracerProvider
         )
 
     @property
     def measured(self) -> bool:
-        """Whether a meter provider was given or set; the API's own providers keep nothing."""
+        """Whether there is a meter provider, given or global, that is not one of the API's own.
+
+        The API's own providers record nothing.
+        """
         provider = type(metrics.get_meter_provider())
         return self._has_meter or not provider.__module__.startswith(metrics.__name__)
 
@@ -231,7 +238,10 @@ class _Operation:
         """The open spans of a batch's rows, by index (their start) and by execution id."""
 
     def attempting(self, info: RequestInfo, request: Request, resent: int) -> Mapping[str, str]:
-        """Do as `Trace.attempting`."""
+        """Begin the span of an attempt, as `Trace.attempting`.
+
+        Return the header fields that propagate the context of the span.
+        """
         span = self._span or self._begin(info, request)
         row = self._row_of(info) if self._operation in BATCHES else None
         address, port = _server(request.url[: request.url.find("/", 8)])
@@ -266,7 +276,7 @@ class _Operation:
         return fields
 
     def attempted(self, outcome: AttemptOutcome) -> None:
-        """Do as `Trace.attempted`."""
+        """End the span of an attempt, as `Trace.attempted`."""
         attempt, self._attempt = self._attempt, None
         if attempt is None:
             return
@@ -283,7 +293,7 @@ class _Operation:
         attempt.end(outcome, self._to, self._clock(), ended)
 
     def retrying(self, info: RetryInfo) -> None:
-        """Do as `Trace.retrying`."""
+        """Count a retry or a reconnection, as `Trace.retrying`."""
         outcome = info.outcome
         attributes: Attributes = {
             "flowmaestro.operation": self._operation,
@@ -299,7 +309,7 @@ class _Operation:
             span.add_event(name, details, self._now())
 
     def emitted(self, item: Any) -> None:
-        """Do as `Trace.emitted`."""
+        """Record an item that the operation yields, as `Trace.emitted`."""
         if isinstance(item, RunOutcome):
             self._end_row(item)
         elif self._span is not None and self._operation in MESSAGES:
@@ -321,7 +331,7 @@ class _Operation:
                 self._set_execution(self._span, {**item, "status": what})
 
     def ended(self, value: Any, error: Optional[BaseException]) -> None:
-        """Do as `Trace.ended`."""
+        """End the spans of the operation, as `Trace.ended`."""
         span, self._span = self._span, None
         if span is None:
             return
@@ -350,7 +360,7 @@ class _Operation:
         self._to.operations.record(self._clock() - self._began, attributes)
 
     def _begin(self, info: RequestInfo, request: Request) -> trace.Span:
-        """Begin the span of the operation, with its first request."""
+        """Begin the span of the operation, at its first request. Return the span."""
         name = self._operation
         attributes: Attributes = {"flowmaestro.operation": name}
         for key, value in info.ids.items():
@@ -381,7 +391,7 @@ class _Operation:
         return span
 
     def _set_request(self, span: trace.Span, body: bytes) -> None:
-        """Set the attributes that the body of the request has."""
+        """Set the attributes that come from the body of the request."""
         shows, operation = self._to.content, self._operation
         if operation == QUERY:
             sent = decode_json(body)
@@ -396,7 +406,7 @@ class _Operation:
             span.set_attribute("flowmaestro.inputs", _content(decode_json(body)))
 
     def _set_reply(self, span: trace.Span, data: Any) -> None:
-        """Set the attributes that the reply to a call has."""
+        """Set the attributes that come from `data`, the reply to a call."""
         if not isinstance(data, Mapping):
             return
         reply = cast("Mapping[str, Any]", data)
@@ -419,7 +429,7 @@ class _Operation:
                 span.set_attribute("gen_ai.retrieval.documents", _content(found))
 
     def _set_answer(self, span: trace.Span, answer: Mapping[str, Any]) -> None:
-        """Set the usage of an agent's answer, and its text if content is shown."""
+        """Set the token usage of an agent's answer, and its text if spans hold content."""
         usage: Mapping[str, Any] = answer.get("usage") or {}
         for key, name in (
             ("prompt_tokens", "gen_ai.usage.input_tokens"),
@@ -448,7 +458,7 @@ class _Operation:
         context: Optional[contexts.Context] = None,
         links: Sequence[trace.Link] = (),
     ) -> trace.Span:
-        """Return a span that began at a time in nanoseconds since 1970, or now."""
+        """Start a span and return it. It began `at`, in nanoseconds since 1970; `None` is now."""
         if not self._traced:
             return trace.INVALID_SPAN
         began = self._now() if at is None else at
@@ -456,7 +466,7 @@ class _Operation:
         return self._to.tracer.start_span(name, within, kind, attributes, links, began)
 
     def _set_execution(self, span: trace.Span, execution: Mapping[str, Any]) -> None:
-        """Set the status of an execution, and its error and outputs if content is shown."""
+        """Set the status of an execution, and its error and outputs if spans hold content."""
         status = str(execution.get("status"))
         span.set_attribute("flowmaestro.execution.status", status)
         if status == "failed":
@@ -468,7 +478,7 @@ class _Operation:
         return _text(item["error"]) if self._to.content and item.get("error") else None
 
     def _row_of(self, info: RequestInfo) -> Optional[_Row]:
-        """Return the row that a request belongs to, with its span begun."""
+        """Return the row that a request belongs to, or `None`. Begin the span of a new row."""
         key = _row_key(info)
         if key is None or not self._traced:
             return None
@@ -480,7 +490,10 @@ class _Operation:
         return row
 
     def _begin_row(self, workflow_id: Optional[str]) -> _Row:
-        """Begin the span of a row: the root of a trace, linked to the span of the batch."""
+        """Begin the span of a row, and return the row.
+
+        The span is the root of a trace, linked to the span of the batch.
+        """
         attributes: Attributes = {"gen_ai.operation.name": "invoke_workflow"}
         if workflow_id is not None:
             attributes["flowmaestro.workflow.id"] = _name(workflow_id)
@@ -494,7 +507,7 @@ class _Operation:
         return _Row(span, trace.set_span_in_context(span, root), at)
 
     def _note_start(self, row: _Row, response: Response) -> None:
-        """Learn the execution of a row from the response to its start."""
+        """Note the execution id of a row, from the response to its start."""
         try:
             data = decode_json(response.body)["data"]
             row.execution_id = str(data.get("execution_id") or data["id"])
@@ -503,7 +516,7 @@ class _Operation:
         self._rows[row.execution_id] = row
 
     def _end_row(self, outcome: RunOutcome) -> None:
-        """End the span of a row, at the end of its last request."""
+        """End the spans of a row. They end when its last request ended."""
         if outcome.replayed or not self._traced:
             return
         execution: Mapping[str, Any] = outcome.execution or {}
@@ -528,7 +541,10 @@ class _Operation:
             span.end(row.ended_at)
 
     def _at(self, item: Mapping[str, Any]) -> int:
-        """Return when an event happened, by our clock and within the span of the operation."""
+        """Return the time of an event, by our clock, in nanoseconds since 1970.
+
+        It lies between the start of the operation and now. Without a timestamp it is now.
+        """
         now, at = self._now(), _ns(item.get("timestamp"))
         if at is None:
             return now
@@ -544,7 +560,7 @@ class _Operation:
 
 
 def _row_key(info: RequestInfo) -> Union[int, str, None]:
-    """Return the key in `_Operation._rows` of the row that a request of a batch belongs to."""
+    """Return the key of a request's row in `_Operation._rows`; `None` if it has no row."""
     return info.row if info.execution_id is None else info.execution_id
 
 
@@ -562,8 +578,8 @@ class _Row:
 class _ServerClock:
     """An estimate of how far the server's clock is ahead of ours, in nanoseconds.
 
-    Each `Date` and each event bounds the difference from both sides. While zero lies within the
-    bounds, the clocks are taken as equal; else the nearest bound is taken.
+    Each `Date` and each event gives a lower and an upper bound of the difference. While zero lies
+    between the bounds, the estimate is zero; otherwise it is the bound nearest to zero.
     """
 
     def __init__(self) -> None:
@@ -571,17 +587,24 @@ class _ServerClock:
 
     @property
     def shift(self) -> int:
-        """The difference; positive if the server's clock is ahead."""
+        """The estimate; positive if the server's clock is ahead."""
         return int(min(max(0.0, self._least), self._most))
 
     def learn_date(self, headers: Headers, sent_at: float, received_at: float) -> None:
-        """Learn from the `Date` of a response, which has a resolution of one second."""
+        """Narrow the bounds by the `Date` of a response, which has a resolution of one second.
+
+        `sent_at` and `received_at` are seconds since 1970 by our clock.
+        """
         date = parse_http_date(headers.get("date", ""))
         if date is not None:
             self._narrow((date - received_at) * 1e9, (date + 1.0 - sent_at) * 1e9)
 
     def learn_event(self, at: int, received_at: int, earliest: Optional[int]) -> None:
-        """Learn from an event, whose time is rounded to a millisecond."""
+        """Narrow the bounds by an event, whose time `at` is rounded to a millisecond.
+
+        The event happened before `received_at` and, if given, after `earliest`, by our clock. All
+        times are in nanoseconds since 1970.
+        """
         most = math.inf if earliest is None else at + 1_000_000 - earliest
         self._narrow(at - 1_000_000 - received_at, most)
 
@@ -593,7 +616,7 @@ class _ServerClock:
 
 
 class _Nodes:
-    """The spans of a run's nodes, from its events; `start` is `_Operation._start`."""
+    """Makes the spans of a run's nodes from its events. `start` is `_Operation._start`."""
 
     def __init__(self, start: Callable[..., trace.Span], content: bool) -> None:
         self._start = start
@@ -601,7 +624,11 @@ class _Nodes:
         self._open: Dict[str, Tuple[int, Attributes]] = {}
 
     def take(self, what: str, item: Mapping[str, Any], at: int, earliest: int) -> None:
-        """Take an event of a node; both times are in nanoseconds since 1970."""
+        """Note the start of a node, or make its span when it has ended.
+
+        `item` is an event of the node, and `what` its kind, such as `started`. The event's time
+        `at` and the earliest start of the span, `earliest`, are in nanoseconds since 1970.
+        """
         if what not in ("started", "completed", "failed"):
             return
         node_id = _name(item.get("node_id"))
@@ -630,7 +657,7 @@ class _Nodes:
         span.end(at)
 
     def end(self, at: int) -> None:
-        """End the open nodes: no more events follow."""
+        """End the spans of open nodes at `at`, because no more events follow."""
         for start, attributes in self._open.values():
             self._span(attributes, start).end(at)
         self._open.clear()
@@ -643,7 +670,8 @@ class _Nodes:
 class _AttemptSpan:
     """The span of an attempt in flight, and the context that is attached until the attempt ends.
 
-    `began` is by the transport's clock, `sent_at` by its wall clock; both in seconds.
+    `began` is the start by the transport's clock, `sent_at` the same by its wall clock, both in
+    seconds.
     """
 
     def __init__(
@@ -663,7 +691,10 @@ class _AttemptSpan:
         self._suppressing: Any = None
 
     def attach(self, context: contexts.Context) -> None:
-        """Attach the context of the span, and keep other instrumentations from making one."""
+        """Attach the context of the span.
+
+        This also keeps other instrumentations from making a second span for the request.
+        """
         self._token = contexts.attach(context)
         instrumentation = sys.modules.get("opentelemetry.instrumentation.utils")
         if instrumentation is not None:
@@ -673,7 +704,11 @@ class _AttemptSpan:
     def end(
         self, outcome: AttemptOutcome, to: _Instruments, now: float, ended: Optional[int]
     ) -> None:
-        """Undo `attach`, end the span at `ended` (nanoseconds) and record the metrics."""
+        """Detach the context, end the span and record the metrics.
+
+        `now` is by the transport's clock, in seconds. `ended` is in nanoseconds since 1970; `None`
+        is the current time.
+        """
         if self._suppressing is not None:
             self._suppressing.__exit__(None, None, None)
         if self._token is not None:
@@ -707,7 +742,7 @@ def _run_name(workflow_id: Any) -> str:
 
 
 def _fail(span: trace.Span, failure: str, text: Optional[str] = None) -> None:
-    """Give a span the status ERROR, with a text that may be shown."""
+    """Give a span the status ERROR. `failure` is the `error.type`; `text` may be shown."""
     span.set_attribute("error.type", failure)
     span.set_status(trace.Status(trace.StatusCode.ERROR, text))
 
@@ -723,7 +758,7 @@ def _type_of(error: BaseException) -> str:
 
 
 def _ns(value: Any) -> Optional[int]:
-    """Return a time of the server's in nanoseconds since 1970; `None` if it is not a time."""
+    """Return a time of the server in nanoseconds since 1970; `None` if `value` is not a time."""
     seconds = None if value is None else event_time(value)
     if seconds is None or not 0 <= seconds < 1e11:
         return None
@@ -731,32 +766,32 @@ def _ns(value: Any) -> Optional[int]:
 
 
 def _to_ns(seconds: float) -> int:
-    """Return seconds since 1970 in nanoseconds, as finely as a float of that size is."""
+    """Return seconds since 1970 in nanoseconds, without digits that the float does not have."""
     return round(seconds * 1e6) * 1000
 
 
 def _name(value: Any) -> str:
-    """Return a name of the server's as one printable line, truncated, without an API key."""
+    """Return a name from the server as one printable line, truncated, with API keys redacted."""
     text = without_keys(str(value)[:LONGEST_NAME])
     return "".join(s if s.isprintable() else "\N{REPLACEMENT CHARACTER}" for s in text)
 
 
 def _content(value: Any) -> str:
-    """Return inputs or outputs as JSON, truncated, possible credentials redacted."""
+    """Return inputs or outputs as JSON, truncated, with possible credentials redacted."""
     shown = hidden_member("", value)
     text = json.dumps(shown, ensure_ascii=False, separators=(",", ":"), default=str)
     return _encodable(text[:LONGEST_CONTENT])
 
 
 def _messages(role: str, text: Any, **more: str) -> str:
-    """Return a message as the GenAI conventions have it, valid JSON also if it is truncated."""
+    """Return a message in the form of the GenAI conventions: valid JSON, even if truncated."""
     shown = _text(text)
     message = {"role": role, "parts": [{"type": "text", "content": shown}], **more}
     return json.dumps([message], ensure_ascii=False, separators=(",", ":"))
 
 
 def _text(value: Any) -> str:
-    """Return a text, truncated, possible credentials redacted."""
+    """Return a text, truncated, with possible credentials redacted."""
     text = value if isinstance(value, str) else _content(value)
     return _encodable(str(hidden_member("", text))[:LONGEST_CONTENT])
 

@@ -1,6 +1,7 @@
 """The types of a client's options, for the annotations of the clients.
 
-Each is imported when it is first read: a client without hooks never loads their module.
+Each type is imported when it is first read, so a client without hooks never loads the module of
+hooks.
 """
 
 from __future__ import annotations

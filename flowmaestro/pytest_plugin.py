@@ -1,4 +1,4 @@
-"""The pytest plugin: a FlowMaestro for each test, its cassette, a guard against the network.
+"""The pytest plugin: a fake FlowMaestro or a cassette for a test, and a guard against the network.
 
 pytest loads it wherever this SDK is installed, so it imports nothing but pytest until a fixture
 is asked for. The fixtures are plain functions: they serve tests that block, and those of
@@ -57,8 +57,9 @@ def flowmaestro_fake(request: pytest.FixtureRequest) -> Generator[FakeFlowMaestr
     """Give the test a fresh `FakeFlowMaestro` that clients made without `transport=` use.
 
     When the test has passed, scripts that were never used cause an `UnusedScriptWarning`.
-    `@pytest.mark.flowmaestro_fake(time="real")` gives it the marker's arguments. To have another
-    one for every test, define a fixture of this name; the clients follow it.
+    The marker's arguments are those of the fake: `@pytest.mark.flowmaestro_fake(time="real")`. To
+    use another fake in every test, define a fixture of this name; the fixtures for clients then use
+    that.
     """
     from flowmaestro.testing import FakeFlowMaestro
 
@@ -71,7 +72,7 @@ def flowmaestro_fake(request: pytest.FixtureRequest) -> Generator[FakeFlowMaestr
 def flowmaestro_client(
     flowmaestro_fake: FakeFlowMaestro,
 ) -> Generator[FlowMaestroClient, None, None]:
-    """Give the test a sync client of `flowmaestro_fake`."""
+    """Give the test a sync client that is connected to `flowmaestro_fake`."""
     from flowmaestro import FlowMaestroClient
 
     with FlowMaestroClient(
@@ -82,9 +83,9 @@ def flowmaestro_client(
 
 @pytest.fixture
 def async_flowmaestro_client(flowmaestro_fake: FakeFlowMaestro) -> AsyncFlowMaestroClient:
-    """Give the test an async client of `flowmaestro_fake`, for asyncio and trio.
+    """Give the test an async client that is connected to `flowmaestro_fake`, on asyncio or trio.
 
-    It need not be closed, because a client of a fake holds no connections.
+    The client need not be closed, because it holds no network connections.
     """
     from flowmaestro import AsyncFlowMaestroClient
 
@@ -97,9 +98,9 @@ def async_flowmaestro_client(flowmaestro_fake: FakeFlowMaestro) -> AsyncFlowMaes
 def flowmaestro_cassette(request: pytest.FixtureRequest) -> Generator[Cassette, None, None]:
     """Give the test its `Cassette`, which clients made without `transport=` use.
 
-    Its file is `cassettes/MODULE/TEST.jsonl` beside the test's module. If there is no such file
-    and the test passes, it is recorded; `--flowmaestro-cassettes` selects another mode. A file
-    name of more than 220 bytes is truncated and ends with a digest.
+    Its file is `cassettes/MODULE/TEST.jsonl` beside the test's module. If there is no such file,
+    the calls are sent, and the file is written if the test passes. `--flowmaestro-cassettes`
+    selects another mode. A file name of more than 220 bytes is truncated and ends with a digest.
     """
     from hashlib import sha256
     from urllib.parse import quote
@@ -120,9 +121,9 @@ def flowmaestro_cassette(request: pytest.FixtureRequest) -> Generator[Cassette, 
 def flowmaestro_no_network(request: pytest.FixtureRequest) -> Generator[None, None, None]:
     """Fail the test if it looks up an address, uses a socket, or starts another program.
 
-    The test fails even if its code catches the error, and whichever thread did it. An event loop
-    may create the pair of sockets that wakes it. To guard every test, name this fixture in
-    `usefixtures` of the pytest configuration.
+    The test fails even if its code catches the error, and whichever thread caused it. Allowed is
+    the pair of sockets that an event loop creates to wake itself. To guard every test, name this
+    fixture in `usefixtures` of the pytest configuration.
     """
     from flowmaestro.testing.network_guard import NetworkGuard
 
@@ -135,7 +136,7 @@ def flowmaestro_no_network(request: pytest.FixtureRequest) -> Generator[None, No
 
 
 class _NotPassed(Exception):
-    """Raised in the block of a kit whose test has not passed."""
+    """Tells the `with` block of a fake or a cassette that its test has not passed."""
 
 
 _KITS = pytest.StashKey[List[Tuple["Union[FakeFlowMaestro, Cassette]", List[bool]]]]()
@@ -146,9 +147,9 @@ _KITS = pytest.StashKey[List[Tuple["Union[FakeFlowMaestro, Cassette]", List[bool
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Record whether a test with a kit has passed. On a failure, show what the kit reports.
+    """Record whether a test with a fake or a cassette has passed. Show its report on a failure.
 
-    Only the finished report tells: a failure of a `unittest.TestCase` is not raised here, and
+    The finished report is read, because a failure of a `unittest.TestCase` is not raised here, and
     marks such as `xfail` invert outcomes. A test with subtests has several reports; it has passed
     if all of them have.
     """
@@ -164,7 +165,7 @@ def pytest_runtest_makereport(
 def _during_the_test(
     request: pytest.FixtureRequest, block: ContextManager[K]
 ) -> Generator[K, None, None]:
-    """Install a kit for the test. Leave its block with an error unless the test has passed.
+    """Install a fake or a cassette for the test. Leave its block with an error unless it passed.
 
     A test that was skipped, or that failed as expected, has not passed.
     """

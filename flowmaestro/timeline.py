@@ -20,12 +20,12 @@ def timeline_of(
 ) -> str:
     """Draw the timeline of a run, and return the text of an SVG document.
 
-    A run remembers the last 1,000 of the events that a timeline needs.
+    A run keeps the last 1,000 of the events that a timeline needs.
 
     Args:
         run: an execution, for example from `workflows.run`, a reply that contains one, or the
             handle of an execution's stream, which may still be read.
-        width: of the picture, in pixels, from 320 up.
+        width: the width of the picture in pixels, at least 320.
         transparent: draw no background, in colours that are readable on white and on black.
 
     Raises `TypeError` if `run` is none of these.

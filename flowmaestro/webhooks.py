@@ -41,7 +41,7 @@ def verify(
     secret: str,
     tolerance: Optional[float] = None,
 ) -> None:
-    """Return `None` if the delivery is authentic, else raise, so that no result is ignored.
+    """Check that a delivery is authentic. Raise if it is not, so that no result can be ignored.
 
     Args:
         payload: the request's body, unchanged.
@@ -80,7 +80,10 @@ def parse(
 
 
 def _checked(checked: Union[bytes, Exception], tolerance: Optional[float]) -> bytes:
-    """Return the body if it is authentic, else raise its error; check `tolerance` first."""
+    """Return `checked` if it is the body of an authentic delivery; raise it if it is an error.
+
+    A wrong `tolerance` raises first.
+    """
     if tolerance is not None:
         check_seconds("tolerance", tolerance)
     if isinstance(checked, Exception):

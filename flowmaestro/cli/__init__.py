@@ -39,7 +39,8 @@ class CommandFailed(Exception):
         code: a word for programs that read the error as JSON.
         execution_id: the execution that the error is about, if there is one.
 
-    Without a text nothing is printed: the command has said everything itself.
+    If the exception has no text, nothing is printed, because the command has printed everything
+    itself.
 
     """
 

@@ -76,9 +76,10 @@ def build_parser(
 ) -> argparse.ArgumentParser:
     """Return the parser. Its namespace has `command` None if the user names no command.
 
-    With the name of a command as `only`, the parser knows this command alone, and with any other
-    text it knows the names of all commands without their arguments: both are faster. `completed`
-    has what the arguments of a kind get as their attribute `complete`, for shtab: `{"file": ...}`.
+    If `only` is the name of a command, the parser knows this command alone. If `only` is any other
+    text, the parser knows the names of all commands, without their arguments. Both are faster.
+    `completed` maps a kind of argument, such as `"file"`, to the attribute `complete` that shtab
+    reads.
     """
     width = (Console(sys.stdout).width or 80) - 2
     shape = partial(argparse.RawDescriptionHelpFormatter, width=width)
@@ -108,7 +109,7 @@ def build_parser(
 
 
 def _in_usage(argument: _Argument) -> str:
-    """Return how the usage shows an argument; "" for one that may be left out."""
+    """Return an argument as the usage shows it; "" for an option that is not required."""
     (flag, *_), settings = argument
     if flag.startswith("-"):
         return f" {flag} {settings['metavar']}" if settings.get("required") else ""
@@ -130,7 +131,7 @@ def _command(what: str, examples: Tuple[str, ...], *arguments: _Argument) -> _Co
 
 
 def _of(name: str, help: str, **more: Any) -> _Argument:
-    """Return a positional argument, shown in capitals."""
+    """Return a positional argument. The help shows its name in capitals."""
     return (name,), {"metavar": name.upper(), "help": help, **more}
 
 
@@ -169,7 +170,7 @@ def _delimiter(text: str) -> str:
 
 
 def _row_numbers(text: str) -> Optional[List[int]]:
-    """Return the numbers of rows, which count from 1; `None` for all rows."""
+    """Return the numbers of the rows, from 1, in a text such as `3,17`; `None` for `all`."""
     if text == "all":
         return None
     words = text.split(",")
@@ -192,7 +193,7 @@ def _one_of(names: Sequence[str]) -> str:
 
 
 def _listed(text: str) -> str:
-    """Return a kind of resource that can be listed."""
+    """Return the kind of resource that `text` names. Raise `CommandFailed` if it has no list."""
     kind = _resource(text)
     if kind == "threads":
         hint = "`flowmaestro get threads ID` shows one"
@@ -201,7 +202,11 @@ def _listed(text: str) -> str:
 
 
 def _checked(is_right: Callable[[str], bool], kind: Callable[[str], Any], what: str) -> Any:
-    """Return a type for `argparse` whose error is `"'...' is not a {what}"`."""
+    """Return a type for `argparse`, which converts a text with `kind`.
+
+    If `is_right` returns False or `kind` raises `ValueError`, the error is `"'...' is not a
+    {what}"`.
+    """
 
     def convert(text: str) -> Any:
         try:
@@ -233,7 +238,7 @@ def _output(flags: str, help: str, **more: Any) -> _Argument:
 
 
 def _file(flags: str, help: str, **more: Any) -> _Argument:
-    """Return an option with the path of a file, which shells complete."""
+    """Return an option whose value is the path of a file, which shells complete."""
     return _option(flags, "FILE", help, complete="file", **more)
 
 
@@ -289,7 +294,7 @@ TRANSPORTS = ("sockets", "requests", "aiohttp", "anyio", "trio", "memory")
 
 
 def _json(what: str) -> Tuple[_Argument, ...]:
-    """Return `--json` alone, and the arguments for the server."""
+    """Return the option `--json` and the options that name the server."""
     return (_json_flag("json", what), *_SERVER)
 
 
@@ -299,7 +304,10 @@ def _json_flag(form: str, help: str) -> _Argument:
 
 
 def _formats(help: str, *forms: str, json: str = "json") -> Tuple[_Argument, ...]:
-    """Return `-o` with these forms, `--json`, short for one, and the arguments for the server."""
+    """Return `-o` with the choices `forms`, `--json`, and the options that name the server.
+
+    `--json` is short for `-o` with the form `json`.
+    """
     output = _option("-o --output", "FORM", f"{help}: {', '.join(forms)}", choices=forms)
     return (output, _json_flag(json, f"the same as -o {json}"), *_SERVER)
 

@@ -33,8 +33,9 @@ _HELP = (
 def chat_command(options: argparse.Namespace) -> None:
     """Send what the user types, and show the answers as they come.
 
-    With `-m`, or with a standard input that is not a terminal, send one message and print the bare
-    answer. With both, the input is appended to the message.
+    With `-m`, or if standard input is not a terminal, send one message and print only the answer.
+    A standard input that is not a terminal is the message; it is appended to the text of `-m` if
+    there is one.
     """
     message: Optional[str] = options.message
     if not sys.stdin.isatty() and (message is None or _sends_something()):
@@ -76,7 +77,7 @@ def _check_thread(client: FlowMaestroClient, thread_id: str) -> None:
 
 
 def _sends_something() -> bool:
-    """Return whether standard input sends something, or ends, within `_SILENT_STDIN` seconds."""
+    """Return whether standard input has data, or ends, within `_SILENT_STDIN` seconds."""
     try:
         return bool(select.select([sys.stdin], [], [], _SILENT_STDIN)[0])
     except (OSError, ValueError):  # Windows waits for sockets only; a file is always ready.
@@ -84,7 +85,10 @@ def _sends_something() -> bool:
 
 
 def _piped_text() -> str:
-    """Return standard input. It is UTF-8, or else in the encoding that Python takes it for."""
+    """Return all of standard input as text.
+
+    It is decoded as UTF-8 or, if it is not UTF-8, in the encoding that Python assumes for it.
+    """
     data: Union[str, bytes] = getattr(sys.stdin, "buffer", sys.stdin).read()
     if isinstance(data, str):
         return data
@@ -97,7 +101,7 @@ def _piped_text() -> str:
 def _converse(
     client: FlowMaestroClient, agent: Any, thread_id: str, options: argparse.Namespace
 ) -> None:
-    """Answer message after message, until Ctrl-D."""
+    """Send the user's messages and show the answers, until Ctrl-D."""
     screen, hints = console(sys.stdout), console(sys.stderr)
     title = f"{agent['name']}, thread {thread_id}"
     hints.line(title)
@@ -122,7 +126,10 @@ def _converse(
 
 
 def _messages(client: FlowMaestroClient, thread_id: str) -> Iterator[str]:
-    """Yield the whole conversation: a continued thread has messages from before this command."""
+    """Yield the role and the text of each message of the thread, as Markdown.
+
+    A continued thread has messages from before this command, so they are read from the server.
+    """
     for message in client.threads.iterate_messages(thread_id):
         role = str(message["role"])
         yield {"user": "**You**", "assistant": "**Agent**"}.get(role, f"**{role.capitalize()}**")
@@ -130,7 +137,10 @@ def _messages(client: FlowMaestroClient, thread_id: str) -> Iterator[str]:
 
 
 def _obey(text: str, thread_id: str, conversation: Callable[[], List[str]], hints: Console) -> None:
-    """Carry out a line that begins with a slash."""
+    """Carry out a command of the chat: a line that begins with a slash.
+
+    `conversation` returns the parts of the document that `/save` writes.
+    """
     command, _, rest = text.strip().partition(" ")
     if command == "/help":
         for line in _HELP:
@@ -153,7 +163,7 @@ def _obey(text: str, thread_id: str, conversation: Callable[[], List[str]], hint
 
 
 def _prompt(has_history: bool) -> Callable[[], Optional[str]]:
-    """Return a function that returns the next message of the user, and None after Ctrl-D."""
+    """Return a function that asks the user for a message. It returns None after Ctrl-D."""
     if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
         try:
             from flowmaestro.cli.prompt import message_prompt
@@ -181,7 +191,10 @@ def _plain_line() -> Optional[str]:
 def _show_answer(
     client: FlowMaestroClient, thread_id: str, text: str, screen: Console, hints: Console
 ) -> str:
-    """Show an answer while it comes, and return it. Ctrl-C and most errors end only the answer."""
+    """Send a message. Show the answer as its pieces come, and return it.
+
+    After Ctrl-C and most errors, only this answer ends, not the conversation.
+    """
     view, answer = AnswerView(screen, _LEAD), ""
     try:
         answer, said = _answer(client, thread_id, text, view.add)
@@ -201,7 +214,10 @@ def _show_answer(
 def _answer(
     client: FlowMaestroClient, thread_id: str, text: str, show: Callable[[str], None]
 ) -> Tuple[str, str]:
-    """Return an answer, and why the agent failed or "". `show` gets each piece as it comes."""
+    """Send a message. Return the answer, and why the agent failed; "" if it did not fail.
+
+    `show` is called with each piece of the answer as it comes.
+    """
     answer, fault = "", ""
     with client.threads.send_message_stream(thread_id, text) as stream:
         for event in stream:
@@ -214,13 +230,13 @@ def _answer(
 
 
 def _show_nothing(_: str) -> None:
-    """Show nothing of an answer that is printed as a whole."""
+    """Ignore a piece of an answer that will be printed as a whole."""
 
 
 class AnswerView:
     """A growing answer: rendered as Markdown by rich on a terminal, else as it comes.
 
-    Whole paragraphs are printed for good; only the last one is drawn again with each piece.
+    A complete paragraph is printed once. Only the last paragraph is drawn again with each piece.
 
     Attributes:
         text: the answer so far.
@@ -235,7 +251,7 @@ class AnswerView:
         self._is_markdown = isinstance(screen, RichConsole) and screen.columns is not None
 
     def add(self, piece: str) -> None:
-        """Show a piece."""
+        """Add a piece to the answer, and show it."""
         self.text += piece
         if not self._is_markdown:
             self._screen.stream(piece, self._lead)
@@ -260,7 +276,7 @@ class AnswerView:
         self._live.update(_Markdown(self._rest, terminal.height - 1), refresh=True)
 
     def close(self) -> None:
-        """Print what is left, and end the answer."""
+        """Print the rest of the answer, and end its line."""
         if self._live is not None:
             self._live.update("")  # `stop` would draw a tall paragraph as a whole.
             self._live.stop()
@@ -273,9 +289,10 @@ class AnswerView:
 
 
 class _Markdown:
-    """Markdown of a server, or its last rows. No control character reaches the terminal.
+    """Markdown from a server, or its last `rows`. No control character reaches the terminal.
 
-    Markdown can write characters as entities, so what rich has rendered is made printable, too.
+    Markdown can express characters as entities, so the text is made printable before and after rich
+    renders it.
     """
 
     def __init__(self, text: str, rows: int = sys.maxsize) -> None:

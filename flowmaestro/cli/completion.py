@@ -20,7 +20,7 @@ _COMMANDS = {
 
 
 def completion_command(options: argparse.Namespace) -> None:
-    """Print the script of a shell."""
+    """Print the completion script for the shell that the user names."""
     try:
         import shtab
     except ImportError:

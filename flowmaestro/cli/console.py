@@ -37,7 +37,7 @@ GAP = "  "
 
 
 class Symbols(NamedTuple):
-    """Signs for the states of nodes, checks and steps."""
+    """The signs for the states of nodes, checks and parts of the tour."""
 
     step: str
     good: str
@@ -55,10 +55,10 @@ _split_words = re.compile(r"(?<=\s)").split
 
 
 class Console:
-    """One output, in plain lines: wrapped at words on a terminal, whole elsewhere.
+    """One output, in plain lines. Lines are wrapped at words on a terminal, and not elsewhere.
 
     Attributes:
-        symbols: signs that the output can express.
+        symbols: signs that the encoding of the output has.
 
     """
 
@@ -72,17 +72,17 @@ class Console:
 
     @property
     def columns(self) -> Optional[int]:
-        """Columns that the terminal has now; `None` where the output is not a terminal."""
+        """Width of the terminal now, in columns; `None` if the output is not a terminal."""
         return self._out.columns() if self._is_terminal else None
 
     @property
     def width(self) -> Optional[int]:
-        """Columns used for sentences, at most `WIDEST`; `None` likewise."""
+        """Columns used for sentences, at most `WIDEST`; `None` if the output is not a terminal."""
         columns = self.columns
         return None if columns is None else min(columns, WIDEST)
 
     def line(self, *texts: Text, indent: int = 0) -> None:
-        """Write one line. Where it is wrapped, later lines are indented by `indent` columns."""
+        """Write one line. If it is wrapped, the next lines are indented by `indent` columns."""
         whole = "".join(text for text, _ in _spans(texts)).rstrip()
         if self.width is not None and len(whole) > self.width:
             indent = _fitting(indent, whole, self.width)
@@ -94,23 +94,24 @@ class Console:
         self._out.write(whole + "\n")
 
     def copyable(self, text: str) -> None:
-        """Write one line that is never wrapped."""
+        """Write one line that is never wrapped, so that the user can copy it."""
         self._out.write(printable(text) + "\n")
 
     def document(self, text: str) -> None:
-        """Write a whole text and the end of its line, never wrapped.
+        """Write a text of several lines, and the end of its last line. It is never wrapped.
 
-        On a terminal control characters become spaces; elsewhere the text is written as it is.
+        On a terminal, control characters become spaces; elsewhere the text is unchanged.
         """
         self._out.write((text if self.columns is None else printable_lines(text)) + "\n")
 
     def table(self, headings: Sequence[str], rows: Sequence[Sequence[Text]]) -> None:
         """Write rows in columns, one line each.
 
-        On a terminal the columns are shortened until a row fits: long texts first, then ids, but
-        not an id in the first column. Where that is not enough, such an id has a line of its own,
-        and the other columns are below it. A terminal that is narrower than the id shortens it,
-        too, and leaves the last columns out. Elsewhere every cell is whole.
+        On a terminal, the columns are shortened until a row fits: long texts first, then ids, but
+        not an id in the first column. If that is not enough, an id in the first column gets a line
+        of its own, above the other columns. On a terminal that is narrower than this id, the id is
+        shortened, too, and the last columns are left out. If the output is not a terminal, no cell
+        is shortened.
         """
         cells = [_spans(row) for row in (headings, *rows)]
         widths = [max(text_width(text) for text, _ in column) for column in zip(*cells)]
@@ -177,7 +178,7 @@ class Console:
 
 
 class RichConsole(Console):
-    """One output, written to by rich: in colors unless `NO_COLOR` is set."""
+    """One output that rich writes to, in colors unless `NO_COLOR` is set."""
 
     def __init__(self, out: TextIO) -> None:
         super().__init__(out)
@@ -215,11 +216,11 @@ class RichConsole(Console):
         )
 
     def fit(self) -> None:
-        """Have rich draw as wide as the terminal is now: the user may have resized it."""
+        """Let rich draw as wide as the terminal is now, because the user may have resized it."""
         self.terminal.width = self.columns or WIDEST
 
     def line(self, *texts: Text, indent: int = 0) -> None:
-        """As `Console.line`, in color."""
+        """Write one line in color, wrapped as `Console.line` does."""
         whole = self.styled(*texts)
         if self.width is None:
             whole.rstrip()
@@ -233,14 +234,14 @@ class RichConsole(Console):
             lead = self.styled(" " * indent)
 
     def styled(self, *texts: Text) -> RichText:
-        """Return the texts as one of rich's, without styles if `NO_COLOR` is set."""
+        """Return the texts as one `rich.text.Text`, without styles if `NO_COLOR` is set."""
         from rich.text import Text as RichText
 
         spans = _spans(texts)
         return RichText.assemble(*(spans if self._colors else [text for text, _ in spans]))
 
     def bar(self, total: float, done: float, width: int) -> Any:
-        """Return a progress bar of `width` columns, to be drawn by rich."""
+        """Return a progress bar for rich: `width` columns, of which `done` of `total` is filled."""
         from rich.progress_bar import ProgressBar
 
         style = "cyan" if self._colors else "default"
@@ -280,7 +281,7 @@ class Writer:
         return self._out.fileno()
 
     def columns(self) -> int:
-        """Return `COLUMNS`, or else how wide this terminal is; 80 if it does not say.
+        """Return the width in columns: `COLUMNS` if set, else that of this terminal, else 80.
 
         `shutil.get_terminal_size` would look at standard output, which may be a pipe.
         """
@@ -297,7 +298,7 @@ def console(out: TextIO) -> Console:
     """Return the best console for `out`.
 
     Rich is used on a terminal that is not `TERM=dumb`, and everywhere if `FORCE_COLOR` is set.
-    `NO_COLOR` wins over `FORCE_COLOR` and takes the colors away, not the live view (no-color.org).
+    `NO_COLOR` wins over `FORCE_COLOR`. It removes the colors, but not the live view (no-color.org).
     """
     is_able = out.isatty() and os.environ.get("TERM") != "dumb"
     wants_color = os.environ.get("FORCE_COLOR") and not os.environ.get("NO_COLOR")
@@ -361,9 +362,10 @@ def text_width(text: str) -> int:
 
 
 def _shrink(widths: Sequence[int], columns: int, are_ids: Sequence[bool]) -> List[int]:
-    """Return widths for the columns of a table, so that its rows fit a terminal of `columns`.
+    """Return the columns' widths, reduced so that a row fits a terminal `columns` wide.
 
-    There are fewer widths than columns of the table where the last ones have no room.
+    `are_ids` says which columns hold ids. The result is shorter than `widths` if the last columns
+    have no room.
     """
     least = _least(widths, are_ids)
     count = len(widths)
@@ -385,12 +387,12 @@ def _shrink(widths: Sequence[int], columns: int, are_ids: Sequence[bool]) -> Lis
 
 
 def _least(widths: Sequence[int], are_ids: Sequence[bool]) -> List[int]:
-    """Return the width of each column below which it is better left out."""
+    """Return the smallest useful width of each column. A narrower column is left out instead."""
     return [min(width, 13 if is_id else 10) for width, is_id in zip(widths, are_ids)]
 
 
 def _fitting(indent: int, text: str, width: int) -> int:
-    """Return `indent`, or 0 if a word of the text would not fit beside it."""
+    """Return `indent`, or 0 if a word of the text is too long for `width` with this indent."""
     longest = max(map(len, text[indent:].split()), default=0)
     return indent if indent + longest <= width else 0
 

@@ -1,8 +1,8 @@
-"""The key and the server of a command, and the profiles that keep them.
+"""The key and the server of a command, and the profiles that keep both.
 
-A profile is a pair of a key and an API root. `profiles.json` in the folder that `platformdirs`
-names holds the API roots, and the keys that are not in a keyring; it has mode 0600. The key of a
-profile is sent to its own API root only. Only the command line reads profiles.
+A profile is a pair of a key and an API root. The file `profiles.json` holds the API roots, and the
+keys that are not in a keyring. It is in the folder that `platformdirs` names, with mode 0600. The
+key of a profile is sent to the API root of that profile only. Only the command line reads profiles.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ class Credentials:
         api_key: the key; `None` if there is none.
         base_url: the base URL of the server.
         key_source: the option, variable or profile that the key came from; "" without a key.
-        url_source: the same of the base URL; "default" if nothing names one.
+        url_source: the option, variable or profile that the base URL came from; "default" if none
+            did.
 
     """
 
@@ -111,7 +112,11 @@ def credentials_of(options: argparse.Namespace) -> Credentials:
 def _of_profile(
     name: str, profile: Mapping[str, str], url: Optional[str], url_source: str
 ) -> Credentials:
-    """Return the key and the server of a profile; `url` is what else names a server, if any."""
+    """Return the key and the server of a profile.
+
+    `url` is the base URL of `--base-url` or the environment, if any, and `url_source` says which.
+    Raises `CommandFailed` if `url` is not at the profile's API root, or if the key is missing.
+    """
     root = api_root(profile["base_url"])
     if url is not None and api_root(url) != root:
         text = f"the key of profile {name} is for {root}, not for {api_root(url)} ({url_source})"
@@ -128,7 +133,7 @@ def _of_profile(
 
 
 def existing_profile(name: str, source: str) -> Mapping[str, str]:
-    """Return a profile that `source` names. Raises `CommandFailed` if there is none."""
+    """Return the profile `name`. Raise `CommandFailed`, naming `source`, if there is none."""
     profiles = read_profiles()
     if name in profiles:
         return profiles[name]
@@ -143,7 +148,10 @@ def profiles_file() -> Path:
 
 
 def read_profiles() -> Dict[str, Mapping[str, str]]:
-    """Return the profiles by name: `base_url`, and `api_key` unless a keyring has it."""
+    """Return the profiles by name.
+
+    Each has `base_url`, and `api_key` unless the key is in a keyring.
+    """
     try:
         path = profiles_file()
         text = path.read_text("utf-8")
@@ -165,7 +173,7 @@ def read_profiles() -> Dict[str, Mapping[str, str]]:
 
 
 def keep_profile(name: str, base_url: str, api_key: str, *, in_file: bool) -> str:
-    """Keep a profile, and return where its key is.
+    """Save a profile, and return a text that says where its key is.
 
     The key goes to the keyring if there is one and `in_file` is False, else to the file.
     """
@@ -201,12 +209,19 @@ def _write(profiles: Mapping[str, Mapping[str, str]]) -> None:
 
 
 def _user(name: str, root: str) -> str:
-    """Return the user name of a keyring's entry. An edited file leads no key to another root."""
+    """Return the user name of the keyring's entry for the profile `name`.
+
+    It contains the API root `root`. So an edited file of profiles cannot send a key to another API
+    root.
+    """
     return f"{name} at {root}"
 
 
 def _keep_in_keyring(user: str, api_key: str) -> bool:
-    """Return whether the key is in the keyring now. Some backends keep nothing, and say nothing."""
+    """Save the key in the keyring. Return whether it can be read from there now.
+
+    Some backends save nothing, and raise no error.
+    """
 
     def keep(ring: Any) -> bool:
         try:
@@ -231,7 +246,11 @@ def _forget(name: str, profile: Mapping[str, str]) -> None:
 
 
 def _use_keyring(what: str, use: Callable[[Any], Any], seconds: float = KEYRING_TIMEOUT) -> Any:
-    """Return what `use` returns of the package `keyring`, which has some seconds for it."""
+    """Call `use` with the package `keyring`, and return its result.
+
+    Raises `CommandFailed` if that fails or takes more than `seconds`. `what` is the word for it in
+    the error: `read` or `written`.
+    """
     from threading import Thread
 
     found: List[Any] = []

@@ -62,7 +62,10 @@ def last_delivery(fake: FakeFlowMaestro, webhook_id: str) -> Tuple[bytes, str]:
 
 @contextmanager
 def _client(transport: str, api_key: str, base_url: str) -> Generator[Any, None, None]:
-    """Yield a client that the tour can call: the sync one, or the async one behind `_Called`."""
+    """Yield a client that the tour can call without `await`.
+
+    For an async `transport` that is an async client behind `_Called`; otherwise, a sync client.
+    """
     try:
         name = f"{_NAMES.get(transport, transport.capitalize())}Transport"
         os.environ["no_proxy"] = "127.0.0.1"

@@ -41,7 +41,10 @@ _EXTRAS = ("aiohttp", "requests", "trio", "rich", "keyring", "mcp", "opentelemet
 
 
 class Finding(NamedTuple):
-    """The result of one check: `ok`, `warning` or `failed`, what was seen, what to do."""
+    """The result of one check: its name, its state, what was seen, and what to do.
+
+    The state is `ok`, `warning` or `failed`.
+    """
 
     check: str
     state: str
@@ -51,9 +54,9 @@ class Finding(NamedTuple):
 
 
 def doctor_command(options: argparse.Namespace) -> None:
-    """Print the results of all checks.
+    """Run all checks and print their results.
 
-    Raises `CommandFailed` with the highest exit status of the bad ones.
+    Raises `CommandFailed` with the highest exit status of the failed checks.
     """
     findings: List[Finding] = []
     screen = console(sys.stdout)
@@ -132,9 +135,10 @@ def _extras() -> Iterator[str]:
 
 
 def _bundle() -> Optional[str]:
-    """Return the variable that replaces the trust store of the system, if one does.
+    """Return the name of the variable that replaces the system's trust store, or `None`.
 
-    `REQUESTS_CA_BUNDLE` and `CURL_CA_BUNDLE` win over what OpenSSL reads, as in the transports.
+    `REQUESTS_CA_BUNDLE` and `CURL_CA_BUNDLE` win over the variables that OpenSSL reads, as in the
+    transports.
     """
     names = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
     return next((name for name in names if os.environ.get(name)), None)
@@ -200,7 +204,7 @@ def _permissions(client: FlowMaestroClient) -> Iterator[Finding]:
 def _scopes(client: FlowMaestroClient) -> Finding:
     """Check which parts of the API the key may read, and whether it may start workflows.
 
-    For the latter it starts a workflow that does not exist: the server answers 404 to a key that
+    For the second, it starts a workflow that does not exist: the server answers 404 to a key that
     may start workflows, and 403 to others.
     """
     missing: List[str] = []
@@ -236,7 +240,7 @@ def _missing_scopes(error: AuthorizationError, otherwise: str) -> List[str]:
 
 
 def _refusal(error: FlowMaestroError) -> Finding:
-    """Return what a failed call means, and what to do."""
+    """Return the finding for a call that failed: what the error means, and what to do."""
     status = status_of(error)
     check, advice = {
         AUTHENTICATION: ("key", "Check the key for typing errors, or make a new one."),
@@ -250,7 +254,7 @@ def _refusal(error: FlowMaestroError) -> Finding:
 
 
 def _explained(failure: TransportFailure, peer: str) -> Tuple[str, str]:
-    """Return why there is no connection, and what to do, in plainer words than the system's."""
+    """Return why the connection to `peer` failed, and what to do, in plain words."""
     cause: Optional[BaseException] = failure
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
@@ -272,7 +276,7 @@ def _explained(failure: TransportFailure, peer: str) -> Tuple[str, str]:
 
 
 def _distrusted(error: ssl.SSLCertVerificationError) -> Tuple[str, str]:
-    """Return why a certificate is not trusted, and what to do. The numbers are OpenSSL's."""
+    """Return why a certificate is not trusted, and what to do. Error codes are OpenSSL's."""
     words = error.verify_message
     if error.verify_code in (9, 10):  # Not valid yet, or no longer.
         advice = "Is this machine's clock right? If so, the owner of the server must renew it."

@@ -1,4 +1,4 @@
-"""From the command line to an exit status."""
+"""Runs a command line, reports its error, and returns its exit status."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _SERVER_HINT = "is this the base URL of a FlowMaestro server? `flowmaestro docto
 class Failure(NamedTuple):
     """An error as the user gets it: the exit status, a line of text, and the JSON object.
 
-    Without a text nothing is printed.
+    If the text is empty, nothing is printed.
     """
 
     status: int
@@ -56,8 +56,9 @@ class Failure(NamedTuple):
 def main(words: Sequence[str]) -> int:
     """Run the command that these words name, and return its exit status.
 
-    An error is one line on standard error; with JSON it is an object, outside a terminal on the
-    last line. Raises `SystemExit` for the help, which `argparse` prints itself.
+    An error is one line on standard error. If the command prints JSON, the error is a JSON object;
+    on an output that is not a terminal, this object is the last line. Raises `SystemExit` for the
+    help, which `argparse` prints itself.
     """
     command = words[0] if words and not words[0].startswith("-") else ""
     options = Namespace()
@@ -78,7 +79,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def wants_json(words: Sequence[str]) -> bool:
-    """Return whether errors must be JSON. The words may be ones that no command takes."""
+    """Return whether errors must be printed as JSON. The words may be invalid arguments."""
     wanted = ("json", "jsonl")
     pairs = zip(words, words[1:])
     return (
@@ -156,7 +157,7 @@ def status_of(error: Exception) -> int:
 
 
 def _judge(error: Exception, words: Sequence[str], options: Namespace) -> Failure:
-    """Return the exit status of an error and how the user gets it."""
+    """Return an error as the user gets it. `words` are those of the command line."""
     if isinstance(error, cli.CommandFailed):
         return _failure(error.status, str(error), error.code, error.hint, error.execution_id)
     if isinstance(error, BrokenPipeError):  # The reader has closed the pipe: it wants no more.
@@ -176,9 +177,10 @@ def _judge(error: Exception, words: Sequence[str], options: Namespace) -> Failur
 
 
 def sdk_failure(error: Any, words: Sequence[str], options: Namespace) -> Failure:
-    """Return an error of the SDK with advice, and without the database's words for a wrong id.
+    """Return an error of the SDK as the user gets it, with advice for the command.
 
-    That of a connection names the host and the port, and no error names options of the SDK.
+    The database's message for a malformed id is replaced. An error of the connection names the host
+    and the port. No error names options of the SDK.
     """
     status, text, message = status_of(error), " ".join(str(error).split()), error.message
     text = _RETRIES.sub(lambda match: f" (after {match[1]} attempts)", text)
@@ -229,21 +231,27 @@ def _peer_of(base_url: str) -> str:
 
 
 def _where_ids_are(words: Sequence[str]) -> str:
-    """Return what shows the ids that a command takes. The API has no list of threads."""
+    """Return a hint that names the command which lists the ids of the resource.
+
+    For threads it names none, because the API cannot list them.
+    """
     kinds = [word if word.endswith("s") else f"{word}s" for word in words if word in RESOURCES]
     kind = _LISTS.get(words[0]) or next(iter(kinds), "threads")
     return "check the id" + (f"; `flowmaestro list {kind}` shows all" if kind != "threads" else "")
 
 
 def _with_row_numbers(text: str) -> str:
-    """Return a text of `run_many` with `row 1` for its `inputs[0]`: users count rows from 1."""
+    """Return an error text of `run_many` with each `inputs[0]` replaced by `row 1`.
+
+    Users count rows from 1.
+    """
     return re.sub(r"inputs\[(\d+)\]", lambda match: f"row {int(match[1]) + 1}", text)
 
 
 def _failure(
     status: int, text: str, code: str = "", hint: str = "", execution_id: Optional[str] = None
 ) -> Failure:
-    """Return an error that no reply of the server stands behind."""
+    """Return an error that was not caused by a reply of the server, as the user gets it."""
     about = {
         "code": code or cli.CODES[status],
         "message": text,

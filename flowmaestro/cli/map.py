@@ -33,7 +33,7 @@ _VARYING = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|\d+")
 
 
 def map_command(options: argparse.Namespace) -> None:
-    """Run the rows; `CommandFailed` if one of them did not complete."""
+    """Run a workflow for each row. Raise `CommandFailed` if a row did not complete."""
     journal = options.journal or f"{options.out}.journal"
     _check_files(options.rows, options.out, journal)
     rows = read_rows(options.rows, delimiter=options.delimiter)
@@ -76,7 +76,10 @@ def map_command(options: argparse.Namespace) -> None:
 
 
 def _check_files(rows: str, out: str, journal: str) -> None:
-    """Refuse files that would overwrite each other, and results without their journal."""
+    """Raise `CommandFailed` if files would overwrite each other or the journal is missing.
+
+    The journal is missing if the results exist without it.
+    """
     files = [path for path in (rows, out, journal) if path != "-"]
     pairs = [(one, two) for place, one in enumerate(files) for two in files[:place]]
     if any(_is_same(one, two) for one, two in pairs):
@@ -88,7 +91,7 @@ def _check_files(rows: str, out: str, journal: str) -> None:
 
 
 def _is_same(one: str, two: str) -> bool:
-    """Return whether two paths name one file: by any link, also where it does not exist yet."""
+    """Return whether two paths name one file, which may not exist yet. Links are followed."""
     with suppress(OSError):
         return os.path.samefile(one, two)
     return os.path.realpath(one) == os.path.realpath(two)
@@ -101,7 +104,10 @@ def _run(
     failures: _Failures,
     options: argparse.Namespace,
 ) -> Optional[int]:
-    """Write each outcome. Return how many executions still run after Ctrl-C, else `None`."""
+    """Write each outcome to the results.
+
+    Return how many executions still run after Ctrl-C; `None` if all rows ended.
+    """
     is_new = not os.path.exists(options.out)
     shown: List[Dict[str, Any]] = []
     results = None
@@ -141,7 +147,10 @@ def _run(
 
 
 class _ResultsFile:
-    """The file of `--out`. It is emptied at the first outcome: then the journal fits the rows."""
+    """The file of `--out`. It is emptied before the first result is written, not when it is opened.
+
+    By then the journal has been checked: it belongs to these rows.
+    """
 
     def __init__(self, path: str) -> None:
         self.count = 0
@@ -150,7 +159,7 @@ class _ResultsFile:
         self._results: Optional[Results] = None
 
     def add(self, line: Dict[str, Any]) -> None:
-        """Write a result, and flush it. Raises `CommandFailed`, which names the file."""
+        """Write a result, and flush it. Raises `CommandFailed`, naming the file, if that fails."""
         try:
             if self._results is None:
                 if os.path.isfile(self._path):  # A device, such as /dev/null, cannot be emptied.
@@ -168,7 +177,7 @@ class _ResultsFile:
         self.count += 1
 
     def close(self) -> None:
-        """Close the file. Every result is flushed, so that an error was raised before."""
+        """Close the file. Ignore errors: `add` flushes each result, and raises its error."""
         with suppress(OSError):
             self._file.close()
 
@@ -177,9 +186,10 @@ class _Failures:
     """The rows that did not complete, grouped by cause.
 
     Attributes:
-        count: how many rows have failed, `refused` included, but `unfinished` not.
-        refused: rows whose start the server refused.
-        unfinished: rows whose execution did not end within `--timeout`, so it still runs.
+        count: how many rows have failed. It includes `refused`, but not `unfinished`.
+        refused: how many rows the server refused to start.
+        unfinished: how many rows have an execution that did not end within `--timeout`, and still
+            runs.
 
     """
 
@@ -225,7 +235,7 @@ class _Failures:
             screen.line(f"        and {counted(rest, 'other cause')}; {self._out} has them all")
 
     def report(self, total: int, timeout: float) -> None:
-        """Raise `CommandFailed` with the remedies if a row did not complete."""
+        """Raise `CommandFailed` if a row did not complete. Its hints say what to do."""
         texts: List[str] = []
         hints: List[str] = []
         if self.count:
@@ -248,7 +258,7 @@ class _Failures:
 
 
 def _line(outcome: RunOutcome) -> Dict[str, Any]:
-    """Return a row of the results."""
+    """Return the result of a row as a dict, for a line of the results."""
     execution, error = outcome.execution, outcome.error
     status = None if execution is None else execution["status"]
     if error is not None and outcome.execution_id is None and _is_refusal(error):
@@ -298,20 +308,23 @@ class _View:
         self._doubted_at = time.monotonic()
 
     def __enter__(self) -> None:
-        """Begin to draw."""
+        """Begin to show the progress."""
 
     def __exit__(self, *exc: object) -> None:
-        """End the drawing."""
+        """Stop showing the progress."""
 
     def update(self, at: BatchProgress) -> None:
-        """Show the progress. That of a row is shown when `delivered` says what became of it."""
+        """Show the progress `at`, unless a row has just ended: then `delivered` shows it."""
         is_of_a_row = at.done > self._at.done
         self._at = at
         if not is_of_a_row:
             self._show_progress()
 
     def delivered(self, *, replayed: bool) -> None:
-        """Show the progress of a row; those that an earlier command has finished are one line."""
+        """Show the progress after a row has ended.
+
+        Rows that an earlier command has completed (`replayed`) are shown together, in one line.
+        """
         self._replayed += replayed
         if replayed and self._at.done < self._total:
             return
@@ -329,7 +342,10 @@ class _View:
             self.screen.line(f"{at.done} of {self._total}, {', '.join(self._parts())}")
 
     def responded(self, info: ResponseInfo) -> None:
-        """Note when a start may have been lost: the wait for rows in doubt begins anew."""
+        """Note the time if a start may have been lost.
+
+        The pause before rows in doubt are settled begins at this time.
+        """
         if info.request.method == "POST" and (info.status is None or info.status >= 500):
             self._doubted_at = time.monotonic()
 
@@ -353,7 +369,7 @@ class _View:
 
 
 class _LiveView(_View):
-    """The progress of a batch as a bar on one line, which fits the terminal."""
+    """The progress of a batch as a bar, on one line that fits the terminal."""
 
     def __init__(self, total: int, settle_after: float, screen: RichConsole) -> None:
         super().__init__(total, settle_after, screen)
@@ -361,15 +377,15 @@ class _LiveView(_View):
         self._live = screen.live(self._bar)
 
     def __enter__(self) -> None:
-        """As `_View.__enter__`."""
+        """Begin to draw the bar."""
         self._live.start()
 
     def __exit__(self, *exc: object) -> None:
-        """As `_View.__exit__`; the bar stays."""
+        """Stop drawing the bar. The last one stays on the screen."""
         self._live.stop()
 
     def _show_progress(self) -> None:
-        """Draw nothing: the next frame shows it."""
+        """Draw nothing: the next frame of the bar shows the progress."""
 
     def _bar(self) -> Any:
         from rich.table import Table
@@ -395,7 +411,8 @@ class _LiveView(_View):
 def _view(total: int, options: argparse.Namespace) -> _View:
     """Return the best view that standard error allows.
 
-    If results go to a terminal, too, the progress is plain lines: a bar would be torn.
+    If the results go to a terminal as well, the progress is plain lines, because results would
+    interrupt a bar.
     """
     screen = console(sys.stderr)
     is_free = options.output in (None, "table") or not sys.stdout.isatty()

@@ -27,7 +27,11 @@ _FILES = {
 
 
 def mcp_command(options: argparse.Namespace) -> None:
-    """Serve until the client leaves. An unknown workflow is reported before."""
+    """Serve the workflows as tools until the client disconnects.
+
+    With `--config`, print the settings for an assistant instead. Raises `CommandFailed` for an
+    unknown workflow before anything is served.
+    """
     schemas = _schemas_of(options)
     if options.config is not None:
         profile = _profile_of(options)
@@ -68,7 +72,11 @@ def mcp_command(options: argparse.Namespace) -> None:
 
 
 def _schemas_of(options: argparse.Namespace) -> Dict[str, Mapping[str, Any]]:
-    """Return the JSON Schemas of `--schema ID=FILE` by id. Raises `CommandFailed` for others."""
+    """Return the JSON Schemas of the options `--schema ID=FILE`, by id.
+
+    Raises `CommandFailed` for a malformed option, an id without a `--workflow`, and a file that is
+    not a JSON Schema.
+    """
     schemas: Dict[str, Mapping[str, Any]] = {}
     for word in options.schema:
         id, equals, path = word.partition("=")
@@ -85,7 +93,10 @@ def _schemas_of(options: argparse.Namespace) -> Dict[str, Mapping[str, Any]]:
 
 
 def _profile_of(options: argparse.Namespace) -> Optional[str]:
-    """Return the profile that the command would take its key from; None if from elsewhere."""
+    """Return the name of the profile that has the key of this command, or None.
+
+    None means that the key is from an option or the environment, or that there is no key.
+    """
     chosen: Optional[str] = options.profile
     if chosen is not None:
         existing_profile(chosen, "--profile")
@@ -98,9 +109,10 @@ def _profile_of(options: argparse.Namespace) -> Optional[str]:
 
 
 def _config(options: argparse.Namespace, profile: Optional[str]) -> Dict[str, Any]:
-    """Return what an assistant's file of settings needs. It names no key of this machine.
+    """Return the settings that start this server from an assistant. They contain no key.
 
-    Assistants start programs without the PATH of a shell, so the interpreter is named in full.
+    The interpreter is named with its full path, because assistants start programs without the PATH
+    of a shell.
     """
     arguments = ["-m", "flowmaestro", "mcp"]
     for id in options.workflow:

@@ -1,7 +1,8 @@
 """Data on standard output: JSON, JSON lines and CSV, whole and valid.
 
-JSON is indented on a terminal and one compact document elsewhere. It is valid for every encoding
-of the output: beyond UTF-8 it is ASCII, and characters that could steer a terminal are escaped.
+JSON is indented on a terminal and compact elsewhere. It is valid whatever the encoding of the
+output is: if that is not UTF-8, the JSON is ASCII. Characters that could control a terminal are
+escaped.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _CAMEL = re.compile(r"(?<=[a-z0-9])([A-Z])")
 
 
 def json_text(value: Any, encoding: str = "utf-8", indent: Optional[int] = None) -> str:
-    """Return a JSON document that the encoding can express and that cannot steer a terminal.
+    """Return a JSON document that the encoding can express and that cannot control a terminal.
 
     Programs read JSON as UTF-8 (RFC 8259, 8.1). For another encoding every character beyond ASCII
     is escaped, because its bytes would not be UTF-8.
@@ -51,7 +52,7 @@ def print_json_line(value: Any) -> None:
 
 
 def print_text(value: Any) -> None:
-    """Write a result as a person reads it: a text as it is, anything else as JSON."""
+    """Write a result for people: a string unchanged, `None` as nothing, other values as JSON."""
     if isinstance(value, str):
         console(sys.stdout).document(value)
     elif value is not None:
@@ -59,7 +60,7 @@ def print_text(value: Any) -> None:
 
 
 def print_fields(fields: Mapping[str, Any]) -> None:
-    """Write a line for each field that has a value; nested values are indented JSON below it."""
+    """Write a line for each field that has a value. Below it, nested values are indented JSON."""
     screen = console(sys.stdout)
     width = max(map(len, fields), default=0)
     for name, value in fields.items():
@@ -68,16 +69,17 @@ def print_fields(fields: Mapping[str, Any]) -> None:
 
 
 def written(value: Any) -> str:
-    """Return a value in one line: a text as it is, `None` as nothing, anything else as JSON."""
+    """Return a value in one line: a string unchanged, `None` as "", any other value as JSON."""
     if isinstance(value, str):
         return value
     return "" if value is None else json_text(value)
 
 
 def event_fields(event: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return the event with each field once, in snake_case; values are not touched.
+    """Return the event with each field once, under its snake_case name. Values are unchanged.
 
-    The SDK keeps the keys that the server sent beside the documented ones.
+    The SDK keeps the camelCase keys of the server beside the documented ones, so a field may be
+    there twice.
     """
     fields: Dict[str, Any] = {}
     for key, value in event.items():
@@ -90,7 +92,8 @@ def event_fields(event: Mapping[str, Any]) -> Dict[str, Any]:
 class Results:
     """Results that come one at a time, written as JSON, JSON lines or CSV.
 
-    With `json` it is one array, which `close` ends: valid also where the results were cut short.
+    The form `json` is one array, which `close` ends. So the output is valid JSON even if not all
+    results have come.
     """
 
     def __init__(self, out: TextIO, form: str, columns: Sequence[str] = ()) -> None:
@@ -120,14 +123,14 @@ class Results:
         self._count += 1
 
     def close(self) -> None:
-        """End the array of `json`."""
+        """End the array of the form `json`. In other forms, do nothing."""
         if self._form == "json":
             end = "\n]" if self._indent and self._count else "]"
             self._out.write(("" if self._count else "[") + end + "\n")
 
 
 def csv_line(cells: Iterable[Any]) -> str:
-    """Return one line of CSV. No cell of it is a formula for a spreadsheet.
+    """Return one line of CSV. A spreadsheet takes none of its cells for a formula.
 
     A text that begins with `=`, `+`, `-`, `@`, a tab or a carriage return gets a leading `'`.
     Numbers are written as they are, nested values as JSON.

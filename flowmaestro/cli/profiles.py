@@ -27,7 +27,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 def login_command(options: argparse.Namespace) -> None:
-    """Ask for a key, check it at the server, and keep it."""
+    """Ask the user for a key, check it at the server, and save it as a profile."""
     name = _name_of(options)
     if not _NAME.fullmatch(name):
         hint = "use up to 64 letters, digits, dots, dashes and underscores"
@@ -83,7 +83,7 @@ def _name_of(options: argparse.Namespace) -> str:
 
 
 def _ask_for_key(server: str) -> str:
-    """Return the key that the user types unseen, or the first line of a pipe."""
+    """Return the key that the user types; it is not shown. From a pipe, return the first line."""
     if sys.stdin.isatty():
         from getpass import getpass
 

@@ -27,19 +27,19 @@ class _FileHistory(History):
         self._path = path
 
     def load_history_strings(self) -> Iterable[str]:
-        """Return the messages, the newest first."""
+        """Return the messages of the file, the newest first."""
         return reversed(read_history(self._path))
 
     def store_string(self, string: str) -> None:
-        """Add a message."""
+        """Add a message to the file."""
         add_to_history(self._path, string)
 
 
 def message_prompt(history: Optional[Path]) -> Callable[[], Optional[str]]:
-    """Return a function that returns the next message of the user, and None after Ctrl-D.
+    """Return a function that asks the user for a message. It returns None after Ctrl-D.
 
-    Ctrl-C drops the line. Pasted lines are one message, and Alt-Enter begins a new line. `history`
-    is a file; None keeps nothing.
+    Ctrl-C discards what was typed. Pasted lines are one message, and Alt-Enter begins a new line.
+    `history` is the file that keeps the messages; None keeps none.
     """
     keys = KeyBindings()
 
@@ -67,7 +67,7 @@ def message_prompt(history: Optional[Path]) -> Callable[[], Optional[str]]:
 
 
 def read_history(path: Path) -> List[str]:
-    """Return the messages of the history, the oldest first. A file that is damaged is empty."""
+    """Return the messages of the history, the oldest first; none if the file is damaged."""
     try:
         lines = path.read_text("utf-8").splitlines()
         found: List[Any] = [json.loads(line) for line in lines if line]
@@ -77,7 +77,7 @@ def read_history(path: Path) -> List[str]:
 
 
 def add_to_history(path: Path, text: str) -> None:
-    """Add a message to the history, which nobody else may read.
+    """Add a message to the history, a file that only this user may read.
 
     A message that begins with a space is not kept.
     """

@@ -84,7 +84,7 @@ def get_command(options: argparse.Namespace) -> None:
 
 
 def query_command(options: argparse.Namespace) -> None:
-    """Print what a knowledge base has on a text, the best match first."""
+    """Print the chunks of a knowledge base that match a text, the best match first."""
     top_k = {} if options.top_k is None else {"top_k": options.top_k}
     with client_for(options) as client:
         reply = client.knowledge_bases.query(options.kb, options.text, **top_k)
@@ -129,13 +129,13 @@ def _iterate(
 
 
 def _created(execution: Mapping[str, Any]) -> float:
-    """Return when an execution was created, in seconds since 1970; now if it does not tell."""
+    """Return when an execution was created, in Unix seconds; now if that is not known."""
     time_of = (event_time(execution.get(name)) for name in ("created_at", "started_at"))
     return next((at for at in time_of if at is not None), time.time())
 
 
 def _without_secrets(row: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return the fields of a resource; secret header fields of a webhook are redacted."""
+    """Return the fields of a resource, with the secret header fields of a webhook redacted."""
     fields = dict(row)
     headers = fields.get("headers")
     if isinstance(headers, dict):
@@ -159,7 +159,7 @@ def _print_table(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Non
 
 
 def ago(seconds: float) -> str:
-    """Return how long ago something was, such as `3 h ago`."""
+    """Return a text such as `3 h ago` for a number of seconds."""
     for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
         if seconds >= size:
             return f"{int(seconds // size)} {unit} ago"

@@ -29,9 +29,10 @@ _ENDED = ("completed", "failed", "cancelled")
 
 @dataclass
 class Node:
-    """One node of a workflow, as its events describe it; times in seconds.
+    """One node of a workflow, as its events describe it. Times are in seconds.
 
-    `seconds` is `None` while it runs, and where neither its start nor its duration is known.
+    `seconds` is how long the node ran. It is `None` while the node runs, and if neither its start
+    nor its duration is known.
     """
 
     name: str
@@ -44,13 +45,14 @@ class Node:
 class RunView:
     """The known state of one execution. This view prints a line for each event.
 
-    Create it before the execution starts: rich takes a while to load, and events would be missed.
+    Create the view before the execution starts: rich takes a while to load, and events would be
+    missed.
 
     Attributes:
         execution_id: the execution, set before the view is entered.
         workflow: the name of its workflow; "" if it is not known.
         status: the execution's status, by its events and polls.
-        ahead: the server's time since 1970, minus our clock, in seconds.
+        ahead: how many seconds the server's clock is ahead of ours.
 
     """
 
@@ -73,21 +75,24 @@ class RunView:
         return [node.name for node in self.nodes.values() if node.status == "failed"]
 
     def __enter__(self) -> None:
-        """Begin to draw: the id, so that a log that breaks off says what to watch."""
+        """Begin to show the execution: print its id, so that a truncated log says what to watch."""
         self.began = time.monotonic()
         self.screen.line(f"execution {self.execution_id}")
 
     def __exit__(self, *exc: object) -> None:
-        """End the drawing."""
+        """Stop showing the execution."""
         if self.why_no_nodes:
             took = f"; the execution took {self.took}" if self.took else ""
             self.screen.line(" " * 11, self.why_no_nodes + took, indent=11)
 
     def follow(self, stream: Any) -> None:
-        """Show what the polls of this event stream find, too (`EventStream.last_seen`)."""
+        """Show what `stream` learns from polls, too (`EventStream.last_seen`).
+
+        Only `LiveRunView` does this; here, the method has no effect.
+        """
 
     def end(self, execution: Execution, events: Sequence[Mapping[str, Any]]) -> None:
-        """Show the ended execution. `events` are those that the stream remembers."""
+        """Show the ended execution. `events` are those that the event stream has kept."""
         self.took = _duration_of(cast("Mapping[str, Any]", execution))
         self.status = execution["status"]
         # A cancelled execution may never have come to a node.
@@ -168,10 +173,10 @@ class RunView:
 
 
 class LiveRunView(RunView):
-    """A picture of the execution that fits the terminal and is redrawn `FRAMES_PER_SECOND`.
+    """A picture of the execution, redrawn `FRAMES_PER_SECOND` times a second.
 
-    It always shows what runs, what failed and the bar. Ended nodes are folded into a count when
-    there are more nodes than rows.
+    It fits the terminal. It always shows the running nodes, the failed nodes and the progress bar.
+    If there are more nodes than rows, completed nodes are replaced by their number.
     """
 
     def __init__(self, screen: RichConsole) -> None:
@@ -190,20 +195,20 @@ class LiveRunView(RunView):
         self._live = screen.live(self._picture)
 
     def __enter__(self) -> None:
-        """As `RunView.__enter__`."""
+        """Begin to draw the picture."""
         self.began = self._event_at = time.monotonic()
         self._live.start()
 
     def __exit__(self, *exc: object) -> None:
-        """As `RunView.__exit__`; the last picture stays."""
+        """Stop drawing. The last picture stays on the screen."""
         self._live.stop()
 
     def follow(self, stream: Any) -> None:
-        """As `RunView.follow`; the picture is redrawn often enough to ask the stream itself."""
+        """Show what `stream` learns from polls, too. Each frame reads `EventStream.last_seen`."""
         self._stream = stream
 
     def end(self, execution: Execution, events: Sequence[Mapping[str, Any]]) -> None:
-        """As `RunView.end`. The stream is not asked about polls any more."""
+        """Show the ended execution, as `RunView.end`. The event stream is not read any more."""
         super().end(execution, events)
         self._stream = None
 
@@ -237,7 +242,7 @@ class LiveRunView(RunView):
                 self.status = status
 
     def _age(self, now: float) -> str:
-        """Return how old the last poll is while no events come; "" while they do."""
+        """Return how old the last poll is, as text; "" while events come."""
         if not self._polled or self._stream is None or now - self._event_at < SHOWS_AGE_AFTER:
             return ""
         return f"checked {now - self._polled_at:.0f} s ago"
@@ -258,7 +263,10 @@ class LiveRunView(RunView):
         return [head, ((about if len(about) <= columns else self.execution_id, "dim"),)]
 
     def _shown(self, rows: int) -> List[Tuple[Text, ...]]:
-        """Return a line for each node, at most `rows`: ended nodes are folded first."""
+        """Return a line for each node, but at most `rows` lines.
+
+        If there are more nodes, completed ones are replaced by their number first, then others.
+        """
         nodes = list(self.nodes.values())
         if len(nodes) <= rows:
             return [self._node_line(node) for node in nodes]
@@ -308,13 +316,19 @@ class LiveRunView(RunView):
 
 
 def _duration_of(execution: Mapping[str, Any]) -> str:
-    """Return how long an execution took by the server's times; "" if they are not known."""
+    """Return how long an execution took, as text; "" if its times are not known.
+
+    Both times are the server's.
+    """
     began, ended = (event_time(execution.get(key)) for key in ("started_at", "completed_at"))
     return "" if began is None or ended is None else in_short(max(ended - began, 0.0))
 
 
 def in_short(seconds: float) -> str:
-    """Return a duration such as `0.30 s` (`3 s` of an int), `12 s`, `2 m 40 s` or `3 h 05 m`."""
+    """Return a duration as text, such as `0.30 s`, `12 s`, `2 m 40 s` or `3 h 05 m`.
+
+    An `int` has no decimals: 3 is `3 s`.
+    """
     whole = int(seconds)
     if seconds < 10 and isinstance(seconds, float):
         return f"{seconds:.2f} s"
@@ -338,8 +352,8 @@ class QuietRunView(RunView):
 def run_view(*, prints_events: bool = False) -> RunView:
     """Return the best view that standard error allows.
 
-    With `prints_events`, the command writes each event to standard output. If both are terminals,
-    nothing else is shown: a live picture would be torn.
+    With `prints_events`, the command writes each event to standard output. If both outputs are
+    terminals, the view shows nothing, because the events would interrupt a live picture.
     """
     screen = console(sys.stderr)
     if prints_events and sys.stdout.isatty() and screen.columns is not None:

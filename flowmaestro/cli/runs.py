@@ -25,7 +25,7 @@ _JSON = ("json", "jsonl")
 
 
 def run_command(options: argparse.Namespace) -> None:
-    """Start an execution and follow it; its outputs go to standard output."""
+    """Start an execution, follow it, and print its outputs on standard output."""
     inputs, view = session.inputs_of(options), run_view()
     if options.detach and options.timeline is not None:
         raise CommandFailed("--timeline cannot be combined with --detach", USAGE)
@@ -55,7 +55,10 @@ def run_command(options: argparse.Namespace) -> None:
 
 
 def _checkpoint_of(options: argparse.Namespace) -> Optional[Checkpoint]:
-    """Return the checkpoint of `--checkpoint`, if it was given. Say so if it takes a minute."""
+    """Return the checkpoint of `--checkpoint`, or `None` without the option.
+
+    If the checkpoint is in doubt, say on standard error how long the look-up takes.
+    """
     if options.checkpoint is None:
         return None
     rerun: Any = ("failed", "cancelled") if options.rerun else ()
@@ -69,7 +72,7 @@ def _checkpoint_of(options: argparse.Namespace) -> Optional[Checkpoint]:
 
 
 def _report_earlier_end(execution: Mapping[str, Any], options: argparse.Namespace) -> None:
-    """Write on standard error when the execution ended, before this command looked it up."""
+    """Write on standard error that the execution had ended before this command, and when."""
     when = "before"
     with suppress(ValueError):
         when = ago(time.time() - parse_timestamp(str(execution["completed_at"])))
@@ -80,7 +83,7 @@ def _report_earlier_end(execution: Mapping[str, Any], options: argparse.Namespac
 
 
 def watch_command(options: argparse.Namespace) -> None:
-    """Follow an execution that has been started."""
+    """Follow an execution that was started before."""
     view = run_view(prints_events=options.output is not None)
     with session.client_for(options, Hooks(retry=view.retrying)) as client:
         execution_id = _execution_to_watch(client, options)
@@ -92,7 +95,7 @@ def watch_command(options: argparse.Namespace) -> None:
 
 
 def cancel_command(options: argparse.Namespace) -> None:
-    """Cancel executions. Those that cannot be cancelled do not keep the others from it."""
+    """Cancel executions. If one cannot be cancelled, cancel the others all the same."""
     failures: List[errors.FlowMaestroError] = []
     replies: List[Any] = []
     with session.client_for(options) as client:
@@ -117,7 +120,7 @@ def cancel_command(options: argparse.Namespace) -> None:
 
 
 def fire_command(options: argparse.Namespace) -> None:
-    """Fire a trigger; the id of its execution goes to standard output."""
+    """Fire a trigger, and print the id of its execution on standard output."""
     inputs = session.inputs_of(options)
     with session.client_for(options) as client:
         with _maybe_started(""):
@@ -135,7 +138,11 @@ def _print_started(execution_id: str, reply: Any, options: argparse.Namespace) -
 
 @contextmanager
 def _maybe_started(which: str) -> Generator[None, None, None]:
-    """Tell on Ctrl-C that the request may have arrived, and where to look."""
+    """Raise `CommandFailed` for a Ctrl-C in a `with` block that starts an execution.
+
+    The error says that the execution may have been started, and how to look for it. `which` is an
+    option for that command.
+    """
     try:
         yield
     except KeyboardInterrupt:
@@ -145,7 +152,7 @@ def _maybe_started(which: str) -> Generator[None, None, None]:
 
 
 def _workflow_name(client: FlowMaestroClient, workflow_id: Any) -> str:
-    """Return the name of a workflow, or "" where the server does not tell it at once."""
+    """Return the name of a workflow; "" if the first attempt to get it fails."""
     with suppress(errors.FlowMaestroError, ValueError):
         asking = client.with_options(max_retries=0)
         return str(asking.workflows.get(workflow_id)["data"]["name"])
@@ -153,7 +160,7 @@ def _workflow_name(client: FlowMaestroClient, workflow_id: Any) -> str:
 
 
 def _execution_to_watch(client: FlowMaestroClient, options: argparse.Namespace) -> str:
-    """Return the id that the user gave, or that `--last` and `--workflow` lead to."""
+    """Return the id of the execution that the user named: by id, `--last` or `--workflow`."""
     ways = (options.execution is not None) + options.last + (options.workflow is not None)
     if ways != 1:
         raise CommandFailed("name one execution: its id, --last or --workflow", USAGE)
@@ -219,7 +226,7 @@ def _follow(
 
 
 def _end(execution: Execution, view: RunView, options: argparse.Namespace) -> None:
-    """Print the result. Raise `CommandFailed` unless the execution completed."""
+    """Print the result of an ended execution. Raise `CommandFailed` unless it completed."""
     outputs = execution["outputs"]
     if options.command == "run" and options.output == "json":
         output.print_json(execution)
@@ -241,7 +248,10 @@ def _end(execution: Execution, view: RunView, options: argparse.Namespace) -> No
 
 
 def _say_how_to_continue(view: RunView) -> None:
-    """Print the commands for an execution that is left; a paused one cannot be cancelled."""
+    """Print the commands to watch or cancel an execution that still runs.
+
+    A paused execution cannot be cancelled, so only the first command is printed for it.
+    """
     screen, is_paused = console(sys.stderr), view.status == "paused"
     state = "is paused: it waits for a person" if is_paused else "is still running"
     screen.line(f"The execution {state}.")

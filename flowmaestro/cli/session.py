@@ -44,7 +44,7 @@ def client_for(options: argparse.Namespace, hooks: Optional[Hooks] = None) -> Fl
 def credentials_for(options: argparse.Namespace) -> Credentials:
     """Return the key and the server of a command.
 
-    They are read once, and kept in the options: a keyring may ask the user each time.
+    They are read once, and kept in `options`, because a keyring may ask the user each time.
     """
     found: Optional[Credentials] = getattr(options, "credentials", None)
     if found is None:
@@ -67,9 +67,9 @@ class Found(NamedTuple):
 def find_workflow(client: FlowMaestroClient, text: str) -> Found:
     """Return the workflow that the user means.
 
-    A UUID is returned without a request. Otherwise the list of workflows is searched for this id,
-    then for this name, then for an id or a name that begins with the text. Standard error names
-    what was chosen. Raises `CommandFailed` unless exactly one workflow fits.
+    If `text` is a UUID, it is the id, and no request is sent. Otherwise the list of workflows is
+    searched for this id, then for this name, then for an id or a name that begins with `text`.
+    Standard error names what was chosen. Raises `CommandFailed` unless exactly one workflow fits.
     """
     return _find(client.workflows, "workflow", text)
 
@@ -108,9 +108,10 @@ def _find(resource: Any, kind: str, text: str) -> Found:
 
 
 def inputs_of(options: argparse.Namespace) -> Dict[str, Any]:
-    """Return the inputs of `--input-file` and `-i`. An input of `-i` replaces that of the file.
+    """Return the inputs of `--input-file` and `-i`.
 
-    Raises `CommandFailed` for an input that is malformed or given twice with `-i`.
+    An input of `-i` replaces the one of the same name in the file. Raises `CommandFailed` for an
+    input that is malformed or given twice with `-i`.
     """
     inputs: Dict[str, Any] = {}
     if options.input_file is not None:
@@ -129,7 +130,7 @@ def inputs_of(options: argparse.Namespace) -> Dict[str, Any]:
 
 
 def _input(word: str) -> Tuple[str, Any]:
-    """Return the name and the value of one `-i`."""
+    """Return the name and the value of one option `-i`."""
     name, equals, text = word.partition("=")
     is_json = name.endswith(":")
     name = name[:-1] if is_json else name
@@ -170,7 +171,8 @@ def workflow_schema(
 ) -> Mapping[str, Any]:
     """Return a mapping with the `input_schema` of `--schema`, or that of the server.
 
-    It is empty with `--no-check`. Raises `CommandFailed` for a file that is not a JSON Schema.
+    The mapping is empty with `--no-check`. Raises `CommandFailed` for a file that is not a JSON
+    Schema.
     """
     if options.no_check:
         return {}
@@ -188,7 +190,7 @@ def check_all_inputs(
 ) -> None:
     """Raise `CommandFailed` for the first inputs that do not fit the workflow's schema.
 
-    `given` has pairs: what an error begins with, and the inputs.
+    `given` has pairs: the beginning of an error text, and the inputs. The first wrong inputs raise.
     """
     for lead, inputs in given:
         problems = check_inputs(workflow, inputs)
@@ -200,7 +202,7 @@ def check_all_inputs(
 
 
 def _would_fit_as_json(workflow: Mapping[str, Any], inputs: Mapping[str, Any]) -> List[str]:
-    """Return `-i NAME:=TEXT` for each text that would fit its type if it were JSON."""
+    """Return `-i NAME:=TEXT` for each input that is a string and would fit its type as JSON."""
     count = len(check_inputs(workflow, inputs))
     found: List[str] = []
     for name, text in inputs.items():

@@ -1,7 +1,8 @@
 """The folders of this user, and the state folder: what the user did last from this machine.
 
 Reads and writes `executions.json` in the folder that `platformdirs` names. It holds ids and API
-roots, and no key. A file that cannot be read counts as empty; one that cannot be written is left.
+roots, and no key. A file that cannot be read counts as empty. If a file cannot be written, nothing
+is remembered.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def state_folder() -> Path:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Replace a file at once by one that only this user may read."""
+    """Replace a file in one step by a file that only this user may read."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = path.with_name(f"{path.name}.{os.getpid()}")
     with suppress(FileNotFoundError):  # Left by a crash, perhaps with another mode.
@@ -65,7 +66,7 @@ def remember_execution(api_root: str, execution_id: str) -> None:
 
 
 def last_execution(api_root: str) -> Optional[str]:
-    """Return the id of the last execution that this user started at this API root."""
+    """Return the id of the last execution that this user started at this API root, or `None`."""
     found = _executions().get(api_root)
     return found if isinstance(found, str) else None
 

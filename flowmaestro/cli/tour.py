@@ -32,15 +32,18 @@ class Narrator:
         self.screen.line(_MARGIN, *texts, indent=len(_MARGIN) + indent)
 
     def good(self, text: str) -> None:
-        """Write a result that is as it should be."""
+        """Write a result that is as expected, with the sign for success."""
         self.say((self.screen.symbols.good + " ", "green"), text, indent=2)
 
     def bad(self, text: str) -> None:
-        """Write what failed: the tour shows some failures on purpose."""
+        """Write a failure, with the sign for it. The tour shows some failures on purpose."""
         self.say((self.screen.symbols.bad + " ", "red"), text, indent=2)
 
     def step(self, title: str, calls: str) -> None:
-        """Write the heading of the next part, with the client's methods that it shows."""
+        """Write the heading of the next part of the tour.
+
+        `calls` names the client's methods that this part shows.
+        """
         self.screen.line()
         sign = self.screen.symbols.step + " "
         self.screen.line((sign, "cyan"), (title, "bold"), ("  " + calls, "dim"), indent=2)
