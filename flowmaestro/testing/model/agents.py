@@ -105,7 +105,7 @@ class Memory:
 
 @dataclass
 class Agent:
-    """An agent. `reply` makes an answer, which takes `seconds`; if it raises, the run fails.
+    """An agent. `reply` makes an answer, which takes `seconds`; if `reply` raises, the run fails.
 
     Tokens that `reply` yielded before it raised are still sent. An agent that is `scripted` by a
     test streams its tokens even if the server that the fake models refuses to stream.

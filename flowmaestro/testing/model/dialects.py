@@ -64,7 +64,7 @@ def _seconds(execution: Execution, step: PlannedEvent) -> Optional[float]:
 
 
 def _fields(execution: Execution, step: PlannedEvent) -> JsonObject:
-    """Return the fields that are specific to this kind of event, by their documented names."""
+    """Return the fields that only events of this type have, by their documented names."""
     node, event, total = step.node, step.event, execution.workflow.node_count
     if event == "execution:started":
         return {"workflow_name": execution.workflow.name, "total_nodes": total}

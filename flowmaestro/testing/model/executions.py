@@ -44,9 +44,9 @@ class InputField:
 
 @dataclass(frozen=True)
 class Workflow:
-    """A workflow. `outputs` makes the result from the inputs; if it raises, the run fails.
+    """A workflow. `outputs` makes the result from the inputs; if `outputs` raises, the run fails.
 
-    A run carries out the `plan`, by default that of the `nodes`.
+    A run carries out the `plan`; without one, it runs the `nodes` one after another.
     """
 
     id: str
@@ -113,7 +113,7 @@ class Execution:
 
     @property
     def can_be_cancelled(self) -> bool:
-        """Whether the server can cancel it in its status."""
+        """Whether the server can cancel the execution in its present status."""
         return not self.ended and self.status != "paused"
 
     @property

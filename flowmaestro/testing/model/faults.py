@@ -36,9 +36,9 @@ class Fault:
     """A fault for the next `times` requests that fit `pattern`.
 
     With a `status`, they are answered with that error and not carried out. With only a `delay`,
-    they are answered as usual, `delay` seconds later. Otherwise the connection is lost: if
-    `after_events` is a number, after that many events of a stream, else before the response
-    although the request is carried out.
+    they are answered as usual, `delay` seconds later. Otherwise they are carried out and the
+    connection is lost: after `after_events` events of a stream, or, if that is `None`, before the
+    response.
     """
 
     pattern: Pattern

@@ -100,7 +100,7 @@ class KeyRing:
         self._accepts_unknown = True
 
     def identify(self, headers: Headers) -> ApiKey:
-        """Return the key of a request. Raise a 401 refusal if it has no valid key."""
+        """Return the API key of a request. Raise a 401 refusal if the request has no valid one."""
         secret = _presented(headers)
         if secret is None:
             raise Refusal(401, "invalid_api_key", MISSING_KEY)

@@ -190,8 +190,8 @@ def scripted_nodes(
 def plan_by_events(events: Sequence[ScriptedEvent]) -> List[PlannedEvent]:
     """Return the plan of scripted events. Raise `ValueError` where they contradict each other.
 
-    If they do not begin with `execution:started`, it is inserted. Without a terminal event at the
-    end, the execution never ends.
+    If `execution:started` is not the first of them, that event is inserted. Without a terminal
+    event at the end, the execution never ends.
     """
     plan: List[PlannedEvent] = []
     running: Dict[str, float] = {}

@@ -110,7 +110,7 @@ class EventStream:
 
 
 class Source(Protocol):
-    """An object that a driver waits for. It calls `wake` when it has data."""
+    """An object that the driver (see `EventStream`) waits for: it calls `wake` when it has data."""
 
     wake: Callable[[], None]
 
@@ -135,10 +135,10 @@ class PolledBody(Source, Protocol):
 class FakeReply:
     """The fake's response to one request.
 
-    While `ready` is false, a driver must advance time or carry out the webhook deliveries that are
-    due. `wake` is called when the response becomes ready. Then `status` and `headers` are final,
-    and the body is either `body` or `stream`. If there is a `failure`, the driver must close the
-    connection without a response.
+    While `ready` is false, the driver (see `EventStream`) must advance time or carry out the
+    webhook deliveries that are due. `wake` is called when the response becomes ready. Then `status`
+    and `headers` are final, and the body is either `body` or `stream`. If there is a `failure`, the
+    driver must close the connection without a response.
     """
 
     def __init__(self) -> None:

@@ -40,7 +40,7 @@ def create_webhook(service: Service, call: EndpointRequest) -> Outcome:
 
 
 def update_webhook(service: Service, call: EndpointRequest) -> Outcome:
-    """Change the members of a webhook that the body has."""
+    """Change those members of a webhook that occur in the request body."""
     webhook = service.webhooks.find(call.id)
     changes: Dict[str, Any] = {
         name: read(call) for name, read in _CHANGEABLE.items() if name in call.body
@@ -65,7 +65,7 @@ def delete_webhook(service: Service, call: EndpointRequest) -> Outcome:
 
 
 def test_webhook(service: Service, call: EndpointRequest) -> Outcome:
-    """Send a test event, and return its outcome. The status is 200 even if it failed."""
+    """Send a test event, and return its outcome. The status is 200 even if the delivery failed."""
     webhook = service.webhooks.find(call.id)
 
     def later(respond: Respond) -> None:

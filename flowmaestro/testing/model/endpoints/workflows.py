@@ -17,7 +17,7 @@ def execute_workflow(service: Service, call: EndpointRequest) -> Outcome:
 
 
 def list_executions(service: Service, call: EndpointRequest) -> Outcome:
-    """List executions, the newest first, with the filters of the dialect."""
+    """List executions, the newest first, with the filters that the modelled server applies."""
     workflow_id = call.query.get("workflow_id")
     if workflow_id is not None and workflow_id not in service.workflows:
         service.dialect.check_id(workflow_id)
@@ -25,7 +25,10 @@ def list_executions(service: Service, call: EndpointRequest) -> Outcome:
 
 
 def cancel_execution(service: Service, call: EndpointRequest) -> Outcome:
-    """Cancel an execution. Raise a 400 refusal if it has ended or waits for a human."""
+    """Cancel an execution.
+
+    Raises a 400 refusal if the execution has ended or waits for a human.
+    """
     execution = service.executions.find(call.id, "internal_error")
     if not execution.can_be_cancelled:
         raise invalid(f"Execution cannot be cancelled. Current status: {execution.status}")
