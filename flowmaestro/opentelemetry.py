@@ -2,21 +2,22 @@
 
 | span | kind | when |
 |---|---|---|
-| `workflows.get`, ... | INTERNAL | one for each operation |
-| `invoke_workflow ID` | INTERNAL | instead, for `workflows.run` and `executions.stream` |
-| `node NAME` | INTERNAL | below that, one for each node in the events |
-| `invoke_agent` | CLIENT | instead, for a message to an agent |
-| `retrieval ID` | CLIENT | instead, for a query of a knowledge base |
+| `workflows.get`, ... | INTERNAL | one for each operation that is not in the next rows |
+| `invoke_workflow ID` | INTERNAL | one for each `workflows.run` or `executions.stream` |
+| `node NAME` | INTERNAL | one for each node in the events, a child of `invoke_workflow` |
+| `invoke_agent` | CLIENT | one for each message to an agent |
+| `retrieval ID` | CLIENT | one for each query of a knowledge base |
 | `invoke_workflow ID` | INTERNAL | one for each row of a batch, linked to the span of the batch |
 | `GET /workflows/{workflow_id}`, ... | CLIENT | one for each attempt, by the HTTP conventions |
 
-ID is the workflow's id; it is left out if it is not known when the span starts, as for a stream.
-The name of a span never changes afterwards. The workflow's name is in the attributes
-`gen_ai.agent.name` and `gen_ai.workflow.name`, if an event has it.
+ID is the id of the workflow or of the knowledge base. The workflow's id is left out if it is not
+known when the span starts, as for a stream. The name of a span never changes afterwards. The
+workflow's name is in the attributes `gen_ai.agent.name` and `gen_ai.workflow.name`, if an event has
+it.
 
-The span of a row starts with the first request of that row and ends with the last one. It is the
-root of a trace of its own: a batch may have 10,000 rows. An execution that failed has the
-`error.type` `execution_failed`, although the call raises nothing.
+The span of a row starts with the first request of that row and ends with the last one. This span is
+the root of its own trace, because a batch may have 10,000 rows. The span of an execution that
+failed has the `error.type` `execution_failed`, although the call raises nothing.
 
 The times of nodes are the server's, shifted by the difference between its clock and ours. The
 difference is estimated from `Date` and from the events. The span of a node is then clamped to the

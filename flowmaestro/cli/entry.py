@@ -79,7 +79,10 @@ def main(words: Sequence[str]) -> int:
 
 
 def wants_json(words: Sequence[str]) -> bool:
-    """Return whether errors must be printed as JSON. The words may be invalid arguments."""
+    """Return whether errors must be printed as JSON.
+
+    The words may be arguments that no command takes.
+    """
     wanted = ("json", "jsonl")
     pairs = zip(words, words[1:])
     return (
@@ -157,7 +160,7 @@ def status_of(error: Exception) -> int:
 
 
 def _judge(error: Exception, words: Sequence[str], options: Namespace) -> Failure:
-    """Return an error as the user gets it. `words` are those of the command line."""
+    """Return an error as the user gets it. `words` are the arguments of the command line."""
     if isinstance(error, cli.CommandFailed):
         return _failure(error.status, str(error), error.code, error.hint, error.execution_id)
     if isinstance(error, BrokenPipeError):  # The reader has closed the pipe: it wants no more.

@@ -1,4 +1,7 @@
-"""httpx, blocking and on asyncio. Its extension `trace` tells how far a request has come."""
+"""httpx, for sync clients and for async clients on asyncio.
+
+Its extension `trace` tells how far a request came before it failed.
+"""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ class Owned(List[T]):
     resource is always in exactly one `Owned`, and moves to another in one call of C, which no
     signal handler and no other thread can interrupt. The code that owns the list releases its items
     in a `finally`. That `finally` is written twice, one inside the other, because the exception may
-    come during the first one. To release an empty list does nothing.
+    come during the first one. Releasing an empty list has no effect.
     """
 
     __slots__ = ()

@@ -67,7 +67,7 @@ class Proxies:
     The settings of an operating system (the registry of Windows, the network pane of macOS) are
     ignored. Raises `TypeError` or `ValueError` for an invalid proxy URL, naming the argument or the
     variable, never its value. SOCKS is not supported: as `proxy` it raises `ValueError`; in the
-    environment it is an error only when a call needs it (`proxy_for`).
+    environment it is an error only for a call that needs this proxy (`proxy_for`).
     """
 
     def __init__(self, proxy: Optional[str] = None, *, trust_env: bool = True) -> None:

@@ -36,9 +36,9 @@ class Slots:
         self._waiting: List[BlockingOp] = []
 
     def take(self, op: BlockingOp, until: float) -> bool:
-        """Wait for a slot. Return False at the time `until`. Call `give_back` in either case.
+        """Wait for a slot. Return False if there was none until the time `until`.
 
-        Raises `Interrupted`.
+        Call `give_back` afterwards, whatever this returns or raises. Raises `Interrupted`.
         """
         if not self._waiting and self._free.move_to(op.slot):
             return True
