@@ -13,7 +13,7 @@ import re
 import sys
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Dict, Generator, Iterable, Iterator, List, Optional, Sized, cast
+from typing import Any, Dict, Generator, Iterable, Iterator, List, Optional, cast
 
 from flowmaestro.inputs import mapping_or_empty
 from flowmaestro_core.payloads.json_values import list_or_empty
@@ -173,8 +173,8 @@ def _cells(where: str, text: str, delimiter: str) -> Iterator[Dict[str, Any]]:
         taken.clear()
         for number, cells in enumerate(lines, 1):
             if cells and len(cells) != len(names):
-                text = f"{where}, row {number}: {_count(cells, 'cell')}, "
-                text += f"but {_count(names, 'column')}: "
+                text = f"{where}, row {number}: {counted(len(cells), 'cell')}, "
+                text += f"but {counted(len(names), 'column')}: "
                 text += f"column {min(len(cells), len(names)) + 1} "
                 raise ValueError(
                     text + ("has no name" if len(cells) > len(names) else "is missing")
@@ -267,6 +267,6 @@ def _typed(text: str, kinds: Iterable[str], where: str) -> Any:
         raise ValueError(said) from error
 
 
-def _count(found: Sized, noun: str) -> str:
-    """Return the number of items in `found`, with the noun: `1 cell`, `2 cells`."""
-    return f"{len(found)} {noun}" + ("" if len(found) == 1 else "s")
+def counted(number: int, noun: str) -> str:
+    """Return a number and its noun: `1 cell`, `2 cells`."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")

@@ -347,11 +347,6 @@ def pad(text: str, width: int) -> str:
     return text + " " * (width - text_width(text))
 
 
-def counted(number: int, noun: str) -> str:
-    """Return a number and its noun: `1 row`, `2 rows`."""
-    return f"{number} {noun}" + ("" if number == 1 else "s")
-
-
 def text_width(text: str) -> int:
     """Return how many columns a terminal uses for a text."""
     if text.isascii():

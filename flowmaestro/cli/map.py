@@ -14,10 +14,10 @@ from typing import Any, Dict, List, Optional, TextIO, Tuple
 
 from flowmaestro import Hooks, ResponseInfo
 from flowmaestro.cli import INTERRUPTED, TIMED_OUT, USAGE, CommandFailed, session
-from flowmaestro.cli.console import Console, RichConsole, Text, console, counted, text_width
+from flowmaestro.cli.console import Console, RichConsole, Text, console, text_width
 from flowmaestro.cli.output import Results, written
 from flowmaestro.cli.run_view import in_short
-from flowmaestro.input_files import Rows, read_rows, typed_rows
+from flowmaestro.input_files import Rows, counted, read_rows, typed_rows
 from flowmaestro.inputs import is_strict
 from flowmaestro_core.errors import FlowMaestroError, TimeoutError
 from flowmaestro_core.executions.outcome import BatchProgress, RunOutcome, RunOutcomes

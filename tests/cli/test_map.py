@@ -16,6 +16,7 @@ from collections import Counter
 import pytest
 
 from flowmaestro.testing import FakeFlowMaestro, Node, running_server
+from flowmaestro.testing.model.seeds import PAUSING_WORKFLOW_ID
 
 
 @pytest.fixture
@@ -120,6 +121,17 @@ def test_rows_that_time_out_are_not_failures(command, fake, rows, bad):
     fake.advance(fake.now + 3600)
     assert command(*which).status == (124 if bad else 0)  # The refused row is started now.
     assert len(fake.executions) == started + bad
+
+
+def test_a_paused_row_waits_for_a_person_and_is_no_failure(command, rows):
+    which = ["map", PAUSING_WORKFLOW_ID, "rows.csv", "--out", "out.jsonl", "--timeout", "9"]
+    done = command(*which)
+    assert done.status == 124
+    assert done.err.endswith(
+        "2 of 2 rows still running after 9 s, 2 of them paused; see out.jsonl; "
+        "repeat the same command to wait on\n"
+    )
+    assert [line["status"] for line in results(rows / "out.jsonl")] == ["paused"] * 2
 
 
 def test_the_same_command_starts_a_corrected_row(command, fake, rows):

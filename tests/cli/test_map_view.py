@@ -74,6 +74,15 @@ def test_the_wait_for_rows_in_doubt_counts_down(draw, clock):
     assert view._parts()[-1] == "20 may have been started, looking"
 
 
+def test_rows_that_were_done_before_are_said_once_above_the_bar(draw):
+    view, _ = draw(80)
+    for done in range(1, 4):
+        view.update(BatchProgress(done, 0, 5, 500, None))
+        view.delivered(replayed=done < 3)
+    said = view.screen._out._out.getvalue()
+    assert said.count("2 rows were done before, 498 to go") == 1
+
+
 def test_after_ctrl_c_the_bar_has_the_figure_of_the_message(draw):
     view, _ = draw(80, BatchProgress(120, 3, 10, 500, 160.0))
     view.stop(9)
