@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Callable, Iterable, Set, Type
+from typing import Callable, Iterable, Set, Tuple, Type
 
 from flowmaestro_core.arguments import check_count
 from flowmaestro_core.defaults import MAX_REPLY_SIZE
@@ -17,6 +17,10 @@ _DEFAULT_TIMES = StreamTimes()
 _no_roots: Type[Set[str]] = set
 
 
+def _no_secrets() -> Tuple[str, ...]:
+    return ()
+
+
 @dataclass(frozen=True)
 class Context:
     """The options of a client, and the state that all its calls share.
@@ -25,7 +29,8 @@ class Context:
     takes many times that memory. `answered` holds the API roots that have answered a call of this
     client, whatever the status: such a root is not a mistyped host, so a start that could not be
     sent is worth repeating. `secrets` returns the secrets that the transport sends beside the
-    requests, such as a proxy's password.
+    requests, such as a proxy's password. `former_keys` are the API keys of the contexts that this
+    one was derived from; see `with_options`.
     """
 
     options: ClientOptions
@@ -33,7 +38,8 @@ class Context:
     stream_times: StreamTimes = _DEFAULT_TIMES
     max_reply_size: int = MAX_REPLY_SIZE
     answered: Set[str] = field(default_factory=_no_roots, repr=False, compare=False)
-    secrets: Callable[[], Iterable[str]] = field(default=tuple, repr=False)
+    secrets: Callable[[], Iterable[str]] = field(default=_no_secrets, repr=False)
+    former_keys: Tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         check_count("max_reply_size", self.max_reply_size)
@@ -50,7 +56,9 @@ class Context:
     @cached_property
     def scrubber(self) -> SecretScrubber:
         """The scrubber that redacts the secrets of this client in error messages."""
-        return SecretScrubber(self.options.request_headers().pairs, self.secrets)
+        return SecretScrubber(
+            self.options.request_headers().pairs, lambda: (*self.secrets(), *self.former_keys)
+        )
 
     def with_options(self, options: ClientOptions) -> Context:
         """Return a copy with other options, which shares the retry budget.
@@ -58,7 +66,8 @@ class Context:
         With another key, errors of the copy redact the former key, too: requests that were sent
         with it may still be in flight on the connections that both share.
         """
-        former, secrets = self.options.api_key, self.secrets
-        if options.api_key == former:
-            return replace(self, options=options)
-        return replace(self, options=options, secrets=lambda: (*secrets(), former))
+        keys = self.former_keys
+        former = self.options.api_key
+        if options.api_key != former and former not in keys:
+            keys = (*keys, former)
+        return replace(self, options=options, former_keys=keys)

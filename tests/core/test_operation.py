@@ -148,6 +148,20 @@ def test_a_context_with_another_key_redacts_both_keys() -> None:
         text = "fm_live_old456789 fm_live_new456789 proxy-password"
         assert each.scrubber.text(text) == "*** *** ***"
     assert context.scrubber.text("fm_live_old456789 fm_live_new456789").endswith("new456789")
+    # A program that rotates between two keys does not keep one more key each time.
+    assert derived.with_options(context.options).with_options(other).former_keys == (
+        "fm_live_old456789",
+        "fm_live_new456789",
+    )
+
+
+def test_context_redacts_the_keys_of_a_long_chain() -> None:
+    context = Context(ClientOptions("fm_live_0"))
+    for number in range(1, 1100):
+        options = context.options.with_changes(api_key=f"fm_live_{number}")
+        context = context.with_options(options)
+    keys = {f"fm_live_{number}" for number in range(1100)}
+    assert keys <= set(context.scrubber.secrets)
 
 
 def test_every_client_has_a_budget_of_its_own() -> None:

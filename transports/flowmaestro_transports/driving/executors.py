@@ -15,7 +15,6 @@ from typing import (
     Any,
     Callable,
     Generic,
-    List,
     Mapping,
     Optional,
     Tuple,
@@ -53,20 +52,25 @@ class ClientTransport(Generic[X]):
     It is `given` by the user, or else made by `make` at the first call of `get`.
     """
 
+    made: Optional[X] = None
+    """The transport, once it was made."""
+
     def __init__(self, given: Optional[X], make: Optional[Callable[[], X]] = None) -> None:
-        self.made: List[X] = [] if given is None else [given]
-        """Holds the transport as its first item once it was made. Empty before."""
+        if given is not None:
+            self.made = given
         self._make = make
 
     def get(self) -> X:
         """Return the transport. Threads that need it at the same moment get the same one."""
-        if not self.made and self._make is not None:
-            self.made.append(self._make())
-        return self.made[0]
+        if self.made is None and self._make is not None:
+            # `setdefault`, so that several threads that call this at once share one transport. One
+            # that comes too late has opened nothing, and is collected.
+            vars(self).setdefault("made", self._make())
+        return cast("X", self.made)
 
     def secrets(self) -> Tuple[str, ...]:
         """Return the secrets that the transport sends beside the requests. Errors redact them."""
-        return secrets_of(self.made[0]) if self.made else ()
+        return () if self.made is None else secrets_of(self.made)
 
 
 class _Lifetime(NotPicklable):
@@ -93,7 +97,13 @@ class _Lifetime(NotPicklable):
     @property
     def closed(self) -> bool:
         """Whether this executor, or the one that it was derived from, was closed."""
-        return self._closed or (self._parent is not None and self._parent.closed)
+        executor: Optional[_Lifetime] = self
+        # A loop, because a program that derives each client from the last one makes a long chain.
+        while executor is not None:
+            if executor._closed:
+                return True
+            executor = executor._parent
+        return False
 
     def derive(
         self: L,
@@ -109,14 +119,14 @@ class _Lifetime(NotPicklable):
         options = self.context.options.with_changes(timeout, max_retries, headers, api_key)
         return type(self)(self._transport, self.context.with_options(options), self)
 
-    def _end(self) -> List[Any]:
+    def _end(self) -> Any:
         """Mark this executor as closed.
 
-        Return the transport in a list if the caller must close it. Return an empty list if this
-        executor was derived from another one, whose transport it shares.
+        Return the transport if the caller must close it. Return `None` if this executor was derived
+        from another one, whose transport it shares.
         """
         self._closed = True
-        return self._transport.made[:1] if self._parent is None else []
+        return self._transport.made if self._parent is None else None
 
     def _machine(self, operation: Any, name: str) -> Tuple[Any, Any]:
         """Return the machine of an operation, and the object that carries out its `Record` actions.
@@ -229,7 +239,8 @@ class SyncExecutor(_Lifetime):
 
     def close(self) -> None:
         """Close the transport, unless this executor was derived from another one."""
-        for transport in self._end():
+        transport = self._end()
+        if transport is not None:
             transport.close()
 
 
@@ -294,5 +305,6 @@ class AsyncExecutor(_Lifetime):
 
     async def close(self) -> None:
         """Close the transport, unless this executor was derived from another one."""
-        for transport in self._end():
+        transport = self._end()
+        if transport is not None:
             await transport.close()
