@@ -18,6 +18,8 @@ FlowMaestro. Rules that the signatures cannot say:
 * If a transport sends secrets beside the request, such as a proxy's password, it lists them in an
   attribute `secrets`, a sequence of strings. No error shows them.
 * An async transport releases its connection when the calling task is cancelled.
+* A client owns its transport, also one that the caller made: closing the client closes it. Clients
+  derived with `with_options` share it, and closing them leaves it open.
 * A transport in virtual time may have three more attributes: `random` (see `RandomSource`),
   `in_flight` (a method, see `in_flight_of`), and `wall_clock` (a function that returns
   Unix seconds).
@@ -150,7 +152,10 @@ class Interruptible(Protocol):
     """
 
     def interruptible(self) -> InterruptibleTransport:
-        """Return a view of the transport for one stream. It need not be closed."""
+        """Return a view of the transport for one stream. It need not be closed.
+
+        It needs none of the optional attributes; those of the transport count.
+        """
         ...
 
 

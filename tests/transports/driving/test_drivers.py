@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import sys
@@ -22,6 +23,7 @@ from flowmaestro_core.http.messages import (
 from flowmaestro_transports.contract import new_token, random_source_of
 from flowmaestro_transports.driving import drivers
 from flowmaestro_transports.driving.drivers import AsyncDriver, SyncDriver
+from flowmaestro_transports.driving.iterators import SyncHandle
 
 REQUEST = Request("GET", "http://localhost/x", Headers())
 LOST = TransportFailure(Phase.REPLY_BROKEN, "lost")
@@ -325,6 +327,45 @@ def test_a_refusal_without_a_date_is_given_the_time_of_its_arrival(drive, status
     (_, response), (_, head) = machine.heard[1:]
     assert (response.status, response.body, head.status) == (status, b"body", status)
     assert response.headers.get_list("date") == head.headers.get_list("date") == expected
+
+
+class View:
+    """The methods of a transport without its optional attributes."""
+
+    def __init__(self, transport):
+        self.now, self.sleep = transport.now, transport.sleep
+        self.send, self.open = transport.send, transport.open
+
+
+def test_optional_attributes_count_although_a_view_lacks_them():
+    entered = []
+
+    class Own(Blocking):
+        patient = False
+
+        def interruptible(self):
+            return View(self)
+
+        @contextlib.contextmanager
+        def in_flight(self):
+            entered.append(True)
+            yield
+
+        def wall_clock(self):
+            return 784111777.5
+
+    refusal = Response(503, Headers())
+    machine = Scripted(Open(REQUEST, 3.0), Read(5.0, 45.0), Send(REQUEST, 3.0), Done(None))
+    machine.runs_callers_code = machine.finished = False
+    transport = Own(None, b"", refusal)
+
+    class Handle(SyncHandle):
+        _noun = "list"
+
+    assert list(Handle(machine, transport)) == []
+    assert ("read", 45.0) in transport.log
+    assert machine.heard[-1][1].headers["date"] == "Sun, 06 Nov 1994 08:49:37 GMT"
+    assert entered == [True]
 
 
 class OwnResponse(Response):

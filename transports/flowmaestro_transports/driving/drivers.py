@@ -73,6 +73,7 @@ class _Driver:
     """The common part of both drivers."""
 
     _transport: Any
+    """Carries out the actions: the transport, or the view of it for this stream."""
     _body: Any
     _reporter: Any
 
@@ -83,10 +84,13 @@ class _Driver:
         listener: Optional[Listener] = None,
         observers: Optional[Observers] = None,
         noun: str = "stream",
+        view: Optional[object] = None,
     ) -> None:
         self.machine = machine
         self._noun = noun
-        self._transport = transport
+        # Optional attributes are read from the transport, because a view need not have them.
+        self._given = transport
+        self._transport = transport if view is None else view
         self._listener = listener
         self._body = None
         self._reporter = None
@@ -95,7 +99,7 @@ class _Driver:
             self._reporter = observers.reporter(machine, transport, awaits=awaits)
         self._jitter = random_source_of(transport).random
         self._is_patient = getattr(transport, "patient", True)
-        self._interrupt: Optional[Callable[[], None]] = getattr(transport, "interrupt", None)
+        self._interrupt: Optional[Callable[[], None]] = getattr(view, "interrupt", None)
         # Code of the caller's may wait for another call.
         alone = self._reporter is not None or machine.runs_callers_code
         self._in_flight = None if alone else in_flight_of(transport)
@@ -103,7 +107,8 @@ class _Driver:
         self.closed: bool = False
         """Whether it has stopped: it was closed, has failed, or has ended."""
         self.journal: Any = None
-        """The journal or keeper that carries out a `Record`; its opener closes it."""
+        """The journal or keeper that carries out a `Record`. Its owner closes it: the handle of a
+        batch its journal. A keeper needs no closing."""
 
     def in_flight(self) -> ContextManager[None]:
         """Return a context manager in which a virtual clock does not advance between two requests.
@@ -184,7 +189,7 @@ class SyncDriver(_Driver):
                     response = transport.send(action.request, action.timeout)
                     if reporter is not None:
                         reporter.note(response, now())
-                    response = dated(response, transport)
+                    response = dated(response, self._given)
                     action = machine.response_received(response, now(), jitter())
                 elif isinstance(action, Done):
                     self.close()
@@ -198,7 +203,7 @@ class SyncDriver(_Driver):
                     head = ResponseHead(self._body.status, self._body.headers)
                     if reporter is not None:
                         reporter.note(head, now())
-                    action = machine.stream_opened(dated(head, transport), now(), jitter())
+                    action = machine.stream_opened(dated(head, self._given), now(), jitter())
                 elif isinstance(action, Close):
                     self._release()
                     action = machine.stream_closed(now(), jitter())
@@ -229,7 +234,7 @@ class SyncDriver(_Driver):
         """Stop, and release the open body. Closing twice is harmless.
 
         An `advance` in another thread then raises `StreamError` (code `stream_closed`). It raises
-        at once if it is reading, or if the transport is an `InterruptibleTransport`; otherwise
+        at once if it is reading, or if it drives an `InterruptibleTransport`; otherwise
         after its current operation.
         """
         self._stop()
@@ -307,7 +312,7 @@ class AsyncDriver(_Driver):
                     response = await transport.send(action.request, action.timeout)
                     if reporter is not None:
                         await reporter.note(response, now())
-                    response = dated(response, transport)
+                    response = dated(response, self._given)
                     action = machine.response_received(response, now(), jitter())
                 elif isinstance(action, Done):
                     await self.close()
@@ -321,7 +326,7 @@ class AsyncDriver(_Driver):
                     head = ResponseHead(self._body.status, self._body.headers)
                     if reporter is not None:
                         await reporter.note(head, now())
-                    action = machine.stream_opened(dated(head, transport), now(), jitter())
+                    action = machine.stream_opened(dated(head, self._given), now(), jitter())
                 elif isinstance(action, Close):
                     await self._release()
                     action = machine.stream_closed(now(), jitter())

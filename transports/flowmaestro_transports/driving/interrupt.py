@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Awaitable, Callable, Optional, TypeVar
+from typing import Awaitable, Callable, Optional, TypeVar
 
 from flowmaestro_core.http.messages import Request, Response
 from flowmaestro_transports.contract import AsyncOpenResponse, AsyncTransport
@@ -25,9 +25,6 @@ class AsyncInterruptibleTransport:
         self._cut: Optional[Callable[[], object]] = None
         self.now: Callable[[], float] = transport.now  # each item asks for it
         """As `AsyncTransport.now`."""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
 
     def interrupt(self) -> None:
         """Interrupt the operation in flight. The task that awaits it gets a `StreamError`."""

@@ -145,9 +145,8 @@ class SyncHandle(BaseHandle, Generic[E]):
     ) -> None:
         super().__init__(machine)
         self._slot: Owned[None] = Owned([None])  # Its one item is held by the thread that iterates.
-        if isinstance(transport, Interruptible):
-            transport = transport.interruptible()
-        self._driver = SyncDriver(machine, transport, listener, observers, self._noun)
+        view = transport.interruptible() if isinstance(transport, Interruptible) else None
+        self._driver = SyncDriver(machine, transport, listener, observers, self._noun, view)
 
     def __iter__(self) -> SyncHandle[E]:
         """Return the handle itself.
@@ -229,7 +228,7 @@ class AsyncHandle(BaseHandle, Generic[E]):
     ) -> None:
         super().__init__(machine)
         view = AsyncInterruptibleTransport(transport)
-        self._driver = AsyncDriver(machine, view, listener, observers, self._noun)
+        self._driver = AsyncDriver(machine, transport, listener, observers, self._noun, view)
         self._busy = False
 
     def __aiter__(self) -> AsyncHandle[E]:

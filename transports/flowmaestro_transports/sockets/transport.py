@@ -18,9 +18,7 @@ from flowmaestro_transports.arguments import NetworkTransport
 from flowmaestro_transports.contract import (
     InterruptibleTransport,
     OpenResponse,
-    RandomSource,
     Transport,
-    random_source_of,
 )
 from flowmaestro_transports.driving.fork_guard import quiet_at_exit, warn_unclosed
 from flowmaestro_transports.http11.content_coding import MAX_BODY
@@ -219,7 +217,6 @@ class InterruptibleSockets:
         """As `Transport.now`."""
         self.close: Callable[[], None] = transport.close
         """As `Transport.close`."""
-        self.random: RandomSource = random_source_of(transport)
         self._transport = transport
         self._at_hand = at_hand
         self._op = BlockingOp()
