@@ -26,6 +26,7 @@ from flowmaestro import (
 from flowmaestro.testing import AsyncMemoryTransport, FakeFlowMaestro, MemoryTransport, Node
 from flowmaestro_core.actions import Record
 from flowmaestro_core.records import JournalPlan, JournalRow
+from flowmaestro_transports.driving import runs
 from flowmaestro_transports.driving.journal import Journal
 
 ROWS = [{"n": number} for number in range(12)]
@@ -421,3 +422,21 @@ def test_rows_without_a_working_iterator_release_the_journal(fake, path):
     with pytest.raises(RuntimeError, match="the database is down"):
         client.workflows.run_many("wf_mine", Rows(), journal=path)
     assert len(list(client.workflows.run_many("wf_mine", ROWS, journal=path))) == len(ROWS)
+
+
+@pytest.mark.parametrize("step", ["_listener", "deque"])
+def test_error_before_the_handle_is_complete_releases_the_journal(
+    run, fake, client, path, monkeypatch, step
+):
+    class Stray(BaseException):
+        """As a signal handler raises it."""
+
+    def interrupted(*_args, **_options):
+        raise Stray
+
+    with monkeypatch.context() as patched:
+        patched.setattr(runs, step, interrupted)
+        with pytest.raises(Stray) as held:  # Its traceback keeps the journal from collection.
+            client.workflows.run_many("wf_mine", ROWS, journal=path)
+    assert len(list(run())) == len(ROWS)
+    assert held.tb is not None

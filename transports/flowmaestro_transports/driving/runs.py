@@ -41,6 +41,7 @@ class _Outcomes(BaseHandle):
     """The attributes that only handles of batches have."""
 
     _noun = "batch"
+    _journal: Optional[Journal] = None
 
     def __init__(
         self,
@@ -49,15 +50,17 @@ class _Outcomes(BaseHandle):
         observers: Optional[Observers],
         journal: Optional[Journal],
     ) -> None:
-        self._journal = journal
-        self._recent: Deque[RunOutcome] = deque(maxlen=MOST_RECENT)
         try:
+            self._recent: Deque[RunOutcome] = deque(maxlen=MOST_RECENT)
             listener: Any = _listener(machine, self._recent)
             super().__init__(machine, transport, listener, observers)  # type: ignore[call-arg]
+            self._driver.journal = _Awaited(journal) if isinstance(self, AsyncHandle) else journal
+            self._journal = journal
         except BaseException:
-            self._leave()
+            # `_leave` would ask the machine for its last record, and it has not started.
+            if journal is not None:
+                journal.close()
             raise
-        self._driver.journal = _Awaited(journal) if isinstance(self, AsyncHandle) else journal
 
     @property
     def in_flight(self) -> Tuple[RunOutcome, ...]:
