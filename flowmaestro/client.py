@@ -190,7 +190,12 @@ class FlowMaestroClient(_Client):
         return self._executor.perform(raw_call(method, path, params, json))
 
     def close(self) -> None:
-        """Close all connections. Later calls raise `ClientClosedError`."""
+        """Close all connections, and the transport. Later calls raise `ClientClosedError`.
+
+        A transport that was passed to the client is closed, too, so it cannot serve a second client
+        afterwards. A client made with `with_options` shares the connections of its origin; closing
+        it closes only itself.
+        """
         self._executor.close()
 
     def __enter__(self: C) -> C:
@@ -287,7 +292,12 @@ class AsyncFlowMaestroClient(_Client):
         return reply
 
     async def close(self) -> None:
-        """Close all connections. Later calls raise `ClientClosedError`."""
+        """Close all connections, and the transport. Later calls raise `ClientClosedError`.
+
+        A transport that was passed to the client is closed, too, so it cannot serve a second client
+        afterwards. A client made with `with_options` shares the connections of its origin; closing
+        it closes only itself.
+        """
         await self._executor.close()
 
     async def aclose(self) -> None:
