@@ -28,7 +28,7 @@ def machine_for(operation: Operation[Any, Any], context: Context, token: str) ->
 
     """
     # Calls are by far the most frequent operations.
-    if isinstance(operation, Call) and type(operation) is Call:
+    if type(operation) is Call:
         return CallMachine(operation, context, token)
     return _MACHINES[type(operation).__name__]()(operation, context, token)
 

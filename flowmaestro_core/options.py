@@ -126,7 +126,7 @@ class ClientOptions:
     def request_headers(self, *own: Tuple[str, str], call: Fields = ()) -> Headers:
         """Return the header fields of a request: the key's, `own`, the client's, and `call`.
 
-        A field replaces an earlier field of the same name in this order.
+        A header of this client or of `call` replaces earlier fields of the same name.
         """
         fields = self._own.pairs + own
         custom = self.headers

@@ -1,4 +1,7 @@
-"""A walk through all pages of a list, which misses no row and always ends."""
+"""A walk through all pages of a list, which always ends.
+
+It misses no row, unless the list changes meanwhile.
+"""
 
 from __future__ import annotations
 

@@ -27,7 +27,8 @@ def http_date(seconds: float) -> str:
 def parse_http_date(text: str) -> Optional[float]:
     """Return the Unix time of an HTTP-date in seconds, or `None` if `text` is not an HTTP-date.
 
-    A year of two digits is put into 1970-2069.
+    A year of two digits is put into 1970-2069. RFC 9110, 5.6.7, compares it with the current year,
+    but the core has no clock.
     """
     matches = (re.fullmatch(form, text.strip(), re.IGNORECASE | re.ASCII) for form in _FORMS)
     match = next(filter(None, matches), None)

@@ -148,6 +148,8 @@ class MessageList(List[Any]):
 def decode_json(body: Union[bytes, str]) -> Any:
     """Return the JSON value in `body`. Raises `ValueError` if it is not JSON or nested too deep.
 
+    `NaN` and `Infinity` are accepted, as by `json.loads`.
+
     The error does not hold the body, which may be large or secret. Bytes are UTF-8; a byte
     order mark before the JSON is ignored (RFC 8259, section 8.1).
     """

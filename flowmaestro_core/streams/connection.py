@@ -144,7 +144,8 @@ class ReconnectState:
         # connection that held for as long.
         if held >= times.reconnect_for or self._deadline is None:
             self._deadline = at_most
-        # A pause that the server asked for may have extended it. It does not add up.
+        # A pause that the server asked for may have extended it. An earlier pause must not add to
+        # this one.
         self._deadline = min(self._deadline, at_most)
         bound = min(times.reconnect_base * 2.0 ** min(self._failures, 64), times.reconnect_max)
         self._last_bound = bound

@@ -68,7 +68,10 @@ class IdleMonitor:
         return self._silence > 0
 
     def opening_at(self, at: float) -> float:
-        """Return `at`, or infinity if an opening at that time would delay the next probe."""
+        """Return when to open a connection that is planned for `at`: then.
+
+        A run overrides this: infinity, if an opening at that time would delay its next poll.
+        """
         return at
 
     def opening_until(self, now: float, *, again: bool) -> float:
@@ -128,9 +131,10 @@ class IdleMonitor:
             self._schedule_probe(now)
 
     def on_lost(self, now: float, *, first: bool) -> None:
-        """Delay a probe that is due, so that a new connection can deliver events.
+        """Delay a probe that would be due soon, so that a new connection can deliver events.
 
         A loss does so only if it is the `first` one since the stream last progressed.
+        A probe that is due already is not delayed.
         """
         if first and now < self._due_at:
             self._due_at = max(self._due_at, now + RECONNECT_GRACE)

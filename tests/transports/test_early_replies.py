@@ -1,4 +1,4 @@
-"""A server may answer before it has read the whole request (RFC 9112, 9.3)."""
+"""A server may answer before it has read the whole request (RFC 9112, 9.5)."""
 
 from __future__ import annotations
 

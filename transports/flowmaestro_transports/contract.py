@@ -44,8 +44,8 @@ from typing import (
 from flowmaestro_core.http.messages import Headers, Request, Response
 
 IDLE_SECONDS = 50.0
-"""Seconds for which an idle connection is kept: less than the 60 s after which load balancers drop
-one, often silently."""
+"""Seconds for which an idle connection may be reused: less than the 60 s after which load balancers
+drop one, often silently."""
 
 SyncFunction = Callable[[Request], Response]
 """A function that a sync client accepts instead of a `Transport`."""

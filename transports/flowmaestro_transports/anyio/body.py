@@ -24,7 +24,7 @@ class AnyioOpenResponse(OpenBody):
     that is dropped unclosed releases its connection when it is collected, in any thread.
     """
 
-    _patience: Optional[anyio.CancelScope] = None  # of the read that waits
+    _waiting: Optional[anyio.CancelScope] = None  # The scope of the read that waits.
 
     async def read(self, patience: float) -> Optional[bytes]:
         """Return the next bytes of the body, as `AsyncOpenResponse.read`.
@@ -63,14 +63,16 @@ class AnyioOpenResponse(OpenBody):
             receive(wire, exchange)
             data = exchange.take()
         if data is None and patience > 0:
-            with anyio.move_on_after(patience) as self._patience:
-                while data is None:
-                    await anyio.wait_readable(wire.sock)
-                    receive(wire, exchange)
-                    data = exchange.take()
-            self._patience = None
+            try:
+                with anyio.move_on_after(patience) as self._waiting:
+                    while data is None:
+                        await anyio.wait_readable(wire.sock)
+                        receive(wire, exchange)
+                        data = exchange.take()
+            finally:
+                self._waiting = None
         return data
 
     def _wake_reader(self) -> None:
-        if self._patience is not None:
-            self._patience.cancel()
+        if self._waiting is not None:
+            self._waiting.cancel()

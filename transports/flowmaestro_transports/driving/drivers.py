@@ -42,8 +42,9 @@ Listener = Callable[[Any], Any]
 def dated(reply: R, transport: object) -> R:
     """Return the response. If it is an error without a readable `Date`, add its time of arrival.
 
-    RFC 9110, section 6.6.1, asks a recipient with a clock to add it. A `Retry-After` that is a date
-    is measured from this time.
+    RFC 9110, section 6.6.1, asks this of a recipient that caches or forwards a response. Here it is
+    done because a `Retry-After` that is a date is measured from it. The added field is in the
+    headers of the error, too.
     """
     given = reply.headers
     if reply.status < 400 or parse_http_date(given.get("date", "")) is not None:

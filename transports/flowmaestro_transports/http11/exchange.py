@@ -207,7 +207,7 @@ class Exchange:
     @property
     def finished(self) -> bool:
         """Whether nothing more of the response must be received, because it is whole or broken."""
-        return self.state >= ExchangeState.COMPLETE
+        return self.state >= ExchangeState.COMPLETE  # COMPLETE or BROKEN, the last of the states.
 
     @property
     def has_more(self) -> bool:

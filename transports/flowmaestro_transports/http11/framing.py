@@ -198,8 +198,10 @@ class Chunked(Framing):
 def framing_of(method: str, head: ResponseHead) -> Framing:
     """Return the framing of the body that follows `head`, the response to a request with `method`.
 
-    Raises `ReplyError` where RFC 9112, 6.3, is ambiguous, and for a response with both a length and
-    a transfer coding, which may be an attempt to smuggle a response (6.1).
+    Raises `ReplyError` for a transfer coding other than `chunked`, because no `TE` field has asked
+    for one (RFC 9112, 6.3, would read until the connection ends). Raises it for a malformed length,
+    and for a response with both a length and a transfer coding, which may be an attempt to smuggle
+    a response (6.1).
     """
     status, headers = head.status, head.headers
     tunnel = method == "CONNECT" and 200 <= status < 300

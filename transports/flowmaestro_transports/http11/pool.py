@@ -17,7 +17,10 @@ from flowmaestro_transports.http11.round_trip import Connection, RoundTrip
 
 
 class IdleConnections:
-    """At most `limit` idle connections, each for at most `IDLE_SECONDS`.
+    """At most `limit` idle connections. After `IDLE_SECONDS`, none is reused.
+
+    Such a connection is closed when a call to the same origin would take it, or when it is the
+    oldest of too many.
 
     Their age is measured by the wall clock. Other clocks stand still while the computer sleeps, and
     servers close connections meanwhile. Threads may share them.
@@ -55,7 +58,7 @@ class IdleConnections:
         held.move_to(self._by_key.setdefault(connection.key, Owned()))
 
     def close(self) -> None:
-        """Close all idle connections and open bodies."""
+        """Close all idle connections."""
         for stack in list(self._by_key.values()):
             taken: Owned[Connection] = Owned()
             while stack.move_to(taken):

@@ -180,15 +180,19 @@ def exchange_heads(wire: Wire, exchange: Exchange) -> IOSteps[None]:
         if early:  # Outside of `except`, so that the frames of a `ReplyError` do not hold it.
             exchange.bytes_received(early)
             break
+        # Also if no byte was counted: TLS may have sent a part of a record.
         exchange.bytes_sent(count)
         if not count:
             if exchange.head is None:
                 yield IOWait(Readiness.EITHER, (wire.sock,))
                 receive(wire, exchange)
             else:
+                # The body is read after the request was sent, so its size in memory is bounded. A
+                # server that sends a long body while it reads a long request waits until the
+                # deadline; the API has no such endpoint.
                 yield wire.writable
             if exchange.head is not None and exchange.head.status >= 300:
-                return  # The server does not want the rest (RFC 9112, 9.3).
+                return  # The server does not want the rest (RFC 9112, 9.5).
     while exchange.head is None:
         yield wire.readable
         receive(wire, exchange)

@@ -60,8 +60,8 @@ def tls_when_needed(
 
     A context that is made here offers only HTTP/1.1 (ALPN, RFC 7301). It looks for the host among
     the subjectAltNames of a certificate, not at its common name (RFC 9525, 2). It is shared: do not
-    change it. If a file has changed since it was read, the next call of the function reads it
-    again.
+    change it. Each transport reads the files once, so a file that has changed since then is read by
+    the next transport.
 
     Raises `TypeError` or `ValueError`, naming the argument, for any other value, and for a
     `client_cert` beside a context, which has its own. Raises `OSError`, naming the argument, for a
