@@ -9,8 +9,7 @@ from typing import Any, Callable, FrozenSet, Literal, NamedTuple, Optional, Prot
 from flowmaestro_core.types import ExecutionStatus
 
 Key = Union[int, str]
-"""Identifies a row: its index, which is an `int`, or the `str` of what the caller's `key` returns for
-it."""
+"""Identifies a row: its index, an `int`, or the `str` of what the caller's `key` returns for it."""
 
 RowState = Literal["open", "starting", "started", "ended"]
 """`open`: not started, or the start has failed for certain. `starting`: written before the request
