@@ -147,9 +147,9 @@ _KITS = pytest.StashKey[List[Tuple["Union[FakeFlowMaestro, Cassette]", List[bool
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Record whether a test with a fake or a cassette has passed. Show its report on a failure.
+    """Note whether a test with a fake or a cassette has passed. If not, show what those report.
 
-    The finished report is read, because a failure of a `unittest.TestCase` is not raised here, and
+    The finished report of pytest is read, because a failure of a `unittest.TestCase` is not raised here, and
     marks such as `xfail` invert outcomes. A test with subtests has several reports; it has passed
     if all of them have.
     """
@@ -165,9 +165,10 @@ def pytest_runtest_makereport(
 def _during_the_test(
     request: pytest.FixtureRequest, block: ContextManager[K]
 ) -> Generator[K, None, None]:
-    """Install a fake or a cassette for the test. Leave its block with an error unless it passed.
+    """Enter `block`, of a fake or a cassette, for a test, and install what it yields.
 
-    A test that was skipped, or that failed as expected, has not passed.
+    If the test has not passed, an exception ends the block, so that a cassette is not saved; it is
+    not raised further. A test that was skipped, or that failed as expected, has not passed.
     """
     item: pytest.Item = cast("Any", request).node
     with suppress(_NotPassed), block as kit, kit.installed():

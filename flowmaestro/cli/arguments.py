@@ -193,7 +193,10 @@ def _one_of(names: Sequence[str]) -> str:
 
 
 def _listed(text: str) -> str:
-    """Return the kind of resource that `text` names. Raise `CommandFailed` if it has no list."""
+    """Return the kind of resource that `text` names: `workflows` for `workflow`.
+
+    Raise `CommandFailed` if the API cannot list that kind, or if there is no such kind.
+    """
     kind = _resource(text)
     if kind == "threads":
         hint = "`flowmaestro get threads ID` shows one"

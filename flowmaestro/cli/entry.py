@@ -107,7 +107,7 @@ def _print_traceback() -> None:
 
 
 def _run(command: str, words: Sequence[str], options: Namespace) -> int:
-    """Run a command, and return its exit status. `options` gets its arguments."""
+    """Parse `words` into `options`, run the command, and return its exit status."""
     if command == "help" and not any(word.startswith("-") for word in words):
         topic = words[1] if len(words) > 1 else ""
         return _run(topic, [topic, "--help"] if topic else ["--help"], options)

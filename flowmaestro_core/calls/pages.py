@@ -1,6 +1,6 @@
 """A walk through all pages of a list, which always ends.
 
-It misses no row, unless the list changes meanwhile.
+It misses no item, unless the list changes meanwhile.
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ class EndedExecution(HintingDict):
 class _Short(reprlib.Repr):
     """A short repr that redacts possible credentials.
 
-    It does not read values that it leaves out.
+    Values that are left out because the text is full are not read.
     """
 
     def repr_dict(self, x: Dict[Any, Any], level: int) -> str:

@@ -467,7 +467,7 @@ class EventStreamMachine(Machine[Any]):
         self._ending = Fail(error)
 
     def _apply_probe(self, data: Any) -> None:
-        """Use `data`, the execution that a probe returned."""
+        """Take the result of a probe: `data` is the execution."""
         self.last_seen = data
         if is_terminal(data):
             self._ending, self._drains = Emit(terminal_event(data)), DRAIN_READS

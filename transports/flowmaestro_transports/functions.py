@@ -149,7 +149,7 @@ class _AsyncBody(_WholeBody):
 
 
 class _OnFunction(NotPicklable):
-    """The common part of both transports on functions."""
+    """What the sync and the async transport that call a user's function have in common."""
 
     patient = False
     """A response is read to its end before it is returned, so no read can be continued."""

@@ -23,7 +23,7 @@ _LEGEND = {
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Print the table of the session, if a check of the kit was run."""
+    """Print the table of results, by check and transport, if a check of the kit was run."""
     cells: Dict[Tuple[str, str], str] = {}
     consequences: Set[str] = set()
     for outcome, sign in _OUTCOMES.items():

@@ -188,7 +188,7 @@ def scripted_nodes(
 
 
 def plan_by_events(events: Sequence[ScriptedEvent]) -> List[PlannedEvent]:
-    """Return the plan of scripted events. Raise `ValueError` where they contradict each other.
+    """Return the plan of scripted events. Raise `ValueError` if they contradict each other.
 
     If `execution:started` is not the first of them, that event is inserted. Without a terminal
     event at the end, the execution never ends.

@@ -1,6 +1,7 @@
-"""The model's time: a clock that its drivers move, the wall clock, and planned callbacks.
+"""The model's time: a clock that the model's driver moves, its dates, and planned callbacks.
 
-Pure except for a lock: nothing here reads a clock. The driver passes the time; callbacks that are
+Pure except for a lock: nothing here reads a clock. The driver passes the time, and dates are
+counted from a given start; callbacks that are
 due by then are called in order, each at its own time.
 """
 

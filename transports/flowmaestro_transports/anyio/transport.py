@@ -1,7 +1,7 @@
 """`AnyioTransport`: HTTP/1.1 for asyncio and trio alike.
 
 May touch: the network, by way of anyio. It follows no redirects, keeps no cookies and reads no
-credentials. It reads only the variables of the environment that `tls` and `proxies` name.
+credentials. Of the environment it reads only what the modules `tls` and `proxies` list.
 """
 
 from __future__ import annotations

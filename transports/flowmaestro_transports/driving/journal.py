@@ -99,7 +99,7 @@ class Journal:
             self._opened = opened.pop_all()
 
     def keep(self, record: Record) -> Recalled:
-        """Write the rows of a `Record`, and return what the record asks to be read.
+        """Write the entries of a `Record` to the journal; return what it asks the journal for.
 
         Either all of the record is in the file when this returns, or nothing. Raises `JournalError`
         in a child process after `os.fork`: the batch belongs to the parent.

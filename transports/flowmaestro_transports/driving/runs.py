@@ -32,7 +32,7 @@ class _Awaited:
         self._journal: Any = journal
 
     async def keep(self, record: Record) -> Recalled:
-        """Write the rows of a `Record` and return what it asks for, as `Journal.keep`."""
+        """Write the entries of a `Record` to the journal; return what it asks the journal for."""
         recalled: Recalled = self._journal.keep(record)
         return recalled
 

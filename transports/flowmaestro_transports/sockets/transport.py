@@ -1,7 +1,7 @@
 """`SocketTransport`: HTTP/1.1 for threads. Each call runs in the thread of its caller.
 
 May touch: the network. It starts no thread, follows no redirects, keeps no cookies and reads no
-credentials. It reads only the variables of the environment that `tls` and `proxies` name.
+credentials. Of the environment it reads only what the modules `tls` and `proxies` list.
 """
 
 from __future__ import annotations
