@@ -149,9 +149,9 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Note whether a test with a fake or a cassette has passed. If not, show what those report.
 
-    The finished report of pytest is read, because a failure of a `unittest.TestCase` is not raised here, and
-    marks such as `xfail` invert outcomes. A test with subtests has several reports; it has passed
-    if all of them have.
+    The finished report of pytest is read, because a failure of a `unittest.TestCase` is not raised
+    here, and marks such as `xfail` invert outcomes. A test with subtests has several reports; it
+    has passed if all of them have.
     """
     report = yield
     if report.when == "call":

@@ -248,11 +248,11 @@ class JournalError(FlowMaestroError):
 class CheckpointError(FlowMaestroError):
     """The checkpoint of a run cannot be used.
 
-    `execution_id` is the execution that is known to have been started. If it is `None`, this call
-    started nothing.
+    `execution_id` is the execution that this call, or an earlier one with this checkpoint, has
+    started. If it is `None`, this call started nothing.
 
     `code` is `checkpoint_mismatch` (it belongs to other inputs, another workflow or API root),
-    `checkpoint_conflict` (other processes saved to it three times), `checkpoint_busy` (the lock of
+    `checkpoint_conflict` (three times, another process saved first), `checkpoint_busy` (the lock of
     its file was not free), or `checkpoint_unusable` (`load` or `save` raised, or the state is
     malformed).
     """

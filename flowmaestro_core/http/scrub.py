@@ -47,7 +47,7 @@ class SecretScrubber:
         self._compiled: Tuple[List[str], Pattern[bytes]] = [], re.compile(b"(?!)")
 
     def with_secrets_of(self, sent: Fields) -> SecretScrubber:
-        """Return a scrubber that also redacts the secrets in `sent`. Return `self` if there are none."""
+        """Return a scrubber that also redacts the secrets in `sent`; `self` if `sent` is empty."""
         return SecretScrubber(self._sent + sent, self._more) if sent else self
 
     @property
