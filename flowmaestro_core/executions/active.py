@@ -94,6 +94,7 @@ class ActiveExecutions:
         Return `None` if the deadline of the execution passed more than `LAST_POLL_TIMEOUT` ago and
         the last poll timed out: another poll would only delay the executions after it.
         """
+        # The batch has called `due`, so the first entry is not outdated.
         in_turn = max(self._by_time[0][0], self.not_before) <= now
         execution = heapq.heappop(self._by_time)[2] if in_turn else self._first_by_deadline
         self._polled = execution

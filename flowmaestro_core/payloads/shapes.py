@@ -163,7 +163,7 @@ def pagination(body: JsonObject) -> None:
     total, pages = count_or_none(info.get("total_count")), count_or_none(info.get("total_pages"))
     if pages is None and total is not None and per_page:
         pages = -(-total // per_page)
-    more = _first_bool(info.get("has_next"), info.get("has_more"))
+    more = _any_true(info.get("has_next"), info.get("has_more"))
     if more is None and page is not None and pages is not None:
         more = page < pages
     derived: Tuple[Tuple[str, Any], ...] = (
@@ -265,7 +265,7 @@ _JSON_TYPES = {
 }
 
 
-def _first_bool(*values: Any) -> Optional[bool]:
+def _any_true(*values: Any) -> Optional[bool]:
     """Return True if any value is True, else False if any is False, else `None`."""
     known = [value for value in values if isinstance(value, bool)]
     return any(known) if known else None

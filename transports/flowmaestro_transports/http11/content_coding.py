@@ -120,6 +120,8 @@ class ContentDecoder:
         """
         member, before = self._member, None
         if member is not None:
+            # A decompressor that meets damage returns nothing of the piece. This copy then decodes
+            # the bytes before the damage, so that whole events are delivered before the error.
             before = member.copy()
         else:
             if self._wrapped:

@@ -40,6 +40,7 @@ class Slots:
 
         Call `give_back` afterwards, whatever this returns or raises. Raises `Interrupted`.
         """
+        # No lock is needed: at worst, this thread overtakes one that has just begun to wait.
         if not self._waiting and self._free.move_to(op.slot):
             return True
         op.acquire_waker()
