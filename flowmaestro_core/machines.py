@@ -27,8 +27,8 @@ def machine_for(operation: Operation[Any, Any], context: Context, token: str) ->
         token: any random text. It becomes the `Idempotency-Key` of a POST that was given none.
 
     """
-    # Calls are by far the most frequent operations.
-    if type(operation) is Call:
+    # Calls are by far the most frequent operations. `isinstance` is for type checkers only.
+    if isinstance(operation, Call) and type(operation) is Call:
         return CallMachine(operation, context, token)
     return _MACHINES[type(operation).__name__]()(operation, context, token)
 
