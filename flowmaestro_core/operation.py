@@ -89,7 +89,7 @@ Op = TypeVar("Op", bound=Operation[Any, Any], covariant=True)
 
 
 class Executor(Protocol):
-    """Turns builders into methods. A client passes one to its resources."""
+    """Makes the methods of a client: each builds an operation (see `endpoint`) and performs it."""
 
     def method(self, build: Callable[..., Any], iterates: bool) -> Callable[..., Any]:
         """Return a method that builds an operation from its arguments and performs it.

@@ -65,7 +65,7 @@ class Recalled(NamedTuple):
         last_order: the greatest `order` that the journal held when it was opened; 0 if it was new.
         age: seconds since the journal was created, by the wall clock.
         state: of a checkpoint, the state that was loaded; `None` if there is none.
-        wall_time: of a checkpoint, the time in Unix seconds.
+        wall_time: of a checkpoint, the time at which it was loaded or saved, in Unix seconds.
         error: of a checkpoint, why it could not be loaded or saved: a `CheckpointConflict` or a
             `CheckpointError`.
 

@@ -1,4 +1,4 @@
-"""The arguments of every command."""
+"""Defines which arguments each command takes."""
 
 from __future__ import annotations
 

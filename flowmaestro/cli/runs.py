@@ -57,7 +57,7 @@ def run_command(options: argparse.Namespace) -> None:
 def _checkpoint_of(options: argparse.Namespace) -> Optional[Checkpoint]:
     """Return the checkpoint of `--checkpoint`, or `None` without the option.
 
-    If the checkpoint is in doubt, say on standard error how long the look-up takes.
+    If its execution may have been started, say on standard error that it is looked up, and when.
     """
     if options.checkpoint is None:
         return None

@@ -198,8 +198,8 @@ class Workflows(Resource[D]):
         executions are yielded like completed ones: check `ok`. An error of one row is the `error`
         of its outcome and never ends the others. Requests go out one after another, within the
         key's rate limit; after a 429 the batch waits. A start that may have been processed is never
-        retried. A start that was certainly not sent is retried until it times out, once the
-        server has answered this client.
+        retried. A start that was certainly not sent is retried until it times out, but only
+        if the server has responded to this client before.
 
         An error that every further start would fail with, too (the key, a scope, credits, the daily
         quota, an unknown or invalid workflow) stops new starts. Executions in flight are
@@ -221,7 +221,7 @@ class Workflows(Resource[D]):
             on_start: called with an outcome as soon as an execution has an id; on an async
                 client it may be a coroutine function, and so may `progress`.
             progress: called with a `BatchProgress` before each outcome is delivered, and before
-                the pause for rows in doubt.
+                the batch waits (`settle_after`) to look up rows in doubt.
             journal: path of a file that records each start and each end.
             key: with a journal, a function that returns a text or a number that identifies a row,
                 so that rows may move. By default a row is identified by its index, and new rows go
@@ -229,8 +229,8 @@ class Workflows(Resource[D]):
             rerun: with a journal, the statuses (`"failed"`, `"cancelled"`) of ended executions
                 whose rows are started again.
             redo: with a journal, the indices (from 0, as `RunOutcome.index`) of rows that are
-                started again if their inputs differ from the journal's. A changed row that is
-                not among them raises `JournalError`, and so does one that still runs.
+                started again if their inputs differ from the journal's. A changed row raises
+                `JournalError` if it is not among them, or if its earlier execution still runs.
             on_unknown: with a journal, what to do with a row that may or may not have been started:
                 `"error"` makes its error a `StartUnknownError`; `"start"` starts it.
             settle_after: with a journal, seconds after which the server lists every execution that

@@ -88,7 +88,7 @@ class IdleMonitor:
         self._start_clocks(now)
 
     def allow_silence(self, now: float, seconds: float) -> None:
-        """Start the clocks again, for a stream that must end `seconds` after its last event."""
+        """Start the clocks again; the stream is given up after `seconds` without an event."""
         self._silence = seconds
         self._bytes_idle = max(self._bytes_idle, seconds)
         self.stream_deadline = now + seconds

@@ -99,7 +99,7 @@ class Journal:
             self._opened = opened.pop_all()
 
     def keep(self, record: Record) -> Recalled:
-        """Write the entries of a `Record` to the journal; return what it asks the journal for.
+        """Write the entries of `record` to the file; return the earlier ones that it requests.
 
         Either all of the record is in the file when this returns, or nothing. Raises `JournalError`
         in a child process after `os.fork`: the batch belongs to the parent.

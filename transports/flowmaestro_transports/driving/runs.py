@@ -32,7 +32,7 @@ class _Awaited:
         self._journal: Any = journal
 
     async def keep(self, record: Record) -> Recalled:
-        """Write the entries of a `Record` to the journal; return what it asks the journal for."""
+        """Write the entries of `record` to the journal; return the earlier ones it requests."""
         recalled: Recalled = self._journal.keep(record)
         return recalled
 
