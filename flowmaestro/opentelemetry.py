@@ -332,7 +332,7 @@ class _Operation:
                 self._set_execution(self._span, {**item, "status": what})
 
     def ended(self, value: Any, error: Optional[BaseException]) -> None:
-        """End the spans of the operation, as `Trace.ended`."""
+        """End the spans of the operation and record its duration, as `Trace.ended`."""
         span, self._span = self._span, None
         if span is None:
             return

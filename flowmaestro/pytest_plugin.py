@@ -119,7 +119,7 @@ def flowmaestro_cassette(request: pytest.FixtureRequest) -> Generator[Cassette, 
 
 @pytest.fixture
 def flowmaestro_no_network(request: pytest.FixtureRequest) -> Generator[None, None, None]:
-    """Fail the test if it looks up an address, uses a socket, or starts another program.
+    """Fail the test if it looks up an address, binds or connects a socket, or starts a program.
 
     The test fails even if its code catches the error, and whichever thread caused it. Allowed is
     the pair of sockets that an event loop creates to wake itself. To guard every test, name this

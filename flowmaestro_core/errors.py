@@ -272,6 +272,9 @@ class CheckpointConflict(FlowMaestroError):
 
 
 class WebhookVerificationError(FlowMaestroError):
-    """A webhook delivery is not authentic, too old, or not an event; `message` says which."""
+    """A webhook delivery is not authentic, too old, from the future, or not an event.
+
+    `message` says which.
+    """
 
     _MESSAGE, _CODE = "Webhook verification failed", "webhook_verification_failed"

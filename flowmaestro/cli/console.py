@@ -1,4 +1,4 @@
-r"""Where commands write: rich on a terminal, plain lines elsewhere or without rich.
+r"""Where commands write: through rich on a terminal, if rich is installed; else plain lines.
 
 Every text that is not a whole document passes `printable`, because it may come from a server: no
 control character and no bidi mark reaches a terminal. Every character that the output cannot
@@ -37,7 +37,7 @@ GAP = "  "
 
 
 class Symbols(NamedTuple):
-    """The signs for the states of nodes, checks and parts of the tour."""
+    """The signs for the states of nodes, of the checks of `doctor`, and of the parts of `demo`."""
 
     step: str
     good: str

@@ -1,4 +1,4 @@
-"""`demo`: the tour, over the transport that the user chose."""
+"""`demo`: a guided tour of the SDK against the fake, over the transport that the user chose."""
 
 from __future__ import annotations
 

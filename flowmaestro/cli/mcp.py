@@ -102,7 +102,7 @@ def _profile_of(options: argparse.Namespace) -> Optional[str]:
         existing_profile(chosen, "--profile")
     if options.api_key is not None or chosen is not None:
         return chosen
-    if os.environ.get("FLOWMAESTRO_API_KEY"):
+    if os.environ.get("FLOWMAESTRO_API_KEY", "").strip():
         return None
     name = os.environ.get("FLOWMAESTRO_PROFILE") or DEFAULT_PROFILE
     return name if name in read_profiles() else None

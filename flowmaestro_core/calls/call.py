@@ -69,7 +69,7 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
 class Confirmation(NamedTuple):
-    """How to confirm that a call took effect, after a lost response and a refused retry.
+    """How to confirm that a call took effect: an attempt may have, and its retry was refused.
 
     `refusal` is the HTTP status of that refusal. `ask` is another call, whose reply shows whether
     the first call took effect: if `confirms(reply)` is true, that reply becomes the result of the

@@ -192,7 +192,11 @@ class RowIterator:
 
 
 class RowReader:
-    """Reads as many rows as there is room for, and compares them with the journal.
+    """Reads rows as long as there is room for them, and compares them with the journal.
+
+    There is room until `MAX_BACKLOG` rows of an iterator wait; in an ordered batch, also until a
+    row is `LOOK_AHEAD` times the concurrency ahead of the next outcome. To compare is to check that
+    a row has the inputs that the journal has for its key.
 
     A sequence is read twice: all of its rows are compared with the journal before anything is
     started (`unchecked`). Then they are read again, as far as there is room. An iterator can be
@@ -202,8 +206,9 @@ class RowReader:
     Attributes:
         source: the reader of the rows that are started or replayed.
         unchecked: the first reader of a sequence; `None` once all rows are compared.
-        to_look_up: rows that were read and must be looked up in the journal.
-        to_start: rows that must be started; they were looked up, or were in doubt.
+        to_look_up: rows that were read; what the journal holds of them is read next.
+        to_start: rows to be started: new ones, ones to be started again, and ones in doubt that a
+            lookup has not found.
         outcomes: the outcomes of the batch.
 
     """
@@ -354,7 +359,7 @@ class RowReader:
         return ahead < self._look_ahead and len(self.to_start) < self._most
 
     def _refuse_missing(self, source: RowIterator) -> None:
-        """Raise `JournalError` if the journal holds rows beyond the end of the input."""
+        """Raise `JournalError` if, without `key=`, the journal has rows beyond the input's end."""
         known, read = self._known, source.read
         if self._by_index and read < known:
             end = f"these rows end with inputs[{read - 1}]" if read else "there are no rows"

@@ -1,8 +1,8 @@
 """Settling rows in doubt: one walk through the executions of the workflow, and its conclusions.
 
-A row is in doubt if it was `starting` when the process died, or if its start got no response. The
-server may have started it. The server lists every execution of the workflow, so the list shows
-which rows were started.
+A row is in doubt if it was `starting` when the process died, or if its start may have been
+processed: it got no response, a 5xx, or a reply without a usable id. The server lists every
+execution of the workflow, so the list shows which rows were started.
 """
 
 from __future__ import annotations

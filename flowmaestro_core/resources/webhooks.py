@@ -184,7 +184,7 @@ class Webhooks(Resource[D]):
 
 
 def _guarded(kind: Type[Any]) -> Shape:
-    """Return the reply shape of a webhook, or of a list of webhooks.
+    """Return the shape that makes a webhook, or each of a list of them, readable by its keys.
 
     `kind` is the `TypedDict` of the webhooks. Their `repr` redacts the secrets.
     """

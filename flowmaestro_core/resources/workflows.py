@@ -106,7 +106,7 @@ class Workflows(Resource[D]):
             ValidationError: the server refuses the inputs.
             CheckpointError: the checkpoint cannot be used. If `error.execution_id` is `None`, this
                 call started nothing.
-            StartUnknownError: it is not known whether the execution was started.
+            StartUnknownError: with a checkpoint, it is not known whether the execution was started.
 
         """
         body = _body_of(inputs)

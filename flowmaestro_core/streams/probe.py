@@ -1,4 +1,8 @@
-"""The deadlines of a quiet stream: when it counts as lost, when to probe, when it times out."""
+"""The deadlines of a quiet stream.
+
+They are: when its connection counts as lost, when to ask the server whether the execution or the
+answer has ended (a *probe*), and when the stream times out.
+"""
 
 from __future__ import annotations
 

@@ -270,7 +270,7 @@ def in_flight_of(transport: object) -> Optional[InFlightBlock]:
     """Return the method `in_flight` of a transport, or `None` if it has none.
 
     A transport in virtual time has one. It returns a context manager for a call: within it, the
-    clock does not advance between two requests of the call.
+    clock advances only while the call itself waits, not while it computes.
     """
     return getattr(transport, "in_flight", None)
 

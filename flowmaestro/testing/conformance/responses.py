@@ -286,7 +286,7 @@ async def _read_or_quiet(
 
 
 async def _expect_quiet(runner: Runner, body: AsyncOpenResponse, patience: float = _QUIET) -> None:
-    """Check that a read returns None after `patience` seconds."""
+    """Check that a read returns None within about `patience` seconds, if no data is received."""
     data = await _read_or_quiet(runner, body, patience)
     expect(data is None, f"a read returned {data!r} although nothing had been sent")
 

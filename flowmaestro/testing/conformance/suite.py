@@ -87,7 +87,7 @@ class _Conformance:
         pytest.xfail(f"known failure: {check.name}: {self.known_failures[check.name]}")
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        """Make one test for each check and event loop."""
+        """Make one test for each event loop and each check that applies to the transport."""
         if not hasattr(self, "make_transport"):
             raise TypeError(f"{type(self).__name__} has no method make_transport")
         lacks = self._lacks()

@@ -37,7 +37,7 @@ class Window:
 
 @dataclass
 class ApiKey:
-    """An API key with its scopes and its use of each rate limit, by the name of the window."""
+    """An API key: secret, scopes, state, and its use of the rate limits of a minute and a day."""
 
     secret: str = field(repr=False)
     scopes: FrozenSet[str]

@@ -372,7 +372,7 @@ def _has_any(text: str, forms: Iterable[str]) -> bool:
 
 
 def _kind(exchange: InspectedRequest) -> Tuple[str, str, bytes]:
-    """Return a key that is equal for all attempts of one call."""
+    """Return method, URL and body, which are equal for all attempts of one call."""
     request = exchange.request
     return request.method, request.url, request.body
 

@@ -59,7 +59,7 @@ class CallsInFlight:
         return call
 
     def leave(self, call: InFlightCall) -> bool:
-        """Leave a `with` block of `call`. Return whether the call has ended."""
+        """Leave a `with` block of `call`. Return True if it was the last, which ends the call."""
         call.depth -= 1
         if call.depth:
             return False

@@ -153,7 +153,7 @@ class VirtualClock:
                 self._resume(alarm)
 
     async def wait_async(self, alarm: Alarm) -> None:
-        """Wait in a task until `alarm` fires."""
+        """Wait in a task until `alarm` fires. While no call can run, the clock advances."""
         import anyio
 
         loop = running_loop()

@@ -32,9 +32,9 @@ class CodingError(ValueError):
 class ContentDecoder:
     """Decodes the body under `headers`: `feed` each piece as it arrives, then `finish`.
 
-    The codings are `gzip`, `x-gzip` and `deflate`, in upper or lower case. Any other coding is
-    refused at the first byte of the body, not before, because a response without content may name
-    it. `limit` is the most bytes that the decoded body may have.
+    The codings are `gzip`, `x-gzip` and `deflate`, in upper or lower case. Any other coding but
+    `identity` is refused at the first byte of the body, not before, because a response without
+    content may name it. `limit` is the most bytes that the decoded body may have.
 
     A gzip body may have several members (RFC 1952, 2.2), with zero bytes as padding after each.
     A deflate body may have the zlib wrapping (RFC 9110, 8.4.1.2) or, as some servers send it, none.

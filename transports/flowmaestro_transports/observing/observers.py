@@ -1,7 +1,7 @@
 """The observers of a client: the user's hooks and the log `flowmaestro`.
 
 The core logs nothing: its decisions are data in its actions. A reporter of each operation passes
-them to the observers. A client without observers does not import it.
+them to the observers. Without observers there is none, and its module is not imported.
 """
 
 from __future__ import annotations

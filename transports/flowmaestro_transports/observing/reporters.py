@@ -115,7 +115,10 @@ class _Reporter:
         return action if request is action.request else replace(action, request=request)
 
     def _with_added(self, request: Request, fields: Any) -> Request:
-        """Return the request with those `fields` of a hook or a trace that it does not have yet."""
+        """Return the request with those `fields` of a hook or a trace that it does not have yet.
+
+        If one of them is invalid, or is `Host`, none is added: the hook counts as having failed.
+        """
         try:
             given = header_fields(fields)
             if "host" in given:
@@ -258,7 +261,7 @@ class SyncReporter(_Reporter):
         return self._with_hook_fields(action, now, self._tell(*self._before_action(action)))
 
     def note(self, outcome: Outcome, now: float) -> None:
-        """Report the outcome of a request."""
+        """Report the response, its head or the failure of one attempt to the observers."""
         self._tell(*self._after_outcome(outcome, now))
 
     def _tell(self, hook: Optional[Callable[[Any], Any]], info: Any) -> Any:
@@ -281,7 +284,7 @@ class AsyncReporter(_Reporter):
         return self._with_hook_fields(action, now, await self._tell(*self._before_action(action)))
 
     async def note(self, outcome: Outcome, now: float) -> None:
-        """Report the outcome of a request, as `SyncReporter.note`."""
+        """Report the response, its head or the failure of one attempt to the observers."""
         await self._tell(*self._after_outcome(outcome, now))
 
     async def _tell(self, hook: Optional[Callable[[Any], Any]], info: Any) -> Any:

@@ -538,7 +538,7 @@ class _CheckedHeaders(CaseInsensitiveDict[Any]):
         return super().items()
 
     def copy(self) -> _CheckedHeaders:
-        """Return a copy that checks, too: urllib3 writes a copy."""
+        """Return a copy with the same guard, because urllib3 sends a copy of the fields."""
         return _CheckedHeaders(dict(self), self._guard)
 
 

@@ -128,8 +128,8 @@ class BlockingOp:
     ) -> bool:
         """Wait until a socket is ready or `wake` is called. Return False at the time `until`.
 
-        `until` is a time of `time.monotonic`. The wait may end early without a reason. Raises
-        `Interrupted`.
+        `until` is a time of `time.monotonic`. The wait may also end early, without a reason, and
+        return True. Raises `Interrupted` if `interrupt` was called, before the wait or during it.
         """
         self.acquire_waker()
         # Check after acquiring the waker: an interrupt after this line wakes the poll.
