@@ -457,7 +457,7 @@ def instructions(session: nox.Session) -> None:
 def free_threaded(session: nox.Session) -> None:
     """Test all that uses threads on a Python without the GIL, 3.14 or newer."""
     # On a free-threaded 3.13 there is no cffi, which test packages need.
-    able = [python for python in PYTHONS if python not in ("3.9", "3.10", "3.11", "3.12", "3.13")]
+    able = PYTHONS[PYTHONS.index("3.14") :]
     found = [f"python{python}t" for python in able if is_installed(f"{python}t")]
     if not found:
         session.skip("a free-threaded Python is NOT INSTALLED here")
@@ -466,10 +466,14 @@ def free_threaded(session: nox.Session) -> None:
     session.run(found[-1], "-m", "venv", home, external=True)
     install = (python, "-m", "pip", "install", "--quiet", *EXTRAS, *packages("test"))
     session.run(*install, external=True)
-    suites = ("contract/test_lifecycle.py", "transports/driving", "transports/observing")
-    tests = [f"tests/{suite}" for suite in (*suites, "transports/sockets")]
-    without = {"PYTHON_GIL": "0"}
-    session.run(python, "-m", "pytest", *PARALLEL, *tests, external=True, env=without)
+    suites = (
+        "tests/contract/test_lifecycle.py",
+        "tests/transports/driving",
+        "tests/transports/observing",
+        "tests/transports/sockets",
+    )
+    command = (python, "-m", "pytest", *PARALLEL, *suites)
+    session.run(*command, external=True, env={"PYTHON_GIL": "0"})
 
 
 @nox.session(python=NEWEST)
