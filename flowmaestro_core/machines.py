@@ -15,7 +15,8 @@ from flowmaestro_core.machine import Machine
 from flowmaestro_core.operation import Operation
 
 MakeMachine = Callable[[Any, Context, str], Machine[Any]]
-"""The class of a machine: takes the operation, the client's context and the token."""
+"""The class of a machine. It is called with the operation, the client's context, and the random
+text of which the machine makes its idempotency keys."""
 
 
 def machine_for(operation: Operation[Any, Any], context: Context, token: str) -> Machine[Any]:

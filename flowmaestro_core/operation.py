@@ -77,11 +77,11 @@ def outcomes(build: Callable[..., Any]) -> Tuple[Any, Any]:
 
 
 class Sync:
-    """Marks the resources of a sync client."""
+    """A type argument: `Workflows[Sync]` has the types of a sync client. Not instantiated."""
 
 
 class Async:
-    """Marks the resources of an async client."""
+    """A type argument: `Workflows[Async]` has the types of an async client. Not instantiated."""
 
 
 D = TypeVar("D", Sync, Async)

@@ -294,7 +294,11 @@ class RowReader:
                 self.to_start.append(row)
 
     def _check_change(self, row: Row, had: JournalRow) -> None:
-        """Raise `JournalError` unless `redo` allows to start this changed row again."""
+        """Raise `JournalError` unless the changed row may be started again.
+
+        It may if the caller listed it in `redo`, and its last execution, of which the journal has
+        the record `had`, can no longer be running.
+        """
         if row.index not in self._redo:
             if self._by_index and self._total is not None and self._total < self._known:
                 # A row was removed, so those after it seem to have changed.
@@ -334,10 +338,11 @@ class RowReader:
         return True
 
     def take(self, most: int) -> Iterator[Row]:
-        """Yield up to `most` rows to start, as far as rows may be read now.
+        """Yield up to `most` rows to start: rows that wait for their start, then new ones.
 
-        Prepare each row before taking the next one: the caller's iterator may yield the same dict
-        again and again, with other contents.
+        New rows are read only if there is room (see the class), and if all rows that the journal
+        holds were read. Prepare each row before taking the next one: the caller's iterator may
+        yield the same dict again and again, with other contents.
         """
         for _ in range(most):
             if self.to_start:

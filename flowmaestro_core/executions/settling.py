@@ -67,10 +67,10 @@ class LookupResult(NamedTuple):
 class LookupMachine(Machine[LookupResult]):
     """Walks through the executions of a workflow, from the newest to one that is old enough.
 
-    An execution is old enough if the journal knows it as a start with a number below `since`, the
-    first start that is in doubt. After each page, a `Record` asks the journal which executions of
-    the page it knows. A page whose reply is too large is read again in halves. With `by_age`, an
-    execution is also old enough if it is older than the batch by `CLOCK_MARGIN`.
+    The journal numbers the starts. `since` is the number of the first start in doubt. An execution
+    is old enough if the journal knows it under a lower number. With `by_age`, it is also old enough
+    if it is older than the batch by `CLOCK_MARGIN`. After each page, a `Record` asks the journal
+    which executions of the page it knows. A page whose reply is too large is read again in halves.
     """
 
     state: str
@@ -94,11 +94,12 @@ class LookupMachine(Machine[LookupResult]):
         self._size = FIRST_PAGE_SIZE
         self._cursor = PageCursor(self._size)
         self._page: Reply[Any] = Reply()
-        """The page whose executions the journal is asked for."""
+        """The page that was read last. The journal is asked which of its executions it knows."""
         self._oldest_needed: Optional[str] = None
         """The `created_at` of the first execution that is old enough; `None` before.
 
-        Executions of the same moment are listed in no particular order, so those are read, too.
+        The server lists executions of the same moment in no particular order. So the walk goes on
+        through the executions with the same `created_at`.
         """
         # The parts of the result so far.
         self._is_conclusive = False

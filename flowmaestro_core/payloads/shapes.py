@@ -79,7 +79,8 @@ def _input_schema(data: JsonObject) -> None:
 def _answer(data: JsonObject) -> None:
     """Copy the parts of the answer out of the deployed server's `message`, and complete `usage`.
 
-    The documented server calls the message's id `id`; an older reference calls it `message_id`.
+    `usage` is added if it is missing, and gets the keys that it lacks. `message_id` is filled from
+    `id`, which is the name on the documented server.
     """
     nested = object_or_empty(data.get("message"))
     for key in ("role", "content", "tool_calls", "created_at"):

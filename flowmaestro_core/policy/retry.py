@@ -71,14 +71,17 @@ class RetryPolicy(NamedTuple):
         """Return the seconds until the next attempt, or a `GiveUp` with the reason.
 
         The delay is drawn with full jitter from `[0, min(max_delay, base * 2**retries))`. It is
-        never shorter than the `retry_after` of the server.
+        never shorter than the `retry_after` of the server. There is no retry after `max_retries`
+        retries, if `retry_after` is longer than `max_retry_after`, or if the delay would not end
+        before the deadline.
 
         Args:
             retries: how many retries were made already.
             jitter: a random number in [0, 1).
-            throttled: whether the attempt failed with a 429.
+            throttled: whether the attempt failed with a 429. Then `base` is
+                `throttled_base_delay`, else `base_delay`.
             retry_after: seconds that the server asked to wait, if it did.
-            remaining: seconds that are left until a deadline.
+            remaining: seconds that are left until the deadline.
 
         """
         if retries >= self.max_retries:

@@ -120,13 +120,14 @@ class Threads(Resource[D]):
 
         Args:
             content: the message.
-            idempotency_key: as in `send_message`.
+            idempotency_key: sent as `Idempotency-Key` on every attempt; random when left out.
 
         Raises:
             StreamError: the answer was lost on the way, and the thread's messages do not have
                 it either; or (code `message_failed`, from `text()`) the agent could not answer.
-            TimeoutError: no event of the answer came for as long as `send_message` waits. The
-                server has accepted the message, and the agent may still answer.
+            TimeoutError: no event of the answer came for 130 s, or for the client's `timeout` if
+                that is longer. A timeout of `with_options(timeout=)` replaces both. The server has
+                accepted the message, and the agent may still answer.
 
         """
         send = partial(Threads.send_message, thread_id, content, idempotency_key=idempotency_key)

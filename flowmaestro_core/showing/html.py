@@ -200,7 +200,10 @@ def _data(text: str) -> str:
 
 
 def _table(rows: Sequence[Any]) -> str:
-    """Return the first rows as a table. Its columns are the first names that have any values."""
+    """Return the first `MOST_ROWS` rows as a table, and how many more rows there are.
+
+    The columns are the first `MOST_COLUMNS` names that have a value in one of these rows.
+    """
     shown = [object_or_empty(row) for row in rows[:MOST_ROWS]]
     names = dict.fromkeys(name for row in shown for name in row if row[name] is not None)
     columns = list(names)[:MOST_COLUMNS]

@@ -244,12 +244,15 @@ class _Picture:
             x += 30 + _CHARACTER * len(words)
 
     def mark(self, kind: str, x: float, top: float, bottom: float) -> None:
-        """Draw a vertical line with a halo, so that it stands out from background and bars."""
+        """Draw a vertical line with a halo, so that it stands out from background and bars.
+
+        `kind` is the CSS class of the line.
+        """
         self.line("halo", x, top, bottom)
         self.line(kind, x, top, bottom)
 
     def line(self, kind: str, x: float, top: float, bottom: float) -> None:
-        """Draw a vertical line."""
+        """Draw a vertical line. `kind` is its CSS class."""
         self._parts.append(
             f'<line class="{kind}" x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{bottom}"/>'
         )
@@ -265,7 +268,8 @@ class _Picture:
     ) -> None:
         """Write a text. If it is longer than `columns` characters, truncate it.
 
-        A truncated text ends in `…`, and its tooltip shows the whole text.
+        A truncated text ends in `…`, and its tooltip shows the whole text. `kind` is the CSS class;
+        `anchor` is the SVG attribute `text-anchor`: which end of the text is at `x`.
         """
         cut = _truncated(text, columns)
         whole = "" if cut == text else f"<title>{safe(text)}</title>"

@@ -65,8 +65,8 @@ class ReconnectState:
         before the first loss."""
         self._opened_at = 0.0  # Counts only while the connection is open.
         self._deadline: Optional[float] = None
-        """When a lost stream is given up, if an opening that begins then fails. `None` if there was
-        progress since the last loss."""
+        """The time limit of reconnecting. The stream is given up once a connection that was due at
+        this time or later fails. `None` if there was progress since the last loss."""
         self._failures = 0  # How many losses in a row have made the pauses longer.
         self._last_bound = 0.0  # The upper bound of the last pause, in seconds.
 
