@@ -128,7 +128,10 @@ class AiohttpTransport(NotPicklable):
         return response
 
     async def open(self, request: Request, timeout: float) -> AsyncOpenResponse:
-        """Send the request and return the open response, as `AsyncTransport.open`."""
+        """Send the request and receive the head of the response within `timeout` seconds.
+
+        `timeout` does not bound the body. Raises `TransportFailure`.
+        """
         body: AiohttpBody = await self._attempt(request, timeout, whole=False)
         return body
 
@@ -164,7 +167,11 @@ class AiohttpTransport(NotPicklable):
             await asyncio.sleep(0)  # In this turn, asyncio closes the sockets.
 
     def _closing_here(self) -> asyncio.Future[None]:
-        """Return `_closing`. Raises `RuntimeError` on an event loop that is not the transport's."""
+        """Return the future that `close` sets, to wake waiting calls.
+
+        It is made at the first call. Raises `RuntimeError` on another event loop than that of the
+        first call.
+        """
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:

@@ -42,7 +42,8 @@ async def look_up(host: str, port: int) -> List[Any]:
 def _with_scope(address: str, port: int) -> Tuple[Any, ...]:
     """Return the socket address of an IP `address`.
 
-    anyio appends the scope to a link-local `address`, after a `%`; it becomes a number of its own.
+    anyio appends the scope to a link-local `address`, after a `%`. The socket address has the scope
+    as a number of its own.
     """
     address, _, scope = address.partition("%")
     return (address, port, 0, int(scope)) if scope else (address, port)

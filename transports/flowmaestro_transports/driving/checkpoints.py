@@ -113,7 +113,7 @@ class _Keeper:
         return {**(record.state or {}), "at": round(self._wall_time(), 3)}
 
     def _failed(self, record: Record, cause: Exception) -> Recalled:
-        """Return a `Recalled` with the error for a state that `cause` prevented from being kept."""
+        """Return a `Recalled` with the error to raise. `cause` came from loading or saving."""
         saving = record.state is not None
         if isinstance(cause, CheckpointConflict) and saving:
             return Recalled(error=cause)
@@ -144,7 +144,7 @@ class _Keeper:
 
 
 class SyncKeeper(_Keeper):
-    """Loads and saves for a sync driver."""
+    """Loads and saves the state of a checkpoint, for a sync driver."""
 
     def keep(self, record: Record) -> Recalled:
         """Save the state of a `Record`; load the saved state if the record has none.
@@ -171,12 +171,13 @@ class SyncKeeper(_Keeper):
 
 
 class AsyncKeeper(_Keeper):
-    """Loads and saves for an async driver."""
+    """Loads and saves the state of a checkpoint, for an async driver."""
 
     async def keep(self, record: Record) -> Recalled:
-        """Save or load a state, as `SyncKeeper.keep`.
+        """Save the state of a `Record`; load the saved state if the record has none.
 
-        The user's functions may be coroutine functions.
+        Return a `Recalled` with the state, or with the error if the user's function raised one.
+        That function may be a coroutine function.
         """
         give_up_at = self._transport.now() + LOCK_TIMEOUT
         while True:

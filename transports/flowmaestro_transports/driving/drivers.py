@@ -112,9 +112,10 @@ class _Driver:
         batch its journal. A keeper needs no closing."""
 
     def in_flight(self) -> ContextManager[None]:
-        """Return a context manager in which a virtual clock does not advance between two requests.
+        """Return a context manager for all that one call does.
 
-        On a transport in real time, it has no effect.
+        In its block, a virtual clock advances only while the call waits for a response or pauses,
+        not while the program computes. On a transport in real time, it has no effect.
         """
         return nullcontext() if self._in_flight is None else self._in_flight()
 

@@ -213,7 +213,8 @@ class SyncHandle(BaseHandle, Generic[E]):
 class AsyncHandle(BaseHandle, Generic[E]):
     """Iterates over items with `async for`. Close it, or use `async with`, to leave early.
 
-    `listener` is as in `SyncHandle`, or a coroutine function.
+    `listener`, a function or coroutine function, is called with each item before the caller gets
+    it. An exception of `listener` ends the iteration.
 
     One task iterates at a time. If a second task calls `anext` meanwhile, it gets a `StreamError`
     (code `stream_busy`). Any task of the same event loop may close the handle.

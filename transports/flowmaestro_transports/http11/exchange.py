@@ -38,7 +38,8 @@ MAX_HEAD = 100 * 1024
 
 _BODY_EXPECTED = frozenset({"POST", "PUT", "PATCH"})
 ANY_HOST = Headers((("Host", "any"),))
-"""For a transport on another library, which writes the Host field itself."""
+"""The fields of a `RequestWriter` that only checks requests, because requests or aiohttp writes
+them, with the real Host field."""
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _TARGET = re.compile(r"[!-~]+")
 _VALUE = re.compile(r"(?![\t ])[\t -~]*(?<![\t ])")
@@ -87,10 +88,10 @@ class RequestWriter:
         return memoryview(start + fields.lines + request.body), fields.keep_alive
 
     def check(self, request: Request) -> None:
-        """Check the method, the host and the header fields. Raises as `write` does.
+        """Check the method, the host and the header fields.
 
-        This is for HTTP libraries that check these only after part of the request may have been
-        sent.
+        Raises `TransportFailure` if HTTP/1.1 cannot express the request. This is for HTTP libraries
+        that check these only after part of the request may have been sent.
         """
         try:
             (urlsplit(request.url).hostname or "").encode("idna")

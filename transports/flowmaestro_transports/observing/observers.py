@@ -1,7 +1,8 @@
 """The observers of a client: the user's hooks and the log `flowmaestro`.
 
-The core logs nothing: its decisions are data in its actions. A reporter of each operation passes
-them to the observers. Without observers there is none, and its module is not imported.
+The core logs nothing: its decisions are data in its actions. Each operation has a reporter, which
+passes the decisions to the observers. A client without observers has no reporters, and does not
+import the module `reporters`.
 """
 
 from __future__ import annotations

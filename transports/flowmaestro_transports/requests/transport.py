@@ -196,7 +196,10 @@ class RequestsTransport(NotPicklable):
         return Response(body.status, body.headers, content)
 
     def open(self, request: Request, timeout: float) -> OpenResponse:
-        """Send the request and return the open response, as `Transport.open`."""
+        """Send the request and receive the head of the response within `timeout` seconds.
+
+        `timeout` does not bound the body. Raises `TransportFailure`.
+        """
         return self._begin(request, timeout, sys.maxsize)
 
     def sleep(self, seconds: float) -> None:

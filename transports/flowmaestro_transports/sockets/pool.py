@@ -38,7 +38,8 @@ class Slots:
     def take(self, op: BlockingOp, until: float) -> bool:
         """Wait for a slot. Return False if there was none until the time `until`.
 
-        Call `give_back` afterwards, whatever this returns or raises. Raises `Interrupted`.
+        `until` is a time of `time.monotonic`. Raises `Interrupted` if `op` is interrupted while it
+        waits. Call `give_back` afterwards, whatever this returns or raises.
         """
         # No lock is needed: at worst, this thread overtakes one that has just begun to wait.
         if not self._waiting and self._free.move_to(op.slot):
