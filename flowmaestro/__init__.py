@@ -93,7 +93,10 @@ _MODULES = frozenset({"client", "errors", "resources", "testing", "types", "webh
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
-        """Import a public name when it is first read, since pytest needs only the plugin."""
+        """Import a public name when it is first read.
+
+        pytest imports this package in every project, for the plugin alone; so that must be quick.
+        """
         if name in _MODULES:
             return import_module(f"{__name__}.{name}")
         if name in __all__:

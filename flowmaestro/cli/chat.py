@@ -19,7 +19,8 @@ from flowmaestro.errors import FlowMaestroError, NotFoundError
 
 _LEAD = "agent  "
 _SILENT_STDIN = 3.0
-"""Seconds that standard input may send nothing beside `-m`: not every parent process closes it."""
+"""With `-m`: seconds without data on standard input after which it is not read. A parent process
+may leave it open without ever writing to it."""
 _HELP = (
     "/thread       the id of this thread, to continue it with --thread",
     "/save FILE    write this conversation into a Markdown file",

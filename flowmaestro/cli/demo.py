@@ -23,7 +23,10 @@ _NAMES = {"sockets": "Socket", "trio": "Anyio"}
 
 
 def demo_command(options: argparse.Namespace) -> None:
-    """Take the tour on a fake server, in memory or on a port."""
+    """Run the main tasks of a program, one after another, and print what they do.
+
+    They run against a fake server: in memory, or on a port of this machine.
+    """
     began = time.monotonic()
     screen = console(sys.stdout)
     about = f", over {options.transport}"

@@ -89,7 +89,10 @@ def doctor_command(options: argparse.Namespace) -> None:
 
 
 def _worst(findings: Iterable[Finding]) -> Iterable[Finding]:
-    """Return the worst finding of each check: a server may refuse a key of the right form."""
+    """Return one finding for each check: the last one that is not OK, else the first.
+
+    A check can have several findings: the form of a key may be right, and the server refuse it.
+    """
     found: Dict[str, Finding] = {}
     for finding in findings:
         if finding.check not in found or finding.state != OK:

@@ -92,7 +92,7 @@ class RunView:
         """
 
     def end(self, execution: Execution, events: Sequence[Mapping[str, Any]]) -> None:
-        """Show the ended execution. `events` are those that the event stream has kept."""
+        """Show the ended execution. `events` are the last events of its stream, at most 1,000."""
         self.took = _duration_of(cast("Mapping[str, Any]", execution))
         self.status = execution["status"]
         # A cancelled execution may never have come to a node.

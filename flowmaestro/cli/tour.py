@@ -1,4 +1,4 @@
-"""The tour: the main tasks of a program, in ordinary code, told on a screen."""
+"""The tour of `flowmaestro demo`: it runs the main tasks of a program and explains each."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ _STYLES = {"completed": "green", "failed": "red", "started": "cyan"}
 
 
 class Narrator:
-    """The screen of a tour; `now` is the transport's clock, in seconds."""
+    """Prints what the tour of `flowmaestro demo` does. `now` is the transport's clock, in seconds.
+
+    The tour runs the main tasks of a program, one after another, against a fake server.
+    """
 
     def __init__(self, screen: Console, now: Callable[[], float]) -> None:
         self.screen = screen
@@ -36,11 +39,11 @@ class Narrator:
         self.say((self.screen.symbols.good + " ", "green"), text, indent=2)
 
     def bad(self, text: str) -> None:
-        """Write a failure, with the sign for it. The tour shows some failures on purpose."""
+        """Write a failure, with the sign for one. `flowmaestro demo` shows some on purpose."""
         self.say((self.screen.symbols.bad + " ", "red"), text, indent=2)
 
     def step(self, title: str, calls: str) -> None:
-        """Write the heading of the next part of the tour.
+        """Write the heading of the next part of `flowmaestro demo`.
 
         `calls` names the client's methods that this part shows.
         """

@@ -125,7 +125,10 @@ class NetworkGuard:
 
 
 def _is_within_the_process() -> bool:
-    """Return whether a socket pair is being made, or urllib3 is imported and looks for IPv6."""
+    """Return whether the caller needs a socket, but no network.
+
+    True within `socket.socketpair`, and within the import of urllib3, which tries to bind to `::1`.
+    """
     frame = inspect.currentframe()
     for _ in range(8):
         frame = frame and frame.f_back

@@ -67,7 +67,8 @@ def check(*needs: str, why: str) -> Callable[[CheckFunction], Checks]:
     """Return a decorator that makes a check of a coroutine function.
 
     The docstring of the function is the rule; its name, with hyphens, is the name of the check.
-    `needs` and `why` are as in `Check`.
+    `needs` are the features without which the check cannot run, such as `WIRE`. `why` is the
+    consequence for users if the rule does not hold.
     """
 
     def make(run: CheckFunction) -> Checks:
@@ -82,8 +83,10 @@ def checks_of(
 ) -> Callable[[Callable[[Runner, T], Awaitable[None]]], Checks]:
     """Return a decorator that makes one check for each case.
 
-    The decorated function gets the value of the case. The key of the case is added to the name of
-    the check and replaces `{}` in the rule. `needs` and `why` are as in `Check`.
+    The docstring of the decorated function is the rule. The function gets the value of the case.
+    The key of the case is added to the name of the check and replaces `{}` in the rule. `needs` are
+    the features without which the check cannot run, such as `WIRE`. `why` is the consequence for
+    users if the rule does not hold.
     """
 
     def make(run: Callable[[Runner, T], Awaitable[None]]) -> Checks:

@@ -58,7 +58,8 @@ class FactoryError(TypeError):
 class NotOffered(Exception):
     """The transport does not offer an optional feature; `consequence` is what users lose.
 
-    A factory raises it for an option that it cannot fulfil.
+    The factory that a user's test class has for its transport raises it for an option that the
+    transport cannot fulfil.
     """
 
     def __init__(self, what: str, consequence: str = "") -> None:

@@ -264,9 +264,10 @@ _QUIET_WHY = "Streams are quiet while a workflow works; that must neither end no
 async def _read_or_quiet(
     runner: Runner, body: AsyncOpenResponse, patience: float
 ) -> Optional[bytes]:
-    """Return the result of a `read` during which no data may come.
+    """Return the data of one `read`; `None` if no data came within `patience` seconds.
 
-    Raises `NotOffered` if it fails for that reason and the transport declares `patient = False`.
+    If the `read` fails instead, the check fails. On a transport that declares `patient = False`,
+    this raises `NotOffered`.
     """
     begun, within = time.monotonic(), patience + runner.immediate
     try:

@@ -80,9 +80,9 @@ class _Conformance:
         pytest.skip(f"not offered: {error}")
 
     def expected(self, check: Check, finding: Exception) -> None:
-        """Report a check that fails as `known_failures` declares.
+        """Report a check whose failure `known_failures` declares, by default as xfailed.
 
-        `finding` is the `CheckFailed` or `NotOffered` to report.
+        `finding` is the `CheckFailed` or `NotOffered` that the check raised.
         """
         pytest.xfail(f"known failure: {check.name}: {self.known_failures[check.name]}")
 

@@ -98,7 +98,7 @@ class Documented:
     accepts_test_keys = True
     accepts_any_json = False
     accepts_text = False
-    """Whether a `text/plain` body counts as one without any members."""
+    """Whether a `text/plain` body is accepted. Its text is then ignored, as if it were `{}`."""
     accepts_any_headers = False
     """Whether a webhook may be given `headers` that are not an object, which are then ignored."""
     accepts_any_id = True
@@ -418,7 +418,10 @@ class Deployed(Documented):
         return self._page([self.execution(row) for row in rows], count, query)
 
     def event_data(self, execution: Execution, step: PlannedEvent) -> JsonObject:
-        """Return the data in camelCase, with `type` and milliseconds, without `current_node`."""
+        """Return the data with camelCase keys, its `type`, and without `current_node`.
+
+        `timestamp` is in Unix milliseconds.
+        """
         event = step.event
         names = {**_CAMEL_CASE, "outputs": "output"} if event == "node:completed" else _CAMEL_CASE
         data = super().event_data(execution, step)
@@ -437,7 +440,7 @@ class Deployed(Documented):
         return {"data": {"messages": [self.message(message) for message in thread.messages]}}
 
     def answered(self, turn: Turn, answer: Message) -> JsonObject:
-        """Return an execution that contains the message. The server does not send its usage."""
+        """Return an execution that contains the message. It has no `usage`."""
         return {
             "execution_id": turn.execution_id,
             "thread_id": turn.thread.id,

@@ -31,8 +31,8 @@ Receiver = Callable[[Request], Optional[int]]
 class World:
     """A service that a driver advances in time, in memory or over sockets.
 
-    Each class that is a part of it has a `STATE`: the names of the attributes that `all_or_nothing`
-    restores.
+    Each base class and part of it has a `STATE`: the names of the attributes that the context
+    manager `all_or_nothing` restores if its block raises.
     """
 
     STATE = ("_scripts", "_receiver")
@@ -46,7 +46,10 @@ class World:
         self._dispatcher = Dispatcher(service, keys, self._faults)
         self._receiver: Receiver = lambda _: 200
         self._scripts: Dict[Tuple[str, str], Optional[Replies]] = {}
-        """The scripts of a test, by kind and id. The value has the answers of an agent."""
+        """The resources that a test has scripted, by kind and id, to report the unused ones.
+
+        The value has the scripted answers of an agent; else it is `None`.
+        """
 
     @property
     def lock(self) -> threading.RLock:

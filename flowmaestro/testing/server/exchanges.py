@@ -54,7 +54,7 @@ class InspectedRequest:
         """The HTTP status; `None` before the response, or if the connection was dropped."""
         self.headers: Headers = Headers()
         self.seconds: Optional[float] = None
-        """How long the response took; of an event stream, how long it was open."""
+        """How long the response took; of an event stream, how long it was open; `None` before."""
         self.body: bytearray = bytearray()
         self.size = 0
         """Bytes of the response body that were sent."""
@@ -65,18 +65,19 @@ class InspectedRequest:
         """When each event of the kept body was sent, in seconds after `at`."""
         self.has_terminal_event = False
         self.ended: Optional[str] = None
-        """How an event stream ended: `complete`, `cut` or `left`."""
+        """How an event stream ended: `complete`, `cut` by a fault, or `left` by the client. `None`
+        while it is open, and for other responses."""
         self.code: Optional[str] = None
-        """The code of an error response."""
+        """The code of an error response; `None` for other responses."""
         self.execution_id: Optional[str] = None
         self.retry_of: Optional[int] = None
-        """The number of the first attempt of the same call."""
+        """The number of the first attempt of the same call; `None` if this request is that one."""
         self.sent_again: Optional[int] = None
-        """The number of the request that a user sent again as this one."""
+        """The number of the request that a user sent again, if this request came of that."""
         self.fault: Optional[str] = None
-        """The fault that was injected into it."""
+        """The fault that was injected into it, if any."""
         self.body_dropped = False
-        """Whether its bodies were dropped to keep others."""
+        """Whether the bodies of request and response were dropped, to make room for newer ones."""
 
     @cached_property
     def path(self) -> str:

@@ -78,7 +78,7 @@ class CallsInFlight:
         self._running[call.key[0]] += 1
 
     def stop(self, call: InFlightCall) -> None:
-        """Mark the call as waiting or ended."""
+        """Mark the call as not running: it waits, or it has ended."""
         call.running = False
         self.activity += 1
         self._running[call.key[0]] -= 1
@@ -92,7 +92,7 @@ class CallsInFlight:
         self._blocked[thread] -= 1
 
     def all_wait(self) -> bool:
-        """Return whether no call can run: each waits, or a waiting call blocks its thread."""
+        """Return whether no call can run: each one waits, or a waiting one blocks its thread."""
         return all(self._blocked[thread] for thread, calls in self._running.items() if calls)
 
 

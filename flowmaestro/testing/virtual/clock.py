@@ -175,7 +175,7 @@ class VirtualClock:
                 self._resume(alarm)
 
     def _idle(self) -> bool:
-        """Return whether no call can run: each waits, or a waiting call blocks its thread."""
+        """Return whether no call can run: each one waits, or a waiting one blocks its thread."""
         with self.lock:
             return self._calls.all_wait()
 

@@ -1,7 +1,7 @@
-"""Transports to a site in memory, in virtual time: a five-minute wait takes microseconds.
+"""Transports to a server in memory (`Site`), in virtual time: five minutes take microseconds.
 
-The steps of a call are written once, as a generator of the alarms that it waits for. The sync and
-the async transport carry them out.
+The steps of a call are written once, as a generator that yields each alarm of the clock to wait
+for. The sync transport then blocks its thread until the alarm fires; the async one awaits it.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ class _InMemory(NotPicklable):
     def in_flight(self) -> ContextManager[None]:
         """Count a `with` block as one call in flight.
 
-        A client makes each call in such a block, so that no time passes between the call's
-        requests.
+        A client makes each call in such a block. Time then advances only while the call waits for
+        a response or pauses, not while the program computes between two requests.
         """
         return self.clock.in_flight()
 
