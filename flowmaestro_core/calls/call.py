@@ -457,10 +457,10 @@ class CallMachine(Machine[Any]):
 
 
 def _redirected(request: Request, response: Response) -> Optional[Request]:
-    """Return the GET request that a redirect leads to.
+    """Return the GET request that the redirect `response` leads to.
 
-    Return `None` if `request` is not a GET, or if the redirect leads to another origin, to which
-    the key must not be sent.
+    Return `None` if `request` is not a GET, if the response has no usable `Location`, or if that is
+    of another origin, to which the key must not be sent.
     """
     location = response.headers.get("location")
     target = resolve(request.url, location) if location else ""

@@ -50,14 +50,15 @@ class ActiveExecutions:
         self._by_time: List[Tuple[float, int, ActiveExecution]] = []
         """A heap of the next polls: time, ticket, execution. It also has outdated entries."""
         self._tickets = 0
-        """How many tickets were given. Of polls at the same time, the older ticket comes first."""
+        """How many tickets were given, one for each planned poll. Of two polls planned for the same
+        time, the one with the older ticket is sent first."""
         self._polled: Optional[ActiveExecution] = None
         """The execution whose poll is in flight."""
         self._polled_at = 0.0
         """When that poll was sent."""
         self._patience = AdaptiveTimeout()
         self._lost: Optional[FlowMaestroError] = None
-        """The error of the last poll, if it timed out; else `None`."""
+        """The error of the latest poll that timed out; `None` once a later poll has succeeded."""
 
     def __len__(self) -> int:
         return len(self.by_row)
@@ -91,8 +92,9 @@ class ActiveExecutions:
         `alone` says that no start waits for its turn. If no other execution runs either, no request
         waits for this poll, so that it needs no short timeout.
 
-        Return `None` if the deadline of the execution passed more than `LAST_POLL_TIMEOUT` ago and
-        the last poll timed out: another poll would only delay the executions after it.
+        Return `None` if the deadline of the execution passed more than `LAST_POLL_TIMEOUT` ago, and
+        a poll of any execution has timed out since the last successful one: another poll would only
+        delay the executions after it.
         """
         # The batch has called `due`, so the first entry is not outdated.
         in_turn = max(self._by_time[0][0], self.not_before) <= now
@@ -112,7 +114,7 @@ class ActiveExecutions:
         """Return the rows that end with this poll, each with its execution or its error.
 
         `answer` is the outcome of the poll. If it is `None`, there was no time for the poll, and
-        the execution ends with the error of the last poll that timed out.
+        the execution ends with the error of the latest poll, of any execution, that timed out.
         """
         execution, took, lost = self._polled, now - self._polled_at, 0.0
         assert execution is not None  # noqa: S101 - for type checkers

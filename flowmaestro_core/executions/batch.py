@@ -54,8 +54,8 @@ class BatchMachine(Machine[None]):
     Events update what is known (`BatchState`), and `_next` alone decides. It takes the first of
     these tasks for which there is something to do:
 
-    1. *recording*: write to the journal what was noted, or read what it holds of the rows that
-       were read. So each fact is in the journal before the SDK acts on it.
+    1. *recording*: write to the journal what was noted, or load the journal's entries for the rows
+       that were just read. So each fact is in the journal before the SDK acts on it.
     2. *emitting*: call `on_start` for an execution that got its id; else yield an outcome.
     3. Read the next rows, if there is room for them; then begin again at 1.
     4. *starting*: send the start whose turn it is, if it is due. Before the first start of a new

@@ -194,9 +194,9 @@ class RowIterator:
 class RowReader:
     """Reads rows as long as there is room for them, and compares them with the journal.
 
-    There is room until `MAX_BACKLOG` rows of an iterator wait; in an ordered batch, also until a
-    row is `LOOK_AHEAD` times the concurrency ahead of the next outcome. To compare is to check that
-    a row has the inputs that the journal has for its key.
+    There is no room while `MAX_BACKLOG` rows of an iterator wait for their start. In an ordered
+    batch, there is also no room for a row that is `LOOK_AHEAD` times the concurrency ahead of the
+    next outcome. To compare is to check that a row has the inputs that the journal has for its key.
 
     A sequence is read twice: all of its rows are compared with the journal before anything is
     started (`unchecked`). Then they are read again, as far as there is room. An iterator can be

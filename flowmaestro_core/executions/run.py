@@ -34,10 +34,11 @@ OVERTIME = 0.1
 
 
 class RunMonitor(IdleMonitor):
-    """The idle clocks of a run: probes come on `schedule`, until an event is received.
+    """The idle clocks of a run. `schedule` times its polls.
 
-    Opening the stream must not delay a probe. Only the first opening may, by up to one poll
-    interval.
+    Until a connection has received an event, its probes are due when a wait would poll; afterwards,
+    they are due as for other streams. Opening the stream must not delay a probe. Only the first
+    opening may, by up to one poll interval.
     """
 
     def __init__(self, times: StreamTimes, schedule: PollSchedule) -> None:
@@ -202,7 +203,9 @@ class RunMachine(Machine[EndedExecution]):
     ) -> Action:
         """Poll until the execution has ended or the run times out.
 
-        `seen` is the execution as it was last polled. For `overtime`, see `PollState.__init__`.
+        `seen` is the execution as it was last polled, or `None`. `overtime` is how many seconds a
+        poll may still take after the deadline of the run. If it is `None`, a poll may last until
+        the deadline, and in any case `LAST_POLL_TIMEOUT` seconds.
         """
         self.state = "waiting"
         known = PollState(self._waiting, self._started, seen, overtime=overtime)

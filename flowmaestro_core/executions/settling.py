@@ -47,7 +47,7 @@ MAX_RESTARTS = 3
 
 
 class LookupResult(NamedTuple):
-    """The result of a walk through the list.
+    """The result of a walk through the server's list of executions.
 
     Attributes:
         is_conclusive: True if a row that was not found was certainly not started. That is so once

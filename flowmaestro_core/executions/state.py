@@ -199,7 +199,7 @@ class BatchState:
             self._refused(row, error)
 
     def out_of_time(self) -> None:
-        """End the current start, which has timed out before it was sent."""
+        """Make a `TimeoutError` the outcome of the current start, which was not sent in time."""
         within = f"no start was accepted within {self._batch.timeout:g} s"
         error = TimeoutError(f"The execution was not started: {within}")
         self._refused(self.starts.pop(), error)
@@ -289,9 +289,10 @@ class BatchState:
         return too_long or isinstance(error, KEY_ERRORS)
 
     def stop(self, error: Exception) -> None:
-        """Start no more rows. The batch raises this error once nothing is in flight.
+        """Start no more rows. A `run_many` raises this error once nothing is in flight.
 
-        `wait_many` starts nothing, so there each execution gets an outcome and nothing is raised.
+        A `wait_many` ignores this call, because it starts nothing: it raises no such error, and
+        each of its executions gets an outcome.
         """
         if self._batch.start is None:
             return

@@ -75,7 +75,7 @@ def _check(value: Any, where: Any) -> None:
 
 
 def _instead_of(value: object) -> str:
-    """Return what to use instead of a value of a class that JSON does not know."""
+    """Return a text, for an error, that says what to use instead of a value JSON cannot express."""
     kind = type(value)
     if kind.__name__ in ("NaTType", "NAType"):  # A missing value of pandas.
         return "None"

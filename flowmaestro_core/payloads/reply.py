@@ -215,7 +215,10 @@ def request_id_of(body: Any, headers: Headers) -> Optional[str]:
 
 
 def shown_request_id(body: Any, headers: Headers, scrubber: SecretScrubber) -> Optional[str]:
-    """Return the request id as an error or a reporter shows it: one redacted, bounded line."""
+    """Return the request id as errors and reporters show it; `None` if the response has none.
+
+    It is one line, redacted and truncated.
+    """
     found = request_id_of(body, headers)
     return found and scrubber.line(found)
 

@@ -194,7 +194,8 @@ _DOCUMENTED = {
     "threadId": "thread_id",
     "messageId": "message_id",
 }
-"""Documented names of event keys: the renamed ones, and frequent ones, which are found faster."""
+"""From a key of an event to its documented name. It has the keys that the server renames, and some
+frequent camelCase keys, because a lookup is faster than a conversion."""
 
 
 def snake_case_keys(event: JsonObject) -> None:

@@ -146,7 +146,7 @@ class Retries:
         return len(self._failures) + 1
 
     def succeeded(self) -> None:
-        """Return to the budget what the present attempt cost, since it succeeded."""
+        """Return what the present attempt cost to the client's retry budget: it succeeded."""
         self._budget.give_back(self._cost)
 
     def after(

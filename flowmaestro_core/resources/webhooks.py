@@ -184,9 +184,10 @@ class Webhooks(Resource[D]):
 
 
 def _guarded(kind: Type[Any]) -> Shape:
-    """Return the shape that makes a webhook, or each of a list of them, readable by its keys.
+    """Return a shape for a reply with one webhook or a list of them.
 
-    `kind` is the `TypedDict` of the webhooks. Their `repr` redacts the secrets.
+    The shape adds the missing keys of `kind`, the `TypedDict` of the webhooks, and makes each
+    webhook a `SecretDict`, whose `repr` redacts its secrets.
     """
     complete = shapes.resource(kind)
 

@@ -156,7 +156,8 @@ class Workflows(Resource[D]):
 
         Raises:
             TimeoutError: it did not end in time. It continues; `error.execution_id` is its id.
-            CheckpointError: as in `execute`, like `StartUnknownError`.
+            CheckpointError: the checkpoint cannot be used; see `execute`.
+            StartUnknownError: with a checkpoint, it is not known whether the execution was started.
 
         """
         check_seconds("timeout", timeout)

@@ -128,7 +128,8 @@ def draw(
 ) -> str:
     """Return the text of an SVG document, as `timeline_svg` does.
 
-    `about` is the execution, as far as it is known. `subject` is the noun in the title.
+    `events` is `None` if the events were not followed. `about` is the execution, as far as it is
+    known. `subject` is the noun in the title. The other arguments are those of `timeline_svg`.
     """
     run = _read(events or (), about)
     begin, end, status = run.begin, run.end, run.status

@@ -23,7 +23,8 @@ REMEMBERED = frozenset(
         "node:retry",
     }
 )
-"""The types of the events that a timeline needs, but for the last one."""
+"""The types of the events that a timeline needs. It also needs the terminal event, which a stream
+keeps separately."""
 _TIMELINE_KEYS = ("type", "status", "timestamp", "node_id", "node_name", "duration_ms", "error")
 
 

@@ -72,9 +72,10 @@ class IdleMonitor:
         return self._silence > 0
 
     def opening_at(self, at: float) -> float:
-        """Return when to open a connection that is planned for `at`: then.
+        """Return `at`, the planned time of the next connection.
 
-        A run overrides this: infinity, if an opening at that time would delay its next poll.
+        The monitor of a run returns infinity if a connection at that time would delay its next
+        poll.
         """
         return at
 
