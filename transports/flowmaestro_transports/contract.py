@@ -104,9 +104,10 @@ class Transport(Protocol):
         ...
 
     def open(self, request: Request, timeout: float) -> OpenResponse:
-        """Send the request and receive the head of the response within `timeout` seconds.
+        """Send the request, and return its response as soon as the head was received.
 
-        `timeout` does not bound the body. Raises `TransportFailure`.
+        All of this may take `timeout` seconds, which do not bound the body. Raises
+        `TransportFailure`.
         """
         ...
 
@@ -201,7 +202,7 @@ class AsyncTransport(Protocol):
         ...
 
     async def open(self, request: Request, timeout: float) -> AsyncOpenResponse:
-        """Send the request and receive the head of the response, as `Transport.open`."""
+        """Send the request, and return its response once its head came, as `Transport.open`."""
         ...
 
     async def sleep(self, seconds: float) -> None:

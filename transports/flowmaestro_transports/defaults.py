@@ -57,7 +57,11 @@ def current_override() -> Optional[TransportOverride]:
 
 
 def default_transport() -> ClientTransport[Transport]:
-    """Return the transport of the override, or `SocketTransport`, for a new sync client."""
+    """Return the transport of a new sync client that is given none.
+
+    It comes from the override in force (`override_transport`); without one, it is a
+    `SocketTransport`.
+    """
     override = current_override()
     if override is not None:
         return ClientTransport(override.transport())
@@ -65,7 +69,11 @@ def default_transport() -> ClientTransport[Transport]:
 
 
 def default_async_transport() -> ClientTransport[AsyncTransport]:
-    """Return the transport of the override, or `AnyioTransport`, for a new async client."""
+    """Return the transport of a new async client that is given none.
+
+    It comes from the override in force (`override_transport`); without one, it is an
+    `AnyioTransport`.
+    """
     override = current_override()
     if override is not None:
         return ClientTransport(override.async_transport())

@@ -196,7 +196,9 @@ class FunctionTransport(_OnFunction):
 class AsyncFunctionTransport(_OnFunction):
     """An `AsyncTransport` that calls a function, coroutine or plain, on asyncio or trio.
 
-    Exceptions of the function count as in `FunctionTransport`.
+    The exceptions of the function are handled as by `FunctionTransport`: an `OSError` or
+    `TimeoutError` is a failure of the network (*maybe processed*), a `TransportFailure` keeps its
+    phase, and any other exception reaches the caller.
     """
 
     async def send(self, request: Request, timeout: float) -> Response:

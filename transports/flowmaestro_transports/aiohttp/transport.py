@@ -282,9 +282,10 @@ class AiohttpBody:
         raise TransportFailure(Phase.REPLY_BROKEN, refusal)
 
     async def read(self, patience: float) -> Optional[bytes]:
-        """Return the next bytes of the body, as `AsyncOpenResponse.read`.
+        """Return the next bytes of the body; `b""` at its end.
 
-        If another task closes the body meanwhile, the read wakes and raises `TransportFailure`.
+        Return `None` if no byte came within `patience` seconds. Raises `TransportFailure` if the
+        body is truncated, or another task closes it.
         """
         # Before a piece is taken: a task that is cancelled here loses no bytes.
         if self._owes_turn:

@@ -89,7 +89,10 @@ class CheckpointFile:
 
 
 class _Keeper:
-    """The common part of both keepers: the functions to call, and the errors to return."""
+    """Base of the keepers, which load and save the state of a checkpoint.
+
+    It has the functions `load` and `save`, and makes the `Recalled` to return.
+    """
 
     def __init__(self, checkpoint: Checkpoint, transport: Any) -> None:
         self._transport = transport

@@ -108,8 +108,8 @@ class _Driver:
         self.closed: bool = False
         """Whether it has stopped: it was closed, has failed, or has ended."""
         self.journal: Any = None
-        """The journal or keeper that carries out a `Record`. Its owner closes it: the handle of a
-        batch its journal. A keeper needs no closing."""
+        """Carries out a `Record`: the journal of a batch, or the keeper of a checkpoint. The handle
+        of the batch closes its journal. A keeper needs no closing."""
 
     def in_flight(self) -> ContextManager[None]:
         """Return a context manager for all that one call does.

@@ -24,7 +24,7 @@ class AsyncInterruptibleTransport:
         self._transport = transport
         self._cut: Optional[Callable[[], object]] = None
         self.now: Callable[[], float] = transport.now  # each item asks for it
-        """As `AsyncTransport.now`."""
+        """Returns the time of the transport's monotonic clock, in seconds."""
 
     def interrupt(self) -> None:
         """Interrupt the operation in flight. The task that awaits it gets a `StreamError`."""

@@ -233,7 +233,11 @@ class AsyncHandle(BaseHandle, Generic[E]):
         self._busy = False
 
     def __aiter__(self) -> AsyncHandle[E]:
-        """Return the handle itself. Raises as `SyncHandle.__iter__`."""
+        """Return the handle itself.
+
+        Raises `StreamError` (code `stream_closed`) if the handle was closed early or has failed. A
+        stream of events also raises it after its end; a list yields nothing then.
+        """
         self._check_open()
         return self
 

@@ -14,7 +14,7 @@ class Closable(Protocol):
     """An object that can be closed. Closing it twice is harmless."""
 
     def close(self) -> None:
-        """Close it."""
+        """Close this object."""
 
 
 C = TypeVar("C", bound=Closable)

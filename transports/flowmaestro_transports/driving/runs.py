@@ -32,7 +32,10 @@ class _Awaited:
         self._journal: Any = journal
 
     async def keep(self, record: Record) -> Recalled:
-        """Write the entries of `record` to the journal; return the earlier ones it requests."""
+        """Write the entries of `record` to the journal. Return the entries that `record` asks for.
+
+        Those were written earlier.
+        """
         recalled: Recalled = self._journal.keep(record)
         return recalled
 

@@ -105,7 +105,10 @@ class ContentDecoder:
         return b"".join(decoded)
 
     def finish(self) -> bytes:
-        """Return `b""` at the end of the body. Raises `CodingError` if the body is incomplete."""
+        """Check at the end of the body that it is complete. Always return `b""`.
+
+        Raises `CodingError` if the body is incomplete or malformed.
+        """
         if self._coding:
             if self._damage is not None:
                 raise self._damage

@@ -17,13 +17,14 @@ from flowmaestro_transports.http11.round_trip import Connection, RoundTrip
 
 
 class IdleConnections:
-    """At most `limit` idle connections. After `IDLE_SECONDS`, none is reused.
+    """A pool of at most `limit` idle connections. Safe to use from several threads.
 
-    Such a connection is closed when a call to the same origin would take it, or when it is the
-    oldest of too many.
+    A connection that was idle for more than `IDLE_SECONDS` is not reused. No timer closes it: it is
+    closed when the next call to the same origin finds it, or when it is the oldest one and the pool
+    is full.
 
-    Their age is measured by the wall clock. Other clocks stand still while the computer sleeps, and
-    servers close connections meanwhile. Threads may share them.
+    The idle time is measured by the wall clock. Other clocks stand still while the computer sleeps,
+    and servers close connections meanwhile.
     """
 
     def __init__(self, limit: int) -> None:

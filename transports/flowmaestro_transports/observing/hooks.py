@@ -79,7 +79,8 @@ class RetryInfo:
     Attributes:
         request: the request that failed, or the one that opened the event stream that was lost.
         outcome: the HTTP status, or the phase in which the network failed.
-        code: the API's error code, or one of ours (`timeout`, ...); `None` for a lost stream.
+        code: the API's error code, or one of ours (`timeout`, ...); `None` if a stream was lost
+            after its opening.
         delay: seconds until the retry or the reconnection.
         request_id: the id to quote to support; `None` if the response had none.
         reconnects: whether the SDK reconnects a lost event stream.

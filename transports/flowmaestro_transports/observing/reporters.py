@@ -254,7 +254,7 @@ def _quoted(request_id: Optional[str]) -> str:
 
 
 class SyncReporter(_Reporter):
-    """Reports one operation of a sync client."""
+    """Reports the requests of one operation of a sync client to its hooks, trace and log."""
 
     def before(self, action: Action, now: float) -> Action:
         """Report an action before it is carried out. Return it with the fields that a hook adds."""
@@ -277,7 +277,7 @@ class SyncReporter(_Reporter):
 
 
 class AsyncReporter(_Reporter):
-    """Reports one operation of an async client."""
+    """Reports the requests of one operation of an async client to its hooks, trace and log."""
 
     async def before(self, action: Action, now: float) -> Action:
         """Report an action before it is carried out, as `SyncReporter.before`."""

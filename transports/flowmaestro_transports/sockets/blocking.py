@@ -106,7 +106,8 @@ class BlockingOp:
     def carry_out(self, steps: IOSteps[T], deadline: AttemptDeadline) -> T:
         """Carry out `steps`, wait as they say, and return their result.
 
-        Raises `Interrupted`, `DeadlineExceeded`, and what the steps raise.
+        Raises `Interrupted` if `interrupt` was called, `DeadlineExceeded` at the deadline, and what
+        the steps raise.
         """
         try:
             while True:

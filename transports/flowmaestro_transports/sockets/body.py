@@ -26,11 +26,12 @@ class SocketOpenResponse(OpenBody):
         super().__init__(pool, trip)
 
     def read(self, patience: float) -> Optional[bytes]:
-        """Return the next bytes of the body, as `OpenResponse.read`.
+        """Return the next bytes of the body; `b""` at its end.
 
-        Raises `RuntimeError` while another thread is reading. After an exception other than
-        `TransportFailure`, such as `KeyboardInterrupt`, the body is closed, since bytes of it may
-        be lost.
+        Return `None` if no byte came within `patience` seconds. Raises `TransportFailure` if the
+        body is truncated or closed, and `RuntimeError` while another thread is reading. After an
+        exception other than `TransportFailure`, such as `KeyboardInterrupt`, the body is closed,
+        since bytes of it may be lost.
         """
         held: Owned[Connection] = Owned()
         try:
