@@ -588,7 +588,7 @@ class _ServerClock:
 
     @property
     def shift(self) -> int:
-        """The estimate; positive if the server's clock is ahead."""
+        """How many nanoseconds the server's clock is ahead of ours; negative if it is behind."""
         return int(min(max(0.0, self._least), self._most))
 
     def learn_date(self, headers: Headers, sent_at: float, received_at: float) -> None:
@@ -743,7 +743,10 @@ def _run_name(workflow_id: Any) -> str:
 
 
 def _fail(span: trace.Span, failure: str, text: Optional[str] = None) -> None:
-    """Give a span the status ERROR. `failure` is the `error.type`; `text` may be shown."""
+    """Give a span the status ERROR, with the `error.type` `failure` and the description `text`.
+
+    Neither may hold secrets, because they are exported.
+    """
     span.set_attribute("error.type", failure)
     span.set_status(trace.Status(trace.StatusCode.ERROR, text))
 

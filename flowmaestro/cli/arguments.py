@@ -205,10 +205,10 @@ def _listed(text: str) -> str:
 
 
 def _checked(is_right: Callable[[str], bool], kind: Callable[[str], Any], what: str) -> Any:
-    """Return a type for `argparse`, which converts a text with `kind`.
+    """Return a function to use as `type=` of an `argparse` argument.
 
-    If `is_right` returns False or `kind` raises `ValueError`, the error is `"'...' is not a
-    {what}"`.
+    The function returns `kind(text)`. If `is_right(text)` is False or `kind` raises `ValueError`,
+    the function raises the error `"'...' is not a {what}"`.
     """
 
     def convert(text: str) -> Any:

@@ -256,7 +256,7 @@ class RichConsole(Console):
 
 
 class Writer:
-    r"""The one way to an output. What it cannot express becomes a `\u` escape."""
+    r"""Writes text to an output. Characters that its encoding lacks become `\u` escapes."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out

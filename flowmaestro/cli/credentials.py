@@ -54,9 +54,9 @@ class Credentials:
 
 
 def url_of(options: argparse.Namespace) -> Tuple[Optional[str], str]:
-    """Return the base URL of `--base-url` or the environment, and its source.
+    """Return the base URL of `--base-url` or the environment, and the name of its source.
 
-    Raises `CommandFailed` for a malformed one.
+    If neither has one, return `None` and `"default"`. Raises `CommandFailed` for a malformed URL.
     """
     name = "--base-url"
     url: Optional[str] = options.base_url

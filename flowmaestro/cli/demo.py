@@ -67,7 +67,8 @@ def last_delivery(fake: FakeFlowMaestro, webhook_id: str) -> Tuple[bytes, str]:
 def _client(transport: str, api_key: str, base_url: str) -> Generator[Any, None, None]:
     """Yield a client that the tour can call without `await`.
 
-    For an async `transport` that is an async client behind `_Called`; otherwise, a sync client.
+    For a sync `transport`, it is a sync client. For an async one, it is a `_Called`, which carries
+    out each call of an async client on an event loop in another thread.
     """
     try:
         name = f"{_NAMES.get(transport, transport.capitalize())}Transport"

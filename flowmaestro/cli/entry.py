@@ -56,9 +56,9 @@ class Failure(NamedTuple):
 def main(words: Sequence[str]) -> int:
     """Run the command that these words name, and return its exit status.
 
-    An error is one line on standard error. If the command prints JSON, the error is a JSON object;
-    on an output that is not a terminal, this object is the last line. Raises `SystemExit` for the
-    help, which `argparse` prints itself.
+    An error is one line on standard error. If the command prints JSON, the error is a JSON object
+    there: one line, or indented on a terminal. Other lines may precede the error. Raises
+    `SystemExit` for the help, which `argparse` prints itself.
     """
     command = words[0] if words and not words[0].startswith("-") else ""
     options = Namespace()

@@ -115,7 +115,10 @@ class RunView:
         self._draw(fields)
 
     def retrying(self, info: RetryInfo) -> None:
-        """Show that the event stream is lost, unless it comes back at once."""
+        """Show that the event stream is lost, once an attempt to open it again has failed.
+
+        A loss alone is not shown, because the SDK often reconnects at once.
+        """
         said = "the connection is lost; trying again"
         if info.reconnects and info.code is not None and self.note != said:
             self.note = said

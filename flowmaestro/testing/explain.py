@@ -66,7 +66,10 @@ def explain(operation: Operation[Any, Any], *, base_url: str = DEFAULT_BASE_URL)
 
 
 def curl_lines(request: Request) -> Iterator[str]:
-    """Yield the lines of a curl command that sends `request`; placeholders become variables."""
+    """Yield the lines of a curl command that sends `request`.
+
+    The placeholder of the API key becomes a shell variable, that of an idempotency key `uuidgen`.
+    """
     yield f"curl --request {request.method} {shlex.quote(request.url)}"
     for name, value in request.headers.pairs:
         if name == "Accept-Encoding" and value != "identity":

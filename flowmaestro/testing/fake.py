@@ -70,9 +70,10 @@ class FakeFlowMaestro(Scripts, FaultInjection, Assertions):
     Its resources include every id that the documentation names. `api_key` is a key with all
     scopes. Each key may make 6,000 requests a minute and 1,000,000 a day; see `rate_limit`.
 
-    In virtual time, a loop that polls without a pause would never end. So one GET that is repeated
-    while time stands still raises `AssertionError`: after 100 requests of one thread or task for
-    executions, threads and webhooks, after 1,000 for other resources or from many tasks.
+    In virtual time, a loop that polls without a pause would never end. So a GET that is repeated
+    while time stands still raises `AssertionError` beyond a limit. One task, or one thread without
+    tasks, may repeat it 100 times for executions, conversations and webhooks, 1,000 times for other
+    resources. All tasks of one thread together may repeat it 1,000 times for the former.
 
     Close the fake at the end of a test, or use it in a `with` block: it warns of scripts that were
     never used.

@@ -87,8 +87,9 @@ class FaultInjection(World):
     ) -> None:
         """Set how many requests of each key the fake accepts in a minute and in a day.
 
-        Both windows are fixed: each opens with the first request in it. Requests in windows that
-        are open already count. A limit that is left out stays as it is.
+        Both windows are fixed: each opens with the first request in it. In a window that is already
+        open, the requests from before this call count, too. A limit that is left out stays as it
+        is.
         """
         limits = filled(minute=per_minute, day=per_day)
         if not limits:

@@ -104,7 +104,10 @@ def _in_form(data: bytes) -> Iterator[_Span]:
 
 
 def _members(data: bytes, secrets: Set[bytes]) -> Iterator[_Span]:
-    """Yield the spans of strings and numbers under secret names. Skip text that is not JSON."""
+    """Yield the spans of strings and numbers under secret names. Skip text that is not JSON.
+
+    A string that is itself JSON is one span if it holds a secret name or one of `secrets`.
+    """
     name, secret, depth = "", False, 0
     secret_from = fields_at = 0
     value: Optional[re.Match[bytes]] = None

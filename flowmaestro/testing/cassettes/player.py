@@ -56,7 +56,10 @@ class Player:
             return list(self._left)
 
     def pop(self, request: Request) -> RecordedExchange:
-        """Return the exchange to replay. Raise `CassetteMismatch` if there is none."""
+        """Remove and return the first exchange that is left for an equal request.
+
+        Raises `CassetteMismatch` if there is none.
+        """
         shown = _shown(self._redaction.request(request))
         with self._lock:
             for index, exchange in enumerate(self._left):

@@ -351,7 +351,10 @@ class AsyncRunner(Runner):
             raise failure
 
     async def _with_tasks(self, check: CheckFunction) -> Optional[BaseException]:
-        """Return the error of the check, which the task group would wrap if it were raised."""
+        """Run the check. Return its error, or `None` if it passed.
+
+        The task group would wrap an error that is raised.
+        """
         # A step that is cancelled from outside cancels this block, too.
         error: Optional[BaseException] = CheckFailed(
             "the transport raised a cancellation that nobody had requested"

@@ -315,7 +315,10 @@ class Documented:
 
 
 def _inputs(workflow: Workflow) -> Optional[JsonObject]:
-    """Return the declared inputs by the ids of their nodes, as the deployed server does."""
+    """Return the declared inputs by the ids of their nodes, as the deployed server does.
+
+    Return `None` if the workflow declares no input.
+    """
     inputs = {
         f"input{number}": {
             "type": about.type,

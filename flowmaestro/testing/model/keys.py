@@ -118,7 +118,7 @@ class KeyRing:
 
 
 def _presented(headers: Headers) -> Optional[str]:
-    """Return the key that a request presents: `X-API-Key`, or else a bearer token."""
+    """Return the key that a request presents: `X-API-Key`, or else a bearer token, or `None`."""
     if "x-api-key" in headers:
         return headers["x-api-key"].strip()
     scheme, _, token = headers.get("authorization", "").partition(" ")

@@ -135,7 +135,7 @@ def plan_of(nodes: Sequence[Node], inputs: Inputs) -> List[PlannedEvent]:
 
 
 def stops(node: Node) -> bool:
-    """Return whether every execution stops at this node."""
+    """Return whether every execution fails, pauses or hangs at this node."""
     return node.error is not None or node.type in PAUSING_TYPES or node.seconds == math.inf
 
 

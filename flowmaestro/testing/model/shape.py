@@ -27,7 +27,10 @@ class Shape:
         }
 
     def plus(self, *names: str, **others: Union[str, Read]) -> Shape:
-        """Return a shape with more members. A member of the same name is replaced."""
+        """Return a copy of this shape with more members, given as for the constructor.
+
+        A member of the same name is replaced.
+        """
         made = Shape(*names, **others)
         made._members = {**self._members, **made._members}
         return made

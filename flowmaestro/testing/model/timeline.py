@@ -1,8 +1,7 @@
 """The model's time: a clock that the model's driver moves, its dates, and planned callbacks.
 
-Pure except for a lock: nothing here reads a clock. The driver passes the time, and dates are
-counted from a given start; callbacks that are
-due by then are called in order, each at its own time.
+Pure except for a lock: nothing here reads a clock. The driver passes the time. Callbacks that are
+due by then are called in order, each at its own time. Dates are counted from a given start.
 """
 
 from __future__ import annotations

@@ -191,7 +191,7 @@ class Exchanges:
         self._first_attempts: OrderedDict[str, int] = OrderedDict()
         """The first request with each `Idempotency-Key`."""
         self._failures: OrderedDict[Tuple[str, str, bytes], InspectedRequest] = OrderedDict()
-        """The last request of each kind that failed and has not succeeded since."""
+        """The last failed request with each method, URL and body, until one of them succeeds."""
 
     def __iter__(self) -> Iterator[InspectedRequest]:
         return iter(self._by_number.values())

@@ -105,7 +105,10 @@ class Inspector:
     # What the server reports
 
     def arrived(self, request: Request) -> Optional[InspectedRequest]:
-        """Record a request that has arrived. Return `None` if it is for the inspector itself."""
+        """Record a request that has arrived, and return its record.
+
+        Return `None`, without a record, if the request is for the inspector itself.
+        """
         if self._is_own(request):
             return None
         return self._add(request)
@@ -521,7 +524,7 @@ class Feed:
 
 
 def _message(value: Mapping[str, Any]) -> bytes:
-    """Return one event of the feed."""
+    """Return one event of the feed: a server-sent event whose data is `value` as JSON."""
     return b"data: %s\n\n" % json.dumps(value).encode()
 
 

@@ -68,9 +68,10 @@ def steps_of(reply: ScriptedReply) -> Tuple[ReplyStep, ...]:
 
 
 def _check(step: Any, *, begun: bool) -> bool:
-    """Raise for a step that cannot come here. Return whether it must be the last step.
+    """Check one step of a scripted response. Return whether it must be the last step.
 
-    `begun` is whether the head came before.
+    `begun` is whether a step before it was the head. Raises `ValueError` for a step that cannot
+    come here, and `TypeError` for a step of another type.
     """
     if isinstance(step, ResponseHead):
         if begun:
@@ -146,7 +147,10 @@ class PlayedBody:
         self._plan()
 
     def poll(self, now: float) -> Optional[bytes]:
-        """Return the next piece if it is due. Raise `TransportFailure` if it is a failure."""
+        """Return the next piece; `None` if it is not due yet, `b""` after the last one.
+
+        Raises `TransportFailure` if the next step is a failure and due.
+        """
         if not self._here:
             return None
         if not self._left:

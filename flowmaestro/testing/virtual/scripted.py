@@ -109,7 +109,10 @@ class ScriptedTransport(_Scripted, MemoryTransport):
         super().__init__(self._script)
 
     def close(self) -> None:
-        """Close the transport, and report responses that are left."""
+        """Close the transport, and warn of scripted responses that were never requested.
+
+        With `strict`, raise `AssertionError` instead of the warning.
+        """
         super().close()
         self._script.close()
 
@@ -122,6 +125,9 @@ class AsyncScriptedTransport(_Scripted, AsyncMemoryTransport):
         super().__init__(self._script)
 
     async def close(self) -> None:
-        """Close the transport, and report responses that are left."""
+        """Close the transport, and warn of scripted responses that were never requested.
+
+        With `strict`, raise `AssertionError` instead of the warning.
+        """
         await super().close()
         self._script.close()

@@ -188,7 +188,10 @@ class MemoryTransport(_InMemory):
         return _carry_out(self.clock, self._sending(request, timeout))
 
     def open(self, request: Request, timeout: float) -> MemoryBody:
-        """Return the response of the site with its body open; otherwise as `send`."""
+        """Return the response of the site as soon as its head has come. Its body is open.
+
+        Time advances until then. Raises the errors of `send`.
+        """
         return _carry_out(self.clock, self._opening(request, timeout, MemoryBody))
 
     def sleep(self, seconds: float) -> None:
