@@ -160,9 +160,11 @@ SESSIONS = (
     Session(
         "Run a workflow for each row of a file",
         "`flowmaestro map WORKFLOW FILE --out RESULTS` runs the workflow once for each row of the file. To\n"
-        "resume after a crash or Ctrl-C, run the same command again. It starts no row twice, because it\n"
-        "records each start in a journal ([batches](batches.md)): the file `RESULTS.journal`, or that of\n"
-        "`--journal`.\n\n"
+        "resume after a crash or Ctrl-C, run the same command again. It records each start in a journal: the\n"
+        "file `RESULTS.journal`, or that of `--journal`. So it never starts a row twice, on two conditions:\n"
+        "the server lists each accepted start within 60 seconds (`--settle-after`), and nobody else starts\n"
+        "the same inputs ([rows in doubt](batches.md#rows-in-doubt)). `--rerun` and `--redo` start rows again\n"
+        "on purpose.\n\n"
         "**Rows** are a `.csv`, `.tsv`, `.jsonl` or `.json` file, or `-` for stdin (JSON lines, a JSON array\n"
         "or CSV), in UTF-8. `--delimiter` names another separator. Cells of CSV are text. For another type,\n"
         "use a schema (`--schema`, or that of the server), or end the name of the column in `:=`, which makes\n"
@@ -173,12 +175,13 @@ SESSIONS = (
         'would not read UTF-8; in Python open it with `encoding="utf-8-sig"`. A `.jsonl` file is for programs.\n'
         "A row with the status `refused` was not started, because the server rejected its inputs: correct\n"
         "it, and the same command starts it. A row that is `running` or `paused` did not end within\n"
-        "`--timeout`: the same command waits on, and without failures the exit status is 124. At the end,\n"
-        "failures are grouped by cause.\n\n"
+        "`--timeout`: the same command continues to wait for it. At the end, failures are grouped by cause.\n\n"
+        "**The exit status** is 0 if every row completed, 124 if the only rows that did not complete are\n"
+        "`running` or `paused`, and 1 if another row did not complete.\n\n"
         "**Again**: `--rerun` starts failed and cancelled rows again. `--redo 3,17` starts rows 3 and 17 again\n"
-        "if their inputs have changed, and `--redo all` every row whose inputs have. If the reply to a start\n"
-        "was lost, the command waits at the end until 60 seconds (`--settle-after`) have passed, and then\n"
-        "looks for the execution at the server.\n\n"
+        "if their inputs have changed. `--redo all` starts every row again whose inputs have changed. If the\n"
+        "reply to a start was lost, the command waits at its end until 60 seconds (`--settle-after`) have\n"
+        "passed, and then looks for the execution at the server.\n\n"
         "![A batch in a terminal](pictures/map.svg)",
         (
             Command('map "Charge a card" cards.csv --out results.csv'),
@@ -231,7 +234,7 @@ SESSIONS = (
         "`status` (HTTP) and `request_id` are those of the reply, if there was one.\n\n"
         "| exit status | meaning |\n|---|---|\n| 0 | done |\n| 1 | failed |\n| 2 | wrong arguments |\n"
         "| 3 | not found |\n| 4 | key refused |\n| 5 | rate limit |\n| 6 | network |\n"
-        "| 124 | timed out (`--timeout`) |\n| 130 | Ctrl-C |\n\n"
+        "| 124 | `--timeout` was reached; the execution goes on |\n| 130 | Ctrl-C |\n\n"
         "In a pipe there are no colors and no control codes. `NO_COLOR` takes the colors away on a\n"
         "terminal, too, and `FORCE_COLOR` keeps them in a pipe. `--debug` shows tracebacks.",
         (Command("run nosuchthing --json"),),
@@ -289,14 +292,25 @@ system (with the extra `keyring`), or else in a file of mode 0600 in your folder
 login`. `logout` deletes the key from this machine, `profiles` lists what is kept.
 
 A profile is a pair of a key and a server: `login --profile work --base-url https://...` makes
-another one, and `--profile work` or `FLOWMAESTRO_PROFILE=work` uses it. Its key is sent to its own
-server only. A command uses the first of these keys that is set:
+another one, and `--profile work` or `FLOWMAESTRO_PROFILE=work` uses it. A command uses the first of
+these keys that is set:
 
-1. `--api-key` (and `--base-url`),
-2. the profile that `--profile` names,
-3. `FLOWMAESTRO_API_KEY` (and `FLOWMAESTRO_BASE_URL`),
-4. the profile that `FLOWMAESTRO_PROFILE` names,
-5. the profile `default`.
+1. `--api-key`,
+2. the key of the profile that `--profile` names,
+3. `FLOWMAESTRO_API_KEY`,
+4. the key of the profile that `FLOWMAESTRO_PROFILE` names,
+5. the key of the profile `default`.
+
+It sends the key to the first of these servers that is set:
+
+1. `--base-url`,
+2. the server of the profile that `--profile` names,
+3. `FLOWMAESTRO_BASE_URL`,
+4. the server of the profile that the key comes from,
+5. `https://api.flowmaestro.io`.
+
+The key of a profile is for the server of this profile only. If the command would send it to another
+one, for example because of `--base-url`, it sends nothing and exits with status 4.
 
 An empty `FLOWMAESTRO_API_KEY` counts as none, and white space around the key, such as the end of a
 line, is left out. `flowmaestro doctor` says where the key came from. The library reads no profiles.
@@ -356,8 +370,8 @@ flowmaestro run "Nightly report" -i name=Ada
 
 `flowmaestro COMMAND --help` begins with examples. Without a key, [try it on a fake
 server](#try-it-without-a-key). `login` keeps your key in [a profile](#keep-a-key). In scripts, set
-`FLOWMAESTRO_API_KEY` instead (and `FLOWMAESTRO_BASE_URL` for another server); `--api-key` and
-`--base-url` set them for one command. The extra `cli` brings colors, the live view, editing in
+`FLOWMAESTRO_API_KEY` instead, and `FLOWMAESTRO_BASE_URL` for another server. The options `--api-key`
+and `--base-url` take their places for one command. The extra `cli` brings colors, the live view, editing in
 `chat`, and completion; without it everything but completion works, in plain lines.
 
 The examples on this page use the workflows of [`my_flows.py`](#try-it-without-a-key). To follow them,
