@@ -239,9 +239,9 @@ class _Operation:
         """The open spans of a batch's rows, by index (their start) and by execution id."""
 
     def attempting(self, info: RequestInfo, request: Request, resent: int) -> Mapping[str, str]:
-        """Begin the span of an attempt, as `Trace.attempting`.
+        """Begin the span of an attempt. Return the header fields that propagate its context.
 
-        Return the header fields that propagate the context of the span.
+        `resent` is how often the call was sent before.
         """
         span = self._span or self._begin(info, request)
         row = self._row_of(info) if self._operation in BATCHES else None

@@ -238,8 +238,9 @@ class StartUnknownError(FlowMaestroError):
 class JournalError(FlowMaestroError):
     """A batch's journal cannot be used. Its records are not lost.
 
-    `code` is `journal_busy` (another process uses it), `journal_mismatch` (it belongs to another
-    workflow, API root or other rows), `duplicate_key`, or `journal_unusable`.
+    `code` is `journal_busy` (another batch uses the journal), `journal_mismatch` (the journal
+    belongs to another workflow, API root or other rows), `duplicate_key` (two rows have the same
+    key), or `journal_unusable` (any other reason).
     """
 
     _MESSAGE, _CODE = "The journal cannot be used", "journal_unusable"

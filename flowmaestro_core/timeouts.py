@@ -69,7 +69,10 @@ class Timeout(float):
 
 
 def with_total(timeout: float, total: float) -> float:
-    """Return a limit of `total` seconds, with the phases of `timeout` if it has any."""
+    """Return a timeout of `total` seconds.
+
+    If `timeout` is a `Timeout`, its limits for connecting, for the head and for each read are kept.
+    """
     if isinstance(timeout, Timeout):
         return Timeout(total, connect=timeout.connect, head=timeout.head, read=timeout.read)
     return total

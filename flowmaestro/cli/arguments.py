@@ -254,7 +254,7 @@ _RESULTS = _checked(_is_results_file, str, "file that can be written and ends in
 _SIGN = _checked(lambda text: len(_delimiter(text)) == 1, _delimiter, "single character")
 
 _LISTED = tuple(kind for kind in _KINDS if kind != "threads")
-"""The API has no list of threads."""
+"""The kinds of resources that `list` accepts: all but threads, of which the API has no list."""
 _WORKFLOW = _of("workflow", "id or name of the workflow, or a unique beginning of one")
 _OF_WORKFLOW = "id or name of a workflow"
 _INPUTS = (
@@ -297,7 +297,7 @@ TRANSPORTS = ("sockets", "requests", "aiohttp", "anyio", "trio", "memory")
 
 
 def _json(what: str) -> Tuple[_Argument, ...]:
-    """Return the option `--json` and the options that name the server."""
+    """Return `--json`, whose help text is `what`, and the options that name the server."""
     return (_json_flag("json", what), *_SERVER)
 
 
@@ -309,7 +309,7 @@ def _json_flag(form: str, help: str) -> _Argument:
 def _formats(help: str, *forms: str, json: str = "json") -> Tuple[_Argument, ...]:
     """Return `-o` with the choices `forms`, `--json`, and the options that name the server.
 
-    `--json` is short for `-o` with the form `json`.
+    `help` is the help text of `-o`. `--json` is short for `-o` with the form `json`.
     """
     output = _option("-o --output", "FORM", f"{help}: {', '.join(forms)}", choices=forms)
     return (output, _json_flag(json, f"the same as -o {json}"), *_SERVER)

@@ -290,7 +290,9 @@ class AnswerView:
 
 
 class _Markdown:
-    """Markdown from a server, or its last `rows`. No control character reaches the terminal.
+    """Markdown from a server, as rich renders it; only the last `rows` lines, if there are more.
+
+    No control character reaches the terminal.
 
     Markdown can express characters as entities, so the text is made printable before and after rich
     renders it.

@@ -31,7 +31,7 @@ Text = Union[str, Span]
 WIDEST = 110
 """Columns used for sentences, however wide the terminal: longer lines are hard to read."""
 FRAMES_PER_SECOND = 8
-"""Redraws of a live view; what a poll says shows within one frame."""
+"""How often a live view is redrawn in a second. A poll's result is shown at the next redraw."""
 GAP = "  "
 """Stands between the columns of a table."""
 

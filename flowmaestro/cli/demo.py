@@ -19,7 +19,7 @@ from flowmaestro.testing import FakeFlowMaestro, MemoryTransport, running_server
 from flowmaestro.webhooks import SIGNATURE_HEADER
 
 _NAMES = {"sockets": "Socket", "trio": "Anyio"}
-"""Transports whose class is not named as in `--transport`."""
+"""The beginning of a transport's class name, by its name in `--transport`, if they differ."""
 
 
 def demo_command(options: argparse.Namespace) -> None:
@@ -92,7 +92,11 @@ def _client(transport: str, api_key: str, base_url: str) -> Generator[Any, None,
 
 
 class _Called:
-    """An async client for the tour's own thread: each `await` is a call of `run`."""
+    """An async client, or a part of it, that the tour calls like a sync one.
+
+    `run` carries out a coroutine function on the event loop in another thread, and returns the
+    result.
+    """
 
     def __init__(self, target: Any, run: Callable[..., Any]) -> None:
         self._target = target

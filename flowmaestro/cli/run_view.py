@@ -198,7 +198,7 @@ class LiveRunView(RunView):
         self._live = screen.live(self._picture)
 
     def __enter__(self) -> None:
-        """Begin to draw the picture."""
+        """Begin to draw the picture of the execution."""
         self.began = self._event_at = time.monotonic()
         self._live.start()
 

@@ -75,7 +75,11 @@ def find_workflow(client: FlowMaestroClient, text: str) -> Found:
 
 
 def find_agent(client: FlowMaestroClient, text: str) -> Found:
-    """Return the agent that the user means, as `find_workflow` does."""
+    """Return the agent that the user means.
+
+    `text` is its id, its name, or the beginning of one: see `find_workflow`. Raises `CommandFailed`
+    unless exactly one agent fits.
+    """
     return _find(client.agents, "agent", text)
 
 

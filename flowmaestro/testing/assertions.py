@@ -33,7 +33,9 @@ class Assertions(World):
         json: Any = None,
         times: Optional[int] = None,
     ) -> None:
-        """Check that a fitting request was made: at least once, or exactly `times` times.
+        """Raise `AssertionError` unless a fitting request was made.
+
+        It must have been made at least once, or exactly `times` times.
 
         A request fits if it agrees with every argument that is given. `path` is below the API root,
         such as `/workflows/wf_123/execute`; `*` stands for any one segment. `params` and `json` are
@@ -63,9 +65,10 @@ class Assertions(World):
         )
 
     def assert_not_called(self, method: Optional[str] = None, path: Optional[str] = None) -> None:
-        """Check that no request fits `method` and `path`; without both, that there was none at all.
+        """Raise `AssertionError` if a request fits `method` and `path`.
 
-        `path` is as in `assert_called`.
+        Without both, raise it if there was any request at all. `path` is below the API root; `*`
+        stands for any one segment.
         """
         __tracebackhide__ = True
         self.assert_called(method, path, times=0)

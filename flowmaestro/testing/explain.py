@@ -81,7 +81,10 @@ def curl_lines(request: Request) -> Iterator[str]:
 
 
 def _field(name: str, value: str) -> str:
-    """Quote a header field for a shell. The shell replaces the placeholders."""
+    """Return a header field, quoted for a shell command.
+
+    The API key is a variable of the shell in it, and the idempotency key a call of `uuidgen`.
+    """
     if name in ("X-API-Key", "Authorization"):
         return f'"{name}: {value.replace(API_KEY, f"${API_KEY}")}"'
     # The key of a row of a batch ends with the number of the row.

@@ -136,9 +136,10 @@ class FakeFlowMaestro(Scripts, FaultInjection, Assertions):
         return f"<FakeFlowMaestro {type(self._dialect).__name__.lower()}>"
 
     def handle(self, request: Request, now: float) -> FakeReply:
-        """Carry out one request, as `World.handle` does.
+        """Carry out one request, and return the response. See `World.handle`.
 
-        Raises `AssertionError` for polling without end in virtual time.
+        Raises `AssertionError` if the client polls without end in virtual time: more than
+        `MAX_POLLS` times while time stands still.
         """
         with self.lock:
             if not isinstance(self.clock, RealClock):
@@ -225,7 +226,11 @@ class PollLoopDetector:
         self._counts = Counter[Tuple[object, ...]]()
 
     def note(self, request: Request, now: float) -> None:
-        """Count a request. Raise `AssertionError` if it is part of a loop that never ends."""
+        """Count a request. Raise `AssertionError` if it is part of a loop that never ends.
+
+        That is a loop of more than `MAX_POLLS` equal GETs while virtual time stands still, or of
+        more than `MAX_REPEATED` if their responses do not change with time.
+        """
         if now != self._time:
             self._time = now
             self._counts.clear()

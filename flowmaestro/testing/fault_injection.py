@@ -56,7 +56,7 @@ class FaultInjection(World):
         By default, the request is carried out, and the connection is lost before the response.
         With `after_events`, only requests that are answered with an event stream are affected:
         their connection is lost after that many events, counting `connected`. `method` and `path`
-        are as in `fail_next`.
+        select the requests: `path` is below the API root, and `*` in it stands for any one segment.
         """
         if after_events is not None:
             check_count("after_events", after_events, 0)
@@ -74,7 +74,8 @@ class FaultInjection(World):
     ) -> Fault:
         """Delay the responses to the next `times` requests by `seconds`.
 
-        The requests are carried out at once. `method` and `path` are as in `fail_next`.
+        The requests are carried out at once. `method` and `path` select the requests: `path` is
+        below the API root, and `*` in it stands for any one segment.
         """
         check_seconds("seconds", seconds)
         if not seconds:

@@ -58,10 +58,12 @@ def _hook(event: str, args: Tuple[Any, ...]) -> None:
 
 
 class NetworkGuard:
-    """Fails a test that uses the network: a `with` block, and a pytest plugin while it lasts.
+    """Fails a test that uses the network in the `with` block of this object.
 
     A refused operation raises an error that fails the test. It is not an `Exception`, so that
-    ordinary handlers do not catch it. If it is caught all the same, the test fails at its end.
+    ordinary handlers do not catch it. If the test catches it all the same, the error is raised at
+    the end of the block. If this object is also registered as a pytest plugin, it is raised at the
+    end of the test.
     """
 
     def __init__(self) -> None:

@@ -237,9 +237,9 @@ def _producing(
 ) -> Outputs:
     """Return the function that makes the outputs of an execution from its inputs.
 
-    `outputs` is the argument of `workflow`, `told` the outputs in the last scripted event; both may
-    be `None`. `completes` is whether an execution completes. Raises `TypeError` or `ValueError` if
-    these contradict each other.
+    `outputs` is the argument of `workflow`, `told` the outputs in the last scripted event. If both
+    are `None`, the function returns a greeting. `completes` is whether an execution completes.
+    Raises `TypeError` or `ValueError` if these arguments contradict each other.
     """
     if outputs is not None and not completes:
         raise ValueError("outputs= is never used: the execution does not complete")

@@ -263,7 +263,10 @@ class DurableStartMachine(Machine[Reply[Any]]):
         return Record(state=self._saved.as_dict(self._identity))
 
     def _set_back(self, error: CheckpointConflict) -> Action:
-        """Load again, because another process has saved a state first. Fail the third time."""
+        """Load the checkpoint again, because another process has saved a state first.
+
+        If that happens for the third time, fail.
+        """
         self._setbacks += 1
         if self._setbacks == MAX_SETBACKS:
             conflict = CheckpointError(
@@ -344,13 +347,16 @@ class DurableStartMachine(Machine[Reply[Any]]):
         return self._settle()
 
     def _settle(self) -> Action:
-        """Wait until the server must list the execution, if it was started."""
+        """Wait for `settle_after`.
+
+        Afterwards, the server must list the execution if it was started.
+        """
         self.state = "settling"
         self._awaited = self._saved.serial
         return Wait(self._checkpoint.settle_after)
 
     def _release(self, error: FlowMaestroError) -> Action:
-        """Save that nothing was started, then fail."""
+        """Save in the checkpoint that nothing was started. Afterwards, fail with `error`."""
         self._refusal = error
         return self._save("releasing", self._saved._replace(state="open"))
 
@@ -362,7 +368,11 @@ class DurableStartMachine(Machine[Reply[Any]]):
     # The lookup
 
     def _recall(self, record: Record, now: float) -> Recalled:
-        """Return what the checkpoint knows of the executions in `record`: at most the baseline."""
+        """Answer the lookup, which asks which executions of `record` are already known.
+
+        A batch's journal would know many. The checkpoint knows one at most: the baseline, the
+        newest execution before the start.
+        """
         baseline = self._saved.after
         orders = tuple((known, 0) for known in record.execution_ids if known == baseline)
         age = math.inf

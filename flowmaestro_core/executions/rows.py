@@ -234,19 +234,20 @@ class RowReader:
         self.outcomes = outcomes
 
     def opened(self, known: int) -> None:
-        """Note `known`, the number of rows that the journal holds.
+        """Store `known`, the number of rows that the journal holds.
 
-        Without `key=`, it is the index after the last row in the journal.
+        Without `key=`, rows are counted up to the last one in the journal, even if the journal
+        lacks some before it.
         """
         self._known = known
         if self._is_sequence and (known or not self._by_index):
             self.unchecked = self._new_source()
 
     def look_up(self) -> bool:
-        """Read the next rows to look up in the journal.
+        """Read the next rows from the inputs into `to_look_up`, for a lookup in the journal.
 
-        Return False if there is nothing to look up now. Raises `JournalError` if the journal holds
-        rows beyond the end of the input.
+        Return False if no lookup is needed now. Raises `JournalError` if the journal holds rows
+        beyond the end of the inputs.
         """
         source = self.unchecked or self.source
         if self.unchecked is None and not (self._replaying and self._may_read):

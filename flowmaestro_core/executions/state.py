@@ -102,9 +102,9 @@ class BatchState:
             self._records.add(baseline, "started")
 
     def record(self) -> Optional[Record]:
-        """Return the next `Record`, with what was noted and the rows to look up.
+        """Return the next `Record`: the records to write, and the rows to look up in the journal.
 
-        Return `None` if there is neither.
+        Return `None` if there are neither records nor rows.
         """
         rows, to_look_up = self._records.drain(), self.reader.to_look_up
         if not rows and not to_look_up:
@@ -253,9 +253,11 @@ class BatchState:
             self.started_outcomes.append(row.outcome())
 
     def answered(self, answer: Optional[Union[Done, Fail]], now: float) -> None:
-        """Queue the outcomes of the executions that have ended with a poll.
+        """Queue the outcomes of the rows that end with this poll.
 
-        `answer` is the outcome of the poll, or `None` if there was no time for it.
+        One row ends if its execution has ended or its wait has failed. Others may time out with it,
+        because the server rejects the key (429) until after their deadlines. `answer` is the
+        outcome of the poll; `None` if there was no time for the poll.
         """
         for row, verdict in self.active.answered(answer, now):
             execution: Optional[EndedExecution] = None

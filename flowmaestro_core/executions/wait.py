@@ -46,8 +46,8 @@ class PollState:
             started: when the wait began.
             last: the execution as it was last polled, if it was.
             overtime: every poll times out at the latest this many seconds after the deadline. If it
-                is `None`, a poll may last until the deadline, and in any case `LAST_POLL_TIMEOUT`
-                seconds.
+                is `None`, a poll may last until the deadline; one that begins shortly before or
+                after the deadline may last `LAST_POLL_TIMEOUT` seconds.
 
         """
         self.execution_id: str = waiting.execution_id

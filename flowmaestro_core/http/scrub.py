@@ -101,7 +101,10 @@ class SecretScrubber:
         )
 
     def line(self, text: str) -> str:
-        """Return `text` redacted and shortened as by `text()`, as one printable line."""
+        """Return the first `LONGEST_TEXT` characters of `text`, redacted, as one printable line.
+
+        A character that is not printable, such as a line end, becomes an escape sequence.
+        """
         shown = self.text(text)
         if shown.isprintable():
             return shown

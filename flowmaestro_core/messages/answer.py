@@ -26,7 +26,11 @@ def ids_of(message: JsonObject) -> JsonObject:
 
 
 def completed_event(ids: JsonObject, content: Any, usage: Any) -> JsonObject:
-    """Return a `message:completed` event, made from an answer that did not come as events."""
+    """Return a `message:completed` event for an answer that was not received as events.
+
+    `ids` are the id fields of the event, `content` is the text of the answer, and `usage` its token
+    usage.
+    """
     completed = {"type": "message:completed", **ids, "content": content, "usage": usage}
     token_usage(completed)
     return completed

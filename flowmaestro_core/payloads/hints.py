@@ -34,7 +34,8 @@ class HintingDict(Dict[str, Any]):
     _name: ClassVar[str] = "reply"
     """The name of such a dict in hints."""
     _inner: ClassVar[Tuple[str, ...]] = ()
-    """The keys of inner objects and lists that a caller may mean."""
+    """Keys of inner objects and lists, such as `data`. If such an object has the missing key, the
+    hint names the path to it."""
 
     def __missing__(self, key: str) -> Any:
         error = MissingKeyError(key)

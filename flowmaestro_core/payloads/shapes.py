@@ -96,7 +96,11 @@ def token_usage(message: JsonObject) -> None:
 
 
 def _results(kind: Type[Any], data: JsonObject) -> None:
-    """Fill `similarity` and `score`, `id` and `chunk_id` of each result, each from the other."""
+    """Give each result of a search both names of a value, if the server sends only one.
+
+    The pairs are `similarity` and `score`, `id` and `chunk_id`. Then set the keys of `kind`, the
+    `TypedDict` of a result, that are still missing to `None`.
+    """
     results = _dicts(data.get("results"))
     for result in results:
         _alias(result, "similarity", "score")
@@ -132,7 +136,11 @@ _deleted = resource(DeletedResource)
 
 
 def thread_messages(body: JsonObject) -> None:
-    """Unwrap the list that the deployed server sends in `data.messages`, and add `pagination`."""
+    """Make `body["data"]` the list of messages, and add `pagination` if it is missing.
+
+    The deployed server sends the list in `data.messages`, with other members of `data` beside it.
+    These move into `body`.
+    """
     data = object_or_empty(body.get("data"))
     if isinstance(data.get("messages"), list):
         messages: List[Any] = data.pop("messages")

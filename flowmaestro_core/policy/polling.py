@@ -39,9 +39,10 @@ def slowed_by_rate_limit(delay: float, limit: RateLimit) -> float:
 class AdaptiveTimeout:
     """The timeout of polls that other requests wait for.
 
-    It is twice the time that the last response took, at least `LEAST_TIMEOUT`. It doubles with each
-    poll that times out. If only some executions time out, it doubles at most `MOST_DOUBLINGS` times
-    for each of them; if no poll at all is answered, there is no such limit.
+    It is twice the time that the last response took, but at least `LEAST_TIMEOUT` seconds. It is
+    doubled once for each poll in a row that timed out. Two such numbers are known: that of the
+    polled execution counts up to `MOST_DOUBLINGS`, that of all executions together up to 64. The
+    greater one is used.
     """
 
     def __init__(self) -> None:

@@ -103,8 +103,9 @@ class RetryPolicy(NamedTuple):
 class RetryBudget:
     """Tokens that a client's calls share, so that an outage is not multiplied by retries.
 
-    A transient retry costs 14 tokens, a throttled one 5; a success returns what its call's
-    last retry cost, or 1. When too few are left, calls fail without a retry.
+    A retry after a 429 costs 5 tokens, a retry after any other failure 14. A call that succeeds
+    gives back what its last retry cost, or 1 token if it had no retry. When too few tokens are
+    left, calls fail without a retry.
 
     Threads may share a budget without a lock: `tokens` stays between 0 and `CAPACITY`. When two
     threads change it at the same moment, one of the changes may be lost.

@@ -1,4 +1,4 @@
-"""The clocks of an event stream, in one options object."""
+"""The time limits of an event stream, in one options object."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from flowmaestro_core.arguments import check_seconds
 
 LEAST = 0.001
-"""The shortest time, in seconds. A much shorter one is lost in rounding when it is added to the
-clock of a machine that has run for months."""
+"""The shortest limit, in seconds. A much shorter one is lost in rounding when it is added to the
+time of a monotonic clock that has run for months."""
 
 
 @dataclass(frozen=True)

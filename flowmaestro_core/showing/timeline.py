@@ -53,7 +53,7 @@ _DARK = """.page{fill:#0d1117}text{fill:#e6edf3}.dim{fill:#9198a1}.axis{stroke:#
 _ANY = """text,.dim{fill:#73797f}.axis{stroke:#73797f66}
 .completed{fill:#2b8a4b}.failed{fill:none;stroke:#c4423f;stroke-width:3}.cancelled{stroke:#a06c00}
 .running{stroke:#3f7fd6}.retry{stroke:#fff}.lost{stroke:#fff}.halo{stroke:#000}"""
-"""Colours that are readable on a white and on a black page, for a picture that has none."""
+"""Colours for a picture without a background: readable on a white and on a black page."""
 
 
 class _Row:
@@ -233,7 +233,10 @@ class _Picture:
         self.text(_MARGIN, self._y, text, "dim", columns=(self._width - 24) / _CHARACTER)
 
     def write_legend(self, *, retries: bool, lost: bool) -> None:
-        """Explain the marks that are drawn, if there are any."""
+        """Write what the marks in the picture mean. Without marks, write nothing.
+
+        `retries` and `lost` say whether the picture has marks of retries and of lost streams.
+        """
         marks = [("retry", "retry")] * retries + [("lost", "stream lost and resumed")] * lost
         if not marks:
             return

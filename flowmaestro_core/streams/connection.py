@@ -87,7 +87,10 @@ class ReconnectState:
 
     @property
     def headers(self) -> Fields:
-        """`Last-Event-ID`, if the server has sent an id that is printable ASCII."""
+        """The header fields of a reconnection: `Last-Event-ID`, or none.
+
+        There is none if the server has sent no id, or one that is not printable ASCII.
+        """
         sent = self.decoder.last_event_id
         fits = sent.isascii() and sent.isprintable() and sent == sent.strip()
         return (("Last-Event-ID", sent),) if sent and fits else ()

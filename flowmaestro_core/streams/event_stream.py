@@ -159,11 +159,12 @@ class EventStreamMachine(Machine[Any]):
         self._ending_may_change = False
         """Whether a probe may find another ending than the error in `_ending`."""
         self._drains = 0
-        """How many reads of the open body are left, although the ending is known."""
+        """How many times the open body is still read, once the ending is known from a poll or a
+        time limit. The reads deliver events that the server has already sent."""
         self._first_waits = iter(FIRST_EVENT_WAITS if can_probe else ())
         self._first_wait = next(self._first_waits, None)
-        """Seconds that an impatient transport waits for the first event. `None` once one came, or
-        if it must wait as long as for later events."""
+        """Seconds for which a transport that loses a quiet body (`Read.impatient`) waits for the
+        first event. `None` once an event came, or if it must wait as long as for later events."""
         self._is_paused = False
         """Whether the caller was told that the execution is paused."""
         self._seen: Deque[Union[ServerSentEvent, Dict[str, Any]]] = deque(maxlen=MOST_REMEMBERED)
@@ -463,11 +464,15 @@ class EventStreamMachine(Machine[Any]):
         return self._next(now, jitter)
 
     def _probe_refused(self, error: FlowMaestroError) -> None:
-        """End the stream with the error of a probe that every later probe would get, too."""
+        """End the stream with `error`, which a probe got and every later probe would get, too."""
         self._ending = Fail(error)
 
     def _apply_probe(self, data: Any) -> None:
-        """Take the result of a probe: `data` is the execution."""
+        """Use the result of a probe: `data` is the execution, as the server returned it.
+
+        If the execution has ended, prepare the terminal event. If it was paused or resumed, queue
+        that event. `MessageStreamMachine` overrides this: its probes return messages.
+        """
         self.last_seen = data
         if is_terminal(data):
             self._ending, self._drains = Emit(terminal_event(data)), DRAIN_READS

@@ -88,7 +88,7 @@ class IdleMonitor:
         return max(self.probe_at, now + RECONNECT_GRACE) if again else math.inf
 
     def begin(self, now: float, timeout: float = math.inf) -> None:
-        """Start the clocks of a stream that may last for `timeout` seconds."""
+        """Set all deadlines of a stream that begins now and may last for `timeout` seconds."""
         self.stream_deadline = now + timeout
         self._start_clocks(now)
 

@@ -124,9 +124,9 @@ class SseDecoder:
         return events
 
     def _with_line_feeds(self, data: bytes) -> bytes:
-        """Return `data` with every line end made a line feed.
+        """Return `data` with each line end (CRLF, CR or LF) replaced by one line feed.
 
-        A CRLF may be split between this piece and the next one.
+        If a CRLF is split between two pieces, its line feed is dropped from the second piece.
         """
         if not data:
             return data

@@ -62,7 +62,7 @@ class ResponseMeta(TypedDict):
     """Facts about the reply itself. Each is `None` if the server did not send it."""
 
     request_id: Optional[str]
-    """The id to report to support; `None` after a deletion that says nothing."""
+    """The id to report to support; `None` if the response to a deletion has no body."""
     timestamp: Optional[str]
     """Time of the reply, ISO 8601."""
 
@@ -127,8 +127,9 @@ class WorkflowInput(TypedDict, total=False):
 class Workflow(TypedDict):
     """A workflow. `input_schema` is a JSON Schema object describing `inputs`.
 
-    It has `"x-unverified": true` where the SDK derived it from `inputs`: their keys are ids of
-    nodes, and need not be the names that a run reads.
+    If the server sends no `input_schema`, the SDK derives one from `inputs`, and marks the schema
+    with `"x-unverified": true`. The keys of `inputs` are ids of nodes. A run may read its inputs
+    under other names.
     """
 
     id: str

@@ -38,7 +38,7 @@ _overrides: List[TransportOverride] = []
 
 @contextmanager
 def override_transport(override: TransportOverride) -> Generator[None, None, None]:
-    """In a `with` block, let clients that are created without a transport use one of `override`.
+    """In a `with` block, let `override` make the transport of clients created without one.
 
     This applies to the whole process. If blocks are nested, the innermost one counts.
     """

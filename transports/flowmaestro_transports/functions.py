@@ -81,9 +81,10 @@ _ADAPTERS = {
 
 
 def _why(given: Any) -> str:
-    """Return the end of the error message for `given`.
+    """Return the end of the error message for `given`, which is not a transport.
 
-    It says what to pass instead, or which methods are missing; `""` if neither is known.
+    The text says what to pass instead, or which methods `given` lacks. It is `""` if neither is
+    known.
     """
     for kind in type(given).__mro__:
         adapter = _ADAPTERS.get(f"{kind.__module__.partition('.')[0]}.{kind.__name__}")

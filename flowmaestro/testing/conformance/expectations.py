@@ -210,7 +210,10 @@ def quiet_finalizers() -> Generator[None, None, None]:
 
 
 def forget_frames(error: Optional[BaseException]) -> None:
-    """Release the resources of a failed check, so that their warnings affect no other test."""
+    """Clear the frames in the tracebacks of `error` and of the exceptions chained to it.
+
+    This collects the resources of a failed check now, so that their warnings affect no other test.
+    """
     with quiet_finalizers():
         while error is not None:
             traceback.clear_frames(error.__traceback__)

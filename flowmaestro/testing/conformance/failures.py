@@ -66,7 +66,7 @@ async def a_last_chunk_cut_short(runner: Runner) -> None:
 async def expect_broken(runner: Runner, data: bytes) -> None:
     """Check that a response fails if the server sends `data` and then closes the connection.
 
-    `send` must fail, and `open` or the reading of its body (*reply broken*).
+    `send` must fail, and so must either `open` or a read of its body: all as *reply broken*.
     """
     server = runner.server(answering(data, then=Peer.close))
     await _expect_failures(runner.transport(), ask(server.url), Phase.REPLY_BROKEN)

@@ -43,7 +43,8 @@ _MODULES: Tuple[ModuleType, ...] = (
 )
 
 _PATIENT = 40
-"""The factor for times in the second attempt at a timed check: a 20th of a core is enough."""
+"""A timed check that fails runs a second time, with all its times multiplied by this factor. It
+then passes even if the machine is so busy that the check gets only a 20th of a core."""
 _DECLARED = 1.0
 """Seconds that a check in `known_failures` waits for steps which should happen at once."""
 

@@ -375,7 +375,11 @@ class Deployed(Documented):
     delivery: Shape = Documented.delivery.without("response_time_ms")
 
     def inputs(self, call: EndpointRequest, declared: Mapping[str, InputField]) -> Dict[str, Any]:
-        """Return the inputs, which may be any object or list. Missing inputs are not refused."""
+        """Return the inputs of a run: any object or list, `{}` if there are none.
+
+        `declared`, the inputs that the workflow declares, are not compared with them. Raises a 500
+        refusal for any other type, and for a null character.
+        """
         inputs: object = call.body.get("inputs")
         if inputs is None:
             return {}

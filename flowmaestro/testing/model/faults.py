@@ -27,7 +27,7 @@ _CODES = {
 }
 """Error codes that differ from the reason phrase of their status (`docs/api-facts.md`).
 
-A 402 has the form of the server's outer handler.
+An injected 402 has another JSON form than the others, as that of the deployed server has.
 """
 
 
@@ -126,9 +126,10 @@ class Faults:
         return self._next(method, path, of_streams=False)
 
     def break_stream(self, method: str, path: str, stream: EventStream) -> None:
-        """Break `stream` as the next fault that fits says: after a number of events.
+        """Let `stream` lose its connection after some events, if a fault wants that.
 
-        Does nothing if no fault with `after_events` fits the request.
+        The next fault that fits `method` and `path`, those of the request for the stream, says
+        after how many events (`after_events`). Does nothing if there is no such fault.
         """
         fault = self._next(method, path, of_streams=True)
         if fault is not None and fault.after_events is not None:

@@ -32,7 +32,8 @@ class Answer:
 
 Respond = Callable[[Union[Answer, Refusal]], None]
 Later = Callable[[Respond], None]
-"""An answer that comes later: a function that is called with `Respond`, whose first call counts."""
+"""An answer that comes later: a function that is called with a `Respond`, the function to call with
+the answer. Only the first call of a `Respond` counts."""
 
 
 class EventStream:

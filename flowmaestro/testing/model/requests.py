@@ -100,7 +100,11 @@ class Pattern(NamedTuple):
 
 
 def pattern(method: Optional[str], path: Optional[str]) -> Pattern:
-    """Return a pattern. Raise `ValueError` if it cannot fit any request."""
+    """Return a pattern that fits requests of this method to this path.
+
+    `None` fits any method or any path. `path` is below the API root; `*` stands for any one
+    segment. Raises `ValueError` if the pattern cannot fit any request.
+    """
     if method is not None and not (isinstance(method, str) and method.upper() in METHODS):
         raise ValueError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
     if path is not None and not (isinstance(path, str) and path.startswith("/")):

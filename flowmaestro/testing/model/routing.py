@@ -68,7 +68,8 @@ def every(resources: str, shape: str) -> Handler:
 def one(resources: str, shape: str) -> Handler:
     """Return a handler that returns the resource whose id is in the path.
 
-    `resources` and `shape` are as in `every`.
+    `resources` is the attribute of the service that holds the resources; `shape` is the attribute
+    of the dialect that makes the resource's JSON.
     """
 
     def handler(service: Service, call: EndpointRequest) -> Answer:

@@ -58,7 +58,7 @@ class Timeline:
         return self._agenda[0][0] if self._begun and self._agenda else None
 
     def wall(self, time: Optional[float] = None) -> float:
-        """Return the Unix seconds at a time, by default now."""
+        """Return the Unix seconds at `time` of the driver's clock; by default, the present ones."""
         return self._epoch + (self.now if time is None else time)
 
     def iso(self, time: Optional[float] = None) -> str:

@@ -160,9 +160,9 @@ class ServerConnection:
                 self._inspector.streamed(self._shown, data)
 
     async def _watch(self, streaming: anyio.CancelScope) -> None:
-        """End the stream when the client hangs up or sends too much.
+        """End the stream when the client hangs up or sends more than `MAX_EARLY_BYTES`.
 
-        Data that the client sends meanwhile is kept for the next exchange.
+        What the client sends while the stream is open is kept for the next exchange.
         """
         early = 0
         with suppress(OSError):

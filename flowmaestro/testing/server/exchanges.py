@@ -26,7 +26,7 @@ MAX_BODY_BYTES = 1024 * 1024
 MAX_KEPT_BYTES = 64 * 1024 * 1024
 """Bytes kept of all bodies. The oldest bodies are dropped first."""
 MAX_SEARCHED = 1024 * 1024
-"""Bytes of bodies that a search redacts, which takes a second for 4 MiB."""
+"""The most bytes of bodies that one search redacts. To redact 4 MiB takes about a second."""
 RETRY_SECONDS = 120.0
 """A request that equals a failed one is its retry if it comes within so many seconds."""
 

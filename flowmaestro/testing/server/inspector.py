@@ -155,7 +155,10 @@ class Inspector:
         self._publish(kept.summary())
 
     def troubled(self, trouble: str) -> None:
-        """Show a problem of the seed file; `""` when it is solved."""
+        """Show `trouble`, the error text of the seed file, on the inspector's pages.
+
+        `""` removes the last text: the file runs without an error again.
+        """
         self.trouble = trouble
         if trouble and self._log is not None:
             self._log(trouble)

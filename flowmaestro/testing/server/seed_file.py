@@ -125,7 +125,10 @@ def _refuse_unrun(returned: object) -> None:
 
 @contextmanager
 def _at_most(seconds: float) -> Generator[None, None, None]:
-    """Raise `SeedTimeout` in the block after `seconds`, on systems with `SIGALRM`."""
+    """Raise `SeedTimeout` in the `with` block once it has lasted `seconds`.
+
+    Without `SIGALRM`, as on Windows, and outside the main thread, there is no limit.
+    """
     if (
         not hasattr(signal, "setitimer")
         or threading.current_thread() is not threading.main_thread()

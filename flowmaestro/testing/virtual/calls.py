@@ -92,7 +92,10 @@ class CallsInFlight:
         self._blocked[thread] -= 1
 
     def all_wait(self) -> bool:
-        """Return whether no call can run: each one waits, or a waiting one blocks its thread."""
+        """Return whether no call in flight can run.
+
+        A call cannot run while it waits, or while another call that waits blocks its thread.
+        """
         return all(self._blocked[thread] for thread, calls in self._running.items() if calls)
 
 

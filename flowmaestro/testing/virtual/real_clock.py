@@ -40,9 +40,9 @@ class RealClock(VirtualClock):
         yield
 
     def alarm(self, at: float, source: Optional[Source] = None) -> Alarm:
-        """Return an alarm for the current call, as `VirtualClock.alarm` does.
+        """Return an alarm for the current call, which fires at `at` or when `source` has data.
 
-        Unlike there, neither time nor source need be able to fire it.
+        `at` may be infinity, also without a `source`; `VirtualClock.alarm` refuses that.
         """
         alarm = Alarm(at, None)
 

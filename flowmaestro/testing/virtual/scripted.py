@@ -38,7 +38,7 @@ class _Script:
         return f"a script with {len(self._left)} replies left"
 
     def handle(self, request: Request, now: float) -> FakeReply:
-        """Return the next response of the script."""
+        """Return the next response of the script. Raise `AssertionError` if none is left."""
         with self.clock.lock:
             self.requests.append(request)
             if not self._left:

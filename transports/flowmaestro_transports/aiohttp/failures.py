@@ -43,7 +43,8 @@ class AfterSendError(aiohttp.ClientError):
 def failure_of(error: BaseException, *, head_came: bool) -> TransportFailure:
     """Return the failure for an exception of aiohttp.
 
-    `head_came` says whether the head of the response had come. An `AfterSendError` has its own.
+    `head_came` says whether the head of the response had come. An `AfterSendError` knows this
+    itself; its `head_came` is used instead.
     """
     may_be_sent = isinstance(error, AfterSendError)
     if isinstance(error, AfterSendError):

@@ -262,8 +262,8 @@ class AiohttpBody:
         self._process = ForkGuard()
         self._closed = False
         self._owes_turn = False
-        """Whether other tasks must run before the next piece is taken, because it has already
-        arrived."""
+        """Whether the next read must let other tasks run first. Data that has already arrived is
+        read without an `await`, so a long body would block the event loop."""
         given = Headers(
             [
                 (n.decode("latin-1"), v.decode("latin-1").strip(" \t"))
@@ -421,7 +421,11 @@ class Limits:
 
     @property
     def piece(self) -> Optional[float]:
-        """The deadline of the next piece of the body; `None` if only `end` counts."""
+        """The deadline of the next piece of the body, if it is read now.
+
+        `None` if the timeout has no limit for a read. Then only `end`, the deadline of the whole
+        attempt, counts.
+        """
         return None if self._read is None else self._clock() + self._read
 
 
@@ -493,10 +497,11 @@ async def _send_once(
 def _restore_headers(
     request: aiohttp.ClientRequest, given: Headers, of_session: Mapping[str, str]
 ) -> None:
-    """Remove the header fields that the session or its environment has added.
+    """Undo what the session or its environment has changed in the header fields of `request`.
 
-    This is not done in the middleware itself, because a traceback through it must not lead to the
-    header fields.
+    `given` are the fields of our request; `of_session` are the default fields of the session. This
+    is a function of its own, so that no frame in the traceback of a failed request has the header
+    fields as a local variable.
     """
     fields = request.headers
     for name in ("Authorization", "Cookie", *of_session):

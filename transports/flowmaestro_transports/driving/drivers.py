@@ -258,10 +258,13 @@ class AsyncDriver(_Driver):
     _home: Optional[EventLoop] = None
 
     async def advance(self) -> Union[Emit, Done]:
-        """Carry out actions, as `SyncDriver.advance`. After a cancellation, too, no body is open.
+        """Carry out actions until the machine emits an item or ends. Return that `Emit` or `Done`.
+
+        The listener gets each item before it is returned. Raises the error of a machine that fails,
+        and exceptions of the listener. After an exception or a cancellation, no body is open.
 
         A body stays open only if this coroutine is collected before it has ended. `drop` and
-        `close` release it.
+        `close` release that body.
         """
         try:
             if self._in_flight is None:

@@ -222,7 +222,7 @@ class SyncExecutor(_Lifetime):
     def iterate(self, operation: Operation[T, Any], name: str = "request") -> T:
         """Return a handle that carries out the operation while it is iterated over.
 
-        The operation's listener gets each item before the caller does.
+        The operation's listener gets each item before the caller does. Observers get `name`.
         """
         machine, journal = self._machine(operation, name)
         from flowmaestro_transports.driving.iterators import SYNC_HANDLES, SyncHandle
@@ -289,7 +289,10 @@ class AsyncExecutor(_Lifetime):
         return action.value
 
     def iterate(self, operation: Operation[Any, T], name: str = "request") -> T:
-        """Return a handle for `async for`, as `SyncExecutor.iterate`."""
+        """Return a handle that carries out the operation while `async for` iterates over it.
+
+        The operation's listener gets each item before the caller does. Observers get `name`.
+        """
         machine, journal = self._machine(operation, name)
         from flowmaestro_transports.driving.iterators import ASYNC_HANDLES, AsyncHandle
 

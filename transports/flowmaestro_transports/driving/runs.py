@@ -140,7 +140,7 @@ class RunOutcomes(_Outcomes, SyncHandle[Any]):
     """Iterates over the outcomes of a batch. Close it, or use `with`, to leave early."""
 
     def __next__(self) -> RunOutcome:
-        """Return the next outcome, as `SyncHandle.__next__` does."""
+        """Return the next outcome. Raise `StopIteration` after the last one."""
         try:
             item: Any = super().__next__()
             while not isinstance(item, RunOutcome):
@@ -173,7 +173,7 @@ class AsyncRunOutcomes(_Outcomes, AsyncHandle[Any]):
     """Iterates over outcomes with `async for`. Close it, or use `async with`, to leave early."""
 
     async def __anext__(self) -> RunOutcome:
-        """Return the next outcome, as `AsyncHandle.__anext__` does."""
+        """Return the next outcome. Raise `StopAsyncIteration` after the last one."""
         try:
             item: Any = await super().__anext__()
             while not isinstance(item, RunOutcome):

@@ -113,9 +113,9 @@ class OpenBody:
         return failure
 
     def _end_read(self, held: Owned[Connection]) -> None:
-        """Return the connection to the body if the body is still `OPEN`; else release it.
+        """Move the connection from `held` back to the body if the body is still `OPEN`.
 
-        May be called twice.
+        Otherwise release the connection. May be called twice.
         """
         if held:
             if self._state is BodyState.OPEN:

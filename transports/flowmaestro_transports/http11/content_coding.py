@@ -79,9 +79,12 @@ class ContentDecoder:
         """Return the next bytes of the body, decoded: `b""` if `data` completes none.
 
         At most `MAX_PIECE` bytes are decompressed. If more can be decompressed, `pending` is True:
-        feed `b""` to get the next bytes. Raises `CodingError` for bytes that the coding does not
-        allow, and for a body beyond the limit, but first returns all bytes before the fault. From
-        then on, each call raises.
+        feed `b""` to get the next bytes.
+
+        Bytes that the coding does not allow, and a body beyond the limit, are faults. The call that
+        meets a fault returns the bytes before the fault, and sets `pending`. The next call raises
+        `CodingError`, and so does every later one. If there are no bytes before the fault, the
+        call that meets the fault raises.
         """
         if not self._coding:
             return self._counted(data)

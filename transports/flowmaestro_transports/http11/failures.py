@@ -67,7 +67,10 @@ def _failure(phase: Phase, reason: str, untrusted: bool) -> TransportFailure:
 
 
 def unsendable() -> TransportFailure:
-    """Return the failure of a request that HTTP/1.1 cannot express, without its content."""
+    """Return the failure of a request that HTTP/1.1 cannot express.
+
+    Its message does not show the request, which may hold secrets.
+    """
     return TransportFailure(
         Phase.NOT_SENT,
         "the request cannot be sent: its method, URL or a header field is not valid in HTTP/1.1",

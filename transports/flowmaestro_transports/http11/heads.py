@@ -31,9 +31,10 @@ class HeadReader:
         self._http.send(_ANY_REQUEST)
 
     def feed(self, data: bytes) -> Optional[Tuple[bytes, ResponseHead, bytes]]:
-        """Return HTTP version, head, and the bytes after it; None if it is not complete.
+        """Add `data` to the head. Return None if the head is not complete yet.
 
-        Raises `ReplyError`.
+        Otherwise return the HTTP version, the head, and the bytes that follow the head. Raises
+        `ReplyError` for a head that is malformed, too long, or not HTTP/1.
         """
         self._size += len(data)
         self._http.receive_data(data)

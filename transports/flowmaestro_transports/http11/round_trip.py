@@ -111,7 +111,10 @@ class RoundTrip:
         self.sockets: Owned[socket.socket] = Owned()
 
     def connect(self, addresses: Sequence[Any], tls: TlsContext) -> IOSteps[None]:
-        """Connect to one of the addresses of the first hop."""
+        """Connect to one of `addresses`, those of the proxy if there is one, else of the server.
+
+        Then do the TLS handshakes and open the proxy's tunnel, as the route needs.
+        """
         route = self.route
         scheme, host, _ = route.first_hop
         with proxy_errors(route):

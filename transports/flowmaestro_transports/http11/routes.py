@@ -88,7 +88,10 @@ class Route:
 
 
 class Routes:
-    """The routes of one transport, each computed once. Threads may share them."""
+    """The routes of one transport: direct, or through a proxy.
+
+    Each is computed once and kept. Threads may share this object.
+    """
 
     def __init__(self, proxies: Proxies) -> None:
         self._proxies = proxies

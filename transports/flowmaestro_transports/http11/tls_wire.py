@@ -96,9 +96,10 @@ class TlsWire(Wire):
         return ""
 
     def receive(self) -> Optional[bytes]:
-        """Return what has arrived, decrypted, as `Wire.receive`.
+        """Return what has arrived, decrypted; `b""` once the peer has sent `close_notify`.
 
-        Raises `ssl.SSLError` for an end without `close_notify`.
+        Return None if nothing has arrived. Raises `ssl.SSLError` if the connection ends without
+        `close_notify`.
         """
         if self.end is None and not self._fill():
             return None
@@ -129,9 +130,10 @@ class TlsWire(Wire):
         return count
 
     def is_silent(self) -> bool:
-        """Return whether the peer has neither closed nor sent a byte, as `Wire.is_silent`.
+        """Return whether an idle connection may be reused.
 
-        Part of a TLS record counts as well: the rest of it may complete a response.
+        Return False if the peer has closed the connection, or has sent bytes on it. A part of a TLS
+        record counts as well: its rest may complete an unsolicited response.
         """
         between_records = not self._record_left and not self._header
         return self.end is None and between_records and self._outer.is_silent()

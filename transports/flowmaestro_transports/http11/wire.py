@@ -87,10 +87,11 @@ class Wire:
             return 0
 
     def is_silent(self) -> bool:
-        """Return whether the peer has neither closed an idle connection nor sent a byte on it.
+        """Return whether an idle connection may be reused.
 
-        If not, close the connection. A byte that arrives before the next request begins an
-        unsolicited response, which would be taken for the response to that request.
+        Return False if the peer has closed the connection, or has sent bytes on it. Bytes that
+        arrive before the next request are an unsolicited response. They would be taken for the
+        response to that request, so the caller must close the connection.
         """
         try:
             return self.receive() is None

@@ -73,10 +73,10 @@ _FOLD = re.compile(r"[ \t]*\r?\n[ \t]+")
 
 
 def _floods() -> Mapping[str, str]:
-    """Return the conformance checks about floods that http.client of this Python fails.
+    """Return the names of the checks about floods that this transport fails, with the reasons.
 
-    The value of each is the reason. Newer patch releases limit trailers and informational
-    responses, so this function tries both instead of comparing versions.
+    http.client of older patch releases of Python reads any number of trailers and of informational
+    responses. This function tries out both limits, because comparing versions is less certain.
     """
     found: Dict[str, str] = {}
     if _reads_without_limit(b"HTTP/1.1 100 Continue\r\n\r\n" * _FLOOD + b"HTTP/1.1 200 OK\r\n\r\n"):
@@ -470,7 +470,10 @@ def _close(session: Any) -> None:
 
 
 def _limits(timeout: float) -> Urllib3Timeout:
-    """Return the time limits as urllib3 takes them. Raises `TransportFailure` if none is left."""
+    """Return `timeout` as urllib3 takes it.
+
+    Raises `TransportFailure` (*not sent*) if `timeout` is not above 0.
+    """
     if timeout <= 0:
         raise TransportFailure(Phase.NOT_SENT, "no time left to connect", timed_out=True)
     total = connect = head = min(timeout, LONGEST)
@@ -526,10 +529,11 @@ class _SendGuard:
 
 
 class _CheckedHeaders(CaseInsensitiveDict[Any]):
-    """Header fields that call the guard of their request when they are read.
+    """Header fields that refuse to be sent after the deadline or after `close`.
 
-    urllib3 reads the items right before it writes the request: over TLS when it has connected,
-    without TLS before it connects.
+    Reading the items calls `check` of the request's `_SendGuard`, which raises `TooLate`. urllib3
+    reads the items right before it writes the request. With TLS, this is after it has connected;
+    without TLS, it is before.
     """
 
     def __init__(self, data: Any, guard: _SendGuard) -> None:
