@@ -801,7 +801,7 @@ def _text(value: Any) -> str:
 
 
 def _encodable(text: str) -> str:
-    """Replace lone surrogates, which an exporter could not encode."""
+    """Return `text` with `?` for each lone surrogate, which an exporter could not encode."""
     return text.encode("utf-8", "replace").decode()
 
 

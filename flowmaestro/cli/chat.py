@@ -140,7 +140,8 @@ def _messages(client: FlowMaestroClient, thread_id: str) -> Iterator[str]:
 def _obey(text: str, thread_id: str, conversation: Callable[[], List[str]], hints: Console) -> None:
     """Carry out a command of the chat: a line that begins with a slash.
 
-    `conversation` returns the parts of the document that `/save` writes.
+    `conversation` returns the parts of the document that `/save` writes. `hints` is the console for
+    messages about commands.
     """
     command, _, rest = text.strip().partition(" ")
     if command == "/help":

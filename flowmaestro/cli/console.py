@@ -152,7 +152,10 @@ class Console:
             self._add_word(word, self.width, len(lead))
 
     def end_stream(self, indent: int = 0) -> None:
-        """End the line of a text that was written piece by piece."""
+        """End the line of a text that was written piece by piece.
+
+        Lines after the first are indented by `indent` columns.
+        """
         if self._streams:
             if self._word and self.width is not None:
                 self._add_word(self._word, self.width, indent)

@@ -33,9 +33,10 @@ _ADVICE = {
 def serve_command(options: argparse.Namespace) -> None:
     """Serve until interrupted, which raises `KeyboardInterrupt`.
 
-    The key is that of `--api-key`, or a new one. The keys in the documentation are refused: a
-    program that finds the port must not know a key. Raises `CommandFailed` if the server cannot
-    listen on the address, or if the seed file fails at the start.
+    The server accepts one key: that of `--api-key`, or a new random one. The keys that the
+    documentation shows are refused, because any program that finds the port could use them. Raises
+    `CommandFailed` if the server cannot listen on the address, or if the seed file fails at the
+    start.
     """
     if options.reload and options.seed is None:
         raise CommandFailed("--reload needs --seed", USAGE)

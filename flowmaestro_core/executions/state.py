@@ -89,10 +89,11 @@ class BatchState:
         self.reader.opened(recalled.known)
 
     def record_baseline(self, page: Optional[Reply[Any]]) -> None:
-        """Note the newest execution of the workflow, which is older than every start of the batch.
+        """Record the baseline: the newest execution in `page`, older than every start of the batch.
 
-        The journal keeps it as a start with number 0. `page` is `None` if it could not be read. A
-        lookup may then have to walk further, and may not be conclusive.
+        The journal keeps it as a start with number 0. `page` is `None` if the list of executions
+        could not be read. A lookup may then have to read more of the list, and may not be
+        conclusive.
         """
         self.needs_baseline = False
         rows: List[Any] = [] if page is None else page["data"]
@@ -247,7 +248,10 @@ class BatchState:
     # Executions end
 
     def follow(self, row: Row, now: float, poll_at: float) -> None:
-        """Follow the execution of a row. Its timeout counts from now."""
+        """Follow the execution of a row: poll it until it ends, the first time at `poll_at`.
+
+        The timeout of the execution counts from `now`.
+        """
         self.active.follow(row, self._batch.waiting(row.execution_id or ""), now, poll_at)
         if self._batch.on_start is not None:
             self.started_outcomes.append(row.outcome())

@@ -137,7 +137,8 @@ and the counts of pages and items."""
 class MessageList(List[Any]):
     """The messages of a thread: a list that returns itself for the key `"messages"`.
 
-    Programs written for 0.1.0, which returned the deployed server's wrapper, keep working.
+    Version 0.1.0 of the SDK returned what the deployed server sends, `{"messages": [...]}`.
+    Programs that were written for it keep working.
     """
 
     def __getitem__(self, index: Any) -> Any:

@@ -226,7 +226,11 @@ def _json(value: Any, indent: Optional[int] = 2) -> str:
 
 
 def _text(value: Any, longest: int = 200) -> str:
-    """Return a text as HTML: with its own direction, without markup and without API keys."""
+    """Return the first `longest` characters of a text, as HTML without API keys.
+
+    Markup in the text is escaped. A `<bdi>` element keeps the direction of the text, which may be
+    right to left, from affecting the text around it.
+    """
     if value is None:
         return ""
     text = str(value)[: longest + 1]

@@ -114,7 +114,7 @@ class ReconnectState:
         return again
 
     def progressed(self) -> None:
-        """Record that an event came."""
+        """Record that an event came. The time in which the SDK tries to reconnect starts anew."""
         self._deadline = None
 
     def answered(self, now: float) -> None:

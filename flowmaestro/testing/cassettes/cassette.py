@@ -144,7 +144,11 @@ class Cassette:
     def async_transport(
         self, through: Union[AsyncTransport, AsyncFunction, None] = None
     ) -> AsyncTransport:
-        """Return a new transport for an async client, on asyncio and trio; see `transport`."""
+        """Return a new transport for an async client, on asyncio and trio.
+
+        Requests that are not replayed are sent through the transport `through` and recorded; by
+        default, through a new `AnyioTransport`. The new transport closes `through`.
+        """
         replaying = AsyncMemoryTransport(self._player)
         if not self.recording:
             return replaying

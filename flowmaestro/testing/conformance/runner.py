@@ -198,7 +198,10 @@ class Runner(ABC):
             return self.transport()
 
     async def until(self, condition: Callable[[], bool], within: Optional[float] = None) -> bool:
-        """Wait until `condition()` is true. Return False if it is not within `within` seconds."""
+        """Wait until `condition()` is true. Return False if it is not after `within` seconds.
+
+        By default, `within` is `immediate`.
+        """
         deadline = time.monotonic() + (self.immediate if within is None else within)
         while not condition():
             if time.monotonic() > deadline:

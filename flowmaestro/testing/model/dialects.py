@@ -305,7 +305,7 @@ class Documented:
     )
 
     def tested(self, delivery: Delivery) -> JsonObject:
-        """Return the outcome of a webhook's test."""
+        """Return the reply to the test of a webhook: the outcome of its test delivery."""
         return {
             "status_code": delivery.status_code,
             "response_time_ms": delivery.response_time_ms,

@@ -103,7 +103,17 @@ class ScriptedEvent:
 
 
 class PlannedEvent(NamedTuple):
-    """One event of a plan."""
+    """One event of the plan of an execution.
+
+    Attributes:
+        event: the type of the event in a stream, such as `node:completed`.
+        seconds: seconds since the event before, or since the start.
+        node: the node that the event is about; `None` if it is about the whole execution.
+        completed: how many nodes have completed, for `execution:progress`; else `None`.
+        error: the error message of a failed node or execution.
+        data: further keys of the event.
+
+    """
 
     event: str
     seconds: float = 0.0

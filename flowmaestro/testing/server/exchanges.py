@@ -300,8 +300,8 @@ class Exchanges:
     def _find_first_attempt(self, exchange: InspectedRequest) -> Optional[int]:
         """Return the number of the call's first attempt if this request is a retry, else `None`.
 
-        Attempts of one call have the same `Idempotency-Key`. Without one, a request is a retry if
-        it equals a request that failed shortly before.
+        Attempts of one call have the same `Idempotency-Key`. A request without this header is a
+        retry if it equals a request that failed at most `RETRY_SECONDS` before.
         """
         key = exchange.request.headers.get("idempotency-key")
         if key is not None:

@@ -141,7 +141,8 @@ class _Keeper:
     def _is_busy(self, cause: Exception) -> bool:
         """Return whether `cause` means that another process holds the lock of the file.
 
-        False without a file: a user's function may raise `BlockingIOError` for another reason.
+        Return False if the checkpoint is not a file: the user's function may raise
+        `BlockingIOError` for another reason.
         """
         return self._path is not None and isinstance(cause, BlockingIOError)
 

@@ -1,6 +1,6 @@
 """Ownership of resources that must be released: see *Ownership* in `docs/architecture.md`.
 
-Its only side effects are those of closing a resource.
+This module does no I/O, except that it closes resources.
 """
 
 from __future__ import annotations

@@ -399,7 +399,11 @@ class RequestsBody:
 def _read_head(
     response: requests.Response, method: str, limit: int
 ) -> Tuple[ContentDecoder, Optional[str]]:
-    """Return the decoder of the body, and why the response is refused, or `None`."""
+    """Return a decoder for the body, and why the response is refused; `None` if it is not refused.
+
+    A response is refused if it is an informational one, or if the end of its body is ambiguous.
+    `limit` is the most bytes that the decoded body may have.
+    """
     fields = (getattr(response.raw, "headers", None) or response.headers).items()
     given = Headers(
         (name, _FOLD.sub(" ", value).strip(" \t"))
