@@ -285,7 +285,10 @@ class AsyncFlowMaestroClient(_Client):
         params: Optional[Mapping[str, Any]] = None,
         json: Any = None,
     ) -> Reply[Any]:
-        """Call an endpoint that this SDK does not support yet, as `FlowMaestroClient.request`."""
+        """Call an endpoint that this SDK does not support yet. Return its reply.
+
+        The arguments and errors are those of `FlowMaestroClient.request`.
+        """
         from flowmaestro_core.calls.raw import raw_call
 
         reply: Reply[Any] = await self._executor.perform(raw_call(method, path, params, json))

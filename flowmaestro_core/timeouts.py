@@ -13,9 +13,9 @@ _set = object.__setattr__
 class Timeout(float):
     """The seconds that one attempt of a call may take, with limits for its phases.
 
-    It is a float, the limit of the whole attempt, and compares and computes as one. A transport
-    that does not support phases observes that limit only. Immutable. Raises `ValueError` or
-    `TypeError`, naming the argument, for a value that is not a positive, finite number of seconds.
+    It is a float: its value is `total`, the limit of the whole attempt. A transport that does not
+    support phases observes `total` only. Immutable. Raises `ValueError` or `TypeError`, naming the
+    argument, for a value that is not a positive, finite number of seconds.
 
     Args:
         total: from the beginning to the last byte of the response; of a stream, to the head.

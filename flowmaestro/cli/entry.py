@@ -254,7 +254,11 @@ def _with_row_numbers(text: str) -> str:
 def _failure(
     status: int, text: str, code: str = "", hint: str = "", execution_id: Optional[str] = None
 ) -> Failure:
-    """Return an error that was not caused by a reply of the server, as the user gets it."""
+    """Return a failure that was not caused by a reply of the server.
+
+    `status` is the exit status, which also decides the code of an error without `code`. `text` and
+    `hint` are printed; `execution_id` is only in the JSON form.
+    """
     about = {
         "code": code or cli.CODES[status],
         "message": text,

@@ -157,7 +157,11 @@ class FakeFlowMaestro(Scripts, FaultInjection, Assertions):
         scopes: Iterable[str] = ALL_SCOPES,
         state: KeyState = "active",
     ) -> str:
-        """Add an API key, by default a new `fm_live_` one, and return it."""
+        """Add an API key, by default a new `fm_live_` one, and return it.
+
+        `scopes` are the scopes of the key, by default all. A key whose `state` is not `"active"` is
+        refused.
+        """
         given = several("scopes", scopes, "scopes")
         for scope in given:
             one_of("a scope", scope, sorted(ALL_SCOPES))
@@ -170,7 +174,7 @@ class FakeFlowMaestro(Scripts, FaultInjection, Assertions):
 
     @contextmanager
     def installed(self: F) -> Generator[F, None, None]:
-        """Have clients made without `transport=` use this fake in a `with` block.
+        """Have clients made without `transport=` use this fake in a `with` block. Yield the fake.
 
         They need no key: from then on, the fake accepts unknown keys, with every scope. The block
         affects the whole process with all its threads. Of several fakes, the one installed last is

@@ -51,7 +51,7 @@ class FaultInjection(World):
         method: Optional[str] = None,
         path: Optional[str] = None,
     ) -> Fault:
-        """Lose the connection of the next `times` requests.
+        """Lose the connection of the next `times` requests. Return the fault.
 
         By default, the request is carried out, and the connection is lost before the response.
         With `after_events`, only requests that are answered with an event stream are affected:

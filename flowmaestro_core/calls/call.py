@@ -321,7 +321,7 @@ class CallMachine(Machine[Any]):
 
     @event
     def stream_closed(self, now: float, jitter: float) -> Action:
-        """Decide what to do after the SDK has closed a body that was too large or too slow."""
+        """Return the next action, after the SDK has closed a body that was too large or slow."""
         partial = cast("_PartialResponse", self._partial)
         if len(partial.body) > self._context.max_reply_size:
             return self._judge(partial.response(), now, jitter)

@@ -323,7 +323,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
         return self._delegate(call, now, jitter)
 
     def _answered(self, outcome: Union[Done, Fail], now: float) -> Action:
-        """Decide what to do after the last attempt of the start."""
+        """Return the next action after the last attempt of the start, whose result is `outcome`."""
         if isinstance(outcome, Fail):
             error = outcome.error
             # If a lookup has shown that this server error starts nothing, and it comes again, it

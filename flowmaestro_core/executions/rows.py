@@ -69,7 +69,10 @@ class Row:
         return RunOutcome(self.index, self.inputs, self.execution_id, execution, error, replayed)
 
     def record(self, state: RowState, execution: Optional[EndedExecution] = None) -> JournalRow:
-        """Return the journal record that puts this row in `state`."""
+        """Return the journal record that puts this row in `state`.
+
+        `execution` is the execution of the row if it has ended, else `None`.
+        """
         found = self.execution_id if state in ("started", "ended") else None
         return JournalRow(
             self.key,

@@ -147,7 +147,10 @@ class Retries:
         return len(self._failures) + 1
 
     def succeeded(self) -> None:
-        """Return what the present attempt cost to the client's retry budget: it succeeded."""
+        """Record that the call succeeded: return tokens to the client's retry budget.
+
+        These are the tokens that its last retry cost, or 1 if there was no retry.
+        """
         self._budget.give_back(self._cost)
 
     def after(

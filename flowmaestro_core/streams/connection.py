@@ -27,8 +27,8 @@ class ConnectionState(Enum):
     LOST = "lost"
     """The connection was lost, or could not be made. The next one is due at `due(now)`."""
     SET_ASIDE = "set aside"
-    """Nothing is known to be wrong: a transport that loses a quiet body has waited for the first
-    event. The next connection is due at once, after a probe."""
+    """The transport had to close the body, because no event came in time and it cannot continue a
+    quiet body. Nothing is known to be wrong. The next connection is due at once, after a probe."""
     GIVEN_UP = "given up"
     """The server was away for too long. It must answer a probe before the next connection."""
     CLOSED = "closed"

@@ -153,9 +153,10 @@ class Interruptible(Protocol):
     """
 
     def interruptible(self) -> InterruptibleTransport:
-        """Return a view of the transport for one stream. It need not be closed.
+        """Return a view of the transport for one stream. The view need not be closed.
 
-        It needs none of the optional attributes; those of the transport count.
+        The view need not have the optional attributes of a transport, such as `random` or
+        `patient`: drivers read those of the transport.
         """
         ...
 

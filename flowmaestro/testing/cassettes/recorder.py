@@ -187,7 +187,7 @@ class RecordingTransport(_Recorder[Transport, MemoryTransport]):
     """A sync transport that replays exchanges, or sends them through `inner` and records them."""
 
     def send(self, request: Request, timeout: float) -> Response:
-        """Replay the response, or send the request through `inner` and record it."""
+        """Return the replayed response, or send the request through `inner` and record that one."""
         if self._replaying is not None:
             with self._if_held():
                 return self._replaying.send(request, timeout)
@@ -229,7 +229,7 @@ class AsyncRecordingTransport(_Recorder[AsyncTransport, AsyncMemoryTransport]):
     """`RecordingTransport` for an async client."""
 
     async def send(self, request: Request, timeout: float) -> Response:
-        """Replay the response, or send the request through `inner` and record it."""
+        """Return the replayed response, or send the request through `inner` and record that one."""
         if self._replaying is not None:
             with self._if_held():
                 return await self._replaying.send(request, timeout)
@@ -280,7 +280,7 @@ class RecordedBody(_RecordedBody[OpenResponse]):
     """An open body that is recorded as it is read."""
 
     def read(self, patience: float) -> Optional[bytes]:
-        """Read from the inner body, and record the result."""
+        """Read from the inner body, record the result, and return it."""
         with self._exchange.recording_failure():
             data = self._inner.read(patience)
         self._exchange.read(data)
@@ -296,7 +296,7 @@ class AsyncRecordedBody(_RecordedBody[AsyncOpenResponse]):
     """`RecordedBody` for an async client."""
 
     async def read(self, patience: float) -> Optional[bytes]:
-        """Read from the inner body, and record the result."""
+        """Read from the inner body, record the result, and return it."""
         with self._exchange.recording_failure():
             data = await self._inner.read(patience)
         self._exchange.read(data)

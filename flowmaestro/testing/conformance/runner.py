@@ -245,7 +245,7 @@ class Runner(ABC):
 
     @abstractmethod
     def start(self, step: JobFunction, *args: Any) -> Job:
-        """Run the coroutine function `step` with `args` concurrently with the check."""
+        """Start `step(*args)`, a coroutine function, beside the check. Return the job at once."""
 
     @abstractmethod
     async def pause(self, seconds: float) -> None:

@@ -49,7 +49,10 @@ def not_found(resource: str, id: str) -> Refusal:
 
 
 def unreadable(status: int, message: str, code: str = "") -> Refusal:
-    """Return a refusal by the web framework, before any endpoint reads the request."""
+    """Return a refusal by the web framework, before any endpoint reads the request.
+
+    `code` is the framework's error code; `""` if the error has none.
+    """
     return Refusal(status, code, message, layer="framework")
 
 

@@ -62,7 +62,10 @@ class Timeline:
         return self._epoch + (self.now if time is None else time)
 
     def iso(self, time: Optional[float] = None) -> str:
-        """Return a time as the API writes it: ISO 8601 in UTC with milliseconds."""
+        """Return a time, by default now, as the API writes it: ISO 8601 in UTC with milliseconds.
+
+        `time` is in seconds on the clock of the model.
+        """
         moment = datetime.fromtimestamp(self.wall(time), timezone.utc)
         return moment.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 

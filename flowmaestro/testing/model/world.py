@@ -170,7 +170,10 @@ class World:
             self._faults.disarm(fault)
 
     def find_execution(self, execution_id: str) -> Optional[Execution]:
-        """Return an execution itself, not a copy. Hold `lock` while you read it."""
+        """Return an execution itself, not a copy; `None` if there is none with this id.
+
+        Hold `lock` while you read the execution.
+        """
         with self.lock:
             return self._service.executions.get(execution_id)
 

@@ -1,1 +1,1 @@
-"""Driving machines over transports: the drivers, and what clients are built on."""
+"""Drivers, which run machines over transports, and the executors and handles built on them."""

@@ -117,7 +117,10 @@ class _Events(BaseHandle):
 
     @property
     def request_id(self) -> Optional[str]:
-        """`X-Request-ID` of the response that opened the stream, if a gateway adds one."""
+        """`X-Request-ID` of the response that opened the stream; `None` if it has none.
+
+        Only a gateway in front of the server adds one.
+        """
         return cast("Optional[str]", self._machine.request_id)
 
     @property
@@ -242,9 +245,10 @@ class AsyncHandle(BaseHandle, Generic[E]):
         return self
 
     async def __anext__(self) -> E:
-        """Return the next item, as `SyncHandle.__next__`.
+        """Return the next item.
 
-        Raises `StopAsyncIteration` after the last one.
+        Raises `StopAsyncIteration` after the last one, and `StreamError` (code `stream_closed`) if
+        the handle has failed before, was closed, or is closed meanwhile.
         """
         if self._ended:
             raise StopAsyncIteration

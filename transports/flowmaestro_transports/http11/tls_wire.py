@@ -121,7 +121,10 @@ class TlsWire(Wire):
         return b"".join(records)
 
     def send(self, data: memoryview) -> int:
-        """Encrypt and send the beginning of `data`, as `Wire.send`."""
+        """Encrypt and send the beginning of `data`. Return how many of its bytes were sent.
+
+        After 0, call it again with the same data.
+        """
         if not self._accepted:
             self._accepted = self._tls.write(data[:_RECORD])
         if not self._flush():

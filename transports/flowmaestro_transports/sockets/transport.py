@@ -214,9 +214,9 @@ class InterruptibleSockets:
 
     def __init__(self, transport: Transport, at_hand: threading.local) -> None:
         self.now: Callable[[], float] = transport.now
-        """As `Transport.now`."""
+        """Returns the time of the transport's monotonic clock, in seconds."""
         self.close: Callable[[], None] = transport.close
-        """As `Transport.close`."""
+        """Closes the transport itself, with every connection."""
         self._transport = transport
         self._at_hand = at_hand
         self._op = BlockingOp()
