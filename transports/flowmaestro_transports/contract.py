@@ -165,14 +165,20 @@ class AsyncOpenResponse(_OpenHead, Protocol):
     """`OpenResponse` for an async client."""
 
     async def read(self, patience: float) -> Optional[bytes]:
-        """Return some bytes of the body as soon as there are any, as `OpenResponse.read`."""
+        """Return some bytes of the body as soon as there are any.
+
+        `b""` is the end of a complete body. `None` means that no byte was received within
+        `patience` seconds; the body can still be read. Raises `TransportFailure` with phase *reply
+        broken* if the body is truncated, also by a premature end of the connection.
+        """
         ...
 
     async def close(self) -> None:
-        """Release the connection, as `OpenResponse.close`, even if the calling task is cancelled.
+        """Release the connection now, even if the calling task is cancelled.
 
-        Only tasks of the event loop that opened the body call this. A `read` in another task wakes
-        and raises `TransportFailure`.
+        The body may be at its end or not. Closing twice is harmless. Only tasks of the event loop
+        that opened the body call this. A `read` in another task wakes and raises
+        `TransportFailure`.
         """
         ...
 
@@ -186,7 +192,7 @@ class Releasable(Protocol):
     """
 
     def release(self) -> None:
-        """Release the connection as `AsyncOpenResponse.close` does, without waiting.
+        """Release the connection without waiting: `close` as a plain method.
 
         This is called on the thread of the event loop that opened the body. If that loop has ended,
         it is called on any thread, and releases what can be released without the loop.
@@ -199,15 +205,22 @@ class AsyncTransport(Protocol):
     """The transport of an async client: `Transport` with coroutines. `now` is a plain method."""
 
     async def send(self, request: Request, timeout: float) -> Response:
-        """Send the request and receive the whole response, as `Transport.send`."""
+        """Send the request and receive the whole response, all within `timeout` seconds.
+
+        `timeout` may be a `Timeout`. A transport may observe its limits for the phases as well.
+        Raises `TransportFailure`.
+        """
         ...
 
     async def open(self, request: Request, timeout: float) -> AsyncOpenResponse:
-        """Send the request, and return its response once its head came, as `Transport.open`."""
+        """Send the request and receive the head of the response within `timeout` seconds.
+
+        `timeout` does not bound the body. Raises `TransportFailure`.
+        """
         ...
 
     async def sleep(self, seconds: float) -> None:
-        """Wait for `seconds`, as `Transport.sleep`."""
+        """Wait for `seconds` on this transport's clock."""
         ...
 
     def now(self) -> float:

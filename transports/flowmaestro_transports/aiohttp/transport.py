@@ -120,9 +120,10 @@ class AiohttpTransport(NotPicklable):
         self._closed = False
 
     async def send(self, request: Request, timeout: float) -> Response:
-        """Send the request and return the response, as `AsyncTransport.send`.
+        """Send the request and receive the whole response, all within `timeout` seconds.
 
-        A body of more than 64 MiB, decoded, is a failure (*reply broken*).
+        Raises `TransportFailure`. A body of more than 64 MiB, decoded, is a failure (*reply
+        broken*).
         """
         response: Response = await self._attempt(request, timeout, whole=True)
         return response
@@ -148,7 +149,7 @@ class AiohttpTransport(NotPicklable):
         return time.monotonic()
 
     async def close(self) -> None:
-        """Close the transport, as `AsyncTransport.close`.
+        """Close every connection. Later calls raise `TransportClosedError`.
 
         Every read of a body and every pause wakes. If the transport made the session, every call
         that has connected wakes, too. If the task that closes is cancelled, `close` can be called
@@ -333,11 +334,14 @@ class AiohttpBody:
             content += piece
 
     async def close(self) -> None:
-        """Release the connection, as `AsyncOpenResponse.close`."""
+        """Release the connection now, at the end of the body or before.
+
+        A `read` in another task wakes and raises `TransportFailure`.
+        """
         self.release()
 
     def release(self) -> None:
-        """Release the connection without an `await`, as `Releasable.release`."""
+        """Release the connection without waiting: `close` as a plain method."""
         self._closed = True
         if self._process.forked:
             return

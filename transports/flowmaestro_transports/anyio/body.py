@@ -27,10 +27,12 @@ class AnyioOpenResponse(OpenBody):
     _waiting: Optional[anyio.CancelScope] = None  # The scope of the read that waits.
 
     async def read(self, patience: float) -> Optional[bytes]:
-        """Return the next bytes of the body, as `AsyncOpenResponse.read`.
+        """Return some bytes of the body as soon as there are any.
 
-        A read that is cancelled loses nothing: the next one returns the bytes. Raises
-        `RuntimeError` while another task is reading.
+        `b""` is the end of a complete body. `None` means that no byte was received within
+        `patience` seconds. A read that is cancelled loses nothing: the next one returns the bytes.
+        Raises `TransportFailure` if the body is truncated or was closed, and `RuntimeError` while
+        another task is reading.
         """
         held: Owned[Connection] = Owned()
         self._begin_read(held)
@@ -49,7 +51,10 @@ class AnyioOpenResponse(OpenBody):
         return data
 
     async def close(self) -> None:
-        """Release the connection, as `AsyncOpenResponse.close`."""
+        """Release the connection now, at the end of the body or before.
+
+        A `read` in another task wakes and raises `TransportFailure`.
+        """
         self.release()
 
     async def _next(self, wire: Wire, patience: float) -> Optional[bytes]:

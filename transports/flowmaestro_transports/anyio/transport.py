@@ -76,14 +76,18 @@ class AnyioTransport(NetworkTransport):
     _pool: Optional[AnyioPool] = None
 
     async def send(self, request: Request, timeout: float) -> Response:
-        """Send the request and return the response, as `AsyncTransport.send`.
+        """Send the request and receive the whole response, all within `timeout` seconds.
 
-        A body of more than 64 MiB, decoded, is a failure (*reply broken*).
+        Raises `TransportFailure`. A body of more than 64 MiB, decoded, is a failure (*reply
+        broken*).
         """
         return await self._round_trip(request, timeout, MAX_BODY, _whole)
 
     async def open(self, request: Request, timeout: float) -> AnyioOpenResponse:
-        """Send the request and return the open response, as `AsyncTransport.open`."""
+        """Send the request and receive the head of the response within `timeout` seconds.
+
+        `timeout` does not bound the body. Raises `TransportFailure`.
+        """
         return await self._round_trip(request, timeout, sys.maxsize, _opened)
 
     async def sleep(self, seconds: float) -> None:
@@ -103,7 +107,7 @@ class AnyioTransport(NetworkTransport):
         return anyio.current_time()
 
     async def close(self) -> None:
-        """Close the transport, as `AsyncTransport.close`.
+        """Close every connection. Later calls raise `TransportClosedError`.
 
         Calls in flight on this event loop are cancelled.
         """

@@ -1,4 +1,4 @@
-"""Checks of the callbacks of a sync client, which cannot await. Pure."""
+"""Checks that refuse coroutine functions as callbacks of a sync client. Pure."""
 
 from __future__ import annotations
 

@@ -359,9 +359,9 @@ class AsyncDriver(_Driver):
         raise action.error
 
     async def close(self) -> None:
-        """Stop, and release the open body, as `SyncDriver.close`.
+        """Stop, and release the open body. Closing twice is harmless.
 
-        `advance` may be running in another task.
+        If `advance` is running in another task, its operation is interrupted.
         """
         self._stop()
         if self._interrupt is not None:

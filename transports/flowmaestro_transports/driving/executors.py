@@ -248,9 +248,10 @@ class AsyncExecutor(_Lifetime):
     """Performs operations over an async transport."""
 
     def method(self, build: Callable[..., Any], iterates: bool) -> Callable[..., Any]:
-        """Return the client's method for a builder, as `SyncExecutor.method`.
+        """Return the client's method for a builder. It carries out what `build` returns.
 
-        It is a coroutine function, unless it `iterates`.
+        With `iterates`, it is a plain method that returns a handle (see `iterate`). Otherwise it is
+        a coroutine function that returns a value (see `perform`).
         """
         name = _name_of(build)
 
@@ -266,9 +267,10 @@ class AsyncExecutor(_Lifetime):
         return _shown(iterate if iterates else perform, build, outcomes(build)[1])
 
     async def perform(self, operation: Operation[Any, Any], name: str = "request") -> Any:
-        """Carry out one operation and return its value, as `SyncExecutor.perform`.
+        """Carry out one operation to its end and return its value.
 
-        The operation's listener may be a coroutine function.
+        `name` is its name for observers. The operation's listener gets the items that the machine
+        emits; it may be a coroutine function.
         """
         machine, journal = self._machine(operation, name)
         driver = AsyncDriver(machine, self.transport, operation.listener, self._observers)

@@ -32,15 +32,22 @@ class AsyncInterruptibleTransport:
             self._cut()
 
     async def send(self, request: Request, timeout: float) -> Response:
-        """Send the request and return the response, as `AsyncTransport.send`."""
+        """Send the request and receive the whole response, all within `timeout` seconds.
+
+        Raises what the inner transport raises, and `StreamError` if interrupted.
+        """
         return await self._until_interrupted(self._transport.send(request, timeout))
 
     async def open(self, request: Request, timeout: float) -> AsyncOpenResponse:
-        """Send the request and return the open response, as `AsyncTransport.open`."""
+        """Send the request and receive the head of the response within `timeout` seconds.
+
+        `timeout` does not bound the body. Raises what the inner transport raises, and `StreamError`
+        if interrupted.
+        """
         return await self._until_interrupted(self._transport.open(request, timeout))
 
     async def sleep(self, seconds: float) -> None:
-        """Wait for `seconds`, as `AsyncTransport.sleep`."""
+        """Wait for `seconds`. Raises `StreamError` if interrupted."""
         await self._until_interrupted(self._transport.sleep(seconds))
 
     async def _until_interrupted(self, step: Awaitable[T]) -> T:

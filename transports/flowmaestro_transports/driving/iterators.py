@@ -345,7 +345,10 @@ class AsyncMessageEventStream(AsyncEventStream[Any]):
         return cast("Optional[MessageCompleted]", self._machine.message)
 
     def text(self) -> _AsyncText:
-        """Iterate over the text of the answer, as `MessageEventStream.text`, with `async for`."""
+        """Iterate over the text of the answer with `async for`, piece by piece as received.
+
+        Raises `StreamError` (code `message_failed`) if the agent could not answer.
+        """
         return _AsyncText(self.__aiter__())
 
 
@@ -396,7 +399,7 @@ class _Text:
 
 
 class _AsyncText:
-    """Iterates over the text of an answer as `_Text` does, with `async for`."""
+    """Iterates over the text of an answer, piece by piece, with `async for`."""
 
     def __init__(self, events: AsyncHandle[Any]) -> None:
         self._events = events

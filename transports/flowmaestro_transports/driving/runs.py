@@ -140,7 +140,11 @@ class RunOutcomes(_Outcomes, SyncHandle[Any]):
     """Iterates over the outcomes of a batch. Close it, or use `with`, to leave early."""
 
     def __next__(self) -> RunOutcome:
-        """Return the next outcome. Raise `StopIteration` after the last one."""
+        """Return the next outcome. Raises `StopIteration` after the last one.
+
+        Raises the error that ended the batch, and `StreamError` (code `stream_closed`) if this
+        handle has failed before or was closed.
+        """
         try:
             item: Any = super().__next__()
             while not isinstance(item, RunOutcome):
@@ -173,7 +177,11 @@ class AsyncRunOutcomes(_Outcomes, AsyncHandle[Any]):
     """Iterates over outcomes with `async for`. Close it, or use `async with`, to leave early."""
 
     async def __anext__(self) -> RunOutcome:
-        """Return the next outcome. Raise `StopAsyncIteration` after the last one."""
+        """Return the next outcome. Raises `StopAsyncIteration` after the last one.
+
+        Raises the error that ended the batch, and `StreamError` (code `stream_closed`) if this
+        handle has failed before or was closed.
+        """
         try:
             item: Any = await super().__anext__()
             while not isinstance(item, RunOutcome):
@@ -184,7 +192,10 @@ class AsyncRunOutcomes(_Outcomes, AsyncHandle[Any]):
                 self._leave()
 
     async def close(self) -> None:
-        """Stop, as `RunOutcomes.close`. Running executions continue."""
+        """Stop. Running executions continue, and stay in `in_flight`. May be called twice.
+
+        If another task is in `anext` or in a callback, that task then releases the journal.
+        """
         await super().close()
         if not self._busy:
             self._leave()

@@ -142,7 +142,7 @@ class TlsWire(Wire):
         return self.end is None and between_records and self._outer.is_silent()
 
     def close(self) -> None:
-        """Close at once, as `Wire.close`, without sending `close_notify`."""
+        """Close at once, without sending `close_notify`. Closing twice is harmless."""
         self._outer.close()
 
     def _fill(self) -> bool:

@@ -202,7 +202,7 @@ class _Reporter:
 
     @cached_property
     def _call_ids(self) -> WeakKeyDictionary[object, str]:
-        """The random id of each call in flight (see `RequestInfo.call_id`)."""
+        """The random id of each call in flight (`RequestInfo.call_id`), by `call` of its actions."""
         return WeakKeyDictionary()
 
     def _retry_info(self, wait: Wait, failed: Attempt) -> RetryInfo:
@@ -280,7 +280,7 @@ class AsyncReporter(_Reporter):
     """Reports the requests of one operation of an async client to its hooks, trace and log."""
 
     async def before(self, action: Action, now: float) -> Action:
-        """Report an action before it is carried out, as `SyncReporter.before`."""
+        """Report an action before it is carried out. Return it with the fields that a hook adds."""
         return self._with_hook_fields(action, now, await self._tell(*self._before_action(action)))
 
     async def note(self, outcome: Outcome, now: float) -> None:

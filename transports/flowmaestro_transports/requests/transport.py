@@ -91,7 +91,10 @@ def _floods() -> Mapping[str, str]:
 
 
 def _reads_without_limit(data: bytes) -> bool:
-    """Return whether http.client reads this response to its end."""
+    """Return whether http.client accepts a response that has the bytes `data`, whatever its size.
+
+    False means that it stops at a limit of its own.
+    """
     peer: Any = SimpleNamespace(makefile=partial(_file_of, data))
     response = http.client.HTTPResponse(peer)
     try:
@@ -177,9 +180,10 @@ class RequestsTransport(NotPicklable):
         return tuple(found)
 
     def send(self, request: Request, timeout: float) -> Response:
-        """Send the request and return the response, as `Transport.send`.
+        """Send the request and receive the whole response, all within `timeout` seconds.
 
-        A body of more than 64 MiB, decoded, is a failure (*reply broken*).
+        Raises `TransportFailure`. A body of more than 64 MiB, decoded, is a failure (*reply
+        broken*).
         """
         deadline = time.monotonic() + min(timeout, LONGEST)
         silence = LONGEST
@@ -212,10 +216,10 @@ class RequestsTransport(NotPicklable):
         return time.monotonic()
 
     def close(self) -> None:
-        """Close the transport, as `Transport.close`: every read of a body and every pause wakes.
+        """Close every connection. Later calls raise `TransportClosedError`.
 
-        A call that waits for the head of its response continues until the head comes or its
-        `timeout` has passed.
+        Every read of a body and every pause wakes. A call that waits for the head of its response
+        continues until the head comes or its `timeout` has passed.
         """
         self._reset_if_forked()
         self._closing.set()
@@ -311,10 +315,11 @@ class RequestsBody:
             raise TransportFailure(Phase.REPLY_BROKEN, refusal)
 
     def read(self, patience: float) -> bytes:
-        """Return the next bytes of the body, as `OpenResponse.read`, but never `None`.
+        """Return some bytes of the body as soon as there are any; `b""` at its end.
 
-        If no byte is received within `patience` seconds, this raises `TransportFailure`, because
-        the body cannot be read again.
+        Raises `TransportFailure` if the body is truncated or was closed. If no byte is received
+        within `patience` seconds, this raises it as well, instead of returning `None`, because the
+        body cannot be read again.
         """
         deadline = time.monotonic() + patience
         while not self._ended:
@@ -340,7 +345,10 @@ class RequestsBody:
         return content.getvalue()
 
     def close(self) -> None:
-        """Release the connection, as `OpenResponse.close`."""
+        """Release the connection now, at the end of the body or before.
+
+        A `read` in another thread wakes and raises `TransportFailure`.
+        """
         if self._closed or self._ended:
             return
         self._closed = True

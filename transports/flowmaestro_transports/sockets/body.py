@@ -43,7 +43,10 @@ class SocketOpenResponse(OpenBody):
             self._end_read(held)  # Once more, as `Owned` explains.
 
     def close(self) -> None:
-        """Release the connection, as `OpenResponse.close`."""
+        """Release the connection now, at the end of the body or before.
+
+        A `read` in another thread wakes and raises `TransportFailure`.
+        """
         self.release()
 
     def _read(self, patience: float, held: Owned[Connection]) -> Optional[bytes]:

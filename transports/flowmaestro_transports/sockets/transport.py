@@ -68,14 +68,18 @@ class SocketTransport(NetworkTransport):
         self._pools: Dict[int, SocketPool] = {}
 
     def send(self, request: Request, timeout: float) -> Response:
-        """Send the request and return the response, as `Transport.send`.
+        """Send the request and receive the whole response, all within `timeout` seconds.
 
-        A body of more than 64 MiB, decoded, is a failure (*reply broken*).
+        Raises `TransportFailure`. A body of more than 64 MiB, decoded, is a failure (*reply
+        broken*).
         """
         return self._round_trip(request, timeout, MAX_BODY, _whole)
 
     def open(self, request: Request, timeout: float) -> SocketOpenResponse:
-        """Send the request and return the open response, as `Transport.open`."""
+        """Send the request and receive the head of the response within `timeout` seconds.
+
+        `timeout` does not bound the body. Raises `TransportFailure`.
+        """
         return self._round_trip(request, timeout, sys.maxsize, _opened)
 
     def sleep(self, seconds: float) -> None:
@@ -103,15 +107,15 @@ class SocketTransport(NetworkTransport):
         now = staticmethod(time.monotonic)  # A function of ours would cost each call more.
 
     def interruptible(self) -> InterruptibleTransport:
-        """Return a view of the transport for one stream, as `Interruptible.interruptible`.
+        """Return a view of the transport whose operations another thread can interrupt.
 
-        It cannot interrupt a name resolution.
+        It is for one stream, and need not be closed. It cannot interrupt a name resolution.
         """
         # `setdefault`, so that several threads that call this at once share one object.
         return InterruptibleSockets(self, vars(self).setdefault("_at_hand", threading.local()))
 
     def close(self) -> None:
-        """Close the transport, as `Transport.close`.
+        """Close every connection. Later calls raise `TransportClosedError`.
 
         This interrupts all operations in flight, except name resolutions.
         """
@@ -222,19 +226,30 @@ class InterruptibleSockets:
         self._op = BlockingOp()
 
     def interrupt(self) -> None:
-        """Interrupt the operation in flight, as `InterruptibleTransport.interrupt`."""
+        """Interrupt the operation in flight, and every later one. May be called twice.
+
+        `sleep` returns early. `send` and `open` raise `TransportFailure`, or return a response that
+        is already there. Any thread may call this.
+        """
         self._op.interrupt()
 
     def send(self, request: Request, timeout: float) -> Response:
-        """Send the request and return the response, as `Transport.send`."""
+        """Send the request and receive the whole response, all within `timeout` seconds.
+
+        Raises `TransportFailure` if that fails or is interrupted.
+        """
         return self._interruptibly(self._transport.send, request, timeout)
 
     def open(self, request: Request, timeout: float) -> OpenResponse:
-        """Send the request and return the open response, as `Transport.open`."""
+        """Send the request and receive the head of the response within `timeout` seconds.
+
+        `timeout` does not bound the body. Raises `TransportFailure` if the operation fails or is
+        interrupted.
+        """
         return self._interruptibly(self._transport.open, request, timeout)
 
     def sleep(self, seconds: float) -> None:
-        """Wait for `seconds`, as `Transport.sleep`."""
+        """Wait for `seconds`; return early if interrupted."""
         self._interruptibly(self._transport.sleep, seconds)
 
     def _interruptibly(self, begin: Callable[..., T], *args: Any) -> T:
