@@ -110,7 +110,10 @@ class FlowMaestroError(Exception):
 
 
 class _StatusError(FlowMaestroError):
-    """An error with a default status for its class; the status is the last argument."""
+    """Base class of the errors that stand for one HTTP status, such as `NotFoundError` for 404.
+
+    The status need not be passed. It is the last argument, not the third one as elsewhere.
+    """
 
     def __init__(
         self,

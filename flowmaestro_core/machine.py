@@ -185,7 +185,10 @@ class Machine(Generic[T]):
         )
 
     def _next(self, now: float, jitter: float) -> Action:
-        """Return the next action, after an event without data."""
+        """Return the next action: the first one, or the one after `waited` or `emitted`.
+
+        A machine may call it after its other events, too.
+        """
         raise NotImplementedError
 
     def _done(self, value: T) -> Action:

@@ -480,5 +480,8 @@ def _redirect_refused(response: Response) -> FlowMaestroError:
 
 
 def _at_most(limit: float, left: float) -> float:
-    """Return `limit`, shortened to `left` seconds if it is longer; its phases stay."""
+    """Return the timeout `limit`, shortened to `left` seconds if it is longer.
+
+    A `Timeout` keeps its limits of the phases, such as `connect`.
+    """
     return limit if limit <= left else with_total(limit, max(left, 0.001))

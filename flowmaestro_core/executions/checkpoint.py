@@ -96,10 +96,13 @@ class Checkpoint:
 
         Args:
             path: of the file.
-            rerun: the statuses of an ended execution that is started again, as in `Checkpoint`.
-            on_unknown: what to do if it is unknown whether the execution was started, as in
-                `Checkpoint`.
-            settle_after: seconds after which the server lists an execution, as in `Checkpoint`.
+            rerun: the statuses (`"failed"`, `"cancelled"`) of an ended execution that is started
+                again.
+            on_unknown: what to do if it cannot be found out whether the execution was started:
+                `"error"` raises `StartUnknownError`; `"start"` starts it, perhaps for the second
+                time.
+            settle_after: seconds after which the server lists every execution that it has accepted.
+                A call that finds an unfinished start waits that long.
 
         """
         made = cls.__new__(cls)

@@ -188,7 +188,7 @@ class RunOutcome:
         return None if self.execution is None else self.execution["outputs"]
 
     def result(self) -> EndedExecution:
-        """Return the ended execution, whatever its status, as `workflows.run` does.
+        """Return the ended execution, whether it completed, failed or was cancelled.
 
         Raises `error` if there is one, and `FlowMaestroError` (code `not_ended`) if the execution
         still runs.

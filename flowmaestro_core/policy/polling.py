@@ -52,7 +52,8 @@ class AdaptiveTimeout:
     def seconds(self, unanswered: int = 0) -> float:
         """Return the timeout of a poll, in seconds.
 
-        `unanswered`: how many polls of the same execution in a row have timed out.
+        `unanswered` is how many polls of the same execution in a row have timed out. Each of them
+        doubles the timeout, at most `MOST_DOUBLINGS` times.
         """
         doublings = max(min(unanswered, MOST_DOUBLINGS), min(self.unanswered, 64))
         return max(LEAST_TIMEOUT, 2 * self.took) * 2.0**doublings

@@ -95,7 +95,7 @@ class Workflows(Resource[D]):
         died during the start, the call takes `settle_after` seconds longer.
 
         Args:
-            inputs: its inputs by name; values that JSON can express.
+            inputs: the workflow's inputs by name; values that JSON can express.
             idempotency_key: sent as `Idempotency-Key` on every attempt; random when left out. Not
                 with a `checkpoint`, which keeps its own.
             checkpoint: where the start is kept, so that it happens once.
@@ -147,16 +147,18 @@ class Workflows(Resource[D]):
         `timeout`.
 
         Args:
-            inputs: as in `execute`.
+            inputs: the workflow's inputs by name; values that JSON can express.
             on_event: called with each event as it comes; on an async client it may be a
                 coroutine function.
             timeout: seconds to wait in all, from this call on. The execution goes on after that.
-            idempotency_key: as in `execute`.
-            checkpoint: as in `execute`.
+            idempotency_key: sent as `Idempotency-Key` on every attempt of the start; random when
+                left out. Not with a `checkpoint`, which keeps its own.
+            checkpoint: where the start is kept, so that it happens once.
 
         Raises:
             TimeoutError: it did not end in time. It continues; `error.execution_id` is its id.
-            CheckpointError: the checkpoint cannot be used; see `execute`.
+            CheckpointError: the checkpoint cannot be used. If `error.execution_id` is `None`, this
+                call started nothing.
             StartUnknownError: with a checkpoint, it is not known whether the execution was started.
 
         """

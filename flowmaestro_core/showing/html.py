@@ -59,7 +59,7 @@ _Events = Optional[Iterable[Mapping[str, Any]]]
 def execution_html(execution: Mapping[str, Any], events: _Events = None) -> str:
     """Return HTML that shows status, outputs and timeline of an execution.
 
-    `events` are the events for its timeline, as in `timeline_svg`.
+    `events` are the execution's events in order; `None` if they were not followed.
     """
     facts = [
         ("execution", execution.get("id")),

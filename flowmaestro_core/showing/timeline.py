@@ -126,10 +126,11 @@ def draw(
     transparent: bool = False,
     subject: str = "an execution",
 ) -> str:
-    """Return the text of an SVG document, as `timeline_svg` does.
+    """Draw the timeline of one execution, and return the text of an SVG document.
 
-    `events` is `None` if the events were not followed. `about` is the execution, as far as it is
-    known. `subject` is the noun in the title. The other arguments are those of `timeline_svg`.
+    `events` are its events in order; `None` if they were not followed. `about` is the execution, as
+    far as it is known. `now` is the server's time, in Unix seconds, up to which bars are drawn that
+    have not ended. `subject` is the noun in the title.
     """
     run = _read(events or (), about)
     begin, end, status = run.begin, run.end, run.status

@@ -82,8 +82,9 @@ class IdleMonitor:
     def opening_until(self, now: float, *, again: bool) -> float:
         """Return the deadline of an opening that begins now, so that it does not delay a probe.
 
-        An opening has at least `RECONNECT_GRACE`, since the new connection may deliver the terminal
-        event. The first one, with `again` False, may take as long as any call.
+        A reconnection (`again`) has until the next probe, but at least `RECONNECT_GRACE` seconds,
+        since the new connection may deliver the terminal event. For the first opening, the result
+        is infinity: only the timeout of the call limits it.
         """
         return max(self.probe_at, now + RECONNECT_GRACE) if again else math.inf
 
@@ -145,7 +146,10 @@ class IdleMonitor:
             self._due_at = max(self._due_at, now + RECONNECT_GRACE)
 
     def resume(self, now: float) -> None:
-        """Move the clocks by the time that the caller spent between two events."""
+        """Postpone the next probe and the limits of silence by the time that the caller took.
+
+        The caller had an event meanwhile, and the stream was not read.
+        """
         away = now - self.paused_at
         self.dead_at += away
         self._due_at += away
