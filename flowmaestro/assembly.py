@@ -101,7 +101,9 @@ def options_of(
 ) -> ClientOptions:
     """Return the options, with missing ones taken from the environment and the defaults.
 
-    For the key, see `_key`.
+    Raises `ValueError` if there is no key, and the errors of `ClientOptions`. Without an API key in
+    arguments and environment, that of an installed fake or cassette is used, if there is no
+    `transport`.
     """
     return ClientOptions(
         _key(transport) if api_key is None else api_key,

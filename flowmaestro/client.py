@@ -285,9 +285,17 @@ class AsyncFlowMaestroClient(_Client):
         params: Optional[Mapping[str, Any]] = None,
         json: Any = None,
     ) -> Reply[Any]:
-        """Call an endpoint that this SDK does not support yet. Return its reply.
+        """Call an endpoint that this SDK does not support yet.
 
-        The arguments and errors are those of `FlowMaestroClient.request`.
+        Args:
+            method: the HTTP method. GET, HEAD, PUT, DELETE and OPTIONS are retried after a
+                transient failure; other methods only if the request certainly had no effect.
+            path: below the API root, percent-encoded, such as `/workflows`.
+            params: query parameters; `None` values are left out.
+            json: the request's body, a value that JSON can express; `None` for no body.
+
+        Raises `FlowMaestroError` like every call.
+
         """
         from flowmaestro_core.calls.raw import raw_call
 

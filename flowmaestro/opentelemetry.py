@@ -239,9 +239,10 @@ class _Operation:
         """The open spans of a batch's rows, by index (their start) and by execution id."""
 
     def attempting(self, info: RequestInfo, request: Request, resent: int) -> Mapping[str, str]:
-        """Begin the span of an attempt. Return the header fields that propagate its context.
+        """Begin the span of an attempt, whose request is sent now.
 
-        `resent` is how often the call was sent before.
+        Return the header fields that propagate the context of the span. `resent` is how often the
+        call was sent before, redirects included.
         """
         span = self._span or self._begin(info, request)
         row = self._row_of(info) if self._operation in BATCHES else None
@@ -277,7 +278,7 @@ class _Operation:
         return fields
 
     def attempted(self, outcome: AttemptOutcome) -> None:
-        """End the span of an attempt, as `Trace.attempted`."""
+        """End the span of an attempt. `outcome` is the response, its head or the exception."""
         attempt, self._attempt = self._attempt, None
         if attempt is None:
             return
@@ -294,7 +295,7 @@ class _Operation:
         attempt.end(outcome, self._to, self._clock(), ended)
 
     def retrying(self, info: RetryInfo) -> None:
-        """Count a retry or a reconnection, as `Trace.retrying`."""
+        """Count a retry or a reconnection, before the delay that precedes it."""
         outcome = info.outcome
         attributes: Attributes = {
             "flowmaestro.operation": self._operation,
@@ -310,7 +311,7 @@ class _Operation:
             span.add_event(name, details, self._now())
 
     def emitted(self, item: Any) -> None:
-        """Record an item that the operation yields, as `Trace.emitted`."""
+        """Record an item that the operation yields: an event, or the outcome of a row."""
         if isinstance(item, RunOutcome):
             self._end_row(item)
         elif self._span is not None and self._operation in MESSAGES:
@@ -332,7 +333,11 @@ class _Operation:
                 self._set_execution(self._span, {**item, "status": what})
 
     def ended(self, value: Any, error: Optional[BaseException]) -> None:
-        """End the spans of the operation and record its duration, as `Trace.ended`."""
+        """End the spans of the operation and record its duration. A second call has no effect.
+
+        `value` is what the operation returned, and for a stream the execution, if it was polled.
+        `error` is what it failed with, or `None`.
+        """
         span, self._span = self._span, None
         if span is None:
             return
@@ -627,8 +632,8 @@ class _Nodes:
     def take(self, what: str, item: Mapping[str, Any], at: int, earliest: int) -> None:
         """Note the start of a node, or make its span when it has ended.
 
-        `item` is an event of the node, and `what` its kind, such as `started`. The event's time
-        `at` and the earliest start of the span, `earliest`, are in nanoseconds since 1970.
+        `item` is an event of the node, and `what` its kind, such as `started`. `at` is the event's
+        time. The span begins at `earliest` at the earliest. Both are in nanoseconds since 1970.
         """
         if what not in ("started", "completed", "failed"):
             return

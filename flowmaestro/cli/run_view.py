@@ -211,7 +211,10 @@ class LiveRunView(RunView):
         self._stream = stream
 
     def end(self, execution: Execution, events: Sequence[Mapping[str, Any]]) -> None:
-        """Show the ended execution, as `RunView.end`. The event stream is not read any more."""
+        """Show the ended execution. `events` are the last events of its stream, at most 1,000.
+
+        The event stream is not read any more.
+        """
         super().end(execution, events)
         self._stream = None
 

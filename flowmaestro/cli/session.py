@@ -77,8 +77,9 @@ def find_workflow(client: FlowMaestroClient, text: str) -> Found:
 def find_agent(client: FlowMaestroClient, text: str) -> Found:
     """Return the agent that the user means.
 
-    `text` is its id, its name, or the beginning of one: see `find_workflow`. Raises `CommandFailed`
-    unless exactly one agent fits.
+    If `text` is a UUID, it is the id, and no request is sent. Otherwise the list of agents is
+    searched for this id, then for this name, then for an id or a name that begins with `text`.
+    Standard error names what was chosen. Raises `CommandFailed` unless exactly one agent fits.
     """
     return _find(client.agents, "agent", text)
 

@@ -20,10 +20,11 @@ class MemoryCheckpoint(Checkpoint):
     Args:
         compares: whether `save` raises `CheckpointConflict` if another call has saved meanwhile,
             as a store with compare-and-swap does. `False` makes a store that does not notice.
-        rerun: the statuses of an ended execution that is started again, as for `Checkpoint`.
-        on_unknown: what to do if an execution may have been started, as for `Checkpoint`.
-        settle_after: seconds after which the server lists every execution that it has accepted,
-            as for `Checkpoint`.
+        rerun: the statuses (`"failed"`, `"cancelled"`) of an ended execution that is started again.
+        on_unknown: what to do if it cannot be found out whether the execution was started:
+            `"error"` raises `StartUnknownError`; `"start"` starts it, perhaps for the second time.
+        settle_after: seconds after which the server lists every execution that it has accepted. A
+            call that finds an unfinished start waits that long.
 
     """
 

@@ -226,7 +226,7 @@ class RecordingTransport(_Recorder[Transport, MemoryTransport]):
 
 
 class AsyncRecordingTransport(_Recorder[AsyncTransport, AsyncMemoryTransport]):
-    """`RecordingTransport` for an async client."""
+    """An async transport that replays exchanges, or sends them through `inner` and records them."""
 
     async def send(self, request: Request, timeout: float) -> Response:
         """Return the replayed response, or send the request through `inner` and record that one."""
@@ -253,7 +253,10 @@ class AsyncRecordingTransport(_Recorder[AsyncTransport, AsyncMemoryTransport]):
         return AsyncRecordedBody(body, exchange)
 
     async def sleep(self, seconds: float) -> None:
-        """Pause on the virtual clock or on that of `inner`; see `RecordingTransport.sleep`."""
+        """Pause on the virtual clock, or on that of `inner`.
+
+        It is the clock on which the last request of this thread or task was answered.
+        """
         if self._live.get() or self._replaying is None:
             await self._inner.sleep(seconds)
         else:

@@ -392,7 +392,10 @@ class Deployed(Documented):
         return cast("Dict[str, Any]", inputs)
 
     def top_k(self, call: EndpointRequest) -> int:
-        """Return the number of results as JavaScript converts it: null is 0, so none is found."""
+        """Return the largest number of results, which the request sets; 5 by default.
+
+        It is converted as by JavaScript: null is 0, and then the search returns no results.
+        """
         try:
             top_k = float(call.body.get("top_k", 5) or 0)
         except (OverflowError, TypeError, ValueError):

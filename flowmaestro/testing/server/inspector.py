@@ -370,7 +370,11 @@ class Inspector:
         return reply
 
     def _inject(self, body: bytes) -> FakeReply:
-        """Arm a fault: `kind` is `fail`, `drop` or `delay`, the rest its arguments."""
+        """Arm the fault that the JSON object in `body` describes. Return the fault, or a 400.
+
+        `kind` is `fail`, `drop` or `delay`. The other members are the arguments of `fail_next`,
+        `drop_connection` or `delay_next`.
+        """
         try:
             asked = dict(decode_json(body))
             kind = asked.pop("kind")

@@ -18,7 +18,8 @@ _Key = Tuple[int, object]
 class InFlightCall:
     """A call in flight in one thread or task.
 
-    `outer` is the waiting call that made it, as from a webhook receiver; `None` for most.
+    `outer` is the call of the same thread or task that waits meanwhile; `None` for most calls. For
+    example, a webhook receiver makes a call while the call that advanced time waits.
     """
 
     __slots__ = ("began", "depth", "key", "outer", "running")
@@ -88,7 +89,7 @@ class CallsInFlight:
         self._blocked[thread] += 1
 
     def unblock(self, thread: int) -> None:
-        """Undo one `block` of the thread."""
+        """Undo one call of `block` for this thread. The thread may be blocked several times."""
         self._blocked[thread] -= 1
 
     def all_wait(self) -> bool:

@@ -188,9 +188,10 @@ class MemoryTransport(_InMemory):
         return _carry_out(self.clock, self._sending(request, timeout))
 
     def open(self, request: Request, timeout: float) -> MemoryBody:
-        """Return the response of the site as soon as its head has come. Its body is open.
+        """Return the response of the site with its body open.
 
-        Time advances until then. Raises the errors of `send`.
+        Time advances until the head is there. Raises `TransportFailure` after `timeout` seconds,
+        and `TransportClosedError` if this transport is closed.
         """
         return _carry_out(self.clock, self._opening(request, timeout, MemoryBody))
 
@@ -210,15 +211,23 @@ class AsyncMemoryTransport(_InMemory):
     """
 
     async def send(self, request: Request, timeout: float) -> Response:
-        """Return the response of the site; see `MemoryTransport.send`."""
+        """Return the response of the site. Time advances for as long as the response takes.
+
+        Raises `TransportFailure` after `timeout` seconds; the site still carries the request out.
+        Raises `TransportClosedError` if this transport is closed.
+        """
         return await _carry_out_async(self.clock, self._sending(request, timeout))
 
     async def open(self, request: Request, timeout: float) -> AsyncMemoryBody:
-        """Return the response of the site with its body open; see `MemoryTransport.send`."""
+        """Return the response of the site with its body open.
+
+        Time advances until the head is there. Raises `TransportFailure` after `timeout` seconds,
+        and `TransportClosedError` if this transport is closed.
+        """
         return await _carry_out_async(self.clock, self._opening(request, timeout, AsyncMemoryBody))
 
     async def sleep(self, seconds: float) -> None:
-        """Advance time by `seconds`; see `MemoryTransport.sleep`."""
+        """Advance time by `seconds`. Raise `ValueError` if they are negative or infinite."""
         await _carry_out_async(self.clock, self._sleeping(seconds))
 
     async def close(self) -> None:
