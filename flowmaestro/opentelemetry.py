@@ -710,10 +710,11 @@ class _AttemptSpan:
     def end(
         self, outcome: AttemptOutcome, to: _Instruments, now: float, ended: Optional[int]
     ) -> None:
-        """Detach the context, end the span and record the metrics.
+        """Detach the context, end the span and record the metrics of `to`.
 
-        `now` is by the transport's clock, in seconds. `ended` is in nanoseconds since 1970; `None`
-        is the current time.
+        `outcome` is the response or its head, or the exception that ended the attempt. `now` is by
+        the transport's clock, in seconds. `ended` is in nanoseconds since 1970; `None` is the
+        current time.
         """
         if self._suppressing is not None:
             self._suppressing.__exit__(None, None, None)

@@ -167,8 +167,9 @@ def _during_the_test(
 ) -> Generator[K, None, None]:
     """Enter `block`, of a fake or a cassette, for a test, and install what it yields.
 
-    If the test has not passed, an exception ends the block, so that a cassette is not saved; it is
-    not raised further. A test that was skipped, or that failed as expected, has not passed.
+    If the test has not passed, an exception is raised within the block, so that a cassette is not
+    saved. The exception does not leave this function. A test that was skipped, or that failed as
+    expected, has not passed.
     """
     item: pytest.Item = cast("Any", request).node
     with suppress(_NotPassed), block as kit, kit.installed():

@@ -67,9 +67,10 @@ def parse(
     secret: str,
     tolerance: Optional[float] = None,
 ) -> WebhookEvent:
-    """Verify a delivery, as `verify` does, and return its event.
+    """Verify a delivery, and return its event.
 
-    Raises `WebhookVerificationError` for a payload that is not an event, too.
+    The arguments and errors are those of `verify`. Also raises `WebhookVerificationError` if the
+    payload is not an event.
     """
     checked = authenticated(payload, signature, secret)
     del secret  # A traceback of the errors raised below would show it.

@@ -74,7 +74,7 @@ class Machine(Generic[T]):
     """One thing that a client can do, ending in a value of type `T`.
 
     Each event method takes `now`, in seconds on a monotonic clock, and `jitter`, a random number in
-    [0, 1) that is drawn for this event. It returns the next action for the driver.
+    [0, 1) that is drawn for this event. The method returns the next action for the driver.
     """
 
     TRANSITIONS: ClassVar[Transitions]

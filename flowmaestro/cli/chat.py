@@ -165,7 +165,10 @@ def _obey(text: str, thread_id: str, conversation: Callable[[], List[str]], hint
 
 
 def _prompt(has_history: bool) -> Callable[[], Optional[str]]:
-    """Return a function that asks the user for a message. It returns None after Ctrl-D."""
+    """Return a function that asks the user for a message and returns it, or None after Ctrl-D.
+
+    With `has_history`, a terminal offers the messages of earlier chats, too.
+    """
     if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
         try:
             from flowmaestro.cli.prompt import message_prompt

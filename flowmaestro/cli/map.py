@@ -235,7 +235,10 @@ class _Failures:
             screen.line(f"        and {counted(rest, 'other cause')}; {self._out} has them all")
 
     def report(self, total: int, timeout: float) -> None:
-        """Raise `CommandFailed` if a row did not complete. Its hints say what to do."""
+        """Raise `CommandFailed` if a row did not complete. The error's hints say what to do.
+
+        `total` is the number of all rows, `timeout` the value of `--timeout` in seconds.
+        """
         texts: List[str] = []
         hints: List[str] = []
         if self.count:

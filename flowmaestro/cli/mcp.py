@@ -111,6 +111,9 @@ def _profile_of(options: argparse.Namespace) -> Optional[str]:
 def _config(options: argparse.Namespace, profile: Optional[str]) -> Dict[str, Any]:
     """Return the settings that start this server from an assistant. They contain no key.
 
+    If `profile` is not `None`, the server reads the key from that profile, else from its
+    environment.
+
     The interpreter is named with its full path, because assistants start programs without the PATH
     of a shell.
     """

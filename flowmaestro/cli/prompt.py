@@ -36,7 +36,7 @@ class _FileHistory(History):
 
 
 def message_prompt(history: Optional[Path]) -> Callable[[], Optional[str]]:
-    """Return a function that asks the user for a message. It returns None after Ctrl-D.
+    """Return a function that asks the user for a message and returns it, or None after Ctrl-D.
 
     Ctrl-C discards what was typed. Pasted lines are one message, and Alt-Enter begins a new line.
     `history` is the file that keeps the messages; None keeps none.

@@ -31,7 +31,10 @@ class Narrator:
         self._since = now()
 
     def say(self, *texts: Text, indent: int = 0) -> None:
-        """Write a line below the heading of the step."""
+        """Write a line below the heading of the step.
+
+        If the line is wrapped, the next lines begin `indent` columns further to the right.
+        """
         self.screen.line(_MARGIN, *texts, indent=len(_MARGIN) + indent)
 
     def good(self, text: str) -> None:
@@ -80,7 +83,9 @@ class Narrator:
 
 
 def take_tour(client: FlowMaestroClient, delivery: Delivery, tell: Narrator) -> None:
-    """Take the tour, on a server with the resources of the fake one.
+    """Take the tour of `flowmaestro demo`, on a server with the resources of the fake one.
+
+    `delivery` returns the last delivery to a webhook; `tell` writes each step.
 
     Raises `FlowMaestroError` or `CommandFailed` at the first result that is not as expected.
     """

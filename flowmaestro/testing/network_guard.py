@@ -1,10 +1,11 @@
 """A guard against the network: resolving a name or connecting a socket fails the test.
 
-It listens to the interpreter's audit events (`sys.addaudithook`), which cover `socket`, `_socket`
-and everything on top of them, and the start of other programs. uvloop's own C code sends none, so
-the methods of its event loop are replaced. It does not see other C code that opens sockets by
-itself, connections that were made before, and processes that `multiprocessing` spawns. In a forked
-child, the same operations raise, but that does not fail the test.
+The guard listens to the interpreter's audit events (`sys.addaudithook`), which cover `socket`,
+`_socket` and everything on top of them, and the start of other programs. uvloop's own C code sends
+no audit events, so the guard replaces the methods of its event loop. The guard does not see other C
+code that opens sockets by itself, connections that were made before, and processes that
+`multiprocessing` spawns. In a forked child, the same operations raise, but that does not fail the
+test.
 """
 
 from __future__ import annotations

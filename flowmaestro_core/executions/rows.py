@@ -328,7 +328,10 @@ class RowReader:
             )
 
     def _restore(self, row: Row, had: JournalRow) -> bool:
-        """Restore the state of a row from its record. Return False if it must be started."""
+        """Restore the state of a row from `had`, its record in the journal.
+
+        Return False if the row must be started.
+        """
         row.reruns, row.order, row.refusal = had.reruns, had.order, had.refusal
         is_to_rerun = had.state == "ended" and had.execution["status"] in self._rerun
         if is_to_rerun or _has_changed(row, had):

@@ -168,8 +168,8 @@ def refusal_of(error: Optional[FlowMaestroError]) -> bytes:
     """Return a digest of a 500 that the API itself has answered; `b""` for any other error.
 
     If two starts of a row get equal errors, and a conclusive lookup between them finds no
-    execution, then the server refuses this row: it fails before it starts an execution. An error of
-    a gateway never counts as a refusal, because it says nothing about the row.
+    execution, then the server refuses this row: the server fails before it starts an execution. An
+    error of a gateway never counts as a refusal, because such an error says nothing about the row.
     """
     if not isinstance(error, ServerError) or error.status_code != 500:
         return b""

@@ -96,7 +96,8 @@ def origin(url: str) -> Tuple[str, str, int]:
 def resolve(base: str, location: str) -> str:
     """Return the absolute URL of a `Location` field (RFC 9110, 10.2.2), without its fragment.
 
-    `""` if it is not a URL, or holds credentials, which would replace the key.
+    `location` is relative to `base`, the URL of the request. Return `""` if the result is not a
+    URL, or holds credentials, which would replace the key.
     """
     try:
         url = quote(urljoin(base, location).partition("#")[0], safe="%/:?#[]@!$&'()*+,;=~-._")

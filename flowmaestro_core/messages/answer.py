@@ -37,7 +37,10 @@ def completed_event(ids: JsonObject, content: Any, usage: Any) -> JsonObject:
 
 
 def token_event(ids: JsonObject, text: str) -> JsonObject:
-    """Return a `message:token` event, made from an answer that did not come as events."""
+    """Return a `message:token` event for text that did not come as an event.
+
+    The event has the keys of `ids`, and `text` as its `token`.
+    """
     return {"type": "message:token", **ids, "token": text}
 
 

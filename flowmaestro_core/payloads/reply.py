@@ -297,7 +297,8 @@ def is_daily_quota_error(error: Exception) -> bool:
 
 
 _INVALID_ID = "invalid input syntax for type uuid"
-"""The deployed server's message for a malformed id. It sends a 5xx, but a retry cannot help."""
+"""The deployed server's message for a malformed id. The status of that response is a 5xx, but a
+retry cannot help."""
 _WRONG_FORM = "An id has the wrong form; it must be a UUID. The server says: "
 
 _BY_STATUS: Dict[int, Type[FlowMaestroError]] = {

@@ -43,7 +43,7 @@ class Executions(Resource[D]):
 
         The deployed server cuts the list into pages before it filters by `status`: a short or
         empty page may not be the last one, and its `total_count` counts that page alone. Use
-        `iterate` to get all of them.
+        `iterate` to get all executions.
 
         Args:
             page: which page, from 1.
@@ -104,7 +104,7 @@ class Executions(Resource[D]):
             idempotency_key: sent as `Idempotency-Key` on every attempt; random when left out.
 
         Raises:
-            ValidationError: it has ended already.
+            ValidationError: the execution has ended already.
             NotFoundError: there is no such execution.
 
         """

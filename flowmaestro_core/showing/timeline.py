@@ -337,7 +337,10 @@ def _words_of(row: _Row, status: str) -> str:
 
 
 def _description(rows: Sequence[_Row], end: float, error: str) -> str:
-    """Return in words what the picture shows."""
+    """Return in words what the picture shows.
+
+    `end` is the end of bars that are still open. `error` is that of the whole execution, or `""`.
+    """
     said: List[str] = []
     for row in rows[:MAX_DESCRIBED]:
         took = sum(max((end if stop is None else stop) - at, 0.0) for at, stop, _ in row.bars)

@@ -211,7 +211,7 @@ class RecordingTransport(_Recorder[Transport, MemoryTransport]):
     def sleep(self, seconds: float) -> None:
         """Pause on the virtual clock, or on that of `inner`.
 
-        It is the clock on which the last request of this thread or task was answered.
+        The clock is the one on which the last request of this thread or task was answered.
         """
         if self._live.get() or self._replaying is None:
             self._inner.sleep(seconds)

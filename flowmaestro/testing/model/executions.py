@@ -28,7 +28,7 @@ _STATUS_AFTER = {
 
 
 def greeting(inputs: Inputs) -> Dict[str, Any]:
-    """Return the default outputs of a workflow."""
+    """Return the default outputs of a workflow: a message that greets the input `name`."""
     return {"message": f"Hello, {inputs.get('name', 'world')}!"}
 
 

@@ -246,7 +246,7 @@ class Exchanges:
     def responded(self, exchange: InspectedRequest, reply: FakeReply, seconds: float) -> None:
         """Record a response, the head of an event stream, or a dropped connection.
 
-        It came `seconds` after the request.
+        `seconds` is the time from the request until then.
         """
         exchange.status = reply.status or None
         exchange.headers = reply.headers

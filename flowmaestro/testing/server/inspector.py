@@ -44,7 +44,8 @@ FIRST_REQUESTS = 200
 MORE_REQUESTS = 2_000
 """How many requests a page gets with each request for older ones."""
 MAX_OUTBOX = 4 * 1024 * 1024
-"""Bytes that wait for a page to read them. It then loses its feed, and opens another one."""
+"""The most bytes that may wait for a page to read them. Beyond that, the page loses its feed, and
+opens another one."""
 
 _PAGE = Path(__file__).with_name("inspector.html")
 _PAGE_HEADERS = [

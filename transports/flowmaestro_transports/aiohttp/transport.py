@@ -476,8 +476,10 @@ async def _send_once(
 ) -> aiohttp.ClientResponse:
     """Send the request as it was given, once. This is a middleware of aiohttp.
 
-    Appends the response to `came`, and the credentials that are sent to a proxy to `secrets`.
-    Raises `AfterSendError` where aiohttp would send the request again.
+    `given` are the header fields to send. `of_session` are those that the session adds; they are
+    removed again. `handler` sends the request. Appends the response to `came`, and the credentials
+    that are sent to a proxy to `secrets`. Raises `AfterSendError` where aiohttp would send the
+    request again.
     """
     _restore_headers(request, given, of_session)
     if request.proxy is not None:

@@ -13,7 +13,7 @@ __all__ = ["is_coroutine_function", "refuse_awaitable", "refuse_coroutine_functi
 def refuse_awaitable(name: str, returned: object) -> None:
     """Raise `TypeError`, naming the callback, if it returned an awaitable.
 
-    A lambda that calls a coroutine function returns one. That shows only after the lambda was
+    A lambda that calls a coroutine function returns one. This cannot be seen before the lambda is
     called.
     """
     if returned is None or not inspect.isawaitable(returned):

@@ -181,9 +181,10 @@ class SyncExecutor(_Lifetime):
     """Performs operations over a sync transport."""
 
     def method(self, build: Callable[..., Any], iterates: bool) -> Callable[..., Any]:
-        """Return the client's method for a builder. It carries out what `build` returns.
+        """Return the client's method for `build`, a function that builds an operation.
 
-        With `iterates`, the method returns a handle (see `iterate`), else a value (see `perform`).
+        The method carries out the operation that `build` returns for the method's arguments. With
+        `iterates`, the method returns a handle (see `iterate`), else a value (see `perform`).
         """
         perform = SyncExecutor.iterate if iterates else SyncExecutor.perform
         signature, name = inspect.signature(build), _name_of(build)

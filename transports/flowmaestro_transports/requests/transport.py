@@ -589,7 +589,11 @@ def _response_to(
     guard: _SendGuard,
     **settings: Any,
 ) -> requests.Response:
-    """Send a request through the session's adapters and hooks. Redirects are not followed."""
+    """Send a request through the session's adapters and hooks, and return its response.
+
+    Redirects are not followed. `guard` is over as soon as the head of the response came.
+    `settings` are those of `Session.send`.
+    """
     came: List[requests.Response] = []
     found: List[str] = []
 

@@ -175,7 +175,10 @@ def _said(service: Service, agent: Agent) -> List[Tuple[Thread, int]]:
 
 
 def _embedded(service: Service, thread: Thread, index: int) -> List[JsonObject]:
-    """Return the message at an index, as memory search returns it; `[]` if there is none."""
+    """Return a list of the message at an index of a thread; `[]` if there is none.
+
+    The message has the form that a memory search returns.
+    """
     if not 0 <= index < len(thread.messages):
         return []
     message = thread.messages[index]
