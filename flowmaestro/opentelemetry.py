@@ -154,7 +154,10 @@ class OpenTelemetryHooks(Hooks):
 
 
 class _Instruments:
-    """The tracer and the instruments of a client, and the agents of its threads."""
+    """The OpenTelemetry tracer of a client and its instruments, such as histograms.
+
+    It also remembers which agent each thread of the client belongs to.
+    """
 
     def __init__(
         self,
@@ -597,8 +600,9 @@ class _ServerClock:
         return int(min(max(0.0, self._least), self._most))
 
     def learn_date(self, headers: Headers, sent_at: float, received_at: float) -> None:
-        """Narrow the bounds by the `Date` of a response, which has a resolution of one second.
+        """Narrow the bounds of the difference of the clocks by the `Date` of a response.
 
+        `Date` has a resolution of one second.
         `sent_at` and `received_at` are seconds since 1970 by our clock.
         """
         date = parse_http_date(headers.get("date", ""))
@@ -606,10 +610,11 @@ class _ServerClock:
             self._narrow((date - received_at) * 1e9, (date + 1.0 - sent_at) * 1e9)
 
     def learn_event(self, at: int, received_at: int, earliest: Optional[int]) -> None:
-        """Narrow the bounds by an event, whose time `at` is rounded to a millisecond.
+        """Narrow the bounds of the difference of the clocks by the time of an event.
 
-        The event happened before `received_at` and, if given, after `earliest`, by our clock. All
-        times are in nanoseconds since 1970.
+        `at` is that time by the server's clock, rounded to a millisecond. By our clock, the event
+        happened before `received_at` and, if given, after `earliest`. All times are in nanoseconds
+        since 1970.
         """
         most = math.inf if earliest is None else at + 1_000_000 - earliest
         self._narrow(at - 1_000_000 - received_at, most)

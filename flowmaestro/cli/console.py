@@ -223,7 +223,10 @@ class RichConsole(Console):
         self.terminal.width = self.columns or WIDEST
 
     def line(self, *texts: Text, indent: int = 0) -> None:
-        """Write one line in color, wrapped as `Console.line` does."""
+        """Write one line in color.
+
+        If it is wrapped, the next lines are indented by `indent` columns.
+        """
         whole = self.styled(*texts)
         if self.width is None:
             whole.rstrip()
@@ -385,7 +388,10 @@ def _shrink(widths: Sequence[int], columns: int, are_ids: Sequence[bool]) -> Lis
 
 
 def _least(widths: Sequence[int], are_ids: Sequence[bool]) -> List[int]:
-    """Return the smallest useful width of each column. A narrower column is left out instead."""
+    """Return the smallest useful width of each column. A narrower column is left out instead.
+
+    `widths` are the full widths. `are_ids` says which columns hold ids: they need more.
+    """
     return [min(width, 13 if is_id else 10) for width, is_id in zip(widths, are_ids)]
 
 

@@ -357,7 +357,7 @@ class _View:
         self._at = replace(self._at, in_flight=running, seconds_left=None)
 
     def _parts(self) -> List[str]:
-        """Return the parts of the status, the most important first."""
+        """Return the parts of the status line, such as `2 failed`, the most important first."""
         at = self._at
         parts = [f"{max(at.failed - self.refused - self.unfinished, 0)} failed"]
         parts += [f"{self.refused} refused"] if self.refused else []

@@ -140,8 +140,8 @@ def _print_started(execution_id: str, reply: Any, options: argparse.Namespace) -
 def _maybe_started(which: str) -> Generator[None, None, None]:
     """Raise `CommandFailed` for a Ctrl-C in a `with` block that starts an execution.
 
-    The error says that the execution may have been started, and how to look for it. `which` is an
-    option for that command.
+    The error says that the execution may have been started, and which command looks for it. `which`
+    is text to insert into that command: an option and a space, or "".
     """
     try:
         yield

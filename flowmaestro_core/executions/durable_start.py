@@ -342,7 +342,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
         return self._record(execution_id)
 
     def _in_doubt(self, error: FlowMaestroError) -> Action:
-        """Settle a start whose response was lost."""
+        """Settle a start whose response was lost, with `error`. Return the next action."""
         self._row.failure = error
         return self._settle()
 

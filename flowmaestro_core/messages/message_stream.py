@@ -163,7 +163,9 @@ class MessageStreamMachine(EventStreamMachine):
         return AnswerLookup(page, sought, self._context, self._token, until)
 
     def _apply_probe(self, data: Any) -> None:
-        """Use the result of a probe: `data` is the message that is the answer, or `None`.
+        """Use the result of a probe: `data` is the message that is the answer.
+
+        `data` is `None` if there is no such message yet. Then nothing changes.
 
         While the stream is open, a message without more text than the stream had is not taken for
         the whole answer, unless its status is `completed`. The agent may be using a tool, and

@@ -131,7 +131,7 @@ class RetryBudget:
 
 
 class Retries:
-    """The attempts of one call, within a policy and the budget that its client's calls share."""
+    """The attempts of one call. They are limited by a policy and by the client's retry budget."""
 
     def __init__(self, policy: RetryPolicy, budget: RetryBudget) -> None:
         self._policy = policy

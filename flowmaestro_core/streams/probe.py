@@ -72,10 +72,9 @@ class IdleMonitor:
         return self._silence > 0
 
     def opening_at(self, at: float) -> float:
-        """Return `at`, the planned time of the next connection.
+        """Return when the stream may be opened again, if that is planned for `at`: here, `at`.
 
-        The monitor of a run returns infinity if a connection at that time would delay its next
-        poll.
+        `RunMonitor` returns infinity if a connection at that time would delay its next poll.
         """
         return at
 
@@ -108,7 +107,8 @@ class IdleMonitor:
     def begin_final_probes(self, now: float) -> None:
         """Make a probe due now, because the stream opens no more connections.
 
-        With `polls_until_deadline`, further probes follow soon, and the deadline counts from `now`.
+        If `polls_until_deadline` is True, further probes follow at short intervals, and the time
+        allowed without an event starts again.
         """
         self._due_at = now
         if self._silence:

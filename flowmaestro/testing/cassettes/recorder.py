@@ -198,7 +198,10 @@ class RecordingTransport(_Recorder[Transport, MemoryTransport]):
         return response
 
     def open(self, request: Request, timeout: float) -> OpenResponse:
-        """Replay or record a response as `send` does, but return it with its body open."""
+        """Replay the response, or send the request through `inner` and record it.
+
+        Return the response with its body open.
+        """
         if self._replaying is not None:
             with self._if_held():
                 return self._replaying.open(request, timeout)
@@ -240,7 +243,10 @@ class AsyncRecordingTransport(_Recorder[AsyncTransport, AsyncMemoryTransport]):
         return response
 
     async def open(self, request: Request, timeout: float) -> AsyncOpenResponse:
-        """Replay or record a response as `send` does, but return it with its body open."""
+        """Replay the response, or send the request through `inner` and record it.
+
+        Return the response with its body open.
+        """
         if self._replaying is not None:
             with self._if_held():
                 return await self._replaying.open(request, timeout)

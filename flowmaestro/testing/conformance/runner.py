@@ -214,9 +214,10 @@ class Runner(ABC):
         expect(await self.until(left), "the client had not closed its connection")
 
     async def _carry_out(self, check: CheckFunction) -> bool:
-        """Run the check, close its transports, and return True.
+        """Run the check, and close its transports. Return True if the check passed.
 
-        The job of a check that was cancelled has the value `None` instead.
+        Raises what the check raises. If the check was cancelled, nothing is returned, so the value
+        of its `Job` stays `None`.
         """
         try:
             await check(self)

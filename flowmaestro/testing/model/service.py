@@ -64,7 +64,7 @@ class Resources(Dict[str, T]):
 
 
 class Service:
-    """Resources by id, and the machinery that moves them through time.
+    """The resources of a fake by id, its running executions, open streams and deliveries.
 
     Attributes:
         live: whether open streams get the events of executions.

@@ -1,1 +1,1 @@
-"""Virtual time: the clock, and the transports whose time it is."""
+"""Virtual time: the clock, and the transports that take their time from it."""

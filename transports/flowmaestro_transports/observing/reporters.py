@@ -202,7 +202,7 @@ class _Reporter:
 
     @cached_property
     def _call_ids(self) -> WeakKeyDictionary[object, str]:
-        """The random id of each call in flight (`RequestInfo.call_id`), by its `Send.call`."""
+        """The random id of each call in flight (`RequestInfo.call_id`), by `Send.call`."""
         return WeakKeyDictionary()
 
     def _retry_info(self, wait: Wait, failed: Attempt) -> RetryInfo:

@@ -161,7 +161,10 @@ def _ready(
     readiness: Readiness,
     seconds: float,
 ) -> List[int]:
-    """Wait for at most `seconds`. Return the file descriptors that are ready."""
+    """Wait for at most `seconds`. Return the file descriptors that are ready.
+
+    They are those of `read_ends` that have data, and those of `socks` that have the `readiness`.
+    """
     # Looked up with each call, so that a patched one counts: gevent replaces `poll`, eventlet
     # removes it. Windows has none.
     make = getattr(select, "poll", None)
