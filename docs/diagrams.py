@@ -32,10 +32,10 @@ INTRODUCTION = """\
 
 One diagram for each machine of `flowmaestro_core`. [Architecture](architecture.md) says what the
 machines do. A box is a state. Below its name are the events that keep the machine in it (*stays*)
-or end it (*done*, *failed*). An arrow names the events that lead to another state. An event may
-stand in several places: the method of the event decides. Where there are too many arrows to follow,
-each box lists its events with the states that they lead to; *any* stands for every state that an
-event after `start` leads to.
+or end it (*done*, *failed*). An arrow names the events that lead to another state. If an event of
+one state appears in several places, the method of the event decides between them. Where there are
+too many arrows to follow, each box lists its events with the states that they lead to; *any*
+stands for every state that an event after `start` leads to.
 
 The pictures are drawn from the machines' tables: run `python docs/diagrams.py` after a change of a
 table. A test fails when a picture is out of date.

@@ -230,8 +230,9 @@ SESSIONS = (
         "except for `map` and `watch`, whose results come one at a time: there it means `-o jsonl`. If stdout\n"
         "is not UTF-8, JSON is written in ASCII with `\\u` escapes. In other output, characters that the\n"
         "encoding of stdout lacks are escaped. The names of the fields of events are in snake_case only.\n\n"
-        "With JSON, an error is an object on stderr, as in the session below. In a pipe it is the last line.\n"
-        "`status` (HTTP) and `request_id` are those of the reply, if there was one.\n\n"
+        "With JSON, an error is an object on stderr, as in the session below. In a pipe, this object is the last\n"
+        "line of stderr.\n"
+        "`status` (HTTP) and `request_id` are those of the response, if there was one.\n\n"
         "| exit status | meaning |\n|---|---|\n| 0 | done |\n| 1 | failed |\n| 2 | wrong arguments |\n"
         "| 3 | not found |\n| 4 | key refused |\n| 5 | rate limit |\n| 6 | network |\n"
         "| 124 | `--timeout` was reached; the execution goes on |\n| 130 | Ctrl-C |\n\n"
@@ -253,7 +254,7 @@ SESSIONS = (
     Session(
         "Check the connection",
         "`doctor` checks Python, the key, the server, the proxy, TLS, the clock, the rate limit and the\n"
-        "scopes, and says what to do. Without a key it checks all that needs none.\n\n"
+        "scopes, and says what to do. Without a key, it makes the checks that need no key.\n\n"
         "![A check of the connection in a terminal](pictures/doctor.svg)",
         (
             Command("doctor"),
@@ -262,12 +263,14 @@ SESSIONS = (
     ),
     Session(
         "Talk to an agent",
-        "Name an agent as you name a workflow. Ctrl-C stops showing an answer, but not the agent. Ctrl-D leaves and prints the line that\n"
-        "goes on with the thread. Answers are Markdown. Pasted lines are one message, and Alt-Enter begins a\n"
-        "new line; the arrow keys bring back what you typed, in earlier conversations, too (`--no-history`\n"
-        "keeps nothing). `/save FILE` writes the conversation, of a continued thread the whole one. `-m`, or a\n"
-        "pipe, sends one message and prints the bare answer; with both, the pipe is appended to the message\n"
-        "(in a loop over lines, add `</dev/null`).\n\n"
+        "Name an agent as you name a workflow. Ctrl-C stops showing an answer, but does not stop the agent.\n"
+        "Ctrl-D leaves, and prints the command that continues the thread. Answers are Markdown. Pasted lines\n"
+        "are one message, and Alt-Enter begins a new line. The arrow keys bring back what you typed, in earlier\n"
+        "conversations, too (`--no-history` keeps nothing). `/save FILE` writes the whole conversation, also\n"
+        "that of a thread that you have continued.\n\n"
+        "`-m TEXT` sends one message and prints only the answer, and so does a text in a pipe. With both, the\n"
+        "text of the pipe is appended to the message. So in a loop that reads lines from a pipe, add\n"
+        "`</dev/null` to the command.\n\n"
         "![A conversation in a terminal](pictures/chat.svg)",
         (
             Command("chat agent_parrot", ((PROMPT, "Good morning\r"), (PROMPT, "\x04"))),
@@ -289,7 +292,7 @@ KEEPING = """
 `flowmaestro login` asks for a key, checks it at the server, and keeps it: in the keyring of the
 system (with the extra `keyring`), or else in a file of mode 0600 in your folder for settings.
 `--file` always uses the file. You can also pipe the key in: `pass show flowmaestro | flowmaestro
-login`. `logout` deletes the key from this machine, `profiles` lists what is kept.
+login`. `logout` deletes the key from this machine, and `profiles` lists the profiles.
 
 A profile is a pair of a key and a server: `login --profile work --base-url https://...` makes
 another one, and `--profile work` or `FLOWMAESTRO_PROFILE=work` uses it. A command uses the first of
@@ -371,8 +374,8 @@ flowmaestro run "Nightly report" -i name=Ada
 `flowmaestro COMMAND --help` begins with examples. Without a key, [try it on a fake
 server](#try-it-without-a-key). `login` keeps your key in [a profile](#keep-a-key). In scripts, set
 `FLOWMAESTRO_API_KEY` instead, and `FLOWMAESTRO_BASE_URL` for another server. The options `--api-key`
-and `--base-url` take their places for one command. The extra `cli` brings colors, the live view, editing in
-`chat`, and completion; without it everything but completion works, in plain lines.
+and `--base-url` take their places for one command. The extra `cli` brings colors, the live view,
+editing in `chat`, and completion. Without it, everything except completion works, in plain lines.
 
 The examples on this page use the workflows of [`my_flows.py`](#try-it-without-a-key). To follow them,
 run `flowmaestro serve --seed my_flows.py`, and set the two variables that it prints.
@@ -381,9 +384,9 @@ SERVER = f"""\
 
 ## Try it without a key
 
-`serve` starts a fake FlowMaestro on a port. `demo` shows the main tasks on one ([a
-picture](pictures/demo.svg)); its `--transport` chooses how it connects, and `--transport memory` needs
-no socket and no real time. `serve --seed FILE` calls the function `seed(fake)` of a Python file, which
+`serve` starts a fake FlowMaestro on a port. `demo` starts one, too, and shows the main tasks on it ([a
+picture](pictures/demo.svg)). The option `--transport` of `demo` chooses how it connects; `--transport
+memory` needs no socket and no real time. `serve --seed FILE` calls the function `seed(fake)` of a Python file, which
 adds resources of yours. Use the fake and its clients in `seed` itself, not in threads: a thread that
 `seed` starts cannot reach the fake before `seed` has returned, so joining this thread in `seed` hangs.
 
