@@ -33,12 +33,13 @@ _HINTS = {
 }
 """Advice for errors of the SDK, by exit status."""
 _MALFORMED_ID = re.compile('invalid input syntax for type uuid: ("[^"]*")')
-"""What the server's database says of an id that is not a UUID."""
+"""Matches what the server's database says of an id that is not a UUID."""
 _NOT_CANCELLED = re.compile(r"cannot be cancelled\. Current status: (\w+)")
 _RETRIES = re.compile(r" \(gave up after attempt (\d+): max_retries=\d+ is used up\)")
-"""What the SDK says of its option, which the command line does not have."""
+"""Matches the words of an SDK error that name `max_retries`, which the command line lacks."""
 _NOT_UNICODE = "holds a lone surrogate, which UTF-8 cannot express"
-"""What the SDK says of such a text."""
+"""The words of an SDK error for a text that is not valid Unicode, which `cli.NOT_UNICODE` replaces
+by words for users."""
 _SERVER_HINT = "is this the base URL of a FlowMaestro server? `flowmaestro doctor` shows it"
 
 

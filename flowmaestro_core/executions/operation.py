@@ -95,7 +95,8 @@ class Batch(Operation[RunOutcomes, AsyncRunOutcomes]):
         ordered: whether outcomes are delivered in the order of the rows.
         total: the number of rows; `None` if it is not known.
         on_start, progress: the callbacks of the caller.
-        listener: one of these two callbacks, or `None` if the caller passed neither.
+        listener: `on_start`, or else `progress`; `None` if the caller passed neither. It only says
+            that there is a callback: a batch calls `on_start` and `progress` themselves.
         journal: the journal to keep, or `None`.
 
     """

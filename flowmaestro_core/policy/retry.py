@@ -165,7 +165,7 @@ class Retries:
         Args:
             error: the error of the present attempt. It is one that may be retried.
             outcome: the HTTP status of the attempt, or the phase in which the network failed.
-            remaining: seconds until a deadline.
+            remaining: seconds until the deadline of the call; infinity if it has none.
             jitter: a random number in [0, 1).
 
         """

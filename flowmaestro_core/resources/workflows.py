@@ -156,7 +156,8 @@ class Workflows(Resource[D]):
             checkpoint: where the start is kept, so that it happens once.
 
         Raises:
-            TimeoutError: it did not end in time. It continues; `error.execution_id` is its id.
+            TimeoutError: the execution did not end within `timeout`. The execution continues;
+                `error.execution_id` is its id.
             CheckpointError: the checkpoint cannot be used. If `error.execution_id` is `None`, this
                 call started nothing.
             StartUnknownError: with a checkpoint, it is not known whether the execution was started.

@@ -157,9 +157,11 @@ def scripted_nodes(
     pauses_at: Optional[str],
     hangs_at: Optional[str],
 ) -> List[Node]:
-    """Return the nodes, of which one fails, pauses or hangs as the other arguments say.
+    """Return the nodes, of which one may be set to fail, pause or hang.
 
-    Raises `ValueError` if they contradict each other.
+    `fails_at`, `pauses_at` or `hangs_at` is the id of that node. `error` is the text of the
+    failure; with `error` alone, the last node fails. Raises `ValueError` if the arguments
+    contradict each other.
     """
     optional_text("error", error)
     given = several("nodes", nodes, "nodes")

@@ -53,8 +53,9 @@ class Route:
     """The route of requests to `origin`: directly, or through `proxy`.
 
     Attributes:
-        key: identifies the connections that may carry the requests: the origin, also behind a
-            tunnel, or the proxy, if it forwards plain requests to any origin.
+        key: identifies the connections that may carry the requests. It is the proxy if the proxy
+            forwards the requests itself, as it does to any http origin. Otherwise (directly, or
+            through a tunnel) it is the origin.
         first_hop: scheme, host and port to connect to.
         is_tunnel: whether the proxy must open a tunnel to the origin.
         credentials: the header fields that authenticate the user to the proxy.

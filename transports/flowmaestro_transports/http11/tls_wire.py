@@ -80,10 +80,10 @@ class TlsWire(Wire):
                 yield self.readable
 
     def _name_hint(self) -> str:
-        """Return why the certificate does not have the host's name, for an error; `""` if unknown.
+        """Return why the certificate is not valid for the host's name; `""` if unknown.
 
-        A common name used to be enough, and commands that make certificates still write no
-        subjectAltName by default.
+        The text ends an error message. It covers certificates without a subjectAltName, which
+        common commands still make by default: the common name used to be enough.
         """
         if sys.version_info >= (3, 13):
             chain = self._tls.get_unverified_chain()
