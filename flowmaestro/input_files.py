@@ -130,7 +130,10 @@ def parse_json(text: str, where: str) -> Any:
 
 
 def _read(path: str, where: str) -> str:
-    """Return the text of a file, decoded as UTF-8 whatever the locale is."""
+    """Return the text of a file, decoded as UTF-8 whatever the locale is; `-` is standard input.
+
+    Error texts begin with `where`.
+    """
     with _named(where):
         if path != "-":
             return Path(path).read_bytes().decode("utf-8-sig")

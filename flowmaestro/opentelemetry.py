@@ -202,9 +202,10 @@ class _Instruments:
 
     @property
     def measured(self) -> bool:
-        """Whether there is a meter provider, given or global, that is not one of the API's own.
+        """Whether there is a meter provider, passed to the hooks or global, that records metrics.
 
-        The API's own providers record nothing.
+        The providers of the package `opentelemetry-api` itself record nothing, so they do not
+        count.
         """
         provider = type(metrics.get_meter_provider())
         return self._has_meter or not provider.__module__.startswith(metrics.__name__)
@@ -438,7 +439,7 @@ class _Operation:
                 span.set_attribute("gen_ai.retrieval.documents", _content(found))
 
     def _set_answer(self, span: trace.Span, answer: Mapping[str, Any]) -> None:
-        """Set the token usage of an agent's answer, and its text if spans hold content."""
+        """Set the token usage of an agent's answer; with `content=True`, also the answer's text."""
         usage: Mapping[str, Any] = answer.get("usage") or {}
         for key, name in (
             ("prompt_tokens", "gen_ai.usage.input_tokens"),

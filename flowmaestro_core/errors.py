@@ -151,7 +151,7 @@ class NotFoundError(_StatusError):
 
 
 class ConflictError(_StatusError):
-    """409: the resource is in a state that does not allow this."""
+    """409: the present state of the resource does not allow this request."""
 
     _MESSAGE, _CODE, _STATUS = "Conflict", "conflict", 409
 

@@ -46,7 +46,10 @@ class _Progress(Protocol):
 
     @property
     def request_id(self) -> Optional[str]:
-        """`X-Request-ID` of the response that opened the stream, if a gateway adds one."""
+        """`X-Request-ID` of the response that opened the stream.
+
+        `None` if that has no such field: only a gateway before the server adds one.
+        """
         ...
 
     @property

@@ -90,7 +90,10 @@ class Machine(Generic[T]):
     """Whether an event method may run the caller's code, which may wait for another call."""
 
     def __init__(self, context: Context, token: str) -> None:
-        """`token` becomes the `Idempotency-Key` of a POST that was not given one."""
+        """`context` holds what the calls of a client share.
+
+        `token` is the `Idempotency-Key` of a POST for which the caller passed none.
+        """
         self.state: str = "ready"
         self._context = context
         self._token = token

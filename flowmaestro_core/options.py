@@ -117,7 +117,7 @@ class ClientOptions:
         """Return the timeout in seconds of one attempt, for an endpoint that needs `minimum`.
 
         This is the client's timeout, raised to `minimum`; or the timeout that was set for the call,
-        which is not raised. A `Timeout` keeps its phases.
+        which is not raised. A `Timeout` keeps its limits for the phases.
         """
         if self.call_timeout is not None:
             return self.call_timeout

@@ -132,7 +132,10 @@ def _command(what: str, examples: Tuple[str, ...], *arguments: _Argument) -> _Co
 
 
 def _of(name: str, help: str, **more: Any) -> _Argument:
-    """Return a positional argument. The help shows its name in capitals."""
+    """Return a positional argument, which the help shows as `name` in capitals.
+
+    `help` is its help text; `more` are further arguments of `add_argument`.
+    """
     return (name,), {"metavar": name.upper(), "help": help, **more}
 
 

@@ -1,8 +1,8 @@
-"""The folders of this user, and the state folder: what the user did last from this machine.
+"""The folders of this user, and the file in which a command remembers the last execution.
 
-Reads and writes `executions.json` in the folder that `platformdirs` names. It holds ids and API
-roots, and no key. A file that cannot be read counts as empty. If a file cannot be written, nothing
-is remembered.
+This file, `executions.json`, is in the folder that `platformdirs` names. The file holds ids and API
+roots, and no key. If it cannot be read, it counts as empty. If it cannot be written, nothing is
+remembered.
 """
 
 from __future__ import annotations

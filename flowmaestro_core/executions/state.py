@@ -79,9 +79,9 @@ class BatchState:
     # The journal
 
     def opened(self, recalled: Recalled, now: float) -> None:
-        """Use what an opened journal holds.
+        """Take over from `recalled` what the journal holds now that it is open.
 
-        Its starts were sent before `now`, so `settle_after` counts from now.
+        Starts of earlier calls were sent before `now`, so `settle_after` counts from now.
         """
         self.settles_at = now + self._plan.settle_after
         self.starts.orders = count(recalled.last_order + 1)

@@ -27,9 +27,10 @@ def json_body(**fields: Any) -> bytes:
 
 
 def encode_json(value: Any, name: str = "the body") -> bytes:
-    """Return `value` as JSON in UTF-8. Raises for a value that JSON cannot express.
+    """Return `value` as JSON in UTF-8.
 
-    The `TypeError` or `ValueError` names `name` and the place in it.
+    Raises `TypeError` or `ValueError` for a value that JSON cannot express. The error calls the
+    value `name`, and says which part of it is wrong.
     """
     try:
         _check(value, name)

@@ -53,7 +53,7 @@ class HintingDict(Dict[str, Any]):
             )
 
     def _hint(self, key: object) -> str:
-        """Return what to write where `key` was looked for."""
+        """Return what to write instead of `key`: the path to its value, or the keys that exist."""
         said = _quoted(key)
         if key in self:
             return f"use {self._name}[{said}]"

@@ -40,9 +40,8 @@ class AdaptiveTimeout:
     """The timeout of polls that other requests wait for.
 
     It is twice the time that the last response took, but at least `LEAST_TIMEOUT` seconds. It is
-    doubled once for each poll in a row that timed out. Two such numbers are known: that of the
-    polled execution counts up to `MOST_DOUBLINGS`, that of all executions together up to 64. The
-    greater one is used.
+    doubled for each poll in a row that timed out. Timeouts of the polled execution count up to
+    `MOST_DOUBLINGS`, timeouts of all executions together up to 64. The greater number is used.
     """
 
     def __init__(self) -> None:

@@ -76,8 +76,8 @@ def execution_html(execution: Mapping[str, Any], events: _Events = None) -> str:
 def reply_html(reply: Mapping[str, Any]) -> Optional[str]:
     """Return HTML for a reply; `None` if there is nothing to show.
 
-    A page of a list and search results become a table, an execution is shown as by
-    `execution_html`, and any other resource becomes a table of its members.
+    A page of a list and search results become a table. An execution becomes what `execution_html`
+    returns. Any other resource becomes a table of its members.
     """
     data = reply.get("data")
     if isinstance(data, list):

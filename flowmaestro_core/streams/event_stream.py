@@ -433,9 +433,9 @@ class EventStreamMachine(Machine[Any]):
         return self._next(now, jitter)
 
     def _give_up(self, error: FlowMaestroError, now: float) -> None:
-        """Open no more connections.
+        """Open no more connections, and begin the final probes at `now`.
 
-        The stream ends with `error`, unless a probe finds its ending.
+        The stream ends with `error`, unless a probe finds that the execution has ended.
         """
         self._ending, self._ending_may_change = Fail(error), self._monitor.can_probe
         self._monitor.begin_final_probes(now)

@@ -19,7 +19,7 @@ class TransportOverride(Protocol):
 
     @property
     def api_key(self) -> str:
-        """The API key of clients that are created without one."""
+        """The API key of clients that are created without `api_key`."""
         ...
 
     def transport(self) -> Transport:
@@ -38,7 +38,7 @@ _overrides: List[TransportOverride] = []
 
 @contextmanager
 def override_transport(override: TransportOverride) -> Generator[None, None, None]:
-    """In a `with` block, let `override` make the transport of clients created without one.
+    """In a `with` block, let `override` make the transports of clients without `transport=`.
 
     This applies to the whole process. If blocks are nested, the innermost one counts.
     """

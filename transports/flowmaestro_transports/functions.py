@@ -173,7 +173,7 @@ class FunctionTransport(_OnFunction):
     """
 
     def send(self, request: Request, timeout: float) -> Response:
-        """Call the function and return its response."""
+        """Call the function and return its response. `timeout` is ignored."""
         if self._closed:
             raise TransportClosedError
         try:
@@ -182,7 +182,7 @@ class FunctionTransport(_OnFunction):
             raise _failure(error) from error
 
     def open(self, request: Request, timeout: float) -> _SyncBody:
-        """Call the function and return its response with an open body."""
+        """Call the function and return its response with an open body. `timeout` is ignored."""
         return _SyncBody(self.send(request, timeout))
 
     def sleep(self, seconds: float) -> None:
@@ -197,13 +197,15 @@ class FunctionTransport(_OnFunction):
 class AsyncFunctionTransport(_OnFunction):
     """An `AsyncTransport` that calls a function, coroutine or plain, on asyncio or trio.
 
+    The function sets its own time limits.
+
     The exceptions of the function are handled as by `FunctionTransport`: an `OSError` or
     `TimeoutError` is a failure of the network (*maybe processed*), a `TransportFailure` keeps its
     phase, and any other exception reaches the caller.
     """
 
     async def send(self, request: Request, timeout: float) -> Response:
-        """Call the function and return its response."""
+        """Call the function and return its response. `timeout` is ignored."""
         if self._closed:
             raise TransportClosedError
         try:
@@ -213,7 +215,7 @@ class AsyncFunctionTransport(_OnFunction):
             raise _failure(error) from error
 
     async def open(self, request: Request, timeout: float) -> _AsyncBody:
-        """Call the function and return its response with an open body."""
+        """Call the function and return its response with an open body. `timeout` is ignored."""
         return _AsyncBody(await self.send(request, timeout))
 
     async def sleep(self, seconds: float) -> None:

@@ -10,7 +10,7 @@ Derive a class with a factory of your transport, and run it with pytest:
 
 It starts servers on loopback, with and without TLS, and servers that send scripted bytes. A check
 that fails says what is wrong and why that matters. A check of a feature that the transport does
-not offer is skipped, with the consequence for users. Needs `pip install 'flowmaestro[testing]'`.
+not offer is skipped; the reason says what users lack. Needs `pip install 'flowmaestro[testing]'`.
 
 `pytest -p flowmaestro.testing.conformance.grid` prints which check passed on which transport.
 """

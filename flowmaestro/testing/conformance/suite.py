@@ -177,7 +177,7 @@ class TransportConformance(_Conformance):
     * `max_connections`: the maximum number of calls in flight.
 
     An option is not offered if `make_transport` has no parameter of its name, or raises
-    `NotOffered`. Its checks are then skipped, with the consequence for users.
+    `NotOffered`. Its checks are then skipped, and the reason of the skip says what users lack.
 
     A check that the transport is known to fail is declared in `known_failures`.
     """

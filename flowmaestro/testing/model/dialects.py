@@ -223,7 +223,10 @@ class Documented:
         return self.listed([self.execution(execution) for execution in matching], query)
 
     def event_data(self, execution: Execution, step: PlannedEvent) -> JsonObject:
-        """Return the data of a live event. It does not name the event: the `event:` field does."""
+        """Return the data of the live event `step`, which happens now.
+
+        The data do not contain the type of the event. That is in the `event:` field of the stream.
+        """
         about = None if step.event.startswith("execution:") else step.node
         return {
             "execution_id": execution.id,
@@ -261,11 +264,11 @@ class Documented:
     memory: Shape = Shape("user_id", "working_memory", "metadata", "created_at", "updated_at")
 
     def list_messages(self, thread: Thread, query: Mapping[str, str]) -> JsonObject:
-        """Return `data`, and `pagination` if there is one, of a thread's messages."""
+        """Return `data` and `pagination` of the page of messages that the query selects."""
         return self.listed([self.message(message) for message in thread.messages], query)
 
     def answered(self, turn: Turn, answer: Message) -> JsonObject:
-        """Return the reply to a message that was sent without streaming."""
+        """Return the reply to the message of `turn`, which was sent without streaming."""
         return {**self.message(answer), "thread_id": turn.thread.id, "usage": usage(turn, answer)}
 
     # Knowledge bases and webhooks.

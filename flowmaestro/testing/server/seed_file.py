@@ -27,7 +27,10 @@ LONGEST_RUN = 5.0
 
 
 class SeedTimeout(BaseException):
-    """The file ran too long. It is not an `Exception`, so that no loop in the file swallows it."""
+    """Raised in a seed file that runs too long.
+
+    This is not an `Exception`, so that an `except Exception` in the file does not catch it.
+    """
 
 
 class SeedFile:

@@ -27,7 +27,7 @@ def refuse_awaitable(name: str, returned: object) -> None:
 
 
 def refuse_coroutine_functions(callbacks: Mapping[str, Any]) -> None:
-    """Raise `TypeError` if a value of `callbacks` is a coroutine function; its key names it."""
+    """Raise `TypeError`, which names the key, if a value of `callbacks` is a coroutine function."""
     for name, value in callbacks.items():
         if is_coroutine_function(value):
             raise TypeError(

@@ -87,7 +87,7 @@ class RoundTrip:
 
     A transport that has no idle connection resolves the host of the first hop, and carries out
     `connect`. Then the transport carries out `read_response`, or `read_head` if the body stays
-    open. It stops at the `deadline`. These three methods raise `NETWORK_ERRORS`.
+    open. The transport must stop at the `deadline`. These three methods raise `NETWORK_ERRORS`.
 
     Attributes:
         route: the way to the server.

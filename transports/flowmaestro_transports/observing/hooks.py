@@ -59,8 +59,8 @@ class ResponseInfo:
             received.
         seconds: from sending until the end of the response, or until the head of an event stream.
         request_id: the id to quote to support; `None` if the response has none.
-        rate_limit: the key's rate limits, as the response reports them. Ignored when two are
-            compared.
+        rate_limit: the key's rate limits, as the response reports them. Ignored when two
+            `ResponseInfo` objects are compared.
 
     """
 
@@ -113,7 +113,10 @@ class Trace(Protocol):
         ...
 
     def attempted(self, outcome: Union[Response, ResponseHead, BaseException]) -> None:
-        """Report the response, its head or the exception, in the thread or task of `attempting`."""
+        """Report how an attempt ended: with a response, the head of an open response, or a failure.
+
+        This is called in the same thread or task as `attempting`.
+        """
         ...
 
     def retrying(self, info: RetryInfo) -> None:
