@@ -59,21 +59,21 @@ class AnyioOpenResponse(OpenBody):
 
     async def _next(self, wire: Wire, patience: float) -> Optional[bytes]:
         exchange = self._exchange
-        if patience <= 0 or exchange.has_more:
+        if patience <= 0 or self._early or exchange.has_more:
             # Other tasks get a turn for each piece, also when no piece has to be waited for: a
             # few kilobytes may decompress to gigabytes.
             await checkpoint()
-        data = exchange.take()
+        data = self._take()
         if data is None and patience <= 0:
             receive(wire, exchange)
-            data = exchange.take()
+            data = self._take()
         if data is None and patience > 0:
             try:
                 with anyio.move_on_after(patience) as self._waiting:
                     while data is None:
                         await anyio.wait_readable(wire.sock)
                         receive(wire, exchange)
-                        data = exchange.take()
+                        data = self._take()
             finally:
                 self._waiting = None
         return data

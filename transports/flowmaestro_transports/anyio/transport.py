@@ -178,5 +178,5 @@ async def _whole(_pool: AnyioPool, trip: RoundTrip, scope: anyio.CancelScope) ->
 
 
 async def _opened(pool: AnyioPool, trip: RoundTrip, scope: anyio.CancelScope) -> AnyioOpenResponse:
-    await carry_out(trip.read_head(), trip.deadline, scope)
-    return AnyioOpenResponse(pool, trip)
+    early = await carry_out(trip.read_head(), trip.deadline, scope)
+    return AnyioOpenResponse(pool, trip, early)

@@ -5,7 +5,9 @@ May touch: the socket of its connection.
 
 from __future__ import annotations
 
+from collections import deque
 from enum import IntEnum
+from typing import List, Optional
 from weakref import ref
 
 from flowmaestro_core.http.messages import Headers, Phase, TransportFailure
@@ -43,16 +45,18 @@ class BodyState(IntEnum):
 class OpenBody:
     """A response whose body is still open. It takes the connection over from the round trip.
 
-    One thread or task reads at a time; the body may be closed meanwhile. See `BodyState`.
+    `early` are the pieces of the body that were received before (`exchange_heads`). One thread or
+    task reads at a time; the body may be closed meanwhile. See `BodyState`.
     """
 
-    def __init__(self, pool: ConnectionPool, trip: RoundTrip) -> None:
+    def __init__(self, pool: ConnectionPool, trip: RoundTrip, early: List[bytes]) -> None:
         head = trip.exchange.final_head
         self.status: int = head.status
         """The HTTP status code."""
         self.headers: Headers = head.headers
         """The header fields, without `Content-Encoding` if the body is decoded here."""
         self._exchange = trip.exchange  # decodes what the connection receives
+        self._early = deque(early)  # what was received of the body before this object was made
         self._idle: Owned[Connection] = Owned()  # the connection, while no read runs
         self._state = BodyState.OPEN
         self._failure = closed(Phase.REPLY_BROKEN).message  # why a read fails if BROKEN or CLOSED
@@ -104,6 +108,10 @@ class OpenBody:
         if self._state is BodyState.OPEN:
             raise RuntimeError("another task or another thread is reading this body")
         raise TransportFailure(Phase.REPLY_BROKEN, self._failure)
+
+    def _take(self) -> Optional[bytes]:
+        """Return the next piece of the body, as `Exchange.take`."""
+        return self._early.popleft() if self._early else self._exchange.take()
 
     def _broken(self, error: BaseException) -> TransportFailure:
         """Return the failure for one of `NETWORK_ERRORS`. Later reads raise the same."""

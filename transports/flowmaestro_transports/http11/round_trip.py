@@ -13,8 +13,10 @@ from typing import Any, Callable, Generator, Hashable, List, Optional, Sequence
 from flowmaestro_core.http.messages import Headers, Phase, Request, Response, TransportFailure
 from flowmaestro_core.timeouts import Timeout
 from flowmaestro_transports.driving.ownership import Owned
+from flowmaestro_transports.http11.content_coding import MAX_BODY
 from flowmaestro_transports.http11.dialing import connect_any
 from flowmaestro_transports.http11.exchange import Exchange, RequestWriter
+from flowmaestro_transports.http11.failures import ReplyError
 from flowmaestro_transports.http11.routes import Route
 from flowmaestro_transports.http11.tls import TlsContext
 from flowmaestro_transports.http11.wire import TURN, IOSteps, IOWait, Readiness, Wire
@@ -128,16 +130,15 @@ class RoundTrip:
         self.connections.append(Connection(wire, route.key))
         self.sockets.clear()
 
-    def read_head(self) -> IOSteps[None]:
-        """Send the request, and receive the head of the response."""
+    def read_head(self) -> IOSteps[List[bytes]]:
+        """Send the request, and receive the head of the response, as `exchange_heads`."""
         self.deadline.connected()
         return exchange_heads(self.connections[0].wire, self.exchange)
 
     def read_response(self) -> IOSteps[Response]:
         """Send the request, and receive the whole response."""
-        yield from self.read_head()
+        parts = yield from self.read_head()
         wire, exchange = self.connections[0].wire, self.exchange
-        parts: List[bytes] = []
         while True:
             data = exchange.take()
             if data is None:
@@ -164,41 +165,63 @@ def proxy_errors(route: Route) -> Generator[None, None, None]:
         raise ConnectionError(f"proxy {route.proxy.url}: {error}") from error
 
 
-def exchange_heads(wire: Wire, exchange: Exchange) -> IOSteps[None]:
+def exchange_heads(wire: Wire, exchange: Exchange) -> IOSteps[List[bytes]]:
     """Send the request, and receive until the head of the response is complete.
 
-    Raises `OSError`, and `ReplyError` for a malformed head.
+    Return the pieces of the body that were received before all of the request was sent, usually
+    none. Raises `OSError`, and `ReplyError` for a malformed head and for a malformed body among
+    these pieces.
     """
+    early: List[bytes] = []
+    yield from _send_request(wire, exchange, early)
+    while exchange.head is None:
+        yield wire.readable
+        receive(wire, exchange)
+    return early
+
+
+def _send_request(wire: Wire, exchange: Exchange, early: List[bytes]) -> IOSteps[None]:
+    """Send the request, or as much of it as the server wants.
+
+    Receive meanwhile, and append the body to `early`. A server that responds while it reads stops
+    reading once nobody receives its response, so both sides would wait for ever.
+    """
+    size = 0
     while exchange.unsent:
-        count, early = 0, None
+        count, received = 0, None
         try:
             count = wire.send(exchange.unsent)
         except OSError:
             # A server may respond and close before it has read all of a long request.
             if exchange.finished:
                 return
-            early = wire.receive()
-            if not early:
+            received = wire.receive()
+            if not received:
                 raise
-        if early:  # Outside of `except`, so that the frames of a `ReplyError` do not hold it.
-            exchange.bytes_received(early)
-            break
+        if received:  # Outside of `except`, so that the frames of a `ReplyError` do not hold it.
+            exchange.bytes_received(received)
+            return
         # Also if no byte was counted: TLS may have sent a part of a record.
         exchange.bytes_sent(count)
-        if not count:
-            if exchange.head is None:
-                yield IOWait(Readiness.EITHER, (wire.sock,))
-                receive(wire, exchange)
-            else:
-                # The body is read after the request was sent, so its size in memory is bounded. A
-                # server that sends a long body while it reads a long request waits until the
-                # deadline; the API has no such endpoint.
-                yield wire.writable
-            if exchange.head is not None and exchange.head.status >= 300:
-                return  # The server does not want the rest (RFC 9112, 9.5).
-    while exchange.head is None:
-        yield wire.readable
-        receive(wire, exchange)
+        if count:
+            continue
+        if exchange.finished:  # The connection may have ended, and would then always be readable.
+            yield wire.writable
+        else:
+            yield IOWait(Readiness.EITHER, (wire.sock,))
+            receive(wire, exchange)
+        if exchange.head is None:
+            continue
+        if exchange.head.status >= 300:
+            return  # The server does not want the rest (RFC 9112, 9.5).
+        # Take the body at once, so that it is decoded in pieces and that its size is bounded.
+        while piece := exchange.take():
+            early.append(piece)
+            size += len(piece)
+            if size > MAX_BODY:
+                raise ReplyError(f"the response has more than {MAX_BODY} bytes before its request")
+            if exchange.has_more:
+                yield TURN
 
 
 def receive(wire: Wire, exchange: Exchange) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Optional
+from typing import List, Optional
 
 from flowmaestro_core.http.messages import Phase
 from flowmaestro_transports.driving.ownership import Owned
@@ -20,10 +20,10 @@ class SocketOpenResponse(OpenBody):
     One thread reads at a time; any thread may close it.
     """
 
-    def __init__(self, pool: SocketPool, trip: RoundTrip) -> None:
+    def __init__(self, pool: SocketPool, trip: RoundTrip, early: List[bytes]) -> None:
         self._op = BlockingOp()
         self._op.free_wakers = pool.wakers
-        super().__init__(pool, trip)
+        super().__init__(pool, trip, early)
 
     def read(self, patience: float) -> Optional[bytes]:
         """Return the next bytes of the body; `b""` at its end.
@@ -57,13 +57,13 @@ class SocketOpenResponse(OpenBody):
         until = time.monotonic() + patience
         completed = False
         try:
-            data = exchange.take()
+            data = self._take()
             if data is None and patience <= 0:
                 receive(wire, exchange)
-                data = exchange.take()
+                data = self._take()
             while data is None and self._op.wait(until, (wire.sock,)):
                 receive(wire, exchange)
-                data = exchange.take()
+                data = self._take()
             if data == b"":
                 self._state = BodyState.ENDED
             completed = True

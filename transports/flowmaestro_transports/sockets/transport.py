@@ -205,8 +205,8 @@ def _whole(_pool: SocketPool, op: BlockingOp, trip: RoundTrip) -> Response:
 
 
 def _opened(pool: SocketPool, op: BlockingOp, trip: RoundTrip) -> SocketOpenResponse:
-    op.carry_out(trip.read_head(), trip.deadline)
-    return SocketOpenResponse(pool, trip)
+    early = op.carry_out(trip.read_head(), trip.deadline)
+    return SocketOpenResponse(pool, trip, early)
 
 
 class InterruptibleSockets:
