@@ -220,25 +220,75 @@ def test_a_request_is_not_sent_after_close(
         assert server.requests == []
 
 
-@pytest.mark.parametrize("order", ["before", "after"])
-def test_header_fields_read_late_by_an_adapter_prove_nothing(
-    scripted: Any, session: requests.Session, monkeypatch: pytest.MonkeyPatch, order: str
+FROM_URLLIB3: Dict[str, Any] = {"__name__": "urllib3.instrumented"}
+exec("def read_items(headers): return dict(headers.items())", FROM_URLLIB3)
+READS = {
+    "items": lambda headers: dict(headers.items()),
+    "values by name": dict,
+    "lower-case items": lambda headers: dict(headers.lower_items()),
+    "items, by code in urllib3": FROM_URLLIB3["read_items"],
+}
+
+
+@pytest.mark.parametrize("read", READS.values(), ids=READS)
+def test_late_read_of_the_fields_after_sending_is_maybe_processed(
+    scripted: Any, session: requests.Session, monkeypatch: pytest.MonkeyPatch, read: Any
 ) -> None:
-    """An adapter that logs them may have sent the request already."""
+    """An adapter that logs the fields late has sent the request before."""
     resolver = Resolver(monkeypatch)
 
     class Logging(HTTPAdapter):
         def send(self, request: Any, *args: Any, **options: Any) -> Any:
-            response = super().send(request, *args, **options) if order == "after" else None
+            response = super().send(request, *args, **options)
             resolver.take(6.0)
-            dict(request.headers.items())
+            read(request.headers)
             return response
 
     with scripted.ScriptedServer(scripted.echo) as server, transport(session) as made:
         session.mount(server.url, Logging())
         with fails(Phase.MAYBE_PROCESSED, timed_out=True):
             made.send(post(server.url), 5.0)
-        assert len(server.requests) == (order == "after")
+        assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("write", READS.values(), ids=READS)
+def test_late_read_after_another_stack_has_sent_is_maybe_processed(
+    session: requests.Session, monkeypatch: pytest.MonkeyPatch, write: Any
+) -> None:
+    """An adapter that does not use urllib3 reads the fields in its own way, and writes them."""
+    resolver = Resolver(monkeypatch)
+
+    class Own(BaseAdapter):
+        def send(self, request: Any, *args: Any, **options: Any) -> Any:
+            write(request.headers)
+            resolver.take(6.0)
+            return dict(request.headers.items())
+
+        def close(self) -> None:
+            pass
+
+    session.mount("http://", Own())
+    with transport(session) as made, fails(Phase.MAYBE_PROCESSED, timed_out=True):
+        made.send(post("http://api.test"), 5.0)
+
+
+def test_first_read_of_the_fields_is_not_sent_if_it_is_late(
+    scripted: Any, session: requests.Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolver = Resolver(monkeypatch)
+
+    class Logging(HTTPAdapter):
+        def send(self, request: Any, *args: Any, **options: Any) -> Any:
+            assert "accept" in request.headers  # This reads no value.
+            resolver.take(6.0)
+            dict(request.headers.items())
+            return super().send(request, *args, **options)
+
+    with scripted.ScriptedServer(scripted.echo) as server, transport(session) as made:
+        session.mount(server.url, Logging())
+        with fails(Phase.NOT_SENT, timed_out=True):
+            made.send(post(server.url), 5.0)
+        assert server.requests == []
 
 
 def test_adapters_and_hooks_of_the_session_count(scripted: Any, session: requests.Session) -> None:

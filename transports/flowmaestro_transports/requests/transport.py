@@ -15,7 +15,6 @@ import re
 import sys
 import threading
 import time
-import traceback
 import weakref
 from functools import partial
 from types import SimpleNamespace
@@ -262,8 +261,8 @@ class RequestsTransport(NotPicklable):
             )
         except ERRORS as error:
             failure = failure_before_head(error)
-        except TooLate as error:
-            failure = error.failure()
+        except TooLate:
+            failure = guard.failure()
         finally:
             guard.over = True
         if failure is not None:
@@ -495,28 +494,10 @@ def _limits(timeout: float) -> Urllib3Timeout:
 
 
 class TooLate(Exception):
-    """Raised right before a request would be sent: its deadline has passed, or `close` was called.
+    """The deadline of a request had passed, or `close` was called, before it would be sent.
 
     Not an `OSError`, which urllib3 would take for an error of the connection.
     """
-
-    def __init__(self, *, timed_out: bool) -> None:
-        super().__init__()
-        self._timed_out = timed_out
-
-    def failure(self) -> TransportFailure:
-        """Return the failure, with its phase.
-
-        The failure is *not sent* if urllib3 was reading the header fields to write the request. If
-        other code was reading them, such as an adapter that logs them, the request may have been
-        sent before, and the failure is *maybe processed*.
-        """
-        frames = [frame for frame, _ in traceback.walk_tb(self.__traceback__)]
-        readers = [frame for frame in frames if frame.f_globals is not globals()]
-        module = str(readers[-1].f_globals.get("__name__")) if readers else ""
-        is_writer = module.startswith(("urllib3.", "http.client"))
-        phase = Phase.NOT_SENT if is_writer else Phase.MAYBE_PROCESSED
-        return too_slow(phase) if self._timed_out else closed(phase)
 
 
 class _SendGuard:
@@ -529,36 +510,67 @@ class _SendGuard:
         self.over = False
         self._deadline = deadline
         self._closing = closing
+        self._reads = 0  # how often values of the header fields were read
+        self._timed_out = False  # whether the deadline was the reason
 
     def check(self) -> None:
-        """Raise `TooLate` if the deadline has passed or the transport was closed."""
+        """Report that the header fields are read.
+
+        Raises `TooLate` if the deadline has passed or the transport was closed.
+        """
+        self._reads += 1
         if self.over:
             return
-        timed_out = time.monotonic() >= self._deadline
-        if timed_out or self._closing.is_set():
+        self._timed_out = time.monotonic() >= self._deadline
+        if self._timed_out or self._closing.is_set():
             self.over = True
-            raise TooLate(timed_out=timed_out)
+            raise TooLate
+
+    def failure(self) -> TransportFailure:
+        """Return the failure after `TooLate`, with its phase.
+
+        No code can write the request before it has read the header fields. So if the first read
+        was refused, the request was not sent. After a later read, it may have been: an adapter of
+        the session may log the fields of a request that it has sent.
+        """
+        phase = Phase.NOT_SENT if self._reads == 1 else Phase.MAYBE_PROCESSED
+        return too_slow(phase) if self._timed_out else closed(phase)
 
 
 class _CheckedHeaders(CaseInsensitiveDict[Any]):
     """Header fields that refuse to be sent after the deadline or after `close`.
 
-    Reading the items calls `check` of the request's `_SendGuard`, which raises `TooLate`. urllib3
+    Reading a value calls `check` of the request's `_SendGuard`, which raises `TooLate`. urllib3
     reads the items right before it writes the request. With TLS, this is after it has connected;
-    without TLS, it is before.
+    without TLS, it is before. Until then, requests and urllib3 read names only.
     """
 
     def __init__(self, data: Any, guard: _SendGuard) -> None:
         super().__init__(data)
         self._guard = guard
 
+    def __getitem__(self, name: str) -> Any:
+        self._guard.check()
+        return super().__getitem__(name)
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name.lower() in map(str.lower, self)
+
     def items(self) -> Any:
         self._guard.check()
-        return super().items()
+        return self._fields().items()
+
+    def lower_items(self) -> Any:
+        return ((name.lower(), value) for name, value in self.items())
 
     def copy(self) -> _CheckedHeaders:
         """Return a copy with the same guard, because urllib3 sends a copy of the fields."""
-        return _CheckedHeaders(dict(self), self._guard)
+        return _CheckedHeaders(self._fields(), self._guard)
+
+    def _fields(self) -> Dict[str, Any]:
+        """Return the fields without a call of the guard."""
+        value_of = super().__getitem__
+        return {name: value_of(name) for name in self}
 
 
 def _prepared(request: Request, guard: _SendGuard) -> requests.PreparedRequest:
