@@ -142,9 +142,10 @@ class OpenTelemetryHooks(Hooks):
         return _Instruments(self.tracer_provider, self.meter_provider, self.content)
 
     def trace(self, operation: str, transport: Any) -> Optional[_Operation]:
-        """Return the trace of one operation, as `Hooks.trace`.
+        """Return the trace of one operation; `None` if it would have no effect.
 
-        Return `None` if there is neither a provider nor a current context.
+        That is so if there is no tracer provider and no meter provider, given or global, and the
+        current context of OpenTelemetry is empty. A context that is not empty is propagated.
         """
         to = self._instruments
         parent = contexts.get_current()
@@ -603,8 +604,8 @@ class _ServerClock:
     def learn_date(self, headers: Headers, sent_at: float, received_at: float) -> None:
         """Narrow the bounds of the difference of the clocks by the `Date` of a response.
 
-        `Date` has a resolution of one second.
-        `sent_at` and `received_at` are seconds since 1970 by our clock.
+        `Date` has a resolution of one second. `sent_at` and `received_at` are seconds since 1970 by
+        our clock.
         """
         date = parse_http_date(headers.get("date", ""))
         if date is not None:

@@ -65,7 +65,7 @@ def last_delivery(fake: FakeFlowMaestro, webhook_id: str) -> Tuple[bytes, str]:
 
 @contextmanager
 def _client(transport: str, api_key: str, base_url: str) -> Generator[Any, None, None]:
-    """Yield a client that the tour can call without `await`.
+    """Yield a client whose methods the demo can call without `await`.
 
     For a sync `transport`, it is a sync client. For an async one, it is a `_Called`, which carries
     out each call of an async client on an event loop in another thread.
@@ -92,7 +92,7 @@ def _client(transport: str, api_key: str, base_url: str) -> Generator[Any, None,
 
 
 class _Called:
-    """An async client, or a part of it, that the tour calls like a sync one.
+    """An async client, or a part of it, that the demo calls like a sync one.
 
     `run` carries out a coroutine function on the event loop in another thread, and returns the
     result.

@@ -137,7 +137,7 @@ class _Ended(_OfExecution):
     outputs: Optional[Dict[str, Any]]
     """Outputs of the workflow, by name; `None` if it did not complete."""
     error: Optional[str]
-    """Reason of the failure, for people; `None` if it did not."""
+    """Reason of the failure, for people; `None` if it did not fail."""
 
 
 class _Ending(_Ended, total=False):

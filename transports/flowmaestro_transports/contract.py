@@ -229,7 +229,12 @@ class AsyncTransport(Protocol):
         ...
 
     async def close(self) -> None:
-        """Close every connection, as `Transport.close`."""
+        """Close every connection.
+
+        Closing twice is harmless; a later call raises `TransportClosedError`. A call in another
+        task wakes, if the stack can do so, and raises `TransportClosedError` if nothing was sent,
+        else `TransportFailure`.
+        """
         ...
 
 

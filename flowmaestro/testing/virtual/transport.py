@@ -257,7 +257,8 @@ class AsyncMemoryBody(_Body):
     async def read(self, patience: float) -> Optional[bytes]:
         """Return the next bytes, `b""` at the end, or `None` if no data came.
 
-        See `MemoryBody.read`.
+        Waits at most `patience` seconds, in virtual time. Raises `TransportFailure` if the
+        connection was lost, or if the body was closed before or during the read.
         """
         return await _carry_out_async(self._clock, self.reading(patience))
 

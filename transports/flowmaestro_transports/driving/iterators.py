@@ -331,7 +331,7 @@ class MessageEventStream(EventStream[Any]):
     def text(self) -> _Text:
         """Iterate over the text of the answer, piece by piece as received.
 
-        See `MessageEventStream.text` of `flowmaestro.types`.
+        Raises `StreamError` (code `message_failed`) if the agent could not answer.
         """
         return _Text(self.__iter__())
 

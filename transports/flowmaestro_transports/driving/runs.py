@@ -32,10 +32,7 @@ class _Awaited:
         self._journal: Any = journal
 
     async def keep(self, record: Record) -> Recalled:
-        """Write the entries of `record` to the journal. Return the entries that `record` asks for.
-
-        Those were written earlier.
-        """
+        """Write `record` to the journal. Return the earlier records that it requests."""
         recalled: Recalled = self._journal.keep(record)
         return recalled
 
