@@ -166,7 +166,10 @@ def _key(key: str, source: str) -> Finding:
 
 
 def _connection(url: str, peer: str) -> Iterator[Finding]:
-    """Check the connection to the server and its clock, without the key."""
+    """Yield what is found about the connection to the server, and about this machine's clock.
+
+    The key is not sent.
+    """
     began = time.monotonic()
     transport = default_transport().get()
     try:
@@ -192,7 +195,7 @@ def _connection(url: str, peer: str) -> Iterator[Finding]:
 
 
 def _permissions(client: FlowMaestroClient) -> Iterator[Finding]:
-    """Check the rate limit and the scopes of the key."""
+    """Yield what is found about the rate limit and the scopes of the key."""
     try:
         limit = client.workflows.list(per_page=1).rate_limit
     except FlowMaestroError as error:

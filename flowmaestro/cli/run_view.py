@@ -359,7 +359,8 @@ def run_view(*, prints_events: bool = False) -> RunView:
     """Return the best view that standard error allows.
 
     With `prints_events`, the command writes each event to standard output. If both outputs are
-    terminals, the view shows nothing, because the events would interrupt a live picture.
+    terminals, the view prints only the execution's id, because the events would interrupt a live
+    picture.
     """
     screen = console(sys.stderr)
     if prints_events and sys.stdout.isatty() and screen.columns is not None:

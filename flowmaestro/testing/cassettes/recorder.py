@@ -78,7 +78,10 @@ class ExchangeRecorder:
         self._ended = False
 
     def exchange(self) -> RecordedExchange:
-        """Return the exchange as recorded so far."""
+        """Return the exchange as recorded so far.
+
+        If the response has not ended, the exchange ends with an endless `Quiet`.
+        """
         silence = () if self._ended else (Quiet(),)
         return RecordedExchange(self._request, (*self._steps, *silence))
 

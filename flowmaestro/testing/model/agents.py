@@ -159,12 +159,12 @@ class Thread:
 
     @property
     def last_message_at(self) -> Optional[float]:
-        """When the last message was posted."""
+        """When the last message was posted; `None` if there is none."""
         return self.messages[-1].created_at if self.messages else None
 
     @property
     def updated_at(self) -> float:
-        """When the thread last changed."""
+        """When the last message was posted; without messages, when the thread was created."""
         return self.created_at if self.last_message_at is None else self.last_message_at
 
 

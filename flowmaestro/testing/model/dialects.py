@@ -218,7 +218,10 @@ class Documented:
     def list_executions(
         self, executions: Sequence[Execution], query: Mapping[str, str]
     ) -> JsonObject:
-        """Return `data` and `pagination` of a list of executions, newest first."""
+        """Return `data` and `pagination` of the page of executions that the query selects.
+
+        `executions` are all of them, the newest first.
+        """
         matching = _with_status(_of_workflow(executions, query), query)
         return self.listed([self.execution(execution) for execution in matching], query)
 

@@ -138,7 +138,7 @@ class Faults:
 
     @property
     def pending(self) -> List[Fault]:
-        """The faults that have not happened yet."""
+        """The faults that will happen at least once more."""
         return list(self._pending)
 
     def disarm(self, fault: Fault) -> None:

@@ -16,7 +16,11 @@ _ENDING = re.compile(r"(?<=\w{3})(ing|ed|es|s)$")
 
 
 def words(text: str) -> Set[str]:
-    """Return the words of a text for a search: lower case, singular, without stop words."""
+    """Return the words of a text, to compare them in a search.
+
+    They are in lower case and without the endings `ing`, `ed`, `es` and `s`. Stop words are left
+    out.
+    """
     found = (word for word in _WORD.findall(text.lower()) if not _TRIVIAL.fullmatch(word))
     return {_ENDING.sub("", word) for word in found}
 

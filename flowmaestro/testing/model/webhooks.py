@@ -110,7 +110,10 @@ class DeliveryQueue:
         return delivery
 
     def test(self, webhook: Webhook, on_attempted: Callable[[Delivery], None]) -> None:
-        """Attempt a test delivery once, without listing it. `on_attempted` is called afterwards."""
+        """Make a test delivery due. It is attempted once, and is not in the webhook's `deliveries`.
+
+        `on_attempted` is called after the attempt.
+        """
         delivery = self._make(webhook, "test", {"webhook_id": webhook.id, "message": "Test"})
         delivery.retry_delays = ()
         delivery.on_attempted = on_attempted

@@ -160,7 +160,7 @@ class World:
 
     @property
     def armed_faults(self) -> List[Fault]:
-        """The faults that have not happened yet."""
+        """The faults that will happen at least once more."""
         with self.lock:
             return self._faults.pending
 

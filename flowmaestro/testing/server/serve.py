@@ -37,8 +37,8 @@ SENT_AGAIN_SECONDS = 60.0
 """Seconds that the event stream of a request that was sent again is read."""
 
 LONGEST_START = 10.0
-"""A fake whose epoch is at most this many seconds before the start of its server is meant to show
-the present time. Its time is then set forward to the wall clock."""
+"""If the time of a fake is behind the wall clock by fewer seconds than this when its server starts,
+the fake is meant to show the present time. Its time is then set to the wall clock."""
 
 _LOG = logging.getLogger(__name__)
 _DOCUMENTATION_HOST = re.compile(r"(.+\.)?example(\.(com|net|org))?", re.IGNORECASE)

@@ -114,8 +114,8 @@ class VirtualClock:
 
         The caller holds `lock` from its look at `source` until the alarm is set, so that no data
         is missed, and then passes the alarm to `wait` or `wait_async`. Raises `ValueError` if
-        neither time nor source can fire it. Raises `AssertionError` for a call that has lasted
-        `LONGEST_CALL`: in virtual time, a call that never ends would use a processor forever.
+        `at` is infinite. Raises `AssertionError` for a call that has lasted `LONGEST_CALL`: in
+        virtual time, a call that never ends would use a processor forever.
         """
         if not math.isfinite(at):
             raise ValueError(f"a wait must end, not last until {at}")

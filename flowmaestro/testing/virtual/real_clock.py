@@ -42,7 +42,7 @@ class RealClock(VirtualClock):
     def alarm(self, at: float, source: Optional[Source] = None) -> Alarm:
         """Return an alarm for the current call, which fires at `at` or when `source` has data.
 
-        `at` may be infinity, also without a `source`; `VirtualClock.alarm` refuses that.
+        `at` may be infinity, which `VirtualClock.alarm` refuses.
         """
         alarm = Alarm(at, None)
 
