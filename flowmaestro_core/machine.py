@@ -80,8 +80,10 @@ class Machine(Generic[T]):
     TRANSITIONS: ClassVar[Transitions]
 
     execution_id: Optional[str] = None
-    """The id of the execution that it follows, once that is known. Errors of the driver name it,
-    too."""
+    """The id of the execution that the machine follows; `None` before it is known.
+
+    Errors of the driver have it, too.
+    """
 
     operation: str = ""
     """The name of the client's method that made it, such as `workflows.run`, for observers."""
@@ -98,7 +100,7 @@ class Machine(Generic[T]):
         self._context = context
         self._token = token
         self._inner: Optional[Machine[Any]] = None
-        """The owned machine, which gets the events."""
+        """The owned machine, which gets the events; `None` if there is none."""
 
     @property
     def finished(self) -> bool:

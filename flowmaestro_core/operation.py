@@ -50,7 +50,7 @@ class Operation(Generic[S, A]):
     """One thing to do. `machines.machine_for` returns the machine that does it."""
 
     listener: Optional[Callable[[Any], Any]] = None
-    """Called with every item that the machine emits."""
+    """Called with every item that the machine emits; `None` calls nothing."""
 
     handle: ClassVar[HandleKind] = HandleKind.ITEMS
     """The kind of handle that callers iterate over, if the operation is iterated over."""

@@ -234,9 +234,9 @@ class CallMachine(Machine[Any]):
 
     # Most calls need neither of these, and each attribute that is set costs every call.
     _partial: Optional[_PartialResponse] = None
-    """The response that is being read, although it is not an event stream."""
+    """The response that is being read although it is not an event stream, if any."""
     _refusal: Optional[FlowMaestroError] = None
-    """The refusal that is being confirmed."""
+    """The refusal that is being confirmed, if any."""
 
     state: str
     TRANSITIONS: ClassVar[Transitions] = {

@@ -53,7 +53,7 @@ class ActiveExecutions:
         """How many tickets were given, one for each planned poll. Of two polls planned for the same
         time, the one with the older ticket is sent first."""
         self._polled: Optional[ActiveExecution] = None
-        """The execution whose poll is in flight."""
+        """The execution whose poll is in flight; `None` if no poll is."""
         self._polled_at = 0.0
         """When that poll was sent."""
         self._patience = AdaptiveTimeout()

@@ -145,7 +145,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
         self._loaded_at = 0.0
         """When the state was loaded, by the clock of the machine."""
         self._awaited: Optional[int] = None
-        """The serial number of the announcement after which `settle_after` has passed."""
+        """The serial number of the announcement that `settle_after` was waited for, if any."""
         self._announced_at = 0.0
         """When the last save of an announcement began. Half of `settle_after` counts from then."""
         self._setbacks = 0
@@ -154,7 +154,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
         """Whether `rerun` applies. It does to an execution in a loaded state, but not to one that
         this machine has started or found."""
         self._delayed: Optional[Machine[Any]] = None
-        """The call of the start, while it waits for its next attempt."""
+        """The call of the start, while it waits for its next attempt; else `None`."""
         self._reply: Optional[Reply[Any]] = None
         """The reply to the start that this machine made, until another execution is known."""
         self._refusal: FlowMaestroError

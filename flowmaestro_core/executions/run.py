@@ -129,7 +129,7 @@ class RunMachine(Machine[EndedExecution]):
         self._waiting: Poll
         """The operation that polls the started execution."""
         self._following: Optional[EventStreamMachine] = None
-        """The stream of events, once it is followed."""
+        """The stream of events; `None` before it is followed."""
         self._terminal: Dict[str, Any]
         """The terminal event, until the ended execution is known."""
 

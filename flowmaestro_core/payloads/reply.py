@@ -115,7 +115,10 @@ class Reply(HintingDict, Generic[T]):
 
     @property
     def request_id(self) -> Optional[str]:
-        """The id to quote to support: `meta.request_id`, else the `X-Request-ID` header."""
+        """The id to quote to support; `None` if there is none.
+
+        It is `meta.request_id`, else the `X-Request-ID` header.
+        """
         return request_id_of(self, self.headers)
 
     @property

@@ -214,8 +214,9 @@ class Workflows(Resource[D]):
         `docs/batches.md`.
 
         Args:
-            inputs: the rows: the inputs of each run, as in `execute`. They are read only as far as
-                there is room (with a journal a few rows further), so the iterator may be endless.
+            inputs: the rows: the inputs of each run by name; values that JSON can express. They are
+                read only as far as there is room (with a journal a few rows further), so the
+                iterator may be endless.
             concurrency: how many executions may be in flight at a time.
             poll_interval: seconds between two polls of one execution.
             timeout: seconds to wait for each execution, from its start. The request that starts it

@@ -17,8 +17,9 @@ What the table of states does not say:
 
 * After a read of the last pieces (rule 3) an ending may be replaced by a better one. It may come
   with these pieces (`_drains`), or from a probe (`_ending_may_change`).
-* A stream that cannot be opened has an ending: an error that a probe may replace. So has a stream
-  whose server was away for too long. There, an answer to a probe also lets the stream reconnect.
+* A stream that cannot be opened has an ending: an error that a probe may replace. A stream whose
+  server was away for too long has such an ending, too. There, an answer to a probe also lets the
+  stream reconnect.
 * Some transports lose a quiet body (`Read.impatient`). Until the first event they wait only for a
   few seconds. Then the execution is probed and the stream opened again, with twice the time.
 * A pause of the execution that only a probe has seen is emitted as an event, once.

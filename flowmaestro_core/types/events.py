@@ -146,7 +146,7 @@ class _Ending(_Ended, total=False):
     status: ExecutionStatus
     """Final status."""
     completed_at: Optional[str]
-    """Time of its end, ISO 8601."""
+    """Time of its end, ISO 8601; `None` for a cancelled execution."""
 
 
 class _Completed(_Ending):
@@ -216,7 +216,7 @@ class NodeFailed(_NodeFailed, total=False):
     """A node of the workflow failed."""
 
     error: Optional[str]
-    """Reason of the failure, for people."""
+    """Reason of the failure, for people; `None` if the server gives none."""
 
 
 class _NodeRetry(_Node):
@@ -229,7 +229,7 @@ class NodeRetry(_NodeRetry, total=False):
     attempt: int
     """The number of the new attempt."""
     error: Optional[str]
-    """Reason of the last failure, for people."""
+    """Reason of the last failure, for people; `None` if the server gives none."""
 
 
 class _NodeStream(_Node):
@@ -323,9 +323,9 @@ class ThreadConnected(_ThreadConnected, total=False):
 class _OfMessage(_Event, total=False):
     thread_id: Optional[str]
     message_id: Optional[str]
-    """The id of the answer."""
+    """The id of the answer; `None` if the server does not say."""
     execution_id: Optional[str]
-    """The execution that makes the answer."""
+    """The execution that makes the answer; `None` if the server does not say."""
 
 
 class MessageStarted(_OfMessage):
@@ -360,7 +360,7 @@ class MessageFailed(_MessageFailed, total=False):
     """Terminal: the agent could not answer."""
 
     error: Optional[str]
-    """Reason of the failure, for people."""
+    """Reason of the failure, for people; `None` if the server gives none."""
 
 
 ThreadEvent = Union[

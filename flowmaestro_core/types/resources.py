@@ -314,7 +314,10 @@ class Thread(TypedDict):
     status: ThreadStatus
     """Whether it can be continued: `active`, `archived` or `deleted`."""
     metadata: Optional[Dict[str, Any]]
-    """Data that a program stored with it; the deployed server stores none."""
+    """Data that a program stored with it; `None` if there is none.
+
+    The deployed server stores none.
+    """
     created_at: str
     updated_at: Optional[str]
     last_message_at: Optional[str]
@@ -344,7 +347,7 @@ class TokenUsage(TypedDict):
     completion_tokens: Optional[int]
     """Tokens that the model wrote."""
     total_tokens: Optional[int]
-    """Both together."""
+    """Tokens that the model read and wrote, together."""
 
 
 class SendMessageResponse(TypedDict):
