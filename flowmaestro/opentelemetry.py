@@ -236,7 +236,7 @@ class _Operation:
         self._began_at = 0
         """When the span began, in nanoseconds since 1970."""
         self._failed: Optional[str] = None
-        """The `error.type` of a failure that raises nothing."""
+        """The `error.type` of an outcome that is a failure but raises nothing; else `None`."""
         self._attempt: Optional[_AttemptSpan] = None
         self._server_clock = _ServerClock()
         self._nodes = _Nodes(self._start, instruments.content)

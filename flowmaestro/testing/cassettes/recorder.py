@@ -292,7 +292,10 @@ class RecordedBody(_RecordedBody[OpenResponse]):
     """An open body that is recorded as it is read."""
 
     def read(self, patience: float) -> Optional[bytes]:
-        """Read from the inner body, record the result, and return it."""
+        """Read from the inner body, record the result, and return it.
+
+        It is some bytes, `b""` at the end, or `None` if no byte came within `patience` seconds.
+        """
         with self._exchange.recording_failure():
             data = self._inner.read(patience)
         self._exchange.read(data)
@@ -308,7 +311,10 @@ class AsyncRecordedBody(_RecordedBody[AsyncOpenResponse]):
     """`RecordedBody` for an async client."""
 
     async def read(self, patience: float) -> Optional[bytes]:
-        """Read from the inner body, record the result, and return it."""
+        """Read from the inner body, record the result, and return it.
+
+        It is some bytes, `b""` at the end, or `None` if no byte came within `patience` seconds.
+        """
         with self._exchange.recording_failure():
             data = await self._inner.read(patience)
         self._exchange.read(data)

@@ -36,7 +36,7 @@ class EndpointRoute:
 def find_route(
     routes: Iterable[EndpointRoute], method: str, url: str
 ) -> Optional[Tuple[EndpointRoute, Dict[str, str]]]:
-    """Return the first route that fits a request, and the ids in its path.
+    """Return the first route that fits a request, and the ids in its path; `None` if none fits.
 
     The part of the path before `/v1/`, and one slash at its end, are ignored. `HEAD` counts as
     `GET`.

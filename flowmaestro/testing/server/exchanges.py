@@ -54,7 +54,10 @@ class InspectedRequest:
         """The HTTP status; `None` before the response, or if the connection was dropped."""
         self.headers: Headers = Headers()
         self.seconds: Optional[float] = None
-        """How long the response took; of an event stream, how long it was open; `None` before."""
+        """Seconds from the request to the response or the drop; `None` before.
+
+        For an event stream, this is the time to its head; after its end, the time it was open.
+        """
         self.body: bytearray = bytearray()
         self.size = 0
         """Bytes of the response body that were sent."""
@@ -73,7 +76,7 @@ class InspectedRequest:
         self.retry_of: Optional[int] = None
         """The number of the first attempt of the same call; `None` if this request is that one."""
         self.sent_again: Optional[int] = None
-        """The number of the request that a user sent again, if this request came of that."""
+        """The number of the request that a user sent again as this one; `None` if none was."""
         self.fault: Optional[str] = None
         """The fault that was injected into it, if any."""
         self.body_dropped = False
@@ -197,7 +200,7 @@ class Exchanges:
         return iter(self._by_number.values())
 
     def find(self, number: int) -> Optional[InspectedRequest]:
-        """Return the request with this number, if it is still kept."""
+        """Return the request with this number; `None` if it is not kept any more."""
         return self._by_number.get(number)
 
     def of_execution(self, execution_id: str) -> List[InspectedRequest]:

@@ -79,7 +79,7 @@ class Inspector:
         self._log = log
         self._exchanges = Exchanges()
         self._current: Optional[InspectedRequest] = None
-        """The last request that arrived: a fault that happens is injected into it."""
+        """The last request that arrived, if any. A fault that happens is injected into it."""
         self._executions: OrderedDict[str, Execution] = OrderedDict()
         self._events: Dict[str, Deque[Mapping[str, Any]]] = {}
         self._begun: Dict[str, Dict[str, Any]] = {}
@@ -94,7 +94,7 @@ class Inspector:
         self.trouble: str = ""
         """The problem of the seed file, if there is one."""
         self.send: Optional[Callable[[InspectedRequest], None]] = None
-        """Carries out a request again; set by the server."""
+        """Carries out a request again. The server sets it; `None` without a server."""
         self.model_time: Callable[[], float] = lambda: fake.unix_time(fake.now)
         """Returns what the fake takes for the Unix time; set by the server."""
         self.changed: Callable[[], None] = lambda: None

@@ -53,7 +53,7 @@ class ClientTransport(Generic[X]):
     """
 
     made: Optional[X] = None
-    """The transport, once it was made."""
+    """The transport; `None` before it is made."""
 
     def __init__(self, given: Optional[X], make: Optional[Callable[[], X]] = None) -> None:
         if given is not None:

@@ -110,7 +110,10 @@ class OpenBody:
         raise TransportFailure(Phase.REPLY_BROKEN, self._failure)
 
     def _take(self) -> Optional[bytes]:
-        """Return the next piece of the body, as `Exchange.take`."""
+        """Return the next piece of the body that was received; `b""` at the end of the body.
+
+        Return None if more must be received first. Raises `ReplyError` if the body is broken.
+        """
         return self._early.popleft() if self._early else self._exchange.take()
 
     def _broken(self, error: BaseException) -> TransportFailure:
