@@ -208,8 +208,9 @@ class AsyncTransport(Protocol):
     async def send(self, request: Request, timeout: float) -> Response:
         """Send the request and receive the whole response, all within `timeout` seconds.
 
-        `timeout` may be a `Timeout`. A transport may observe its limits for the phases as well.
-        Raises `TransportFailure`.
+        `timeout` may be a `Timeout`. A transport may also observe the limits of a `Timeout` for
+        connecting, for the head and for each read. Raises `TransportFailure` if the network or the
+        server fails, or if the time is up.
         """
         ...
 

@@ -361,9 +361,9 @@ class AiohttpBody:
         return content
 
     def _drain_buffer(self) -> bytes:
-        """Return the content that aiohttp has buffered when the connection is lost.
+        """Return content that aiohttp has buffered, once the connection is lost; `b""` for none.
 
-        aiohttp itself no longer returns it then.
+        aiohttp itself no longer returns this content then.
         """
         stream: Any = self._response.content
         lost = stream.exception()

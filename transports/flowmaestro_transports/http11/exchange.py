@@ -132,7 +132,8 @@ class ExchangeState(IntEnum):
 
     | state | event | next state |
     |---|---|---|
-    | `HEAD` | `bytes_received`, until the final head is complete | `HEAD`, then `BODY` |
+    | `HEAD` | `bytes_received`, the final head is not complete | `HEAD` |
+    | `HEAD` | `bytes_received`, the final head is complete | `BODY`; `COMPLETE` without a body |
     | `HEAD` | `connection_ended` | raises `ReplyError` |
     | `BODY` | `bytes_received` | `BODY`, `COMPLETE` at the end, `BROKEN` at a fault |
     | `BODY` | `connection_ended` | `COMPLETE` if that ends the body, else `BROKEN` |

@@ -89,9 +89,10 @@ class ConnectionPool:
         self.closed: bool = False
 
     def end(self, trip: RoundTrip) -> None:
-        """Release the connection and the sockets of a round trip, whether it succeeded or not.
+        """Keep the connection of a round trip if it may be reused, else close it.
 
-        May be called twice.
+        Close the sockets that are still connecting. Call this whether the round trip succeeded or
+        not; a second call has no effect.
         """
         self.give_back(trip.connections, trip.exchange.reusable)
         trip.sockets.close_all()

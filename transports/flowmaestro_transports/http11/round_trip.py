@@ -131,7 +131,10 @@ class RoundTrip:
         self.sockets.clear()
 
     def read_head(self) -> IOSteps[List[bytes]]:
-        """Send the request, and receive the head of the response, as `exchange_heads`."""
+        """Send the request, and receive the head of the response.
+
+        Return the pieces of the body that were received meanwhile: see `exchange_heads`.
+        """
         self.deadline.connected()
         return exchange_heads(self.connections[0].wire, self.exchange)
 

@@ -113,9 +113,10 @@ class Trace(Protocol):
         ...
 
     def attempted(self, outcome: Union[Response, ResponseHead, BaseException]) -> None:
-        """Report how an attempt ended: with a response, the head of an open response, or a failure.
+        """Report how an attempt ended, in the same thread or task as `attempting`.
 
-        This is called in the same thread or task as `attempting`.
+        `outcome` is a response, the head of a response whose body stays open, or an exception, such
+        as a failure of the network or a cancellation.
         """
         ...
 

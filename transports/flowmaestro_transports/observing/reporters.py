@@ -238,9 +238,9 @@ class _Reporter:
 
 
 def _route(path: str) -> Optional[str]:
-    """Return the path below the API root with names for ids; `None` if it is not known.
+    """Return the path of a call with names for its ids, such as `/workflows/{workflow_id}`.
 
-    An example is `/workflows/{workflow_id}`.
+    Return `None` if the names are not known. A plain `str` has no ids: return it without its query.
     """
     return path.route or None if isinstance(path, Path) else path.partition("?")[0]
 
