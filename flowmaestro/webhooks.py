@@ -50,7 +50,8 @@ def verify(
         tolerance: seconds; refuse a delivery whose `created_at` is further from now than this.
 
     Raises:
-        WebhookVerificationError: the signature is missing or wrong, or the delivery too old.
+        WebhookVerificationError: the signature is missing or wrong, or the delivery is too old or
+            too new.
         ValueError: the secret is empty, or the tolerance is not positive.
 
     """

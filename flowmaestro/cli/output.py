@@ -60,7 +60,7 @@ def print_text(value: Any) -> None:
 
 
 def print_fields(fields: Mapping[str, Any]) -> None:
-    """Write a line for each field that has a value. Below it, nested values are indented JSON."""
+    """Write each field that has a value on a line, a nested value below its name as JSON."""
     screen = console(sys.stdout)
     width = max(map(len, fields), default=0)
     for name, value in fields.items():

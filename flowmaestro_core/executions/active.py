@@ -142,7 +142,7 @@ class ActiveExecutions:
     def _without_time(self, error: FlowMaestroError, now: float) -> List[Tuple[Row, Fail]]:
         """Remove and return the executions that time out before the key may be used again (429).
 
-        They fail with this error.
+        They fail with `error`.
         """
         pause = refused_for(error)
         if not pause:

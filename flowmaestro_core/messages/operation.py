@@ -18,7 +18,7 @@ class MessageStream(Operation[MessageEventStream, AsyncMessageEventStream]):
     """One message and the events of its answer.
 
     Attributes:
-        streaming, whole: the calls that send it, with and without streaming.
+        streaming, whole: the calls that send the message, with and without streaming.
         messages: builds the call for one page of the thread's messages.
 
     """

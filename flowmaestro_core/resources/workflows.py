@@ -245,7 +245,9 @@ class Workflows(Resource[D]):
         Raises while iterating:
             NotFoundError: there is no such workflow.
             ValidationError: the workflow is invalid (code `validation_error`).
-            AuthenticationError, AuthorizationError, InsufficientCreditsError: of the key.
+            AuthenticationError: the server refuses the key.
+            AuthorizationError: the key lacks a scope.
+            InsufficientCreditsError: the account does not have enough credits.
             RateLimitError: a 429 asks for a wait that is longer than `timeout`.
             JournalError: the journal belongs to another batch, is in use, is damaged, or cannot be
                 written; or a row differs from the journal's.

@@ -67,7 +67,7 @@ class _Row:
         self.error = ""
 
     def status(self) -> str:
-        """Return the status of the last bar."""
+        """Return the status of the last bar of this row."""
         return self.bars[-1][2] if self.bars else "pending"
 
 

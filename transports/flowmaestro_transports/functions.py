@@ -150,7 +150,7 @@ class _AsyncBody(_WholeBody):
 
 
 class _OnFunction(NotPicklable):
-    """What the sync and the async transport that call a user's function have in common."""
+    """Base of the sync and the async transport that call a user's function."""
 
     patient = False
     """A response is read to its end before it is returned, so no read can be continued."""

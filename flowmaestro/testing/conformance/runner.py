@@ -109,7 +109,7 @@ class Runner(ABC):
     """
 
     immediate = IMMEDIATE
-    """Seconds that it waits for steps which should happen at once."""
+    """Seconds that the runner waits for steps which should happen at once."""
     crowd = 1
     """The number of concurrent calls that this kind of transport must handle."""
     pace: float = 1

@@ -85,7 +85,7 @@ def sign(secret: str, payload: bytes) -> str:
 
 
 class DeliveryQueue:
-    """Makes deliveries, returns those that are due, and records their outcomes."""
+    """Makes webhook deliveries, returns those that are due, and records their outcomes."""
 
     def __init__(self, timeline: Timeline, new_id: Callable[[], str]) -> None:
         self.finished: Deque[Delivery] = deque()

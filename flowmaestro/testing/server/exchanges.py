@@ -192,7 +192,7 @@ class Exchanges:
         """The number of bytes kept for each request that has any, the oldest first."""
         self._count = 0
         self._first_attempts: OrderedDict[str, int] = OrderedDict()
-        """The first request with each `Idempotency-Key`."""
+        """The number of the first request with each `Idempotency-Key`."""
         self._failures: OrderedDict[Tuple[str, str, bytes], InspectedRequest] = OrderedDict()
         """The last failed request with each method, URL and body, until one of them succeeds."""
 

@@ -503,7 +503,7 @@ class Feed:
         self._outbox = bytearray(_message(first))
 
     def reply(self) -> FakeReply:
-        """Return the response whose body is this stream."""
+        """Return the response whose body is this feed."""
         reply = FakeReply()
         head = Headers([("Content-Type", "text/event-stream"), ("Cache-Control", "no-cache")])
         reply.complete(200, head, stream=self)

@@ -22,7 +22,7 @@ class EventLoop(NamedTuple):
     """A running event loop.
 
     Attributes:
-        token: identifies it.
+        token: an object that identifies the loop.
         soon: schedules a call of a function on the loop, from any thread. Raises `RuntimeError` if
             the loop has ended.
         start: starts a coroutine function on the loop. Must be called on the loop's thread.

@@ -20,7 +20,7 @@ _MAX_ROUTES = 256
 
 
 class Origin(NamedTuple):
-    """Where a request goes (RFC 6454)."""
+    """The origin of a URL (RFC 6454): scheme, host and port."""
 
     scheme: str
     host: str

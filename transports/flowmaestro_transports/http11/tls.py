@@ -145,7 +145,8 @@ def context_for(
     """Return the context for the options of `tls_when_needed`.
 
     To make a context takes milliseconds and loads a trust store, so equal options share one.
-    `stamps` are those of the files that the options name: with a changed file, the options differ.
+    `stamps` are those of the files that the options name: after a change of a file, its stamp
+    differs, so a new context is made.
     """
     import ssl
 
