@@ -100,7 +100,7 @@ class ClientOptions:
     ) -> ClientOptions:
         """Return a copy with the arguments that are not `None`.
 
-        `headers` are added to those of the client.
+        `timeout` becomes the `call_timeout` of the copy. `headers` are added to the client's.
         """
         added = self.headers if headers is None else header_fields(headers)
         kept = tuple(pair for pair in self.headers.pairs if pair[0] not in added)

@@ -71,9 +71,10 @@ class FakeFlowMaestro(Scripts, FaultInjection, Assertions):
     scopes. Each key may make 6,000 requests a minute and 1,000,000 a day; see `rate_limit`.
 
     In virtual time, a loop that polls without a pause would never end. So a GET that is repeated
-    while time stands still raises `AssertionError` beyond a limit. One task, or one thread without
-    tasks, may repeat it 100 times for executions, conversations and webhooks, 1,000 times for other
-    resources. All tasks of one thread together may repeat it 1,000 times for the former.
+    while time stands still raises `AssertionError` beyond a limit. For executions, conversations
+    and webhooks, this limit is 100 requests of one task, and 1,000 requests of all tasks of one
+    thread together. For other resources, it is 1,000 requests of one task. A thread without tasks
+    counts as one task.
 
     Close the fake at the end of a test, or use it in a `with` block: it warns of scripts that were
     never used.

@@ -1,7 +1,7 @@
 """The transports of clients created without one, and an override of them.
 
-A testing kit installs itself here, to test an application that creates its own clients without
-patching it.
+An application may create its clients itself. A testing kit that tests this application installs
+itself here, so that it need not patch the application.
 """
 
 from __future__ import annotations

@@ -193,10 +193,10 @@ class TransportConformance(_Conformance):
 
 
 class AsyncTransportConformance(_Conformance):
-    """The tests of an async transport: as `TransportConformance`, on each of `backends`.
+    """The tests of an async transport, once for each of `backends`. Derive from it.
 
-    `make_transport` is a plain function, called inside the running event loop. No plugin for
-    asynchronous tests is needed.
+    Write the factory `make_transport`, which `TransportConformance` describes. It is a plain
+    function, called inside the running event loop. No plugin for asynchronous tests is needed.
     """
 
     backends: Sequence[str] = ("asyncio", "trio")

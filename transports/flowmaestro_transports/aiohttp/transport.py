@@ -83,8 +83,8 @@ class AiohttpTransport(NotPicklable):
     middlewares are not. A given session is never closed. Its connector limits the connections of
     calls and streams together. Without a `session`, the first call makes one, with two settings
     that are not aiohttp's defaults: proxies of the environment are used, and the number of
-    connections is unlimited. That session is closed with the transport. No cookie of a response is
-    kept, in your session or in that one.
+    connections is unlimited. The transport's own session is closed with the transport. No cookie of
+    a response is kept, neither in a given session nor in the transport's own.
 
     The transport belongs to the event loop of its first call, as the session does. Calls on another
     event loop raise `RuntimeError`, for example in a child process after `os.fork`. So do calls

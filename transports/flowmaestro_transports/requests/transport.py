@@ -564,11 +564,11 @@ class _CheckedHeaders(CaseInsensitiveDict[Any]):
         return ((name.lower(), value) for name, value in self.items())
 
     def copy(self) -> _CheckedHeaders:
-        """Return a copy with the same guard, because urllib3 sends a copy of the fields."""
+        """Return a copy that checks the deadline, too: urllib3 sends a copy of the fields."""
         return _CheckedHeaders(self._fields(), self._guard)
 
     def _fields(self) -> Dict[str, Any]:
-        """Return the fields without a call of the guard."""
+        """Return the fields without a check of the deadline."""
         value_of = super().__getitem__
         return {name: value_of(name) for name in self}
 
