@@ -394,6 +394,18 @@ def test_a_connection_that_ends_without_response_is_an_error() -> None:
     assert exchange.phase is Phase.MAYBE_PROCESSED
 
 
+@pytest.mark.parametrize(
+    ("failure", "reason"), [(OSError(), "OSError"), (OSError("no close_notify"), "no close_notify")]
+)
+def test_failed_connection_truncates_a_body_without_length(failure: OSError, reason: str) -> None:
+    exchange = begin()
+    exchange.bytes_received(b"HTTP/1.1 200 OK\r\n\r\nhalf")
+    exchange.connection_ended(failure)
+    assert exchange.take() == b"half"
+    with pytest.raises(ReplyError, match=f"^{reason}$"):
+        exchange.take()
+
+
 # --- Codings and the rest -------------------------------------------------------------------
 
 

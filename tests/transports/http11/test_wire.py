@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from flowmaestro_transports.http11.tls import tls_when_needed
 from flowmaestro_transports.http11.tls_wire import TlsWire
-from flowmaestro_transports.http11.wire import IOWait, Wire
+from flowmaestro_transports.http11.wire import CLEAN_END, IOWait, Wire, WireEnd
 
 SCHEDULE = st.lists(st.sampled_from([0, 0, 1, 5, 100, 3000, 20_000]), min_size=1, max_size=40)
 
@@ -25,7 +25,7 @@ class Outer(Wire):
         self.there = bytearray()
         self.here = bytearray()
         self.ended_by_peer = False
-        self.end: Optional[str] = None
+        self.end: Optional[WireEnd] = None
         self.closed = False
         self._steps = [*steps, 1000]
         self._turn = 0
@@ -135,7 +135,7 @@ def test_tls_passes_all_bytes_however_they_are_cut(
     outer.ended_by_peer = True
     if goodbye:
         assert until_done(tls.receive, server) == b""
-        assert tls.end == ""
+        assert tls.end is CLEAN_END
     else:
         with pytest.raises(ssl.SSLError):
             until_done(tls.receive, server)
@@ -153,7 +153,7 @@ def test_a_goodbye_behind_the_last_bytes_is_told_with_them(contexts: Any) -> Non
     server.step()
     server.say_goodbye()
     assert tls.receive() == b"hello"
-    assert tls.end == ""
+    assert tls.end is CLEAN_END
     assert tls.receive() == b""
 
 
@@ -209,6 +209,7 @@ def test_a_changed_record_behind_good_ones_is_told_with_them(contexts: Any) -> N
     server.step()
     outer.here += b"\x17\x03\x03\x00\x20" + bytes(32)
     assert tls.receive() == b"hello"
-    assert tls.end
+    assert tls.end is not None
+    assert tls.end.failure is not None
     with pytest.raises(ssl.SSLError):
         tls.receive()

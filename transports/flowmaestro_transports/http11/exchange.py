@@ -243,18 +243,19 @@ class Exchange:
         if data and self.state is not ExchangeState.BROKEN:
             self._decode(self._framing.feed(data))
 
-    def connection_ended(self, broken: str = "") -> None:
+    def connection_ended(self, failure: Optional[OSError] = None) -> None:
         """Report that the peer sends no more, which ends the body or truncates it.
 
-        `broken` is the reason if the connection did not end cleanly. Raises `ReplyError` if the
-        head is not complete.
+        `failure` is why the connection did not end cleanly, or `None` if it did. Raises
+        `ReplyError` if the head is not complete.
         """
         self._keep_alive = False
+        reason = "" if failure is None else str(failure) or type(failure).__name__
         if self.state is ExchangeState.HEAD:
-            raise ReplyError(broken or "the server closed the connection before its response")
+            raise ReplyError(reason or "the server closed the connection before its response")
         if self.state is ExchangeState.BODY:
-            if broken:
-                self._break(broken)
+            if reason:
+                self._break(reason)
                 return
             self._framing.connection_ended()
             self._decode(b"")

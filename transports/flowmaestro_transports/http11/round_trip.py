@@ -235,8 +235,9 @@ def receive(wire: Wire, exchange: Exchange) -> None:
     data = wire.receive()
     if data:
         exchange.bytes_received(data)
-    if wire.end is not None or data == b"":
-        exchange.connection_ended(wire.end or "")
+    end = wire.end
+    if end is not None or data == b"":
+        exchange.connection_ended(None if end is None else end.failure)
 
 
 def _start_tls(outer: Wire, tls: TlsContext, host: str) -> IOSteps[Wire]:

@@ -10,7 +10,7 @@ import sys
 from contextlib import suppress
 from typing import List, Optional
 
-from flowmaestro_transports.http11.wire import READ_SIZE, IOSteps, Wire
+from flowmaestro_transports.http11.wire import CLEAN_END, READ_SIZE, IOSteps, Wire, WireEnd
 
 _RECORD = 16 * 1024
 """The most bytes of content in a TLS record (RFC 8446, 5.1)."""
@@ -31,7 +31,6 @@ class TlsWire(Wire):
     __slots__ = (
         "_accepted",
         "_arrived",
-        "_failure",
         "_header",
         "_leaving",
         "_outer",
@@ -52,8 +51,7 @@ class TlsWire(Wire):
         # say so.
         self._record_left: int = 0  # bytes of its content
         self._header: bytes = b""  # what has arrived of its header, if that is not complete
-        self.end: Optional[str] = None  # TLS may end before its connection does.
-        self._failure: Optional[OSError] = None
+        self.end: Optional[WireEnd] = None  # TLS may end before its connection does.
         # As in certificates: without a scope, and without a trailing dot (RFC 6066, 3).
         name = host.partition("%")[0] if ":" in host else host.rstrip(".")
         self._tls = context.wrap_bio(self._arrived, self._leaving, server_hostname=name)
@@ -111,13 +109,13 @@ class TlsWire(Wire):
                 self._flush()
                 return b"".join(records) or None
             except OSError as error:
-                self._failure, self.end = error, str(error)
+                self.end = WireEnd(error)
             else:
                 if not record:
-                    self.end = ""  # The peer has sent `close_notify`.
+                    self.end = CLEAN_END  # The peer has sent `close_notify`.
                 records.append(record)
-        if self._failure is not None and not records:
-            raise self._failure
+        if self.end.failure is not None and not records:
+            raise self.end.failure
         return b"".join(records)
 
     def send(self, data: memoryview) -> int:

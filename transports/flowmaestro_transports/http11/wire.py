@@ -43,6 +43,18 @@ To resume it too early does no harm.
 """
 
 
+class WireEnd(NamedTuple):
+    """The end of the bytes that a peer sends.
+
+    `failure` is why the connection did not end cleanly, or `None` if it did.
+    """
+
+    failure: Optional[OSError]
+
+
+CLEAN_END = WireEnd(None)
+
+
 class Wire:
     """A connected TCP socket that does not block.
 
@@ -52,14 +64,14 @@ class Wire:
         sock: the socket to wait for.
         readable: what to wait for if nothing has arrived.
         writable: what to wait for if nothing can be sent.
-        end: None while the peer may send more. After the end of TLS, which the socket does not
-            show: why it ended, `""` if it ended cleanly.
+        end: None while the peer may send more; set after the end of TLS, which the socket does not
+            show.
 
     """
 
     __slots__ = ("readable", "sock", "writable")
 
-    end: Optional[str] = None  # `receive` returns `b""` instead.
+    end: Optional[WireEnd] = None  # Never set here: `receive` returns `b""` instead.
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock: socket.socket = sock
