@@ -10,7 +10,7 @@ from flowmaestro_core.arguments import check_count
 from flowmaestro_core.defaults import MAX_REPLY_SIZE
 from flowmaestro_core.http.scrub import SecretScrubber
 from flowmaestro_core.options import ClientOptions
-from flowmaestro_core.policy.retry import RetryBudget, RetryPolicy
+from flowmaestro_core.policy.retry import RetryBudget
 from flowmaestro_core.policy.stream_times import StreamTimes
 
 _DEFAULT_TIMES = StreamTimes()
@@ -47,11 +47,6 @@ class Context:
             raise TypeError(
                 f"stream_times must be a StreamTimes, not {type(self.stream_times).__name__}"
             )
-
-    @cached_property
-    def retry_policy(self) -> RetryPolicy:
-        """The retry policy of calls that do not have their own."""
-        return RetryPolicy(max_retries=self.options.max_retries)
 
     @cached_property
     def scrubber(self) -> SecretScrubber:

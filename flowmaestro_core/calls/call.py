@@ -56,7 +56,6 @@ from flowmaestro_core.policy.retry import (
     RETRYABLE_STATUSES,
     GiveUp,
     Retries,
-    RetryPolicy,
     is_rejected_unprocessed,
 )
 from flowmaestro_core.timeouts import with_total
@@ -222,6 +221,9 @@ class CallMachine(Machine[Any]):
     `ResponseHead` and leaves the body open. Any other body is read to its end, or closed if that
     does not come in time.
 
+    `max_retries` replaces that of the client. Polls and probes need no retries, because another one
+    follows.
+
     With `until_sent`, it starts a run or a row of a batch. An attempt that was certainly not sent
     is then repeated until the deadline, whatever `max_retries` says, if the server has answered
     this client before. Otherwise the base URL may be wrong, and the user must get the error within
@@ -271,7 +273,7 @@ class CallMachine(Machine[Any]):
         token: str,
         *,
         stream: bool = False,
-        policy: Optional[RetryPolicy] = None,
+        max_retries: Optional[int] = None,
         deadline: float = math.inf,
         until_sent: bool = False,
         headers: Fields = (),
@@ -279,7 +281,9 @@ class CallMachine(Machine[Any]):
         super().__init__(context, token)
         self._call = call
         self._stream = stream
-        self._retries = Retries(policy or context.retry_policy, context.budget)
+        if max_retries is None:
+            max_retries = context.options.max_retries
+        self._retries = Retries(max_retries, context.budget)
         self._deadline = deadline
         self._until_sent = until_sent
         self._request = call.request(context.options, token, *headers, stream=stream)

@@ -17,7 +17,6 @@ from flowmaestro_core.executions.rows import Row
 from flowmaestro_core.executions.settling import LookupMachine
 from flowmaestro_core.executions.state import BatchState
 from flowmaestro_core.machine import Machine, Transitions, event
-from flowmaestro_core.policy.retry import NO_RETRIES
 from flowmaestro_core.records import Recalled
 
 
@@ -237,7 +236,7 @@ class BatchMachine(Machine[None]):
         if known.needs_baseline:
             self.state = "reading baseline"
             newest = cast("PageOf", self.batch.page_of)(1, 1)
-            call = CallMachine(newest, self._context, self._token, policy=NO_RETRIES)
+            call = CallMachine(newest, self._context, self._token, max_retries=0)
             return self._delegate(call, now, jitter)
         # `starting` must be in the journal before the request is sent.
         if starts.record():

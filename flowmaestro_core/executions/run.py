@@ -17,7 +17,6 @@ from flowmaestro_core.payloads import shapes
 from flowmaestro_core.payloads.reply import Reply, missing_id_error
 from flowmaestro_core.payloads.shapes import is_terminal
 from flowmaestro_core.policy.polling import PollSchedule
-from flowmaestro_core.policy.retry import NO_RETRIES
 from flowmaestro_core.policy.stream_times import StreamTimes
 from flowmaestro_core.streams.event_stream import EventStreamMachine
 from flowmaestro_core.streams.probe import IdleMonitor
@@ -192,7 +191,7 @@ class RunMachine(Machine[EndedExecution]):
             self._terminal = outcome.value
             deadline = min(now + FINAL_POLL_TIMEOUT, self._started + self._run.timeout + OVERTIME)
             call = CallMachine(
-                self._waiting.call, self._context, self._token, policy=NO_RETRIES, deadline=deadline
+                self._waiting.call, self._context, self._token, max_retries=0, deadline=deadline
             )
             return self._delegate(call, now, jitter)
         # The stream has failed, or its terminal event lacks the outcome: poll for it.

@@ -24,9 +24,14 @@ from flowmaestro_core.executions.rows import PendingRecords, Row, RowReader
 from flowmaestro_core.http.messages import Phase
 from flowmaestro_core.machine import Machine
 from flowmaestro_core.payloads.reply import NonJsonBody
-from flowmaestro_core.policy.retry import RetryPolicy, is_rejected_unprocessed
+from flowmaestro_core.policy.retry import (
+    BASE_DELAY,
+    MAX_DELAY,
+    THROTTLED_BASE_DELAY,
+    is_rejected_unprocessed,
+)
 
-PAUSE_AFTER_REFUSAL = RetryPolicy().throttled_base_delay
+PAUSE_AFTER_REFUSAL = THROTTLED_BASE_DELAY
 """Least time in seconds until a start is retried after a 429."""
 STARTS_PER_RECORD = 16
 """How many rows one record notes as `starting`. Each such record waits for the disk."""
@@ -152,9 +157,9 @@ class Starts:
         A 400, 422 or 429 neither delays it nor counts as a failure.
         """
         if not isinstance(error, (RateLimitError, ValidationError)):
-            bound = RetryPolicy().base_delay * 2.0 ** min(self._failures, 64)
+            bound = BASE_DELAY * 2.0 ** min(self._failures, 64)
             self._failures += 1
-            self._not_before = now + min(bound, RetryPolicy().max_delay)
+            self._not_before = now + min(bound, MAX_DELAY)
 
 
 def is_fatal(error: FlowMaestroError) -> bool:

@@ -16,7 +16,7 @@ from flowmaestro_core.payloads.json_values import object_or_empty
 from flowmaestro_core.payloads.reply import RateLimit, is_daily_quota_error
 from flowmaestro_core.payloads.shapes import is_terminal
 from flowmaestro_core.policy.polling import PollSchedule, slowed_by_rate_limit
-from flowmaestro_core.policy.retry import NO_RETRIES, is_transient, retry_after_of
+from flowmaestro_core.policy.retry import is_transient, retry_after_of
 from flowmaestro_core.types import Execution
 
 LAST_POLL_TIMEOUT = 1.0
@@ -73,7 +73,7 @@ class PollState:
         else:
             last = self.deadline + self._overtime
         deadline = min(last, now + patience)
-        return CallMachine(self._waiting.call, context, token, policy=NO_RETRIES, deadline=deadline)
+        return CallMachine(self._waiting.call, context, token, max_retries=0, deadline=deadline)
 
     def judge(self, answer: Union[Done, Fail], now: float) -> Union[Done, Fail, Wait]:
         """Return what to do after a poll with this outcome.

@@ -11,7 +11,6 @@ from flowmaestro_core.context import Context
 from flowmaestro_core.machine import Machine, Transitions
 from flowmaestro_core.payloads.json_values import JsonObject, object_or_empty, text_or_empty
 from flowmaestro_core.payloads.reply import Reply
-from flowmaestro_core.policy.retry import NO_RETRIES
 
 
 class AnswerLookup(Machine[Reply[Any]]):
@@ -48,9 +47,7 @@ class AnswerLookup(Machine[Reply[Any]]):
     def _next(self, now: float, jitter: float) -> Action:
         self.state = "reading"
         call = self._page(self._cursor.page)
-        machine = CallMachine(
-            call, self._context, self._token, policy=NO_RETRIES, deadline=self._until
-        )
+        machine = CallMachine(call, self._context, self._token, max_retries=0, deadline=self._until)
         return self._delegate(machine, now, jitter)
 
     def _inner_ended(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:

@@ -18,6 +18,14 @@ from flowmaestro_core.errors import (
 from flowmaestro_core.http.messages import Phase, TransportFailure
 from flowmaestro_core.payloads.reply import NonJsonBody
 
+BASE_DELAY = 0.5
+"""Seconds: the upper bound of the first random delay. The bound doubles with each retry."""
+THROTTLED_BASE_DELAY = 1.0
+"""Used instead of `BASE_DELAY` after a 429, in seconds."""
+MAX_DELAY = 20.0
+"""Seconds: no random delay is longer."""
+MAX_RETRY_AFTER = 60.0
+"""Seconds: if the server asks for a longer delay, the call fails at once."""
 UNSENT_MAX_DELAY = 5.0
 """Longest delay, in seconds, between two attempts to send a start that was not sent yet. So a batch
 continues within 5 s after the server is back, as an event stream does."""
@@ -41,63 +49,43 @@ class GiveUp(NamedTuple):
     reason: str
 
 
-class RetryPolicy(NamedTuple):
-    """How often and how soon a call may be retried.
+def retry_delay(
+    max_retries: int,
+    retries: int,
+    jitter: float,
+    *,
+    throttled: bool = False,
+    retry_after: Optional[float] = None,
+    remaining: float = math.inf,
+) -> Union[float, GiveUp]:
+    """Return the seconds until the next attempt, or a `GiveUp` with the reason.
 
-    Attributes:
-        max_retries: retries after the first attempt.
-        base_delay: seconds; the upper bound of the first random delay. The bound doubles each time.
-        throttled_base_delay: used instead of `base_delay` after a 429.
-        max_delay: seconds; no random delay is longer.
-        max_retry_after: seconds; if the server asks for a longer delay, the call fails at once.
+    The delay is drawn with full jitter from 0 up to a bound, which doubles with each retry up to
+    `MAX_DELAY`. The delay is never shorter than the `retry_after` of the server. There is no retry
+    after `max_retries` retries, if `retry_after` is longer than `MAX_RETRY_AFTER`, or if the delay
+    would not end before the deadline.
+
+    Args:
+        max_retries: how many retries may be made after the first attempt.
+        retries: how many retries were made already.
+        jitter: a random number in [0, 1).
+        throttled: whether the attempt failed with a 429.
+        retry_after: seconds that the server asked to wait, if it did.
+        remaining: seconds that are left until the deadline.
 
     """
-
-    max_retries: int = 3
-    base_delay: float = 0.5
-    throttled_base_delay: float = 1.0
-    max_delay: float = 20.0
-    max_retry_after: float = 60.0
-
-    def decide(
-        self,
-        retries: int,
-        jitter: float,
-        *,
-        throttled: bool = False,
-        retry_after: Optional[float] = None,
-        remaining: float = math.inf,
-    ) -> Union[float, GiveUp]:
-        """Return the seconds until the next attempt, or a `GiveUp` with the reason.
-
-        The delay is drawn with full jitter from `[0, min(max_delay, base * 2**retries))`. It is
-        never shorter than the `retry_after` of the server. There is no retry after `max_retries`
-        retries, if `retry_after` is longer than `max_retry_after`, or if the delay would not end
-        before the deadline.
-
-        Args:
-            retries: how many retries were made already.
-            jitter: a random number in [0, 1).
-            throttled: whether the attempt failed with a 429. Then `base` is
-                `throttled_base_delay`, else `base_delay`.
-            retry_after: seconds that the server asked to wait, if it did.
-            remaining: seconds that are left until the deadline.
-
-        """
-        if retries >= self.max_retries:
-            return GiveUp(f"max_retries={self.max_retries} is used up")
-        if retry_after is not None and retry_after > self.max_retry_after:
-            return GiveUp(
-                f"the server asks to wait {retry_after:g} s, longer than {self.max_retry_after:g} s"
-            )
-        delay = max(self._bound(retries, throttled) * jitter, retry_after or 0.0)
-        if delay >= remaining:
-            return GiveUp(f"a retry in {delay:.3g} s would come after the deadline")
-        return delay
-
-    def _bound(self, retries: int, throttled: bool) -> float:
-        base = self.throttled_base_delay if throttled else self.base_delay
-        return min(self.max_delay, base * 2.0 ** min(retries, 64))
+    if retries >= max_retries:
+        return GiveUp(f"max_retries={max_retries} is used up")
+    if retry_after is not None and retry_after > MAX_RETRY_AFTER:
+        return GiveUp(
+            f"the server asks to wait {retry_after:g} s, longer than {MAX_RETRY_AFTER:g} s"
+        )
+    base = THROTTLED_BASE_DELAY if throttled else BASE_DELAY
+    bound = min(MAX_DELAY, base * 2.0 ** min(retries, 64))
+    delay = max(bound * jitter, retry_after or 0.0)
+    if delay >= remaining:
+        return GiveUp(f"a retry in {delay:.3g} s would come after the deadline")
+    return delay
 
 
 class RetryBudget:
@@ -131,10 +119,10 @@ class RetryBudget:
 
 
 class Retries:
-    """The attempts of one call. They are limited by a policy and by the client's retry budget."""
+    """The attempts of one call. They are limited by `max_retries` and the client's retry budget."""
 
-    def __init__(self, policy: RetryPolicy, budget: RetryBudget) -> None:
-        self._policy = policy
+    def __init__(self, max_retries: int, budget: RetryBudget) -> None:
+        self._max_retries = max_retries
         self._budget = budget
         self._failures: Tuple[Attempt, ...] = ()
         self._unlimited = 0
@@ -170,7 +158,8 @@ class Retries:
 
         """
         throttled = isinstance(error, RateLimitError)
-        delay = self._policy.decide(
+        delay = retry_delay(
+            self._max_retries,
             len(self._failures) - self._unlimited,
             jitter,
             throttled=throttled,
@@ -197,7 +186,7 @@ class Retries:
         until the deadline. The delays are drawn between half and the whole of a bound that doubles
         up to `UNSENT_MAX_DELAY`, so that a refused connection does not make a tight loop.
         """
-        bound = min(self._policy.base_delay * 2.0 ** min(self._unlimited, 64), UNSENT_MAX_DELAY)
+        bound = min(BASE_DELAY * 2.0 ** min(self._unlimited, 64), UNSENT_MAX_DELAY)
         delay = bound * (1.0 + jitter) / 2.0
         if remaining > LAST_ATTEMPT_TIMEOUT:
             delay = min(delay, remaining - LAST_ATTEMPT_TIMEOUT)
@@ -216,10 +205,6 @@ class Retries:
     ) -> Tuple[Attempt, ...]:
         """Return all attempts. The present one is the last and failed with `error`."""
         return (*self._failures, Attempt(self.attempt, outcome, error.code, None))
-
-
-NO_RETRIES = RetryPolicy(max_retries=0)
-"""The policy of polls and probes. They need no retries, because another one follows."""
 
 
 def is_transient(error: Exception, *, server_known: bool = False) -> bool:

@@ -41,7 +41,7 @@ from flowmaestro_core.machine import Machine, Transitions, event
 from flowmaestro_core.payloads.json_values import text_or_empty
 from flowmaestro_core.payloads.reply import Reply, is_daily_quota_error, shown_request_id
 from flowmaestro_core.payloads.shapes import is_terminal
-from flowmaestro_core.policy.retry import NO_RETRIES, is_transient
+from flowmaestro_core.policy.retry import is_transient
 from flowmaestro_core.streams.connection import ConnectionState, ReconnectState, not_resumed
 from flowmaestro_core.streams.events import (
     REMEMBERED,
@@ -360,7 +360,7 @@ class EventStreamMachine(Machine[Any]):
             self._context,
             self._token,
             stream=True,
-            policy=NO_RETRIES if again or self._reconnects_at_once else None,
+            max_retries=0 if again or self._reconnects_at_once else None,
             deadline=min(self._monitor.stream_deadline, until),
             headers=self._connection.headers,
         )
@@ -451,7 +451,7 @@ class EventStreamMachine(Machine[Any]):
     def _probe_machine(self, until: float) -> Machine[Any]:
         """Return the machine of a probe whose answer may take up to the time `until`."""
         call = cast("Call[Any]", self._events.reconcile)
-        return CallMachine(call, self._context, self._token, policy=NO_RETRIES, deadline=until)
+        return CallMachine(call, self._context, self._token, max_retries=0, deadline=until)
 
     def _probed(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
         if isinstance(outcome, Fail):

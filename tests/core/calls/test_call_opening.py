@@ -13,7 +13,6 @@ from flowmaestro_core.errors import (
     TimeoutError,
 )
 from flowmaestro_core.http.messages import Phase, ResponseHead
-from flowmaestro_core.policy.retry import RetryPolicy
 from tests.harness.core.calls import EXECUTE, GET, NOT_RETRIED, calling, opening
 
 
@@ -159,6 +158,6 @@ def test_opening_is_tried_again_only_where_that_is_safe(phase: Phase) -> None:
 
 
 def test_a_policy_of_its_own() -> None:
-    call = opening(policy=RetryPolicy(max_retries=0))
+    call = opening(max_retries=0)
     call.fails()
     assert isinstance(call.action, Fail)

@@ -8,24 +8,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowmaestro_core.policy.retry import (
+    BASE_DELAY,
+    MAX_DELAY,
+    MAX_RETRY_AFTER,
     RETRYABLE_STATUSES,
+    THROTTLED_BASE_DELAY,
     GiveUp,
     RetryBudget,
-    RetryPolicy,
+    retry_delay,
 )
 
 JITTER = st.floats(0, 1, exclude_max=True)
 SECONDS = st.floats(0, 1e6)
 
 
-def test_default_policy_is_as_documented() -> None:
-    assert RetryPolicy() == RetryPolicy(
-        max_retries=3,
-        base_delay=0.5,
-        throttled_base_delay=1.0,
-        max_delay=20.0,
-        max_retry_after=60.0,
-    )
+def test_delays_are_as_documented() -> None:
+    delays = BASE_DELAY, THROTTLED_BASE_DELAY, MAX_DELAY, MAX_RETRY_AFTER
+    assert delays == (0.5, 1.0, 20.0, 60.0)
     assert {408, 429, 500, 502, 503, 504} == RETRYABLE_STATUSES
 
 
@@ -36,14 +35,13 @@ def test_default_policy_is_as_documented() -> None:
 def test_the_delay_is_drawn_from_zero_to_a_bound_that_doubles(
     retries: int, throttled: bool, bound: float
 ) -> None:
-    policy = RetryPolicy()
-    assert policy.decide(retries, 0.0, throttled=throttled) == 0.0
-    assert policy.decide(retries, 0.5, throttled=throttled) == bound / 2
+    assert retry_delay(3, retries, 0.0, throttled=throttled) == 0.0
+    assert retry_delay(3, retries, 0.5, throttled=throttled) == bound / 2
 
 
 @given(retries=st.integers(0, 10_000), jitter=JITTER, throttled=st.booleans())
 def test_no_delay_is_longer_than_the_longest(retries: int, jitter: float, throttled: bool) -> None:
-    verdict = RetryPolicy(max_retries=20_000).decide(retries, jitter, throttled=throttled)
+    verdict = retry_delay(20_000, retries, jitter, throttled=throttled)
     assert isinstance(verdict, float)
     assert 0 <= verdict < 20
 
@@ -64,8 +62,13 @@ def test_every_decision_keeps_to_its_limits(
     retry_after: Optional[float],
     remaining: float,
 ) -> None:
-    verdict = RetryPolicy(max_retries=max_retries).decide(
-        retries, jitter, throttled=throttled, retry_after=retry_after, remaining=remaining
+    verdict = retry_delay(
+        max_retries,
+        retries,
+        jitter,
+        throttled=throttled,
+        retry_after=retry_after,
+        remaining=remaining,
     )
     if isinstance(verdict, GiveUp):
         assert verdict.reason
@@ -81,22 +84,21 @@ def test_every_decision_keeps_to_its_limits(
 
 
 def test_the_servers_wish_is_a_floor() -> None:
-    policy = RetryPolicy()
-    assert policy.decide(0, 0.5, retry_after=7.0) == 7.0
-    assert policy.decide(2, 0.5, retry_after=0.25) == 1.0
-    assert policy.decide(0, 0.5, retry_after=60.0) == 60.0
+    assert retry_delay(3, 0, 0.5, retry_after=7.0) == 7.0
+    assert retry_delay(3, 2, 0.5, retry_after=0.25) == 1.0
+    assert retry_delay(3, 0, 0.5, retry_after=60.0) == 60.0
 
 
 @pytest.mark.parametrize(
     ("verdict", "reason"),
     [
-        (RetryPolicy().decide(3, 0.5), "max_retries=3"),
-        (RetryPolicy(max_retries=0).decide(0, 0.5), "max_retries=0"),
-        (RetryPolicy().decide(0, 0.5, retry_after=60.5), "60.5 s, longer than 60 s"),
-        (RetryPolicy().decide(0, 0.5, remaining=0.25), "after the deadline"),
-        (RetryPolicy().decide(0, 0.5, retry_after=5, remaining=5), "5 s would come after"),
-        (RetryPolicy().decide(0, 0.0, remaining=0.0), "after the deadline"),
-        (RetryPolicy().decide(0, 0.0, remaining=-1.0), "after the deadline"),
+        (retry_delay(3, 3, 0.5), "max_retries=3"),
+        (retry_delay(0, 0, 0.5), "max_retries=0"),
+        (retry_delay(3, 0, 0.5, retry_after=60.5), "60.5 s, longer than 60 s"),
+        (retry_delay(3, 0, 0.5, remaining=0.25), "after the deadline"),
+        (retry_delay(3, 0, 0.5, retry_after=5, remaining=5), "5 s would come after"),
+        (retry_delay(3, 0, 0.0, remaining=0.0), "after the deadline"),
+        (retry_delay(3, 0, 0.0, remaining=-1.0), "after the deadline"),
     ],
 )
 def test_giving_up_has_a_reason_in_words(verdict: object, reason: str) -> None:
