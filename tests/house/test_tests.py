@@ -51,6 +51,14 @@ def test_paths_in_noxfile_exist() -> None:
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
 
 
+def test_tests_named_in_noxfile_exist() -> None:
+    """Pytest says nothing about a test that it was told to leave out and that has been renamed."""
+    named = re.findall(r"::(test_\w+)", (ROOT / "noxfile.py").read_text("utf-8"))
+    defined = "".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    assert named
+    assert [name for name in named if f"def {name}(" not in defined] == []
+
+
 def test_contributing_lists_every_session_of_nox_and_no_other() -> None:
     """A session is a function with the decorator of nox, and may have a name of its own."""
     sessions: Set[str] = set()
