@@ -65,7 +65,10 @@ class Row:
         *,
         replayed: bool = False,
     ) -> RunOutcome:
-        """Return the outcome of this row."""
+        """Return the outcome of this row: its ended `execution`, or the `error` that it met.
+
+        `replayed` says that the outcome was read from the journal.
+        """
         return RunOutcome(self.index, self.inputs, self.execution_id, execution, error, replayed)
 
     def record(self, state: RowState, execution: Optional[EndedExecution] = None) -> JournalRow:

@@ -319,7 +319,10 @@ def _is_known_refusal(row: Row, error: FlowMaestroError) -> bool:
 def _lack_of_credits(
     execution: Execution, execution_id: Optional[str]
 ) -> Optional[InsufficientCreditsError]:
-    """Return the error of an execution that failed for a lack of credits; `None` for any other."""
+    """Return the error of an execution that failed for a lack of credits; `None` for any other.
+
+    `execution_id` is the id that the error gets.
+    """
     reason = text_or_empty(execution["error"])
     if execution["status"] != "failed" or not reason.startswith(NO_CREDITS):
         return None

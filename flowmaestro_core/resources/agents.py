@@ -35,7 +35,13 @@ class Agents(Resource[D]):
 
     @iterating_endpoint
     def iterate(self, *, per_page: Optional[int] = None) -> Pages[Agent]:
-        """Iterate over all agents, page after page."""
+        """Iterate over all agents, page after page.
+
+        Args:
+            per_page: how many the SDK requests at a time; the server clamps it to 1-100, its
+                default is 20.
+
+        """
         return iterate_pages(Agents.list, per_page)
 
     @endpoint
@@ -83,7 +89,13 @@ class Agents(Resource[D]):
 
     @iterating_endpoint
     def iterate_memory(self, agent_id: str, *, per_page: Optional[int] = None) -> Pages[Memory]:
-        """Iterate over all that an agent remembers, user by user, page after page."""
+        """Iterate over all that an agent remembers, user by user, page after page.
+
+        Args:
+            per_page: how many the SDK requests at a time; the server clamps it to 1-100, its
+                default is 20.
+
+        """
         return iterate_pages(partial(Agents.list_memory, agent_id), per_page)
 
     @endpoint

@@ -73,6 +73,8 @@ class Executions(Resource[D]):
         pages. The SDK skips rows with another status.
 
         Args:
+            per_page: how many the SDK requests at a time; the server clamps it to 1-100, its
+                default is 20.
             workflow_id: iterate only over the executions of this workflow.
             status: iterate only over the executions with this status.
 

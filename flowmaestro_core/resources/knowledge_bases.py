@@ -37,7 +37,13 @@ class KnowledgeBases(Resource[D]):
 
     @iterating_endpoint
     def iterate(self, *, per_page: Optional[int] = None) -> Pages[KnowledgeBase]:
-        """Iterate over all knowledge bases, page after page."""
+        """Iterate over all knowledge bases, page after page.
+
+        Args:
+            per_page: how many the SDK requests at a time; the server clamps it to 1-100, its
+                default is 20.
+
+        """
         return iterate_pages(KnowledgeBases.list, per_page)
 
     @endpoint

@@ -69,7 +69,13 @@ class Threads(Resource[D]):
     def iterate_messages(
         self, thread_id: str, *, per_page: Optional[int] = None
     ) -> Pages[ThreadMessage]:
-        """Iterate over all messages of a thread, page after page."""
+        """Iterate over all messages of a thread, page after page.
+
+        Args:
+            per_page: how many the SDK requests at a time; the server clamps it to 1-100, its
+                default is 20.
+
+        """
         return iterate_pages(partial(Threads.list_messages, thread_id), per_page)
 
     @endpoint

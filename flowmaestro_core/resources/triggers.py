@@ -52,6 +52,8 @@ class Triggers(Resource[D]):
 
         Args:
             workflow_id: iterate only over the triggers of this workflow.
+            per_page: how many the SDK requests at a time; the server clamps it to 1-100, its
+                default is 20.
 
         """
         return iterate_pages(partial(Triggers.list, workflow_id=workflow_id), per_page)

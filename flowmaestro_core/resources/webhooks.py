@@ -49,7 +49,13 @@ class Webhooks(Resource[D]):
 
     @iterating_endpoint
     def iterate(self, *, per_page: Optional[int] = None) -> Pages[Webhook]:
-        """Iterate over all webhooks, page after page."""
+        """Iterate over all webhooks, page after page.
+
+        Args:
+            per_page: how many the SDK requests at a time; the server clamps it to 1-100, its
+                default is 20.
+
+        """
         return iterate_pages(Webhooks.list, per_page)
 
     @endpoint
@@ -179,7 +185,13 @@ class Webhooks(Resource[D]):
     def iterate_deliveries(
         self, webhook_id: str, *, per_page: Optional[int] = None
     ) -> Pages[WebhookDelivery]:
-        """Iterate over all deliveries to a webhook, page after page."""
+        """Iterate over all deliveries to a webhook, page after page.
+
+        Args:
+            per_page: how many the SDK requests at a time; the server clamps it to 1-100, its
+                default is 20.
+
+        """
         return iterate_pages(partial(Webhooks.list_deliveries, webhook_id), per_page)
 
 

@@ -63,7 +63,13 @@ class Workflows(Resource[D]):
 
     @iterating_endpoint
     def iterate(self, *, per_page: Optional[int] = None) -> Pages[Workflow]:
-        """Iterate over all workflows, page after page."""
+        """Iterate over all workflows, page after page.
+
+        Args:
+            per_page: how many the SDK requests at a time; the server clamps it to 1-100, its
+                default is 20.
+
+        """
         return iterate_pages(Workflows.list, per_page)
 
     @endpoint

@@ -130,7 +130,8 @@ def draw(
 
     `events` are its events in order; `None` if they were not followed. `about` is the execution, as
     far as it is known. `now` is the server's time, in Unix seconds, up to which bars are drawn that
-    have not ended. `subject` is the noun in the title.
+    have not ended. `width` is in pixels. `transparent` leaves out the background, and uses colours
+    for a white or a black page. `subject` is the noun in the title.
     """
     run = _read(events or (), about)
     begin, end, status = run.begin, run.end, run.status
@@ -282,7 +283,10 @@ class _Picture:
         self._parts.append(f'<text class="{kind}" {place}>{safe(cut)}{whole}</text>')
 
     def document(self, title: str, description: str, *, transparent: bool) -> str:
-        """Return the whole SVG document as text."""
+        """Return the whole SVG document as text.
+
+        `transparent` leaves out the background, and uses colours for a white or a black page.
+        """
         height = self._y + 12
         colours = _ANY if transparent else f"{_LIGHT}@media(prefers-color-scheme:dark){{{_DARK}}}"
         hatch = (
