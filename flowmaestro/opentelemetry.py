@@ -469,7 +469,10 @@ class _Operation:
         context: Optional[contexts.Context] = None,
         links: Sequence[trace.Link] = (),
     ) -> trace.Span:
-        """Start a span and return it. It began `at`, in nanoseconds since 1970; `None` is now."""
+        """Start a span and return it. It began `at`, in nanoseconds since 1970; `None` is now.
+
+        `context` holds the parent of the span; by default, it is the context of the operation.
+        """
         if not self._traced:
             return trace.INVALID_SPAN
         began = self._now() if at is None else at

@@ -70,8 +70,17 @@ def parse(
 ) -> WebhookEvent:
     """Verify a delivery, and return its event.
 
-    The arguments and errors are those of `verify`. Also raises `WebhookVerificationError` if the
-    payload is not an event.
+    Args:
+        payload: the request's body, unchanged.
+        signature: the value of `X-FlowMaestro-Signature`, `bytes` (as in ASGI) or `str`.
+        secret: the webhook's secret, shown when the webhook was created.
+        tolerance: seconds; refuse a delivery whose `created_at` is further from now than this.
+
+    Raises:
+        WebhookVerificationError: the signature is missing or wrong, the delivery is too old, or the
+            payload is not an event.
+        ValueError: the secret is empty, or the tolerance is not positive.
+
     """
     checked = authenticated(payload, signature, secret)
     del secret  # A traceback of the errors raised below would show it.

@@ -31,7 +31,8 @@ def json_text(value: Any, encoding: str = "utf-8", indent: Optional[int] = None)
     """Return a JSON document that the encoding can express and that cannot control a terminal.
 
     Programs read JSON as UTF-8 (RFC 8259, 8.1). For another encoding every character beyond ASCII
-    is escaped, because its bytes would not be UTF-8.
+    is escaped, because its bytes would not be UTF-8. Nested values are indented by `indent` spaces;
+    with `None`, the document is one line.
     """
     separators = None if indent else (", ", ": ")
     is_utf_8 = codecs.lookup(encoding).name == "utf-8"

@@ -26,7 +26,7 @@ _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 def client_for(options: argparse.Namespace, hooks: Optional[Hooks] = None) -> FlowMaestroClient:
     """Return a client for the server and the key of the arguments, environment or profile.
 
-    Raises `CommandFailed` if there is no key.
+    The client calls `hooks`, if given. Raises `CommandFailed` if there is no key.
     """
     found = credentials_for(options)
     hint = "run `flowmaestro login`, set FLOWMAESTRO_API_KEY or give --api-key"

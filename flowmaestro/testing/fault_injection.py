@@ -90,7 +90,7 @@ class FaultInjection(World):
 
         Both windows are fixed: each opens with the first request in it. In a window that is already
         open, the requests from before this call count, too. A limit that is left out stays as it
-        is.
+        is; one of the two must be given.
         """
         limits = filled(minute=per_minute, day=per_day)
         if not limits:

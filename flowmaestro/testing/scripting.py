@@ -177,9 +177,11 @@ class Scripts(World):
         enabled: bool = True,
         type: str = "webhook",
     ) -> str:
-        """Add a trigger of the workflow with the id `workflow`; return its id.
+        """Add a trigger of the workflow with the id `workflow`; return the trigger's id.
 
-        Raises `ValueError` when there is no such workflow.
+        The id is `id`, or a new UUID. Executing a trigger that is not `enabled` is refused. `type`
+        is the kind of the trigger, as `triggers.get` returns it. Raises `ValueError` when there is
+        no such workflow.
         """
         text("workflow", workflow)
         text("type", type)

@@ -154,7 +154,10 @@ class Runner(ABC):
         return self._servers.enter_context(self._serve_site(noted))
 
     def server(self, handler: Handler, *, tls: Optional[ssl.SSLContext] = None) -> ScriptedServer:
-        """Return a loopback server of scripted bytes, which runs until the check ends."""
+        """Return a loopback server of scripted bytes, which runs until the check ends.
+
+        `handler` serves each connection. With `tls`, a server-side context, it speaks TLS.
+        """
         return self._servers.enter_context(ScriptedServer(handler, tls=tls))
 
     @cached_property

@@ -129,7 +129,7 @@ class Service:
     def start(
         self, workflow: Workflow, inputs: Inputs, *, trigger_id: Optional[str] = None
     ) -> Execution:
-        """Start an execution and return it.
+        """Start an execution and return it. `trigger_id` is the trigger that starts it, if any.
 
         If no credits are left, the execution fails, or a 402 refusal is raised, as the dialect
         defines.

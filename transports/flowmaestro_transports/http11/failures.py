@@ -51,8 +51,9 @@ def library_failure(
 ) -> TransportFailure:
     """Return the failure for an `error` of an HTTP library, with a `reason` without secrets.
 
-    `untrusted` says whether the certificate of the server was not trusted. Raise the failure
-    outside of the `except` block, or `error` would be its context.
+    If `timed_out` is True, the failure is a timeout, without the `reason`. `untrusted` says whether
+    the certificate of the server was not trusted. Raise the failure outside of the `except` block,
+    or `error` would be its context.
     """
     failure = too_slow(phase) if timed_out else _failure(phase, reason, untrusted)
     kind = type(error)

@@ -145,8 +145,17 @@ def context_for(
     """Return the context for the options of `tls_when_needed`.
 
     To make a context takes milliseconds and loads a trust store, so equal options share one.
-    `stamps` are those of the files that the options name: after a change of a file, its stamp
-    differs, so a new context is made.
+
+    Args:
+        verified: if False, every server is trusted.
+        bundle: the name of an option or variable, and the path of CA certificates that it names;
+            `None` for the trust store of the system.
+        chain: the paths of the client's certificate and key, and the password of the key.
+        environment: the values of `SSL_CERT_FILE` and `SSL_CERT_DIR`.
+        key_log: the file to which TLS keys are logged, if any.
+        stamps: inode, size and time of each file that the options name. After a change of a file,
+            they differ, and a new context is made.
+
     """
     import ssl
 
