@@ -25,7 +25,7 @@ def machine_for(operation: Operation[Any, Any], context: Context, token: str) ->
     Args:
         operation: what a builder returned, such as `Workflows.get("wf_123")`.
         context: the options of a client, and what all its calls share.
-        token: any random text. It becomes the `Idempotency-Key` of a POST that was given none.
+        token: any random text: the `Idempotency-Key` of a POST for which the caller passed none.
 
     """
     # Calls are by far the most frequent operations. `isinstance` is for type checkers only.

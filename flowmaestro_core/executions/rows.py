@@ -252,8 +252,8 @@ class RowReader:
     def look_up(self) -> bool:
         """Read the next rows from the inputs into `to_look_up`, for a lookup in the journal.
 
-        Return False if no lookup is needed now. Raises `JournalError` if the journal holds rows
-        beyond the end of the inputs.
+        Return False if no lookup is needed now. Raises `JournalError` if, without `key=`, the
+        journal holds rows beyond the end of the inputs.
         """
         source = self.unchecked or self.source
         if self.unchecked is None and not (self._replaying and self._may_read):

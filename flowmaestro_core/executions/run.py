@@ -75,10 +75,11 @@ class RunMonitor(IdleMonitor):
 class RunMachine(Machine[EndedExecution]):
     """Executes, follows the events while they come, and polls the ended execution.
 
-    After a terminal event with the outcome it polls once. If the poll does not return the ended
-    execution, the fields of the event complete the execution that was polled last. If the stream
-    ends otherwise, a `WaitMachine` takes over for the rest of the time. An error after the start
-    has the `execution_id`. The execution is never cancelled.
+    After a terminal event with the outcome it polls once. If this poll does not show the end yet,
+    the fields of the event replace those of the polled execution. If the poll fails, the result has
+    only the fields of the event. If the stream ends otherwise, a `WaitMachine` takes over for the
+    rest of the time. An error after the start has the `execution_id`. The execution is never
+    cancelled.
 
     While no events come, it polls on the schedule of a wait. Only the first opening of the stream
     may delay a poll, by at most one `poll_interval`. So the run ends at most one poll interval and

@@ -37,7 +37,7 @@ class SeedFile:
     """Calls `seed(fake)` of a file, and again after each change of the file.
 
     Its resources replace those with the same ids; running executions keep the old ones. A file
-    that fails changes nothing. Its output is written to standard error.
+    that fails changes nothing. What the file prints is written to standard error.
     """
 
     def __init__(self, path: str, fake: FakeFlowMaestro) -> None:
