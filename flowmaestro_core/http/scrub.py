@@ -112,9 +112,11 @@ class SecretScrubber:
         return "".join(escaped)[:LONGEST_TEXT]
 
     def clean(self, error: E) -> E:
-        """Redact the texts of `error` and of its causes, in place. Return `error`.
+        """Redact the texts of `error`, in place. Return `error`.
 
-        The details of an error body are redacted before they are decoded (`error_from_response`).
+        A cause that would show a secret is replaced by a redacted copy if it is a
+        `TransportFailure`, else removed. The details of an error body are redacted before they are
+        decoded (`error_from_response`).
         """
         # Twice the limit: a message holds a text of the server and our own words around it.
         error.message = self.text(error.message, 2 * LONGEST_TEXT)
