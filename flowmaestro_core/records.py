@@ -32,8 +32,8 @@ class JournalRow(NamedTuple):
 
     Attributes:
         key: identifies the row.
-        digest: of its inputs, see `digest_of`.
-        state: see `RowState`.
+        digest: of its inputs; equal for inputs that the server stores as the same (`digest_of`).
+        state: `open`, `starting`, `started` or `ended` (`RowState`).
         reruns: how often `rerun` or `redo` has started the row again.
         order: the number of its start; of two starts, the later one has the greater number.
         execution_id: the id of its execution; `None` before that is known.

@@ -137,10 +137,11 @@ class FakeFlowMaestro(Scripts, FaultInjection, Assertions):
         return f"<FakeFlowMaestro {type(self._dialect).__name__.lower()}>"
 
     def handle(self, request: Request, now: float) -> FakeReply:
-        """Carry out one request, and return the response. See `World.handle`.
+        """Carry out one request at `now`, in seconds of the driver's clock.
 
-        Raises `AssertionError` if the client polls without end in virtual time: more than
-        `MAX_POLLS` times while time stands still.
+        Return the response, which may become ready later (`FakeReply`). Raises `AssertionError` if
+        the client polls without end in virtual time: more than `MAX_POLLS` times while time stands
+        still.
         """
         with self.lock:
             if not isinstance(self.clock, RealClock):

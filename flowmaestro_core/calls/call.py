@@ -97,7 +97,8 @@ class Call(Operation[R, Coroutine[Any, Any, R]]):
         minimum_timeout: seconds that one attempt needs at least, unless the caller set a limit
             for the call.
         idempotency_key: sent with a POST. If `None`, the token of the driver is sent.
-        confirmation: see `Confirmation`.
+        confirmation: how to find out, after a lost response and a refused retry, whether the call
+            took effect. If `None`, the refusal is raised.
         enveloped: whether the reply must be `{"data": ...}`. Any other reply is then an error.
         data_type: the type of `data` in such a reply, `dict` or `list`.
         secrets: names and values within the body, such as header fields. Errors do not show those

@@ -33,7 +33,7 @@ class Row:
     Attributes:
         key: identifies the row in the journal: its index, or the value that `key=` returns for it.
         body: the body of the request that starts the row; empty once the row was started.
-        digest: of its inputs, see `digest_of`; empty before `prepare`.
+        digest: of its inputs, to compare them with the journal's; empty before `prepare`.
         reruns: how often `rerun` or `redo` has started it again.
         order: the number of its last start, in the order of all starts of the journal.
         settled: how many lookups have not found its execution, so that it was started again.

@@ -45,7 +45,7 @@ class ReconnectState:
     without an event, without an answer to a probe, and without a connection that holds for so long.
 
     Attributes:
-        state: see `ConnectionState`.
+        state: whether a body is open, and if not, why not and when the next one may be opened.
         decoder: decodes the body that is open, or was open last.
         openings: how many connections have been made.
         reconnects: how many of them were made after a loss.
