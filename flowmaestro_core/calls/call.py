@@ -222,8 +222,8 @@ class CallMachine(Machine[Any]):
     `ResponseHead` and leaves the body open. Any other body is read to its end, or closed if that
     does not come in time.
 
-    `max_retries` replaces that of the client. Polls and probes need no retries, because another one
-    follows.
+    `max_retries` replaces that of the client. A poll and a probe need no retries, because
+    another poll or probe follows.
 
     With `until_sent`, it starts a run or a row of a batch. An attempt that was certainly not sent
     is then repeated until the deadline, whatever `max_retries` says, if the server has answered

@@ -61,8 +61,8 @@ class ReconnectState:
         self.lost: Optional[Attempt] = None
         self._times = times
         self._due_at: Optional[float] = None
-        """When the next connection after a loss is due. After it was made, when it was due. `None`
-        before the first loss."""
+        """When the connection that was last planned after a loss is due, or was due if it has been
+        made. `None` before the first loss."""
         self._opened_at = 0.0  # Counts only while the connection is open.
         self._deadline: Optional[float] = None
         """The time limit of reconnecting. The stream is given up once a connection that was due at

@@ -8,9 +8,10 @@ Derive a class with a factory of your transport, and run it with pytest:
         def make_transport(self, **options):
             return MyTransport(**options)
 
-It starts servers on loopback, with and without TLS, and servers that send scripted bytes. A check
-that fails says what is wrong and why that matters. A check of a feature that the transport does
-not offer is skipped; the reason says what users lack. Needs `pip install 'flowmaestro[testing]'`.
+The kit starts servers on loopback, with and without TLS, and servers that send scripted bytes. A
+check that fails says what is wrong and why that matters. A check of a feature that the transport
+does not offer is skipped; the reason says what users lack. Needs
+`pip install 'flowmaestro[testing]'`.
 
 `pytest -p flowmaestro.testing.conformance.grid` prints which check passed on which transport.
 """

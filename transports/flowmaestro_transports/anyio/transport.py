@@ -65,7 +65,9 @@ _Conclude = Callable[[AnyioPool, RoundTrip, anyio.CancelScope], Awaitable[T]]
 class AnyioTransport(NetworkTransport):
     """An `AsyncTransport` with a pool of its own, for asyncio and trio.
 
-    The arguments mean what they mean for `SocketTransport`, and raise the same errors.
+    `max_connections` bounds the calls in flight, and the idle connections. `verify`, `client_cert`,
+    `proxy` and `trust_env` choose certificates and proxies. `SocketTransport` describes the
+    arguments and their errors.
 
     It serves one event loop at a time. If the loop has changed since the last call (`asyncio.run`
     twice), it closes the connections of the old one and makes new ones. A child process after
