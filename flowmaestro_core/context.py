@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Callable, Iterable, Set, Tuple, Type
+from typing import Callable, Iterable, Tuple
 
 from flowmaestro_core.arguments import check_count
 from flowmaestro_core.defaults import MAX_REPLY_SIZE
@@ -14,7 +14,21 @@ from flowmaestro_core.policy.retry import RetryBudget
 from flowmaestro_core.policy.stream_times import StreamTimes
 
 _DEFAULT_TIMES = StreamTimes()
-_no_roots: Type[Set[str]] = set
+
+
+class ServerSeen:
+    """What the calls of one client have learned about its server.
+
+    Attributes:
+        has_answered: whether any call got a response, whatever its status. If so, the base URL does
+            not name a wrong host, so a start that could not be sent is worth repeating.
+
+    """
+
+    __slots__ = ("has_answered",)
+
+    def __init__(self) -> None:
+        self.has_answered: bool = False
 
 
 def _no_secrets() -> Tuple[str, ...]:
@@ -26,9 +40,7 @@ class Context:
     """The options of a client, and the state that all its calls share.
 
     `max_reply_size` is the most bytes of a response that are decoded as JSON. The decoded value
-    takes many times that memory. `answered` holds the API roots that have answered a call of this
-    client, whatever the status: such a root is not a mistyped host, so a start that could not be
-    sent is worth repeating. `secrets` returns the secrets that the transport sends beside the
+    takes many times that memory. `secrets` returns the secrets that the transport sends beside the
     requests, such as a proxy's password. `former_keys` are the API keys of the contexts that this
     one was derived from; see `with_options`.
     """
@@ -37,7 +49,7 @@ class Context:
     budget: RetryBudget = field(default_factory=RetryBudget)
     stream_times: StreamTimes = _DEFAULT_TIMES
     max_reply_size: int = MAX_REPLY_SIZE
-    answered: Set[str] = field(default_factory=_no_roots, repr=False, compare=False)
+    server: ServerSeen = field(default_factory=ServerSeen, repr=False, compare=False)
     secrets: Callable[[], Iterable[str]] = field(default=_no_secrets, repr=False)
     former_keys: Tuple[str, ...] = field(default=(), repr=False)
 
@@ -56,7 +68,9 @@ class Context:
         )
 
     def with_options(self, options: ClientOptions) -> Context:
-        """Return a copy with other options, which shares the retry budget.
+        """Return a copy with other options, which shares the retry budget and `server`.
+
+        The options must have the same base URL, as those of `ClientOptions.with_changes` have.
 
         With another key, errors of the copy redact the former key, too: requests that were sent
         with it may still be in flight on the connections that both share.

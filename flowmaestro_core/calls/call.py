@@ -303,7 +303,7 @@ class CallMachine(Machine[Any]):
 
     @event
     def stream_opened(self, head: ResponseHead, now: float, jitter: float) -> Action:
-        self._context.answered.add(self._context.options.api_root)
+        self._context.server.has_answered = True
         kind = head.headers.get("content-type", "").partition(";")[0].strip()
         if head.status == 200 and kind.lower() == "text/event-stream":
             self._retries.succeeded()
@@ -364,8 +364,7 @@ class CallMachine(Machine[Any]):
         """Decide what to do after a response. The order of the checks matters."""
         status = response.status
         # Any response, even an error, shows that the base URL leads to a server.
-        context = self._context
-        context.answered.add(context.options.api_root)
+        self._context.server.has_answered = True
         if 200 <= status < 300:
             return self._succeed(response)
         if status in _REDIRECTS:
@@ -432,9 +431,9 @@ class CallMachine(Machine[Any]):
         self, error: FlowMaestroError, outcome: Union[int, Phase], now: float, jitter: float
     ) -> Action:
         remaining = self._deadline - now
-        has_answered = self._context.options.api_root in self._context.answered
         # Nothing was sent, so nothing can have started: such a start may be repeated without limit.
-        if self._until_sent and has_answered and outcome is Phase.NOT_SENT:
+        worth_repeating = self._until_sent and self._context.server.has_answered
+        if worth_repeating and outcome is Phase.NOT_SENT:
             verdict = self._retries.unlimited_after(error, Phase.NOT_SENT, remaining, jitter)
         else:
             verdict = self._retries.after(error, outcome, remaining, jitter)

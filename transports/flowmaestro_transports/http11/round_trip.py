@@ -222,7 +222,7 @@ def _send_request(wire: Wire, exchange: Exchange, early: List[bytes]) -> IOSteps
             early.append(piece)
             size += len(piece)
             if size > MAX_BODY:
-                raise ReplyError(f"the response has more than {MAX_BODY} bytes before its request")
+                raise ReplyError(f"more than {MAX_BODY} bytes came before the request was sent")
             if exchange.has_more:
                 yield TURN
 
