@@ -56,16 +56,9 @@ class SseDecoder:
     one.
     """
 
-    def __init__(
-        self,
-        last_event_id: str = "",
-        max_event_size: int = MAX_EVENT_SIZE,
-        *,
-        retry: Optional[int] = None,
-    ) -> None:
+    def __init__(self, last_event_id: str = "", *, retry: Optional[int] = None) -> None:
         self.last_event_id: str = last_event_id
         self._retry = retry
-        self._max_event_size = max_event_size
         self._at_start = True
         self._after_cr = False
         self._held = bytearray()
@@ -87,7 +80,7 @@ class SseDecoder:
     def feed(self, data: bytes) -> List[ServerSentEvent]:
         """Return the events that `data` completes, in order.
 
-        Raises `StreamError` (code `event_too_large`) when more than `max_event_size` bytes are
+        Raises `StreamError` (code `event_too_large`) when more than `MAX_EVENT_SIZE` bytes are
         held and their event has not ended. An event that ends within `data` may be larger.
         """
         if self._after_cr or _CR in data:
@@ -102,9 +95,9 @@ class SseDecoder:
                 del held[: len(_BOM)]
         end = held.rfind(b"\n\n", new and new - 1) if _LF in data else -1
         if end < 0:
-            if len(held) > self._max_event_size:
+            if len(held) > MAX_EVENT_SIZE:
                 raise StreamError(
-                    f"One event of the stream is larger than {self._max_event_size} bytes",
+                    f"One event of the stream is larger than {MAX_EVENT_SIZE} bytes",
                     code="event_too_large",
                 )
             return []

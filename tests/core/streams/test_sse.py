@@ -11,6 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flowmaestro_core.errors import StreamError
+from flowmaestro_core.streams import sse
 from flowmaestro_core.streams.sse import MAX_EVENT_SIZE, ServerSentEvent, SseDecoder
 from tests.harness.core import sse_reference as reference
 
@@ -279,15 +280,19 @@ def test_encoded_events_decode_to_equal_events(
     "begun",
     [b"data: 3456789", b"data\ndata\ndata", b": one\n: two\n: 3", b"data: 1\r\nid: 1\r\n"],
 )
-def test_an_event_that_does_not_end_is_refused(begun: bytes) -> None:
-    decoder = SseDecoder(max_event_size=12)
+def test_an_event_that_does_not_end_is_refused(
+    begun: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sse, "MAX_EVENT_SIZE", 12)
+    decoder = SseDecoder()
     with pytest.raises(StreamError, match="larger than 12 bytes") as refusal:
         list(map(decoder.feed, byte_by_byte(begun)))
     assert refusal.value.code == "event_too_large"
 
 
-def test_complete_events_do_not_count_against_the_limit() -> None:
-    decoder = SseDecoder(max_event_size=12)
+def test_complete_events_do_not_count_against_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sse, "MAX_EVENT_SIZE", 12)
+    decoder = SseDecoder()
     assert [event.data for event in decoder.feed(b"data: 3456789\n\ndata: 345678")] == ["3456789"]
     assert [event.data for event in decoder.feed(b"\n\n")] == ["345678"]
     assert [event.data for event in decoder.feed(b"data: ok\n\ndata: far too long")] == ["ok"]
@@ -385,8 +390,9 @@ def test_lines_that_are_never_read_cost_no_more_than_their_bytes() -> None:
         tracemalloc.stop()
 
 
-def test_dispatched_events_are_not_buffered() -> None:
-    decoder = SseDecoder(max_event_size=100)
+def test_dispatched_events_are_not_buffered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sse, "MAX_EVENT_SIZE", 100)
+    decoder = SseDecoder()
     for _ in range(1000):
         assert len(decoder.feed(b": keepalive\n\ndata: x\n\nevent: y\ndata")) == 1
         assert decoder.feed(b"\n\n")[0].type == "y"

@@ -11,6 +11,7 @@ import math
 import zlib
 from functools import partial
 from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from unittest.mock import patch
 
 from flowmaestro import FlowMaestroError, WebhookVerificationError, webhooks
 from flowmaestro_core.calls.call import Call
@@ -18,6 +19,7 @@ from flowmaestro_core.errors import StreamError
 from flowmaestro_core.http.dates import parse_http_date
 from flowmaestro_core.http.messages import Headers, Response
 from flowmaestro_core.payloads.reply import RateLimit, error_from_response, retry_after
+from flowmaestro_core.streams import sse
 from flowmaestro_core.streams.sse import SseDecoder
 from flowmaestro_core.webhooks import sign
 from flowmaestro_transports.http11.content_coding import CodingError, ContentDecoder
@@ -57,7 +59,8 @@ def decode_events(data: bytes) -> str:
         assert _decoded(SseDecoder(), _bytes(data)) == whole, "the cut of the bytes matters"
         interpreted = sse_reference.interpret(data)
         assert whole == [tuple(event) for event in interpreted.events], "not to the letter"
-    small = _decoded(SseDecoder(max_event_size=64), [data])
+    with patch.object(sse, "MAX_EVENT_SIZE", 64):
+        small = _decoded(SseDecoder(), [data])
     return "too large" if small is None else f"{min(len(whole or ()), 3)} events"
 
 
