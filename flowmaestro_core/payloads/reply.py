@@ -15,12 +15,12 @@ from typing import (
     List,
     Literal,
     NamedTuple,
+    NoReturn,
     Optional,
     Tuple,
     Type,
     TypeVar,
     Union,
-    cast,
     overload,
 )
 
@@ -47,7 +47,15 @@ Shape = Callable[[JsonObject], None]
 """A function that adds the documented keys to a decoded reply whose server used other names."""
 
 _BOM = "\ufeff"
-_scan_json: Callable[[str, int], Tuple[Any, int]] = cast("Any", json.JSONDecoder()).scan_once
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    """Raise `ValueError` for NaN or an infinity, which `json` accepts, but JSON does not have."""
+    raise ValueError(f"JSON has no {name}")
+
+
+_decoder: Any = json.JSONDecoder(parse_constant=_refuse_constant)
+_scan_json: Callable[[str, int], Tuple[Any, int]] = _decoder.scan_once
 """Returns one JSON value and where it ends. It takes half as long as `json.loads`."""
 _JSON_SPACE = " \t\n\r"
 _NO_SECRETS = SecretScrubber()
@@ -152,8 +160,6 @@ class MessageList(List[Any]):
 def decode_json(body: Union[bytes, str]) -> Any:
     """Return the JSON value in `body`. Raises `ValueError` if it is not JSON or nested too deep.
 
-    `NaN` and `Infinity` are accepted, as by `json.loads`.
-
     The error does not hold the body, which may be large or secret. Bytes are UTF-8; a byte
     order mark before the JSON is ignored (RFC 8259, section 8.1).
     """
@@ -165,7 +171,7 @@ def decode_json(body: Union[bytes, str]) -> Any:
         problem = f"no JSON value at character {stop.value}"
     except UnicodeDecodeError as error:
         problem = f"no UTF-8 at byte {error.start}: {error.reason}"
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # A malformed value, NaN, or an integer of too many digits.
         problem = str(error)
     except RecursionError:
         problem = "the JSON is nested too deep"

@@ -426,6 +426,13 @@ def test_invalid_json_raises_value_error(body: Any) -> None:
     assert not isinstance(refusal.value, RecursionError)
 
 
+@pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])
+def test_json_has_no_constants_beside_numbers(constant: str) -> None:
+    with pytest.raises(ValueError, match=f"^JSON has no {constant}$"):
+        decode_json(b'{"data": {"score": %s}}' % constant.encode())
+    assert decode_json(f'"{constant}"') == constant
+
+
 @pytest.mark.parametrize(
     ("opening", "closing"),
     [("[", "]"), ('{"a":', "}"), ('{"b":{},"a":[0,', "]}"), ('["[[{",', "]")],
