@@ -643,7 +643,7 @@ class _Nodes:
         """Note the start of a node, or make its span when it has ended.
 
         `item` is an event of the node, and `what` its kind, such as `started`. `at` is the event's
-        time. The span begins at `earliest` at the earliest. Both are in nanoseconds since 1970.
+        time. The span does not begin before `earliest`. Both are in nanoseconds since 1970.
         """
         if what not in ("started", "completed", "failed"):
             return
