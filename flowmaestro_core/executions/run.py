@@ -50,18 +50,18 @@ class RunMonitor(IdleMonitor):
         takes = min(self._timeout.took, 0.9 * self._schedule.interval)
         return at if at + takes <= self.probe_at else math.inf
 
-    def opening_until(self, now: float, *, again: bool) -> float:
-        return self.probe_at if again else max(self.probe_at, now + self._schedule.interval)
+    def opening_until(self, now: float, *, reopening: bool) -> float:
+        return self.probe_at if reopening else max(self.probe_at, now + self._schedule.interval)
 
     def on_event(self, now: float) -> None:
         super().on_event(now)
         self._live = True
         self._schedule.answered(now)
 
-    def on_opened(self, now: float, *, again: bool) -> None:
+    def on_opened(self, now: float, *, is_first: bool) -> None:
         self.on_bytes(now)
 
-    def on_lost(self, now: float, *, first: bool) -> None:
+    def on_lost(self, now: float, *, had_progress: bool) -> None:
         self._live = False
         self._due_at = self._schedule.next_at
 

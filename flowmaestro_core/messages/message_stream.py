@@ -78,10 +78,9 @@ class MessageStreamMachine(EventStreamMachine):
     @property
     def message(self) -> Optional[JsonObject]:
         """The `message:completed` event once it was emitted; `None` before."""
-        if not self.finished or not isinstance(self._ending, Emit):
-            return None
-        last: JsonObject = self._ending.item
-        return last if last["type"] == "message:completed" else None
+        if self.finished and self._terminal["type"] == "message:completed":
+            return self._terminal
+        return None
 
     @property
     def _message_id(self) -> Optional[str]:
@@ -109,15 +108,15 @@ class MessageStreamMachine(EventStreamMachine):
         if not is_pending(answer):
             *events, last = events_of(answer)
             self._queue.extend(events)
-            self._ending = Emit(last)
+            self._end_with(Emit(last))
         elif self._message_id is None:
             said = "The answer is still to come, and the server gave no message_id to find it by"
-            self._ending = Fail(StreamError(said, code="stream_lost"))
+            self._end_with(Fail(StreamError(said, code="stream_lost")))
         else:
             self._phase = Phase.POLLING
             self._allow_silence(now)
-            self._monitor.can_probe = True
-            self._give_up(self._timeout_error(), now)
+            self._monitor.enable_probes()
+            self._end_unless_probed(self._timeout_error(), now)
         return self._next(now, jitter)
 
     def _opened(self, head: ResponseHead, now: float, jitter: float) -> Action:
@@ -136,11 +135,11 @@ class MessageStreamMachine(EventStreamMachine):
         kind = item["type"]
         if kind == "connected":
             return super()._accept_event(item, now)
-        known = self._message_id
+        had_id = self._message_id is not None
         self._ids = {**self._ids, **ids_of(item)}
-        if known is None and self._message_id is not None:
-            # Without an id, the answer cannot be recognised among the messages.
-            self._monitor.can_probe = True
+        if not had_id and self._message_id is not None:
+            # Only now can the answer be recognised among the messages.
+            self._monitor.enable_probes()
         if kind in MESSAGE_TERMINAL:
             self._finish(item)
             return False
@@ -154,7 +153,7 @@ class MessageStreamMachine(EventStreamMachine):
         text = text_or_empty(terminal.get("content"))
         if text.startswith(self._text) and text != self._text:
             self._queue.append(token_event(ids_of(terminal), text[len(self._text) :]))
-        self._ending = Emit(terminal)
+        self._end_with(Emit(terminal))
 
     # Probing the messages
 
@@ -162,7 +161,7 @@ class MessageStreamMachine(EventStreamMachine):
         page, sought = self._message.messages, self._message_id or ""
         return AnswerLookup(page, sought, self._context, self._token, until)
 
-    def _apply_probe(self, data: Any) -> None:
+    def _apply_probe(self, data: Any, now: float) -> None:
         """Use the result of a probe: `data` is the message that is the answer.
 
         `data` is `None` if there is no such message yet. Then nothing changes.
@@ -174,7 +173,8 @@ class MessageStreamMachine(EventStreamMachine):
         if data is None:
             return
         tells_more = not self._text.startswith(data["content"])
-        if self._ending_may_change or tells_more or data.get("status") == "completed":
+        is_lost = not self._connection.is_open
+        if is_lost or tells_more or data.get("status") == "completed":
             self._finish(completed_event(self._ids, data["content"], data.get("usage")))
 
     def _probe_refused(self, error: FlowMaestroError) -> None:
@@ -182,9 +182,9 @@ class MessageStreamMachine(EventStreamMachine):
 
         An open stream continues, since it may still deliver the answer.
         """
-        self._monitor.can_probe = self._ending_may_change = False
+        self._monitor.disable_probes()
         if self._phase is Phase.POLLING:
-            self._ending = Fail(error)
+            self._end_with(Fail(error))
 
     def _is_transient(self, error: FlowMaestroError) -> bool:
         return is_transient(error, server_known=self._phase in (Phase.FOLLOWING, Phase.POLLING))
@@ -194,7 +194,8 @@ class MessageStreamMachine(EventStreamMachine):
     def _connection_lost(self, cause: Optional[Exception], now: float, jitter: float) -> Action:
         """Poll the messages: the POST's own stream cannot be opened twice."""
         if self._ending is None:
-            self._give_up(not_resumed("it cannot be opened twice", cause, self.scrubber), now)
+            error = not_resumed("it cannot be opened twice", cause, self.scrubber)
+            self._end_unless_probed(error, now)
         return super()._connection_lost(cause, now, jitter)
 
     def _timeout_error(self) -> FlowMaestroError:

@@ -21,7 +21,7 @@ class ConnectionState(Enum):
     """The state of a stream's connection."""
 
     UNOPENED = "unopened"
-    """No connection has been made. The first one is due at once."""
+    """No connection has been made or has failed. The first one is due at once."""
     OPEN = "open"
     """A body is open."""
     LOST = "lost"
@@ -29,26 +29,28 @@ class ConnectionState(Enum):
     SET_ASIDE = "set aside"
     """The transport had to close the body, because no event came in time and it cannot continue a
     quiet body. Nothing is known to be wrong. The next connection is due at once, after a probe."""
-    GIVEN_UP = "given up"
-    """The server was away for too long. It must answer a probe before the next connection."""
     CLOSED = "closed"
-    """The stream has an ending, and makes no more connections."""
+    """No body is open and no connection is planned: the stream has an ending (`ending.py`)."""
 
 
 class ReconnectState:
     """The state of a stream's connections, and when the next one is due.
 
-    Reconnecting is not retrying a call: `max_retries` does not count. The pauses grow with each
-    loss. A connection that held for longer than the upper bound of the last pause resets the
-    pauses. An event does not: a server that breaks each connection after one event would otherwise
-    be contacted several times a second. A lost stream is given up after `reconnect_for` seconds
-    without an event, without an answer to a probe, and without a connection that holds for so long.
+    Reconnecting is not retrying a call: `max_retries` does not count. Two rules limit it:
+
+    * The pauses grow with each loss. A connection that held for longer than the upper bound of the
+      last pause resets them. An event does not: a server that breaks each connection after one
+      event would otherwise be contacted several times a second.
+    * The server may be away for `reconnect_for` seconds. This time begins with the first loss, and
+      again with the first loss after an event, after an answer to a probe, or after a connection
+      that held for so long. The last connection is made when the time is over, not before.
 
     Attributes:
         state: whether a body is open, and if not, why not and when the next one may be opened.
         decoder: decodes the body that is open, or was open last.
         openings: how many connections have been made.
-        reconnects: how many of them were made after a loss.
+        reconnects: how many of them replaced a lost one.
+        has_progressed: whether an event or an answer to a probe came since the last loss.
         lost: the attempt that failed, until it has been reported.
 
     """
@@ -58,17 +60,22 @@ class ReconnectState:
         self.decoder: SseDecoder = SseDecoder()
         self.openings: int = 0
         self.reconnects: int = 0
+        self.has_progressed: bool = True
         self.lost: Optional[Attempt] = None
         self._times = times
-        self._due_at: Optional[float] = None
-        """When the connection that was last planned after a loss is due, or was due if it has been
-        made. `None` before the first loss."""
-        self._opened_at = 0.0  # Counts only while the connection is open.
-        self._deadline: Optional[float] = None
-        """The time limit of reconnecting. The stream is given up once a connection that was due at
-        this time or later fails. `None` if there was progress since the last loss."""
-        self._failures = 0  # How many losses in a row have made the pauses longer.
-        self._last_bound = 0.0  # The upper bound of the last pause, in seconds.
+        self._opened_at = 0.0
+        """When the open connection was made. Counts only in the state `OPEN`."""
+        self._due_at = 0.0
+        """When the next connection is due. Counts only in the state `LOST`."""
+        self._failures = 0
+        """How many losses in a row have made the pauses longer."""
+        self._last_bound = 0.0
+        """The upper bound of the last pause, in seconds."""
+        self._away_until = 0.0
+        """How long the server may be away. Counts only after a loss, without progress since."""
+        self._is_last = False
+        """Whether the next connection is the last one that may fail, if nothing else happens: it
+        was planned for `_away_until` or later."""
 
     @property
     def is_open(self) -> bool:
@@ -76,14 +83,9 @@ class ReconnectState:
         return self.state is ConnectionState.OPEN
 
     @property
-    def is_given_up(self) -> bool:
-        """Whether the stream is given up, because the server was away for too long."""
-        return self.state is ConnectionState.GIVEN_UP
-
-    @property
-    def has_progressed(self) -> bool:
-        """Whether an event or the response to a probe came since the last loss."""
-        return self._deadline is None
+    def was_open(self) -> bool:
+        """Whether any connection has been made."""
+        return self.openings > 0
 
     @property
     def headers(self) -> Fields:
@@ -98,78 +100,100 @@ class ReconnectState:
     def due(self, now: float) -> float:
         """Return when the next connection is due, not before `now`."""
         if self.state is ConnectionState.LOST:
-            return max(now, self._due_at or now)
+            return max(now, self._due_at)
         return now
 
+    # What happened
+
     def opened(self, now: float) -> bool:
-        """Record that a connection was made. Return whether it was made after a loss."""
-        again = self.state is ConnectionState.LOST and self.openings > 0
+        """Record that a connection was made. Return whether it replaces a lost one."""
+        # The first connection replaces none, even if earlier attempts to make it failed. Nor does
+        # one after `SET_ASIDE`, because no event was lost.
+        reconnected = self.state is ConnectionState.LOST and self.was_open
         self.state = ConnectionState.OPEN
         self._opened_at = now
         self.openings += 1
-        if again:
+        if reconnected:
             self.reconnects += 1
         # An incomplete event of the lost connection is dropped (WHATWG, 9.2.6).
         self.decoder = SseDecoder(self.decoder.last_event_id, retry=self.decoder.retry)
-        return again
+        return reconnected
 
     def progressed(self) -> None:
-        """Record that an event came. The time in which the SDK tries to reconnect starts anew."""
-        self._deadline = None
+        """Record that an event came. The time for which the server may be away starts anew."""
+        self.has_progressed = True
 
-    def answered(self, now: float) -> None:
+    def answered(self) -> None:
         """Record that the server answered a probe. Its streams may still be broken."""
-        self._deadline = None
-        if self.state is ConnectionState.GIVEN_UP:
-            self.state, self._due_at, self.lost = ConnectionState.LOST, now, None
+        self.has_progressed = True
 
     def closed(self) -> None:
-        """Record that the body is not open any more, and that no other will be opened."""
-        self.state = ConnectionState.CLOSED
+        """Record that no body is open any more, and that none will be opened."""
+        self.state, self.lost = ConnectionState.CLOSED, None
+
+    def reopen(self, now: float) -> None:
+        """Plan a connection for `now`, although none was planned any more."""
+        self.state, self._due_at = ConnectionState.LOST, now
 
     def set_aside(self) -> None:
         """Record that the transport closed a quiet body: nothing was lost with it."""
         self.state = ConnectionState.SET_ASIDE
 
-    def plan(self, cause: Optional[Exception], now: float, jitter: float) -> None:
+    # The next connection
+
+    def plan(self, cause: Optional[Exception], now: float, jitter: float) -> bool:
         """Plan the next connection, after the last one was lost or could not be made.
 
-        `cause` is the error of the last one, or `None` if there was no error: the server ended it,
-        or sent nothing for too long. If reconnecting has taken too long, no connection is planned:
-        the state becomes `GIVEN_UP`.
+        Return False, and plan none, if the server has been away for too long. `cause` is the error
+        of the last connection, or `None` if there was no error: the server ended it, or sent
+        nothing for too long.
         """
-        times = self._times
-        held = now - self._opened_at if self.state is ConnectionState.OPEN else 0.0
+        held = now - self._opened_at if self.is_open else 0.0
+        pause = self._next_pause(held, jitter)
+        if self._is_away_too_long(held, now):
+            return False
+        if now < self._away_until:
+            # The last connection is made when the time is over, not after it.
+            pause = min(pause, self._away_until - now)
+        # A server that asks for a pause is not away meanwhile.
+        asked = self._pause_asked_for(cause)
+        pause = max(pause, asked)
+        self._away_until = max(self._away_until, now + asked)
+        self.state, self._due_at = ConnectionState.LOST, now + pause
+        self._is_last = self._due_at >= self._away_until
+        self.lost = _failed_attempt(self._failures, pause, cause)
+        return True
+
+    def _next_pause(self, held: float, jitter: float) -> float:
+        """Return the pause after a connection that held for `held` seconds.
+
+        It is drawn between half of a bound and the whole. The bound doubles with each loss.
+        """
         if held > self._last_bound:
             self._failures = 0
-        at_most = now + times.reconnect_for
-        # The time for reconnecting begins with the first loss after progress, or after a
-        # connection that held for as long.
-        if held >= times.reconnect_for or self._deadline is None:
-            self._deadline = at_most
-        # A pause that the server asked for may have extended it. An earlier pause must not add to
-        # this one.
-        self._deadline = min(self._deadline, at_most)
-        bound = min(times.reconnect_base * 2.0 ** min(self._failures, 64), times.reconnect_max)
-        self._last_bound = bound
-        delay = bound * (1 + jitter) / 2
-        asked = min(max(retry_after_of(cause), (self.decoder.retry or 0) / 1000), LONGEST_PAUSE)
+        doubled = self._times.reconnect_base * 2.0 ** min(self._failures, 64)
+        self._last_bound = min(doubled, self._times.reconnect_max)
         self._failures += 1
-        # The connection that just failed was the last one: it was due at the deadline.
-        if self._due_at is not None and self._due_at >= self._deadline:
-            self.state, self.lost = ConnectionState.GIVEN_UP, None
-            return
-        # The last opening begins at the deadline, not after it.
-        if now < self._deadline:
-            delay = min(delay, self._deadline - now)
-        delay = max(delay, asked)
-        self.state, self._due_at = ConnectionState.LOST, now + delay
-        # A server that asks for a pause is not away meanwhile.
-        self._deadline = max(self._deadline, now + asked)
-        self.lost = Attempt(self._failures, Phase.REPLY_BROKEN, delay=delay)
-        if isinstance(cause, FlowMaestroError) and cause.attempts:
-            refused = cause.attempts[-1]
-            self.lost = self.lost._replace(outcome=refused.outcome, code=refused.code)
+        return self._last_bound * (1 + jitter) / 2
+
+    def _is_away_too_long(self, held: float, now: float) -> bool:
+        """Return whether the connection that has just failed was the last one planned."""
+        if self.has_progressed or held >= self._times.reconnect_for:
+            self.has_progressed = False
+            self._away_until = now + self._times.reconnect_for
+            return False
+        return self._is_last
+
+    def _pause_asked_for(self, cause: Optional[Exception]) -> float:
+        """Return the seconds that the server asked to wait, by `Retry-After` or `retry:`."""
+        return min(max(retry_after_of(cause), (self.decoder.retry or 0) / 1000), LONGEST_PAUSE)
+
+
+def _failed_attempt(number: int, pause: float, cause: Optional[Exception]) -> Attempt:
+    """Return what hooks and logs are told of a lost connection, or of an opening that failed."""
+    if isinstance(cause, FlowMaestroError) and cause.attempts:
+        return cause.attempts[-1]._replace(number=number, delay=pause)
+    return Attempt(number, Phase.REPLY_BROKEN, delay=pause)
 
 
 def not_resumed(reason: str, cause: Optional[Exception], scrubber: SecretScrubber) -> StreamError:

@@ -1,25 +1,24 @@
 """Following an event stream to its end. One method decides what to do next, whatever happened.
 
-Each event updates the parts: the queue of events to emit, the connection, the idle clocks, and the
-ending (the last event, or an error). Then `_next` picks the action. The first rule that applies
-counts:
+Each event updates the parts: the queue of events to emit, the connection (`connection.py`), the
+idle clocks (`probe.py`), and the ending (`ending.py`). Then `_next` picks the action. The first
+rule that applies counts:
 
 1. The queue is not empty: emit.
-2. The time is up: the ending is an error.
-3. The ending is known. A body is open: read what has already arrived, then close it. The ending is
-   an error that a probe may replace: probe, if there is time. Else end.
-4. A body is open. It is dead: close it and count it as lost. A probe is due: probe. Else read until
-   the first of these times.
-5. No body is open. Reopening is due: open. A probe is due: probe. Else wait for the first of these
-   times.
+2. There is no ending, and the deadline has passed: the ending is a timeout, unless what has already
+   arrived has a terminal event.
+3. There is an ending. A body is open: read what has already arrived, if that may bring a better
+   ending, then close the body. A probe may find a better ending: probe, if there is time. Else end.
+4. A body is open. No byte came for too long: close it and count it as lost. A probe is due: probe.
+   Else read until the first of these times.
+5. No body is open. The next connection is due: open it. A probe is due: probe. Else wait for the
+   first of these times.
 
 What the table of states does not say:
 
-* After a read of the last pieces (rule 3) an ending may be replaced by a better one. It may come
-  with these pieces (`_drains`), or from a probe (`_ending_may_change`).
-* A stream that cannot be opened has an ending: an error that a probe may replace. A stream whose
-  server was away for too long has such an ending, too. There, an answer to a probe also lets the
-  stream reconnect.
+* A stream that cannot be opened ends with that error, unless a probe finds its ending. So does a
+  stream whose server was away for too long. There, an answer to a probe also lets the stream
+  reconnect.
 * Some transports lose a quiet body (`Read.impatient`). Until the first event they wait only for a
   few seconds. Then the execution is probed and the stream opened again, with twice the time.
 * A pause of the execution that only a probe has seen is emitted as an event, once.
@@ -43,6 +42,7 @@ from flowmaestro_core.payloads.reply import Reply, is_daily_quota_error, shown_r
 from flowmaestro_core.payloads.shapes import is_terminal
 from flowmaestro_core.policy.retry import is_transient
 from flowmaestro_core.streams.connection import ConnectionState, ReconnectState, not_resumed
+from flowmaestro_core.streams.ending import Certain, Ending, UnlessProbed, UnlessRead
 from flowmaestro_core.streams.events import (
     REMEMBERED,
     event_from_sse,
@@ -78,8 +78,27 @@ class EventStreamMachine(Machine[Any]):
     `last_seen` is the execution as the last probe returned it.
     """
 
-    _AFTER_PROBE = ("opening", "backing off", "streaming", "draining", "closing", "failed")
     state: str
+    _ANY_RULE = (
+        "emitting",
+        "draining",
+        "closing",
+        "probing",
+        "backing off",
+        "ending",
+        "failed",
+        "streaming",
+        "opening",
+    )
+    """Every state that `_next` may choose, in the order of its rules."""
+    # The two rows with `_ANY_RULE` constrain nothing, for this reason: events are emitted before
+    # anything else is decided, and a probe may show anything. The other rows have these reasons:
+    #
+    # * A lost connection is followed by a pause, so `opening` follows at once only if another
+    #   request of the same call is sent, or if the body was set aside (`Read.impatient`).
+    # * While draining, the ending is known: no probe is sent, and no connection is made.
+    # * `ending`, which emits the terminal event, follows only when no body is open. So a caller who
+    #   stops there leaves no connection open.
     TRANSITIONS: ClassVar[Transitions] = {
         "ready": {"start": ("opening", "failed")},
         "opening": {
@@ -87,6 +106,7 @@ class EventStreamMachine(Machine[Any]):
             "stream_opened": ("opening", "streaming", "emitting", "probing", "draining", "closing"),
             "transport_failed": ("opening", "probing", "backing off", "failed"),
             "waited": ("opening",),
+            # The body of a response that is not an event stream.
             "bytes_received": ("opening",),
             "stream_quiet": ("opening",),
             "stream_ended": ("opening", "emitting", "probing", "backing off", "failed"),
@@ -98,19 +118,7 @@ class EventStreamMachine(Machine[Any]):
             "stream_ended": ("probing", "backing off", "failed"),
             "transport_failed": ("opening", "probing", "backing off", "failed"),
         },
-        "emitting": {
-            "emitted": (
-                "emitting",
-                "streaming",
-                "draining",
-                "probing",
-                "closing",
-                "ending",
-                "opening",
-                "backing off",
-                "failed",
-            ),
-        },
+        "emitting": {"emitted": _ANY_RULE},
         "draining": {
             "bytes_received": ("draining", "emitting", "closing"),
             "stream_quiet": ("closing",),
@@ -118,8 +126,16 @@ class EventStreamMachine(Machine[Any]):
             "transport_failed": ("ending", "failed"),
         },
         "probing": {
-            "response_received": (*_AFTER_PROBE, "probing", "draining", "emitting", "ending"),
-            "transport_failed": _AFTER_PROBE,
+            "response_received": _ANY_RULE,
+            # No event is queued by a probe that fails, and no ending found but an error.
+            "transport_failed": (
+                "opening",
+                "backing off",
+                "streaming",
+                "draining",
+                "closing",
+                "failed",
+            ),
         },
         "closing": {"stream_closed": ("ending", "probing", "backing off", "failed")},
         "backing off": {"waited": ("opening", "probing", "backing off", "failed")},
@@ -155,13 +171,9 @@ class EventStreamMachine(Machine[Any]):
         self._connection = ReconnectState(times)
         self._monitor = monitor or IdleMonitor(times, can_probe=can_probe)
         self._reconnects_at_once = reconnects_at_once
-        self._ending: Union[Emit, Fail, None] = None
-        """The last action: to emit the terminal event, or to fail. `None` while it is unknown."""
-        self._ending_may_change = False
-        """Whether a probe may find another ending than the error in `_ending`."""
-        self._drains = 0
-        """How many times the open body is still read, once the ending is known from a poll or a
-        time limit. The reads deliver events that the server has already sent."""
+        self._ending: Optional[Ending] = None
+        """How the stream will end, as far as that is known. Set only by `_end_with`,
+        `_end_after_reading`, `_end_unless_probed`, and a probe that finds the server back."""
         self._first_waits = iter(FIRST_EVENT_WAITS if can_probe else ())
         self._first_wait = next(self._first_waits, None)
         """Seconds for which a transport that loses a quiet body (`Read.impatient`) waits for the
@@ -195,9 +207,15 @@ class EventStreamMachine(Machine[Any]):
         if self.execution_id is None:
             return None
         seen = self._seen.copy()  # Another thread may read the stream meanwhile.
-        if self.finished and isinstance(self._ending, Emit):
-            seen.append(self._ending.item)
+        if self.finished:
+            seen.append(self._terminal)
         return tuple(map(timeline_part, seen))
+
+    @property
+    def _terminal(self) -> Dict[str, Any]:
+        """The terminal event, once it has been emitted (`finished`)."""
+        last: Dict[str, Any] = cast("Emit", cast("Ending", self._ending).action).item
+        return last
 
     # What happened
 
@@ -213,10 +231,11 @@ class EventStreamMachine(Machine[Any]):
             decoded = self._connection.decoder.feed(data)
         except StreamError as error:
             # The rest of the body cannot be decoded, so it is not read.
-            self._ending, self._drains = self._ending or Fail(error), 0
+            self._end_with(Fail(error) if self._ending is None else self._ending.action)
             return self._next(now, jitter)
         for sse in decoded:
-            if self._ending is None or self._drains:
+            # What follows a terminal event is dropped.
+            if self._ending is None or isinstance(self._ending, UnlessRead):
                 item = event_from_sse(sse)
                 # To decode it later, if ever, costs less than to take its parts now.
                 if item["type"] in REMEMBERED:
@@ -225,15 +244,16 @@ class EventStreamMachine(Machine[Any]):
                     self._connection.progressed()
                     self._monitor.on_event(now)
                     self._first_wait = None
-        if self._drains:
-            self._drains -= 1
+        if self._ending is not None and isinstance(self._ending, UnlessRead):
+            self._ending = self._ending.after_read()
         return self._next(now, jitter)
 
     @event
     def stream_quiet(self, now: float, jitter: float) -> Action:
-        if self._ending is None and now >= self._monitor.stream_deadline:
-            self._ending = Fail(self._timeout_error())  # Nothing more has arrived in time.
-        self._drains = 0
+        if self._ending is not None:
+            self._end_with(self._ending.action)  # All that has arrived was read.
+        elif now >= self._monitor.stream_deadline:
+            self._end_with(Fail(self._timeout_error()))  # Nothing more has arrived in time.
         return self._next(now, jitter)
 
     @event
@@ -257,8 +277,8 @@ class EventStreamMachine(Machine[Any]):
     @event
     def emitted(self, now: float, jitter: float) -> Action:
         if self.state == "ending":
-            return self._done(cast("Emit", self._ending).item)
-        self._monitor.resume(now)
+            return self._done(self._terminal)
+        self._monitor.on_emitted(now)
         return self._next(now, jitter)
 
     def _accept_event(self, item: Dict[str, Any], now: float) -> bool:
@@ -273,7 +293,7 @@ class EventStreamMachine(Machine[Any]):
                 self._queue.append(item)
             return False
         if kind in self._events.terminal:
-            self._ending, self._drains = Emit(item), 0
+            self._end_with(Emit(item))
         else:
             if kind == "execution:paused":
                 self._is_paused = True
@@ -287,14 +307,15 @@ class EventStreamMachine(Machine[Any]):
     def _next(self, now: float, jitter: float) -> Action:
         if self._queue:
             self.state = "emitting"
-            self._monitor.paused_at = now
+            self._monitor.on_emit(now)
             return Emit(self._queue.popleft())
         monitor = self._monitor
         if self._ending is None and now >= monitor.stream_deadline:
-            self._ending, self._drains = Fail(self._timeout_error()), DRAIN_READS
+            self._end_after_reading(Fail(self._timeout_error()))
         if self._ending is not None:
             return self._end(self._ending, now, jitter)
-        if not self._connection.is_open:
+        # Not `is_open`: it would be one more call for each event.
+        if self._connection.state is not ConnectionState.OPEN:
             return self._reconnect(now, jitter)
         left = min(monitor.dead_at, monitor.stream_deadline) - now
         if left <= 0:
@@ -316,24 +337,24 @@ class EventStreamMachine(Machine[Any]):
                 impatient = left
         return Read(patience, impatient)
 
-    def _end(self, ending: Union[Emit, Fail], now: float, jitter: float) -> Action:
+    def _end(self, ending: Ending, now: float, jitter: float) -> Action:
         monitor = self._monitor
         if self._connection.is_open:
             left = monitor.stream_deadline + DRAIN_OVERTIME - now
-            if self._drains and left > 0:
+            if isinstance(ending, UnlessRead) and left > 0:
                 self.state = "draining"
                 return Read(min(DRAIN_IDLE, left))
             return self._close()
-        if isinstance(ending, Emit):
-            self.state = "ending"
-            return Emit(dict(ending.item))  # The caller may change it.
-        if self._ending_may_change and now < monitor.stream_deadline:
+        if isinstance(ending, UnlessProbed) and now < monitor.stream_deadline:
             if now >= monitor.probe_at:
                 return self._probe(now, jitter)
             if monitor.polls_until_deadline:
                 self.state = "backing off"
                 return Wait(min(monitor.probe_at, monitor.stream_deadline) - now)
-        return self._fail(ending.error)
+        if isinstance(ending.action, Emit):
+            self.state = "ending"
+            return Emit(dict(ending.action.item))  # The caller may change it.
+        return self._fail(ending.action.error)
 
     def _reconnect(self, now: float, jitter: float) -> Action:
         connection, monitor = self._connection, self._monitor
@@ -349,18 +370,43 @@ class EventStreamMachine(Machine[Any]):
         lost, connection.lost = connection.lost, None
         return Wait(until - now, lost, reconnects=True)
 
+    # The ending, see `ending.py`
+
+    def _end_with(self, action: Union[Emit, Fail]) -> None:
+        """End with `action`, whatever else comes."""
+        self._ending = Certain(action)
+
+    def _end_after_reading(self, action: Union[Emit, Fail]) -> None:
+        """End with `action`, unless what has already arrived has a terminal event."""
+        if self._connection.is_open:
+            self._ending = UnlessRead(action, DRAIN_READS)
+        else:
+            self._ending = Certain(action)
+
+    def _end_unless_probed(
+        self, error: FlowMaestroError, now: float, *, resumes: bool = False
+    ) -> None:
+        """Fail with `error`, unless a probe finds another ending.
+
+        Call this only if no body is open. If nothing can be probed, the stream fails at once.
+        For `resumes`, see `UnlessProbed`.
+        """
+        self._ending = UnlessProbed(Fail(error), resumes)
+        self._connection.closed()
+        self._monitor.begin_final_probes(now)
+
     # Opening
 
     def _open(self, now: float, jitter: float) -> Action:
         self.state = "opening"
-        again = self._connection.state is not ConnectionState.UNOPENED
-        until = self._monitor.opening_until(now, again=again)
+        reopening = self._connection.state is not ConnectionState.UNOPENED
+        until = self._monitor.opening_until(now, reopening=reopening)
         call = CallMachine(
             self._events.source,
             self._context,
             self._token,
             stream=True,
-            max_retries=0 if again or self._reconnects_at_once else None,
+            max_retries=0 if reopening or self._reconnects_at_once else None,
             deadline=min(self._monitor.stream_deadline, until),
             headers=self._connection.headers,
         )
@@ -377,10 +423,10 @@ class EventStreamMachine(Machine[Any]):
 
     def _opened(self, head: ResponseHead, now: float, jitter: float) -> Action:
         self.request_id = shown_request_id(None, head.headers, self.scrubber)
-        again = self._connection.openings > 0
-        was_lost = self._connection.opened(now)
-        self._monitor.on_opened(now, again=again)
-        if was_lost:
+        is_first = not self._connection.was_open
+        reconnected = self._connection.opened(now)
+        self._monitor.on_opened(now, is_first=is_first)
+        if reconnected:
             item = {"type": "stream:reconnected", "attempt": self.reconnects}
             self._queue.append(item)
             self._seen.append(timeline_part(item))
@@ -393,28 +439,28 @@ class EventStreamMachine(Machine[Any]):
             status_code=reply.status_code,
             request_id=reply.request_id,
         )
-        self._give_up(error, now)
+        self._end_unless_probed(error, now)
         return self._next(now, jitter)
 
     def _not_opened(self, error: FlowMaestroError, now: float, jitter: float) -> Action:
-        # After the deadline, `_next` makes the timeout the ending.
-        if now < self._monitor.stream_deadline:
-            if self._may_reopen(error):
-                return self._connection_lost(error, now, jitter)
-            # The stream may be the only part of the server that fails: ask for the execution. After
-            # a 429, a probe would be refused as well.
-            if self._is_transient(error) and not isinstance(error, RateLimitError):
-                self._give_up(error, now)
-            else:
-                self._ending = Fail(error)
+        """Reconnect, probe or end after an opening has failed with `error`."""
+        if now >= self._monitor.stream_deadline:
+            return self._next(now, jitter)  # The ending is a timeout, not this error.
+        transient = self._is_transient(error)
+        # A first opening that failed was retried already, as any call.
+        may_reopen = self._reconnects_at_once or self._connection.was_open
+        if may_reopen and transient and not is_daily_quota_error(error):
+            return self._connection_lost(error, now, jitter)
+        # The stream may be the only part of the server that fails, so poll the execution. After a
+        # 429, a probe would be refused as well.
+        if transient and not isinstance(error, RateLimitError):
+            self._end_unless_probed(error, now)
+        else:
+            self._end_with(Fail(error))
         return self._next(now, jitter)
 
-    def _may_reopen(self, error: FlowMaestroError) -> bool:
-        again = self._reconnects_at_once or self._connection.openings > 0
-        return again and self._is_transient(error) and not is_daily_quota_error(error)
-
     def _is_transient(self, error: FlowMaestroError) -> bool:
-        return is_transient(error, server_known=self._connection.openings > 0)
+        return is_transient(error, server_known=self._connection.was_open)
 
     def _connection_lost(self, cause: Optional[Exception], now: float, jitter: float) -> Action:
         """Plan the next connection after the body was lost, or could not be opened.
@@ -426,20 +472,12 @@ class EventStreamMachine(Machine[Any]):
         if self._ending is not None:
             connection.closed()
             return self._next(now, jitter)
-        self._monitor.on_lost(now, first=connection.has_progressed)
-        connection.plan(cause, now, jitter)
-        if connection.is_given_up:
+        self._monitor.on_lost(now, had_progress=connection.has_progressed)
+        if not connection.plan(cause, now, jitter):
             reason = f"no progress for {self._context.stream_times.reconnect_for:g} s"
-            self._give_up(not_resumed(reason, cause, self.scrubber), now)
+            error = not_resumed(reason, cause, self.scrubber)
+            self._end_unless_probed(error, now, resumes=True)
         return self._next(now, jitter)
-
-    def _give_up(self, error: FlowMaestroError, now: float) -> None:
-        """Open no more connections, and begin the final probes at `now`.
-
-        The stream ends with `error`, unless a probe finds that the execution has ended.
-        """
-        self._ending, self._ending_may_change = Fail(error), self._monitor.can_probe
-        self._monitor.begin_final_probes(now)
 
     # Probing
 
@@ -460,27 +498,28 @@ class EventStreamMachine(Machine[Any]):
                 self._probe_refused(outcome.error)
         else:
             self._monitor.probe_answered(outcome.value.rate_limit, now)
-            self._apply_probe(outcome.value["data"])
-            self._connection.answered(now)
+            self._connection.answered()
+            self._apply_probe(outcome.value["data"], now)
         return self._next(now, jitter)
 
     def _probe_refused(self, error: FlowMaestroError) -> None:
         """End the stream with `error`, which a probe got and every later probe would get, too."""
-        self._ending = Fail(error)
+        self._end_with(Fail(error))
 
-    def _apply_probe(self, data: Any) -> None:
+    def _apply_probe(self, data: Any, now: float) -> None:
         """Use the result of a probe: `data` is the execution, as the server returned it.
 
-        If the execution has ended, prepare the terminal event. If it was paused or resumed, queue
-        that event. `MessageStreamMachine` overrides this: its probes return messages.
+        If the execution has ended, so has the stream. If it was paused or resumed, queue that
+        event. `MessageStreamMachine` overrides this: its probes return messages.
         """
         self.last_seen = data
         if is_terminal(data):
-            self._ending, self._drains = Emit(terminal_event(data)), DRAIN_READS
+            self._end_after_reading(Emit(terminal_event(data)))
             return
-        # The server is back, and the execution runs: reconnect.
-        if self._connection.is_given_up:
-            self._ending, self._ending_may_change = None, False
+        if isinstance(self._ending, UnlessProbed) and self._ending.resumes:
+            # The server is back, and the execution still runs.
+            self._ending = None
+            self._connection.reopen(now)
         status = text_or_empty(data.get("status"))
         if status and (status == "paused") != self._is_paused:
             self._is_paused = not self._is_paused

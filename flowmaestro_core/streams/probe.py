@@ -34,17 +34,18 @@ class IdleMonitor:
     `stream_deadline` is when the stream must end. It is fixed from the beginning, or moves with
     each event (`allow_silence`).
 
-    `paused_at` is when the machine last stopped reading, to emit an event or to send a probe.
+    The clocks stand still while the machine does not read: from `on_emit` to `on_emitted` all of
+    them, during a probe that of `dead_at`.
 
     All times are in seconds, those called `..._at` and `now` on the clock of the machine.
     """
 
     def __init__(self, times: StreamTimes, *, can_probe: bool) -> None:
-        self.can_probe = can_probe
         self.dead_at: float = math.inf
         self.stream_deadline: float = math.inf
-        self.paused_at: float = 0.0
         self._times = times
+        self._can_probe = can_probe
+        """Whether there is something to poll."""
         self._bytes_idle = times.bytes_idle
         self._idle, self._longest_idle = times.event_idle, times.event_idle_max
         """The interval between probes in seconds, and the longest that it grows to."""
@@ -55,11 +56,16 @@ class IdleMonitor:
         self._silence = 0.0
         """Seconds without an event after which the stream must end; 0 if its deadline is fixed."""
         self._timeout = AdaptiveTimeout()
+        """The timeout of the next probe."""
+        self._emitting_since = 0.0
+        """When the caller got the last event. Counts only until it wants the next one."""
+        self._probe_sent_at = 0.0
+        """When the last probe was sent. Counts only until it has ended."""
 
     @property
     def probe_at(self) -> float:
         """When the next probe is due; infinity if there is nothing to poll."""
-        if not self.can_probe:
+        if not self._can_probe:
             return math.inf
         return max(min(self._due_at, self._latest_at), self._not_before)
 
@@ -67,9 +73,9 @@ class IdleMonitor:
     def polls_until_deadline(self) -> bool:
         """Whether a stream that opens no more connections is probed until its deadline.
 
-        If not, it is probed once.
+        If not, it is probed at most once.
         """
-        return self._silence > 0
+        return self._can_probe and self._silence > 0
 
     def opening_at(self, at: float) -> float:
         """Return when the stream may be opened again, if that is planned for `at`: here, `at`.
@@ -78,14 +84,14 @@ class IdleMonitor:
         """
         return at
 
-    def opening_until(self, now: float, *, again: bool) -> float:
-        """Return the deadline of an opening that begins now, so that it does not delay a probe.
+    def opening_until(self, now: float, *, reopening: bool) -> float:
+        """Return the deadline of an opening that begins now.
 
-        A reconnection (`again`) has until the next probe, but at least `RECONNECT_GRACE` seconds,
-        since the new connection may deliver the terminal event. For the first opening, the result
-        is infinity: only the timeout of the call limits it.
+        The first opening may take as long as any call: infinity. With `reopening`, an earlier
+        connection was lost or could not be made. Such an opening must not delay a probe for longer
+        than `RECONNECT_GRACE`, in which the new connection may deliver the terminal event.
         """
-        return max(self.probe_at, now + RECONNECT_GRACE) if again else math.inf
+        return max(self.probe_at, now + RECONNECT_GRACE) if reopening else math.inf
 
     def begin(self, now: float, timeout: float = math.inf) -> None:
         """Set all deadlines of a stream that begins now and may last for `timeout` seconds."""
@@ -130,27 +136,31 @@ class IdleMonitor:
         """Make a probe due at once. An event that comes before the probe postpones it."""
         self._due_at = -math.inf
 
-    def on_opened(self, now: float, *, again: bool) -> None:
-        """Restart the clocks on a new connection; `again` if it is not the first."""
+    def on_opened(self, now: float, *, is_first: bool) -> None:
+        """Restart the clock of bytes on a new connection, and all clocks on the first one."""
         self.on_bytes(now)
-        if not again:
+        if is_first:
             self._schedule_probe(now)
 
-    def on_lost(self, now: float, *, first: bool) -> None:
-        """Delay a probe that would be due soon, so that a new connection can deliver events.
+    def on_lost(self, now: float, *, had_progress: bool) -> None:
+        """Move a probe that is due within `RECONNECT_GRACE` to the end of that time.
 
-        A loss does so only if it is the `first` one since the stream last progressed.
-        A probe that is due already is not delayed.
+        A new connection may deliver events meanwhile. A probe that is due already is not delayed.
+        Without `had_progress`, which means that the loss before this one was followed by no event
+        and no answer, nothing is delayed: connections are lost again and again.
+
+        A run overrides this: its polls never wait for a connection.
         """
-        if first and now < self._due_at:
+        if had_progress and now < self._due_at:
             self._due_at = max(self._due_at, now + RECONNECT_GRACE)
 
-    def resume(self, now: float) -> None:
-        """Postpone the next probe and the limits of silence by the time that the caller took.
+    def on_emit(self, now: float) -> None:
+        """Stop the clocks: the caller gets an event, and the stream is not read meanwhile."""
+        self._emitting_since = now
 
-        The caller had an event meanwhile, and the stream was not read.
-        """
-        away = now - self.paused_at
+    def on_emitted(self, now: float) -> None:
+        """Continue the clocks: the caller wants the next event."""
+        away = now - self._emitting_since
         self.dead_at += away
         self._due_at += away
         self._latest_at += away
@@ -159,14 +169,22 @@ class IdleMonitor:
 
     # Probes
 
+    def enable_probes(self) -> None:
+        """Send probes from now on: there is something to poll."""
+        self._can_probe = True
+
+    def disable_probes(self) -> None:
+        """Send no more probes, because each would be refused."""
+        self._can_probe = False
+
     def probe_sent(self, now: float) -> float:
         """Record that a probe is sent. Return its timeout in seconds."""
-        self.paused_at = now
+        self._probe_sent_at = now
         return self._timeout.seconds()
 
     def probe_answered(self, limit: RateLimit, now: float) -> None:
         """Schedule the next probe. `limit` is the rate limit in the response."""
-        self._timeout.record_latency(now - self.paused_at)
+        self._timeout.record_latency(now - self._probe_sent_at)
         self._not_before = now + slowed_by_rate_limit(0.0, limit)
         self._probed(now)
 
@@ -180,7 +198,7 @@ class IdleMonitor:
     def _probed(self, now: float) -> None:
         self._idle = min(self._idle * PROBE_BACKOFF, self._longest_idle)
         self._latest_at = now + MAX_INTERVALS_WITHOUT_PROBE * self._times.event_idle_max
-        self.dead_at += now - self.paused_at
+        self.dead_at += now - self._probe_sent_at
         self._schedule_probe(now)
 
     def _schedule_probe(self, now: float) -> None:

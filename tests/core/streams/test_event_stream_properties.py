@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional, Tuple
+from collections import deque
+from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
 import pytest
 from hypothesis import strategies as st
 
-from flowmaestro_core.actions import Done, Emit, Open, Read, Send
+from flowmaestro_core.actions import Action, Done, Emit, Open, Read, Send
 from flowmaestro_core.http.messages import Headers, ResponseHead
 from flowmaestro_core.policy.stream_times import LEAST, StreamTimes
 from flowmaestro_core.streams.event_stream import EventStreamMachine
@@ -25,6 +26,7 @@ from tests.harness.core.properties import MachineProperties, collected, json_val
 from tests.harness.core.stepping import (
     KEEPALIVE,
     Possibilities,
+    Report,
     Stepper,
     a_response,
     an_envelope,
@@ -89,6 +91,48 @@ def test_the_table_is_true() -> None:
         wander(streaming, patient, walks=300),
         *(wander(unsent, sent, walks=1500) for sent in answering_worlds()),
     )
+
+
+class EndingWatcher(Stepper):
+    """Notes which kind of ending follows which, after every event."""
+
+    def __init__(self, machine: Any, terminal: Any, changes: Set[Tuple[str, str]]) -> None:
+        super().__init__(machine, terminal=terminal)
+        self.changes = changes
+
+    def report(self, report: Report) -> Action:
+        before = type(self.machine._ending).__name__  # type: ignore[attr-defined]
+        action = super().report(report)
+        after = type(self.machine._ending).__name__  # type: ignore[attr-defined]
+        if before != after:
+            self.changes.add((before, after))
+        return action
+
+
+def test_an_ending_is_replaced_only_as_its_table_says() -> None:
+    changes: Set[Tuple[str, str]] = set()
+
+    def watched(make: Callable[[], Stepper]) -> Callable[[], Stepper]:
+        return lambda: EndingWatcher(make().machine, make().terminal, changes)
+
+    world = Possibilities(REPLIES, HEADS, CHUNKS)
+    broken = ResponseHead(503, Headers())
+    away = Possibilities((a_response(200, RUNNING), a_response(503)), (broken,) * 3 + (SSE_HEAD,))
+    times = StreamTimes(reconnect_for=3.0)
+    for walks in (
+        wander(watched(lambda: streaming(deadline=1060.0)), world, walks=150),
+        wander(watched(lambda: streaming(times=times)), away, walks=150),
+        *(wander(watched(unsent), sent, walks=60) for sent in answering_worlds()),
+    ):
+        deque(walks, maxlen=0)
+    assert changes == {
+        ("NoneType", "UnlessRead"),
+        ("NoneType", "UnlessProbed"),
+        ("NoneType", "Certain"),
+        ("UnlessRead", "Certain"),
+        ("UnlessProbed", "Certain"),
+        ("UnlessProbed", "NoneType"),
+    }
 
 
 @pytest.mark.parametrize("silent_poll", [None, 1.0])
