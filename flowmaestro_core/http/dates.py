@@ -38,9 +38,11 @@ def parse_http_date(text: str) -> Optional[float]:
     if len(match["year"]) == 2:
         year += 2000 if year < 70 else 1900
     day, hour, minute, second = (int(match[part]) for part in ("day", "h", "m", "s"))
+    if second == 60:  # A leap second, which `datetime` does not have.
+        second = 59
     try:
         date = year, _MONTHS.index(month) + 1, day
-        moment = datetime(*date, hour, minute, min(second, 59), tzinfo=timezone.utc)
+        moment = datetime(*date, hour, minute, second, tzinfo=timezone.utc)
     except ValueError:
         return None
     return moment.timestamp()

@@ -81,6 +81,8 @@ def test_a_leap_second_is_the_end_of_its_minute() -> None:
         "Sun, 00 Nov 1994 08:49:37 GMT",
         "Sun, 06 Nov 1994 24:00:00 GMT",
         "Sun, 06 Nov 1994 08:60:00 GMT",
+        "Sun, 06 Nov 1994 08:49:61 GMT",
+        "Sun, 06 Nov 1994 08:49:99 GMT",
         "Sun, 06 Nov 0000 08:49:37 GMT",
         "Sun, ०६ Nov 1994 08:49:37 GMT",
         "1994-11-06T08:49:37Z",
