@@ -18,7 +18,7 @@ import time
 import weakref
 from functools import partial
 from types import SimpleNamespace
-from typing import Any, Callable, ClassVar, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Callable, ClassVar, Dict, List, Mapping, Optional, Tuple, cast
 from urllib.request import getproxies
 
 import requests
@@ -109,6 +109,44 @@ def _file_of(data: bytes, _mode: str) -> io.BytesIO:
     return io.BytesIO(data)
 
 
+_KNOWN_FAILURES: Mapping[str, str] = {
+    **dict.fromkeys(
+        (
+            "quiet-body",
+            "read-with-zero-patience",
+            "quiet-within-a-chunk-header",
+            "quiet-within-a-chunk",
+            "quiet-over-tls",
+        ),
+        "a receive that has timed out cannot be repeated: streams reconnect",
+    ),
+    "a-body-cut-off-under-tls": "http.client accepts the end of a connection as one of TLS",
+    "a-body-that-dribbles": "a chunk header that comes byte by byte may take hours",
+    **dict.fromkeys(
+        ("an-interrupted-call-loses-nothing", "an-interrupted-stream-loses-nothing"),
+        "the lock of urllib3's pool is written in Python: an interrupt may leave it locked",
+    ),
+    "a-garbled-length": "http.client accepts as the size of a chunk whatever int() accepts",
+    "a-garbled-status-line": "http.client accepts as a status whatever int() accepts",
+    "a-last-chunk-cut-short": "http.client accepts the end of a connection as that of the body",
+    "a-head-that-dribbles": "urllib3 bounds each receive alone: a head may take hours",
+    "close-wakes-a-call": "a call waits for the head of its response until it times out",
+    **dict.fromkeys(
+        ("handshake-timeout", "reset-in-the-handshake"),
+        "cannot be told apart from a lost response, so a POST is not retried",
+    ),
+    "informational-replies": "urllib3 returns a 103 as the response: the call fails",
+}
+"""The checks that it fails with every http.client."""
+
+
+class _KnownFailures:
+    """The attribute `known_failures`. http.client is tried when it is read, not at import."""
+
+    def __get__(self, transport: object, kind: object) -> Mapping[str, str]:
+        return {**_KNOWN_FAILURES, **_floods()}
+
+
 class RequestsTransport(NotPicklable):
     """A `Transport` on a `requests.Session`. Safe to use from several threads.
 
@@ -126,35 +164,7 @@ class RequestsTransport(NotPicklable):
     """
 
     patient = False
-    known_failures: ClassVar[Mapping[str, str]] = {
-        **dict.fromkeys(
-            (
-                "quiet-body",
-                "read-with-zero-patience",
-                "quiet-within-a-chunk-header",
-                "quiet-within-a-chunk",
-                "quiet-over-tls",
-            ),
-            "a receive that has timed out cannot be repeated: streams reconnect",
-        ),
-        "a-body-cut-off-under-tls": "http.client accepts the end of a connection as one of TLS",
-        "a-body-that-dribbles": "a chunk header that comes byte by byte may take hours",
-        **_floods(),
-        **dict.fromkeys(
-            ("an-interrupted-call-loses-nothing", "an-interrupted-stream-loses-nothing"),
-            "the lock of urllib3's pool is written in Python: an interrupt may leave it locked",
-        ),
-        "a-garbled-length": "http.client accepts as the size of a chunk whatever int() accepts",
-        "a-garbled-status-line": "http.client accepts as a status whatever int() accepts",
-        "a-last-chunk-cut-short": "http.client accepts the end of a connection as that of the body",
-        "a-head-that-dribbles": "urllib3 bounds each receive alone: a head may take hours",
-        "close-wakes-a-call": "a call waits for the head of its response until it times out",
-        **dict.fromkeys(
-            ("handshake-timeout", "reset-in-the-handshake"),
-            "cannot be told apart from a lost response, so a POST is not retried",
-        ),
-        "informational-replies": "urllib3 returns a 103 as the response: the call fails",
-    }
+    known_failures: ClassVar[Mapping[str, str]] = cast("Any", _KnownFailures())
     """The conformance checks that it fails, each with its consequence for users."""
 
     def __init__(self, session: Optional[requests.Session] = None) -> None:
