@@ -41,7 +41,8 @@ class FlowMaestroError(Exception):
         execution_id: the execution that this error is about, if one had been started.
         retry_after: seconds that the server asked to wait, `None` if it did not ask.
         headers: the header fields of the response, redacted and without `Set-Cookie`; empty if no
-            response was received.
+            response was received. If the server sent no `Date`, they have one with the time at
+            which the response was received.
         body: the body of the response as text, redacted, its first 4,000 characters at most;
             `None` if no response was received.
 
