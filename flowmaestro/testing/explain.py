@@ -83,7 +83,8 @@ def curl_lines(request: Request) -> Iterator[str]:
 def _field(name: str, value: str) -> str:
     """Return a header field, quoted for a shell command.
 
-    The API key is a variable of the shell in it, and the idempotency key a call of `uuidgen`.
+    In the result, a variable of the shell stands for the API key, and a call of `uuidgen` for the
+    idempotency key.
     """
     if name in ("X-API-Key", "Authorization"):
         return f'"{name}: {value.replace(API_KEY, f"${API_KEY}")}"'

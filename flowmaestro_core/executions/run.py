@@ -35,9 +35,10 @@ OVERTIME = 0.1
 class RunMonitor(IdleMonitor):
     """The idle clocks of a run. `schedule` times its polls.
 
-    Until a connection has received an event, its probes are due when a wait would poll; afterwards,
-    they are due as for other streams. Opening the stream must not delay a probe. Only the first
-    opening may, by up to one poll interval.
+    Each probe polls the execution. Until a connection has received an event, a probe is due when
+    `schedule` has a poll. Afterwards, it is due after `event_idle` seconds without an event, as
+    for other streams. The first opening of the stream may delay a probe by up to one poll interval.
+    Later openings delay none.
     """
 
     def __init__(self, times: StreamTimes, schedule: PollSchedule) -> None:

@@ -117,12 +117,13 @@ class Agents(Resource[D]):
         working_memory: Optional[str] = None,
         metadata: Optional[Mapping[str, Any]] = None,
     ) -> Call[Reply[Memory]]:
-        """Set what an agent remembers of one user; what is left out stays as it is.
+        """Set what an agent remembers of one user.
 
         Args:
             user_id: the user's id, a UUID.
-            working_memory: the text that the agent is given about the user.
-            metadata: your own data about the user.
+            working_memory: the text that the agent is given about the user. The deployed server
+                refuses a call without it or with an empty text (`ValidationError`).
+            metadata: your own data about the user; left out, it stays as it is.
 
         """
         body = json_body(
@@ -163,7 +164,7 @@ class Agents(Resource[D]):
 
         Args:
             query: what to look for.
-            top_k: at most so many results.
+            top_k: at most so many results; the server's own choice when left out.
             similarity_threshold: only results at least so similar, 0 to 1.
             user_id: only what is remembered of this user.
             idempotency_key: sent as `Idempotency-Key` on every attempt; random when left out.

@@ -41,9 +41,11 @@ class Executions(Resource[D]):
     ) -> Call[Page[Execution]]:
         """List executions, one page at a time.
 
-        The deployed server cuts the list into pages before it filters by `status`: a short or
-        empty page may not be the last one, and its `total_count` counts that page alone. Use
-        `iterate` to get all executions.
+        On the deployed server, pages and `total_count` are exact only with `workflow_id` and
+        without `status`. With both, the server cuts the list into pages before it filters: a page
+        may be short or empty although more follow, and its `total_count` counts that page alone.
+        Without `workflow_id`, rows may be missing, and `has_more` is always False. Use `iterate`
+        with `workflow_id` to get all executions.
 
         Args:
             page: which page, from 1.
@@ -97,7 +99,7 @@ class Executions(Resource[D]):
     def cancel(
         self, execution_id: str, *, idempotency_key: Optional[str] = None
     ) -> Call[Reply[CancelledExecution]]:
-        """Cancel a running execution.
+        """Cancel an execution that has not ended.
 
         When the reply is lost and the retry is refused, the SDK polls the execution to find out
         whether it was cancelled. If it was, the call succeeds.
@@ -106,7 +108,7 @@ class Executions(Resource[D]):
             idempotency_key: sent as `Idempotency-Key` on every attempt; random when left out.
 
         Raises:
-            ValidationError: the execution has ended already.
+            ValidationError: the execution has ended already, or it is paused.
             NotFoundError: there is no such execution.
 
         """

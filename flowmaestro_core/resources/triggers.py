@@ -77,7 +77,8 @@ class Triggers(Resource[D]):
             checkpoint: must be left out; only a workflow can be started with one.
 
         Raises:
-            ValidationError: the trigger is disabled, or the inputs are refused.
+            NotFoundError: there is no such trigger.
+            ValidationError: the trigger is disabled, or the server refuses the inputs.
 
         """
         if checkpoint is not None:

@@ -45,7 +45,8 @@ from flowmaestro_core.types import (
 class Workflows(Resource[D]):
     """`client.workflows`. Needs the scope `workflows:read`.
 
-    To run a workflow, the key needs the scope `workflows:execute` too.
+    To start a workflow, the key needs the scope `workflows:execute` too. `run` and `run_many` also
+    need `executions:read`.
     """
 
     @endpoint
@@ -109,7 +110,7 @@ class Workflows(Resource[D]):
         Raises:
             NotFoundError: there is no such workflow; with a `checkpoint`, the execution that was
                 started no longer exists.
-            ValidationError: the server refuses the inputs.
+            ValidationError: the workflow is invalid, or the server refuses the inputs.
             CheckpointError: the checkpoint cannot be used. If `error.execution_id` is `None`, this
                 call started nothing.
             StartUnknownError: with a checkpoint, it is not known whether the execution was started.
@@ -162,6 +163,9 @@ class Workflows(Resource[D]):
             checkpoint: where the start is kept, so that it happens once.
 
         Raises:
+            NotFoundError: there is no such workflow; with a `checkpoint`, the execution that was
+                started no longer exists.
+            ValidationError: the workflow is invalid, or the server refuses the inputs.
             TimeoutError: the execution did not end within `timeout`. The execution continues;
                 `error.execution_id` is its id.
             CheckpointError: the checkpoint cannot be used. If `error.execution_id` is `None`, this

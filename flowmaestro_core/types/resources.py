@@ -80,7 +80,7 @@ class PaginationInfo(TypedDict):
     total_count: Optional[int]
     """Number of rows on all pages.
 
-    Without `workflow_id`, the server counts only some executions.
+    In a list of executions, it is exact only with `workflow_id` and without `status`.
     """
     total_pages: Optional[int]
     """Number of pages."""
@@ -301,7 +301,7 @@ class MemoryStats(TypedDict):
     embedding_count: Optional[int]
     """Number of embeddings; `None` if the server does not say."""
     memory_config: Optional[Dict[str, Any]]
-    """Its settings, `type` and `max_messages`; `None` if the server does not say."""
+    """Settings of the memory, `type` and `max_messages`; `None` if the server does not say."""
 
 
 class Thread(TypedDict):

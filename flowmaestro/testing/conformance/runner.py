@@ -168,8 +168,8 @@ class Runner(ABC):
     def transport(self, **options: Any) -> AsyncTransport:
         """Return a new transport with these options, closed when the check ends.
 
-        Raises `NotOffered` when the factory does not take one of them, `FactoryError` when it does
-        not return a transport.
+        Raises `NotOffered` if the factory does not take one of the options, `FactoryError` if the
+        factory does not return a transport.
         """
         for name in options:
             if not _takes(self._make_transport, name):

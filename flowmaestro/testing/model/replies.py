@@ -58,7 +58,7 @@ class EventStream:
         timeline.schedule(KEEPALIVE_SECONDS, self._keep_alive)
 
     def publish(self, name: str, data: JsonObject) -> None:
-        """Send one event, the name in its `event:` field."""
+        """Send one event, with `name` in its `event:` field."""
         if not self._finishing and self._events_left > 0:
             self._events_left -= 1
             self._write(b"event: %s\ndata: %s\n\n" % (name.encode(), encode(data)))

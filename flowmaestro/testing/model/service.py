@@ -45,9 +45,10 @@ class Resources(Dict[str, T]):
         self._service = service
 
     def find(self, id: str, code: str = "") -> T:
-        """Return the resource with this id, else raise a refusal.
+        """Return the resource with this id. Raise a 404 refusal if there is none.
 
-        `code` is the error code of the refusal of an id of the wrong form.
+        The deployed dialect refuses an id that is not a UUID with 500 instead. `code` is the error
+        code of that refusal; `""` means 22P02.
         """
         self._service.used.add((self._kind, id))
         try:

@@ -1,4 +1,4 @@
-"""Turns exceptions of aiohttp into failures. Pure."""
+"""Turns exceptions of aiohttp into instances of `TransportFailure`. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Turns exceptions of requests into failures. Pure."""
+"""Turns exceptions of the library `requests` into instances of `TransportFailure`. Pure."""
 
 from __future__ import annotations
 

@@ -479,8 +479,8 @@ def _refusal(reason: str) -> TransportFailure:
 def _close(session: Any) -> None:
     """Close a session and its pools. `Session.close` leaves the pools to the garbage collector.
 
-    That may come late: an exception that the caller keeps refers to a response, and the response to
-    its pool.
+    The collection may come late: an exception that the caller keeps refers to a response, and the
+    response to its pool.
     """
     for adapter in session.adapters.values():
         for manager in (adapter.poolmanager, *adapter.proxy_manager.values()):
