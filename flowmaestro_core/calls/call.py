@@ -445,6 +445,11 @@ class CallMachine(Machine[Any]):
     def _give_up(
         self, error: FlowMaestroError, outcome: Union[int, Phase], reason: Optional[str] = None
     ) -> Action:
+        """Fail with `error`, the last of all attempts.
+
+        `outcome` is that of the attempt. `reason` says why it is not retried, or is `None` if such
+        errors never are.
+        """
         error.attempts = self._retries.attempts_with(error, outcome)
         error.gave_up = reason
         return self._fail(error)

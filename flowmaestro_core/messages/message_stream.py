@@ -40,7 +40,7 @@ from flowmaestro_core.streams.events import MESSAGE_TERMINAL
 from flowmaestro_core.streams.operation import Events
 
 
-class Phase(Enum):
+class MessagePhase(Enum):
     """The phases of a streamed message."""
 
     SENDING = "sending"
@@ -69,7 +69,7 @@ class MessageStreamMachine(EventStreamMachine):
     def __init__(self, message: MessageStream, context: Context, token: str) -> None:
         super().__init__(Events(message.streaming, MESSAGE_TERMINAL), context, token)
         self._message = message
-        self._phase = Phase.SENDING
+        self._phase = MessagePhase.SENDING
         self._ids: JsonObject = {}
         """The ids of the answer, as far as the reply or the events have shown them."""
         self._text = ""
@@ -90,11 +90,11 @@ class MessageStreamMachine(EventStreamMachine):
 
     def _not_opened(self, error: FlowMaestroError, now: float, jitter: float) -> Action:
         if (
-            self._phase is Phase.SENDING
+            self._phase is MessagePhase.SENDING
             and isinstance(error, ServerError)
             and error.status_code == 501
         ):
-            self._phase = Phase.SENDING_WHOLE
+            self._phase = MessagePhase.SENDING_WHOLE
             # The body differs from the refused one, so the idempotency key must differ, too.
             whole = CallMachine(self._message.whole, self._context, self._token + "-whole")
             return self._delegate(whole, now, jitter)
@@ -113,14 +113,14 @@ class MessageStreamMachine(EventStreamMachine):
             said = "The answer is still to come, and the server gave no message_id to find it by"
             self._end_with(Fail(StreamError(said, code="stream_lost")))
         else:
-            self._phase = Phase.POLLING
+            self._phase = MessagePhase.POLLING
             self._allow_silence(now)
             self._monitor.enable_probes()
             self._end_unless_probed(self._timeout_error(), now)
         return self._next(now, jitter)
 
     def _opened(self, head: ResponseHead, now: float, jitter: float) -> Action:
-        self._phase = Phase.FOLLOWING
+        self._phase = MessagePhase.FOLLOWING
         self._allow_silence(now)
         return super()._opened(head, now, jitter)
 
@@ -142,7 +142,7 @@ class MessageStreamMachine(EventStreamMachine):
             self._monitor.enable_probes()
         if kind in MESSAGE_TERMINAL:
             self._finish(item)
-            return False
+            return True
         if kind == "message:token":
             self._text += text_or_empty(item.get("token"))
         self._queue.append(item)
@@ -183,11 +183,12 @@ class MessageStreamMachine(EventStreamMachine):
         An open stream continues, since it may still deliver the answer.
         """
         self._monitor.disable_probes()
-        if self._phase is Phase.POLLING:
+        if self._phase is MessagePhase.POLLING:
             self._end_with(Fail(error))
 
     def _is_transient(self, error: FlowMaestroError) -> bool:
-        return is_transient(error, server_known=self._phase in (Phase.FOLLOWING, Phase.POLLING))
+        has_answered = self._phase in (MessagePhase.FOLLOWING, MessagePhase.POLLING)
+        return is_transient(error, server_known=has_answered)
 
     # Endings
 

@@ -72,10 +72,11 @@ class ReconnectState:
         self._last_bound = 0.0
         """The upper bound of the last pause, in seconds."""
         self._away_until = 0.0
-        """How long the server may be away. Counts only after a loss, without progress since."""
+        """When the server has been away for too long. Counts only while `has_progressed` is
+        False."""
         self._is_last = False
-        """Whether the next connection is the last one that may fail, if nothing else happens: it
-        was planned for `_away_until` or later."""
+        """Whether the next connection was planned for `_away_until` or later. If it fails without
+        progress, no other is planned. Counts only while `has_progressed` is False."""
 
     @property
     def is_open(self) -> bool:
@@ -149,25 +150,28 @@ class ReconnectState:
         nothing for too long.
         """
         held = now - self._opened_at if self.is_open else 0.0
-        pause = self._next_pause(held, jitter)
-        if self._is_away_too_long(held, now):
+        pause = self._draw_pause(held, jitter)
+        if self.has_progressed or held >= self._times.reconnect_for:
+            self.has_progressed = False
+            self._away_until = now + self._times.reconnect_for
+        elif self._is_last:
             return False
         if now < self._away_until:
             # The last connection is made when the time is over, not after it.
             pause = min(pause, self._away_until - now)
-        # A server that asks for a pause is not away meanwhile.
         asked = self._pause_asked_for(cause)
         pause = max(pause, asked)
+        # A server that asks for a pause is not away meanwhile.
         self._away_until = max(self._away_until, now + asked)
         self.state, self._due_at = ConnectionState.LOST, now + pause
         self._is_last = self._due_at >= self._away_until
         self.lost = _failed_attempt(self._failures, pause, cause)
         return True
 
-    def _next_pause(self, held: float, jitter: float) -> float:
-        """Return the pause after a connection that held for `held` seconds.
+    def _draw_pause(self, held: float, jitter: float) -> float:
+        """Return the pause in seconds after a connection that held for `held` seconds.
 
-        It is drawn between half of a bound and the whole. The bound doubles with each loss.
+        It is drawn between half of a bound and the whole. The bound doubles with each call.
         """
         if held > self._last_bound:
             self._failures = 0
@@ -175,14 +179,6 @@ class ReconnectState:
         self._last_bound = min(doubled, self._times.reconnect_max)
         self._failures += 1
         return self._last_bound * (1 + jitter) / 2
-
-    def _is_away_too_long(self, held: float, now: float) -> bool:
-        """Return whether the connection that has just failed was the last one planned."""
-        if self.has_progressed or held >= self._times.reconnect_for:
-            self.has_progressed = False
-            self._away_until = now + self._times.reconnect_for
-            return False
-        return self._is_last
 
     def _pause_asked_for(self, cause: Optional[Exception]) -> float:
         """Return the seconds that the server asked to wait, by `Retry-After` or `retry:`."""

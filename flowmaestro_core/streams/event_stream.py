@@ -76,6 +76,11 @@ class EventStreamMachine(Machine[Any]):
     send a message in the state `opening`, and end there.
 
     `last_seen` is the execution as the last probe returned it.
+
+    A subclass may override how the stream begins (`_opened`, `_not_opened`, `_replied`), what an
+    event means (`_accept_event`), what a probe asks and means (`_probe_machine`, `_apply_probe`,
+    `_probe_refused`), and what a loss leads to (`_connection_lost`). It adds events to `_queue` and
+    sets the ending with the three methods `_end_...`.
     """
 
     state: str
@@ -305,21 +310,23 @@ class EventStreamMachine(Machine[Any]):
     # The one decision
 
     def _next(self, now: float, jitter: float) -> Action:
+        # Rule 1
         if self._queue:
             self.state = "emitting"
             self._monitor.on_emit(now)
             return Emit(self._queue.popleft())
+        # Rules 2 and 3
         monitor = self._monitor
         if self._ending is None and now >= monitor.stream_deadline:
             self._end_after_reading(Fail(self._timeout_error()))
         if self._ending is not None:
             return self._end(self._ending, now, jitter)
-        # Not `is_open`: it would be one more call for each event.
+        # Rules 4 and 5. `is_open` would be one more call for each event.
         if self._connection.state is not ConnectionState.OPEN:
             return self._reconnect(now, jitter)
         left = min(monitor.dead_at, monitor.stream_deadline) - now
         if left <= 0:
-            return self._close()
+            return self._close()  # `stream_closed` counts it as lost.
         quiet = monitor.probe_at - now
         if quiet <= 0:
             return self._probe(now, jitter)
@@ -338,6 +345,7 @@ class EventStreamMachine(Machine[Any]):
         return Read(patience, impatient)
 
     def _end(self, ending: Ending, now: float, jitter: float) -> Action:
+        """Return the next action of a stream that has an ending (rule 3)."""
         monitor = self._monitor
         if self._connection.is_open:
             left = monitor.stream_deadline + DRAIN_OVERTIME - now
@@ -357,7 +365,9 @@ class EventStreamMachine(Machine[Any]):
         return self._fail(ending.action.error)
 
     def _reconnect(self, now: float, jitter: float) -> Action:
+        """Return the next action of a stream that has no body open and no ending (rule 5)."""
         connection, monitor = self._connection, self._monitor
+        # Such a stream may be quiet because the execution has ended. So the probe comes first here.
         if connection.state is ConnectionState.SET_ASIDE and now >= monitor.probe_at:
             return self._probe(now, jitter)
         reopen_at = monitor.opening_at(connection.due(now))
@@ -470,7 +480,7 @@ class EventStreamMachine(Machine[Any]):
         """
         connection = self._connection
         if self._ending is not None:
-            connection.closed()
+            connection.closed()  # No loss: the body was read as far as it was needed.
             return self._next(now, jitter)
         self._monitor.on_lost(now, had_progress=connection.has_progressed)
         if not connection.plan(cause, now, jitter):

@@ -34,8 +34,8 @@ class IdleMonitor:
     `stream_deadline` is when the stream must end. It is fixed from the beginning, or moves with
     each event (`allow_silence`).
 
-    The clocks stand still while the machine does not read: from `on_emit` to `on_emitted` all of
-    them, during a probe that of `dead_at`.
+    The clocks stand still while the caller has an event (`on_emit` to `on_emitted`), and that of
+    `dead_at` during a probe, too: the machine does not read meanwhile.
 
     All times are in seconds, those called `..._at` and `now` on the clock of the machine.
     """
@@ -99,7 +99,7 @@ class IdleMonitor:
         self._start_clocks(now)
 
     def allow_silence(self, now: float, seconds: float) -> None:
-        """Start the clocks again; the stream is given up after `seconds` without an event."""
+        """Start the clocks again; the stream times out after `seconds` without an event."""
         self._silence = seconds
         self._bytes_idle = max(self._bytes_idle, seconds)
         self.stream_deadline = now + seconds
@@ -134,6 +134,7 @@ class IdleMonitor:
 
     def probe_now(self) -> None:
         """Make a probe due at once. An event that comes before the probe postpones it."""
+        # Not `now`: then it would no longer be due after `on_emitted` has moved it.
         self._due_at = -math.inf
 
     def on_opened(self, now: float, *, is_first: bool) -> None:
@@ -146,8 +147,8 @@ class IdleMonitor:
         """Move a probe that is due within `RECONNECT_GRACE` to the end of that time.
 
         A new connection may deliver events meanwhile. A probe that is due already is not delayed.
-        Without `had_progress`, which means that the loss before this one was followed by no event
-        and no answer, nothing is delayed: connections are lost again and again.
+        Nothing is delayed if there was no progress (no event, no answer to a probe) since the loss
+        before this one. Otherwise connections that are lost again and again would delay all probes.
 
         A run overrides this: its polls never wait for a connection.
         """

@@ -85,6 +85,14 @@ def test_keepalives_alone_do_not_keep_the_posts_own_stream() -> None:
     assert isinstance(stream.error, TimeoutError)
 
 
+def test_at_the_deadline_reading_stops_at_the_terminal_event() -> None:
+    stream = own()
+    stream.receives(KEEPALIVE, after=80.0)
+    assert stream.receives(KEEPALIVE, after=50.0) == Read(DRAIN_IDLE)
+    assert stream.receives(completed("") + token("late")) == Close()
+    finishes(stream, "message:completed")
+
+
 def test_a_silence_on_the_posts_own_stream_is_doubted_once_the_message_is_known() -> None:
     stream = own()
     stream.receives(STARTED)
