@@ -31,7 +31,7 @@ class CassetteMismatch(AssertionError):
 
 
 class Player:
-    """A `Site` that replays each exchange of a cassette once, on a clock of its own."""
+    """A simulated server that replays each exchange of a cassette once, on a clock of its own."""
 
     seed = 0
 

@@ -15,7 +15,7 @@ from flowmaestro_core.http.messages import Request
 
 
 class _Script:
-    """A `Site` that answers each request with the next response of a script."""
+    """A simulated server that answers each request with the next response of a script."""
 
     seed = 0
 

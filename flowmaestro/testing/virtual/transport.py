@@ -1,4 +1,4 @@
-"""Transports to a server in memory (`Site`), in virtual time: five minutes take microseconds.
+"""Transports to a simulated server in memory, in virtual time: five minutes take microseconds.
 
 The steps of a call are written once, as a generator that yields each alarm of the clock to wait
 for. The sync transport then blocks its thread until the alarm fires; the async one awaits it.
@@ -30,17 +30,17 @@ B = TypeVar("B", bound="_Body")
 Steps = Generator[Alarm, None, T]
 
 
-class Site(Protocol):
+class SimulatedServer(Protocol):
     """An object that answers requests, with a virtual clock of its own."""
 
     @property
     def clock(self) -> VirtualClock:
-        """The clock of the site."""
+        """The clock of the server."""
         ...
 
     @property
     def seed(self) -> int:
-        """The seed of the random delays of the clients of this site."""
+        """The seed of the random delays of its clients."""
         ...
 
     def handle(self, request: Request, now: float) -> FakeReply:
@@ -49,23 +49,23 @@ class Site(Protocol):
 
 
 class _InMemory(NotPicklable):
-    """Base of the sync and the async transport: the site, its clock and random source."""
+    """Base of the sync and the async transport: the server, its clock and random source."""
 
-    def __init__(self, site: Site) -> None:
-        self._site = site
-        self.wall_clock: Optional[Callable[[], float]] = getattr(site, "wall_clock", None)
-        """Returns the Unix seconds of the site; `None` if the site has no dates."""
-        self.random: random.Random = random.Random(site.seed)  # noqa: S311 - repeatable on purpose
+    def __init__(self, server: SimulatedServer) -> None:
+        self._server = server
+        self.wall_clock: Optional[Callable[[], float]] = getattr(server, "wall_clock", None)
+        """Returns the Unix seconds of the server; `None` if the server has no dates."""
+        self.random: random.Random = random.Random(server.seed)  # noqa: S311 - repeatable on purpose
         self._closed = False
         self._open: weakref.WeakSet[_Body] = weakref.WeakSet()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} to {self._site!r}>"
+        return f"<{type(self).__name__} to {self._server!r}>"
 
     @property
     def clock(self) -> VirtualClock:
-        """The clock of the site."""
-        return self._site.clock
+        """The clock of the server."""
+        return self._server.clock
 
     def now(self) -> float:
         """Return the seconds on `clock`."""
@@ -102,7 +102,7 @@ class _InMemory(NotPicklable):
         deadline = clock.now + min(timeout, _phase(timeout, "head"))
         if self._closed:
             raise TransportClosedError
-        reply = self._site.handle(request, clock.now)
+        reply = self._server.handle(request, clock.now)
         try:
             while True:
                 with clock.lock:
@@ -172,7 +172,7 @@ class _Body:
 
 
 class MemoryTransport(_InMemory):
-    """A sync transport to a `site`, such as a fake. Its time is that of the site's `clock`.
+    """A sync transport to a `server` in memory, such as a fake, on the `clock` of that server.
 
     Clients take their jitter from `random`, which is seeded, so a test is repeatable. Webhook
     deliveries that become due while time advances are made to the fake's receiver, and are
@@ -180,15 +180,15 @@ class MemoryTransport(_InMemory):
     """
 
     def send(self, request: Request, timeout: float) -> Response:
-        """Return the response of the site. Time advances for as long as the response takes.
+        """Return the response of the server. Time advances for as long as the response takes.
 
-        Raises `TransportFailure` after `timeout` seconds; the site still carries the request out.
+        Raises `TransportFailure` after `timeout` seconds; the server still carries the request out.
         Raises `TransportClosedError` if this transport is closed.
         """
         return _carry_out(self.clock, self._sending(request, timeout))
 
     def open(self, request: Request, timeout: float) -> MemoryBody:
-        """Return the response of the site with its body open.
+        """Return the response of the server with its body open.
 
         Time advances until the head is there. Raises `TransportFailure` after `timeout` seconds,
         and `TransportClosedError` if this transport is closed.
@@ -211,15 +211,15 @@ class AsyncMemoryTransport(_InMemory):
     """
 
     async def send(self, request: Request, timeout: float) -> Response:
-        """Return the response of the site. Time advances for as long as the response takes.
+        """Return the response of the server. Time advances for as long as the response takes.
 
-        Raises `TransportFailure` after `timeout` seconds; the site still carries the request out.
+        Raises `TransportFailure` after `timeout` seconds; the server still carries the request out.
         Raises `TransportClosedError` if this transport is closed.
         """
         return await _carry_out_async(self.clock, self._sending(request, timeout))
 
     async def open(self, request: Request, timeout: float) -> AsyncMemoryBody:
-        """Return the response of the site with its body open.
+        """Return the response of the server with its body open.
 
         Time advances until the head is there. Raises `TransportFailure` after `timeout` seconds,
         and `TransportClosedError` if this transport is closed.
