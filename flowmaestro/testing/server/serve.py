@@ -165,7 +165,10 @@ class _Server:
         return self._ahead + wall * self._speed
 
     async def keep_time(self) -> None:
-        """Advance the model's time with the wall clock, and send deliveries that are due."""
+        """Advance the model's time with the wall clock, and send deliveries that are due, for ever.
+
+        Runs in a task of its own until that task is cancelled.
+        """
         while True:
             self._plans_changed = anyio.Event()
             for delivery in self._fake.due(self.now()):

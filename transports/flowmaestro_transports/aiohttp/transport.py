@@ -90,7 +90,8 @@ class AiohttpTransport(NotPicklable):
     event loop raise `RuntimeError`, for example in a child process after `os.fork`. So do calls
     outside of asyncio.
 
-    The `head` limit of a `Timeout` begins when its `connect` limit ends. `known_failures` lists the
+    With a `Timeout`, the head of a response must arrive within `connect` + `head` seconds of the
+    start, however soon the connection was made. `known_failures` lists the
     conformance checks that the transport fails.
 
     Raises `TypeError` for a `session` of another type.
