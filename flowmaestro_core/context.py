@@ -8,7 +8,7 @@ from typing import Callable, Iterable, Tuple
 
 from flowmaestro_core.arguments import check_count
 from flowmaestro_core.defaults import MAX_REPLY_SIZE
-from flowmaestro_core.http.scrub import SecretScrubber
+from flowmaestro_core.http.scrub import SecretScrubber, no_secrets
 from flowmaestro_core.options import ClientOptions
 from flowmaestro_core.policy.retry import RetryBudget
 from flowmaestro_core.policy.stream_times import StreamTimes
@@ -31,10 +31,6 @@ class ServerSeen:
         self.has_answered: bool = False
 
 
-def _no_secrets() -> Tuple[str, ...]:
-    return ()
-
-
 @dataclass(frozen=True)
 class Context:
     """The options of a client, and the state that all its calls share.
@@ -50,7 +46,7 @@ class Context:
     stream_times: StreamTimes = _DEFAULT_TIMES
     max_reply_size: int = MAX_REPLY_SIZE
     server: ServerSeen = field(default_factory=ServerSeen, repr=False, compare=False)
-    secrets: Callable[[], Iterable[str]] = field(default=_no_secrets, repr=False)
+    secrets: Callable[[], Iterable[str]] = field(default=no_secrets, repr=False)
     former_keys: Tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:

@@ -72,7 +72,8 @@ class Confirmation(NamedTuple):
 
     `refusal` is the HTTP status of that refusal. `ask` is another call, whose reply shows whether
     the first call took effect: if `confirms(reply)` is true, that reply becomes the result of the
-    first call. Without `ask`, the refusal itself is taken as the proof.
+    first call. Without `ask`, the refusal itself is taken as the proof, and `confirms` is not
+    called.
     """
 
     refusal: int

@@ -31,6 +31,11 @@ backslashes doubled three times."""
 _ENCODING, _ERRORS = "utf-8", "surrogatepass"
 
 
+def no_secrets() -> Tuple[str, ...]:
+    """Return no secret: for what sends none beside the requests."""
+    return ()
+
+
 class SecretScrubber:
     r"""Replaces secrets by `***`, wherever they stand, with one compiled pattern.
 
@@ -41,7 +46,7 @@ class SecretScrubber:
     or in a URL (`%26`), and in base64.
     """
 
-    def __init__(self, sent: Fields = (), more: Callable[[], Iterable[str]] = tuple) -> None:
+    def __init__(self, sent: Fields = (), more: Callable[[], Iterable[str]] = no_secrets) -> None:
         self._sent = sent
         self._more = more
         self._compiled: Tuple[List[str], Pattern[bytes]] = [], re.compile(b"(?!)")

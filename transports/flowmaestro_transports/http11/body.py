@@ -6,7 +6,7 @@ May touch: the socket of its connection.
 from __future__ import annotations
 
 from collections import deque
-from enum import IntEnum
+from enum import Enum
 from typing import List, Optional
 from weakref import ref
 
@@ -18,7 +18,7 @@ from flowmaestro_transports.http11.pool import ConnectionPool
 from flowmaestro_transports.http11.round_trip import Connection, RoundTrip
 
 
-class BodyState(IntEnum):
+class BodyState(Enum):
     """The states of an `OpenBody`. It leaves `OPEN` once, for one of the other three, for good.
 
     | state | who owns the connection | what a read does |

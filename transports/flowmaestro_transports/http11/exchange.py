@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import re
 import sys
-from enum import IntEnum
+from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple, Optional, Tuple
 from urllib.parse import urlsplit
 
@@ -105,7 +105,12 @@ class RequestWriter:
         """Return the field lines of `request`, or None if HTTP/1.1 cannot express it."""
         given, method, length = request.headers, request.method, len(request.body)
         last = self._last
-        if last is not None and last[:3] == (method, given.pairs, length):
+        if (
+            last is not None
+            and last.given == given.pairs
+            and last.length == length
+            and last.method == method
+        ):
             return last
         pairs = [pair for pair in self._fields.pairs if pair[0] not in given]
         pairs += given.pairs
@@ -127,7 +132,7 @@ class RequestWriter:
         return last
 
 
-class ExchangeState(IntEnum):
+class ExchangeState(Enum):
     """How far the response of an `Exchange` has been received.
 
     | state | event | next state |
@@ -209,7 +214,7 @@ class Exchange:
     @property
     def finished(self) -> bool:
         """Whether nothing more of the response must be received, because it is whole or broken."""
-        return self.state >= ExchangeState.COMPLETE  # COMPLETE or BROKEN, the last of the states.
+        return self.state in (ExchangeState.COMPLETE, ExchangeState.BROKEN)
 
     @property
     def has_more(self) -> bool:

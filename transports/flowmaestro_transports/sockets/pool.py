@@ -51,6 +51,7 @@ class Slots:
                 return False
             op.wait(min(until, time.monotonic() + RECHECK_INTERVAL))
         self._leave_queue(op)
+        self._wake_first()  # There may be another free slot.
         return True
 
     def give_back(self, op: BlockingOp) -> None:
@@ -58,11 +59,14 @@ class Slots:
         op.slot.move_to(self._free)
         if self._waiting:
             self._leave_queue(op)
+            self._wake_first()
 
     def _leave_queue(self, op: BlockingOp) -> None:
-        with suppress(ValueError):
+        with suppress(ValueError):  # It does not wait, or has left already.
             self._waiting.remove(op)
-        for first in self._waiting[:1]:  # There may be another free slot for the next in line.
+
+    def _wake_first(self) -> None:
+        for first in self._waiting[:1]:
             first.wake()
 
 
