@@ -1,14 +1,6 @@
-"""The arguments of the transports, and their checks. May touch: the environment."""
+"""Checks of arguments that the adapters share. Pure."""
 
 from __future__ import annotations
-
-from typing import Optional, Tuple
-
-from flowmaestro_core.arguments import check_count
-from flowmaestro_transports.driving.fork_guard import NotPicklable
-from flowmaestro_transports.http11.proxies import Proxies
-from flowmaestro_transports.http11.routes import Routes
-from flowmaestro_transports.http11.tls import ClientCert, Verify, tls_when_needed
 
 
 def check_session(session: object, kind: type) -> None:
@@ -16,33 +8,3 @@ def check_session(session: object, kind: type) -> None:
     if not isinstance(session, kind):
         expected = f"{kind.__module__.partition('.')[0]}.{kind.__name__}"
         raise TypeError(f"session must be an instance of {expected}, not {type(session).__name__}")
-
-
-class NetworkTransport(NotPicklable):
-    """A transport that makes its own connections, with options of the network."""
-
-    def __init__(
-        self,
-        *,
-        verify: Verify = True,
-        client_cert: Optional[ClientCert] = None,
-        proxy: Optional[str] = None,
-        trust_env: bool = True,
-        max_connections: int = 100,
-    ) -> None:
-        check_count("max_connections", max_connections)
-        self._max_connections = max_connections
-        try:
-            self._tls = tls_when_needed(verify, client_cert, trust_env=trust_env)
-        except Exception as error:
-            client_cert = None  # its password would be shown with the locals of the frames
-            raise error.with_traceback(None) from error.__cause__
-        proxies = Proxies(proxy, trust_env=trust_env)
-        self._routes = Routes(proxies)
-        self.secrets: Tuple[str, ...] = proxies.secrets
-        """The credentials that it sends to its proxies. Errors do not show them."""
-        self._closed = False
-        self._reset()
-
-    def _reset(self) -> None:
-        """Create the state of a new transport, without connections."""

@@ -14,7 +14,6 @@ import time
 from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, TypeVar
 
 from flowmaestro_core.http.messages import Phase, Request, Response, TransportClosedError
-from flowmaestro_transports.arguments import NetworkTransport
 from flowmaestro_transports.contract import (
     InterruptibleTransport,
     OpenResponse,
@@ -31,6 +30,7 @@ from flowmaestro_transports.http11.failures import (
     too_slow,
 )
 from flowmaestro_transports.http11.round_trip import RoundTrip, proxy_errors
+from flowmaestro_transports.network import NetworkTransport
 from flowmaestro_transports.sockets.blocking import BlockingOp, DeadlineExceeded, Interrupted
 from flowmaestro_transports.sockets.body import SocketOpenResponse
 from flowmaestro_transports.sockets.pool import SocketPool
