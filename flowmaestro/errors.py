@@ -63,8 +63,8 @@ def parse_api_error(
 
     Args:
         status_code: the HTTP status of the response, 400 or more.
-        body: its JSON, `{"error": {"code": ..., "message": ...}}`. For a body of another form, the
-            error depends on the status alone.
+        body: the decoded body, `{"error": {"code": ..., "message": ...}}`, or one of the other
+            forms that the server sends. If it has no message, the error's message quotes the body.
         request_id: `X-Request-ID` of the response. Without it, the body's own is used.
 
     """

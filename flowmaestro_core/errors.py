@@ -187,7 +187,7 @@ class ServerError(FlowMaestroError):
 
 
 class TimeoutError(FlowMaestroError, builtins.TimeoutError):
-    """One attempt, or a whole wait, timed out.
+    """One attempt, or a whole wait, timed out, or the server answered with 408.
 
     `last_execution` is the last state that a wait saw before it timed out, else `None`.
     """
@@ -204,7 +204,14 @@ class ConnectionError(FlowMaestroError, builtins.ConnectionError):
 
 
 class StreamError(FlowMaestroError):
-    """An event stream was lost and could not be resumed, or was used after its end."""
+    """An event stream failed, or an iteration cannot give its next item.
+
+    `code` is `stream_error` (a stream was lost and could not be resumed, or the server sent none),
+    `stream_lost` (the server will answer a message later, and sent no id to find the answer by),
+    `event_too_large`, `message_failed` (only from `text()`: the agent could not answer),
+    `stream_closed` (the stream, batch or other iteration was closed before), or `stream_busy` (its
+    next item is awaited already, by another thread or task, or by the caller of a callback).
+    """
 
     _MESSAGE, _CODE = "Stream error", "stream_error"
 

@@ -486,7 +486,7 @@ class TestWebhookResponse(TypedDict):
     success: bool
     """Whether your receiver answered with 2xx."""
     status_code: Optional[int]
-    """Status of its answer; `None` if it did not answer."""
+    """Status of its answer; `None` if it did not answer, and on the published API."""
     response_time_ms: Optional[int]
     """Time that it took, in milliseconds; `None` if the server does not say."""
     error: Optional[str]
