@@ -134,7 +134,8 @@ def has_state(node):
 
 
 def test_module_state_is_listed():
-    listed = set(re.findall(r"^\| `(\w+/[\w/]+\.py)` \| ", PAGE, re.MULTILINE))
+    part = PAGE.partition("\n### Module state\n")[2].partition("\n### ")[0]
+    listed = set(re.findall(r"^\* `([\w/]+\.py)`: ", part, re.MULTILINE))
     found = {
         file.relative_to(ROOT).as_posix()
         for package in ("flowmaestro_core", "transports/flowmaestro_transports", "flowmaestro")
