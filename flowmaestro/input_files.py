@@ -29,7 +29,8 @@ class Rows(List[Dict[str, Any]]):
     """Rows of a file, a dict of inputs each.
 
     Attributes:
-        are_cells: whether the file is CSV or TSV, formats without types: each value is a text.
+        are_cells: whether the file is CSV or TSV, formats without types. A value is then a text,
+            unless the name of its column ends in `:=`, or `typed_rows` has converted it.
 
     """
 
@@ -51,9 +52,11 @@ def read_rows(path: str, *, delimiter: Optional[str] = None) -> Rows:
         path: a `.csv` or `.tsv` file with a head, a `.jsonl` file with one object a line, a `.json`
             file with an array of objects, or `-`: standard input, in the form that its first
             character tells (`[` an array, `{` JSON lines, anything else CSV).
-        delimiter: the character between cells; by default a comma, in a `.tsv` file a tab.
+        delimiter: the character between cells; by default a comma, in a `.tsv` file a tab. Not
+            with JSON.
 
-    Raises `ValueError` for a file that cannot be read or is malformed.
+    Raises `ValueError` for a file that cannot be read, is malformed, or has another suffix, and for
+    a `delimiter` with JSON.
 
     """
     suffix = Path(path).suffix.lower()

@@ -37,8 +37,8 @@ def log_to_stderr(level: str) -> None:
     """Write records of `level` (debug, info or warning) and above to standard error.
 
     Each record is written once, even if this is called again. Handlers of the root logger, such
-    as that of `logging.basicConfig`, write it as well. Any other `level` counts as warning, and a
-    warning in the log says so the first time.
+    as that of `logging.basicConfig`, write it as well. Any other `level` counts as warning. In the
+    first call, a warning in the log says so.
     """
     handler = _StandardError()
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))

@@ -1,8 +1,8 @@
 """Workflows as tools over the Model Context Protocol. Needs the extra `mcp` and Python 3.10.
 
 Running a workflow has side effects, so only the workflows that the user named are offered. Names
-and descriptions come from the server, so control characters are removed from them, and long ones
-are shortened.
+and descriptions come from the server, so a space replaces each control character in them, and long
+ones are shortened.
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ def _short(text: Any) -> str:
 
 
 def _with_short_texts(schema: Any) -> Any:
-    """Return the schema with each `title` and `description` stripped and shortened."""
+    """Return the schema with each `title` and `description` shortened, its lines printable."""
     if isinstance(schema, list):
         return [_with_short_texts(part) for part in list_or_empty(schema)]
     if not isinstance(schema, dict):

@@ -98,9 +98,10 @@ def async_flowmaestro_client(flowmaestro_fake: FakeFlowMaestro) -> AsyncFlowMaes
 def flowmaestro_cassette(request: pytest.FixtureRequest) -> Generator[Cassette, None, None]:
     """Give the test its `Cassette`, which clients made without `transport=` use.
 
-    Its file is `cassettes/MODULE/TEST.jsonl` beside the test's module. If there is no such file,
-    the calls are sent, and the file is written if the test passes. `--flowmaestro-cassettes`
-    selects another mode. A file name of more than 220 bytes is truncated and ends with a digest.
+    Its file is `cassettes/MODULE/TEST.jsonl` beside the test's module. If there is such a file, its
+    responses are replayed. If not, the calls are sent, and the file is written if the test passes.
+    `--flowmaestro-cassettes` selects another mode. A file name of more than 220 bytes before
+    `.jsonl` is truncated and ends with a digest.
     """
     from hashlib import sha256
     from urllib.parse import quote

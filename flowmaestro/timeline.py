@@ -28,7 +28,7 @@ def timeline_of(
         width: the width of the picture in pixels, at least 320.
         transparent: draw no background, in colours that are readable on white and on black.
 
-    Raises `TypeError` if `run` is none of these.
+    Raises `TypeError` if `run` is none of these, and `ValueError` for a `width` below 320.
 
     """
     given: Any = run

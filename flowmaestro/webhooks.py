@@ -50,8 +50,8 @@ def verify(
         tolerance: seconds; refuse a delivery whose `created_at` is further from now than this.
 
     Raises:
-        WebhookVerificationError: the signature is missing or wrong, or the delivery is too old or
-            too new.
+        WebhookVerificationError: the signature is missing or wrong; or, with a tolerance, the
+            delivery is too old or too new, or the payload is not an event.
         ValueError: the secret is empty, or the tolerance is not positive.
 
     """
@@ -77,8 +77,8 @@ def parse(
         tolerance: seconds; refuse a delivery whose `created_at` is further from now than this.
 
     Raises:
-        WebhookVerificationError: the signature is missing or wrong, the delivery is too old, or the
-            payload is not an event.
+        WebhookVerificationError: the signature is missing or wrong, the delivery is too old or too
+            new, or the payload is not an event.
         ValueError: the secret is empty, or the tolerance is not positive.
 
     """

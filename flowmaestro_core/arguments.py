@@ -194,7 +194,7 @@ def mapping(name: str, value: Any) -> Optional[Dict[str, Any]]:
 
 
 def header_fields(value: Any) -> Headers:
-    """Return the header fields in a mapping, if a transport can send them unchanged.
+    """Return the header fields in a mapping, without the spaces and tabs around their values.
 
     Raises `TypeError` or `ValueError` for a name or value that is not valid (RFC 9110, sections 5.1
     and 5.5), for fields that the transport sets, and for `Expect` (section 10.1.1): requests are

@@ -114,8 +114,8 @@ class _Endpoint(Generic[P, Op]):
     """A builder of operations, read as a method.
 
     Read from a resource of a sync client, it is a plain method; from a resource of an async client,
-    a coroutine function. Read from the class, it is the builder itself, so that code can build an
-    operation without a client.
+    a coroutine function. For an `iterating_endpoint`, it is a plain method on both. Read from the
+    class, it is the builder itself, so that code can build an operation without a client.
     """
 
     _iterates = False

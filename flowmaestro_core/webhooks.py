@@ -99,7 +99,10 @@ def authenticated(
 
 
 def read_event(payload: bytes) -> WebhookEvent:
-    """Return the event in a delivery's body; raise `WebhookVerificationError` if there is none."""
+    """Return the event in a delivery's body; raise `WebhookVerificationError` if there is none.
+
+    If the event has no `data`, its `data` becomes `{}`.
+    """
     try:
         body = decode_json(payload)
     except ValueError as error:
@@ -117,7 +120,8 @@ def read_event(payload: bytes) -> WebhookEvent:
 def check_fresh(event: WebhookEvent, now: float, tolerance: float) -> None:
     """Raise `WebhookVerificationError` if an event is too old, or too new.
 
-    Its `created_at` may be up to `tolerance` seconds before or after `now` (Unix time).
+    Its `created_at`, an ISO 8601 time, may be up to `tolerance` seconds before or after `now` (Unix
+    time). Any other `created_at` raises the same error.
     """
     try:
         age = now - parse_timestamp(event["created_at"])

@@ -103,7 +103,8 @@ def timeline_svg(
             if the events were not followed.
         execution: the execution itself, as `executions.get` returns it. If there are no node
             events, one bar is drawn, from its `started_at` to its `completed_at`.
-        now: the server's time, in Unix seconds. Bars that have not ended are drawn up to it.
+        now: the server's time, in Unix seconds. Bars that have not ended are drawn up to it; by
+            default, up to the last event.
         width: of the picture, in pixels, from 320 up.
         transparent: draw no background, and use colours that are readable on white and on black.
 
