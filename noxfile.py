@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nox
@@ -53,6 +54,7 @@ PARALLEL = ("--numprocesses=5", "--dist=worksteal")
 ON_ONE_PYTHON = (
     "tests/benchmarks",
     "tests/contract/test_block_types.py",
+    "tests/faults/test_long_streams.py",
     "tests/house/test_api_facts.py",
     "tests/house/test_architecture.py",
     "tests/house/test_docs.py::test_tests_of_a_project_pass",
@@ -62,9 +64,27 @@ ON_ONE_PYTHON = (
     "tests/house/test_recipes.py",
     "tests/house/test_tests.py",
     "tests/house/test_twins.py",
+    "tests/testing/conformance",
     "tests/transports/test_examples.py",
 )
 """What judges files, or promises nothing for every Python. Of `tests`, only the newest runs it."""
+
+KITS_ON_EXAMPLES = (
+    "tests/transports/test_example_pyreqwest.py",
+    "tests/transports/test_examples.py::TestAsyncHttpx",
+    "tests/transports/test_examples.py::TestTwisted",
+    "tests/transports/test_examples.py::TestUrllib3",
+)
+"""The conformance kit on example transports that the session `examples` runs, and `tests` not."""
+
+ON_THE_CORE = (
+    "tests/core",
+    "--cov=flowmaestro_core",
+    "--cov-branch",
+    "--cov-report=term-missing:skip-covered",
+    "--cov-fail-under=100",
+)
+"""Demands that the core's own tests, which use no transport, cover each of its branches."""
 
 BUSY_SUITES = (
     "tests/batches",
@@ -96,7 +116,6 @@ nox.options.sessions = [
     f"types-{NEWEST}",
     f"demo-{FLOOR}",
     f"demo-{NEWEST}",
-    "core",
     f"tests-{FLOOR}",
     f"tests-{NEWEST}",
 ]
@@ -108,6 +127,13 @@ def packages(*names: str) -> tuple[str, ...]:
     pip itself knows groups from 25.1 on only.
     """
     return nox.project.dependency_groups(PROJECT, *names)
+
+
+def run_at_once(session: nox.Session, *commands: tuple[str, ...]) -> None:
+    """Run commands side by side and print the output of each. One that fails, fails the session."""
+    with ThreadPoolExecutor(len(commands)) as threads:
+        for output in threads.map(lambda command: session.run(*command, silent=True), commands):
+            print(output)
 
 
 @nox.session(python=NEWEST)
@@ -123,24 +149,9 @@ def lint(session: nox.Session) -> None:
 def types(session: nox.Session) -> None:
     """Strict types: mypy as on this Python, and pyright, on the newest, as on the oldest."""
     session.install(*EXTRAS, *packages("types"))
-    session.run("mypy")
-    if session.python == NEWEST:  # which has all that is imported, and pyright reads as 3.9
-        session.run("pyright", "--threads", "2")
-
-
-@nox.session(python=NEWEST)
-def core(session: nox.Session) -> None:
-    """Every branch of the core is covered by its own tests, which use no transport."""
-    session.install(*EXTRAS, *packages("test"))
-    session.run(
-        "pytest",
-        "tests/core",
-        *PARALLEL,
-        "--cov=flowmaestro_core",
-        "--cov-branch",
-        "--cov-report=term-missing:skip-covered",
-        "--cov-fail-under=100",
-    )
+    # Pyright reads the files as on 3.9, but needs all packages, which only newer Pythons have.
+    pyright = [("pyright",)] if session.python == NEWEST else []
+    run_at_once(session, ("mypy",), *pyright)
 
 
 def left_out(name: str) -> str:
@@ -153,11 +164,28 @@ def left_out(name: str) -> str:
 
 @nox.session(python=INSTALLED)
 def tests(session: nox.Session) -> None:
-    """The whole suite, on asyncio and trio; or what pytest is told after `--`."""
-    session.install(*EXTRAS, *packages("test", "types"))
-    # What the session `core` runs on the newest Python need not be run there twice.
-    elsewhere = ("tests/core",) if session.python == NEWEST else ON_ONE_PYTHON
-    session.run("pytest", *(session.posargs or (*PARALLEL, *map(left_out, elsewhere))))
+    """The suite, on asyncio and trio; or what pytest is told after `--`.
+
+    The newest Python runs the core's tests first, and alone, to measure their coverage.
+    """
+    newest = session.python == NEWEST
+    # Only `test_block_types.py`, which the newest Python runs alone, uses the type checkers.
+    session.install(*EXTRAS, *packages("test", *(("types",) if newest else ())))
+    if session.posargs:
+        session.run("pytest", *session.posargs)
+        return
+    if newest:
+        session.run("pytest", *ON_THE_CORE, *PARALLEL)
+    elsewhere = ("tests/core",) if newest else ON_ONE_PYTHON
+    session.run("pytest", *PARALLEL, *map(left_out, (*elsewhere, *KITS_ON_EXAMPLES)))
+
+
+@nox.session(python=NEWEST)
+def examples(session: nox.Session) -> None:
+    """Run the conformance kit on every example transport."""
+    session.install(*EXTRAS, *packages("test"))
+    files = sorted({name.partition("::")[0] for name in KITS_ON_EXAMPLES})
+    session.run("pytest", *files, *PARALLEL)
 
 
 @nox.session(python=sorted({FLOOR, NEWEST} & set(INSTALLED)))
@@ -185,8 +213,9 @@ def demo(session: nox.Session) -> None:
     session.run("python", "-m", "flowmaestro", "demo")
     if session.python == NEWEST:
         session.install(".[all]")
-        for transport in ("requests", "aiohttp", "anyio", "trio"):
-            session.run("python", "-m", "flowmaestro", "demo", "--transport", transport)
+        command = ("python", "-m", "flowmaestro", "demo", "--transport")
+        others = ("requests", "aiohttp", "anyio", "trio")
+        run_at_once(session, *((*command, transport) for transport in others))
 
 
 @nox.session(python=INSTALLED[0])
