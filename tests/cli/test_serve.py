@@ -201,7 +201,7 @@ def test_ctrl_c_with_an_open_stream_is_quiet_and_the_next_key_is_new(served, flo
         with client.executions.stream(run["execution_id"]) as events:
             assert next(events)["type"] == "connected"
             other.process.send_signal(signal.SIGINT)
-            other.process.wait(10)
+            other.process.wait(60)
     assert other.log[1].startswith(f"POST /api/v1/workflows/{PAUSING_WORKFLOW_ID}/execute 202 ")
     assert [line for line in other.log if "Traceback" in line] == []
 

@@ -34,5 +34,5 @@ def flowmaestro(folder: Path) -> Iterator[str]:
         yield found.group()
     finally:
         server.terminate()
-        server.wait(10)
+        server.wait(60)
         server.stdout.close()

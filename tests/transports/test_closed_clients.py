@@ -40,7 +40,7 @@ def test_closing_the_client_wakes_a_blocking_reader(served):
     reader = threading.Thread(target=read)
     reader.start()
     client.close()
-    reader.join(10)
+    reader.join(60)
     assert isinstance(raised[0], ClientClosedError)
     assert isinstance(raised[0].__cause__, TransportClosedError)
 
@@ -105,4 +105,4 @@ def test_closing_ends_idle_connections_though_an_error_is_kept(scripted):
             client.workflows.list()
         client.workflows.list()
         client.close()
-        assert hung_up.wait(5), f"{kept.value} keeps a connection"
+        assert hung_up.wait(60), f"{kept.value} keeps a connection"

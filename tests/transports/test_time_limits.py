@@ -109,7 +109,7 @@ class TestConnecting:
         with scripted.ScriptedServer(handler) as server, runner(max_connections=1) as transport:
             first = threading.Thread(target=take)
             first.start()
-            assert taken.wait(5)
+            assert taken.wait(60)
             with fails(Phase.NOT_SENT, timed_out=True):
                 transport.send(post(server), self.limit)
             let_go.set()

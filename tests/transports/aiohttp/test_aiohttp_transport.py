@@ -90,7 +90,7 @@ async def test_garbage_that_nobody_waits_for_breaks_the_reply(scripted: Any) -> 
     def handler(peer: Any) -> None:
         peer.read_request()
         peer.send(HEAD_CHUNKED + b"5\r\nhello\r\n")
-        broken.wait(5.0)
+        broken.wait(60)
         peer.send(b"no length\r\n")
         peer.wait_closed()
 
@@ -112,7 +112,7 @@ async def test_cancelling_a_read_loses_nothing(scripted: Any) -> None:
     def handler(peer: Any) -> None:
         peer.read_request()
         peer.send(HEAD_CHUNKED)
-        go_on.wait(5.0)
+        go_on.wait(60)
         peer.send(b"5\r\nhello\r\n0\r\n\r\n")
         peer.wait_closed()
 

@@ -30,7 +30,7 @@ def test_tls_patience_and_stale_connections(
         if peer.number == 0:
             peer.send(scripted.reply(headers=[scripted.CHUNKED], length=False))
             peer.send(b"4")
-            assert go.wait(5)
+            assert go.wait(60)
             peer.send(b"\r\nab")
             peer.send(b"cd\r\n0\r\n\r\n")
             read.wait(60)

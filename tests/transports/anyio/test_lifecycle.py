@@ -39,7 +39,7 @@ def test_cancelled_while_waiting_for_a_slot(play: Play, scripted: Any) -> None:
 
     def handler(peer: Any) -> None:
         while peer.read_request():
-            assert release.wait(5)
+            assert release.wait(60)
             peer.send(scripted.reply(b"fine"))
 
     async def scenario(transport: AnyioTransport) -> None:

@@ -27,7 +27,7 @@ def test_bytes_before_the_deadline_are_not_missed(scripted: Any, make: Any, back
     def handler(peer: Any) -> None:
         peer.read_request()
         peer.send(scripted.reply(headers=[scripted.CHUNKED], length=False))
-        go.wait(10)
+        go.wait(60)
         peer.send(b"5\r\nhello\r\n")
         sent.set()
         peer.wait_closed()
@@ -44,7 +44,7 @@ def test_bytes_before_the_deadline_are_not_missed(scripted: Any, make: Any, back
             tasks.start_soon(read)
             await anyio.sleep(0.01)  # until it waits
             go.set()
-            sent.wait(10)
+            sent.wait(60)
             time.sleep(0.7)  # noqa: ASYNC251 - blocks the loop until the patience has run out
         assert got == [b"hello"]
         await body.close()
@@ -69,7 +69,7 @@ def test_over_tls_a_dead_connection_is_seen_before_it_is_used(
         peer.send(scripted.reply(b"asked"))
         if peer.number:
             return
-        answered.wait(10)
+        answered.wait(60)
         if farewell == "a reply":
             peer.send(scripted.reply(b"unasked"))
             left.set()
@@ -86,7 +86,7 @@ def test_over_tls_a_dead_connection_is_seen_before_it_is_used(
             response = await transport.send(Request("POST", url, Headers(), b"x"), 10.0)
             assert response.body == b"asked"
             answered.set()
-            left.wait(10)
+            left.wait(60)
             time.sleep(0.05)  # noqa: ASYNC251 - until it has arrived
         await transport.close()
 

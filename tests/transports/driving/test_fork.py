@@ -46,7 +46,7 @@ def test_a_child_does_not_disturb_the_connections_of_its_parent(
                     continue
                 peer.send(scripted.reply(headers=[scripted.CHUNKED], length=False))
                 peer.send(scripted.chunk(b"one"))
-                go.wait(10)
+                go.wait(60)
                 peer.send(scripted.chunk(b"two"))
 
         return scripted.ScriptedServer(handler)
