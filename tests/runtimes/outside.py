@@ -15,12 +15,13 @@ from flowmaestro.testing import Node
 
 def seed(fake):
     fake.workflow("wf_long", nodes=[Node("first", seconds=0.1), Node("last", seconds=2.0)])
+    fake.workflow("wf_endless", nodes=[Node("only", seconds=36_000)])
 """
 
 
 @contextlib.contextmanager
 def flowmaestro(folder: Path) -> Iterator[str]:
-    """Its URL; with `wf_long`, a run of which takes two seconds."""
+    """Yield its URL. A run of `wf_long` takes two seconds, and one of `wf_endless` ten hours."""
     seed = folder / "seed.py"
     seed.write_text(SEED)
     options = ("--port", "0", "--api-key", KEY, "--seed", str(seed))

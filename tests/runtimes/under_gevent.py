@@ -6,8 +6,8 @@ from gevent import monkey
 
 monkey.patch_all()
 
-import tempfile  # noqa: E402 - all that follows sees what gevent has patched
-import time  # noqa: E402
+import faulthandler  # noqa: E402 - all that follows sees what gevent has patched
+import tempfile  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 import gevent  # noqa: E402
@@ -15,11 +15,12 @@ from outside import KEY, flowmaestro  # noqa: E402
 
 from flowmaestro import FlowMaestroClient, StreamError  # noqa: E402
 
-PROMPT = 1.5
-"""Seconds, less than the pause between the stream's events."""
+PROMPT = 60
+"""Seconds in which a closed stream ends on a busy machine. Its next event is hours away."""
 
 
 def others_run_and_call_while_a_stream_waits(client: FlowMaestroClient, execution: str) -> None:
+    """If the stream kept others from running, `main` would end the process."""
     turns, calls = 0, 0
     types = []
 
@@ -27,16 +28,16 @@ def others_run_and_call_while_a_stream_waits(client: FlowMaestroClient, executio
         types.extend(event["type"] for event in client.executions.stream(execution))
 
     reader = gevent.spawn(read)
-    while not reader.ready():
+    while calls < 3:
         gevent.sleep(0.01)
         turns += 1
         if turns % 20 == 0:
             assert client.executions.get(execution)["data"]["id"] == execution
             calls += 1
-    reader.get()
-    assert types[-1] == "execution:completed", types
-    assert turns > 20
-    assert calls > 1
+    assert not reader.ready()
+    client.executions.cancel(execution)
+    reader.get(timeout=PROMPT)
+    assert types[-1] == "execution:cancelled", types
 
 
 def a_stream_is_closed_from_another_greenlet(client: FlowMaestroClient, execution: str) -> None:
@@ -53,11 +54,9 @@ def a_stream_is_closed_from_another_greenlet(client: FlowMaestroClient, executio
 
     reader = gevent.spawn(read_on)
     gevent.sleep(0.3)  # let it wait
-    begun = time.monotonic()
     stream.close()
     ending = reader.get(timeout=PROMPT)
     assert "closed" in ending, ending
-    assert time.monotonic() - begun < PROMPT
 
 
 def a_client_is_closed_from_another_greenlet(client: FlowMaestroClient, execution: str) -> None:
@@ -76,6 +75,7 @@ def a_client_is_closed_from_another_greenlet(client: FlowMaestroClient, executio
 
 
 def main() -> None:
+    faulthandler.dump_traceback_later(300, exit=True)
     with tempfile.TemporaryDirectory() as folder, flowmaestro(Path(folder)) as url:
         for scene in (
             others_run_and_call_while_a_stream_waits,
@@ -83,7 +83,7 @@ def main() -> None:
             a_client_is_closed_from_another_greenlet,
         ):
             with FlowMaestroClient(KEY, base_url=url) as client:
-                scene(client, client.workflows.execute("wf_long")["data"]["execution_id"])
+                scene(client, client.workflows.execute("wf_endless")["data"]["execution_id"])
 
 
 if __name__ == "__main__":
