@@ -91,7 +91,8 @@ class CheckpointFile:
 class _Keeper:
     """Base of the keepers, which load and save the state of a checkpoint.
 
-    It has the functions `load` and `save`, and makes the `Recalled` to return.
+    It holds the functions that load and save, and makes each `Recalled`. A subclass adds `keep`,
+    which calls these functions and returns the `Recalled`.
     """
 
     def __init__(self, checkpoint: Checkpoint, transport: Any) -> None:

@@ -371,7 +371,8 @@ class AsyncDriver(_Driver):
     def drop(self) -> bool:
         """Stop without waiting. The event loop that opened the body releases it.
 
-        Return False if that loop has ended.
+        Return False if that loop has ended: then the body is released as far as that is possible
+        without a loop.
         """
         self._stop()
         body, self._body = self._body, None

@@ -167,9 +167,9 @@ def _name_of(build: Callable[..., Any]) -> str:
 
 
 def _shown(method: Callable[..., Any], build: Callable[..., Any], given: Any) -> Callable[..., Any]:
-    """Give `method` the docstring and parameters of `build` and the result `given`, for `help`.
+    """Give `method` the docstring and parameters of `build`, as `help` shows them. Return `method`.
 
-    Return `method`.
+    `given` becomes the annotation of what the method returns.
     """
     shown: Any = functools.update_wrapper(method, build)
     shown.__signature__ = inspect.signature(build).replace(return_annotation=given)

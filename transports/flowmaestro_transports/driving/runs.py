@@ -32,7 +32,7 @@ class _Awaited:
         self._journal: Any = journal
 
     async def keep(self, record: Record) -> Recalled:
-        """Write `record` to the journal. Return the earlier records that it requests."""
+        """Write the rows of `record`. Return the journal's entries for the keys and ids in it."""
         recalled: Recalled = self._journal.keep(record)
         return recalled
 

@@ -22,7 +22,10 @@ _NO_HTTP = ("", "illegal request line")
 
 
 class HeadReader:
-    """Reads one head of at most `limit` bytes, with all informational responses before it."""
+    """Reads the head of a final response, and skips the informational responses before it.
+
+    All of them together may have at most `limit` bytes.
+    """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit

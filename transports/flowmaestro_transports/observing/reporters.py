@@ -87,7 +87,10 @@ class _Reporter:
         self._tell_trace("ended", getattr(self._machine, "last_seen", None), error)
 
     def _before_action(self, action: Action) -> HookCall:
-        """Report the next action to the trace. Return the hook to call and its argument."""
+        """Report the next action to the trace. Return the hook to call and its argument.
+
+        The hook is `None` if the user set none, or if no hook is about such an action.
+        """
         if isinstance(action, (Send, Open)):
             return self._hooks.request, self._request_info(action)
         if isinstance(action, Wait) and action.because is not None:

@@ -524,9 +524,11 @@ class _SendGuard:
         self._timed_out = False  # whether the deadline was the reason
 
     def check(self) -> None:
-        """Report that the header fields are read.
+        """Check that the request may still be sent, and count the check.
 
-        Raises `TooLate` if the deadline has passed or the transport was closed.
+        Called whenever values of the header fields are read, which also happens right before the
+        request is written. Raises `TooLate` if the deadline has passed or the transport was closed.
+        Does not raise once `over` is True.
         """
         self._reads += 1
         if self.over:

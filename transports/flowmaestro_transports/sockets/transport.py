@@ -148,7 +148,10 @@ class SocketTransport(NetworkTransport):
             pool.end_op(op, trip)  # Once more, as `Owned` explains.
 
     def _prepare(self, pool: SocketPool, op: BlockingOp, trip: RoundTrip) -> None:
-        """Wait for a slot, then take an idle connection or make a new one."""
+        """Wait for a slot, then give `trip` a connection: an idle one, or a new one once connected.
+
+        Raises `DeadlineExceeded`, `Interrupted`, or the error that connecting raised.
+        """
         route, deadline = trip.route, trip.deadline
         if not pool.slots.take(op, deadline.at):
             raise DeadlineExceeded
