@@ -18,7 +18,7 @@ from flowmaestro_core.types import WebhookEventType
 SIGNATURE_HEADER = "X-FlowMaestro-Signature"
 DELIVERY_ID_HEADER = "X-FlowMaestro-Delivery-ID"
 LONGEST_SIGNATURE = 4096
-"""Characters of the signature header; one signature has 67."""
+"""The most characters that a signature header may have. One signature has 67."""
 
 
 class WebhookEvent(TypedDict):

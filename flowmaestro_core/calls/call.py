@@ -448,8 +448,9 @@ class CallMachine(Machine[Any]):
     ) -> Action:
         """Fail with `error`, the last of all attempts.
 
-        `outcome` is that of the attempt. `reason` says why it is not retried, or is `None` if such
-        errors never are.
+        `outcome` is the HTTP status of the last attempt, or the phase in which the network failed.
+        `reason` says why the attempt is not retried. It is `None` if the error never leads to a
+        retry.
         """
         error.attempts = self._retries.attempts_with(error, outcome)
         error.gave_up = reason

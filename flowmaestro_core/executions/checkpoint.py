@@ -235,7 +235,7 @@ def _is_text(value: Any) -> bool:
 
 
 def _is_token(value: Any) -> bool:
-    """Return whether `value` can be part of a header field."""
+    """Return whether `value` is a text of 1 to 100 printable ASCII characters but no space."""
     return isinstance(value, str) and re.fullmatch(r"[\x21-\x7e]{1,100}", value) is not None
 
 

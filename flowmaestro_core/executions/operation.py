@@ -86,8 +86,8 @@ class Batch(Operation[RunOutcomes, AsyncRunOutcomes]):
         waiting: returns the wait for one execution, given its id.
         timeout: seconds for each execution from its start, and for each start from its turn.
         execution_ids: executions that run already. All are in flight from the beginning.
-        inputs: the rows; one execution is started for each. They are read only while there is
-            room, so the iterable may be endless.
+        inputs: the rows; one execution is started for each. An iterator is
+            read only a little ahead of the starts, so it may be endless.
         encode: returns the body of the request that starts a row.
         start: returns the call that starts a row, given that body.
         page_of: returns the call for a page of the list in which rows in doubt are looked up.

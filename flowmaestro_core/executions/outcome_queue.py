@@ -82,7 +82,9 @@ class OutcomeQueue:
         return tuple(self._waiting.values())
 
     def seconds_for(self, rows: Optional[int]) -> Optional[float]:
-        """Return an estimate of the seconds that `rows` more rows take; `None` if it is unknown.
+        """Return an estimate of the seconds that `rows` more rows take.
+
+        Return `None` if `rows` is `None`, or while no row has ended; replayed rows do not count.
 
         Each row is expected to take as long as the rows so far. If the rows need more requests than
         the rate limit of the key allows in that time, the estimate is longer.

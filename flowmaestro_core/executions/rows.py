@@ -365,7 +365,7 @@ class RowReader:
 
     @property
     def _replaying(self) -> bool:
-        """Whether the journal holds rows that were not read yet."""
+        """Whether the journal holds rows that have not been read from the inputs yet."""
         return self._matched < self._known and not self.source.exhausted
 
     @property

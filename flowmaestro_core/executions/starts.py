@@ -52,8 +52,9 @@ class Starts:
         queue: the rows to start, in their order. One record notes all of them as `starting`.
         orders: an iterator over the numbers of the next starts.
         parked: the call of the current start, while it waits for a retry.
-        deadline: when the current start times out; infinity while there is no room for it. The
-            timeout counts from the turn of the row, so that no row times out in the queue.
+        deadline: when the current start times out; infinity while it may not begin because
+            `concurrency` executions are in flight. The timeout counts from the turn of the row, so
+            that no row times out in the queue.
 
     """
 
@@ -80,9 +81,10 @@ class Starts:
         return len(self._active) < self._batch.concurrency
 
     def enqueue(self) -> bool:
-        """Read the next rows into the empty queue, if there is room for another execution.
+        """Read the next rows into the queue, if it is empty.
 
-        Return False if nothing was read. A row that JSON cannot express gets its outcome at once.
+        Nothing is read while `concurrency` executions are in flight. Return False if nothing was
+        read. A row that JSON cannot express gets its outcome at once.
         """
         if self.queue or not self._has_room:
             return False
@@ -100,7 +102,7 @@ class Starts:
         return taken > 0
 
     def take_turn(self, now: float) -> None:
-        """Make the first row the current start, if there is room for another execution."""
+        """Make the first row the current start, unless `concurrency` executions are in flight."""
         if self.queue and self.deadline == math.inf and self._has_room:
             self.deadline = now + self._batch.timeout
 

@@ -115,9 +115,10 @@ class BatchState:
         return Record(rows, tuple(row.key for row in to_look_up), brief)
 
     def recalled(self, recalled: Recalled, now: float) -> None:
-        """Use what the journal holds of each row.
+        """Use what the journal holds of the rows that were looked up in it.
 
-        The row is put in doubt, or its execution is followed, or its outcome is queued.
+        A row that may have been started is put in doubt. The execution of a started row is
+        followed. The outcome of an ended row is queued. Other rows are left to the reader.
         """
         try:
             for row, known in self.reader.looked_up(recalled.rows):

@@ -125,7 +125,11 @@ class MessageStreamMachine(EventStreamMachine):
         return super()._opened(head, now, jitter)
 
     def _allow_silence(self, now: float) -> None:
-        """Let the stream be quiet for as long as a call without streaming may take."""
+        """Let the stream time out only when it is quiet for longer than a whole call may take.
+
+        That is the timeout of the call that sends the message without streaming. It counts from
+        `now`, and again from each event.
+        """
         limit = self._context.options.timeout_for(self._message.streaming.minimum_timeout)
         self._monitor.allow_silence(now, limit)
 

@@ -174,8 +174,8 @@ class Executions(Resource[D]):
         Args:
             execution_ids: the executions to follow. An id that occurs twice is followed once.
             poll_interval: seconds between two polls of one execution.
-            timeout: seconds for each execution, whatever the server says. Each is polled at
-                least once, and a last time when it times out.
+            timeout: seconds to wait for each execution, from the beginning of the iteration. Each
+                is polled at least once, and a last time when it times out.
             ordered: yield outcomes in the order of `execution_ids` instead of that of their ends.
             progress: called with a `BatchProgress` before each outcome is delivered; on an
                 async client it may be a coroutine function.

@@ -67,7 +67,7 @@ class _Row:
         self.error = ""
 
     def status(self) -> str:
-        """Return the status of the last bar of this row."""
+        """Return the status of the last bar of this row; `"pending"` if it has no bar."""
         return self.bars[-1][2] if self.bars else "pending"
 
 
@@ -286,7 +286,8 @@ class _Picture:
     def document(self, title: str, description: str, *, transparent: bool) -> str:
         """Return the whole SVG document as text.
 
-        `transparent` leaves out the background, and uses colours for a white or a black page.
+        With `transparent`, the document has no background, and its one set of colours is readable
+        on white and on black. Otherwise, the colours follow the reader's light or dark theme.
         """
         height = self._y + 12
         colours = _ANY if transparent else f"{_LIGHT}@media(prefers-color-scheme:dark){{{_DARK}}}"

@@ -169,9 +169,10 @@ class ReconnectState:
         return True
 
     def _draw_pause(self, held: float, jitter: float) -> float:
-        """Return the pause in seconds after a connection that held for `held` seconds.
+        """Return a random pause in seconds, between half of a bound and the whole bound.
 
-        It is drawn between half of a bound and the whole. The bound doubles with each call.
+        The bound doubles with each call, up to `reconnect_max`. It starts again at `reconnect_base`
+        if the last connection was open for longer than the last bound: `held` seconds.
         """
         if held > self._last_bound:
             self._failures = 0
@@ -181,7 +182,10 @@ class ReconnectState:
         return self._last_bound * (1 + jitter) / 2
 
     def _pause_asked_for(self, cause: Optional[Exception]) -> float:
-        """Return the seconds that the server asked to wait, by `Retry-After` or `retry:`."""
+        """Return the seconds that the server asked to wait, at most `LONGEST_PAUSE`; 0 if none.
+
+        This is the greater one of `Retry-After`, if `cause` has it, and the stream's `retry:`.
+        """
         return min(max(retry_after_of(cause), (self.decoder.retry or 0) / 1000), LONGEST_PAUSE)
 
 

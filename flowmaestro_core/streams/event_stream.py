@@ -345,7 +345,11 @@ class EventStreamMachine(Machine[Any]):
         return Read(patience, impatient)
 
     def _end(self, ending: Ending, now: float, jitter: float) -> Action:
-        """Return the next action of a stream that has an ending (rule 3)."""
+        """Return the next action of a stream that has an ending (rule 3 of `_next`).
+
+        With a body open: read what has arrived, or close the body. After that: probe if the ending
+        depends on a probe, then emit the terminal event or fail.
+        """
         monitor = self._monitor
         if self._connection.is_open:
             left = monitor.stream_deadline + DRAIN_OVERTIME - now
@@ -365,7 +369,11 @@ class EventStreamMachine(Machine[Any]):
         return self._fail(ending.action.error)
 
     def _reconnect(self, now: float, jitter: float) -> Action:
-        """Return the next action of a stream that has no body open and no ending (rule 5)."""
+        """Return the next action of a stream that has no body open and no ending (rule 5).
+
+        The action opens a connection if one is due, else probes if a probe is due, else waits. If
+        the body was set aside, a probe that is due comes first.
+        """
         connection, monitor = self._connection, self._monitor
         # Such a stream may be quiet because the execution has ended. So the probe comes first here.
         if connection.state is ConnectionState.SET_ASIDE and now >= monitor.probe_at:
