@@ -21,7 +21,7 @@ _TYPES: Dict[str, Callable[[Any], bool]] = {
 
 
 def is_strict(schema: Any) -> bool:
-    """Return whether this schema has the names of a workflow's inputs from the server itself.
+    """Return whether `schema` can be relied on: the server itself has sent it.
 
     An `input_schema` that the SDK derived from `inputs` has `x-unverified: true`: the deployed
     server keys `inputs` by the ids of nodes, which may not be the names that an execution reads.

@@ -492,7 +492,10 @@ class _Operation:
         return _text(item["error"]) if self._to.content and item.get("error") else None
 
     def _row_of(self, info: RequestInfo) -> Optional[_Row]:
-        """Return the row that a request belongs to, or `None`. Begin the span of a new row."""
+        """Return the row that a request belongs to. Begin the span of a new row.
+
+        Return `None` if the request is not about one row, or if no spans are made.
+        """
         key = _row_key(info)
         if key is None or not self._traced:
             return None

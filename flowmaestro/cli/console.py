@@ -152,9 +152,10 @@ class Console:
             self._add_word(word, self.width, len(lead))
 
     def end_stream(self, indent: int = 0) -> None:
-        """End the line of a text that was written piece by piece.
+        """Write the last word of a text that `stream` has written, and end its line.
 
-        Lines after the first are indented by `indent` columns.
+        If the word does not fit on the line, it is written on a new one, indented by `indent`
+        columns. Does nothing if no such text was begun.
         """
         if self._streams:
             if self._word and self.width is not None:

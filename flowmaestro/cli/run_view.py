@@ -271,7 +271,8 @@ class LiveRunView(RunView):
     def _shown(self, rows: int) -> List[Tuple[Text, ...]]:
         """Return a line for each node, but at most `rows` lines.
 
-        If there are more nodes, completed ones are replaced by their number first, then others.
+        If there are more nodes, one line counts the oldest completed nodes ("12 done"). If that is
+        not enough, a last line counts the other nodes that have no line ("3 more").
         """
         nodes = list(self.nodes.values())
         if len(nodes) <= rows:

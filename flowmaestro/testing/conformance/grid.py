@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, Dict, List, Mapping, Set, Tuple
 
 CELL = "conformance"
-"""The name of the test property that holds the row and the column."""
+"""The name of the test property that holds a pair: the names of the check and the transport."""
 
 _OUTCOMES = {"passed": "+", "skipped": "o", "xfailed": "x", "failed": "F", "error": "F"}
 _LEGEND = {

@@ -105,10 +105,11 @@ class Memory:
 
 @dataclass
 class Agent:
-    """An agent. `reply` makes an answer, which takes `seconds`; if `reply` raises, the run fails.
+    """An agent. `reply` makes an answer, which takes `seconds`.
 
-    Tokens that `reply` yielded before it raised are still sent. An agent that is `scripted` by a
-    test streams its tokens even if the server that the fake models refuses to stream.
+    If `reply` raises, the agent fails and there is no answer. Tokens that `reply` yielded before it
+    raised are still sent. An agent that is `scripted` by a test streams its tokens even if the
+    server that the fake models refuses to stream.
     """
 
     id: str

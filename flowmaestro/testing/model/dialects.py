@@ -467,7 +467,11 @@ class Deployed(Documented):
         }
 
     def tested(self, delivery: Delivery) -> JsonObject:
-        """Return the outcome as `success`, a message, and the status code or the error."""
+        """Return the reply to the test of a webhook: the outcome of its test delivery.
+
+        It has `success` (a bool), a `message`, and either the receiver's `status_code` or, if there
+        was no response, the `error`.
+        """
         status = delivery.status_code
         if delivery.state == "delivered":
             message = "Test webhook delivered successfully"

@@ -54,9 +54,9 @@ class EndpointRequest:
         return value
 
     def count(self, name: str, default: int) -> int:
-        """Return an integer of at least 1 of the body; `default` if absent.
+        """Return the value of the body's key `name`, a whole number of at least 1.
 
-        Raises a 400 refusal for any other value.
+        Return `default` if the key is absent. Raises a 400 refusal for any other value.
         """
         value = self.number(name, default)
         if value < 1 or value != int(value):

@@ -70,7 +70,10 @@ class EventStream:
             self._timeline.schedule(LINGER_SECONDS, self._end)
 
     def break_after(self, events: int) -> None:
-        """Lose the connection after this many events, including those already published."""
+        """Lose the connection when this many events have been sent, counted from the last `poll`.
+
+        Published events that wait for the next `poll` count. Later ones are never sent.
+        """
         self._events_left = max(0, events - len(self._outbox))
         del self._outbox[events:]
 
@@ -129,7 +132,7 @@ class PolledBody(Source, Protocol):
         ...
 
     def close(self) -> None:
-        """Stop reading."""
+        """Close the body: the driver polls it no more."""
         ...
 
 

@@ -80,7 +80,7 @@ def one(resources: str, shape: str) -> Handler:
 
 
 def deleted(service: Service, id: str) -> Answer:
-    """Return the response to the deletion of `id`."""
+    """Return the response to a request that has deleted `id`. This function deletes nothing."""
     if not service.dialect.confirms_deletions:
         return Answer(204)
     return Answer(200, {"data": {"id": id, "deleted": True}})

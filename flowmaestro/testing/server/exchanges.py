@@ -208,11 +208,12 @@ class Exchanges:
         return [each for each in self if each.execution_id == execution_id]
 
     def search(self, text: str) -> Tuple[List[int], Optional[int]]:
-        """Return the numbers of the newest requests with `text` in a body, as it is shown.
+        """Return the numbers of all requests with `text` in a body, the newest first.
 
-        Case does not matter. The search ends early when it has read `MAX_SEARCHED` bytes of bodies
-        that contain `text`. Then the second value is the number of the last request that was
-        searched; otherwise it is `None`.
+        Both bodies of an exchange are searched, as they are shown: redacted. Case does not matter.
+        The search ends early when it has read `MAX_SEARCHED` bytes of bodies that contain `text`.
+        Then the second value is the number of the last request that was searched, and older ones
+        may be missing; otherwise it is `None`.
         """
         # A body may hold the text as JSON writes it (RFC 8259, 7).
         forms = {text.lower(), json.dumps(text.lower())[1:-1]}
@@ -360,8 +361,9 @@ def shown_body(data: bytes, sent: Headers) -> str:
 def _may_have(data: bytes, forms: Iterable[str]) -> bool:
     """Return whether a body that is not redacted yet contains any of `forms`.
 
-    Forms that are all ASCII are compared as bytes. That takes 0.1 s for 64 MiB, a fifth of the
-    time that text takes.
+    `forms` are the ways to write the text that is searched for, in lower case. Redaction may then
+    remove what was found here. Forms that are all ASCII are compared as bytes. That takes 0.1 s for
+    64 MiB, a fifth of the time that text takes.
     """
     if not all(form.isascii() for form in forms):
         return _has_any(data.decode("utf-8", "replace"), forms)

@@ -144,6 +144,6 @@ class Alarms:
             yield alarm
 
     def first_with_call(self) -> Optional[Alarm]:
-        """Return the first alarm that a call waits for; `None` if there is none."""
+        """Return any alarm that a call waits for and that has not fired; `None` if none is left."""
         alarms = (alarm for _, _, alarm in self._agenda)
         return next((alarm for alarm in alarms if alarm.call and not alarm.fired), None)

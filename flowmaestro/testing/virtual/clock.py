@@ -238,9 +238,10 @@ class VirtualClock:
 
 
 async def _others_idle(calls: CallsInFlight, still: Callable[[], bool]) -> bool:
-    """Let other tasks of the event loop run a few times, until they make no more calls.
+    """Let other tasks of the event loop run, so that they can make calls before time advances.
 
-    Returns True if the clock may advance, and False as soon as `still()` is false.
+    Returns True once they make no more calls, or after `IDLE_CHECK_ROUNDS` rounds: the clock may
+    advance. Returns False as soon as `still()` is false.
     """
     from anyio.lowlevel import checkpoint
 
