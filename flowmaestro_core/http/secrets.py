@@ -122,7 +122,10 @@ def without_keys(text: str) -> str:
 
 
 def credentials_in(url: str) -> List[Tuple[str, str]]:
-    """Return the password and the query parameters in `url`, as pairs of name and value."""
+    """Return the password and the query parameters in `url`, as pairs of name and value.
+
+    A user name without a password counts as the password.
+    """
     location, _, query = url.partition("?")
     found = _CREDENTIALS.match(location)
     pairs: List[Tuple[str, str]] = []

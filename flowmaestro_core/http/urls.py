@@ -21,7 +21,8 @@ def api_root(base_url: str) -> str:
 
     It is `/api/v1` below the base URL. A base URL whose path ends in `/v1` is the API root itself.
     A path prefix is kept; trailing slashes are harmless. Raises `ValueError` or `TypeError`,
-    naming `base_url`, if `base_url` is not an absolute http(s) URL.
+    naming `base_url`, if `base_url` is not an absolute http(s) URL, or has credentials, a query or
+    a fragment.
     """
     if not _is_base_url(text("base_url", base_url)):
         raise ValueError(

@@ -123,7 +123,8 @@ def basic(user: str, password: str) -> str:
 def secrets_in(authorization: str) -> Tuple[str, ...]:
     """Return the secrets in a value of `Proxy-Authorization`: itself, its token, its password.
 
-    If there is no password, the user name is the secret.
+    If there is no password, the user name is the secret. Those with fewer than `SHORTEST_SECRET`
+    characters are left out.
     """
     token = authorization.partition(" ")[2]
     user, _, password = base64.b64decode(token).decode().partition(":")
