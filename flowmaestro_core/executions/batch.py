@@ -44,11 +44,11 @@ _ANY = (
     "done",
     "failed",
 )
-"""Every task, and both ends. Any of them may follow any event."""
+"""The states of all tasks, and the two final states. Any of them may follow any event."""
 
 
 class BatchMachine(Machine[None]):
-    """A scheduler: starts executions while there is room, polls each in its turn, emits outcomes.
+    """A scheduler: starts executions, polls each in its turn, and emits outcomes.
 
     Events update what is known (`BatchState`), and `_next` alone decides. It takes the first of
     these tasks for which there is something to do:
@@ -56,8 +56,10 @@ class BatchMachine(Machine[None]):
     1. *recording*: write to the journal what was noted, or load the journal's entries for the rows
        that were just read. So each fact is in the journal before the SDK acts on it.
     2. *emitting*: call `on_start` for an execution that got its id; else yield an outcome.
-    3. Read the next rows, if there is room for them; then begin again at 1.
-    4. *starting*: send the start whose turn it is, if it is due. Before the first start of a new
+    3. Read the next rows, if they may be looked up in the journal or started now; then begin again
+       at 1.
+    4. *starting*: send the start whose turn it is, if it is due. No start has its turn while as
+       many executions as `concurrency` allows are in flight. Before the first start of a new
        journal: *reading baseline*, the newest execution of the workflow. Every execution of the
        batch is newer, so no later lookup has to go back further.
     5. *polling*: poll the execution that is due.
@@ -68,19 +70,19 @@ class BatchMachine(Machine[None]):
     8. Yield the outcomes that are left of an ordered batch. Then end; if an error has stopped the
        batch, end with that error.
 
-    The table of transitions constrains little: which event each task takes, and that the journal
-    is opened first. Any task may follow any event. The order above is the rule. These promises
-    follow from it:
+    `TRANSITIONS` constrains little: which event each task takes, and that the journal is opened
+    first. Any task may follow any event. The order above is the rule. These promises follow from
+    it:
 
-    * While something is noted and not in the journal, nothing is sent.
+    * While a noted change is not yet in the journal, nothing is sent.
     * The baseline is read only before the first start of a new journal.
     * A lookup begins only when no execution runs and no start waits.
     * The batch is done only when no row waits, runs, is in doubt, or has an outcome to deliver.
 
     Requests go out one after another, so that the rate limit of the key is spent in one place. Its
     headers stretch the pauses, and a 429 delays every request except the last poll of an
-    execution, which comes at its deadline. A start that is retried later is parked meanwhile, and
-    delays no other request. A start that may have been processed is never retried.
+    execution, which comes at its deadline. A start that waits for its retry delays no other
+    request. A start that may have been processed is never retried.
 
     An error of one row never ends the others. An error that every further start would fail with
     stops new starts. Executions in flight are followed to their end, then the error is raised.

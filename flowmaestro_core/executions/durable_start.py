@@ -61,8 +61,8 @@ class DurableStartMachine(Machine[Reply[Any]]):
     again. If another process has taken over meanwhile, a store that can compare then refuses the
     announcement.
 
-    State beside the table: what was saved last (`_saved`); the serial of the announcement that
-    `settle_after` was waited for (`_awaited`); the number of setbacks.
+    State that `TRANSITIONS` does not show: what was saved last (`_saved`); the serial of the
+    announcement that `settle_after` was waited for (`_awaited`); the number of setbacks.
 
     Attributes:
         attached: the execution, if it was not started by this machine.
@@ -342,7 +342,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
         return self._record(execution_id)
 
     def _in_doubt(self, error: FlowMaestroError) -> Action:
-        """Settle a start whose response was lost, with `error`. Return the next action."""
+        """Settle a start that may have been processed. `error` is its failure."""
         self._row.failure = error
         return self._settle()
 

@@ -1,4 +1,4 @@
-"""The outcomes of a batch that are not delivered yet, their order, and an estimate of the rest."""
+"""The undelivered outcomes of a batch, their order, and an estimate of the remaining time."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from flowmaestro_core.executions.outcome_queue import OutcomeQueue
 from flowmaestro_core.records import JournalPlan, JournalRow, Key, RowState, digest_of
 
 CHUNK = 256
-"""How many rows one record looks up in the journal."""
+"""How many rows one `Record` action looks up in the journal."""
 LOOK_AHEAD = 4
 """With `ordered`: how many rows, per execution in flight, may be read ahead of the next outcome."""
 MAX_BACKLOG = 1024
@@ -39,7 +39,8 @@ class Row:
         settled: how many lookups have not found its execution, so that it was started again.
         failure: the error that has put it in doubt, if that happened in this call.
         from_earlier_call: whether an earlier call with this journal started its execution.
-        refusal: `refusal_of` the server error that was shown to start nothing for this row.
+        refusal: the digest (`refusal_of`) of a server error after which a lookup has shown that
+            no execution was started for this row; `b""` if there is none.
         subject: its name in errors, instead of `inputs[0]`, if it is not part of a batch.
 
     """

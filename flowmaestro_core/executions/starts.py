@@ -102,7 +102,11 @@ class Starts:
         return taken > 0
 
     def take_turn(self, now: float) -> None:
-        """Make the first row the current start, unless `concurrency` executions are in flight."""
+        """Make the first row of the queue the current start, and set its deadline.
+
+        Do nothing if a start is current, if the queue is empty, or if as many executions as
+        `concurrency` allows are in flight.
+        """
         if self.queue and self.deadline == math.inf and self._has_room:
             self.deadline = now + self._batch.timeout
 
@@ -132,9 +136,9 @@ class Starts:
     ) -> None:
         """Delay the current start by `seconds`.
 
-        `call` is its suspended call, to be continued then; if it is `None`, a new call is made. If
-        `throttled`, the polls are delayed as well, because a 429 limits the API key, not one
-        request.
+        `call` is the suspended machine of its call, which continues after the delay; if it is
+        `None`, a new call is made then. If `throttled`, the polls are delayed as well, because a
+        429 limits the API key, not one request.
         """
         self.parked = call
         self._not_before = now + seconds

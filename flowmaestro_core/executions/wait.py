@@ -131,9 +131,9 @@ class PollState:
 
 
 class WaitMachine(Machine[Execution]):
-    """Polls until the execution has ended or the time is up: see `PollState`.
+    """Polls one execution until it has ended, or until the wait fails: see `PollState`.
 
-    `known` is the state of a wait that began before this machine, if there is one.
+    `known` is the state of a wait that this machine continues; with `None`, a new wait begins.
     """
 
     state: str

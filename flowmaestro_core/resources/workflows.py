@@ -225,7 +225,7 @@ class Workflows(Resource[D]):
 
         Args:
             inputs: the rows: the inputs of each run by name; values that JSON can express. They are
-                read only as far as there is room (with a journal a few rows further), so the
+                read only as they can be started (with a journal a few rows further), so the
                 iterator may be endless.
             concurrency: how many executions may be in flight at a time.
             poll_interval: seconds between two polls of one execution.
