@@ -178,7 +178,7 @@ class Machine(Generic[T]):
     def recorded(self, recalled: Recalled, now: float, jitter: float) -> Action:
         """Report that `Record` was carried out. Return the next action.
 
-        `recalled` is what the journal or checkpoint holds.
+        `recalled` has what the `Record` requested from the journal or the checkpoint.
         """
         raise NotImplementedError
 

@@ -125,7 +125,7 @@ class Call(Operation[R, Coroutine[Any, Any, R]]):
             check_token("idempotency_key", self.idempotency_key)
 
     def __repr__(self) -> str:
-        """Return a repr without the query's values, since those of a raw call may be secret."""
+        """Return a repr without the query's values, which may be secret (`client.request`)."""
         return f"<Call {self.method} {showable_url(self.path)}>"
 
     def request(
@@ -231,9 +231,9 @@ class CallMachine(Machine[Any]):
     this client before. Otherwise the base URL may be wrong, and the user must get the error within
     seconds.
 
-    State beside the table: the attempts (`Retries`), how many redirects were followed, and whether
-    an earlier attempt may have taken effect (`_maybe_done`). In the states `reading` and `closing`
-    there is a partial response, in `confirming` a refusal.
+    State that `TRANSITIONS` does not show: the attempts (`Retries`), how many redirects were
+    followed, and whether an earlier attempt may have taken effect (`_maybe_done`). In the states
+    `reading` and `closing` there is a partial response, in `confirming` a refusal.
     """
 
     # Most calls need neither of these, and each attribute that is set costs every call.

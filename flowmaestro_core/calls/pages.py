@@ -84,8 +84,8 @@ class Pages(Operation[SyncItems[T], AsyncItems[T]]):
 class PagesMachine(Machine[None]):
     """Requests a page, emits its items, requests the next.
 
-    State beside the table: the items to emit, whether another page follows, and which rows of the
-    present page the caller wants. The cursor sees all rows of the page.
+    State that `TRANSITIONS` does not show: the items to emit, whether another page follows, and
+    which rows of the present page the caller wants. The cursor sees all rows of the page.
     """
 
     state: str

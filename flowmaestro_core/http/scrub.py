@@ -32,7 +32,7 @@ _ENCODING, _ERRORS = "utf-8", "surrogatepass"
 
 
 def no_secrets() -> Tuple[str, ...]:
-    """Return no secret: for what sends none beside the requests."""
+    """Return no secrets, as for a transport that sends none of its own."""
     return ()
 
 

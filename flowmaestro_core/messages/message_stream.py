@@ -60,8 +60,8 @@ class MessageStreamMachine(EventStreamMachine):
     answer among the thread's messages. The stream may be quiet for as long as the answer may take,
     and then times out. The stream is not opened twice, since that would send the message again.
 
-    State beside the table and the parts of an event stream: the phase, the answer's ids, and its
-    text so far. The state `opening` of the table has both phases of sending.
+    State that an event stream does not have: the phase, the answer's ids, and its text so far. The
+    state `opening` has both phases of sending.
     """
 
     request_id: Optional[str]

@@ -164,7 +164,11 @@ def deleted(resource_id: str, body: JsonObject) -> None:
 
 
 def pagination(body: JsonObject) -> None:
-    """Fill the documented and the deployed keys of `pagination`, derived from each other."""
+    """Add the missing keys of `PaginationInfo` to `body["pagination"]`.
+
+    `total_pages`, `has_next`, `has_more` and `has_prev` are computed from the other keys. A key
+    that cannot be computed is `None`.
+    """
     if body.get("pagination") is None:
         body["pagination"] = {}
     info = object_or_empty(body["pagination"])

@@ -8,7 +8,8 @@ FIRST_POLL = 0.15
 RAMP = 0.35
 NEARLY_SPENT = 0.1
 LONGEST_WINDOW = 86_400.0
-"""Seconds after which any window of a key has ended, whatever `X-RateLimit-Reset` says."""
+"""The longest window of a key's rate limit, in seconds. A longer `X-RateLimit-Reset` counts as this
+value."""
 LEAST_TIMEOUT = 1.0
 """The shortest timeout that `AdaptiveTimeout` sets for a poll, in seconds."""
 MOST_DOUBLINGS = 3

@@ -125,7 +125,10 @@ class ReconnectState:
         self.has_progressed = True
 
     def answered(self) -> None:
-        """Record that the server answered a probe. Its streams may still be broken."""
+        """Record that the server answered a probe.
+
+        As after an event, the time for which the server may be away starts anew.
+        """
         self.has_progressed = True
 
     def closed(self) -> None:
@@ -133,7 +136,7 @@ class ReconnectState:
         self.state, self.lost = ConnectionState.CLOSED, None
 
     def reopen(self, now: float) -> None:
-        """Plan a connection for `now`, although none was planned any more."""
+        """Plan a connection for `now`, although `closed` was called before."""
         self.state, self._due_at = ConnectionState.LOST, now
 
     def set_aside(self) -> None:

@@ -162,7 +162,8 @@ class EventStreamMachine(Machine[Any]):
             events: the operation.
             context: the options of the client, and what all its calls share.
             token: becomes the `Idempotency-Key` of a POST.
-            monitor: the idle clocks; those of an ordinary stream if it is `None`.
+            monitor: decides when a quiet stream is probed, reconnected or timed out; by default a
+                new `IdleMonitor`.
             reconnects_at_once: whether a first opening that fails counts as a lost connection. Its
                 call is not retried then, and its transient errors do not end the stream.
 
@@ -178,7 +179,8 @@ class EventStreamMachine(Machine[Any]):
         self._reconnects_at_once = reconnects_at_once
         self._ending: Optional[Ending] = None
         """How the stream will end, as far as that is known. Set only by `_end_with`,
-        `_end_after_reading`, `_end_unless_probed`, and a probe that finds the server back."""
+        `_end_after_reading` and `_end_unless_probed`. A probe may reset it to `None`: the server
+        answers again, and the execution still runs."""
         self._first_waits = iter(FIRST_EVENT_WAITS if can_probe else ())
         self._first_wait = next(self._first_waits, None)
         """Seconds for which a transport that loses a quiet body (`Read.impatient`) waits for the

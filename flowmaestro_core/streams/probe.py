@@ -99,7 +99,10 @@ class IdleMonitor:
         self._start_clocks(now)
 
     def allow_silence(self, now: float, seconds: float) -> None:
-        """Start the clocks again; the stream times out after `seconds` without an event."""
+        """Restart all clocks. Let the stream time out after `seconds` without an event.
+
+        Its connection may then be without a byte for that long, too, before it counts as dead.
+        """
         self._silence = seconds
         self._bytes_idle = max(self._bytes_idle, seconds)
         self.stream_deadline = now + seconds
@@ -171,7 +174,10 @@ class IdleMonitor:
     # Probes
 
     def enable_probes(self) -> None:
-        """Send probes from now on: there is something to poll."""
+        """Permit probes from now on. Before that, no probe is due.
+
+        A message calls this once the answer's id is known, because a probe looks for that id.
+        """
         self._can_probe = True
 
     def disable_probes(self) -> None:
