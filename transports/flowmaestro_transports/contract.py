@@ -54,7 +54,10 @@ AsyncFunction = Callable[[Request], Union[Response, Awaitable[Response]]]
 
 
 def secrets_of(transport: object) -> Tuple[str, ...]:
-    """Return the secrets that a transport sends beside the requests (its attribute `secrets`)."""
+    """Return the secrets that a transport itself sends, such as those for a proxy.
+
+    They are its attribute `secrets`, if it has one.
+    """
     return tuple(getattr(transport, "secrets", ()))
 
 

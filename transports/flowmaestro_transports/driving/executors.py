@@ -69,7 +69,10 @@ class ClientTransport(Generic[X]):
         return cast("X", self.made)
 
     def secrets(self) -> Tuple[str, ...]:
-        """Return the secrets that the transport sends beside the requests. Errors redact them."""
+        """Return the secrets that the transport itself sends, such as those for a proxy.
+
+        Errors redact them. There are none before the transport is made.
+        """
         return () if self.made is None else secrets_of(self.made)
 
 

@@ -62,7 +62,9 @@ class _Fields(NamedTuple):
 
 
 class RequestWriter:
-    """Writes the requests of one route. A request that lacks one of the route's `fields` gets it.
+    """Writes the requests of one route, and adds the route's header fields (`fields`).
+
+    A field that a request has already is not added.
 
     Fields that were checked for the previous request are not checked again. Threads may share a
     writer.

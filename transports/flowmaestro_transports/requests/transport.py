@@ -141,7 +141,11 @@ _KNOWN_FAILURES: Mapping[str, str] = {
 
 
 class _KnownFailures:
-    """The attribute `known_failures`. http.client is tried when it is read, not at import."""
+    """The attribute `known_failures` of `RequestsTransport`.
+
+    Each read tests whether this version of http.client has the limits that some checks are about
+    (`_floods`).
+    """
 
     def __get__(self, transport: object, kind: object) -> Mapping[str, str]:
         return {**_KNOWN_FAILURES, **_floods()}
@@ -615,7 +619,7 @@ def _response_to(
 ) -> requests.Response:
     """Send a request through the session's adapters and hooks, and return its response.
 
-    Redirects are not followed. `guard` is over as soon as the head of the response came.
+    Redirects are not followed. `guard` is inactive once the head of the response has come.
     `settings` are those of `Session.send`.
     """
     came: List[requests.Response] = []

@@ -85,7 +85,7 @@ class SocketPool(ConnectionPool):
         self._ops: Set[BlockingOp] = set()
 
     def begin(self, op: BlockingOp) -> None:
-        """Register an operation that begins. Raises `TransportClosedError`."""
+        """Register an operation. Raises `TransportClosedError` if the pool is closed."""
         op.free_wakers = self.wakers
         self._ops.add(op)
         # Check after registering the operation: a `close` in another thread must not miss it.
@@ -93,7 +93,10 @@ class SocketPool(ConnectionPool):
             raise TransportClosedError
 
     def end_op(self, op: BlockingOp, trip: Optional[RoundTrip] = None) -> None:
-        """Release the resources of an operation, successful or not. May be called twice."""
+        """Release the slot and the waker of an operation, successful or not.
+
+        Also end `trip`, its round trip, if there is one. May be called twice.
+        """
         if op not in self._ops:
             return
         if trip is not None:
