@@ -144,7 +144,7 @@ async def _run(
 async def _tell(context: Any, progress: int, total: Optional[int], message: str) -> None:
     """Report progress to the MCP client.
 
-    `total` is left out if `progress` is greater, as in a loop.
+    `total` is left out if `progress` is greater, as when a workflow repeats nodes in a loop.
     """
     total = None if total is None or total < progress else total
     await context.session.report_progress(progress, total, message=printable(message)[:200])

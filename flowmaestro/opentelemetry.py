@@ -723,11 +723,11 @@ class _AttemptSpan:
     def end(
         self, outcome: AttemptOutcome, to: _Instruments, now: float, ended: Optional[int]
     ) -> None:
-        """Detach the context, end the span and record the metrics of `to`.
+        """Detach the context, end the span, and record the attempt's metrics with `to`.
 
         `outcome` is the response or its head, or the exception that ended the attempt. `now` is by
-        the transport's clock, in seconds. `ended` is in nanoseconds since 1970; `None` is the
-        current time.
+        the transport's clock, in seconds. `ended` is in nanoseconds since 1970; if it is `None`,
+        spans are not recorded, and this one is not ended.
         """
         if self._suppressing is not None:
             self._suppressing.__exit__(None, None, None)

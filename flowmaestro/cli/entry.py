@@ -80,9 +80,9 @@ def main(words: Sequence[str]) -> int:
 
 
 def wants_json(words: Sequence[str]) -> bool:
-    """Return whether errors must be printed as JSON.
+    """Return whether the command line `words` asks for errors as JSON.
 
-    The words may be arguments that no command takes.
+    This must also work for a command line that cannot be parsed.
     """
     wanted = ("json", "jsonl")
     pairs = zip(words, words[1:])

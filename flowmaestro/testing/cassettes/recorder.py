@@ -182,7 +182,7 @@ class _Recorder(NotPicklable, Generic[T, W]):
             self._live.set(True)
 
     def now(self) -> float:
-        """Return the seconds on the clock of `inner`, plus those of the replayed exchanges."""
+        """Return the sum of two clocks in seconds: that of `inner` and the virtual one."""
         return self._inner.now() + (0.0 if self._replaying is None else self._replaying.now())
 
 
@@ -190,7 +190,7 @@ class RecordingTransport(_Recorder[Transport, MemoryTransport]):
     """A sync transport that replays exchanges, or sends them through `inner` and records them."""
 
     def send(self, request: Request, timeout: float) -> Response:
-        """Return the replayed response, or send the request through `inner` and record that one."""
+        """Replay the response, or send the request through `inner` and record the exchange."""
         if self._replaying is not None:
             with self._if_held():
                 return self._replaying.send(request, timeout)
@@ -201,7 +201,7 @@ class RecordingTransport(_Recorder[Transport, MemoryTransport]):
         return response
 
     def open(self, request: Request, timeout: float) -> OpenResponse:
-        """Replay the response, or send the request through `inner` and record it.
+        """Replay the response, or send the request through `inner` and record the exchange.
 
         Return the response with its body open.
         """
@@ -235,7 +235,7 @@ class AsyncRecordingTransport(_Recorder[AsyncTransport, AsyncMemoryTransport]):
     """An async transport that replays exchanges, or sends them through `inner` and records them."""
 
     async def send(self, request: Request, timeout: float) -> Response:
-        """Return the replayed response, or send the request through `inner` and record that one."""
+        """Replay the response, or send the request through `inner` and record the exchange."""
         if self._replaying is not None:
             with self._if_held():
                 return await self._replaying.send(request, timeout)
@@ -246,7 +246,7 @@ class AsyncRecordingTransport(_Recorder[AsyncTransport, AsyncMemoryTransport]):
         return response
 
     async def open(self, request: Request, timeout: float) -> AsyncOpenResponse:
-        """Replay the response, or send the request through `inner` and record it.
+        """Replay the response, or send the request through `inner` and record the exchange.
 
         Return the response with its body open.
         """

@@ -111,7 +111,7 @@ def _headers(headers: Headers, secrets: Set[bytes]) -> Headers:
 
 
 def _plain(text: str, secrets: Set[bytes]) -> str:
-    """Return a text that is not a body, redacted.
+    """Return `text`, redacted: a URL, a header field's name or value, or a failure's message.
 
     All encodings of `secrets` are redacted, and everything that looks like a key.
     """

@@ -130,9 +130,10 @@ class Peer:
         self.sock.close()
 
     def has_hung_up(self) -> bool:
-        """Return whether the client has closed the connection and sent nothing more.
+        """Return at once whether the client has closed the connection.
 
-        Only for connections without TLS.
+        Bytes that were received and not read yet count as an open connection. Only for connections
+        without TLS.
         """
         try:
             ready, _, _ = select.select([self.sock], [], [], 0)
@@ -187,7 +188,7 @@ class ScriptedServer:
         self.url: str = f"{scheme}://{shown}:{self.port}"
 
     def is_left(self) -> bool:
-        """Return whether no client is connected."""
+        """Return at once whether no client is connected now."""
         return not self.open_connections
 
     def __enter__(self) -> ScriptedServer:

@@ -456,7 +456,7 @@ class Deployed(Documented):
         return {"data": {"messages": [self.message(message) for message in thread.messages]}}
 
     def answered(self, turn: Turn, answer: Message) -> JsonObject:
-        """Return an execution that contains the message. It has no `usage`."""
+        """Return the reply to a message: an execution that contains `answer`, without `usage`."""
         return {
             "execution_id": turn.execution_id,
             "thread_id": turn.thread.id,

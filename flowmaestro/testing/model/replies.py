@@ -114,7 +114,10 @@ class EventStream:
 
 
 class Source(Protocol):
-    """An object that the driver (see `EventStream`) waits for: it calls `wake` when it has data."""
+    """An object whose data a driver (see `EventStream`) waits for.
+
+    The driver sets `wake`. The object calls it when it has data.
+    """
 
     wake: Callable[[], None]
 

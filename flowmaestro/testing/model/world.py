@@ -83,7 +83,10 @@ class World:
                 self.delivered(delivery, self._receiver(delivery.request), now)
 
     def next_time(self) -> Optional[float]:
-        """Return the time, on the driver's clock, when something is due next; `None` for never."""
+        """Return when the next planned event is due; `None` if none is planned.
+
+        The time is on the driver's clock, as `now` of `advance` is.
+        """
         with self.lock:
             return self._timeline.next_time()
 

@@ -407,7 +407,10 @@ class Inspector:
         return list(self._faults.values())
 
     def _send_again(self, exchange: InspectedRequest) -> int:
-        """Carry out a recorded request again, with its own API key. Return the new number."""
+        """Send a recorded request again, with the same API key. Return the new request's number.
+
+        Raises `ValueError` if that is not possible.
+        """
         if self.send is None:
             raise ValueError("this server cannot send a request again")
         if exchange.body_dropped:

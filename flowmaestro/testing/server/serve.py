@@ -179,7 +179,7 @@ class _Server:
                 await self._plans_changed.wait()
 
     async def accept(self, listener: Listener) -> None:
-        """Accept connections and serve each in a task."""
+        """Accept connections until cancelled, and serve each in a task of its own."""
         while True:
             for peer in await listener.accept():
                 self._tasks.start_soon(

@@ -47,9 +47,10 @@ class CallsInFlight:
         return self._calls[threading.get_ident(), current_task()]
 
     def enter(self, now: float) -> InFlightCall:
-        """Enter a `with` block (`in_flight`) of the calling thread or task.
+        """Enter a `with` block of `VirtualClock.in_flight`. Return its call.
 
-        The outermost block begins a call at the time `now`. Returns the call.
+        A block inside another one of the same thread or task belongs to the same call, unless that
+        call waits. Otherwise a call begins at the time `now`.
         """
         key = threading.get_ident(), current_task()
         call = self._calls.get(key)

@@ -153,7 +153,10 @@ class VirtualClock:
                 self._resume(alarm)
 
     async def wait_async(self, alarm: Alarm) -> None:
-        """Wait in a task until `alarm` fires. While no call can run, the clock advances."""
+        """Wait in a task until `alarm` fires.
+
+        If no call can run any more, this task advances the clock until one can.
+        """
         import anyio
 
         loop = running_loop()

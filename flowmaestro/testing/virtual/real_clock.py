@@ -99,7 +99,10 @@ class RealClock(VirtualClock):
                 self._fire(alarm)
 
     def _seconds_until(self, alarm: Alarm) -> float:
-        """Return the seconds until the world must be advanced, or 0.0 if the alarm has fired."""
+        """Advance the world to now. Return the seconds until an alarm or an event of it is due.
+
+        Return 0.0 if `alarm` has fired or is due.
+        """
         self.catch_up()
         if alarm.fired or self.now >= alarm.at:
             return 0.0
