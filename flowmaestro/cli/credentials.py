@@ -115,7 +115,8 @@ def _of_profile(
     """Return the key and the server of a profile.
 
     `url` is the base URL of `--base-url` or the environment, if any, and `url_source` says which.
-    Raises `CommandFailed` if `url` is not at the profile's API root, or if the key is missing.
+    Raises `CommandFailed` if `url` leads to another API root than the profile's, or if the key is
+    neither in the profile nor in the keyring.
     """
     root = api_root(profile["base_url"])
     if url is not None and api_root(url) != root:

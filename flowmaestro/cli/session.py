@@ -207,7 +207,10 @@ def check_all_inputs(
 
 
 def _would_fit_as_json(workflow: Mapping[str, Any], inputs: Mapping[str, Any]) -> List[str]:
-    """Return `-i NAME:=TEXT` for each input that is a string and would fit its type as JSON."""
+    """Return the options that would mend `inputs`, such as `-i count:=3` for the text "3".
+
+    There is one for each text that is not valid as its input, but would be when read as JSON.
+    """
     count = len(check_inputs(workflow, inputs))
     found: List[str] = []
     for name, text in inputs.items():

@@ -149,9 +149,9 @@ def _value(found: re.Match[bytes]) -> Iterator[_Span]:
 
 
 def _document(found: re.Match[bytes], secrets: Set[bytes]) -> Iterator[_Span]:
-    """Yield the span of a string that is itself JSON, possibly truncated, if it has secrets.
+    """Yield the span of `found`, a JSON string, if its text is JSON, too, and has secrets.
 
-    Its replacement is the string with those secrets redacted.
+    The string may be truncated. The replacement is the string with those secrets redacted.
     """
     if _DOCUMENT.match(found[0]) is None:
         return

@@ -147,7 +147,7 @@ class BatchState:
             return True
 
     def replied(self, limit: RateLimit, now: float) -> None:
-        """Pace the polls by the rate limit that a response has shown."""
+        """Count a response. Delay the next poll if the rate limit that it shows is nearly spent."""
         self.outcomes.replied(limit, now)
         self.active.hold(slowed_by_rate_limit(0.0, limit), now)
 

@@ -197,7 +197,7 @@ class MessageStreamMachine(EventStreamMachine):
     # Endings
 
     def _connection_lost(self, cause: Optional[Exception], now: float, jitter: float) -> Action:
-        """Poll the messages: the POST's own stream cannot be opened twice."""
+        """Fail unless a probe finds the answer: the stream of a POST cannot be opened twice."""
         if self._ending is None:
             error = not_resumed("it cannot be opened twice", cause, self.scrubber)
             self._end_unless_probed(error, now)

@@ -388,7 +388,10 @@ def _whole_number(value: Optional[str]) -> Optional[int]:
 
 
 def missing_id_error(started: Reply[Any], cause: Exception) -> errors.ServerError:
-    """Return the error for a start whose reply has no usable id, so it cannot be followed."""
+    """Return the error for a start whose reply has no usable `execution_id`.
+
+    The server has started the execution, but without its id the SDK cannot follow it.
+    """
     error = errors.ServerError(
         "The server started an execution but returned no usable execution_id",
         "invalid_response",

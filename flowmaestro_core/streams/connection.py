@@ -148,7 +148,8 @@ class ReconnectState:
     def plan(self, cause: Optional[Exception], now: float, jitter: float) -> bool:
         """Plan the next connection, after the last one was lost or could not be made.
 
-        Return False, and plan none, if the server has been away for too long. `cause` is the error
+        Return False, and plan none, if the server has been away for `reconnect_for` seconds. Pauses
+        that it asked for do not count. `cause` is the error
         of the last connection, or `None` if there was no error: the server ended it, or sent
         nothing for too long.
         """

@@ -196,7 +196,11 @@ class IdleMonitor:
         self._probed(now)
 
     def probe_failed(self, error: FlowMaestroError, now: float) -> None:
-        """Schedule the next probe after one that failed with `error`."""
+        """Schedule the next probe after one that failed with `error`.
+
+        It is sent after the `Retry-After` of `error`, if there is one. If the failed probe timed
+        out, the next one gets more time.
+        """
         if isinstance(error, TimeoutError):
             self._timeout.record_timeout()
         self._not_before = now + retry_after_of(error)

@@ -171,9 +171,10 @@ class _Recorder(NotPicklable, Generic[T, W]):
 
     @contextmanager
     def _if_held(self) -> Generator[None, None, None]:
-        """Suppress `CassetteMismatch` in a `with` block that tries to replay a request.
+        """Suppress `CassetteMismatch` in a `with` block, which replays a request and returns.
 
-        The code after the block then sends the request.
+        So the code after the block runs only if the cassette lacks the request. It sends and
+        records the request.
         """
         self._live.set(False)
         try:

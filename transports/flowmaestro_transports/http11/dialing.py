@@ -100,7 +100,10 @@ def _begin_to_connect(
 
 
 def _is_connected(sock: socket.socket) -> bool:
-    """Return whether the socket is connected. Raises `OSError` if it could not connect."""
+    """Return whether the socket is connected; False while it is still connecting.
+
+    Raises `OSError` if it could not connect.
+    """
     code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     if code:
         raise OSError(code, os.strerror(code))

@@ -345,9 +345,10 @@ class RequestsBody:
         return b""
 
     def read_whole(self, deadline: float, silence: float) -> bytes:
-        """Return the rest of the body.
+        """Return the rest of the body once it has ended.
 
-        Raises `TransportFailure` at `deadline`, and when nothing comes for `silence` seconds.
+        Raises `TransportFailure` if the body has not ended at `deadline`, or if no byte comes for
+        `silence` seconds.
         """
         content = io.BytesIO()  # Unlike bytes, its repr shows nothing of the response.
         while not self._ended:
