@@ -220,16 +220,16 @@ class CallMachine(Machine[Any]):
     """Makes one call: sends, follows redirects, retries, and reads the reply.
 
     With `stream`, it requests an event stream. If the response is one, the machine ends with its
-    `ResponseHead` and leaves the body open. Any other body is read to its end, or closed if that
-    does not come in time.
+    `ResponseHead` and leaves the body open. Any other body is read to its end, or closed if the
+    end does not come in time.
 
     `max_retries` replaces that of the client. A poll and a probe need no retries, because
     another poll or probe follows.
 
-    With `until_sent`, it starts a run or a row of a batch. An attempt that was certainly not sent
-    is then repeated until the deadline, whatever `max_retries` says, if the server has answered
-    this client before. Otherwise the base URL may be wrong, and the user must get the error within
-    seconds.
+    `until_sent` is for a call that starts a run or a row of a batch. An attempt that was certainly
+    not sent is then repeated until the deadline, whatever `max_retries` says, if the server has
+    answered this client before. Otherwise the base URL may be wrong, and the user must get the
+    error within seconds.
 
     State that `TRANSITIONS` does not show: the attempts (`Retries`), how many redirects were
     followed, and whether an earlier attempt may have taken effect (`_maybe_done`). In the states

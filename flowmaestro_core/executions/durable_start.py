@@ -34,8 +34,8 @@ from flowmaestro_core.timeouts import with_total
 from flowmaestro_core.types import Execution
 
 MAX_SETBACKS = 3
-"""How many conflicts with other processes, and saves that take too long, end the run with an
-error."""
+"""How many setbacks end a start with an error: conflicts with other processes, and saves that take
+too long, counted together."""
 
 
 class DurableStartMachine(Machine[Reply[Any]]):

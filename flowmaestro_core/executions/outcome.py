@@ -243,7 +243,7 @@ class _Runs(Protocol):
 class RunOutcomes(_Runs, SyncItems[RunOutcome], Protocol):
     """The outcomes of a batch, yielded one by one. To leave early, call `close` or use `with`.
 
-    Executions that run at that time continue, and are in `in_flight`. If another thread calls
+    Executions that still run are not cancelled, and are in `in_flight`. If another thread calls
     `close` during a callback, the journal is unlocked only when the callback has returned.
     """
 
@@ -256,7 +256,7 @@ class AsyncRunOutcomes(_Runs, AsyncItems[RunOutcome], Protocol):
 
     To leave an `async for` early, await `close` or use `async with`.
 
-    Executions that run at that time continue, and are in `in_flight`.
+    Executions that still run are not cancelled, and are in `in_flight`.
     """
 
     def __aenter__(self: Self) -> Coroutine[Any, Any, Self]: ...

@@ -93,7 +93,10 @@ class AnyioTransport(NetworkTransport):
         return await self._round_trip(request, timeout, sys.maxsize, _opened)
 
     async def sleep(self, seconds: float) -> None:
-        """Wait for `seconds`. Raises `TransportClosedError` once the transport is closed."""
+        """Wait for `seconds`.
+
+        Raises `TransportClosedError` if the transport is closed before or meanwhile.
+        """
         pool = self._pool_of_this_loop()
         with anyio.CancelScope() as scope:
             pool.calls.add(scope)

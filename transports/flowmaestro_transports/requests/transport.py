@@ -309,9 +309,9 @@ class RequestsBody:
 
     `limit` is the most bytes that the decoded body may have.
 
-    The patience of a read limits each receive from the socket. urllib3 does not show the socket of
-    a response that ends with its connection; there, the time limit of the head applies. A receive
-    that has timed out cannot be repeated.
+    The patience of a read limits each receive from the socket. If the body ends when the
+    connection is closed, urllib3 does not give access to the socket, so each receive keeps the time
+    limit of the head. A receive that has timed out cannot be repeated.
     """
 
     def __init__(self, response: requests.Response, method: str, limit: int) -> None:

@@ -231,8 +231,8 @@ class InterruptibleSockets:
     def interrupt(self) -> None:
         """Interrupt the operation in flight, and every later one. May be called twice.
 
-        `sleep` returns early. `send` and `open` raise `TransportFailure`, or return a response that
-        is already there. Any thread may call this.
+        `sleep` returns early. `send` and `open` raise `TransportFailure`, or return a response if
+        it has been received already. Any thread may call this.
         """
         self._op.interrupt()
 
