@@ -789,7 +789,7 @@ def _ns(value: Any) -> Optional[int]:
 
 
 def _to_ns(seconds: float) -> int:
-    """Return seconds since 1970 in nanoseconds, without digits that the float does not have."""
+    """Return seconds since 1970 in nanoseconds, rounded to microseconds (a float has no more)."""
     return round(seconds * 1e6) * 1000
 
 

@@ -148,7 +148,7 @@ _KITS = pytest.StashKey[List[Tuple["Union[FakeFlowMaestro, Cassette]", List[bool
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Note whether a test with a fake or a cassette has passed. If not, show what those report.
+    """Record whether a test with a fake or a cassette has passed; if not, add its report.
 
     The finished report of pytest is read, because a failure of a `unittest.TestCase` is not raised
     here, and marks such as `xfail` invert outcomes. A test with subtests has several reports; it

@@ -99,7 +99,10 @@ def _whole(method: str, response: Response) -> bytes:
 
 
 def _play(live: LiveReply, peer: Peer) -> bool:
-    """Send what the check passes to `live`. Return False if the client left before the end."""
+    """Send each piece that the check passes to `live`, until the check ends the body.
+
+    Return False if the client disconnected before, or after `PATIENCE` seconds.
+    """
     deadline = time.monotonic() + PATIENCE
     head = HEAD_CHUNKED
     while time.monotonic() < deadline and not peer.has_hung_up():

@@ -65,8 +65,9 @@ class SeedFile:
         return ""
 
     async def watch(self, tell: Callable[[str], None]) -> None:
-        """Load the file whenever it has changed, until cancelled. Pass each result to `tell`.
+        """Load the file whenever it has changed, until cancelled.
 
+        `tell` gets the result of each load: the text of an error, or `""`.
         Ctrl-C while the file runs interrupts the file; another one stops the server.
         """
         while True:
