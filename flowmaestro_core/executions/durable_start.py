@@ -34,8 +34,8 @@ from flowmaestro_core.timeouts import with_total
 from flowmaestro_core.types import Execution
 
 MAX_SETBACKS = 3
-"""How many setbacks end a start with an error: conflicts with other processes, and saves that take
-too long, counted together."""
+"""After this many setbacks, the start ends with an error. A setback is a conflict with another
+process, or a save that takes too long."""
 
 
 class DurableStartMachine(Machine[Reply[Any]]):

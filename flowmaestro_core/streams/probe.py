@@ -176,7 +176,8 @@ class IdleMonitor:
     def enable_probes(self) -> None:
         """Permit probes from now on. Before that, no probe is due.
 
-        A message calls this once the answer's id is known, because a probe looks for that id.
+        The stream of a message calls this once the answer's id is known, because a probe looks for
+        that id.
         """
         self._can_probe = True
 

@@ -183,7 +183,7 @@ class _Recorder(NotPicklable, Generic[T, W]):
             self._live.set(True)
 
     def now(self) -> float:
-        """Return the sum of two clocks in seconds: that of `inner` and the virtual one."""
+        """Return the time of `inner` plus the virtual time of `replaying`, in seconds."""
         return self._inner.now() + (0.0 if self._replaying is None else self._replaying.now())
 
 

@@ -99,7 +99,7 @@ class RealClock(VirtualClock):
                 self._fire(alarm)
 
     def _seconds_until(self, alarm: Alarm) -> float:
-        """Advance the world to now. Return the seconds until an alarm or an event of it is due.
+        """Advance the world to now. Return the seconds until its next event or an alarm is due.
 
         Return 0.0 if `alarm` has fired or is due.
         """
