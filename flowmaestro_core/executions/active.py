@@ -79,15 +79,14 @@ class ActiveExecutions:
         """Return when the next poll is due; infinity if nothing runs."""
         if not self.by_row:
             return math.inf
-        while self._by_time[0][2].ticket != self._by_time[0][1]:
-            heapq.heappop(self._by_time)
+        self._drop_outdated()
         in_turn_at = max(self._by_time[0][0], self.not_before)
         return min(in_turn_at, self._first_by_deadline.state.deadline)
 
     def poll(
         self, context: Context, token: str, now: float, *, alone: bool
     ) -> Optional[CallMachine]:
-        """Return the machine of the poll that is due.
+        """Return the machine of the poll that is due. At least one execution must run.
 
         `alone` says that no start waits for its turn. If no other execution runs either, no request
         waits for this poll, so that it needs no short timeout.
@@ -96,7 +95,7 @@ class ActiveExecutions:
         a poll of any execution has timed out since the last successful one: another poll would only
         delay the executions after it.
         """
-        # The batch has called `due`, so the first entry is not outdated.
+        self._drop_outdated()
         in_turn = max(self._by_time[0][0], self.not_before) <= now
         execution = heapq.heappop(self._by_time)[2] if in_turn else self._first_by_deadline
         self._polled = execution
@@ -160,6 +159,14 @@ class ActiveExecutions:
     @property
     def _first_by_deadline(self) -> ActiveExecution:
         return next(iter(self.by_row.values()))
+
+    def _drop_outdated(self) -> None:
+        """Remove outdated entries until the first entry is the next poll in turn.
+
+        At least one execution must run.
+        """
+        while self._by_time[0][2].ticket != self._by_time[0][1]:
+            heapq.heappop(self._by_time)
 
     def _queue(self, execution: ActiveExecution, poll_at: float) -> None:
         self._tickets += 1
