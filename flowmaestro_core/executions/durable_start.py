@@ -23,7 +23,7 @@ from flowmaestro_core.executions.checkpoint import (
 )
 from flowmaestro_core.executions.operation import DurableStart, PageOf
 from flowmaestro_core.executions.rows import Row
-from flowmaestro_core.executions.settling import LookupMachine, LookupResult, settle
+from flowmaestro_core.executions.settling import Follow, LookupMachine, LookupResult, Unknown, settle
 from flowmaestro_core.executions.starts import is_fatal, may_have_started, refusal_of
 from flowmaestro_core.executions.wait import LAST_POLL_TIMEOUT
 from flowmaestro_core.machine import Machine, Transitions, event
@@ -388,12 +388,13 @@ class DurableStartMachine(Machine[Reply[Any]]):
             # The list has every execution since the announcement, even if it shows no older one.
             found = found._replace(is_conclusive=True)
         may_start = self._checkpoint.on_unknown == "start"
-        ((_, execution_id, unknown),) = settle([self._row], found, start_unknown=may_start)
-        if execution_id is not None:
+        (conclusion,) = settle([self._row], found, start_unknown=may_start)
+        if isinstance(conclusion, Follow):
             self._may_rerun = False
-            return self._record(execution_id)
-        if unknown is not None:
-            return self._fail(unknown)
+            return self._record(conclusion.execution_id)
+        if isinstance(conclusion, Unknown):
+            return self._fail(conclusion.error)
+        self._row.not_found(conclusion.refusal)
         if now >= self._deadline:
             late = TimeoutError(
                 "The execution could not be started within the timeout, and was not"

@@ -36,7 +36,7 @@ class Row:
         digest: of its inputs, to compare them with the journal's; empty before `prepare`.
         reruns: how often `rerun` or `redo` has started it again.
         order: the number of its last start, in the order of all starts of the journal.
-        settled: how many lookups have not found its execution, so that it was started again.
+        lookups: how many lookups have not found its execution, so that it was started again.
         failure: the error that has put it in doubt, if that happened in this call.
         from_earlier_call: whether an earlier call with this journal started its execution.
         refusal: the digest (`refusal_of`) of a server error after which a lookup has shown that
@@ -53,7 +53,7 @@ class Row:
     reruns: int = 0
     order: int = 0
     execution_id: Optional[str] = None
-    settled: int = 0
+    lookups: int = 0
     failure: Optional[FlowMaestroError] = None
     from_earlier_call: bool = False
     refusal: bytes = b""
@@ -93,6 +93,14 @@ class Row:
         """Forget the ended execution, so that the row is started again under another token."""
         self.reruns += 1
         self.execution_id, self.from_earlier_call = None, False
+
+    def not_found(self, refusal: bytes) -> None:
+        """Note that a lookup has not found the execution, before the row is started again.
+
+        `refusal` is the new value of the attribute.
+        """
+        self.lookups += 1
+        self.refusal = refusal
 
     def token(self, batch: str) -> str:
         """Return the idempotency token of this row's start, derived from the token of the batch."""

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from itertools import zip_longest
 from typing import (
     Any,
     ClassVar,
     DefaultDict,
     Dict,
-    Iterator,
     List,
     Mapping,
     NamedTuple,
@@ -175,16 +173,40 @@ class LookupMachine(Machine[LookupResult]):
         return None if sent_at is None else sent_at - created_at
 
 
-def settle(
-    rows: List[Row], found: LookupResult, *, start_unknown: bool
-) -> Iterator[Tuple[Row, Optional[str], Optional[StartUnknownError]]]:
-    """Yield each row in doubt with the execution to follow, or with the error to report.
+class Follow(NamedTuple):
+    """The conclusion that a row was started: its execution is to be followed."""
 
-    A row with neither must be started again. Rows and unclaimed executions with equal inputs are
-    paired, the earliest start with the earliest execution. Rows that are left over are started
-    again. If there are more executions than rows, some belong to another client, and it is not
-    known which. Then the rows get a `StartUnknownError`; with `start_unknown`, they are started
-    again.
+    row: Row
+    execution_id: str
+
+
+class StartAgain(NamedTuple):
+    """The conclusion that a row is to be started again: see `Row.not_found`.
+
+    `refusal` is the new `Row.refusal`.
+    """
+
+    row: Row
+    refusal: bytes
+
+
+class Unknown(NamedTuple):
+    """The conclusion that it is not known whether a row was started. `error` says so."""
+
+    row: Row
+    error: StartUnknownError
+
+
+Conclusion = Union[Follow, StartAgain, Unknown]
+
+
+def settle(rows: List[Row], found: LookupResult, *, start_unknown: bool) -> List[Conclusion]:
+    """Return a conclusion for each row in doubt.
+
+    Rows and unclaimed executions with equal inputs are paired, the earliest start with the earliest
+    execution. Rows that are left over are started again, but at most `MAX_RESTARTS` times. If there
+    are more executions than rows, some belong to another client, and it is not known which. Then
+    the rows get a `StartUnknownError`; with `start_unknown`, they are started again.
     """
     alike: DefaultDict[bytes, Tuple[List[Row], List[Any]]] = defaultdict(lambda: ([], []))
     for row in sorted(rows, key=lambda row: row.order):
@@ -192,18 +214,21 @@ def settle(
     for execution in found.unclaimed.values():
         digest = digest_of(json.dumps({"inputs": execution.get("inputs")}))
         alike[digest][1].append(execution)
+    conclusions: List[Conclusion] = []
     for group, matches in alike.values():
-        certain = found.is_conclusive and len(matches) <= len(group)
-        ids = [match["id"] for match in reversed(matches)] if certain else []
-        for row, execution_id in zip_longest(group, ids):
-            unknown = None
-            if execution_id is None:
-                row.settled += 1
-                if certain:
-                    row.refusal = refusal_of(row.failure)
-                if not (certain or start_unknown) or row.settled > MAX_RESTARTS:
-                    unknown = _unknown(row, tuple(matches), found.failure or row.failure)
-            yield row, execution_id, unknown
+        is_certain = found.is_conclusive and len(matches) <= len(group)
+        ids = [match["id"] for match in reversed(matches)] if is_certain else []
+        conclusions += map(Follow, group, ids)
+        for row in group[len(ids) :]:
+            if (is_certain or start_unknown) and row.lookups < MAX_RESTARTS:
+                # After an inconclusive lookup, the server may have started the row in spite of its
+                # error.
+                refusal = refusal_of(row.failure) if is_certain else row.refusal
+                conclusions.append(StartAgain(row, refusal))
+            else:
+                error = _unknown(row, tuple(matches), found.failure or row.failure)
+                conclusions.append(Unknown(row, error))
+    return conclusions
 
 
 def _unknown(

@@ -20,7 +20,7 @@ from flowmaestro_core.executions.operation import Batch
 from flowmaestro_core.executions.outcome import EndedExecution, RunOutcome, ended
 from flowmaestro_core.executions.outcome_queue import OutcomeQueue
 from flowmaestro_core.executions.rows import PendingRecords, Row, RowReader
-from flowmaestro_core.executions.settling import LookupResult, settle
+from flowmaestro_core.executions.settling import Follow, LookupResult, StartAgain, settle
 from flowmaestro_core.executions.starts import (
     KEY_ERRORS,
     PAUSE_AFTER_REFUSAL,
@@ -238,13 +238,15 @@ class BatchState:
                 return
             self.active.hold(refused_for(found.failure) or 0.0, now)
         rows, self.in_doubt = self.in_doubt, []
-        for row, execution_id, unknown in settle(rows, found, start_unknown=start):
-            if execution_id is not None:
-                self._found(row, execution_id, now, now)
-            elif unknown is None:
+        for conclusion in settle(rows, found, start_unknown=start):
+            row = conclusion.row
+            if isinstance(conclusion, Follow):
+                self._found(row, conclusion.execution_id, now, now)
+            elif isinstance(conclusion, StartAgain):
+                row.not_found(conclusion.refusal)
                 self.reader.to_start.append(row)
             else:
-                self.outcomes.put(row.outcome(error=unknown))
+                self.outcomes.put(row.outcome(error=conclusion.error))
 
     # Executions end
 
