@@ -236,7 +236,9 @@ class CallMachine(Machine[Any]):
     `reading` and `closing` there is a partial response, in `confirming` a refusal.
     """
 
-    # Most calls need neither of these, and each attribute that is set costs every call.
+    # Most calls need none of these, and each attribute that is set costs every call.
+    send_before: float = math.inf
+    """The request of an attempt must be sent before this time. Each attempt is shortened to it."""
     _partial: Optional[_PartialResponse] = None
     """The response that is being read although it is not an event stream, if any."""
     _refusal: Optional[FlowMaestroError] = None
@@ -344,7 +346,7 @@ class CallMachine(Machine[Any]):
 
     def _next(self, now: float, jitter: float) -> Action:
         limit = self._context.options.timeout_for(self._call.minimum_timeout)
-        limit = _at_most(limit, self._deadline - now)
+        limit = _at_most(limit, min(self._deadline, self.send_before) - now)
         self._limit, self._until = limit, now + limit
         return self._send(limit)
 

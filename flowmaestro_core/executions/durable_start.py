@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Any, Callable, ClassVar, Optional, Union, cast
 
-from flowmaestro_core.actions import Action, Done, Fail, Record, Send, Wait
+from flowmaestro_core.actions import Action, Done, Fail, Record, Wait
 from flowmaestro_core.calls.call import Call, CallMachine
 from flowmaestro_core.context import Context
 from flowmaestro_core.errors import (
@@ -23,14 +22,20 @@ from flowmaestro_core.executions.checkpoint import (
 )
 from flowmaestro_core.executions.operation import DurableStart, PageOf
 from flowmaestro_core.executions.rows import Row
-from flowmaestro_core.executions.settling import Follow, LookupMachine, LookupResult, Unknown, settle
+from flowmaestro_core.executions.settling import (
+    Announcement,
+    Follow,
+    LookupMachine,
+    LookupResult,
+    Unknown,
+    settle,
+)
 from flowmaestro_core.executions.starts import is_fatal, may_have_started, refusal_of
 from flowmaestro_core.executions.wait import LAST_POLL_TIMEOUT
 from flowmaestro_core.machine import Machine, Transitions, event
 from flowmaestro_core.payloads.json_values import object_or_empty, text_or_empty
 from flowmaestro_core.payloads.reply import Reply, missing_id_error
 from flowmaestro_core.records import Recalled, digest_of
-from flowmaestro_core.timeouts import with_total
 from flowmaestro_core.types import Execution
 
 MAX_SETBACKS = 3
@@ -140,20 +145,19 @@ class DurableStartMachine(Machine[Reply[Any]]):
         )
         self._saved = SavedStart("open", token)
         """The state that was saved or loaded last."""
-        self._seconds_since_saved = 0.0
-        """Seconds between the save and the load of the loaded state, by the wall clock."""
-        self._loaded_at = 0.0
-        """When the state was loaded, by the clock of the machine."""
+        self._saved_at = 0.0
+        """When the loaded state was saved, by the clock of the machine."""
         self._awaited: Optional[int] = None
         """The serial number of the announcement that `settle_after` was waited for, if any."""
-        self._announced_at = 0.0
-        """When the last save of an announcement began. Half of `settle_after` counts from then."""
+        self._send_before = 0.0
+        """Before this time the request must be sent: half of `settle_after` after the last save of
+        an announcement began."""
         self._setbacks = 0
         """How many saves have conflicted with another process, or took too long."""
         self._may_rerun = False
         """Whether `rerun` applies. It does to an execution in a loaded state, but not to one that
         this machine has started or found."""
-        self._delayed: Optional[Machine[Any]] = None
+        self._delayed: Optional[CallMachine] = None
         """The call of the start, while it waits for its next attempt; else `None`."""
         self._reply: Optional[Reply[Any]] = None
         """The reply to the start that this machine made, until another execution is known."""
@@ -171,7 +175,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
         if self.state == "settling":
             return self._load()
         # The call of the start is due for its next attempt.
-        if now > self._announced_at + self._checkpoint.settle_after / 2:
+        if now > self._send_before:
             return self._announce(now)
         return self._send(now, jitter)
 
@@ -193,22 +197,9 @@ class DurableStartMachine(Machine[Reply[Any]]):
 
     def _inner_waits(self, wait: Wait, now: float, jitter: float) -> Action:
         if self.state == "starting":
-            self._delayed = self._park()
+            self._delayed = cast("CallMachine", self._park())
             self.state = "delayed"
         return wait
-
-    def _pass_on(self, action: Action, now: float, jitter: float) -> Action:
-        if isinstance(action, Record):
-            # The lookup asks the journal which executions it knows. Here the checkpoint answers:
-            # it knows the baseline.
-            look_up = cast("LookupMachine", self._inner)
-            action = look_up.recorded(self._recall(action, now), now, jitter)
-        elif isinstance(action, Send) and self.state == "starting":
-            # The request must be sent before this time.
-            latest = self._announced_at + self._checkpoint.settle_after / 2 - now
-            if latest < action.timeout:
-                action = replace(action, timeout=with_total(action.timeout, max(latest, 0.001)))
-        return super()._pass_on(action, now, jitter)
 
     def _inner_ended(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
         if self.state == "looking up":
@@ -240,8 +231,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
             return self._fail(error)
         self._saved = saved
         self._row.reruns = saved.reruns
-        self._seconds_since_saved = max(recalled.wall_time - saved.at, 0.0)
-        self._loaded_at = now
+        self._saved_at = now - max(recalled.wall_time - saved.at, 0.0)
         if self._reply is not None and saved.state != "started":
             # Another process took over, but the execution of this process runs: record that one.
             return self._record(cast("str", self.execution_id))
@@ -254,7 +244,8 @@ class DurableStartMachine(Machine[Reply[Any]]):
             return self._settle()
         self.state = "looking up"
         page_of = cast("PageOf", self._start.page_of)
-        look_up = LookupMachine(page_of, 1, self._context, self._token, by_age=True)
+        announcement = Announcement(saved.after, self._saved_at)
+        look_up = LookupMachine(page_of, 1, self._context, self._token, announcement)
         return self._delegate(look_up, now, jitter)
 
     def _save(self, state: str, saved: SavedStart) -> Action:
@@ -293,12 +284,12 @@ class DurableStartMachine(Machine[Reply[Any]]):
         return self._delegate(machine, now, jitter)
 
     def _announce(self, now: float) -> Action:
-        self._announced_at = now
+        self._send_before = now + self._checkpoint.settle_after / 2
         starting = self._saved._replace(state="starting", execution_id=None)
         return self._save("announcing", starting)
 
     def _announced(self, now: float, jitter: float) -> Action:
-        if now <= self._announced_at + self._checkpoint.settle_after / 2:
+        if now <= self._send_before:
             return self._send(now, jitter)
         # The save took so long that another process may look for the execution already.
         self._setbacks += 1
@@ -311,6 +302,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
         self.state = "starting"
         delayed, self._delayed = self._delayed, None
         if delayed is not None:
+            delayed.send_before = self._send_before
             return self._resume(delayed, now, jitter)
         token = self._row.token(self._saved.token)
         call = CallMachine(
@@ -320,6 +312,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
             deadline=self._deadline,
             until_sent=self._deadline < math.inf,
         )
+        call.send_before = self._send_before
         return self._delegate(call, now, jitter)
 
     def _answered(self, outcome: Union[Done, Fail], now: float) -> Action:
@@ -366,19 +359,6 @@ class DurableStartMachine(Machine[Reply[Any]]):
         return self._save("recording", started)
 
     # The lookup
-
-    def _recall(self, record: Record, now: float) -> Recalled:
-        """Answer the lookup, which asks which executions of `record` are already known.
-
-        A batch's journal would know many. The checkpoint knows one at most: the baseline, the
-        newest execution before the start.
-        """
-        baseline = self._saved.after
-        orders = tuple((known, 0) for known in record.execution_ids if known == baseline)
-        age = math.inf
-        if baseline is None:
-            age = self._seconds_since_saved + (now - self._loaded_at)
-        return Recalled(orders=orders, age=age)
 
     def _looked_up(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
         # A lookup never fails: its failure is part of its result.

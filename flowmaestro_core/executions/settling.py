@@ -8,6 +8,7 @@ execution of the workflow, so the list shows which rows were started.
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from typing import (
     Any,
@@ -62,13 +63,39 @@ class LookupResult(NamedTuple):
     dated: bool = True
 
 
+class Announcement(NamedTuple):
+    """What a checkpoint knows of the one start that is in doubt.
+
+    Attributes:
+        baseline: the newest execution before the start: `""` if there was none, `None` if it is not
+            known.
+        at: when the start was announced, by the clock of the machine.
+
+    """
+
+    baseline: Optional[str]
+    at: float
+
+    def recalled(self, now: float) -> Recalled:
+        """Return the reply of a journal that holds the baseline, and began with the announcement.
+
+        If the baseline is known, the ages of executions do not matter.
+        """
+        if self.baseline is None:
+            return Recalled(age=now - self.at)
+        return Recalled(orders=((self.baseline, 0),), age=math.inf)
+
+
 class LookupMachine(Machine[LookupResult]):
     """Walks through the executions of a workflow, from the newest to one that is old enough.
 
     The journal numbers the starts. `since` is the number of the first start in doubt. An execution
-    is old enough if the journal knows it under a lower number. With `by_age`, it is also old enough
-    if it is older than the batch by `CLOCK_MARGIN`. After each page, a `Record` asks the journal
-    which executions of the page it knows. A page whose reply is too large is read again in halves.
+    is old enough if the journal knows it under a lower number. After each page, a `Record` asks the
+    journal which executions of the page it knows. A page whose reply is too large is read again in
+    halves.
+
+    With an `announcement`, no journal is asked. An execution is also old enough if it is older than
+    the announcement by `CLOCK_MARGIN`.
     """
 
     state: str
@@ -83,16 +110,21 @@ class LookupMachine(Machine[LookupResult]):
     }
 
     def __init__(
-        self, page_of: PageOf, since: int, context: Context, token: str, *, by_age: bool = False
+        self,
+        page_of: PageOf,
+        since: int,
+        context: Context,
+        token: str,
+        announcement: Optional[Announcement] = None,
     ) -> None:
         super().__init__(context, token)
-        self._by_age = by_age
+        self._announcement = announcement
         self._page_of = page_of
         self._since = since
         self._size = FIRST_PAGE_SIZE
         self._cursor = PageCursor(self._size)
         self._page: Reply[Any] = Reply()
-        """The page that was read last. The journal is asked which of its executions it knows."""
+        """The page that was read last."""
         self._oldest_needed: Optional[str] = None
         """The `created_at` of the first execution that is old enough; `None` before.
 
@@ -112,6 +144,8 @@ class LookupMachine(Machine[LookupResult]):
     def _inner_ended(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
         if isinstance(outcome, Done):
             self._page = outcome.value
+            if self._announcement is not None:
+                return self._read_page(self._announcement.recalled(now), now, jitter)
             ids = (text_or_empty(object_or_empty(row).get("id")) for row in self._page["data"])
             self.state = "recalling"
             return Record(execution_ids=tuple(filter(None, ids)))
@@ -125,6 +159,10 @@ class LookupMachine(Machine[LookupResult]):
 
     @event
     def recorded(self, recalled: Recalled, now: float, jitter: float) -> Action:
+        return self._read_page(recalled, now, jitter)
+
+    def _read_page(self, recalled: Recalled, now: float, jitter: float) -> Action:
+        """Add the executions of the page. Go on with the next page, unless one is old enough."""
         orders = dict(recalled.orders)
         more = self._cursor.advance(self._page)
         for execution in map(object_or_empty, self._page["data"]):
@@ -141,7 +179,7 @@ class LookupMachine(Machine[LookupResult]):
         """Add one execution to the result. Return whether it is older than all rows in doubt.
 
         `orders` are the numbers of the starts that the journal knows, by execution id. `age` is the
-        age of the journal, or of the checkpoint's state, in seconds.
+        age of the journal, or of the announcement, in seconds.
         """
         found = text_or_empty(execution.get("id"))
         # The journal knows this execution. The list shows it, so it shows the later ones as well.
@@ -154,7 +192,7 @@ class LookupMachine(Machine[LookupResult]):
         self._dated = self._dated and seconds is not None
         if seconds is not None and seconds > age:
             self._is_conclusive = True
-            if self._by_age and seconds > age + CLOCK_MARGIN:
+            if self._announcement is not None and seconds > age + CLOCK_MARGIN:
                 return True
         self._unclaimed[found] = execution
         return False
