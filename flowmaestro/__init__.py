@@ -39,7 +39,7 @@ if TYPE_CHECKING:
         WebhookVerificationError,
     )
     from flowmaestro_core import __version__
-    from flowmaestro_core.executions.checkpoint import Checkpoint
+    from flowmaestro_core.checkpoint import Checkpoint
     from flowmaestro_core.policy.stream_times import StreamTimes
     from flowmaestro_core.timeouts import Timeout
     from flowmaestro_transports.observing.hooks import Hooks, RequestInfo, ResponseInfo, RetryInfo
@@ -77,7 +77,7 @@ __all__ = [
 
 _HOMES = {
     "AsyncFlowMaestroClient": "flowmaestro.client",
-    "Checkpoint": "flowmaestro_core.executions.checkpoint",
+    "Checkpoint": "flowmaestro_core.checkpoint",
     "FlowMaestroClient": "flowmaestro.client",
     "Hooks": "flowmaestro_transports.observing.hooks",
     "RequestInfo": "flowmaestro_transports.observing.hooks",

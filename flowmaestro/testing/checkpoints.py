@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any, Dict, Iterable, List, Optional
 
+from flowmaestro_core.checkpoint import SETTLE_AFTER, Checkpoint
 from flowmaestro_core.errors import CheckpointConflict
-from flowmaestro_core.executions.checkpoint import SETTLE_AFTER, Checkpoint
 from flowmaestro_core.records import OnUnknown
 from flowmaestro_core.types import ExecutionStatus
 

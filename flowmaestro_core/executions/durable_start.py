@@ -7,6 +7,7 @@ from typing import Any, Callable, ClassVar, Optional, Union, cast
 
 from flowmaestro_core.actions import Action, Done, Fail, Record, Wait
 from flowmaestro_core.calls.call import Call, CallMachine
+from flowmaestro_core.checkpoint import Checkpoint
 from flowmaestro_core.context import Context
 from flowmaestro_core.errors import (
     CheckpointConflict,
@@ -14,14 +15,9 @@ from flowmaestro_core.errors import (
     FlowMaestroError,
     TimeoutError,
 )
-from flowmaestro_core.executions.checkpoint import (
-    Checkpoint,
-    SavedStart,
-    StartIdentity,
-    read_state,
-)
 from flowmaestro_core.executions.operation import DurableStart, PageOf
 from flowmaestro_core.executions.rows import Row
+from flowmaestro_core.executions.saved_start import SavedStart, StartIdentity, read_state
 from flowmaestro_core.executions.settling import (
     Announcement,
     Follow,

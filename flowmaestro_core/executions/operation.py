@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Callable, Coroutine, Iterable, Optional, Tuple, TypeVar
 
 from flowmaestro_core.calls.call import Call
-from flowmaestro_core.executions.checkpoint import Checkpoint
+from flowmaestro_core.checkpoint import Checkpoint
 from flowmaestro_core.executions.outcome import (
     AsyncRunOutcomes,
     BatchProgress,

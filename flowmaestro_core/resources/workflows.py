@@ -19,7 +19,7 @@ from flowmaestro_core.arguments import (
 )
 from flowmaestro_core.calls.call import Call
 from flowmaestro_core.calls.pages import Pages
-from flowmaestro_core.executions.checkpoint import SETTLE_AFTER, Checkpoint, check_checkpoint
+from flowmaestro_core.checkpoint import SETTLE_AFTER, Checkpoint, check_checkpoint
 from flowmaestro_core.executions.operation import Batch, DurableStart, PageOf, Run
 from flowmaestro_core.executions.outcome import BatchProgress, RunOutcome
 from flowmaestro_core.http.urls import path

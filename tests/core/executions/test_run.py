@@ -8,6 +8,7 @@ import pytest
 from hypothesis import strategies as st
 
 from flowmaestro_core.actions import Close, Done, Emit, Fail, Open, Read, Send, Wait
+from flowmaestro_core.checkpoint import Checkpoint
 from flowmaestro_core.errors import (
     ConnectionError,
     NotFoundError,
@@ -15,7 +16,6 @@ from flowmaestro_core.errors import (
     ServerError,
     TimeoutError,
 )
-from flowmaestro_core.executions.checkpoint import Checkpoint
 from flowmaestro_core.executions.run import OVERTIME, RunMachine
 from flowmaestro_core.http.messages import Headers, Phase, Request, ResponseHead
 from flowmaestro_core.machines import machine_for

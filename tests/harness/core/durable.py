@@ -8,8 +8,8 @@ from datetime import datetime, timezone
 from typing import Any, Dict, List, Optional, Tuple
 
 from flowmaestro_core.actions import Action, Done, Fail, Record, Send, Wait
+from flowmaestro_core.checkpoint import Checkpoint
 from flowmaestro_core.errors import CheckpointConflict, CheckpointError
-from flowmaestro_core.executions.checkpoint import Checkpoint
 from flowmaestro_core.http.dates import http_date
 from flowmaestro_core.http.messages import Phase, Request
 from flowmaestro_core.machines import machine_for

@@ -13,8 +13,8 @@ from contextlib import suppress
 from typing import Any, Callable, Dict
 
 from flowmaestro_core.actions import Record
+from flowmaestro_core.checkpoint import Checkpoint
 from flowmaestro_core.errors import CheckpointConflict, CheckpointError
-from flowmaestro_core.executions.checkpoint import Checkpoint
 from flowmaestro_core.records import Recalled
 from flowmaestro_transports.contract import wall_clock_of
 from flowmaestro_transports.driving.callbacks import refuse_awaitable, refuse_coroutine_functions

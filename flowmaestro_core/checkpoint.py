@@ -1,10 +1,8 @@
-"""A checkpoint: the saved state of one start of a workflow, so that it happens once. Pure."""
+"""A checkpoint: where a start of a workflow is kept, so that it happens once. Pure."""
 
 from __future__ import annotations
 
-import math
-import re
-from typing import Any, Callable, Dict, Iterable, Literal, NamedTuple, Optional, Tuple, Union, cast
+from typing import Any, Callable, Dict, Iterable, Optional, Tuple, Union
 
 from flowmaestro_core.arguments import (
     check_callback,
@@ -13,12 +11,9 @@ from flowmaestro_core.arguments import (
     file_path,
     rerun_statuses,
 )
-from flowmaestro_core.errors import CheckpointError
 from flowmaestro_core.records import OnUnknown, PathLike
 from flowmaestro_core.types import ExecutionStatus
 
-VERSION = 1
-"""The version of the saved state's format. Later versions of the SDK must read it."""
 SETTLE_AFTER = 60.0
 """Seconds after which the server can be relied on to list an execution that it has accepted."""
 
@@ -138,145 +133,3 @@ def check_checkpoint(value: Any) -> None:
     if isinstance(value, (str, bytes)) or hasattr(value, "__fspath__"):
         instead = "; to keep it in a file, pass Checkpoint.file(path)"
     raise TypeError(f"checkpoint must be a Checkpoint, not {kind}{instead}")
-
-
-class StartIdentity(NamedTuple):
-    """The start that a checkpoint belongs to. A state that was saved for another start is refused.
-
-    Attributes:
-        api_root: the API root of the client.
-        workflow_id: the workflow that is started.
-        digest: the digest of its inputs, as hexadecimal digits.
-
-    """
-
-    api_root: str
-    workflow_id: str
-    digest: str
-
-
-class SavedStart(NamedTuple):
-    """The state of one start, as a checkpoint keeps it.
-
-    Attributes:
-        state: `open`: nothing was started. `starting`: the request may have been sent.
-            `started`: `execution_id` is the execution.
-        token: a random text, from which the `Idempotency-Key` is made.
-        after: the baseline: the newest execution before the start. Empty if there was none; `None`
-            if it is not known, because the user's task engine made the state (`read_state`).
-        execution_id: the execution that was started, once known.
-        reruns: how often it was started again because of its status.
-        serial: the number of this state among all that were saved, from 1.
-        at: when it was saved, in Unix seconds by the clock of the process that saved it.
-
-    """
-
-    state: Literal["open", "starting", "started"]
-    token: str
-    after: Optional[str] = None
-    execution_id: Optional[str] = None
-    reruns: int = 0
-    serial: int = 0
-    at: float = 0.0
-
-    def as_dict(self, of: StartIdentity) -> Dict[str, Any]:
-        """Return the dict that is passed to `save`, without the time `at`.
-
-        `of` is the start that the state belongs to. The code that carries out the `Record` adds
-        `at`, because a machine reads no clock.
-        """
-        kept = self._asdict()
-        del kept["at"]
-        return {"v": VERSION, **of._asdict(), **kept}
-
-
-def read_state(value: Any, of: StartIdentity, token: str) -> SavedStart:
-    """Check the state that `load` returned, and return it as a `SavedStart`.
-
-    `of` is the start that the state must belong to. A state without a token gets `token`.
-
-    `{"v": 1, "state": "starting", "at": t}` is a state that a task engine may make. It stands for a
-    start at `t` (Unix time) or later, of which nothing else is known.
-
-    Raises `CheckpointError` (`checkpoint_unusable` or `checkpoint_mismatch`).
-    """
-    if value is None:
-        return SavedStart("open", token)
-    if not isinstance(value, dict):
-        kind = type(value).__name__
-        raise _unusable(f"load returned a {kind}, not the dict that was saved, or None")
-    state = cast("Dict[str, Any]", value)
-    version: Any = state.get("v")
-    if not _is_count(version):
-        raise _unusable('the state has no version "v"')
-    if version > VERSION:
-        raise _unusable(f"the state has version {version}, and this SDK reads {VERSION}: update it")
-    if set(state) <= {"v", "state", "at"} and state.get("state") == "starting":
-        if not _is_time(state.get("at")):
-            raise _unusable('"at" of the state must be Unix seconds')
-        return SavedStart("starting", token, at=state["at"])
-    for name, check in _CHECKS.items():
-        if not check(state.get(name)):
-            raise _unusable(f"{name!r} of the state is missing or malformed")
-    if state["state"] == "started" and not state["execution_id"]:
-        raise _unusable("'execution_id' of the state is missing or malformed")
-    differs = [name for name, wanted in of._asdict().items() if state[name] != wanted]
-    saved = SavedStart(**{name: state[name] for name in SavedStart._fields})
-    if saved.state == "open" and differs == ["digest"]:
-        # Nothing was started with the other inputs; the idempotency key is of those.
-        return saved._replace(token=token)
-    if differs:
-        raise _mismatch(differs[0], state, of)
-    return saved
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _is_token(value: Any) -> bool:
-    """Return whether `value` is a text of 1 to 100 printable ASCII characters but no space."""
-    return isinstance(value, str) and re.fullmatch(r"[\x21-\x7e]{1,100}", value) is not None
-
-
-def _is_text_or_none(value: Any) -> bool:
-    return value is None or isinstance(value, str)
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _is_time(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-_CHECKS: Dict[str, Callable[[Any], bool]] = {
-    "state": lambda value: value in ("open", "starting", "started"),
-    "api_root": _is_text,
-    "workflow_id": _is_text,
-    "digest": _is_text,
-    "token": _is_token,
-    "after": _is_text_or_none,
-    "execution_id": _is_text_or_none,
-    "reruns": _is_count,
-    "serial": _is_count,
-    "at": _is_time,
-}
-
-
-def _unusable(what: str) -> CheckpointError:
-    return CheckpointError(f"The checkpoint cannot be used: {what}", "checkpoint_unusable")
-
-
-def _mismatch(name: str, state: Dict[str, Any], of: StartIdentity) -> CheckpointError:
-    if name == "digest":
-        what = "other inputs"
-    else:
-        what = f"another {name}: {state[name]}, not {getattr(of, name)}"
-    error = CheckpointError(
-        f"The checkpoint belongs to {what}; use one checkpoint for each unit of work",
-        "checkpoint_mismatch",
-    )
-    error.execution_id = state["execution_id"] or None
-    return error

@@ -7,7 +7,7 @@ from typing import Any, Dict
 
 import pytest
 
-from flowmaestro_core.executions.checkpoint import Checkpoint
+from flowmaestro_core.checkpoint import Checkpoint
 from flowmaestro_core.resources import Triggers, Workflows
 
 
