@@ -1,4 +1,4 @@
-"""The nine actions that a machine can return to its driver, as plain values.
+"""The eleven actions that a machine can return to its driver, as plain values.
 
 A driver carries out one action, reports what happened with the event method named beside it,
 and gets the next action back.
@@ -12,6 +12,8 @@ and gets the next action back.
 | `Wait`  | `waited`                                                              |
 | `Emit`  | `emitted`                                                             |
 | `Record`| `recorded`                                                            |
+| `LoadState` | `state_loaded`, `checkpoint_failed`                               |
+| `SaveState` | `state_saved`, `checkpoint_failed`                                |
 | `Done`  | nothing: the machine has ended with a value                           |
 | `Fail`  | nothing: the machine has ended with an error                          |
 
@@ -110,8 +112,6 @@ class Record:
         brief: if true, the returned records need not hold executions, and their states need only
             tell open rows from all others.
         execution_ids: the executions whose starts to return.
-        state: the state to save in a checkpoint, without its `at`. With a checkpoint, a `Record`
-            without a state loads the saved one.
 
     """
 
@@ -119,7 +119,21 @@ class Record:
     keys: Tuple[Key, ...] = ()
     brief: bool = False
     execution_ids: Tuple[str, ...] = ()
-    state: Optional[Dict[str, Any]] = None
+
+
+@dataclass(frozen=True)
+class LoadState:
+    """Load the state that the checkpoint holds."""
+
+
+@dataclass(frozen=True)
+class SaveState:
+    """Save `state` in the checkpoint, with the time as its `at`, in Unix seconds.
+
+    The machine has left `at` out, because it reads no clock.
+    """
+
+    state: Dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -140,4 +154,4 @@ class Fail:
     error: FlowMaestroError
 
 
-Action = Union[Send, Open, Read, Close, Wait, Emit, Record, Done, Fail]
+Action = Union[Send, Open, Read, Close, Wait, Emit, Record, LoadState, SaveState, Done, Fail]

@@ -27,10 +27,10 @@ from typing import Any, Callable, ClassVar, Generic, Mapping, Optional, Tuple, T
 
 from flowmaestro_core.actions import Action, Close, Done, Fail, Wait
 from flowmaestro_core.context import Context
-from flowmaestro_core.errors import FlowMaestroError
+from flowmaestro_core.errors import CheckpointConflict, CheckpointError, FlowMaestroError
 from flowmaestro_core.http.messages import Response, ResponseHead, TransportFailure
 from flowmaestro_core.http.scrub import SecretScrubber
-from flowmaestro_core.records import Recalled
+from flowmaestro_core.records import LoadedState, Recalled
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Action])
@@ -178,7 +178,27 @@ class Machine(Generic[T]):
     def recorded(self, recalled: Recalled, now: float, jitter: float) -> Action:
         """Report that `Record` was carried out. Return the next action.
 
-        `recalled` has what the `Record` requested from the journal or the checkpoint.
+        `recalled` has what the `Record` requested from the journal.
+        """
+        raise NotImplementedError
+
+    @event
+    def state_loaded(self, loaded: LoadedState, now: float, jitter: float) -> Action:
+        """Report that `LoadState` was carried out. Return the next action."""
+        raise NotImplementedError
+
+    @event
+    def state_saved(self, now: float, jitter: float) -> Action:
+        """Report that `SaveState` was carried out. Return the next action."""
+        raise NotImplementedError
+
+    @event
+    def checkpoint_failed(
+        self, error: Union[CheckpointError, CheckpointConflict], now: float, jitter: float
+    ) -> Action:
+        """Report that `LoadState` or `SaveState` failed. Return the next action.
+
+        `error` is a `CheckpointConflict` if another process has saved a state meanwhile.
         """
         raise NotImplementedError
 

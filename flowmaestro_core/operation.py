@@ -15,6 +15,7 @@ from typing import (
     ClassVar,
     Dict,
     Generic,
+    Mapping,
     Optional,
     Protocol,
     Tuple,
@@ -25,6 +26,9 @@ from typing import (
     get_type_hints,
     overload,
 )
+
+from flowmaestro_core.checkpoint import Checkpoint
+from flowmaestro_core.records import JournalPlan
 
 if TYPE_CHECKING:
     from typing_extensions import Concatenate, ParamSpec
@@ -51,6 +55,19 @@ class Operation(Generic[S, A]):
 
     listener: Optional[Callable[[Any], Any]] = None
     """Called with every item that the machine emits; `None` calls nothing."""
+
+    journal: Optional[JournalPlan] = None
+    """The journal in which a batch keeps its rows, if it keeps one."""
+
+    checkpoint: Optional[Checkpoint] = None
+    """The checkpoint in which a start is kept, if it is."""
+
+    def callbacks(self) -> Mapping[str, Optional[Callable[..., Any]]]:
+        """Return the caller's functions that are called meanwhile, by the names of the arguments.
+
+        They may be coroutine functions only on an async client.
+        """
+        return {}
 
     handle: ClassVar[HandleKind] = HandleKind.ITEMS
     """The kind of handle that callers iterate over, if the operation is iterated over."""

@@ -54,7 +54,7 @@ class JournalRow(NamedTuple):
 
 
 class Recalled(NamedTuple):
-    """The reply of a journal or a checkpoint to a `Record`.
+    """The reply of a journal to a `Record`.
 
     Attributes:
         rows: the records of the rows with the `keys` of the `Record`; unknown keys are left out.
@@ -64,10 +64,6 @@ class Recalled(NamedTuple):
             index after the last one.
         last_order: the greatest `order` that the journal held when it was opened; 0 if it was new.
         age: seconds since the journal was created, by the wall clock.
-        state: of a checkpoint, the state that was loaded; `None` if there is none.
-        wall_time: of a checkpoint, the time at which it was loaded or saved, in Unix seconds.
-        error: of a checkpoint, why it could not be loaded or saved: a `CheckpointConflict` or a
-            `CheckpointError`.
 
     """
 
@@ -76,9 +72,19 @@ class Recalled(NamedTuple):
     known: int = 0
     last_order: int = 0
     age: float = 0.0
+
+
+class LoadedState(NamedTuple):
+    """The reply of a checkpoint to a `LoadState`.
+
+    Attributes:
+        state: the state that was saved last; `None` if there is none.
+        wall_time: when it was loaded, in Unix seconds.
+
+    """
+
     state: Any = None
     wall_time: float = 0.0
-    error: Optional[Exception] = None
 
 
 class JournalPlan(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, Callable, ClassVar, Optional, Union, cast
 
-from flowmaestro_core.actions import Action, Done, Fail, Record, Wait
+from flowmaestro_core.actions import Action, Done, Fail, LoadState, SaveState, Wait
 from flowmaestro_core.calls.call import Call, CallMachine
 from flowmaestro_core.checkpoint import Checkpoint
 from flowmaestro_core.context import Context
@@ -31,7 +31,7 @@ from flowmaestro_core.executions.wait import LAST_POLL_TIMEOUT
 from flowmaestro_core.machine import Machine, Transitions, event
 from flowmaestro_core.payloads.json_values import object_or_empty, text_or_empty
 from flowmaestro_core.payloads.reply import Reply, missing_id_error
-from flowmaestro_core.records import Recalled, digest_of
+from flowmaestro_core.records import LoadedState, digest_of
 from flowmaestro_core.types import Execution
 
 MAX_SETBACKS = 3
@@ -76,7 +76,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
     TRANSITIONS: ClassVar[Transitions] = {
         "ready": {"start": ("loading",)},
         "loading": {
-            "recorded": (
+            "state_loaded": (
                 "reading baseline",
                 "attaching",
                 "settling",
@@ -84,6 +84,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
                 "recording",
                 "failed",
             ),
+            "checkpoint_failed": ("failed",),
         },
         "settling": {"waited": ("loading",)},
         "looking up": {
@@ -109,14 +110,23 @@ class DurableStartMachine(Machine[Reply[Any]]):
             "transport_failed": ("reading baseline", "failed"),
             "waited": ("reading baseline",),
         },
-        "announcing": {"recorded": ("starting", "announcing", "loading", "failed")},
+        "announcing": {
+            "state_saved": ("starting", "announcing", "failed"),
+            "checkpoint_failed": ("loading", "failed"),
+        },
         "starting": {
             "response_received": ("delayed", "recording", "releasing", "settling"),
             "transport_failed": ("delayed", "releasing", "settling"),
         },
         "delayed": {"waited": ("starting", "announcing")},
-        "recording": {"recorded": ("done", "attaching", "loading", "failed")},
-        "releasing": {"recorded": ("loading", "failed")},
+        "recording": {
+            "state_saved": ("done", "attaching", "failed"),
+            "checkpoint_failed": ("loading", "failed"),
+        },
+        "releasing": {
+            "state_saved": ("failed",),
+            "checkpoint_failed": ("loading", "failed"),
+        },
         "attaching": {
             "response_received": ("attaching", "reading baseline", "done", "failed"),
             "transport_failed": ("attaching", "failed"),
@@ -131,7 +141,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
         super().__init__(context, token)
         self.attached: Optional[Execution] = None
         self._start = start
-        self._checkpoint = cast("Checkpoint", start.journal)
+        self._checkpoint = cast("Checkpoint", start.checkpoint)
         self._deadline = deadline
         # The row of a batch of one, for `settle`.
         digest = digest_of(start.body)
@@ -176,13 +186,21 @@ class DurableStartMachine(Machine[Reply[Any]]):
         return self._send(now, jitter)
 
     @event
-    def recorded(self, recalled: Recalled, now: float, jitter: float) -> Action:
-        if isinstance(recalled.error, CheckpointConflict):
-            return self._set_back(recalled.error)
-        if recalled.error is not None:
-            return self._fail(cast("FlowMaestroError", recalled.error))
-        if self.state == "loading":
-            return self._loaded(recalled, now, jitter)
+    def state_loaded(self, loaded: LoadedState, now: float, jitter: float) -> Action:
+        newest = self._saved.serial
+        try:
+            saved = read_state(loaded.state, self._identity, self._saved.token)
+            if saved.serial < newest:
+                raise CheckpointError("The checkpoint lost a state: load returned an older one")
+        except CheckpointError as error:
+            return self._fail(error)
+        self._saved = saved
+        self._row.reruns = saved.reruns
+        self._saved_at = now - max(loaded.wall_time - saved.at, 0.0)
+        return self._continue_from(saved, now, jitter)
+
+    @event
+    def state_saved(self, now: float, jitter: float) -> Action:
         if self.state == "announcing":
             return self._announced(now, jitter)
         if self.state == "releasing":
@@ -190,6 +208,14 @@ class DurableStartMachine(Machine[Reply[Any]]):
         if self._reply is not None:
             return self._done(self._reply)
         return self._attach(now, jitter)
+
+    @event
+    def checkpoint_failed(
+        self, error: Union[CheckpointError, CheckpointConflict], now: float, jitter: float
+    ) -> Action:
+        if isinstance(error, CheckpointConflict):
+            return self._set_back(error)
+        return self._fail(error)
 
     def _inner_waits(self, wait: Wait, now: float, jitter: float) -> Action:
         if self.state == "starting":
@@ -215,19 +241,10 @@ class DurableStartMachine(Machine[Reply[Any]]):
 
     def _load(self) -> Action:
         self.state = "loading"
-        return Record()
+        return LoadState()
 
-    def _loaded(self, recalled: Recalled, now: float, jitter: float) -> Action:
-        newest = self._saved.serial
-        try:
-            saved = read_state(recalled.state, self._identity, self._saved.token)
-            if saved.serial < newest:
-                raise CheckpointError("The checkpoint lost a state: load returned an older one")
-        except CheckpointError as error:
-            return self._fail(error)
-        self._saved = saved
-        self._row.reruns = saved.reruns
-        self._saved_at = now - max(recalled.wall_time - saved.at, 0.0)
+    def _continue_from(self, saved: SavedStart, now: float, jitter: float) -> Action:
+        """Return the next action for a state that was loaded."""
         if self._reply is not None and saved.state != "started":
             # Another process took over, but the execution of this process runs: record that one.
             return self._record(cast("str", self.execution_id))
@@ -247,7 +264,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
     def _save(self, state: str, saved: SavedStart) -> Action:
         self.state = state
         self._saved = saved._replace(serial=saved.serial + 1)
-        return Record(state=self._saved.as_dict(self._identity))
+        return SaveState(self._saved.as_dict(self._identity))
 
     def _set_back(self, error: CheckpointConflict) -> Action:
         """Load the checkpoint again, because another process has saved a state first.

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Callable, Coroutine, Iterable, Optional, Tuple, TypeVar
+from typing import Any, Callable, Coroutine, Iterable, Mapping, Optional, Tuple, TypeVar, cast
 
 from flowmaestro_core.calls.call import Call
 from flowmaestro_core.checkpoint import Checkpoint
@@ -43,23 +43,30 @@ class Poll(Operation[Execution, Coroutine[Any, Any, Execution]]):
     timeout: float
     listener: Optional[Callable[[Execution], Any]] = None
 
+    def callbacks(self) -> Mapping[str, Optional[Callable[..., Any]]]:
+        return {"on_poll": self.listener}
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class DurableStart(Call[R]):
     """The start of an execution that happens once for each checkpoint.
 
     Attributes:
-        journal: the checkpoint.
+        checkpoint: where the start is kept.
         workflow_id: the workflow.
         attach: builds the call that gets an execution, given its id.
         page_of: builds the call for a page of the list in which a start is looked for.
 
     """
 
-    journal: Optional[Checkpoint] = None
+    checkpoint: Optional[Checkpoint] = None
     workflow_id: str = ""
     attach: Optional[Callable[[str], Call[Any]]] = None
     page_of: Optional[PageOf] = None
+
+    def callbacks(self) -> Mapping[str, Optional[Callable[..., Any]]]:
+        kept = cast("Checkpoint", self.checkpoint)
+        return {"load": kept.load, "save": kept.save}
 
 
 @dataclass(eq=False, repr=False)
@@ -67,7 +74,7 @@ class Run(Operation[EndedExecution, Coroutine[Any, Any, EndedExecution]]):
     """One run of a workflow, followed to its end within `timeout` seconds.
 
     `events` and `waiting` return the event stream and the wait of an execution, given its id.
-    `journal` is the checkpoint of the run, or `None`.
+    `checkpoint` is where the start of the run is kept, or `None`.
     """
 
     execute: Call[Any]
@@ -75,7 +82,10 @@ class Run(Operation[EndedExecution, Coroutine[Any, Any, EndedExecution]]):
     waiting: Callable[[str], Poll]
     timeout: float
     listener: Optional[Callable[[ExecutionEvent], Any]] = None
-    journal: Optional[Checkpoint] = None
+    checkpoint: Optional[Checkpoint] = None
+
+    def callbacks(self) -> Mapping[str, Optional[Callable[..., Any]]]:
+        return {"on_event": self.listener, **self.execute.callbacks()}
 
 
 @dataclass(eq=False, repr=False)
@@ -95,8 +105,6 @@ class Batch(Operation[RunOutcomes, AsyncRunOutcomes]):
         ordered: whether outcomes are delivered in the order of the rows.
         total: the number of rows; `None` if it is not known.
         on_start, progress: the callbacks of the caller.
-        listener: `on_start`, or else `progress`; `None` if the caller passed neither. It only says
-            that there is a callback: a batch calls `on_start` and `progress` themselves.
         journal: the journal to keep, or `None`.
 
     """
@@ -115,5 +123,7 @@ class Batch(Operation[RunOutcomes, AsyncRunOutcomes]):
     total: Optional[int] = None
     on_start: Optional[Callable[[RunOutcome], Any]] = None
     progress: Optional[Callable[[BatchProgress], Any]] = None
-    listener: Optional[Callable[[Any], Any]] = None
     journal: Optional[JournalPlan] = None
+
+    def callbacks(self) -> Mapping[str, Optional[Callable[..., Any]]]:
+        return {"on_start": self.on_start, "progress": self.progress}

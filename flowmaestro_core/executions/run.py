@@ -95,7 +95,9 @@ class RunMachine(Machine[EndedExecution]):
             "response_received": ("executing", "following", "waiting", "done", "failed"),
             "transport_failed": ("executing", "failed"),
             "waited": ("executing",),
-            "recorded": ("executing", "following", "waiting", "failed"),
+            "state_loaded": ("executing", "failed"),
+            "state_saved": ("executing", "following", "waiting", "failed"),
+            "checkpoint_failed": ("executing", "failed"),
         },
         "following": {
             "stream_opened": ("following",),
@@ -124,7 +126,7 @@ class RunMachine(Machine[EndedExecution]):
         self._run = run
         self._started = 0.0
         """When the run began. The timeout counts from then."""
-        self.runs_callers_code: bool = run.journal is not None
+        self.runs_callers_code: bool = run.checkpoint is not None
         self._durable: Optional[DurableStartMachine] = None
         """The machine that starts the execution, if the run has a checkpoint."""
         self._waiting: Poll

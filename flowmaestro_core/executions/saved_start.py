@@ -54,8 +54,8 @@ class SavedStart(NamedTuple):
     def as_dict(self, of: StartIdentity) -> Dict[str, Any]:
         """Return the dict that is passed to `save`, without the time `at`.
 
-        `of` is the start that the state belongs to. The code that carries out the `Record` adds
-        `at`, because a machine reads no clock.
+        `of` is the start that the state belongs to. The code that carries out the
+        `SaveState` adds `at`, because a machine reads no clock.
         """
         kept = self._asdict()
         del kept["at"]

@@ -196,7 +196,6 @@ class Executions(Resource[D]):
             ordered=flag("ordered", ordered),
             total=len(ids),
             progress=progress,
-            listener=progress,
         )
 
     @iterating_endpoint

@@ -124,7 +124,7 @@ class Workflows(Resource[D]):
             raise ValueError("idempotency_key must be left out: the checkpoint keeps its own")
         return DurableStart(
             **vars(_start(workflow_id, body)),
-            journal=checkpoint,
+            checkpoint=checkpoint,
             workflow_id=workflow_id,
             attach=Executions.get,
             page_of=_pages_of(workflow_id),
@@ -183,7 +183,7 @@ class Workflows(Resource[D]):
             waiting=partial(Executions.wait_for_completion, timeout=timeout),
             timeout=timeout,
             listener=on_event,
-            journal=checkpoint,
+            checkpoint=checkpoint,
         )
 
     @iterating_endpoint
@@ -294,7 +294,6 @@ class Workflows(Resource[D]):
             total=total,
             on_start=on_start,
             progress=progress,
-            listener=on_start or progress,
             journal=_plan(journal, workflow_id, key, rerun, settle_after, on_unknown, redo, total),
         )
 

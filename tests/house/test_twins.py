@@ -73,7 +73,7 @@ DIFFERENT = {
     "RunOutcomes.aclose": ACLOSE,
     "RunOutcomes.__del__": "AsyncHandle.__del__ does not close, so the journal is closed before it",
     "SyncReporter._tell": CALLBACK,
-    "SyncKeeper.keep": CALLBACK,
+    "SyncKeeper._call": CALLBACK,
     "FunctionTransport.send": "an async client takes a coroutine function and a plain one",
     "FunctionTransport.sleep": "each has the sleep of its world",
     "RecordingTransport.open": "only an async body may have to be released without waiting",

@@ -6,14 +6,13 @@ from typing import Any, Dict
 
 import pytest
 
-from flowmaestro_core.actions import Fail, Record, Send, Wait
+from flowmaestro_core.actions import Fail, SaveState, Send, Wait
 from flowmaestro_core.errors import (
     CheckpointConflict,
     CheckpointError,
     ServerError,
     StartUnknownError,
 )
-from flowmaestro_core.records import Recalled
 from tests.harness.core.durable import INPUTS, SETTLE_AFTER, World
 from tests.harness.core.stepping import Stepper, an_envelope
 
@@ -33,7 +32,7 @@ def test_a_store_that_fails_ends_the_run(state: str) -> None:
         world.until(process, "starting").replies(402)
     world.until(process, state)
     error = CheckpointError("The store is away")
-    process.records(Recalled(error=error))
+    process.fails_to_keep(error)
     assert process.error is error
     assert error.execution_id == ("ex_1" if state == "recording" else None)
 
@@ -55,7 +54,7 @@ def test_the_third_conflict_is_an_error() -> None:
     process = world.process()
     for _ in range(3):
         world.until(process, "announcing")
-        process.records(Recalled(error=CheckpointConflict()))
+        process.fails_to_keep(CheckpointConflict())
     assert type(process.error) is CheckpointError
     assert process.error.code == "checkpoint_conflict"
     assert process.error.execution_id is None
@@ -97,9 +96,9 @@ def test_saves_that_take_too_long_are_an_error_in_the_end() -> None:
     world = World()
     process = world.until(world.process(), "announcing")
     for _ in range(2):
-        process.records(Recalled(), after=31.0)
-        assert isinstance(process.action, Record), "announced again"
-    process.records(Recalled(), after=31.0)
+        process.saves(after=31.0)
+        assert isinstance(process.action, SaveState), "announced again"
+    process.saves(after=31.0)
     assert "save took longer than half of settle_after" in str(process.error)
     assert methods(process) == ["GET"]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from flowmaestro_core.actions import Done, Fail, Record, Send, Wait
+from flowmaestro_core.actions import Done, Fail, SaveState, Send, Wait
 from flowmaestro_core.errors import (
     InsufficientCreditsError,
     NotFoundError,
@@ -81,8 +81,7 @@ def test_a_state_has_at_most_500_bytes() -> None:
     machine._saved = machine._saved._replace(after="b" * 36, serial=99, reruns=99)
     machine.start(0.0, 0.0)
     record = machine._record("c" * 36)
-    assert isinstance(record, Record)
-    assert record.state is not None
+    assert isinstance(record, SaveState)
     assert len(json.dumps({**record.state, "at": 1234567890.123})) <= 500
 
 
@@ -286,7 +285,7 @@ def test_a_long_429_leaves_an_open_checkpoint() -> None:
 def test_a_start_that_is_never_sent_leaves_an_open_checkpoint() -> None:
     world = World()
     process = world.until(world.process(), "starting")
-    while not isinstance(process.action, (Fail, Record)):
+    while not isinstance(process.action, (Fail, SaveState)):
         process.now = world.now
         if isinstance(process.action, Wait):
             world.step(process)
@@ -399,6 +398,7 @@ REPLIES = (
     a_response(202, an_envelope({"execution_id": "ex_1"})),
     a_response(200, an_envelope([{"id": "ex_0", "inputs": {}}], pagination={"has_next": False})),
     a_response(200, an_envelope([{"id": "ex_1", "inputs": INPUTS}])),
+    a_response(200, an_envelope([{"id": "..", "inputs": INPUTS}])),
     a_response(200, an_envelope([])),
     a_response(200, an_envelope({"id": "ex_1", "status": "failed"})),
     a_response(200, an_envelope({"id": "ex_1", "status": "running"})),

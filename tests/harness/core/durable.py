@@ -7,13 +7,13 @@ import json
 from datetime import datetime, timezone
 from typing import Any, Dict, List, Optional, Tuple
 
-from flowmaestro_core.actions import Action, Done, Fail, Record, Send, Wait
+from flowmaestro_core.actions import Action, Done, Fail, LoadState, SaveState, Send, Wait
 from flowmaestro_core.checkpoint import Checkpoint
 from flowmaestro_core.errors import CheckpointConflict, CheckpointError
 from flowmaestro_core.http.dates import http_date
 from flowmaestro_core.http.messages import Phase, Request
 from flowmaestro_core.machines import machine_for
-from flowmaestro_core.records import Recalled
+from flowmaestro_core.records import LoadedState
 from flowmaestro_core.resources.workflows import Workflows
 from tests.harness.core.stepping import Possibilities, Report, Stepper, a_context, an_envelope
 
@@ -29,18 +29,14 @@ class Store:
         self.compares = compares
         self.saves: List[Dict[str, Any]] = []
 
-    def carry_out(self, record: Record, wall_time: float, *, lose: bool = False) -> Recalled:
-        """Save or load, as a keeper does. With `lose`, nothing is kept."""
-        if record.state is None:
-            return Recalled(state=self.state, wall_time=wall_time)
-        serial = record.state["serial"]
+    def save(self, state: Dict[str, Any], wall_time: float, *, lose: bool = False) -> None:
+        """Keep a state, as a keeper does. With `lose`, nothing is kept."""
         held = self.state["serial"] if self.state and "serial" in self.state else 0
-        if self.compares and serial != held + 1:
-            return Recalled(wall_time=wall_time, error=CheckpointConflict())
+        if self.compares and state["serial"] != held + 1:
+            raise CheckpointConflict
         if not lose:
-            self.state = json.loads(json.dumps({**record.state, "at": wall_time}))
+            self.state = json.loads(json.dumps({**state, "at": wall_time}))
             self.saves.append(self.state)
-        return Recalled(wall_time=wall_time)
 
 
 class Execution:
@@ -124,8 +120,14 @@ class World:
         """Carry out the next action of a process without any fault."""
         action = process.action
         process.now = self.now
-        if isinstance(action, Record):
-            return process.records(self.store.carry_out(action, self.now, **more))
+        if isinstance(action, LoadState):
+            return process.loads(self.store.state, self.now)
+        if isinstance(action, SaveState):
+            try:
+                self.store.save(action.state, self.now, **more)
+            except CheckpointConflict as conflict:
+                return process.fails_to_keep(conflict)
+            return process.saves()
         if isinstance(action, Wait):
             self.now += action.seconds
             process.now = self.now
@@ -170,17 +172,22 @@ class Checkpointed:
         self._world = Possibilities(responses)
         self._states = states
         self._last: Tuple[Any, ...] = ()
+        self._saves = self._loads = 0
         self.durations = (0.0, 0.01, 1.0, 29.0, 31.0, 100.0)
 
     def after(self, action: Optional[Action]) -> List[Report]:
-        if not isinstance(action, Record):
-            return self._world.after(action)
-        lost = Report("recorded", (Recalled(error=CheckpointConflict()),))
-        broken = Report("recorded", (Recalled(error=CheckpointError()),))
-        if action.state is not None:
-            kept = Report("recorded", (Recalled(state=None),))
+        broken = Report("checkpoint_failed", (CheckpointError(),))
+        if isinstance(action, SaveState):
+            kept = Report("state_saved")
+            lost = Report("checkpoint_failed", (CheckpointConflict(),))
             last = {**action.state, "at": 1000.0}
             self._last = (last, {**last, "state": "open"})
-            return [kept, kept, kept, kept, lost, broken]
-        loaded = [*self._states, *self._last]
-        return [Report("recorded", (Recalled(state=it, wall_time=1000.0),)) for it in loaded]
+            self._saves += 1
+            # Most saves succeed, so that walks come far.
+            return [lost, broken] if self._saves % 4 == 0 else [kept]
+        if isinstance(action, LoadState):
+            loaded = [LoadedState(it, 1000.0) for it in (*self._states, *self._last)]
+            self._loads += 1
+            succeeded = [Report("state_loaded", (it,)) for it in loaded]
+            return [broken] if self._loads % 16 == 0 else succeeded
+        return self._world.after(action)

@@ -34,14 +34,16 @@ from flowmaestro_core.actions import (
     Done,
     Emit,
     Fail,
+    LoadState,
     Open,
     Read,
     Record,
+    SaveState,
     Send,
     Wait,
 )
 from flowmaestro_core.context import Context
-from flowmaestro_core.errors import FlowMaestroError
+from flowmaestro_core.errors import CheckpointError, FlowMaestroError
 from flowmaestro_core.http.messages import (
     Headers,
     Phase,
@@ -53,7 +55,7 @@ from flowmaestro_core.http.messages import (
 from flowmaestro_core.machine import LocalProtocolError, Machine
 from flowmaestro_core.options import ClientOptions
 from flowmaestro_core.payloads.reply import retry_after
-from flowmaestro_core.records import Recalled
+from flowmaestro_core.records import LoadedState, Recalled
 
 EVENTS_OF = {
     Send: ("response_received", "transport_failed"),
@@ -63,6 +65,8 @@ EVENTS_OF = {
     Wait: ("waited",),
     Emit: ("emitted",),
     Record: ("recorded",),
+    LoadState: ("state_loaded", "checkpoint_failed"),
+    SaveState: ("state_saved", "checkpoint_failed"),
     Done: (),
     Fail: (),
 }
@@ -210,6 +214,16 @@ class Stepper:
 
     def records(self, recalled: Recalled, *, after: float = 0.0) -> Action:
         return self.report(Report("recorded", (recalled,), after))
+
+    def loads(self, state: Any, wall_time: float = 0.0, *, after: float = 0.0) -> Action:
+        return self.report(Report("state_loaded", (LoadedState(state, wall_time),), after))
+
+    def saves(self, *, after: float = 0.0) -> Action:
+        return self.report(Report("state_saved", (), after))
+
+    def fails_to_keep(self, error: Exception, *, after: float = 0.0) -> Action:
+        """The checkpoint fails."""
+        return self.report(Report("checkpoint_failed", (error,), after))
 
     def takes_all(self) -> Action:
         """The caller takes items as long as there are any."""
@@ -393,6 +407,9 @@ _ANY_ARGS: Dict[str, Tuple[Any, ...]] = {
     "waited": (),
     "emitted": (),
     "recorded": (Recalled(),),
+    "state_loaded": (LoadedState(),),
+    "state_saved": (),
+    "checkpoint_failed": (CheckpointError(),),
 }
 
 

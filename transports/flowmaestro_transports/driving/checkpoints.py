@@ -1,4 +1,4 @@
-"""Keepers: they carry out the `Record` actions of a start with a checkpoint.
+"""Keepers: they load and save the state of a start with a checkpoint.
 
 A keeper calls the user's `load` and `save`, or reads and writes a file, in the thread or task of
 the driver.
@@ -12,12 +12,11 @@ import os
 from contextlib import suppress
 from typing import Any, Callable, Dict
 
-from flowmaestro_core.actions import Record
 from flowmaestro_core.checkpoint import Checkpoint
 from flowmaestro_core.errors import CheckpointConflict, CheckpointError
-from flowmaestro_core.records import Recalled
+from flowmaestro_core.records import LoadedState
 from flowmaestro_transports.contract import wall_clock_of
-from flowmaestro_transports.driving.callbacks import refuse_awaitable, refuse_coroutine_functions
+from flowmaestro_transports.driving.callbacks import refuse_awaitable
 from flowmaestro_transports.driving.file_lock import open_lock_file
 
 LOCK_TIMEOUT = 10.0
@@ -91,8 +90,8 @@ class CheckpointFile:
 class _Keeper:
     """Base of the keepers, which load and save the state of a checkpoint.
 
-    It holds the functions that load and save, and makes each `Recalled`. A subclass adds `keep`,
-    which calls these functions and returns the `Recalled`.
+    It holds the functions that load and save, and makes the errors to raise. A subclass adds `load`
+    and `save`, which call these functions.
     """
 
     def __init__(self, checkpoint: Checkpoint, transport: Any) -> None:
@@ -101,8 +100,6 @@ class _Keeper:
         if checkpoint.load is not None and checkpoint.save is not None:
             self._load: Load = checkpoint.load
             self._save: Save = checkpoint.save
-            if isinstance(self, SyncKeeper):
-                refuse_coroutine_functions({"load": self._load, "save": self._save})
         else:
             file = CheckpointFile(checkpoint.path or "")
             self._load, self._save = file.load, file.save
@@ -110,33 +107,26 @@ class _Keeper:
     def _wall_time(self) -> float:
         return wall_clock_of(self._transport)()
 
-    def _loaded(self, state: Any) -> Recalled:
-        return Recalled(state=state, wall_time=self._wall_time())
+    def _stamped(self, state: Dict[str, Any]) -> Dict[str, Any]:
+        return {**state, "at": round(self._wall_time(), 3)}
 
-    def _stamped(self, record: Record) -> Dict[str, Any]:
-        return {**(record.state or {}), "at": round(self._wall_time(), 3)}
-
-    def _failed(self, record: Record, cause: Exception) -> Recalled:
-        """Return a `Recalled` with the error to raise. `cause` came from loading or saving."""
-        saving = record.state is not None
-        if isinstance(cause, CheckpointConflict) and saving:
-            return Recalled(error=cause)
-        if isinstance(cause, CheckpointError):  # of the file
-            return Recalled(error=cause)
-        what = "save" if saving else "load"
-        said = f"{what} raised {type(cause).__name__}: {cause}"
+    def _error(self, name: str, cause: Exception) -> Exception:
+        """Return the error to raise after the function `name`, `load` or `save`, raised `cause`."""
+        # A conflict says something only about a state to save.
+        expected = (CheckpointConflict, CheckpointError) if name == "save" else CheckpointError
+        if isinstance(cause, expected):
+            return cause
+        said = f"{name} raised {type(cause).__name__}: {cause}"
         if self._path is not None:
             said = f"the file {self._path}: {cause}"
         error = CheckpointError(f"The checkpoint cannot be used: {said}")
         error.__cause__ = cause
-        return Recalled(error=error)
+        return error
 
-    def _busy(self) -> Recalled:
-        return Recalled(
-            error=CheckpointError(
-                f"The checkpoint {self._path} is locked by another process for {LOCK_TIMEOUT:g}s",
-                "checkpoint_busy",
-            )
+    def _busy(self) -> CheckpointError:
+        return CheckpointError(
+            f"The checkpoint {self._path} is locked by another process for {LOCK_TIMEOUT:g}s",
+            "checkpoint_busy",
         )
 
     def _is_busy(self, cause: Exception) -> bool:
@@ -149,55 +139,87 @@ class _Keeper:
 
 
 class SyncKeeper(_Keeper):
-    """Loads and saves the state of a checkpoint, for a sync driver."""
+    """Loads and saves the state of a checkpoint, for a sync driver.
 
-    def keep(self, record: Record) -> Recalled:
-        """Save the state of a `Record`; load the saved state if the record has none.
+    Both methods raise `CheckpointError` if the function of the user raised, or if the lock of the
+    file was not free in time, and `TypeError` if the function returned an awaitable.
+    """
 
-        Return a `Recalled` with the state, or with the error if the user's function raised one.
-        Raises `TypeError` if that function returned an awaitable.
+    def load(self) -> LoadedState:
+        """Return the state that was saved last."""
+        state = self._call("load", self._load)
+        return LoadedState(state, self._wall_time())
+
+    def save(self, state: Dict[str, Any]) -> None:
+        """Save a state, with the time.
+
+        Raises `CheckpointConflict` if another process has saved one since `load`.
+        """
+        self._call("save", lambda: self._save(self._stamped(state)))
+
+    def _call(self, name: str, function: Callable[[], Any]) -> Any:
+        """Return the result of a function of the user.
+
+        It is called again while another process holds the lock of the file.
         """
         give_up_at = self._transport.now() + LOCK_TIMEOUT
         while True:
             try:
-                if record.state is not None:
-                    returned = self._save(self._stamped(record))
-                else:
-                    returned = self._load()
+                returned = function()
             except Exception as cause:
                 if not self._is_busy(cause):
-                    return self._failed(record, cause)
+                    failure = self._error(name, cause)
+                    break
             else:
                 refuse_awaitable("load or save", returned)
-                return self._loaded(returned)
+                return returned
             if self._transport.now() >= give_up_at:
-                return self._busy()
+                failure = self._busy()
+                break
             self._transport.sleep(LOCK_INTERVAL)
+        # Raised outside of `except`, which would chain the cause a second time.
+        raise failure
 
 
 class AsyncKeeper(_Keeper):
-    """Loads and saves the state of a checkpoint, for an async driver."""
+    """Loads and saves the state of a checkpoint, for an async driver.
 
-    async def keep(self, record: Record) -> Recalled:
-        """Save the state of a `Record`; load the saved state if the record has none.
+    The functions of the user may be coroutine functions. Raises as `SyncKeeper`, but awaits an
+    awaitable.
+    """
 
-        Return a `Recalled` with the state, or with the error if the user's function raised one.
-        That function may be a coroutine function.
+    async def load(self) -> LoadedState:
+        """Return the state that was saved last."""
+        state = await self._call("load", self._load)
+        return LoadedState(state, self._wall_time())
+
+    async def save(self, state: Dict[str, Any]) -> None:
+        """Save a state, with the time.
+
+        Raises `CheckpointConflict` if another process has saved one since `load`.
+        """
+        await self._call("save", lambda: self._save(self._stamped(state)))
+
+    async def _call(self, name: str, function: Callable[[], Any]) -> Any:
+        """Return the result of a function of the user.
+
+        It is called again while another process holds the lock of the file.
         """
         give_up_at = self._transport.now() + LOCK_TIMEOUT
         while True:
             try:
-                if record.state is not None:
-                    returned = self._save(self._stamped(record))
-                else:
-                    returned = self._load()
+                returned = function()
                 if inspect.isawaitable(returned):
                     returned = await returned
             except Exception as cause:
                 if not self._is_busy(cause):
-                    return self._failed(record, cause)
+                    failure = self._error(name, cause)
+                    break
             else:
-                return self._loaded(returned)
+                return returned
             if self._transport.now() >= give_up_at:
-                return self._busy()
+                failure = self._busy()
+                break
             await self._transport.sleep(LOCK_INTERVAL)
+        # Raised outside of `except`, which would chain the cause a second time.
+        raise failure

@@ -8,10 +8,36 @@ from __future__ import annotations
 
 import inspect
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, Callable, ContextManager, Optional, TypeVar, Union, cast
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    ContextManager,
+    Optional,
+    Protocol,
+    TypeVar,
+    Union,
+    cast,
+)
 
-from flowmaestro_core.actions import Close, Done, Emit, Fail, Open, Read, Record, Send
-from flowmaestro_core.errors import ClientClosedError, StreamError
+from flowmaestro_core.actions import (
+    Close,
+    Done,
+    Emit,
+    Fail,
+    LoadState,
+    Open,
+    Read,
+    Record,
+    SaveState,
+    Send,
+)
+from flowmaestro_core.errors import (
+    CheckpointConflict,
+    CheckpointError,
+    ClientClosedError,
+    StreamError,
+)
 from flowmaestro_core.http.dates import http_date, parse_http_date
 from flowmaestro_core.http.messages import (
     Headers,
@@ -21,6 +47,7 @@ from flowmaestro_core.http.messages import (
     TransportFailure,
 )
 from flowmaestro_core.machine import Machine
+from flowmaestro_core.records import Recalled
 from flowmaestro_transports.contract import (
     AsyncTransport,
     Transport,
@@ -33,6 +60,7 @@ from flowmaestro_transports.driving.event_loops import EventLoop, running_loop
 from flowmaestro_transports.observing.observers import Observers
 
 if TYPE_CHECKING:
+    from flowmaestro_transports.driving.checkpoints import AsyncKeeper, SyncKeeper
     from flowmaestro_transports.observing.reporters import AsyncReporter, SyncReporter
 
 R = TypeVar("R", bound=Union[Response, ResponseHead])
@@ -70,11 +98,21 @@ def client_closed(machine: Machine[Any]) -> ClientClosedError:
     return error
 
 
+class Recorder(Protocol):
+    """Carries out the `Record` actions of a batch: a `Journal`, or another place to keep rows."""
+
+    def keep(self, record: Record) -> Recalled:
+        """Keep the rows of `record`, all of them or none. Return what is kept of those it names."""
+        ...
+
+
 class _Driver:
     """The common part of both drivers."""
 
     _transport: Any
     """Carries out the actions: the transport, or the view of it for this stream."""
+    recorder: Recorder
+    """Set only for a batch with a journal. Its owner, the handle of the batch, closes it."""
     _body: Any
     _reporter: Any
 
@@ -107,9 +145,6 @@ class _Driver:
         self._started = False
         self.closed: bool = False
         """Whether it has stopped: it was closed, has failed, or has ended."""
-        self.journal: Any = None
-        """Carries out a `Record`: the journal of a batch, or the keeper of a checkpoint. The handle
-        of the batch closes its journal. A keeper needs no closing."""
 
     def in_flight(self) -> ContextManager[None]:
         """Return a context manager for all that one call does.
@@ -136,6 +171,8 @@ class SyncDriver(_Driver):
 
     _transport: Transport
     _reporter: Optional[SyncReporter]
+    keeper: SyncKeeper
+    """Set only for a start with a checkpoint."""
 
     def advance(self) -> Union[Emit, Done]:
         """Carry out actions until the machine emits an item or ends. Return that `Emit` or `Done`.
@@ -210,8 +247,14 @@ class SyncDriver(_Driver):
                     self._release()
                     action = machine.stream_closed(now(), jitter())
                 elif isinstance(action, Record):
-                    recalled = self.journal.keep(action)
+                    recalled = self.recorder.keep(action)
                     action = machine.recorded(recalled, now(), jitter())
+                elif isinstance(action, LoadState):
+                    loaded = self.keeper.load()
+                    action = machine.state_loaded(loaded, now(), jitter())
+                elif isinstance(action, SaveState):
+                    self.keeper.save(action.state)
+                    action = machine.state_saved(now(), jitter())
                 else:
                     transport.sleep(action.seconds)
                     action = machine.waited(now(), jitter())
@@ -221,6 +264,8 @@ class SyncDriver(_Driver):
                 if reporter is not None:
                     reporter.note(failure, now())
                 action = machine.transport_failed(failure, now(), jitter())
+            except (CheckpointError, CheckpointConflict) as error:
+                action = machine.checkpoint_failed(error, now(), jitter())
             except TransportClosedError as error:
                 raise client_closed(machine) from error
             except Exception:
@@ -255,6 +300,8 @@ class AsyncDriver(_Driver):
 
     _transport: AsyncTransport
     _reporter: Optional[AsyncReporter]
+    keeper: AsyncKeeper
+    """Set only for a start with a checkpoint."""
     _home: Optional[EventLoop] = None
 
     async def advance(self) -> Union[Emit, Done]:
@@ -336,8 +383,14 @@ class AsyncDriver(_Driver):
                     await self._release()
                     action = machine.stream_closed(now(), jitter())
                 elif isinstance(action, Record):
-                    recalled = await self.journal.keep(action)
+                    recalled = self.recorder.keep(action)
                     action = machine.recorded(recalled, now(), jitter())
+                elif isinstance(action, LoadState):
+                    loaded = await self.keeper.load()
+                    action = machine.state_loaded(loaded, now(), jitter())
+                elif isinstance(action, SaveState):
+                    await self.keeper.save(action.state)
+                    action = machine.state_saved(now(), jitter())
                 else:
                     await transport.sleep(action.seconds)
                     action = machine.waited(now(), jitter())
@@ -347,6 +400,8 @@ class AsyncDriver(_Driver):
                 if reporter is not None:
                     await reporter.note(failure, now())
                 action = machine.transport_failed(failure, now(), jitter())
+            except (CheckpointError, CheckpointConflict) as error:
+                action = machine.checkpoint_failed(error, now(), jitter())
             except TransportClosedError as error:
                 raise client_closed(machine) from error
             except Exception:

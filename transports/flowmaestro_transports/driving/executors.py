@@ -9,11 +9,12 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-from contextlib import nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import (
     TYPE_CHECKING,
     Any,
     Callable,
+    Generator,
     Generic,
     Mapping,
     Optional,
@@ -25,10 +26,12 @@ from typing import (
 from flowmaestro_core.actions import Emit
 from flowmaestro_core.context import Context
 from flowmaestro_core.errors import ClientClosedError
+from flowmaestro_core.machine import Machine
 from flowmaestro_core.machines import machine_for
 from flowmaestro_core.operation import HandleKind, Operation, outcomes
-from flowmaestro_core.records import JournalPlan
 from flowmaestro_transports.contract import (
+    AsyncTransport,
+    Transport,
     new_token,
     secrets_of,
     wall_clock_of,
@@ -39,11 +42,13 @@ from flowmaestro_transports.driving.fork_guard import NotPicklable
 from flowmaestro_transports.observing.observers import Observers
 
 if TYPE_CHECKING:
+    from flowmaestro_core.executions.batch import BatchMachine
+    from flowmaestro_transports.driving.journal import Journal
     from flowmaestro_transports.observing.hooks import Hooks
 
 T = TypeVar("T")
 X = TypeVar("X")
-L = TypeVar("L", bound="_Lifetime")
+L = TypeVar("L", bound="_Lifetime[Any]")
 
 
 class ClientTransport(Generic[X]):
@@ -76,14 +81,14 @@ class ClientTransport(Generic[X]):
         return () if self.made is None else secrets_of(self.made)
 
 
-class _Lifetime(NotPicklable):
+class _Lifetime(NotPicklable, Generic[X]):
     """The common part of both executors: transport, options, and whether they are closed."""
 
     def __init__(
         self,
-        transport: ClientTransport[Any],
+        transport: ClientTransport[X],
         context: Context,
-        parent: Optional[_Lifetime] = None,
+        parent: Optional[_Lifetime[X]] = None,
         hooks: Optional[Hooks] = None,
     ) -> None:
         self._transport = transport
@@ -93,14 +98,14 @@ class _Lifetime(NotPicklable):
         self._closed = False
 
     @property
-    def transport(self) -> Any:
+    def transport(self) -> X:
         """The transport. It is made at the first access."""
         return self._transport.get()
 
     @property
     def closed(self) -> bool:
         """Whether this executor, or the one that it was derived from, was closed."""
-        executor: Optional[_Lifetime] = self
+        executor: Optional[_Lifetime[X]] = self
         # A loop, because a program that derives each client from the last one makes a long chain.
         while executor is not None:
             if executor._closed:
@@ -122,7 +127,7 @@ class _Lifetime(NotPicklable):
         options = self.context.options.with_changes(timeout, max_retries, headers, api_key)
         return type(self)(self._transport, self.context.with_options(options), self)
 
-    def _end(self) -> Any:
+    def _end(self) -> Optional[X]:
         """Mark this executor as closed.
 
         Return the transport if the caller must close it. Return `None` if this executor was derived
@@ -131,37 +136,47 @@ class _Lifetime(NotPicklable):
         self._closed = True
         return self._transport.made if self._parent is None else None
 
-    def _machine(self, operation: Any, name: str) -> Tuple[Any, Any]:
-        """Return the machine of an operation, and the object that carries out its `Record` actions.
+    def _machine(
+        self, operation: Operation[Any, Any], name: str, token: Optional[str] = None
+    ) -> Machine[Any]:
+        """Return the machine of an operation. `name` is its name for observers.
 
-        The second is a `Journal` for a batch with a journal, a keeper (see `checkpoints`) for a
-        start with a checkpoint, else `None`.
+        `token` is the machine's; if it is `None`, a random one is made. Raises `ClientClosedError`.
         """
+        token = token or new_token(self._open_transport())
+        machine = machine_for(operation, self.context, token)
+        machine.operation = name
+        return machine
+
+    def _open_transport(self) -> X:
+        """Return the transport. Raises `ClientClosedError` if the client was closed."""
         transport = self.transport
         if self.closed:  # Checked last: another thread may close it while the transport is made.
             raise ClientClosedError
-        token = new_token(transport)
-        journal: Any = None
-        plan = getattr(operation, "journal", None)
-        if isinstance(plan, JournalPlan):
-            from flowmaestro_transports.driving.journal import Journal
+        return transport
 
-            root = self.context.options.api_root
-            journal = Journal(plan, root, wall_clock_of(transport), token)
-            token = journal.token
-        elif plan is not None:
-            from flowmaestro_transports.driving.checkpoints import AsyncKeeper, SyncKeeper
+    @contextmanager
+    def _batch(
+        self, operation: Operation[Any, Any], name: str
+    ) -> Generator[Tuple[BatchMachine, Optional[Journal]], None, None]:
+        """Open the journal of a batch. Yield the machine of the batch, and the journal, if any.
 
-            keeper = AsyncKeeper if isinstance(self, AsyncExecutor) else SyncKeeper
-            journal = keeper(plan, transport)
-        try:
-            machine = machine_for(operation, self.context, token)
-        except BaseException:  # of the rows of a batch, which are a caller's object
-            if isinstance(plan, JournalPlan):
-                journal.close()
-            raise
-        machine.operation = name
-        return machine, journal
+        If an exception is raised in the `with` block, the journal is closed. Otherwise the block
+        has passed it on to a handle, which closes it.
+        """
+        plan, journal, token = operation.journal, None, None
+        transport = self._open_transport()
+        with ExitStack() as opened:
+            if plan is not None:
+                from flowmaestro_transports.driving.journal import Journal
+
+                root = self.context.options.api_root
+                journal = Journal(plan, root, wall_clock_of(transport), new_token(transport))
+                opened.callback(journal.close)
+                token = journal.token
+            # The rows of a batch are a caller's object: to iterate over them may raise.
+            yield cast("BatchMachine", self._machine(operation, name, token)), journal
+            opened.pop_all()
 
 
 def _name_of(build: Callable[..., Any]) -> str:
@@ -180,7 +195,7 @@ def _shown(method: Callable[..., Any], build: Callable[..., Any], given: Any) ->
     return method
 
 
-class SyncExecutor(_Lifetime):
+class SyncExecutor(_Lifetime[Transport]):
     """Performs operations over a sync transport."""
 
     def method(self, build: Callable[..., Any], iterates: bool) -> Callable[..., Any]:
@@ -190,14 +205,15 @@ class SyncExecutor(_Lifetime):
         `iterates`, the method returns a handle (see `iterate`), else a value (see `perform`).
         """
         perform = SyncExecutor.iterate if iterates else SyncExecutor.perform
-        signature, name = inspect.signature(build), _name_of(build)
+        name = _name_of(build)
 
         def method(resource: Any, /, *args: Any, **kwargs: Any) -> Any:
             operation: Operation[Any, Any] = build(resource, *args, **kwargs)
-            if operation.listener is not None:
-                refuse_coroutine_functions(signature.bind(resource, *args, **kwargs).arguments)
             # A traceback must not lead to the arguments, which may hold secrets.
             del args, kwargs
+            callbacks = operation.callbacks()
+            if callbacks:
+                refuse_coroutine_functions(callbacks)
             return perform(resource.executor, operation, name)
 
         return _shown(method, build, outcomes(build)[0])
@@ -208,9 +224,12 @@ class SyncExecutor(_Lifetime):
         `name` is its name for observers. The operation's listener gets the items that the machine
         emits.
         """
-        machine, journal = self._machine(operation, name)
+        machine = self._machine(operation, name)
         driver = SyncDriver(machine, self.transport, operation.listener, self._observers)
-        driver.journal = journal
+        if operation.checkpoint is not None:
+            from flowmaestro_transports.driving.checkpoints import SyncKeeper
+
+            driver.keeper = SyncKeeper(operation.checkpoint, self.transport)
         try:
             # A listener may wait for another call, so each operation of the transport is in flight
             # by itself.
@@ -228,17 +247,22 @@ class SyncExecutor(_Lifetime):
 
         The operation's listener gets each item before the caller does. Observers get `name`.
         """
-        machine, journal = self._machine(operation, name)
         from flowmaestro_transports.driving.iterators import SYNC_HANDLES, SyncHandle
 
         made: SyncHandle[Any]
         if operation.handle is HandleKind.OUTCOMES:
             from flowmaestro_transports.driving.runs import RunOutcomes
 
-            made = RunOutcomes(machine, self.transport, self._observers, journal)
+            with self._batch(operation, name) as (machine, journal):
+                made = RunOutcomes(machine, self.transport, self._observers, journal)
         else:
             kind = SYNC_HANDLES[operation.handle]
-            made = kind(machine, self.transport, operation.listener, self._observers)
+            made = kind(
+                self._machine(operation, name),
+                self.transport,
+                operation.listener,
+                self._observers,
+            )
         return cast("T", made)
 
     def close(self) -> None:
@@ -248,7 +272,7 @@ class SyncExecutor(_Lifetime):
             transport.close()
 
 
-class AsyncExecutor(_Lifetime):
+class AsyncExecutor(_Lifetime[AsyncTransport]):
     """Performs operations over an async transport."""
 
     def method(self, build: Callable[..., Any], iterates: bool) -> Callable[..., Any]:
@@ -276,9 +300,12 @@ class AsyncExecutor(_Lifetime):
         `name` is its name for observers. The operation's listener gets the items that the machine
         emits; it may be a coroutine function.
         """
-        machine, journal = self._machine(operation, name)
+        machine = self._machine(operation, name)
         driver = AsyncDriver(machine, self.transport, operation.listener, self._observers)
-        driver.journal = journal
+        if operation.checkpoint is not None:
+            from flowmaestro_transports.driving.checkpoints import AsyncKeeper
+
+            driver.keeper = AsyncKeeper(operation.checkpoint, self.transport)
         try:
             # A listener may wait for another call, so each operation of the transport is in flight
             # by itself.
@@ -299,17 +326,22 @@ class AsyncExecutor(_Lifetime):
 
         The operation's listener gets each item before the caller does. Observers get `name`.
         """
-        machine, journal = self._machine(operation, name)
         from flowmaestro_transports.driving.iterators import ASYNC_HANDLES, AsyncHandle
 
         made: AsyncHandle[Any]
         if operation.handle is HandleKind.OUTCOMES:
             from flowmaestro_transports.driving.runs import AsyncRunOutcomes
 
-            made = AsyncRunOutcomes(machine, self.transport, self._observers, journal)
+            with self._batch(operation, name) as (machine, journal):
+                made = AsyncRunOutcomes(machine, self.transport, self._observers, journal)
         else:
             kind = ASYNC_HANDLES[operation.handle]
-            made = kind(machine, self.transport, operation.listener, self._observers)
+            made = kind(
+                self._machine(operation, name),
+                self.transport,
+                operation.listener,
+                self._observers,
+            )
         return cast("T", made)
 
     async def close(self) -> None:

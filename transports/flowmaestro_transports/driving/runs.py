@@ -10,10 +10,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, Callable, Deque, Optional, Tuple
 
-from flowmaestro_core.actions import Record
 from flowmaestro_core.executions.batch import BatchMachine, RunStarted
 from flowmaestro_core.executions.outcome import BatchProgress, RunOutcome
-from flowmaestro_core.records import Recalled
 from flowmaestro_transports.driving.iterators import AsyncHandle, BaseHandle, SyncHandle
 from flowmaestro_transports.driving.ownership import Owned
 from flowmaestro_transports.observing.observers import Observers
@@ -23,18 +21,6 @@ if TYPE_CHECKING:
 
 
 MOST_RECENT = 20
-
-
-class _Awaited:
-    """A `Journal` for an async driver. It touches the disk in the thread of the event loop."""
-
-    def __init__(self, journal: Optional[Journal]) -> None:
-        self._journal: Any = journal
-
-    async def keep(self, record: Record) -> Recalled:
-        """Write the rows of `record`. Return the journal's entries for the keys and ids in it."""
-        recalled: Recalled = self._journal.keep(record)
-        return recalled
 
 
 class _Outcomes(BaseHandle):
@@ -50,17 +36,15 @@ class _Outcomes(BaseHandle):
         observers: Optional[Observers],
         journal: Optional[Journal],
     ) -> None:
-        try:
-            self._recent: Deque[RunOutcome] = deque(maxlen=MOST_RECENT)
-            listener: Any = _listener(machine, self._recent)
-            super().__init__(machine, transport, listener, observers)  # type: ignore[call-arg]
-            self._driver.journal = _Awaited(journal) if isinstance(self, AsyncHandle) else journal
+        self._recent: Deque[RunOutcome] = deque(maxlen=MOST_RECENT)
+        listener: Any = _listener(machine, self._recent)
+        super().__init__(machine, transport, listener, observers)  # type: ignore[call-arg]
+        if journal is not None:
+            # An async driver, too, waits for the disk in its thread, the one of the event loop.
+            self._driver.recorder = journal
+            # From here on the handle closes it. Before, the handle has no machine to ask for its
+            # last record.
             self._journal = journal
-        except BaseException:
-            # `_leave` would ask the machine for its last record, and it has not started.
-            if journal is not None:
-                journal.close()
-            raise
 
     @property
     def in_flight(self) -> Tuple[RunOutcome, ...]:
