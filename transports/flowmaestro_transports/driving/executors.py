@@ -136,14 +136,8 @@ class _Lifetime(NotPicklable, Generic[X]):
         self._closed = True
         return self._transport.made if self._parent is None else None
 
-    def _machine(
-        self, operation: Operation[Any, Any], name: str, token: Optional[str] = None
-    ) -> Machine[Any]:
-        """Return the machine of an operation. `name` is its name for observers.
-
-        `token` is the machine's; if it is `None`, a random one is made. Raises `ClientClosedError`.
-        """
-        token = token or new_token(self._open_transport())
+    def _machine(self, operation: Operation[Any, Any], name: str, token: str) -> Machine[Any]:
+        """Return the machine of an operation. `name` is its name for observers."""
         machine = machine_for(operation, self.context, token)
         machine.operation = name
         return machine
@@ -157,21 +151,20 @@ class _Lifetime(NotPicklable, Generic[X]):
 
     @contextmanager
     def _batch(
-        self, operation: Operation[Any, Any], name: str
+        self, operation: Operation[Any, Any], name: str, transport: X
     ) -> Generator[Tuple[BatchMachine, Optional[Journal]], None, None]:
         """Open the journal of a batch. Yield the machine of the batch, and the journal, if any.
 
         If an exception is raised in the `with` block, the journal is closed. Otherwise the block
         has passed it on to a handle, which closes it.
         """
-        plan, journal, token = operation.journal, None, None
-        transport = self._open_transport()
+        journal, token = None, new_token(transport)
         with ExitStack() as opened:
-            if plan is not None:
+            if operation.journal is not None:
                 from flowmaestro_transports.driving.journal import Journal
 
                 root = self.context.options.api_root
-                journal = Journal(plan, root, wall_clock_of(transport), new_token(transport))
+                journal = Journal(operation.journal, root, wall_clock_of(transport), token)
                 opened.callback(journal.close)
                 token = journal.token
             # The rows of a batch are a caller's object: to iterate over them may raise.
@@ -224,12 +217,13 @@ class SyncExecutor(_Lifetime[Transport]):
         `name` is its name for observers. The operation's listener gets the items that the machine
         emits.
         """
-        machine = self._machine(operation, name)
-        driver = SyncDriver(machine, self.transport, operation.listener, self._observers)
+        transport = self._open_transport()
+        machine = self._machine(operation, name, new_token(transport))
+        driver = SyncDriver(machine, transport, operation.listener, self._observers)
         if operation.checkpoint is not None:
             from flowmaestro_transports.driving.checkpoints import SyncKeeper
 
-            driver.keeper = SyncKeeper(operation.checkpoint, self.transport)
+            driver.keeper = SyncKeeper(operation.checkpoint, transport)
         try:
             # A listener may wait for another call, so each operation of the transport is in flight
             # by itself.
@@ -247,22 +241,19 @@ class SyncExecutor(_Lifetime[Transport]):
 
         The operation's listener gets each item before the caller does. Observers get `name`.
         """
+        transport = self._open_transport()
         from flowmaestro_transports.driving.iterators import SYNC_HANDLES, SyncHandle
 
         made: SyncHandle[Any]
         if operation.handle is HandleKind.OUTCOMES:
             from flowmaestro_transports.driving.runs import RunOutcomes
 
-            with self._batch(operation, name) as (machine, journal):
-                made = RunOutcomes(machine, self.transport, self._observers, journal)
+            with self._batch(operation, name, transport) as (batch, journal):
+                made = RunOutcomes(batch, transport, self._observers, journal)
         else:
+            machine = self._machine(operation, name, new_token(transport))
             kind = SYNC_HANDLES[operation.handle]
-            made = kind(
-                self._machine(operation, name),
-                self.transport,
-                operation.listener,
-                self._observers,
-            )
+            made = kind(machine, transport, operation.listener, self._observers)
         return cast("T", made)
 
     def close(self) -> None:
@@ -300,12 +291,13 @@ class AsyncExecutor(_Lifetime[AsyncTransport]):
         `name` is its name for observers. The operation's listener gets the items that the machine
         emits; it may be a coroutine function.
         """
-        machine = self._machine(operation, name)
-        driver = AsyncDriver(machine, self.transport, operation.listener, self._observers)
+        transport = self._open_transport()
+        machine = self._machine(operation, name, new_token(transport))
+        driver = AsyncDriver(machine, transport, operation.listener, self._observers)
         if operation.checkpoint is not None:
             from flowmaestro_transports.driving.checkpoints import AsyncKeeper
 
-            driver.keeper = AsyncKeeper(operation.checkpoint, self.transport)
+            driver.keeper = AsyncKeeper(operation.checkpoint, transport)
         try:
             # A listener may wait for another call, so each operation of the transport is in flight
             # by itself.
@@ -326,22 +318,19 @@ class AsyncExecutor(_Lifetime[AsyncTransport]):
 
         The operation's listener gets each item before the caller does. Observers get `name`.
         """
+        transport = self._open_transport()
         from flowmaestro_transports.driving.iterators import ASYNC_HANDLES, AsyncHandle
 
         made: AsyncHandle[Any]
         if operation.handle is HandleKind.OUTCOMES:
             from flowmaestro_transports.driving.runs import AsyncRunOutcomes
 
-            with self._batch(operation, name) as (machine, journal):
-                made = AsyncRunOutcomes(machine, self.transport, self._observers, journal)
+            with self._batch(operation, name, transport) as (batch, journal):
+                made = AsyncRunOutcomes(batch, transport, self._observers, journal)
         else:
+            machine = self._machine(operation, name, new_token(transport))
             kind = ASYNC_HANDLES[operation.handle]
-            made = kind(
-                self._machine(operation, name),
-                self.transport,
-                operation.listener,
-                self._observers,
-            )
+            made = kind(machine, transport, operation.listener, self._observers)
         return cast("T", made)
 
     async def close(self) -> None:
