@@ -109,13 +109,6 @@ def test_stopped_ordered_batch_delivers_its_outcomes() -> None:
     assert isinstance(run.error, AuthenticationError)
 
 
-def test_batch_names_its_callbacks() -> None:
-    waits = Executions.wait_many(["a"], progress=print)
-    assert waits.callbacks() == {"on_start": None, "progress": print}
-    runs = Workflows.run_many("w", [{}], on_start=print)
-    assert runs.callbacks() == {"on_start": print, "progress": None}
-
-
 @pytest.mark.parametrize(
     ("inputs", "read_on"),
     [([{}], False), (({},), False), (iter([{}]), True), ({1: {}}.values(), True)],

@@ -9,6 +9,7 @@ import pytest
 
 from flowmaestro_core.calls.call import Call, Confirmation
 from flowmaestro_core.calls.pages import Pages
+from flowmaestro_core.checkpoint import Checkpoint
 from flowmaestro_core.executions.operation import Batch, Poll, Run
 from flowmaestro_core.http.messages import Headers, Request, Response
 from flowmaestro_core.messages.operation import MessageStream
@@ -73,6 +74,32 @@ def test_operations_that_are_more_than_a_call() -> None:
     message = Threads.send_message_stream("t", "c")
     assert isinstance(message, MessageStream)
     assert request(message.whole).body == b'{"content":"c","stream":false}'
+
+
+def test_operations_name_the_callbacks_that_they_were_given() -> None:
+    def load() -> None: ...
+
+    def save(state: Any) -> None: ...
+
+    kept = Checkpoint(load, save)
+    assert Executions.get("e").callbacks() == {}
+    assert Executions.wait_for_completion("e", on_poll=print).callbacks() == {"on_poll": print}
+    assert Executions.wait_many(["e"], progress=print).callbacks() == {
+        "on_start": None,
+        "progress": print,
+    }
+    assert Workflows.run_many("w", [{}], on_start=print).callbacks() == {
+        "on_start": print,
+        "progress": None,
+    }
+    assert Workflows.execute("w").callbacks() == {}
+    assert Workflows.execute("w", checkpoint=kept).callbacks() == {"load": load, "save": save}
+    assert Workflows.run("w", on_event=print).callbacks() == {"on_event": print}
+    assert Workflows.run("w", checkpoint=kept).callbacks() == {
+        "on_event": None,
+        "load": load,
+        "save": save,
+    }
 
 
 def test_a_run_is_made_of_its_parts() -> None:
