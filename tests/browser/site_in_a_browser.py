@@ -110,11 +110,12 @@ def search(chromium, url, words, where, pictures):
 
 
 def search_at_once(chromium, url):
-    """Search before the index has arrived: the results must appear without another key."""
+    """Search before the index has arrived: the box says so, then shows the results by itself."""
     page = chromium.new_page(viewport={"width": 1280, "height": 900})
     page.goto(url, wait_until="load")
     page.locator(".md-search__button").click()
     page.locator(BOX).press_sequentially("custom CA")
+    page.get_by_text("Loading search").wait_for()
     page.locator(RESULT).first.wait_for(state="attached")
     page.close()
 
