@@ -182,6 +182,7 @@ def wrong_from(first: int) -> List[Any]:
     return WRONG[first:] + WRONG[:first]
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("build", READERS)
 def test_call_survives_a_wrong_value_under_each_key(build: Callable[[], Call[Any]]) -> None:
     call = build()
@@ -190,6 +191,7 @@ def test_call_survives_a_wrong_value_under_each_key(build: Callable[[], Call[Any
             call.reply(Response(200, Headers(), body))
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("build", OTHERS)
 def test_machine_survives_a_wrong_value_under_each_key(
     build: Callable[[], Operation[Any, Any]],

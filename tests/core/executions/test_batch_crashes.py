@@ -337,12 +337,13 @@ class CrashingBatch(RuleBasedStateMachine):
         pytest.fail("there is no end")
 
 
-TestCrashes = CrashingBatch.TestCase
+TestCrashes = pytest.mark.no_cover(CrashingBatch.TestCase)
 TestCrashes.settings = settings(
     max_examples=30, stateful_step_count=60, deadline=None, database=None
 )
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("on_unknown", ["error", "start"])
 @pytest.mark.parametrize("look_up", [*LOOK_UPS, "more candidates"])
 def test_no_row_is_started_twice_after_a_crash_at_each_record(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Optional
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -180,7 +181,7 @@ class CrashingStarts(RuleBasedStateMachine):
             assert process.value["data"]["execution_id"] == ids[0]
 
 
-TestCrashingStarts = CrashingStarts.TestCase
+TestCrashingStarts = pytest.mark.no_cover(CrashingStarts.TestCase)
 TestCrashingStarts.settings = settings(
     max_examples=150, stateful_step_count=50, deadline=None, print_blob=True
 )

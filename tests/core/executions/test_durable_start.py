@@ -413,6 +413,7 @@ def walking(*, deadline: float = 1200.0, **settings: Any) -> Stepper:
     return Stepper(DurableStartMachine(start, a_context(), "token", deadline))
 
 
+@pytest.mark.no_cover
 def test_the_table_is_true() -> None:
     worlds = [Checkpointed(REPLIES, STATES) for _ in range(2)]
     started = World()

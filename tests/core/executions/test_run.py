@@ -475,6 +475,7 @@ def test_settling_may_take_longer_than_the_run() -> None:
     assert world.server.started == 1
 
 
+@pytest.mark.no_cover
 def test_the_table_is_true() -> None:
     world = Possibilities(REPLIES, HEADS, CHUNKS, durations=(0.0, 0.01, 1.0, 20.0))
     replies = (

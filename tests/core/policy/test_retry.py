@@ -7,6 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flowmaestro_core.actions import Wait
+from flowmaestro_core.errors import ConnectionError
+from flowmaestro_core.http.messages import Phase
 from flowmaestro_core.policy.retry import (
     BASE_DELAY,
     MAX_DELAY,
@@ -14,6 +17,7 @@ from flowmaestro_core.policy.retry import (
     RETRYABLE_STATUSES,
     THROTTLED_BASE_DELAY,
     GiveUp,
+    Retries,
     RetryBudget,
     retry_delay,
 )
@@ -104,6 +108,23 @@ def test_the_servers_wish_is_a_floor() -> None:
 def test_giving_up_has_a_reason_in_words(verdict: object, reason: str) -> None:
     assert isinstance(verdict, GiveUp)
     assert reason in verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("remaining", "delay"), [(math.inf, 0.25), (1.2, 0.2), (0.9, 0.25), (0.25, None)]
+)
+def test_the_wait_for_a_start_leaves_time_for_its_last_attempt(
+    remaining: float, delay: Optional[float]
+) -> None:
+    """The last attempt has a second. If there is none left, the usual delay must fit."""
+    verdict = Retries(0, RetryBudget()).unlimited_after(
+        ConnectionError("refused"), Phase.NOT_SENT, remaining, 0.0
+    )
+    if delay is None:
+        assert verdict == GiveUp("a retry in 0.25 s would come after the deadline")
+    else:
+        assert isinstance(verdict, Wait)
+        assert verdict.seconds == pytest.approx(delay)
 
 
 def test_the_budget_stays_within_its_bounds_when_two_threads_spend_at_one_moment() -> None:

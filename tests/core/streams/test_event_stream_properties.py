@@ -69,6 +69,7 @@ CHUNKS = (
 )
 
 
+@pytest.mark.no_cover
 def test_the_table_is_true() -> None:
     """What an execution's stream and an answer's do together."""
     world = Possibilities(REPLIES, HEADS, CHUNKS)
