@@ -29,8 +29,8 @@ from flowmaestro_transports.defaults import (
     default_async_transport,
     default_transport,
 )
-from flowmaestro_transports.driving.callbacks import refuse_coroutine_functions
 from flowmaestro_transports.driving.executors import AsyncExecutor, ClientTransport, SyncExecutor
+from flowmaestro_transports.primitives.callbacks import refuse_coroutine_functions
 
 if TYPE_CHECKING:
     from flowmaestro_core.policy.stream_times import StreamTimes

@@ -14,7 +14,7 @@ from flowmaestro_transports.contract import (
     SyncFunction,
     Transport,
 )
-from flowmaestro_transports.driving.fork_guard import NotPicklable
+from flowmaestro_transports.primitives.fork_guard import NotPicklable
 
 if TYPE_CHECKING:
     from flowmaestro_transports.driving.executors import AsyncExecutor, SyncExecutor

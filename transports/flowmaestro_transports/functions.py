@@ -23,8 +23,8 @@ from flowmaestro_transports.contract import (
     SyncFunction,
     Transport,
 )
-from flowmaestro_transports.driving.callbacks import is_coroutine_function
-from flowmaestro_transports.driving.fork_guard import NotPicklable
+from flowmaestro_transports.primitives.callbacks import is_coroutine_function
+from flowmaestro_transports.primitives.fork_guard import NotPicklable
 
 
 def as_transport(given: Union[Transport, SyncFunction]) -> Transport:

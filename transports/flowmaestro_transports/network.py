@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Optional, Tuple
 
 from flowmaestro_core.arguments import check_count
-from flowmaestro_transports.driving.fork_guard import NotPicklable
 from flowmaestro_transports.http11.proxies import Proxies
 from flowmaestro_transports.http11.routes import Routes
 from flowmaestro_transports.http11.tls import ClientCert, Verify, tls_when_needed
+from flowmaestro_transports.primitives.fork_guard import NotPicklable
 
 
 class NetworkTransport(NotPicklable):

@@ -29,7 +29,7 @@ from flowmaestro_transports.contract import (
     secrets_of,
     wall_clock_of,
 )
-from flowmaestro_transports.driving.fork_guard import NotPicklable
+from flowmaestro_transports.primitives.fork_guard import NotPicklable
 
 Clock = Callable[[], float]
 T = TypeVar("T", bound=Union[Transport, AsyncTransport])

@@ -23,7 +23,7 @@ from flowmaestro_core.http.messages import (
     TransportClosedError,
     TransportFailure,
 )
-from flowmaestro_transports.driving.fork_guard import NotPicklable
+from flowmaestro_transports.primitives.fork_guard import NotPicklable
 
 T = TypeVar("T")
 B = TypeVar("B", bound="_Body")

@@ -21,7 +21,7 @@ from flowmaestro import (
     NotFoundError,
 )
 from flowmaestro.testing import FakeFlowMaestro, Shapes
-from flowmaestro_transports.driving.file_lock import open_lock_file
+from flowmaestro_transports.primitives.file_lock import open_lock_file
 
 pytestmark = pytest.mark.filterwarnings("error")
 

@@ -16,8 +16,8 @@ import pytest
 from flowmaestro_core.actions import Record
 from flowmaestro_core.errors import JournalError
 from flowmaestro_core.records import JournalPlan, JournalRow
-from flowmaestro_transports.driving import file_lock as module
 from flowmaestro_transports.driving.journal import Journal
+from flowmaestro_transports.primitives import file_lock as module
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="links and locks of POSIX")
 linux = pytest.mark.skipif(sys.platform != "linux", reason="open file description locks")

@@ -43,7 +43,6 @@ from flowmaestro_core.timeouts import Timeout
 from flowmaestro_transports.aiohttp.failures import ERRORS, AfterSendError, failure_of
 from flowmaestro_transports.arguments import check_session
 from flowmaestro_transports.contract import AsyncOpenResponse
-from flowmaestro_transports.driving.fork_guard import ForkGuard, NotPicklable, of_the_parent
 from flowmaestro_transports.http11.content_coding import (
     MAX_BODY,
     MAX_PIECE,
@@ -52,6 +51,7 @@ from flowmaestro_transports.http11.content_coding import (
 from flowmaestro_transports.http11.exchange import ANY_HOST, RequestWriter
 from flowmaestro_transports.http11.failures import closed
 from flowmaestro_transports.http11.proxies import basic, secrets_in
+from flowmaestro_transports.primitives.fork_guard import ForkGuard, NotPicklable, of_the_parent
 
 if sys.version_info >= (3, 11):
     from asyncio import timeout_at

@@ -9,11 +9,11 @@ from anyio.lowlevel import checkpoint
 
 from flowmaestro_core.http.messages import Phase
 from flowmaestro_transports.anyio.waiting import NETWORK_ERRORS
-from flowmaestro_transports.driving.ownership import Owned
 from flowmaestro_transports.http11.body import BodyState, OpenBody
 from flowmaestro_transports.http11.failures import closed
 from flowmaestro_transports.http11.round_trip import Connection, receive
 from flowmaestro_transports.http11.wire import Wire
+from flowmaestro_transports.primitives.ownership import Owned
 
 
 class AnyioOpenResponse(OpenBody):

@@ -15,13 +15,13 @@ from anyio.lowlevel import current_token
 from flowmaestro_core.http.messages import Phase, Request, Response, TransportClosedError
 from flowmaestro_transports.anyio.body import AnyioOpenResponse
 from flowmaestro_transports.anyio.waiting import NETWORK_ERRORS, carry_out, look_up
-from flowmaestro_transports.driving.fork_guard import quiet_at_exit, warn_unclosed
 from flowmaestro_transports.http11.content_coding import MAX_BODY
 from flowmaestro_transports.http11.exchange import Exchange
 from flowmaestro_transports.http11.failures import closed, network_failure, too_slow
 from flowmaestro_transports.http11.pool import ConnectionPool
 from flowmaestro_transports.http11.round_trip import RoundTrip, proxy_errors
 from flowmaestro_transports.network import NetworkTransport
+from flowmaestro_transports.primitives.fork_guard import quiet_at_exit, warn_unclosed
 
 T = TypeVar("T")
 

@@ -16,8 +16,8 @@ from flowmaestro_core.checkpoint import Checkpoint
 from flowmaestro_core.errors import CheckpointConflict, CheckpointError
 from flowmaestro_core.records import LoadedState
 from flowmaestro_transports.contract import wall_clock_of
-from flowmaestro_transports.driving.callbacks import refuse_awaitable
-from flowmaestro_transports.driving.file_lock import open_lock_file
+from flowmaestro_transports.primitives.callbacks import refuse_awaitable
+from flowmaestro_transports.primitives.file_lock import open_lock_file
 
 LOCK_TIMEOUT = 10.0
 """Seconds to wait for the lock of a file. Other processes hold it only while they load or save."""

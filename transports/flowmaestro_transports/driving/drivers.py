@@ -55,9 +55,9 @@ from flowmaestro_transports.contract import (
     random_source_of,
     wall_clock_of,
 )
-from flowmaestro_transports.driving.callbacks import refuse_awaitable
 from flowmaestro_transports.driving.event_loops import EventLoop, running_loop
 from flowmaestro_transports.observing.observers import Observers
+from flowmaestro_transports.primitives.callbacks import refuse_awaitable
 
 if TYPE_CHECKING:
     from flowmaestro_transports.driving.checkpoints import AsyncKeeper, SyncKeeper

@@ -36,10 +36,10 @@ from flowmaestro_transports.contract import (
     secrets_of,
     wall_clock_of,
 )
-from flowmaestro_transports.driving.callbacks import refuse_coroutine_functions
 from flowmaestro_transports.driving.drivers import AsyncDriver, SyncDriver
-from flowmaestro_transports.driving.fork_guard import NotPicklable
 from flowmaestro_transports.observing.observers import Observers
+from flowmaestro_transports.primitives.callbacks import refuse_coroutine_functions
+from flowmaestro_transports.primitives.fork_guard import NotPicklable
 
 if TYPE_CHECKING:
     from flowmaestro_core.executions.batch import BatchMachine

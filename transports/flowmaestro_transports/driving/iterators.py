@@ -32,10 +32,10 @@ from flowmaestro_core.operation import HandleKind
 from flowmaestro_core.types import MessageCompleted
 from flowmaestro_transports.contract import AsyncTransport, Interruptible, Transport
 from flowmaestro_transports.driving.drivers import AsyncDriver, Listener, SyncDriver, handle_closed
-from flowmaestro_transports.driving.fork_guard import NotPicklable, quiet_at_exit
 from flowmaestro_transports.driving.interrupt import AsyncInterruptibleTransport
-from flowmaestro_transports.driving.ownership import Owned
 from flowmaestro_transports.observing.observers import Observers
+from flowmaestro_transports.primitives.fork_guard import NotPicklable, quiet_at_exit
+from flowmaestro_transports.primitives.ownership import Owned
 
 E = TypeVar("E")
 

@@ -29,8 +29,8 @@ from typing import Any, Callable, Dict, Generator, List, Optional, Tuple
 from flowmaestro_core.actions import Record
 from flowmaestro_core.errors import JournalError
 from flowmaestro_core.records import JournalPlan, JournalRow, Recalled
-from flowmaestro_transports.driving.file_lock import is_named, open_file, open_lock_file
-from flowmaestro_transports.driving.fork_guard import ForkGuard
+from flowmaestro_transports.primitives.file_lock import is_named, open_file, open_lock_file
+from flowmaestro_transports.primitives.fork_guard import ForkGuard
 
 _APPLICATION = b"FMJ"
 _FORMAT = 4

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Callable, Deque, Optional, Tuple
 from flowmaestro_core.executions.batch import BatchMachine, RunStarted
 from flowmaestro_core.executions.outcome import BatchProgress, RunOutcome
 from flowmaestro_transports.driving.iterators import AsyncHandle, BaseHandle, SyncHandle
-from flowmaestro_transports.driving.ownership import Owned
 from flowmaestro_transports.observing.observers import Observers
+from flowmaestro_transports.primitives.ownership import Owned
 
 if TYPE_CHECKING:
     from flowmaestro_transports.driving.journal import Journal

@@ -11,11 +11,11 @@ from typing import List, Optional
 from weakref import ref
 
 from flowmaestro_core.http.messages import Headers, Phase, TransportFailure
-from flowmaestro_transports.driving.fork_guard import of_the_parent, quiet_at_exit
-from flowmaestro_transports.driving.ownership import Owned
 from flowmaestro_transports.http11.failures import closed, network_failure
 from flowmaestro_transports.http11.pool import ConnectionPool
 from flowmaestro_transports.http11.round_trip import Connection, RoundTrip
+from flowmaestro_transports.primitives.fork_guard import of_the_parent, quiet_at_exit
+from flowmaestro_transports.primitives.ownership import Owned
 
 
 class BodyState(Enum):

@@ -11,9 +11,9 @@ from typing import Dict, Hashable, Tuple
 from weakref import ReferenceType
 
 from flowmaestro_transports.contract import IDLE_SECONDS, Releasable
-from flowmaestro_transports.driving.fork_guard import ForkGuard
-from flowmaestro_transports.driving.ownership import Owned
 from flowmaestro_transports.http11.round_trip import Connection, RoundTrip
+from flowmaestro_transports.primitives.fork_guard import ForkGuard
+from flowmaestro_transports.primitives.ownership import Owned
 
 
 class IdleConnections:

@@ -12,7 +12,6 @@ from typing import Any, Callable, Generator, Hashable, List, Optional, Sequence
 
 from flowmaestro_core.http.messages import Headers, Phase, Request, Response, TransportFailure
 from flowmaestro_core.timeouts import Timeout
-from flowmaestro_transports.driving.ownership import Owned
 from flowmaestro_transports.http11.content_coding import MAX_BODY
 from flowmaestro_transports.http11.dialing import connect_any
 from flowmaestro_transports.http11.exchange import Exchange, RequestWriter
@@ -20,6 +19,7 @@ from flowmaestro_transports.http11.failures import ReplyError
 from flowmaestro_transports.http11.routes import Route
 from flowmaestro_transports.http11.tls import TlsContext
 from flowmaestro_transports.http11.wire import TURN, IOSteps, IOWait, Readiness, Wire
+from flowmaestro_transports.primitives.ownership import Owned
 
 
 class Connection:

@@ -29,7 +29,6 @@ from flowmaestro_core.http.secrets import showable_url
 from flowmaestro_core.http.urls import Path
 from flowmaestro_core.machine import Machine
 from flowmaestro_core.payloads.reply import RateLimit, decode_json, shown_request_id
-from flowmaestro_transports.driving.callbacks import refuse_awaitable
 from flowmaestro_transports.observing.hooks import (
     Hooks,
     RequestInfo,
@@ -38,6 +37,7 @@ from flowmaestro_transports.observing.hooks import (
     Trace,
 )
 from flowmaestro_transports.observing.sdk_log import sdk_logger
+from flowmaestro_transports.primitives.callbacks import refuse_awaitable
 
 if TYPE_CHECKING:
     from logging import Logger

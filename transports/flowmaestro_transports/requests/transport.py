@@ -40,7 +40,6 @@ from flowmaestro_core.http.messages import (
 from flowmaestro_core.timeouts import Timeout
 from flowmaestro_transports.arguments import check_session
 from flowmaestro_transports.contract import OpenResponse
-from flowmaestro_transports.driving.fork_guard import ForkGuard, NotPicklable, of_the_parent
 from flowmaestro_transports.http11.content_coding import (
     MAX_BODY,
     MAX_PIECE,
@@ -50,6 +49,7 @@ from flowmaestro_transports.http11.exchange import ANY_HOST, RequestWriter
 from flowmaestro_transports.http11.failures import ReplyError, closed, too_slow
 from flowmaestro_transports.http11.framing import framing_of
 from flowmaestro_transports.http11.proxies import basic, secrets_in
+from flowmaestro_transports.primitives.fork_guard import ForkGuard, NotPicklable, of_the_parent
 from flowmaestro_transports.requests.failures import (
     ERRORS,
     failure_before_head,

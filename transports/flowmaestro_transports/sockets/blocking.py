@@ -14,9 +14,9 @@ import time
 from contextlib import suppress
 from typing import List, Sequence, TypeVar
 
-from flowmaestro_transports.driving.ownership import Owned
 from flowmaestro_transports.http11.round_trip import AttemptDeadline
 from flowmaestro_transports.http11.wire import IOSteps, Readiness
+from flowmaestro_transports.primitives.ownership import Owned
 
 T = TypeVar("T")
 

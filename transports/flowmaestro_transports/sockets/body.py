@@ -6,10 +6,10 @@ import time
 from typing import List, Optional
 
 from flowmaestro_core.http.messages import Phase
-from flowmaestro_transports.driving.ownership import Owned
 from flowmaestro_transports.http11.body import BodyState, OpenBody
 from flowmaestro_transports.http11.failures import NETWORK_ERRORS, closed
 from flowmaestro_transports.http11.round_trip import Connection, RoundTrip, receive
+from flowmaestro_transports.primitives.ownership import Owned
 from flowmaestro_transports.sockets.blocking import BlockingOp, Interrupted
 from flowmaestro_transports.sockets.pool import SocketPool
 

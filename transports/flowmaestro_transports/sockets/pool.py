@@ -13,9 +13,9 @@ from contextlib import suppress
 from typing import List, Optional, Set
 
 from flowmaestro_core.http.messages import TransportClosedError
-from flowmaestro_transports.driving.ownership import Owned
 from flowmaestro_transports.http11.pool import ConnectionPool
 from flowmaestro_transports.http11.round_trip import RoundTrip
+from flowmaestro_transports.primitives.ownership import Owned
 from flowmaestro_transports.sockets.blocking import RECHECK_INTERVAL, BlockingOp, Waker
 
 _FREE_WAKERS = 32

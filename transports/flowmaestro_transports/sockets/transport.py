@@ -19,7 +19,6 @@ from flowmaestro_transports.contract import (
     OpenResponse,
     Transport,
 )
-from flowmaestro_transports.driving.fork_guard import quiet_at_exit, warn_unclosed
 from flowmaestro_transports.http11.content_coding import MAX_BODY
 from flowmaestro_transports.http11.dialing import literal
 from flowmaestro_transports.http11.exchange import Exchange
@@ -31,6 +30,7 @@ from flowmaestro_transports.http11.failures import (
 )
 from flowmaestro_transports.http11.round_trip import RoundTrip, proxy_errors
 from flowmaestro_transports.network import NetworkTransport
+from flowmaestro_transports.primitives.fork_guard import quiet_at_exit, warn_unclosed
 from flowmaestro_transports.sockets.blocking import BlockingOp, DeadlineExceeded, Interrupted
 from flowmaestro_transports.sockets.body import SocketOpenResponse
 from flowmaestro_transports.sockets.pool import SocketPool

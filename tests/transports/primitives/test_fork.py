@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from flowmaestro_transports.driving.fork_guard import ForkGuard
+from flowmaestro_transports.primitives.fork_guard import ForkGuard
 from tests.harness.transports import fork_scene
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")

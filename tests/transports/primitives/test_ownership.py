@@ -6,7 +6,7 @@ from typing import Any, List
 
 import pytest
 
-from flowmaestro_transports.driving.ownership import Owned
+from flowmaestro_transports.primitives.ownership import Owned
 
 
 def test_thing_moves_from_one_owner_to_another() -> None:

@@ -1,0 +1,1 @@
+"""What every part of the transports may use: ownership, guards, locks and checks of callbacks."""
