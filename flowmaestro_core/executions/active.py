@@ -76,7 +76,7 @@ class ActiveExecutions:
         self.not_before = max(self.not_before, now + seconds)
 
     def due(self) -> float:
-        """Return when the next poll is due; infinity if nothing runs."""
+        """Return when the next poll is due; infinity if no execution is active."""
         if not self.by_row:
             return math.inf
         self._drop_outdated()

@@ -353,7 +353,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
         return self._settle()
 
     def _settle(self) -> Action:
-        """Wait for `settle_after`.
+        """Return a `Wait` of `settle_after` seconds.
 
         Afterwards, the server must list the execution if it was started.
         """

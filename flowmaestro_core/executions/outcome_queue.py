@@ -55,8 +55,8 @@ class OutcomeQueue:
     def get(self, now: float, *, final: bool = False) -> Optional[RunOutcome]:
         """Remove and return the next outcome to deliver; `None` if there is none.
 
-        With `ordered`, the outcome of the next row may not have come yet. If `final`, no more
-        outcomes will come, so rows without one are skipped.
+        With `ordered`, there is none until the outcome of the next row has been added. If `final`,
+        no more outcomes will be added, so rows without one are skipped.
         """
         if not self._waiting:
             return None

@@ -111,7 +111,10 @@ class Row:
 
 
 class PendingRecords:
-    """The row states to write with the next `Record`. Without a journal, none are noted."""
+    """The row states that the next `Record` action will write to the journal.
+
+    Without a journal, there are never any.
+    """
 
     def __init__(self, *, journaled: bool) -> None:
         self.journaled = journaled
@@ -251,8 +254,9 @@ class RowReader:
     def opened(self, known: int) -> None:
         """Store `known`, the number of rows that the journal holds.
 
-        Without `key=`, rows are counted up to the last one in the journal, even if the journal
-        lacks some before it.
+        Without `key=`, `known` is the index after the last row in the journal, even if the journal
+        lacks some rows before it. If the input is a sequence, its rows are compared with the
+        journal from now on.
         """
         self._known = known
         if self._is_sequence and (known or not self._by_index):

@@ -192,7 +192,10 @@ def _character(char: str) -> bytes:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield `error` and the exceptions that a traceback shows with it: its causes and theirs."""
+    """Yield the exceptions that a traceback of `error` shows.
+
+    They are `error`, then its cause or context, then the cause or context of that one, and so on.
+    """
     seen: List[BaseException] = []
     cause: Optional[BaseException] = error
     while cause is not None and cause not in seen:

@@ -333,7 +333,8 @@ def _plan(
 ) -> Optional[JournalPlan]:
     """Return the plan of a journal, after checking the arguments that concern it.
 
-    Return `None` if there is no journal. Raises `TypeError` or `ValueError` for a bad argument.
+    Return `None` if there is no journal. `total` is the number of rows; `None` if it is not known.
+    Raises `TypeError` or `ValueError` for a bad argument.
     """
     given = (key, rerun, on_unknown, settle_after, redo)
     if journal is None and given != (None, (), "error", SETTLE_AFTER, ()):

@@ -184,7 +184,10 @@ def _resource(resource: Mapping[str, Any]) -> str:
 
 
 def _folded(name: str, value: Any) -> str:
-    """Return JSON, folded if it has more than 20 lines."""
+    """Return the HTML of a value as JSON, folded if it has more than 20 lines.
+
+    `name` is in the line that is shown while the value is folded.
+    """
     text = _json(value)
     lines = text.count("\n") + 1
     shown = f"<pre>{_text(text, LONGEST_VALUE)}</pre>"

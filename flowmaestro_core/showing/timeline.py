@@ -21,7 +21,7 @@ MAX_DESCRIBED = 20
 NO_NODE_EVENTS = "this server sends no node events"
 NOT_FOLLOWED = "its events were not followed"
 LONGEST_ERROR = 300
-"""Characters of an error."""
+"""How many characters of an error are shown at most."""
 WIDTH = 828
 """Pixels, unless the caller asks for another width."""
 _ENDED = ("completed", "failed", "cancelled")

@@ -121,7 +121,10 @@ class ReconnectState:
         return reconnected
 
     def progressed(self) -> None:
-        """Record that an event came. The time for which the server may be away starts anew."""
+        """Record that an event came.
+
+        The server may then be unreachable for `reconnect_for` seconds again, from the next loss.
+        """
         self.has_progressed = True
 
     def answered(self) -> None:

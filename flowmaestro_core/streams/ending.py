@@ -36,7 +36,10 @@ class UnlessRead(NamedTuple):
     reads_left: int
 
     def after_read(self) -> Union[UnlessRead, Certain]:
-        """Return the ending after one more piece, which had no terminal event."""
+        """Return the ending after one more read, which found no terminal event.
+
+        It is `Certain` after the last of the reads that were left.
+        """
         if self.reads_left > 1:
             return UnlessRead(self.action, self.reads_left - 1)
         return Certain(self.action)

@@ -393,7 +393,7 @@ class EventStreamMachine(Machine[Any]):
     # The ending, see `ending.py`
 
     def _end_with(self, action: Union[Emit, Fail]) -> None:
-        """End with `action`, whatever else comes."""
+        """Set the ending to `action`, for as soon as no body is open. Nothing replaces it."""
         self._ending = Certain(action)
 
     def _end_after_reading(self, action: Union[Emit, Fail]) -> None:
@@ -463,7 +463,11 @@ class EventStreamMachine(Machine[Any]):
         return self._next(now, jitter)
 
     def _not_opened(self, error: FlowMaestroError, now: float, jitter: float) -> Action:
-        """Reconnect, probe or end after an opening has failed with `error`."""
+        """Return the next action after an opening has failed with `error`.
+
+        A permanent error ends the stream. A transient error may instead lead to a reconnection or
+        to a probe.
+        """
         if now >= self._monitor.stream_deadline:
             return self._next(now, jitter)  # The ending is a timeout, not this error.
         transient = self._is_transient(error)
@@ -507,7 +511,7 @@ class EventStreamMachine(Machine[Any]):
         return self._delegate(self._probe_machine(until), now, jitter)
 
     def _probe_machine(self, until: float) -> Machine[Any]:
-        """Return the machine of a probe whose answer may take up to the time `until`."""
+        """Return the machine of a probe that times out at `until` on the machine's clock."""
         call = cast("Call[Any]", self._events.reconcile)
         return CallMachine(call, self._context, self._token, max_retries=0, deadline=until)
 

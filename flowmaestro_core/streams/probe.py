@@ -116,8 +116,8 @@ class IdleMonitor:
     def begin_final_probes(self, now: float) -> None:
         """Make a probe due now, because the stream opens no more connections.
 
-        If `polls_until_deadline` is True, further probes follow at short intervals, and the time
-        allowed without an event starts again.
+        If `self.polls_until_deadline` is True, further probes follow at short intervals, and the
+        time that the stream may be without an event is counted from `now`.
         """
         self._due_at = now
         if self._silence:
