@@ -310,8 +310,8 @@ class AsyncDriver(_Driver):
         The listener gets each item before it is returned. Raises the error of a machine that fails,
         and exceptions of the listener. After an exception or a cancellation, no body is open.
 
-        A body stays open only if this coroutine is collected before it has ended. `drop` and
-        `close` release that body.
+        One case differs: if this coroutine is collected before it has ended, its body stays
+        open until `drop` or `close` releases it.
         """
         try:
             if self._in_flight is None:
@@ -416,7 +416,8 @@ class AsyncDriver(_Driver):
     async def close(self) -> None:
         """Stop, and release the open body. Closing twice is harmless.
 
-        If `advance` is running in another task, its operation is interrupted.
+        An `advance` in another task is interrupted, and raises `StreamError` (code
+        `stream_closed`).
         """
         self._stop()
         if self._interrupt is not None:

@@ -130,8 +130,8 @@ class _Lifetime(NotPicklable, Generic[X]):
     def _end(self) -> Optional[X]:
         """Mark this executor as closed.
 
-        Return the transport if the caller must close it. Return `None` if this executor was derived
-        from another one, whose transport it shares.
+        Return the transport if the caller must close it. Return `None` if no transport was made
+        yet, or if this executor was derived from another one, whose transport it shares.
         """
         self._closed = True
         return self._transport.made if self._parent is None else None

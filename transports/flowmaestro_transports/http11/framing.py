@@ -90,7 +90,10 @@ class UntilClose(Framing):
 
 
 class _Line:
-    """One kind of line between chunks. Its pattern is compiled when the first such line is read."""
+    """A kind of line in a chunked body: a chunk header or a trailer.
+
+    Its pattern is compiled when the first such line is read.
+    """
 
     def __init__(self, name: str, pattern: bytes) -> None:
         self.name = name

@@ -51,7 +51,10 @@ class IdleConnections:
         return False
 
     def keep(self, held: Owned[Connection]) -> None:
-        """Move the last connection of `held` to the idle connections, for reuse."""
+        """Move the last connection of `held` to the idle connections, for reuse.
+
+        If there are as many as allowed, first close the one that was idle for longest.
+        """
         if len(self) >= self._limit:
             self._close_oldest()
         connection = held[-1]

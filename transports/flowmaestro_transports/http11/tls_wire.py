@@ -144,7 +144,10 @@ class TlsWire(Wire):
         self._outer.close()
 
     def _fill(self) -> bool:
-        """Receive bytes for TLS. Return False if none have arrived."""
+        """Pass what has arrived to TLS: bytes, or the end of the connection.
+
+        Return False if neither has arrived.
+        """
         data = self._outer.receive()
         if data:
             self._arrived.write(data)

@@ -64,8 +64,8 @@ class Wire:
         sock: the socket to wait for.
         readable: what to wait for if nothing has arrived.
         writable: what to wait for if nothing can be sent.
-        end: None while the peer may send more; set after the end of TLS, which the socket does not
-            show.
+        end: None while the peer may send more. A `TlsWire` sets it at the end of TLS, which its
+            socket does not show.
 
     """
 

@@ -241,9 +241,10 @@ class _Reporter:
 
 
 def _route(path: str) -> Optional[str]:
-    """Return the path of a call with names for its ids, such as `/workflows/{workflow_id}`.
+    """Return the template of a path, such as `/workflows/{workflow_id}`.
 
-    Return `None` if the names are not known. A plain `str` has no ids: return it without its query.
+    Return `None` for a `Path` whose template is unknown. A plain `str` has no ids, so it is its own
+    template: return it without its query.
     """
     return path.route or None if isinstance(path, Path) else path.partition("?")[0]
 
