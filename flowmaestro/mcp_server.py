@@ -182,7 +182,10 @@ def _short(text: Any) -> str:
 
 
 def _with_short_texts(schema: Any) -> Any:
-    """Return the schema with each `title` and `description` shortened, its lines printable."""
+    """Return the schema with each `title` and `description` truncated.
+
+    In these texts, each control character except the line feed becomes a space.
+    """
     if isinstance(schema, list):
         return [_with_short_texts(part) for part in list_or_empty(schema)]
     if not isinstance(schema, dict):

@@ -53,7 +53,10 @@ def print_json_line(value: Any) -> None:
 
 
 def print_text(value: Any) -> None:
-    """Write a result for people: a string unchanged, `None` as nothing, other values as JSON."""
+    """Write a result for people: a string unchanged, other values as JSON.
+
+    For `None`, write nothing.
+    """
     if isinstance(value, str):
         console(sys.stdout).document(value)
     elif value is not None:

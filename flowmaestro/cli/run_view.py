@@ -207,13 +207,13 @@ class LiveRunView(RunView):
         self._live.stop()
 
     def follow(self, stream: Any) -> None:
-        """Show what `stream` learns from polls, too. Each frame reads `EventStream.last_seen`."""
+        """Make each later frame show `stream.last_seen` as well: the execution as last polled."""
         self._stream = stream
 
     def end(self, execution: Execution, events: Sequence[Mapping[str, Any]]) -> None:
         """Show the ended execution. `events` are the last events of its stream, at most 1,000.
 
-        The event stream is not read any more.
+        Later frames do not show the event stream's `last_seen`.
         """
         super().end(execution, events)
         self._stream = None

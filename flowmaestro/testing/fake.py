@@ -79,8 +79,8 @@ class FakeFlowMaestro(Scripts, FaultInjection, Assertions):
     Close the fake at the end of a test, or use it in a `with` block: it warns of scripts that were
     never used.
 
-    Safe to use from several threads. Hold `lock`, which is reentrant, around operations that those
-    of other threads must not come between.
+    Safe to use from several threads. Hold `lock`, which is reentrant, during several
+    operations if no operation of another thread may come in between.
 
     Args:
         shapes: which description of the API it follows, the `"deployed"` server or the published

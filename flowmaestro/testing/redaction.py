@@ -47,7 +47,10 @@ def redacted_text(text: str, secrets: Iterable[bytes] = ()) -> str:
 
 
 def redacted(pieces: List[bytes], secrets: Set[bytes]) -> Iterator[bytes]:
-    """Yield the pieces of a body, redacted. `secrets` are redacted wherever they occur."""
+    """Yield the pieces of a body, redacted, even where a secret extends over several pieces.
+
+    `secrets` are redacted as well as everything that looks like a credential.
+    """
     data = b"".join(pieces)
     return replace_spans(
         pieces, [*find_secrets(data, secrets), *_members(data, secrets), *_in_form(data)]

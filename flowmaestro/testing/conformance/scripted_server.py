@@ -142,9 +142,9 @@ class Peer:
             return True
 
     def wait_closed(self) -> None:
-        """Discard what the client sends until it closes the connection.
+        """Discard what the client sends until it closes or resets the connection.
 
-        Fails after PATIENCE seconds without data.
+        Raises `OSError` after PATIENCE seconds without data.
         """
         with contextlib.suppress(EOFError):
             while True:
@@ -271,7 +271,7 @@ def chunk(data: bytes) -> bytes:
 
 
 def echo(peer: Peer) -> None:
-    """Keep the connection alive and answer each request with its own body."""
+    """Answer each request with its own body, until the client closes the connection."""
     while (request := peer.read_request()) is not None:
         peer.send(reply(request.body))
 

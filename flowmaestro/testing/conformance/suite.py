@@ -69,10 +69,10 @@ class _Conformance:
     make_transport: Callable[..., Any]
 
     def serve_site(self, respond: Respond) -> ContextManager[str]:
-        """Serve the checks that need no wire; the `with` block gets the URL.
+        """Serve a site to a check that does not need `WIRE`. The `with` block gets its URL.
 
-        By default, this is a loopback server. Override it for a transport in memory: its site
-        must answer each request with `respond`. The site is made before the transport.
+        The site must answer each request with what `respond` returns. By default, it is a loopback
+        server. Override this for a transport in memory. The site is made before the transport.
         """
         return loopback_site(respond)
 

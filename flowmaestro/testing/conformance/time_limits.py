@@ -217,7 +217,7 @@ _FLOODS = {
 
 
 async def _refuse_unasked(runner: Runner, flood: Flood) -> None:
-    """Raise `NotOffered` if the flood has a content coding that the transport does not accept."""
+    """Raise `NotOffered` if `flood` is a body in gzip and the transport does not accept gzip."""
     if flood.begin == _CODED:
         await refuse_unless_asked_for(runner, "gzip")
 

@@ -199,9 +199,10 @@ TurnListener = Callable[[Turn, str, Dict[str, Any]], None]
 
 
 def run_turn(timeline: Timeline, turn: Turn, hear: TurnListener) -> None:
-    """Make the agent answer, and call `hear` with each event of the answer when it is due.
+    """Call the agent's script, and schedule the events of its answer. Return without waiting.
 
-    The tokens come at equal intervals during the agent's `seconds`.
+    `hear` is called with each event when it is due. The tokens come at equal intervals during the
+    agent's `seconds`. If the script raises, the answer fails.
     """
     agent = turn.thread.agent
 

@@ -161,9 +161,10 @@ class Service:
     def ask(
         self, thread: Thread, text: str, ended: Callable[[Turn], None] = lambda _: None
     ) -> Turn:
-        """Post a user's message. `ended` is called when the answer is complete or has failed.
+        """Post a user's message, and return its turn without waiting for the answer.
 
-        Subscribers of the thread and of the turn's execution get the events of the answer.
+        Subscribers of the thread and of the turn's execution get the events of the answer as time
+        advances. `ended` is called with the turn when the answer is complete or has failed.
         """
         question = Message(self.new_id(), "user", text, self.timeline.now)
         thread.messages.append(question)

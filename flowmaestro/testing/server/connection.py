@@ -97,7 +97,11 @@ class ServerConnection:
             self._http.receive_data(await self._peer.receive())
 
     async def _body(self) -> bytes:
-        """Return the whole body. If it is too long, return just enough for it to be refused."""
+        """Receive and return the whole body.
+
+        If it is longer than `MAX_BODY_BYTES`, discard most of what is beyond. What is returned is
+        still too long, so the fake refuses it.
+        """
         body = bytearray()
         while True:
             event = await self._next_event()
@@ -160,9 +164,10 @@ class ServerConnection:
                 self._inspector.streamed(self._shown, data)
 
     async def _watch(self, streaming: anyio.CancelScope) -> None:
-        """End the stream when the client hangs up or sends more than `MAX_EARLY_BYTES`.
+        """Receive what the client sends while the stream is open, for the next exchange.
 
-        What the client sends while the stream is open is kept for the next exchange.
+        Cancel `streaming` and return when the client has closed the connection, or has sent more
+        than `MAX_EARLY_BYTES`.
         """
         early = 0
         with suppress(OSError):

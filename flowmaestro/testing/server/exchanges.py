@@ -372,7 +372,10 @@ def _may_have(data: bytes, forms: Iterable[str]) -> bool:
 
 
 def _has_any(text: str, forms: Iterable[str]) -> bool:
-    """Return whether a text contains any of `forms`, which are in lower case."""
+    """Return whether a text contains any of `forms`, in upper or lower case.
+
+    `forms` themselves must be in lower case.
+    """
     lower = text.lower()
     return any(form in lower for form in forms)
 

@@ -166,7 +166,10 @@ class Inspector:
         self._publish({"kind": "trouble", "text": trouble})
 
     def _happened(self, name: str, data: Mapping[str, Any], execution: Execution) -> None:
-        """Keep an event of an execution. The fake calls this while it holds its lock."""
+        """Store an event of an execution, and send the execution's state to the open pages.
+
+        The fake calls this for each event, while it holds its lock.
+        """
         events = self._events.setdefault(execution.id, deque(maxlen=MAX_EVENTS))
         event = {**data, "type": name}
         snake_case_keys(event)

@@ -34,7 +34,8 @@ from flowmaestro_core.http.messages import Request, TransportFailure
 from flowmaestro_transports.contract import AsyncTransport
 
 SENT_AGAIN_SECONDS = 60.0
-"""Seconds that the event stream of a request that was sent again is read."""
+"""When a user sends a request again from the inspector and the response is an event stream, the
+stream is read for at most so many seconds."""
 
 LONGEST_START = 10.0
 """If the time of a fake is behind the wall clock by fewer seconds than this when its server starts,

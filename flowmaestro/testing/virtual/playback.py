@@ -163,7 +163,7 @@ class PlayedBody:
         return cast("bytes", step)
 
     def close(self) -> None:
-        """Stop reading."""
+        """Mark the body as closed. Its reader calls this when it will poll no more."""
         self.closed = True
 
     def _plan(self) -> None:

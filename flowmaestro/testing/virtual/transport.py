@@ -35,7 +35,7 @@ class SimulatedServer(Protocol):
 
     @property
     def clock(self) -> VirtualClock:
-        """The clock of the server."""
+        """The virtual clock of this server."""
         ...
 
     @property
@@ -64,7 +64,7 @@ class _InMemory(NotPicklable):
 
     @property
     def clock(self) -> VirtualClock:
-        """The clock of the server."""
+        """The virtual clock of the server in memory, which this transport uses as well."""
         return self._server.clock
 
     def now(self) -> float:
@@ -247,7 +247,7 @@ class MemoryBody(_Body):
         return _carry_out(self._clock, self.reading(patience))
 
     def close(self) -> None:
-        """Stop reading."""
+        """Close the body. A read in another thread wakes and raises `TransportFailure`."""
         self.break_off()
 
 
@@ -263,11 +263,14 @@ class AsyncMemoryBody(_Body):
         return await _carry_out_async(self._clock, self.reading(patience))
 
     async def close(self) -> None:
-        """Stop reading. This cannot be cancelled, since it never waits."""
+        """Close the body. A read in another task wakes and raises `TransportFailure`.
+
+        This cannot be cancelled, since it never waits.
+        """
         self.release()
 
     def release(self) -> None:
-        """Stop reading, like `close`, but without awaiting."""
+        """Close the body like `close`, but as a plain method."""
         self.break_off()
 
 
