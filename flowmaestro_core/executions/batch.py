@@ -136,9 +136,10 @@ class BatchMachine(Machine[None]):
         )
 
     def last_record(self) -> Record:
-        """Return a record that releases the rows which are noted as `starting` but were not sent.
+        """Return a record that notes every `starting` row whose start was not sent as `open`.
 
-        A row whose start is in flight stays `starting`: the server may start it.
+        A later call may then start the row. A row whose start is in flight stays `starting`: the
+        server may start it.
         """
         sent = 1 if self.state == "starting" else 0
         unsent = islice(self._known.starts.queue, sent, None)

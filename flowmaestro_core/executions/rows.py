@@ -363,9 +363,10 @@ class RowReader:
     def take(self, most: int) -> Iterator[Row]:
         """Yield up to `most` rows to start: rows that wait for their start, then new ones.
 
-        New rows are read only if there is room (see the class), and if all rows that the journal
-        holds were read. Prepare each row before taking the next one: the caller's iterator may
-        yield the same dict again and again, with other contents.
+        New rows are read only once all rows that the journal holds were read. They are not read
+        while `MAX_BACKLOG` rows of an iterator wait for their start, or while an ordered batch is
+        too far ahead of its next outcome (see the class). Prepare each row before taking the next
+        one: the caller's iterator may yield the same dict again and again, with other contents.
         """
         for _ in range(most):
             if self.to_start:

@@ -53,8 +53,8 @@ class Starts:
         orders: an iterator over the numbers of the next starts.
         parked: the call of the current start, while it waits for a retry.
         deadline: when the current start times out; infinity while it may not begin because
-            `concurrency` executions are in flight. The timeout counts from the turn of the row, so
-            that no row times out in the queue.
+            `concurrency` executions are in flight. The timeout counts from the time at which the
+            row is the first one and may begin, so that no row times out in the queue.
 
     """
 

@@ -201,7 +201,10 @@ class BatchState:
             self._refused(row, error)
 
     def out_of_time(self) -> None:
-        """Make a `TimeoutError` the outcome of the current start, which was not sent in time."""
+        """Remove the current row from the queue, and make a `TimeoutError` its outcome.
+
+        No start of the row was accepted before the deadline.
+        """
         within = f"no start was accepted within {self._batch.timeout:g} s"
         error = TimeoutError(f"The execution was not started: {within}")
         self._refused(self.starts.pop(), error)
@@ -209,7 +212,7 @@ class BatchState:
     def _refused(self, row: Row, error: FlowMaestroError) -> None:
         """Make the error the outcome of a row that was not started.
 
-        A later call may start the row.
+        A journal notes the row as `open`, so a later call with this journal starts the row.
         """
         self._records.add(row, "open")
         self.outcomes.put(row.outcome(error=error))

@@ -39,10 +39,10 @@ def count_or_none(value: Any) -> Optional[int]:
 
 
 def hidden_member(name: str, value: Any, levels: int = MOST_LEVELS) -> Any:
-    """Return the value of the member `name` of a JSON object, with credentials redacted.
+    """Return `value` with credentials redacted. `name` is its name in a JSON object.
 
-    `name` is `""` for a value that is not a member. Objects and arrays nested deeper than `levels`
-    become `...`.
+    A name such as `api_key` redacts the whole value. `""` is for a value without a name.
+    Objects and arrays nested deeper than `levels` become `...`.
     """
     if value is not None and is_secret_member(name):
         return REDACTED

@@ -132,7 +132,7 @@ def draw(
     `events` are its events in order; `None` if they were not followed. `about` is the execution, as
     far as it is known. `now` is the server's time, in Unix seconds, up to which bars are drawn that
     have not ended. `width` is in pixels. `transparent` leaves out the background, and uses colours
-    for a white or a black page. `subject` is the noun in the title.
+    that are readable on white and on black. `subject` is the noun in the title.
     """
     run = _read(events or (), about)
     begin, end, status = run.begin, run.end, run.status

@@ -41,9 +41,10 @@ class ReconnectState:
     * The pauses grow with each loss. A connection that held for longer than the upper bound of the
       last pause resets them. An event does not: a server that breaks each connection after one
       event would otherwise be contacted several times a second.
-    * The server may be away for `reconnect_for` seconds. This time begins with the first loss, and
-      again with the first loss after an event, after an answer to a probe, or after a connection
-      that held for so long. The last connection is made when the time is over, not before.
+    * The server may be away for `reconnect_for` seconds. This time begins with the first loss. It
+      begins again with the first loss after an event, after an answer to a probe, or after a
+      connection that held for `reconnect_for` seconds. The last attempt to connect is made at the
+      end of this time.
 
     Attributes:
         state: whether a body is open, and if not, why not and when the next one may be opened.
@@ -99,7 +100,7 @@ class ReconnectState:
         return (("Last-Event-ID", sent),) if sent and fits else ()
 
     def due(self, now: float) -> float:
-        """Return when the next connection is due, not before `now`."""
+        """Return when the next connection is due; `now` if that time has passed."""
         if self.state is ConnectionState.LOST:
             return max(now, self._due_at)
         return now
@@ -152,9 +153,8 @@ class ReconnectState:
         """Plan the next connection, after the last one was lost or could not be made.
 
         Return False, and plan none, if the server has been away for `reconnect_for` seconds. Pauses
-        that it asked for do not count. `cause` is the error
-        of the last connection, or `None` if there was no error: the server ended it, or sent
-        nothing for too long.
+        that the server asked for do not count. `cause` is the error of the last connection, or
+        `None` if there was no error: the server ended the connection, or sent nothing for too long.
         """
         held = now - self._opened_at if self.is_open else 0.0
         pause = self._draw_pause(held, jitter)

@@ -14,11 +14,11 @@ rule that applies counts:
 5. No body is open. The next connection is due: open it. A probe is due: probe. Else wait for the
    first of these times.
 
-What the table of states does not say:
+What the table of states (`EventStreamMachine.TRANSITIONS`) does not say:
 
 * A stream that cannot be opened ends with that error, unless a probe finds its ending. So does a
-  stream whose server was away for too long. There, an answer to a probe also lets the stream
-  reconnect.
+  stream whose server was away for too long (`reconnect_for`). If a probe is answered in this second
+  case, the stream also reconnects.
 * Some transports lose a quiet body (`Read.impatient`). Until the first event they wait only for a
   few seconds. Then the execution is probed and the stream opened again, with twice the time.
 * A pause of the execution that only a probe has seen is emitted as an event, once.
@@ -66,7 +66,10 @@ transport cannot poll the execution beside an open stream, and the deployed serv
 events at all."""
 MOST_REMEMBERED = 1000
 SHORT_EVENT = 1000
-"""Events of at most so many characters are remembered undecoded."""
+"""The longest event, in characters, that is remembered whole, for `seen_events`.
+
+Only the parts that the timeline needs are remembered of a longer one.
+"""
 
 
 class EventStreamMachine(Machine[Any]):
@@ -289,7 +292,10 @@ class EventStreamMachine(Machine[Any]):
         return self._next(now, jitter)
 
     def _accept_event(self, item: Dict[str, Any], now: float) -> bool:
-        """Queue an event, or make it the ending. Return whether it shows progress."""
+        """Queue an event, or make it the ending.
+
+        Return False for `connected`, which restarts no clock. Return True for every other event.
+        """
         kind = item["type"]
         if kind == "connected":
             # The execution had ended before the connection was made, so no terminal event may come.

@@ -141,7 +141,10 @@ class IdleMonitor:
         self._due_at = -math.inf
 
     def on_opened(self, now: float, *, is_first: bool) -> None:
-        """Restart the clock of bytes on a new connection, and all clocks on the first one."""
+        """Restart the clock that finds a dead connection, because a new connection was made.
+
+        The first connection also plans the next probe anew.
+        """
         self.on_bytes(now)
         if is_first:
             self._schedule_probe(now)
@@ -163,7 +166,7 @@ class IdleMonitor:
         self._emitting_since = now
 
     def on_emitted(self, now: float) -> None:
-        """Continue the clocks: the caller wants the next event."""
+        """Continue the clocks that `on_emit` has stopped: the caller wants the next event."""
         away = now - self._emitting_since
         self.dead_at += away
         self._due_at += away

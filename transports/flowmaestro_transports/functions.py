@@ -121,7 +121,7 @@ def _failure(error: Exception) -> TransportFailure:
 
 
 class _WholeBody:
-    """The open body of a response that was read to its end."""
+    """An open body whose bytes are all in memory: the body of a function's response."""
 
     def __init__(self, response: Response) -> None:
         self.status: int = response.status

@@ -99,7 +99,7 @@ class Journal:
             self._opened = opened.pop_all()
 
     def keep(self, record: Record) -> Recalled:
-        """Write the entries of `record` to the file; return the earlier ones that it requests.
+        """Write the rows of `record` to the file. Return what the file holds for its keys and ids.
 
         Either all of the record is in the file when this returns, or nothing. Raises `JournalError`
         in a child process after `os.fork`: the batch belongs to the parent.
@@ -205,11 +205,11 @@ class Journal:
         self._began_at: float = header["began_at"]
 
     def _read_rows(self, plan: JournalPlan) -> None:
-        """Check all rows and starts, and count them.
+        """Check all rows and starts, and count them. Raise `JournalError` if one is damaged.
 
         A row whose key is damaged would not be found later, and would be started twice. So all rows
-        and starts are checked now. Executions are checked when they are read; now, each one must
-        only belong to a start.
+        and starts are checked now. Of executions, only whether each one belongs to a start is
+        checked now. Their contents are checked when they are read.
         """
         self._known = self._last_order = 0
         for key, *values, checksum in self._db.execute("SELECT * FROM rows"):

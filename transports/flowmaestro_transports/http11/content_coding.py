@@ -120,9 +120,10 @@ class ContentDecoder:
         return b""
 
     def _decompress(self, piece: bytes, size: int, decoded: List[bytes]) -> int:
-        """Decompress `piece` up to the end of the current gzip member, but at most `size` bytes.
+        """Decompress `piece` up to the end of the current gzip member.
 
-        Appends the decompressed bytes to `decoded`. Return how many bytes of `piece` are left over.
+        Appends at most `size` decompressed bytes to `decoded`. Return how many bytes of `piece`
+        were not decompressed.
         """
         member, before = self._member, None
         if member is not None:

@@ -240,7 +240,7 @@ class Exchange:
         self.unsent = self.unsent[count:]
 
     def bytes_received(self, data: bytes) -> None:
-        """Report received bytes. Afterwards, check `head`, and call `take` for the body.
+        """Process bytes that were received. Afterwards, check `head`, and call `take` for the body.
 
         Raises `ReplyError` for a malformed head.
         """
@@ -251,7 +251,7 @@ class Exchange:
             self._decode(self._framing.feed(data))
 
     def connection_ended(self, failure: Optional[OSError] = None) -> None:
-        """Report that the peer sends no more, which ends the body or truncates it.
+        """Process the end of the connection, which completes the body or truncates it.
 
         `failure` is why the connection did not end cleanly, or `None` if it did. Raises
         `ReplyError` if the head is not complete.

@@ -48,7 +48,7 @@ class Framing:
         raise NotImplementedError
 
     def connection_ended(self) -> None:
-        """Report that no more bytes arrive, which ends the body or is an error."""
+        """Set `finished` if the end of the connection ends the body, else set `error`."""
         raise NotImplementedError
 
 
@@ -183,7 +183,7 @@ class Chunked(Framing):
             self.error = f"trailers of more than {MAX_TRAILERS} bytes"
 
     def _refuse_or_begin(self, rest: bytes) -> None:
-        """Fail on a malformed line at the beginning of `rest`. Buffer an incomplete one."""
+        """Set `error` if `rest` begins with a malformed line. Buffer an incomplete line."""
         of_chunk = self._expected is _NEXT and rest.startswith(b"\r\n")
         end = rest.find(b"\n", 2 if of_chunk else 0)
         if 0 <= end < MAX_LINE:

@@ -90,9 +90,9 @@ def _floods() -> Mapping[str, str]:
 
 
 def _reads_without_limit(data: bytes) -> bool:
-    """Return whether http.client accepts a response that has the bytes `data`, whatever its size.
+    """Return whether http.client reads a response to its end if the peer sends `data`.
 
-    False means that it stops at a limit of its own.
+    Return False if http.client raises, because `data` exceeds one of its limits.
     """
     peer: Any = SimpleNamespace(makefile=partial(_file_of, data))
     response = http.client.HTTPResponse(peer)
@@ -544,11 +544,12 @@ class _SendGuard:
             raise TooLate
 
     def failure(self) -> TransportFailure:
-        """Return the failure after `TooLate`, with its phase.
+        """Return the failure for a request that `check` has refused, with its phase.
 
-        No code can write the request before it has read the header fields. So if the first read
-        was refused, the request was not sent. After a later read, it may have been: an adapter of
-        the session may log the fields of a request that it has sent.
+        `check` runs at each read of the header fields, and the request cannot be written before the
+        first of them. So if `check` refused the first read, the request was not sent. If it refused
+        a later one, the request may have been sent: an adapter of the session may log the fields of
+        a request that it has sent.
         """
         phase = Phase.NOT_SENT if self._reads == 1 else Phase.MAYBE_PROCESSED
         return too_slow(phase) if self._timed_out else closed(phase)
