@@ -193,8 +193,8 @@ class FlowMaestroClient(_Client):
         """Close all connections, and the transport. Later calls raise `ClientClosedError`.
 
         A transport that was passed to the client is closed, too, so it cannot serve a second client
-        afterwards. A client made with `with_options` shares the connections of its origin; closing
-        it closes only itself.
+        afterwards. A client made with `with_options` uses the connections of the client that it was
+        made from, and closing it leaves them open.
         """
         self._executor.close()
 
@@ -306,8 +306,8 @@ class AsyncFlowMaestroClient(_Client):
         """Close all connections, and the transport. Later calls raise `ClientClosedError`.
 
         A transport that was passed to the client is closed, too, so it cannot serve a second client
-        afterwards. A client made with `with_options` shares the connections of its origin; closing
-        it closes only itself.
+        afterwards. A client made with `with_options` uses the connections of the client that it was
+        made from, and closing it leaves them open.
         """
         await self._executor.close()
 

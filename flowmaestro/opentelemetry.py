@@ -814,7 +814,10 @@ def _messages(role: str, text: Any, **more: str) -> str:
 
 
 def _text(value: Any) -> str:
-    """Return a text, truncated, with possible credentials redacted."""
+    """Return `value` as a text of at most `LONGEST_CONTENT` characters.
+
+    A value that is not a string becomes JSON. Possible credentials are redacted.
+    """
     text = value if isinstance(value, str) else _content(value)
     return _encodable(str(hidden_member("", text))[:LONGEST_CONTENT])
 

@@ -317,7 +317,10 @@ class _View:
         """Stop showing the progress."""
 
     def update(self, at: BatchProgress) -> None:
-        """Show the progress `at`, unless a row has just ended: then `delivered` shows it."""
+        """Store the progress `at`, and show it unless a row has just ended.
+
+        After the end of a row, `delivered` is called next and shows it.
+        """
         is_of_a_row = at.done > self._at.done
         self._at = at
         if not is_of_a_row:

@@ -64,7 +64,10 @@ def print_text(value: Any) -> None:
 
 
 def print_fields(fields: Mapping[str, Any]) -> None:
-    """Write each field that has a value on a line, a nested value below its name as JSON."""
+    """Write each field that is not `None` to standard output, on a line.
+
+    A nested value is written as JSON, below its name.
+    """
     screen = console(sys.stdout)
     width = max(map(len, fields), default=0)
     for name, value in fields.items():

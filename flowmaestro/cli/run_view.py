@@ -179,7 +179,7 @@ class LiveRunView(RunView):
     """A picture of the execution, redrawn `FRAMES_PER_SECOND` times a second.
 
     It fits the terminal. It always shows the running nodes, the failed nodes and the progress bar.
-    If there are more nodes than rows, completed nodes are replaced by their number.
+    If there are more nodes than rows, one line counts the oldest completed nodes instead.
     """
 
     def __init__(self, screen: RichConsole) -> None:

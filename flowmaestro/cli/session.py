@@ -19,7 +19,7 @@ from flowmaestro.inputs import check_inputs, schema_problem
 from flowmaestro_core.http.urls import api_root
 
 SHORTEST_BEGINNING = 6
-"""Characters that the beginning of an id or a name must have."""
+"""How many characters a user must type, at least, instead of a whole id or name."""
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 

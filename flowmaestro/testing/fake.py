@@ -225,7 +225,7 @@ class FakeFlowMaestro(Scripts, FaultInjection, Assertions):
 
 
 class PollLoopDetector:
-    """Counts the requests that one thread or task repeats while virtual time stands still."""
+    """Fails a test that polls in a loop while virtual time stands still: it would never end."""
 
     def __init__(self) -> None:
         self._time = -math.inf

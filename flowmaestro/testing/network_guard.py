@@ -100,7 +100,11 @@ class NetworkGuard:
         return result
 
     def meet(self, event: str, args: Tuple[Any, ...]) -> None:
-        """Refuse the operation of an audit event, unless it stays within the process."""
+        """Raise, and so fail the test, for an operation that needs the network.
+
+        `event` and `args` are those of an audit event. Some operations need a socket, but no
+        network, such as `socket.socketpair`. They are allowed.
+        """
         # Without an address, it is sent over a socket that is connected already.
         if event == "socket.sendmsg" and args[1] is None:
             return

@@ -188,7 +188,7 @@ class _Recorder(NotPicklable, Generic[T, W]):
 
 
 class RecordingTransport(_Recorder[Transport, MemoryTransport]):
-    """A sync transport that replays exchanges, or sends them through `inner` and records them."""
+    """A sync transport that replays responses, or sends requests through `inner` and records."""
 
     def send(self, request: Request, timeout: float) -> Response:
         """Replay the response, or send the request through `inner` and record the exchange."""
@@ -233,7 +233,7 @@ class RecordingTransport(_Recorder[Transport, MemoryTransport]):
 
 
 class AsyncRecordingTransport(_Recorder[AsyncTransport, AsyncMemoryTransport]):
-    """An async transport that replays exchanges, or sends them through `inner` and records them."""
+    """An async transport that replays responses, or sends requests through `inner` and records."""
 
     async def send(self, request: Request, timeout: float) -> Response:
         """Replay the response, or send the request through `inner` and record the exchange."""
@@ -331,6 +331,6 @@ class ReleasableRecordedBody(AsyncRecordedBody):
     """A recorded body that can be released without waiting."""
 
     def release(self) -> None:
-        """Release the inner body, and record that its reader closed it."""
+        """Close the inner body without awaiting, and record that its reader closed it."""
         self._exchange.mark_abandoned()
         cast("Releasable", self._inner).release()

@@ -255,7 +255,8 @@ async def _expect_call_cancelled(
 ) -> None:
     """Check that a cancelled call closes its connection, and that the next call succeeds.
 
-    The call is cancelled once `begun` returns a true value; `cancelled` is set after that.
+    This cancels the call once `begun()` returns a true value, and sets `cancelled` once the call
+    has ended.
     """
     url = runner.site(echo_body)
     transport = runner.narrow_transport()

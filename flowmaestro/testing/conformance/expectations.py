@@ -130,7 +130,7 @@ def echo_body(request: Request) -> Response:
 
 
 def live_on_get(live: LiveReply) -> Callable[[Request], Union[Response, LiveReply]]:
-    """Return a handler that answers GET with `live`, and other requests with their own body."""
+    """Return a handler that answers GET with `live`, and echoes the body of other requests."""
     return lambda request: live if request.method == "GET" else echo_body(request)
 
 

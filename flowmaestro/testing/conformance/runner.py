@@ -213,7 +213,10 @@ class Runner(ABC):
         return True
 
     async def expect_left(self, left: Callable[[], bool]) -> None:
-        """Check that the client closes its connection. `left()` returns True when it has."""
+        """Check that the client closes its connection within `immediate` seconds.
+
+        `left()` returns True once the client has closed it.
+        """
         expect(await self.until(left), "the client had not closed its connection")
 
     async def _carry_out(self, check: CheckFunction) -> bool:
@@ -257,9 +260,10 @@ class Runner(ABC):
 
     @abstractmethod
     def _adapted(self, made: Any) -> Tuple[AsyncTransport, bool]:
-        """Return `made` as an async transport, and whether `made` is a plain function.
+        """Return `made` as an async transport, and whether `made` is a function.
 
-        A function reads bodies whole, so it cannot offer every feature.
+        `made` is a transport, or a function from request to response. A function reads bodies
+        whole, so it cannot offer every feature.
         """
 
 

@@ -277,9 +277,9 @@ def echo(peer: Peer) -> None:
 
 
 def answering(*replies: bytes, then: Handler = Peer.wait_closed) -> Handler:
-    """Return a handler that answers one request with each of `replies`, in order.
+    """Return a handler that answers the first request with the first of `replies`, and so on.
 
-    After the last one, it calls `then`: by default, it waits until the client closes the
+    After the last of `replies`, it calls `then`: by default, it waits until the client closes the
     connection.
     """
 

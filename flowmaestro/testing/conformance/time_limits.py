@@ -195,7 +195,7 @@ class Flood(NamedTuple):
         return handler
 
     def dribbled(self, peer: Peer) -> None:
-        """Send the flood to `peer` in small pieces, slowly."""
+        """Send the flood to `peer`, fifty pieces a second, until the server shuts down."""
         peer.read_request()
         peer.send(self.begin)
         while not peer.server.leaving:

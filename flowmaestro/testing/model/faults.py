@@ -27,7 +27,7 @@ _CODES = {
 }
 """Error codes that differ from the reason phrase of their status (`docs/api-facts.md`).
 
-An injected 402 has another JSON form than the others, as that of the deployed server has.
+As on the deployed server, the body of a 402 has another JSON form than the other errors.
 """
 
 

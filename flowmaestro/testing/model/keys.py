@@ -64,9 +64,10 @@ class ApiKey:
             raise lacking_scopes(needed, self.scopes)
 
     def limit_headers(self, resets_at: float, limits: Mapping[str, int]) -> List[Tuple[str, str]]:
-        """Return the header fields that report the rate limits `limits` and what is left of them.
+        """Return the header fields that report the rate limits and how many requests are left.
 
-        `resets_at` is when the window of a minute ends, in Unix seconds.
+        `limits` has the most requests of a `"minute"` and of a `"day"`. `resets_at` is when the
+        window of the minute ends, in Unix seconds. The end of the day's window is not reported.
         """
         minute, day = limits["minute"], limits["day"]
         return [

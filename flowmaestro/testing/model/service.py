@@ -132,8 +132,8 @@ class Service:
     ) -> Execution:
         """Start an execution and return it. `trigger_id` is the trigger that starts it, if any.
 
-        If no credits are left, the execution fails, or a 402 refusal is raised, as the dialect
-        defines.
+        If no credits are left, the dialect decides: either a 402 refusal is raised, or the
+        execution starts and fails.
         """
         unpaid = self.credits is not None and self.credits <= 0
         if unpaid and self.dialect.refuses_for_credits:

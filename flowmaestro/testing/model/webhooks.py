@@ -138,7 +138,10 @@ class DeliveryQueue:
         return due
 
     def delivered(self, delivery: Delivery, status: Optional[int]) -> None:
-        """Record an attempt: the receiver answered with `status`, or not in time (`None`)."""
+        """Record an attempt: the receiver answered with `status`; `None` if not within 10 s.
+
+        Plan a retry after a transient failure, if retries are left.
+        """
         delivery.status_code = status
         delivery.ended_at = self._timeline.now
         if status is not None and 200 <= status < 300:

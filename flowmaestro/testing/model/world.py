@@ -148,9 +148,10 @@ class World:
         """Carry out everything that is due, if the clock is a real one."""
 
     def listen(self, listener: Listener) -> None:
-        """Call `listener` with the name, the data and the execution of every event.
+        """Have `listener` called with the name, the data and the execution of every event.
 
-        This includes events that no stream sends. The fake holds its `lock` meanwhile, and passes
+        It is called from now on, also for events that no stream sends, and replaces an earlier
+        listener. The fake holds its `lock` meanwhile, and passes
         its own objects, not copies.
         """
         with self.lock:
@@ -194,9 +195,9 @@ class World:
             self._service.runner.cancel(execution)
 
     def deliver_again(self, delivery: Delivery) -> None:
-        """Retry a webhook delivery, with the same delivery id.
+        """Make an ended webhook delivery due again, once, with the same delivery id.
 
-        Raises `ValueError` while the delivery is pending.
+        The driver sends it. Raises `ValueError` while the delivery is pending.
         """
         with self.lock:
             self._service.deliveries.repeat(delivery)

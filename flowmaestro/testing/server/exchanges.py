@@ -285,7 +285,10 @@ class Exchanges:
         self._note_outcome(exchange)
 
     def _keep(self, exchange: InspectedRequest, size: int) -> None:
-        """Count `size` more bytes of bodies. Drop the oldest bodies if the total is too large."""
+        """Count `size` more bytes of bodies of `exchange`.
+
+        If all bodies together exceed `MAX_KEPT_BYTES`, drop those of the oldest exchanges.
+        """
         if not size or exchange.number not in self._by_number:
             return
         self._with_bodies[exchange.number] = self._with_bodies.get(exchange.number, 0) + size

@@ -79,11 +79,11 @@ class Inspector:
         self._log = log
         self._exchanges = Exchanges()
         self._current: Optional[InspectedRequest] = None
-        """The last request that arrived, if any. A fault that happens is injected into it."""
+        """The last request that arrived, if any. An injected fault is recorded for this request."""
         self._executions: OrderedDict[str, Execution] = OrderedDict()
         self._events: Dict[str, Deque[Mapping[str, Any]]] = {}
         self._begun: Dict[str, Dict[str, Any]] = {}
-        """The times of each execution on our clock, and its inputs as short JSON."""
+        """When each execution began and ended, by our clock, and its inputs as short JSON."""
         self._deliveries: OrderedDict[str, _Delivery] = OrderedDict()
         self._faults: OrderedDict[int, _ArmedFault] = OrderedDict()
         self._feeds: Set[Feed] = set()

@@ -216,7 +216,11 @@ class _Server:
     async def _follow(
         self, exchange: InspectedRequest, inspector: Inspector, body: PolledBody
     ) -> str:
-        """Read the event stream of a request that was sent again. Return how it ended."""
+        """Read an event stream to its end, and pass its data to the inspector.
+
+        The request of the stream is one that a user sent again. Return `complete`, or `cut` if a
+        fault ended the stream.
+        """
         while True:
             woken = alarm(body)
             try:

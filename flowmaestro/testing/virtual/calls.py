@@ -90,7 +90,7 @@ class CallsInFlight:
         self._blocked[thread] += 1
 
     def unblock(self, thread: int) -> None:
-        """Undo one call of `block` for this thread. The thread may be blocked several times."""
+        """Undo one call of `block`. The thread is blocked until each call of `block` is undone."""
         self._blocked[thread] -= 1
 
     def all_wait(self) -> bool:
