@@ -394,11 +394,13 @@ def raised() -> Iterator[Tuple[str, str]]:
 
 
 def test_every_refusal_in_the_source_is_in_the_table() -> None:
-    """But that of JSON from elsewhere, which is no argument."""
+    """But those of JSON from elsewhere, which is no argument."""
+    from_elsewhere = (".*", re.escape("JSON has no ") + ".*")
     missing = [
         place
         for place, pattern in raised()
-        if pattern != ".*" and not any(re.fullmatch(pattern, message) for _, message in MESSAGES)
+        if pattern not in from_elsewhere
+        and not any(re.fullmatch(pattern, message) for _, message in MESSAGES)
     ]
     assert missing == []
     assert len(list(raised())) > 40
