@@ -240,7 +240,7 @@ class BatchMachine(Machine[None]):
             self.state = "reading baseline"
             newest = cast("PageOf", self.batch.page_of)(1, 1)
             call = CallMachine(newest, self._context, self._token, max_retries=0)
-            return self._delegate(call, now, jitter)
+            return self._request(call, now, jitter)
         # `starting` must be in the journal before the request is sent.
         if starts.record():
             return self._next(now, jitter)
@@ -257,7 +257,7 @@ class BatchMachine(Machine[None]):
             deadline=starts.deadline,
             until_sent=True,
         )
-        return self._delegate(call, now, jitter)
+        return self._request(call, now, jitter)
 
     def _poll(self, now: float, jitter: float) -> Action:
         known = self._known
@@ -267,7 +267,19 @@ class BatchMachine(Machine[None]):
             known.answered(None, now)
             return self._next(now, jitter)
         self.state = "polling"
-        return self._delegate(call, now, jitter)
+        return self._request(call, now, jitter)
+
+    def _request(self, machine: Machine[Any], now: float, jitter: float) -> Action:
+        """Own the machine of a request, and return its first action.
+
+        The order of the tasks promises what is asserted here. The table cannot say it.
+        """
+        known = self._known
+        assert known.is_written, "noted, and not in the journal"  # noqa: S101
+        if self.state == "looking up":
+            is_idle = not known.active.by_row and not known.starts.queue
+            assert is_idle, "a lookup while executions run or rows wait"  # noqa: S101
+        return self._delegate(machine, now, jitter)
 
     def _settle_or_end(self, now: float, jitter: float) -> Action:
         known = self._known
@@ -282,7 +294,7 @@ class BatchMachine(Machine[None]):
                 return Wait(known.settles_at - now)
             self.state, self._reported_in_doubt = "looking up", 0
             machine = _lookup_machine(self.batch, known.in_doubt, self._context, self._token)
-            return self._delegate(machine, now, jitter)
+            return self._request(machine, now, jitter)
         outcome = known.outcomes.get(now, final=True)
         if outcome is not None:
             return self._emit(outcome)

@@ -128,6 +128,11 @@ class PendingRecords:
         if self.journaled:
             self._rows.append(row.record(state, execution))
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to write."""
+        return not self._rows
+
     def drain(self) -> Tuple[JournalRow, ...]:
         """Remove and return the pending records."""
         rows, self._rows = tuple(self._rows), []

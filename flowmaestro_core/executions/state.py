@@ -102,6 +102,11 @@ class BatchState:
             baseline = Row(0, None, "", execution_id=found)
             self._records.add(baseline, "started")
 
+    @property
+    def is_written(self) -> bool:
+        """Whether the journal holds all that was noted."""
+        return self._records.is_empty
+
     def record(self) -> Optional[Record]:
         """Return the next `Record`: the records to write, and the rows to look up in the journal.
 
