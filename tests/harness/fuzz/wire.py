@@ -177,7 +177,10 @@ def _serving(inputs: Sequence[bytes]) -> Iterator[str]:
 
         def handle(self) -> None:
             with suppress(OSError):
-                target = self.rfile.readline().split(b" ")[1]
+                line = self.rfile.readline()
+                if not line:
+                    return  # The client was closed while it connected.
+                target = line.split(b" ")[1]
                 while self.rfile.readline().strip():
                     pass
                 number = target.replace(b"/events", b"").rpartition(b"/")[2]
