@@ -43,7 +43,7 @@ PARTS = (
 def airflow(*arguments: str) -> str:
     """Run one command of Airflow, and return what it prints."""
     command = [sys.executable, "-m", "airflow", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=900)
     if done.returncode:
         sys.exit(f"{arguments}: {done.stderr[-2000:]}")
     return done.stdout
@@ -72,11 +72,11 @@ def main() -> None:
             for (name,) in PARTS:
                 extra = ("--port", port, "--workers", "1") if name == "api-server" else ()
                 parts[name] = Process("-m", "airflow", name, *extra)
-            until(lambda: DAG in airflow("dags", "list"), timeout=240)
+            until(lambda: DAG in airflow("dags", "list"), timeout=900)
             airflow("dags", "unpause", DAG)
             airflow("dags", "trigger", DAG)
             kills = 0
-            until(lambda: len(fake.executions) >= TASKS - 1, timeout=300)
+            until(lambda: len(fake.executions) >= TASKS - 1, timeout=900)
             # The scheduler forks workers, and each of these the process of a task.
             for worker in parts["scheduler"].children:
                 for task in children_of(worker):
@@ -88,7 +88,7 @@ def main() -> None:
             parts["triggerer"].start()
             kills += 1
             until(
-                lambda: '"success"' in airflow("dags", "list-runs", DAG, "-o", "json"), timeout=420
+                lambda: '"success"' in airflow("dags", "list-runs", DAG, "-o", "json"), timeout=1800
             )
             figures = report("Airflow, tasks and triggerer killed", fake, TASKS, kills)
             print(ledger(fake))
