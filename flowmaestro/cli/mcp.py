@@ -109,7 +109,7 @@ def _profile_of(options: argparse.Namespace) -> Optional[str]:
 
 
 def _config(options: argparse.Namespace, profile: Optional[str]) -> Dict[str, Any]:
-    """Return the settings that start this server from an assistant. They contain no key.
+    """Return the settings with which an assistant starts the MCP server. They contain no key.
 
     If `profile` is not `None`, the server reads the key from that profile, else from its
     environment.

@@ -83,7 +83,7 @@ def _report_earlier_end(execution: Mapping[str, Any], options: argparse.Namespac
 
 
 def watch_command(options: argparse.Namespace) -> None:
-    """Follow an execution that was started before."""
+    """Show the events of an execution that was started before, until it has ended."""
     view = run_view(prints_events=options.output is not None)
     with session.client_for(options, Hooks(retry=view.retrying)) as client:
         execution_id = _execution_to_watch(client, options)

@@ -49,7 +49,10 @@ class PageCursor:
         """Hashes of all pages so far, which show a repeated page."""
 
     def advance(self, body: Dict[str, Any]) -> bool:
-        """Use `body`, the reply with the present page. Return whether another page follows."""
+        """Move to the page after `body`, the present one. Return False if no page follows.
+
+        A page that the server has sent before counts as the end.
+        """
         rows = list_or_empty(body.get("data"))
         page = hash(repr([object_or_empty(row).get("id") or row for row in rows]))
         self.repeated = page in self._seen

@@ -269,7 +269,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
     def _set_back(self, error: CheckpointConflict) -> Action:
         """Load the checkpoint again, because another process has saved a state first.
 
-        If that happens for the third time, fail.
+        `error` is the conflict. After `MAX_SETBACKS` setbacks in all, fail instead.
         """
         self._setbacks += 1
         if self._setbacks == MAX_SETBACKS:

@@ -176,7 +176,9 @@ class LookupMachine(Machine[LookupResult]):
         return self._done(LookupResult(self._is_conclusive, self._unclaimed, dated=self._dated))
 
     def _add(self, execution: Dict[str, Any], orders: Dict[str, int], age: float) -> bool:
-        """Add one execution to the result. Return whether it is older than all rows in doubt.
+        """Add one execution to the result.
+
+        Return True if it is certainly older than every row in doubt.
 
         `orders` are the numbers of the starts that the journal knows, by execution id. `age` is the
         age of the journal, or of the announcement, in seconds.

@@ -157,7 +157,7 @@ class BatchState:
         self.active.hold(slowed_by_rate_limit(0.0, limit), now)
 
     def started(self, reply: Reply[Any], now: float) -> None:
-        """Follow the execution of an accepted start.
+        """Follow the execution of the current start, which the server accepted with `reply`.
 
         If the reply has no usable id, the execution runs but cannot be followed, so the row is in
         doubt.

@@ -57,7 +57,7 @@ from flowmaestro_core.streams.sse import ServerSentEvent
 DRAIN_IDLE = 0.02
 """Seconds without a byte after which the open body of an ended execution is closed."""
 DRAIN_READS = 100
-"""How many pieces are read of an open body whose execution has ended, or whose time is up."""
+"""How many pieces are read of an open body whose execution has ended, or which has timed out."""
 DRAIN_OVERTIME = 0.05
 """Seconds after the stream's deadline in which it reads what has already arrived."""
 FIRST_EVENT_WAITS = (2.0, 4.0, 8.0, 16.0)

@@ -103,7 +103,7 @@ class Transport(Protocol):
 
         `timeout` may be a `Timeout`. A transport may also observe the limits of a `Timeout` for
         connecting, for the head and for each read. Raises `TransportFailure` if the network or the
-        server fails, or if the time is up.
+        server fails, or if a time limit has passed.
         """
         ...
 
@@ -213,7 +213,7 @@ class AsyncTransport(Protocol):
 
         `timeout` may be a `Timeout`. A transport may also observe the limits of a `Timeout` for
         connecting, for the head and for each read. Raises `TransportFailure` if the network or the
-        server fails, or if the time is up.
+        server fails, or if a time limit has passed.
         """
         ...
 

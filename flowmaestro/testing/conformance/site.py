@@ -46,12 +46,12 @@ class LiveReply:
             self.begun.set()
 
     def begin(self) -> None:
-        """Send the head."""
+        """Let the server send the head of this response, without waiting."""
         self.begun.set()
         self.woken()
 
     def send(self, data: bytes) -> None:
-        """Send some bytes of the body."""
+        """Queue some bytes of the body for the server to send, without waiting."""
         self.pieces.put(data)
         self.woken()
 

@@ -26,9 +26,9 @@ class EndpointRequest:
         return self.ids["id"]
 
     def text(self, name: str, refusal: str) -> str:
-        """Return a non-empty string of the body.
+        """Return the value of the body's key `name`, a non-empty string.
 
-        For any other value, raises a 400 refusal with the text `refusal`.
+        If the key is absent or has another value, raises a 400 refusal with the text `refusal`.
         """
         value = self.body.get(name)
         if not isinstance(value, str) or not value:
@@ -36,7 +36,10 @@ class EndpointRequest:
         return value
 
     def mapping(self, name: str) -> Dict[str, Any]:
-        """Return an object of the body; `{}` if absent. Raise a 400 refusal for any other value."""
+        """Return the value of the body's key `name`, an object.
+
+        Return `{}` if the key is absent. Raises a 400 refusal for any other value.
+        """
         value = self.body.get(name)
         if value is None:
             return {}
@@ -45,7 +48,10 @@ class EndpointRequest:
         return cast("Dict[str, Any]", value)
 
     def number(self, name: str, default: float) -> float:
-        """Return a number of the body; `default` if absent. Raise a 400 refusal if not a number."""
+        """Return the value of the body's key `name`, a number.
+
+        Return `default` if the key is absent. Raises a 400 refusal for any other value.
+        """
         value = self.body.get(name)
         if value is None:
             return default

@@ -64,7 +64,7 @@ class EventStream:
             self._write(b"event: %s\ndata: %s\n\n" % (name.encode(), encode(data)))
 
     def finish(self) -> None:
-        """End the body, half a second after this call."""
+        """Schedule the end of the body for half a second after the first call of this method."""
         if not self._finishing:
             self._finishing = True
             self._timeline.schedule(LINGER_SECONDS, self._end)

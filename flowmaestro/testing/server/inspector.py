@@ -516,7 +516,10 @@ class Feed:
         return reply
 
     def publish(self, message: Mapping[str, Any]) -> None:
-        """Send one message, a line of JSON."""
+        """Queue one message, a line of JSON, without waiting.
+
+        If the page has left too much unread, close the feed.
+        """
         self._outbox += _message(message)
         if len(self._outbox) > MAX_OUTBOX:
             self.close()

@@ -29,7 +29,10 @@ class Listener:
         """The port that the socket listens on."""
 
     async def accept(self) -> List[Peer]:
-        """Wait for connections, and return all that are waiting."""
+        """Wait until a client connects, and return all clients that are waiting.
+
+        Return `[]` if none of them could be accepted.
+        """
         await anyio.wait_readable(self._sock)
         peers: List[Peer] = []
         try:

@@ -137,7 +137,11 @@ class Alarms:
         return self._agenda[0][2] if self._agenda else None
 
     def due(self, now: float) -> Iterator[Alarm]:
-        """Yield the alarms that are due at `now`. Fire each before you ask for the next one."""
+        """Yield the alarms that are due at `now`.
+
+        The caller must fire each one before the next is requested. Otherwise the same one is
+        yielded again.
+        """
         while True:
             alarm = self.first()
             if alarm is None or alarm.at > now:

@@ -155,9 +155,9 @@ class _Driver:
         return nullcontext() if self._in_flight is None else self._in_flight()
 
     def _opened(self) -> None:
-        """Note that a body was opened.
+        """Note the event loop that opened `_body`. A sync driver has none, so this does nothing.
 
-        `_body` refers to it already, so that an interrupt can close it.
+        It is called when `_body` is set already, so that an interrupt can close the body.
         """
 
     def _stop(self, error: Optional[BaseException] = None) -> None:

@@ -394,7 +394,7 @@ class _Text:
                 return text
 
     def close(self) -> None:
-        """Close the stream of events."""
+        """Close the event stream that the text comes from."""
         self._events.close()
 
 
@@ -414,7 +414,7 @@ class _AsyncText:
                 return text
 
     async def aclose(self) -> None:
-        """Close the stream of events."""
+        """Close the event stream that the text comes from."""
         await self._events.aclose()
 
 
