@@ -14,7 +14,10 @@ from flowmaestro_core.arguments import check_count
 
 
 class FaultInjection(World):
-    """The faults of a fake. A fault that no request can meet raises `ValueError`."""
+    """The methods that set the faults and limits of a fake.
+
+    A fault raises `ValueError` if no endpoint has its path.
+    """
 
     def fail_next(
         self,
@@ -26,6 +29,8 @@ class FaultInjection(World):
         retry_after: Optional[float] = None,
     ) -> Fault:
         """Answer the next `times` requests with an error, without carrying them out.
+
+        Return the fault, which `disarm` can remove.
 
         Args:
             times: how many requests fail.

@@ -27,7 +27,7 @@ class RunStarted(NamedTuple):
 
 
 class Settling(NamedTuple):
-    """Emitted before the wait that precedes settling, only so that `progress` is called.
+    """Emitted before the wait that precedes settling, so that `progress` shows the rows in doubt.
 
     Callers never see it.
     """

@@ -53,7 +53,8 @@ class BatchState:
         reader, starts, active: the rows that are being read, that wait for their start, and whose
             executions run.
         in_doubt: the rows that may have been started.
-        settles_at: the time from which the executions of all rows in doubt must be listed.
+        settles_at: when rows in doubt may be settled: from then on, the server surely lists every
+            execution that they have started.
         started_outcomes: executions that got an id, for which `on_start` must be called.
         needs_baseline: whether the journal is new and does not yet hold an execution from before
             the batch.

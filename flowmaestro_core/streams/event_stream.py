@@ -403,7 +403,10 @@ class EventStreamMachine(Machine[Any]):
         self._ending = Certain(action)
 
     def _end_after_reading(self, action: Union[Emit, Fail]) -> None:
-        """End with `action`, unless what has already arrived has a terminal event."""
+        """Make `action` the ending. First, read what has already arrived on an open body.
+
+        A terminal event in it replaces `action`.
+        """
         if self._connection.is_open:
             self._ending = UnlessRead(action, DRAIN_READS)
         else:
@@ -495,6 +498,8 @@ class EventStreamMachine(Machine[Any]):
     def _connection_lost(self, cause: Optional[Exception], now: float, jitter: float) -> Action:
         """Plan the next connection after the body was lost, or could not be opened.
 
+        Plan none if there is an ending, or if the server was away for too long. The latter is an
+        error, which ends the stream unless a probe finds another ending. Return the next action.
         `cause` is the error, or `None` if there was no error: the server ended the body, or sent
         nothing for too long.
         """

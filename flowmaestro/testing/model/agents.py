@@ -160,7 +160,10 @@ class Thread:
 
     @property
     def last_message_at(self) -> Optional[float]:
-        """When the last message was posted; `None` if there is none."""
+        """When the last message was posted, in seconds on the clock of the driver.
+
+        `None` if there is no message.
+        """
         return self.messages[-1].created_at if self.messages else None
 
     @property

@@ -62,9 +62,9 @@ _PAGE_HEADERS = [
 
 
 class Inspector:
-    """Watches one fake. `now` is a clock in Unix seconds; the page shows its times.
+    """Watches one fake. `now` returns the Unix time, in seconds, that the page shows.
 
-    `log` gets one line for each response. From now on, the fake keeps only its last 10,000
+    `log` gets one line for each response. A fake that has an inspector keeps only its last 10,000
     requests, executions and deliveries.
     """
 

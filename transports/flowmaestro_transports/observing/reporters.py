@@ -134,7 +134,10 @@ class _Reporter:
         return Request(request.method, request.url, headers, request.body) if added else request
 
     def _after_outcome(self, outcome: Outcome, now: float) -> HookCall:
-        """Report a request's outcome to the trace. Return the hook to call and its argument."""
+        """Report a request's outcome to the trace and the log.
+
+        Return the hook to call and its argument; `None` twice if no hook is to be called.
+        """
         sent_at, self._sent_at = self._sent_at, None
         if sent_at is None:  # The connection of an open body was lost.
             return _NO_HOOK
