@@ -88,6 +88,7 @@ class EventStreamMachine(Machine[Any]):
 
     state: str
     _ANY_RULE = (
+        "streaming",
         "emitting",
         "draining",
         "closing",
@@ -95,10 +96,9 @@ class EventStreamMachine(Machine[Any]):
         "backing off",
         "ending",
         "failed",
-        "streaming",
         "opening",
     )
-    """Every state that `_next` may choose, in the order of its rules."""
+    """Every state that `_next` may choose. The most frequent one is found first."""
     # The two rows with `_ANY_RULE` constrain nothing, for this reason: events are emitted before
     # anything else is decided, and a probe may show anything. The other rows have these reasons:
     #
