@@ -329,7 +329,11 @@ class DurableStartMachine(Machine[Reply[Any]]):
         return self._delegate(call, now, jitter)
 
     def _answered(self, outcome: Union[Done, Fail], now: float) -> Action:
-        """Return the next action after the last attempt of the start, whose result is `outcome`."""
+        """Return the next action after the call that starts the execution has ended with `outcome`.
+
+        The action saves the id of the execution. If the start failed, it saves that nothing was
+        started, or settles a start that may have been processed.
+        """
         if isinstance(outcome, Fail):
             error = outcome.error
             # If a lookup has shown that this server error starts nothing, and it comes again, it

@@ -73,7 +73,7 @@ class Row:
         return RunOutcome(self.index, self.inputs, self.execution_id, execution, error, replayed)
 
     def record(self, state: RowState, execution: Optional[EndedExecution] = None) -> JournalRow:
-        """Return the journal record that puts this row in `state`.
+        """Return a journal record that puts this row in `state`. Does not write it.
 
         `execution` is the execution of the row if it has ended, else `None`.
         """

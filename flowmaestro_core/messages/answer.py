@@ -45,7 +45,10 @@ def token_event(ids: JsonObject, text: str) -> JsonObject:
 
 
 def events_of(answer: JsonObject) -> List[JsonObject]:
-    """Return the events that a stream would have sent for a whole answer."""
+    """Return the events that a stream would have sent for `answer`, with its text as one token.
+
+    The last one is `message:failed` if the agent could not answer.
+    """
     ids, content = ids_of(answer), answer.get("content")
     events: List[JsonObject] = [{"type": "message:started", **ids}]
     if _has_failed(answer):

@@ -184,7 +184,8 @@ class MessageStreamMachine(EventStreamMachine):
     def _probe_refused(self, error: FlowMaestroError) -> None:
         """Send no more probes after `error`, which every further probe would get.
 
-        An open stream continues, since it may still deliver the answer.
+        An open stream continues, since it may still deliver the answer. If the
+        answer is only polled for, end with `error`.
         """
         self._monitor.disable_probes()
         if self._phase is MessagePhase.POLLING:

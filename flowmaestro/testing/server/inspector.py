@@ -136,7 +136,7 @@ class Inspector:
         self._publish({"kind": "stream", "id": exchange.number, **counts})
 
     def stream_ended(self, exchange: InspectedRequest, how: str) -> None:
-        """Record how an event stream ended.
+        """Record how an event stream ended, and show it on the open pages.
 
         `how` is `complete`, `cut` by a fault, or `left` by the client.
         """
@@ -148,7 +148,7 @@ class Inspector:
         return max(0.0, self._now() - exchange.at)
 
     def delivered(self, delivery: Delivery) -> None:
-        """Record an attempt of a webhook delivery."""
+        """Record an attempt of a webhook delivery, and show it on the open pages."""
         kept = self._deliveries.setdefault(delivery.id, _Delivery(delivery))
         kept.note_attempt(self._now())
         if len(self._deliveries) > MAX_DELIVERIES:

@@ -164,6 +164,7 @@ def _ready(
     """Wait for at most `seconds`. Return the file descriptors that are ready.
 
     They are those of `read_ends` that have data, and those of `socks` that have the `readiness`.
+    Return `[]` if there are none in this time.
     """
     # Looked up with each call, so that a patched one counts: gevent replaces `poll`, eventlet
     # removes it. Windows has none.
