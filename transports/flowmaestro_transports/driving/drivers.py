@@ -138,7 +138,9 @@ class _Driver:
             self._reporter = observers.reporter(machine, transport, awaits=awaits)
         self._jitter = random_source_of(transport).random
         self._is_patient = getattr(transport, "patient", True)
-        self._interrupt: Optional[Callable[[], None]] = getattr(view, "interrupt", None)
+        self._interrupt: Optional[Callable[[], None]] = None
+        if view is not None:
+            self._interrupt = getattr(view, "interrupt", None)
         # Code of the caller's may wait for another call.
         alone = self._reporter is not None or machine.runs_callers_code
         self._in_flight = None if alone else in_flight_of(transport)
