@@ -348,9 +348,9 @@ class _View:
             self.screen.line(f"{at.done} of {self._total}, {', '.join(self._parts())}")
 
     def responded(self, info: ResponseInfo) -> None:
-        """Note the time if a start may have been lost.
+        """Store the time if a POST got no response or a 5xx: its row may then be in doubt.
 
-        The pause before rows in doubt are settled begins at this time.
+        The pause before rows in doubt are settled is counted from this time.
         """
         if info.request.method == "POST" and (info.status is None or info.status >= 500):
             self._doubted_at = time.monotonic()

@@ -102,7 +102,7 @@ class Recorder(Protocol):
     """Carries out the `Record` actions of a batch: a `Journal`, or another place to keep rows."""
 
     def keep(self, record: Record) -> Recalled:
-        """Keep the rows of `record`, all of them or none. Return what is kept of those it names."""
+        """Write the rows of `record`, all or none. Return what is stored for its keys and ids."""
         ...
 
 
