@@ -13,8 +13,9 @@ import pytest
 
 from flowmaestro import StreamError
 from flowmaestro_core.actions import Emit
-from flowmaestro_transports.driving import iterators, ownership
+from flowmaestro_transports.driving import iterators
 from flowmaestro_transports.driving.iterators import SyncItems
+from flowmaestro_transports.primitives import ownership
 
 
 class Items:
