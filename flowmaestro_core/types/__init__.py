@@ -5,5 +5,6 @@ as documented or as deployed. If the server sent no value for it, its value is `
 `total=False` part is there only if the server sent it.
 """
 
+# If a new name is missing here, add it to `__all__` of its file: `events.py` or `resources.py`.
 from flowmaestro_core.types.events import *  # noqa: F403
 from flowmaestro_core.types.resources import *  # noqa: F403

@@ -179,7 +179,11 @@ def test_the_fake_answers_as_the_table_says(make_caller, shapes):
                 found += wrong_words(wanted, said)
         if found and "left_out" not in row:
             wrong.append((row["method"], asked.path(row), row.get("body"), *found))
-    places = "flowmaestro/testing/model/ and tests/testing/model/api_replies.json differ"
+    places = (
+        "the fake (routes in flowmaestro/testing/model/endpoints/, fields in "
+        "flowmaestro/testing/model/dialects.py) and tests/testing/model/api_replies.json differ; "
+        "see the recipe *Add an endpoint* in CONTRIBUTING.md"
+    )
     assert not wrong, "\n".join([places, *map(str, wrong)])
 
 
@@ -298,7 +302,11 @@ def test_the_types_declare_what_the_servers_send(dialect):
         rows = data if isinstance(data, list) else [data]
         name = getattr(kind, "__name__", str(kind))
         wrong |= {it for each in rows[:1] for it in undeclared(each, kind, name)}
-    assert not wrong, "\n".join(sorted(wrong))
+    places = (
+        "flowmaestro_core/types/resources.py lacks what tests/testing/model/api_replies.json has; "
+        "see the recipe *Add an endpoint* in CONTRIBUTING.md"
+    )
+    assert not wrong, "\n".join([places, *sorted(wrong)])
 
 
 @pytest.mark.parametrize("dialect", ["deployed", "documented"])
@@ -309,7 +317,11 @@ def test_the_types_declare_every_field_of_the_events(dialect):
         sent = set(event)
         reconciled.snake_case_keys(event)
         added = {key for key in event if key == key.lower()} - {"duration", "output", "percentage"}
-        assert added <= get_type_hints(kinds[name]).keys(), (name, sent)
+        places = (
+            "flowmaestro_core/types/events.py lacks what tests/testing/model/api_replies.json has; "
+            "see the recipe *Add an event type* in CONTRIBUTING.md"
+        )
+        assert added <= get_type_hints(kinds[name]).keys(), (places, name, sent)
 
 
 def undeclared(shape, kind, where):
