@@ -3,19 +3,24 @@
 python docs/reference.py            # write the pages
 python docs/reference.py --check    # exit with status 1 if one is out of date
 
-Methods are described by their signatures, docstrings, first requests and the fields of what they
-return; mkdocstrings would show the builders behind them. The pages `testing.md` and `transports.md`
-name what mkdocstrings describes.
+A method of a client is described by its signature, docstring, first request and the fields of what
+it returns. Any other public name is described by its signature, docstring, attributes and methods.
 """
 
 from __future__ import annotations
 
 import ast
+import dataclasses
 import functools
+import importlib
 import inspect
+import math
 import re
 import sys
 import textwrap
+from collections.abc import Coroutine
+from contextlib import AbstractContextManager
+from enum import Enum
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Tuple, Union, get_args, get_origin, get_type_hints
 
@@ -67,6 +72,10 @@ TOOLS = (
     "inputs.is_strict",
     "opentelemetry.OpenTelemetryHooks",
 )
+OF_TRANSPORTS = tuple(
+    name for name in flowmaestro_transports.__all__ if name not in flowmaestro.__all__
+)
+OF_WEBHOOKS = tuple(name for name in flowmaestro.webhooks.__all__ if not name.startswith("Webhook"))
 OPTIONS = (
     "Checkpoint",
     "Hooks",
@@ -77,6 +86,8 @@ OPTIONS = (
     "Timeout",
 )
 
+LONGEST_PARAMETER = 84
+"""Characters of a parameter, beyond which the choices of its type are on lines of their own."""
 BAR = r"\|"
 GROUPS = {
     "Replies and pages": """
@@ -159,15 +170,19 @@ COMMON_KEYS = {
 """Meanings of keys that are the same everywhere."""
 
 TYPES = {name: getattr(flowmaestro.types, name) for name in sorted(flowmaestro.types.__all__)}
-NAMES = {kind: name for name, kind in TYPES.items()}
+# Other functions without arguments have the type of `OnCloseCallback`, too.
+NAMES = {kind: name for name, kind in TYPES.items() if name != "OnCloseCallback"}
+OF_ITEMS = {"SyncItems": "Iterator", "AsyncItems": "AsyncIterator"}
+"""Classes that are not public, and what they are."""
 _SECTION = re.compile(r"^(?P<title>\S.*):\n(?P<items>(?=[ ]{4})(?:[ ]{4}.*\n?|\n)+)", re.MULTILINE)
 _ITEM = re.compile(r"^(?P<names>[\w, ]+): (?P<text>.*(?:\n .*)*)", re.MULTILINE)
 
 
 def resources() -> Dict[str, Any]:
-    """Return the classes behind a client's attributes, by attribute."""
+    """Return the classes behind a client's attributes, by attribute, in the client's order."""
     core = flowmaestro_core.resources
-    return {re.sub(r"(?<!^)(?=[A-Z])", "_", n).lower(): getattr(core, n) for n in core.__all__}
+    found = {re.sub(r"(?<!^)(?=[A-Z])", "_", n).lower(): getattr(core, n) for n in core.__all__}
+    return {name: found[name] for name in vars(flowmaestro.FlowMaestroClient) if name in found}
 
 
 def methods_of(resource: Any) -> Iterator[Tuple[str, Any]]:
@@ -192,31 +207,59 @@ def pages() -> Dict[str, str]:
     )
     made.update(type_pages())
     made.update(testing_pages())
-    made["conformance.md"] = directives(
-        "Conformance kit", "flowmaestro.testing.conformance", conformance.__all__
-    )
-    made["transports.md"] = directives(
-        "Transports",
-        "flowmaestro_transports",
-        [name for name in flowmaestro_transports.__all__ if name not in flowmaestro.__all__],
-    )
-    made["webhook-verification.md"] = directives(
-        "Verify deliveries",
-        "flowmaestro.webhooks",
-        [name for name in flowmaestro.webhooks.__all__ if not name.startswith("Webhook")],
-    )
-    homes = ", ".join(sorted({f"`flowmaestro.{name.partition('.')[0]}`" for name in TOOLS}))
-    tools = [f"::: flowmaestro.{name}" for name in TOOLS]
-    made["tools.md"] = page("Tools", f"Import them from {homes}.", tools)
+    for file, title, module, names in (
+        ("conformance.md", "Conformance kit", conformance, conformance.__all__),
+        ("transports.md", "Transports", flowmaestro_transports, OF_TRANSPORTS),
+        ("webhook-verification.md", "Verify deliveries", flowmaestro.webhooks, OF_WEBHOOKS),
+    ):
+        sections = [part for name in names for part in described_name(module, name)]
+        made[file] = page(title, f"Import them from `{module.__name__}`.", sections)
+    made["tools.md"] = tools_page()
     made["index.md"] = index_page()
     if examples:
         raise LookupError(f"{EXAMPLES.name} has examples of what does not exist: {list(examples)}")
     return made
 
 
-def page(title: str, introduction: str, sections: Any) -> str:
-    """Return a page of sections."""
-    return "\n\n".join([f"# {title}", NOTE, introduction, *sections]) + "\n"
+def page(title: str, introduction: str, sections: Any, of_testing: bool = False) -> str:
+    """Return a page of sections, in which public names lead to their descriptions."""
+    places = places_of_names(of_testing)
+    text = "\n\n".join([f"# {title}", NOTE, introduction, *filter(None, sections)]) + "\n"
+    return "".join(
+        part if part.startswith("```") else linked(part, places)
+        for part in re.split(r"(^```.*?^```$)", text, flags=re.MULTILINE | re.DOTALL)
+    )
+
+
+@functools.lru_cache(None)
+def places_of_names(of_testing: bool) -> Dict[str, str]:
+    """Return the page of each public name. Two names of the testing kit are also names of types."""
+    testing = {
+        name: f"testing-{anchor(title)}.md"
+        for title, names in OF_TESTING.items()
+        for name in names.split()
+    }
+    found = {
+        **({} if of_testing else testing),
+        **dict.fromkeys(conformance.__all__, "conformance.md"),
+        **dict.fromkeys(OF_TRANSPORTS, "transports.md"),
+        **dict.fromkeys(OF_WEBHOOKS, "webhook-verification.md"),
+        **dict.fromkeys((*OPTIONS, "FlowMaestroClient", "AsyncFlowMaestroClient"), "client.md"),
+        **dict.fromkeys(flowmaestro.errors.__all__, "errors.md"),
+        **{name: type_page(name) for name in TYPES},
+        **(testing if of_testing else {}),
+    }
+    return {name: file for name, file in found.items() if not name.islower()}
+
+
+def tools_page() -> str:
+    """The functions and classes of small modules."""
+    sections: List[str] = []
+    for path in TOOLS:
+        module, _, name = path.partition(".")
+        sections += described_name(importlib.import_module(f"flowmaestro.{module}"), name)
+    homes = ", ".join(sorted({f"`flowmaestro.{path.partition('.')[0]}`" for path in TOOLS}))
+    return page("Tools", f"Import them from {homes}.", sections)
 
 
 def index_page() -> str:
@@ -294,8 +337,7 @@ def client_page(examples: Dict[str, str]) -> str:
             example_of(f"client.{name}", examples),
         ]
     for name in OPTIONS:
-        kind = getattr(flowmaestro, name)
-        sections += [f"## {name}", signature(kind, name), prose(kind.__doc__)]
+        sections += described_name(flowmaestro, name)
     sections += [
         "## Types of a client's attributes",
         "For annotations. Import them from `flowmaestro.resources`.",
@@ -348,7 +390,11 @@ def type_pages() -> Dict[str, str]:
     for title in (*GROUPS, STREAMS):
         names = [name for name in TYPES if group_of(name) == title]
         file = f"types-{anchor(title)}.md"
-        made[file] = page(title, "Import them from `flowmaestro.types`.", types(names))
+        made[file] = page(
+            title,
+            "Import them from `flowmaestro.types`.",
+            [part for name in names for part in described_name(flowmaestro.types, name)],
+        )
         links = ", ".join(f"[`{name}`]({file}#{anchor(name)})" for name in names)
         rows.append((f"[{title}]({file})", links))
     about = "Import them from `flowmaestro.types`."
@@ -356,53 +402,149 @@ def type_pages() -> Dict[str, str]:
     return made
 
 
-def types(names: List[str]) -> Iterator[str]:
-    """Every type with its fields, its members or its values."""
-    for name in names:
-        kind = TYPES[name]
-        yield f"## {name}"
-        if inspect.isclass(kind) and get_origin(kind) is None:
-            yield prose(kind.__doc__ or "")
-            if hasattr(kind, "__total__") or hasattr(kind, "_fields"):
-                yield fields(kind)
-            yield from members(kind)
-        else:
-            yield details(kind) or f"`{plain(kind, name)}`. {said_below(name)}".strip()
+def described_name(home: Any, name: str) -> Iterator[str]:
+    """Yield the description of a public name, and of the attributes and methods of a class."""
+    made = getattr(home, name)
+    if inspect.ismodule(made):  # A module of the same name hides the function.
+        made = getattr(made, name)
+    yield f"## {name}"
+    if inspect.isroutine(made):
+        yield from described_function(made, name)
+    elif not inspect.isclass(made) or get_origin(made) is not None:
+        value = repr(made) if isinstance(made, str) else plain(made, name)
+        yield details(made) or f"`{value}`. {said_below(made, name)}".strip()
+    else:
+        yield from described_class(made, name)
 
 
-def said_below(name: str) -> str:
-    """Return the docstring below an alias in `flowmaestro.types`; `""` if it has none."""
-    lines = inspect.getsource(flowmaestro.types).splitlines()
-    after = {line.partition(" = ")[0]: below for line, below in zip(lines, lines[1:])}
-    below = after.get(name, "")
-    return below.strip('"') if below.startswith('"""') else ""
+def described_class(kind: Any, name: str) -> Iterator[str]:
+    """Yield the description of a class, its attributes and its methods."""
+    is_type = kind in TYPES.values() or issubclass(kind, Enum) or getattr(kind, "_is_protocol", 0)
+    if not is_type and {"__init__", "__new__"} & {key for it in ours(kind) for key in vars(it)}:
+        yield signature(kind, name)
+        if inspect.isfunction(kind.__init__):
+            yield prose(kind.__init__.__doc__)
+    if issubclass(kind, Exception):
+        base = kind.__mro__[1].__name__
+        yield f"{'An' if base[0] in 'AEIO' else 'A'} `{base}`."
+    if is_type and (hasattr(kind, "__total__") or hasattr(kind, "_fields")):
+        yield prose(kind.__doc__)
+        yield fields(kind)
+    else:
+        yield with_attributes(kind)
+    for member in methods(kind):
+        yield f"### {name}.{member}"
+        function = getattr(kind, member)
+        if inspect.isbuiltin(function):  # A function of Python's takes the place of ours.
+            function = getattr(flowmaestro_transports.Transport, member)
+        yield from described_function(function, f"{name}.{member}")
 
 
-def members(kind: Any) -> Iterator[str]:
-    """Yield the public methods and properties of a class."""
-    rows = []
-    for base in reversed(kind.__mro__):
+def with_attributes(kind: Any) -> str:
+    """Return the docstring of a class, and its attributes as a list."""
+    text = prose(kind.__doc__)
+    lines = [
+        f"* `{name}`{f' (`{hint}`)' if hint else ''}: {said}"
+        for name, (hint, said) in attributes(kind).items()
+    ]
+    if lines and "**Attributes**" not in text:
+        lines[:0] = ["", "**Attributes**", ""]
+    return "\n".join([text, *lines]).strip()
+
+
+def described_function(function: Any, name: str) -> Iterator[str]:
+    """Yield the signature of a function, its docstring, and what it returns."""
+    yield signature(function, name)
+    yield prose(function.__doc__)
+    given = returned(function)
+    inner = inspect.unwrap(function)
+    if inner is not function or get_origin(given) is AbstractContextManager:
+        value = get_args(given)[0]
+        gives = "" if value is type(None) else f" that yields {shown(value)}"
+        yield f"**Returns** a context manager{gives}."
+    elif given is not type(None) and not re.search(r"\b_", plain(given)):
+        yield f"**Returns** {shown(given)}."
+
+
+def returned(function: Any) -> Any:
+    """Return the type of what a function returns, or a coroutine function once awaited."""
+    given = get_type_hints(function).get("return", type(None))
+    return get_args(given)[-1] if get_origin(given) is Coroutine else given
+
+
+def is_awaited(function: Any) -> bool:
+    """Return whether callers must await what a function returns."""
+    if inspect.isclass(function):
+        return False
+    given = get_origin(get_type_hints(function).get("return"))
+    return inspect.iscoroutinefunction(function) or given is Coroutine
+
+
+def ours(kind: Any) -> List[Any]:
+    """Return a class and those of its bases that are not Python's."""
+    return [base for base in kind.__mro__ if base.__module__.startswith("flowmaestro")]
+
+
+def methods(kind: Any) -> List[str]:
+    """Return the names of the public methods of a class, its own before inherited ones."""
+    return list(
+        dict.fromkeys(
+            name
+            for base in ours(kind)
+            for name in vars(base)
+            if not name.startswith("_") and inspect.isroutine(getattr(base, name))
+        )
+    )
+
+
+def attributes(kind: Any) -> Dict[str, Tuple[str, str]]:
+    """Return the type and the docstring of each attribute that has a docstring, by name."""
+    found: Dict[str, Tuple[str, str]] = {}
+    for base in reversed(ours(kind)):
+        for name, hint, text in documented(base):
+            if hint:
+                hint = re.sub(r"ClassVar\[(.*)\]", r"\1", hint)
+                kind_of = plain(eval(hint, vars(sys.modules[base.__module__])))  # noqa: S307
+            else:
+                is_plain = isinstance(vars(base).get(name), (bool, int, str))
+                kind_of = type(vars(base)[name]).__name__ if is_plain else ""
+            found[name] = kind_of, flat(text)
         for name, member in vars(base).items():
-            is_ours = base.__module__.startswith("flowmaestro") and not name.startswith("_")
-            if is_ours and isinstance(member, property):
-                rows.append((f"`{name}`", flat(member.__doc__)))
-            elif is_ours and inspect.isfunction(member):
-                rows.append((f"`{name}()`", flat(member.__doc__)))
-    if rows:
-        yield table(("member", "what it is"), dict(rows).items())
+            if not name.startswith("_") and isinstance(member, property):
+                hint = plain(get_type_hints(member.fget)["return"])
+                found[name] = hint, flat(member.__doc__)
+    return found
 
 
-def directives(title: str, module: str, names: Any) -> str:
-    """Return a page that mkdocstrings fills."""
-    about = f"Import them from `{module}`."
-    # A module of the same name would be shown in place of the function.
-    paths = (f"{name}.{name}" if f"{module}.{name}" in sys.modules else name for name in names)
-    return page(title, about, [f"::: {module}.{path}" for path in paths])
+def documented(kind: Any) -> Iterator[Tuple[str, str, str]]:
+    """Yield name, annotation and docstring of the attributes that the source documents."""
+    body = classes_of(kind.__module__)[kind.__name__].body
+    made = [it.body for it in body if isinstance(it, ast.FunctionDef) and it.name == "__init__"]
+    for lines in (body, *made):
+        for node, below in zip(lines, lines[1:]):
+            if not isinstance(node, (ast.Assign, ast.AnnAssign)):
+                continue
+            target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
+            name = ast.unparse(target).replace("self.", "")
+            is_text = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
+            if is_text and not name.startswith("_"):
+                hint = ast.unparse(node.annotation) if isinstance(node, ast.AnnAssign) else ""
+                yield name, hint, ast.literal_eval(below.value)
+
+
+def said_below(made: Any, name: str) -> str:
+    """Return the docstring below an alias or a constant; `""` if it has none."""
+    for module in [it for it in sys.modules.values() if vars(it).get(name) is made]:
+        body = ast.parse(inspect.getsource(module)).body
+        for node, below in zip(body, body[1:]):
+            is_it = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name
+            if is_it and isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
+                return flat(below.value.value)
+    return ""
 
 
 def testing_pages() -> Dict[str, str]:
     """Return the pages of the testing kit, and the one that leads to them."""
-    module = "flowmaestro.testing"
     missing = {*flowmaestro.testing.__all__} - {*" ".join(OF_TESTING.values()).split()}
     if missing:
         raise LookupError(f"OF_TESTING in {__file__} lacks {sorted(missing)}")
@@ -410,9 +552,15 @@ def testing_pages() -> Dict[str, str]:
     rows = []
     for title, names in OF_TESTING.items():
         file = f"testing-{anchor(title)}.md"
-        made[file] = directives(title, module, names.split())
+        sections = [
+            part for name in names.split() for part in described_name(flowmaestro.testing, name)
+        ]
+        about = "Import them from `flowmaestro.testing`."
+        made[file] = page(title, about, sections, of_testing=True)
         rows.append((f"[{title}]({file})", ", ".join(f"`{name}`" for name in names.split())))
-    about = f"Import them from `{module}`. [The guide](../testing.md) shows how to use them."
+    about = (
+        "Import them from `flowmaestro.testing`. [The guide](../testing.md) shows how to use them."
+    )
     made["testing.md"] = page("Testing kit", about, [table(("page", "names"), rows)])
     return made
 
@@ -420,7 +568,9 @@ def testing_pages() -> Dict[str, str]:
 def signature(made: Any, name: str) -> str:
     """Return a call with its parameters, their types and defaults."""
     lines = []
-    hints = get_type_hints(made.__init__ if inspect.isclass(made) else made)
+    is_written = inspect.isclass(made) and not dataclasses.is_dataclass(made)
+    hints = get_type_hints(made.__init__ if is_written else made)
+    kinds = inspect.Parameter
     star = False
     for parameter in inspect.signature(made).parameters.values():
         if parameter.name == "self":
@@ -428,11 +578,39 @@ def signature(made: Any, name: str) -> str:
         if parameter.kind is parameter.KEYWORD_ONLY and not star:
             star = True
             lines.append("*,")
-        default = "" if parameter.default is parameter.empty else f" = {parameter.default!r}"
-        hint = plain(hints.get(parameter.name, Any)).replace(" or ", " | ")
-        lines.append(f"{parameter.name}: {hint}{default},")
+        stars = {kinds.VAR_POSITIONAL: "*", kinds.VAR_KEYWORD: "**"}.get(parameter.kind, "")
+        star = star or stars == "*"
+        default = "" if parameter.default is kinds.empty else f" = {shown_default(made, parameter)}"
+        hint = hints.get(parameter.name, Any)
+        shown_hint = plain(hint).replace(" or ", " | ")
+        if len(f"{parameter.name}: {shown_hint}{default},") > LONGEST_PARAMETER and choices(hint):
+            inner = "\n| ".join(plain(it).replace(" or ", " | ") for it in choices(hint))
+            shown_hint = f"(\n{textwrap.indent(inner, '    ')}\n)"
+        lines.append(f"{stars}{parameter.name}: {shown_hint}{default},")
     inner = textwrap.indent("\n".join(lines), "    ")
-    return f"```py\n{name}(\n{inner}\n)\n```" if lines else f"```py\n{name}()\n```"
+    call = f"await {name}" if is_awaited(made) else name
+    return f"```py\n{call}(\n{inner}\n)\n```" if lines else f"```py\n{call}()\n```"
+
+
+def choices(hint: Any) -> List[Any]:
+    """Return the members of a union, `None` last; `[]` for any other type."""
+    members = get_args(hint) if get_origin(hint) is Union else ()
+    return sorted(members, key=lambda it: it is type(None))
+
+
+def shown_default(made: Any, parameter: inspect.Parameter) -> str:
+    """Return the default of a parameter, as code."""
+    default = parameter.default
+    for field in dataclasses.fields(made) if dataclasses.is_dataclass(made) else ():
+        if field.name == parameter.name and field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+    if isinstance(default, tuple) and default and default == type(default)():
+        return f"{type(default).__name__}()"
+    simple = (bool, int, float, str, bytes, type(None))
+    home = vars(sys.modules[inspect.unwrap(made).__module__])
+    if not isinstance(default, simple) and default:
+        return next((name for name, it in home.items() if it is default), "...")
+    return "math.inf" if default == math.inf else repr(default)
 
 
 def returns(build: Any, entry: Any) -> str:
@@ -466,7 +644,11 @@ def details(kind: Any) -> str:
         if hasattr(kind, "__total__") or hasattr(kind, "_fields"):
             return fields(kind)
         is_ours = inspect.isclass(kind) and get_origin(kind) is None
-        return "\n\n".join([prose(kind.__doc__), *members(kind)]) if is_ours else ""
+        if not is_ours:
+            return ""
+        lines = [f"* `{name}()`: {flat(getattr(kind, name).__doc__)}" for name in methods(kind)]
+        heading = ["", "**Methods**", ""] if lines else []
+        return "\n".join([with_attributes(kind), *heading, *lines])
     kinds = get_args(kind)
     if len({frozenset(get_type_hints(it)) for it in kinds}) == 1:
         return f"One of {', '.join(map(shown, kinds))}:\n\n{fields(*kinds)}"
@@ -508,10 +690,7 @@ def meanings(kind: Any) -> Dict[str, str]:
         return {}
     found: Dict[str, str] = {}
     for base in reversed(bases_of(kind)):
-        body = classes_of(base.__module__)[base.__name__].body
-        for node, below in zip(body, body[1:]):
-            if isinstance(node, ast.AnnAssign) and isinstance(below, ast.Expr):
-                found[ast.unparse(node.target)] = flat(ast.literal_eval(below.value))
+        found.update((name, flat(text)) for name, _, text in documented(base))
     return found
 
 
@@ -569,9 +748,7 @@ def raises(build: Any, entry: Any) -> str:
         "`ServerError`: the server failed (5xx), or its reply is malformed.",
     ]
     text = "\n".join(f"* {item}" for item in items)
-    return linked(
-        f"**Raises**, besides what is named above ([all errors](../errors.md)):\n\n{text}"
-    )
+    return f"**Raises**, besides what is named above ([all errors](../errors.md)):\n\n{text}"
 
 
 def request(build: Any) -> str:
@@ -610,30 +787,31 @@ def prose(docstring: Any) -> str:
     text = inspect.cleandoc(docstring or "") + "\n"
     text = re.sub(r"```python\n.*?```\n", "", text, flags=re.DOTALL)
     text = re.sub(r"`docs/(\w+)\.md`", r"[\1](../\1.md)", _SECTION.sub(listed, text))
-    return linked(re.sub(r"\n{3,}", "\n\n", text).strip())
+    text = re.sub(r"(?<=\n\n)(?: {4}.*\n|\n(?= ))+", fenced, text)
+    return re.sub(r"\n{3,}", "\n\n", text).strip()
 
 
-def linked(text: str) -> str:
-    """Return a text in which the names of types and errors lead to their descriptions."""
+def fenced(found: re.Match[str]) -> str:
+    """Return an indented example as a block of Python that no test runs."""
+    return f"```py\n{textwrap.dedent(found[0]).strip()}\n```\n"
 
-    def link(found: Any) -> str:
-        name = found[1]
-        if name in TYPES:
-            return f"[`{name}`]({type_page(name)}#{anchor(name)})"
-        if name in flowmaestro.errors.__all__:
-            return f"[`{name}`](errors.md#{anchor(name)})"
-        return str(found[0])
 
-    return re.sub(r"(?<!\[)`(\w+)`", link, text)
+def linked(text: str, places: Dict[str, str]) -> str:
+    """Return a text in which public names, and types made of one, lead to the descriptions."""
+
+    def link(found: re.Match[str]) -> str:
+        names = {name for name in re.findall(r"\w+", found[1]) if name in places}
+        if len(names) != 1 or not re.fullmatch(r"`[\w\[\], ]+`", found[0]):
+            return found[0]
+        (name,) = names
+        return f"[{found[0]}]({places[name]}#{anchor(name)})"
+
+    return re.sub(r"\[?`([^`]+)`", link, text)
 
 
 def shown(hint: Any) -> str:
-    """Return a type as Markdown, a public one with a link to its description."""
-    text = plain(hint)
-    links = [name for name in TYPES if re.search(rf"\b{name}\b", text)]
-    return (
-        f"[`{text}`]({type_page(links[0])}#{anchor(links[0])})" if len(links) == 1 else f"`{text}`"
-    )
+    """Return a type as Markdown."""
+    return f"`{plain(hint)}`"
 
 
 def plain(hint: Any, alias: str = "") -> str:
@@ -652,7 +830,13 @@ def plain(hint: Any, alias: str = "") -> str:
         return " or ".join(map(repr, args))
     if hint is type(None):
         return "None"
+    if hint is ...:
+        return "..."
+    bound = getattr(hint, "__bound__", None)
+    if bound is not None:
+        return getattr(bound, "__forward_arg__", None) or plain(bound)
     name = getattr(origin or hint, "__name__", None) or str(hint).replace("typing.", "")
+    name = OF_ITEMS.get(name, name)
     if not args:
         return {"TypeVar": "Any"}.get(name, name.lstrip("~+"))
     if isinstance(args[0], list):
@@ -665,7 +849,7 @@ def first_sentence(entry: Any) -> str:
 
 
 def flat(docstring: Any) -> str:
-    return linked(" ".join(docstring.split()))
+    return " ".join(docstring.split())
 
 
 def table(headings: Tuple[str, ...], rows: Any) -> str:

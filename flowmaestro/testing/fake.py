@@ -128,9 +128,11 @@ class FakeFlowMaestro(Scripts, FaultInjection, Assertions):
         self.clock: Union[VirtualClock, RealClock] = (
             VirtualClock(world=self) if time == "virtual" else RealClock(self)
         )
+        """The clock of calls to this fake: a `VirtualClock` unless `time` is `"real"`."""
         self._strict = strict
         self._poll_loops = PollLoopDetector()
         self.api_key: str = self.add_key()
+        """An API key with all scopes."""
         add_documented_resources(self._service, self._keys)
 
     def __repr__(self) -> str:
@@ -140,8 +142,7 @@ class FakeFlowMaestro(Scripts, FaultInjection, Assertions):
         """Carry out one request at `now`, in seconds of the driver's clock.
 
         Return the response, which may become ready later (`FakeReply`). Raises `AssertionError` if
-        the client polls without end in virtual time: more than `MAX_POLLS` times while time stands
-        still.
+        the client polls without end in virtual time, beyond the limits above.
         """
         with self.lock:
             if not isinstance(self.clock, RealClock):

@@ -63,7 +63,8 @@ class Scripts(World):
                 is called while the fake holds its `lock`, so it must not wait for another thread
                 that calls the fake.
             nodes: the nodes, which run one after another. A node that is given by its id takes
-                0.1 s. The seconds of a `Node` may be a function of the inputs.
+                0.1 s. The seconds of a `Node` may be a function of the inputs. By default, one
+                node, `work`, of 0.1 s.
             fails_at: the id of the node at which every execution fails.
             error: the error message of a failing execution; without `fails_at`, it fails at its
                 last node.
@@ -180,7 +181,7 @@ class Scripts(World):
         """Add a trigger of the workflow with the id `workflow`; return the trigger's id.
 
         The id is `id`, or a new UUID. Executing a trigger that is not `enabled` is refused. `type`
-        is the kind of the trigger, as `triggers.get` returns it. Raises `ValueError` when there is
+        is the kind of the trigger, as `triggers.list` returns it. Raises `ValueError` when there is
         no such workflow.
         """
         text("workflow", workflow)

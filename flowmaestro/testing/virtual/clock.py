@@ -114,7 +114,7 @@ class VirtualClock:
 
         The caller holds `lock` from its look at `source` until the alarm is set, so that no data
         is missed, and then passes the alarm to `wait` or `wait_async`. Raises `ValueError` if
-        `at` is infinite. Raises `AssertionError` for a call that has lasted `LONGEST_CALL`: in
+        `at` is infinite. Raises `AssertionError` for a call that has lasted 30 days: in
         virtual time, a call that never ends would use a processor forever.
         """
         if not math.isfinite(at):

@@ -46,20 +46,21 @@ class SocketTransport(NetworkTransport):
     time limits. An open body does not count. At most as many idle connections are kept. One
     that was idle for more than 50 seconds is not reused.
 
-    `verify` and `client_cert` say whom to trust and which certificate to present: see
-    `tls_when_needed`. `proxy` is the URL of a proxy for every call,
-    `http://user:password@host:3128` or `https://...`; without it, the environment names the
-    proxies: see `Proxies`. With `trust_env=False` the environment is ignored, also for
-    certificates. Everything is read when the transport is made, except certificates that the
-    environment names, which are read when TLS is first needed. No time limit ends a name resolution
-    early, because it is one call of the operating system in the thread of the caller.
+    `verify` and `client_cert` say whom to trust and which certificate to present. `proxy` is the
+    URL of a proxy for every call, `http://user:password@host:3128` or `https://...`; without it,
+    the environment names the proxies. With `trust_env=False` the environment is ignored, also for
+    certificates. For the values of each, see `docs/networks.md`. Everything is read when the
+    transport is made, except certificates that the environment names, which are read when TLS is
+    first needed. No time limit ends a name resolution early, because it is one call of the
+    operating system in the thread of the caller.
 
     A child after `os.fork` makes its own connections, and leaves those of its parent alone. An
     exception that a signal handler raises, such as `KeyboardInterrupt`, ends the call that it
     interrupts, and no other.
 
-    Raises `ValueError` for a `max_connections` below 1, `TypeError` for one that is not an `int`,
-    and the errors of `tls_when_needed` and `Proxies`.
+    Raises `ValueError` for a `max_connections` below 1, and `TypeError` for one that is not an
+    `int`. For any other argument, raises `TypeError` or `ValueError`, and `OSError` for a path that
+    cannot be read as certificates; the message names the argument.
     """
 
     _at_hand: Optional[threading.local] = None
