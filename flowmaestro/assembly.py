@@ -117,7 +117,7 @@ def options_of(
 def _key(transport: object) -> str:
     """Return the key from the environment, or else that of an installed override.
 
-    A fake or a cassette is such an override. It counts only without a `transport`. Raises
+    A fake or a cassette is such an override. It is used only without a `transport`. Raises
     `ValueError` if there is no key.
     """
     key = os.environ.get("FLOWMAESTRO_API_KEY")

@@ -300,7 +300,10 @@ class _Operation:
         attempt.end(outcome, self._to, self._clock(), ended)
 
     def retrying(self, info: RetryInfo) -> None:
-        """Count a retry or a reconnection, before the delay that precedes it."""
+        """Count a retry or a reconnection, and add it as an event to its span, if there is one.
+
+        This is called before the delay that precedes it.
+        """
         outcome = info.outcome
         attributes: Attributes = {
             "flowmaestro.operation": self._operation,
@@ -560,7 +563,9 @@ class _Operation:
     def _at(self, item: Mapping[str, Any]) -> int:
         """Return the time of an event, by our clock, in nanoseconds since 1970.
 
-        It lies between the start of the operation and now. Without a timestamp it is now.
+        It is the timestamp less the estimated difference of the server's clock from ours. A time
+        before the start of the operation becomes that start; a time after now becomes now. An event
+        without a timestamp gets the present time.
         """
         now, at = self._now(), _ns(item.get("timestamp"))
         if at is None:

@@ -89,7 +89,7 @@ def check_several(name: str, value: Any, of: str) -> None:
 def check_filter(name: str, value: Any) -> None:
     """Raise `TypeError` or `ValueError` unless `value` is `None` or a non-empty `str`.
 
-    The server treats an empty filter like a missing one, and returns every row.
+    The server treats an empty filter like a missing one, and returns every item.
     """
     if value is not None and not text(name, value):
         raise ValueError(f"{name} must not be empty: leave it out to get every row")

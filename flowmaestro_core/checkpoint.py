@@ -1,4 +1,4 @@
-"""A checkpoint: where a start of a workflow is kept, so that it happens once. Pure."""
+"""A checkpoint: stores the state of a start, so that a repeated call finds the execution. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SETTLE_AFTER = 60.0
 
 
 class Checkpoint:
-    """Keeps the state of one run outside of the process, so that a repeated call finds the run.
+    """Stores the state of one run outside of the process, so that a repeated call finds the run.
 
     Pass it as `checkpoint=` to `workflows.run` or `workflows.execute`. The SDK saves a small state
     before it starts the execution and another one when it knows the id. The same call with the
@@ -36,8 +36,8 @@ class Checkpoint:
             is none. On an async client it may be a coroutine function.
         save: called with the state, a dict of at most 500 bytes as JSON, which must replace the
             previous one. When it returns, the state must survive this process and machine. The
-            state's `serial` counts from 1. A store that can compare must replace only the state
-            with `serial - 1`, and raise `CheckpointConflict` otherwise, so that two processes
+            state's `serial` is 1, then 2, and so on. A store that can compare must replace only the
+            state with `serial - 1`, and raise `CheckpointConflict` otherwise, so that two processes
             cannot both start. On an async client it may be a coroutine function.
         rerun: the statuses (`"failed"`, `"cancelled"`) of an ended execution that is started
             again. Pass `("failed",)` where an engine retries failed tasks.
@@ -84,7 +84,7 @@ class Checkpoint:
         on_unknown: OnUnknown = "error",
         settle_after: float = SETTLE_AFTER,
     ) -> Checkpoint:
-        """Make a checkpoint that is kept in a file.
+        """Make a checkpoint whose state is stored in a file.
 
         The file is written atomically and readable by its owner alone. Its directory must exist.
         `PATH.lock` is locked while the state is loaded or saved, never during the run.

@@ -54,10 +54,10 @@ class _Progress(Protocol):
 
     @property
     def seen_events(self) -> Optional[Tuple[Mapping[str, Any], ...]]:
-        """The events that an execution's stream keeps for its timeline; `None` for other streams.
+        """The events of an execution's stream, for its timeline; `None` for other streams.
 
-        The last 1,000 events are kept, each with the few keys that a timeline needs. They may
-        include events that were received but not yet yielded.
+        These are the last 1,000 of the events that a timeline needs, each with the few keys that
+        it needs. They may include events that were received but not yet yielded.
         """
         ...
 

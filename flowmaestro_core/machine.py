@@ -94,7 +94,7 @@ class Machine(Generic[T]):
     def __init__(self, context: Context, token: str) -> None:
         """`context` holds what the calls of a client share.
 
-        `token` is the `Idempotency-Key` of a POST for which the caller passed none.
+        `token` is a random text: the `Idempotency-Key` of a POST for which the caller passed none.
         """
         self.state: str = "ready"
         self._context = context

@@ -57,10 +57,10 @@ class Operation(Generic[S, A]):
     """Called with every item that the machine emits; `None` calls nothing."""
 
     journal: Optional[JournalPlan] = None
-    """The journal in which a batch keeps its rows, if it keeps one."""
+    """The journal in which a batch records its rows, if it has one."""
 
     checkpoint: Optional[Checkpoint] = None
-    """The checkpoint in which a start is kept, if it is."""
+    """The checkpoint that stores the state of a start, if there is one."""
 
     def callbacks(self) -> Mapping[str, Optional[Callable[..., Any]]]:
         """Return the caller's functions that are called meanwhile, by the names of the arguments.

@@ -137,7 +137,7 @@ class ClientOptions:
         return Headers(kept + tuple(p for p in custom.pairs if p[0] not in stated) + call)
 
     def standing_headers(self, own: Fields) -> Headers:
-        """Return `request_headers(*own)`, as an object that is created once for all calls."""
+        """Return `request_headers(*own)`. Calls with equal `own` get the same object."""
         headers = self._standing.get(own)
         if headers is None:
             headers = self._standing[own] = self.request_headers(*own)

@@ -120,8 +120,8 @@ def read_event(payload: bytes) -> WebhookEvent:
 def check_fresh(event: WebhookEvent, now: float, tolerance: float) -> None:
     """Raise `WebhookVerificationError` if an event is too old, or too new.
 
-    Its `created_at`, an ISO 8601 time, may be up to `tolerance` seconds before or after `now` (Unix
-    time). Any other `created_at` raises the same error.
+    Its `created_at` may be up to `tolerance` seconds before or after `now` (Unix time). A
+    `created_at` that is not an ISO 8601 time raises the same error.
     """
     try:
         age = now - parse_timestamp(event["created_at"])

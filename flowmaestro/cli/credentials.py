@@ -1,4 +1,4 @@
-"""The key and the server of a command, and the profiles that keep both.
+"""The key and the server of a command, and the profiles that store both.
 
 A profile is a pair of a key and an API root. The file `profiles.json` holds the API roots, and the
 keys that are not in a keyring. It is in the folder that `platformdirs` names, with mode 0600. The

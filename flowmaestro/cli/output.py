@@ -64,9 +64,10 @@ def print_text(value: Any) -> None:
 
 
 def print_fields(fields: Mapping[str, Any]) -> None:
-    """Write each field that is not `None` to standard output, on a line.
+    """Write the name and value of each field that is not `None` to standard output, on a line.
 
-    A nested value is written as JSON, below its name.
+    A list or dict is written as JSON, below its name. If a text has more lines, they are written
+    below the first one.
     """
     screen = console(sys.stdout)
     width = max(map(len, fields), default=0)

@@ -1,4 +1,4 @@
-"""`login`, `logout` and `profiles`: keys that are kept between commands."""
+"""`login`, `logout` and `profiles`: keys that are stored for later commands."""
 
 from __future__ import annotations
 

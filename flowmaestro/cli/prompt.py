@@ -16,7 +16,7 @@ from prompt_toolkit.output import create_output
 from flowmaestro.cli.state import write_private
 
 LONGEST_HISTORY = 1000
-"""Messages that the history keeps."""
+"""How many messages the history stores: the last ones."""
 
 
 class _FileHistory(History):
@@ -39,7 +39,7 @@ def message_prompt(history: Optional[Path]) -> Callable[[], Optional[str]]:
     """Return a function that asks the user for a message and returns it, or None after Ctrl-D.
 
     Ctrl-C discards what was typed. Pasted lines are one message, and Alt-Enter begins a new line.
-    `history` is the file that keeps the messages; None keeps none.
+    `history` is the file that stores the messages; None stores none.
     """
     keys = KeyBindings()
 
@@ -79,7 +79,7 @@ def read_history(path: Path) -> List[str]:
 def add_to_history(path: Path, text: str) -> None:
     """Add a message to the history, a file that only this user may read.
 
-    A message that begins with a space is not kept.
+    A message that begins with a space is not stored.
     """
     if text.startswith(" "):
         return

@@ -347,7 +347,7 @@ def in_short(seconds: float) -> str:
 
 
 class QuietRunView(RunView):
-    """Keeps the state of an execution and prints nothing but its id."""
+    """Follows the state of an execution and prints nothing but its id."""
 
     def __exit__(self, *exc: object) -> None:
         """Print nothing."""

@@ -57,7 +57,8 @@ def run_command(options: argparse.Namespace) -> None:
 def _checkpoint_of(options: argparse.Namespace) -> Optional[Checkpoint]:
     """Return the checkpoint of `--checkpoint`, or `None` without the option.
 
-    If its execution may have been started, say on standard error that it is looked up, and when.
+    If its execution may have been started before, write to standard error in how many seconds the
+    SDK will look for it.
     """
     if options.checkpoint is None:
         return None

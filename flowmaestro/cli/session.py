@@ -44,7 +44,7 @@ def client_for(options: argparse.Namespace, hooks: Optional[Hooks] = None) -> Fl
 def credentials_for(options: argparse.Namespace) -> Credentials:
     """Return the key and the server of a command.
 
-    They are read once, and kept in `options`, because a keyring may ask the user each time.
+    They are read once, and stored in `options`, because a keyring may ask the user each time.
     """
     found: Optional[Credentials] = getattr(options, "credentials", None)
     if found is None:
@@ -68,8 +68,10 @@ def find_workflow(client: FlowMaestroClient, text: str) -> Found:
     """Return the workflow that the user means.
 
     If `text` is a UUID, it is the id, and no request is sent. Otherwise the list of workflows is
-    searched for this id, then for this name, then for an id or a name that begins with `text`.
-    Standard error names what was chosen. Raises `CommandFailed` unless exactly one workflow fits.
+    searched for this id, then for this name, then for an id or a name that begins with `text`, if
+    that has at least `SHORTEST_BEGINNING` characters. Unless `text` is an id, the name and id that
+    were chosen are written to standard error. Raises `CommandFailed` unless exactly one workflow
+    fits.
     """
     return _find(client.workflows, "workflow", text)
 
@@ -78,8 +80,10 @@ def find_agent(client: FlowMaestroClient, text: str) -> Found:
     """Return the agent that the user means.
 
     If `text` is a UUID, it is the id, and no request is sent. Otherwise the list of agents is
-    searched for this id, then for this name, then for an id or a name that begins with `text`.
-    Standard error names what was chosen. Raises `CommandFailed` unless exactly one agent fits.
+    searched for this id, then for this name, then for an id or a name that begins with `text`, if
+    that has at least `SHORTEST_BEGINNING` characters. Unless `text` is an id, the name and id that
+    were chosen are written to standard error. Raises `CommandFailed` unless exactly one agent
+    fits.
     """
     return _find(client.agents, "agent", text)
 

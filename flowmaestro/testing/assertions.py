@@ -82,8 +82,8 @@ class Assertions(World):
     ) -> None:
         """Check that the workflow was started: at least once, or exactly `times`.
 
-        `inputs` are all inputs of the execution, and `True` differs from 1. Without `inputs`, an
-        execution with any inputs counts.
+        `inputs` are all inputs of the execution, and `True` differs from 1. Without `inputs`, the
+        inputs of an execution do not matter.
         """
         __tracebackhide__ = True
         text("workflow_id", workflow_id)

@@ -12,9 +12,9 @@ from flowmaestro_core.types import ExecutionStatus
 
 
 class MemoryCheckpoint(Checkpoint):
-    """A `Checkpoint` that keeps its state in memory, as a store of your own would.
+    """A `Checkpoint` that stores its state in memory, as a store of your own would.
 
-    Pass the same checkpoint to several calls to test a task that is repeated. It keeps each state
+    Pass the same checkpoint to several calls to test a task that is repeated. It stores each state
     as JSON, so a state that JSON cannot express raises at `save`.
 
     Args:
@@ -55,7 +55,7 @@ class MemoryCheckpoint(Checkpoint):
         return self.states[-1] if self._kept else None
 
     def lose_next_save(self) -> None:
-        """Make the next `save` return without keeping its state, like a store that loses it."""
+        """Make the next `save` return without storing its state, like a store that loses it."""
         self._loses = True
 
     def race_next_load(self) -> None:

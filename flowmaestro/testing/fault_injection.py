@@ -93,9 +93,9 @@ class FaultInjection(World):
     ) -> None:
         """Set how many requests of each key the fake accepts in a minute and in a day.
 
-        Both windows are fixed: each opens with the first request in it. In a window that is already
-        open, the requests from before this call count, too. A limit that is left out stays as it
-        is; one of the two must be given.
+        Both windows are fixed: each opens with the first request in it. A window that is
+        already open includes the requests from before this call. A limit that is left out stays as
+        it is; one of the two must be given.
         """
         limits = filled(minute=per_minute, day=per_day)
         if not limits:

@@ -58,7 +58,10 @@ def redacted(pieces: List[bytes], secrets: Set[bytes]) -> Iterator[bytes]:
 
 
 def shown_url(url: str, secrets: Iterable[bytes] = ()) -> str:
-    """Return a URL with its user part, secret query parameters and API keys redacted."""
+    """Return a URL with its user part, secret query parameters and API keys redacted.
+
+    `secrets` are redacted, too, such as the values that `secrets_of` returns.
+    """
     return redacted_text(showable_url(url), secrets)
 
 

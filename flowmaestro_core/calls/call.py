@@ -92,12 +92,16 @@ class Call(Operation[R, Coroutine[Any, Any, R]]):
     Attributes:
         method, path, body: of the request; `path` is below the API root, encoded, with its query.
         repeatable: whether the request may be sent twice without harm. The HTTP method does not say
-            so: a search is a POST, and each start of an execution counts.
-        shape: adds the documented keys to the decoded reply if the server uses other names.
-        keep: returns whether to keep a row of a list, if the server ignores the caller's filter.
-        minimum_timeout: seconds that one attempt needs at least, unless the caller set a limit
+            so: a search is a POST without effect, but each POST that starts an execution starts
+            another one.
+        shape: adds to the decoded reply the keys that its type declares and the server did not
+            send (`payloads/shapes.py`).
+        keep: for a filter that the server ignores: returns whether an item fits it. Items that do
+            not fit are left out of the reply. `None` for all other calls.
+        minimum_timeout: seconds that one attempt gets at least, unless the caller set a limit
             for the call.
-        idempotency_key: sent with a POST. If `None`, the token of the driver is sent.
+        idempotency_key: sent with a POST. If `None`, a random text is sent, the same on each
+            attempt.
         confirmation: how to find out, after a lost response and a refused retry, whether the call
             took effect. If `None`, the refusal is raised.
         enveloped: whether the reply must be `{"data": ...}`. Any other reply is then an error.
@@ -133,7 +137,7 @@ class Call(Operation[R, Coroutine[Any, Any, R]]):
     ) -> Request:
         """Return the request of this call.
 
-        `token` is sent as `Idempotency-Key` with a POST, if the call has no `idempotency_key`.
+        `token`, a random text, is the `Idempotency-Key` of a POST without an `idempotency_key`.
         `own` are further header fields. With `stream`, the request asks for an event stream.
 
         Header fields of the client's options replace those that the SDK sends with every call.

@@ -30,14 +30,14 @@ class PageCursor:
     """Decides after each page whether there is another one.
 
     `has_more` and `has_next` are trusted, except that False is ignored if `total_pages` says that
-    more pages follow. With `until_empty`, False is always ignored, and a page with fewer rows than
+    more pages follow. With `until_empty`, False is always ignored, and a page with fewer items than
     requested is not taken for the last one. `GET /executions` without `workflow_id` needs this:
     there, the deployed server may send False and short pages although more pages follow. An empty
     page ends every walk. So does a page that repeats an earlier one, however long the cycle of
-    pages is: the cursor keeps a hash of each page.
+    pages is: the cursor remembers a hash of each page.
 
     `page` is the number of the page to request. `repeated` says whether the last page repeated an
-    earlier one. The rows of such a page were seen before.
+    earlier one. The items of such a page were seen before.
     """
 
     def __init__(self, per_page: Optional[int] = None, *, until_empty: bool = False) -> None:
@@ -51,7 +51,7 @@ class PageCursor:
     def advance(self, body: Dict[str, Any]) -> bool:
         """Move to the page after `body`, the present one. Return False if no page follows.
 
-        A page that the server has sent before counts as the end.
+        A page that the server has sent before is the end, too.
         """
         rows = list_or_empty(body.get("data"))
         page = hash(repr([object_or_empty(row).get("id") or row for row in rows]))
@@ -88,7 +88,7 @@ class PagesMachine(Machine[None]):
     """Requests a page, emits its items, requests the next.
 
     State that `TRANSITIONS` does not show: the items to emit, whether another page follows, and
-    which rows of the present page the caller wants. The cursor sees all rows of the page.
+    which items of the present page the caller wants. The cursor sees all items of the page.
     """
 
     state: str
@@ -111,7 +111,7 @@ class PagesMachine(Machine[None]):
         self._more = True
         """Whether there is another page."""
         self._keep: Optional[Callable[[Any], bool]] = None
-        """Returns whether the caller wants a row; `None` if all rows are wanted."""
+        """Returns whether the caller wants an item; `None` if all items are wanted."""
 
     def _next(self, now: float, jitter: float) -> Action:
         if self._items:

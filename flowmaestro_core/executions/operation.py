@@ -49,13 +49,13 @@ class Poll(Operation[Execution, Coroutine[Any, Any, Execution]]):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class DurableStart(Call[R]):
-    """The start of an execution that happens once for each checkpoint.
+    """The start of an execution with a checkpoint, so that a repeated start finds the execution.
 
     Attributes:
-        checkpoint: where the start is kept.
+        checkpoint: stores the state of the start.
         workflow_id: the workflow.
         attach: builds the call that gets an execution, given its id.
-        page_of: builds the call for a page of the list in which a start is looked for.
+        page_of: builds the call for a page of the list in which the execution is looked for.
 
     """
 
@@ -74,7 +74,7 @@ class Run(Operation[EndedExecution, Coroutine[Any, Any, EndedExecution]]):
     """One run of a workflow, followed to its end within `timeout` seconds.
 
     `events` and `waiting` return the event stream and the wait of an execution, given its id.
-    `checkpoint` is where the start of the run is kept, or `None`.
+    `checkpoint` stores the state of the run's start; `None` if there is no checkpoint.
     """
 
     execute: Call[Any]
@@ -105,7 +105,7 @@ class Batch(Operation[RunOutcomes, AsyncRunOutcomes]):
         ordered: whether outcomes are delivered in the order of the rows.
         total: the number of rows; `None` if it is not known.
         on_start, progress: the callbacks of the caller.
-        journal: the journal to keep, or `None`.
+        journal: the journal in which the rows are recorded, or `None`.
 
     """
 

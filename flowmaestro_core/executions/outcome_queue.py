@@ -84,7 +84,7 @@ class OutcomeQueue:
     def seconds_for(self, rows: Optional[int]) -> Optional[float]:
         """Return an estimate of the seconds that `rows` more rows take.
 
-        Return `None` if `rows` is `None`, or while no row has ended; replayed rows do not count.
+        Return `None` if `rows` is `None`, or while no row has ended, except replayed ones.
 
         Each row is expected to take as long as the rows so far. If the rows need more requests than
         the rate limit of the key allows in that time, the estimate is longer.

@@ -90,7 +90,10 @@ class Row:
         )
 
     def rerun(self) -> None:
-        """Forget the ended execution, so that the row is started again under another token."""
+        """Forget the ended execution, because the row is started again.
+
+        The new start has another `Idempotency-Key`.
+        """
         self.reruns += 1
         self.execution_id, self.from_earlier_call = None, False
 
@@ -103,7 +106,10 @@ class Row:
         self.refusal = refusal
 
     def token(self, batch: str) -> str:
-        """Return the idempotency token of this row's start, derived from the token of the batch."""
+        """Return the `Idempotency-Key` of this row's start.
+
+        It is derived from `batch`, the random text of the batch, and from the row's key and reruns.
+        """
         name = str(self.key)
         if isinstance(self.key, str):
             name = hashlib.blake2b(name.encode(), digest_size=12).hexdigest()

@@ -33,11 +33,12 @@ OVERTIME = 0.1
 
 
 class RunMonitor(IdleMonitor):
-    """The idle clocks of a run. `schedule` times its polls.
+    """The idle clocks of a run. Its probes are polls of the execution.
 
-    Each probe polls the execution. Until a connection has received an event, a probe is due when
-    `schedule` has a poll. Afterwards, it is due after `event_idle` seconds without an event, as
-    for other streams. The first opening of the stream may delay a probe by up to one poll interval.
+    Once the current connection has received an event, a probe is due after `event_idle` seconds
+    without another event, as for other streams. Before that, and while there is no connection,
+    `schedule` sets the times of the probes. So after each loss of the connection, `schedule`
+    applies again. The first opening of the stream may delay a probe by up to one poll interval.
     Later openings delay none.
     """
 

@@ -28,7 +28,7 @@ class StartIdentity(NamedTuple):
 
 
 class SavedStart(NamedTuple):
-    """The state of one start, as a checkpoint keeps it.
+    """The state of one start, as a checkpoint stores it.
 
     Attributes:
         state: `open`: nothing was started. `starting`: the request may have been sent.

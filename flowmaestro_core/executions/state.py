@@ -92,7 +92,7 @@ class BatchState:
     def record_baseline(self, page: Optional[Reply[Any]]) -> None:
         """Record the baseline: the newest execution in `page`, older than every start of the batch.
 
-        The journal keeps it as a start with number 0. `page` is `None` if the list of executions
+        The journal stores it as a start with number 0. `page` is `None` if the list of executions
         could not be read. A lookup may then have to read more of the list, and may not be
         conclusive.
         """
@@ -262,7 +262,8 @@ class BatchState:
     def follow(self, row: Row, now: float, poll_at: float) -> None:
         """Follow the execution of a row: poll it until it ends, the first time at `poll_at`.
 
-        The timeout of the execution counts from `now`.
+        The timeout of the execution begins at `now`. If the caller gave `on_start`, also queue the
+        outcome that `on_start` gets.
         """
         self.active.follow(row, self._batch.waiting(row.execution_id or ""), now, poll_at)
         if self._batch.on_start is not None:
@@ -271,9 +272,12 @@ class BatchState:
     def answered(self, answer: Optional[Union[Done, Fail]], now: float) -> None:
         """Queue the outcomes of the rows that end with this poll.
 
-        One row ends if its execution has ended or its wait has failed. Others may time out with it,
-        because the server rejects the key (429) until after their deadlines. `answer` is the
-        outcome of the poll; `None` if there was no time for the poll.
+        The row that was polled ends if its execution has ended, or if waiting for it has failed.
+        If it fails with a 429, other rows end, too: those whose deadlines pass before the server
+        accepts the key again. If `rerun=` applies to an execution of an earlier call, its row is
+        started again instead. After an error that affects all starts, no more rows are started.
+
+        `answer` is the outcome of the poll; `None` if there was no time for the poll.
         """
         for row, verdict in self.active.answered(answer, now):
             execution: Optional[EndedExecution] = None

@@ -117,11 +117,12 @@ class SecretScrubber:
         return "".join(escaped)[:LONGEST_TEXT]
 
     def clean(self, error: E) -> E:
-        """Redact the texts of `error`, in place. Return `error`.
+        """Redact and truncate the texts of `error`, in place. Return `error`.
 
-        A cause that would show a secret is replaced by a redacted copy if it is a
-        `TransportFailure`, else removed. The details of an error body are redacted before they are
-        decoded (`error_from_response`).
+        These are its message, its code, its request id, and its `details` if they are a text.
+        Other `details` are decoded from an error body that `error_from_response` has redacted
+        already. A cause that would show a secret is replaced by a redacted copy if it is a
+        `TransportFailure`, else removed.
         """
         # Twice the limit: a message holds a text of the server and our own words around it.
         error.message = self.text(error.message, 2 * LONGEST_TEXT)

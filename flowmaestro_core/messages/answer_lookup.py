@@ -18,7 +18,7 @@ class AnswerLookup(Machine[Reply[Any]]):
 
     It ends with the last page that it read, whose `data` is replaced by the answer. The answer is
     `None` if no message has its id, or if that message is not complete. `page` builds the call for
-    one page of `MAX_PER_PAGE` rows. There are no retries, because the owner polls again.
+    one page of `MAX_PER_PAGE` messages. There are no retries, because the owner polls again.
     """
 
     TRANSITIONS: ClassVar[Transitions] = {

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 Shape = Callable[[JsonObject], None]
-"""A function that adds the documented keys to a decoded reply whose server used other names."""
+"""A function that adds to a decoded reply the keys that its type declares and it lacks."""
 
 _BOM = "\ufeff"
 
@@ -186,11 +186,11 @@ def decode_json(body: Union[bytes, str]) -> Any:
 
 
 def _is_too_deep(text: str, value: Any) -> bool:
-    """Return whether `value` is nested deeper than `MAX_JSON_DEPTH`.
+    """Return whether `value`, decoded from `text`, is nested deeper than `MAX_JSON_DEPTH`.
 
-    The decoder has a limit of its own, which depends on the version of Python and on the caller's
-    stack. Most texts have at most `MAX_JSON_DEPTH` brackets, and are not too deep without a further
-    check.
+    The limit of the decoder itself depends on the version of Python and on the caller's stack. Most
+    texts have at most `MAX_JSON_DEPTH` brackets. Their values cannot be too deep, so this function
+    looks into `value` only if `text` has more.
     """
     if not _has_more(text, MAX_JSON_DEPTH):
         return False

@@ -42,9 +42,9 @@ TERMINAL_STATUSES = frozenset({"completed", "failed", "cancelled"})
 
 
 def resource(kind: Type[Any], *fills: Shape) -> Shape:
-    """Return a shape that adds the required keys of `kind`, a `TypedDict`, to `data` or its rows.
+    """Return a shape that adds the required keys of `kind`, a `TypedDict`, to `data` or its items.
 
-    It adds the keys of `meta` as well. Each of `fills` is called with each row first.
+    It adds the keys of `meta` as well. Each of `fills` is called with `data` or each item first.
     """
 
     def shape(body: JsonObject) -> None:
@@ -66,10 +66,11 @@ def _execution_id(data: JsonObject) -> None:
 
 
 def _input_schema(data: JsonObject) -> None:
-    """Fill `input_schema` from the deployed server's `inputs`, as a JSON Schema object.
+    """Fill a missing `input_schema` from the deployed server's `inputs`, as a JSON Schema object.
 
-    The schema has `x-unverified: true`, because the server keys `inputs` by the ids of the input
-    nodes, which may differ from the names that a run reads.
+    It becomes `None` if `inputs` is not an object. The schema has `x-unverified: true`, because the
+    keys of `inputs` are the ids of the input nodes, which may differ from the names that a run
+    reads.
     """
     inputs = data.setdefault("inputs", None)
     declared = isinstance(inputs, dict)
@@ -211,7 +212,10 @@ frequent camelCase keys, because a lookup is faster than a conversion."""
 
 
 def snake_case_keys(event: JsonObject) -> None:
-    """Add the documented snake_case key for each camelCase key, at the top level only."""
+    """Copy the value of each camelCase or renamed key to its documented key, if that has no value.
+
+    Only keys at the top level are copied.
+    """
     for key in list(event):
         documented = _DOCUMENTED.get(key)
         if documented is None:
@@ -234,7 +238,7 @@ def _dicts(value: Any) -> List[JsonObject]:
 
 
 def _complete(kind: Type[Any], rows: List[JsonObject]) -> None:
-    """Add every missing required key of `kind` to each row, as `None`."""
+    """Add every missing required key of `kind` to each of the dicts `rows`, as `None`."""
     required = kind.__required_keys__
     for row in rows:
         if not required <= row.keys():

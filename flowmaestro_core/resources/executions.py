@@ -44,8 +44,8 @@ class Executions(Resource[D]):
         On the deployed server, pages and `total_count` are exact only with `workflow_id` and
         without `status`. With both, the server cuts the list into pages before it filters: a page
         may be short or empty although more follow, and its `total_count` counts that page alone.
-        Without `workflow_id`, rows may be missing, and `has_more` is always False. Use `iterate`
-        with `workflow_id` to get all executions.
+        Without `workflow_id`, executions may be missing, and `has_more` is always False. Use
+        `iterate` with `workflow_id` to get all executions.
 
         Args:
             page: which page, from 1.
@@ -68,11 +68,11 @@ class Executions(Resource[D]):
     ) -> Pages[Execution]:
         """Iterate over all executions, page after page.
 
-        Pass `workflow_id` to get every row. Without it the deployed server reads the newest rows
-        of all its customers and filters yours afterwards: it does not report the total or the
-        last page, and rows may be missing. The iteration then continues until an empty page.
-        `status` is not sent, because the server would filter after it has cut the list into
-        pages. The SDK skips rows with another status.
+        Pass `workflow_id` to get every execution. Without it the deployed server reads the newest
+        executions of all its customers and filters yours afterwards: it does not report the total
+        or the last page, and executions may be missing. The iteration then continues until an empty
+        page. `status` is not sent, because the server would filter after it has cut the list into
+        pages. The SDK skips executions with another status.
 
         Args:
             per_page: how many the SDK requests at a time; the server clamps it to 1-100, its

@@ -1,4 +1,4 @@
-"""The parts that all list calls share: the call for one page, the filter of rows, the iteration."""
+"""The parts that all list calls share: the call for one page, a filter of items, the iteration."""
 
 from __future__ import annotations
 
@@ -29,8 +29,10 @@ def list_call(
     Args:
         where: the path of the list, below the API root.
         page, per_page: number and size of the page; `None` for the server's defaults.
-        shape: adds the documented keys to the rows.
-        keep: returns whether to keep a row, if the server ignores a filter.
+        shape: adds to each item the keys that its type declares and the server did not send
+            (`payloads/shapes.py`).
+        keep: for a filter that the server ignores: returns whether an item fits it. Items that do
+            not fit are left out of the reply. `None` if the server applies all filters.
         **filters: query parameters; `None` is not sent. An empty text raises `ValueError`.
 
     """
@@ -48,10 +50,10 @@ def list_call(
 def row_filter(
     key: str, value: Optional[str], *, keep_null: bool = False
 ) -> Optional[Callable[[Any], bool]]:
-    """Return a function that is true for rows whose `key` is `value`; `None` if `value` is `None`.
+    """Return a function that is true for items whose `key` is `value`; `None` if `value` is `None`.
 
-    The SDK uses it for filters that the server ignores. With `keep_null=True`, the function is true
-    for rows whose `key` is null, too.
+    The SDK uses it for filters that the server does not apply, or applies too late. With
+    `keep_null=True`, the function is true for items whose `key` is null, too.
     """
     check_filter(key, value)
     wanted = (value, None) if keep_null else (value,)

@@ -104,8 +104,8 @@ class Workflows(Resource[D]):
         Args:
             inputs: the workflow's inputs by name; values that JSON can express.
             idempotency_key: sent as `Idempotency-Key` on every attempt; random when left out. Not
-                with a `checkpoint`, which keeps its own.
-            checkpoint: where the start is kept, so that it happens once.
+                with a `checkpoint`, which stores its own.
+            checkpoint: stores the state of the start, so that a repeated call finds the execution.
 
         Raises:
             NotFoundError: there is no such workflow; with a `checkpoint`, the execution that was
@@ -159,8 +159,8 @@ class Workflows(Resource[D]):
                 coroutine function.
             timeout: seconds to wait in all, from this call on. The execution goes on after that.
             idempotency_key: sent as `Idempotency-Key` on every attempt of the start; random when
-                left out. Not with a `checkpoint`, which keeps its own.
-            checkpoint: where the start is kept, so that it happens once.
+                left out. Not with a `checkpoint`, which stores its own.
+            checkpoint: stores the state of the start, so that a repeated call finds the execution.
 
         Raises:
             NotFoundError: there is no such workflow; with a `checkpoint`, the execution that was
@@ -250,7 +250,7 @@ class Workflows(Resource[D]):
                 `"error"` makes its error a `StartUnknownError`; `"start"` starts it.
             settle_after: with a journal, seconds after which the server lists every execution that
                 it has accepted.
-            checkpoint: must be left out; a batch keeps a `journal`.
+            checkpoint: must be left out; a batch has a `journal` instead.
 
         Raises while iterating:
             NotFoundError: there is no such workflow.

@@ -36,7 +36,7 @@ class ConnectionState(Enum):
 class ReconnectState:
     """The state of a stream's connections, and when the next one is due.
 
-    Reconnecting is not retrying a call: `max_retries` does not count. Two rules limit it:
+    Reconnecting is not retrying a call: `max_retries` does not apply. Two rules limit it:
 
     * The pauses grow with each loss. A connection that held for longer than the upper bound of the
       last pause resets them. An event does not: a server that breaks each connection after one
@@ -153,8 +153,9 @@ class ReconnectState:
         """Plan the next connection, after the last one was lost or could not be made.
 
         Return False, and plan none, if the server has been away for `reconnect_for` seconds. Pauses
-        that the server asked for do not count. `cause` is the error of the last connection, or
-        `None` if there was no error: the server ended the connection, or sent nothing for too long.
+        that the server asked for are not part of that time. `cause` is the error of the last
+        connection, or `None` if there was no error: the server ended the connection, or sent
+        nothing for too long.
         """
         held = now - self._opened_at if self.is_open else 0.0
         pause = self._draw_pause(held, jitter)

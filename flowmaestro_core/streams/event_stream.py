@@ -1,8 +1,8 @@
 """Following an event stream to its end. One method decides what to do next, whatever happened.
 
 Each event updates the parts: the queue of events to emit, the connection (`connection.py`), the
-idle clocks (`probe.py`), and the ending (`ending.py`). Then `_next` picks the action. The first
-rule that applies counts:
+idle clocks (`probe.py`), and the ending (`ending.py`). Then `_next` picks the action, by the
+first of these rules that applies:
 
 1. The queue is not empty: emit.
 2. There is no ending, and the deadline has passed: the ending is a timeout, unless what has already
@@ -164,7 +164,7 @@ class EventStreamMachine(Machine[Any]):
         Args:
             events: the operation.
             context: the options of the client, and what all its calls share.
-            token: becomes the `Idempotency-Key` of a POST.
+            token: a random text, which becomes the `Idempotency-Key` of a POST.
             monitor: decides when a quiet stream is probed, reconnected or timed out; by default a
                 new `IdleMonitor`.
             reconnects_at_once: whether a first opening that fails counts as a lost connection. Its
@@ -355,8 +355,12 @@ class EventStreamMachine(Machine[Any]):
     def _end(self, ending: Ending, now: float, jitter: float) -> Action:
         """Return the next action of a stream that has an ending (rule 3 of `_next`).
 
-        With a body open: read what has arrived, or close the body. After that: probe if the ending
-        depends on a probe, then emit the terminal event or fail.
+        With a body open: if the ending is `UnlessRead`, read what has already arrived, until
+        `DRAIN_OVERTIME` seconds after the deadline. Otherwise close the body.
+
+        Without a body: if the ending is `UnlessProbed` and the deadline has not passed, probe if a
+        probe is due, or wait for it if the stream is probed until its deadline. Otherwise emit the
+        terminal event or fail.
         """
         monitor = self._monitor
         if self._connection.is_open:
@@ -522,7 +526,7 @@ class EventStreamMachine(Machine[Any]):
         return self._delegate(self._probe_machine(until), now, jitter)
 
     def _probe_machine(self, until: float) -> Machine[Any]:
-        """Return the machine of a probe that times out at `until` on the machine's clock."""
+        """Return the machine of a probe. `until` is its deadline, by the clock of this machine."""
         call = cast("Call[Any]", self._events.reconcile)
         return CallMachine(call, self._context, self._token, max_retries=0, deadline=until)
 

@@ -79,7 +79,10 @@ def terminal_event(execution: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def timeline_part(event: Union[ServerSentEvent, Mapping[str, Any]]) -> Dict[str, Any]:
-    """Return the parts of an event that a timeline needs; the event may be undecoded."""
+    """Return the values of an event that a timeline needs, with long texts truncated.
+
+    A `ServerSentEvent` is decoded first.
+    """
     read = event_from_sse(event) if isinstance(event, ServerSentEvent) else event
     return {key: _short(read[key]) for key in _TIMELINE_KEYS if read.get(key) is not None}
 

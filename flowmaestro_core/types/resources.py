@@ -76,9 +76,9 @@ class PaginationInfo(TypedDict):
     page: Optional[int]
     """The number of this page, from 1."""
     per_page: Optional[int]
-    """Largest number of rows of a page."""
+    """Largest number of items of a page."""
     total_count: Optional[int]
-    """Number of rows on all pages.
+    """Number of items on all pages.
 
     In a list of executions, it is exact only with `workflow_id` and without `status`.
     """

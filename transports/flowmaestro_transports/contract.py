@@ -6,12 +6,12 @@ FlowMaestro. Rules that the signatures cannot say:
 * A failure of the network is raised as `TransportFailure` with its phase. The library's own
   exception is chained as the cause, or only its text if the exception refers to the request. No
   other exception may reach the caller.
-* Redirects are not followed, cookies are not kept, no credential is added, and the headers of
+* Redirects are not followed, cookies are not stored, no credential is added, and the headers of
   the request are sent as they are, plus Host, Content-Length and connection headers.
 * Bodies are returned decoded. If the stack decodes a content coding, it drops the
   `Content-Encoding` field of the response.
 * An open body does not count against the limit of connections for calls; waiting for a free
-  connection counts in `timeout`.
+  connection is part of `timeout`.
 * A quiet body is neither at its end nor broken. A transport that cannot continue to read after a
   timeout says so with an attribute `patient = False` (absence means True). Its read that times out
   raises `TransportFailure` (*reply broken*), and the event stream then reconnects.

@@ -40,7 +40,7 @@ _overrides: List[TransportOverride] = []
 def override_transport(override: TransportOverride) -> Generator[None, None, None]:
     """In a `with` block, let `override` make the transports of clients without `transport=`.
 
-    This applies to the whole process. If blocks are nested, the innermost one counts.
+    This applies to the whole process. If blocks are nested, the innermost one applies.
     """
     _overrides.append(override)
     try:

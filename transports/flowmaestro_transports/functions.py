@@ -28,9 +28,9 @@ from flowmaestro_transports.primitives.fork_guard import NotPicklable
 
 
 def as_transport(given: Union[Transport, SyncFunction]) -> Transport:
-    """Return `given` if it is a sync transport, or a transport around a function.
+    """Return `given` if it is a sync transport, or a transport that calls the function `given`.
 
-    Raises `TypeError` for anything else.
+    Raises `TypeError` for anything else, including a coroutine function.
     """
     if _is_transport(given, awaits=False):
         return cast("Transport", given)
@@ -43,9 +43,9 @@ def as_transport(given: Union[Transport, SyncFunction]) -> Transport:
 
 
 def as_async_transport(given: Union[AsyncTransport, AsyncFunction]) -> AsyncTransport:
-    """Return `given` if it is an async transport, or a transport around a function.
+    """Return `given` if it is an async transport, or a transport that calls the function `given`.
 
-    Raises `TypeError` for anything else.
+    It may be a coroutine function or a plain one. Raises `TypeError` for anything else.
     """
     if _is_transport(given, awaits=True):
         return cast("AsyncTransport", given)

@@ -130,8 +130,10 @@ class Cassette:
     def transport(self, through: Union[Transport, SyncFunction, None] = None) -> Transport:
         """Return a new transport for a sync client.
 
-        Requests that are not replayed are sent through the transport `through` and recorded; by
-        default, through a new `SocketTransport`. The new transport closes `through`.
+        If the cassette records (`mode`), requests that it cannot replay are sent through the
+        transport `through` and recorded; by default, through a new `SocketTransport`. The new
+        transport closes `through`. If the cassette only replays, `through` is not used, and such
+        requests raise `CassetteMismatch`.
         """
         replaying = MemoryTransport(self._player)
         if not self.recording:
@@ -146,8 +148,10 @@ class Cassette:
     ) -> AsyncTransport:
         """Return a new transport for an async client, on asyncio and trio.
 
-        Requests that are not replayed are sent through the transport `through` and recorded; by
-        default, through a new `AnyioTransport`. The new transport closes `through`.
+        If the cassette records (`mode`), requests that it cannot replay are sent through the
+        transport `through` and recorded; by default, through a new `AnyioTransport`. The new
+        transport closes `through`. If the cassette only replays, `through` is not used, and such
+        requests raise `CassetteMismatch`.
         """
         replaying = AsyncMemoryTransport(self._player)
         if not self.recording:

@@ -64,11 +64,12 @@ class Checks(List[Check]):
 
 
 def check(*needs: str, why: str) -> Callable[[CheckFunction], Checks]:
-    """Return a decorator that makes a check of a coroutine function.
+    """Return a decorator that turns a coroutine function into a list with one check.
 
-    The docstring of the function is the rule; its name, with hyphens, is the name of the check.
-    `needs` are the features without which the check cannot run, such as `WIRE`. `why` is the
-    consequence for users if the rule does not hold.
+    The docstring of the function is the rule that the check tests. The name of the function, with
+    hyphens for underscores, is the name of the check. `needs` are the features without which the
+    check cannot run, such as `WIRE`. `why` is the consequence for users if a transport breaks the
+    rule.
     """
 
     def make(run: CheckFunction) -> Checks:

@@ -419,9 +419,11 @@ class Deployed(Documented):
     ) -> JsonObject:
         """Return `data` and `pagination`, with the counts of the deployed server.
 
-        Without `workflow_id`, `total_count` counts the rows up to this page. With `workflow_id`,
-        the server selects the page first and then applies `status` to it; with a `status`,
-        `total_count` counts the rows of the page that have it.
+        Without `workflow_id`, the server reads the executions up to the end of this page, and
+        applies `status` to them; `total_count` is how many remain. With `workflow_id` and `status`,
+        the server selects the page first, and then applies `status` to it; `total_count` is how
+        many remain. With `workflow_id` alone, `total_count` is the number of all executions of the
+        workflow.
         """
         if "workflow_id" in query:
             matching = _of_workflow(executions, query)
@@ -494,7 +496,7 @@ def _of_workflow(executions: Sequence[Execution], query: Mapping[str, str]) -> L
 
 
 def _cut(rows: Sequence[Any], query: Mapping[str, str]) -> List[Any]:
-    """Return the rows of the page that the query selects."""
+    """Return those of `rows` that are on the page that the query selects."""
     number, size = _page_of(query)
     return list(rows[(number - 1) * size : number * size])
 

@@ -38,7 +38,8 @@ class EndpointRequest:
     def mapping(self, name: str) -> Dict[str, Any]:
         """Return the value of the body's key `name`, an object.
 
-        Return `{}` if the key is absent. Raises a 400 refusal for any other value.
+        Return `{}` if the key is absent or null. Raises a 400 refusal if the value is not an
+        object.
         """
         value = self.body.get(name)
         if value is None:
@@ -50,7 +51,8 @@ class EndpointRequest:
     def number(self, name: str, default: float) -> float:
         """Return the value of the body's key `name`, a number.
 
-        Return `default` if the key is absent. Raises a 400 refusal for any other value.
+        Return `default` if the key is absent or null. Raises a 400 refusal if the value is not a
+        number.
         """
         value = self.body.get(name)
         if value is None:
@@ -62,7 +64,7 @@ class EndpointRequest:
     def count(self, name: str, default: int) -> int:
         """Return the value of the body's key `name`, a whole number of at least 1.
 
-        Return `default` if the key is absent. Raises a 400 refusal for any other value.
+        Return `default` if the key is absent or null. Raises a 400 refusal for any other value.
         """
         value = self.number(name, default)
         if value < 1 or value != int(value):

@@ -1,7 +1,7 @@
 """The responses of the model: whole, at once or later, or a stream of events.
 
-The model never makes a driver wait. A driver polls (`FakeReply.ready`, `EventStream.poll`), and
-polls again when the model calls `wake`.
+The model never makes a driver wait. A driver reads what there is so far (`FakeReply.ready`,
+`EventStream.poll`), and reads again when the model calls `wake`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Answer:
 Respond = Callable[[Union[Answer, Refusal]], None]
 Later = Callable[[Respond], None]
 """An answer that comes later: a function that is called with a `Respond`, the function to call with
-the answer. Only the first call of a `Respond` counts."""
+the answer. Only the first call of a `Respond` has an effect."""
 
 
 class EventStream:
@@ -72,7 +72,7 @@ class EventStream:
     def break_after(self, events: int) -> None:
         """Lose the connection when this many events have been sent, counted from the last `poll`.
 
-        Published events that wait for the next `poll` count. Later ones are never sent.
+        Events that were published since then are among them. Later ones are never sent.
         """
         self._events_left = max(0, events - len(self._outbox))
         del self._outbox[events:]
@@ -135,7 +135,7 @@ class PolledBody(Source, Protocol):
         ...
 
     def close(self) -> None:
-        """Close the body: the driver polls it no more."""
+        """Close the body: the driver does not read it any more."""
         ...
 
 

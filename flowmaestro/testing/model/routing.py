@@ -20,7 +20,7 @@ Handler = Callable[[Service, EndpointRequest], Outcome]
 
 @dataclass(frozen=True)
 class EndpointRoute:
-    """A row of the table of endpoints. `template` is a path below the API root."""
+    """An endpoint. `template` is its path below the API root, with names for ids."""
 
     method: str
     template: str
@@ -87,5 +87,5 @@ def deleted(service: Service, id: str) -> Answer:
 
 
 def query_of(url: str) -> Dict[str, str]:
-    """Return the query of a URL; the last value of a repeated name counts."""
+    """Return the query of a URL; of a repeated name, only the last value."""
     return dict(parse_qsl(urlsplit(url).query, keep_blank_values=True))

@@ -1,4 +1,4 @@
-"""The requests that the inspector keeps: the last 10,000, with 64 MiB of their bodies.
+"""The requests that the inspector shows: the last 10,000, with 64 MiB of their bodies.
 
 It also finds out which requests belong together: the attempts of one call, and the requests about
 one execution. Pure: the caller says what time it is.
@@ -22,9 +22,9 @@ from flowmaestro_core.http.secrets import showable_value, without_keys
 
 MAX_EXCHANGES = 10_000
 MAX_BODY_BYTES = 1024 * 1024
-"""Bytes kept of the body of one request and of one response."""
+"""Bytes that are stored of the body of one request, and of one response."""
 MAX_KEPT_BYTES = 64 * 1024 * 1024
-"""Bytes kept of all bodies. The oldest bodies are dropped first."""
+"""Bytes that are stored of all bodies. The oldest bodies are dropped first."""
 MAX_SEARCHED = 1024 * 1024
 """The most bytes of bodies that one search redacts. To redact 4 MiB takes about a second."""
 RETRY_SECONDS = 120.0
@@ -65,7 +65,7 @@ class InspectedRequest:
         self.events = 0
         """How many events an event stream has sent."""
         self.event_seconds: List[float] = []
-        """When each event of the kept body was sent, in seconds after `at`."""
+        """When each event of the stored body was sent, in seconds after `at`."""
         self.has_terminal_event = False
         self.ended: Optional[str] = None
         """How an event stream ended: `complete`, `cut` by a fault, or `left` by the client. `None`
@@ -101,7 +101,7 @@ class InspectedRequest:
         return dropped or (self.status or 0) >= 400 or self.ended == "cut"
 
     def summary(self) -> Dict[str, Any]:
-        """Return the row of this request in the list of requests."""
+        """Return the entry of this request in the list of requests, as JSON values."""
         return {
             "kind": "request",
             "id": self.number,
@@ -183,13 +183,17 @@ class InspectedRequest:
 
 
 class Exchanges:
-    """The requests that are kept, grouped by call and by execution."""
+    """The last `MAX_EXCHANGES` requests, by number, the oldest first.
+
+    Each has the id of its execution, if it is about one, and if it is a retry, the number of the
+    call's first attempt.
+    """
 
     def __init__(self) -> None:
         self.kept_bytes: int = 0
         self._by_number: OrderedDict[int, InspectedRequest] = OrderedDict()
         self._with_bodies: OrderedDict[int, int] = OrderedDict()
-        """The number of bytes kept for each request that has any, the oldest first."""
+        """How many bytes of bodies are stored for each request that has any, the oldest first."""
         self._count = 0
         self._first_attempts: OrderedDict[str, int] = OrderedDict()
         """The number of the first request with each `Idempotency-Key`."""
@@ -200,7 +204,7 @@ class Exchanges:
         return iter(self._by_number.values())
 
     def find(self, number: int) -> Optional[InspectedRequest]:
-        """Return the request with this number; `None` if it is not kept any more."""
+        """Return the request with this number; `None` if it was dropped as too old."""
         return self._by_number.get(number)
 
     def of_execution(self, execution_id: str) -> List[InspectedRequest]:
@@ -233,7 +237,7 @@ class Exchanges:
         return found, None
 
     def add(self, request: Request, at: float) -> InspectedRequest:
-        """Keep a request that arrived at `at`, in Unix seconds. Return it with its number."""
+        """Store a request that arrived at `at`, in Unix seconds. Return it with its number."""
         self._count += 1
         body = request.body[:MAX_BODY_BYTES]
         request = Request(request.method, request.url, request.headers, body)

@@ -37,7 +37,7 @@ from flowmaestro_core.payloads.shapes import snake_case_keys
 
 MAX_EXECUTIONS = MAX_DELIVERIES = 1_000
 MAX_EVENTS = 2_000
-"""How many events are kept of one execution."""
+"""How many events of one execution are stored."""
 MAX_FAULTS = 100
 FIRST_REQUESTS = 200
 """How many requests a page gets at first."""
@@ -177,7 +177,7 @@ class Inspector:
         self._note(execution)
 
     def _note(self, execution: Execution) -> None:
-        """Keep an execution, and send its state to the open pages."""
+        """Store an execution, and send its state to the open pages."""
         events = self._events.setdefault(execution.id, deque(maxlen=MAX_EVENTS))
         self._executions[execution.id] = execution
         if execution.id not in self._begun:

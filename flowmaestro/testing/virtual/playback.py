@@ -133,7 +133,7 @@ def _quiet(left: Deque[ReplyStep]) -> float:
 
 
 class PlayedBody:
-    """A body whose pieces come one for each poll, each when its time has come.
+    """A body that returns one piece for each call of `poll`, each when it is due.
 
     The delay of a piece counts from the due time of the piece before, even if that is read late.
     """
@@ -163,7 +163,7 @@ class PlayedBody:
         return cast("bytes", step)
 
     def close(self) -> None:
-        """Mark the body as closed. Its reader calls this when it will poll no more."""
+        """Mark the body as closed. Its reader calls this when it will not read any more."""
         self.closed = True
 
     def _plan(self) -> None:

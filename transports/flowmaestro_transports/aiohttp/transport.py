@@ -429,7 +429,7 @@ class Limits:
         """The deadline of the next piece of the body, if it is read now.
 
         `None` if the timeout has no limit for a read. Then only `end`, the deadline of the whole
-        attempt, counts.
+        attempt, applies.
         """
         return None if self._read is None else self._clock() + self._read
 

@@ -111,7 +111,11 @@ class _Keeper:
         return {**state, "at": round(self._wall_time(), 3)}
 
     def _error(self, name: str, cause: Exception) -> Exception:
-        """Return the error to raise after the function `name`, `load` or `save`, raised `cause`."""
+        """Return the error to raise after the function `name`, `load` or `save`, raised `cause`.
+
+        It is `cause` itself if that is a `CheckpointError`, or a `CheckpointConflict` that `save`
+        raised. Otherwise it is a new `CheckpointError`.
+        """
         # A conflict says something only about a state to save.
         expected = (CheckpointConflict, CheckpointError) if name == "save" else CheckpointError
         if isinstance(cause, expected):

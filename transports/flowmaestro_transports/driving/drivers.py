@@ -99,7 +99,7 @@ def client_closed(machine: Machine[Any]) -> ClientClosedError:
 
 
 class Recorder(Protocol):
-    """Carries out the `Record` actions of a batch: a `Journal`, or another place to keep rows."""
+    """Carries out the `Record` actions of a batch. In the SDK, this is a `Journal`."""
 
     def keep(self, record: Record) -> Recalled:
         """Write the rows of `record`, all or none. Return what is stored for its keys and ids."""

@@ -122,7 +122,7 @@ class _Lifetime(NotPicklable, Generic[X]):
     ) -> L:
         """Return an executor with other options. It shares the transport and the hooks.
 
-        `None` keeps an option.
+        An option that is `None` stays as it is.
         """
         options = self.context.options.with_changes(timeout, max_retries, headers, api_key)
         return type(self)(self._transport, self.context.with_options(options), self)

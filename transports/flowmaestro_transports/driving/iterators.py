@@ -99,7 +99,7 @@ class _Events(BaseHandle):
 
     @property
     def seen_events(self) -> Optional[Tuple[Mapping[str, Any], ...]]:
-        """The events that are kept for a timeline; `None` for streams without one.
+        """The last events that a timeline needs; `None` for streams without a timeline.
 
         See `EventStream.seen_events` of `flowmaestro.types`.
         """

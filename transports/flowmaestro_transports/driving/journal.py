@@ -1,15 +1,15 @@
 """The journal of a batch: an SQLite file, and a lock file beside it.
 
-Touches the disk, in the thread of the driver, and reads a wall clock that it is given. A power
-loss cannot undo the record of a row that is `starting`; the end of the process cannot undo any
-record. While a batch runs, the journal is up to three files that belong together (`-wal`, `-shm`).
-Other programs may read it. The lock file stays when the batch is closed.
+Touches the disk, in the thread of the driver, and reads the wall clock that it is given. The record
+of a row that is `starting` survives a power loss; every record survives the end of the process.
+While a batch runs, the journal is up to three files that belong together: the file itself, `-wal`
+and `-shm`. Other programs may read the journal. The lock file stays when the batch is closed.
 
 The format is frozen with version 1.0.0 of the SDK. Each row of each table has a checksum, because
 SQLite finds a damaged page only if its structure is wrong: a changed digit in an output would be
-replayed as if the server had sent it. The checksums cover the closed file. If a killed process has
-left a `-wal` file, SQLite itself checks each frame of it, and ignores a damaged frame and all that
-follow.
+replayed as if the server had sent it. The checksums find damage in every row that SQLite returns.
+They cannot find rows that SQLite ignores: if a killed process has left a `-wal` file, SQLite checks
+each frame of it, and ignores a damaged frame and all frames after it.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Journal:
 
     Attributes:
         token: a random text of the batch, from which the idempotency keys of its starts are
-            derived. A new journal keeps the given one, an existing journal has its own.
+            derived. A new journal stores the given text, an existing journal has its own.
 
     """
 
@@ -114,7 +114,11 @@ class Journal:
             return self._recall(record)
 
     def close(self, last: Optional[Record] = None) -> None:
-        """Write the record `last`, if possible, and release the file. May be called twice."""
+        """Write the rows of `last`, close the file and release its locks. May be called twice.
+
+        If the rows cannot be written, no error is raised. In a child process after `os.fork`, this
+        does nothing.
+        """
         if self._process.forked:
             return
         with self._lock, suppress(JournalError), self._journal_errors(), self._opened:

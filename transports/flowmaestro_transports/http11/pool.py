@@ -92,7 +92,7 @@ class ConnectionPool:
         self.closed: bool = False
 
     def end(self, trip: RoundTrip) -> None:
-        """Keep the connection of a round trip if it may be reused, else close it.
+        """Store the connection of a round trip for reuse if it is reusable, else close it.
 
         Close the sockets that are still connecting. Call this whether the round trip succeeded or
         not; a second call has no effect.
@@ -101,7 +101,7 @@ class ConnectionPool:
         trip.sockets.close_all()
 
     def give_back(self, held: Owned[Connection], reusable: bool) -> None:
-        """Keep the held connection for reuse if it is `reusable`; else close it."""
+        """Store the held connection for reuse if it is `reusable`; else close it."""
         if held and reusable:
             self.idle.keep(held)
             if self.closed:

@@ -91,7 +91,7 @@ class Route:
 class Routes:
     """The routes of one transport: direct, or through a proxy.
 
-    Each is computed once and kept. Threads may share this object.
+    Each is computed once and cached. Threads may share this object.
     """
 
     def __init__(self, proxies: Proxies) -> None:

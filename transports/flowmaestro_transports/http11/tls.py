@@ -52,7 +52,7 @@ def tls_when_needed(
             it; an `ssl.SSLContext`, which is used unchanged; or False, which trusts every server.
         client_cert: the certificate of the client: the path of a PEM file with
             certificate and key, `(certificate, key)`, or `(certificate, key, password)`.
-        trust_env: whether the environment counts when `verify` is True. The file or directory
+        trust_env: whether the environment is used when `verify` is True. The file or directory
             that `REQUESTS_CA_BUNDLE` or else `CURL_CA_BUNDLE` names replaces the trust store;
             without them `SSL_CERT_FILE` and `SSL_CERT_DIR` do, as in OpenSSL. Unless `verify` is a
             context, TLS keys are logged to the file that `SSLKEYLOGFILE` names. If it cannot be

@@ -132,7 +132,7 @@ class Trace(Protocol):
         """Report that the operation returned `value`, failed with `error`, or was closed.
 
         For a stream, `value` is the execution, if it was polled. Any thread may call this again;
-        only the first call counts.
+        every call after the first must have no effect.
         """
         ...
 

@@ -141,10 +141,9 @@ _KNOWN_FAILURES: Mapping[str, str] = {
 
 
 class _KnownFailures:
-    """The attribute `known_failures` of `RequestsTransport`.
+    """The attribute `known_failures` of `RequestsTransport`: `_KNOWN_FAILURES` and `_floods()`.
 
-    Each read tests whether this version of http.client has the limits that some checks are about
-    (`_floods`).
+    `_floods` tries out http.client. It is called each time the attribute is read, not at import.
     """
 
     def __get__(self, transport: object, kind: object) -> Mapping[str, str]:
@@ -294,7 +293,7 @@ class RequestsTransport(NotPicklable):
     def _settings(self, url: str) -> Mapping[str, Any]:
         """Return the settings of the session and its environment for a URL.
 
-        The settings of our own session never change, so they are kept for the last origin.
+        The settings of our own session never change, so those of the last origin are cached.
         """
         origin = url.split("/", 3)[:3]
         known, settings = self._settings_of_origin

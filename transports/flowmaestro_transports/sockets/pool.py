@@ -19,7 +19,7 @@ from flowmaestro_transports.primitives.ownership import Owned
 from flowmaestro_transports.sockets.blocking import RECHECK_INTERVAL, BlockingOp, Waker
 
 _FREE_WAKERS = 32
-"""How many unused wakers are kept. Each has two open file descriptors."""
+"""How many unused wakers are stored for reuse. Each has two open file descriptors."""
 
 _ALL_THREADS = 2**16
 """How many slots are made at most. More slots than threads would not be a limit."""

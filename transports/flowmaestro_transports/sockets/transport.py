@@ -43,8 +43,8 @@ class SocketTransport(NetworkTransport):
     """A `Transport` on plain sockets. Safe to use from several threads.
 
     At most `max_connections` calls are in flight at once. Others wait for them, within their own
-    time limits. An open body does not count. At most as many idle connections are kept. One
-    that was idle for more than 50 seconds is not reused.
+    time limits. An open body is not a call in flight. At most as many idle connections are stored.
+    A connection that was idle for more than 50 seconds is not reused.
 
     `verify` and `client_cert` say whom to trust and which certificate to present. `proxy` is the
     URL of a proxy for every call, `http://user:password@host:3128` or `https://...`; without it,
