@@ -7,7 +7,7 @@ import pickle
 from typing import Any, Dict, Optional, Type
 
 import pytest
-from hypothesis import given
+from hypothesis import given, reject
 from hypothesis import strategies as st
 
 from flowmaestro_core import errors
@@ -405,7 +405,10 @@ def test_any_bytes_become_an_error_of_ours(status: int, body: bytes, headers: He
 
 @given(value=JSON)
 def test_json_is_utf8_in_bytes_or_text(value: Any) -> None:
-    text = json.dumps(value, ensure_ascii=False)
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except ValueError:  # NaN or an infinity: `test_json_has_no_constants_beside_numbers`.
+        reject()
     assert repr(decode_json(text.encode("utf-8", "surrogatepass"))) == repr(json.loads(text))
     assert repr(decode_json(text)) == repr(json.loads(text))
 
