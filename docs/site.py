@@ -3,8 +3,9 @@
 It also writes `build/zensical.toml`: the settings of the site, with the address that the
 environment variable `SITE_URL` names.
 
-The pages of `docs/` stay where they are. A page outside it gets a place beside them, and a source
-file that a page links to becomes a page, so that every link of the site stays within it.
+The pages of `docs/` stay where they are. A page outside it gets a place beside them. A source file
+that a page links to becomes a page, so that every link of the site stays within it. It links back
+to the pages that link to it, and is in the navigation of its folder.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import re
 import shutil
 import sys
 from pathlib import Path
-from typing import Dict
+from typing import Dict, Iterable
 
 from markdown_it import MarkdownIt
 
@@ -34,22 +35,37 @@ _LINK = re.compile(
 )
 
 
-def gather(target: Path) -> None:
-    """Write all pages to an empty folder `target`."""
+def gather(target: Path) -> Dict[Path, Dict[str, Path]]:
+    """Write all pages to an empty folder `target`. Return the source files among them.
+
+    Each source file comes with the places of the pages that link to it, by their titles.
+    """
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(DOCS, target, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
     places = {DOCS / file.relative_to(target): file for file in target.rglob("*.md")}
     places.update({ROOT / here: target / there for here, there in ELSEWHERE.items()})
     places[ROOT / "README.md"] = places[DOCS / "index.md"]
+    sources: Dict[Path, Dict[str, Path]] = {}
     for page, place in list(places.items()):
         if page != ROOT / "README.md":
-            place.write_text(moved(page, place, places, target), encoding="utf-8")
+            text = moved(page, place, places, target, sources)
+            place.write_text(text, encoding="utf-8")
+    for file, users in sources.items():
+        write_source(file, source_place(file, target), users)
+    return sources
 
 
-def moved(page: Path, place: Path, places: Dict[Path, Path], target: Path) -> str:
+def moved(
+    page: Path,
+    place: Path,
+    places: Dict[Path, Path],
+    target: Path,
+    sources: Dict[Path, Dict[str, Path]],
+) -> str:
     """Return a page's text, with links that lead on from its new place.
 
-    Ends the program, naming page and line, for a link to what is not there.
+    Adds each source file that the page links to, with the page's place, to `sources`. Ends the
+    program, naming page and line, for a link to a file that does not exist.
     """
     lines = page.read_text(encoding="utf-8").splitlines(keepends=True)
     blocks = (it for it in MarkdownIt().parse("".join(lines)) if it.type in ("fence", "code_block"))
@@ -59,7 +75,8 @@ def moved(page: Path, place: Path, places: Dict[Path, Path], target: Path) -> st
         aim = (page.parent / found["target"]).resolve()
         there = places.get(aim)
         if there is None and aim.exists() and aim.suffix == ".py":
-            there = source_page(aim, target)
+            there = source_place(aim, target)
+            sources.setdefault(aim, {})[lines[0].strip("# \n")] = place
         elif there is None and aim.exists() and DOCS in aim.parents:
             there = target / aim.relative_to(DOCS)
         elif there is None:
@@ -72,24 +89,41 @@ def moved(page: Path, place: Path, places: Dict[Path, Path], target: Path) -> st
     return "".join(lines)
 
 
-def source_page(file: Path, target: Path) -> Path:
-    """Return a page that shows a source file."""
-    name = file.relative_to(ROOT).as_posix()
-    made = target / "source" / f"{name[:-3]}.md"
-    made.parent.mkdir(parents=True, exist_ok=True)
-    text = file.read_text(encoding="utf-8")
-    made.write_text(f"# {name}\n\n````python\n{text}````\n", encoding="utf-8")
-    return made
+def source_place(file: Path, target: Path) -> Path:
+    """Return the place of the page that shows a source file."""
+    return target / "source" / file.relative_to(ROOT).with_suffix(".md")
 
 
-def settings(text: str, address: str) -> str:
-    """Return the text of `zensical.toml` for a site at this address."""
+def write_source(file: Path, place: Path, users: Dict[str, Path]) -> None:
+    """Write a page that shows a source file, and links to its `users`, the places by title."""
+    links = (f"[{title}]({os.path.relpath(there, place.parent)})" for title, there in users.items())
+    # A long path may be broken at these places.
+    name = re.sub(r"([/_])", r"\1<wbr>", file.relative_to(ROOT).as_posix())
+    code = f"````python\n{file.read_text(encoding='utf-8')}````\n"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text(f"# {name}\n\nSee {', '.join(links)}.\n\n{code}", encoding="utf-8")
+
+
+def settings(text: str, address: str, sources: Iterable[Path]) -> str:
+    """Return the text of `zensical.toml` for a site at this address.
+
+    A comment `# Sources of FOLDER/` in the navigation becomes the entries of these source files.
+    """
+
+    def entries(found: re.Match[str]) -> str:
+        return "".join(
+            f'{found["indent"]}{{ "{file.name}" = "{source_place(file, Path()).as_posix()}" }},\n'
+            for file in sorted(sources)
+            if file.relative_to(ROOT).parts[0] == found["folder"]
+        )
+
+    text = re.sub(r"(?m)^(?P<indent> *)# Sources of (?P<folder>\w+)/\n", entries, text)
     return re.sub(r'(?m)^site_url = ".*"$', f'site_url = "{address}"', text)
 
 
 if __name__ == "__main__":
     build = Path(sys.argv[1])
-    gather(build / "pages")
+    sources = gather(build / "pages")
     config = (ROOT / "zensical.toml").read_text(encoding="utf-8")
     address = os.environ.get("SITE_URL", "http://127.0.0.1:8000/")
-    (build / "zensical.toml").write_text(settings(config, address), encoding="utf-8")
+    (build / "zensical.toml").write_text(settings(config, address, sources), encoding="utf-8")

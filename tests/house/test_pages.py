@@ -204,7 +204,7 @@ class TestReference:
             described = re.findall(r"^\* (`.*?): ", rest.partition("**Returns**")[0], re.MULTILINE)
             assert parameters <= set(re.findall(r"\w+", " ".join(described))), name
             returned = section.partition("**Returns**")[2].partition("Request: ")
-            assert re.search(r"\n(\| |\* `)", returned[0]) or name.startswith("client."), name
+            assert re.search(r"\n(\| |\* \[?`)", returned[0]) or name.startswith("client."), name
             assert "Retried: " in returned[2], name
 
     def test_a_field_says_when_it_is_none_if_it_may_be_none(self):
@@ -274,7 +274,7 @@ class TestSite:
         def moved(text):
             page, target = tmp_path / "page.md", tmp_path / "site"
             page.write_text(text)
-            return site.moved(page, target / "page.md", {}, target)
+            return site.moved(page, target / "page.md", {}, target, {})
 
         return moved
 
