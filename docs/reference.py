@@ -90,9 +90,6 @@ LONGEST_PARAMETER = 84
 """Characters of a parameter, beyond which the choices of its type are on lines of their own."""
 BAR = r"\|"
 GROUPS = {
-    "Replies and pages": """
-        ApiError DeletedResource Page PaginationInfo RateLimit Reply ResponseMeta
-    """,
     "Workflows and executions": """
         Workflow WorkflowInput ExecuteWorkflowResponse Execution ExecutionStatus
         CompletedExecution FailedExecution UnfinishedExecution CancelledExecution
@@ -124,6 +121,9 @@ GROUPS = {
     "Webhooks": """
         Webhook WebhookWithSecret WebhookEvent WebhookEventType WebhookDelivery
         TestWebhookResponse
+    """,
+    "Replies and pages": """
+        ApiError DeletedResource Page PaginationInfo RateLimit Reply ResponseMeta
     """,
 }
 """The pages of types.
@@ -652,14 +652,15 @@ def details(kind: Any) -> str:
     kinds = get_args(kind)
     if len({frozenset(get_type_hints(it)) for it in kinds}) == 1:
         return f"One of {', '.join(map(shown, kinds))}:\n\n{fields(*kinds)}"
-    rows = []
+    lines = ["Its keys besides `type`, by `type`:", ""]
     for it in kinds:
         hints = get_type_hints(it)
         name = shown(hints.pop("type"))
         always = ", ".join(f"`{key}`" for key in hints if key in it.__required_keys__)
         maybe = ", ".join(f"`{key}`" for key in hints if key in it.__optional_keys__)
-        rows.append((f"[{name}]({type_page(it.__name__)}#{anchor(it.__name__)})", always, maybe))
-    return table(("`type`", "other keys", "may be absent"), rows)
+        keys = "; may be absent: ".join(filter(None, (always, maybe)))
+        lines.append(f"* [{name}]({type_page(it.__name__)}#{anchor(it.__name__)}): {keys}")
+    return "\n".join(lines)
 
 
 def fields(*kinds: Any) -> str:
@@ -680,7 +681,9 @@ def fields(*kinds: Any) -> str:
         rows.append((f"`{name}`", value, f"{meaning}{absent}".strip()))
     if not any(meaning for _, _, meaning in rows):  # The docstring of a named tuple has them.
         return table(("key", "value"), [row[:2] for row in rows])
-    return table(("key", "value", "meaning"), rows)
+    # A narrow window shows the parts of a row in this `div` below each other.
+    rows_of_fields = table(("key", "value", "meaning"), rows)
+    return f'<div class="fields" markdown>\n\n{rows_of_fields}\n\n</div>'
 
 
 @functools.lru_cache(None)
