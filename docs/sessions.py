@@ -148,10 +148,12 @@ SESSIONS = (
         "| `-i text=@FILE` | the text of a file |\n"
         "| `-i data:=@FILE` | the JSON of a file |\n"
         "| `-i name=@@ada` | the text `@ada` |\n"
-        "| `--input-file FILE` | all inputs, a JSON object; `-` is stdin, and `-i` wins |\n\n"
-        "Before anything starts, inputs are checked with `--schema`, or with the schema that the server\n"
-        "declares: which are required, which are allowed (`additionalProperties: false`), and the `type` and\n"
-        "`enum` of each. `--no-check` leaves this out.",
+        "| `--input-file FILE` | all inputs, from a file with a JSON object |\n"
+        "| `--input-file -` | all inputs, from stdin |\n\n"
+        "An input that is given with `-i`, too, replaces the one from `--input-file`.\n\n"
+        "Before anything starts, inputs are checked with the JSON Schema in the file of `--schema`, or with the\n"
+        "schema that the server declares: which inputs are required, which are allowed\n"
+        "(`additionalProperties: false`), and the `type` and `enum` of each. `--no-check` leaves this out.",
         (
             Command("run wf_report -i count=3 --schema schema.json"),
             Command("run wf_report -i count:=3 --schema schema.json -o json"),
@@ -170,9 +172,10 @@ SESSIONS = (
         "use a schema (`--schema`, or that of the server), or end the name of the column in `:=`, which makes\n"
         "its cells JSON: `cards.csv` has the columns `card` and `amount:=`. In a column of text, an empty\n"
         "cell is an empty text. In other columns, an empty cell gives no input.\n\n"
-        "**Results** go to `--out`. A `.csv` file is for a spreadsheet, with the columns row, index,\n"
-        "execution_id, status, error and outputs. It begins with a byte-order mark, without which Excel\n"
-        'would not read UTF-8; in Python open it with `encoding="utf-8-sig"`. A `.jsonl` file is for programs.\n'
+        "**Results** go to `--out`. A `.csv` file is for a spreadsheet. Its columns are `row` (from 1, as in\n"
+        "`--redo`), `index` (from 0, as in Python), `execution_id`, `status`, `error` and `outputs`. It begins\n"
+        "with a byte-order mark, without which Excel would not read UTF-8; in Python open it with\n"
+        '`encoding="utf-8-sig"`. A `.jsonl` file is for programs.\n\n'
         "A row with the status `refused` was not started, because the server rejected its inputs: correct\n"
         "it, and the same command starts it. A row that is `running` or `paused` did not end within\n"
         "`--timeout`: the same command continues to wait for it. At the end, failures are grouped by cause.\n\n"
@@ -180,8 +183,8 @@ SESSIONS = (
         "`running` or `paused`, and 1 if another row did not complete.\n\n"
         "**Again**: `--rerun` starts failed and cancelled rows again. `--redo 3,17` starts rows 3 and 17 again\n"
         "if their inputs have changed. `--redo all` starts every row again whose inputs have changed. If the\n"
-        "reply to a start was lost, the command waits at its end until 60 seconds (`--settle-after`) have\n"
-        "passed, and then looks for the execution at the server.\n\n"
+        "response to a start was lost, the command waits at its end until 60 seconds (`--settle-after`) have\n"
+        "passed, and then looks for the execution on the server.\n\n"
         "![A batch in a terminal](pictures/map.svg)",
         (
             Command('map "Charge a card" cards.csv --out results.csv'),
@@ -206,10 +209,11 @@ SESSIONS = (
     Session(
         "Leave an execution running, watch it, cancel it",
         "`run --detach` prints the id of the execution and returns at once. Ctrl-C and `--timeout` leave the\n"
-        "execution running, too. With `--checkpoint FILE`, you can repeat `run`: it starts the workflow only\n"
-        "the first time, and then follows this execution or prints its result. `--rerun` starts it again if\n"
-        "it failed ([past one machine](durable.md#a-file)). `--timeline run.svg` draws the\n"
-        "[timeline](streaming.md#draw-a-timeline).\n"
+        "execution running, too. `--timeline run.svg` draws the [timeline](streaming.md#draw-a-timeline).\n\n"
+        "With `--checkpoint FILE`, you can run the same command again: it starts the workflow only the first\n"
+        "time. Later, it follows the execution that it has started, or prints the outputs if that has ended.\n"
+        "With `--rerun` as well, it starts the workflow again if the execution failed or was cancelled.\n"
+        "[More on checkpoints in a file](durable.md#a-file).\n"
         "\n"
         "`watch` follows an execution to its end, also through a lost connection: `watch ID`,\n"
         "`watch --last` (the last one that you started from this machine), or `watch --workflow NAME`\n"
@@ -229,10 +233,11 @@ SESSIONS = (
         "document a line, `-o csv` is for `list` and `map`, `-o table` for people. `--json` means `-o json`,\n"
         "except for `map` and `watch`, whose results come one at a time: there it means `-o jsonl`. If stdout\n"
         "is not UTF-8, JSON is written in ASCII with `\\u` escapes. In other output, characters that the\n"
-        "encoding of stdout lacks are escaped. The names of the fields of events are in snake_case only.\n\n"
+        "encoding of stdout lacks are escaped. The fields of events are named in snake_case, such as\n"
+        "`node_id`, also where the server sends `nodeId`.\n\n"
         "With JSON, an error is an object on stderr, as in the session below. In a pipe, this object is the last\n"
-        "line of stderr.\n"
-        "`status` (HTTP) and `request_id` are those of the response, if there was one.\n\n"
+        "line of stderr. Its `status` is the HTTP status of the response, and its `request_id` the id of the\n"
+        "request. Both are `null` if there was no response.\n\n"
         "| exit status | meaning |\n|---|---|\n| 0 | done |\n| 1 | failed |\n| 2 | wrong arguments |\n"
         "| 3 | not found |\n| 4 | key refused |\n| 5 | rate limit |\n| 6 | network |\n"
         "| 124 | `--timeout` was reached; the execution goes on |\n| 130 | Ctrl-C |\n\n"
@@ -242,9 +247,9 @@ SESSIONS = (
     ),
     Session(
         "When something is wrong",
-        "If the arguments are wrong, the command starts nothing, and says in one line what to write. An\n"
-        "error of the connection names the host and the port. After a 404 that does not come from the API,\n"
-        "check the base URL.",
+        "If the arguments are wrong, the command starts nothing, and says in one line what to write. If the\n"
+        "connection fails, the error names the host and the port. If the error says that a 404 does not come\n"
+        "from the API, check the base URL.",
         (
             Command("run wf_report -i name"),
             Command("list executions --status done"),
@@ -264,13 +269,13 @@ SESSIONS = (
     Session(
         "Talk to an agent",
         "Name an agent as you name a workflow. Ctrl-C stops showing an answer, but does not stop the agent.\n"
-        "Ctrl-D leaves, and prints the command that continues the thread. Answers are Markdown. Pasted lines\n"
-        "are one message, and Alt-Enter begins a new line. The arrow keys bring back what you typed, in earlier\n"
-        "conversations, too (`--no-history` keeps nothing). `/save FILE` writes the whole conversation, also\n"
-        "that of a thread that you have continued.\n\n"
-        "`-m TEXT` sends one message and prints only the answer, and so does a text in a pipe. With both, the\n"
-        "text of the pipe is appended to the message. So in a loop that reads lines from a pipe, add\n"
-        "`</dev/null` to the command.\n\n"
+        "Ctrl-D leaves, and prints the command that continues the thread. Answers are shown as Markdown. Pasted\n"
+        "lines are one message, and Alt-Enter begins a new line. The arrow keys bring back what you typed, in\n"
+        "earlier conversations, too (`--no-history` keeps nothing). `/save FILE` writes the whole conversation to\n"
+        "a file, also the part from before `--thread` continued it.\n\n"
+        "`-m TEXT` sends one message and prints only the answer. You can also pipe a text in: it is sent as one\n"
+        "message. With both, the text of the pipe is appended to the message. So if you call the command in a\n"
+        "shell loop that itself reads lines from a pipe, add `</dev/null` to the command.\n\n"
         "![A conversation in a terminal](pictures/chat.svg)",
         (
             Command("chat agent_parrot", ((PROMPT, "Good morning\r"), (PROMPT, "\x04"))),
@@ -290,9 +295,9 @@ KEEPING = """
 ## Keep a key
 
 `flowmaestro login` asks for a key, checks it at the server, and keeps it: in the keyring of the
-system (with the extra `keyring`), or else in a file of mode 0600 in your folder for settings.
-`--file` always uses the file. You can also pipe the key in: `pass show flowmaestro | flowmaestro
-login`. `logout` deletes the key from this machine, and `profiles` lists the profiles.
+system (with the extra `keyring`), or else in a file that only you can read, in your folder for
+settings. `--file` always uses the file. You can also pipe the key in: `pass show flowmaestro |
+flowmaestro login`. `logout` deletes the key from this machine, and `profiles` lists the profiles.
 
 A profile is a pair of a key and a server: `login --profile work --base-url https://...` makes
 another one, and `--profile work` or `FLOWMAESTRO_PROFILE=work` uses it. A command uses the first of
@@ -316,7 +321,8 @@ The key of a profile is for the server of this profile only. If the command woul
 one, for example because of `--base-url`, it sends nothing and exits with status 4.
 
 An empty `FLOWMAESTRO_API_KEY` counts as none, and white space around the key, such as the end of a
-line, is left out. `flowmaestro doctor` says where the key came from. The library reads no profiles.
+line, is left out. `flowmaestro doctor` says where the key came from. Only the command line reads
+profiles: a client in your program does not.
 
 ## Complete words with TAB
 
@@ -341,9 +347,10 @@ SETTINGS = """\
 OFFER = Session(
     "Offer workflows to an AI assistant",
     "`flowmaestro mcp --workflow wf_report` serves the named workflows as tools over the Model\n"
-    "Context Protocol. An assistant starts this command; `--config claude`, `cursor` or `vscode` prints\n"
-    "the settings that it needs for that. This asks no server, so a `--workflow` that does not exist is\n"
-    "reported only when the assistant starts the command. It needs the extra `mcp` and Python 3.10.\n\n"
+    "Context Protocol. You do not start this command yourself: an assistant does. To print the settings that\n"
+    "the assistant needs, add `--config claude`, `--config cursor` or `--config vscode`. That sends nothing\n"
+    "to a server, so a `--workflow` that does not exist is reported only when the assistant starts the\n"
+    "command. The command needs the extra `mcp` and Python 3.10.\n\n"
     "| assistant | the settings belong in |\n|---|---|\n"
     "| `claude` | `claude_desktop_config.json` (Settings, Developer, Edit Config), or `.mcp.json` |\n"
     "| `cursor` | `~/.cursor/mcp.json`, or `.cursor/mcp.json` of a project |\n"
@@ -396,6 +403,13 @@ of {WIDTH} columns, with the extra `cli` ([run](#run-a-workflow) without it, too
 ```text
 {SEEDS}```
 
+"""
+SHAPES = """
+*Deployed shapes*: this fake answers as the deployed server does (the real FlowMaestro, at
+`https://api.flowmaestro.io`). With `--shapes documented`, it answers as FlowMaestro's own
+documentation describes the API. *Live events*: event streams bring each event when it happens. With
+`--events silent`, they bring only `connected` and keepalives, as the deployed server does in some
+setups.
 """
 
 
@@ -571,7 +585,7 @@ def page(printed: str, recorded: Recorded) -> str:
     serve = _block(f"$ flowmaestro serve --seed my_flows.py\n{printed}")
     for session in (*SESSIONS, OFFER):
         if session is OFFER:
-            parts += [KEEPING, SERVER, serve]
+            parts += [KEEPING, SERVER, serve, SHAPES]
         if ("rich", session.title) in recorded:
             text = f"\n{session.text}\n" if session.text else ""
             done = _block(_session(recorded["rich", session.title]))
