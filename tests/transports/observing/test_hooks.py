@@ -23,13 +23,15 @@ from flowmaestro import (
     StreamTimes,
 )
 from flowmaestro.testing import FakeFlowMaestro, ScriptedTransport
-from flowmaestro_transports import Phase, Response, TransportFailure
+from flowmaestro_core.errors import CheckpointError
+from flowmaestro_transports import Phase, Response, TransportClosedError, TransportFailure
 from tests.harness.transports.player import KEY, KINDS, Player
 
 ROOT = "https://api.flowmaestro.io/api/v1"
 FOUND = Response(
     200, {"X-Request-ID": "req_head"}, b'{"data": {}, "meta": {"request_id": "req_1"}}'
 )
+BUSY_FOR_NOW = Response(503, {"Retry-After": "1"}, b'{"error": {"code": "busy"}}')
 BUSY = Response(503, {"X-Request-ID": "req_head"}, b'{"error": {"code": "busy"}}')
 ENDED = b'id: 1\nevent: execution:completed\ndata: {"outputs": {}}\n\n'
 
@@ -165,6 +167,48 @@ def test_a_strict_hook_that_raises_about_a_failure_keeps_the_failure_as_its_cont
         play([lost], lambda client: client.workflows.list(), Hooks(response=fails, strict=True))
     context = caught.value.__context__
     assert (type(context), str(context)) == (TransportFailure, "no route")
+
+
+@pytest.mark.parametrize("name", ["request", "response", "retry"])
+@pytest.mark.parametrize(
+    "error",
+    [
+        TransportFailure(Phase.NOT_SENT, "of the hook"),
+        TransportClosedError("of the hook"),
+        CheckpointError("of the hook"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_exception_of_a_strict_hook_is_never_taken_for_one_of_the_transport(play, name, error):
+    """A request that the server has accepted would be sent again."""
+
+    def fails(info):
+        raise error
+
+    hooks = Hooks(**{name: fails}, strict=True)
+    started = Response(202, {}, b'{"data": {"execution_id": "exec_1"}}')
+    world = {"request": [], "response": [started], "retry": [BUSY_FOR_NOW]}[name]
+    with pytest.raises(type(error)) as caught:
+        play(world, lambda client: client.workflows.execute("wf_1"), hooks)
+    assert caught.value is error
+    assert len(play.transport.requests) == len(world)
+
+
+def test_exception_of_a_strict_hook_about_an_opening_is_raised_as_it_is(play):
+    failure = TransportFailure(Phase.NOT_SENT, "of the hook")
+
+    def fails(info):
+        raise failure
+
+    with pytest.raises(TransportFailure) as caught:
+        play(
+            [stream(ENDED)],
+            lambda client: client.executions.stream("exec_1"),
+            Hooks(response=fails, strict=True),
+        )
+    assert caught.value is failure
+    assert len(play.transport.requests) == 1
+    assert play.transport.open_bodies == 0
 
 
 @pytest.mark.parametrize("name", ["request", "response", "retry"])

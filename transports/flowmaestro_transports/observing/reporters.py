@@ -11,10 +11,10 @@ import traceback
 import uuid
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Callable, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Any, Callable, Optional, Tuple, Union, cast
 from weakref import WeakKeyDictionary
 
-from flowmaestro_core.actions import Action, Done, Emit, Open, Send, Wait
+from flowmaestro_core.actions import Action, Done, Emit, Fail, Open, Send, Wait
 from flowmaestro_core.arguments import header_fields
 from flowmaestro_core.errors import Attempt
 from flowmaestro_core.http.messages import (
@@ -68,6 +68,10 @@ class _Reporter:
         """When the request in flight was sent; `None` if there is none."""
         self._reply: Tuple[Headers, bytes] = _NO_REPLY
         self._trace: Optional[Trace] = None
+        self._strict_failure: Optional[Fail] = None
+        """Ends the operation, because a strict hook raised: replaces the next action. The exception
+        is not raised here, because the driver could take it for a failure of the action: a hook may
+        raise a `TransportFailure`."""
         try:
             self._trace = self._hooks.trace(machine.operation, transport)
         except Exception as error:
@@ -91,6 +95,8 @@ class _Reporter:
 
         The hook is `None` if the user set none, or if no hook is about such an action.
         """
+        if self._strict_failure is not None:
+            return _NO_HOOK  # The action will not be carried out.
         if isinstance(action, (Send, Open)):
             return self._hooks.request, self._request_info(action)
         if isinstance(action, Wait) and action.because is not None:
@@ -106,15 +112,19 @@ class _Reporter:
     def _with_hook_fields(self, action: Action, now: float, fields: Any) -> Action:
         """Return the action. Its request has the header fields that its hook and trace add.
 
-        `fields` is what the hook returned; `None` if it added nothing.
+        `fields` is what the hook returned; `None` if it added nothing. If a strict hook raised,
+        return the action that ends the operation instead.
         """
-        if not isinstance(action, (Send, Open)):
-            return action
+        if self._strict_failure is not None or not isinstance(action, (Send, Open)):
+            return self._strict_failure or action
         request = action.request if fields is None else self._with_added(action.request, fields)
-        self._sent_at = now
-        fields = self._tell_trace("attempting", self._request, request, self._resent)
-        if fields:
-            request = self._with_added(request, fields)
+        if self._strict_failure is None:
+            self._sent_at = now
+            fields = self._tell_trace("attempting", self._request, request, self._resent)
+            if fields:
+                request = self._with_added(request, fields)
+        if self._strict_failure is not None:
+            return self._strict_failure
         return action if request is action.request else replace(action, request=request)
 
     def _with_added(self, request: Request, fields: Any) -> Request:
@@ -173,10 +183,10 @@ class _Reporter:
             self._note_failure(error)
 
     def _on_hook_error(self, error: Exception) -> None:
-        """Count and log an exception of a hook. Raise it if the hooks are strict."""
+        """Count and log an exception of a hook. End the operation with it if hooks are strict."""
         self._note_failure(error)
         if self._hooks.strict:
-            raise error
+            self._strict_failure = Fail(cast("Any", error))
 
     def _note_failure(self, error: Exception) -> None:
         """Count and log an exception raised by a hook, without the exceptions chained to it."""
@@ -264,7 +274,10 @@ class SyncReporter(_Reporter):
     """Reports the requests of one operation of a sync client to its hooks, trace and log."""
 
     def before(self, action: Action, now: float) -> Action:
-        """Report an action before it is carried out. Return it with the fields that a hook adds."""
+        """Report an action before it is carried out. Return it with the fields that a hook adds.
+
+        If a strict hook raised, now or in `note`, return a `Fail` with its exception instead.
+        """
         return self._with_hook_fields(action, now, self._tell(*self._before_action(action)))
 
     def note(self, outcome: Outcome, now: float) -> None:
@@ -287,7 +300,10 @@ class AsyncReporter(_Reporter):
     """Reports the requests of one operation of an async client to its hooks, trace and log."""
 
     async def before(self, action: Action, now: float) -> Action:
-        """Report an action before it is carried out. Return it with the fields that a hook adds."""
+        """Report an action before it is carried out. Return it with the fields that a hook adds.
+
+        If a strict hook raised, now or in `note`, return a `Fail` with its exception instead.
+        """
         return self._with_hook_fields(action, now, await self._tell(*self._before_action(action)))
 
     async def note(self, outcome: Outcome, now: float) -> None:
