@@ -52,6 +52,7 @@ class LookupResult(NamedTuple):
         is_conclusive: True if a row that was not found was certainly not started. That is so once
             the walk has met an execution that the journal knows or that is older than the batch.
         unclaimed: the executions that the journal does not know, by their ids, the newest first.
+            None of them is older than the batch by `CLOCK_MARGIN`.
         failure: the error of a walk that failed, else `None`. A failed walk is not conclusive.
         dated: whether the age of each unclaimed execution is known.
 
@@ -90,12 +91,11 @@ class LookupMachine(Machine[LookupResult]):
     """Walks through the executions of a workflow, from the newest to one that is old enough.
 
     The journal numbers the starts. `since` is the number of the first start in doubt. An execution
-    is old enough if the journal knows it under a lower number. After each page, a `Record` asks the
-    journal which executions of the page it knows. A page whose reply is too large is read again in
-    halves.
+    is old enough if the journal knows it under a lower number, or if it is older than the journal
+    by `CLOCK_MARGIN`. After each page, a `Record` asks the journal which executions of the page it
+    knows. A page whose reply is too large is read again in halves.
 
-    With an `announcement`, no journal is asked. An execution is also old enough if it is older than
-    the announcement by `CLOCK_MARGIN`.
+    With an `announcement`, no journal is asked: the announcement takes its place.
     """
 
     state: str
@@ -194,7 +194,7 @@ class LookupMachine(Machine[LookupResult]):
         self._dated = self._dated and seconds is not None
         if seconds is not None and seconds > age:
             self._is_conclusive = True
-            if self._announcement is not None and seconds > age + CLOCK_MARGIN:
+            if seconds > age + CLOCK_MARGIN:
                 return True
         self._unclaimed[found] = execution
         return False

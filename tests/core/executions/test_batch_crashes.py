@@ -61,7 +61,11 @@ class Server:
     """Accepts starts, lists what it has accepted, and may be slow to do so."""
 
     def __init__(self) -> None:
-        self.executions = [Execution(0, {}, 0.0, 0.0)]
+        self.executions = [
+            Execution(0, ROWS[0], -100.0, 0.0, ours=False),
+            Execution(1, {}, 0.0, 0.0),
+        ]
+        """The executions from before the batch. One has the inputs of a row."""
         self.late: List[Any] = []
         """Starts that are on their way, with the time by which they arrive."""
 
@@ -258,7 +262,7 @@ class CrashingBatch(RuleBasedStateMachine):
 
     @property
     def has_foreign(self) -> bool:
-        return not all(it.ours for it in self.server.executions)
+        return not all(it.ours for it in self.server.executions[1:])
 
     @precondition(lambda self: isinstance(self.action, Wait))
     @rule()
@@ -287,6 +291,7 @@ class CrashingBatch(RuleBasedStateMachine):
             assert sorted(indexes) == list(range(len(self.rows)))
         ids = [it.execution_id for it in items if it.execution_id is not None]
         assert len(set(ids)) == len(ids)
+        assert "ex_0" not in ids, "it is older than the batch"
         self.it_dies()
 
     @invariant()

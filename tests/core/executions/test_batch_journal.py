@@ -543,6 +543,31 @@ def test_a_lost_start_that_is_listed_is_followed() -> None:
     assert sum("per_page=20" in request.url for request in run.sent) == 1
 
 
+@pytest.mark.parametrize("baseline", ["unread", "deleted"])
+def test_an_equal_execution_from_before_the_batch_is_not_taken_for_a_lost_start(
+    baseline: str,
+) -> None:
+    yesterday = {"id": "ex_old", "inputs": {"n": 0}, "created_at": "1970-01-01T00:00:00Z"}
+    before = {**yesterday, "id": "ex_older", "created_at": "1969-12-31T00:00:00Z"}
+    deleted = {"id": "ex_deleted", "inputs": {}, "created_at": "1970-01-01T00:00:01Z"}
+    date = {"Date": "Thu, 01 Jan 1970 00:20:00 GMT"}  # The journal was begun at 1000 s.
+    answers: Iterator[Any] = iter(["lost"])
+
+    def answer(request: Request) -> Any:
+        if is_start(request):
+            return next(answers, None)
+        if "per_page=20" in request.url:
+            return (200, an_envelope([yesterday, before], pagination={"has_next": True}), date)
+        if "?" in request.url:
+            return (503, None) if baseline == "unread" else (200, an_envelope([deleted]), date)
+        return None
+
+    run = World().run(ROWS[:1], answer)
+    assert [(item.execution_id, item.ok) for item in run.items] == [("ex_1", True)]
+    assert sum(map(is_start, run.sent)) == 2
+    assert sum("per_page=20" in request.url for request in run.sent) == 1
+
+
 def test_rows_in_doubt_are_settled_a_minute_after_resuming() -> None:
     """An ordered batch settles those of one chunk before it reads the next."""
     world, rows = World(), [{"n": n} for n in range(300)]

@@ -390,6 +390,16 @@ def test_a_start_is_durable_before_it_goes_out(path):
     journal.close()
 
 
+def test_age_of_a_journal_is_unknown_after_its_clock_was_set_back(path):
+    plan = JournalPlan(str(path), "wf")
+    ages = []
+    for at in (1000.0, 999.0):
+        journal = Journal(plan, "root", lambda at=at: at, "token")
+        ages.append(journal.keep(Record()).age)
+        journal.close()
+    assert ages == [0.0, float("inf")]
+
+
 @pytest.mark.parametrize(("key", "keys", "known"), [(None, (0, 1, 2, 5), 6), (str, "cabd", 4)])
 def test_records_are_recalled_after_reopening(path, key, keys, known):
     plan = JournalPlan(str(path), "wf", key)

@@ -15,6 +15,7 @@ each frame of it, and ignores a damaged frame and all frames after it.
 from __future__ import annotations
 
 import json
+import math
 import os
 import sqlite3
 import stat
@@ -281,7 +282,10 @@ class Journal:
             marks = _marks(ids)
             starts = f"SELECT execution_id, start FROM started WHERE execution_id IN ({marks})"  # noqa: S608
             orders = tuple(self._db.execute(starts, ids))
-        age = max(self._wall_clock() - self._began_at, 0.0)
+        age = self._wall_clock() - self._began_at
+        if age < 0:
+            # The clock was set back. With a low age, starts of the batch would seem older than it.
+            age = math.inf
         return Recalled(tuple(rows), orders, self._known, self._last_order, age)
 
     @contextmanager
