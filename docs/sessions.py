@@ -134,8 +134,8 @@ SESSIONS = (
         "Run a workflow",
         "Name a workflow by its id, by its name, or by the beginning of either: six characters or more, if\n"
         "only one workflow fits. `-i` gives an input: `-i name=Ada` is text, `-i count:=3` is JSON. The\n"
-        "outputs go to stdout, everything else to stderr. The view shows each node. If the terminal has too\n"
-        "few lines for all nodes, the view shows how many are done.\n\n"
+        "outputs go to stdout, everything else to stderr. While the workflow runs, a live view shows each\n"
+        "node. If the terminal has too few lines for all nodes, the view shows how many are done.\n\n"
         "![A run in a terminal](pictures/run.svg)",
         (Command('run "Nightly report" -i name=Ada'), Command("run wf_broken")),
         shows_plain=True,
@@ -179,8 +179,8 @@ SESSIONS = (
         "A row with the status `refused` was not started, because the server rejected its inputs: correct\n"
         "it, and the same command starts it. A row that is `running` or `paused` did not end within\n"
         "`--timeout`: the same command continues to wait for it. At the end, failures are grouped by cause.\n\n"
-        "**The exit status** is 0 if every row completed, 124 if the only rows that did not complete are\n"
-        "`running` or `paused`, and 1 if another row did not complete.\n\n"
+        "**The exit status** is 0 if every row completed, 124 if the other rows are all `running` or `paused`,\n"
+        "and else 1.\n\n"
         "**Again**: `--rerun` starts failed and cancelled rows again. `--redo 3,17` starts rows 3 and 17 again\n"
         "if their inputs have changed. `--redo all` starts every row again whose inputs have changed. If the\n"
         "response to a start was lost, the command waits at its end until 60 seconds (`--settle-after`) have\n"
@@ -194,10 +194,10 @@ SESSIONS = (
     Session(
         "See what there is",
         "`list` and `get` show workflows, executions, agents, threads, knowledge-bases, triggers and\n"
-        "webhooks. The API has no list of threads: `get threads` shows one that you know. Executions are\n"
-        "filtered by `--workflow`, one `--status` and `--since` (`90s`, `15m`, `2h`, `3d`). Columns are\n"
+        "webhooks. The API has no list of threads, but `get threads ID` shows one. `list executions` has the\n"
+        "filters `--workflow`, `--status` (one status) and `--since` (`90s`, `15m`, `2h`, `3d`). Columns are\n"
         "shortened until they fit the terminal, but ids are not, so that you can copy them: if the terminal\n"
-        "is too narrow, an id has a line of its own. In a pipe every cell is whole.\n\n"
+        "is too narrow, an id has a line of its own. In a pipe, nothing is shortened.\n\n"
         "![A list in a terminal](pictures/list.svg)",
         (
             Command("list workflows"),
@@ -229,8 +229,8 @@ SESSIONS = (
     ),
     Session(
         "Use it in scripts",
-        "`-o json` prints one JSON document: indented on a terminal, compact elsewhere. `-o jsonl` prints a\n"
-        "document a line, `-o csv` is for `list` and `map`, `-o table` for people. `--json` means `-o json`,\n"
+        "`-o json` prints one JSON document: indented on a terminal, compact elsewhere. `-o jsonl` prints one\n"
+        "document on each line, `-o csv` is for `list` and `map`, `-o table` for people. `--json` means `-o json`,\n"
         "except for `map` and `watch`, whose results come one at a time: there it means `-o jsonl`. If stdout\n"
         "is not UTF-8, JSON is written in ASCII with `\\u` escapes. In other output, characters that the\n"
         "encoding of stdout lacks are escaped. The fields of events are named in snake_case, such as\n"
@@ -381,7 +381,7 @@ flowmaestro run "Nightly report" -i name=Ada
 `flowmaestro COMMAND --help` begins with examples. Without a key, [try it on a fake
 server](#try-it-without-a-key). `login` keeps your key in [a profile](#keep-a-key). In scripts, set
 `FLOWMAESTRO_API_KEY` instead, and `FLOWMAESTRO_BASE_URL` for another server. The options `--api-key`
-and `--base-url` take their places for one command. The extra `cli` brings colors, the live view,
+and `--base-url` replace these two for one command. The extra `cli` brings colors, the live view,
 editing in `chat`, and completion. Without it, everything except completion works, in plain lines.
 
 The examples on this page use the workflows of [`my_flows.py`](#try-it-without-a-key). To follow them,
@@ -392,10 +392,10 @@ SERVER = f"""\
 ## Try it without a key
 
 `serve` starts a fake FlowMaestro on a port. `demo` starts one, too, and shows the main tasks on it ([a
-picture](pictures/demo.svg)). The option `--transport` of `demo` chooses how it connects; `--transport
-memory` needs no socket and no real time. `serve --seed FILE` calls the function `seed(fake)` of a Python file, which
-adds resources of yours. Use the fake and its clients in `seed` itself, not in threads: a thread that
-`seed` starts cannot reach the fake before `seed` has returned, so joining this thread in `seed` hangs.
+picture](pictures/demo.svg)). The option `--transport` of `demo` chooses how it connects; with
+`--transport memory`, it opens no socket and does not really wait. `serve --seed FILE` calls the
+function `seed(fake)` of a Python file, which adds resources of yours. Do not use the fake in a thread
+that `seed` starts and waits for: the thread cannot reach the fake before `seed` has returned.
 
 This is the `my_flows.py` of the examples on this page. `docs/sessions.py` recorded them in a terminal
 of {WIDTH} columns, with the extra `cli` ([run](#run-a-workflow) without it, too):

@@ -220,7 +220,7 @@ class CancelledExecution(_Cancelled, total=False):
 
     workflow_id: str
     cancelled_at: str
-    """Time of the cancellation, ISO 8601; only the published API sends it."""
+    """Time of the cancellation, ISO 8601; only the documented API sends it."""
     message: str
     """The deployed server's comment on the cancellation."""
 
@@ -369,7 +369,7 @@ class SendMessageResponse(TypedDict):
     usage: TokenUsage
     """Tokens spent on the answer."""
     message: Optional[Dict[str, Any]]
-    """The answer as the deployed server sends it; `None` on the published API."""
+    """The answer as the deployed server sends it; `None` on the documented API."""
     iterations: Optional[int]
     """Number of iterations of the agent. What counts as one is not documented. `None` if the server
     does not say."""
@@ -486,13 +486,13 @@ class TestWebhookResponse(TypedDict):
     success: bool
     """Whether your receiver answered with 2xx."""
     status_code: Optional[int]
-    """Status of its answer; `None` if it did not answer, and on the published API."""
+    """Status of its answer; `None` if it did not answer, and on the documented API."""
     response_time_ms: Optional[int]
     """Time that it took, in milliseconds; `None` if the server does not say."""
     error: Optional[str]
     """Reason of the failure, from the deployed server; else `None`."""
     message: Optional[str]
-    """Comment of the deployed server on the test; `None` on the published API."""
+    """Comment of the deployed server on the test; `None` on the documented API."""
     error_message: Optional[str]
     """Reason of the failure; `None` if it succeeded."""
 

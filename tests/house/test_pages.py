@@ -331,7 +331,9 @@ class TestTables:
             "longest `Retry-After` that is waited for": f"{retry.MAX_RETRY_AFTER:g} s",
             "retries of a call": f"{defaults.DEFAULT_MAX_RETRIES}",
             "redirects that are followed, of GET within the origin": f"{MAX_REDIRECTS}",
-            "connections of a transport": default_of(SocketTransport, "max_connections"),
+            "calls of a transport at the same time, without open streams": default_of(
+                SocketTransport, "max_connections"
+            ),
             "executions in flight in a batch": default_of(Workflows.run_many, "concurrency"),
             "events that a stream remembers for its timeline": f"{MOST_REMEMBERED:,}",
             "a reply, after decompression": f"{defaults.MAX_REPLY_SIZE >> 20} MiB",
