@@ -483,7 +483,10 @@ class _Operation:
         return self._to.tracer.start_span(name, within, kind, attributes, links, began)
 
     def _set_execution(self, span: trace.Span, execution: Mapping[str, Any]) -> None:
-        """Set the status of an execution, and its error and outputs if spans hold content."""
+        """Write the status of the execution to `span`. If it failed, mark the span as failed.
+
+        With the option `content`, write the error text and the outputs, too.
+        """
         status = str(execution.get("status"))
         span.set_attribute("flowmaestro.execution.status", status)
         if status == "failed":
@@ -497,7 +500,7 @@ class _Operation:
     def _row_of(self, info: RequestInfo) -> Optional[_Row]:
         """Return the row that a request belongs to. Begin the span of a new row.
 
-        Return `None` if the request is not about one row, or if no spans are made.
+        Return `None` if the request is not about one row, or if no tracer is configured.
         """
         key = _row_key(info)
         if key is None or not self._traced:

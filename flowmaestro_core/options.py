@@ -117,7 +117,8 @@ class ClientOptions:
         """Return the timeout in seconds of one attempt, for an endpoint that needs `minimum`.
 
         This is the client's timeout, raised to `minimum`; or the timeout that was set for the call,
-        which is not raised. A `Timeout` keeps its limits for the phases.
+        which is not raised. If the timeout is a `Timeout`, with limits for connecting, the head and
+        reads, these stay as they are: only its total is raised.
         """
         if self.call_timeout is not None:
             return self.call_timeout

@@ -213,7 +213,7 @@ class LiveRunView(RunView):
     def end(self, execution: Execution, events: Sequence[Mapping[str, Any]]) -> None:
         """Show the ended execution. `events` are the last events of its stream, at most 1,000.
 
-        Later frames do not show the event stream's `last_seen`.
+        Later redraws do not show `last_seen` of the stream: the execution as last polled.
         """
         super().end(execution, events)
         self._stream = None

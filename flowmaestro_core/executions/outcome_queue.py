@@ -39,7 +39,7 @@ class OutcomeQueue:
         """The rate limit of the key, as the last response has shown it."""
 
     def begin(self, now: float) -> None:
-        """Measure the pace of the batch from now on."""
+        """Start the clock of the batch: its pace is the outcomes a second since the time `now`."""
         self._begun_at = self._now = now
 
     def replied(self, limit: RateLimit, now: float) -> None:

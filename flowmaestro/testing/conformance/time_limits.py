@@ -171,7 +171,7 @@ async def an_open_body_outlives_the_limit(runner: Runner) -> None:
 
 
 class Flood(NamedTuple):
-    """Bytes that a server sends endlessly: a beginning, and a piece that is repeated.
+    """Bytes that a server sends again and again: a beginning, and a piece that is repeated.
 
     They are cheap to send and slow to read: they yield no byte of content, or one at a time. A
     flood lasts longer than the check waits, so a reader that ignores its timeout returns only when

@@ -148,7 +148,7 @@ class Alarms:
                 return
             yield alarm
 
-    def first_with_call(self) -> Optional[Alarm]:
-        """Return any alarm that a call waits for and that has not fired; `None` if none is left."""
+    def any_with_call(self) -> Optional[Alarm]:
+        """Return one of the alarms that a call waits for and that have not fired, or `None`."""
         alarms = (alarm for _, _, alarm in self._agenda)
         return next((alarm for alarm in alarms if alarm.call and not alarm.fired), None)

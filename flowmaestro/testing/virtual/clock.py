@@ -229,7 +229,7 @@ class VirtualClock:
     def _wake_one(self) -> None:
         """Wake one waiting call to advance the clock, if no call is running any more."""
         while self._idle():
-            waiting = self._alarms.first_with_call()
+            waiting = self._alarms.any_with_call()
             if waiting is None:
                 return
             try:

@@ -189,7 +189,11 @@ def _shown(method: Callable[..., Any], build: Callable[..., Any], given: Any) ->
 
 
 class SyncExecutor(_Lifetime[Transport]):
-    """Performs operations over a sync transport."""
+    """Carries out what a sync client starts (calls, streams, waits, batches).
+
+    For each, it makes the machine and a driver, which performs the actions of the machine over the
+    transport.
+    """
 
     def method(self, build: Callable[..., Any], iterates: bool) -> Callable[..., Any]:
         """Return the client's method for `build`, a function that builds an operation.
@@ -264,7 +268,11 @@ class SyncExecutor(_Lifetime[Transport]):
 
 
 class AsyncExecutor(_Lifetime[AsyncTransport]):
-    """Performs operations over an async transport."""
+    """Carries out what an async client starts (calls, streams, waits, batches).
+
+    For each, it makes the machine and a driver, which performs the actions of the machine over the
+    transport.
+    """
 
     def method(self, build: Callable[..., Any], iterates: bool) -> Callable[..., Any]:
         """Return the client's method for a builder. It carries out what `build` returns.
