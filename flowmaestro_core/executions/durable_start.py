@@ -232,9 +232,10 @@ class DurableStartMachine(Machine[Reply[Any]]):
             return self._fail(outcome.error)
         if self.state == "attaching":
             return self._found(outcome.value, now, jitter)
-        newest = next(iter(outcome.value["data"]), None)
-        found = text_or_empty(object_or_empty(newest).get("id"))
-        self._saved = self._saved._replace(after=found, reruns=self._row.reruns)
+        baseline: Optional[str] = ""
+        for newest in outcome.value["data"][:1]:
+            baseline = text_or_empty(object_or_empty(newest).get("id")) or None
+        self._saved = self._saved._replace(after=baseline, reruns=self._row.reruns)
         return self._announce(now)
 
     # The checkpoint

@@ -35,7 +35,8 @@ class SavedStart(NamedTuple):
             `started`: `execution_id` is the execution.
         token: a random text, from which the `Idempotency-Key` is made.
         after: the baseline: the newest execution before the start. Empty if there was none; `None`
-            if it is not known: the SDK did not save this state: the user's task engine made it.
+            if it is not known: the user's task engine made this state, or the server
+            listed an execution without an id.
         execution_id: the execution that was started, once known.
         reruns: how often it was started again because of its status.
         serial: the number of this state among all that were saved, from 1.

@@ -184,12 +184,13 @@ class LookupMachine(Machine[LookupResult]):
         age of the journal, or of the announcement, in seconds.
         """
         found = text_or_empty(execution.get("id"))
+        # An execution without an id belongs to nobody. It is not the baseline `""` either.
+        if not found:
+            return False
         # The journal knows this execution. The list shows it, so it shows the later ones as well.
         if found in orders:
             self._is_conclusive = True
             return orders[found] < self._since
-        if not found:
-            return False
         seconds = self._age_of(execution)
         self._dated = self._dated and seconds is not None
         if seconds is not None and seconds > age:

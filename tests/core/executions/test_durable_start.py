@@ -188,6 +188,26 @@ def test_an_empty_list_then_and_other_executions_now_is_conclusive() -> None:
     assert world.server.started == 1
 
 
+def test_a_listed_row_without_an_id_does_not_end_the_lookup() -> None:
+    world = World()
+    world.server.executions.clear()
+    dies_while_starting(world, started=True)
+    again = world.until(world.process(), "looking up")
+    rows = [{"created_at": "1970-01-01T00:20:00Z"}, world.server.executions[0].shown()]
+    again.replies(200, an_envelope(rows, pagination={"has_next": False}))
+    assert world.finish(again).value["data"]["execution_id"] == "ex_1"
+    assert world.server.started == 1
+
+
+def test_a_newest_execution_without_an_id_is_an_unknown_baseline() -> None:
+    world = World()
+    process = world.until(world.process(), "reading baseline")
+    process.replies(200, an_envelope([{"created_at": "1970-01-01T00:16:00Z"}]))
+    world.step(process)
+    assert world.store.state["state"] == "starting"
+    assert world.store.state["after"] is None
+
+
 def test_a_start_in_doubt_loads_the_state_again_before_the_lookup() -> None:
     """The process that seemed dead may have saved the id meanwhile."""
     world = World()
