@@ -195,11 +195,12 @@ def may_have_started(error: FlowMaestroError) -> bool:
 
     The server inserts the execution before it starts the engine, so after a 5xx the execution may
     exist. A 503 with `Retry-After` is the exception: the server rejects such a request
-    unprocessed.
+    unprocessed. A 303 redirects to the result of a request that was processed, and many servers
+    send a 302 in its place.
     """
     outcome = error.attempts[-1].outcome
     if isinstance(outcome, Phase):
         return outcome is not Phase.NOT_SENT
     if isinstance(error, NotFoundError) or is_rejected_unprocessed(error, outcome):
         return False
-    return outcome >= 500 or outcome == 408 or outcome < 300
+    return outcome >= 500 or outcome < 300 or outcome in (302, 303, 408)

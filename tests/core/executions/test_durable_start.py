@@ -373,6 +373,27 @@ def test_a_lost_reply_is_settled_in_the_same_call(started: bool) -> None:
     assert world.server.started == 1
 
 
+@pytest.mark.parametrize("status", [302, 303])
+def test_a_redirect_after_a_processed_post_is_settled(status: int) -> None:
+    world = World()
+    process = world.until(world.process(), "starting")
+    assert isinstance(process.action, Send)
+    world.server.accept(process.action.request, world.now)
+    process.replies(status, None, {"Location": "/workflows/executions/ex_1"})
+    assert world.finish(process).value["data"]["execution_id"] == "ex_1"
+    assert world.server.started == 1
+
+
+@pytest.mark.parametrize("status", [301, 307, 308])
+def test_a_redirect_of_an_unprocessed_post_leaves_an_open_checkpoint(status: int) -> None:
+    world = World()
+    process = world.until(world.process(), "starting")
+    process.replies(status, None, {"Location": "https://elsewhere.test/"})
+    world.step(process)
+    assert process.error.code == "redirect_refused"
+    assert world.store.state["state"] == "open"
+
+
 def test_a_reply_without_an_id_is_settled_too() -> None:
     world = World()
     process = world.until(world.process(), "starting")
