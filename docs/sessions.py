@@ -144,7 +144,7 @@ SESSIONS = (
         "Give inputs",
         "| argument | the input |\n|---|---|\n"
         "| `-i name=Ada` | the text `Ada` |\n"
-        "| `-i count:=3` | the number 3; any JSON |\n"
+        "| `-i count:=3` | the number 3 (any JSON may follow `:=`) |\n"
         "| `-i text=@FILE` | the text of a file |\n"
         "| `-i data:=@FILE` | the JSON of a file |\n"
         "| `-i name=@@ada` | the text `@ada` |\n"
@@ -248,8 +248,8 @@ SESSIONS = (
     Session(
         "When something is wrong",
         "If the arguments are wrong, the command starts nothing, and says in one line what to write. If the\n"
-        "connection fails, the error names the host and the port. If the error says that a 404 does not come\n"
-        "from the API, check the base URL.",
+        "connection fails, the error names the host and the port. If the error asks whether this is the base\n"
+        "URL of a FlowMaestro server, check the base URL.",
         (
             Command("run wf_report -i name"),
             Command("list executions --status done"),
