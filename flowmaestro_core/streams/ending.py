@@ -9,8 +9,10 @@ A stream has one ending, or none yet (`None`). The four legal values:
 | `UnlessProbed` | fail, with no body open and none to open    | a probe finds another ending  |
 | `Certain`      | end as soon as no body is open              | never                         |
 
-An ending leads only to endings below it in the table, with one exception: if a probe finds that the
-server is back and the execution still runs, `UnlessProbed` with `resumes` becomes `None`.
+An ending leads only to endings below it in the table, with two exceptions, which lead to `None`:
+
+* `UnlessProbed` with `resumes`, if a probe finds that the server is back and the execution runs;
+* `UnlessRead` that is a timeout, if an event that has arrived moves the deadline.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ first of these rules that applies:
 
 1. The queue is not empty: emit.
 2. There is no ending, and the deadline has passed: the ending is a timeout, unless what has already
-   arrived has a terminal event.
+   arrived has a terminal event, or an event that moves the deadline.
 3. There is an ending. A body is open: read what has already arrived, if that may bring a better
    ending, then close the body. A probe may find a better ending: probe, if there is time. Else end.
 4. A body is open. No byte came for too long: close it and count it as lost. A probe is due: probe.
@@ -182,8 +182,8 @@ class EventStreamMachine(Machine[Any]):
         self._reconnects_at_once = reconnects_at_once
         self._ending: Optional[Ending] = None
         """How the stream will end, as far as that is known. Set only by `_end_with`,
-        `_end_after_reading` and `_end_unless_probed`. A probe may reset it to `None`: the server
-        answers again, and the execution still runs."""
+        `_end_after_reading` and `_end_unless_probed`. Two things may reset it to `None`: a probe
+        that is answered, and an event that moves the deadline."""
         self._first_waits = iter(FIRST_EVENT_WAITS if can_probe else ())
         self._first_wait = next(self._first_waits, None)
         """Seconds for which a transport that loses a quiet body (`Read.impatient`) waits for the
@@ -255,7 +255,10 @@ class EventStreamMachine(Machine[Any]):
                     self._monitor.on_event(now)
                     self._first_wait = None
         if self._ending is not None and isinstance(self._ending, UnlessRead):
-            self._ending = self._ending.after_read()
+            if isinstance(self._ending.action, Fail) and now < self._monitor.stream_deadline:
+                self._ending = None  # An event has moved the deadline, so this is no timeout.
+            else:
+                self._ending = self._ending.after_read()
         return self._next(now, jitter)
 
     @event

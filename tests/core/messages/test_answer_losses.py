@@ -85,6 +85,39 @@ def test_keepalives_alone_do_not_keep_the_posts_own_stream() -> None:
     assert isinstance(stream.error, TimeoutError)
 
 
+def test_event_that_arrived_during_a_hanging_poll_keeps_the_answer_alive() -> None:
+    """The silence is over while the poll hangs, but the agent has spoken meanwhile."""
+    stream = started(a_context(call_timeout=30.0))
+    stream.opens()
+    stream.receives(STARTED)
+    stream.takes()
+    while stream.now < 1030.0:
+        if isinstance(stream.action, Send):
+            stream.fails(timed_out=True, after=stream.action.timeout)
+        else:
+            stream.stays_quiet()
+    assert stream.action == Read(DRAIN_IDLE)
+    stream.receives(token("Hello"))  # It came at 1028.
+    assert stream.takes() == Read(5.0)
+    assert isinstance(stream.stays_quiet(), Send)
+    stream.replies(200, NOT_YET)
+    stream.receives(token(" you") + completed(), after=10.0)
+    finishes(stream, "message:started", "Hello", " you", "message:completed")
+
+
+def test_silence_after_an_event_at_the_deadline_times_out() -> None:
+    stream = own()
+    stream.receives(KEEPALIVE, after=80.0)
+    assert stream.receives(KEEPALIVE, after=50.0) == Read(DRAIN_IDLE)
+    stream.receives(sse("message:token", {"token": "Hello"}))
+    assert stream.takes() == Read(130.0)
+    stream.receives(KEEPALIVE, after=80.0)
+    assert stream.receives(KEEPALIVE, after=50.0) == Read(DRAIN_IDLE)
+    assert stream.stays_quiet() == Close()
+    stream.closes()
+    assert isinstance(stream.error, TimeoutError)
+
+
 def test_at_the_deadline_reading_stops_at_the_terminal_event() -> None:
     stream = own()
     stream.receives(KEEPALIVE, after=80.0)

@@ -130,6 +130,7 @@ def test_an_ending_is_replaced_only_as_its_table_says() -> None:
         ("NoneType", "UnlessRead"),
         ("NoneType", "UnlessProbed"),
         ("NoneType", "Certain"),
+        ("UnlessRead", "NoneType"),
         ("UnlessRead", "Certain"),
         ("UnlessProbed", "Certain"),
         ("UnlessProbed", "NoneType"),
@@ -149,7 +150,7 @@ def test_the_shortest_times_lead_to_nothing_else(silent_poll: Optional[float]) -
 
 
 def answering_worlds() -> List[Possibilities]:
-    """Worlds in which the POST is the stream, has the answer, names its thread, or gets a 501."""
+    """Worlds in which the POST is the stream, has the answer, names it, gets a 501, or is slow."""
     whole = a_response(body=an_envelope({"message_id": "m", "content": "Hello"}))
     pending = a_response(body=an_envelope({"message_id": "m", "status": "pending"}))
     rows = [{"id": "m", "role": "assistant", "content": "Hello"}]
@@ -158,8 +159,9 @@ def answering_worlds() -> List[Possibilities]:
     return [
         Possibilities(replies, (SSE_HEAD,), ended),
         Possibilities(replies, HEADS, (KEEPALIVE, whole.body, *ended)),
-        Possibilities(replies, (SSE_HEAD, HEADS[-1]), (pending.body, *ended)),
+        Possibilities(replies, (SSE_HEAD, HEADS[-1]), (pending.body, whole.body, *ended)),
         Possibilities(replies, (ResponseHead(501, Headers()), SSE_HEAD), ended),
+        Possibilities(replies, (SSE_HEAD,), (KEEPALIVE, token("He"))),
     ]
 
 
