@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Callable, ClassVar, Optional, Union, cast
+from typing import Any, Callable, ClassVar, Optional, Tuple, Union, cast
 
 from flowmaestro_core.actions import Action, Done, Fail, LoadState, SaveState, Wait
 from flowmaestro_core.calls.call import Call, CallMachine
@@ -62,8 +62,8 @@ class DurableStartMachine(Machine[Reply[Any]]):
     again. If another process has taken over meanwhile, a store that can compare then refuses the
     announcement.
 
-    State that `TRANSITIONS` does not show: what was saved last (`_saved`); the serial of the
-    announcement that `settle_after` was waited for (`_awaited`); the number of setbacks.
+    State that `TRANSITIONS` does not show: what was saved last (`_saved`); the announcement that
+    `settle_after` was waited for (`_awaited`); the number of setbacks.
 
     Attributes:
         attached: the execution, if it was not started by this machine.
@@ -153,8 +153,8 @@ class DurableStartMachine(Machine[Reply[Any]]):
         """The state that was saved or loaded last."""
         self._saved_at = 0.0
         """When the loaded state was saved, by the clock of the machine."""
-        self._awaited: Optional[int] = None
-        """The serial number of the announcement that `settle_after` was waited for, if any."""
+        self._awaited: Optional[Tuple[int, float]] = None
+        """The `announcement` in a saved state that `settle_after` was waited for, if any."""
         self._send_before = 0.0
         """Before this time the request must be sent: half of `settle_after` after the last save of
         an announcement began."""
@@ -254,7 +254,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
         if saved.state == "started":
             self._may_rerun = True
             return self._attach(now, jitter)
-        if self._awaited != saved.serial:
+        if self._awaited != saved.announcement:
             return self._settle()
         self.state = "looking up"
         page_of = cast("PageOf", self._start.page_of)
@@ -363,7 +363,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
         Afterwards, the server must list the execution if it was started.
         """
         self.state = "settling"
-        self._awaited = self._saved.serial
+        self._awaited = self._saved.announcement
         return Wait(self._checkpoint.settle_after)
 
     def _release(self, error: FlowMaestroError) -> Action:

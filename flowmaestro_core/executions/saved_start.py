@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any, Callable, Dict, Literal, NamedTuple, Optional, cast
+from typing import Any, Callable, Dict, Literal, NamedTuple, Optional, Tuple, cast
 
 from flowmaestro_core.errors import CheckpointError
 
@@ -51,6 +51,15 @@ class SavedStart(NamedTuple):
     reruns: int = 0
     serial: int = 0
     at: float = 0.0
+
+    @property
+    def announcement(self) -> Tuple[int, float]:
+        """Identify this state among all announcements of the start.
+
+        The serial number does so, unless the user's task engine made the state (`read_state`). Such
+        states have no number, so their times tell them apart.
+        """
+        return self.serial, 0.0 if self.serial else self.at
 
     def as_dict(self, of: StartIdentity) -> Dict[str, Any]:
         """Return the dict that is passed to `save`, without the time `at`.

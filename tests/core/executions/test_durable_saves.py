@@ -128,6 +128,24 @@ def test_a_state_without_a_baseline_is_settled_by_time(started: bool) -> None:
     assert len(listed) == (1 if started else 2), "a start of its own has a baseline"
 
 
+def test_a_state_that_the_engine_makes_anew_begins_another_wait() -> None:
+    world = World()
+    world.store.state = engine_made(world)
+    process = world.until(world.process(), "settling")
+    world.now += SETTLE_AFTER - 1
+    world.store.state = engine_made(world)  # Another attempt of the engine, which sends now.
+    template = World().until(World().process(), "starting").action
+    assert isinstance(template, Send)
+    world.server.accept(template.request, world.now, listed_after=2.0)
+    world.now += 1
+    process.now = world.now
+    process.waits(after=0.0)
+    world.finish(process)
+    assert process.waited_for == [SETTLE_AFTER] * 2
+    assert process.value["data"]["execution_id"] == "ex_1"
+    assert world.server.started == 1
+
+
 def test_a_young_workflow_has_no_older_execution() -> None:
     world = World()
     world.server.executions.clear()
@@ -158,7 +176,7 @@ def test_an_engine_whose_clock_is_ahead_does_not_hide_the_execution() -> None:
     world = World()
     world.store.state = {**engine_made(world), "at": world.now + 1e6}
     process = world.process()
-    template = world.until(World().process(), "starting").action
+    template = World().until(World().process(), "starting").action
     assert isinstance(template, Send)
     world.server.accept(template.request, world.now)
     assert world.finish(process).value["data"]["execution_id"] == "ex_1"
