@@ -24,7 +24,8 @@ class Timeout(float):
         head: from the ready connection until the head of the response is complete, sending
             included. After this timeout, the server may have acted.
         read: the longest silence in the body of a response that is read whole. For streams, see
-            `StreamTimes`.
+            `StreamTimes`. If the head comes before the request was sent, sending also breaks the
+            silence.
 
     A phase that is `None` is bounded by `total` alone.
 

@@ -9,6 +9,7 @@ from typing import List, Optional, Union
 import pytest
 
 from flowmaestro_core.http.messages import Headers, Phase, Request
+from flowmaestro_core.timeouts import Timeout
 from flowmaestro_transports.http11.content_coding import MAX_PIECE
 from flowmaestro_transports.http11.exchange import Exchange, RequestWriter
 from flowmaestro_transports.http11.proxies import Proxies
@@ -120,3 +121,23 @@ def test_early_body_is_decompressed_with_a_turn_for_each_piece() -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body)
     waits = list(exchange_heads(ScriptedWire([10, 0, 2000], [head + body]), exchange))
     assert waits.count(TURN) >= 9
+
+
+@pytest.mark.parametrize(("read", "deadlines"), [(None, [5, 60, 60]), (3, [5, 4, 6])])
+def test_limit_of_the_head_ends_with_the_head_while_the_request_is_sent(
+    read: Optional[float], deadlines: List[float]
+) -> None:
+    """The head comes at 1 s, and the request is sent until 5 s."""
+    now = 0.0
+    route, target = Routes(Proxies(trust_env=False)).find("http://api.test/")
+    exchange = Exchange(route.writer, Request("POST", "http://api.test/", {}, bytes(1000)), target)
+    trip = RoundTrip(route, exchange, Timeout(60, head=5, read=read), lambda: now)
+    head, body = REPLY[:-2], REPLY[-2:]
+    wire = ScriptedWire([10, 0, 0, 10, 0, 2000], [head, None, body])
+    trip.connections.append(Connection(wire, route.key))
+    seen = []
+    for at, _ in zip((1.0, 3.0, 5.0, 7.0), trip.read_head()):
+        seen.append(trip.deadline.at)
+        now = at
+    assert seen == deadlines
+    assert not exchange.unsent

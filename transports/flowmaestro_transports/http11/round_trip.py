@@ -72,7 +72,8 @@ class AttemptDeadline:
     def received(self) -> None:
         """Report that the head or a piece of the body was received.
 
-        The limit for the next piece begins.
+        While the rest of the request is sent after the head, report each piece of it, too. The
+        limit for the next piece begins.
         """
         if self.phases is not None:
             self._begin_phase(self.phases.read)
@@ -136,7 +137,7 @@ class RoundTrip:
         Return the pieces of the body that were received meanwhile: see `exchange_heads`.
         """
         self.deadline.connected()
-        return exchange_heads(self.connections[0].wire, self.exchange)
+        return exchange_heads(self.connections[0].wire, self.exchange, self.deadline)
 
     def read_response(self) -> IOSteps[Response]:
         """Send the request, and receive the whole response."""
@@ -168,22 +169,26 @@ def proxy_errors(route: Route) -> Generator[None, None, None]:
         raise ConnectionError(f"proxy {route.proxy.url}: {error}") from error
 
 
-def exchange_heads(wire: Wire, exchange: Exchange) -> IOSteps[List[bytes]]:
+def exchange_heads(
+    wire: Wire, exchange: Exchange, deadline: Optional[AttemptDeadline] = None
+) -> IOSteps[List[bytes]]:
     """Send the request, and receive until the head of the response is complete.
 
     Return the pieces of the body that were received before all of the request was sent, usually
     none. Raises `OSError`, and `ReplyError` for a malformed head and for a malformed body among
-    these pieces.
+    these pieces. Report to `deadline` that the head came, if that was before the request was sent.
     """
     early: List[bytes] = []
-    yield from _send_request(wire, exchange, early)
+    yield from _send_request(wire, exchange, early, deadline)
     while exchange.head is None:
         yield wire.readable
         receive(wire, exchange)
     return early
 
 
-def _send_request(wire: Wire, exchange: Exchange, early: List[bytes]) -> IOSteps[None]:
+def _send_request(
+    wire: Wire, exchange: Exchange, early: List[bytes], deadline: Optional[AttemptDeadline]
+) -> IOSteps[None]:
     """Send the request, or as much of it as the server wants.
 
     Receive meanwhile, and append the body to `early`. A server that responds while it reads stops
@@ -217,6 +222,10 @@ def _send_request(wire: Wire, exchange: Exchange, early: List[bytes]) -> IOSteps
             continue
         if exchange.head.status >= 300:
             return  # The server does not want the rest (RFC 9112, 9.5).
+        if deadline is not None:
+            # The limit for the head is over. That for the next piece begins again with each piece,
+            # sent or received, because the server may respond only to what it has read.
+            deadline.received()
         # Take the body at once, so that it is decoded in pieces and that its size is bounded.
         while piece := exchange.take():
             early.append(piece)
