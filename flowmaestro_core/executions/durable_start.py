@@ -13,6 +13,7 @@ from flowmaestro_core.errors import (
     CheckpointConflict,
     CheckpointError,
     FlowMaestroError,
+    StartUnknownError,
     TimeoutError,
 )
 from flowmaestro_core.executions.operation import DurableStart, PageOf
@@ -36,7 +37,12 @@ from flowmaestro_core.types import Execution
 
 MAX_SETBACKS = 3
 """After this many setbacks, the start ends with an error. A setback is a conflict with another
-process, or a save that takes too long."""
+process, a save that takes too long or, without a deadline, an announcement of another process that
+comes during the wait for an earlier one."""
+_ANNOUNCED_AGAIN = (
+    "It is not known whether the run was started: another process announced its start again during "
+    "the wait; make the same call again"
+)
 
 
 class DurableStartMachine(Machine[Reply[Any]]):
@@ -159,7 +165,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
         """Before this time the request must be sent: half of `settle_after` after the last save of
         an announcement began."""
         self._setbacks = 0
-        """How many saves have conflicted with another process, or took too long."""
+        """How many setbacks there were: see `MAX_SETBACKS`."""
         self._may_rerun = False
         """Whether `rerun` applies. It does to an execution in a loaded state, but not to one that
         this machine has started or found."""
@@ -254,8 +260,10 @@ class DurableStartMachine(Machine[Reply[Any]]):
         if saved.state == "started":
             self._may_rerun = True
             return self._attach(now, jitter)
-        if self._awaited != saved.announcement:
+        if self._awaited is None:
             return self._settle()
+        if self._awaited != saved.announcement:
+            return self._settle_again(now)
         self.state = "looking up"
         page_of = cast("PageOf", self._start.page_of)
         announcement = Announcement(saved.after, self._saved_at)
@@ -365,6 +373,18 @@ class DurableStartMachine(Machine[Reply[Any]]):
         self.state = "settling"
         self._awaited = self._saved.announcement
         return Wait(self._checkpoint.settle_after)
+
+    def _settle_again(self, now: float) -> Action:
+        """Wait again, because another process has announced its start again during the wait.
+
+        It does so as long as its requests cannot be sent. After the deadline, fail instead; without
+        a deadline, after `MAX_SETBACKS` setbacks in all.
+        """
+        is_late = now >= self._deadline
+        if self._deadline == math.inf:
+            self._setbacks += 1
+            is_late = self._setbacks == MAX_SETBACKS
+        return self._fail(StartUnknownError(_ANNOUNCED_AGAIN)) if is_late else self._settle()
 
     def _release(self, error: FlowMaestroError) -> Action:
         """Save in the checkpoint that nothing was started. Afterwards, fail with `error`."""

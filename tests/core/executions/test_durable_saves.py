@@ -103,6 +103,23 @@ def test_saves_that_take_too_long_are_an_error_in_the_end() -> None:
     assert methods(process) == ["GET"]
 
 
+@pytest.mark.parametrize(("run", "waits"), [(True, 5), (False, 3)])
+def test_announcements_of_another_process_are_not_waited_for_without_end(
+    run: bool, waits: int
+) -> None:
+    world = World()
+    world.until(world.process(), "starting")
+    process = world.process(run=run)
+    while not isinstance(process.action, Fail):
+        # The other process announces its start again, before each load of this one.
+        world.store.state["serial"] += 1
+        world.step(process)
+    assert isinstance(process.error, StartUnknownError)
+    assert "announced" in str(process.error)
+    assert process.waited_for == [SETTLE_AFTER] * waits
+    assert process.sent == []
+
+
 # A state that an engine made
 
 
