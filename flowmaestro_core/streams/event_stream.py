@@ -8,7 +8,8 @@ first of these rules that applies:
 2. There is no ending, and the deadline has passed: the ending is a timeout, unless what has already
    arrived has a terminal event, or an event that moves the deadline.
 3. There is an ending. A body is open: read what has already arrived, if that may bring a better
-   ending, then close the body. A probe may find a better ending: probe, if there is time. Else end.
+   ending, then close the body. A probe may find a better ending: wait until the server allows it,
+   and probe, if there is time. Else end.
 4. A body is open. No byte came for too long: close it and count it as lost. A probe is due: probe.
    Else read until the first of these times.
 5. No body is open. The next connection is due: open it. A probe is due: probe. Else wait for the
@@ -41,7 +42,12 @@ from flowmaestro_core.payloads.json_values import text_or_empty
 from flowmaestro_core.payloads.reply import Reply, is_daily_quota_error, shown_request_id
 from flowmaestro_core.payloads.shapes import is_terminal
 from flowmaestro_core.policy.retry import is_transient
-from flowmaestro_core.streams.connection import ConnectionState, ReconnectState, not_resumed
+from flowmaestro_core.streams.connection import (
+    LONGEST_PAUSE,
+    ConnectionState,
+    ReconnectState,
+    not_resumed,
+)
 from flowmaestro_core.streams.ending import Certain, Ending, UnlessProbed, UnlessRead
 from flowmaestro_core.streams.events import (
     REMEMBERED,
@@ -362,8 +368,9 @@ class EventStreamMachine(Machine[Any]):
         `DRAIN_OVERTIME` seconds after the deadline. Otherwise close the body.
 
         Without a body: if the ending is `UnlessProbed` and the deadline has not passed, probe if a
-        probe is due, or wait for it if the stream is probed until its deadline. Otherwise emit the
-        terminal event or fail.
+        probe is due, or wait for it. Otherwise emit the terminal event or fail. A stream that is
+        not probed until its deadline does not wait for a probe after it, or for one that is due in
+        more than `LONGEST_PAUSE` seconds, because the server asked for a long pause.
         """
         monitor = self._monitor
         if self._connection.is_open:
@@ -375,7 +382,8 @@ class EventStreamMachine(Machine[Any]):
         if isinstance(ending, UnlessProbed) and now < monitor.stream_deadline:
             if now >= monitor.probe_at:
                 return self._probe(now, jitter)
-            if monitor.polls_until_deadline:
+            latest = min(now + LONGEST_PAUSE, monitor.stream_deadline)
+            if monitor.polls_until_deadline or monitor.probe_at < latest:
                 self.state = "backing off"
                 return Wait(min(monitor.probe_at, monitor.stream_deadline) - now)
         if isinstance(ending.action, Emit):
@@ -542,6 +550,8 @@ class EventStreamMachine(Machine[Any]):
             self._monitor.probe_answered(outcome.value.rate_limit, now)
             self._connection.answered()
             self._apply_probe(outcome.value["data"], now)
+        if isinstance(self._ending, UnlessProbed) and not self._monitor.polls_until_deadline:
+            self._end_with(self._ending.action)  # That was the last probe.
         return self._next(now, jitter)
 
     def _probe_refused(self, error: FlowMaestroError) -> None:

@@ -138,6 +138,55 @@ def test_while_the_execution_is_known_to_run_it_is_tried_for_ever() -> None:
     assert 400 <= openings <= 600
 
 
+def outage_with_pause(seconds: float, **more: Any) -> Stepper:
+    """A minute after its loss. The server asked for a pause that ends in `seconds`."""
+    stream = streaming(**more)
+    stream.start()
+    stream.opens()
+    stream.fails(Phase.REPLY_BROKEN)
+    while stream.now < 1060.0:
+        if isinstance(stream.action, Wait):
+            stream.waits()
+        elif isinstance(stream.action, Open) or stream.now < 1030.0:
+            stream.fails(Phase.NOT_SENT)
+        else:
+            stream.replies(503, headers={"Retry-After": str(1060.0 - stream.now + seconds)})
+    stream.fails(Phase.NOT_SENT)  # The last opening.
+    return stream
+
+
+@pytest.mark.parametrize(
+    ("reply", "ended"), [(ENDED, True), (RUNNING, False)], ids=["ended", "running"]
+)
+def test_last_probe_of_a_lost_stream_is_sent_after_the_pause_that_the_server_asked_for(
+    reply: Any, ended: bool
+) -> None:
+    stream = outage_with_pause(10)
+    assert stream.action == Wait(pytest.approx(10.0))
+    assert isinstance(stream.waits(), Send)
+    assert isinstance(stream.replies(200, reply), Emit if ended else Open)
+
+
+def test_lost_stream_fails_after_one_last_probe() -> None:
+    stream = outage_with_pause(10)
+    stream.waits()
+    stream.replies(503, headers={"Retry-After": "10"})
+    assert isinstance(stream.error, StreamError)
+    assert stream.now == pytest.approx(1070.0)
+
+
+def test_lost_stream_does_not_wait_for_a_probe_that_is_far_away() -> None:
+    stream = outage_with_pause(601)
+    assert isinstance(stream.error, StreamError)
+    assert stream.now == pytest.approx(1060.0)
+
+
+def test_lost_stream_does_not_wait_for_a_probe_after_its_deadline() -> None:
+    stream = outage_with_pause(10, deadline=1065.0)
+    assert isinstance(stream.error, StreamError)
+    assert stream.now == pytest.approx(1060.0)
+
+
 # As long as the caller wants
 
 
