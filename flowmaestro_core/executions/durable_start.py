@@ -117,14 +117,14 @@ class DurableStartMachine(Machine[Reply[Any]]):
             "waited": ("reading baseline",),
         },
         "announcing": {
-            "state_saved": ("starting", "announcing", "failed"),
+            "state_saved": ("starting", "announcing", "releasing", "failed"),
             "checkpoint_failed": ("loading", "failed"),
         },
         "starting": {
             "response_received": ("delayed", "recording", "releasing", "settling"),
             "transport_failed": ("delayed", "releasing", "settling"),
         },
-        "delayed": {"waited": ("starting", "announcing")},
+        "delayed": {"waited": ("starting", "announcing", "releasing")},
         "recording": {
             "state_saved": ("done", "attaching", "failed"),
             "checkpoint_failed": ("loading", "failed"),
@@ -321,6 +321,8 @@ class DurableStartMachine(Machine[Reply[Any]]):
         return self._fail(CheckpointError(f"The checkpoint cannot be used: {said}"))
 
     def _send(self, now: float, jitter: float) -> Action:
+        if now >= self._deadline:
+            return self._too_late(None)
         self.state = "starting"
         delayed, self._delayed = self._delayed, None
         if delayed is not None:
@@ -391,6 +393,15 @@ class DurableStartMachine(Machine[Reply[Any]]):
         self._refusal = error
         return self._save("releasing", self._saved._replace(state="open"))
 
+    def _too_late(self, failure: Optional[FlowMaestroError]) -> Action:
+        """Release the start, because its deadline has passed before it was sent.
+
+        `failure` is the error of an attempt before, if there is one.
+        """
+        late = TimeoutError("The execution could not be started within the timeout, and was not")
+        late.__cause__ = failure
+        return self._release(late)
+
     def _record(self, execution_id: str) -> Action:
         self.execution_id = execution_id
         started = self._saved._replace(state="started", execution_id=execution_id)
@@ -414,11 +425,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
             return self._fail(conclusion.error)
         self._row.not_found(conclusion.refusal)
         if now >= self._deadline:
-            late = TimeoutError(
-                "The execution could not be started within the timeout, and was not"
-            )
-            late.__cause__ = self._row.failure
-            return self._release(late)
+            return self._too_late(self._row.failure)
         if baseline is None:
             return self._read_baseline(now, jitter)
         return self._announce(now)

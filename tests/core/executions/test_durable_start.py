@@ -427,6 +427,18 @@ def test_a_start_is_not_made_after_the_time_of_the_run() -> None:
     assert world.store.state["state"] == "open"
 
 
+def test_a_start_is_not_sent_if_its_announcement_outlasts_the_run() -> None:
+    world = World()
+    process = world.until(world.process(run=True, settle_after=700.0), "executing")
+    while not isinstance(process.action, SaveState):
+        world.step(process)
+    world.now += 300.0
+    world.finish(process)
+    assert isinstance(process.error, TimeoutError)
+    assert methods(process) == ["GET"]
+    assert world.store.state["state"] == "open"
+
+
 # The table
 
 
