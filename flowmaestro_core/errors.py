@@ -238,7 +238,8 @@ class StartUnknownError(FlowMaestroError):
     Raised for a row of a batch with a journal, and for a run with a checkpoint. `candidates` are
     the executions that this start may have started: they have equal inputs, and are unknown to the
     journal or newer than the checkpoint's start. `__cause__` is the error of the lookup if that
-    failed, else the error of the start if that failed, else `None`.
+    failed, else the error of the start if that failed, else `None`. If the lookup could not be made
+    because a checkpoint failed or the time was up, it is that error.
     """
 
     _MESSAGE, _CODE = "It is not known whether the execution was started", "start_unknown"

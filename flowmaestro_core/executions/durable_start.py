@@ -39,9 +39,10 @@ MAX_SETBACKS = 3
 """After this many setbacks, the start ends with an error. A setback is a conflict with another
 process, a save that takes too long or, without a deadline, an announcement of another process that
 comes during the wait for an earlier one."""
+_UNKNOWN = "It is not known whether the run was started"
 _ANNOUNCED_AGAIN = (
-    "It is not known whether the run was started: another process announced its start again during "
-    "the wait; make the same call again"
+    f"{_UNKNOWN}: another process announced its start again during the wait; "
+    "make the same call again"
 )
 
 
@@ -106,7 +107,6 @@ class DurableStartMachine(Machine[Reply[Any]]):
                 "looking up",
                 "announcing",
                 "reading baseline",
-                "releasing",
                 "failed",
             ),
             "waited": ("looking up",),
@@ -169,6 +169,9 @@ class DurableStartMachine(Machine[Reply[Any]]):
         self._may_rerun = False
         """Whether `rerun` applies. It does to an execution in a loaded state, but not to one that
         this machine has started or found."""
+        self._may_run = False
+        """Whether a start may have been processed whose execution is not known, as far as this
+        machine knows."""
         self._delayed: Optional[CallMachine] = None
         """The call of the start, while it waits for its next attempt; else `None`."""
         self._reply: Optional[Reply[Any]] = None
@@ -222,6 +225,19 @@ class DurableStartMachine(Machine[Reply[Any]]):
         if isinstance(error, CheckpointConflict):
             return self._set_back(error)
         return self._fail(error)
+
+    def _fail(self, error: FlowMaestroError) -> Action:
+        """Fail with `error`, or with a `StartUnknownError` if a start may have been processed.
+
+        Otherwise the caller would take an error without an `execution_id` to mean that nothing was
+        started.
+        """
+        if self._may_run and not isinstance(error, StartUnknownError):
+            failures = " and then ".join(str(it) for it in (self._row.failure, error) if it)
+            unknown = StartUnknownError(f"{_UNKNOWN}: {failures}; make the same call again")
+            unknown.__cause__ = error
+            error = unknown
+        return super()._fail(error)
 
     def _inner_waits(self, wait: Wait, now: float, jitter: float) -> Action:
         if self.state == "starting":
@@ -365,6 +381,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
     def _in_doubt(self, error: FlowMaestroError) -> Action:
         """Settle a start that may have been processed. `error` is its failure."""
         self._row.failure = error
+        self._may_run = True
         return self._settle()
 
     def _settle(self) -> Action:
@@ -391,19 +408,23 @@ class DurableStartMachine(Machine[Reply[Any]]):
     def _release(self, error: FlowMaestroError) -> Action:
         """Save in the checkpoint that nothing was started. Afterwards, fail with `error`."""
         self._refusal = error
+        self._may_run = False
         return self._save("releasing", self._saved._replace(state="open"))
 
     def _too_late(self, failure: Optional[FlowMaestroError]) -> Action:
-        """Release the start, because its deadline has passed before it was sent.
+        """Fail, because the deadline has passed before the start was sent.
+
+        The checkpoint is released first, unless an earlier start may have been processed.
 
         `failure` is the error of an attempt before, if there is one.
         """
         late = TimeoutError("The execution could not be started within the timeout, and was not")
         late.__cause__ = failure
-        return self._release(late)
+        return self._fail(late) if self._may_run else self._release(late)
 
     def _record(self, execution_id: str) -> Action:
         self.execution_id = execution_id
+        self._may_run = False
         started = self._saved._replace(state="started", execution_id=execution_id)
         return self._save("recording", started)
 
@@ -416,7 +437,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
         if found.failure is None and (baseline == "" or (baseline is None and found.dated)):
             # The list has every execution since the announcement, even if it shows no older one.
             found = found._replace(is_conclusive=True)
-        may_start = self._checkpoint.on_unknown == "start"
+        may_start = self._checkpoint.on_unknown == "start" and now < self._deadline
         (conclusion,) = settle([self._row], found, start_unknown=may_start)
         if isinstance(conclusion, Follow):
             self._may_rerun = False
@@ -424,6 +445,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
         if isinstance(conclusion, Unknown):
             return self._fail(conclusion.error)
         self._row.not_found(conclusion.refusal)
+        self._may_run = not conclusion.is_certain
         if now >= self._deadline:
             return self._too_late(self._row.failure)
         if baseline is None:

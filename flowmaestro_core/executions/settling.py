@@ -224,11 +224,13 @@ class Follow(NamedTuple):
 class StartAgain(NamedTuple):
     """The conclusion that a row is to be started again: see `Row.not_found`.
 
-    `refusal` is the new `Row.refusal`.
+    `refusal` is the new `Row.refusal`. `is_certain` says whether the lookup has shown that nothing
+    was started.
     """
 
     row: Row
     refusal: bytes
+    is_certain: bool
 
 
 class Unknown(NamedTuple):
@@ -265,7 +267,7 @@ def settle(rows: List[Row], found: LookupResult, *, start_unknown: bool) -> List
                 # After an inconclusive lookup, the server may have started the row in spite of its
                 # error.
                 refusal = refusal_of(row.failure) if is_certain else row.refusal
-                conclusions.append(StartAgain(row, refusal))
+                conclusions.append(StartAgain(row, refusal, is_certain))
             else:
                 error = _unknown(row, tuple(matches), found.failure or row.failure)
                 conclusions.append(Unknown(row, error))

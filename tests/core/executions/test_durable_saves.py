@@ -14,7 +14,7 @@ from flowmaestro_core.errors import (
     StartUnknownError,
 )
 from tests.harness.core.durable import INPUTS, SETTLE_AFTER, World
-from tests.harness.core.stepping import Stepper, an_envelope
+from tests.harness.core.stepping import Stepper, an_envelope, an_error
 
 
 def methods(process: Stepper) -> Any:
@@ -87,9 +87,64 @@ def test_a_store_that_forgets_is_noticed_within_the_call() -> None:
     world.lose_reply(process, started=True)
     world.store.state = None
     world.finish(process)
-    assert isinstance(process.error, CheckpointError)
+    assert isinstance(process.error, StartUnknownError)
+    assert isinstance(process.error.__cause__, CheckpointError)
     assert "lost a state" in str(process.error)
     assert world.server.started == 1
+
+
+def test_a_store_that_fails_while_a_start_is_in_doubt_does_not_say_that_nothing_was_started() -> (
+    None
+):
+    world = World()
+    process = world.until(world.process(), "starting")
+    world.lose_reply(process, started=True)
+    world.until(process, "loading")
+    error = CheckpointError("The store is away")
+    process.fails_to_keep(error)
+    assert isinstance(process.error, StartUnknownError)
+    assert process.error.__cause__ is error
+    assert "maybe processed" in str(process.error), "the failure of the start"
+    assert "The store is away" in str(process.error)
+
+
+def test_a_store_that_fails_after_a_lookup_that_found_nothing_ends_the_run() -> None:
+    world = World()
+    process = world.until(world.process(), "starting")
+    world.lose_reply(process, started=False)
+    world.until(process, "announcing")
+    error = CheckpointError("The store is away")
+    process.fails_to_keep(error)
+    assert process.error is error
+    assert error.execution_id is None
+    assert world.server.started == 0
+
+
+@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize("late", [True, False])
+def test_nothing_is_released_while_a_lookup_has_not_shown_what_was_started(
+    own: bool, late: bool
+) -> None:
+    """It would start again by `on_unknown`, but the store or the time runs out."""
+    world = World()
+    process = world.process(run=True, on_unknown="start", settle_after=100.0)
+    if not own:
+        world.until(world.process(), "starting")  # It dies.
+    while not (isinstance(process.action, Send) and "per_page=20" in process.action.request.url):
+        if own and isinstance(process.action, Send) and process.action.request.method == "POST":
+            world.lose_reply(process, started=True)
+        else:
+            world.step(process)
+    process.now = world.now
+    process.replies(403, an_error("insufficient_scope"))
+    assert isinstance(process.action, SaveState)
+    if late:
+        world.now += 300.0
+        world.finish(process)
+    else:
+        process.fails_to_keep(CheckpointError())
+    assert isinstance(process.error, StartUnknownError)
+    assert world.store.state["state"] == "starting"
 
 
 def test_saves_that_take_too_long_are_an_error_in_the_end() -> None:

@@ -483,6 +483,11 @@ def test_the_table_is_true() -> None:
             walks=1000,
         ),
         wander(
+            lambda: walking(deadline=1020.0),
+            Checkpointed((REPLIES[4], REPLIES[-2]), STATES[:1]),  # type: ignore[arg-type]
+            walks=1000,
+        ),
+        wander(
             lambda: walking(on_unknown="start"),
             Checkpointed(REPLIES[-2:], STATES[1:2]),  # type: ignore[arg-type]
             walks=1000,
