@@ -33,6 +33,7 @@ ELSEWHERE = {
 _LINK = re.compile(
     r"""(?P<before>\]\(|^\[[^\]]+\]:\s*|\s(?:href|src)=")(?P<target>[^)#:\s"]+)(?=[)#\s"])"""
 )
+_NAME_AS_HEADING = re.compile(r"^#+ [\w./]+$", re.MULTILINE)
 
 
 def gather(target: Path) -> Dict[Path, Dict[str, Path]]:
@@ -85,8 +86,13 @@ def moved(
 
     for number, line in enumerate(lines):
         if number not in code:
-            lines[number] = _LINK.sub(lead, line)
+            lines[number] = _NAME_AS_HEADING.sub(breakable, _LINK.sub(lead, line))
     return "".join(lines)
+
+
+def breakable(name: re.Match[str]) -> str:
+    """Return a dotted name or a path with the places where a narrow window may break it."""
+    return re.sub(r"([/._])(?=\w{3})", r"\1<wbr>", name[0])
 
 
 def source_place(file: Path, target: Path) -> Path:
@@ -97,11 +103,10 @@ def source_place(file: Path, target: Path) -> Path:
 def write_source(file: Path, place: Path, users: Dict[str, Path]) -> None:
     """Write a page that shows a source file, and links to its `users`, the places by title."""
     links = (f"[{title}]({os.path.relpath(there, place.parent)})" for title, there in users.items())
-    # A long path may be broken at these places.
-    name = re.sub(r"([/_])", r"\1<wbr>", file.relative_to(ROOT).as_posix())
+    heading = _NAME_AS_HEADING.sub(breakable, f"# {file.relative_to(ROOT).as_posix()}")
     code = f"````python\n{file.read_text(encoding='utf-8')}````\n"
     place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_text(f"# {name}\n\nSee {', '.join(links)}.\n\n{code}", encoding="utf-8")
+    place.write_text(f"{heading}\n\nSee {', '.join(links)}.\n\n{code}", encoding="utf-8")
 
 
 def settings(text: str, address: str, sources: Iterable[Path]) -> str:
