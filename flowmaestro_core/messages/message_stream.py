@@ -7,8 +7,8 @@
    from the answer in the reply. If that has none yet, the messages are polled as in 2.
 
 The message is never sent twice, and no text is made up. When the POST's own stream goes quiet or is
-lost, the thread's messages are polled, too. If they do not show the answer, the error that came
-first is raised.
+lost, the thread's messages are polled, too. If they do not show the answer, the error of the stream
+is raised. Without a stream, as in 2, it is a timeout, or the error of a poll that was refused.
 """
 
 from __future__ import annotations
@@ -184,12 +184,14 @@ class MessageStreamMachine(EventStreamMachine):
     def _probe_refused(self, error: FlowMaestroError) -> None:
         """Send no more probes after `error`, which every further probe would get.
 
-        An open stream continues, since it may still deliver the answer. If the
-        answer is only polled for, end with `error`.
+        An open stream continues, since it may still deliver the answer. A lost stream keeps its own
+        error. If there was no stream, and the answer is only polled for, end with `error`.
         """
         self._monitor.disable_probes()
         if self._phase is MessagePhase.POLLING:
             self._end_with(Fail(error))
+        elif not self._connection.is_open:
+            super()._probe_refused(error)
 
     def _is_transient(self, error: FlowMaestroError) -> bool:
         has_answered = self._phase in (MessagePhase.FOLLOWING, MessagePhase.POLLING)

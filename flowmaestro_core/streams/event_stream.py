@@ -17,9 +17,11 @@ first of these rules that applies:
 
 What the table of states (`EventStreamMachine.TRANSITIONS`) does not say:
 
-* A stream that cannot be opened ends with that error, unless a probe finds its ending. So does a
-  stream whose server was away for too long (`reconnect_for`). If a probe is answered in this second
-  case, the stream also reconnects.
+* A stream whose first opening fails ends with that error. If the error is transient, a probe may
+  find another ending first. After a 429 there is no probe, because it would be refused as well.
+* A stream whose server was away for too long (`reconnect_for`) ends with an error, unless a probe
+  finds its ending. If the probe is answered and the execution runs, the stream reconnects.
+* A probe that is refused ends a stream that had not failed before.
 * Some transports lose a quiet body (`Read.impatient`). Until the first event they wait only for a
   few seconds. Then the execution is probed and the stream opened again, with twice the time.
 * A pause of the execution that only a probe has seen is emitted as an event, once.
@@ -555,8 +557,15 @@ class EventStreamMachine(Machine[Any]):
         return self._next(now, jitter)
 
     def _probe_refused(self, error: FlowMaestroError) -> None:
-        """End the stream with `error`, which a probe got and every later probe would get, too."""
-        self._end_with(Fail(error))
+        """End the stream with `error`, which a probe got and every later probe would get, too.
+
+        If the stream has failed already, this was its last probe. Then its own error is raised, and
+        `error` is its context.
+        """
+        if isinstance(self._ending, UnlessProbed):
+            self._ending.action.error.__context__ = error
+        else:
+            self._end_with(Fail(error))
 
     def _apply_probe(self, data: Any, now: float) -> None:
         """Use the result of a probe: `data` is the execution, as the server returned it.

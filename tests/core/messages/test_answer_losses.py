@@ -9,6 +9,7 @@ import pytest
 
 from flowmaestro_core.actions import Close, Emit, Read, Send, Wait
 from flowmaestro_core.errors import (
+    FlowMaestroError,
     StreamError,
     TimeoutError,
 )
@@ -64,6 +65,8 @@ def test_messages_that_cannot_be_read_leave_the_first_error(status: int) -> None
     stream.ends()
     stream.replies(status)
     assert isinstance(stream.error, StreamError)
+    assert isinstance(stream.error.__context__, FlowMaestroError)
+    assert stream.error.__context__.status_code == status
 
 
 def test_without_an_id_the_messages_cannot_tell() -> None:

@@ -10,9 +10,11 @@ import pytest
 from flowmaestro_core.actions import Close, Fail, Open, Read, Send, Wait
 from flowmaestro_core.errors import (
     Attempt,
+    AuthorizationError,
     ConnectionError,
     FlowMaestroError,
     RateLimitError,
+    ServerError,
     StreamError,
 )
 from flowmaestro_core.http.messages import Phase
@@ -26,6 +28,7 @@ from tests.harness.core.followed import (
     kinds,
     opened,
     reconnected,
+    streaming,
 )
 from tests.harness.core.stepping import KEEPALIVE, Stepper, an_error, sse
 
@@ -265,6 +268,32 @@ def test_a_stream_is_given_up_where_no_answer_comes_at_all(events: Any) -> None:
     stream = tried_in_vain(opened(events))
     assert isinstance(stream.error, StreamError)
     assert stream.now == lost_at + 60.0
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_refused_probe_does_not_replace_the_error_of_an_opening(status: int) -> None:
+    stream = streaming(options={"max_retries": 0})
+    stream.start()
+    stream.opens(502, "text/html")
+    assert isinstance(stream.ends(), Send)
+    stream.replies(status)
+    assert isinstance(stream.error, ServerError)
+    assert stream.error.status_code == 502
+    assert isinstance(stream.error.__context__, FlowMaestroError)
+    assert stream.error.__context__.status_code == status
+
+
+def test_refused_probe_does_not_replace_the_error_of_a_lost_stream() -> None:
+    stream = opened(times=StreamTimes(event_idle=120, event_idle_max=120))
+    stream.ends()
+    while not isinstance(stream.action, Send):
+        stream.waits()
+        if isinstance(stream.action, Open):
+            stream.fails(Phase.NOT_SENT)
+    stream.replies(403)
+    assert type(stream.error) is StreamError
+    assert "no progress for 60 s" in stream.error.message
+    assert isinstance(stream.error.__context__, AuthorizationError)
 
 
 def test_an_execution_that_still_runs_is_not_given_up() -> None:
