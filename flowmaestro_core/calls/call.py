@@ -292,8 +292,8 @@ class CallMachine(Machine[Any]):
         self._retries = Retries(max_retries, context.budget)
         self._deadline = deadline
         self.send_before: float = math.inf
-        """The request of an attempt must be sent before this time. Each attempt is shortened to
-        it."""
+        """An attempt must be sent, and its response received, before this time: the timeout of each
+        attempt is shortened to it."""
         self._until_sent = until_sent
         self._request = call.request(context.options, token, *headers, stream=stream)
         self._redirects = 0

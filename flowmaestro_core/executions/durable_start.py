@@ -39,6 +39,9 @@ MAX_SETBACKS = 3
 """After this many setbacks, the start ends with an error. A setback is a conflict with another
 process, a save that takes too long or, without a deadline, an announcement of another process that
 comes during the wait for an earlier one."""
+LEAST_TIMEOUT = 1.0
+"""A start that would have less than these seconds for its response is announced again first. Else,
+a start that the server accepts could be in doubt, and cost a wait of `settle_after`."""
 _UNKNOWN = "It is not known whether the run was started"
 _ANNOUNCED_AGAIN = (
     f"{_UNKNOWN}: another process announced its start again during the wait; "
@@ -162,8 +165,8 @@ class DurableStartMachine(Machine[Reply[Any]]):
         self._awaited: Optional[Tuple[int, float]] = None
         """The `announcement` in a saved state that `settle_after` was waited for, if any."""
         self._send_before = 0.0
-        """Before this time the request must be sent: half of `settle_after` after the last save of
-        an announcement began."""
+        """Before this time the request must be sent, and its response must be received: half of
+        `settle_after` after the last save of an announcement began."""
         self._setbacks = 0
         """How many setbacks there were: see `MAX_SETBACKS`."""
         self._may_rerun = False
@@ -190,9 +193,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
         if self.state == "settling":
             return self._load()
         # The call of the start is due for its next attempt.
-        if now > self._send_before:
-            return self._announce(now)
-        return self._send(now, jitter)
+        return self._send(now, jitter) if self._has_time(now) else self._announce(now)
 
     @event
     def state_loaded(self, loaded: LoadedState, now: float, jitter: float) -> Action:
@@ -327,7 +328,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
         return self._save("announcing", starting)
 
     def _announced(self, now: float, jitter: float) -> Action:
-        if now <= self._send_before:
+        if self._has_time(now):
             return self._send(now, jitter)
         # The save took so long that another process may look for the execution already.
         self._setbacks += 1
@@ -335,6 +336,11 @@ class DurableStartMachine(Machine[Reply[Any]]):
             return self._announce(now)
         said = f"save took longer than half of settle_after, {MAX_SETBACKS} times"
         return self._fail(CheckpointError(f"The checkpoint cannot be used: {said}"))
+
+    def _has_time(self, now: float) -> bool:
+        """Return whether a request may be sent now, without another announcement."""
+        least = min(LEAST_TIMEOUT, self._checkpoint.settle_after / 4)
+        return now + least <= self._send_before
 
     def _send(self, now: float, jitter: float) -> Action:
         if now >= self._deadline:

@@ -335,6 +335,26 @@ def test_a_start_that_is_held_up_is_announced_again() -> None:
     assert len(keys) == 1
 
 
+@pytest.mark.parametrize(("seconds", "saves"), [("28.5", 1), ("29.5", 2)])
+def test_a_start_without_time_for_a_response_is_announced_again(seconds: str, saves: int) -> None:
+    world = World()
+    process = world.until(world.process(), "starting")
+    process.replies(503, an_error("service_unavailable"), {"Retry-After": seconds})
+    world.until(process, "starting")
+    assert len(world.store.saves) == saves
+    assert isinstance(process.action, Send)
+    assert process.action.timeout >= 1.0
+
+
+def test_a_start_after_a_slow_save_is_announced_again() -> None:
+    world = World()
+    process = world.until(world.process(), "announcing")
+    process.saves(after=29.5)
+    assert isinstance(process.action, SaveState)
+    process.saves(after=28.5)
+    assert isinstance(process.action, Send)
+
+
 def test_an_attempt_ends_within_half_of_settle_after() -> None:
     """A transport may spend its whole time on connecting, and send at the end of it."""
     world = World()
