@@ -225,6 +225,10 @@ class DurableStartMachine(Machine[Reply[Any]]):
     ) -> Action:
         if isinstance(error, CheckpointConflict):
             return self._set_back(error)
+        if self.state == "releasing":
+            # The refusal says what to mend, such as the wrong input.
+            error.message += f"; before that, the start failed: {self._refusal}"
+            error.__cause__ = error.__cause__ or self._refusal
         return self._fail(error)
 
     def _fail(self, error: FlowMaestroError) -> Action:

@@ -37,6 +37,19 @@ def test_a_store_that_fails_ends_the_run(state: str) -> None:
     assert error.execution_id == ("ex_1" if state == "recording" else None)
 
 
+def test_a_refusal_is_named_if_its_save_fails() -> None:
+    world = World()
+    process = world.until(world.process(), "starting")
+    process.replies(422, an_error("validation_error", "the input 'task' is missing"))
+    error = CheckpointError("The store is away")
+    process.fails_to_keep(error)
+    assert process.error is error
+    assert "The store is away" in str(error)
+    assert "the start failed: [validation_error] the input 'task' is missing" in str(error)
+    assert process.error.__cause__ is not None
+    assert "'task' is missing" in str(process.error.__cause__)
+
+
 def test_if_two_processes_load_the_same_state_one_starts() -> None:
     world = World()
     one, other = world.process(), world.process()
