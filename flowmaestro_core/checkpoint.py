@@ -27,9 +27,13 @@ class Checkpoint:
     a second one. One checkpoint stands for one unit of work: a task, a flow run, a date.
 
     A call with the same checkpoint and inputs gets the execution that was started. A second start
-    can only happen if the store lost a save, if two processes load at the same moment and the store
-    cannot compare and swap, if the server lists the execution later than half of `settle_after`, or
-    if a process stalls for longer than `settle_after` just before its request.
+    can only happen in these cases:
+
+    * The store lost a save.
+    * Two processes load at the same moment, and the store cannot compare and swap.
+    * A process stalls between its save and its request, or the server lists the execution late,
+      together for longer than half of `settle_after`. A hook that is slow to return counts, too.
+    * The transport ignores the timeout of the request, which then takes that long.
 
     Args:
         load: called without arguments; returns the state that was saved last, or `None` if there

@@ -387,6 +387,22 @@ def test_a_listing_later_than_half_of_settle_after_starts_twice() -> None:
     assert world.server.started == 2
 
 
+def test_a_stall_and_a_late_listing_that_exceed_half_of_settle_after_start_twice() -> None:
+    world = World()
+    process = world.until(world.process(), "starting")
+    other = world.process()
+    world.step(other)
+    world.now += 45.0  # It stalls for 16 s, and needs 29 s to connect.
+    world.step(process, listed_after=16.0)
+    process.now = world.now
+    world.now += 15.0
+    world.store.state = world.store.saves[0]  # It dies before it saves the id.
+    other.now = world.now
+    other.waits(after=0.0)
+    world.finish(other)
+    assert world.server.started == 2
+
+
 def test_a_process_that_stalls_just_before_its_request_starts_twice() -> None:
     world = World()
     process = world.until(world.process(), "starting")
