@@ -29,7 +29,8 @@ FINAL_POLL_TIMEOUT = 3.0
 """The timeout in seconds of the poll after a terminal event. It is short, because the event has the
 outcome already."""
 OVERTIME = 0.1
-"""Seconds after its deadline within which a run ends, whatever it waits for."""
+"""Seconds after its deadline within which a run ends, whatever it waits for. A run with a
+checkpoint may take longer to start."""
 
 
 class RunMonitor(IdleMonitor):
