@@ -196,6 +196,9 @@ class EventStreamMachine(Machine[Any]):
         self._first_wait = next(self._first_waits, None)
         """Seconds for which a transport that loses a quiet body (`Read.impatient`) waits for the
         first event. `None` once an event came, or if it must wait as long as for later events."""
+        self._greeted_on = 0
+        """The number of the connection whose `connected` was emitted; 0 if there was none yet. The
+        first connection may be lost or set aside before it sends one."""
         self._is_paused = False
         """Whether the caller was told that the execution is paused."""
         self._seen: Deque[Union[ServerSentEvent, Dict[str, Any]]] = deque(maxlen=MOST_REMEMBERED)
@@ -313,7 +316,8 @@ class EventStreamMachine(Machine[Any]):
             if is_terminal(item):
                 self._monitor.probe_now()
             # Only the first `connected` is emitted. After a loss, `stream:reconnected` is.
-            if self._connection.openings == 1:
+            if self._greeted_on in (0, self._connection.openings):
+                self._greeted_on = self._connection.openings
                 self._queue.append(item)
             return False
         if kind in self._events.terminal:

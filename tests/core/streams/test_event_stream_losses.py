@@ -67,6 +67,15 @@ def test_a_lost_connection_is_made_anew_and_the_gap_is_marked(clean: bool) -> No
     assert kinds(stream) == ["connected", "stream:reconnected"]
 
 
+def test_connected_is_emitted_once_though_the_first_connection_was_lost_before_it() -> None:
+    stream = opened()
+    for _ in range(2):
+        reconnected(stream)
+        stream.receives(CONNECTED)
+        stream.takes_all()
+    assert kinds(stream) == ["stream:reconnected", "connected", "stream:reconnected"]
+
+
 def test_a_permanent_failure_ends_the_stream_at_once() -> None:
     stream = opened()
     stream.fails(Phase.REPLY_BROKEN)
@@ -178,7 +187,7 @@ def test_an_answered_question_keeps_a_stream_whose_backoff_grows() -> None:
     for _ in range(20):
         reconnected(stream)
         stream.receives(CONNECTED_ENDED)
-        assert isinstance(stream.action, Send)
+        assert isinstance(stream.takes_all(), Send)
         stream.replies(200, RUNNING)
     assert stream.waited_for == [0.375, 0.75, 1.5, 3.0, *[3.75] * 16]
     stream.receives(sse("node:stream"))

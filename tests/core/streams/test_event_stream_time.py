@@ -340,6 +340,19 @@ def test_an_impatient_transport_waits_longer_and_longer_for_the_first_event(
     assert stream.machine.reconnects == 0  # type: ignore[attr-defined]
 
 
+def test_connected_is_emitted_though_the_first_body_was_set_aside_before_it() -> None:
+    stream = streaming()
+    stream.start()
+    stream.opens()
+    for _ in range(2):
+        waits_in_vain(stream)
+        stream.replies(200, RUNNING)
+        stream.opens()
+        stream.receives(CONNECTED)
+        stream.takes_all()
+    assert kinds(stream) == ["connected"]
+
+
 def test_an_execution_that_ended_in_the_first_silence_ends_the_stream() -> None:
     stream = streaming()
     stream.start()
