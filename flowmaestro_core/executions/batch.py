@@ -311,4 +311,5 @@ def _lookup_machine(
     batch: Batch, in_doubt: List[Row], context: Context, token: str
 ) -> LookupMachine:
     since = min(row.order for row in in_doubt)
-    return LookupMachine(cast("PageOf", batch.page_of), since, context, token)
+    digests = {row.digest for row in in_doubt}
+    return LookupMachine(cast("PageOf", batch.page_of), since, digests, context, token)

@@ -288,7 +288,8 @@ class DurableStartMachine(Machine[Reply[Any]]):
         self.state = "looking up"
         page_of = cast("PageOf", self._start.page_of)
         announcement = Announcement(saved.after, self._saved_at)
-        look_up = LookupMachine(page_of, 1, self._context, self._token, announcement)
+        digests = {self._row.digest}
+        look_up = LookupMachine(page_of, 1, digests, self._context, self._token, announcement)
         return self._delegate(look_up, now, jitter)
 
     def _save(self, state: str, saved: SavedStart) -> Action:

@@ -11,6 +11,7 @@ import json
 import math
 from collections import defaultdict
 from typing import (
+    AbstractSet,
     Any,
     ClassVar,
     DefaultDict,
@@ -51,10 +52,10 @@ class LookupResult(NamedTuple):
     Attributes:
         is_conclusive: True if a row that was not found was certainly not started. That is so once
             the walk has met an execution that the journal knows or that is older than the batch.
-        unclaimed: the executions that the journal does not know, by their ids, the newest first.
-            None of them is older than the batch by `CLOCK_MARGIN`.
+        unclaimed: the executions with the inputs of a row in doubt that the journal does not know,
+            by their ids, the newest first. None of them is older than the batch by `CLOCK_MARGIN`.
         failure: the error of a walk that failed, else `None`. A failed walk is not conclusive.
-        dated: whether the age of each unclaimed execution is known.
+        dated: whether the age of each execution is known that the journal does not know.
 
     """
 
@@ -96,6 +97,9 @@ class LookupMachine(Machine[LookupResult]):
     knows. A page whose reply is too large is read again in halves.
 
     With an `announcement`, no journal is asked: the announcement takes its place.
+
+    A workflow may have any number of executions. Only those are kept whose inputs have one of the
+    `digests`.
     """
 
     state: str
@@ -113,6 +117,7 @@ class LookupMachine(Machine[LookupResult]):
         self,
         page_of: PageOf,
         since: int,
+        digests: AbstractSet[bytes],
         context: Context,
         token: str,
         announcement: Optional[Announcement] = None,
@@ -121,6 +126,7 @@ class LookupMachine(Machine[LookupResult]):
         self._announcement = announcement
         self._page_of = page_of
         self._since = since
+        self._digests = digests
         self._size = FIRST_PAGE_SIZE
         self._cursor = PageCursor(self._size)
         self._page: Reply[Any] = Reply()
@@ -197,7 +203,8 @@ class LookupMachine(Machine[LookupResult]):
             self._is_conclusive = True
             if seconds > age + CLOCK_MARGIN:
                 return True
-        self._unclaimed[found] = execution
+        if _digest_of_inputs(execution) in self._digests:
+            self._unclaimed[found] = execution
         return False
 
     def _age_of(self, execution: Dict[str, Any]) -> Optional[float]:
@@ -255,8 +262,7 @@ def settle(rows: List[Row], found: LookupResult, *, start_unknown: bool) -> List
     for row in sorted(rows, key=lambda row: row.order):
         alike[row.digest][0].append(row)
     for execution in found.unclaimed.values():
-        digest = digest_of(json.dumps({"inputs": execution.get("inputs")}))
-        alike[digest][1].append(execution)
+        alike[_digest_of_inputs(execution)][1].append(execution)
     conclusions: List[Conclusion] = []
     for group, matches in alike.values():
         is_certain = found.is_conclusive and len(matches) <= len(group)
@@ -272,6 +278,10 @@ def settle(rows: List[Row], found: LookupResult, *, start_unknown: bool) -> List
                 error = _unknown(row, tuple(matches), found.failure or row.failure)
                 conclusions.append(Unknown(row, error))
     return conclusions
+
+
+def _digest_of_inputs(execution: Dict[str, Any]) -> bytes:
+    return digest_of(json.dumps({"inputs": execution.get("inputs")}))
 
 
 def _unknown(

@@ -6,8 +6,12 @@ import tracemalloc
 import weakref
 from typing import Any, Dict, List
 
-from flowmaestro_core.actions import Emit, Wait
+from flowmaestro_core.actions import Emit, Record, Wait
+from flowmaestro_core.executions.settling import LookupMachine
+from flowmaestro_core.records import Recalled, digest_of
+from flowmaestro_core.resources.executions import Executions
 from tests.harness.core.batch_steps import asked, running, says, starts
+from tests.harness.core.stepping import Stepper, a_context, an_envelope
 
 
 class Inputs(Dict[str, Any]):
@@ -52,3 +56,19 @@ def test_body_of_a_start_is_released_while_its_execution_runs() -> None:
     finally:
         tracemalloc.stop()
     assert used < 3_000_000
+
+
+def test_a_lookup_keeps_only_executions_with_the_inputs_of_a_row_in_doubt() -> None:
+    digests = {digest_of('{"inputs": {"n": 1}}')}
+
+    def page_of(page: int, size: int) -> Any:
+        return Executions.list(page=page, per_page=size)
+
+    lookup = Stepper(LookupMachine(page_of, 1, digests, a_context(), "token"))
+    lookup.start()
+    for page in range(3):
+        rows = [{"id": f"ex_{page}_{n}", "inputs": {"n": n}} for n in range(20)]
+        lookup.replies(200, an_envelope(rows, pagination={"has_next": page < 2}))
+        assert isinstance(lookup.action, Record)
+        lookup.records(Recalled())
+    assert list(lookup.value.unclaimed) == ["ex_0_1", "ex_1_1", "ex_2_1"]
