@@ -89,7 +89,11 @@ class Machine(Generic[T]):
     """The name of the client's method that made it, such as `workflows.run`, for observers."""
 
     runs_callers_code: bool = False
-    """Whether an event method may run the caller's code, which may wait for another call."""
+    """Whether an event method, or an action other than a request, may run the caller's code.
+
+    That code may wait for another call. A batch reads the caller's rows in its events, and a start
+    with a checkpoint has the driver call `load` and `save`.
+    """
 
     def __init__(self, context: Context, token: str) -> None:
         """`context` holds what the calls of a client share.
