@@ -1,6 +1,6 @@
 """The idle connections and open bodies that the round trips of one process share.
 
-Each connection has one owner at any moment (`Owned`). May touch: sockets, the wall clock.
+Each connection has an owner at any moment (`Owned`). May touch: sockets, the wall clock.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from flowmaestro_transports.primitives.ownership import Owned
 
 
 class Connection:
-    """A connection that carries one exchange after another. It has one owner at a time.
+    """A connection that carries one exchange after another. It always has an owner (`Owned`).
 
     Attributes:
         wire: sends and receives its bytes.

@@ -25,10 +25,11 @@ class Owned(List[T]):
 
     A signal handler may raise an exception between any two bytecodes. A resource that only a local
     variable refers to is then lost: a connection is never closed, a slot is never returned. So each
-    resource is always in exactly one `Owned`, and moves to another in one call of C, which no
-    signal handler and no other thread can interrupt. The code that owns the list releases its items
-    in a `finally`. That `finally` is written twice, one inside the other, because the exception may
-    come during the first one. Releasing an empty list has no effect.
+    resource in use is in at least one `Owned`, a connection from the moment that it is connected.
+    It moves to another in one call of C, which no signal handler and no other thread can interrupt.
+    The code that owns the list releases its items in a `finally`. That `finally` is written twice,
+    one inside the other, because the exception may come during the first one. Releasing an empty
+    list has no effect.
     """
 
     __slots__ = ()
