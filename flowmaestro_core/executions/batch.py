@@ -111,7 +111,7 @@ class BatchMachine(Machine[None]):
         self.batch = batch
         keyed = batch.journal is not None and batch.journal.key is not None
         self.runs_callers_code: bool = keyed or not isinstance(batch.inputs, (list, tuple))
-        self._known = BatchState(batch, context.scrubber)
+        self._rows = BatchState(batch, context.scrubber)
         self._reported_in_doubt = 0
         """How many rows in doubt `progress` was last called with."""
 
@@ -120,19 +120,19 @@ class BatchMachine(Machine[None]):
     @property
     def in_flight(self) -> Tuple[RunOutcome, ...]:
         """The executions that run, or have ended and were not delivered yet."""
-        active = self._known.active.by_row.values()
-        undelivered = self._known.outcomes.undelivered
+        active = self._rows.active.by_row.values()
+        undelivered = self._rows.outcomes.undelivered
         ended = (outcome for outcome in undelivered if outcome.execution_id is not None)
         return (*(execution.row.outcome() for execution in active), *ended)
 
     @property
     def progress(self) -> BatchProgress:
         """How far the batch has come: see `BatchProgress`."""
-        known, total = self._known, self.batch.total
-        seconds = known.outcomes.seconds_for(None if total is None else total - known.outcomes.done)
-        running, in_doubt = len(known.active), len(known.in_doubt)
+        rows, total = self._rows, self.batch.total
+        seconds = rows.outcomes.seconds_for(None if total is None else total - rows.outcomes.done)
+        running, in_doubt = len(rows.active), len(rows.in_doubt)
         return BatchProgress(
-            known.outcomes.done, known.outcomes.failed, running, total, seconds, in_doubt
+            rows.outcomes.done, rows.outcomes.failed, running, total, seconds, in_doubt
         )
 
     def last_record(self) -> Record:
@@ -142,16 +142,16 @@ class BatchMachine(Machine[None]):
         server may start it.
         """
         sent = 1 if self.state == "starting" else 0
-        unsent = islice(self._known.starts.queue, sent, None)
+        unsent = islice(self._rows.starts.queue, sent, None)
         return Record(tuple(row.record("open") for row in unsent))
 
     # Events
 
     @event
     def start(self, now: float, jitter: float) -> Action:
-        self._known.outcomes.begin(now)
+        self._rows.outcomes.begin(now)
         for index, execution_id in enumerate(self.batch.execution_ids):
-            self._known.follow(Row(index, None, index, execution_id=execution_id), now, now)
+            self._rows.follow(Row(index, None, index, execution_id=execution_id), now, now)
         if self.batch.journal is not None:
             self.state = "opening"
             return Record()
@@ -160,61 +160,61 @@ class BatchMachine(Machine[None]):
     @event
     def recorded(self, recalled: Recalled, now: float, jitter: float) -> Action:
         if self.state == "opening":
-            self._known.opened(recalled, now)
+            self._rows.opened(recalled, now)
         else:
-            self._known.recalled(recalled, now)
+            self._rows.recalled(recalled, now)
         return self._next(now, jitter)
 
     def _inner_waits(self, wait: Wait, now: float, jitter: float) -> Action:
         # Only a start is parked. Polls have no retries, and a lookup runs when nothing else can.
         if self.state != "starting":
             return wait
-        starts, active = self._known.starts, self._known.active
+        starts, active = self._rows.starts, self._rows.active
         throttled = wait.because is not None and wait.because.outcome == 429
         starts.postpone(self._park(), wait.seconds, now, throttled=throttled)
         self.state = "pausing"
         return Wait(max(min(starts.due(), active.due()) - now, 0.0), wait.because)
 
     def _inner_ended(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
-        known = self._known
+        rows = self._rows
         if self.state == "looking up" and isinstance(outcome, Done):
-            known.looked_up(outcome.value, now)
+            rows.looked_up(outcome.value, now)
             return self._next(now, jitter)
         if isinstance(outcome, Done):
-            known.replied(outcome.value.rate_limit, now)
+            rows.replied(outcome.value.rate_limit, now)
         if self.state == "polling":
-            known.answered(outcome, now)
+            rows.answered(outcome, now)
         elif isinstance(outcome, Fail):
             # A 429 on reading the baseline is about the key, so the start would get one, too.
             is_refused = refused_for(outcome.error) is not None
             if self.state == "starting" or is_refused:
-                known.not_started(outcome.error, now)
+                rows.not_started(outcome.error, now)
             else:
-                known.record_baseline(None)
+                rows.record_baseline(None)
         elif self.state == "reading baseline":
-            known.record_baseline(outcome.value)
+            rows.record_baseline(outcome.value)
         else:
-            known.started(outcome.value, now)
+            rows.started(outcome.value, now)
         return self._next(now, jitter)
 
     # The decision
 
     def _next(self, now: float, jitter: float) -> Action:
-        known = self._known
+        rows = self._rows
         while True:
-            record = known.record()
+            record = rows.record()
             if record is not None:
                 self.state = "recording"
                 return record
-            if known.started_outcomes:
-                return self._emit(RunStarted(known.started_outcomes.popleft()))
-            outcome = known.outcomes.get(now)
+            if rows.started_outcomes:
+                return self._emit(RunStarted(rows.started_outcomes.popleft()))
+            outcome = rows.outcomes.get(now)
             if outcome is not None:
                 return self._emit(outcome)
-            if not known.read_on():
+            if not rows.read_on():
                 break
-        known.starts.take_turn(now)
-        start_at, poll_at = known.starts.due(), known.active.due()
+        rows.starts.take_turn(now)
+        start_at, poll_at = rows.starts.due(), rows.active.due()
         if min(start_at, poll_at) == math.inf:
             return self._settle_or_end(now, jitter)
         if min(start_at, poll_at) > now:
@@ -223,20 +223,20 @@ class BatchMachine(Machine[None]):
         return self._begin(now, jitter) if start_at <= now else self._poll(now, jitter)
 
     def _emit(self, item: Union[RunStarted, Settling, RunOutcome]) -> Action:
-        self.state, self._reported_in_doubt = "emitting", len(self._known.in_doubt)
+        self.state, self._reported_in_doubt = "emitting", len(self._rows.in_doubt)
         return Emit(item)
 
     @property
     def starting_row(self) -> Optional[int]:
         """The index of the row whose start is in flight, for observers; `None` if none is."""
-        return self._known.starts.queue[0].index if self.state == "starting" else None
+        return self._rows.starts.queue[0].index if self.state == "starting" else None
 
     def _begin(self, now: float, jitter: float) -> Action:
-        known, starts = self._known, self._known.starts
+        rows, starts = self._rows, self._rows.starts
         if now >= starts.deadline:
-            known.out_of_time()
+            rows.out_of_time()
             return self._next(now, jitter)
-        if known.needs_baseline:
+        if rows.needs_baseline:
             self.state = "reading baseline"
             newest = cast("PageOf", self.batch.page_of)(1, 1)
             call = CallMachine(newest, self._context, self._token, max_retries=0)
@@ -260,11 +260,11 @@ class BatchMachine(Machine[None]):
         return self._request(call, now, jitter)
 
     def _poll(self, now: float, jitter: float) -> Action:
-        known = self._known
-        call = known.active.poll(self._context, self._token, now, alone=not known.starts.queue)
+        rows = self._rows
+        call = rows.active.poll(self._context, self._token, now, alone=not rows.starts.queue)
         # There is no time for this poll: the execution ends with the error of its last one.
         if call is None:
-            known.answered(None, now)
+            rows.answered(None, now)
             return self._next(now, jitter)
         self.state = "polling"
         return self._request(call, now, jitter)
@@ -274,37 +274,37 @@ class BatchMachine(Machine[None]):
 
         The order of the tasks promises what is asserted here. The table cannot say it.
         """
-        known = self._known
-        assert known.is_written, "noted, and not in the journal"  # noqa: S101
+        rows = self._rows
+        assert rows.is_written, "noted, and not in the journal"  # noqa: S101
         if self.state == "looking up":
-            is_idle = not known.active.by_row and not known.starts.queue
+            is_idle = not rows.active.by_row and not rows.starts.queue
             assert is_idle, "a lookup while executions run or rows wait"  # noqa: S101
         return self._delegate(machine, now, jitter)
 
     def _settle_or_end(self, now: float, jitter: float) -> Action:
-        known = self._known
-        if known.in_doubt and known.stop_error is None:
-            if known.settles_at > now:
+        rows = self._rows
+        if rows.in_doubt and rows.stop_error is None:
+            if rows.settles_at > now:
                 # `progress` has not been called with these rows in doubt: call it before the pause.
                 if self.batch.progress is not None and self._reported_in_doubt != len(
-                    known.in_doubt
+                    rows.in_doubt
                 ):
                     return self._emit(Settling())
                 self.state = "pausing"
-                return Wait(known.settles_at - now)
+                return Wait(rows.settles_at - now)
             self.state, self._reported_in_doubt = "looking up", 0
-            machine = _lookup_machine(self.batch, known.in_doubt, self._context, self._token)
+            machine = _lookup_machine(self.batch, rows.in_doubt, self._context, self._token)
             return self._request(machine, now, jitter)
-        outcome = known.outcomes.get(now, final=True)
+        outcome = rows.outcomes.get(now, final=True)
         if outcome is not None:
             return self._emit(outcome)
-        if known.stop_error is None:
+        if rows.stop_error is None:
             return self._done(None)
-        if isinstance(known.stop_error, FlowMaestroError):
-            return self._fail(known.stop_error)
+        if isinstance(rows.stop_error, FlowMaestroError):
+            return self._fail(rows.stop_error)
         self.state = "failed"
         # An exception of the caller's iterator or key function is raised as it is.
-        return Fail(cast("Any", known.stop_error))
+        return Fail(cast("Any", rows.stop_error))
 
 
 def _lookup_machine(

@@ -89,20 +89,20 @@ class DurableStartMachine(Machine[Reply[Any]]):
             "state_loaded": (
                 "reading baseline",
                 "attaching",
-                "settling",
+                "waiting",
                 "looking up",
-                "recording",
+                "saving id",
                 "failed",
             ),
             "checkpoint_failed": ("failed",),
         },
-        "settling": {"waited": ("loading",)},
+        "waiting": {"waited": ("loading",)},
         "looking up": {
             "response_received": (
                 "looking up",
                 "announcing",
                 "reading baseline",
-                "recording",
+                "saving id",
                 "releasing",
                 "failed",
             ),
@@ -124,11 +124,11 @@ class DurableStartMachine(Machine[Reply[Any]]):
             "checkpoint_failed": ("loading", "failed"),
         },
         "starting": {
-            "response_received": ("delayed", "recording", "releasing", "settling"),
-            "transport_failed": ("delayed", "releasing", "settling"),
+            "response_received": ("delayed", "saving id", "releasing", "waiting"),
+            "transport_failed": ("delayed", "releasing", "waiting"),
         },
         "delayed": {"waited": ("starting", "announcing", "releasing")},
-        "recording": {
+        "saving id": {
             "state_saved": ("done", "attaching", "failed"),
             "checkpoint_failed": ("loading", "failed"),
         },
@@ -190,7 +190,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
 
     @event
     def waited(self, now: float, jitter: float) -> Action:
-        if self.state == "settling":
+        if self.state == "waiting":
             return self._load()
         # The call of the start is due for its next attempt.
         return self._send(now, jitter) if self._has_time(now) else self._announce(now)
@@ -275,16 +275,16 @@ class DurableStartMachine(Machine[Reply[Any]]):
         """Return the next action for a state that was loaded."""
         if self._reply is not None and saved.state != "started":
             # Another process took over, but the execution of this process runs: record that one.
-            return self._record(cast("str", self.execution_id))
+            return self._save_id(cast("str", self.execution_id))
         if saved.state == "open":
             return self._read_baseline(now, jitter)
         if saved.state == "started":
             self._may_rerun = True
             return self._attach(now, jitter)
         if self._awaited is None:
-            return self._settle()
+            return self._wait_until_listed()
         if self._awaited != saved.announcement:
-            return self._settle_again(now)
+            return self._wait_again(now)
         self.state = "looking up"
         page_of = cast("PageOf", self._start.page_of)
         announcement = Announcement(saved.after, self._saved_at)
@@ -387,24 +387,24 @@ class DurableStartMachine(Machine[Reply[Any]]):
         except (TypeError, ValueError) as cause:
             return self._in_doubt(self.scrubber.clean(missing_id_error(reply, cause)))
         self._reply = reply
-        return self._record(execution_id)
+        return self._save_id(execution_id)
 
     def _in_doubt(self, error: FlowMaestroError) -> Action:
         """Settle a start that may have been processed. `error` is its failure."""
         self._row.failure = error
         self._may_run = True
-        return self._settle()
+        return self._wait_until_listed()
 
-    def _settle(self) -> Action:
+    def _wait_until_listed(self) -> Action:
         """Return a `Wait` of `settle_after` seconds.
 
         Afterwards, the server must list the execution if it was started.
         """
-        self.state = "settling"
+        self.state = "waiting"
         self._awaited = self._saved.announcement
         return Wait(self._checkpoint.settle_after)
 
-    def _settle_again(self, now: float) -> Action:
+    def _wait_again(self, now: float) -> Action:
         """Wait again, because another process has announced its start again during the wait.
 
         It does so as long as its requests cannot be sent. After the deadline, fail instead; without
@@ -414,7 +414,9 @@ class DurableStartMachine(Machine[Reply[Any]]):
         if self._deadline == math.inf:
             self._setbacks += 1
             is_late = self._setbacks == MAX_SETBACKS
-        return self._fail(StartUnknownError(_ANNOUNCED_AGAIN)) if is_late else self._settle()
+        if is_late:
+            return self._fail(StartUnknownError(_ANNOUNCED_AGAIN))
+        return self._wait_until_listed()
 
     def _release(self, error: FlowMaestroError) -> Action:
         """Save in the checkpoint that nothing was started. Afterwards, fail with `error`."""
@@ -433,11 +435,11 @@ class DurableStartMachine(Machine[Reply[Any]]):
         late.__cause__ = failure
         return self._fail(late) if self._may_run else self._release(late)
 
-    def _record(self, execution_id: str) -> Action:
+    def _save_id(self, execution_id: str) -> Action:
         self.execution_id = execution_id
         self._may_run = False
         started = self._saved._replace(state="started", execution_id=execution_id)
-        return self._save("recording", started)
+        return self._save("saving id", started)
 
     # The lookup
 
@@ -452,7 +454,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
         (conclusion,) = settle([self._row], found, start_unknown=may_start)
         if isinstance(conclusion, Follow):
             self._may_rerun = False
-            return self._record(conclusion.execution_id)
+            return self._save_id(conclusion.execution_id)
         if isinstance(conclusion, Unknown):
             return self._fail(conclusion.error)
         self._row.not_found(conclusion.refusal)

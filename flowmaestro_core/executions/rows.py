@@ -256,7 +256,7 @@ class RowReader:
         self._total = batch.total
         self._rerun = plan.rerun
         self._redo = plan.redo
-        self._known = 0
+        self._rows_in_journal = 0
         """How many rows the journal holds; without `key=`, the index after the last one."""
         self._matched = 0
         """How many of them were read and compared so far."""
@@ -269,7 +269,7 @@ class RowReader:
         lacks some rows before it. If the input is a sequence, its rows are compared with the
         journal from now on.
         """
-        self._known = known
+        self._rows_in_journal = known
         if self._is_sequence and (known or not self._by_index):
             self.unchecked = self._new_source()
 
@@ -331,9 +331,9 @@ class RowReader:
         the record `had`, can no longer be running.
         """
         if row.index not in self._redo:
-            if self._by_index and self._total is not None and self._total < self._known:
+            if self._by_index and self._total is not None and self._total < self._rows_in_journal:
                 # A row was removed, so those after it seem to have changed.
-                more = f"which has more rows, up to inputs[{self._known - 1}]"
+                more = f"which has more rows, up to inputs[{self._rows_in_journal - 1}]"
                 raise _mismatch(f"inputs[{row.index}] is not what the journal has, {more}")
             under = "" if self._by_index else f" under the key {row.key!r}"
             keyed = ", or use key= from the first call on if rows move" if self._by_index else ""
@@ -391,7 +391,7 @@ class RowReader:
     @property
     def _replaying(self) -> bool:
         """Whether the journal holds rows that have not been read from the inputs yet."""
-        return self._matched < self._known and not self.source.exhausted
+        return self._matched < self._rows_in_journal and not self.source.exhausted
 
     @property
     def _may_read(self) -> bool:
@@ -400,7 +400,7 @@ class RowReader:
 
     def _refuse_missing(self, source: RowIterator) -> None:
         """Raise `JournalError` if, without `key=`, the journal has rows beyond the input's end."""
-        known, read = self._known, source.read
+        known, read = self._rows_in_journal, source.read
         if self._by_index and read < known:
             end = f"these rows end with inputs[{read - 1}]" if read else "there are no rows"
             raise _mismatch(f"it has inputs[{known - 1}], and {end}")

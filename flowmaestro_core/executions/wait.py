@@ -156,14 +156,14 @@ class WaitMachine(Machine[Execution]):
     ) -> None:
         super().__init__(context, token)
         self._waiting = waiting
-        self._known = cast("PollState", known)
+        self._poll = cast("PollState", known)
         """The state of the wait. It is set by `start`."""
         self._answer: Union[Done, Fail]
         """The outcome of the last poll, kept while the listener handles it."""
 
     @event
     def start(self, now: float, jitter: float) -> Action:
-        self._known = self._known or PollState(self._waiting, now)
+        self._poll = self._poll or PollState(self._waiting, now)
         return self._next(now, jitter)
 
     @event
@@ -172,7 +172,7 @@ class WaitMachine(Machine[Execution]):
 
     def _next(self, now: float, jitter: float) -> Action:
         self.state = "polling"
-        call = self._known.call(self._context, self._token, now)
+        call = self._poll.call(self._context, self._token, now)
         return self._delegate(call, now, jitter)
 
     def _inner_ended(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
@@ -183,7 +183,7 @@ class WaitMachine(Machine[Execution]):
         return self._go_on(now)
 
     def _go_on(self, now: float) -> Action:
-        verdict = self._known.judge(self._answer, now)
+        verdict = self._poll.judge(self._answer, now)
         if isinstance(verdict, Done):
             return self._done(verdict.value)
         if isinstance(verdict, Fail):

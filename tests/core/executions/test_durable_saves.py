@@ -24,7 +24,7 @@ def methods(process: Stepper) -> Any:
 # Saves
 
 
-@pytest.mark.parametrize("state", ["loading", "announcing", "recording", "releasing"])
+@pytest.mark.parametrize("state", ["loading", "announcing", "saving id", "releasing"])
 def test_a_store_that_fails_ends_the_run(state: str) -> None:
     world = World()
     process = world.process()
@@ -34,7 +34,7 @@ def test_a_store_that_fails_ends_the_run(state: str) -> None:
     error = CheckpointError("The store is away")
     process.fails_to_keep(error)
     assert process.error is error
-    assert error.execution_id == ("ex_1" if state == "recording" else None)
+    assert error.execution_id == ("ex_1" if state == "saving id" else None)
 
 
 def test_a_refusal_is_named_if_its_save_fails() -> None:
@@ -56,7 +56,7 @@ def test_if_two_processes_load_the_same_state_one_starts() -> None:
     world.step(one)
     world.step(other)
     world.until(one, "starting")
-    world.until(other, "settling")
+    world.until(other, "waiting")
     world.finish(one)
     assert world.finish(other).value["data"]["execution_id"] == "ex_1"
     assert world.server.started == 1
@@ -76,7 +76,7 @@ def test_the_third_conflict_is_an_error() -> None:
 
 def test_a_conflict_after_the_start_follows_what_the_other_process_found() -> None:
     world = World()
-    process = world.until(world.process(), "recording")
+    process = world.until(world.process(), "saving id")
     world.now += 1
     other = world.finish(world.process())
     assert world.finish(process).value["data"]["execution_id"] == "ex_1"
@@ -86,7 +86,7 @@ def test_a_conflict_after_the_start_follows_what_the_other_process_found() -> No
 def test_a_conflict_after_the_start_does_not_start_again() -> None:
     """The other process was refused and left the checkpoint open, but this one's start runs."""
     world = World()
-    process = world.until(world.process(), "recording")
+    process = world.until(world.process(), "saving id")
     world.store.state = {**world.store.state, "state": "open", "serial": 3}
     world.finish(process)
     assert process.value["data"]["execution_id"] == "ex_1"
@@ -216,7 +216,7 @@ def test_a_state_without_a_baseline_is_settled_by_time(started: bool) -> None:
 def test_a_state_that_the_engine_makes_anew_begins_another_wait() -> None:
     world = World()
     world.store.state = engine_made(world)
-    process = world.until(world.process(), "settling")
+    process = world.until(world.process(), "waiting")
     world.now += SETTLE_AFTER - 1
     world.store.state = engine_made(world)  # Another attempt of the engine, which sends now.
     template = World().until(World().process(), "starting").action

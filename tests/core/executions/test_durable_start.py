@@ -80,9 +80,9 @@ def test_a_state_has_at_most_500_bytes() -> None:
     machine._identity = machine._identity._replace(api_root="https://" + "h" * 52)
     machine._saved = machine._saved._replace(after="b" * 36, serial=99, reruns=99)
     machine.start(0.0, 0.0)
-    record = machine._record("c" * 36)
-    assert isinstance(record, SaveState)
-    assert len(json.dumps({**record.state, "at": 1234567890.123})) <= 500
+    saved = machine._save_id("c" * 36)
+    assert isinstance(saved, SaveState)
+    assert len(json.dumps({**saved.state, "at": 1234567890.123})) <= 500
 
 
 def test_a_workflow_without_executions_has_an_empty_baseline() -> None:
@@ -228,7 +228,7 @@ def test_a_newer_announcement_begins_another_wait() -> None:
     world.until(one, "starting")
     world.step(other)
     world.step(other)
-    assert other.machine.state == "settling"
+    assert other.machine.state == "waiting"
     world.finish(one)
     assert world.finish(other).waited_for == [SETTLE_AFTER] * 2
     assert world.server.started == 1

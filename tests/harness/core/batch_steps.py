@@ -30,7 +30,7 @@ class BatchStepper(Stepper):
 
     def _check(self, action: Action) -> None:
         super()._check(action)
-        state, known = self.machine.state, self.machine._known
+        state, known = self.machine.state, self.machine._rows
         if isinstance(action, Send):
             assert not known._records._rows, "a request goes out before the journal is written"
         if state == "reading baseline":

@@ -216,12 +216,12 @@ class Journal:
         and starts are checked now. Of executions, only whether each one belongs to a start is
         checked now. Their contents are checked when they are read.
         """
-        self._known = self._last_order = 0
+        self._rows_in_journal = self._last_order = 0
         for key, *values, checksum in self._db.execute("SELECT * FROM rows"):
             if checksum != _checksum(key, *values):
                 raise self._damage("a row")
             self._last_order = max(self._last_order, values[2] or 0)
-            self._known = self._known + 1 if plan.key is not None else key + 1
+            self._rows_in_journal = self._rows_in_journal + 1 if plan.key is not None else key + 1
         for start, execution_id, checksum in self._db.execute("SELECT * FROM started"):
             if checksum != _checksum(start, execution_id):
                 raise self._damage("a start")
@@ -286,7 +286,7 @@ class Journal:
         if age < 0:
             # The clock was set back. With a low age, starts of the batch would seem older than it.
             age = math.inf
-        return Recalled(tuple(rows), orders, self._known, self._last_order, age)
+        return Recalled(tuple(rows), orders, self._rows_in_journal, self._last_order, age)
 
     @contextmanager
     def _journal_errors(self) -> Generator[None, None, None]:
