@@ -117,6 +117,32 @@ def test_removed_lock_file_lets_no_second_batch_in(tmp_path: Path) -> None:
     again.close()
 
 
+@linux
+def test_refused_journal_is_closed_when_the_process_ends(tmp_path: Path) -> None:
+    """Closing it earlier would remove the locks of the first batch."""
+    program = textwrap.dedent(f"""
+        import os
+        from flowmaestro_core.errors import JournalError
+        from flowmaestro_core.records import JournalPlan
+        from flowmaestro_transports.driving.journal import Journal
+
+        def open_journal():
+            plan = JournalPlan({str(tmp_path / "j")!r}, "wf_1")
+            return Journal(plan, "https://api.test", lambda: 0.0, "t")
+
+        first = open_journal()
+        os.unlink({str(tmp_path / "j.lock")!r})
+        try:
+            open_journal()
+        except JournalError as error:
+            print(error.code)
+        first.close()
+    """)
+    command = [sys.executable, "-W", "always::ResourceWarning", "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("journal_busy\n", "")
+
+
 def test_lock_file_that_is_replaced_while_it_is_opened_is_not_trusted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

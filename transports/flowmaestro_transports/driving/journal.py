@@ -14,6 +14,7 @@ each frame of it, and ignores a damaged frame and all frames after it.
 
 from __future__ import annotations
 
+import atexit
 import json
 import math
 import os
@@ -59,7 +60,7 @@ SELECT key, digest, CASE WHEN start IS NULL THEN 'open' WHEN execution_id IS NUL
     reruns, coalesce(start, 0), execution_id, execution, refusal, ended.checksum
 FROM rows LEFT JOIN started USING (start) LEFT JOIN ended USING (start) WHERE """
 _PARTS = ("", "-wal", "-shm")
-_NEVER_CLOSED: List[FileIO] = []
+_CLOSED_AT_EXIT: List[FileIO] = []
 """Files of journals that another batch of this process had locked: see `_lock_journal`."""
 
 
@@ -146,7 +147,7 @@ class Journal:
                 raise self._error("is not a regular file")
             _lock_journal(file, self._path)
         except BaseException:
-            if file not in _NEVER_CLOSED:
+            if file not in _CLOSED_AT_EXIT:
                 file.close()
             raise
         return file
@@ -362,8 +363,9 @@ def _lock_journal(file: FileIO, path: str) -> None:
         fcntl.fcntl(file, command, range_of_one_byte)
     except BlockingIOError:
         # A batch of this process may have locked it. To close any descriptor of a file gives up
-        # all locks that SQLite holds on it in this process, so this one stays open.
-        _NEVER_CLOSED.append(file)
+        # all locks that SQLite holds on it in this process, so this one stays open until exit.
+        _CLOSED_AT_EXIT.append(file)
+        atexit.register(file.close)
         raise
     except OSError:
         return  # The file system has no such locks. The lock file is locked.
