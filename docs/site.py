@@ -101,12 +101,17 @@ def source_place(file: Path, target: Path) -> Path:
 
 
 def write_source(file: Path, place: Path, users: Dict[str, Path]) -> None:
-    """Write a page that shows a source file, and links to its `users`, the places by title."""
+    """Write a page that shows a source file, and links to its `users`, the places by title.
+
+    The search does not find it: the pages that it links to explain more.
+    """
     links = (f"[{title}]({os.path.relpath(there, place.parent)})" for title, there in users.items())
     heading = _NAME_AS_HEADING.sub(breakable, f"# {file.relative_to(ROOT).as_posix()}")
     code = f"````python\n{file.read_text(encoding='utf-8')}````\n"
     place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_text(f"{heading}\n\nSee {', '.join(links)}.\n\n{code}", encoding="utf-8")
+    hidden = "---\nsearch:\n  exclude: true\n---\n"
+    text = f"{hidden}\n{heading}\n\nSee {', '.join(links)}.\n\n{code}"
+    place.write_text(text, encoding="utf-8")
 
 
 def settings(text: str, address: str, sources: Iterable[Path]) -> str:
