@@ -75,8 +75,8 @@ async def ask(thread_id: str, content: str = Body(embed=True)) -> StreamingRespo
         raise HTTPException(502, "The agent could not answer") from None
 
     async def texts() -> AsyncIterator[str]:
-        # If the browser leaves, this block closes the stream. The agent goes on: its answer will
-        # be among the messages of the thread.
+        # If the browser leaves, this block closes the stream. The API has no call to stop the
+        # agent.
         async with answer:
             yield first
             try:
