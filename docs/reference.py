@@ -630,7 +630,7 @@ def returns(build: Any, entry: Any) -> str:
             page = '`["pagination"]`: [`PaginationInfo`](types-replies-and-pages.md#paginationinfo)'
             loop = (
                 'Loop over `["data"]`: the reply is a dict, so a loop over it yields its keys '
-                "([lists and pages](../pagination.md))."
+                "([pagination](../pagination.md))."
             )
             where = f"{where[:-1]}, and {page}. {loop} Each row:"
     else:

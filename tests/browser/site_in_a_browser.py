@@ -35,7 +35,7 @@ SEARCHES = {
     "verify webhook signature": "webhooks/#verify-the-signature-of-a-webhook",
     "pandas dataframe": "batches/#a-pandas-dataframe",
     "environment variables": "environment/",
-    "stop streaming agent": "agents/#stop-reading-an-answer-the-agent-goes-on",
+    "stop streaming agent": "agents/#stop-reading-an-answer-the-agent-is-not-cancelled",
     "timeout": "timeouts/",
     "mock": "testing/",
     "pagination": "pagination/",
