@@ -7,7 +7,7 @@ from statistics import median
 from typing import List
 
 from benchmarks.catalogue import Benchmark, Case
-from benchmarks.report import LABELS, rows_of
+from benchmarks.report import LABELS, rows_of, shown
 from benchmarks.runner import Results
 
 WIDTH, NAMES, BARS, LINE = 720, 170, 460, 18
@@ -24,10 +24,11 @@ def svg(benchmark: Benchmark, results: Results) -> str:
     for case in benchmark.cases:
         if rows_of(case, results):
             y = _case(drawn, y, case, results)
-    title = f'<text class="t" x="8" y="18">{escape(benchmark.title)}</text>'
+    title = escape(benchmark.title.replace("`", ""))
+    heading = f'<text class="t" x="8" y="18">{title}</text>'
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{y + 8}" '
-        f'viewBox="0 0 {WIDTH} {y + 8}" role="img">\n<style>{STYLE}</style>\n{title}\n'
+        f'viewBox="0 0 {WIDTH} {y + 8}" role="img">\n<style>{STYLE}</style>\n{heading}\n'
         + "\n".join(drawn)
         + "\n</svg>\n"
     )
@@ -52,6 +53,6 @@ def _case(drawn: List[str], y: int, case: Case, results: Results) -> int:
             f'<rect class="{kind}" x="{NAMES}" y="{y - 11}" height="13" '
             f'width="{scale * max(0.0, middle):.1f}"/>',
             f'<line class="w" x1="{low:.1f}" x2="{high:.1f}" y1="{y - 4}" y2="{y - 4}"/>',
-            f'<text x="{high + 6:.1f}" y="{y}">{middle:,.4g}</text>',
+            f'<text x="{high + 6:.1f}" y="{y}">{shown(middle)}</text>',
         ]
     return y + LINE // 2

@@ -60,7 +60,7 @@ def table(benchmark: Benchmark, results: Results) -> str:
             cells = [case.name, name]
             for key in keys:
                 values = [one[key] for one in rounds if key in one]
-                cells.append(f"{median(values):,.4g}" if values else "")
+                cells.append(shown(median(values)) if values else "")
             if others is None:
                 cells += ["", ""]
             else:
@@ -70,6 +70,12 @@ def table(benchmark: Benchmark, results: Results) -> str:
                 cells += [f"{median(of):.2f}", f"{min(of):.2f} to {max(of):.2f}"]
             lines.append(cells)
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def shown(value: float) -> str:
+    """Return a figure with four significant digits, never in powers of ten: `27,380`."""
+    rounded = float(f"{value:.4g}")
+    return f"{rounded:,.0f}" if abs(rounded) >= 1000 else f"{rounded:.4g}"
 
 
 def targets(results: Dict[str, Results]) -> str:
