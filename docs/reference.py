@@ -412,7 +412,8 @@ def described_name(home: Any, name: str) -> Iterator[str]:
         yield from described_function(made, name)
     elif not inspect.isclass(made) or get_origin(made) is not None:
         value = repr(made) if isinstance(made, str) else plain(made, name)
-        yield details(made) or f"`{value}`. {said_below(made, name)}".strip()
+        said = said_below(made, name)
+        yield details(made) or (f"`{value}`. {said}" if said else f"`{value}`")
     else:
         yield from described_class(made, name)
 
@@ -557,7 +558,8 @@ def testing_pages() -> Dict[str, str]:
         ]
         about = "Import them from `flowmaestro.testing`."
         made[file] = page(title, about, sections, of_testing=True)
-        rows.append((f"[{title}]({file})", ", ".join(f"`{name}`" for name in names.split())))
+        links = ", ".join(f"[`{name}`]({file}#{anchor(name)})" for name in names.split())
+        rows.append((f"[{title}]({file})", links))
     about = (
         "Import them from `flowmaestro.testing`. [The guide](../testing.md) shows how to use them."
     )

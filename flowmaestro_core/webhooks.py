@@ -16,7 +16,9 @@ from flowmaestro_core.payloads.reply import decode_json
 from flowmaestro_core.types import WebhookEventType
 
 SIGNATURE_HEADER = "X-FlowMaestro-Signature"
+"""Name of the header field with the signature of a delivery."""
 DELIVERY_ID_HEADER = "X-FlowMaestro-Delivery-ID"
+"""Name of the header field with the id of a delivery."""
 LONGEST_SIGNATURE = 4096
 """The most characters that a signature header may have. One signature has 67."""
 

@@ -186,7 +186,7 @@ class _Node(_OfNode, total=False):
     node_name: str
     """The name that the workflow's editor shows."""
     node_type: str
-    """Kind of the node: `input`, `llm`, `http`, …."""
+    """Kind of the node, such as `input`, `llm` or `http`."""
 
 
 class NodeStarted(_Node):

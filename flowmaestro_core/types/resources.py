@@ -96,7 +96,7 @@ class ApiError(TypedDict):
     """The `error` object of an error reply."""
 
     code: str
-    """Machine-readable kind of the error: `validation_error`, `resource_not_found`, …."""
+    """Machine-readable kind of the error, such as `validation_error` or `resource_not_found`."""
     message: str
     """Explanation for people."""
     details: Optional[Dict[str, Any]]
