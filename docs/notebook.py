@@ -38,7 +38,7 @@ def page(notebook: Any) -> str:
     parts: List[str] = []
     for cell in notebook.cells:
         is_code = cell.cell_type == "code"
-        parts.append(f"```py\n{cell.source}\n```" if is_code else cell.source)
+        parts.append(f"```py3\n{cell.source}\n```" if is_code else cell.source)
         parts += [f"<div>{it.data['text/html']}</div>" for it in cell.get("outputs", ())]
     parts.insert(1, NOTE)
     return "\n\n".join(parts) + "\n"

@@ -46,9 +46,10 @@ def gather(target: Path) -> Dict[Path, Dict[str, Path]]:
     places = {DOCS / file.relative_to(target): file for file in target.rglob("*.md")}
     places.update({ROOT / here: target / there for here, there in ELSEWHERE.items()})
     places[ROOT / "README.md"] = places[DOCS / "index.md"]
+    places[ROOT / "examples" / "notebook.ipynb"] = places[DOCS / "notebook.md"]
     sources: Dict[Path, Dict[str, Path]] = {}
     for page, place in list(places.items()):
-        if page != ROOT / "README.md":
+        if page.suffix == ".md" and page != ROOT / "README.md":
             text = moved(page, place, places, target, sources)
             place.write_text(text, encoding="utf-8")
     for file, users in sources.items():

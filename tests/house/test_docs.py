@@ -181,7 +181,9 @@ def test_extras_are_quoted():
 def escaping(blocks):
     """Blocks that nothing runs and that are not known to be for reading only."""
     for block in blocks:
-        known = {"python", "sh", OUTPUT, *NOT_RUN} | ({"py"} if block.page in GENERATED else set())
+        known = {"python", "sh", OUTPUT, *NOT_RUN} | (
+            {"py", "py3"} if block.page in GENERATED else set()
+        )
         if block.info not in known:
             yield str(block)
 
