@@ -150,7 +150,7 @@ SESSIONS = (
         "| `-i name=@@ada` | the text `@ada` |\n"
         "| `--input-file FILE` | all inputs, from a file with a JSON object |\n"
         "| `--input-file -` | all inputs, from stdin |\n\n"
-        "An input that is given with `-i`, too, replaces the one from `--input-file`.\n\n"
+        "If an input is in `--input-file` and also given with `-i`, the one of `-i` counts.\n\n"
         "Before anything starts, inputs are checked with the JSON Schema in the file of `--schema`, or with the\n"
         "schema that the server declares: which inputs are required, which are allowed\n"
         "(`additionalProperties: false`), and the `type` and `enum` of each. `--no-check` leaves this out.",
@@ -179,8 +179,8 @@ SESSIONS = (
         "A row with the status `refused` was not started, because the server rejected its inputs: correct\n"
         "it, and the same command starts it. A row that is `running` or `paused` did not end within\n"
         "`--timeout`: the same command continues to wait for it. At the end, failures are grouped by cause.\n\n"
-        "**The exit status** is 0 if every row completed, 124 if the other rows are all `running` or `paused`,\n"
-        "and else 1.\n\n"
+        "**The exit status** is 0 if every row completed, 124 if some rows are still `running` or `paused` and\n"
+        "all others completed, and 1 otherwise.\n\n"
         "**Again**: `--rerun` starts failed and cancelled rows again. `--redo 3,17` starts rows 3 and 17 again\n"
         "if their inputs have changed. `--redo all` starts every row again whose inputs have changed. If the\n"
         "response to a start was lost, the command waits at its end until 60 seconds (`--settle-after`) have\n"
@@ -272,7 +272,7 @@ SESSIONS = (
         "Ctrl-D leaves, and prints the command that continues the thread. Answers are shown as Markdown. Pasted\n"
         "lines are one message, and Alt-Enter begins a new line. The arrow keys bring back what you typed, in\n"
         "earlier conversations, too (`--no-history` keeps nothing). `/save FILE` writes the whole conversation to\n"
-        "a file, also the part from before `--thread` continued it.\n\n"
+        "a file. If you continued a thread with `--thread`, that includes its earlier messages.\n\n"
         "`-m TEXT` sends one message and prints only the answer. You can also pipe a text in: it is sent as one\n"
         "message. With both, the text of the pipe is appended to the message. So if you call the command in a\n"
         "shell loop that itself reads lines from a pipe, add `</dev/null` to the command.\n\n"
@@ -397,8 +397,9 @@ picture](pictures/demo.svg)). The option `--transport` of `demo` chooses how it 
 function `seed(fake)` of a Python file, which adds resources of yours. Do not use the fake in a thread
 that `seed` starts and waits for: the thread cannot reach the fake before `seed` has returned.
 
-This is the `my_flows.py` of the examples on this page. `docs/sessions.py` recorded them in a terminal
-of {WIDTH} columns, with the extra `cli` ([run](#run-a-workflow) without it, too):
+The examples on this page were recorded by `docs/sessions.py` in a terminal of {WIDTH} columns, with the
+extra `cli`. Those in [Run a workflow](#run-a-workflow) were also recorded without it. This is their
+`my_flows.py`:
 
 ```text
 {SEEDS}```
