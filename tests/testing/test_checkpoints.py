@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flowmaestro import CheckpointError, FlowMaestroClient
+from flowmaestro import CheckpointError, FlowMaestroClient, StartUnknownError
 from flowmaestro.testing import FakeFlowMaestro, MemoryCheckpoint
 
 
@@ -53,7 +53,7 @@ def test_a_task_that_dies_after_a_lost_announcement_starts_twice(
     kept = MemoryCheckpoint()
     kept.lose_next_save()
     flowmaestro_fake.drop_connection(path="/workflows/*/execute")
-    with pytest.raises(CheckpointError):  # It cannot settle what the store does not know.
+    with pytest.raises(StartUnknownError):  # It cannot settle what the store does not know.
         flowmaestro_client.workflows.run("wf_1", checkpoint=kept)
     flowmaestro_client.workflows.run("wf_1", checkpoint=kept)
     flowmaestro_fake.assert_executed("wf_1", times=2)
