@@ -26,11 +26,12 @@ import functools
 from typing import Any, Callable, ClassVar, Generic, Mapping, Optional, Tuple, TypeVar, Union, cast
 
 from flowmaestro_core.actions import Action, Close, Done, Fail, Wait
+from flowmaestro_core.checkpoint import LoadedState
 from flowmaestro_core.context import Context
 from flowmaestro_core.errors import CheckpointConflict, CheckpointError, FlowMaestroError
 from flowmaestro_core.http.messages import Response, ResponseHead, TransportFailure
 from flowmaestro_core.http.scrub import SecretScrubber
-from flowmaestro_core.records import LoadedState, Recalled
+from flowmaestro_core.records import Recalled
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Action])

@@ -75,19 +75,6 @@ class Recalled(NamedTuple):
     age: float = 0.0
 
 
-class LoadedState(NamedTuple):
-    """The reply of a checkpoint to a `LoadState`.
-
-    Attributes:
-        state: the state that was saved last; `None` if there is none.
-        wall_time: when it was loaded, in Unix seconds.
-
-    """
-
-    state: Any = None
-    wall_time: float = 0.0
-
-
 class JournalPlan(NamedTuple):
     """The journal of a batch, and what to do with the rows that it holds.
 

@@ -7,7 +7,7 @@ from typing import Any, Callable, ClassVar, Optional, Tuple, Union, cast
 
 from flowmaestro_core.actions import Action, Done, Fail, LoadState, SaveState, Wait
 from flowmaestro_core.calls.call import Call, CallMachine
-from flowmaestro_core.checkpoint import Checkpoint
+from flowmaestro_core.checkpoint import Checkpoint, LoadedState
 from flowmaestro_core.context import Context
 from flowmaestro_core.errors import (
     CheckpointConflict,
@@ -32,7 +32,7 @@ from flowmaestro_core.executions.wait import LAST_POLL_TIMEOUT
 from flowmaestro_core.machine import Machine, Transitions, event
 from flowmaestro_core.payloads.json_values import object_or_empty, text_or_empty
 from flowmaestro_core.payloads.reply import Reply, missing_id_error
-from flowmaestro_core.records import LoadedState, digest_of
+from flowmaestro_core.records import digest_of
 from flowmaestro_core.types import Execution
 
 MAX_SETBACKS = 3

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Callable, Coroutine, Iterable, Mapping, Optional, Tuple, TypeVar, cast
 
 from flowmaestro_core.calls.call import Call
@@ -74,7 +74,7 @@ class Run(Operation[EndedExecution, Coroutine[Any, Any, EndedExecution]]):
     """One run of a workflow, followed to its end within `timeout` seconds.
 
     `events` and `waiting` return the event stream and the wait of an execution, given its id.
-    `checkpoint` stores the state of the run's start; `None` if there is no checkpoint.
+    `checkpoint` is that of `execute`: it stores the state of the start; `None` if there is none.
     """
 
     execute: Call[Any]
@@ -82,7 +82,10 @@ class Run(Operation[EndedExecution, Coroutine[Any, Any, EndedExecution]]):
     waiting: Callable[[str], Poll]
     timeout: float
     listener: Optional[Callable[[ExecutionEvent], Any]] = None
-    checkpoint: Optional[Checkpoint] = None
+    checkpoint: Optional[Checkpoint] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.checkpoint = self.execute.checkpoint
 
     def callbacks(self) -> Mapping[str, Optional[Callable[..., Any]]]:
         return {"on_event": self.listener, **self.execute.callbacks()}

@@ -183,7 +183,6 @@ class Workflows(Resource[D]):
             waiting=partial(Executions.wait_for_completion, timeout=timeout),
             timeout=timeout,
             listener=on_event,
-            checkpoint=checkpoint,
         )
 
     @iterating_endpoint

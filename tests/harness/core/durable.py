@@ -8,12 +8,11 @@ from datetime import datetime, timezone
 from typing import Any, Dict, List, Optional, Tuple
 
 from flowmaestro_core.actions import Action, Done, Fail, LoadState, SaveState, Send, Wait
-from flowmaestro_core.checkpoint import Checkpoint
+from flowmaestro_core.checkpoint import Checkpoint, LoadedState
 from flowmaestro_core.errors import CheckpointConflict, CheckpointError
 from flowmaestro_core.http.dates import http_date
 from flowmaestro_core.http.messages import Phase, Request
 from flowmaestro_core.machines import machine_for
-from flowmaestro_core.records import LoadedState
 from flowmaestro_core.resources.workflows import Workflows
 from tests.harness.core.stepping import Possibilities, Report, Stepper, a_context, an_envelope
 

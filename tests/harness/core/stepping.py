@@ -42,6 +42,7 @@ from flowmaestro_core.actions import (
     Send,
     Wait,
 )
+from flowmaestro_core.checkpoint import LoadedState
 from flowmaestro_core.context import Context
 from flowmaestro_core.errors import CheckpointError, FlowMaestroError
 from flowmaestro_core.http.messages import (
@@ -55,7 +56,7 @@ from flowmaestro_core.http.messages import (
 from flowmaestro_core.machine import LocalProtocolError, Machine
 from flowmaestro_core.options import ClientOptions
 from flowmaestro_core.payloads.reply import retry_after
-from flowmaestro_core.records import LoadedState, Recalled
+from flowmaestro_core.records import Recalled
 
 EVENTS_OF = {
     Send: ("response_received", "transport_failed"),

@@ -12,9 +12,8 @@ import os
 from contextlib import suppress
 from typing import Any, Callable, Dict
 
-from flowmaestro_core.checkpoint import Checkpoint
+from flowmaestro_core.checkpoint import Checkpoint, LoadedState
 from flowmaestro_core.errors import CheckpointConflict, CheckpointError
-from flowmaestro_core.records import LoadedState
 from flowmaestro_transports.contract import wall_clock_of
 from flowmaestro_transports.primitives.callbacks import refuse_awaitable
 from flowmaestro_transports.primitives.file_lock import open_lock_file

@@ -111,8 +111,6 @@ class _Driver:
 
     _transport: Any
     """Carries out the actions: the transport, or the view of it for this stream."""
-    recorder: Recorder
-    """Set only for a batch with a journal. Its owner, the handle of the batch, closes it."""
     _body: Any
     _reporter: Any
 
@@ -124,13 +122,32 @@ class _Driver:
         observers: Optional[Observers] = None,
         noun: str = "stream",
         view: Optional[object] = None,
+        recorder: Optional[Recorder] = None,
+        keeper: Union[SyncKeeper, AsyncKeeper, None] = None,
     ) -> None:
+        """Drive `machine` over `transport`.
+
+        Args:
+            machine: not started yet.
+            transport: carries out the actions.
+            listener: called with each item that the machine emits.
+            observers: get each request and its response.
+            noun: what the caller iterates over, for error messages.
+            view: a transport for this driver alone, which replaces `transport`.
+            recorder: carries out `Record`, for a batch with a journal. Its owner, the handle of the
+                batch, closes it.
+            keeper: carries out `LoadState` and `SaveState`, for a start with a checkpoint.
+
+        """
         self.machine = machine
         self._noun = noun
         # Optional attributes are read from the transport, because a view need not have them.
         self._given = transport
         self._transport = transport if view is None else view
         self._listener = listener
+        # Only the machines that have one use it.
+        self._recorder: Any = recorder
+        self._keeper: Any = keeper
         self._body = None
         self._reporter = None
         if observers is not None:
@@ -173,8 +190,6 @@ class SyncDriver(_Driver):
 
     _transport: Transport
     _reporter: Optional[SyncReporter]
-    keeper: SyncKeeper
-    """Set only for a start with a checkpoint."""
 
     def advance(self) -> Union[Emit, Done]:
         """Carry out actions until the machine emits an item or ends. Return that `Emit` or `Done`.
@@ -249,13 +264,13 @@ class SyncDriver(_Driver):
                     self._release()
                     action = machine.stream_closed(now(), jitter())
                 elif isinstance(action, Record):
-                    recalled = self.recorder.keep(action)
+                    recalled = self._recorder.keep(action)
                     action = machine.recorded(recalled, now(), jitter())
                 elif isinstance(action, LoadState):
-                    loaded = self.keeper.load()
+                    loaded = self._keeper.load()
                     action = machine.state_loaded(loaded, now(), jitter())
                 elif isinstance(action, SaveState):
-                    self.keeper.save(action.state)
+                    self._keeper.save(action.state)
                     action = machine.state_saved(now(), jitter())
                 else:
                     transport.sleep(action.seconds)
@@ -302,8 +317,6 @@ class AsyncDriver(_Driver):
 
     _transport: AsyncTransport
     _reporter: Optional[AsyncReporter]
-    keeper: AsyncKeeper
-    """Set only for a start with a checkpoint."""
     _home: Optional[EventLoop] = None
 
     async def advance(self) -> Union[Emit, Done]:
@@ -385,13 +398,13 @@ class AsyncDriver(_Driver):
                     await self._release()
                     action = machine.stream_closed(now(), jitter())
                 elif isinstance(action, Record):
-                    recalled = self.recorder.keep(action)
+                    recalled = self._recorder.keep(action)
                     action = machine.recorded(recalled, now(), jitter())
                 elif isinstance(action, LoadState):
-                    loaded = await self.keeper.load()
+                    loaded = await self._keeper.load()
                     action = machine.state_loaded(loaded, now(), jitter())
                 elif isinstance(action, SaveState):
-                    await self.keeper.save(action.state)
+                    await self._keeper.save(action.state)
                     action = machine.state_saved(now(), jitter())
                 else:
                     await transport.sleep(action.seconds)

@@ -223,11 +223,12 @@ class SyncExecutor(_Lifetime[Transport]):
         """
         transport = self._open_transport()
         machine = self._machine(operation, name, new_token(transport))
-        driver = SyncDriver(machine, transport, operation.listener, self._observers)
+        keeper = None
         if operation.checkpoint is not None:
             from flowmaestro_transports.driving.checkpoints import SyncKeeper
 
-            driver.keeper = SyncKeeper(operation.checkpoint, transport)
+            keeper = SyncKeeper(operation.checkpoint, transport)
+        driver = SyncDriver(machine, transport, operation.listener, self._observers, keeper=keeper)
         try:
             # A listener may wait for another call, so each operation of the transport is in flight
             # by itself.
@@ -301,11 +302,12 @@ class AsyncExecutor(_Lifetime[AsyncTransport]):
         """
         transport = self._open_transport()
         machine = self._machine(operation, name, new_token(transport))
-        driver = AsyncDriver(machine, transport, operation.listener, self._observers)
+        keeper = None
         if operation.checkpoint is not None:
             from flowmaestro_transports.driving.checkpoints import AsyncKeeper
 
-            driver.keeper = AsyncKeeper(operation.checkpoint, transport)
+            keeper = AsyncKeeper(operation.checkpoint, transport)
+        driver = AsyncDriver(machine, transport, operation.listener, self._observers, keeper=keeper)
         try:
             # A listener may wait for another call, so each operation of the transport is in flight
             # by itself.

@@ -31,7 +31,13 @@ from flowmaestro_core.machine import Machine
 from flowmaestro_core.operation import HandleKind
 from flowmaestro_core.types import MessageCompleted
 from flowmaestro_transports.contract import AsyncTransport, Interruptible, Transport
-from flowmaestro_transports.driving.drivers import AsyncDriver, Listener, SyncDriver, handle_closed
+from flowmaestro_transports.driving.drivers import (
+    AsyncDriver,
+    Listener,
+    Recorder,
+    SyncDriver,
+    handle_closed,
+)
 from flowmaestro_transports.driving.interrupt import AsyncInterruptibleTransport
 from flowmaestro_transports.observing.observers import Observers
 from flowmaestro_transports.primitives.fork_guard import NotPicklable, quiet_at_exit
@@ -145,11 +151,14 @@ class SyncHandle(BaseHandle, Generic[E]):
         transport: Transport,
         listener: Optional[Listener] = None,
         observers: Optional[Observers] = None,
+        recorder: Optional[Recorder] = None,
     ) -> None:
         super().__init__(machine)
         self._slot: Owned[None] = Owned([None])  # Its one item is held by the thread that iterates.
         view = transport.interruptible() if isinstance(transport, Interruptible) else None
-        self._driver = SyncDriver(machine, transport, listener, observers, self._noun, view)
+        self._driver = SyncDriver(
+            machine, transport, listener, observers, self._noun, view, recorder
+        )
 
     def __iter__(self) -> SyncHandle[E]:
         """Return the handle itself.
@@ -229,10 +238,13 @@ class AsyncHandle(BaseHandle, Generic[E]):
         transport: AsyncTransport,
         listener: Optional[Listener] = None,
         observers: Optional[Observers] = None,
+        recorder: Optional[Recorder] = None,
     ) -> None:
         super().__init__(machine)
         view = AsyncInterruptibleTransport(transport)
-        self._driver = AsyncDriver(machine, transport, listener, observers, self._noun, view)
+        self._driver = AsyncDriver(
+            machine, transport, listener, observers, self._noun, view, recorder
+        )
         self._busy = False
 
     def __aiter__(self) -> AsyncHandle[E]:

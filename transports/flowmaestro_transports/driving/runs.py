@@ -38,13 +38,11 @@ class _Outcomes(BaseHandle):
     ) -> None:
         self._recent: Deque[RunOutcome] = deque(maxlen=MOST_RECENT)
         listener: Any = _listener(machine, self._recent)
-        super().__init__(machine, transport, listener, observers)  # type: ignore[call-arg]
-        if journal is not None:
-            # An async driver, too, waits for the disk in its thread, the one of the event loop.
-            self._driver.recorder = journal
-            # From here on the handle closes it. Before, the handle has no machine to ask for its
-            # last record.
-            self._journal = journal
+        # An async driver, too, waits for the disk in its thread, the one of the event loop.
+        super().__init__(machine, transport, listener, observers, journal)  # type: ignore[call-arg]
+        # From here on the handle closes the journal. Before, the handle has no machine to ask for
+        # its last record.
+        self._journal = journal
 
     @property
     def in_flight(self) -> Tuple[RunOutcome, ...]:
