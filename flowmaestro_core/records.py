@@ -38,8 +38,8 @@ class JournalRow(NamedTuple):
         order: the number of its start; of two starts, the later one has the greater number.
         execution_id: the id of its execution; `None` before that is known.
         execution: the ended execution; `None` before it has ended.
-        refusal: a digest of the server error that was shown to start nothing (`refusal_of` in
-            `executions/starts.py`); `b""` if there is none.
+        harmless_failure: a digest of the server error that was shown to start nothing
+            (`failure_digest` in `executions/starts.py`); `b""` if there is none.
 
     """
 
@@ -50,7 +50,7 @@ class JournalRow(NamedTuple):
     order: int = 0
     execution_id: Optional[str] = None
     execution: Any = None
-    refusal: bytes = b""
+    harmless_failure: bytes = b""
 
 
 class Recalled(NamedTuple):

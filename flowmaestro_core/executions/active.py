@@ -130,7 +130,7 @@ class ActiveExecutions:
             self._lost, lost = answer.error, took
         verdict = execution.state.judge(answer, now)
         if isinstance(answer, Fail):
-            self.hold(refused_for(answer.error) or 0.0, now)
+            self.hold(rate_limit_pause(answer.error) or 0.0, now)
         if isinstance(verdict, Wait):
             self._queue(execution, now + max(verdict.seconds, lost))
             return []
@@ -143,7 +143,7 @@ class ActiveExecutions:
 
         They fail with `error`.
         """
-        pause = refused_for(error)
+        pause = rate_limit_pause(error)
         if not pause:
             return []
         ended = [
@@ -174,7 +174,7 @@ class ActiveExecutions:
         heapq.heappush(self._by_time, (poll_at, execution.ticket, execution))
 
 
-def refused_for(error: FlowMaestroError) -> Optional[float]:
+def rate_limit_pause(error: FlowMaestroError) -> Optional[float]:
     """Return for how many seconds a 429 refuses the API key; `None` if `error` is not a 429."""
     if not isinstance(error, RateLimitError):
         return None

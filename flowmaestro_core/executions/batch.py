@@ -10,7 +10,7 @@ from flowmaestro_core.actions import Action, Done, Emit, Fail, Record, Wait
 from flowmaestro_core.calls.call import CallMachine
 from flowmaestro_core.context import Context
 from flowmaestro_core.errors import FlowMaestroError
-from flowmaestro_core.executions.active import refused_for
+from flowmaestro_core.executions.active import rate_limit_pause
 from flowmaestro_core.executions.operation import Batch, PageOf, Start
 from flowmaestro_core.executions.outcome import BatchProgress, RunOutcome
 from flowmaestro_core.executions.rows import Row
@@ -186,7 +186,7 @@ class BatchMachine(Machine[None]):
             rows.answered(outcome, now)
         elif isinstance(outcome, Fail):
             # A 429 on reading the baseline is about the key, so the start would get one, too.
-            is_refused = refused_for(outcome.error) is not None
+            is_refused = rate_limit_pause(outcome.error) is not None
             if self.state == "starting" or is_refused:
                 rows.not_started(outcome.error, now)
             else:

@@ -27,7 +27,7 @@ from flowmaestro_core.executions.settling import (
     Unknown,
     settle,
 )
-from flowmaestro_core.executions.starts import is_fatal, may_have_started, refusal_of
+from flowmaestro_core.executions.starts import is_fatal, is_harmless, may_have_started
 from flowmaestro_core.executions.wait import LAST_POLL_TIMEOUT
 from flowmaestro_core.machine import Machine, Transitions, event
 from flowmaestro_core.payloads.json_values import object_or_empty, text_or_empty
@@ -179,8 +179,8 @@ class DurableStartMachine(Machine[Reply[Any]]):
         """The call of the start, while it waits for its next attempt; else `None`."""
         self._reply: Optional[Reply[Any]] = None
         """The reply to the start that this machine made, until another execution is known."""
-        self._refusal: FlowMaestroError
-        """The error of the start that was refused, until the checkpoint is `open` again."""
+        self._start_error: FlowMaestroError
+        """The error of a start that started nothing, until the checkpoint is `open` again."""
 
     # What happens
 
@@ -214,7 +214,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
         if self.state == "announcing":
             return self._announced(now, jitter)
         if self.state == "releasing":
-            return self._fail(self._refusal)
+            return self._fail(self._start_error)
         if self._reply is not None:
             return self._done(self._reply)
         return self._attach(now, jitter)
@@ -226,9 +226,9 @@ class DurableStartMachine(Machine[Reply[Any]]):
         if isinstance(error, CheckpointConflict):
             return self._set_back(error)
         if self.state == "releasing":
-            # The refusal says what to mend, such as the wrong input.
-            error.message += f"; before that, the start failed: {self._refusal}"
-            error.__cause__ = error.__cause__ or self._refusal
+            # The error of the start says what to mend, such as the wrong input.
+            error.message += f"; before that, the start failed: {self._start_error}"
+            error.__cause__ = error.__cause__ or self._start_error
         return self._fail(error)
 
     def _fail(self, error: FlowMaestroError) -> Action:
@@ -374,10 +374,8 @@ class DurableStartMachine(Machine[Reply[Any]]):
         """
         if isinstance(outcome, Fail):
             error = outcome.error
-            # If a lookup has shown that this server error starts nothing, and it comes again, it
-            # is a refusal.
-            is_refusal = self._row.refusal != b"" and refusal_of(error) == self._row.refusal
-            if is_fatal(error) or is_refusal or not may_have_started(error):
+            starts_nothing = is_harmless(self._row, error) or not may_have_started(error)
+            if is_fatal(error) or starts_nothing:
                 return self._release(error)
             return self._in_doubt(error)
         reply: Reply[Any] = outcome.value
@@ -420,7 +418,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
 
     def _release(self, error: FlowMaestroError) -> Action:
         """Save in the checkpoint that nothing was started. Afterwards, fail with `error`."""
-        self._refusal = error
+        self._start_error = error
         self._may_run = False
         return self._save("releasing", self._saved._replace(state="open"))
 
@@ -457,7 +455,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
             return self._save_id(conclusion.execution_id)
         if isinstance(conclusion, Unknown):
             return self._fail(conclusion.error)
-        self._row.not_found(conclusion.refusal)
+        self._row.not_found(conclusion.harmless_failure)
         self._may_run = not conclusion.is_certain
         if now >= self._deadline:
             return self._too_late(self._row.failure)

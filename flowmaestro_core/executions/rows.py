@@ -39,8 +39,8 @@ class Row:
         lookups: how many lookups have not found its execution, so that it was started again.
         failure: the error that has put it in doubt, if that happened in this call.
         from_earlier_call: whether an earlier call with this journal started its execution.
-        refusal: the digest (`refusal_of`) of a server error after which a lookup has shown that
-            no execution was started for this row; `b""` if there is none.
+        harmless_failure: the digest (`failure_digest`) of a server error after which a lookup has
+            shown that no execution was started for this row; `b""` if there is none.
         subject: its name in errors, instead of `inputs[0]`, if it is not part of a batch.
 
     """
@@ -56,7 +56,7 @@ class Row:
     lookups: int = 0
     failure: Optional[FlowMaestroError] = None
     from_earlier_call: bool = False
-    refusal: bytes = b""
+    harmless_failure: bytes = b""
     subject: Optional[str] = None
 
     def outcome(
@@ -86,7 +86,7 @@ class Row:
             self.order,
             found,
             execution,
-            self.refusal,
+            self.harmless_failure,
         )
 
     def rerun(self) -> None:
@@ -97,13 +97,13 @@ class Row:
         self.reruns += 1
         self.execution_id, self.from_earlier_call = None, False
 
-    def not_found(self, refusal: bytes) -> None:
+    def not_found(self, harmless_failure: bytes) -> None:
         """Note that a lookup has not found the execution, before the row is started again.
 
-        `refusal` is the new value of the attribute.
+        `harmless_failure` is the new value of the attribute.
         """
         self.lookups += 1
-        self.refusal = refusal
+        self.harmless_failure = harmless_failure
 
     def token(self, batch: str) -> str:
         """Return the `Idempotency-Key` of this row's start.
@@ -359,7 +359,7 @@ class RowReader:
 
         Return False if the row must be started.
         """
-        row.reruns, row.order, row.refusal = had.reruns, had.order, had.refusal
+        row.reruns, row.order, row.harmless_failure = had.reruns, had.order, had.harmless_failure
         is_to_rerun = had.state == "ended" and had.execution["status"] in self._rerun
         if is_to_rerun or _has_changed(row, had):
             row.rerun()

@@ -31,7 +31,7 @@ from flowmaestro_core.context import Context
 from flowmaestro_core.errors import FlowMaestroError, StartUnknownError
 from flowmaestro_core.executions.operation import PageOf
 from flowmaestro_core.executions.rows import Row
-from flowmaestro_core.executions.starts import refusal_of
+from flowmaestro_core.executions.starts import failure_digest
 from flowmaestro_core.http.dates import parse_http_date, parse_timestamp
 from flowmaestro_core.machine import Machine, Transitions, event
 from flowmaestro_core.payloads.json_values import object_or_empty, text_or_empty
@@ -231,12 +231,12 @@ class Follow(NamedTuple):
 class StartAgain(NamedTuple):
     """The conclusion that a row is to be started again: see `Row.not_found`.
 
-    `refusal` is the new `Row.refusal`. `is_certain` says whether the lookup has shown that nothing
-    was started.
+    `harmless_failure` is the new value of the row's attribute. `is_certain` says whether the lookup
+    has shown that nothing was started.
     """
 
     row: Row
-    refusal: bytes
+    harmless_failure: bytes
     is_certain: bool
 
 
@@ -272,8 +272,8 @@ def settle(rows: List[Row], found: LookupResult, *, start_unknown: bool) -> List
             if (is_certain or start_unknown) and row.lookups < MAX_RESTARTS:
                 # After an inconclusive lookup, the server may have started the row in spite of its
                 # error.
-                refusal = refusal_of(row.failure) if is_certain else row.refusal
-                conclusions.append(StartAgain(row, refusal, is_certain))
+                harmless = failure_digest(row.failure) if is_certain else row.harmless_failure
+                conclusions.append(StartAgain(row, harmless, is_certain))
             else:
                 error = _unknown(row, tuple(matches), found.failure or row.failure)
                 conclusions.append(Unknown(row, error))

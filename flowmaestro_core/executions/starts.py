@@ -175,12 +175,10 @@ def is_fatal(error: FlowMaestroError) -> bool:
     return isinstance(error, FATAL_ERRORS)
 
 
-def refusal_of(error: Optional[FlowMaestroError]) -> bytes:
+def failure_digest(error: Optional[FlowMaestroError]) -> bytes:
     """Return a digest of a 500 that the API itself has answered; `b""` for any other error.
 
-    If two starts of a row get equal errors, and a conclusive lookup between them finds no
-    execution, then the server refuses this row: the server fails before it starts an execution. An
-    error of a gateway never counts as a refusal, because such an error says nothing about the row.
+    An error of a gateway has none, because it says nothing about the row.
     """
     if not isinstance(error, ServerError) or error.status_code != 500:
         return b""
@@ -188,6 +186,15 @@ def refusal_of(error: Optional[FlowMaestroError]) -> bytes:
         return b""
     said = f"{error.code}\n{error.message}"
     return hashlib.blake2b(said.encode("utf-8", "replace"), digest_size=16).digest()
+
+
+def is_harmless(row: Row, error: FlowMaestroError) -> bool:
+    """Return whether it is known that a start that fails with `error` starts no execution.
+
+    It is known if an earlier start of the row failed with an equal error, and a conclusive lookup
+    afterwards found no execution: the server fails on this row before it starts an execution.
+    """
+    return row.harmless_failure != b"" and failure_digest(error) == row.harmless_failure
 
 
 def may_have_started(error: FlowMaestroError) -> bool:

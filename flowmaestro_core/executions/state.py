@@ -15,7 +15,7 @@ from flowmaestro_core.errors import (
     RateLimitError,
     TimeoutError,
 )
-from flowmaestro_core.executions.active import ActiveExecutions, refused_for
+from flowmaestro_core.executions.active import ActiveExecutions, rate_limit_pause
 from flowmaestro_core.executions.operation import Batch
 from flowmaestro_core.executions.outcome import EndedExecution, RunOutcome, ended
 from flowmaestro_core.executions.outcome_queue import OutcomeQueue
@@ -26,8 +26,8 @@ from flowmaestro_core.executions.starts import (
     PAUSE_AFTER_REFUSAL,
     Starts,
     is_fatal,
+    is_harmless,
     may_have_started,
-    refusal_of,
 )
 from flowmaestro_core.executions.wait import NO_TIME_FOR_PAUSE
 from flowmaestro_core.http.scrub import SecretScrubber
@@ -189,7 +189,7 @@ class BatchState:
         is the outcome of the row.
         """
         self.starts.failed(error, now)
-        refused = refused_for(error)
+        refused = rate_limit_pause(error)
         if refused is not None:
             pause = max(refused, PAUSE_AFTER_REFUSAL)
             if now + pause < self.starts.deadline:
@@ -201,7 +201,7 @@ class BatchState:
         if refused is not None or is_fatal(error):
             self._records.add(row, "open")
             self.stop(error)
-        elif may_have_started(error) and not _is_known_refusal(row, error):
+        elif may_have_started(error) and not is_harmless(row, error):
             self._put_in_doubt(row, now, error)
         else:
             self._refused(row, error)
@@ -245,14 +245,14 @@ class BatchState:
             if self._affects_all_starts(found.failure):
                 self.stop(found.failure)
                 return
-            self.active.hold(refused_for(found.failure) or 0.0, now)
+            self.active.hold(rate_limit_pause(found.failure) or 0.0, now)
         rows, self.in_doubt = self.in_doubt, []
         for conclusion in settle(rows, found, start_unknown=start):
             row = conclusion.row
             if isinstance(conclusion, Follow):
                 self._found(row, conclusion.execution_id, now, now)
             elif isinstance(conclusion, StartAgain):
-                row.not_found(conclusion.refusal)
+                row.not_found(conclusion.harmless_failure)
                 self.reader.to_start.append(row)
             else:
                 self.outcomes.put(row.outcome(error=conclusion.error))
@@ -307,7 +307,7 @@ class BatchState:
         That is so for an error of the API key, and for a 429 that refuses the key for longer than
         a start may take.
         """
-        too_long = (refused_for(error) or 0.0) > self._batch.timeout
+        too_long = (rate_limit_pause(error) or 0.0) > self._batch.timeout
         return too_long or isinstance(error, KEY_ERRORS)
 
     def stop(self, error: Exception) -> None:
@@ -322,14 +322,6 @@ class BatchState:
         # The queued rows may be recorded as `starting`, but were not sent.
         while self.starts.queue:
             self._records.add(self.starts.pop(), "open")
-
-
-def _is_known_refusal(row: Row, error: FlowMaestroError) -> bool:
-    """Return whether an earlier lookup has shown that this error starts no execution for the row.
-
-    The lookup came after a start of the same row that failed with an equal error.
-    """
-    return row.refusal != b"" and refusal_of(error) == row.refusal
 
 
 def _lack_of_credits(

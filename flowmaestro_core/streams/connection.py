@@ -122,16 +122,9 @@ class ReconnectState:
         return reconnected
 
     def progressed(self) -> None:
-        """Record that an event came.
+        """Record that an event came, or the answer to a probe.
 
         The server may then be unreachable for `reconnect_for` seconds again, from the next loss.
-        """
-        self.has_progressed = True
-
-    def answered(self) -> None:
-        """Record that the server answered a probe.
-
-        As after an event, the time for which the server may be away starts anew.
         """
         self.has_progressed = True
 

@@ -554,7 +554,7 @@ class EventStreamMachine(Machine[Any]):
                 self._probe_refused(outcome.error)
         else:
             self._monitor.probe_answered(outcome.value.rate_limit, now)
-            self._connection.answered()
+            self._connection.progressed()
             self._apply_probe(outcome.value["data"], now)
         if isinstance(self._ending, UnlessProbed) and not self._monitor.polls_until_deadline:
             self._end_with(self._ending.action)  # That was the last probe.

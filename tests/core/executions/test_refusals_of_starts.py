@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from flowmaestro_core.errors import FlowMaestroError, NotFoundError, ServerError
-from flowmaestro_core.executions.starts import refusal_of
+from flowmaestro_core.executions.starts import failure_digest
 from flowmaestro_core.payloads.reply import NonJsonBody
 
 
 def test_equal_errors_of_the_api_have_equal_digests() -> None:
-    first = refusal_of(ServerError("no\x00", "internal_error", 500, "req_1"))
-    assert first == refusal_of(ServerError("no\x00", "internal_error", 500, "req_2"))
-    assert first != refusal_of(ServerError("other", "internal_error", 500))
+    first = failure_digest(ServerError("no\x00", "internal_error", 500, "req_1"))
+    assert first == failure_digest(ServerError("no\x00", "internal_error", 500, "req_2"))
+    assert first != failure_digest(ServerError("other", "internal_error", 500))
     assert len(first) == 16
 
 
@@ -28,4 +28,4 @@ def test_equal_errors_of_the_api_have_equal_digests() -> None:
     ids=["none", "404", "503", "invalid response", "page of a gateway"],
 )
 def test_any_other_error_has_no_digest(error: FlowMaestroError) -> None:
-    assert refusal_of(error) == b""
+    assert failure_digest(error) == b""

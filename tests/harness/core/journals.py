@@ -46,7 +46,7 @@ class MemoryJournal:
                 state=row.state,
                 execution_id=row.execution_id,
                 execution=row.execution,
-                refusal=row.refusal,
+                harmless_failure=row.harmless_failure,
             )
         if row.state == "started":
             self.orders[str(row.execution_id)] = row.order

@@ -35,7 +35,7 @@ def written(path: Path, keys: List[Key], key: Any = None) -> bytes:
         if order % 4:
             stages.append(stages[1]._replace(state="ended", execution=found))
         if order % 5 == 0:
-            stages.append(row._replace(state="open", refusal=b"%016d" % order))
+            stages.append(row._replace(state="open", harmless_failure=b"%016d" % order))
         journal.keep(Record(tuple(stages[: 1 + order % 7])))
     journal.close()
     return path.read_bytes()

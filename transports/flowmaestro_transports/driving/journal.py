@@ -246,14 +246,20 @@ class Journal:
 
     def _put(self, row: JournalRow) -> None:
         if row.state == "starting":
-            values: Tuple[Any, ...] = (row.key, row.digest, row.reruns, row.order, row.refusal)
+            values: Tuple[Any, ...] = (
+                row.key,
+                row.digest,
+                row.reruns,
+                row.order,
+                row.harmless_failure,
+            )
             self._insert("rows", *values)
         elif row.state == "started":
             self._insert("started", row.order, row.execution_id)
         elif row.state == "ended":
             self._insert("ended", row.order, _encoded(row.execution))
         else:
-            values = (row.digest, row.reruns, None, row.refusal)
+            values = (row.digest, row.reruns, None, row.harmless_failure)
             self._db.execute(
                 "UPDATE rows SET digest = ?, reruns = ?, start = ?, refusal = ?, checksum = ? "
                 "WHERE key = ?",
