@@ -164,9 +164,9 @@ SESSIONS = (
         "`flowmaestro map WORKFLOW FILE --out RESULTS` runs the workflow once for each row of the file. To\n"
         "resume after a crash or Ctrl-C, run the same command again. It records each start in a journal: the\n"
         "file `RESULTS.journal`, or that of `--journal`. So it never starts a row twice, on two conditions:\n"
-        "the server lists each accepted start within 60 seconds (`--settle-after`), and nobody else starts\n"
-        "the same inputs ([rows in doubt](batches.md#rows-in-doubt)). `--rerun` and `--redo` start rows again\n"
-        "on purpose.\n\n"
+        "an execution is in the server's list of executions within 60 seconds of its start (for another\n"
+        "time, pass `--settle-after`), and nobody else starts the same inputs ([rows in\n"
+        "doubt](batches.md#rows-in-doubt)). `--rerun` and `--redo` start rows again on purpose.\n\n"
         "**Rows** are a `.csv`, `.tsv`, `.jsonl` or `.json` file, or `-` for stdin (JSON lines, a JSON array\n"
         "or CSV), in UTF-8. `--delimiter` names another separator. Cells of CSV are text. For another type,\n"
         "use a schema (`--schema`, or that of the server), or end the name of the column in `:=`, which makes\n"
@@ -182,9 +182,10 @@ SESSIONS = (
         "**The exit status** is 0 if every row completed, 124 if some rows are still `running` or `paused` and\n"
         "all others completed, and 1 otherwise.\n\n"
         "**Again**: `--rerun` starts failed and cancelled rows again. `--redo 3,17` starts rows 3 and 17 again\n"
-        "if their inputs have changed. `--redo all` starts every row again whose inputs have changed. If the\n"
-        "response to a start was lost, the command waits at its end until 60 seconds (`--settle-after`) have\n"
-        "passed, and then looks for the execution on the server.\n\n"
+        "if their inputs have changed. `--redo all` starts every row again whose inputs have changed.\n\n"
+        "**A lost response**: if the response to a start was lost, the command does not know whether the row\n"
+        "was started. At its end it waits until 60 seconds (`--settle-after`) have passed since the loss, and\n"
+        "then looks for the execution on the server.\n\n"
         "![A batch in a terminal](pictures/map.svg)",
         (
             Command('map "Charge a card" cards.csv --out results.csv'),
@@ -237,7 +238,8 @@ SESSIONS = (
         "`node_id`, also where the server sends `nodeId`.\n\n"
         "With JSON, an error is an object on stderr, as in the session below. In a pipe, this object is the last\n"
         "line of stderr. Its `status` is the HTTP status of the response, and its `request_id` the id of the\n"
-        "request. Both are `null` if there was no response.\n\n"
+        "request. Both are `null` if the error does not come from a response. In the session below, for\n"
+        "example, the server has answered, but the name is not in its list of workflows.\n\n"
         "| exit status | meaning |\n|---|---|\n| 0 | done |\n| 1 | failed |\n| 2 | wrong arguments |\n"
         "| 3 | not found |\n| 4 | key refused |\n| 5 | rate limit |\n| 6 | network |\n"
         "| 124 | `--timeout` was reached; the execution goes on |\n| 130 | Ctrl-C |\n\n"
@@ -393,9 +395,10 @@ SERVER = f"""\
 
 `serve` starts a fake FlowMaestro on a port. `demo` starts one, too, and shows the main tasks on it ([a
 picture](pictures/demo.svg)). The option `--transport` of `demo` chooses how it connects; with
-`--transport memory`, it opens no socket and does not really wait. `serve --seed FILE` calls the
-function `seed(fake)` of a Python file, which adds resources of yours. Do not use the fake in a thread
-that `seed` starts and waits for: the thread cannot reach the fake before `seed` has returned.
+`--transport memory`, it opens no socket, and the runs that it shows take no real time. `serve --seed
+FILE` calls the function `seed(fake)` of a Python file, which adds resources of yours. Do not use the
+fake in a thread that `seed` starts and waits for: the thread cannot reach the fake before `seed` has
+returned.
 
 The examples on this page were recorded by `docs/sessions.py` in a terminal of {WIDTH} columns, with the
 extra `cli`. Those in [Run a workflow](#run-a-workflow) were also recorded without it. This is their

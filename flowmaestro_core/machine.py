@@ -109,7 +109,7 @@ class Machine(Generic[T]):
 
     @property
     def finished(self) -> bool:
-        """Whether the last item has been emitted, and nothing but the end is left."""
+        """Whether the last item has been emitted: only `Done` or `Fail` is left to return."""
         return self.state == "done"
 
     @property
@@ -183,7 +183,7 @@ class Machine(Generic[T]):
     def recorded(self, recalled: Recalled, now: float, jitter: float) -> Action:
         """Report that `Record` was carried out. Return the next action.
 
-        `recalled` has what the `Record` requested from the journal.
+        `recalled` is what the journal holds for the `keys` and `execution_ids` of the `Record`.
         """
         raise NotImplementedError
 

@@ -63,7 +63,7 @@ class Operation(Generic[S, A]):
     """The checkpoint that stores the state of a start, if there is one."""
 
     def callbacks(self) -> Mapping[str, Optional[Callable[..., Any]]]:
-        """Return the caller's functions that are called meanwhile, by the names of the arguments.
+        """Return the caller's functions that the operation calls, by the names of the arguments.
 
         They may be coroutine functions only on an async client.
         """

@@ -78,7 +78,7 @@ class Agents(Resource[D]):
     def list_memory(
         self, agent_id: str, *, page: Optional[int] = None, per_page: Optional[int] = None
     ) -> Call[Page[Memory]]:
-        """List what an agent remembers, user by user, one page at a time.
+        """List what an agent remembers: one `Memory` for each user, one page at a time.
 
         Args:
             page: which page, from 1.
@@ -89,7 +89,7 @@ class Agents(Resource[D]):
 
     @iterating_endpoint
     def iterate_memory(self, agent_id: str, *, per_page: Optional[int] = None) -> Pages[Memory]:
-        """Iterate over all that an agent remembers, user by user, page after page.
+        """Iterate over what an agent remembers: one `Memory` for each user, page after page.
 
         Args:
             per_page: how many the SDK requests at a time; the server clamps it to 1-100, its

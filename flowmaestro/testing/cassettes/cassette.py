@@ -178,9 +178,10 @@ class Cassette:
         return f"{self!r} has not replayed: {f'the requests in line {lines}' if lines else 'none'}"
 
     def close(self) -> None:
-        """Write the recorded exchanges, or report unplayed ones (see `strict`).
+        """Write the recorded exchanges to the file; in a replay, report those that were not used.
 
-        Closing twice is harmless.
+        With `strict`, unused exchanges raise `AssertionError`; otherwise an `UnusedScriptWarning`
+        names them. Closing twice is harmless.
         """
         secrets = self._recording.secrets()
         recorded = [self._redaction.exchange(it, secrets) for it in self._recording.exchanges()]

@@ -215,9 +215,9 @@ class Exchanges:
         """Return the numbers of all requests with `text` in a body, the newest first.
 
         Both bodies of an exchange are searched, as they are shown: redacted. Case does not matter.
-        The search ends early when it has read `MAX_SEARCHED` bytes of bodies that contain `text`.
-        Then the second value is the number of the last request that was searched, and older ones
-        may be missing; otherwise it is `None`.
+        Reading the bodies that contain `text` takes time, so the search ends early after
+        `MAX_SEARCHED` bytes of them. Then the second value is the number of the oldest request that
+        was searched: older ones may be missing. Otherwise it is `None`.
         """
         # A body may hold the text as JSON writes it (RFC 8259, 7).
         forms = {text.lower(), json.dumps(text.lower())[1:-1]}

@@ -274,7 +274,7 @@ class SyncReporter(_Reporter):
     """Reports the requests of one operation of a sync client to its hooks, trace and log."""
 
     def before(self, action: Action, now: float) -> Action:
-        """Report an action before it is carried out. Return it with the fields that a hook adds.
+        """Report an action before it is carried out. Return it, with the header fields of a hook.
 
         If a strict hook raised, now or in `note`, return a `Fail` with its exception instead.
         """
@@ -300,7 +300,7 @@ class AsyncReporter(_Reporter):
     """Reports the requests of one operation of an async client to its hooks, trace and log."""
 
     async def before(self, action: Action, now: float) -> Action:
-        """Report an action before it is carried out. Return it with the fields that a hook adds.
+        """Report an action before it is carried out. Return it, with the header fields of a hook.
 
         If a strict hook raised, now or in `note`, return a `Fail` with its exception instead.
         """
