@@ -124,8 +124,8 @@ class DurableStartMachine(Machine[Reply[Any]]):
             "checkpoint_failed": ("loading", "failed"),
         },
         "starting": {
-            "response_received": ("delayed", "saving id", "releasing", "waiting"),
-            "transport_failed": ("delayed", "releasing", "waiting"),
+            "response_received": ("delayed", "saving id", "releasing", "waiting", "failed"),
+            "transport_failed": ("delayed", "releasing", "waiting", "failed"),
         },
         "delayed": {"waited": ("starting", "announcing", "releasing")},
         "saving id": {
@@ -417,21 +417,24 @@ class DurableStartMachine(Machine[Reply[Any]]):
         return self._wait_until_listed()
 
     def _release(self, error: FlowMaestroError) -> Action:
-        """Save in the checkpoint that nothing was started. Afterwards, fail with `error`."""
+        """Save in the checkpoint that nothing was started. Afterwards, fail with `error`.
+
+        If an earlier start may have been processed (`on_unknown="start"`), save nothing: the
+        repeated call then looks for that start again.
+        """
+        if self._may_run:
+            return self._fail(error)
         self._start_error = error
-        self._may_run = False
         return self._save("releasing", self._saved._replace(state="open"))
 
     def _too_late(self, failure: Optional[FlowMaestroError]) -> Action:
         """Fail, because the deadline has passed before the start was sent.
 
-        The checkpoint is released first, unless an earlier start may have been processed.
-
         `failure` is the error of an attempt before, if there is one.
         """
         late = TimeoutError("The execution could not be started within the timeout, and was not")
         late.__cause__ = failure
-        return self._fail(late) if self._may_run else self._release(late)
+        return self._release(late)
 
     def _save_id(self, execution_id: str) -> Action:
         self.execution_id = execution_id

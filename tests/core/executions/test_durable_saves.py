@@ -10,6 +10,7 @@ from flowmaestro_core.actions import Fail, SaveState, Send, Wait
 from flowmaestro_core.errors import (
     CheckpointConflict,
     CheckpointError,
+    InsufficientCreditsError,
     ServerError,
     StartUnknownError,
 )
@@ -157,6 +158,26 @@ def test_nothing_is_released_while_a_lookup_has_not_shown_what_was_started(
     else:
         process.fails_to_keep(CheckpointError())
     assert isinstance(process.error, StartUnknownError)
+    assert world.store.state["state"] == "starting"
+
+
+def test_a_refused_second_start_does_not_release_the_first_one() -> None:
+    """The first one may run: the repeated call must look for it again, not start at once."""
+    world = World()
+    world.until(world.process(), "starting")  # It dies.
+    process = world.process(on_unknown="start")
+    while not (isinstance(process.action, Send) and "per_page=20" in process.action.request.url):
+        world.step(process)
+    process.now = world.now
+    process.replies(403, an_error("insufficient_scope"))
+    while not (isinstance(process.action, Send) and process.action.request.method == "POST"):
+        world.step(process)
+    process.now = world.now
+    process.replies(402, an_error("insufficient_credits", "no credits"))
+    error = process.error
+    assert isinstance(error, StartUnknownError)
+    assert isinstance(error.__cause__, InsufficientCreditsError)
+    assert "no credits" in str(error)
     assert world.store.state["state"] == "starting"
 
 

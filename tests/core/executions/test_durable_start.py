@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import pytest
@@ -481,9 +482,10 @@ REPLIES = (
 )
 
 
-def walking(*, deadline: float = 1200.0, **settings: Any) -> Stepper:
+def walking(*, deadline: float = 1200.0, max_retries: int = 3, **settings: Any) -> Stepper:
     start = World().process(rerun=("failed",), **settings).machine._start
-    return Stepper(DurableStartMachine(start, a_context(), "token", deadline))
+    context = a_context(max_retries=max_retries)
+    return Stepper(DurableStartMachine(start, context, "token", deadline))
 
 
 @pytest.mark.no_cover
@@ -510,6 +512,11 @@ def test_the_table_is_true() -> None:
         wander(
             lambda: walking(on_unknown="start"),
             Checkpointed(REPLIES[-2:], STATES[1:2]),  # type: ignore[arg-type]
+            walks=1000,
+        ),
+        wander(
+            lambda: walking(on_unknown="start", deadline=math.inf, max_retries=0),
+            Checkpointed((REPLIES[4], REPLIES[-2]), STATES[1:2]),  # type: ignore[arg-type]
             walks=1000,
         ),
     )
