@@ -65,7 +65,7 @@ def test_messages_without_the_answer_yield_none(rows: Any) -> None:
         row("a", "assistant", 5, tool_calls=[{}]),
     ],
 )
-def test_an_answer_that_is_not_whole_is_none_yet(answer: Any) -> None:
+def test_an_incomplete_answer_is_not_found(answer: Any) -> None:
     assert found_in(QUESTION, answer) is None
 
 
@@ -81,7 +81,7 @@ def test_every_page_is_read() -> None:
     assert search.value.rate_limit.remaining == 7
 
 
-def test_once_the_answer_has_been_read_no_more_is() -> None:
+def test_no_page_is_read_after_the_answer() -> None:
     search = searching()
     search.start()
     search.replies(200, an_envelope([ANSWER], pagination={"has_next": True}))

@@ -45,7 +45,7 @@ def test_the_rest_of_a_lost_answer_is_in_the_messages() -> None:
     finishes(stream, "message:started", "Hello", " you", "message:completed")
 
 
-def test_messages_that_never_tell_end_in_the_first_error() -> None:
+def test_the_first_error_is_raised_if_the_messages_never_have_the_answer() -> None:
     stream = own()
     stream.receives(STARTED)
     stream.takes_all()
@@ -58,7 +58,7 @@ def test_messages_that_never_tell_end_in_the_first_error() -> None:
 
 
 @pytest.mark.parametrize("status", [404, 401])
-def test_messages_that_cannot_be_read_leave_the_first_error(status: int) -> None:
+def test_the_first_error_is_raised_if_the_messages_cannot_be_read(status: int) -> None:
     stream = own()
     stream.receives(STARTED)
     stream.takes_all()
@@ -69,7 +69,7 @@ def test_messages_that_cannot_be_read_leave_the_first_error(status: int) -> None
     assert stream.error.__context__.status_code == status
 
 
-def test_without_an_id_the_messages_cannot_tell() -> None:
+def test_without_a_message_id_the_messages_are_not_read() -> None:
     stream = own()
     stream.receives(sse("message:token", {"token": "Hel"}))
     stream.takes()
@@ -78,7 +78,7 @@ def test_without_an_id_the_messages_cannot_tell() -> None:
     assert len(stream.sent) == 1
 
 
-def test_keepalives_alone_do_not_keep_the_posts_own_stream() -> None:
+def test_keepalives_do_not_extend_the_stream_of_the_post() -> None:
     stream = own()
     assert stream.action == Read(130.0)
     assert stream.receives(KEEPALIVE, after=80.0) == Read(50.0)
@@ -129,7 +129,7 @@ def test_at_the_deadline_reading_stops_at_the_terminal_event() -> None:
     finishes(stream, "message:completed")
 
 
-def test_a_silence_on_the_posts_own_stream_is_doubted_once_the_message_is_known() -> None:
+def test_a_silent_stream_of_the_post_is_probed_once_the_message_id_is_known() -> None:
     stream = own()
     stream.receives(STARTED)
     assert stream.takes() == Read(5.0)
@@ -138,7 +138,7 @@ def test_a_silence_on_the_posts_own_stream_is_doubted_once_the_message_is_known(
     finishes(stream, "message:started", "Hello you", "message:completed")
 
 
-def test_on_the_posts_own_stream_an_agent_may_be_silent_for_as_long_as_it_may_take() -> None:
+def test_the_stream_of_the_post_may_be_silent_for_the_whole_timeout() -> None:
     stream = own()
     assert stream.receives(STARTED) == Emit({"type": "message:started", "message_id": "m"})
     stream.takes()

@@ -40,14 +40,14 @@ def begun() -> Stepper:
 # The text
 
 
-def test_the_greeting_of_the_posts_own_stream_is_passed_on() -> None:
+def test_connected_of_the_stream_of_the_post_is_emitted() -> None:
     stream = own()
     stream.receives(sse("connected", {"thread_id": "th_1"}) + completed())
     stream.takes()
     finishes(stream, "connected", "Hello you", "message:completed")
 
 
-def test_a_refusal_of_the_messages_is_asked_for_once() -> None:
+def test_a_permanently_refused_probe_is_sent_once() -> None:
     stream = begun()
     stream.stays_quiet()
     assert isinstance(stream.action, Send)
@@ -58,14 +58,14 @@ def test_a_refusal_of_the_messages_is_asked_for_once() -> None:
     assert reading.patience > 60.0
 
 
-def test_an_end_without_its_text_is_believed_where_all_was_heard() -> None:
+def test_an_end_without_text_is_emitted_if_no_token_was_missed() -> None:
     stream = own()
     stream.receives(STARTED + token("Hello you") + completed(None))
     stream.takes_all()
     finishes(stream, "message:started", "Hello you", "message:completed")
 
 
-def test_a_text_that_was_told_otherwise_cannot_be_taken_back() -> None:
+def test_emitted_tokens_that_differ_from_the_answer_stay() -> None:
     stream = begun()
     stream.receives(token("Bye"))
     stream.takes_all()
@@ -75,13 +75,13 @@ def test_a_text_that_was_told_otherwise_cannot_be_taken_back() -> None:
     assert stream.items[-1]["content"] == "Hello you"
 
 
-def test_the_rest_of_a_text_that_only_the_end_tells_is_told_as_a_token_too() -> None:
+def test_missing_rest_of_an_answer_is_emitted_as_a_token() -> None:
     stream = own()
     stream.receives(STARTED + token("He") + completed())
     finishes(stream, "message:started", "He", "llo you", "message:completed")
 
 
-def test_a_text_that_only_the_end_tells_is_told_as_a_token_too() -> None:
+def test_text_that_only_the_end_has_is_emitted_as_a_token() -> None:
     stream = own()
     stream.receives(STARTED + completed())
     finishes(stream, "message:started", "Hello you", "message:completed")
@@ -108,14 +108,14 @@ def test_a_silent_stream_is_probed_ever_less_often() -> None:
     assert stream.items[-1]["message_id"] == "m"
 
 
-def test_an_event_ends_the_doubts() -> None:
+def test_an_event_restarts_the_quiet_period_of_an_answer() -> None:
     stream = begun()
     assert stream.action == Read(5.0)
     stream.receives(token("Hello"), after=4.0)
     assert stream.takes(after=100.0) == Read(5.0)
 
 
-def test_a_question_that_is_refused_for_now_is_asked_later() -> None:
+def test_a_transiently_refused_probe_is_repeated() -> None:
     stream = begun()
     stream.stays_quiet()
     stream.replies(429, an_error("rate_limit_exceeded"), {"Retry-After": "20"})
@@ -136,7 +136,7 @@ REFUSALS = (
 
 
 @pytest.mark.parametrize("refusal", REFUSALS)
-def test_an_open_stream_outlives_a_question_that_is_refused(refusal: Response) -> None:
+def test_an_open_stream_continues_after_a_refused_probe(refusal: Response) -> None:
     stream = begun()
     heard = stream.now
     while stream.now < heard + 40:
@@ -151,7 +151,7 @@ def test_an_open_stream_outlives_a_question_that_is_refused(refusal: Response) -
 
 
 @pytest.mark.parametrize("status", [403, 404])
-def test_a_question_that_is_refused_for_good_is_not_asked_again(status: int) -> None:
+def test_a_permanently_refused_probe_is_not_repeated(status: int) -> None:
     stream = begun()
     stream.stays_quiet()
     stream.replies(status)
@@ -160,7 +160,7 @@ def test_a_question_that_is_refused_for_good_is_not_asked_again(status: int) -> 
     assert stream.takes() == Read(130.0)
 
 
-def test_an_agent_of_which_nothing_is_heard_is_given_up_though_nothing_could_be_asked() -> None:
+def test_a_silent_answer_times_out_although_probes_are_refused() -> None:
     stream = begun()
     stream.stays_quiet()
     stream.replies(403)
@@ -193,5 +193,5 @@ def test_text_before_a_pause_is_not_the_answer(row: Dict[str, Any]) -> None:
     finishes(stream, "message:started", "Let me look. ", "Shipped.", "message:completed")
 
 
-def test_a_row_that_says_itself_that_it_is_whole_is_believed() -> None:
+def test_a_message_with_status_completed_is_the_answer() -> None:
     finishes(paused(status="completed"), "message:started", "Let me look. ", "message:completed")

@@ -180,7 +180,7 @@ def test_an_answer_that_does_not_come_is_a_timeout() -> None:
 
 
 @pytest.mark.parametrize("status", [404, 502])
-def test_a_poll_that_meets_a_proxys_page_is_repeated(status: int) -> None:
+def test_a_poll_answered_with_html_of_a_proxy_is_repeated(status: int) -> None:
     message = answered(TO_COME)
     message.replies(status, raw=b"<html>")
     assert isinstance(message.action, Wait)
@@ -189,7 +189,7 @@ def test_a_poll_that_meets_a_proxys_page_is_repeated(status: int) -> None:
     takes_to_the_end(message)
 
 
-def test_a_poll_that_is_refused_for_good_is_the_error() -> None:
+def test_a_permanently_refused_poll_is_raised() -> None:
     message = answered(TO_COME)
     message.replies(401)
     assert isinstance(message.error, AuthenticationError)
@@ -232,7 +232,7 @@ def test_the_callers_idempotency_key_is_sent_with_the_message() -> None:
     assert started(idempotency_key="mine").sent[0].headers["idempotency-key"] == "mine"
 
 
-def test_before_there_is_a_stream_the_handle_knows_nothing() -> None:
+def test_message_and_request_id_are_none_before_the_stream_opens() -> None:
     machine: Any = started().machine
     assert (machine.last_event_id, machine.reconnects, machine.request_id) == ("", 0, None)
 
@@ -330,7 +330,7 @@ def test_a_second_501_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("data", [None, [], "x", 1])
-def test_an_answer_that_is_none_is_an_error(data: Any) -> None:
+def test_a_reply_without_an_answer_is_an_error(data: Any) -> None:
     assert answered(data).error.code == "invalid_response"
     message = not_offered()
     message.replies(200, an_envelope(data))
@@ -390,7 +390,7 @@ TestMessageStreamProperties = collected(MessageStreamProperties)
         ({"error": "why"}, "why"),
     ],
 )
-def test_a_reply_without_an_answer_that_says_why_is_no_success(
+def test_a_reply_with_an_error_instead_of_an_answer_is_an_error(
     reply: Dict[str, Any], error: Any
 ) -> None:
     message = answered({"message_id": "m", "message": None, **reply})
@@ -399,7 +399,7 @@ def test_a_reply_without_an_answer_that_says_why_is_no_success(
     assert message.items[-1]["error"] == error
 
 
-def test_an_answer_is_one_whatever_its_status() -> None:
+def test_an_answer_with_an_unknown_status_is_emitted() -> None:
     message = answered({"message_id": "m", "status": "ok", "content": "Hello", "error": {}})
     message.takes_all()
     assert kinds(message) == ["message:started", "message:token", "message:completed"]

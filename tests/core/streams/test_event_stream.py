@@ -83,19 +83,19 @@ def test_data_that_is_no_json_does_not_end_the_stream() -> None:
     assert stream.items[1]["type"] == "message"
 
 
-def test_the_operation_makes_the_machine() -> None:
+def test_machine_for_makes_an_event_stream_machine() -> None:
     stream = Stepper(machine_for(EVENTS, a_context(), "token"), terminal=EXECUTION_TERMINAL)
     assert isinstance(stream.start(), Open)
 
 
-def test_the_handle_knows_its_request_id() -> None:
+def test_request_id_is_that_of_the_last_opening() -> None:
     assert opened().machine.request_id == "req_7"  # type: ignore[attr-defined]
 
 
 # What it remembers
 
 
-def test_the_stream_of_an_execution_remembers_its_events() -> None:
+def test_stream_of_an_execution_keeps_its_events() -> None:
     stream: Any = opened()
     stream.receives(CONNECTED + sse("node:started", {"nodeId": "a", "outputs": {"x": 1}}))
     stream.takes_all()
@@ -113,7 +113,7 @@ def test_the_stream_of_an_execution_remembers_its_events() -> None:
     )
 
 
-def test_the_last_thousand_events_are_remembered() -> None:
+def test_only_the_last_thousand_events_are_kept() -> None:
     stream: Any = opened()
     for number in range(MOST_REMEMBERED + 5):
         stream.receives(sse("node:started", {"node_id": str(number)}))
@@ -122,7 +122,7 @@ def test_the_last_thousand_events_are_remembered() -> None:
     assert stream.machine.seen_events[0] == {"type": "node:started", "node_id": "5"}
 
 
-def test_the_stream_of_a_thread_remembers_nothing() -> None:
+def test_stream_of_a_thread_keeps_no_events() -> None:
     stream: Any = opened(THREAD)
     stream.receives(CONNECTED)
     assert stream.machine.seen_events is None
@@ -148,7 +148,7 @@ def test_refusals_map_to_their_classes_on_opening_and_on_reconnecting(
     assert stream.error.code == "refused"
 
 
-def test_opening_is_tried_again_like_any_call() -> None:
+def test_opening_is_retried_like_any_call() -> None:
     stream = streaming()
     stream.start()
     for _ in range(3):
@@ -168,7 +168,7 @@ def test_the_execution_is_polled_if_no_stream_can_be_opened() -> None:
     assert isinstance(stream.takes(), Done)
 
 
-def test_a_page_of_a_proxy_is_no_stream() -> None:
+def test_html_of_a_proxy_is_not_taken_for_a_stream() -> None:
     stream = streaming()
     stream.start()
     stream.opens(200, "text/html")
@@ -177,7 +177,7 @@ def test_a_page_of_a_proxy_is_no_stream() -> None:
     assert stream.error.code == "invalid_response"
 
 
-def test_json_is_no_stream() -> None:
+def test_json_is_not_taken_for_a_stream() -> None:
     stream = streaming()
     stream.start()
     stream.opens(200, "application/json", {"X-Request-ID": "req_9"})
@@ -188,7 +188,7 @@ def test_json_is_no_stream() -> None:
     assert (stream.error.status_code, stream.error.request_id) == (200, "req_9")
 
 
-def test_a_reply_that_never_ends_is_closed_and_asked_for_again() -> None:
+def test_a_response_that_never_ends_is_closed_and_the_opening_retried() -> None:
     stream = streaming()
     stream.start()
     stream.opens(200, "text/html")
@@ -217,7 +217,7 @@ def refused_with_204(stream: Stepper) -> Stepper:
     return stream
 
 
-def test_after_a_204_the_execution_is_asked() -> None:
+def test_execution_is_polled_after_a_204() -> None:
     stream = streaming()
     stream.start()
     refused_with_204(stream)
@@ -228,7 +228,7 @@ def test_after_a_204_the_execution_is_asked() -> None:
 
 
 @pytest.mark.parametrize("again", [False, True])
-def test_a_204_for_an_execution_that_runs_on_is_an_error(again: bool) -> None:
+def test_a_204_for_a_running_execution_is_an_error(again: bool) -> None:
     stream = opened() if again else streaming()
     stream.waits() if stream.action and stream.ends() else stream.start()
     refused_with_204(stream)
@@ -237,7 +237,7 @@ def test_a_204_for_an_execution_that_runs_on_is_an_error(again: bool) -> None:
     assert "204" in stream.error.message
 
 
-def test_a_204_where_nothing_can_be_asked_is_an_error() -> None:
+def test_a_204_for_a_thread_is_an_error() -> None:
     stream = streaming(THREAD)
     stream.start()
     refused_with_204(stream)

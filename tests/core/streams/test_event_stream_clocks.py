@@ -48,13 +48,13 @@ def test_the_default_times() -> None:
 
 
 @pytest.mark.parametrize("name", StreamTimes.__dataclass_fields__)
-def test_a_time_that_is_none(name: str) -> None:
+def test_invalid_stream_times_are_refused(name: str) -> None:
     for seconds, error in ((0, ValueError), (float("nan"), ValueError), ("5", TypeError)):
         with pytest.raises(error, match=name):
             StreamTimes(**{name: seconds})  # type: ignore[arg-type]
 
 
-def test_a_quiet_stream_asks_for_the_execution_and_ever_less_often() -> None:
+def test_a_quiet_stream_polls_the_execution_less_and_less_often() -> None:
     stream = opened()
     pauses = []
     for _ in range(7):
@@ -65,7 +65,7 @@ def test_a_quiet_stream_asks_for_the_execution_and_ever_less_often() -> None:
     assert pauses == pytest.approx([5.0, 7.5, 11.25, 16.875, 25.3125, 30.0, 30.0])
 
 
-def test_a_live_event_makes_it_patient_again() -> None:
+def test_a_live_event_restarts_the_quiet_period() -> None:
     stream = opened()
     for _ in range(5):
         asked_after(stream)
@@ -76,7 +76,7 @@ def test_a_live_event_makes_it_patient_again() -> None:
     assert asked_after(stream) == 5.0
 
 
-def test_connected_and_keepalives_are_no_events() -> None:
+def test_connected_and_keepalives_do_not_restart_the_quiet_period() -> None:
     stream = opened()
     stream.receives(CONNECTED)
     stream.takes()
@@ -86,7 +86,7 @@ def test_connected_and_keepalives_are_no_events() -> None:
 
 
 @pytest.mark.parametrize("status", ["completed", "failed", "cancelled"])
-def test_an_execution_that_ended_in_silence_gets_its_event(status: str) -> None:
+def test_a_probe_that_finds_the_end_emits_the_terminal_event(status: str) -> None:
     stream = opened()
     asked_after(stream)
     ended = {"id": "ex_1", "status": status, "outputs": None, "error": "why", "completed_at": "t"}
@@ -100,7 +100,7 @@ def test_an_execution_that_ended_in_silence_gets_its_event(status: str) -> None:
     assert stream.machine.last_seen["status"] == status  # type: ignore[attr-defined]
 
 
-def test_ten_silent_minutes_miss_no_cancellation_by_more_than_30_seconds() -> None:
+def test_cancellation_in_ten_silent_minutes_is_found_within_30_seconds() -> None:
     stream = opened()
     while stream.now < 1600.0:
         action = stream.action
@@ -120,7 +120,7 @@ def test_ten_silent_minutes_miss_no_cancellation_by_more_than_30_seconds() -> No
     assert kinds(stream) == ["execution:cancelled"]
 
 
-def test_a_nearly_spent_window_stretches_the_questions() -> None:
+def test_probes_slow_down_when_the_rate_limit_is_nearly_used_up() -> None:
     stream = opened()
     asked_after(stream)
     stream.replies(200, RUNNING, SPENT)
@@ -129,7 +129,7 @@ def test_a_nearly_spent_window_stretches_the_questions() -> None:
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 503])
-def test_a_question_that_fails_for_now_does_not_end_the_stream(status: int) -> None:
+def test_a_transient_failure_of_a_probe_does_not_end_the_stream(status: int) -> None:
     stream = opened()
     asked_after(stream)
     assert isinstance(stream.replies(status), Read)
@@ -137,7 +137,7 @@ def test_a_question_that_fails_for_now_does_not_end_the_stream(status: int) -> N
     assert isinstance(stream.fails(), Read)
 
 
-def test_a_question_put_off_by_the_server_is_put_off() -> None:
+def test_next_probe_waits_for_retry_after() -> None:
     stream = opened()
     asked_after(stream)
     stream.replies(429, headers={"Retry-After": "40"})
@@ -145,7 +145,7 @@ def test_a_question_put_off_by_the_server_is_put_off() -> None:
 
 
 @pytest.mark.parametrize(("status", "kind"), [(401, AuthenticationError), (404, NotFoundError)])
-def test_a_question_refused_for_good_closes_the_stream(status: int, kind: Any) -> None:
+def test_a_permanent_refusal_of_a_probe_closes_the_stream(status: int, kind: Any) -> None:
     stream = opened()
     asked_after(stream)
     assert stream.replies(status) == Close()
@@ -161,7 +161,7 @@ def test_a_question_refused_for_good_closes_the_stream(status: int, kind: Any) -
         a_response(302, headers={"Location": "https://login.test/"}),
     ],
 )
-def test_beside_an_open_stream_an_unreadable_answer_is_no_reason_to_leave(page: Response) -> None:
+def test_an_unreadable_answer_to_a_probe_does_not_end_an_open_stream(page: Response) -> None:
     stream = opened()
     asked_after(stream)
     assert stream.report(Report("response_received", (page,))) == Read(7.5)
@@ -170,13 +170,13 @@ def test_beside_an_open_stream_an_unreadable_answer_is_no_reason_to_leave(page: 
     assert kinds(stream) == ["execution:completed"]
 
 
-def test_a_redirected_question_is_followed() -> None:
+def test_redirect_of_a_probe_is_followed() -> None:
     stream = opened()
     asked_after(stream)
     assert isinstance(stream.replies(302, headers={"Location": "/x"}), Send)
 
 
-def test_a_connection_without_a_byte_for_90_seconds_is_dead() -> None:
+def test_a_connection_without_a_byte_for_90_seconds_is_lost() -> None:
     stream = streaming(THREAD)
     stream.start()
     assert stream.opens() == Read(90.0)
@@ -189,7 +189,7 @@ def test_a_connection_without_a_byte_for_90_seconds_is_dead() -> None:
     assert kinds(stream) == ["stream:reconnected"]
 
 
-def test_dead_even_while_the_execution_answers() -> None:
+def test_a_dead_connection_is_lost_although_probes_are_answered() -> None:
     stream = opened()
     while not isinstance(stream.action, Close):
         asked = isinstance(stream.action, Send)
@@ -197,7 +197,7 @@ def test_dead_even_while_the_execution_answers() -> None:
     assert stream.now == 1090.0
 
 
-def test_while_it_asks_nobody_listens_so_that_time_is_not_held_against_the_stream() -> None:
+def test_time_of_a_probe_does_not_count_as_silence() -> None:
     stream = opened()
     stream.stays_quiet()
     stream.fails(after=86.0)
@@ -206,7 +206,7 @@ def test_while_it_asks_nobody_listens_so_that_time_is_not_held_against_the_strea
     assert isinstance(stream.receives(sse("node:started")), Emit)
 
 
-def test_a_quiet_report_that_comes_too_early_is_no_harm() -> None:
+def test_a_stream_quiet_event_that_comes_too_early_is_harmless() -> None:
     stream = opened()
     assert stream.stays_quiet(after=4.0) == Read(1.0)
 
@@ -214,7 +214,7 @@ def test_a_quiet_report_that_comes_too_early_is_no_harm() -> None:
 # The event-idle clock runs on
 
 
-def test_the_idle_clock_runs_on_over_connections_without_events() -> None:
+def test_the_idle_time_continues_over_connections_without_events() -> None:
     stream = opened(options={"max_retries": 10})
     stream.receives(CONNECTED)
     stream.takes()
@@ -223,7 +223,7 @@ def test_the_idle_clock_runs_on_over_connections_without_events() -> None:
     assert stream.action == Read(4.625)
 
 
-def test_a_question_that_is_due_leaves_a_reconnection_the_time_to_bring_what_was_missed() -> None:
+def test_a_due_probe_waits_for_the_missed_events_after_a_reconnection() -> None:
     stream = opened()
     stream.ends(after=4.9)
     assert stream.waits() == Open(stream.action.request, 1.0, 1)  # type: ignore[union-attr]
@@ -232,14 +232,14 @@ def test_a_question_that_is_due_leaves_a_reconnection_the_time_to_bring_what_was
     assert isinstance(stream.stays_quiet(), Send)
 
 
-def test_a_reconnection_that_takes_too_long_gives_way_to_the_question() -> None:
+def test_a_probe_is_sent_if_a_reconnection_takes_too_long() -> None:
     stream = opened()
     stream.ends(after=4.9)
     stream.waits()
     assert isinstance(stream.fails(timed_out=True, after=1.0), Send)
 
 
-def test_a_long_pause_before_a_reconnection_is_cut_into_questions() -> None:
+def test_probes_are_sent_during_a_long_pause_before_a_reconnection() -> None:
     stream = opened()
     stream.receives(b"retry: 60000\n\n")
     stream.ends()
@@ -263,7 +263,7 @@ def questions(stream: Stepper, *, until: float) -> Iterator[float]:
 
 
 @pytest.mark.parametrize("max_retries", [3, 10])
-def test_reconnections_that_hang_put_no_question_off(max_retries: int) -> None:
+def test_reconnections_that_hang_delay_no_probe(max_retries: int) -> None:
     stream = opened(options={"max_retries": max_retries})
     stream.fails(Phase.REPLY_BROKEN)
     last, longest = stream.now, 0.0
@@ -279,7 +279,7 @@ def test_reconnections_that_hang_put_no_question_off(max_retries: int) -> None:
     assert stream.now - last <= 32.0
 
 
-def test_only_the_first_wait_of_a_pause_tells_that_the_connection_was_lost() -> None:
+def test_only_the_first_wait_of_a_pause_has_the_loss_as_because() -> None:
     stream = opened()
     stream.receives(b"retry: 7000\n\n")
     stream.ends()
@@ -293,7 +293,7 @@ def test_only_the_first_wait_of_a_pause_tells_that_the_connection_was_lost() -> 
 
 
 @pytest.mark.parametrize("status", [401, 404])
-def test_a_lost_stream_whose_execution_is_refused_for_good_ends(status: int) -> None:
+def test_a_permanent_refusal_of_a_probe_ends_a_lost_stream(status: int) -> None:
     stream = opened()
     stream.ends(after=4.9)
     stream.waits()
@@ -305,7 +305,7 @@ def test_a_lost_stream_whose_execution_is_refused_for_good_ends(status: int) -> 
 # A question does not hold the stream up
 
 
-def test_a_question_that_hangs_gets_little_patience_and_more_next_time() -> None:
+def test_a_hanging_probe_times_out_early_and_the_next_one_later() -> None:
     stream = opened()
     timeouts = []
     for _ in range(7):
@@ -322,7 +322,7 @@ def test_a_question_that_hangs_gets_little_patience_and_more_next_time() -> None
     assert stream.action.timeout == pytest.approx(1.0)
 
 
-def test_a_question_put_off_stays_so_when_events_come() -> None:
+def test_events_do_not_shorten_the_retry_after_of_a_probe() -> None:
     stream = opened()
     asked_after(stream)
     stream.replies(429, headers={"Retry-After": "50"})
@@ -340,7 +340,7 @@ def test_events_do_not_hasten_a_probe_in_a_used_up_rate_limit() -> None:
     assert asked_after(stream) == 54.0
 
 
-def test_a_slow_caller_is_not_held_against_the_stream() -> None:
+def test_time_of_a_slow_caller_does_not_count_as_silence() -> None:
     stream = opened()
     stream.receives(sse("node:started") + sse("node:completed"))
     assert isinstance(stream.takes(after=500.0), Emit)
@@ -365,14 +365,14 @@ def test_a_deadline_is_kept_while_events_flow() -> None:
     assert stream.stays_quiet() == Close()
 
 
-def test_a_deadline_met_while_opening_closes_the_stream() -> None:
+def test_a_deadline_during_an_opening_ends_the_stream() -> None:
     stream = streaming(deadline=1003.0)
     stream.start()
     assert stream.opens(after=3.0) == Read(DRAIN_IDLE)
     assert stream.stays_quiet() == Close()
 
 
-def test_a_deadline_met_while_asking_closes_the_stream() -> None:
+def test_a_deadline_during_a_probe_closes_the_stream() -> None:
     stream = opened(deadline=1007.0)
     asked_after(stream)
     assert stream.fails(after=2.0) == Read(DRAIN_IDLE)
@@ -386,7 +386,7 @@ def test_no_reconnection_comes_after_the_deadline() -> None:
     assert isinstance(stream.error, TimeoutError)
 
 
-def test_until_a_live_event_comes_it_asks_on_the_ramp_of_a_wait() -> None:
+def test_run_polls_as_wait_does_until_a_live_event_comes() -> None:
     stream = opened(silent_poll=1.0)
     stream.receives(CONNECTED)
     stream.takes()
@@ -403,7 +403,7 @@ def test_until_a_live_event_comes_it_asks_on_the_ramp_of_a_wait() -> None:
 
 @pytest.mark.parametrize("trouble", ["hangs", "unavailable", "put off", "cut", "slow to retry"])
 @pytest.mark.parametrize("max_retries", [3, 10])
-def test_in_a_run_no_trouble_of_the_stream_holds_the_ramp_up(
+def test_failures_of_the_stream_do_not_delay_the_polls_of_a_run(
     trouble: str, max_retries: int
 ) -> None:
     stream = streaming(options={"max_retries": max_retries}, deadline=1300.0, silent_poll=1.0)
@@ -441,7 +441,7 @@ def meet(stream: Stepper, trouble: str) -> None:
             stream.receives(b"retry: 30000\n\n")
 
 
-def test_a_new_connection_of_a_run_counts_as_silent_until_it_brings_an_event() -> None:
+def test_a_new_connection_of_a_run_is_silent_until_its_first_event() -> None:
     stream = opened(deadline=1300.0, silent_poll=1.0)
     stream.receives(sse("node:started"), after=0.1)
     stream.takes()
@@ -455,7 +455,7 @@ def test_a_new_connection_of_a_run_counts_as_silent_until_it_brings_an_event() -
     assert stream.now == pytest.approx(1001.1 + 0.35 * 1.1)
 
 
-def test_a_deadline_met_while_no_connection_stands_ends_the_stream() -> None:
+def test_a_deadline_without_a_connection_ends_the_stream() -> None:
     stream = opened(deadline=1006.0, silent_poll=1.0)
     stream.receives(b"retry: 5900\n\n")
     stream.ends()
@@ -466,7 +466,7 @@ def test_a_deadline_met_while_no_connection_stands_ends_the_stream() -> None:
     assert isinstance(stream.error, TimeoutError)
 
 
-def test_a_subscription_to_what_has_ended_asks_at_once() -> None:
+def test_a_stream_of_an_ended_execution_polls_at_once() -> None:
     """It ended before the subscription, so that its terminal event may never come."""
     stream = opened()
     stream.receives(sse("connected", {"execution_id": "ex_1", "status": "cancelled"}))

@@ -38,7 +38,7 @@ def test_events_received_during_the_last_probe_come_before_the_end() -> None:
     assert kinds(stream) == ["node:completed", "node:completed", "execution:completed"]
 
 
-def test_the_terminal_event_itself_is_better_than_one_that_is_made() -> None:
+def test_a_received_terminal_event_replaces_the_made_one() -> None:
     stream = told_that_it_has_ended()
     stream.receives(NODE + sse("execution:completed", {"own": True}) + NODE)
     assert stream.takes() == Close()
@@ -49,7 +49,7 @@ def test_the_terminal_event_itself_is_better_than_one_that_is_made() -> None:
 
 
 @pytest.mark.parametrize("last_words", [b"", COMPLETED])
-def test_the_stream_remembers_one_end(last_words: bytes) -> None:
+def test_only_one_terminal_event_is_kept(last_words: bytes) -> None:
     stream: Any = told_that_it_has_ended()
     if last_words:
         stream.receives(last_words)
@@ -61,7 +61,7 @@ def test_the_stream_remembers_one_end(last_words: bytes) -> None:
     assert "total" not in timeline_svg(stream.machine.seen_events)
 
 
-def test_a_connection_that_is_lost_meanwhile_is_not_made_anew() -> None:
+def test_no_reconnection_while_a_stream_ends() -> None:
     lost, ended = told_that_it_has_ended(), told_that_it_has_ended()
     lost.fails(Phase.REPLY_BROKEN)
     ended.ends()
@@ -70,7 +70,7 @@ def test_a_connection_that_is_lost_meanwhile_is_not_made_anew() -> None:
         assert kinds(stream) == ["execution:completed"]
 
 
-def test_an_event_too_large_changes_nothing_of_an_end_that_is_known() -> None:
+def test_an_event_too_large_does_not_replace_a_known_ending() -> None:
     stream = told_that_it_has_ended()
     assert stream.receives(b"data: " + b"x" * MAX_EVENT_SIZE) == Close()
     stream.closes()

@@ -52,7 +52,7 @@ def tried_in_vain(stream: Stepper, status: int = 200) -> Stepper:
 
 
 @pytest.mark.parametrize("clean", [False, True])
-def test_a_lost_connection_is_made_anew_and_the_gap_is_marked(clean: bool) -> None:
+def test_a_lost_connection_is_replaced_and_stream_reconnected_is_emitted(clean: bool) -> None:
     stream = opened()
     stream.receives(CONNECTED)
     stream.takes()
@@ -181,7 +181,7 @@ def test_only_a_connection_that_outlasts_the_last_pauses_bound_begins_them_again
     assert stream.ends() == Wait(pause)
 
 
-def test_an_answered_question_keeps_a_stream_whose_backoff_grows() -> None:
+def test_an_answered_probe_keeps_a_lost_stream_alive() -> None:
     """Such as one whose `connected` says each time that the execution, which runs, has ended."""
     stream = opened()
     for _ in range(20):
@@ -196,7 +196,7 @@ def test_an_answered_question_keeps_a_stream_whose_backoff_grows() -> None:
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
-def test_a_server_in_trouble_is_tried_again(status: int) -> None:
+def test_reconnection_is_repeated_after_a_5xx(status: int) -> None:
     stream = tried_in_vain(opened(THREAD), status)
     assert isinstance(stream.error, StreamError)
     assert isinstance(stream.error.__cause__, RateLimitError if status == 429 else FlowMaestroError)
@@ -233,7 +233,7 @@ def test_a_long_pause_is_kept_when_reconnecting(seconds: int) -> None:
     assert stream.ends() == Wait(seconds)
 
 
-def test_the_servers_own_reconnection_time_is_a_floor() -> None:
+def test_retry_of_the_stream_is_the_shortest_pause() -> None:
     stream = opened(THREAD)
     stream.receives(b"retry: 7000\n\n")
     assert stream.ends() == Wait(7.0)
@@ -250,13 +250,13 @@ def test_a_garbled_reconnection_time_is_ignored(retry: bytes) -> None:
     assert stream.ends() == Wait(0.375)
 
 
-def test_an_endless_reconnection_time_is_not_waited_out() -> None:
+def test_a_huge_reconnection_time_is_not_waited_for() -> None:
     stream = opened(THREAD)
     stream.receives(b"retry: 99999999999999999\n\n")
     assert stream.ends() == Wait(600.0)
 
 
-def test_a_proxys_pages_are_no_reason_to_give_a_lost_stream_up() -> None:
+def test_html_of_a_proxy_does_not_end_a_lost_stream() -> None:
     stream = opened()
     stream.ends()
     stream.waits()
@@ -272,7 +272,7 @@ def test_a_proxys_pages_are_no_reason_to_give_a_lost_stream_up() -> None:
 
 
 @pytest.mark.parametrize("events", [EVENTS, THREAD])
-def test_a_stream_is_given_up_where_no_answer_comes_at_all(events: Any) -> None:
+def test_a_lost_stream_fails_if_the_server_never_answers(events: Any) -> None:
     lost_at = opened(events).now
     stream = tried_in_vain(opened(events))
     assert isinstance(stream.error, StreamError)
@@ -305,7 +305,7 @@ def test_refused_probe_does_not_replace_the_error_of_a_lost_stream() -> None:
     assert isinstance(stream.error.__context__, AuthorizationError)
 
 
-def test_an_execution_that_still_runs_is_not_given_up() -> None:
+def test_a_lost_stream_of_a_running_execution_does_not_fail() -> None:
     """The server answers a last probe, though every connection has come to nothing."""
     stream = opened(times=StreamTimes(event_idle=120, event_idle_max=120))
     for _ in range(3):
@@ -334,7 +334,7 @@ def test_an_execution_that_still_runs_is_not_given_up() -> None:
     [("a b", "a b"), ("{1}", "{1}"), ("a ", None), ("\u00e9", None), ("a\tb", None)],
     ids=["inner space", "braces", "outer space", "not ASCII", "tab"],
 )
-def test_an_id_is_sent_where_a_header_field_can_bear_it(event_id: str, sent: Any) -> None:
+def test_last_event_id_is_sent_if_it_is_printable_ascii(event_id: str, sent: Any) -> None:
     stream = opened()
     stream.receives(sse("node:started", id=event_id))
     stream.takes()

@@ -138,7 +138,7 @@ def test_an_ending_is_replaced_only_as_its_table_says() -> None:
 
 
 @pytest.mark.parametrize("silent_poll", [None, 1.0])
-def test_the_shortest_times_lead_to_nothing_else(silent_poll: Optional[float]) -> None:
+def test_the_table_is_true_with_the_shortest_times(silent_poll: Optional[float]) -> None:
     """A time that is lost when it is added to the clock would."""
     times = StreamTimes(*[LEAST] * 6)
     for _ in wander(

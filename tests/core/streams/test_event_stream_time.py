@@ -113,7 +113,7 @@ def test_a_stream_whose_requests_hang_times_out() -> None:
     assert 1060.0 <= stream.now <= 1060.0 + 4 * 30.0  # two openings and two probes more
 
 
-def test_the_times_say_for_how_long_it_is_tried() -> None:
+def test_reconnect_for_limits_the_reconnections() -> None:
     stream = streaming(THREAD, times=StreamTimes(reconnect_for=7.0))
     stream.start()
     stream.opens()
@@ -122,7 +122,7 @@ def test_the_times_say_for_how_long_it_is_tried() -> None:
     assert isinstance(stream.error, StreamError)
 
 
-def test_while_the_execution_is_known_to_run_it_is_tried_for_ever() -> None:
+def test_reconnections_continue_while_probes_find_a_running_execution() -> None:
     stream = streaming()
     stream.start()
     stream.opens()
@@ -270,7 +270,7 @@ def test_a_stream_of_keepalives_times_out() -> None:
     assert stream.now <= 1100.0 + DRAIN_OVERTIME
 
 
-def test_an_end_that_comes_in_time_is_one() -> None:
+def test_a_terminal_event_at_the_deadline_is_emitted() -> None:
     stream = limited(7.0)
     stream.start()
     stream.opens()
@@ -282,7 +282,7 @@ def test_an_end_that_comes_in_time_is_one() -> None:
 
 
 @pytest.mark.parametrize("timeout", [0, -1.0, float("nan"), "5", True])
-def test_a_timeout_that_is_none_is_refused(timeout: Any) -> None:
+def test_an_invalid_timeout_is_refused(timeout: Any) -> None:
     with pytest.raises((TypeError, ValueError), match="timeout must be"):
         Executions.stream("ex_1", timeout=timeout)
 
@@ -290,7 +290,7 @@ def test_a_timeout_that_is_none_is_refused(timeout: Any) -> None:
 # Over a transport that loses a body by a read that times out
 
 
-def test_an_impatient_transport_is_given_the_time_of_a_keepalive_but_not_to_drain() -> None:
+def test_an_impatient_transport_reads_for_45_seconds_but_not_to_drain() -> None:
     stream = limited(52.0)
     stream.start()
     stream.opens()
@@ -461,7 +461,7 @@ def probed(stream: Stepper, reply: Any) -> Stepper:
     return stream
 
 
-def test_a_pause_in_a_silent_stream_is_told_once_and_so_is_its_end() -> None:
+def test_a_pause_found_by_a_probe_is_emitted_once_and_so_is_its_end() -> None:
     stream = streaming()
     stream.start()
     stream.opens()
@@ -471,7 +471,7 @@ def test_a_pause_in_a_silent_stream_is_told_once_and_so_is_its_end() -> None:
     assert stream.items == [POLLED, resumed, POLLED]
 
 
-def test_the_pause_itself_is_passed_on_though_a_poll_told_it() -> None:
+def test_execution_paused_is_emitted_although_a_probe_found_it_first() -> None:
     stream = streaming()
     stream.start()
     stream.opens()
@@ -484,7 +484,7 @@ def test_the_pause_itself_is_passed_on_though_a_poll_told_it() -> None:
     assert "polled" not in stream.items[1]
 
 
-def test_a_pause_that_the_stream_told_is_not_told_by_a_poll() -> None:
+def test_a_pause_that_the_stream_reported_is_not_emitted_again() -> None:
     stream = streaming()
     stream.start()
     stream.opens()
@@ -495,7 +495,7 @@ def test_a_pause_that_the_stream_told_is_not_told_by_a_poll() -> None:
     assert kinds(stream) == ["execution:paused", "execution:resumed"]
 
 
-def test_the_timeout_of_a_stream_knows_the_execution_and_that_it_is_paused() -> None:
+def test_timeout_error_of_a_stream_has_the_execution_and_says_that_it_is_paused() -> None:
     stream = limited(7.0)
     stream.start()
     stream.opens()
@@ -508,7 +508,7 @@ def test_the_timeout_of_a_stream_knows_the_execution_and_that_it_is_paused() -> 
     assert "did not end in time; the execution is paused" in str(stream.error)
 
 
-def test_a_pause_that_is_known_only_after_a_loss_is_told() -> None:
+def test_a_pause_found_after_a_loss_is_emitted() -> None:
     stream = streaming()
     stream.start()
     stream.opens()

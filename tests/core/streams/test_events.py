@@ -23,7 +23,7 @@ def event(kind: str, data: Any) -> Any:
     return event_from_sse(ServerSentEvent(kind, text))
 
 
-def test_the_type_comes_from_the_field() -> None:
+def test_event_type_is_that_of_the_sse_field() -> None:
     assert event("connected", {"execution_id": "e", "status": "running"}) == {
         "type": "connected",
         "execution_id": "e",
@@ -31,7 +31,7 @@ def test_the_type_comes_from_the_field() -> None:
     }
 
 
-def test_the_field_wins_over_the_json_unless_it_is_the_default() -> None:
+def test_sse_field_wins_over_the_json_type_unless_it_is_message() -> None:
     assert event("node:started", {"type": "other"})["type"] == "node:started"
     assert event("message", {"type": "other"})["type"] == "other"
     assert event("message", {})["type"] == "message"
@@ -83,7 +83,7 @@ def test_unknown_names_pass_through() -> None:
         ("[" * 100_000, "[" * 100_000),
     ],
 )
-def test_data_that_is_no_object_is_handed_over_as_data(text: str, data: Any) -> None:
+def test_data_that_is_no_object_is_in_the_key_data(text: str, data: Any) -> None:
     assert event("node:stream", text) == {"type": "node:stream", "data": data}
     assert event("message", text) == {"type": "message", "data": data}
 
@@ -98,7 +98,7 @@ def test_every_event_is_a_dict_with_a_type(kind: str, text: str) -> None:
 
 
 @pytest.mark.parametrize("status", ["completed", "failed", "cancelled"])
-def test_an_ended_execution_stands_for_its_terminal_event(status: str) -> None:
+def test_a_terminal_event_is_made_from_an_ended_execution(status: str) -> None:
     execution = {
         "id": "e",
         "status": status,
@@ -120,7 +120,7 @@ def test_an_ended_execution_stands_for_its_terminal_event(status: str) -> None:
     assert terminal_event({"status": status})["outputs"] is None
 
 
-def test_a_timeline_needs_little_of_an_event() -> None:
+def test_brief_events_keep_what_a_timeline_needs() -> None:
     large = {"a": "x" * 10**6}
     part = timeline_part({"type": "node:completed", "node_name": large, "duration_ms": 1, "x": 2})
     assert sorted(part) == ["duration_ms", "node_name", "type"]
@@ -129,7 +129,7 @@ def test_a_timeline_needs_little_of_an_event() -> None:
     assert timeline_part(came) == {"type": "node:started", "node_id": "a"}
 
 
-def test_a_timeline_needs_the_error_of_a_node_but_not_its_absence() -> None:
+def test_brief_events_keep_the_error_of_a_node_if_there_is_one() -> None:
     failed = {"type": "node:failed", "node_id": "a", "error": "x" * 1000}
     assert timeline_part(failed) == {**failed, "error": "x" * LONGEST_NAME}
     ended = ServerSentEvent("execution:completed", "{}")

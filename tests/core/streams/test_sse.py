@@ -356,7 +356,7 @@ def test_a_long_line_in_small_pieces_is_joined_once() -> None:
     [b"\n", b"\r", b"\r\n", b":\n", b":\n\n", b": keepalive\n\n", b"x\n\n", b"\n:\r\n\r\n"],
 )
 @pytest.mark.parametrize("before", [b"", b"event: a\ndata: 1\n\n", b"id: 1\ndata: 1\n\n"])
-def test_lines_without_meaning_take_no_step_each(noise: bytes, before: bytes) -> None:
+def test_many_comment_lines_are_skipped_at_once(noise: bytes, before: bytes) -> None:
     """As a compressed stream may bring them: 60 MiB of blank lines in 61 KB."""
     piece = before + noise * (64 * 1024 // len(noise))
     decoder, steps = SseDecoder(), 0
