@@ -184,6 +184,7 @@ GUIDES = {
     "agents.md": {"agents.md": "Talk to agents"},
     "threads.md": {"agents.md": "Talk to agents"},
     "knowledge-bases.md": {"agents.md#search-a-knowledge-base": "Search a knowledge base"},
+    "triggers.md": {"running.md#fire-a-trigger": "Fire a trigger"},
     "webhooks.md": {"webhooks.md": "Webhooks"},
     "webhook-verification.md": {"webhooks.md#verify-the-signature-of-a-webhook": "Webhooks"},
     "errors.md": {"errors.md": "Errors and retries", "error-texts.md": "What an error says"},
