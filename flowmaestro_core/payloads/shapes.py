@@ -161,6 +161,7 @@ def deleted(resource_id: str, body: JsonObject) -> None:
         body["data"] = {"id": resource_id, "deleted": True, **said}
     for data in _dicts(body["data"]):
         data.setdefault("id", resource_id)
+        data.setdefault("deleted", True)
     _deleted(body)
 
 

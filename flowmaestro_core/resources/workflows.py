@@ -335,14 +335,14 @@ def _plan(
     Return `None` if there is no journal. `total` is the number of rows; `None` if it is not known.
     Raises `TypeError` or `ValueError` for a bad argument.
     """
-    given = (key, rerun, on_unknown, settle_after, redo)
-    if journal is None and given != (None, (), "error", SETTLE_AFTER, ()):
+    check_choice("on_unknown", on_unknown, "error", "start")
+    statuses = rerun_statuses("rerun", rerun)
+    indices = _indices(redo, None if journal is None else total)
+    given = (key, statuses, on_unknown, settle_after, indices)
+    if journal is None and given != (None, (), "error", SETTLE_AFTER, frozenset()):
         raise ValueError(
             "key, rerun, redo, on_unknown and settle_after are for a journal; pass journal= as well"
         )
-    check_choice("on_unknown", on_unknown, "error", "start")
-    statuses = rerun_statuses("rerun", rerun)
-    indices = _indices(redo, total)
     if journal is None:
         return None
     path = file_path("journal", journal)

@@ -128,7 +128,8 @@ def batch_html(progress: Progress, recent: Iterable[Outcome]) -> str:
         outputs = None if outcome.outputs is None else _json(outcome.outputs, indent=None)
         rows.append({**row, "took": duration_of(execution), "outputs": outputs})
         node = {"node_id": f"row {outcome.index}"}
-        ending = status if status in ("failed", "cancelled") else "completed"
+        ended = execution.get("status")
+        ending = ended if ended in ("failed", "cancelled") else "completed"
         began = execution.get("started_at")
         for what, at in (("started", began), (ending, execution.get("completed_at") or began)):
             spans.append({"type": f"node:{what}", "timestamp": at, **node})

@@ -169,7 +169,7 @@ def draw(
     picture.write_legend(retries=any(row.retries for row in shown), lost=bool(run.lost))
     picture.write_line(summary)
     title = f"Timeline of {subject}: {status}, {summary or 'not begun'}"
-    return picture.document(title, _description(shown, end, run.error), transparent=transparent)
+    return picture.document(title, _description(rows, end, run.error), transparent=transparent)
 
 
 class _Picture:
