@@ -54,7 +54,7 @@ L = TypeVar("L", bound="_Lifetime[Any]")
 class ClientTransport(Generic[X]):
     """The transport of a client and of the clients derived from it.
 
-    It is `given` by the user, or else made by `make` at the first call of `get`.
+    It is `given`, or else made by `make` at the first call of `get`.
     """
 
     made: Optional[X] = None
@@ -99,12 +99,12 @@ class _Lifetime(NotPicklable, Generic[X]):
 
     @property
     def transport(self) -> X:
-        """The transport. It is made at the first access."""
+        """The transport. If none was given, it is made at the first access."""
         return self._transport.get()
 
     @property
     def closed(self) -> bool:
-        """Whether this executor, or the one that it was derived from, was closed."""
+        """Whether this executor, or any that it was derived from, was closed."""
         executor: Optional[_Lifetime[X]] = self
         # A loop, because a program that derives each client from the last one makes a long chain.
         while executor is not None:
@@ -122,7 +122,7 @@ class _Lifetime(NotPicklable, Generic[X]):
     ) -> L:
         """Return an executor with other options. It shares the transport and the hooks.
 
-        An option that is `None` stays as it is.
+        An option that is `None` stays as it is. `headers` are added to the present ones.
         """
         options = self.context.options.with_changes(timeout, max_retries, headers, api_key)
         return type(self)(self._transport, self.context.with_options(options), self)
@@ -262,7 +262,7 @@ class SyncExecutor(_Lifetime[Transport]):
         return cast("T", made)
 
     def close(self) -> None:
-        """Close the transport, unless this executor was derived from another one."""
+        """Close this executor, and the transport unless the executor was derived from another."""
         transport = self._end()
         if transport is not None:
             transport.close()
@@ -344,7 +344,7 @@ class AsyncExecutor(_Lifetime[AsyncTransport]):
         return cast("T", made)
 
     async def close(self) -> None:
-        """Close the transport, unless this executor was derived from another one."""
+        """Close this executor, and the transport unless the executor was derived from another."""
         transport = self._end()
         if transport is not None:
             await transport.close()
