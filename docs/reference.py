@@ -48,7 +48,7 @@ EXAMPLES = Path(__file__).with_name("method_examples.py")
 NOTE = "<!-- This page is generated: run `python docs/reference.py` after a change. -->"
 GIVEN = {"events": ["test"], "execution_ids": ["ID"], "inputs": [{}], "url": "https://example.com"}
 """Required arguments for which `"ID"` will not do."""
-PER_PAGE = "how many to get with one request; the server clamps it to 1-100, its default is 20."
+PER_PAGE = "how many to get with one request, 1 to 100; the server's default is 20."
 SAFE = "Retried: yes, it can be repeated without harm."
 UNSAFE = (
     "Retried: only if nothing was sent, after 429, or after 503 with `Retry-After`: "
