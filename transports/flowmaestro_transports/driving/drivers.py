@@ -113,6 +113,9 @@ class _Driver:
     """Carries out the actions: the transport, or the view of it for this stream."""
     _body: Any
     _reporter: Any
+    # Most calls need neither of these, and each attribute that is set costs every call.
+    _recorder: Any = None
+    _keeper: Any = None
 
     def __init__(
         self,
@@ -145,9 +148,10 @@ class _Driver:
         self._given = transport
         self._transport = transport if view is None else view
         self._listener = listener
-        # Only the machines that have one use it.
-        self._recorder: Any = recorder
-        self._keeper: Any = keeper
+        if recorder is not None:
+            self._recorder = recorder
+        if keeper is not None:
+            self._keeper = keeper
         self._body = None
         self._reporter = None
         if observers is not None:

@@ -223,12 +223,14 @@ class SyncExecutor(_Lifetime[Transport]):
         """
         transport = self._open_transport()
         machine = self._machine(operation, name, new_token(transport))
-        keeper = None
-        if operation.checkpoint is not None:
+        listener, observers = operation.listener, self._observers
+        if operation.checkpoint is None:
+            driver = SyncDriver(machine, transport, listener, observers)
+        else:
             from flowmaestro_transports.driving.checkpoints import SyncKeeper
 
             keeper = SyncKeeper(operation.checkpoint, transport)
-        driver = SyncDriver(machine, transport, operation.listener, self._observers, keeper=keeper)
+            driver = SyncDriver(machine, transport, listener, observers, keeper=keeper)
         try:
             # A listener may wait for another call, so each operation of the transport is in flight
             # by itself.
@@ -302,12 +304,14 @@ class AsyncExecutor(_Lifetime[AsyncTransport]):
         """
         transport = self._open_transport()
         machine = self._machine(operation, name, new_token(transport))
-        keeper = None
-        if operation.checkpoint is not None:
+        listener, observers = operation.listener, self._observers
+        if operation.checkpoint is None:
+            driver = AsyncDriver(machine, transport, listener, observers)
+        else:
             from flowmaestro_transports.driving.checkpoints import AsyncKeeper
 
             keeper = AsyncKeeper(operation.checkpoint, transport)
-        driver = AsyncDriver(machine, transport, operation.listener, self._observers, keeper=keeper)
+            driver = AsyncDriver(machine, transport, listener, observers, keeper=keeper)
         try:
             # A listener may wait for another call, so each operation of the transport is in flight
             # by itself.
