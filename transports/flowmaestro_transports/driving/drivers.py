@@ -65,6 +65,8 @@ if TYPE_CHECKING:
 
 R = TypeVar("R", bound=Union[Response, ResponseHead])
 Listener = Callable[[Any], Any]
+_REAL_TIME: ContextManager[None] = nullcontext()
+"""Entered by each call on a transport in real time. It has no state, so all calls share it."""
 
 
 def dated(reply: R, transport: object) -> R:
@@ -176,7 +178,7 @@ class _Driver:
         not while the program computes. It has no effect on a transport in real time, with a
         reporter, or if the machine runs the caller's code.
         """
-        return nullcontext() if self._in_flight is None else self._in_flight()
+        return _REAL_TIME if self._in_flight is None else self._in_flight()
 
     def _opened(self) -> None:
         """Note the event loop that opened `_body`. A sync driver has none, so this does nothing.
