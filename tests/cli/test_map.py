@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 
 import pytest
@@ -315,13 +316,16 @@ def test_rows_in_doubt_are_reported_before_the_pause(command, fake, rows, lost, 
 def test_ctrl_c_counts_running_executions_and_the_same_command_resumes(here, rows):
     fake = FakeFlowMaestro()
     fake.workflow("wf_slow", nodes=[Node("wait", seconds=3600)])
-    soon = [threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))]
 
-    def interrupt(name, data, execution):
-        if len(fake.executions) == 2 and name == "node:started" and soon:
-            soon.pop().start()
+    def interrupt():
+        # A poll shows that the command knows the execution.
+        polled = set()
+        while len(polled) < 2:
+            time.sleep(0.02)
+            polled = {it.path for it in fake.requests if "/executions/" in it.path}
+        os.kill(os.getpid(), signal.SIGINT)
 
-    fake.listen(interrupt)
+    threading.Thread(target=interrupt, daemon=True).start()
     with running_server(fake) as url:
         which = ["map", "wf_slow", "rows.csv", "--out", "out.jsonl", "--settle-after", "1"]
         which += ["--base-url", url, "--api-key", fake.api_key]
