@@ -63,8 +63,9 @@ class Recalled(NamedTuple):
         known: how many rows the journal held when it was opened; without a key function, the
             index after the last one.
         last_order: the greatest `order` that the journal held when it was opened; 0 if it was new.
-        age: seconds since the journal was created, by the wall clock; infinity if that was set back
-            to an earlier time.
+        age: seconds since the journal was created, by the wall clock; infinity if the ages of
+            executions do not matter, because the journal holds the baseline, and if the clock was
+            set back to an earlier time.
 
     """
 

@@ -51,7 +51,9 @@ class LookupResult(NamedTuple):
 
     Attributes:
         is_conclusive: True if a row that was not found was certainly not started. That is so once
-            the walk has met an execution that the journal knows or that is older than the batch.
+            the walk has met an execution that the journal knows or that is older than the batch. If
+            the journal holds the baseline, the walk must have met that one or a later start that is
+            older than the rows in doubt.
         unclaimed: the executions with the inputs of a row in doubt that the journal does not know,
             by their ids, the newest first. None of them is older than the batch by `CLOCK_MARGIN`.
         failure: the error of a walk that failed, else `None`. A failed walk is not conclusive.
@@ -93,8 +95,9 @@ class LookupMachine(Machine[LookupResult]):
 
     The journal numbers the starts. `since` is the number of the first start in doubt. An execution
     is old enough if the journal knows it under a lower number, or if it is older than the journal
-    by `CLOCK_MARGIN`. After each page, a `Record` asks the journal which executions of the page it
-    knows. A page whose reply is too large is read again in halves.
+    by `CLOCK_MARGIN`. Ages count only if the journal holds no baseline: the clock may have been
+    set back. After each page, a `Record` asks the journal which executions of the page it knows. A
+    page whose reply is too large is read again in halves.
 
     With an `announcement`, no journal is asked: the announcement takes its place.
 
@@ -194,9 +197,12 @@ class LookupMachine(Machine[LookupResult]):
         if not found:
             return False
         # The journal knows this execution. The list shows it, so it shows the later ones as well.
+        # If ages do not end the walk, one that is old enough must do so: behind the rows in doubt,
+        # the list may have executions from before the batch with the same inputs.
         if found in orders:
-            self._is_conclusive = True
-            return orders[found] < self._since
+            is_old = orders[found] < self._since
+            self._is_conclusive = self._is_conclusive or is_old or age < math.inf
+            return is_old
         seconds = self._age_of(execution)
         self._dated = self._dated and seconds is not None
         if seconds is not None and seconds > age:

@@ -543,13 +543,10 @@ def test_a_lost_start_that_is_listed_is_followed() -> None:
     assert sum("per_page=20" in request.url for request in run.sent) == 1
 
 
-@pytest.mark.parametrize("baseline", ["unread", "deleted"])
-def test_an_equal_execution_from_before_the_batch_is_not_taken_for_a_lost_start(
-    baseline: str,
-) -> None:
+def test_an_equal_execution_from_before_the_batch_is_not_taken_for_a_lost_start() -> None:
+    """The newest execution before the batch could not be read."""
     yesterday = {"id": "ex_old", "inputs": {"n": 0}, "created_at": "1970-01-01T00:00:00Z"}
     before = {**yesterday, "id": "ex_older", "created_at": "1969-12-31T00:00:00Z"}
-    deleted = {"id": "ex_deleted", "inputs": {}, "created_at": "1970-01-01T00:00:01Z"}
     date = {"Date": "Thu, 01 Jan 1970 00:20:00 GMT"}  # The journal was begun at 1000 s.
     answers: Iterator[Any] = iter(["lost"])
 
@@ -558,14 +555,53 @@ def test_an_equal_execution_from_before_the_batch_is_not_taken_for_a_lost_start(
             return next(answers, None)
         if "per_page=20" in request.url:
             return (200, an_envelope([yesterday, before], pagination={"has_next": True}), date)
-        if "?" in request.url:
-            return (503, None) if baseline == "unread" else (200, an_envelope([deleted]), date)
-        return None
+        return (503, None) if "?" in request.url else None
 
     run = World().run(ROWS[:1], answer)
     assert [(item.execution_id, item.ok) for item in run.items] == [("ex_1", True)]
     assert sum(map(is_start, run.sent)) == 2
     assert sum("per_page=20" in request.url for request in run.sent) == 1
+
+
+BASELINE = {"id": "base", "inputs": {}, "created_at": "1970-01-01T00:16:00Z"}
+
+
+def with_a_lost_start(*listed: Any) -> Answer:
+    """Lose the first start. Afterwards, the list shows `listed`, at 3 hours."""
+    answers: Iterator[Any] = iter(["lost"])
+
+    def answer(request: Request) -> Any:
+        if is_start(request):
+            return next(answers, None)
+        if "per_page=20" in request.url:
+            page = an_envelope(listed, pagination={"has_next": False})
+            return (200, page, {"Date": "Thu, 01 Jan 1970 03:00:00 GMT"})
+        return (200, an_envelope([BASELINE])) if "?" in request.url else None
+
+    return answer
+
+
+def test_a_clock_that_was_set_back_does_not_make_a_lost_start_older_than_the_batch() -> None:
+    """The journal holds the baseline, so its age does not matter."""
+    world = World()
+    lost = {"id": "ex_lost", "inputs": {"n": 0}, "created_at": "1970-01-01T00:16:41Z"}
+    world.journal._clock = lambda: world.now - 3600.0
+    world.journal._begun_at = -3000.0
+    run = world.run(ROWS[:1], with_a_lost_start(lost, BASELINE))
+    assert [(item.execution_id, item.ok) for item in run.items] == [("ex_lost", True)]
+    assert sum(map(is_start, run.sent)) == 1
+
+
+def test_without_the_baseline_an_old_equal_execution_leaves_a_row_unknown() -> None:
+    """The baseline was deleted. The list shows another execution of the batch."""
+    yesterday = {"id": "ex_old", "inputs": {"n": 0}, "created_at": "1970-01-01T00:00:00Z"}
+    ours = {"id": "ex_1", "inputs": {"n": 1}, "created_at": "1970-01-01T00:16:42Z"}
+    run = World().run(ROWS[:2], with_a_lost_start(ours, yesterday))
+    done, unknown = run.items
+    assert done.ok
+    assert isinstance(unknown.error, StartUnknownError)
+    assert [it["id"] for it in unknown.error.candidates] == ["ex_old"]
+    assert sum(map(is_start, run.sent)) == 2
 
 
 def test_rows_in_doubt_are_settled_a_minute_after_resuming() -> None:
