@@ -58,7 +58,8 @@ class DurableStartMachine(Machine[Reply[Any]]):
     the newest one before the announcement (the baseline). What a loaded state means:
 
     * nothing, or `open`: nothing was started. Read the baseline, announce, start.
-    * `started`: get the execution. If its status is in `rerun`, start again; else return it.
+    * `started`: get the execution. If its status is in `rerun`, it is the baseline of the next
+      start; else return it.
     * `starting`: wait for `settle_after` and load again. If no other state was saved meanwhile,
       look for the execution: return the one with equal inputs, or announce and start again if there
       is none. If it is not known which one it is, fail; with `on_unknown="start"`, start again.
@@ -137,7 +138,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
             "checkpoint_failed": ("loading", "failed"),
         },
         "attaching": {
-            "response_received": ("attaching", "reading baseline", "done", "failed"),
+            "response_received": ("attaching", "announcing", "done", "failed"),
             "transport_failed": ("attaching", "failed"),
             "waited": ("attaching",),
         },
@@ -258,11 +259,11 @@ class DurableStartMachine(Machine[Reply[Any]]):
         if isinstance(outcome, Fail):
             return self._fail(outcome.error)
         if self.state == "attaching":
-            return self._found(outcome.value, now, jitter)
+            return self._found(outcome.value, now)
         baseline: Optional[str] = ""
         for newest in outcome.value["data"][:1]:
             baseline = text_or_empty(object_or_empty(newest).get("id")) or None
-        self._saved = self._saved._replace(after=baseline, reruns=self._row.reruns)
+        self._saved = self._saved._replace(after=baseline)
         return self._announce(now)
 
     # The checkpoint
@@ -483,12 +484,14 @@ class DurableStartMachine(Machine[Reply[Any]]):
         machine = CallMachine(call, self._context, self._token, deadline=deadline)
         return self._delegate(machine, now, jitter)
 
-    def _found(self, reply: Reply[Any], now: float, jitter: float) -> Action:
+    def _found(self, reply: Reply[Any], now: float) -> Action:
         execution = reply["data"]
         if self._may_rerun and execution["status"] in self._checkpoint.rerun:
-            self.execution_id = None
+            # The list may not show this execution yet, but it is older than the next start.
+            baseline, self.execution_id = self.execution_id, None
             self._row.reruns += 1
-            return self._read_baseline(now, jitter)
+            self._saved = self._saved._replace(after=baseline, reruns=self._row.reruns)
+            return self._announce(now)
         self.attached = cast("Execution", execution)
         workflow_id = execution.get("workflow_id") or self._start.workflow_id
         reply["data"] = {**execution, "execution_id": self.execution_id, "workflow_id": workflow_id}

@@ -133,6 +133,22 @@ def test_an_execution_with_a_status_in_rerun_is_started_again() -> None:
     assert world.finish(world.process(rerun=("failed",))).value["data"]["execution_id"] == "ex_2"
 
 
+@pytest.mark.parametrize("started", [True, False])
+def test_a_rerun_is_not_taken_for_the_execution_that_failed(started: bool) -> None:
+    """The server lists the failed one late, and the reply to the next start is lost."""
+    world = World()
+    process = world.until(world.process(), "starting")
+    world.step(process, listed_after=29.0)
+    world.finish(process)
+    world.server.executions[-1].status = "failed"
+    world.now += 5.0
+    again = world.until(world.process(rerun=("failed",)), "starting")
+    assert methods(again) == ["GET", "POST"]
+    world.lose_reply(again, started=started)
+    assert world.finish(again).value["data"]["execution_id"] == "ex_2"
+    assert world.server.started == 2
+
+
 def test_an_execution_that_settling_finds_is_not_started_again_at_once() -> None:
     world = World()
     dies_while_starting(world, started=True)
