@@ -280,7 +280,8 @@ class DurableStartMachine(Machine[Reply[Any]]):
         if saved.state == "open":
             return self._read_baseline(now, jitter)
         if saved.state == "started":
-            self._may_rerun = True
+            self._may_rerun = saved.execution_id != self.execution_id
+            self._may_run = False
             return self._attach(now, jitter)
         if self._awaited is None:
             return self._wait_until_listed()

@@ -11,6 +11,7 @@ from flowmaestro_core.errors import (
     CheckpointConflict,
     CheckpointError,
     InsufficientCreditsError,
+    NotFoundError,
     ServerError,
     StartUnknownError,
 )
@@ -82,6 +83,29 @@ def test_a_conflict_after_the_start_follows_what_the_other_process_found() -> No
     other = world.finish(world.process())
     assert world.finish(process).value["data"]["execution_id"] == "ex_1"
     assert other.value["data"]["execution_id"] == "ex_1"
+
+
+def test_a_conflict_after_the_start_does_not_start_again_by_rerun() -> None:
+    """Another process has saved the id, and the execution has failed meanwhile."""
+    world = World()
+    process = world.until(world.process(rerun=("failed",)), "saving id")
+    world.now += 1.0
+    world.finish(world.process())
+    world.server.executions[-1].status = "failed"
+    assert world.finish(process).value["data"]["execution_id"] == "ex_1"
+    assert world.server.started == 1
+
+
+def test_a_start_that_another_process_has_settled_is_not_called_unknown() -> None:
+    world = World()
+    process = world.until(world.process(), "starting")
+    world.lose_reply(process, started=True)
+    world.until(process, "loading")
+    world.finish(world.process())
+    world.server.remove("ex_1")
+    world.finish(process)
+    assert isinstance(process.error, NotFoundError)
+    assert process.error.execution_id == "ex_1"
 
 
 def test_a_conflict_after_the_start_does_not_start_again() -> None:
