@@ -130,7 +130,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
         },
         "delayed": {"waited": ("starting", "announcing", "releasing")},
         "saving id": {
-            "state_saved": ("done", "attaching", "failed"),
+            "state_saved": ("done", "attaching"),
             "checkpoint_failed": ("loading", "failed"),
         },
         "releasing": {
@@ -476,12 +476,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
         self.execution_id = self._saved.execution_id
         late = now >= self._deadline  # Settling may take longer than the deadline.
         deadline = now + LAST_POLL_TIMEOUT if late else self._deadline
-        try:
-            call = self._call_of(cast("str", self.execution_id))
-        except ValueError as cause:
-            error = CheckpointError("'execution_id' of the state is not an id")
-            error.__cause__ = cause
-            return self._fail(error)
+        call = self._call_of(cast("str", self.execution_id))
         machine = CallMachine(call, self._context, self._token, deadline=deadline)
         return self._delegate(machine, now, jitter)
 

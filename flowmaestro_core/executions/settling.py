@@ -33,6 +33,7 @@ from flowmaestro_core.executions.operation import PageOf
 from flowmaestro_core.executions.rows import Row
 from flowmaestro_core.executions.starts import failure_digest
 from flowmaestro_core.http.dates import parse_http_date, parse_timestamp
+from flowmaestro_core.http.urls import is_id
 from flowmaestro_core.machine import Machine, Transitions, event
 from flowmaestro_core.payloads.json_values import object_or_empty, text_or_empty
 from flowmaestro_core.payloads.reply import Reply
@@ -193,8 +194,8 @@ class LookupMachine(Machine[LookupResult]):
         age of the journal, or of the announcement, in seconds.
         """
         found = text_or_empty(execution.get("id"))
-        # An execution without an id belongs to nobody. It is not the baseline `""` either.
-        if not found:
+        # An execution without a usable id belongs to nobody. It is not the baseline `""` either.
+        if not is_id(found):
             return False
         # The journal knows this execution. The list shows it, so it shows the later ones as well.
         # If ages do not end the walk, one that is old enough must do so: behind the rows in doubt,

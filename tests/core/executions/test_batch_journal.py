@@ -525,6 +525,7 @@ def test_progress_is_called_each_time_a_row_is_in_doubt() -> None:
 def test_a_lost_start_that_is_listed_is_followed() -> None:
     listed = [
         {"inputs": {"n": 0}, "created_at": "1970-01-01T00:16:42Z"},  # without an id, nobody's
+        {"id": "..", "inputs": {"n": 0}, "created_at": "1970-01-01T00:16:42Z"},  # nor with this one
         *[{"id": "ex_lost", "inputs": {"n": 0}, "created_at": "1970-01-01T00:16:41Z"}] * 2,
         {"id": "old", "inputs": {}, "created_at": "1970-01-01T00:00:00Z"},
         {"id": "older", "inputs": {"n": 0}, "created_at": "1969-01-01T00:00:00Z"},
