@@ -43,6 +43,10 @@ FIRST_PAGE_SIZE = 20
 CLOCK_MARGIN = 60.0
 """An execution that is older than a start by more than these seconds does not belong to it. The
 margin exists because the clocks of the server and of the process may differ."""
+MAX_REPEATED_PAGES = 3
+"""After so many pages that repeat an earlier one, a walk ends without a result. While it reads, new
+executions may move those of one page to the next. But the server may also send the same page
+without end."""
 MAX_RESTARTS = 3
 """How often one row is started again after lookups that did not find its execution."""
 
@@ -57,7 +61,7 @@ class LookupResult(NamedTuple):
             older than the rows in doubt.
         unclaimed: the executions with the inputs of a row in doubt that the journal does not know,
             by their ids, the newest first. None of them is older than the batch by `CLOCK_MARGIN`.
-        failure: the error of a walk that failed, else `None`. A failed walk is not conclusive.
+        failure: why the walk cannot be conclusive: an error, or what the list lacks; else `None`.
         dated: whether the age of each execution is known that the journal does not know.
 
     """
@@ -98,7 +102,8 @@ class LookupMachine(Machine[LookupResult]):
     is old enough if the journal knows it under a lower number, or if it is older than the journal
     by `CLOCK_MARGIN`. Ages count only if the journal holds no baseline: the clock may have been
     set back. After each page, a `Record` asks the journal which executions of the page it knows. A
-    page whose reply is too large is read again in halves.
+    page whose reply is too large is read again in halves. A page that repeats an earlier one does
+    not end the walk, because the list grows at its beginning.
 
     With an `announcement`, no journal is asked: the announcement takes its place.
 
@@ -133,6 +138,8 @@ class LookupMachine(Machine[LookupResult]):
         self._digests = digests
         self._size = FIRST_PAGE_SIZE
         self._cursor = PageCursor(self._size)
+        self._repeated_pages = 0
+        """How many pages repeated an earlier one."""
         self._page: Reply[Any] = Reply()
         """The page that was read last."""
         self._oldest_needed: Optional[str] = None
@@ -143,6 +150,7 @@ class LookupMachine(Machine[LookupResult]):
         """
         # The parts of the result so far.
         self._is_conclusive = False
+        self._failure: Optional[FlowMaestroError] = None
         self._dated = True
         self._unclaimed: Dict[str, Dict[str, Any]] = {}
 
@@ -175,6 +183,8 @@ class LookupMachine(Machine[LookupResult]):
         """Add the executions of the page. Go on with the next page, unless one is old enough."""
         orders = dict(recalled.orders)
         more = self._cursor.advance(self._page)
+        if self._cursor.repeated:
+            more = self._advance_behind_repeated_page()
         for execution in map(object_or_empty, self._page["data"]):
             created_at = execution.get("created_at")
             if self._oldest_needed is not None and created_at != self._oldest_needed:
@@ -183,7 +193,22 @@ class LookupMachine(Machine[LookupResult]):
                 self._oldest_needed = created_at or ""
         if more:
             return self._next(now, jitter)
-        return self._done(LookupResult(self._is_conclusive, self._unclaimed, dated=self._dated))
+        is_conclusive = self._is_conclusive and self._failure is None
+        found = LookupResult(is_conclusive, self._unclaimed, self._failure, self._dated)
+        return self._done(found)
+
+    def _advance_behind_repeated_page(self) -> bool:
+        """Move to the next page, as if the server had not sent the present one before.
+
+        Return False if no page follows, or if too many were repeated.
+        """
+        self._repeated_pages += 1
+        if self._repeated_pages == MAX_REPEATED_PAGES:
+            self._failure = FlowMaestroError("The server sent the same page of the list again")
+            return False
+        number, self._cursor = self._cursor.page, PageCursor(self._size)
+        self._cursor.page = number
+        return self._cursor.advance(self._page)
 
     def _add(self, execution: Dict[str, Any], orders: Dict[str, int], age: float) -> bool:
         """Add one execution to the result.

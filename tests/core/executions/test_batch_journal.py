@@ -564,6 +564,26 @@ def test_an_equal_execution_from_before_the_batch_is_not_taken_for_a_lost_start(
     assert sum("per_page=20" in request.url for request in run.sent) == 1
 
 
+def test_a_list_that_grows_by_a_page_during_a_lookup_hides_no_lost_start() -> None:
+    lost = {"id": "ex_lost", "inputs": {"n": 0}, "created_at": "1970-01-01T00:16:41Z"}
+    ours = {"id": "ex_1", "inputs": {"n": 1}, "created_at": "1970-01-01T00:16:42Z"}
+    others = [{"id": f"other_{n}", "inputs": {}, "created_at": "no time"} for n in range(19)]
+    older = {"id": "older", "inputs": {}, "created_at": "1970-01-01T00:00:00Z"}
+    pages: Iterator[Any] = iter([[*others, ours], [*others, ours], [lost, BASELINE, older]])
+    answers: Iterator[Any] = iter(["lost"])
+
+    def answer(request: Request) -> Any:
+        if is_start(request):
+            return next(answers, None)
+        if "per_page=20" in request.url:
+            return (200, an_envelope(next(pages), pagination={"has_next": True}))
+        return (200, an_envelope([BASELINE])) if "?" in request.url else None
+
+    run = World().run(ROWS[:2], answer)
+    assert sorted(item.execution_id for item in run.items) == ["ex_1", "ex_lost"]
+    assert sum(map(is_start, run.sent)) == 2
+
+
 BASELINE = {"id": "base", "inputs": {}, "created_at": "1970-01-01T00:16:00Z"}
 
 

@@ -251,6 +251,39 @@ def test_a_newer_announcement_begins_another_wait() -> None:
     assert world.server.started == 1
 
 
+def starts_by_others(world: World, count: int) -> None:
+    for number in range(count):
+        other = Execution(f"other_{world.now}_{number}", {"task": 9}, world.now, world.now)
+        world.server.executions.append(other)
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_a_list_that_grows_by_a_page_during_the_lookup_hides_no_execution(before: int) -> None:
+    """The second page is then equal to the first. The baseline is empty, or an execution."""
+    world = World()
+    del world.server.executions[before:]
+    dies_while_starting(world, started=True)
+    starts_by_others(world, 20)
+    again = world.until(world.process(), "looking up")
+    world.step(again)
+    starts_by_others(world, 20)
+    assert world.finish(again).value["data"]["execution_id"] == "ex_1"
+    assert world.server.started == 1
+
+
+def test_a_page_that_comes_again_and_again_says_nothing_about_the_start() -> None:
+    world = World()
+    world.server.executions.clear()
+    dies_while_starting(world, started=True)
+    again = world.until(world.process(), "looking up")
+    rows = [{"id": "ex_5", "inputs": {}, "status": "running"}]
+    while not isinstance(again.action, Fail):
+        again.replies(200, an_envelope(rows, pagination={"has_next": True}))
+    assert isinstance(again.error, StartUnknownError)
+    assert "sent the same page of the list again" in str(again.error)
+    assert len(again.sent) == 4
+
+
 @pytest.mark.parametrize("on_unknown", ["error", "start"])
 def test_several_equal_executions_are_a_start_unknown_error(on_unknown: str) -> None:
     world = World()
