@@ -235,7 +235,9 @@ class LookupMachine(Machine[LookupResult]):
             self._is_conclusive = True
             if seconds > age + CLOCK_MARGIN:
                 return True
-        if _digest_of_inputs(execution) in self._digests:
+        if not isinstance(execution.get("inputs"), dict):
+            self._failure = FlowMaestroError(f"The list does not show the inputs of {found!r}")
+        elif _digest_of_inputs(execution) in self._digests:
             self._unclaimed[found] = execution
         return False
 

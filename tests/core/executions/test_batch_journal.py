@@ -613,6 +613,13 @@ def test_a_clock_that_was_set_back_does_not_make_a_lost_start_older_than_the_bat
     assert sum(map(is_start, run.sent)) == 1
 
 
+def test_a_listed_execution_without_its_inputs_could_be_a_lost_start() -> None:
+    run = World().run(ROWS[:1], with_a_lost_start({"id": "ex_lost"}, BASELINE))
+    (unknown,) = run.items
+    assert isinstance(unknown.error, StartUnknownError)
+    assert sum(map(is_start, run.sent)) == 1
+
+
 def test_without_the_baseline_an_old_equal_execution_leaves_a_row_unknown() -> None:
     """The baseline was deleted. The list shows another execution of the batch."""
     yesterday = {"id": "ex_old", "inputs": {"n": 0}, "created_at": "1970-01-01T00:00:00Z"}

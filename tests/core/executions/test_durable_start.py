@@ -284,6 +284,16 @@ def test_a_page_that_comes_again_and_again_says_nothing_about_the_start() -> Non
     assert len(again.sent) == 4
 
 
+def test_a_listed_execution_without_its_inputs_could_be_the_start() -> None:
+    world = World()
+    dies_while_starting(world, started=True)
+    again = world.until(world.process(), "looking up")
+    rows = [{"id": "ex_1", "inputs": None}, world.server.executions[0].shown(), {"id": "older"}]
+    again.replies(200, an_envelope(rows, pagination={"has_next": False}))
+    assert isinstance(again.error, StartUnknownError)
+    assert "does not show the inputs of 'ex_1'" in str(again.error)
+
+
 @pytest.mark.parametrize("on_unknown", ["error", "start"])
 def test_several_equal_executions_are_a_start_unknown_error(on_unknown: str) -> None:
     world = World()
