@@ -41,7 +41,8 @@ process, a save that takes too long or, without a deadline, an announcement of a
 comes during the wait for an earlier one."""
 LEAST_TIMEOUT = 1.0
 """A start that would have less than these seconds for its response is announced again first. Else,
-a start that the server accepts could be in doubt, and cost a wait of `settle_after`."""
+a start that the server accepts could be in doubt, and cost a wait of `settle_after`. It is not sent
+at all if the deadline is so near."""
 _UNKNOWN = "It is not known whether the run was started"
 _ANNOUNCED_AGAIN = (
     f"{_UNKNOWN}: another process announced its start again during the wait; "
@@ -168,6 +169,8 @@ class DurableStartMachine(Machine[Reply[Any]]):
         self._send_before = 0.0
         """Before this time the request must be sent, and its response must be received: half of
         `settle_after` after the last save of an announcement began."""
+        self._least_timeout = LEAST_TIMEOUT
+        """`LEAST_TIMEOUT`, or less if there is little time for all."""
         self._setbacks = 0
         """How many setbacks there were: see `MAX_SETBACKS`."""
         self._may_rerun = False
@@ -187,6 +190,8 @@ class DurableStartMachine(Machine[Reply[Any]]):
 
     @event
     def start(self, now: float, jitter: float) -> Action:
+        shortest = min(self._checkpoint.settle_after, self._deadline - now)
+        self._least_timeout = min(LEAST_TIMEOUT, shortest / 4)
         return self._load()
 
     @event
@@ -346,11 +351,10 @@ class DurableStartMachine(Machine[Reply[Any]]):
 
     def _has_time(self, now: float) -> bool:
         """Return whether a request may be sent now, without another announcement."""
-        least = min(LEAST_TIMEOUT, self._checkpoint.settle_after / 4)
-        return now + least <= self._send_before
+        return now + self._least_timeout <= self._send_before
 
     def _send(self, now: float, jitter: float) -> Action:
-        if now >= self._deadline:
+        if now + self._least_timeout > self._deadline:
             return self._too_late(None)
         self.state = "starting"
         delayed, self._delayed = self._delayed, None

@@ -519,6 +519,29 @@ def test_a_start_is_not_sent_if_its_announcement_outlasts_the_run() -> None:
     assert world.store.state["state"] == "open"
 
 
+@pytest.mark.parametrize(("left", "sent"), [(0.9, False), (1.1, True)])
+def test_a_start_is_not_sent_without_time_for_its_response(left: float, sent: bool) -> None:
+    """The announcement is saved shortly before the deadline of the run."""
+    world = World()
+    process = world.until(world.process(run=True, settle_after=700.0), "executing")
+    while not isinstance(process.action, SaveState):
+        world.step(process)
+    process.saves(after=300.0 - left)
+    assert isinstance(process.action, Send) is sent
+    if not sent:
+        world.store.state = process.trace[-2].state  # type: ignore[union-attr]
+        world.finish(process)
+        assert isinstance(process.error, TimeoutError)
+        assert world.store.state["state"] == "open"
+
+
+def test_a_run_with_little_time_is_started() -> None:
+    world = World()
+    process = walking(deadline=world.now + 0.5)
+    process.start()
+    assert isinstance(world.until(process, "starting").action, Send)
+
+
 # The table
 
 
