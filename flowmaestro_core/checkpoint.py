@@ -46,6 +46,7 @@ class Checkpoint:
     * Two processes load at the same moment, and the store cannot compare and swap.
     * A process stalls between its save and its request, or the server lists the execution late,
       together for longer than half of `settle_after`. A hook that is slow to return counts, too.
+    * Processes with the same checkpoint pass different `settle_after`.
     * The transport ignores the timeout of the request, which then takes that long.
 
     Args:

@@ -418,6 +418,19 @@ def test_a_store_that_lost_the_announcement_starts_twice() -> None:
     assert world.server.started == 2
 
 
+def test_processes_with_different_settle_after_start_twice() -> None:
+    world = World()
+    slow = world.until(world.process(settle_after=600.0), "starting")
+    slow.replies(429, an_error("rate_limit_exceeded"), {"Retry-After": "59"})
+    begun = world.now
+    world.finish(world.process(settle_after=20.0))
+    world.now = begun + 59.0
+    slow.now = world.now
+    slow.waits(after=0.0)
+    world.finish(slow)
+    assert world.server.started == 2
+
+
 def test_a_listing_later_than_half_of_settle_after_starts_twice() -> None:
     world = World()
     process = world.until(world.process(), "starting")
