@@ -139,11 +139,11 @@ class BatchMachine(Machine[None]):
         """Return a record that notes every `starting` row whose start was not sent as `open`.
 
         A later call may then start the row. A row whose start is in flight stays `starting`: the
-        server may start it.
+        server may start it. So does one of which an earlier start may have been processed.
         """
         sent = 1 if self.state == "starting" else 0
         unsent = islice(self._rows.starts.queue, sent, None)
-        return Record(tuple(row.record("open") for row in unsent))
+        return Record(tuple(row.record("open") for row in unsent if not row.is_unsettled))
 
     # Events
 

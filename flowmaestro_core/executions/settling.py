@@ -309,7 +309,7 @@ def settle(rows: List[Row], found: LookupResult, *, start_unknown: bool) -> List
                 harmless = failure_digest(row.failure) if is_certain else row.harmless_failure
                 conclusions.append(StartAgain(row, harmless, is_certain))
             else:
-                error = _unknown(row, tuple(matches), found.failure or row.failure)
+                error = unknown(row, tuple(matches), found.failure or row.failure)
                 conclusions.append(Unknown(row, error))
     return conclusions
 
@@ -318,9 +318,13 @@ def _digest_of_inputs(execution: Dict[str, Any]) -> bytes:
     return digest_of(json.dumps({"inputs": execution.get("inputs")}))
 
 
-def _unknown(
+def unknown(
     row: Row, candidates: Tuple[Any, ...], cause: Optional[FlowMaestroError]
 ) -> StartUnknownError:
+    """Return the error of a row of which it is not known whether it was started.
+
+    `candidates` are the executions that may be the row's; `cause` is the last failure.
+    """
     error = StartUnknownError(
         f"It is not known whether {row.subject or f'inputs[{row.index}]'} was started: "
         f"{len(candidates)} executions could be it"

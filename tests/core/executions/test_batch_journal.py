@@ -613,6 +613,78 @@ def test_a_clock_that_was_set_back_does_not_make_a_lost_start_older_than_the_bat
     assert sum(map(is_start, run.sent)) == 1
 
 
+@pytest.mark.parametrize("status", [401, 422, 429])
+def test_a_refused_second_start_leaves_the_row_in_doubt(status: int) -> None:
+    """The first one was lost: the next call must find its execution, behind that of another row."""
+    world = World()
+    answers: Iterator[Any] = iter(["lost", None, (status, None, {"Retry-After": "400"})])
+
+    def refuse(request: Request) -> Any:
+        if is_start(request):
+            return next(answers)
+        if "per_page=20" in request.url:
+            return (403, None)
+        return (200, an_envelope([BASELINE])) if "?" in request.url else None
+
+    run = world.run(ROWS[:2], refuse, on_unknown="start")
+    unknown = [item.error for item in run.items if not item.ok]
+    assert [type(error) for error in unknown] == ([StartUnknownError] if status == 422 else [])
+    assert all(isinstance(error.__cause__, ValidationError) for error in unknown)
+    assert world.journal.rows[0].state == "starting"
+    lost = {"id": "ex_lost", "inputs": {"n": 0}, "created_at": "1970-01-01T00:16:41Z"}
+    ours = {"id": "ex_1", "inputs": {"n": 1}, "created_at": "1970-01-01T00:16:42Z"}
+    older = {"id": "older", "inputs": {}, "created_at": "1970-01-01T00:00:00Z"}
+    found = world.run(
+        ROWS[:2],
+        lambda request: (
+            (200, an_envelope([ours, lost, BASELINE, older]))
+            if "per_page=20" in request.url
+            else None
+        ),
+    )
+    assert {item.execution_id for item in found.items} == {"ex_1", "ex_lost"}
+    assert not any(map(is_start, found.sent))
+
+
+def test_a_second_start_that_was_not_sent_stays_in_doubt() -> None:
+    """The batch is closed before the request: the first start may have been processed."""
+    world = World()
+    rows = [{"n": n} for n in range(3)]
+    replies = iter(["lost", "lost", "lost"])
+    batch = Workflows.run_many("w", rows, journal="unused", on_unknown="start")
+    stepper = BatchStepper(machine_for(batch, a_context(), "token"))
+    stepper.start()
+    while not (stepper.machine.state == "starting" and next(replies, None) is None):
+        action = stepper.action
+        if isinstance(action, Record):
+            stepper.records(world.journal.keep(action))
+        elif isinstance(action, Wait):
+            stepper.waits()
+        else:
+            assert isinstance(action, Send)
+            if is_start(action.request):
+                stepper.fails(Phase.MAYBE_PROCESSED)
+            else:
+                stepper.replies(500)
+    machine: Any = stepper.machine
+    assert machine.last_record().rows == ()
+
+
+def test_an_accepted_second_start_gets_a_later_number_than_the_first() -> None:
+    """A walk that ended at its execution would miss the starts between the two."""
+    world = World()
+    answers: Iterator[Any] = iter(["lost"])
+
+    def answer(request: Request) -> Any:
+        if is_start(request):
+            return next(answers, None)
+        return (403, None) if "per_page=20" in request.url else None
+
+    assert all(item.ok for item in world.run(ROWS, answer, on_unknown="start").items)
+    assert world.journal.orders == {"old": 0, "ex_1": 2, "ex_2": 3, "ex_3": 4}
+    assert world.journal.rows[0].order == 4
+
+
 def test_a_listed_execution_without_its_inputs_could_be_a_lost_start() -> None:
     run = World().run(ROWS[:1], with_a_lost_start({"id": "ex_lost"}, BASELINE))
     (unknown,) = run.items
