@@ -330,9 +330,20 @@ class DurableStartMachine(Machine[Reply[Any]]):
         Every execution that is started later is newer.
         """
         self.state = "reading baseline"
-        call = cast("PageOf", self._start.page_of)(1, 1)
-        machine = CallMachine(call, self._context, self._token, deadline=self._deadline)
-        return self._delegate(machine, now, jitter)
+        newest = cast("PageOf", self._start.page_of)(1, 1)
+        return self._delegate(self._machine_of(newest, self._deadline), now, jitter)
+
+    def _machine_of(
+        self, call: Call[Any], deadline: float, token: Optional[str] = None
+    ) -> CallMachine:
+        """Return the machine of a call. That of a run is repeated until it is sent."""
+        return CallMachine(
+            call,
+            self._context,
+            token or self._token,
+            deadline=deadline,
+            until_sent=self._deadline < math.inf,
+        )
 
     def _announce(self, now: float) -> Action:
         self._send_before = now + self._checkpoint.settle_after / 2
@@ -362,13 +373,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
             delayed.send_before = self._send_before
             return self._resume(delayed, now, jitter)
         token = self._row.token(self._saved.token)
-        call = CallMachine(
-            self._start,
-            self._context,
-            token,
-            deadline=self._deadline,
-            until_sent=self._deadline < math.inf,
-        )
+        call = self._machine_of(self._start, self._deadline, token)
         call.send_before = self._send_before
         return self._delegate(call, now, jitter)
 
@@ -481,8 +486,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
         late = now >= self._deadline  # Settling may take longer than the deadline.
         deadline = now + LAST_POLL_TIMEOUT if late else self._deadline
         call = self._call_of(cast("str", self.execution_id))
-        machine = CallMachine(call, self._context, self._token, deadline=deadline)
-        return self._delegate(machine, now, jitter)
+        return self._delegate(self._machine_of(call, deadline), now, jitter)
 
     def _found(self, reply: Reply[Any], now: float) -> Action:
         execution = reply["data"]
