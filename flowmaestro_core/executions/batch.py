@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from itertools import islice
 from typing import Any, ClassVar, List, NamedTuple, Optional, Tuple, Union, cast
 
@@ -311,5 +312,5 @@ def _lookup_machine(
     batch: Batch, in_doubt: List[Row], context: Context, token: str
 ) -> LookupMachine:
     since = min(row.order for row in in_doubt)
-    digests = {row.digest for row in in_doubt}
+    digests = Counter(row.digest for row in in_doubt)
     return LookupMachine(cast("PageOf", batch.page_of), since, digests, context, token)

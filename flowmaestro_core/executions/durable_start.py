@@ -295,7 +295,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
         self.state = "looking up"
         page_of = cast("PageOf", self._start.page_of)
         announcement = Announcement(saved.after, self._saved_at)
-        digests = {self._row.digest}
+        digests = {self._row.digest: 1}
         look_up = LookupMachine(page_of, 1, digests, self._context, self._token, announcement)
         return self._delegate(look_up, now, jitter)
 

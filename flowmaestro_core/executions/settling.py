@@ -11,7 +11,6 @@ import json
 import math
 from collections import defaultdict
 from typing import (
-    AbstractSet,
     Any,
     ClassVar,
     DefaultDict,
@@ -43,6 +42,8 @@ FIRST_PAGE_SIZE = 20
 CLOCK_MARGIN = 60.0
 """An execution that is older than a start by more than these seconds does not belong to it. The
 margin exists because the clocks of the server and of the process may differ."""
+MAX_SURPLUS = 10
+"""How many more executions than rows in doubt are kept for equal inputs, as candidates."""
 MAX_REPEATED_PAGES = 3
 """After so many pages that repeat an earlier one, a walk ends without a result. While it reads, new
 executions may move those of one page to the next. But the server may also send the same page
@@ -61,6 +62,7 @@ class LookupResult(NamedTuple):
             older than the rows in doubt.
         unclaimed: the executions with the inputs of a row in doubt that the journal does not know,
             by their ids, the newest first. None of them is older than the batch by `CLOCK_MARGIN`.
+            If there are more than rows with these inputs, some may be left out.
         failure: why the walk cannot be conclusive: an error, or what the list lacks; else `None`.
         dated: whether the age of each execution is known that the journal does not know.
 
@@ -107,8 +109,10 @@ class LookupMachine(Machine[LookupResult]):
 
     With an `announcement`, no journal is asked: the announcement takes its place.
 
-    A workflow may have any number of executions. Only those are kept whose inputs have one of the
-    `digests`.
+    A workflow may have any number of executions. Only those are kept whose inputs are those of a
+    row in doubt, at most `MAX_SURPLUS` more than there are such rows. Once there are more of them
+    than rows for each of the `digests`, every row is unknown, so the walk ends. `digests` has the
+    number of rows in doubt for each digest of inputs.
     """
 
     state: str
@@ -126,7 +130,7 @@ class LookupMachine(Machine[LookupResult]):
         self,
         page_of: PageOf,
         since: int,
-        digests: AbstractSet[bytes],
+        digests: Mapping[bytes, int],
         context: Context,
         token: str,
         announcement: Optional[Announcement] = None,
@@ -135,7 +139,8 @@ class LookupMachine(Machine[LookupResult]):
         self._announcement = announcement
         self._page_of = page_of
         self._since = since
-        self._digests = digests
+        self._missing = dict(digests)
+        """For each digest, the number of rows minus that of the executions found so far."""
         self._size = FIRST_PAGE_SIZE
         self._cursor = PageCursor(self._size)
         self._repeated_pages = 0
@@ -191,7 +196,7 @@ class LookupMachine(Machine[LookupResult]):
                 more = False
             elif self._add(execution, orders, recalled.age):
                 self._oldest_needed = created_at or ""
-        if more:
+        if more and max(self._missing.values()) >= 0:
             return self._next(now, jitter)
         is_conclusive = self._is_conclusive and self._failure is None
         found = LookupResult(is_conclusive, self._unclaimed, self._failure, self._dated)
@@ -237,8 +242,11 @@ class LookupMachine(Machine[LookupResult]):
                 return True
         if not isinstance(execution.get("inputs"), dict):
             self._failure = FlowMaestroError(f"The list does not show the inputs of {found!r}")
-        elif _digest_of_inputs(execution) in self._digests:
-            self._unclaimed[found] = execution
+        elif found not in self._unclaimed:
+            digest = _digest_of_inputs(execution)
+            if self._missing.get(digest, -MAX_SURPLUS) > -MAX_SURPLUS:
+                self._missing[digest] -= 1
+                self._unclaimed[found] = execution
         return False
 
     def _age_of(self, execution: Dict[str, Any]) -> Optional[float]:

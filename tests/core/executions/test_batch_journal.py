@@ -613,6 +613,19 @@ def test_a_clock_that_was_set_back_does_not_make_a_lost_start_older_than_the_bat
     assert sum(map(is_start, run.sent)) == 1
 
 
+def test_few_of_many_candidates_are_kept_while_the_lookup_goes_on() -> None:
+    others = [
+        {"id": f"other_{n}", "inputs": {"n": 0}, "created_at": "1970-01-01T00:16:42Z"}
+        for n in range(50)
+    ]
+    lost = {"id": "ex_lost", "inputs": {"n": 1}, "created_at": "1970-01-01T00:16:41Z"}
+    answer = with_a_lost_start(*others, lost, BASELINE)
+    run = World().run(ROWS[:2], lambda it: "lost" if is_start(it) else answer(it))
+    outcomes = {item.index: item for item in run.items}
+    assert len(outcomes[0].error.candidates) == 11
+    assert outcomes[1].execution_id == "ex_lost"
+
+
 @pytest.mark.parametrize("status", [401, 422, 429])
 def test_a_refused_second_start_leaves_the_row_in_doubt(status: int) -> None:
     """The first one was lost: the next call must find its execution, behind that of another row."""

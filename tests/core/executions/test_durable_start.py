@@ -271,6 +271,20 @@ def test_a_list_that_grows_by_a_page_during_the_lookup_hides_no_execution(before
     assert world.server.started == 1
 
 
+def test_a_lookup_ends_once_too_many_executions_could_be_the_start() -> None:
+    """The baseline was deleted, and the workflow always has the same inputs."""
+    world = World()
+    first = dies_while_starting(world, started=True)
+    assert isinstance(first.action, Send)
+    world.server.remove("ex_0")
+    for _ in range(100):
+        world.server.accept(first.action.request, world.now)
+    again = world.finish(world.process())
+    assert isinstance(again.error, StartUnknownError)
+    assert len(again.error.candidates) == 11
+    assert len(again.sent) == 1
+
+
 def test_a_page_that_comes_again_and_again_says_nothing_about_the_start() -> None:
     world = World()
     world.server.executions.clear()
