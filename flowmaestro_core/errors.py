@@ -265,9 +265,9 @@ class CheckpointError(FlowMaestroError):
     started. If it is `None`, this call started nothing.
 
     `code` is `checkpoint_mismatch` (it belongs to other inputs, another workflow or API root),
-    `checkpoint_conflict` (three times, another process saved first), `checkpoint_busy` (the lock of
-    its file was not free), or `checkpoint_unusable` (`load` or `save` raised, or the state is
-    malformed).
+    `checkpoint_conflict` (three times, another process saved first; or it has saved the id of an
+    execution of its own, so two run), `checkpoint_busy` (the lock of its file was not free), or
+    `checkpoint_unusable` (`load` or `save` raised, or the state is malformed).
     """
 
     _MESSAGE, _CODE = "The checkpoint cannot be used", "checkpoint_unusable"

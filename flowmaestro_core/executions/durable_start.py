@@ -285,6 +285,14 @@ class DurableStartMachine(Machine[Reply[Any]]):
         if saved.state == "open":
             return self._read_baseline(now, jitter)
         if saved.state == "started":
+            if self._reply is not None and saved.execution_id != self.execution_id:
+                return self._fail(
+                    CheckpointError(
+                        f"Another process has started {saved.execution_id!r} meanwhile, and saved "
+                        f"its id; the start of this call, {self.execution_id!r}, runs as well",
+                        "checkpoint_conflict",
+                    )
+                )
             self._may_rerun = saved.execution_id != self.execution_id
             self._may_run = False
             return self._attach(now, jitter)

@@ -461,3 +461,8 @@ def test_a_process_that_stalls_just_before_its_request_starts_twice() -> None:
     world.finish(world.process())
     world.step(process)  # Its request goes out a minute after its announcement.
     assert world.server.started == 2
+    world.finish(process)
+    assert process.error.code == "checkpoint_conflict"
+    assert process.error.execution_id == "ex_2"
+    assert "has started 'ex_1' meanwhile" in str(process.error)
+    assert world.store.state["execution_id"] == "ex_1", "the next call follows this one"
