@@ -27,7 +27,7 @@ from flowmaestro_core.actions import Action, Done, Fail, Record
 from flowmaestro_core.calls.call import CallMachine
 from flowmaestro_core.calls.pages import PageCursor
 from flowmaestro_core.context import Context
-from flowmaestro_core.errors import FlowMaestroError, StartUnknownError
+from flowmaestro_core.errors import FlowMaestroError, ServerError, StartUnknownError
 from flowmaestro_core.executions.operation import PageOf
 from flowmaestro_core.executions.rows import Row
 from flowmaestro_core.executions.starts import failure_digest
@@ -209,7 +209,7 @@ class LookupMachine(Machine[LookupResult]):
         """
         self._repeated_pages += 1
         if self._repeated_pages == MAX_REPEATED_PAGES:
-            self._failure = FlowMaestroError("The server sent the same page of the list again")
+            self._failure = _unusable("The server sent the same page of the list again")
             return False
         number, self._cursor = self._cursor.page, PageCursor(self._size)
         self._cursor.page = number
@@ -241,7 +241,7 @@ class LookupMachine(Machine[LookupResult]):
             if seconds > age + CLOCK_MARGIN:
                 return True
         if not isinstance(execution.get("inputs"), dict):
-            self._failure = FlowMaestroError(f"The list does not show the inputs of {found!r}")
+            self._failure = _unusable(f"The list does not show the inputs of {found!r}")
         elif found not in self._unclaimed:
             digest = _digest_of_inputs(execution)
             if self._missing.get(digest, -MAX_SURPLUS) > -MAX_SURPLUS:
@@ -320,6 +320,10 @@ def settle(rows: List[Row], found: LookupResult, *, start_unknown: bool) -> List
                 error = unknown(row, tuple(matches), found.failure or row.failure)
                 conclusions.append(Unknown(row, error))
     return conclusions
+
+
+def _unusable(said: str) -> ServerError:
+    return ServerError(said, "invalid_response", 200)
 
 
 def _digest_of_inputs(execution: Dict[str, Any]) -> bytes:

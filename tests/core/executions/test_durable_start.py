@@ -308,7 +308,7 @@ def test_a_listed_execution_without_its_inputs_could_be_the_start() -> None:
     rows = [{"id": "ex_1", "inputs": None}, world.server.executions[0].shown(), {"id": "older"}]
     again.replies(200, an_envelope(rows, pagination={"has_next": False}))
     assert isinstance(again.error, StartUnknownError)
-    assert "does not show the inputs of 'ex_1'" in str(again.error)
+    assert "[invalid_response] The list does not show the inputs of 'ex_1'" in str(again.error)
 
 
 @pytest.mark.parametrize("on_unknown", ["error", "start"])
