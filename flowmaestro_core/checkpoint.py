@@ -47,16 +47,18 @@ class Checkpoint:
     * Two processes load at the same moment, and the store cannot compare and swap.
     * A process stalls between its save and its request, or the server lists the execution late,
       together for longer than half of `settle_after`. A hook that is slow to return counts, too.
+    * Processes with the same checkpoint pass different `settle_after`.
     * The transport ignores the timeout of the request, which then takes that long.
 
     Args:
         load: called without arguments; returns the state that was saved last, or `None` if there
             is none. On an async client it may be a coroutine function.
-        save: called with the state, a dict of usually less than 500 bytes as JSON, which must
-            replace the previous one. When it returns, the state must survive this process and
-            machine. The state's `serial` is 1, then 2, and so on. A store that can compare must
-            replace only the state with `serial - 1`, and raise `CheckpointConflict` otherwise, so
-            that two processes cannot both start. On an async client it may be a coroutine function.
+        save: called with the state, a dict of about 400 bytes as JSON (more with a long base URL or
+            long ids), which must replace the previous one. When it returns, the state must survive
+            this process and machine. The state's `serial` is 1, then 2, and so on. A store that can
+            compare must replace only the state with `serial - 1`, and raise `CheckpointConflict`
+            otherwise, so that two processes cannot both start. On an async client it may be a
+            coroutine function.
         rerun: the statuses (`"failed"`, `"cancelled"`) of an ended execution that is started
             again. Pass `("failed",)` where an engine retries failed tasks.
         on_unknown: what to do if it cannot be found out whether the execution was started:

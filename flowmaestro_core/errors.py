@@ -280,9 +280,10 @@ class CheckpointError(FlowMaestroError):
     started. If it is `None`, this call started nothing.
 
     `code` is `checkpoint_mismatch` (it belongs to other inputs, another workflow or API root),
-    `checkpoint_conflict` (other processes saved first too often), `checkpoint_busy` (the lock of
-    its file was not free), or `checkpoint_unusable` (any other reason, such as an exception of
-    `load` or `save`, or a malformed state).
+    `checkpoint_conflict` (other processes saved first too often; or another one has saved the id of
+    an execution of its own, so two run), `checkpoint_busy` (the lock of its file was not free), or
+    `checkpoint_unusable` (any other reason, such as an exception of `load` or `save`, or a
+    malformed state).
     """
 
     _MESSAGE, _CODE = "The checkpoint cannot be used", "checkpoint_unusable"

@@ -65,8 +65,9 @@ class Recalled(NamedTuple):
             index after the last one.
         last_order: the greatest `order` that the journal held when it was opened; 0 if it held
             none.
-        age: seconds since the journal was created, by the wall clock; infinity if that was set back
-            to a time before.
+        age: seconds since the journal was created, by the wall clock; infinity if the ages of
+            executions do not matter, because the journal holds the baseline, and if the clock was
+            set back to a time before.
 
     """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from itertools import islice
 from typing import Any, ClassVar, List, NamedTuple, Optional, Tuple, Union, cast
 
@@ -140,11 +141,11 @@ class BatchMachine(Machine[None]):
         """Return a record that notes each queued row as `open`, unless its start is in flight.
 
         A later call may then start these rows. A row whose start is in flight stays `starting`: the
-        server may start it.
+        server may start it. So does one of which an earlier start may have been processed.
         """
         sent = 1 if self.state == "starting" else 0
         unsent = islice(self._rows.starts.queue, sent, None)
-        return Record(tuple(row.record("open") for row in unsent))
+        return Record(tuple(row.record("open") for row in unsent if not row.is_unsettled))
 
     # Events
 
@@ -312,5 +313,5 @@ def _lookup_machine(
     batch: Batch, in_doubt: List[Row], context: Context, token: str
 ) -> LookupMachine:
     since = min(row.order for row in in_doubt)
-    digests = {row.digest for row in in_doubt}
+    digests = Counter(row.digest for row in in_doubt)
     return LookupMachine(cast("PageOf", batch.page_of), since, digests, context, token)

@@ -41,8 +41,9 @@ process, a save that takes too long or, without a deadline, an announcement of a
 comes during the wait for an earlier one."""
 LEAST_TIMEOUT = 1.0
 """A start that would have less than these seconds for its response is announced again first. Else,
-a start that the server accepts could be in doubt, and cost a wait of `settle_after`. With a short
-`settle_after`, a quarter of that takes the place of this constant."""
+a start that the server accepts could be in doubt, and cost a wait of `settle_after`. It is not sent
+at all if the deadline is so near. With a short `settle_after` or timeout, a quarter of that takes
+the place of this constant."""
 _UNKNOWN = "It is not known whether the run was started"
 _ANNOUNCED_AGAIN = (
     f"{_UNKNOWN}: another process announced its start again during the wait; "
@@ -59,7 +60,8 @@ class DurableStartMachine(Machine[Reply[Any]]):
     the newest one before the announcement (the baseline). What a loaded state means:
 
     * nothing, or `open`: nothing was started. Read the baseline, announce, start.
-    * `started`: get the execution. If its status is in `rerun`, start again; else return it.
+    * `started`: get the execution. If its status is in `rerun`, it is the baseline of the next
+      start; else return it.
     * `starting`: wait for `settle_after` and load again. If no other state was saved meanwhile,
       look for the execution: return the one with equal inputs, or announce and start again if there
       is certainly none. If that is not known, fail; with `on_unknown="start"`, start again.
@@ -131,7 +133,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
         },
         "delayed": {"waited": ("starting", "announcing", "releasing")},
         "saving id": {
-            "state_saved": ("done", "attaching", "failed"),
+            "state_saved": ("done", "attaching"),
             "checkpoint_failed": ("loading", "failed"),
         },
         "releasing": {
@@ -139,7 +141,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
             "checkpoint_failed": ("loading", "failed"),
         },
         "attaching": {
-            "response_received": ("attaching", "reading baseline", "done", "failed"),
+            "response_received": ("attaching", "announcing", "done", "failed"),
             "transport_failed": ("attaching", "failed"),
             "waited": ("attaching",),
         },
@@ -169,6 +171,8 @@ class DurableStartMachine(Machine[Reply[Any]]):
         self._send_before = 0.0
         """Before this time the request must be sent, and its response must be received: half of
         `settle_after` after the last save of an announcement began."""
+        self._least_timeout = LEAST_TIMEOUT
+        """`LEAST_TIMEOUT`, or less if there is little time for all."""
         self._setbacks = 0
         """How many setbacks there were: see `MAX_SETBACKS`."""
         self._may_rerun = False
@@ -188,6 +192,8 @@ class DurableStartMachine(Machine[Reply[Any]]):
 
     @event
     def start(self, now: float, jitter: float) -> Action:
+        shortest = min(self._checkpoint.settle_after, self._deadline - now)
+        self._least_timeout = min(LEAST_TIMEOUT, shortest / 4)
         return self._load()
 
     @event
@@ -260,11 +266,11 @@ class DurableStartMachine(Machine[Reply[Any]]):
         if isinstance(outcome, Fail):
             return self._fail(outcome.error)
         if self.state == "attaching":
-            return self._found(outcome.value, now, jitter)
+            return self._found(outcome.value, now)
         baseline: Optional[str] = ""
         for newest in outcome.value["data"][:1]:
             baseline = text_or_empty(object_or_empty(newest).get("id")) or None
-        self._saved = self._saved._replace(after=baseline, reruns=self._row.reruns)
+        self._saved = self._saved._replace(after=baseline)
         return self._announce(now)
 
     # The checkpoint
@@ -281,7 +287,16 @@ class DurableStartMachine(Machine[Reply[Any]]):
         if saved.state == "open":
             return self._read_baseline(now, jitter)
         if saved.state == "started":
-            self._may_rerun = True
+            if self._reply is not None and saved.execution_id != self.execution_id:
+                return self._fail(
+                    CheckpointError(
+                        f"Another process has started {saved.execution_id!r} meanwhile, and saved "
+                        f"its id; the start of this call, {self.execution_id!r}, runs as well",
+                        "checkpoint_conflict",
+                    )
+                )
+            self._may_rerun = saved.execution_id != self.execution_id
+            self._may_run = False
             return self._attach(now, jitter)
         if self._awaited is None:
             return self._wait_until_listed()
@@ -290,7 +305,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
         self.state = "looking up"
         page_of = cast("PageOf", self._start.page_of)
         announcement = Announcement(saved.after, self._saved_at)
-        digests = {self._row.digest}
+        digests = {self._row.digest: 1}
         look_up = LookupMachine(page_of, 1, digests, self._context, self._token, announcement)
         return self._delegate(look_up, now, jitter)
 
@@ -325,9 +340,20 @@ class DurableStartMachine(Machine[Reply[Any]]):
         Every execution that is started later is newer.
         """
         self.state = "reading baseline"
-        call = cast("PageOf", self._start.page_of)(1, 1)
-        machine = CallMachine(call, self._context, self._token, deadline=self._deadline)
-        return self._delegate(machine, now, jitter)
+        newest = cast("PageOf", self._start.page_of)(1, 1)
+        return self._delegate(self._machine_of(newest, self._deadline), now, jitter)
+
+    def _machine_of(
+        self, call: Call[Any], deadline: float, token: Optional[str] = None
+    ) -> CallMachine:
+        """Return the machine of a call. That of a run is repeated until it is sent."""
+        return CallMachine(
+            call,
+            self._context,
+            token or self._token,
+            deadline=deadline,
+            until_sent=self._deadline < math.inf,
+        )
 
     def _announce(self, now: float) -> Action:
         self._send_before = now + self._checkpoint.settle_after / 2
@@ -346,11 +372,10 @@ class DurableStartMachine(Machine[Reply[Any]]):
 
     def _has_time(self, now: float) -> bool:
         """Return whether a request may be sent now, without another announcement."""
-        least = min(LEAST_TIMEOUT, self._checkpoint.settle_after / 4)
-        return now + least <= self._send_before
+        return now + self._least_timeout <= self._send_before
 
     def _send(self, now: float, jitter: float) -> Action:
-        if now >= self._deadline:
+        if now + self._least_timeout > self._deadline:
             return self._too_late(None)
         self.state = "starting"
         delayed, self._delayed = self._delayed, None
@@ -358,13 +383,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
             delayed.send_before = self._send_before
             return self._resume(delayed, now, jitter)
         token = self._row.token(self._saved.token)
-        call = CallMachine(
-            self._start,
-            self._context,
-            token,
-            deadline=self._deadline,
-            until_sent=self._deadline < math.inf,
-        )
+        call = self._machine_of(self._start, self._deadline, token)
         call.send_before = self._send_before
         return self._delegate(call, now, jitter)
 
@@ -476,21 +495,17 @@ class DurableStartMachine(Machine[Reply[Any]]):
         self.execution_id = self._saved.execution_id
         late = now >= self._deadline  # Settling may take longer than the deadline.
         deadline = now + LAST_POLL_TIMEOUT if late else self._deadline
-        try:
-            call = self._call_of(cast("str", self.execution_id))
-        except ValueError as cause:
-            error = CheckpointError("'execution_id' of the state is not an id")
-            error.__cause__ = cause
-            return self._fail(error)
-        machine = CallMachine(call, self._context, self._token, deadline=deadline)
-        return self._delegate(machine, now, jitter)
+        call = self._call_of(cast("str", self.execution_id))
+        return self._delegate(self._machine_of(call, deadline), now, jitter)
 
-    def _found(self, reply: Reply[Any], now: float, jitter: float) -> Action:
+    def _found(self, reply: Reply[Any], now: float) -> Action:
         execution = reply["data"]
         if self._may_rerun and execution["status"] in self._checkpoint.rerun:
-            self.execution_id = None
+            # The list may not show this execution yet, but it is older than the next start.
+            baseline, self.execution_id = self.execution_id, None
             self._row.reruns += 1
-            return self._read_baseline(now, jitter)
+            self._saved = self._saved._replace(after=baseline, reruns=self._row.reruns)
+            return self._announce(now)
         self.attached = cast("Execution", execution)
         workflow_id = execution.get("workflow_id") or self._start.workflow_id
         reply["data"] = {**execution, "execution_id": self.execution_id, "workflow_id": workflow_id}

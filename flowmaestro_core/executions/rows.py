@@ -39,6 +39,8 @@ class Row:
         order: the number of its last start, in the order of all starts of the journal.
         lookups: how often this call has started it again after a lookup did not find its execution.
         failure: the error that has put it in doubt, if that happened in this call.
+        is_unsettled: whether an earlier start of it may have been processed, because a lookup was
+            not conclusive and `on_unknown` is `start`. The journal keeps such a row in doubt.
         from_earlier_call: whether the journal has a start of this row by an earlier call. `rerun`
             resets it.
         harmless_failure: the digest (`failure_digest`) of a server error after which a lookup has
@@ -57,6 +59,7 @@ class Row:
     execution_id: Optional[str] = None
     lookups: int = 0
     failure: Optional[FlowMaestroError] = None
+    is_unsettled: bool = False
     from_earlier_call: bool = False
     harmless_failure: bytes = b""
     subject: Optional[str] = None
@@ -128,6 +131,14 @@ class PendingRecords:
     def __init__(self, *, journaled: bool) -> None:
         self.journaled = journaled
         self._rows: List[JournalRow] = []
+
+    def release(self, row: Row) -> None:
+        """Note that a row was not started, unless an earlier start of it may have been processed.
+
+        A later call starts a row that is `open` without a lookup.
+        """
+        if not row.is_unsettled:
+            self.add(row, "open")
 
     def add(self, row: Row, state: RowState, execution: Optional[EndedExecution] = None) -> None:
         """Note the state of a row, with its ended execution if there is one.

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import re
 from typing import Any, Callable, Dict, Literal, NamedTuple, Optional, Tuple, cast
 
 from flowmaestro_core.errors import CheckpointError
+from flowmaestro_core.http.urls import is_id
 
 VERSION = 1
 """The version of the saved state's format. Later versions of the SDK must read it."""
+_TOO_GREAT = 10**12
+"""Numbers of a state must be less than this: an `int` of JSON may be too great for a `float`, or
+have more digits than Python writes."""
 
 
 class StartIdentity(NamedTuple):
@@ -106,7 +109,7 @@ def read_state(value: Any, of: StartIdentity, token: str) -> SavedStart:
     for name, check in _CHECKS.items():
         if not check(state.get(name)):
             raise _unusable(f"{name!r} of the state is missing or malformed")
-    if state["state"] == "started" and not state["execution_id"]:
+    if state["state"] == "started" and not is_id(state["execution_id"] or ""):
         raise _unusable("'execution_id' of the state is missing or malformed")
     differs = [name for name, wanted in of._asdict().items() if state[name] != wanted]
     saved = SavedStart(**{name: state[name] for name in SavedStart._fields})
@@ -132,11 +135,13 @@ def _is_text_or_none(value: Any) -> bool:
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _TOO_GREAT
 
 
 def _is_time(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    # This is False for NaN, too.
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and abs(value) < _TOO_GREAT
 
 
 _CHECKS: Dict[str, Callable[[Any], bool]] = {

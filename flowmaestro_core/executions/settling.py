@@ -12,7 +12,6 @@ import json
 import math
 from collections import defaultdict
 from typing import (
-    AbstractSet,
     Any,
     ClassVar,
     DefaultDict,
@@ -29,11 +28,12 @@ from flowmaestro_core.actions import Action, Done, Fail, Record
 from flowmaestro_core.calls.call import CallMachine
 from flowmaestro_core.calls.pages import PageCursor
 from flowmaestro_core.context import Context
-from flowmaestro_core.errors import FlowMaestroError, StartUnknownError
+from flowmaestro_core.errors import FlowMaestroError, ServerError, StartUnknownError
 from flowmaestro_core.executions.operation import PageOf
 from flowmaestro_core.executions.rows import Row
 from flowmaestro_core.executions.starts import failure_digest
 from flowmaestro_core.http.dates import parse_http_date, parse_timestamp
+from flowmaestro_core.http.urls import is_id
 from flowmaestro_core.machine import Machine, Transitions, event
 from flowmaestro_core.payloads.json_values import object_or_empty, text_or_empty
 from flowmaestro_core.payloads.reply import Reply
@@ -44,6 +44,12 @@ CLOCK_MARGIN = 60.0
 """An execution that is older than the journal (or than the announcement of a start) by more than
 these seconds belongs to none of its starts. The margin exists because the clocks of the server and
 of the process may differ."""
+MAX_SURPLUS = 10
+"""How many more executions than rows in doubt are kept for equal inputs, as candidates."""
+MAX_REPEATED_PAGES = 3
+"""After so many pages that repeat an earlier one, a walk ends without a result. While it reads, new
+executions may move those of one page to the next. But the server may also send the same page
+without end."""
 MAX_RESTARTS = 3
 """How often one call starts a row again after lookups that did not find its execution."""
 
@@ -53,11 +59,13 @@ class LookupResult(NamedTuple):
 
     Attributes:
         is_conclusive: True if a row that was not found was certainly not started. That is so once
-            the walk has met an execution that the journal knows or that is older than the batch.
+            the walk has met an execution that the journal knows or that is older than the batch. If
+            the journal holds the baseline, the walk must have met that one or a later start that is
+            older than the rows in doubt.
         unclaimed: the executions with the inputs of a row in doubt that the journal does not know,
             by their ids, the newest first. None of them is known to be older than the batch by
-            `CLOCK_MARGIN`.
-        failure: the error of a walk that failed, else `None`. A failed walk is not conclusive.
+            `CLOCK_MARGIN`. If there are more than rows with these inputs, some may be left out.
+        failure: why the walk cannot be conclusive: an error, or what the list lacks; else `None`.
         dated: False if the walk has met an execution that the journal does not know, and whose age
             is not known either.
 
@@ -100,13 +108,17 @@ class LookupMachine(Machine[LookupResult]):
 
     The journal numbers the starts. `since` is the number of the first start in doubt. An execution
     is old enough if the journal knows it under a lower number, or if it is older than the journal
-    by `CLOCK_MARGIN`. After each page, a `Record` asks the journal which executions of the page it
-    knows. After a reply that is too large, the walk continues with pages of half the size.
+    by `CLOCK_MARGIN`. Ages count only if the journal holds no baseline: the clock may have been
+    set back. After each page, a `Record` asks the journal which executions of the page it knows.
+    After a reply that is too large, the walk continues with pages of half the size. A page that
+    repeats an earlier one does not end the walk, because the list grows at its beginning.
 
     With an `announcement`, no journal is asked: the announcement takes its place.
 
-    A workflow may have any number of executions. Only those are kept whose inputs have one of the
-    `digests`.
+    A workflow may have any number of executions. Only those are kept whose inputs are those of a
+    row in doubt, at most `MAX_SURPLUS` more than there are such rows. Once there are more of them
+    than rows for each of the `digests`, every row is unknown, so the walk ends. `digests` has the
+    number of rows in doubt for each digest of inputs.
     """
 
     state: str
@@ -124,7 +136,7 @@ class LookupMachine(Machine[LookupResult]):
         self,
         page_of: PageOf,
         since: int,
-        digests: AbstractSet[bytes],
+        digests: Mapping[bytes, int],
         context: Context,
         token: str,
         announcement: Optional[Announcement] = None,
@@ -133,9 +145,12 @@ class LookupMachine(Machine[LookupResult]):
         self._announcement = announcement
         self._page_of = page_of
         self._since = since
-        self._digests = digests
+        self._missing = dict(digests)
+        """For each digest, the number of rows minus that of the executions found so far."""
         self._size = FIRST_PAGE_SIZE
         self._cursor = PageCursor(self._size)
+        self._repeated_pages = 0
+        """How many pages repeated an earlier one."""
         self._page: Reply[Any] = Reply()
         """The page that was read last."""
         self._oldest_needed: Optional[str] = None
@@ -146,6 +161,7 @@ class LookupMachine(Machine[LookupResult]):
         """
         # The parts of the result so far.
         self._is_conclusive = False
+        self._failure: Optional[FlowMaestroError] = None
         self._dated = True
         self._unclaimed: Dict[str, Dict[str, Any]] = {}
 
@@ -182,15 +198,32 @@ class LookupMachine(Machine[LookupResult]):
         """
         orders = dict(recalled.orders)
         more = self._cursor.advance(self._page)
+        if self._cursor.repeated:
+            more = self._advance_behind_repeated_page()
         for execution in map(object_or_empty, self._page["data"]):
             created_at = execution.get("created_at")
             if self._oldest_needed is not None and created_at != self._oldest_needed:
                 more = False
             elif self._add(execution, orders, recalled.age):
                 self._oldest_needed = created_at or ""
-        if more:
+        if more and max(self._missing.values()) >= 0:
             return self._next(now, jitter)
-        return self._done(LookupResult(self._is_conclusive, self._unclaimed, dated=self._dated))
+        is_conclusive = self._is_conclusive and self._failure is None
+        found = LookupResult(is_conclusive, self._unclaimed, self._failure, self._dated)
+        return self._done(found)
+
+    def _advance_behind_repeated_page(self) -> bool:
+        """Move to the next page, as if the server had not sent the present one before.
+
+        Return False if no page follows, or if too many were repeated.
+        """
+        self._repeated_pages += 1
+        if self._repeated_pages == MAX_REPEATED_PAGES:
+            self._failure = _unusable("The server sent the same page of the list again")
+            return False
+        number, self._cursor = self._cursor.page, PageCursor(self._size)
+        self._cursor.page = number
+        return self._cursor.advance(self._page)
 
     def _add(self, execution: Dict[str, Any], orders: Dict[str, int], age: float) -> bool:
         """Update the result by one execution.
@@ -201,21 +234,29 @@ class LookupMachine(Machine[LookupResult]):
         age of the journal, or of the announcement, in seconds; infinity if it does not matter.
         """
         found = text_or_empty(execution.get("id"))
-        # An execution without an id belongs to nobody. It is not the baseline `""` either.
-        if not found:
+        # An execution without a usable id belongs to nobody. It is not the baseline `""` either.
+        if not is_id(found):
             return False
         # The journal knows this execution. The list shows it, so it shows the later ones as well.
+        # If ages do not end the walk, one that is old enough must do so: behind the rows in doubt,
+        # the list may have executions from before the batch with the same inputs.
         if found in orders:
-            self._is_conclusive = True
-            return orders[found] < self._since
+            is_old = orders[found] < self._since
+            self._is_conclusive = self._is_conclusive or is_old or age < math.inf
+            return is_old
         seconds = self._age_of(execution)
         self._dated = self._dated and seconds is not None
         if seconds is not None and seconds > age:
             self._is_conclusive = True
             if seconds > age + CLOCK_MARGIN:
                 return True
-        if _digest_of_inputs(execution) in self._digests:
-            self._unclaimed[found] = execution
+        if not isinstance(execution.get("inputs"), dict):
+            self._failure = _unusable(f"The list does not show the inputs of {found!r}")
+        elif found not in self._unclaimed:
+            digest = _digest_of_inputs(execution)
+            if self._missing.get(digest, -MAX_SURPLUS) > -MAX_SURPLUS:
+                self._missing[digest] -= 1
+                self._unclaimed[found] = execution
         return False
 
     def _age_of(self, execution: Dict[str, Any]) -> Optional[float]:
@@ -288,18 +329,26 @@ def settle(rows: List[Row], found: LookupResult, *, start_unknown: bool) -> List
                 harmless = failure_digest(row.failure) if is_certain else row.harmless_failure
                 conclusions.append(StartAgain(row, harmless, is_certain))
             else:
-                error = _unknown(row, tuple(matches), found.failure or row.failure)
+                error = unknown(row, tuple(matches), found.failure or row.failure)
                 conclusions.append(Unknown(row, error))
     return conclusions
+
+
+def _unusable(said: str) -> ServerError:
+    return ServerError(said, "invalid_response", 200)
 
 
 def _digest_of_inputs(execution: Dict[str, Any]) -> bytes:
     return digest_of(json.dumps({"inputs": execution.get("inputs")}))
 
 
-def _unknown(
+def unknown(
     row: Row, candidates: Tuple[Any, ...], cause: Optional[FlowMaestroError]
 ) -> StartUnknownError:
+    """Return the error of a row of which it is not known whether it was started.
+
+    `candidates` are the executions that may be the row's; `cause` is the last failure.
+    """
     error = StartUnknownError(
         f"It is not known whether {row.subject or f'inputs[{row.index}]'} was started: "
         f"{len(candidates)} executions could be it"

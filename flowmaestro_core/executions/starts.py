@@ -97,7 +97,9 @@ class Starts:
             except ValidationError as error:
                 self._reader.outcomes.put(row.outcome(error=error))
             else:
-                row.order = next(self.orders)
+                # A lookup must go back to the first start that may have been processed.
+                if not row.is_unsettled:
+                    row.order = next(self.orders)
                 self.queue.append(row)
         self._recorded = False
         return taken > 0

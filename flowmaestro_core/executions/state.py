@@ -20,7 +20,7 @@ from flowmaestro_core.executions.operation import Batch
 from flowmaestro_core.executions.outcome import EndedExecution, RunOutcome, ended
 from flowmaestro_core.executions.outcome_queue import OutcomeQueue
 from flowmaestro_core.executions.rows import PendingRecords, Row, RowReader
-from flowmaestro_core.executions.settling import Follow, LookupResult, StartAgain, settle
+from flowmaestro_core.executions.settling import Follow, LookupResult, StartAgain, settle, unknown
 from flowmaestro_core.executions.starts import (
     KEY_ERRORS,
     PAUSE_AFTER_REFUSAL,
@@ -185,6 +185,10 @@ class BatchState:
     def _found(self, row: Row, execution_id: str, now: float, poll_at: float) -> None:
         """Note the execution of a row, and follow it. Its first poll is due at `poll_at`."""
         row.execution_id = execution_id
+        if row.is_unsettled:
+            # This execution is newer than the first start of the row, so it gets a later number.
+            row.is_unsettled, row.order = False, next(self.starts.orders)
+            self._records.add(row, "starting")
         self._records.add(row, "started")
         self.follow(row, now, poll_at)
 
@@ -204,9 +208,8 @@ class BatchState:
                 return
             error.gave_up = error.gave_up if is_daily_quota_error(error) else NO_TIME_FOR_PAUSE
         row = self.starts.pop()
-        # The row was not started. `open` lets a later call start it.
         if refused is not None or is_fatal(error):
-            self._records.add(row, "open")
+            self._records.release(row)
             self.stop(error)
         elif may_have_started(error) and not is_harmless(row, error):
             self._put_in_doubt(row, now, error)
@@ -225,10 +228,11 @@ class BatchState:
     def _refused(self, row: Row, error: FlowMaestroError) -> None:
         """Make the error the outcome of a row that was not started.
 
-        A journal notes the row as `open`, so a later call with this journal starts the row.
+        A later call with this journal starts the row. If an earlier start of the row may have been
+        processed, the outcome is a `StartUnknownError`, and the row stays in doubt.
         """
-        self._records.add(row, "open")
-        self.outcomes.put(row.outcome(error=error))
+        self._records.release(row)
+        self.outcomes.put(row.outcome(error=unknown(row, (), error) if row.is_unsettled else error))
 
     def _put_in_doubt(self, row: Row, now: float, error: FlowMaestroError) -> None:
         """Put a row in doubt: the server may have started it before now.
@@ -265,6 +269,7 @@ class BatchState:
                 self._found(row, conclusion.execution_id, now, now)
             elif isinstance(conclusion, StartAgain):
                 row.not_found(conclusion.harmless_failure)
+                row.is_unsettled = not conclusion.is_certain
                 self.reader.to_start.append(row)
             else:
                 self.outcomes.put(row.outcome(error=conclusion.error))
@@ -333,7 +338,7 @@ class BatchState:
         self.stop_error = self.stop_error or error
         # The queued rows may be recorded as `starting`, but were certainly not started.
         while self.starts.queue:
-            self._records.add(self.starts.pop(), "open")
+            self._records.release(self.starts.pop())
 
 
 def _lack_of_credits(

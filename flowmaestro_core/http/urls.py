@@ -131,6 +131,15 @@ def _is_base_url(url: str) -> bool:
     return located and parts.path.isascii() and not _FORBIDDEN.search(url)
 
 
+def is_id(value: str) -> bool:
+    """Return whether `path` accepts a text as an id."""
+    try:
+        _segment("id", value)
+    except ValueError:
+        return False
+    return True
+
+
 def _segment(name: str, value: str) -> str:
     if text(name, value) in ("", ".", ".."):
         raise ValueError(f"{name} must be an id, not {value!r}")

@@ -152,7 +152,8 @@ class Workflows(Resource[D]):
         With a `checkpoint`, the same call again follows the execution that was started, or returns
         it if it has ended (unless `rerun` of the checkpoint lists its status): see
         `docs/durable.md`. If the reply to a start was lost, or an earlier process died during the
-        start, the call may take `settle_after` seconds longer than `timeout`.
+        start, the call may take longer than `timeout`: by `settle_after` seconds and the time for
+        reading the list of executions.
 
         Args:
             inputs: the workflow's inputs by name; values that JSON can express.

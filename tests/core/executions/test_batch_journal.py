@@ -525,6 +525,7 @@ def test_progress_is_called_each_time_a_row_is_in_doubt() -> None:
 def test_a_lost_start_that_is_listed_is_followed() -> None:
     listed = [
         {"inputs": {"n": 0}, "created_at": "1970-01-01T00:16:42Z"},  # without an id, nobody's
+        {"id": "..", "inputs": {"n": 0}, "created_at": "1970-01-01T00:16:42Z"},  # nor with this one
         *[{"id": "ex_lost", "inputs": {"n": 0}, "created_at": "1970-01-01T00:16:41Z"}] * 2,
         {"id": "old", "inputs": {}, "created_at": "1970-01-01T00:00:00Z"},
         {"id": "older", "inputs": {"n": 0}, "created_at": "1969-01-01T00:00:00Z"},
@@ -543,13 +544,10 @@ def test_a_lost_start_that_is_listed_is_followed() -> None:
     assert sum("per_page=20" in request.url for request in run.sent) == 1
 
 
-@pytest.mark.parametrize("baseline", ["unread", "deleted"])
-def test_an_equal_execution_from_before_the_batch_is_not_taken_for_a_lost_start(
-    baseline: str,
-) -> None:
+def test_an_equal_execution_from_before_the_batch_is_not_taken_for_a_lost_start() -> None:
+    """The newest execution before the batch could not be read."""
     yesterday = {"id": "ex_old", "inputs": {"n": 0}, "created_at": "1970-01-01T00:00:00Z"}
     before = {**yesterday, "id": "ex_older", "created_at": "1969-12-31T00:00:00Z"}
-    deleted = {"id": "ex_deleted", "inputs": {}, "created_at": "1970-01-01T00:00:01Z"}
     date = {"Date": "Thu, 01 Jan 1970 00:20:00 GMT"}  # The journal was begun at 1000 s.
     answers: Iterator[Any] = iter(["lost"])
 
@@ -558,14 +556,165 @@ def test_an_equal_execution_from_before_the_batch_is_not_taken_for_a_lost_start(
             return next(answers, None)
         if "per_page=20" in request.url:
             return (200, an_envelope([yesterday, before], pagination={"has_next": True}), date)
-        if "?" in request.url:
-            return (503, None) if baseline == "unread" else (200, an_envelope([deleted]), date)
-        return None
+        return (503, None) if "?" in request.url else None
 
     run = World().run(ROWS[:1], answer)
     assert [(item.execution_id, item.ok) for item in run.items] == [("ex_1", True)]
     assert sum(map(is_start, run.sent)) == 2
     assert sum("per_page=20" in request.url for request in run.sent) == 1
+
+
+def test_a_list_that_grows_by_a_page_during_a_lookup_hides_no_lost_start() -> None:
+    lost = {"id": "ex_lost", "inputs": {"n": 0}, "created_at": "1970-01-01T00:16:41Z"}
+    ours = {"id": "ex_1", "inputs": {"n": 1}, "created_at": "1970-01-01T00:16:42Z"}
+    others = [{"id": f"other_{n}", "inputs": {}, "created_at": "no time"} for n in range(19)]
+    older = {"id": "older", "inputs": {}, "created_at": "1970-01-01T00:00:00Z"}
+    pages: Iterator[Any] = iter([[*others, ours], [*others, ours], [lost, BASELINE, older]])
+    answers: Iterator[Any] = iter(["lost"])
+
+    def answer(request: Request) -> Any:
+        if is_start(request):
+            return next(answers, None)
+        if "per_page=20" in request.url:
+            return (200, an_envelope(next(pages), pagination={"has_next": True}))
+        return (200, an_envelope([BASELINE])) if "?" in request.url else None
+
+    run = World().run(ROWS[:2], answer)
+    assert sorted(item.execution_id for item in run.items) == ["ex_1", "ex_lost"]
+    assert sum(map(is_start, run.sent)) == 2
+
+
+BASELINE = {"id": "base", "inputs": {}, "created_at": "1970-01-01T00:16:00Z"}
+
+
+def with_a_lost_start(*listed: Any) -> Answer:
+    """Lose the first start. Afterwards, the list shows `listed`, at 3 hours."""
+    answers: Iterator[Any] = iter(["lost"])
+
+    def answer(request: Request) -> Any:
+        if is_start(request):
+            return next(answers, None)
+        if "per_page=20" in request.url:
+            page = an_envelope(listed, pagination={"has_next": False})
+            return (200, page, {"Date": "Thu, 01 Jan 1970 03:00:00 GMT"})
+        return (200, an_envelope([BASELINE])) if "?" in request.url else None
+
+    return answer
+
+
+def test_a_clock_that_was_set_back_does_not_make_a_lost_start_older_than_the_batch() -> None:
+    """The journal holds the baseline, so its age does not matter."""
+    world = World()
+    lost = {"id": "ex_lost", "inputs": {"n": 0}, "created_at": "1970-01-01T00:16:41Z"}
+    world.journal._clock = lambda: world.now - 3600.0
+    world.journal._begun_at = -3000.0
+    run = world.run(ROWS[:1], with_a_lost_start(lost, BASELINE))
+    assert [(item.execution_id, item.ok) for item in run.items] == [("ex_lost", True)]
+    assert sum(map(is_start, run.sent)) == 1
+
+
+def test_few_of_many_candidates_are_kept_while_the_lookup_goes_on() -> None:
+    others = [
+        {"id": f"other_{n}", "inputs": {"n": 0}, "created_at": "1970-01-01T00:16:42Z"}
+        for n in range(50)
+    ]
+    lost = {"id": "ex_lost", "inputs": {"n": 1}, "created_at": "1970-01-01T00:16:41Z"}
+    answer = with_a_lost_start(*others, lost, BASELINE)
+    run = World().run(ROWS[:2], lambda it: "lost" if is_start(it) else answer(it))
+    outcomes = {item.index: item for item in run.items}
+    assert len(outcomes[0].error.candidates) == 11
+    assert outcomes[1].execution_id == "ex_lost"
+
+
+@pytest.mark.parametrize("status", [401, 422, 429])
+def test_a_refused_second_start_leaves_the_row_in_doubt(status: int) -> None:
+    """The first one was lost: the next call must find its execution, behind that of another row."""
+    world = World()
+    answers: Iterator[Any] = iter(["lost", None, (status, None, {"Retry-After": "400"})])
+
+    def refuse(request: Request) -> Any:
+        if is_start(request):
+            return next(answers)
+        if "per_page=20" in request.url:
+            return (403, None)
+        return (200, an_envelope([BASELINE])) if "?" in request.url else None
+
+    run = world.run(ROWS[:2], refuse, on_unknown="start")
+    unknown = [item.error for item in run.items if not item.ok]
+    assert [type(error) for error in unknown] == ([StartUnknownError] if status == 422 else [])
+    assert all(isinstance(error.__cause__, ValidationError) for error in unknown)
+    assert world.journal.rows[0].state == "starting"
+    lost = {"id": "ex_lost", "inputs": {"n": 0}, "created_at": "1970-01-01T00:16:41Z"}
+    ours = {"id": "ex_1", "inputs": {"n": 1}, "created_at": "1970-01-01T00:16:42Z"}
+    older = {"id": "older", "inputs": {}, "created_at": "1970-01-01T00:00:00Z"}
+    found = world.run(
+        ROWS[:2],
+        lambda request: (
+            (200, an_envelope([ours, lost, BASELINE, older]))
+            if "per_page=20" in request.url
+            else None
+        ),
+    )
+    assert {item.execution_id for item in found.items} == {"ex_1", "ex_lost"}
+    assert not any(map(is_start, found.sent))
+
+
+def test_a_second_start_that_was_not_sent_stays_in_doubt() -> None:
+    """The batch is closed before the request: the first start may have been processed."""
+    world = World()
+    rows = [{"n": n} for n in range(3)]
+    replies = iter(["lost", "lost", "lost"])
+    batch = Workflows.run_many("w", rows, journal="unused", on_unknown="start")
+    stepper = BatchStepper(machine_for(batch, a_context(), "token"))
+    stepper.start()
+    while not (stepper.machine.state == "starting" and next(replies, None) is None):
+        action = stepper.action
+        if isinstance(action, Record):
+            stepper.records(world.journal.keep(action))
+        elif isinstance(action, Wait):
+            stepper.waits()
+        else:
+            assert isinstance(action, Send)
+            if is_start(action.request):
+                stepper.fails(Phase.MAYBE_PROCESSED)
+            else:
+                stepper.replies(500)
+    machine: Any = stepper.machine
+    assert machine.last_record().rows == ()
+
+
+def test_an_accepted_second_start_gets_a_later_number_than_the_first() -> None:
+    """A walk that ended at its execution would miss the starts between the two."""
+    world = World()
+    answers: Iterator[Any] = iter(["lost"])
+
+    def answer(request: Request) -> Any:
+        if is_start(request):
+            return next(answers, None)
+        return (403, None) if "per_page=20" in request.url else None
+
+    assert all(item.ok for item in world.run(ROWS, answer, on_unknown="start").items)
+    assert world.journal.orders == {"old": 0, "ex_1": 2, "ex_2": 3, "ex_3": 4}
+    assert world.journal.rows[0].order == 4
+
+
+def test_a_listed_execution_without_its_inputs_could_be_a_lost_start() -> None:
+    run = World().run(ROWS[:1], with_a_lost_start({"id": "ex_lost"}, BASELINE))
+    (unknown,) = run.items
+    assert isinstance(unknown.error, StartUnknownError)
+    assert sum(map(is_start, run.sent)) == 1
+
+
+def test_without_the_baseline_an_old_equal_execution_leaves_a_row_unknown() -> None:
+    """The baseline was deleted. The list shows another execution of the batch."""
+    yesterday = {"id": "ex_old", "inputs": {"n": 0}, "created_at": "1970-01-01T00:00:00Z"}
+    ours = {"id": "ex_1", "inputs": {"n": 1}, "created_at": "1970-01-01T00:16:42Z"}
+    run = World().run(ROWS[:2], with_a_lost_start(ours, yesterday))
+    done, unknown = run.items
+    assert done.ok
+    assert isinstance(unknown.error, StartUnknownError)
+    assert [it["id"] for it in unknown.error.candidates] == ["ex_old"]
+    assert sum(map(is_start, run.sent)) == 2
 
 
 def test_rows_in_doubt_are_settled_a_minute_after_resuming() -> None:

@@ -59,7 +59,7 @@ def test_body_of_a_start_is_released_while_its_execution_runs() -> None:
 
 
 def test_a_lookup_keeps_only_executions_with_the_inputs_of_a_row_in_doubt() -> None:
-    digests = {digest_of('{"inputs": {"n": 1}}')}
+    digests = {digest_of('{"inputs": {"n": 1}}'): 3}
 
     def page_of(page: int, size: int) -> Any:
         return Executions.list(page=page, per_page=size)

@@ -156,6 +156,8 @@ class CrashingStarts(RuleBasedStateMachine):
     def the_baseline_is_deleted(self) -> None:
         self.world.server.remove("ex_0")
         self.is_certain = False
+        for process in filter(None, self.processes):
+            self.by_wish = self.by_wish or process.machine._checkpoint.on_unknown == "start"
 
     @rule()
     def somebody_starts_something_else(self) -> None:

@@ -11,6 +11,7 @@ from flowmaestro_core.errors import (
     CheckpointConflict,
     CheckpointError,
     InsufficientCreditsError,
+    NotFoundError,
     ServerError,
     StartUnknownError,
 )
@@ -82,6 +83,29 @@ def test_a_conflict_after_the_start_follows_what_the_other_process_found() -> No
     other = world.finish(world.process())
     assert world.finish(process).value["data"]["execution_id"] == "ex_1"
     assert other.value["data"]["execution_id"] == "ex_1"
+
+
+def test_a_conflict_after_the_start_does_not_start_again_by_rerun() -> None:
+    """Another process has saved the id, and the execution has failed meanwhile."""
+    world = World()
+    process = world.until(world.process(rerun=("failed",)), "saving id")
+    world.now += 1.0
+    world.finish(world.process())
+    world.server.executions[-1].status = "failed"
+    assert world.finish(process).value["data"]["execution_id"] == "ex_1"
+    assert world.server.started == 1
+
+
+def test_a_start_that_another_process_has_settled_is_not_called_unknown() -> None:
+    world = World()
+    process = world.until(world.process(), "starting")
+    world.lose_reply(process, started=True)
+    world.until(process, "loading")
+    world.finish(world.process())
+    world.server.remove("ex_1")
+    world.finish(process)
+    assert isinstance(process.error, NotFoundError)
+    assert process.error.execution_id == "ex_1"
 
 
 def test_a_conflict_after_the_start_does_not_start_again() -> None:
@@ -301,6 +325,7 @@ def test_an_engine_whose_clock_is_ahead_does_not_hide_the_execution() -> None:
         ({"v": 2}, "update it"),
         ({"v": 1, "state": "starting"}, '"at"'),
         ({"v": 1, "state": "starting", "at": float("nan")}, '"at"'),
+        ({"v": 1, "state": "starting", "at": 10**400}, '"at"'),
         ({"v": 1, "state": "started", "at": 1.0}, "'api_root'"),
     ],
 )
@@ -325,10 +350,12 @@ def test_a_state_that_is_none_is_refused(changed: Any, said: str) -> None:
         ("serial", -1),
         ("serial", "2"),
         ("reruns", None),
+        ("reruns", 10**400),
         ("at", "now"),
         ("after", 5),
         ("execution_id", None),
         ("execution_id", 5),
+        ("execution_id", ".."),
     ],
 )
 def test_a_malformed_state_is_refused(name: str, value: Any) -> None:
@@ -339,15 +366,6 @@ def test_a_malformed_state_is_refused(name: str, value: Any) -> None:
     world.step(process)
     assert process.error.code == "checkpoint_unusable"
     assert repr(name) in str(process.error)
-
-
-def test_an_id_that_is_no_path_segment_is_refused() -> None:
-    world = World()
-    world.finish(world.process())
-    world.store.state["execution_id"] = ".."
-    process = world.process()
-    world.step(process)
-    assert process.error.code == "checkpoint_unusable"
 
 
 @pytest.mark.parametrize(
@@ -400,6 +418,19 @@ def test_a_store_that_lost_the_announcement_starts_twice() -> None:
     assert world.server.started == 2
 
 
+def test_processes_with_different_settle_after_start_twice() -> None:
+    world = World()
+    slow = world.until(world.process(settle_after=600.0), "starting")
+    slow.replies(429, an_error("rate_limit_exceeded"), {"Retry-After": "59"})
+    begun = world.now
+    world.finish(world.process(settle_after=20.0))
+    world.now = begun + 59.0
+    slow.now = world.now
+    slow.waits(after=0.0)
+    world.finish(slow)
+    assert world.server.started == 2
+
+
 def test_a_listing_later_than_half_of_settle_after_starts_twice() -> None:
     world = World()
     process = world.until(world.process(), "starting")
@@ -430,3 +461,8 @@ def test_a_process_that_stalls_just_before_its_request_starts_twice() -> None:
     world.finish(world.process())
     world.step(process)  # Its request goes out a minute after its announcement.
     assert world.server.started == 2
+    world.finish(process)
+    assert process.error.code == "checkpoint_conflict"
+    assert process.error.execution_id == "ex_2"
+    assert "has started 'ex_1' meanwhile" in str(process.error)
+    assert world.store.state["execution_id"] == "ex_1", "the next call follows this one"

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from flowmaestro_core.actions import Done, Fail, SaveState, Send, Wait
+from flowmaestro_core.defaults import DEFAULT_BASE_URL
 from flowmaestro_core.errors import (
     InsufficientCreditsError,
     NotFoundError,
@@ -18,6 +19,7 @@ from flowmaestro_core.errors import (
 )
 from flowmaestro_core.executions.durable_start import DurableStartMachine
 from flowmaestro_core.http.messages import Phase
+from flowmaestro_core.http.urls import api_root
 from flowmaestro_core.machines import machine_for
 from flowmaestro_core.resources.workflows import Workflows
 from tests.harness.core.durable import INPUTS, SETTLE_AFTER, Checkpointed, Execution, World
@@ -72,18 +74,19 @@ def test_look_up_goes_on_behind_an_execution_that_is_little_older_than_the_start
     assert world.server.started == 1
 
 
-def test_a_state_has_at_most_500_bytes() -> None:
+def test_a_state_has_about_400_bytes() -> None:
+    """The ids are UUIDs, and the base URL is the default."""
     world = World()
     checkpoint = world.process().machine._checkpoint
     start = Workflows.execute("a" * 36, inputs=INPUTS, checkpoint=checkpoint)
     machine = machine_for(start, a_context(), "f" * 32)
     assert isinstance(machine, DurableStartMachine)
-    machine._identity = machine._identity._replace(api_root="https://" + "h" * 52)
+    machine._identity = machine._identity._replace(api_root=api_root(DEFAULT_BASE_URL))
     machine._saved = machine._saved._replace(after="b" * 36, serial=99, reruns=99)
     machine.start(0.0, 0.0)
     saved = machine._save_id("c" * 36)
     assert isinstance(saved, SaveState)
-    assert len(json.dumps({**saved.state, "at": 1234567890.123})) <= 500
+    assert len(json.dumps({**saved.state, "at": 1234567890.123456})) <= 400
 
 
 def test_a_workflow_without_executions_has_an_empty_baseline() -> None:
@@ -131,6 +134,22 @@ def test_an_execution_with_a_status_in_rerun_is_started_again() -> None:
     assert len(set(world.server.keys)) == 2, "another execution is another idempotency key"
     world.server.executions[-1].status = "completed"
     assert world.finish(world.process(rerun=("failed",))).value["data"]["execution_id"] == "ex_2"
+
+
+@pytest.mark.parametrize("started", [True, False])
+def test_a_rerun_is_not_taken_for_the_execution_that_failed(started: bool) -> None:
+    """The server lists the failed one late, and the reply to the next start is lost."""
+    world = World()
+    process = world.until(world.process(), "starting")
+    world.step(process, listed_after=29.0)
+    world.finish(process)
+    world.server.executions[-1].status = "failed"
+    world.now += 5.0
+    again = world.until(world.process(rerun=("failed",)), "starting")
+    assert methods(again) == ["GET", "POST"]
+    world.lose_reply(again, started=started)
+    assert world.finish(again).value["data"]["execution_id"] == "ex_2"
+    assert world.server.started == 2
 
 
 def test_an_execution_that_settling_finds_is_not_started_again_at_once() -> None:
@@ -233,6 +252,63 @@ def test_a_newer_announcement_begins_another_wait() -> None:
     world.finish(one)
     assert world.finish(other).waited_for == [SETTLE_AFTER] * 2
     assert world.server.started == 1
+
+
+def starts_by_others(world: World, count: int) -> None:
+    for number in range(count):
+        other = Execution(f"other_{world.now}_{number}", {"task": 9}, world.now, world.now)
+        world.server.executions.append(other)
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_a_list_that_grows_by_a_page_during_the_lookup_hides_no_execution(before: int) -> None:
+    """The second page is then equal to the first. The baseline is empty, or an execution."""
+    world = World()
+    del world.server.executions[before:]
+    dies_while_starting(world, started=True)
+    starts_by_others(world, 20)
+    again = world.until(world.process(), "looking up")
+    world.step(again)
+    starts_by_others(world, 20)
+    assert world.finish(again).value["data"]["execution_id"] == "ex_1"
+    assert world.server.started == 1
+
+
+def test_a_lookup_ends_once_too_many_executions_could_be_the_start() -> None:
+    """The baseline was deleted, and the workflow always has the same inputs."""
+    world = World()
+    first = dies_while_starting(world, started=True)
+    assert isinstance(first.action, Send)
+    world.server.remove("ex_0")
+    for _ in range(100):
+        world.server.accept(first.action.request, world.now)
+    again = world.finish(world.process())
+    assert isinstance(again.error, StartUnknownError)
+    assert len(again.error.candidates) == 11
+    assert len(again.sent) == 1
+
+
+def test_a_page_that_comes_again_and_again_says_nothing_about_the_start() -> None:
+    world = World()
+    world.server.executions.clear()
+    dies_while_starting(world, started=True)
+    again = world.until(world.process(), "looking up")
+    rows = [{"id": "ex_5", "inputs": {}, "status": "running"}]
+    while not isinstance(again.action, Fail):
+        again.replies(200, an_envelope(rows, pagination={"has_next": True}))
+    assert isinstance(again.error, StartUnknownError)
+    assert "sent the same page of the list again" in str(again.error)
+    assert len(again.sent) == 4
+
+
+def test_a_listed_execution_without_its_inputs_could_be_the_start() -> None:
+    world = World()
+    dies_while_starting(world, started=True)
+    again = world.until(world.process(), "looking up")
+    rows = [{"id": "ex_1", "inputs": None}, world.server.executions[0].shown(), {"id": "older"}]
+    again.replies(200, an_envelope(rows, pagination={"has_next": False}))
+    assert isinstance(again.error, StartUnknownError)
+    assert "[invalid_response] The list does not show the inputs of 'ex_1'" in str(again.error)
 
 
 @pytest.mark.parametrize("on_unknown", ["error", "start"])
@@ -458,6 +534,29 @@ def test_a_start_is_not_sent_if_its_announcement_outlasts_the_run() -> None:
     assert isinstance(process.error, TimeoutError)
     assert methods(process) == ["GET"]
     assert world.store.state["state"] == "open"
+
+
+@pytest.mark.parametrize(("left", "sent"), [(0.9, False), (1.1, True)])
+def test_a_start_is_not_sent_without_time_for_its_response(left: float, sent: bool) -> None:
+    """The announcement is saved shortly before the deadline of the run."""
+    world = World()
+    process = world.until(world.process(run=True, settle_after=700.0), "executing")
+    while not isinstance(process.action, SaveState):
+        world.step(process)
+    process.saves(after=300.0 - left)
+    assert isinstance(process.action, Send) is sent
+    if not sent:
+        world.store.state = process.trace[-2].state  # type: ignore[union-attr]
+        world.finish(process)
+        assert isinstance(process.error, TimeoutError)
+        assert world.store.state["state"] == "open"
+
+
+def test_a_run_with_little_time_is_started() -> None:
+    world = World()
+    process = walking(deadline=world.now + 0.5)
+    process.start()
+    assert isinstance(world.until(process, "starting").action, Send)
 
 
 # The table

@@ -12,6 +12,7 @@ from flowmaestro_core.http.messages import Phase
 from flowmaestro_core.machines import machine_for
 from flowmaestro_core.policy.retry import UNSENT_MAX_DELAY
 from flowmaestro_core.resources.workflows import Workflows
+from tests.harness.core.durable import World
 from tests.harness.core.stepping import Stepper, a_context, an_envelope
 
 
@@ -123,6 +124,24 @@ def test_attempts_that_were_not_sent_use_up_no_retries_and_no_budget() -> None:
     start.waits()
     start.replies(503, headers={"Retry-After": "1"})
     assert error_of(start).gave_up == "max_retries=3 is used up"
+
+
+@pytest.mark.parametrize("attaches", [False, True])
+def test_unsent_get_of_a_run_with_a_checkpoint_is_repeated_through_an_outage(
+    attaches: bool,
+) -> None:
+    """It reads the baseline, or gets the execution that was started."""
+    world = World()
+    if attaches:
+        world.finish(world.process())
+    run = world.process(run=True)
+    run.machine._context.server.has_answered = True
+    world.step(run)
+    refused_for(run, 250.0)
+    assert isinstance(run.action, (Send, Wait)), run.action
+    world.now = run.now
+    world.until(run, "following")
+    assert world.server.started == 1
 
 
 def test_call_outside_of_a_run_keeps_its_number_of_attempts() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Callable, Dict, List, Optional, Tuple, Type
 
 from flowmaestro_core.actions import Action, Record
@@ -35,7 +36,9 @@ class MemoryJournal:
             self._put(row)
         rows = tuple(self.rows[key] for key in record.keys if key in self.rows)
         orders = tuple((it, self.orders[it]) for it in record.execution_ids if it in self.orders)
-        return Recalled(rows, orders, known, last_order, self._clock() - self._begun_at)
+        has_baseline = 0 in self.orders.values()
+        age = math.inf if has_baseline else self._clock() - self._begun_at
+        return Recalled(rows, orders, known, last_order, age)
 
     def _put(self, row: JournalRow) -> None:
         before = self.rows.get(row.key)

@@ -120,7 +120,7 @@ def test_ctrl_c_ends_a_server_that_starts_and_only_the_file_later(tmp_path, monk
 def test_a_file_that_does_not_end_is_interrupted_whatever_it_catches(world, monkeypatch):
     _, load = world
     monkeypatch.setattr(seed_file, "LONGEST_RUN", 60)
-    # The file does not wait for the alarm: a busy machine could reach a short limit before the loop.
+    # The file raises the alarm itself: a short limit could end before a busy machine is here.
     loop = (
         "import signal",
         "assert 0 < signal.getitimer(signal.ITIMER_REAL)[0] <= 60",

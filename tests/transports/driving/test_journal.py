@@ -400,6 +400,16 @@ def test_age_of_a_journal_is_unknown_after_its_clock_was_set_back(path):
     assert ages == [0.0, float("inf")]
 
 
+def test_age_of_a_journal_is_unknown_once_it_holds_the_baseline(path):
+    baseline = JournalRow("", b"", "started", execution_id="ex_0")
+    ages = []
+    for rows in ((), (baseline,), ()):
+        journal = Journal(JournalPlan(str(path), "wf"), "root", lambda: 5.0, "token")
+        ages.append(journal.keep(Record(rows)).age)
+        journal.close()
+    assert ages == [0.0, float("inf"), float("inf")]
+
+
 @pytest.mark.parametrize(("key", "keys", "known"), [(None, (0, 1, 2, 5), 6), (str, "cabd", 4)])
 def test_records_are_recalled_after_reopening(path, key, keys, known):
     plan = JournalPlan(str(path), "wf", key)

@@ -219,6 +219,7 @@ class Journal:
         checked when they are read.
         """
         self._rows_in_journal = self._last_order = 0
+        self._has_baseline = False
         for key, *values, checksum in self._db.execute("SELECT * FROM rows"):
             if checksum != _checksum(key, *values):
                 raise self._damage("a row")
@@ -228,6 +229,7 @@ class Journal:
             if checksum != _checksum(start, execution_id):
                 raise self._damage("a start")
             self._last_order = max(self._last_order, start)
+            self._has_baseline = self._has_baseline or start == 0
         if self._db.execute(
             "SELECT 1 FROM ended"
             " WHERE execution IS NULL OR start NOT IN (SELECT start FROM started)"
@@ -257,6 +259,7 @@ class Journal:
             self._insert("rows", *values)
         elif row.state == "started":
             self._insert("started", row.order, row.execution_id)
+            self._has_baseline = self._has_baseline or row.order == 0
         elif row.state == "ended":
             self._insert("ended", row.order, _encoded(row.execution))
         else:
@@ -291,8 +294,9 @@ class Journal:
             starts = f"SELECT execution_id, start FROM started WHERE execution_id IN ({marks})"  # noqa: S608
             orders = tuple(self._db.execute(starts, ids))
         age = self._wall_clock() - self._began_at
-        if age < 0:
-            # The clock was set back. With a low age, starts of the batch would seem older than it.
+        if age < 0 or self._has_baseline:
+            # If the clock was set back, starts of the batch would seem older than the journal. The
+            # order of the list cannot be wrong like that, so with a baseline it alone counts.
             age = math.inf
         return Recalled(tuple(rows), orders, self._rows_in_journal, self._last_order, age)
 
