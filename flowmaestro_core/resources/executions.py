@@ -98,7 +98,7 @@ class Executions(Resource[D]):
     def cancel(
         self, execution_id: str, *, idempotency_key: Optional[str] = None
     ) -> Call[Reply[CancelledExecution]]:
-        """Cancel an execution that has not ended.
+        """Cancel a running or pending execution.
 
         When the reply is lost or a server error, and the retry is refused, the SDK polls the
         execution. If it was cancelled, the call succeeds, and `data` is the whole execution.
