@@ -20,6 +20,7 @@ from flowmaestro.cli.state import last_execution, remember_execution
 from flowmaestro.timeline import timeline_svg
 from flowmaestro.types import Execution
 from flowmaestro_core.http.dates import parse_timestamp
+from flowmaestro_core.payloads.shapes import is_terminal
 
 _JSON = ("json", "jsonl")
 
@@ -41,7 +42,8 @@ def run_command(options: argparse.Namespace) -> None:
         started: Mapping[str, Any] = {**reply["data"]}
         execution_id = started["execution_id"]
         remember_execution(session.root_of(options), execution_id)
-        was_ended = kept is not None and bool(started.get("completed_at"))
+        # Not `completed_at`: it stays null if the execution was cancelled.
+        was_ended = kept is not None and is_terminal(started)
         if was_ended:
             _report_earlier_end(started, options)
         if options.detach:
