@@ -63,6 +63,8 @@ class Dispatcher:
             if reply.ready:
                 return
             if fault is not None and fault.drops:
+                if isinstance(outcome, EventStream):
+                    outcome.close()
                 message = "the connection was closed unanswered"
                 reply.fail(TransportFailure(Phase.MAYBE_PROCESSED, message))
             elif isinstance(outcome, EventStream):
