@@ -149,8 +149,9 @@ class Service:
         return execution
 
     def newest_executions(self) -> List[Execution]:
-        """Return every execution, the newest first."""
-        return sorted(self.executions.values(), key=lambda execution: -execution.created_at)
+        """Return every execution, the newest first, also of those that began at one moment."""
+        newest_first = reversed(self.executions.values())
+        return sorted(newest_first, key=lambda execution: -execution.created_at)
 
     def message_answers(self, agent: Agent) -> MessageAnswers:
         """Return how `agent` answers a message with `"stream": true`: `"sse"` or `"refused"`."""

@@ -322,6 +322,15 @@ def test_bad_numbers_are_mended_silently(caller, query, page, per_page):
     assert (pagination["page"], pagination["per_page"]) == (page, per_page)
 
 
+def test_executions_of_one_moment_are_listed_with_the_newest_first(caller):
+    started = [
+        caller.json("POST", "/workflows/wf_123/execute", {})["data"]["execution_id"]
+        for _ in range(3)
+    ]
+    listed = caller.json("GET", "/executions?workflow_id=wf_123&per_page=3")["data"]
+    assert [row["id"] for row in listed] == started[::-1]
+
+
 def test_deployed_executions_count_oddly(make_caller):
     caller = make_caller("deployed")
     unfiltered = caller.json("GET", "/executions?per_page=10")["pagination"]
