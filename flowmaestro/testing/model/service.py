@@ -6,6 +6,7 @@ import random
 import uuid
 from collections import defaultdict, deque
 from functools import partial
+from itertools import islice
 from typing import Callable, DefaultDict, Deque, Dict, List, Optional, Set, Tuple, TypeVar
 
 from flowmaestro.testing.model.agents import (
@@ -29,6 +30,9 @@ from flowmaestro.testing.model.replies import EventStream, JsonObject
 from flowmaestro.testing.model.timeline import Timeline
 from flowmaestro.testing.model.webhooks import DeliveryQueue, Webhook
 
+SHOWN_IDS = 20
+MAX_MISSED = 1_000
+
 T = TypeVar("T")
 Listener = Callable[[str, JsonObject, Execution], None]
 
@@ -50,13 +54,20 @@ class Resources(Dict[str, T]):
         The deployed dialect refuses an id that is not a UUID with 500 instead. `code` is the error
         code of that refusal; `""` means 22P02.
         """
-        self._service.used.add((self._kind, id))
         try:
-            return self[id]
+            found = self[id]
         except KeyError:
-            self._service.missed[self._kind, id] = list(self)
+            self._note_missing(id)
             self._service.dialect.check_id(id, code)
             raise not_found(self._kind, id) from None
+        self._service.used.add((self._kind, id))
+        return found
+
+    def _note_missing(self, id: str) -> None:
+        missed = self._service.missed
+        missed[self._kind, id] = [*islice(reversed(self), SHOWN_IDS)][::-1]
+        if len(missed) > MAX_MISSED:
+            del missed[next(iter(missed))]
 
     def every(self) -> List[T]:
         """Return all resources, the oldest first."""
@@ -72,8 +83,8 @@ class Service:
         credits: how many more executions can be paid for; `None` for no limit.
         started: the executions that requests have started, the oldest first.
         used: kind and id of the resources that requests have read.
-        missed: kind and id of requested resources that did not exist, with the ids of that kind
-            that existed at the time.
+        missed: kind and id of the last `MAX_MISSED` requested resources that did not exist, with
+            the last `SHOWN_IDS` ids of that kind at the time.
 
     """
 

@@ -10,6 +10,7 @@ import json
 import re
 from collections import OrderedDict
 from functools import cached_property
+from hashlib import sha256
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple
 from urllib.parse import parse_qsl, urlsplit
 
@@ -87,6 +88,12 @@ class InspectedRequest:
         """The path and query without secrets."""
         shown = urlsplit(shown_url(self.request.url, secrets_of(self.request.headers)))
         return shown.path + (f"?{shown.query}" if shown.query else "")
+
+    @cached_property
+    def kind(self) -> Tuple[str, str, bytes]:
+        """Method, URL and digest of the body, which are equal for all attempts of one call."""
+        request = self.request
+        return request.method, request.url, sha256(request.body).digest()
 
     @cached_property
     def is_poll(self) -> bool:
@@ -197,8 +204,12 @@ class Exchanges:
         self._count = 0
         self._first_attempts: OrderedDict[str, int] = OrderedDict()
         """The number of the first request with each `Idempotency-Key`."""
-        self._failures: OrderedDict[Tuple[str, str, bytes], InspectedRequest] = OrderedDict()
-        """The last failed request with each method, URL and body, until one of them succeeds."""
+        self._failures: OrderedDict[Tuple[str, str, bytes], Tuple[int, float]] = OrderedDict()
+        """The last failure of each method, URL and body, until such a request succeeds.
+
+        It is the number of the call's first attempt, and the Unix time until which a request counts
+        as a retry.
+        """
 
     def __iter__(self) -> Iterator[InspectedRequest]:
         return iter(self._by_number.values())
@@ -319,15 +330,16 @@ class Exchanges:
             first = self._first_attempts.setdefault(key, exchange.number)
             _trim(self._first_attempts)
             return first if first != exchange.number else None
-        failed = self._failures.get(_kind(exchange))
-        if failed is None or exchange.at - failed.at > RETRY_SECONDS + (failed.seconds or 0):
+        failure = self._failures.get(exchange.kind)
+        if failure is None or exchange.at > failure[1]:
             return None
-        return failed.retry_of or failed.number
+        return failure[0]
 
     def _note_outcome(self, exchange: InspectedRequest) -> None:
-        kind = _kind(exchange)
+        kind = exchange.kind
         if exchange.failed:
-            self._failures[kind] = exchange
+            until = exchange.at + RETRY_SECONDS + (exchange.seconds or 0)
+            self._failures[kind] = exchange.retry_of or exchange.number, until
             self._failures.move_to_end(kind)
             _trim(self._failures)
         elif not exchange.streams or exchange.ended == "complete":
@@ -385,12 +397,6 @@ def _has_any(text: str, forms: Iterable[str]) -> bool:
     """
     lower = text.lower()
     return any(form in lower for form in forms)
-
-
-def _kind(exchange: InspectedRequest) -> Tuple[str, str, bytes]:
-    """Return method, URL and body, which are equal for all attempts of one call."""
-    request = exchange.request
-    return request.method, request.url, request.body
 
 
 def _trim(kept: OrderedDict[Any, Any]) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from urllib.parse import quote
 
 import pytest
 
 from flowmaestro import FlowMaestroClient, ServerError
 from flowmaestro.testing import FakeFlowMaestro, Node
+from flowmaestro.testing.model import dispatch
 from flowmaestro.testing.model.replies import FakeReply
+from flowmaestro.testing.model.service import MAX_MISSED
+from flowmaestro.testing.server import exchanges
 from flowmaestro.testing.server.exchanges import MAX_EXCHANGES, MAX_KEPT_BYTES
 from flowmaestro.testing.server.inspector import MAX_OUTBOX, Inspector
 from flowmaestro_core.http.messages import Request, Response
@@ -301,6 +305,32 @@ def test_the_fake_keeps_no_more_than_the_inspector_needs():
     assert len(world.fake.executions) == 3
     with pytest.raises(ValueError, match="most must be at least 1, not 0"):
         world.fake.keep_last(0)
+
+
+def test_many_large_requests_that_fail_take_little_memory(monkeypatch):
+    monkeypatch.setattr(exchanges, "MAX_KEPT_BYTES", 2_000_000)
+    monkeypatch.setattr(dispatch, "MAX_LOGGED_BYTES", 2_000_000)
+    world = World()
+    tracemalloc.start()
+    try:
+        for number in range(30):
+            body = b'{"text": "%s"}' % (b"%d" % number).ljust(1_100_000)
+            assert world.send("POST", "/api/v1/workflows/wf_123/execute", body).status == 413
+        used, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert used < 8_000_000
+    assert len(world.fake.requests) == 1
+
+
+def test_many_ids_that_do_not_exist_take_little_memory():
+    world = World()
+    for number in range(MAX_MISSED + 1):
+        world.fake.workflow(f"wf_{number}")
+        world.send("GET", f"/api/v1/workflows/none_{number}")
+    shown = world.fake.report().partition("Not there:")[2]
+    assert f"({MAX_MISSED - 20} before)" in shown
+    assert shown.count(", wf_") <= 20 * 20
 
 
 def test_an_execution_has_a_timeline_even_on_a_silent_server():
