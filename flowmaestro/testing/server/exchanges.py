@@ -38,6 +38,10 @@ _TERMINAL = re.compile(
     re.MULTILINE,
 )
 """The events after which a client leaves a stream that it has read to its end."""
+_LOOPBACK_HOST = re.compile(
+    r"(?:(?:[a-z\d-]+\.)*localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d{1,5})?",
+    re.IGNORECASE | re.ASCII,
+)
 _CONNECTION_FIELDS = ("host", "content-length", "connection", "transfer-encoding", "expect")
 """Fields that curl and the SDK write themselves."""
 
@@ -161,9 +165,16 @@ class InspectedRequest:
             elif name.lower() not in _CONNECTION_FIELDS:
                 pairs.append((name, showable_value(name, value)))
         body = shown_body(self.request.body, self.request.headers).encode()
-        host = self.request.headers.get("host") or "localhost"
-        url = f"http://{host}{self.path}"
+        url = f"{self._server()}{self.path}"
         return " \\\n  ".join(curl_lines(Request(self.request.method, url, Headers(pairs), body)))
+
+    def _server(self) -> str:
+        """Return the URL of the server to which the request was sent.
+
+        It is not that of another machine, whatever `Host` says: the key would be sent there.
+        """
+        host = self.request.headers.get("host") or ""
+        return f"http://{host if _LOOPBACK_HOST.fullmatch(host) else 'localhost'}"
 
     def _python(self) -> str:
         """Return a program that sends the request with the SDK. Its key is from the environment."""
@@ -178,12 +189,11 @@ class InspectedRequest:
                 arguments.append(f"json={json.loads(text)!r}")
             except ValueError:
                 return "# the SDK sends JSON only; use curl for this body"
-        host = self.request.headers.get("host") or "localhost"
         return (
             "import os\n\n"
             "from flowmaestro import FlowMaestroClient\n\n"
             'key = os.environ["FLOWMAESTRO_API_KEY"]\n'
-            f'with FlowMaestroClient(key, base_url="http://{host}") as client:\n'
+            f"with FlowMaestroClient(key, base_url={self._server()!r}) as client:\n"
             f"    reply = client.request({', '.join(arguments)})\n"
             "    print(reply)\n"
         )

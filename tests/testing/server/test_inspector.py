@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
+import shlex
 import tracemalloc
 from urllib.parse import quote
 
@@ -164,6 +167,35 @@ def test_a_copied_command_has_the_variable_in_place_of_the_key():
     assert f"client.request({arguments})" in kept["python"]
     compile(kept["python"], "copied", "exec")
     assert world.fake.api_key not in kept["curl"] + kept["python"]
+
+
+@pytest.mark.parametrize(
+    ("host", "server"),
+    [
+        ("127.0.0.1:8787", "http://127.0.0.1:8787"),
+        ("[::1]:8787", "http://[::1]:8787"),
+        ("api.localhost", "http://api.localhost"),
+        ("evil.example", "http://localhost"),  # The copied command would send the key there.
+        ("localhost.evil.example", "http://localhost"),
+        ("evil.example\\@localhost", "http://localhost"),
+        ('localhost:1")+__import__("os").system("id")#', "http://localhost"),
+    ],
+)
+def test_a_copied_program_has_no_code_and_no_server_of_the_client(host, server):
+    world = World()
+    method, fields = "`id`|id", {"Host": host, "`id`$(id)|id": "IDEMPOTENCY_KEY"}
+    world.send(method, "/api/v1/workflows", b'{"a": "\'`id`"}', **fields)
+    kept = world.look("requests/1")
+    calls = [each for each in ast.walk(ast.parse(kept["python"])) if isinstance(each, ast.Call)]
+    called = {ast.unparse(each.func): each for each in calls}
+    assert set(called) == {"FlowMaestroClient", "client.request", "print"}
+    assert ast.literal_eval(called["FlowMaestroClient"].keywords[0].value) == server
+    command = kept["curl"].replace("\\\n", "")
+    assert shlex.split(command)[:4] == ["curl", "--request", method, f"{server}/api/v1/workflows"]
+    # A shell replaces nothing between single quotes. A single quote itself is between double ones.
+    outside = re.sub("'[^']*'", "", command.replace("""'"'"'""", ""))
+    assert "`" not in outside
+    assert "$(" not in outside
 
 
 def test_an_execution_is_shown_with_its_data_events_requests_and_deliveries():
