@@ -242,7 +242,7 @@ class TestLists:
         assert "is not a duration; write 90s, 15m, 2h or 3d" in done.err
 
     def test_csv_has_the_columns_of_the_table_and_whole_times(self, command):
-        command("run", "wf_123", "--detach")
+        command("run", "wf_123")
         head, line, *_ = command("list", "executions", "-o", "csv").out.splitlines()
         assert head == "id,status,started_at,workflow_id"
         assert "T" in line.split(",")[2]
