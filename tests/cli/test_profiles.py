@@ -353,6 +353,31 @@ def test_doctor_says_where_the_key_came_from(here, monkeypatch):
     assert "--profile: there is no profile 'play'" in wrong.out
 
 
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+@pytest.mark.parametrize("problem", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_key_that_cannot_be_written_is_left_nowhere(login, file, monkeypatch, step, problem):
+    def fail(*given):
+        raise problem
+
+    login(key="fm_live_first")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, step, fail)
+        assert login(key="fm_live_second").status != 0
+    assert [each.name for each in file.parent.iterdir()] == [file.name]
+    assert used().api_key == "fm_live_first"
+
+
+def test_the_profiles_are_on_the_disk_before_they_replace_the_old_ones(login, file, monkeypatch):
+    steps = []
+    for name in ("fsync", "replace"):
+        work = getattr(os, name)
+        monkeypatch.setattr(
+            os, name, lambda *given, do=work, name=name: [steps.append(name), do(*given)]
+        )
+    login()
+    assert steps == ["fsync", "replace"]
+
+
 def test_credentials_show_no_key():
     shown = repr(credentials.Credentials("fm_live_secret", OTHER, "--api-key", "default"))
     assert shown == f"<Credentials a key from --api-key for {OTHER}>"
