@@ -82,6 +82,8 @@ class Service:
         live: whether open streams get the events of executions.
         credits: how many more executions can be paid for; `None` for no limit.
         started: the executions that requests have started, the oldest first.
+        unlistable: workflows that were given inputs which are not an object, by id, with the error
+            of each later request for the list of their executions.
         used: kind and id of the resources that requests have read.
         missed: kind and id of the last `MAX_MISSED` requested resources that did not exist, with
             the last `SHOWN_IDS` ids of that kind at the time.
@@ -98,6 +100,7 @@ class Service:
         "webhooks",
         "started",
         "credits",
+        "unlistable",
     )
 
     def __init__(
@@ -122,6 +125,7 @@ class Service:
         self.webhooks: Resources[Webhook] = Resources("webhook", self)
         self.started: Deque[Execution] = deque()
         self.listener: Listener = lambda _name, _data, _execution: None
+        self.unlistable: Dict[str, str] = {}
         self.used: Set[Tuple[str, str]] = set()
         self.missed: Dict[Tuple[str, str], List[str]] = {}
         self.deliveries: DeliveryQueue = DeliveryQueue(timeline, self.new_id)
