@@ -9,6 +9,7 @@ import shlex
 import tracemalloc
 from urllib.parse import quote
 
+import anyio
 import pytest
 
 from flowmaestro import FlowMaestroClient, ServerError
@@ -19,6 +20,7 @@ from flowmaestro.testing.model.service import MAX_MISSED
 from flowmaestro.testing.server import exchanges
 from flowmaestro.testing.server.exchanges import MAX_EXCHANGES, MAX_KEPT_BYTES
 from flowmaestro.testing.server.inspector import MAX_OUTBOX, Inspector
+from flowmaestro.testing.server.serve import _Server
 from flowmaestro_core.http.messages import Request, Response
 
 
@@ -240,6 +242,28 @@ def test_a_request_is_sent_again_with_the_key_that_it_had():
     (again,) = sent
     assert again.request.headers.get("x-api-key") == world.fake.api_key
     assert world.look("requests")[1]["sent_again"] == 1
+
+
+def test_the_fault_of_a_request_that_is_sent_again_is_not_shown_at_another_one():
+    """The request is sent by a task, which begins after another request has arrived."""
+    world, begun = World(), []
+
+    async def main():
+        server = _Server(world.fake, None, None, None, 1.0)
+        world.inspector.send = lambda it: begun.append(server._send_again(world.inspector, it))
+        world.send("GET", "/api/v1/workflows")
+        world.send("POST", "/_inspect/requests/1/send")
+        world.send("GET", "/api/v1/agents")
+        world.fake.fail_next(503, path="/workflows")
+        await begun[0]
+
+    anyio.run(main)
+    rows = world.look("requests")
+    assert [(row["path"], row["status"], row["fault"]) for row in rows] == [
+        ("/api/v1/workflows", 200, None),
+        ("/api/v1/workflows", 503, "status 503"),
+        ("/api/v1/agents", 200, None),
+    ]
 
 
 def test_a_delivery_is_sent_again_once_it_has_ended():
