@@ -44,7 +44,7 @@ _STYLE = """\
 <style>
   svg { color: #1b1f24; background: #ffffff; }
   @media (prefers-color-scheme: dark) { svg { color: #e6e8eb; background: #16181d; } }
-  text { fill: currentColor; font-family: ui-sans-serif, system-ui, sans-serif; }
+  text { fill: currentColor; font-family: Helvetica, Arial, "Liberation Sans", sans-serif; }
   polygon, path, ellipse { stroke: currentColor; }
   .edge polygon { fill: currentColor; }
 </style>
@@ -117,9 +117,9 @@ def events_by_successor(successors: Dict[str, Tuple[str, ...]]) -> Dict[str, Lis
 def graph(transitions: Transitions) -> str:
     """Return the diagram in the language of graphviz, from top to bottom."""
     lines = [
-        "digraph { rankdir=TB; bgcolor=transparent; nodesep=0.25; ranksep=0.4; margin=0.05;",
-        'node [shape=box, style=rounded, fontname="Helvetica", fontsize=13, margin="0.12,0.06"];',
-        'edge [fontname="Helvetica", fontsize=12, arrowsize=0.7];',
+        "digraph { rankdir=TB; bgcolor=transparent; nodesep=0.45; ranksep=0.45; margin=0.05;",
+        'node [shape=box, style=rounded, fontname="Arial", fontsize=13, margin="0.12,0.06"];',
+        'edge [fontname="Arial", fontsize=12, arrowsize=0.7];',
     ]
     for state, (name, *rest) in boxes(transitions).items():
         small = "".join(
@@ -129,7 +129,7 @@ def graph(transitions: Transitions) -> str:
         )
         lines.append(f'"{state}" [label=<<b>{html.escape(name)}</b>{small}>];')
     for (state, successor), events in arrows(transitions).items():
-        label = "\\n".join(events)
+        label = "\\n".join(f" {event} " for event in events)  # Keep off the arrow.
         lines.append(f'"{state}" -> "{successor}" [label="{label}"];')
     if not arrows(transitions):  # One column, held by lines that are not drawn.
         chain = " -> ".join(f'"{state}"' for state in transitions)
@@ -158,7 +158,7 @@ def words_of(svg: str) -> List[str]:
     """Return the texts and titles of a picture, sorted: what it says, not where."""
     svg = re.sub(r"<g[^>]*>\s*<title>[^<]*</title>\s*</g>", "", svg)  # not drawn
     found = re.findall(r"<(?:text|title)[^>]*>(.*?)</(?:text|title)>", svg)
-    return sorted(html.unescape(text) for text in found)
+    return sorted(html.unescape(text).strip() for text in found)
 
 
 def words_for(transitions: Transitions) -> List[str]:

@@ -48,7 +48,7 @@ EXAMPLES = Path(__file__).with_name("method_examples.py")
 NOTE = "<!-- This page is generated: run `python docs/reference.py` after a change. -->"
 GIVEN = {"events": ["test"], "execution_ids": ["ID"], "inputs": [{}], "url": "https://example.com"}
 """Required arguments for which `"ID"` will not do."""
-PER_PAGE = "how many to get with one request; the server clamps it to 1-100, its default is 20."
+PER_PAGE = "how many to get with one request, 1 to 100; the server's default is 20."
 SAFE = "Retried: yes, it can be repeated without harm."
 UNSAFE = (
     "Retried: only if nothing was sent, after 429, or after 503 with `Retry-After`: "
@@ -178,6 +178,24 @@ _SECTION = re.compile(r"^(?P<title>\S.*):\n(?P<items>(?=[ ]{4})(?:[ ]{4}.*\n?|\n
 _ITEM = re.compile(r"^(?P<names>[\w, ]+): (?P<text>.*(?:\n .*)*)", re.MULTILINE)
 
 
+GUIDES = {
+    "workflows.md": {"running.md": "Run and wait", "batches.md": "Batches"},
+    "executions.md": {"running.md": "Run and wait", "streaming.md": "Stream events"},
+    "agents.md": {"agents.md": "Talk to agents"},
+    "threads.md": {"agents.md": "Talk to agents"},
+    "knowledge-bases.md": {"agents.md#search-a-knowledge-base": "Search a knowledge base"},
+    "triggers.md": {"running.md#fire-a-trigger": "Fire a trigger"},
+    "webhooks.md": {"webhooks.md": "Webhooks"},
+    "webhook-verification.md": {"webhooks.md#verify-the-signature-of-a-webhook": "Webhooks"},
+    "errors.md": {"errors.md": "Errors and retries", "error-texts.md": "What an error says"},
+    "transports.md": {
+        "choosing-a-transport.md": "Choose a transport",
+        "networks.md": "Networks: proxy and certificates",
+    },
+}
+"""The guides to which a page of the reference links, with their titles."""
+
+
 def resources() -> Dict[str, Any]:
     """Return the classes behind a client's attributes, by attribute, in the client's order."""
     core = flowmaestro_core.resources
@@ -216,6 +234,10 @@ def pages() -> Dict[str, str]:
         made[file] = page(title, f"Import them from `{module.__name__}`.", sections)
     made["tools.md"] = tools_page()
     made["index.md"] = index_page()
+    for file, guides in GUIDES.items():
+        head, first, rest = made[file].partition("\n## ")
+        links = ", ".join(f"[{title}](../{guide})" for guide, title in guides.items())
+        made[file] = f"{head}\nHow to use them: {links}.\n{first}{rest}"
     if examples:
         raise LookupError(f"{EXAMPLES.name} has examples of what does not exist: {list(examples)}")
     return made

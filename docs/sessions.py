@@ -613,7 +613,8 @@ def _block(text: str) -> str:
 def _session(done: List[Shown]) -> str:
     texts = []
     for words, screen, status in done:
-        said = f"\n[exit status {status}]" if status else ""
+        why = "Ctrl-C: " if status == 130 else ""
+        said = f"\n[{why}exit status {status}]" if status else ""
         shown_as = f"python {words}" if words.endswith(".py") else f"flowmaestro {words}"
         texts.append(f"$ {shown_as}\n{screen}{said}")
     return "\n\n".join(texts)

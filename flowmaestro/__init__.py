@@ -87,13 +87,13 @@ _HOMES = {
     "Timeout": "flowmaestro_core.timeouts",
     "__version__": "flowmaestro_core",
 }
-"""The module of each public name. The names of errors are not listed."""
+"""The module of each public name that is not in `flowmaestro.errors`."""
 _MODULES = frozenset({"client", "errors", "resources", "testing", "types", "webhooks"})
 
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
-        """Import a public name when it is first read.
+        """Return a public name or module, which is imported when it is first read.
 
         pytest imports this package in every project, for the plugin alone; so that must be quick.
         """

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Run one command, by default the one in `sys.argv`, and return its exit status.
 
-    Raises `SystemExit` for the help, which `argparse` prints itself.
+    Raises `SystemExit` after `--help` or the command `help` has printed the help.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:  # It was closed, for example by `>&-`.
@@ -48,8 +48,9 @@ def _discard(stream: TextIO) -> None:
 def _words() -> Sequence[str]:
     """Return the arguments of the command line as text.
 
-    Without a UTF-8 locale Python reads each byte of `日本` as a lone surrogate. Terminals send
-    UTF-8 whatever `LANG` says, so the bytes are decoded again; bytes that are not UTF-8 stay.
+    Without a UTF-8 locale, Python may decode `日本` wrongly, for example as lone surrogates.
+    Terminals send UTF-8 whatever `LANG` says, so the bytes are decoded again. A word that is not
+    UTF-8 is unchanged.
     """
     words: List[str] = []
     for word in sys.argv[1:]:

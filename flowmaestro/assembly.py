@@ -101,9 +101,9 @@ def options_of(
 ) -> ClientOptions:
     """Return the options, with missing ones taken from the environment and the defaults.
 
-    Raises `ValueError` if there is no key, and the errors of `ClientOptions`. Without an API key in
-    arguments and environment, that of an installed fake or cassette is used, if there is no
-    `transport`.
+    Without an API key in arguments and environment, that of an installed fake or cassette is used,
+    if there is no `transport`. Raises `ValueError` if there is no key, or if a variable is
+    malformed, and the errors of `ClientOptions`.
     """
     return ClientOptions(
         _key(transport) if api_key is None else api_key,
@@ -118,7 +118,7 @@ def _key(transport: object) -> str:
     """Return the key from the environment, or else that of an installed override.
 
     A fake or a cassette is such an override. It is used only without a `transport`. Raises
-    `ValueError` if there is no key.
+    `ValueError` if there is no key, or if that of the environment is malformed.
     """
     key = os.environ.get("FLOWMAESTRO_API_KEY")
     if not key:
@@ -143,7 +143,7 @@ def _base_url_from_environment() -> str:
 
 
 def set_up_log() -> None:
-    """Log to standard error, if `FLOWMAESTRO_LOG` is set."""
+    """Log to standard error, if `FLOWMAESTRO_LOG` is set and not empty."""
     level = os.environ.get("FLOWMAESTRO_LOG")
     if level:
         from flowmaestro.log_to_stderr import log_to_stderr

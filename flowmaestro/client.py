@@ -37,14 +37,19 @@ class _Client(NotPicklable):
     ) -> C:
         """Return a client with other options that shares this one's connections.
 
+        An option that is `None` stays as it is.
+
         Args:
             timeout: seconds that one attempt of a call may take, or a `Timeout`. This also replaces
-                the longer default limit of `threads.send_message`.
-            max_retries: how many times a call may be retried after its first attempt.
-            headers: header fields to send in addition to this client's.
+                the longer default limit of messages to agents.
+            max_retries: how many times a call may be retried, as for a new client.
+            headers: header fields to send in addition to this client's. They replace those with the
+                same name.
             api_key: another key. Errors of the new client redact both keys.
 
         Closing the new client leaves this client open. Closing this client closes the new one, too.
+
+        Raises `TypeError` or `ValueError`, naming the option, for a wrong one.
 
         """
         derived = object.__new__(type(self))
@@ -105,8 +110,10 @@ class FlowMaestroClient(_Client):
             api_key: your key; the environment variable `FLOWMAESTRO_API_KEY` by default.
             base_url: the URL of the server; by default `FLOWMAESTRO_BASE_URL`, or else
                 `https://api.flowmaestro.io`.
-            timeout: seconds that one attempt of a call may take, or a `Timeout`.
-            max_retries: how many times a call may be retried after its first attempt.
+            timeout: seconds that one attempt of a call may take, or a `Timeout`. An attempt to
+                send a message to an agent gets at least 130 s.
+            max_retries: how many times a call may be retried after its first attempt. A start by
+                `run` or `run_many` that was not sent may be retried more often.
             headers: header fields to send with every request. They replace the SDK's own fields,
                 but not a field that an argument of a call sets, such as `idempotency_key`.
             transport: a `Transport`, or a function from `Request` to `Response`; by default a
@@ -182,7 +189,9 @@ class FlowMaestroClient(_Client):
             params: query parameters; `None` values are left out.
             json: the request's body, a value that JSON can express; `None` for no body.
 
-        Raises `FlowMaestroError` like every call.
+        Returns the decoded body if it is a JSON object; else a dict with the decoded body as
+        `data`, which is `None` if the body is empty. Raises `FlowMaestroError` like every call, and
+        `TypeError` or `ValueError` for a wrong argument.
 
         """
         from flowmaestro_core.calls.raw import raw_call
@@ -294,7 +303,9 @@ class AsyncFlowMaestroClient(_Client):
             params: query parameters; `None` values are left out.
             json: the request's body, a value that JSON can express; `None` for no body.
 
-        Raises `FlowMaestroError` like every call.
+        Returns the decoded body if it is a JSON object; else a dict with the decoded body as
+        `data`, which is `None` if the body is empty. Raises `FlowMaestroError` like every call, and
+        `TypeError` or `ValueError` for a wrong argument.
 
         """
         from flowmaestro_core.calls.raw import raw_call

@@ -1,6 +1,6 @@
-"""Every error that this SDK raises.
+"""The errors of this SDK. A wrong argument raises `TypeError` or `ValueError` instead.
 
-`ConnectionError` and `TimeoutError` are also the builtins of the same name.
+`ConnectionError` and `TimeoutError` derive from the builtins of the same name as well.
 """
 
 from __future__ import annotations
@@ -66,6 +66,8 @@ def parse_api_error(
         body: the decoded body, `{"error": {"code": ..., "message": ...}}`, or one of the other
             forms that the server sends. If it has no message, the error's message quotes the body.
         request_id: `X-Request-ID` of the response. Without it, the body's own is used.
+
+    Raises `TypeError` or `ValueError` for a `body` that JSON cannot express.
 
     """
     error = error_from_response(Response(status_code, Headers(), encode_json(body)))

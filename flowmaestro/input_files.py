@@ -1,7 +1,7 @@
 """Inputs of workflows from files: a JSON object, or rows as CSV, TSV, JSON lines or a JSON array.
 
-Reads the file, or standard input. Every error is a `ValueError` whose text is one line and names
-the place in the file.
+Reads the file, or standard input. Every error is a `ValueError` whose text is one line. If one
+place in the file is wrong, the text names it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,10 @@ class Rows(List[Dict[str, Any]]):
 
 
 def read_object(path: str, where: str) -> Dict[str, Any]:
-    """Return the JSON object in a file; `-` is standard input. Error texts begin with `where`."""
+    """Return the JSON object in a file; `-` is standard input.
+
+    Raises `ValueError`, whose text begins with `where`.
+    """
     return _object(_read(path, where), where)
 
 
@@ -51,7 +54,7 @@ def read_rows(path: str, *, delimiter: Optional[str] = None) -> Rows:
     Args:
         path: a `.csv` or `.tsv` file with a head, a `.jsonl` file with one object a line, a `.json`
             file with an array of objects, or `-`: standard input, in the form that its first
-            character tells (`[` an array, `{` JSON lines, anything else CSV).
+            character, white space aside, tells (`[` an array, `{` JSON lines, any other CSV).
         delimiter: the character between cells; by default a comma, in a `.tsv` file a tab. Not
             with JSON.
 
@@ -81,11 +84,12 @@ def read_rows(path: str, *, delimiter: Optional[str] = None) -> Rows:
 
 
 def typed_rows(rows: Rows, schema: Any, where: str) -> Rows:
-    """Return the rows with each cell as the type that a JSON Schema names for its column.
+    """Return the rows with cells as JSON values, where a JSON Schema names a type of the column.
 
     The cells of a column without a type, or whose type may be `string`, stay text. An empty cell of
-    any other type is left out. Rows of JSON are returned as they are. Raises `ValueError` for a
-    cell that is not of its type. The error text begins with `where`.
+    any other type is left out. Rows of JSON are returned as they are. Raises `ValueError`, whose
+    text begins with `where`, for a cell that is not JSON. A cell that is JSON of another type is
+    not refused: `check_inputs` finds it.
     """
     kinds = _kinds(schema)
     if not rows.are_cells or not kinds:
@@ -135,7 +139,7 @@ def parse_json(text: str, where: str) -> Any:
 def _read(path: str, where: str) -> str:
     """Return the text of a file, decoded as UTF-8 whatever the locale is; `-` is standard input.
 
-    Error texts begin with `where`.
+    Raises `ValueError`, whose text begins with `where`.
     """
     with _named(where):
         if path != "-":
@@ -220,7 +224,10 @@ def _row(where: str, names: List[str], cells: List[str]) -> Dict[str, Any]:
 
 
 def _malformed_column(text: str, delimiter: str) -> int:
-    """Return the number of the first malformed cell in a line of CSV, from 1."""
+    """Return the number, from 1, of the first malformed cell in the text of one row of CSV.
+
+    `delimiter` is escaped for a regular expression.
+    """
     cell = f'(?:"(?:[^"]|"")*"|[^"{delimiter}\\r\\n]*){delimiter}'
     whole = re.match(f"(?:{cell})*", text)
     return 1 + len(re.findall(cell, whole[0] if whole else ""))
@@ -256,9 +263,10 @@ def _kinds(schema: Any) -> Dict[str, List[str]]:
 
 
 def _typed(text: str, kinds: Iterable[str], where: str) -> Any:
-    """Convert the text of a cell to one of `kinds`. Raises `ValueError` if that is impossible.
+    """Return the JSON value of the text of a cell. Raises `ValueError` if it is not JSON.
 
-    Takes what spreadsheets write, too: `TRUE` is true, and `007` is 7.
+    If `kinds` allow it, what spreadsheets write is JSON, too: `TRUE` is true, and `007` is 7. The
+    value may be of another type than `kinds`.
     """
     if "boolean" in kinds and text.lower() in ("true", "false"):
         return text.lower() == "true"

@@ -21,7 +21,7 @@ _TYPES: Dict[str, Callable[[Any], bool]] = {
 
 
 def is_strict(schema: Any) -> bool:
-    """Return whether `schema` can be relied on: the server itself has sent it.
+    """Return whether `schema` can be relied on: it is a mapping that is not marked as unverified.
 
     An `input_schema` that the SDK derived from `inputs` has `x-unverified: true`: the deployed
     server keys `inputs` by the ids of nodes, which may not be the names that an execution reads.
@@ -34,8 +34,8 @@ def check_inputs(workflow: Mapping[str, Any], inputs: Mapping[str, Any]) -> List
 
     This checks the top level of the workflow's `input_schema` (JSON Schema): `required`,
     `additionalProperties: false`, and each property's `type` and `enum`. The list is empty if
-    nothing is wrong, or if the schema is not strict (`is_strict`). The SDK never calls this by
-    itself.
+    nothing is wrong, or if the schema is not strict (`is_strict`). Clients never call this by
+    themselves; the command line and the MCP server do.
     """
     schema = workflow.get("input_schema")
     if not is_strict(schema):
@@ -56,7 +56,7 @@ def check_inputs(workflow: Mapping[str, Any], inputs: Mapping[str, Any]) -> List
 def schema_problem(schema: Mapping[str, Any]) -> str:
     """Return why `schema` is not a JSON Schema for inputs; "" if it is one.
 
-    Only the keywords that `check_inputs` reads are checked.
+    Only `type`, `properties` and `required` at the top level are checked.
     """
     properties = schema.get("properties", {})
     if not isinstance(properties, Mapping):

@@ -1,8 +1,8 @@
 """Workflows as tools over the Model Context Protocol. Needs the extra `mcp` and Python 3.10.
 
-Running a workflow has side effects, so only the workflows that the user named are offered. Names
-and descriptions come from the server, so a space replaces each control character in them, and long
-ones are shortened.
+Running a workflow has side effects, so only the workflows that the user named are offered. Titles
+and descriptions come from the server. In them, a space replaces each unprintable character except
+the line feed, and long ones are truncated.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from flowmaestro_core.payloads.json_values import list_or_empty
 LONGEST_NAME = 64
 """Characters of a tool's name: what clients accept."""
 LONGEST_DESCRIPTION = 1000
-"""Characters of a tool's description, and of one in its schema: all go to a language model."""
+"""Characters of one text of a tool from the server: all go to a language model. Such texts are
+titles, descriptions, also those in schemas, and the list of labels."""
 _OUTPUT_SCHEMA = {
     "type": "object",
     "properties": {
@@ -49,10 +50,11 @@ DEEPEST = 200
 def workflow_server(
     client: AsyncFlowMaestroClient, workflows: Sequence[Mapping[str, Any]], timeout: float
 ) -> Server[Any]:
-    """Return an MCP server whose tools run these workflows, each for at most `timeout` seconds.
+    """Return an MCP server whose tools run these workflows.
 
-    `workflows` are resources as `workflows.get` returns them. An execution that takes longer
-    continues at the server, and so does one whose tool call is cancelled.
+    `workflows` are resources as `workflows.get` returns them. A tool follows the events of its
+    execution for at most `timeout` seconds. An execution that takes longer continues at the server,
+    and so does one whose tool call is cancelled.
     """
     tools: Dict[str, Mapping[str, Any]] = {}
     for workflow in {str(each["id"]): each for each in workflows}.values():
@@ -90,7 +92,8 @@ def tool_name(workflow: Mapping[str, Any]) -> str:
     """Return the name of a workflow's tool: its own name, shortened at the end, and its id.
 
     The tool's name consists of at most `LONGEST_NAME` ASCII letters, digits and `_`. If the
-    workflow's name has no ASCII letter or digit, the tool's name is the id alone.
+    workflow's name has no ASCII letter or digit, the tool's name is the id alone. If the id has
+    none either, it is `workflow`.
     """
     name, id = (
         re.sub(r"\W+", "_", str(workflow[key])[:1000], flags=re.ASCII).strip("_")
@@ -189,7 +192,7 @@ def _short(text: Any) -> str:
 def _with_short_texts(schema: Any) -> Any:
     """Return the schema with each `title` and `description` truncated.
 
-    In these texts, each control character except the line feed becomes a space.
+    In these texts, each unprintable character except the line feed becomes a space.
     """
     if isinstance(schema, list):
         return [_with_short_texts(part) for part in list_or_empty(schema)]

@@ -7,22 +7,26 @@
 | `node NAME` | INTERNAL | one for each node in the events, a child of `invoke_workflow` |
 | `invoke_agent` | CLIENT | one for each message to an agent |
 | `retrieval ID` | CLIENT | one for each query of a knowledge base |
-| `invoke_workflow ID` | INTERNAL | one for each row of a batch, linked to the span of the batch |
+| `invoke_workflow ID` | INTERNAL | for each row of a batch, linked to the span of the batch |
 | `GET /workflows/{workflow_id}`, ... | CLIENT | one for each attempt, by the HTTP conventions |
+
+An operation or a row that sends no request has no span.
 
 ID is the id of the workflow or of the knowledge base. The workflow's id is left out if it is not
 known when the span starts, as for a stream. The name of a span never changes afterwards. The
-workflow's name is in the attributes `gen_ai.agent.name` and `gen_ai.workflow.name`, if an event has
-it.
+workflow's name is in the attributes `gen_ai.agent.name` and `gen_ai.workflow.name`, if the event
+`execution:started` has it. NAME is the name of the node, or its id if the name is unknown. The span
+of an attempt of `client.request` has no path in its name.
 
 The span of a row starts with the first request of that row and ends with the last one. This span is
-the root of its own trace, because a batch may have 10,000 rows. The span of an execution that
-failed has the `error.type` `execution_failed`, although the call raises nothing.
+the root of its own trace, because a batch may have 10,000 rows. A row that was in doubt may have
+two spans. An `invoke_workflow` span of an execution that failed has the `error.type`
+`execution_failed`, although the call raises nothing.
 
 The times of nodes are the server's, shifted by the difference between its clock and ours. The
 difference is estimated from `Date` and from the events. The span of a node is then clamped to the
 span of its parent. The attribute `flowmaestro.node.duration` is the duration that the server
-measured.
+measured, if an event has it.
 
 Metrics: `http.client.request.duration`, `flowmaestro.client.operation.duration` (both in seconds),
 `flowmaestro.client.retries`, `flowmaestro.client.reconnections`, and
@@ -108,11 +112,12 @@ class OpenTelemetryHooks(Hooks):
     """Hooks that also make spans and metrics: `FlowMaestroClient(hooks=OpenTelemetryHooks())`.
 
     They work for both clients, on any transport. The parent of an operation's span is the span that
-    was current when the operation was created, even if another thread reads the stream. No context
-    is attached while your code handles an event. Spans hold no secret. They hold content only with
-    `content=True`: inputs, outputs, messages, queries, and the error texts of executions and nodes,
-    which may quote inputs. In content, values under secret names such as `password`, and texts that
-    look like an API key, are `***`. Raises `TypeError`, naming the argument, as `Hooks` does.
+    was current when the call began or the stream was made, even if another thread reads the stream.
+    No context is attached while your code handles an event. Spans hold no secret. They hold content
+    only with `content=True`: inputs, outputs, messages, queries, and the error texts of executions
+    and nodes, which may quote inputs. In content, values under secret names such as `password`, and
+    texts that look like an API key, are `***`. Raises `TypeError`, naming the argument, as `Hooks`
+    does.
 
     Attributes:
         tracer_provider: the provider of the spans, `None` for the global one.
@@ -145,7 +150,8 @@ class OpenTelemetryHooks(Hooks):
         """Return the trace of one operation; `None` if it would have no effect.
 
         That is so if there is no tracer provider and no meter provider, given or global, and the
-        current context of OpenTelemetry is empty. A context that is not empty is propagated.
+        current context of OpenTelemetry is empty. A valid span and baggage in that context are
+        propagated.
         """
         to = self._instruments
         parent = contexts.get_current()
@@ -155,9 +161,9 @@ class OpenTelemetryHooks(Hooks):
 
 
 class _Instruments:
-    """The OpenTelemetry tracer of a client and its instruments, such as histograms.
+    """The OpenTelemetry tracer of one `OpenTelemetryHooks`, and its instruments, as histograms.
 
-    It also remembers which agent each thread of the client belongs to.
+    It also remembers the agents of threads (`agents`).
     """
 
     def __init__(
@@ -189,21 +195,22 @@ class _Instruments:
         # The API of OpenTelemetry exports no public name for the type of a gauge.
         self.set_rate_limit: Callable[[int, Dict[str, str]], None] = gauge.set
         self.agents: Dict[str, str] = {}
-        """The agent of each thread that this client created or fetched, by the thread's id.
+        """The agents of threads that clients with these hooks created or fetched, by thread id.
 
-        The request and the reply of a message do not name the agent.
+        The request and the reply of a message do not name the agent. When `MAX_KNOWN_THREADS` are
+        known, all are forgotten.
         """
 
     @property
     def traced(self) -> bool:
-        """Whether there is a tracer provider, given or global. Without one, no span is made."""
+        """Whether there is a tracer provider, given or global. Without one, no span is recorded."""
         return self._has_tracer or not isinstance(
             trace.get_tracer_provider(), trace.ProxyTracerProvider
         )
 
     @property
     def measured(self) -> bool:
-        """Whether there is a meter provider, passed to the hooks or global, that records metrics.
+        """Whether a meter provider was passed to the hooks, or a global one records metrics.
 
         The providers of the package `opentelemetry-api` itself record nothing, so they do not
         count.
@@ -246,8 +253,9 @@ class _Operation:
     def attempting(self, info: RequestInfo, request: Request, resent: int) -> Mapping[str, str]:
         """Begin the span of an attempt, whose request is sent now.
 
-        Return the header fields that propagate the context of the span. `resent` is how often the
-        call was sent before, redirects included.
+        At their first attempt, also begin the spans of the operation and the row. Return the header
+        fields that propagate the context of the span. `resent` is how often the call was sent
+        before, redirects included.
         """
         span = self._span or self._begin(info, request)
         row = self._row_of(info) if self._operation in BATCHES else None
@@ -300,7 +308,7 @@ class _Operation:
         attempt.end(outcome, self._to, self._clock(), ended)
 
     def retrying(self, info: RetryInfo) -> None:
-        """Count a retry or a reconnection, and add it as an event to its span, if there is one.
+        """Count a retry or a reconnection. Add it as an event to the span of its row or operation.
 
         This is called before the delay that precedes it.
         """
@@ -341,10 +349,11 @@ class _Operation:
                 self._set_execution(self._span, {**item, "status": what})
 
     def ended(self, value: Any, error: Optional[BaseException]) -> None:
-        """End the spans of the operation and record its duration. A second call has no effect.
+        """End the spans of the operation and record its duration.
 
-        `value` is what the operation returned, and for a stream the execution, if it was polled.
-        `error` is what it failed with, or `None`.
+        A second call has no effect, nor has one for an operation that sent no request. `value` is
+        what the operation returned, and for a stream the execution, if it was polled. `error` is
+        what it failed with, or `None`.
         """
         span, self._span = self._span, None
         if span is None:
@@ -405,7 +414,7 @@ class _Operation:
         return span
 
     def _set_request(self, span: trace.Span, body: bytes) -> None:
-        """Set the attributes that come from the body of the request."""
+        """Set the attributes that come from the body of the operation's first request."""
         shows, operation = self._to.content, self._operation
         if operation == QUERY:
             sent = decode_json(body)
@@ -420,7 +429,10 @@ class _Operation:
             span.set_attribute("flowmaestro.inputs", _content(decode_json(body)))
 
     def _set_reply(self, span: trace.Span, data: Any) -> None:
-        """Set the attributes that come from `data`, the reply to a call."""
+        """Set the attributes that come from `data` in the reply to a call.
+
+        If that is a thread, remember its agent.
+        """
         if not isinstance(data, Mapping):
             return
         reply = cast("Mapping[str, Any]", data)
@@ -474,7 +486,8 @@ class _Operation:
     ) -> trace.Span:
         """Start a span and return it. It began `at`, in nanoseconds since 1970; `None` is now.
 
-        `context` holds the parent of the span; by default, it is the context of the operation.
+        `context` holds the parent of the span; by default, it is the context of the operation. If
+        the operation is not traced, return an invalid span.
         """
         if not self._traced:
             return trace.INVALID_SPAN
@@ -500,7 +513,7 @@ class _Operation:
     def _row_of(self, info: RequestInfo) -> Optional[_Row]:
         """Return the row that a request belongs to. Begin the span of a new row.
 
-        Return `None` if the request is not about one row, or if no tracer is configured.
+        Return `None` if the request is not about one row, or if the operation is not traced.
         """
         key = _row_key(info)
         if key is None or not self._traced:
@@ -603,8 +616,9 @@ class _Row:
 class _ServerClock:
     """An estimate of how far the server's clock is ahead of ours, in nanoseconds.
 
-    Each `Date` and each event gives a lower and an upper bound of the difference. While zero lies
-    between the bounds, the estimate is zero; otherwise it is the bound nearest to zero.
+    Each `Date` gives a lower and an upper bound of the difference, and each event at least a lower
+    one. While zero lies between the bounds, the estimate is zero; otherwise it is the bound nearest
+    to zero. Bounds that contradict the earlier ones replace them.
     """
 
     def __init__(self) -> None:
@@ -684,7 +698,7 @@ class _Nodes:
         span.end(at)
 
     def end(self, at: int) -> None:
-        """End the spans of open nodes at `at`, because no more events follow."""
+        """Make the spans of nodes that have not ended. They end at `at`: no more events follow."""
         for start, attributes in self._open.values():
             self._span(attributes, start).end(at)
         self._open.clear()
@@ -789,7 +803,10 @@ def _type_of(error: BaseException) -> str:
 
 
 def _ns(value: Any) -> Optional[int]:
-    """Return a time of the server in nanoseconds since 1970; `None` if `value` is not a time."""
+    """Return a time of the server in nanoseconds since 1970; `None` if `value` is not a time.
+
+    A time before 1970 or after 5138 is not one.
+    """
     seconds = None if value is None else event_time(value)
     if seconds is None or not 0 <= seconds < 1e11:
         return None

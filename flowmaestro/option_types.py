@@ -1,6 +1,6 @@
 """The types of a client's options, for the annotations of the clients.
 
-Each type is imported when it is first read, so a client without hooks never loads the module of
+Each type is imported when it is first read, so a client without hooks need not load the module of
 hooks.
 """
 

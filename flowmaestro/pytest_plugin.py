@@ -56,10 +56,10 @@ def pytest_configure(config: pytest.Config) -> None:
 def flowmaestro_fake(request: pytest.FixtureRequest) -> Generator[FakeFlowMaestro, None, None]:
     """Give the test a fresh `FakeFlowMaestro` that clients made without `transport=` use.
 
-    When the test has passed, scripts that were never used cause an `UnusedScriptWarning`.
-    The marker's arguments are those of the fake: `@pytest.mark.flowmaestro_fake(time="real")`. To
-    use another fake in every test, define a fixture of this name; the fixtures for clients then use
-    that.
+    When the test has passed, scripts that were never used cause an `UnusedScriptWarning`, or with
+    `strict=True` in the marker an `AssertionError`. The marker's arguments are those of the fake:
+    `@pytest.mark.flowmaestro_fake(time="real")`. To use another fake in every test, define a
+    fixture of this name; the fixtures for clients then use that.
     """
     from flowmaestro.testing import FakeFlowMaestro
 
@@ -99,7 +99,7 @@ def flowmaestro_cassette(request: pytest.FixtureRequest) -> Generator[Cassette, 
     """Give the test its `Cassette`, which clients made without `transport=` use.
 
     Its file is `cassettes/MODULE/TEST.jsonl` beside the test's module. If there is such a file, its
-    responses are replayed. If not, the calls are sent, and the file is written if the test passes.
+    responses are replayed. If not, the calls are sent, and are written there if the test passes.
     `--flowmaestro-cassettes` selects another mode. A file name of more than 220 bytes before
     `.jsonl` is truncated and ends with a digest.
     """
@@ -123,8 +123,9 @@ def flowmaestro_no_network(request: pytest.FixtureRequest) -> Generator[None, No
     """Fail the test if it looks up an address, binds or connects a socket, or starts a program.
 
     The test fails even if its code catches the error, and whichever thread caused it. Allowed is
-    the pair of sockets that an event loop creates to wake itself. To guard every test, name this
-    fixture in `usefixtures` of the pytest configuration.
+    the pair of sockets that an event loop creates to wake itself. The module
+    `flowmaestro.testing.network_guard` says what the guard does not see. To guard every test, name
+    this fixture in `usefixtures` of the pytest configuration.
     """
     from flowmaestro.testing.network_guard import NetworkGuard
 

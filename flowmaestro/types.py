@@ -1,4 +1,4 @@
-"""The types of arguments and results: `TypedDict`s, closed sets of names, callback types."""
+"""The types of arguments and results, such as `TypedDict`s, sets of names and callbacks."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from flowmaestro import webhooks
 event = webhooks.parse(request_body, request_headers["X-FlowMaestro-Signature"], secret)
 ```
 
-Pass the body's bytes unchanged: the signature covers them, and re-serialised JSON differs.
+Pass the body's bytes unchanged: the signature covers them, and re-serialised JSON may differ.
 """
 
 from __future__ import annotations
@@ -51,8 +51,9 @@ def verify(
 
     Raises:
         WebhookVerificationError: the signature is missing or wrong; or, with a tolerance, the
-            delivery is too old or too new, or the payload is not an event.
-        ValueError: the secret is empty, or the tolerance is not positive.
+            payload is not an event, or its `created_at` is too old, too new or not a time.
+        TypeError: the payload is of a wrong type, or the tolerance is not a number.
+        ValueError: the secret is empty or not a `str`, or the tolerance is not positive and finite.
 
     """
     checked = authenticated(payload, signature, secret)
@@ -77,9 +78,10 @@ def parse(
         tolerance: seconds; refuse a delivery whose `created_at` is further from now than this.
 
     Raises:
-        WebhookVerificationError: the signature is missing or wrong, the delivery is too old or too
-            new, or the payload is not an event.
-        ValueError: the secret is empty, or the tolerance is not positive.
+        WebhookVerificationError: the signature is missing or wrong, or the payload is not an event;
+            or, with a tolerance, its `created_at` is too old, too new or not a time.
+        TypeError: the payload is of a wrong type, or the tolerance is not a number.
+        ValueError: the secret is empty or not a `str`, or the tolerance is not positive and finite.
 
     """
     checked = authenticated(payload, signature, secret)

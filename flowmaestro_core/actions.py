@@ -17,8 +17,8 @@ and gets the next action back.
 | `Done`  | nothing: the machine has ended with a value                           |
 | `Fail`  | nothing: the machine has ended with an error                          |
 
-`Read` and `Emit` are not frozen, because there is one of each for every event of a stream, and a
-frozen dataclass takes several times as long to make.
+`Read` and `Emit` are not frozen, because a stream needs very many of them, and a frozen dataclass
+takes several times as long to make.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ class Open(_Sending):
 
 
 LEAST_PATIENCE = 45.0
-"""The least patience of a stream's reads, in seconds: one and a half of the intervals at which the
-server sends keepalives."""
+"""The least `impatient` of most reads of a stream, in seconds: one and a half of the intervals at
+which the server sends keepalives."""
 
 
 @dataclass
@@ -84,9 +84,9 @@ class Close:
 class Wait:
     """Wait for `seconds`.
 
-    `because` is the failed attempt that is retried afterwards. With `reconnects`, the next request
-    reopens a lost event stream. Both are for logs and hooks, with one exception: after a 429 in
-    `because`, a batch delays all its requests.
+    `because` is the failed attempt that is retried afterwards; `None` for any other wait. With
+    `reconnects`, the next request reopens a lost event stream. Both are for logs and hooks, with
+    one exception: if a start waits after a 429 in `because`, a batch delays its polls, too.
     """
 
     seconds: float
@@ -96,7 +96,10 @@ class Wait:
 
 @dataclass
 class Emit:
-    """Yield `item` to the caller. Continue when the caller wants the next one."""
+    """Yield `item` to the caller, or pass it to a callback, or both.
+
+    Continue when the caller wants the next one.
+    """
 
     item: Any
 
@@ -147,8 +150,8 @@ class Done:
 class Fail:
     """The machine has ended with `error`, to be raised as it is (its cause is already chained).
 
-    A batch may fail with an exception of the caller's code: its iterable of rows or its key
-    function raised it while the batch read the rows.
+    A batch may fail with any exception: the caller's iterable of rows or key function raised it
+    while the batch read the rows, or a key was of a wrong type.
     """
 
     error: FlowMaestroError

@@ -1,4 +1,4 @@
-"""Checks of arguments. Each error names the argument, what was passed, and what would be right.
+"""Checks of arguments. Each error names the argument, and says what would be right.
 
 Pure. Errors never show a value that may be a secret.
 """
@@ -49,7 +49,7 @@ def check_callback(name: str, value: Any) -> None:
 
 
 def check_plain_function(name: str, value: Any) -> None:
-    """Raise `TypeError` unless `value` is `None` or a function whose result need not be awaited."""
+    """Raise `TypeError` unless `value` is `None`, or callable and not a coroutine function."""
     check_callback(name, value)
     if is_coroutine_function(value):
         raise TypeError(f"{name} must be a plain function, not a coroutine function")
@@ -196,9 +196,10 @@ def mapping(name: str, value: Any) -> Optional[Dict[str, Any]]:
 def header_fields(value: Any) -> Headers:
     """Return the header fields in a mapping, without the spaces and tabs around their values.
 
-    Raises `TypeError` or `ValueError` for a name or value that is not valid (RFC 9110, sections 5.1
-    and 5.5), for fields that the transport sets, and for `Expect` (section 10.1.1): requests are
-    sent whole, without waiting for 100 (Continue). The error names the field, never its value.
+    Raises `TypeError` or `ValueError` for a name that is not valid (RFC 9110, section 5.1), for a
+    value with other characters than visible ASCII, spaces and tabs, for the fields in
+    `_TRANSPORTS_OWN`, and for `Expect` (section 10.1.1): requests are sent whole, without waiting
+    for 100 (Continue). The error never shows the value of a field.
     """
     if not isinstance(value, Mapping):
         raise TypeError(f"headers must be a dict of str to str, not {type(value).__name__}")

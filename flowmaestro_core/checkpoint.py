@@ -39,8 +39,9 @@ class Checkpoint:
     same checkpoint, in any process on any machine, then gets that execution instead of starting
     a second one. One checkpoint stands for one unit of work: a task, a flow run, a date.
 
-    A call with the same checkpoint and inputs gets the execution that was started. A second start
-    can only happen in these cases:
+    A call with the same checkpoint and inputs gets the execution that was started, or raises
+    `StartUnknownError` if that cannot be found out. Apart from `rerun` and `on_unknown="start"`, a
+    second start can only happen in these cases:
 
     * The store lost a save.
     * Two processes load at the same moment, and the store cannot compare and swap.
@@ -51,11 +52,11 @@ class Checkpoint:
     Args:
         load: called without arguments; returns the state that was saved last, or `None` if there
             is none. On an async client it may be a coroutine function.
-        save: called with the state, a dict of at most 500 bytes as JSON, which must replace the
-            previous one. When it returns, the state must survive this process and machine. The
-            state's `serial` is 1, then 2, and so on. A store that can compare must replace only the
-            state with `serial - 1`, and raise `CheckpointConflict` otherwise, so that two processes
-            cannot both start. On an async client it may be a coroutine function.
+        save: called with the state, a dict of usually less than 500 bytes as JSON, which must
+            replace the previous one. When it returns, the state must survive this process and
+            machine. The state's `serial` is 1, then 2, and so on. A store that can compare must
+            replace only the state with `serial - 1`, and raise `CheckpointConflict` otherwise, so
+            that two processes cannot both start. On an async client it may be a coroutine function.
         rerun: the statuses (`"failed"`, `"cancelled"`) of an ended execution that is started
             again. Pass `("failed",)` where an engine retries failed tasks.
         on_unknown: what to do if it cannot be found out whether the execution was started:
@@ -115,6 +116,8 @@ class Checkpoint:
                 time.
             settle_after: seconds after which the server lists every execution that it has accepted.
                 A call that finds an unfinished start waits that long.
+
+        Raises `TypeError` or `ValueError`, naming the argument that is wrong.
 
         """
         made = cls.__new__(cls)

@@ -35,8 +35,8 @@ class ServerSeen:
 class Context:
     """The options of a client, and the state that all its calls share.
 
-    `max_reply_size` is the most bytes of a response that are decoded as JSON. The decoded value
-    takes many times that memory. `secrets` returns the secrets that the transport sends beside the
+    `max_reply_size` is the most bytes of a response that are decoded as JSON. The decoded value may
+    take many times that memory. `secrets` returns the secrets that the transport sends beside the
     requests, such as a proxy's password. `former_keys` are the API keys of the contexts that this
     one was derived from; see `with_options`.
     """

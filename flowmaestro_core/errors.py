@@ -1,4 +1,4 @@
-"""The errors that a call can raise, and their attributes.
+"""The errors of the SDK, and their attributes.
 
 Pure. `ConnectionError` and `TimeoutError` derive from the builtins of the same name as well, so
 `except` catches them under either name.
@@ -13,11 +13,11 @@ from flowmaestro_core.http.messages import Headers, Phase
 
 
 class Attempt(NamedTuple):
-    """One failed attempt of a call.
+    """One failed attempt of a call, or one lost connection of an event stream.
 
-    `outcome` is the HTTP status or the phase in which the network failed. `code` is the API's
-    error code, or `None`. `delay` is the number of seconds waited before the next attempt, `None`
-    if no attempt followed.
+    `outcome` is the HTTP status or the phase in which the network failed. `code` is the `code` of
+    the attempt's error; `None` for a lost connection. `delay` is the number of seconds waited
+    before the next attempt, `None` if no attempt followed.
     """
 
     number: int
@@ -27,24 +27,25 @@ class Attempt(NamedTuple):
 
 
 class FlowMaestroError(Exception):
-    """Base of every error of this SDK.
+    """Base of the errors of this SDK. A wrong argument raises `TypeError` or `ValueError` instead.
 
     Attributes:
         message: what went wrong, in words.
         code: the API's error code, or one of ours (`timeout`, `connection_error`, ...).
-        status_code: the HTTP status, `None` if no response was received.
-        request_id: the id to quote to support: `meta.request_id` of the response body, else the
-            `X-Request-ID` header, else `None`.
-        details: further details from the API, as decoded JSON.
-        attempts: every failed `Attempt` of the call, in order.
+        status_code: the HTTP status, `None` if the error is not about one response.
+        request_id: the id to quote to support, from the response body or its `X-Request-ID` header;
+            `None` if it is not known.
+        details: further details from the API, as decoded JSON; of a body that is not JSON, the
+            beginning, as a `str`; `None` if there are none.
+        attempts: every failed `Attempt` of the call, in order; `()` if the error is not of a call.
         gave_up: why the call was not retried, in words; `None` if a retry was not considered.
         execution_id: the execution that this error is about, if one had been started.
         retry_after: seconds that the server asked to wait, `None` if it did not ask.
-        headers: the header fields of the response, redacted and without `Set-Cookie`; empty if no
-            response was received. If the server sent no `Date`, they have one with the time at
-            which the response was received.
-        body: the body of the response as text, redacted, its first 4,000 characters at most;
-            `None` if no response was received.
+        headers: the header fields of an error response, redacted and without `Set-Cookie`; empty if
+            the error was not made from one. If the server sent no `Date`, they have one with the
+            time at which the response was received.
+        body: the body of an error response as text, redacted, its first 4,000 characters at most;
+            `None` if the error was not made from one.
 
     """
 
@@ -111,9 +112,10 @@ class FlowMaestroError(Exception):
 
 
 class _StatusError(FlowMaestroError):
-    """Base class of the errors that stand for one HTTP status, such as `NotFoundError` for 404.
+    """Base class of the errors that stand for an HTTP status, such as `NotFoundError` for 404.
 
-    The status need not be passed. It is the last argument, not the third one as elsewhere.
+    The status need not be passed: it is the last argument, not the third one as in the base class.
+    `RateLimitError` has `retry_after` in its place.
     """
 
     def __init__(
@@ -134,13 +136,19 @@ class AuthenticationError(_StatusError):
 
 
 class InsufficientCreditsError(_StatusError):
-    """402: the account does not have enough credits for this call."""
+    """402: the account does not have enough credits for this call.
+
+    Also the error of a batch's row whose execution failed for this reason.
+    """
 
     _MESSAGE, _CODE, _STATUS = "Insufficient credits", "insufficient_credits", 402
 
 
 class AuthorizationError(_StatusError):
-    """403: the API key lacks a scope; `details` has `required_scopes` and `missing_scopes`."""
+    """403: the API key lacks a scope.
+
+    The API sends `details` with `required_scopes` and `missing_scopes`.
+    """
 
     _MESSAGE, _CODE, _STATUS = "Authorization failed", "authorization_error", 403
 
@@ -158,7 +166,10 @@ class ConflictError(_StatusError):
 
 
 class ValidationError(_StatusError):
-    """400 or 422: the server refused the request's content; `details` says why."""
+    """400 or 422: the server refused the request's content; `details` may say why.
+
+    With the code `invalid_input`, the SDK could not send a row of a batch.
+    """
 
     _MESSAGE, _CODE, _STATUS = "Validation failed", "validation_error", 400
 
@@ -181,15 +192,19 @@ class RateLimitError(_StatusError):
 
 
 class ServerError(FlowMaestroError):
-    """5xx, or a response that is not one of this API, such as HTML (code `invalid_response`)."""
+    """5xx, or a response that the SDK cannot use.
+
+    That is one that is not of this API, such as HTML (code `invalid_response`), or is too large
+    (`reply_too_large`).
+    """
 
     _MESSAGE, _CODE, _STATUS = "Server error", "server_error", 500
 
 
 class TimeoutError(FlowMaestroError, builtins.TimeoutError):
-    """One attempt, or a whole wait, timed out, or the server answered with 408.
+    """An attempt, a start, a stream or a whole wait timed out, or the server answered with 408.
 
-    `last_execution` is the last state that a wait saw before it timed out, else `None`.
+    `last_execution` is the last state that a wait or a stream has polled; `None` if there is none.
     """
 
     _MESSAGE, _CODE = "Request timed out", "timeout"
@@ -209,8 +224,9 @@ class StreamError(FlowMaestroError):
     `code` is `stream_error` (a stream was lost and could not be resumed, or the server sent none),
     `stream_lost` (the server will answer a message later, and sent no id to find the answer by),
     `event_too_large`, `message_failed` (only from `text()`: the agent could not answer),
-    `stream_closed` (the stream, batch or other iteration was closed before), or `stream_busy` (its
-    next item is awaited already, by another thread or task, or by the caller of a callback).
+    `stream_closed` (the stream, batch or other iteration was closed or has failed before), or
+    `stream_busy` (its next item is awaited already, by another thread or task, or by the caller of
+    a callback).
     """
 
     _MESSAGE, _CODE = "Stream error", "stream_error"
@@ -227,7 +243,7 @@ class StreamError(FlowMaestroError):
 
 
 class ClientClosedError(FlowMaestroError, RuntimeError):
-    """The client was used after `close()`."""
+    """The client was closed, before the call or during it."""
 
     _MESSAGE, _CODE = "This client is closed; make a new one", "client_closed"
 
@@ -235,11 +251,10 @@ class ClientClosedError(FlowMaestroError, RuntimeError):
 class StartUnknownError(FlowMaestroError):
     """It is unknown whether an execution was started, so it was not started again.
 
-    Raised for a row of a batch with a journal, and for a run with a checkpoint. `candidates` are
-    the executions that this start may have started: they have equal inputs, and are unknown to the
-    journal or newer than the checkpoint's start. `__cause__` is the error of the lookup if that
-    failed, else the error of the start if that failed, else `None`. If the lookup could not be made
-    because a checkpoint failed or the time was up, it is that error.
+    It is the error of a row of a batch with a journal, or raised for a start with a checkpoint.
+    `candidates` are the executions found that this start may have started: they have equal inputs,
+    are unknown to the journal, and do not seem older than the batch or the start. `__cause__` is
+    the error of the start, of the lookup or of the checkpoint that led to this, if there was one.
     """
 
     _MESSAGE, _CODE = "It is not known whether the execution was started", "start_unknown"
@@ -248,9 +263,9 @@ class StartUnknownError(FlowMaestroError):
 
 
 class JournalError(FlowMaestroError):
-    """A batch's journal cannot be used. Its records are not lost.
+    """A batch's journal cannot be used. The SDK deletes none of its records.
 
-    `code` is `journal_busy` (another batch uses the journal), `journal_mismatch` (the journal
+    `code` is `journal_busy` (another batch may use the journal), `journal_mismatch` (the journal
     belongs to another workflow, API root or other rows), `duplicate_key` (two rows have the same
     key), or `journal_unusable` (any other reason).
     """
@@ -265,9 +280,9 @@ class CheckpointError(FlowMaestroError):
     started. If it is `None`, this call started nothing.
 
     `code` is `checkpoint_mismatch` (it belongs to other inputs, another workflow or API root),
-    `checkpoint_conflict` (three times, another process saved first), `checkpoint_busy` (the lock of
-    its file was not free), or `checkpoint_unusable` (`load` or `save` raised, or the state is
-    malformed).
+    `checkpoint_conflict` (other processes saved first too often), `checkpoint_busy` (the lock of
+    its file was not free), or `checkpoint_unusable` (any other reason, such as an exception of
+    `load` or `save`, or a malformed state).
     """
 
     _MESSAGE, _CODE = "The checkpoint cannot be used", "checkpoint_unusable"
@@ -277,8 +292,8 @@ class CheckpointConflict(FlowMaestroError):
     """Raised by the `save` of a `Checkpoint` if another process has saved a state since the load.
 
     A store with compare-and-set raises it unless the `serial` of the state that it holds is one
-    less than the `serial` of the state to save. The SDK then loads again and follows the execution
-    that the other process started.
+    less than the `serial` of the state to save. The SDK then loads again and continues from
+    the state that the other process saved. After too many conflicts, it raises `CheckpointError`.
     """
 
     _MESSAGE, _CODE = "Another process saved a state before", "checkpoint_conflict"

@@ -21,7 +21,7 @@ class SyncItems(Protocol[E]):
 
 
 class AsyncItems(Protocol[E]):
-    """Items, yielded as they are received. To leave an `async for` early, call `aclose`.
+    """Items, yielded as they are received. To leave an `async for` early, await `aclose`.
 
     `contextlib.aclosing` calls `aclose` at the end of a block.
     """
@@ -46,9 +46,10 @@ class _Progress(Protocol):
 
     @property
     def request_id(self) -> Optional[str]:
-        """`X-Request-ID` of the response that opened the stream.
+        """The request id of the last response that opened the stream; `None` if there is none.
 
-        `None` if that has no such field: only a gateway before the server adds one.
+        It is its `X-Request-ID`, which only a gateway before the server adds. If the server
+        answered a message without a stream, it is the `request_id` of that reply.
         """
         ...
 
@@ -87,7 +88,7 @@ class AsyncEventStream(AsyncItems[E], _Progress, Protocol[E]):
 class _Answer(Protocol):
     @property
     def message(self) -> Optional[MessageCompleted]:
-        """The `message:completed` event; `None` until it is received."""
+        """The `message:completed` event; `None` before it is yielded, and if the answer failed."""
         ...
 
 
@@ -97,7 +98,7 @@ class MessageEventStream(EventStream[ThreadEvent], _Answer, Protocol):
     def text(self) -> SyncItems[str]:
         """Iterate over the text of the answer, piece by piece as received.
 
-        Raises `StreamError` (code `message_failed`) if the agent could not answer.
+        The iteration raises `StreamError` (code `message_failed`) if the agent could not answer.
         """
         ...
 
@@ -108,6 +109,6 @@ class AsyncMessageEventStream(AsyncEventStream[ThreadEvent], _Answer, Protocol):
     def text(self) -> AsyncItems[str]:
         """Iterate over the text of the answer with `async for`, piece by piece as received.
 
-        Raises `StreamError` (code `message_failed`) if the agent could not answer.
+        The iteration raises `StreamError` (code `message_failed`) if the agent could not answer.
         """
         ...

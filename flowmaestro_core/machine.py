@@ -2,7 +2,7 @@
 # `event` belongs to the class whose methods it guards.
 """The base of every machine: explicit state, a table of transitions, events that return actions.
 
-The rules, which `Machine` enforces for every machine of this package:
+The rules for every machine of this package. `Machine` enforces the first three:
 
 1. An event that the table does not list for the present state raises `LocalProtocolError` and
    changes nothing.
@@ -81,7 +81,7 @@ class Machine(Generic[T]):
     TRANSITIONS: ClassVar[Transitions]
 
     execution_id: Optional[str] = None
-    """The id of the execution that the machine follows; `None` before it is known.
+    """The id of the execution that the machine follows; `None` if there is none or it is not known.
 
     Errors of the driver have it, too.
     """
@@ -90,16 +90,18 @@ class Machine(Generic[T]):
     """The name of the client's method that made it, such as `workflows.run`, for observers."""
 
     runs_callers_code: bool = False
-    """Whether an event method, or an action other than a request, may run the caller's code.
+    """Whether an event method, or an action other than a request or `Emit`, may run caller's code.
 
-    That code may wait for another call. A batch reads the caller's rows in its events, and a start
-    with a checkpoint has the driver call `load` and `save`.
+    That code may wait for another call. The listener of `Emit` does not count. A batch reads the
+    caller's rows in its events, and a start with a checkpoint has the driver call `load` and
+    `save`.
     """
 
     def __init__(self, context: Context, token: str) -> None:
         """`context` holds what the calls of a client share.
 
-        `token` is a random text: the `Idempotency-Key` of a POST for which the caller passed none.
+        `token` is a random text, from which the machine makes the `Idempotency-Key` of each POST
+        for which the caller passed none.
         """
         self.state: str = "ready"
         self._context = context
@@ -109,7 +111,10 @@ class Machine(Generic[T]):
 
     @property
     def finished(self) -> bool:
-        """Whether the last item has been emitted: only `Done` or `Fail` is left to return."""
+        """Whether the machine has ended without an error.
+
+        A stream of events is finished once it has emitted its terminal event.
+        """
         return self.state == "done"
 
     @property

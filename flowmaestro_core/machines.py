@@ -1,8 +1,8 @@
 """The table from operations to machines.
 
 This module is separate from operations and machines, so that no two modules import each other: the
-module of a machine imports the operation that the machine carries out. A machine's module is loaded
-when the first machine of its kind is made.
+module of a machine imports the operation that the machine carries out. Except for `CallMachine`, a
+machine's module is loaded when the first machine of its kind is made.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ def machine_for(operation: Operation[Any, Any], context: Context, token: str) ->
     Args:
         operation: what a builder returned, such as `Workflows.get("wf_123")`.
         context: the options of a client, and what all its calls share.
-        token: any random text: the `Idempotency-Key` of a POST for which the caller passed none.
+        token: any random text. The machine makes the `Idempotency-Key` of each POST from it for
+            which the caller passed none.
 
     """
     # Calls are by far the most frequent operations. `isinstance` is for type checkers only.
@@ -85,5 +86,5 @@ _MACHINES: Dict[str, Callable[[], MakeMachine]] = {
     "Run": _run,
     "Batch": _batch,
 }
-"""How to make each machine, by the name of the operation's class: the class itself would have to be
-imported."""
+"""How to make each machine but `CallMachine`, by the name of the operation's class: the class
+itself would have to be imported."""

@@ -63,9 +63,9 @@ class Operation(Generic[S, A]):
     """The checkpoint that stores the state of a start, if there is one."""
 
     def callbacks(self) -> Mapping[str, Optional[Callable[..., Any]]]:
-        """Return the caller's functions that the operation calls, by the names of the arguments.
+        """Return the caller's functions that the driver calls, by the names of the arguments.
 
-        They may be coroutine functions only on an async client.
+        One that was not passed is `None`. They may be coroutine functions only on an async client.
         """
         return {}
 

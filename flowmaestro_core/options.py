@@ -18,7 +18,10 @@ _set = object.__setattr__  # Sets the attributes of a frozen dataclass.
 
 
 def _check_timeout(timeout: Any) -> None:
-    """Raise `TypeError` or `ValueError` unless `timeout` is a number of seconds or a `Timeout`."""
+    """Raise `TypeError` or `ValueError` unless `timeout` is a positive, finite number of seconds.
+
+    A `Timeout` is such a number.
+    """
     try:
         check_seconds("timeout", timeout)
     except TypeError:
@@ -28,7 +31,7 @@ def _check_timeout(timeout: Any) -> None:
 
 
 def _kind_of(value: object) -> str:
-    """Return the name of a value's class, with the name of its package."""
+    """Return the name of a value's class, with the name of its package unless it is a builtin."""
     kind = type(value)
     home = kind.__module__.partition(".")[0]
     return kind.__name__ if home == "builtins" else f"{home}.{kind.__name__}"
@@ -41,13 +44,15 @@ class ClientOptions:
     Raises `ValueError` or `TypeError`, naming the setting, for an invalid one.
 
     Attributes:
-        api_key: the key, sent as `X-API-Key` and as a bearer token. Neither a repr nor
+        api_key: the key, sent as `X-API-Key` and as a bearer token. Neither a repr nor the repr of
             `dataclasses.asdict` shows it.
         base_url: the URL of the server.
         timeout: seconds that one attempt may take, or a `Timeout`, which limits its phases too.
-        max_retries: how often a call may be retried after its first attempt.
-        headers: custom header fields for every request. A field with the name of a field of the
-            SDK replaces it.
+            Some endpoints get more (`timeout_for`).
+        max_retries: how often a call may be retried after its first attempt. A start that was not
+            sent may be retried more often.
+        headers: custom header fields for every request. They replace fields of the SDK with the
+            same name, but not those that belong to one call (`request_headers`).
         call_timeout: a `timeout` for particular calls (`with_options`). It replaces the longer
             limits of some endpoints as well. `None` if it is not set.
 
@@ -100,7 +105,8 @@ class ClientOptions:
     ) -> ClientOptions:
         """Return a copy with the arguments that are not `None`.
 
-        `timeout` becomes the `call_timeout` of the copy. `headers` are added to the client's.
+        `timeout` becomes the `call_timeout` of the copy. `headers` are added to the client's, and
+        replace those with the same name.
         """
         added = self.headers if headers is None else header_fields(headers)
         kept = tuple(pair for pair in self.headers.pairs if pair[0] not in added)
@@ -125,9 +131,11 @@ class ClientOptions:
         return self.timeout if self.timeout >= minimum else with_total(self.timeout, minimum)
 
     def request_headers(self, *own: Tuple[str, str], call: Fields = ()) -> Headers:
-        """Return the header fields of a request: the key's, `own`, the client's, and `call`.
+        """Return the header fields of a request: the SDK's, `own`, the client's, and `call`.
 
-        A header of this client or of `call` replaces earlier fields of the same name.
+        A field of the client replaces those of the SDK and of `own` with the same name, and a field
+        of `call` replaces that of the client. `call` must not have names of the SDK or of `own`,
+        which it does not replace.
         """
         fields = self._own.pairs + own
         custom = self.headers

@@ -12,9 +12,9 @@ Key = Union[int, str]
 """Identifies a row: its index, an `int`, or the `str` of what the caller's `key` returns for it."""
 
 RowState = Literal["open", "starting", "started", "ended"]
-"""`open`: not started, or the start has failed for certain. `starting`: written before the request
-is sent, so after a crash the row is in doubt. `started`: the id of its execution is known. `ended`:
-the execution has ended."""
+"""`open`: not started, or the start has failed for certain, or the execution has failed for a lack
+of credits. `starting`: written before the request is sent, so after a crash the row is in doubt.
+`started`: the id of its execution is known. `ended`: the execution has ended."""
 
 OnUnknown = Literal["error", "start"]
 
@@ -58,13 +58,15 @@ class Recalled(NamedTuple):
 
     Attributes:
         rows: the records of the rows with the `keys` of the `Record`; unknown keys are left out.
+            After a `brief` one, the records need not be whole.
         orders: pairs of an execution id and the number of its start, for the `execution_ids` of
             the `Record`; unknown ids are left out.
         known: how many rows the journal held when it was opened; without a key function, the
             index after the last one.
-        last_order: the greatest `order` that the journal held when it was opened; 0 if it was new.
+        last_order: the greatest `order` that the journal held when it was opened; 0 if it held
+            none.
         age: seconds since the journal was created, by the wall clock; infinity if that was set back
-            to an earlier time.
+            to a time before.
 
     """
 
@@ -85,8 +87,8 @@ class JournalPlan(NamedTuple):
         rerun: the statuses of ended executions whose rows are started again.
         settle_after: seconds after which the server lists every execution that it has started.
         redo: the indices of rows that are started again if their inputs differ from the journal's.
-        on_unknown: what to do with a row that may have been started: `error` reports it, `start`
-            starts it again.
+        on_unknown: what to do if a lookup cannot show whether a row was started: `error` reports
+            the row, `start` starts it again.
 
     """
 

@@ -22,7 +22,9 @@ class Timeout(float):
         connect: until a connection is ready. Waiting for a free connection, name resolution,
             proxy and TLS are included. After this timeout, the request was not sent.
         head: from the ready connection until the head of the response is complete, sending
-            included. After this timeout, the server may have acted.
+            included. After this timeout, the server may have acted. A transport that does not know
+            when the connection is ready counts from the end of `connect`; if that is `None`, from
+            the beginning.
         read: the longest silence in the body of a response that is read whole. For streams, see
             `StreamTimes`. If the head comes before the request was sent, sending also breaks the
             silence.

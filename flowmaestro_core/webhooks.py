@@ -38,15 +38,15 @@ class WebhookEvent(TypedDict):
     created_at: str
     """Time of the first attempt, ISO 8601; a retry has the same."""
     data: Dict[str, Any]
-    """The resource that the event is about."""
+    """What the event is about; `{}` if the delivery has no `data`."""
 
 
 class SecretDict(Dict[str, Any]):
     """A webhook whose `repr`, `str` and log lines do not show its secrets.
 
-    The secrets are the value of `secret`, header fields that may hold a credential, and the user
-    and query parameters in its URL. Otherwise it is a plain dict: equality, JSON, pickle, and
-    `data["secret"]` show the values.
+    The secrets are the value of `secret`, header fields that may hold a credential, and parts of
+    its URL: the user, the fragment, and query parameters, except a few such as `page`. Otherwise it
+    is a plain dict: equality, JSON, pickle, and `data["secret"]` show the values.
     """
 
     def copy(self) -> SecretDict:
@@ -105,7 +105,8 @@ def authenticated(
 def read_event(payload: bytes) -> WebhookEvent:
     """Return the event in a delivery's body; raise `WebhookVerificationError` if there is none.
 
-    If the event has no `data`, its `data` becomes `{}`.
+    If the event has no `data`, its `data` becomes `{}`. `data` that is not an object, such as null,
+    raises the same error.
     """
     try:
         body = decode_json(payload)

@@ -10,7 +10,7 @@ from typing import Optional
 
 DONE, FAILED, USAGE, NOT_FOUND, AUTHENTICATION, RATE_LIMIT, NETWORK = range(7)
 TIMED_OUT = 124
-"""The exit status of `timeout` of GNU coreutils."""
+"""The exit status after a time limit, as with `timeout` of GNU coreutils."""
 INTERRUPTED = 130
 """The exit status that a shell reports after Ctrl-C: 128 and the number of SIGINT."""
 CODES = {
@@ -23,7 +23,7 @@ CODES = {
     TIMED_OUT: "timed_out",
     INTERRUPTED: "interrupted",
 }
-"""The `code` of an error in JSON where the SDK has none, by exit status."""
+"""The `code` of an error in JSON that has none of its own, by exit status."""
 
 
 NOT_UNICODE = "is not valid Unicode: it has bytes that are not UTF-8, or half of a surrogate pair"
@@ -31,13 +31,13 @@ NOT_UNICODE = "is not valid Unicode: it has bytes that are not UTF-8, or half of
 
 
 class CommandFailed(Exception):
-    """A command failed.
+    """The failure of a command.
 
     Attributes:
         status: the exit status.
         hint: what the user can do; "" if there is nothing to say.
         code: a word for programs that read the error as JSON.
-        execution_id: the execution that the error is about, if there is one.
+        execution_id: the execution that the error is about; `None` if there is none.
 
     If the exception has no text, nothing is printed, because the command has printed everything
     itself.

@@ -66,7 +66,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 _Argument = Tuple[Tuple[str, ...], Dict[str, Any]]
-"""The arguments of `add_argument`."""
+"""The arguments of `add_argument`. One more, `complete`, is for `build_parser`."""
 _Command = Tuple[str, Tuple[str, ...], Tuple[_Argument, ...]]
 """What a command does, the words of its examples, and its arguments."""
 
@@ -132,9 +132,10 @@ def _command(what: str, examples: Tuple[str, ...], *arguments: _Argument) -> _Co
 
 
 def _of(name: str, help: str, **more: Any) -> _Argument:
-    """Return a positional argument, which the help shows as `name` in capitals.
+    """Return a positional argument.
 
-    `help` is its help text; `more` are further arguments of `add_argument`.
+    The help shows it as `name` in capitals, unless `more` has a `metavar`. `help` is its help text;
+    `more` are further settings of an `_Argument`.
     """
     return (name,), {"metavar": name.upper(), "help": help, **more}
 
@@ -158,7 +159,10 @@ def _choice(name: str, help: str, *choices: str, default: str) -> _Argument:
 
 
 def _seconds_ago(text: str) -> float:
-    """Return the seconds of a duration such as `90s`, `15m`, `2h`, `3d` or `1w`."""
+    """Return the seconds of a duration such as `90s`, `15m`, `2h`, `3d` or `1w`.
+
+    Raises `ArgumentTypeError` for any other text.
+    """
     try:
         seconds = float(text[:-1]) * _UNITS[text[-1:]]
     except (KeyError, ValueError):
@@ -174,7 +178,10 @@ def _delimiter(text: str) -> str:
 
 
 def _row_numbers(text: str) -> Optional[List[int]]:
-    """Return the numbers of the rows, from 1, in a text such as `3,17`; `None` for `all`."""
+    """Return the numbers of the rows, from 1, in a text such as `3,17`; `None` for `all`.
+
+    Raises `ArgumentTypeError` for any other text.
+    """
     if text == "all":
         return None
     words = text.split(",")
@@ -199,7 +206,8 @@ def _one_of(names: Sequence[str]) -> str:
 def _listed(text: str) -> str:
     """Return the kind of resource that `text` names: `workflows` for `workflow`.
 
-    Raise `CommandFailed` if the API cannot list that kind, or if there is no such kind.
+    Raises `CommandFailed` if the API cannot list that kind, and `ArgumentTypeError` if there is no
+    such kind.
     """
     kind = _resource(text)
     if kind == "threads":
@@ -211,8 +219,8 @@ def _listed(text: str) -> str:
 def _checked(is_right: Callable[[str], bool], kind: Callable[[str], Any], what: str) -> Any:
     """Return a function to use as `type=` of an `argparse` argument.
 
-    The function returns `kind(text)`. If `is_right(text)` is False or `kind` raises `ValueError`,
-    the function raises the error `"'...' is not a {what}"`.
+    The function returns `kind(text)`. If `is_right(text)` is False, or if either raises
+    `ValueError`, the function raises `ArgumentTypeError`: `"'...' is not a {what}"`.
     """
 
     def convert(text: str) -> Any:
@@ -301,7 +309,7 @@ TRANSPORTS = ("sockets", "requests", "aiohttp", "anyio", "trio", "memory")
 
 
 def _json(what: str) -> Tuple[_Argument, ...]:
-    """Return `--json`, whose help text is `what`, and the options that name the server."""
+    """Return `--json`, whose help text is `what`, and the options for the key and the server."""
     return (_json_flag("json", what), *_SERVER)
 
 
@@ -311,9 +319,9 @@ def _json_flag(form: str, help: str) -> _Argument:
 
 
 def _formats(help: str, *forms: str, json: str = "json") -> Tuple[_Argument, ...]:
-    """Return `-o` with the choices `forms`, `--json`, and the options that name the server.
+    """Return `-o` with the choices `forms`, `--json`, and the options for the key and the server.
 
-    `help` is the help text of `-o`. `--json` is short for `-o` with the form `json`.
+    `help` is the help text of `-o`. The argument `json` is the form that `--json` stands for.
     """
     output = _option("-o --output", "FORM", f"{help}: {', '.join(forms)}", choices=forms)
     return (output, _json_flag(json, f"the same as -o {json}"), *_SERVER)

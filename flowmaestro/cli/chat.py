@@ -34,9 +34,12 @@ _HELP = (
 def chat_command(options: argparse.Namespace) -> None:
     """Send what the user types, and show the answers as they come.
 
-    With `-m`, or if standard input is not a terminal, send one message and print only the answer.
-    A standard input that is not a terminal is the message; it is appended to the text of `-m` if
-    there is one.
+    With `-m`, or if standard input is not a terminal, send one message, and print only the answer,
+    with `--json` as an object. A standard input that is not a terminal is the message. It is
+    appended to the text of `-m` if there is one, unless it is silent for `_SILENT_STDIN` seconds.
+
+    Raises `CommandFailed` for an empty message, for `--json` without a message, for an unknown
+    thread, and if the agent fails at the one message.
     """
     message: Optional[str] = options.message
     if not sys.stdin.isatty() and (message is None or _sends_something()):
@@ -78,10 +81,13 @@ def _check_thread(client: FlowMaestroClient, thread_id: str) -> None:
 
 
 def _sends_something() -> bool:
-    """Return whether standard input has data, or ends, within `_SILENT_STDIN` seconds."""
+    """Return whether standard input has data, or ends, within `_SILENT_STDIN` seconds.
+
+    Return True at once if it cannot be waited for, as on Windows.
+    """
     try:
         return bool(select.select([sys.stdin], [], [], _SILENT_STDIN)[0])
-    except (OSError, ValueError):  # Windows waits for sockets only; a file is always ready.
+    except (OSError, ValueError):  # `select` of Windows takes sockets only.
         return True
 
 
@@ -89,6 +95,7 @@ def _piped_text() -> str:
     """Return all of standard input as text.
 
     It is decoded as UTF-8 or, if it is not UTF-8, in the encoding that Python assumes for it.
+    Bytes that are malformed in that encoding, too, become U+FFFD.
     """
     data: Union[str, bytes] = getattr(sys.stdin, "buffer", sys.stdin).read()
     if isinstance(data, str):
@@ -102,7 +109,10 @@ def _piped_text() -> str:
 def _converse(
     client: FlowMaestroClient, agent: Any, thread_id: str, options: argparse.Namespace
 ) -> None:
-    """Send the user's messages and show the answers, until Ctrl-D."""
+    """Send the user's messages and show the answers, until Ctrl-D.
+
+    Raises `NotFoundError` if the thread no longer exists.
+    """
     screen, hints = console(sys.stdout), console(sys.stderr)
     title = f"{agent['name']}, thread {thread_id}"
     hints.line(title)
@@ -167,7 +177,8 @@ def _obey(text: str, thread_id: str, conversation: Callable[[], List[str]], hint
 def _prompt(has_history: bool) -> Callable[[], Optional[str]]:
     """Return a function that asks the user for a message and returns it, or None after Ctrl-D.
 
-    With `has_history`, a terminal offers the messages of earlier chats, too.
+    With `has_history`, a terminal offers the messages of earlier chats, too, if prompt_toolkit is
+    installed.
     """
     if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
         try:
@@ -198,7 +209,8 @@ def _show_answer(
 ) -> str:
     """Send a message. Show the answer as its pieces come, and return it.
 
-    After Ctrl-C and most errors, only this answer ends, not the conversation.
+    After Ctrl-C, return the pieces that have come. After an error of the SDK, show it and return
+    "", so that the conversation continues. Only `NotFoundError` is raised.
     """
     view, answer = AnswerView(screen, _LEAD), ""
     try:
@@ -239,9 +251,10 @@ def _show_nothing(_: str) -> None:
 
 
 class AnswerView:
-    """A growing answer: rendered as Markdown by rich on a terminal, else as it comes.
+    """A growing answer: rendered as Markdown by rich on a terminal, else as plain text.
 
-    A complete paragraph is printed once. Only the last paragraph is drawn again with each piece.
+    As Markdown, a complete paragraph is printed once. Only the last paragraph is drawn again with
+    each piece.
 
     Attributes:
         text: the answer so far.
@@ -296,7 +309,7 @@ class AnswerView:
 class _Markdown:
     """Markdown from a server, as rich renders it; only the last `rows` lines, if there are more.
 
-    No control character reaches the terminal.
+    No control character of the text reaches the terminal, except the line feed.
 
     Markdown can express characters as entities, so the text is made printable before and after rich
     renders it.
@@ -329,7 +342,10 @@ def _is_blank(line: Any) -> bool:
 
 
 def _whole_blocks(text: str) -> Tuple[str, str]:
-    """Return the text up to the last empty line outside of a code fence, and what follows."""
+    """Return the text up to the last blank line outside of a code fence, and what follows.
+
+    The first text is without the line feeds at its end.
+    """
     end, fence, at = 0, "", 0
     for line in text.splitlines(keepends=True):
         at += len(line)

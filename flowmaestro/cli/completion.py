@@ -20,7 +20,10 @@ _COMMANDS = {
 
 
 def completion_command(options: argparse.Namespace) -> None:
-    """Print the completion script for the shell that the user names."""
+    """Print the completion script for the shell that the user names.
+
+    Raises `CommandFailed` if shtab is not installed.
+    """
     try:
         import shtab
     except ImportError:

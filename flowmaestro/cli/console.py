@@ -1,8 +1,8 @@
 r"""Where commands write: through rich on a terminal, if rich is installed; else plain lines.
 
-Every text that is not a whole document passes `printable`, because it may come from a server: no
-control character and no bidi mark reaches a terminal. Every character that the output cannot
-express becomes a `\u` escape, never a question mark.
+Every text that a `Console` writes to a terminal passes `printable`, because it may come from a
+server: no control character and no bidi mark reaches the terminal. Every character that the output
+cannot express becomes a `\u` or `\U` escape, never a question mark.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
     from rich.text import Text as RichText
 
 Span = Tuple[str, str]
-"""A text and its style, one of rich's: `bold`, `dim`, `green`, `red`, `cyan`, `yellow`."""
+"""A text and its style in rich: `bold`, `dim`, `green`, `red`, `cyan` or `yellow`; "" is none."""
 Text = Union[str, Span]
 WIDEST = 110
-"""Columns used for sentences, however wide the terminal: longer lines are hard to read."""
+"""The most columns that sentences use, on any terminal: longer lines are hard to read."""
 FRAMES_PER_SECOND = 8
-"""How often a live view is redrawn in a second. A poll's result is shown at the next redraw."""
+"""How often a live view is redrawn in a second, besides the redraws for events."""
 GAP = "  "
 """Stands between the columns of a table."""
 
 
 class Symbols(NamedTuple):
-    """The signs for the states of nodes, of the checks of `doctor`, and of the parts of `demo`."""
+    """The signs that a console shows, in Unicode or in ASCII."""
 
     step: str
     good: str
@@ -51,7 +51,7 @@ class Symbols(NamedTuple):
 UNICODE = Symbols("▸", "✓", "✗", "●", "\N{MULTIPLICATION SIGN}", "…")
 ASCII = Symbols("*", "+", "x", ">", "x", "~")
 _split_words = re.compile("(?<=[^\\S\xa0\u2007\u202f])").split
-"""Splits a text into words, each with the white space after it; not at a no-break space."""
+"""Splits a text after each white-space character but a no-break space."""
 _JOINERS = "\u200c\u200d"
 """ZWNJ and ZWJ, which part and join letters."""
 _KEPT = frozenset(_JOINERS + "\xa0\u1680\u202f\u205f\u3000").union(map(chr, range(0x2000, 0x200B)))
@@ -59,7 +59,7 @@ _KEPT = frozenset(_JOINERS + "\xa0\u1680\u202f\u205f\u3000").union(map(chr, rang
 
 
 class Console:
-    """One output, in plain lines. Lines are wrapped at words on a terminal, and not elsewhere.
+    """One output, in plain lines. On a terminal, `line` and `stream` wrap at words.
 
     Attributes:
         symbols: signs that the encoding of the output has.
@@ -86,7 +86,10 @@ class Console:
         return None if columns is None else min(columns, WIDEST)
 
     def line(self, *texts: Text, indent: int = 0) -> None:
-        """Write one line. If it is wrapped, the next lines are indented by `indent` columns."""
+        """Write one line, which is wrapped on a terminal.
+
+        The next lines are indented by `indent` columns, unless a word is too long for that.
+        """
         whole = "".join(text for text, _ in _spans(texts)).rstrip()
         if self.width is not None and len(whole) > self.width:
             indent = _fitting(indent, whole, self.width)
@@ -104,18 +107,18 @@ class Console:
     def document(self, text: str) -> None:
         """Write a text of several lines, and the end of its last line. It is never wrapped.
 
-        On a terminal, control characters become spaces; elsewhere the text is unchanged.
+        On a terminal, each of its lines is made `printable`; elsewhere, control characters stay.
         """
         self._out.write((text if self.columns is None else printable_lines(text)) + "\n")
 
     def table(self, headings: Sequence[str], rows: Sequence[Sequence[Text]]) -> None:
         """Write rows in columns, one line each.
 
-        On a terminal, the columns are shortened until a row fits: long texts first, then ids, but
-        not an id in the first column. If that is not enough, an id in the first column gets a line
-        of its own, above the other columns. On a terminal that is narrower than this id, the id is
-        shortened, too, and the last columns are left out. If the output is not a terminal, no cell
-        is shortened.
+        On a terminal, the columns are shortened until a row fits: texts first, then ids, and the
+        first column last. An id in the first column gets a line of its own instead, above the other
+        columns; it is shortened only on a terminal that is narrower than this id. If that is not
+        enough, the last columns are left out. If the output is not a terminal, no cell is
+        shortened.
         """
         cells = [_spans(row) for row in (headings, *rows)]
         widths = [max(text_width(text) for text, _ in column) for column in zip(*cells)]
@@ -160,7 +163,7 @@ class Console:
         """Write the last word of a text that `stream` has written, and end its line.
 
         If the word does not fit on the line, it is written on a new one, indented by `indent`
-        columns. Does nothing if no such text was begun.
+        columns unless it is too long for that. Does nothing if no such text was begun.
         """
         if self._streams:
             if self._word and self.width is not None:
@@ -187,7 +190,7 @@ class Console:
 
 
 class RichConsole(Console):
-    """One output that rich writes to, in colors unless `NO_COLOR` is set."""
+    """One output that rich writes to, with styles unless `NO_COLOR` is set."""
 
     def __init__(self, out: TextIO) -> None:
         super().__init__(out)
@@ -205,7 +208,7 @@ class RichConsole(Console):
             self.symbols = UNICODE
 
     def live(self, render: Callable[[], Any]) -> Any:
-        """Return a `rich.live.Live` that draws what `render` returns, until it is stopped.
+        """Return a `rich.live.Live`, not started yet, that draws what `render` returns.
 
         It redirects neither standard output nor standard error, because data is written to the
         real standard output meanwhile.
@@ -229,9 +232,9 @@ class RichConsole(Console):
         self.terminal.width = self.columns or WIDEST
 
     def line(self, *texts: Text, indent: int = 0) -> None:
-        """Write one line in color.
+        """Write one line in color, which is wrapped on a terminal.
 
-        If it is wrapped, the next lines are indented by `indent` columns.
+        The next lines are indented by `indent` columns, unless a word is too long for that.
         """
         whole = self.styled(*texts)
         if self.width is None:
@@ -268,14 +271,14 @@ class RichConsole(Console):
 
 
 class Writer:
-    r"""Writes text to an output. Characters that its encoding lacks become `\u` escapes."""
+    """Writes text to an output. Characters that its encoding lacks are escaped (`expressible`)."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
         self.encoding: str = out.encoding or "utf-8"
 
     def write(self, text: str) -> int:
-        """Write a text and flush it. Return how many characters were written."""
+        """Write a text and flush it. Return the length of `text`."""
         self._out.write(expressible(text, self.encoding))
         self._out.flush()
         return len(text)
@@ -293,7 +296,7 @@ class Writer:
         return self._out.fileno()
 
     def columns(self) -> int:
-        """Return the width in columns: `COLUMNS` if set, else that of this terminal, else 80.
+        """Return the width in columns: a positive `COLUMNS`, else that of this terminal, else 80.
 
         `shutil.get_terminal_size` would look at standard output, which may be a pipe.
         """
@@ -309,8 +312,9 @@ class Writer:
 def console(out: TextIO) -> Console:
     """Return the best console for `out`.
 
-    Rich is used on a terminal that is not `TERM=dumb`, and everywhere if `FORCE_COLOR` is set.
-    `NO_COLOR` wins over `FORCE_COLOR`. It removes the colors, but not the live view (no-color.org).
+    If rich is installed, it is used on a terminal that is not `TERM=dumb`, and everywhere if
+    `FORCE_COLOR` is set. `NO_COLOR` wins over `FORCE_COLOR`. It removes the colors, but not the
+    live view (no-color.org).
     """
     is_able = out.isatty() and os.environ.get("TERM") != "dumb"
     wants_color = os.environ.get("FORCE_COLOR") and not os.environ.get("NO_COLOR")
@@ -323,7 +327,11 @@ def console(out: TextIO) -> Console:
 
 
 def printable(text: str) -> str:
-    """Return the text with a space for each control character, bidi mark and line separator."""
+    """Return the text with a space for each character that may control a terminal.
+
+    These are the characters for which `str.isprintable` is False, such as control characters, bidi
+    marks and line separators, but not spaces and joiners.
+    """
     if text.isprintable():
         return text
     return "".join(s if s.isprintable() or s in _KEPT else " " for s in text)
@@ -335,7 +343,7 @@ def printable_lines(text: str) -> str:
 
 
 def expressible(text: str, encoding: str) -> str:
-    r"""Return the text with a `\u` escape for each character that the encoding lacks."""
+    r"""Return the text with a `\u` or `\U` escape for each character that the encoding lacks."""
     try:
         text.encode(encoding)
     except UnicodeEncodeError:
@@ -344,7 +352,10 @@ def expressible(text: str, encoding: str) -> str:
 
 
 def shorten(text: str, width: int, cut: str) -> str:
-    """Return the text in at most `width` columns, with `cut` at its end if it was longer."""
+    """Return the text in at most `width` columns, with `cut` at its end if it was longer.
+
+    Return "" if it was longer and `cut` does not fit.
+    """
     if text_width(text) <= width:
         return text
     kept, used = "", len(cut)
@@ -362,7 +373,10 @@ def pad(text: str, width: int) -> str:
 
 
 def text_width(text: str) -> int:
-    """Return how many columns a terminal uses for a text."""
+    """Return how many columns a terminal uses for a text.
+
+    A wide character counts as two, a combining one as none.
+    """
     if text.isascii():
         return len(text)
     from unicodedata import combining, east_asian_width
@@ -399,15 +413,16 @@ def _shrink(widths: Sequence[int], columns: int, are_ids: Sequence[bool]) -> Lis
 
 
 def _least(widths: Sequence[int], are_ids: Sequence[bool]) -> List[int]:
-    """Return the smallest useful width of each column. A narrower column is left out instead.
+    """Return the smallest useful width of each column.
 
-    `widths` are the full widths. `are_ids` says which columns hold ids: they need more.
+    A column with less room is left out, unless it is one of the first two. `widths` are the full
+    widths. `are_ids` says which columns hold ids: they need more.
     """
     return [min(width, 13 if is_id else 10) for width, is_id in zip(widths, are_ids)]
 
 
 def _fitting(indent: int, text: str, width: int) -> int:
-    """Return `indent`, or 0 if a word of the text is too long for `width` with this indent."""
+    """Return `indent`, or 0 if a word of `text[indent:]` is too long for `width` beside it."""
     longest = max(map(len, text[indent:].split()), default=0)
     return indent if indent + longest <= width else 0
 

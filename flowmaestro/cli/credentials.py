@@ -1,8 +1,8 @@
 """The key and the server of a command, and the profiles that store both.
 
-A profile is a pair of a key and an API root. The file `profiles.json` holds the API roots, and the
+A profile is a pair of a key and a base URL. The file `profiles.json` holds the base URLs, and the
 keys that are not in a keyring. It is in the folder that `platformdirs` names, with mode 0600. The
-key of a profile is sent to the API root of that profile only. Only the command line reads profiles.
+key of a profile is sent to the API root of its base URL only. Only the command line reads profiles.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ from flowmaestro_core.http.urls import api_root
 
 DEFAULT_PROFILE = "default"
 KEYRING_TIMEOUT = 5.0
-"""Seconds that a keyring may take: it may ask the user for a password that nobody can type."""
+"""Seconds that a keyring may take to read or delete a key.
+
+It may ask the user for a password that nobody can type.
+"""
 _SERVICE = "flowmaestro"
 _FILE = "profiles.json"
 _INSTEAD = "unlock it, set FLOWMAESTRO_API_KEY, or keep the key with `flowmaestro login --file`"
@@ -79,8 +82,12 @@ def credentials_of(options: argparse.Namespace) -> Credentials:
     """Return the key and the server of a command.
 
     The key is that of `--api-key`, else of `--profile`, else of FLOWMAESTRO_API_KEY, else of the
-    profile FLOWMAESTRO_PROFILE, else of the profile `default`. Raises `CommandFailed` for a
-    profile that does not exist, cannot be read, or belongs to another API root.
+    profile that FLOWMAESTRO_PROFILE names, else of the profile `default`, else `None`. The server
+    is that of `--base-url`, else of `--profile`, else of FLOWMAESTRO_BASE_URL, else of the profile
+    of the key, else the default.
+
+    Raises `CommandFailed` for a malformed URL, for a profile that does not exist or cannot be read,
+    and for one whose key is used, but is missing or for another API root.
     """
     chosen: Optional[str] = options.profile
     if chosen is not None:
@@ -96,7 +103,7 @@ def credentials_of(options: argparse.Namespace) -> Credentials:
     url = given or DEFAULT_BASE_URL
     if options.api_key is not None:
         return Credentials(options.api_key, url, "--api-key", source)
-    # Files and `$(...)` often bring the end of a line along; `login` strips it, too.
+    # A variable that was read from a file often ends with a line end; `login` strips it, too.
     key = os.environ.get("FLOWMAESTRO_API_KEY", "").strip()
     if key:
         return Credentials(key, url, "FLOWMAESTRO_API_KEY", source)
@@ -116,7 +123,7 @@ def _of_profile(
 
     `url` is the base URL of `--base-url` or the environment, if any, and `url_source` says which.
     Raises `CommandFailed` if `url` leads to another API root than the profile's, or if the key is
-    neither in the profile nor in the keyring.
+    neither in the profile nor in a keyring that can be read.
     """
     root = api_root(profile["base_url"])
     if url is not None and api_root(url) != root:
@@ -134,7 +141,10 @@ def _of_profile(
 
 
 def existing_profile(name: str, source: str) -> Mapping[str, str]:
-    """Return the profile `name`. Raise `CommandFailed`, naming `source`, if there is none."""
+    """Return the profile `name`.
+
+    Raises `CommandFailed`, naming `source`, if there is none, and as `read_profiles` does.
+    """
     profiles = read_profiles()
     if name in profiles:
         return profiles[name]
@@ -144,14 +154,18 @@ def existing_profile(name: str, source: str) -> Mapping[str, str]:
 
 
 def profiles_file() -> Path:
-    """Return the path of the file of profiles, which may not exist yet."""
+    """Return the path of the file of profiles, which may not exist yet.
+
+    Raises `RuntimeError` if this user has no home folder.
+    """
     return user_folder("config") / _FILE
 
 
 def read_profiles() -> Dict[str, Mapping[str, str]]:
-    """Return the profiles by name.
+    """Return the profiles by name; none if the file does not exist.
 
-    Each has `base_url`, and `api_key` unless the key is in a keyring.
+    Each has `base_url`, and `api_key` unless the key is in a keyring. Raises `CommandFailed` if the
+    file cannot be read or is malformed.
     """
     try:
         path = profiles_file()
@@ -176,8 +190,10 @@ def read_profiles() -> Dict[str, Mapping[str, str]]:
 def keep_profile(name: str, base_url: str, api_key: str, *, in_file: bool) -> Tuple[str, str]:
     """Save a profile. Return a text that says where its key is, and one about its former key.
 
-    The key goes to the keyring if there is one and `in_file` is False, else to the file. A former
-    key in the keyring is deleted. If that fails, the second text says so; otherwise it is "".
+    The key goes to the file if `in_file` is True, or if there is no keyring that saves it; else to
+    the keyring. A former key in the keyring is deleted. If that fails, the second text says so;
+    otherwise it is "". Raises `CommandFailed` if the keyring does not save the key, or if the file
+    cannot be read.
     """
     profiles = read_profiles()
     old = profiles.get(name)
@@ -197,10 +213,10 @@ def keep_profile(name: str, base_url: str, api_key: str, *, in_file: bool) -> Tu
 
 
 def drop_profile(name: str) -> bool:
-    """Delete a profile and its key. Return False if there is none of that name.
+    """Delete a profile and its key. Return whether there was one of that name.
 
-    Raises `CommandFailed` if the keyring does not let go of the key. The profile is deleted then,
-    too.
+    Raises `CommandFailed` if the file cannot be read. Raises it, too, if the keyring fails: the
+    profile is deleted then, but its key is not.
     """
     profiles = read_profiles()
     profile = profiles.pop(name, None)
@@ -229,7 +245,8 @@ def _user(name: str, root: str) -> str:
 def _keep_in_keyring(user: str, api_key: str) -> bool:
     """Save the key in the keyring. Return whether it can be read from there now.
 
-    Some backends save nothing, and raise no error.
+    Some backends save nothing, and raise no error. Return False without a keyring, too. Raises
+    `CommandFailed` if the keyring fails.
     """
 
     def keep(ring: Any) -> bool:

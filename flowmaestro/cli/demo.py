@@ -25,7 +25,8 @@ _NAMES = {"sockets": "Socket", "trio": "Anyio"}
 def demo_command(options: argparse.Namespace) -> None:
     """Run the main tasks of a program, one after another, and print what they do.
 
-    They run against a fake server: in memory, or on a port of this machine.
+    They run against a fake server: in memory, or on a port of this machine. Raises `CommandFailed`
+    if the transport needs a package that is missing.
     """
     began = time.monotonic()
     screen = console(sys.stdout)
@@ -49,7 +50,7 @@ def demo_command(options: argparse.Namespace) -> None:
 
 
 def last_delivery(fake: FakeFlowMaestro, webhook_id: str) -> Tuple[bytes, str]:
-    """Return body and signature of the last delivery to a webhook.
+    """Return body and signature of the last delivery to a webhook; "" if it is not signed.
 
     Raises `CommandFailed` if there is none within 5 s.
     """
@@ -68,7 +69,8 @@ def _client(transport: str, api_key: str, base_url: str) -> Generator[Any, None,
     """Yield a client whose methods the demo can call without `await`.
 
     For a sync `transport`, it is a sync client. For an async one, it is a `_Called`, which carries
-    out each call of an async client on an event loop in another thread.
+    out each call of an async client on an event loop in another thread. Raises `CommandFailed` if a
+    package is missing.
     """
     try:
         name = f"{_NAMES.get(transport, transport.capitalize())}Transport"

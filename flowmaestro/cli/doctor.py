@@ -43,7 +43,8 @@ _EXTRAS = ("aiohttp", "requests", "trio", "rich", "keyring", "mcp", "opentelemet
 class Finding(NamedTuple):
     """The result of one check: its name, its state, what was seen, and what to do.
 
-    The state is `ok`, `warning` or `failed`.
+    The state is `ok`, `warning` or `failed`. `exit_status` is that of the command if this check
+    failed.
     """
 
     check: str
@@ -54,9 +55,10 @@ class Finding(NamedTuple):
 
 
 def doctor_command(options: argparse.Namespace) -> None:
-    """Run all checks and print their results.
+    """Run the checks and print their results. Without a connection, leave out the rest.
 
-    Raises `CommandFailed` with the highest exit status of the failed checks.
+    Raises `CommandFailed` with the highest exit status of the failed checks, if any failed, and for
+    a malformed base URL.
     """
     findings: List[Finding] = []
     screen = console(sys.stdout)
@@ -141,7 +143,7 @@ def _bundle() -> Optional[str]:
     """Return the name of the variable that replaces the system's trust store, or `None`.
 
     `REQUESTS_CA_BUNDLE` and `CURL_CA_BUNDLE` win over the variables that OpenSSL reads, as in the
-    transports.
+    transports. Whether its path exists is not checked.
     """
     names = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
     return next((name for name in names if os.environ.get(name)), None)
@@ -195,7 +197,7 @@ def _connection(url: str, peer: str) -> Iterator[Finding]:
 
 
 def _permissions(client: FlowMaestroClient) -> Iterator[Finding]:
-    """Yield what is found about the rate limit and the scopes of the key."""
+    """Yield what is found about the rate limit and the scopes of the key, or why a call failed."""
     try:
         limit = client.workflows.list(per_page=1).rate_limit
     except FlowMaestroError as error:
@@ -208,10 +210,10 @@ def _permissions(client: FlowMaestroClient) -> Iterator[Finding]:
 
 
 def _scopes(client: FlowMaestroClient) -> Finding:
-    """Check which parts of the API the key may read, and whether it may start workflows.
+    """Return which parts of the API the key may read, and whether it may start workflows.
 
-    For the second, it starts a workflow that does not exist: the server answers 404 to a key that
-    may start workflows, and 403 to others.
+    For the second, start a workflow that does not exist: the server answers 404 to a key that may
+    start workflows, and 403 to others. If a call fails in another way, return why.
     """
     missing: List[str] = []
     for name in ("executions", "agents", "triggers", "knowledge_bases", "webhooks"):
@@ -274,7 +276,7 @@ def _explained(failure: TransportFailure, peer: str) -> Tuple[str, str]:
         if isinstance(cause, socket.gaierror):
             return f"no address is known for {peer}", "Check its spelling, and this machine's DNS."
         if isinstance(cause, ConnectionRefusedError):
-            if cause.errno is None:  # a proxy opens no tunnel
+            if cause.errno is None:  # A proxy has opened no tunnel.
                 return f"{peer} refuses: {cause}", _PROXY_ADVICE
             return f"nothing listens at {peer}", "Start it, or correct the host and the port."
         cause = cause.__cause__

@@ -57,9 +57,10 @@ class Failure(NamedTuple):
 def main(words: Sequence[str]) -> int:
     """Run the command that these words name, and return its exit status.
 
-    An error is one line on standard error. If the command prints JSON, the error is a JSON object
-    there: one line, or indented on a terminal. Other lines may precede the error. Raises
-    `SystemExit` for the help, which `argparse` prints itself.
+    An error is one line on standard error, which is wrapped on a terminal. If the command prints
+    JSON, the error is a JSON object there: one line, or indented on a terminal. Other lines may
+    precede the error. Raises `SystemExit` after `--help` or the command `help` has printed the
+    help, and `KeyboardInterrupt`.
     """
     command = words[0] if words and not words[0].startswith("-") else ""
     options = Namespace()
@@ -194,7 +195,8 @@ def sdk_failure(error: Any, words: Sequence[str], options: Namespace) -> Failure
     """Return an error of the SDK as the user gets it, with advice for the command.
 
     The database's message for a malformed id is replaced. An error of the connection names the host
-    and the port. No error names options of the SDK.
+    and the port, if `options` has the credentials. Words about the arguments `max_retries` and
+    `redo` of the SDK are replaced, because the command line lacks them.
     """
     status, text, message = status_of(error), " ".join(str(error).split()), error.message
     text = _RETRIES.sub(lambda match: f" (after {match[1]} attempts)", text)
@@ -247,7 +249,7 @@ def _peer_of(base_url: str) -> str:
 def _where_ids_are(words: Sequence[str]) -> str:
     """Return a hint that names the command which lists the ids of the resource.
 
-    For threads it names none, because the API cannot list them.
+    It names none for an unknown resource, and for threads, because the API cannot list them.
     """
     kinds = [word if word.endswith("s") else f"{word}s" for word in words if word in RESOURCES]
     kind = _LISTS.get(words[0]) or next(iter(kinds), "threads")
@@ -265,10 +267,10 @@ def _with_row_numbers(text: str) -> str:
 def _failure(
     status: int, text: str, code: str = "", hint: str = "", execution_id: Optional[str] = None
 ) -> Failure:
-    """Return a failure that was not caused by a reply of the server.
+    """Return a failure for an error that is not of the SDK.
 
     `status` is the exit status, which also decides the code of an error without `code`. `text` and
-    `hint` are printed; `execution_id` is only in the JSON form.
+    `hint` are printed, unless `text` is empty; `execution_id` is only in the JSON form.
     """
     text, hint = _without_keys(text), _without_keys(hint)
     about = {

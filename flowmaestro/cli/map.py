@@ -27,13 +27,16 @@ COLUMNS = ("row", "index", "execution_id", "status", "error", "outputs")
 REFUSED = "refused"
 """The status of a row whose start the server refused: nothing was run."""
 MOST_CAUSES = 5
-"""Causes of failures that are printed."""
+"""How many causes of failures are printed at most."""
 _VARYING = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|\d+")
 """Ids and numbers, in which the errors of one cause may differ."""
 
 
 def map_command(options: argparse.Namespace) -> None:
-    """Run a workflow for each row. Raise `CommandFailed` if a row did not complete."""
+    """Run a workflow for each row, or continue an earlier command, and write the results.
+
+    Raises `CommandFailed` if a row did not complete, and after Ctrl-C.
+    """
     journal = options.journal or f"{options.out}.journal"
     _check_files(options.rows, options.out, journal)
     rows = read_rows(options.rows, delimiter=options.delimiter)
@@ -106,7 +109,7 @@ def _run(
 ) -> Optional[int]:
     """Write each outcome to the results.
 
-    Return how many executions still run after Ctrl-C; `None` if all rows ended.
+    Return how many executions still run after Ctrl-C; `None` if there was no Ctrl-C.
     """
     is_new = not os.path.exists(options.out)
     shown: List[Dict[str, Any]] = []
@@ -186,7 +189,7 @@ class _Failures:
     """The rows that did not complete, grouped by cause.
 
     Attributes:
-        count: how many rows have failed. It includes `refused`, but not `unfinished`.
+        count: how many rows did not complete. It includes `refused`, but not `unfinished`.
         refused: how many rows the server refused to start.
         unfinished: how many rows have an execution that did not end within `--timeout`, and still
             runs.
@@ -217,7 +220,7 @@ class _Failures:
         self._causes[_VARYING.sub("…", text)].append((line["row"], text))
 
     def print_causes(self) -> None:
-        """Print the most frequent causes, each with its first rows."""
+        """Print the most frequent causes, each with its first rows, if `count` is at least 2."""
         if self.count < 2:
             return
         screen = console(sys.stderr)
@@ -235,7 +238,7 @@ class _Failures:
             screen.line(f"        and {counted(rest, 'other cause')}; {self._out} has them all")
 
     def report(self, total: int, timeout: float) -> None:
-        """Raise `CommandFailed` if a row did not complete. The error's hints say what to do.
+        """Raise `CommandFailed` if a row did not complete. Its `hint` may say what to do.
 
         `total` is the number of all rows, `timeout` the value of `--timeout` in seconds.
         """
@@ -356,7 +359,7 @@ class _View:
             self._doubted_at = time.monotonic()
 
     def stop(self, running: int) -> None:
-        """Show how many executions still run when the command ends."""
+        """Store how many executions still run when the command ends, for a last picture."""
         self._at = replace(self._at, in_flight=running, seconds_left=None)
 
     def _parts(self) -> List[str]:
@@ -417,8 +420,8 @@ class _LiveView(_View):
 def _view(total: int, options: argparse.Namespace) -> _View:
     """Return the best view that standard error allows.
 
-    If the results go to a terminal as well, the progress is plain lines, because results would
-    interrupt a bar.
+    If `--output` writes each result to a terminal at once, the progress is plain lines, because
+    results would interrupt a bar.
     """
     screen = console(sys.stderr)
     is_free = options.output in (None, "table") or not sys.stdout.isatty()

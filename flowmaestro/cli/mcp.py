@@ -29,8 +29,8 @@ _FILES = {
 def mcp_command(options: argparse.Namespace) -> None:
     """Serve the workflows as tools until the client disconnects.
 
-    With `--config`, print the settings for an assistant instead. Raises `CommandFailed` for an
-    unknown workflow before anything is served.
+    An unknown workflow raises `CommandFailed` or `NotFoundError` before anything is served. With
+    `--config`, print the settings for an assistant instead; the workflows are not looked up.
     """
     schemas = _schemas_of(options)
     if options.config is not None:
@@ -72,10 +72,10 @@ def mcp_command(options: argparse.Namespace) -> None:
 
 
 def _schemas_of(options: argparse.Namespace) -> Dict[str, Mapping[str, Any]]:
-    """Return the JSON Schemas of the options `--schema ID=FILE`, by id.
+    """Return the JSON Schemas of the options `--schema ID=FILE`, by id, as `--workflow` names it.
 
     Raises `CommandFailed` for a malformed option, an id without a `--workflow`, and a file that is
-    not a JSON Schema.
+    not a JSON Schema; `ValueError` for a file that is not a JSON object.
     """
     schemas: Dict[str, Mapping[str, Any]] = {}
     for word in options.schema:
@@ -93,9 +93,11 @@ def _schemas_of(options: argparse.Namespace) -> Dict[str, Mapping[str, Any]]:
 
 
 def _profile_of(options: argparse.Namespace) -> Optional[str]:
-    """Return the name of the profile that has the key of this command, or None.
+    """Return the name of the profile for the settings, or `None`.
 
-    None means that the key is from an option or the environment, or that there is no key.
+    It is that of `--profile`, else the profile that has the key of this command. `None` means that
+    the key is from an option or the environment, or that there is no key. Raises `CommandFailed` if
+    there is no profile of `--profile`, or the profiles cannot be read.
     """
     chosen: Optional[str] = options.profile
     if chosen is not None:
@@ -112,7 +114,7 @@ def _config(options: argparse.Namespace, profile: Optional[str]) -> Dict[str, An
     """Return the settings with which an assistant starts the MCP server. They contain no key.
 
     If `profile` is not `None`, the server reads the key from that profile, else from its
-    environment.
+    environment. Raises `CommandFailed` or `ValueError` for a malformed URL.
 
     The interpreter is named with its full path, because assistants start programs without the PATH
     of a shell.

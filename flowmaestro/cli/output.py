@@ -1,8 +1,8 @@
-"""Data on standard output: JSON, JSON lines and CSV, whole and valid.
+"""Data as JSON, JSON lines and CSV, whole and valid; results for people as text.
 
-JSON is indented on a terminal and compact elsewhere. It is valid whatever the encoding of the
-output is: if that is not UTF-8, the JSON is ASCII. Characters that could control a terminal are
-escaped in JSON. In CSV, they become spaces on a terminal, and stay elsewhere.
+A JSON document is indented on a terminal and compact elsewhere. It is valid whatever the encoding
+of the output is: if that is not UTF-8, the JSON is ASCII. In JSON, characters that could control a
+terminal are escaped. In CSV, they become spaces on a terminal, and stay elsewhere.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ _UNSAFE = re.compile(
     "[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ufeff\ufff9-\ufffb"
     "\ud800-\udfff\U000e0000-\U000e007f]"
 )
-"""DEL, C1, bidi marks, line separators, lone surrogates and tags; `json` escapes C0 itself."""
+"""DEL, C1, bidi and other format characters, line separators and lone surrogates.
+
+`json` escapes C0 itself.
+"""
 _FORMULA_SIGNS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "\t", "\r")
 """A spreadsheet may take a cell that begins with one of them for a formula."""
 _RENAMED = {"output": "outputs", "duration": "duration_ms", "percentage": "progress"}
@@ -55,7 +58,7 @@ def print_json_line(value: Any) -> None:
 
 
 def print_text(value: Any) -> None:
-    """Write a result for people: a string unchanged, other values as JSON.
+    """Write a result for people: a string as `Console.document` does, other values as JSON.
 
     For `None`, write nothing.
     """
@@ -68,8 +71,8 @@ def print_text(value: Any) -> None:
 def print_fields(fields: Mapping[str, Any]) -> None:
     """Write the name and value of each field that is not `None` to standard output, on a line.
 
-    A list or dict is written as JSON, below its name. If a text has more lines, they are written
-    below the first one.
+    A list or dict that is not empty is written as JSON, below its name. If a text has more lines,
+    they are written below the first one.
     """
     screen = console(sys.stdout)
     width = max(map(len, fields), default=0)
@@ -79,7 +82,7 @@ def print_fields(fields: Mapping[str, Any]) -> None:
 
 
 def written(value: Any) -> str:
-    """Return a value in one line: a string unchanged, `None` as "", any other value as JSON."""
+    """Return a value as text: a string unchanged, `None` as "", other values as a line of JSON."""
     if isinstance(value, str):
         return value
     return "" if value is None else json_text(value)
@@ -102,8 +105,8 @@ def event_fields(event: Mapping[str, Any]) -> Dict[str, Any]:
 class Results:
     """Results that come one at a time, written as JSON, JSON lines or CSV.
 
-    The form `json` is one array, which `close` ends. So the output is valid JSON even if not all
-    results have come.
+    The form `json` is one array, which `close` ends. So the output is then valid JSON even if not
+    all results have come. In the form `csv`, a result has only the cells of `columns`.
     """
 
     def __init__(self, out: TextIO, form: str, columns: Sequence[str] = ()) -> None:
@@ -141,10 +144,11 @@ class Results:
 
 
 def csv_line(cells: Iterable[Any]) -> str:
-    """Return one line of CSV. A spreadsheet takes none of its cells for a formula.
+    """Return one record of CSV, with the line feed after it.
 
     A text that begins with `=`, `+`, `-`, `@`, the full-width form of one of them, a tab or a
-    carriage return gets a leading `'`. Numbers are written as they are, nested values as JSON.
+    carriage return gets a leading `'`, so that a spreadsheet does not take it for a formula. `None`
+    is an empty cell. Numbers are written as they are, booleans and nested values as JSON.
     """
     line = io.StringIO()
     # Before Python 3.13, the writer quotes of all line breaks only those of its line terminator.

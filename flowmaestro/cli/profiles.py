@@ -27,7 +27,11 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 def login_command(options: argparse.Namespace) -> None:
-    """Ask the user for a key, check it at the server, and save it as a profile."""
+    """Ask the user for a key, check it at the server, and save it as a profile.
+
+    A key that may not read workflows is saved, too. Any other error of the check is raised, and
+    nothing is saved. Raises `CommandFailed` for a wrong name or URL, and without a key.
+    """
     name = _name_of(options)
     if not _NAME.fullmatch(name):
         hint = "use up to 64 letters, digits, dots, dashes and underscores"
@@ -52,7 +56,10 @@ def login_command(options: argparse.Namespace) -> None:
 
 
 def logout_command(options: argparse.Namespace) -> None:
-    """Delete a profile and its key from this machine. The server still accepts the key."""
+    """Delete a profile and its key from this machine. The server still accepts the key.
+
+    Raises `CommandFailed` if there is no such profile, and as `drop_profile` does.
+    """
     name = _name_of(options)
     if not drop_profile(name):
         hint = "`flowmaestro profiles` shows all"
@@ -85,7 +92,10 @@ def _name_of(options: argparse.Namespace) -> str:
 
 
 def _ask_for_key(server: str) -> str:
-    """Return the key that the user types; it is not shown. From a pipe, return the first line."""
+    """Return the key that the user types; it is not shown. From a pipe, return the first line.
+
+    White space around it is removed. Raises `CommandFailed` if nothing is left.
+    """
     if sys.stdin.isatty():
         from getpass import getpass
 

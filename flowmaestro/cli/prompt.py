@@ -31,7 +31,7 @@ class _FileHistory(History):
         return reversed(read_history(self._path))
 
     def store_string(self, string: str) -> None:
-        """Add a message to the file."""
+        """Add a message to the file, unless it begins with a space."""
         add_to_history(self._path, string)
 
 
@@ -77,7 +77,7 @@ def read_history(path: Path) -> List[str]:
 def add_to_history(path: Path, text: str) -> None:
     """Add a message to the history, a file that only this user may read.
 
-    A message that begins with a space is not stored.
+    A message that begins with a space is not stored. If the file cannot be written, nothing is.
     """
     if text.startswith(" "):
         return

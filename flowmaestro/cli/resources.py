@@ -27,7 +27,7 @@ _COLUMNS: Dict[str, Tuple[str, ...]] = {
 }
 """The columns of tables and of CSV."""
 _LIMIT = 20
-"""Resources that `list` shows without `--limit`."""
+"""How many resources `list` shows at most, without `--limit` and `--all`."""
 _STYLES = {
     "completed": "green",
     "failed": "red",
@@ -39,7 +39,10 @@ _STYLES = {
 
 
 def list_command(options: argparse.Namespace) -> None:
-    """Print resources as a table, JSON, JSON lines or CSV."""
+    """Print resources as a table, JSON, JSON lines or CSV.
+
+    Raises `CommandFailed` for a filter that these resources do not have.
+    """
     _check_filters(options)
     limit = options.limit or _LIMIT
     with client_for(options) as client:
@@ -61,7 +64,11 @@ def list_command(options: argparse.Namespace) -> None:
 
 
 def get_command(options: argparse.Namespace) -> None:
-    """Print one resource: a line for each field, or JSON."""
+    """Print one resource: lines for its fields, or JSON.
+
+    Only the lines redact the secret header fields of a webhook. An unknown resource raises
+    `CommandFailed` or `NotFoundError`.
+    """
     with client_for(options) as client:
         resource: Any = getattr(client, options.resource.replace("-", "_"))
         if options.resource == "triggers":  # The API only lists them.
@@ -129,7 +136,10 @@ def _iterate(
 
 
 def _created(execution: Mapping[str, Any]) -> float:
-    """Return when an execution was created, in Unix seconds; now if that is not known."""
+    """Return when an execution was created, or else started, in Unix seconds.
+
+    Return the time now if neither is known.
+    """
     time_of = (event_time(execution.get(name)) for name in ("created_at", "started_at"))
     return next((at for at in time_of if at is not None), time.time())
 
@@ -159,7 +169,7 @@ def _print_table(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Non
 
 
 def ago(seconds: float) -> str:
-    """Return a text such as `3 h ago` for a number of seconds."""
+    """Return a text such as `3 h ago` or `just now` for a number of seconds."""
     for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
         if seconds >= size:
             return f"{int(seconds // size)} {unit} ago"

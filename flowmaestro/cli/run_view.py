@@ -1,4 +1,4 @@
-"""An execution on standard error: a line for each event, or with rich a live tree of its nodes."""
+"""An execution on standard error: lines for its events, or with rich a live picture of nodes."""
 
 from __future__ import annotations
 
@@ -31,8 +31,7 @@ _ENDED = ("completed", "failed", "cancelled")
 class Node:
     """One node of a workflow, as its events describe it. Times are in seconds.
 
-    `seconds` is how long the node ran. It is `None` while the node runs, and if neither its start
-    nor its duration is known.
+    `seconds` is how long the node ran. It is `None` while the node runs, and if that is not known.
     """
 
     name: str
@@ -43,16 +42,16 @@ class Node:
 
 
 class RunView:
-    """The known state of one execution. This view prints a line for each event.
+    """The known state of one execution. This view prints lines for its events.
 
-    Create the view before the execution starts: rich takes a while to load, and events would be
-    missed.
+    An event of the progress gets no line once a node is known. Create the view before the execution
+    starts: rich takes a while to load, and events could be missed.
 
     Attributes:
         execution_id: the execution, set before the view is entered.
         workflow: the name of its workflow; "" if it is not known.
-        status: the execution's status, by its events and polls.
-        ahead: how many seconds the server's clock is ahead of ours.
+        status: the execution's status, by its events; `LiveRunView` takes it from polls, too.
+        ahead: the server's time in Unix seconds less `time.monotonic()`, by the last event.
 
     """
 
@@ -71,7 +70,7 @@ class RunView:
 
     @property
     def failed(self) -> List[str]:
-        """Names of the nodes that failed, in order."""
+        """Names of the nodes that failed, in the order of their first events."""
         return [node.name for node in self.nodes.values() if node.status == "failed"]
 
     def __enter__(self) -> None:
@@ -80,7 +79,7 @@ class RunView:
         self.screen.line(f"execution {self.execution_id}")
 
     def __exit__(self, *exc: object) -> None:
-        """Stop showing the execution."""
+        """Stop showing the execution. If its nodes are not known, print why."""
         if self.why_no_nodes:
             took = f"; the execution took {self.took}" if self.took else ""
             self.screen.line(" " * 11, self.why_no_nodes + took, indent=11)
@@ -92,14 +91,14 @@ class RunView:
         """
 
     def end(self, execution: Execution, events: Sequence[Mapping[str, Any]]) -> None:
-        """Show the ended execution. `events` are the last events of its stream, at most 1,000."""
+        """Store the end of the execution. `events` are the stored events of its stream."""
         self.took = _duration_of(cast("Mapping[str, Any]", execution))
         self.status = execution["status"]
         # A cancelled execution may never have come to a node.
         self.why_no_nodes = "" if self.status == "cancelled" else why_no_nodes(events)
 
     def show(self, event: ExecutionEvent) -> None:
-        """Show one event."""
+        """Update the state by one event, and show it."""
         fields = cast("Mapping[str, Any]", event)
         kind, _, what = event["type"].rpartition(":")
         at = event_time(fields.get("timestamp"))
@@ -178,8 +177,8 @@ class RunView:
 class LiveRunView(RunView):
     """A picture of the execution, redrawn `FRAMES_PER_SECOND` times a second.
 
-    It fits the terminal. It always shows the running nodes, the failed nodes and the progress bar.
-    If there are more nodes than rows, one line counts the oldest completed nodes instead.
+    An event redraws it at once. It fits a terminal that is not tiny. If there are more nodes than
+    rows, running and failed nodes are shown before completed ones, and lines count the others.
     """
 
     def __init__(self, screen: RichConsole) -> None:
@@ -211,7 +210,7 @@ class LiveRunView(RunView):
         self._stream = stream
 
     def end(self, execution: Execution, events: Sequence[Mapping[str, Any]]) -> None:
-        """Show the ended execution. `events` are the last events of its stream, at most 1,000.
+        """Store the end of the execution. `events` are the stored events of its stream.
 
         Later redraws do not show `last_seen` of the stream: the execution as last polled.
         """
@@ -248,7 +247,7 @@ class LiveRunView(RunView):
                 self.status = status
 
     def _age(self, now: float) -> str:
-        """Return how old the last poll is, as text; "" while events come."""
+        """Return how old the last poll is, as text; "" while events come, and without a poll."""
         if not self._polled or self._stream is None or now - self._event_at < SHOWS_AGE_AFTER:
             return ""
         return f"checked {now - self._polled_at:.0f} s ago"
@@ -269,7 +268,7 @@ class LiveRunView(RunView):
         return [head, ((about if len(about) <= columns else self.execution_id, "dim"),)]
 
     def _shown(self, rows: int) -> List[Tuple[Text, ...]]:
-        """Return a line for each node, but at most `rows` lines.
+        """Return a line for each node, but at most `rows` lines, if `rows` is 4 or more.
 
         If there are more nodes, one line counts the oldest completed nodes ("12 done"). If that is
         not enough, a last line counts the other nodes that have no line ("3 more").

@@ -26,7 +26,15 @@ _JSON = ("json", "jsonl")
 
 
 def run_command(options: argparse.Namespace) -> None:
-    """Start an execution, follow it, and print its outputs on standard output."""
+    """Start an execution, follow it, and print its outputs on standard output.
+
+    With `-o json` or `jsonl`, print the whole execution instead. With `--detach`, print its id or
+    the server's reply, and do not follow it. With `--checkpoint`, an execution that was started
+    before takes the place of a new one.
+
+    Raises `CommandFailed` if a followed execution did not complete, or not within `--timeout`, and
+    after Ctrl-C.
+    """
     inputs, view = session.inputs_of(options), run_view()
     if options.detach and options.timeline is not None:
         raise CommandFailed("--timeline cannot be combined with --detach", USAGE)
@@ -86,7 +94,11 @@ def _report_earlier_end(execution: Mapping[str, Any], options: argparse.Namespac
 
 
 def watch_command(options: argparse.Namespace) -> None:
-    """Show the events of an execution that was started before, until it has ended."""
+    """Show the events of an earlier execution until it has ended, and print its outputs.
+
+    With `--json`, print the events instead of the outputs. Raises `CommandFailed` if it did not
+    complete, or not within `--timeout`, and after Ctrl-C.
+    """
     view = run_view(prints_events=options.output is not None)
     with session.client_for(options, Hooks(retry=view.retrying)) as client:
         execution_id = _execution_to_watch(client, options)
@@ -98,7 +110,10 @@ def watch_command(options: argparse.Namespace) -> None:
 
 
 def cancel_command(options: argparse.Namespace) -> None:
-    """Cancel executions. If one cannot be cancelled, cancel the others all the same."""
+    """Cancel executions. After an error of the SDK, cancel the others all the same.
+
+    Then raise `CommandFailed` at the end. If only one was to be cancelled, raise its error.
+    """
     failures: List[errors.FlowMaestroError] = []
     replies: List[Any] = []
     with session.client_for(options) as client:
@@ -123,7 +138,7 @@ def cancel_command(options: argparse.Namespace) -> None:
 
 
 def fire_command(options: argparse.Namespace) -> None:
-    """Fire a trigger, and print the id of its execution on standard output."""
+    """Fire a trigger, and print the id of its execution, or with `--json` the server's reply."""
     inputs = session.inputs_of(options)
     with session.client_for(options) as client:
         with _maybe_started(""):
@@ -155,7 +170,7 @@ def _maybe_started(which: str) -> Generator[None, None, None]:
 
 
 def _workflow_name(client: FlowMaestroClient, workflow_id: Any) -> str:
-    """Return the name of a workflow; "" if the first attempt to get it fails."""
+    """Return the name of a workflow; "" if the first attempt to get it fails, or for a wrong id."""
     with suppress(errors.FlowMaestroError, ValueError):
         asking = client.with_options(max_retries=0)
         return str(asking.workflows.get(workflow_id)["data"]["name"])
@@ -163,7 +178,11 @@ def _workflow_name(client: FlowMaestroClient, workflow_id: Any) -> str:
 
 
 def _execution_to_watch(client: FlowMaestroClient, options: argparse.Namespace) -> str:
-    """Return the id of the execution that the user named: by id, `--last` or `--workflow`."""
+    """Return the id of the execution that the user named: by id, `--last` or `--workflow`.
+
+    Raises `CommandFailed` unless exactly one of them is given, and if there is no such execution.
+    An id is not looked up.
+    """
     ways = (options.execution is not None) + options.last + (options.workflow is not None)
     if ways != 1:
         raise CommandFailed("name one execution: its id, --last or --workflow", USAGE)
@@ -188,8 +207,9 @@ def _follow(
 ) -> None:
     """Follow the execution, and print its result.
 
-    The file of `--timeline` is written in any case, also if the wait ends before the execution. It
-    is written last, so that no problem with it loses the outputs.
+    Raises `CommandFailed` after `--timeout` and after Ctrl-C. The file of `--timeline` is written
+    then, too. It is written last, so that no problem with it loses the outputs. If it cannot be
+    written, an `OSError` is raised unless there is another error.
     """
     execution: Optional[Execution] = None
     view.execution_id = execution_id

@@ -32,10 +32,10 @@ _ADVICE = {
 def serve_command(options: argparse.Namespace) -> None:
     """Serve until interrupted, which raises `KeyboardInterrupt`.
 
-    The server accepts one key: that of `--api-key`, or a new random one. The keys that the
+    The server accepts the key of `--api-key`, or else a new random one. Other keys that the
     documentation shows are refused, because any program that finds the port could use them. Raises
-    `CommandFailed` if the server cannot listen on the address, or if the seed file fails at the
-    start.
+    `CommandFailed` for `--reload` without `--seed`, if the server cannot listen on the address, and
+    if the seed file fails at the start. Raises `ValueError` for a malformed key.
     """
     if options.reload and options.seed is None:
         raise CommandFailed("--reload needs --seed", USAGE)

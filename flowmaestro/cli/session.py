@@ -26,7 +26,8 @@ _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 def client_for(options: argparse.Namespace, hooks: Optional[Hooks] = None) -> FlowMaestroClient:
     """Return a client for the server and the key of the arguments, environment or profile.
 
-    The client calls `hooks`, if given. Raises `CommandFailed` if there is no key.
+    The client calls `hooks`, if given. Raises `CommandFailed` if there is no key, and as
+    `credentials_of` does; `ValueError` for a malformed key.
     """
     found = credentials_for(options)
     hint = "run `flowmaestro login`, set FLOWMAESTRO_API_KEY or give --api-key"
@@ -67,11 +68,11 @@ class Found(NamedTuple):
 def find_workflow(client: FlowMaestroClient, text: str) -> Found:
     """Return the workflow that the user means.
 
-    If `text` is a UUID, it is the id, and no request is sent. Otherwise the list of workflows is
-    searched for this id, then for this name, then for an id or a name that begins with `text`, if
-    that has at least `SHORTEST_BEGINNING` characters. Unless `text` is an id, the name and id that
-    were chosen are written to standard error. Raises `CommandFailed` unless exactly one workflow
-    fits.
+    If `text` is a UUID or empty, it is the id, and no request is sent. Otherwise the list of
+    workflows is searched for this id, then for this name, then for an id or a name that begins with
+    `text`, if that has at least `SHORTEST_BEGINNING` characters. Unless `text` is an id, the name
+    and id that were chosen are written to standard error. Raises `CommandFailed` unless exactly one
+    workflow fits.
     """
     return _find(client.workflows, "workflow", text)
 
@@ -79,10 +80,10 @@ def find_workflow(client: FlowMaestroClient, text: str) -> Found:
 def find_agent(client: FlowMaestroClient, text: str) -> Found:
     """Return the agent that the user means.
 
-    If `text` is a UUID, it is the id, and no request is sent. Otherwise the list of agents is
-    searched for this id, then for this name, then for an id or a name that begins with `text`, if
-    that has at least `SHORTEST_BEGINNING` characters. Unless `text` is an id, the name and id that
-    were chosen are written to standard error. Raises `CommandFailed` unless exactly one agent
+    If `text` is a UUID or empty, it is the id, and no request is sent. Otherwise the list of agents
+    is searched for this id, then for this name, then for an id or a name that begins with `text`,
+    if that has at least `SHORTEST_BEGINNING` characters. Unless `text` is an id, the name and id
+    that were chosen are written to standard error. Raises `CommandFailed` unless exactly one agent
     fits.
     """
     return _find(client.agents, "agent", text)
@@ -120,7 +121,8 @@ def inputs_of(options: argparse.Namespace) -> Dict[str, Any]:
     """Return the inputs of `--input-file` and `-i`.
 
     An input of `-i` replaces the one of the same name in the file. Raises `CommandFailed` for an
-    input that is malformed or given twice with `-i`.
+    input that is malformed or given twice with `-i`, and `ValueError` for a file that is not a JSON
+    object.
     """
     inputs: Dict[str, Any] = {}
     if options.input_file is not None:
@@ -139,7 +141,10 @@ def inputs_of(options: argparse.Namespace) -> Dict[str, Any]:
 
 
 def _input(word: str) -> Tuple[str, Any]:
-    """Return the name and the value of one option `-i`."""
+    """Return the name and the value of one option `-i`.
+
+    Raises `CommandFailed` if it is malformed, or if its file cannot be read.
+    """
     name, equals, text = word.partition("=")
     is_json = name.endswith(":")
     name = name[:-1] if is_json else name
@@ -178,10 +183,10 @@ def _read_text(path: str, where: str) -> str:
 def workflow_schema(
     client: FlowMaestroClient, options: argparse.Namespace, workflow_id: str
 ) -> Mapping[str, Any]:
-    """Return a mapping with the `input_schema` of `--schema`, or that of the server.
+    """Return a mapping with the `input_schema` of `--schema`, else the workflow of the server.
 
     The mapping is empty with `--no-check`. Raises `CommandFailed` for a file that is not a JSON
-    Schema.
+    Schema, and `ValueError` for one that is not a JSON object.
     """
     if options.no_check:
         return {}
@@ -199,7 +204,7 @@ def check_all_inputs(
 ) -> None:
     """Raise `CommandFailed` for the first inputs that do not fit the workflow's schema.
 
-    `given` has pairs: the beginning of an error text, and the inputs. The first wrong inputs raise.
+    `given` has pairs: the beginning of an error text, and the inputs.
     """
     for lead, inputs in given:
         problems = check_inputs(workflow, inputs)

@@ -25,7 +25,7 @@ _FILE = "executions.json"
 def user_folder(kind: str) -> Path:
     """Return the folder of this user for `"state"` or `"config"`, which may not exist yet.
 
-    Raises `RuntimeError` if this user has no home folder.
+    May raise `RuntimeError` if this user has no home folder.
     """
     of = user_state_path if kind == "state" else user_config_path
     if of is not None:
@@ -42,12 +42,15 @@ def user_folder(kind: str) -> Path:
 
 
 def state_folder() -> Path:
-    """Return the folder of this user for state, which may not exist yet."""
+    """Return the folder of this user for state, as `user_folder` does."""
     return user_folder("state")
 
 
 def write_private(path: Path, text: str) -> None:
-    """Replace a file in one step by a file that only this user may read."""
+    """Replace a file in one step. On POSIX, only this user may read the new file.
+
+    Missing folders are created. Raises `OSError` if the file cannot be written.
+    """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = path.with_name(f"{path.name}.{os.getpid()}")
     with suppress(FileNotFoundError):  # Left by a crash, perhaps with another mode.
@@ -67,14 +70,14 @@ def write_private(path: Path, text: str) -> None:
 
 
 def remember_execution(api_root: str, execution_id: str) -> None:
-    """Remember the execution as the last one that this user started at this API root."""
+    """Remember the execution as the last one at this API root, for `last_execution`."""
     with suppress(OSError, RuntimeError):  # RuntimeError: there is no home folder.
         known = {**_executions(), api_root: execution_id}
         write_private(state_folder() / _FILE, json.dumps(known))
 
 
 def last_execution(api_root: str) -> Optional[str]:
-    """Return the id of the last execution that this user started at this API root, or `None`."""
+    """Return the id of the last execution that was remembered for this API root, or `None`."""
     found = None
     with suppress(OSError, RuntimeError):
         found = _executions().get(api_root)

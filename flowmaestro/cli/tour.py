@@ -48,7 +48,7 @@ class Narrator:
     def step(self, title: str, calls: str) -> None:
         """Write the heading of the next part of `flowmaestro demo`.
 
-        `calls` names the client's methods that this part shows.
+        `calls` names the methods and functions that this part shows.
         """
         self.screen.line()
         sign = self.screen.symbols.step + " "
@@ -56,7 +56,7 @@ class Narrator:
         self._since = self._now()
 
     def started(self, execution_id: str) -> None:
-        """Write that an execution was started."""
+        """Write that an execution was started. The times of its events count from now."""
         self.say("execution ", (execution_id, "cyan"), " started")
         self._since = self._now()
 

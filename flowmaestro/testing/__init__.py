@@ -8,7 +8,7 @@
         client = FlowMaestroClient()
 
 Cassettes and the server are imported when they are first read, everything else at once. Only the
-server loads an HTTP stack or an event loop.
+import of the server loads an HTTP stack or an event loop.
 """
 
 from __future__ import annotations

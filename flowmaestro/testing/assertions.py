@@ -1,4 +1,7 @@
-"""Assertions about the requests that were made. A failed assertion lists the actual requests."""
+"""Assertions about the requests, executions and webhook deliveries of a fake.
+
+A failed assertion lists the actual requests, or deliveries.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,8 @@ from flowmaestro_core.types import WebhookEventType
 
 _PLURALS = {"delivery": "deliveries", "execution": "executions", "request": "requests"}
 SHOWN = 20
-"""How many of the latest requests a failed assertion lists."""
+"""How many lines of a list a failed assertion shows, the latest ones. Equal lines in a row are
+one."""
 
 
 class Assertions(World):
@@ -40,7 +44,7 @@ class Assertions(World):
         A request fits if it agrees with every argument that is given. `path` is below the API root,
         such as `/workflows/wf_123/execute`; `*` stands for any one segment. `params` and `json` are
         the whole query and the whole body; `True` and 1 are different. Raises `ValueError` for a
-        method or a path that can never be called.
+        method or a path that no request can have; with `times=0`, also if no endpoint has them.
         """
         __tracebackhide__ = True
         wanted: Dict[str, Any] = {}
@@ -68,7 +72,7 @@ class Assertions(World):
         """Raise `AssertionError` if a request fits `method` and `path`.
 
         Without both, raise it if there was any request at all. `path` is below the API root; `*`
-        stands for any one segment.
+        stands for any one segment. Raises `ValueError` for a method or a path that no endpoint has.
         """
         __tracebackhide__ = True
         self.assert_called(method, path, times=0)
@@ -105,7 +109,10 @@ class Assertions(World):
         )
 
     def assert_delivered(self, event: str, *, times: Optional[int] = None) -> None:
-        """Check that `event` was delivered to a webhook: at least once, or exactly `times`."""
+        """Check that `event` was delivered to a webhook: at least once, or exactly `times`.
+
+        Raises `ValueError` for an unknown event.
+        """
         __tracebackhide__ = True
         one_of("event", event, get_args(WebhookEventType))
         found: List[Dict[str, Any]] = [
@@ -116,7 +123,7 @@ class Assertions(World):
         _check(f"delivery of {event}", {}, found, times, self._shown_deliveries)
 
     def report(self) -> str:
-        """Return the actual requests, and the ids that were requested but do not exist."""
+        """Return a text that lists the latest requests, and requested ids that did not exist."""
         return "\n".join([*self._shown(), *self._shown_missed()])
 
     def _shown(self) -> List[str]:
@@ -184,7 +191,7 @@ def _counted(count: int) -> str:
 
 
 def _difference(wanted: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -> List[str]:
-    """Return a diff between the wanted call and the most similar actual call."""
+    """Return a diff between `wanted` and the most similar of `found`, as lines."""
     expected = _text(wanted)
     texts = [_text(it) for it in found]
     closest = max(texts, key=lambda text: difflib.SequenceMatcher(None, expected, text).ratio())

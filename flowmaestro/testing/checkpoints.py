@@ -46,20 +46,20 @@ class MemoryCheckpoint(Checkpoint):
 
     @property
     def states(self) -> List[Dict[str, Any]]:
-        """All states that were saved, the oldest first."""
+        """All states that were stored, the oldest first."""
         return [json.loads(state) for state in self._kept]
 
     @property
     def state(self) -> Optional[Dict[str, Any]]:
-        """The state that the next call loads; `None` if there is none."""
+        """The state that was stored last; `None` if there is none."""
         return self.states[-1] if self._kept else None
 
     def lose_next_save(self) -> None:
-        """Make the next `save` return without storing its state, like a store that loses it."""
+        """Make the next `save` that does not raise return without storing its state."""
         self._loses = True
 
     def race_next_load(self) -> None:
-        """Make the next `load` return what the last one returned.
+        """Make the next `load` return what the last one returned; `None` if there was none.
 
         The next call then behaves like a second process that loaded at the same moment.
         """

@@ -46,7 +46,10 @@ def check_json(name: str, value: Any) -> None:
 
 
 def check_function(name: str, value: Any) -> None:
-    """Raise `TypeError` for a value that is not callable, or is a coroutine function."""
+    """Raise `TypeError` for a value that is not callable, or is a coroutine function.
+
+    An object whose `__call__` is a coroutine function is not recognised.
+    """
     if not callable(value):
         raise TypeError(f"{name} must be a plain function, not {value!r}")
     if inspect.iscoroutinefunction(value):

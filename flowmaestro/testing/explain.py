@@ -50,7 +50,9 @@ def explain(operation: Operation[Any, Any], *, base_url: str = DEFAULT_BASE_URL)
     Raises:
         TypeError: `operation` is not an operation, for example the result of a client's method,
             which has been sent already.
-        ValueError: the operation has nothing to send, such as a wait for no executions.
+        ValueError: the operation does not begin with a request. A wait for no executions sends
+            none; an operation with a journal or a checkpoint reads that first. Also for a
+            `base_url` that is not usable.
 
     """
     if not isinstance(operation, Operation):
@@ -68,7 +70,8 @@ def explain(operation: Operation[Any, Any], *, base_url: str = DEFAULT_BASE_URL)
 def curl_lines(request: Request) -> Iterator[str]:
     """Yield the lines of a curl command that sends `request`.
 
-    The placeholder of the API key becomes a shell variable, that of an idempotency key `uuidgen`.
+    The placeholder of the API key becomes a shell variable, and that of an idempotency key becomes
+    a call of `uuidgen`.
     """
     yield f"curl --request {shlex.quote(request.method)} {shlex.quote(request.url)}"
     for name, value in request.headers.pairs:

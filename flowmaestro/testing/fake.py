@@ -51,14 +51,14 @@ from flowmaestro_transports.defaults import override_transport
 from flowmaestro_transports.driving.event_loops import current_task
 
 TEST_EPOCH = 1_700_000_000.0
-"""The wall clock when a fake is made, in Unix seconds."""
+"""The wall clock when a fake is made, in Unix seconds, unless `epoch` is given."""
 
 Time = Literal["virtual", "real"]
 """Virtual time advances, in no real time, when every call in flight waits."""
 MAX_POLLS = 100
-"""How many times a thread or task may request one changing resource while time stands still."""
+"""How many times a thread or task may request one changing URL while time stands still."""
 MAX_REPEATED = 1000
-"""The same limit for requests whose responses do not depend on time."""
+"""The same limit for other URLs, and for a changing URL and all tasks of a thread together."""
 _CHANGES = re.compile("/(executions|threads|webhooks)")
 
 F = TypeVar("F", bound="FakeFlowMaestro")
@@ -85,8 +85,8 @@ class FakeFlowMaestro(Scripts, FaultInjection, Assertions):
     Args:
         shapes: which description of the API it follows, the `"deployed"` server or the published
             reference (`"documented"`).
-        events: with `"silent"`, the stream of an execution sends only `connected` and keepalives,
-            as can happen on the deployed server.
+        events: with `"silent"`, a stream that is opened before its execution has ended sends only
+            `connected` and keepalives, as can happen on the deployed server.
         messages: how a message that is sent with `"stream": true` is answered: `"sse"` or
             `"refused"`. By default, agents that a test scripted stream tokens, and others do as
             `shapes` says: the deployed server refuses.
@@ -142,7 +142,7 @@ class FakeFlowMaestro(Scripts, FaultInjection, Assertions):
         """Carry out one request at `now`, in seconds of the driver's clock.
 
         Return the response, which may become ready later (`FakeReply`). Raises `AssertionError` if
-        the client polls without end in virtual time, beyond the limits above.
+        the client polls without end in virtual time, beyond the limits of the class.
         """
         with self.lock:
             if not isinstance(self.clock, RealClock):
@@ -162,8 +162,9 @@ class FakeFlowMaestro(Scripts, FaultInjection, Assertions):
     ) -> str:
         """Add an API key, by default a new `fm_live_` one, and return it.
 
-        `scopes` are the scopes of the key, by default all. A key whose `state` is not `"active"` is
-        refused.
+        `scopes` are the scopes of the key, by default all. Requests with a key whose `state` is not
+        `"active"` are refused. An equal key is replaced. Raises `ValueError` for an unknown scope
+        or state.
         """
         given = several("scopes", scopes, "scopes")
         for scope in given:
@@ -209,9 +210,10 @@ class FakeFlowMaestro(Scripts, FaultInjection, Assertions):
         """End the test: warn of scripts that were never used, with `UnusedScriptWarning`.
 
         A scripted workflow, agent, knowledge base or trigger is unused if no request read it. An
-        answer of an agent is unused if it was never sent. A fault is unused if no request met it,
-        or if the stream that it should break ended or was closed before. With `strict`, raises
-        `AssertionError` instead. Closing twice is harmless.
+        answer of an agent is unused if an earlier one was sent, but not this one. A fault is unused
+        if fewer than `times` requests met it and it was not disarmed, or if a stream that it should
+        break has not lost its connection. With `strict`, raises `AssertionError` instead. Closing
+        twice is harmless.
         """
         with self.lock:
             unused = self._forget_scripts()
@@ -241,10 +243,11 @@ class PollLoopDetector:
         self._counts = Counter[Tuple[object, ...]]()
 
     def note(self, request: Request, now: float) -> None:
-        """Count a request. Raise `AssertionError` if it is part of a loop that never ends.
+        """Count a request. Raise `AssertionError` if it seems part of a loop that never ends.
 
-        That is a loop of more than `MAX_POLLS` equal GETs while virtual time stands still, or of
-        more than `MAX_REPEATED` if their responses do not change with time.
+        That is so if one task has made more than `MAX_POLLS` equal GETs while virtual time stands
+        still, or more than `MAX_REPEATED` if their responses do not change with time. All tasks of
+        one thread together may make `MAX_REPEATED` whose responses change.
         """
         if now != self._time:
             self._time = now

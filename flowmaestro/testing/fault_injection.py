@@ -16,7 +16,7 @@ from flowmaestro_core.arguments import check_count
 class FaultInjection(World):
     """The methods that set the faults and limits of a fake.
 
-    A fault raises `ValueError` if no endpoint has its path.
+    A method that returns a fault raises `ValueError` if no endpoint has its `path`.
     """
 
     def fail_next(
@@ -34,8 +34,9 @@ class FaultInjection(World):
 
         Args:
             times: how many requests fail.
-            status: the HTTP status, from 400 to 599. A 403, a 404, and a 429 with `retry_after`
-                have the same details in their body as those of the service.
+            status: the HTTP status, from 400 to 599. A 403 for an endpoint, a 404 for a path with
+                an id, and a 429 with `retry_after` have details in their body as those of the
+                service do.
             method: only requests of this method.
             path: only requests to this path, below the API root; `*` stands for any one segment.
             retry_after: the value of `Retry-After` in the response, in seconds.
@@ -77,7 +78,7 @@ class FaultInjection(World):
         method: Optional[str] = None,
         path: Optional[str] = None,
     ) -> Fault:
-        """Delay the responses to the next `times` requests by `seconds`.
+        """Delay the responses to the next `times` requests by `seconds`. Return the fault.
 
         The requests are carried out at once. `method` and `path` select the requests: `path` is
         below the API root, and `*` in it stands for any one segment.
@@ -108,8 +109,8 @@ class FaultInjection(World):
     def set_credits(self, executions: Optional[int]) -> None:
         """Set how many more executions the account can pay for; `None` for no limit.
 
-        The start of any further execution is accepted, but the execution fails at once. A fake with
-        `shapes="documented"` refuses the start with 402 instead.
+        The start of any further execution is accepted, but the execution fails when it begins. A
+        fake with `shapes="documented"` refuses the start with 402 instead.
         """
         if executions is not None:
             check_count("executions", executions, 0)

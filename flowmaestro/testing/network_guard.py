@@ -1,8 +1,10 @@
 """A guard against the network: resolving a name or connecting a socket fails the test.
 
+Starting another program fails it, too. A few operations are allowed: see `NetworkGuard.meet`.
+
 The guard listens to the interpreter's audit events (`sys.addaudithook`), which cover `socket`,
 `_socket` and everything on top of them, and the start of other programs. uvloop's own C code sends
-no audit events, so the guard replaces the methods of its event loop. The guard does not see other C
+no audit events, so the guard replaces methods of its event loop. The guard does not see other C
 code that opens sockets by itself, connections that were made before, and processes that
 `multiprocessing` spawns. In a forked child, the same operations raise, but that does not fail the
 test.
@@ -64,9 +66,9 @@ class NetworkGuard:
     """Fails a test that uses the network in the `with` block of this object.
 
     A refused operation raises an error that fails the test. It is not an `Exception`, so that
-    ordinary handlers do not catch it. If the test catches it all the same, the error is raised at
-    the end of the block. If this object is also registered as a pytest plugin, it is raised at the
-    end of the test.
+    ordinary handlers do not catch it. If the test catches it all the same, it is raised again at
+    the end of the block, unless another exception ends the block. If this object is also registered
+    as a pytest plugin, the same happens at the end of the test.
     """
 
     def __init__(self) -> None:
@@ -102,7 +104,7 @@ class NetworkGuard:
         return result
 
     def meet(self, event: str, args: Tuple[Any, ...]) -> None:
-        """Raise, and so fail the test, for an operation that needs the network.
+        """Raise, and so fail the test, for an operation that may use the network.
 
         `event` and `args` are those of an audit event. Some operations need a socket, but no
         network, such as `socket.socketpair`. They are allowed.

@@ -41,7 +41,7 @@ class _Span(NamedTuple):
 
 
 def redacted_text(text: str, secrets: Iterable[bytes] = ()) -> str:
-    """Return a text, such as a body, redacted."""
+    """Return a text, such as a body, redacted. `secrets` are redacted in it, too."""
     data = text.encode("utf-8", "surrogatepass")
     return b"".join(redacted([data], set(secrets))).decode("utf-8", "surrogatepass")
 
@@ -49,7 +49,8 @@ def redacted_text(text: str, secrets: Iterable[bytes] = ()) -> str:
 def redacted(pieces: List[bytes], secrets: Set[bytes]) -> Iterator[bytes]:
     """Yield the pieces of a body, redacted, even where a secret extends over several pieces.
 
-    `secrets` are redacted as well as everything that looks like a credential.
+    Redacted are `secrets`, keys of the API, credentials in URLs, and values under secret names in
+    JSON and in a form.
     """
     data = b"".join(pieces)
     return replace_spans(
@@ -58,15 +59,19 @@ def redacted(pieces: List[bytes], secrets: Set[bytes]) -> Iterator[bytes]:
 
 
 def shown_url(url: str, secrets: Iterable[bytes] = ()) -> str:
-    """Return a URL with its user part, secret query parameters and API keys redacted.
+    """Return a URL without its user part, and with API keys and values of its query redacted.
 
-    `secrets` are redacted, too, such as the values that `secrets_of` returns.
+    The values of a few parameters that are never secret are kept, such as `page` and `status`. The
+    fragment is redacted, and so are `secrets`, such as the values that `secrets_of` returns.
     """
     return redacted_text(showable_url(url), secrets)
 
 
 def secrets_of(headers: Headers) -> Set[bytes]:
-    """Return the values of secret header fields, with and without their scheme."""
+    """Return the values of secret header fields, with and without their scheme.
+
+    Values of fewer than `SHORTEST_SECRET` characters are left out.
+    """
     values = [value for name, value in headers.pairs if is_secret_field(name)]
     parts = [*values, *(value.partition(" ")[2] for value in values)]
     return {part.encode("utf-8", "replace") for part in parts if len(part) >= SHORTEST_SECRET}
@@ -110,9 +115,10 @@ def _in_form(data: bytes) -> Iterator[_Span]:
 
 
 def _members(data: bytes, secrets: Set[bytes]) -> Iterator[_Span]:
-    """Yield the spans of strings and numbers under secret names. Skip text that is not JSON.
+    """Yield the spans of strings and numbers under secret names, at any depth.
 
-    A string that is itself JSON is one span if it holds a secret name or one of `secrets`.
+    Text around JSON is skipped, and the JSON may be truncated. A string that is itself a JSON
+    object or array is one span if it has secrets.
     """
     name, secret, depth = "", False, 0
     secret_from = fields_at = 0
@@ -155,7 +161,7 @@ def _value(found: re.Match[bytes]) -> Iterator[_Span]:
 
 
 def _document(found: re.Match[bytes], secrets: Set[bytes]) -> Iterator[_Span]:
-    """Yield the span of `found`, a JSON string, if its text is JSON, too, and has secrets.
+    """Yield the span of `found`, a JSON string, if its text begins like JSON and has secrets.
 
     The string may be truncated. The replacement is the string with those secrets redacted.
     """
@@ -182,7 +188,8 @@ def _name(literal: bytes) -> str:
 def replace_spans(pieces: Iterable[bytes], spans: Iterable[_Span]) -> Iterator[bytes]:
     """Yield the pieces with each span replaced by its replacement (`***`, for most).
 
-    A span may begin in one piece and end in a later one.
+    A span may begin in one piece and end in a later one. Spans that overlap count as one, with the
+    replacement of the first.
     """
     merged: List[_Span] = []
     for span in sorted(spans):

@@ -30,14 +30,15 @@ WORK = (Node("work", "Work"),)
 
 
 class UnusedScriptWarning(UserWarning):
-    """A test ended without using one of its scripts."""
+    """A test ended without using one of its scripts, replies or faults."""
 
 
 class Scripts(World):
     """The scripts of a fake. A contradictory script raises `ValueError`.
 
-    A scripted resource replaces an existing one with the same id. When the fake is closed, it
-    warns of scripts that were never used.
+    An argument of a wrong type raises `TypeError` or `ValueError`. A scripted resource replaces an
+    existing one of its kind with the same id. When the fake is closed, it warns of scripts that
+    were never used, or with `strict` raises `AssertionError`.
     """
 
     def workflow(
@@ -59,21 +60,23 @@ class Scripts(World):
         Args:
             id: the id of the workflow.
             outputs: the outputs of an execution, or a function that returns them for its inputs;
-                if the function raises, the execution fails. By default, a greeting. The function
-                is called while the fake holds its `lock`, so it must not wait for another thread
-                that calls the fake.
+                if the function raises, or returns no dict of JSON values, the execution fails. By
+                default, the outputs in the last of `events`, or else a greeting. The function is
+                called while the fake holds its `lock`, so it must not wait for another thread that
+                calls the fake.
             nodes: the nodes, which run one after another. A node that is given by its id takes
                 0.1 s. The seconds of a `Node` may be a function of the inputs. By default, one
                 node, `work`, of 0.1 s.
             fails_at: the id of the node at which every execution fails.
-            error: the error message of a failing execution; without `fails_at`, it fails at its
-                last node.
+            error: the error message of the node that fails, which the error of the execution
+                contains; without `fails_at`, the last node fails.
             pauses_at: the id of the node at which every execution waits for a human, forever.
             hangs_at: the id of the node that never ends.
             events: the events of an execution, instead of nodes. Without a terminal event at the
-                end, an execution never ends.
+                end, an execution never ends by itself.
             inputs: how `workflows.get` describes the inputs. With `shapes="documented"`, a start
-                without a required input is refused; the deployed server does not check.
+                without a required input is refused, except by a trigger; the deployed server does
+                not check.
             name: the name of the workflow; by default its id.
 
         """
@@ -123,9 +126,9 @@ class Scripts(World):
             id: the id of the agent.
             replies: the answers, one for each message; the last one is repeated. Each is a text,
                 which is streamed word by word; a list of tokens; a function that returns either
-                for the text of the message; or an exception: the message then fails. (The
-                deployed server does not report that: the call ends with 408 after 120 s.) By
-                default, the agent repeats the message.
+                for the text of the message; or an exception: the message then fails. (Without
+                streaming, the deployed server does not report that: the call ends with 408, by
+                default after 120 s.) By default, the agent repeats the message.
             seconds: how long each answer takes; its tokens come evenly over that time.
             name: the name of the agent; by default its id.
             model: the name of its language model.
@@ -157,8 +160,8 @@ class Scripts(World):
     ) -> str:
         """Add a knowledge base and return its id, by default a new UUID.
 
-        `texts` are its documents, a list or a dict by name. Blank lines separate paragraphs; a
-        query finds single paragraphs. `name` is by default its id.
+        `texts` are its documents, a list or a dict by name. Two line feeds in a row separate
+        paragraphs; a query finds single paragraphs. `name` is by default its id.
         """
         documents = _named_texts(texts)
         optional_text("name", name)
@@ -199,11 +202,12 @@ class Scripts(World):
         """Make each webhook delivery by calling the function `receiver`.
 
         `receiver` gets the signed request and returns the HTTP status of its response, or `None`
-        for no response within the time limit. Without a 2xx status, the delivery is retried later.
-        `receiver` may make calls of its own, but must not wait for another thread that makes
-        calls: time stands still meanwhile. Without a receiver, every delivery is accepted. A fake
-        over sockets posts deliveries to their URLs instead. If `receiver` returns anything else,
-        the call during which time advances raises `TypeError`.
+        for no response within the time limit. After `None`, 408, 425, 429 or a status from 500, the
+        delivery is retried later, up to four times, unless it is a test. `receiver` may make calls
+        of its own, but must not wait for another thread that makes calls: time stands still
+        meanwhile. Without a receiver, every delivery is accepted. A fake over sockets posts
+        deliveries to their URLs instead. If `receiver` returns anything else, the call during which
+        time advances raises `TypeError`; what `receiver` raises is raised there, too.
         """
         check_function("receiver", receiver)
 
@@ -224,7 +228,7 @@ class Scripts(World):
         return id
 
     def _forget_scripts(self) -> List[str]:
-        """Describe the scripts that were never used, and forget them."""
+        """Describe the scripts and faults that were not used, and forget all of them."""
         unused: List[str] = []
         for (kind, id), replies in self._scripts.items():
             if (kind, id) not in self._service.used:
@@ -242,7 +246,8 @@ def _producing(
 
     `outputs` is the argument of `workflow`, `told` the outputs in the last scripted event. If both
     are `None`, the function returns a greeting. `completes` is whether an execution completes.
-    Raises `TypeError` or `ValueError` if these arguments contradict each other.
+    Raises `ValueError` if these arguments contradict each other, or are not JSON, and `TypeError`
+    for outputs of a wrong type.
     """
     if outputs is not None and not completes:
         raise ValueError("outputs= is never used: the execution does not complete")

@@ -98,13 +98,14 @@ class Call(Operation[R, Coroutine[Any, Any, R]]):
             send (`payloads/shapes.py`).
         keep: for a filter that the server ignores: returns whether an item fits it. Items that do
             not fit are left out of the reply. `None` for all other calls.
-        minimum_timeout: seconds that one attempt gets at least, unless the caller set a limit
-            for the call.
-        idempotency_key: sent with a POST. If `None`, a random text is sent, the same on each
-            attempt.
-        confirmation: how to find out, after a lost response and a refused retry, whether the call
-            took effect. If `None`, the refusal is raised.
-        enveloped: whether the reply must be `{"data": ...}`. Any other reply is then an error.
+        minimum_timeout: seconds that one attempt gets at least, unless the caller set a timeout
+            for the call, or its deadline comes sooner.
+        idempotency_key: sent as `Idempotency-Key`. If `None`, a POST sends a random text, the same
+            on each attempt.
+        confirmation: how to find out whether the call took effect, after an attempt that may have
+            done so and a refused retry. If `None`, the refusal is raised.
+        enveloped: whether the reply must have a `data` of the type `data_type`. Any other reply is
+            then an error. JSON that is not an object counts as `data`.
         data_type: the type of `data` in such a reply, `dict` or `list`.
         secrets: names and values within the body, such as header fields. Errors do not show those
             whose names are secret.
@@ -141,7 +142,7 @@ class Call(Operation[R, Coroutine[Any, Any, R]]):
         `own` are further header fields. With `stream`, the request asks for an event stream.
 
         Header fields of the client's options replace those that the SDK sends with every call.
-        `own` and `idempotency_key` replace fields of either kind.
+        `own` and `idempotency_key` replace those of the options.
         """
         fields: Fields = _ACCEPT_EVENTS if stream else _ACCEPT_JSON
         if self.body:
@@ -159,7 +160,7 @@ class Call(Operation[R, Coroutine[Any, Any, R]]):
     def reply(self, response: Response, attempts: int = 1) -> R:
         """Return the reply in a successful response, in the form that callers get.
 
-        `attempts` is the number of requests that the call took. Raises `ServerError` (code
+        `attempts` is the number of attempts that the call took. Raises `ServerError` (code
         `invalid_response`) for a response that this API does not send.
         """
         try:
@@ -224,18 +225,18 @@ class CallMachine(Machine[Any]):
     """Makes one call: sends, follows redirects, retries, and reads the reply.
 
     With `stream`, it requests an event stream. If the response is one, the machine ends with its
-    `ResponseHead` and leaves the body open. Any other body is read to its end, or closed if the
-    end does not come in time.
+    `ResponseHead` and leaves the body open. Any other body is read to its end, or closed if it is
+    too large or the end does not come in time.
 
     `max_retries` replaces that of the client. A poll and a probe need no retries, because
     another poll or probe follows.
 
     `until_sent` is for a call that starts a run or a row of a batch. An attempt that was certainly
-    not sent is then repeated until the deadline, whatever `max_retries` says, if the server has
-    answered this client before. Otherwise the base URL may be wrong, and the user must get the
-    error within seconds.
+    not sent is then repeated until the deadline, whatever `max_retries` says, unless its failure is
+    permanent, or the server has not answered this client before. In the latter case the base URL
+    may be wrong, and the user must get the error within seconds.
 
-    State that `TRANSITIONS` does not show: the attempts (`Retries`), how many redirects were
+    State that `TRANSITIONS` does not show: the attempts (`Retries`), the redirects that were
     followed, and whether an earlier attempt may have taken effect (`_maybe_done`). In the states
     `reading` and `closing` there is a partial response, in `confirming` a refusal.
     """

@@ -1,7 +1,4 @@
-"""A walk through all pages of a list, which always ends.
-
-It misses no item, unless the list changes meanwhile.
-"""
+"""A walk through all pages of a list. It ends even if the server repeats pages."""
 
 from __future__ import annotations
 
@@ -29,12 +26,13 @@ MAX_PER_PAGE = 100
 class PageCursor:
     """Decides after each page whether there is another one.
 
-    `has_more` and `has_next` are trusted, except that False is ignored if `total_pages` says that
-    more pages follow. With `until_empty`, False is always ignored, and a page with fewer items than
-    requested is not taken for the last one. `GET /executions` without `workflow_id` needs this:
-    there, the deployed server may send False and short pages although more pages follow. An empty
-    page ends every walk. So does a page that repeats an earlier one, however long the cycle of
-    pages is: the cursor remembers a hash of each page.
+    `has_more` and `has_next` are trusted, except that False is ignored if the other one is True, or
+    if `total_pages` says that more pages follow. If neither is sent, and `total_pages` does not say
+    that, a page with fewer items than requested is the last one. With `until_empty`, False and
+    fewer items are ignored. `GET /executions` without `workflow_id` needs this: there, the deployed
+    server may send False and short pages although more pages follow. An empty page ends every walk.
+    So does a page that repeats an earlier one, however long the cycle of pages is: the cursor
+    remembers a hash of each page.
 
     `page` is the number of the page to request. `repeated` says whether the last page repeated an
     earlier one. The items of such a page were seen before.

@@ -1,4 +1,4 @@
-"""Calls to endpoints that the SDK does not know."""
+"""Calls to any endpoint, such as one that the SDK does not know."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from flowmaestro_core.payloads.encode import encode_json
 from flowmaestro_core.payloads.reply import Reply
 
 IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
-"""The idempotent methods (RFC 9110, 9.2.2). A raw call is repeatable if its method is."""
+"""Idempotent methods (RFC 9110, 9.2.2). A raw call is repeatable if its method is one of these."""
 
 _METHOD = re.compile(r"[A-Za-z]+")
 _PATH = re.compile(r"(/([A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})*)+")
@@ -24,8 +24,11 @@ def raw_call(
 ) -> Call[Reply[Any]]:
     """Return the call for any method and any path below the API root.
 
-    Raises `TypeError` or `ValueError`, naming the argument, for a method that is not a word, and
-    for a path that is not absolute, not percent-encoded, or leads out of the API root.
+    If `json` is `None`, the request has no body.
+
+    Raises `TypeError` or `ValueError`, naming what is wrong, for a method that is not a word; for a
+    path that is not absolute, not percent-encoded, begins with `/api/v1/`, or has a segment `.` or
+    `..`; and for `params` or `json` that cannot be encoded.
     """
     if not isinstance(method, str) or not _METHOD.fullmatch(method):
         raise ValueError(f"method must be an HTTP method such as 'GET', not {method!r}")

@@ -21,7 +21,7 @@ from flowmaestro_core.policy.retry import retry_after_of
 
 
 class ActiveExecution:
-    """One running execution, with its row and its last poll."""
+    """One running execution, with its row and the state of its wait."""
 
     def __init__(self, row: Row, state: PollState) -> None:
         self.row = row
@@ -34,11 +34,12 @@ class ActiveExecution:
 
 
 class ActiveExecutions:
-    """Polls each execution in its turn, and a last time at its deadline.
+    """Polls each execution in its turn, and, if there is time, a last time at its deadline.
 
     `hold` delays all polls together, because the rate limit belongs to the key. It does not delay
-    the last poll of an execution. While several executions run, a poll that hangs times out soon,
-    and is repeated later with a longer timeout. So the other executions are polled meanwhile.
+    the last poll of an execution. While other executions run or a start waits, a poll that hangs
+    times out soon, and is repeated later with a longer timeout. So the others have their turns
+    meanwhile.
     """
 
     def __init__(self) -> None:
@@ -113,7 +114,8 @@ class ActiveExecutions:
         """Return the rows that end with this poll, each with its execution or its error.
 
         `answer` is the outcome of the poll. If it is `None`, there was no time for the poll, and
-        the execution ends with the error of the latest poll, of any execution, that timed out.
+        the execution ends with a `TimeoutError`. Its cause is the error of the latest poll, of any
+        execution, that timed out.
         """
         execution, took, lost = self._polled, now - self._polled_at, 0.0
         assert execution is not None  # noqa: S101 - for type checkers
@@ -175,7 +177,11 @@ class ActiveExecutions:
 
 
 def rate_limit_pause(error: FlowMaestroError) -> Optional[float]:
-    """Return for how many seconds a 429 refuses the API key; `None` if `error` is not a 429."""
+    """Return for how many seconds a 429 refuses the API key.
+
+    Return infinity if the daily quota is used up, 0 if the server does not say how long, and `None`
+    if `error` is not a 429.
+    """
     if not isinstance(error, RateLimitError):
         return None
     return math.inf if is_daily_quota_error(error) else retry_after_of(error)

@@ -21,7 +21,7 @@ from flowmaestro_core.records import Recalled
 
 
 class RunStarted(NamedTuple):
-    """Emitted as soon as an execution has an id, only so that `on_start` is called."""
+    """Emitted when the batch begins to follow an execution, only so that `on_start` is called."""
 
     outcome: RunOutcome
 
@@ -50,8 +50,8 @@ _ANY = (
 class BatchMachine(Machine[None]):
     """A scheduler: starts executions, polls each in its turn, and emits outcomes.
 
-    Events update what is known (`BatchState`), and `_next` alone decides. It takes the first of
-    these tasks for which there is something to do:
+    Events update what is known (`BatchState`), and `_next` decides. It takes the first of these
+    tasks for which there is something to do:
 
     1. *recording*: write to the journal what was noted, or load the journal's entries for the rows
        that were just read. So each fact is in the journal before the SDK acts on it.
@@ -64,9 +64,9 @@ class BatchMachine(Machine[None]):
        batch is newer, so no later lookup has to go back further.
     5. *polling*: poll the execution that is due.
     6. *pausing*: wait until the next start or poll is due.
-    7. Nothing is in flight any more. If rows are in doubt, wait until the server's list must
-       hold all of their executions (*pausing*), then find out which were started (*looking up*).
-       That may bring rows to start or to follow, so begin again at 1.
+    7. Nothing is in flight any more. If rows are in doubt and no error has stopped the batch, wait
+       until the server's list must hold all of their executions (*pausing*), then find out which
+       were started (*looking up*). That may bring rows to start or to follow, so begin again at 1.
     8. Yield the outcomes that are left of an ordered batch. Then end; if an error has stopped the
        batch, end with that error.
 
@@ -81,11 +81,12 @@ class BatchMachine(Machine[None]):
 
     Requests go out one after another, so that the rate limit of the key is spent in one place. Its
     headers stretch the pauses, and a 429 delays every request except the last poll of an
-    execution, which comes at its deadline. A start that waits for its retry delays no other
-    request. A start that may have been processed is never retried.
+    execution, which comes at its deadline. While a start waits for its retry, polls continue,
+    unless it got a 429. A start that may have been processed is not retried.
 
-    An error of one row never ends the others. An error that every further start would fail with
-    stops new starts. Executions in flight are followed to their end, then the error is raised.
+    An error of one row does not end the others, except a 429 that lasts beyond their deadlines. An
+    error that every further start would fail with stops new starts. Executions in flight are
+    followed to their end, then the error is raised.
     """
 
     state: str
@@ -119,7 +120,7 @@ class BatchMachine(Machine[None]):
 
     @property
     def in_flight(self) -> Tuple[RunOutcome, ...]:
-        """The executions that run, or have ended and were not delivered yet."""
+        """The executions that run, and those whose outcomes were not delivered yet."""
         active = self._rows.active.by_row.values()
         undelivered = self._rows.outcomes.undelivered
         ended = (outcome for outcome in undelivered if outcome.execution_id is not None)
@@ -136,9 +137,9 @@ class BatchMachine(Machine[None]):
         )
 
     def last_record(self) -> Record:
-        """Return a record that notes every `starting` row whose start was not sent as `open`.
+        """Return a record that notes each queued row as `open`, unless its start is in flight.
 
-        A later call may then start the row. A row whose start is in flight stays `starting`: the
+        A later call may then start these rows. A row whose start is in flight stays `starting`: the
         server may start it.
         """
         sent = 1 if self.state == "starting" else 0
@@ -262,7 +263,7 @@ class BatchMachine(Machine[None]):
     def _poll(self, now: float, jitter: float) -> Action:
         rows = self._rows
         call = rows.active.poll(self._context, self._token, now, alone=not rows.starts.queue)
-        # There is no time for this poll: the execution ends with the error of its last one.
+        # There is no time for this poll: the execution ends with a `TimeoutError`.
         if call is None:
             rows.answered(None, now)
             return self._next(now, jitter)

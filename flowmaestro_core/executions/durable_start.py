@@ -1,4 +1,4 @@
-"""The machine that starts an execution once, however often its process dies."""
+"""The machine of a start with a checkpoint, which survives the end of its process."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ process, a save that takes too long or, without a deadline, an announcement of a
 comes during the wait for an earlier one."""
 LEAST_TIMEOUT = 1.0
 """A start that would have less than these seconds for its response is announced again first. Else,
-a start that the server accepts could be in doubt, and cost a wait of `settle_after`."""
+a start that the server accepts could be in doubt, and cost a wait of `settle_after`. With a short
+`settle_after`, a quarter of that takes the place of this constant."""
 _UNKNOWN = "It is not known whether the run was started"
 _ANNOUNCED_AGAIN = (
     f"{_UNKNOWN}: another process announced its start again during the wait; "
@@ -61,22 +62,23 @@ class DurableStartMachine(Machine[Reply[Any]]):
     * `started`: get the execution. If its status is in `rerun`, start again; else return it.
     * `starting`: wait for `settle_after` and load again. If no other state was saved meanwhile,
       look for the execution: return the one with equal inputs, or announce and start again if there
-      is none. If it is not known which one it is, fail; with `on_unknown="start"`, start again.
+      is certainly none. If that is not known, fail; with `on_unknown="start"`, start again.
 
     After a start that the server refused, the state is `open` again. After a start whose response
     was lost, it is still `starting`, and this machine itself looks for the execution. If another
-    process has saved a state first, this machine loads again.
+    process has saved a state first, this machine loads again. If it has an execution of its own by
+    then, it saves that one, unless the loaded state is `started`.
 
     A request goes out within half of `settle_after` after its announcement, so that the execution
     can be listed when another process looks for it. A start that is delayed for longer is announced
     again. If another process has taken over meanwhile, a store that can compare then refuses the
     announcement.
 
-    State that `TRANSITIONS` does not show: what was saved last (`_saved`); the announcement that
-    `settle_after` was waited for (`_awaited`); the number of setbacks.
+    The attributes that `__init__` sets hold state that `TRANSITIONS` does not show.
 
     Attributes:
-        attached: the execution, if it was not started by this machine.
+        attached: the execution, if this machine read it by its id; `None` if it ends with the reply
+            to its own start.
 
     """
 

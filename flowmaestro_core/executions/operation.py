@@ -35,7 +35,7 @@ PageOf = Callable[[int, int], Call[Any]]
 
 @dataclass(frozen=True)
 class Poll(Operation[Execution, Coroutine[Any, Any, Execution]]):
-    """Poll one execution until it has ended."""
+    """The wait for one execution: polls it until it has ended, for at most `timeout` seconds."""
 
     execution_id: str
     call: Call[Any]
@@ -98,13 +98,13 @@ class Batch(Operation[RunOutcomes, AsyncRunOutcomes]):
     Attributes:
         waiting: returns the wait for one execution, given its id.
         timeout: seconds for each execution from its start, and for each start from its turn.
-        execution_ids: executions that run already. All are in flight from the beginning.
-        inputs: the rows; one execution is started for each. An iterator is
-            read only a little ahead of the starts, so it may be endless.
+        execution_ids: executions that were started before. All are followed from the beginning.
+        inputs: the rows to start executions for. An iterator is read only a little ahead of the
+            starts, so it may be endless.
         encode: returns the body of the request that starts a row.
         start: returns the call that starts a row, given that body.
         page_of: returns the call for a page of the list in which rows in doubt are looked up.
-        concurrency: how many executions may be in flight at a time.
+        concurrency: no row is started while this many executions are in flight.
         ordered: whether outcomes are delivered in the order of the rows.
         total: the number of rows; `None` if it is not known.
         on_start, progress: the callbacks of the caller.

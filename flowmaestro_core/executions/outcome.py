@@ -41,8 +41,8 @@ class EndedExecution(HintingDict):
     """
 
     seen_events: Optional[Tuple[Mapping[str, Any], ...]] = None
-    """The events that `workflows.run` has received; `None` if the execution was not followed by
-    it."""
+    """The events that `workflows.run` has kept for the timeline; `None` if it read no stream of
+    this execution."""
     _name = "execution"
     _inner = ("outputs", "inputs")
 
@@ -146,9 +146,10 @@ class RunOutcome:
         inputs: the row itself, as it was passed; `None` for `wait_many`.
         execution_id: the id of its execution; `None` if none is known.
         execution: the ended execution, whatever its status; `None` if its end was not seen.
-        error: the error of this row; `None` if there was none. A failed execution is not an error.
+        error: the error of this row; `None` if there was none. A failed execution is not an error,
+            except one that failed for a lack of credits.
         replayed: whether the outcome was read from the journal. An earlier call has yielded it, or
-            was killed before it could, so your code may or may not have handled it.
+            ended before it could, so your code may or may not have handled it.
 
     """
 
@@ -203,7 +204,7 @@ class BatchProgress:
     """The progress of a batch.
 
     Attributes:
-        done: how many rows have an outcome, failed ones included.
+        done: how many outcomes were delivered, failed ones included.
         failed: how many of these are not `ok`.
         in_flight: how many executions are running.
         total: the number of rows; `None` if it is not known.
@@ -224,7 +225,7 @@ class BatchProgress:
 class _Runs(Protocol):
     @property
     def in_flight(self) -> Tuple[RunOutcome, ...]:
-        """The executions that run, or have ended and were not delivered. Each has its id.
+        """The executions that run, and those whose outcomes were not delivered. Each has its id.
 
         The property can also be read after `close()`, and after an exception in the iteration.
         """
@@ -243,8 +244,8 @@ class _Runs(Protocol):
 class RunOutcomes(_Runs, SyncItems[RunOutcome], Protocol):
     """The outcomes of a batch, yielded one by one. To leave early, call `close` or use `with`.
 
-    Executions that still run are not cancelled, and are in `in_flight`. If another thread calls
-    `close` during a callback, the journal is unlocked only when the callback has returned.
+    Executions that still run are not cancelled, and are in `in_flight`. If `close` is called while
+    another thread is in `next` or in a callback, that thread unlocks the journal afterwards.
     """
 
     def __enter__(self: Self) -> Self: ...

@@ -30,11 +30,11 @@ class OutcomeQueue:
         self._begun_at = 0.0
         """When the batch began."""
         self._now = 0.0
-        """The time of the last response or delivery, for the estimate."""
+        """The time of the last response, or delivery of an outcome that is not replayed."""
         self._not_replayed = 0
         """How many outcomes were delivered that are not from the journal."""
         self._requests = 0
-        """How many responses were received."""
+        """How many successful responses were counted."""
         self._limit = RateLimit()
         """The rate limit of the key, as the last response has shown it."""
 
@@ -56,7 +56,8 @@ class OutcomeQueue:
         """Remove and return the next outcome to deliver; `None` if there is none.
 
         With `ordered`, there is none until the outcome of the next row has been added. If `final`,
-        no more outcomes will be added, so rows without one are skipped.
+        no more outcomes will be added, so rows without one are skipped. `now` is the time of the
+        delivery; `seconds_for` estimates the remaining time by it.
         """
         if not self._waiting:
             return None
@@ -84,7 +85,7 @@ class OutcomeQueue:
     def seconds_for(self, rows: Optional[int]) -> Optional[float]:
         """Return an estimate of the seconds that `rows` more rows take.
 
-        Return `None` if `rows` is `None`, or while no row has ended, except replayed ones.
+        Return `None` if `rows` is `None`, or while no outcome was delivered, except replayed ones.
 
         Each row is expected to take as long as the rows so far. If the rows need more requests than
         the rate limit of the key allows in that time, the estimate is longer.

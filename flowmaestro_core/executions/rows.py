@@ -18,12 +18,13 @@ from flowmaestro_core.executions.outcome_queue import OutcomeQueue
 from flowmaestro_core.records import JournalPlan, JournalRow, Key, RowState, digest_of
 
 CHUNK = 256
-"""How many rows one `Record` action looks up in the journal."""
+"""The most rows that one `Record` action looks up in the journal."""
 LOOK_AHEAD = 4
-"""With `ordered`: how many rows, per execution in flight, may be read ahead of the next outcome."""
+"""With `ordered`: this number times `concurrency` rows may be read ahead of the next outcome. A
+lookup in the journal may exceed this by up to `CHUNK` rows."""
 MAX_BACKLOG = 1024
 """With an iterator as input: how many rows may wait for their start while rows that the journal
-knows are still being read."""
+knows are still being read. A lookup in the journal may exceed this by up to `CHUNK` rows."""
 
 
 @dataclass(eq=False)
@@ -31,14 +32,15 @@ class Row:
     """One element of `inputs`, and its execution.
 
     Attributes:
-        key: identifies the row in the journal: its index, or the value that `key=` returns for it.
-        body: the body of the request that starts the row; empty once the row was started.
-        digest: of its inputs, to compare them with the journal's; empty before `prepare`.
+        key: identifies the row in the journal: its index, or the `str` of what `key=` returns.
+        body: the body of the request that starts the row; empty while it is not needed.
+        digest: of its inputs, to compare them with the journal's; empty until it is known.
         reruns: how often `rerun` or `redo` has started it again.
         order: the number of its last start, in the order of all starts of the journal.
-        lookups: how many lookups have not found its execution, so that it was started again.
+        lookups: how often this call has started it again after a lookup did not find its execution.
         failure: the error that has put it in doubt, if that happened in this call.
-        from_earlier_call: whether an earlier call with this journal started its execution.
+        from_earlier_call: whether the journal has a start of this row by an earlier call. `rerun`
+            resets it.
         harmless_failure: the digest (`failure_digest`) of a server error after which a lookup has
             shown that no execution was started for this row; `b""` if there is none.
         subject: its name in errors, instead of `inputs[0]`, if it is not part of a batch.
@@ -66,9 +68,10 @@ class Row:
         *,
         replayed: bool = False,
     ) -> RunOutcome:
-        """Return the outcome of this row: its ended `execution`, or the `error` that it met.
+        """Return the outcome of this row, with its ended `execution` and the `error` that it met.
 
-        `replayed` says that the outcome was read from the journal.
+        With neither, the execution still runs. `replayed` says that the outcome was read from the
+        journal.
         """
         return RunOutcome(self.index, self.inputs, self.execution_id, execution, error, replayed)
 
@@ -129,7 +132,8 @@ class PendingRecords:
     def add(self, row: Row, state: RowState, execution: Optional[EndedExecution] = None) -> None:
         """Note the state of a row, with its ended execution if there is one.
 
-        The state is written to the journal before the next request is sent.
+        The state is written to the journal before the next request is sent. Without a journal, do
+        nothing.
         """
         if self.journaled:
             self._rows.append(row.record(state, execution))
@@ -171,8 +175,8 @@ class RowIterator:
     def next(self) -> Optional[Row]:
         """Return the next row, or `None` at the end.
 
-        Raises the exceptions of the caller's iterator and key function, and `JournalError` if two
-        rows have the same key.
+        Raises the exceptions of the caller's iterator and key function, `TypeError` or `ValueError`
+        for a key that cannot be used, and `JournalError` if two rows have the same key.
         """
         for inputs in self._iterator:
             index = self.read
@@ -185,9 +189,9 @@ class RowIterator:
     def prepare(self, row: Row) -> None:
         """Encode the body of a row, and compute its digest.
 
-        Raises `ValidationError` (code `invalid_input`), which names the row, if JSON cannot express
-        the row or if the row has changed since it was read. After such an error, the digest of the
-        row is equal to that of no row that can be sent.
+        Raises `ValidationError` (code `invalid_input`), which names the row, if the row cannot be
+        encoded, or if its digest was known and is another one now. After such an error, the digest
+        of the row is equal to that of no row that can be sent.
         """
         read, row.digest = row.digest, b"cannot be sent"
         try:
@@ -225,16 +229,18 @@ class RowReader:
 
     There is no room while `MAX_BACKLOG` rows of an iterator wait for their start. In an ordered
     batch, there is also no room for a row that is `LOOK_AHEAD` times the concurrency ahead of the
-    next outcome. To compare is to check that a row has the inputs that the journal has for its key.
+    next outcome. A lookup in the journal reads up to `CHUNK` rows, and checks only before the first
+    one whether there is room.
 
-    A sequence is read twice: all of its rows are compared with the journal before anything is
-    started (`unchecked`). Then they are read again, as far as there is room. An iterator can be
-    read only once, so its rows are compared as they are read. Without a journal there is nothing to
-    compare.
+    To compare is to check that a row has the inputs that the journal has for its key. A sequence is
+    read twice if the journal holds rows, or if `key=` is used: all of its rows are compared before
+    anything is started (`unchecked`). Then they are read again, as far as there is room. The rows
+    of any other input are compared as they are read. Without a journal there is nothing to compare.
 
     Attributes:
         source: the reader of the rows that are started or replayed.
-        unchecked: the first reader of a sequence; `None` once all rows are compared.
+        unchecked: the first reader of a sequence that is read twice, until all rows are compared;
+            else `None`.
         to_look_up: rows that were read; what the journal holds of them is read next.
         to_start: rows to be started: new ones, ones to be started again, and ones in doubt that a
             lookup has not found.
@@ -259,15 +265,15 @@ class RowReader:
         self._rows_in_journal = 0
         """How many rows the journal holds; without `key=`, the index after the last one."""
         self._matched = 0
-        """How many of them were read and compared so far."""
+        """How many rows were compared so far; with `key=`, only those that the journal holds."""
         self.outcomes = outcomes
 
     def opened(self, known: int) -> None:
         """Store `known`, the number of rows that the journal holds.
 
         Without `key=`, `known` is the index after the last row in the journal, even if the journal
-        lacks some rows before it. If the input is a sequence, its rows are compared with the
-        journal from now on.
+        lacks some rows before it. If the input is a sequence that is read twice, its rows are
+        compared with the journal from now on.
         """
         self._rows_in_journal = known
         if self._is_sequence and (known or not self._by_index):
@@ -276,8 +282,9 @@ class RowReader:
     def look_up(self) -> bool:
         """Read the next rows from the inputs into `to_look_up`, for a lookup in the journal.
 
-        Return False if no lookup is needed now. Raises `JournalError` if, without `key=`, the
-        journal holds rows beyond the end of the inputs.
+        Return False if no lookup is needed or there is no room. `to_look_up` stays empty at the end
+        of the inputs. Raises what `RowIterator.next` raises, and `JournalError` if, without `key=`,
+        the journal holds rows beyond the end of the inputs.
         """
         source = self.unchecked or self.source
         if self.unchecked is None and not (self._replaying and self._may_read):
@@ -292,7 +299,7 @@ class RowReader:
                 with suppress(ValidationError):  # The error is reported when the row is started.
                     source.prepare(row)
                 row.body = b""
-        # The first reading has ended: all rows are compared, so the batch may start rows now.
+        # The reading has ended. If it was the first of two, all rows are compared now.
         if not self.to_look_up:
             self._refuse_missing(source)
             self.unchecked = None
@@ -301,9 +308,11 @@ class RowReader:
     def looked_up(self, found: Iterable[JournalRow]) -> Iterator[Tuple[Row, JournalRow]]:
         """Yield the rows that need not be started, each with its record.
 
-        The other rows are queued to be started.
+        The other rows are queued to be started. During the first reading of a sequence, rows are
+        only compared: none is yielded or queued.
 
-        Raises `JournalError` if a row differs from its record and `redo` does not allow that.
+        Raises `JournalError` if a row differs from its record and `redo` does not allow that, or
+        if, without `key=`, the journal holds rows beyond the end of the inputs.
         """
         rows, self.to_look_up = self.to_look_up, []
         in_journal = {row.key: row for row in found}
@@ -311,7 +320,6 @@ class RowReader:
             had = in_journal.get(row.key)
             if had is not None and _has_changed(row, had):
                 self._check_change(row, had)
-        # During the first reading of a sequence, rows are only compared.
         if self.unchecked is not None or not rows:
             return
         if self.source.exhausted:
@@ -374,10 +382,10 @@ class RowReader:
     def take(self, most: int) -> Iterator[Row]:
         """Yield up to `most` rows to start: rows that wait for their start, then new ones.
 
-        New rows are read only once all rows that the journal holds were read. They are not read
-        while `MAX_BACKLOG` rows of an iterator wait for their start, or while an ordered batch is
-        too far ahead of its next outcome (see the class). Prepare each row before taking the next
-        one: the caller's iterator may yield the same dict again and again, with other contents.
+        New rows are read only once all rows that the journal holds were read, and not while an
+        ordered batch is too far ahead of its next outcome (see the class). Raises what
+        `RowIterator.next` raises. Prepare each row before taking the next one: the caller's
+        iterator may yield the same dict again and again, with other contents.
         """
         for _ in range(most):
             if self.to_start:
@@ -390,7 +398,7 @@ class RowReader:
 
     @property
     def _replaying(self) -> bool:
-        """Whether the journal holds rows that have not been read from the inputs yet."""
+        """Whether the inputs may have more rows that the journal holds."""
         return self._matched < self._rows_in_journal and not self.source.exhausted
 
     @property
@@ -407,7 +415,10 @@ class RowReader:
 
 
 def _has_changed(row: Row, had: JournalRow) -> bool:
-    """Return whether a row that was started before has other inputs now."""
+    """Return whether a row that was started before has other inputs now.
+
+    False if its digest is not known.
+    """
     return had.state != "open" and row.digest not in (b"", had.digest)
 
 

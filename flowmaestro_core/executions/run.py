@@ -26,28 +26,28 @@ if TYPE_CHECKING:
     from flowmaestro_core.executions.durable_start import DurableStartMachine
 
 FINAL_POLL_TIMEOUT = 3.0
-"""The timeout in seconds of the poll after a terminal event. It is short, because the event has the
-outcome already."""
+"""The longest time in seconds for the poll after a terminal event. It is short, because the event
+has the outcome already."""
 OVERTIME = 0.1
-"""Seconds after its deadline within which a run ends, whatever it waits for. A run with a
-checkpoint may take longer to start."""
+"""Seconds after its deadline within which a run ends, if its start was done before the deadline. A
+start with a checkpoint may take longer."""
 
 
 class RunMonitor(IdleMonitor):
     """The idle clocks of a run. Its probes are polls of the execution.
 
-    Once the current connection has received an event, a probe is due after `event_idle` seconds
-    without another event, as for other streams. Before that, and while there is no connection,
-    `schedule` sets the times of the probes. So after each loss of the connection, `schedule`
-    applies again. The first opening of the stream may delay a probe by up to one poll interval.
-    Later openings delay none.
+    Once the current connection has received an event (other than `connected`), a probe is due after
+    `event_idle` seconds without another one, as for other streams. Before that, and while there is
+    no connection, `schedule` sets the times of the probes. So after each loss of the connection,
+    `schedule` applies again. The first opening of the stream may delay a probe by up to one poll
+    interval. Later openings delay none.
     """
 
     def __init__(self, times: StreamTimes, schedule: PollSchedule) -> None:
         super().__init__(times, can_probe=True)
         self._schedule = schedule
         self._live = False
-        """Whether an event was received on this connection."""
+        """Whether an event other than `connected` was received on this connection."""
 
     def opening_at(self, at: float) -> float:
         takes = min(self._timeout.took, 0.9 * self._schedule.interval)
@@ -78,15 +78,18 @@ class RunMonitor(IdleMonitor):
 class RunMachine(Machine[EndedExecution]):
     """Executes, follows the events while they come, and polls the ended execution.
 
-    After a terminal event with the outcome it polls once. If this poll does not show the end yet,
-    the fields of the event replace those of the polled execution. If the poll fails, the result has
-    only the fields of the event. If the stream ends otherwise, a `WaitMachine` takes over for the
-    rest of the time. An error after the start has the `execution_id`. The execution is never
-    cancelled.
+    If a probe of the stream has shown the ended execution, that is the result. Otherwise, after a
+    terminal event with the outcome it polls once. If this poll does not show the end yet, the
+    fields of the event replace those of the polled execution. If the poll fails, the result has the
+    id and the fields of the event, and `None` for all other keys. If the stream ends otherwise, a
+    `WaitMachine` takes over for the rest of the time. An error has the `execution_id` if that is
+    known. The execution is never cancelled.
 
-    While no events come, it polls on the schedule of a wait. Only the first opening of the stream
-    may delay a poll, by at most one `poll_interval`. So the run ends at most one poll interval and
-    one round trip later than `wait_for_completion` would.
+    Before the first event of each connection, and without a connection, it polls on the schedule of
+    a wait. The first opening of the stream may delay a poll by at most one `poll_interval`. A
+    transport that loses a quiet body (`Read.impatient`) may delay it by more. On any other
+    transport, a run without events ends at most one poll interval and one round trip later than
+    `wait_for_completion` would.
     """
 
     execution_id: Optional[str]
@@ -200,13 +203,13 @@ class RunMachine(Machine[EndedExecution]):
                 self._waiting.call, self._context, self._token, max_retries=0, deadline=deadline
             )
             return self._delegate(call, now, jitter)
-        # The stream has failed, or its terminal event lacks the outcome: poll for it.
+        # The stream has failed, or its terminal event does not tell the outcome: poll for it.
         return self._wait(execution, now, jitter, overtime=OVERTIME)
 
     def _wait(
         self, seen: Optional[Execution], now: float, jitter: float, *, overtime: Optional[float]
     ) -> Action:
-        """Poll until the execution has ended or the run times out.
+        """Poll until the execution has ended, the run times out, or a poll fails for good.
 
         `seen` is the execution as it was last polled, or `None`. `overtime` is how many seconds a
         poll may still take after the deadline of the run. If it is `None`, a poll may last until
@@ -231,7 +234,11 @@ class RunMachine(Machine[EndedExecution]):
 
 
 def _has_outcome(terminal: Dict[str, Any], execution_id: Optional[str]) -> bool:
-    """Return whether a terminal event belongs to this execution, and has its outputs or error."""
+    """Return whether a terminal event is of this execution and tells how it ended.
+
+    A completed one must have outputs, a failed one an error. One without an execution id is of this
+    execution.
+    """
     if (terminal.get("execution_id") or execution_id) != execution_id:
         return False
     kept = {"execution:completed": "outputs", "execution:failed": "error"}
@@ -239,6 +246,6 @@ def _has_outcome(terminal: Dict[str, Any], execution_id: Optional[str]) -> bool:
 
 
 def _fields_of_terminal(terminal: Dict[str, Any]) -> Dict[str, Any]:
-    """Return the fields of the execution that are in its terminal event."""
+    """Return the fields of the execution that its terminal event tells; `None` for missing ones."""
     told = {key: terminal.get(key) for key in ("outputs", "error", "completed_at")}
     return {"status": terminal["type"].partition(":")[2], **told}

@@ -13,7 +13,10 @@ VERSION = 1
 
 
 class StartIdentity(NamedTuple):
-    """The start that a checkpoint belongs to. A state that was saved for another start is refused.
+    """The start that a checkpoint belongs to.
+
+    A state that was saved for another start is refused. Exception: if nothing was started, the
+    inputs may differ.
 
     Attributes:
         api_root: the API root of the client.
@@ -35,12 +38,14 @@ class SavedStart(NamedTuple):
             `started`: `execution_id` is the execution.
         token: a random text, from which the `Idempotency-Key` is made.
         after: the baseline: the newest execution before the start. Empty if there was none; `None`
-            if it is not known: the user's task engine made this state, or the server
-            listed an execution without an id.
-        execution_id: the execution that was started, once known.
+            if it is not known: it was not read yet, the user's task engine made this state, or the
+            server listed an execution without an id.
+        execution_id: the execution that was started; `None` or empty before it is known.
         reruns: how often it was started again because of its status.
-        serial: the number of this state among all that were saved, from 1.
-        at: when it was saved, in Unix seconds by the clock of the process that saved it.
+        serial: the number of this state among all that were saved, from 1; 0 if the SDK has not
+            saved it.
+        at: of a loaded state: when it was saved, in Unix seconds by the clock of the process that
+            saved it.
 
     """
 
@@ -54,9 +59,9 @@ class SavedStart(NamedTuple):
 
     @property
     def announcement(self) -> Tuple[int, float]:
-        """Identify this state among all announcements of the start.
+        """The identity of this state among all announcements of the start.
 
-        The serial number does so, unless the user's task engine made the state (`read_state`). Such
+        It is the serial number, unless the user's task engine made the state (`read_state`). Such
         states have no number, so their times tell them apart.
         """
         return self.serial, 0.0 if self.serial else self.at
@@ -75,7 +80,8 @@ class SavedStart(NamedTuple):
 def read_state(value: Any, of: StartIdentity, token: str) -> SavedStart:
     """Check the state that `load` returned, and return it as a `SavedStart`.
 
-    `of` is the start that the state must belong to. A state without a token gets `token`.
+    `of` is the start that the state must belong to. `None` becomes an `open` state. A state that
+    has no token for this start gets `token`.
 
     `{"v": 1, "state": "starting", "at": t}` is a state that a task engine may make. It stands for a
     start at `t` (Unix time) or later, of which nothing else is known.
@@ -105,7 +111,7 @@ def read_state(value: Any, of: StartIdentity, token: str) -> SavedStart:
     differs = [name for name, wanted in of._asdict().items() if state[name] != wanted]
     saved = SavedStart(**{name: state[name] for name in SavedStart._fields})
     if saved.state == "open" and differs == ["digest"]:
-        # Nothing was started with the other inputs; the idempotency key is of those.
+        # Nothing was started with the other inputs; the token of the state belongs to those.
         return saved._replace(token=token)
     if differs:
         raise _mismatch(differs[0], state, of)

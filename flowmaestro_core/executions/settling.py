@@ -1,8 +1,9 @@
 """Settling rows in doubt: one walk through the executions of the workflow, and its conclusions.
 
 A row is in doubt if it was `starting` when the process died, or if its start may have been
-processed: it got no response, a 5xx, or a reply without a usable id. The server lists every
-execution of the workflow, so the list shows which rows were started.
+processed (`may_have_started`), for example after a lost response, a 5xx, or a reply without a
+usable id. The server lists every execution of the workflow, so the list shows which rows were
+started.
 """
 
 from __future__ import annotations
@@ -40,10 +41,11 @@ from flowmaestro_core.records import Recalled, digest_of
 
 FIRST_PAGE_SIZE = 20
 CLOCK_MARGIN = 60.0
-"""An execution that is older than a start by more than these seconds does not belong to it. The
-margin exists because the clocks of the server and of the process may differ."""
+"""An execution that is older than the journal (or than the announcement of a start) by more than
+these seconds belongs to none of its starts. The margin exists because the clocks of the server and
+of the process may differ."""
 MAX_RESTARTS = 3
-"""How often one row is started again after lookups that did not find its execution."""
+"""How often one call starts a row again after lookups that did not find its execution."""
 
 
 class LookupResult(NamedTuple):
@@ -53,9 +55,11 @@ class LookupResult(NamedTuple):
         is_conclusive: True if a row that was not found was certainly not started. That is so once
             the walk has met an execution that the journal knows or that is older than the batch.
         unclaimed: the executions with the inputs of a row in doubt that the journal does not know,
-            by their ids, the newest first. None of them is older than the batch by `CLOCK_MARGIN`.
+            by their ids, the newest first. None of them is known to be older than the batch by
+            `CLOCK_MARGIN`.
         failure: the error of a walk that failed, else `None`. A failed walk is not conclusive.
-        dated: whether the age of each execution is known that the journal does not know.
+        dated: False if the walk has met an execution that the journal does not know, and whose age
+            is not known either.
 
     """
 
@@ -79,9 +83,10 @@ class Announcement(NamedTuple):
     at: float
 
     def recalled(self, now: float) -> Recalled:
-        """Return the reply of a journal that holds the baseline, and began with the announcement.
+        """Return the reply of a journal that began with the announcement and holds the baseline.
 
-        If the baseline is known, the ages of executions do not matter.
+        If the baseline is known, the journal counts as infinitely old, so that the ages of
+        executions do not matter. Otherwise it holds nothing.
         """
         if self.baseline is None:
             return Recalled(age=now - self.at)
@@ -91,10 +96,12 @@ class Announcement(NamedTuple):
 class LookupMachine(Machine[LookupResult]):
     """Walks through the executions of a workflow, from the newest to one that is old enough.
 
+    It never fails: the error of a request is the `failure` of the result.
+
     The journal numbers the starts. `since` is the number of the first start in doubt. An execution
     is old enough if the journal knows it under a lower number, or if it is older than the journal
     by `CLOCK_MARGIN`. After each page, a `Record` asks the journal which executions of the page it
-    knows. A page whose reply is too large is read again in halves.
+    knows. After a reply that is too large, the walk continues with pages of half the size.
 
     With an `announcement`, no journal is asked: the announcement takes its place.
 
@@ -168,7 +175,11 @@ class LookupMachine(Machine[LookupResult]):
         return self._read_page(recalled, now, jitter)
 
     def _read_page(self, recalled: Recalled, now: float, jitter: float) -> Action:
-        """Add the executions of the page. Go on with the next page, unless one is old enough."""
+        """Add the executions of the page. Return the next action.
+
+        The walk ends with the last page, or after the first execution that is old enough and those
+        that were created at the same time.
+        """
         orders = dict(recalled.orders)
         more = self._cursor.advance(self._page)
         for execution in map(object_or_empty, self._page["data"]):
@@ -182,12 +193,12 @@ class LookupMachine(Machine[LookupResult]):
         return self._done(LookupResult(self._is_conclusive, self._unclaimed, dated=self._dated))
 
     def _add(self, execution: Dict[str, Any], orders: Dict[str, int], age: float) -> bool:
-        """Add one execution to the result.
+        """Update the result by one execution.
 
         Return True if it is certainly older than every row in doubt.
 
         `orders` are the numbers of the starts that the journal knows, by execution id. `age` is the
-        age of the journal, or of the announcement, in seconds.
+        age of the journal, or of the announcement, in seconds; infinity if it does not matter.
         """
         found = text_or_empty(execution.get("id"))
         # An execution without an id belongs to nobody. It is not the baseline `""` either.
@@ -253,10 +264,13 @@ Conclusion = Union[Follow, StartAgain, Unknown]
 def settle(rows: List[Row], found: LookupResult, *, start_unknown: bool) -> List[Conclusion]:
     """Return a conclusion for each row in doubt.
 
-    Rows and unclaimed executions with equal inputs are paired, the earliest start with the earliest
-    execution. Rows that are left over are started again, but at most `MAX_RESTARTS` times. If there
-    are more executions than rows, some belong to another client, and it is not known which. Then
-    the rows get a `StartUnknownError`; with `start_unknown`, they are started again.
+    After a conclusive lookup, rows and unclaimed executions with equal inputs are paired, the
+    earliest start with the earliest execution, and rows that are left over are started again.
+
+    It is not known which rows were started if the lookup is not conclusive, or if there are more
+    executions than rows: some then belong to another client. Such rows get a `StartUnknownError`;
+    with `start_unknown`, they are started again. A row that was started again `MAX_RESTARTS` times
+    gets the error instead of another start.
     """
     alike: DefaultDict[bytes, Tuple[List[Row], List[Any]]] = defaultdict(lambda: ([], []))
     for row in sorted(rows, key=lambda row: row.order):
@@ -270,8 +284,7 @@ def settle(rows: List[Row], found: LookupResult, *, start_unknown: bool) -> List
         conclusions += map(Follow, group, ids)
         for row in group[len(ids) :]:
             if (is_certain or start_unknown) and row.lookups < MAX_RESTARTS:
-                # After an inconclusive lookup, the server may have started the row in spite of its
-                # error.
+                # If that is not certain, the server may have started the row in spite of its error.
                 harmless = failure_digest(row.failure) if is_certain else row.harmless_failure
                 conclusions.append(StartAgain(row, harmless, is_certain))
             else:

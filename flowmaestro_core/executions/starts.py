@@ -32,9 +32,9 @@ from flowmaestro_core.policy.retry import (
 )
 
 PAUSE_AFTER_REFUSAL = THROTTLED_BASE_DELAY
-"""Least time in seconds until a start is retried after a 429."""
+"""Least time in seconds until a new call is made for a start whose call has failed with a 429."""
 STARTS_PER_RECORD = 16
-"""How many rows one record notes as `starting`. Each such record waits for the disk."""
+"""The most rows that one record notes as `starting`. Each such record waits for the disk."""
 KEY_ERRORS = (AuthenticationError, AuthorizationError, InsufficientCreditsError)
 FATAL_ERRORS = (*KEY_ERRORS, NotFoundError)
 """Errors that every further start would fail with as well."""
@@ -46,15 +46,15 @@ INVALID_WORKFLOW = "Workflow validation failed"
 
 
 class Starts:
-    """The queue of rows to start. The first one is the current start.
+    """The queue of rows to start. `take_turn` makes the first one the current start.
 
     Attributes:
         queue: the rows to start, in their order. One record notes all of them as `starting`.
         orders: an iterator over the numbers of the next starts.
         parked: the call of the current start, while it waits for a retry.
-        deadline: when the current start times out; infinity while it may not begin because
-            `concurrency` executions are in flight. The timeout counts from the time at which the
-            row is the first one and may begin, so that no row times out in the queue.
+        deadline: when the current start times out; infinity if no start is current. The timeout
+            counts from the time at which the row is the first one and may begin, so that no row
+            times out in the queue.
 
     """
 
@@ -70,11 +70,11 @@ class Starts:
         self._active = active
         self._records = records
         self._recorded = False
-        """Whether the journal has the queued rows as `starting`."""
+        """Whether the state `starting` of the queued rows was noted for the journal."""
         self._not_before = -math.inf
-        """No start is sent before this time: the back-off, or a pause after a 429."""
+        """No start is sent before this time, because of the back-off, a retry delay, or a 429."""
         self._failures = 0
-        """How many starts in a row have failed, for the back-off."""
+        """How many starts have failed since the last success, for the back-off: see `failed`."""
 
     @property
     def _has_room(self) -> bool:
@@ -84,7 +84,8 @@ class Starts:
         """Read the next rows into the queue, if it is empty.
 
         Nothing is read while `concurrency` executions are in flight. Return False if nothing was
-        read. A row that JSON cannot express gets its outcome at once.
+        read. A row that cannot be prepared gets its outcome at once. Raises what `RowReader.take`
+        raises.
         """
         if self.queue or not self._has_room:
             return False
@@ -111,7 +112,7 @@ class Starts:
             self.deadline = now + self._batch.timeout
 
     def due(self) -> float:
-        """Return when the current start may be sent, at the latest at its deadline.
+        """Return when the current start may be sent, or its deadline if that is earlier.
 
         Infinity if no start is current.
         """
@@ -146,7 +147,7 @@ class Starts:
             self._active.hold(seconds, now)
 
     def pop(self) -> Row:
-        """Remove the first row from the queue and return it."""
+        """Remove the first row from the queue and return it. No start is current afterwards."""
         self.parked = None
         self.deadline = math.inf
         row = self.queue.popleft()
@@ -158,7 +159,7 @@ class Starts:
         self._failures = 0
 
     def failed(self, error: FlowMaestroError, now: float) -> None:
-        """Delay the next start, twice as long after each consecutive failure.
+        """Delay the next start, twice as long after each consecutive failure, up to `MAX_DELAY`.
 
         A 400, 422 or 429 neither delays it nor counts as a failure.
         """
@@ -176,9 +177,9 @@ def is_fatal(error: FlowMaestroError) -> bool:
 
 
 def failure_digest(error: Optional[FlowMaestroError]) -> bytes:
-    """Return a digest of a 500 that the API itself has answered; `b""` for any other error.
+    """Return a digest of a 500; `b""` for any other error, and if its body is a text but not JSON.
 
-    An error of a gateway has none, because it says nothing about the row.
+    Such a text comes from a gateway, and says nothing about the row.
     """
     if not isinstance(error, ServerError) or error.status_code != 500:
         return b""
@@ -200,10 +201,16 @@ def is_harmless(row: Row, error: FlowMaestroError) -> bool:
 def may_have_started(error: FlowMaestroError) -> bool:
     """Return whether the server may have started an execution, although the start failed.
 
+    The last attempt decides, because the attempts before it have started nothing. After a failure
+    of the network, the execution may exist unless the request was not sent.
+
     The server inserts the execution before it starts the engine, so after a 5xx the execution may
-    exist. A 503 with `Retry-After` is the exception: the server rejects such a request
-    unprocessed. A 303 redirects to the result of a request that was processed, and many servers
-    send a 302 in its place.
+    exist. There are two exceptions: a 503 with `Retry-After`, which rejects a request unprocessed,
+    and a 5xx for a malformed id (`NotFoundError`).
+
+    The execution may exist after a 303, which redirects to the result of a request that was
+    processed, and after a 302, which many servers send in its place. It may also exist after a 408
+    and after a 2xx with an unusable body, but not after any other status.
     """
     outcome = error.attempts[-1].outcome
     if isinstance(outcome, Phase):

@@ -45,8 +45,9 @@ NO_CREDITS = "Insufficient credits"
 class BatchState:
     """The rows of a batch in all their stages. Its methods apply events; they choose no action.
 
-    A row goes from `reader` to `starts`, from there to `active` or to `in_doubt`, and from there to
-    `outcomes`. A row in doubt may come back to be started or followed.
+    As a rule, a row goes from `reader` to `starts`, then to `active`, then to `outcomes`. A row
+    that is refused, or that the journal holds already, skips stages. A row that may have been
+    started goes to `in_doubt`, and from there to any later stage, or back to be started.
 
     Attributes:
         outcomes: the outcomes that are not delivered yet.
@@ -56,9 +57,10 @@ class BatchState:
         settles_at: when rows in doubt may be settled: from then on, the server surely lists every
             execution that they have started.
         started_outcomes: executions that got an id, for which `on_start` must be called.
-        needs_baseline: whether the journal is new and does not yet hold an execution from before
-            the batch.
-        stop_error: the error to raise once nothing is in flight; `None` while rows are started.
+        needs_baseline: whether the baseline must be read before the next start: the journal holds
+            no start, and this call has not tried to read the baseline yet.
+        stop_error: the error that has stopped the starts, to be raised once nothing is in flight;
+            `None` if there is none.
 
     """
 
@@ -93,8 +95,8 @@ class BatchState:
         """Record the baseline: the newest execution in `page`, older than every start of the batch.
 
         The journal stores it as a start with number 0. `page` is `None` if the list of executions
-        could not be read. A lookup may then have to read more of the list, and may not be
-        conclusive.
+        could not be read. Without a baseline, a lookup may have to read more of the list, and may
+        not be conclusive.
         """
         self.needs_baseline = False
         rows: List[Any] = [] if page is None else page["data"]
@@ -105,7 +107,7 @@ class BatchState:
 
     @property
     def is_written(self) -> bool:
-        """Whether the journal holds all that was noted."""
+        """Whether nothing that was noted waits for the next `Record`."""
         return self._records.is_empty
 
     def record(self) -> Optional[Record]:
@@ -124,7 +126,8 @@ class BatchState:
         """Use what the journal holds of the rows that were looked up in it.
 
         A row that may have been started is put in doubt. The execution of a started row is
-        followed. The outcome of an ended row is queued. Other rows are left to the reader.
+        followed. The outcome of an ended row is queued. Other rows, and ended ones that are started
+        again, are left to the reader. A `JournalError` of the reader stops the batch.
         """
         try:
             for row, known in self.reader.looked_up(recalled.rows):
@@ -140,9 +143,10 @@ class BatchState:
     # Rows are read and started
 
     def read_on(self) -> bool:
-        """Read the next rows. Return False if there is no room, or no row is left.
+        """Read the next rows. Return False if none is left, if there is no room, or after `stop`.
 
-        An exception of the caller's iterator or key function stops the batch.
+        An exception of the reader, such as one of the caller's iterator or key function, stops the
+        batch. Then return True.
         """
         if self.stop_error is not None:
             return False
@@ -153,15 +157,18 @@ class BatchState:
             return True
 
     def replied(self, limit: RateLimit, now: float) -> None:
-        """Count a response. Delay the next poll if the rate limit that it shows is nearly spent."""
+        """Count a response. Delay polls and starts if the rate limit is nearly spent.
+
+        The last poll of an execution, at its deadline, is not delayed.
+        """
         self.outcomes.replied(limit, now)
         self.active.hold(slowed_by_rate_limit(0.0, limit), now)
 
     def started(self, reply: Reply[Any], now: float) -> None:
         """Follow the execution of the current start, which the server accepted with `reply`.
 
-        If the reply has no usable id, the execution runs but cannot be followed, so the row is in
-        doubt.
+        If the reply has no usable id, the execution runs but cannot be followed, so the row is put
+        in doubt (`_put_in_doubt`).
         """
         row = self.starts.pop()
         execution_id: Any = reply["data"].get("execution_id")
@@ -184,9 +191,9 @@ class BatchState:
     def not_started(self, error: FlowMaestroError, now: float) -> None:
         """Decide what becomes of the current start, after its call has failed with `error`.
 
-        In this order: a 429 delays the start if there is time. An error of the key or of the
-        workflow stops the batch. A row that may have been started is in doubt. Every other error
-        is the outcome of the row.
+        In this order: a 429 delays the start if there is time. Any other 429, and an error of the
+        key or of the workflow, stops the batch; the row gets no outcome. A row that may have been
+        started is put in doubt. Every other error is the outcome of the row.
         """
         self.starts.failed(error, now)
         refused = rate_limit_pause(error)
@@ -226,7 +233,8 @@ class BatchState:
     def _put_in_doubt(self, row: Row, now: float, error: FlowMaestroError) -> None:
         """Put a row in doubt: the server may have started it before now.
 
-        Without a journal, the error is the outcome of the row.
+        Rows in doubt are settled `settle_after` seconds from now, or later. Without a journal, the
+        error is the outcome of the row.
         """
         if not self._records.journaled:
             self.outcomes.put(row.outcome(error=error))
@@ -238,7 +246,11 @@ class BatchState:
     # Rows in doubt
 
     def looked_up(self, found: LookupResult, now: float) -> None:
-        """Settle the rows in doubt by the result of a lookup."""
+        """Settle the rows in doubt by the result of a lookup.
+
+        With `on_unknown="start"`, a lookup that failed with a 429 delays the starts, too. If the
+        wait is too long, it stops the batch instead, and the rows stay in doubt.
+        """
         start = self._plan.on_unknown == "start"
         # A 429 is about the key, so starts would get one, too.
         if start and isinstance(found.failure, RateLimitError):
@@ -260,7 +272,7 @@ class BatchState:
     # Executions end
 
     def follow(self, row: Row, now: float, poll_at: float) -> None:
-        """Follow the execution of a row: poll it until it ends, the first time at `poll_at`.
+        """Follow the execution of a row: poll it until it ends or times out, first at `poll_at`.
 
         The timeout of the execution begins at `now`. If the caller gave `on_start`, also queue the
         outcome that `on_start` gets.
@@ -287,7 +299,7 @@ class BatchState:
                 error = _lack_of_credits(verdict.value, row.execution_id)
                 self._records.add(row, "ended" if error is None else "open", execution)
                 # `rerun=` applies to executions of earlier calls, whether the journal has their end
-                # or this call polls it. One call starts a row at most once.
+                # or this call polls it. One call applies `rerun=` to a row at most once.
                 if row.from_earlier_call and error is None and self._is_to_rerun(verdict.value):
                     row.rerun()
                     self.reader.to_start.append(row)
@@ -302,16 +314,16 @@ class BatchState:
         return execution["status"] in self._plan.rerun
 
     def _affects_all_starts(self, error: FlowMaestroError) -> bool:
-        """Return whether this error of one start ends every further start as well.
+        """Return whether every further start would fail with this error of a poll or a lookup.
 
-        That is so for an error of the API key, and for a 429 that refuses the key for longer than
-        a start may take.
+        That is so for an error of the API key, for a lack of credits, and for a 429 that refuses
+        the key for longer than a start may take.
         """
         too_long = (rate_limit_pause(error) or 0.0) > self._batch.timeout
         return too_long or isinstance(error, KEY_ERRORS)
 
     def stop(self, error: Exception) -> None:
-        """Start no more rows. A `run_many` raises this error once nothing is in flight.
+        """Start no more rows. A `run_many` raises the first such error once nothing is in flight.
 
         A `wait_many` ignores this call, because it starts nothing: it raises no such error, and
         each of its executions gets an outcome.
@@ -319,7 +331,7 @@ class BatchState:
         if self._batch.start is None:
             return
         self.stop_error = self.stop_error or error
-        # The queued rows may be recorded as `starting`, but were not sent.
+        # The queued rows may be recorded as `starting`, but were certainly not started.
         while self.starts.queue:
             self._records.add(self.starts.pop(), "open")
 

@@ -20,15 +20,16 @@ from flowmaestro_core.policy.retry import is_transient, retry_after_of
 from flowmaestro_core.types import Execution
 
 LAST_POLL_TIMEOUT = 1.0
-"""Seconds that the last poll, at the deadline, may still take."""
+"""Seconds that the last poll, at the deadline, may still take if no `overtime` is given."""
 NO_TIME_FOR_PAUSE = "the server asks to wait longer than there is time for"
 
 
 class PollState:
     """The state of waiting for one execution. It decides what the outcome of each poll means.
 
-    Transient errors (no connection, timeout, 5xx, 429) do not end a wait before its deadline. Other
-    errors end it. So does a `Retry-After` that is longer than the time left.
+    Transient errors (`is_transient`), such as a lost connection, a timeout or a 503, do not end a
+    wait before its deadline. Other errors end it. So does a 429 for the daily quota, or one that
+    asks for a longer pause than there is time for.
     """
 
     def __init__(
@@ -56,10 +57,10 @@ class PollState:
         self._waiting = waiting
         self._schedule = PollSchedule(started, waiting.poll_interval)
         self.unanswered: int = 0
-        """How many polls in a row timed out."""
+        """How many polls have timed out since the last successful one."""
         self._last = last
         self._limit = RateLimit()
-        """The rate limit of the key, as the last response has shown it."""
+        """The rate limit of the key, as the last successful poll has shown it."""
 
     def call(
         self, context: Context, token: str, now: float, patience: float = math.inf
@@ -78,8 +79,8 @@ class PollState:
     def judge(self, answer: Union[Done, Fail], now: float) -> Union[Done, Fail, Wait]:
         """Return what to do after a poll with this outcome.
 
-        `Done`: the execution has ended. `Fail`: the wait ends with this error. `Wait`: poll again
-        after this delay, at the latest at the deadline.
+        `Done`: the execution has ended; it is the value. `Fail`: the wait ends with this error.
+        `Wait`: poll again after this delay, at the latest at the deadline.
         """
         delay, cause = self._schedule.answered(now), None
         if isinstance(answer, Done):
@@ -133,7 +134,8 @@ class PollState:
 class WaitMachine(Machine[Execution]):
     """Polls one execution until it has ended, or until the wait fails: see `PollState`.
 
-    `known` is the state of a wait that this machine continues; with `None`, a new wait begins.
+    With a listener, it emits the execution after each successful poll. `known` is the state of a
+    wait that this machine continues; with `None`, a new wait begins.
     """
 
     state: str
@@ -157,7 +159,7 @@ class WaitMachine(Machine[Execution]):
         super().__init__(context, token)
         self._waiting = waiting
         self._poll = cast("PollState", known)
-        """The state of the wait. It is set by `start`."""
+        """The state of the wait. It is set by `start` at the latest."""
         self._answer: Union[Done, Fail]
         """The outcome of the last poll, kept while the listener handles it."""
 

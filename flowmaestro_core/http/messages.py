@@ -1,7 +1,7 @@
 """HTTP messages as plain values: requests for a transport, and its responses and failures.
 
-Pure: no I/O, nothing outside the standard library. Values are immutable, and none of them
-shows a secret in its repr.
+Pure: no I/O, nothing outside the standard library. Values are immutable. Their reprs redact header
+fields and URLs. The message of a `TransportFailure` is shown as it is.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ class Headers(Mapping[str, str]):
     """Header fields in the order they came, looked up without regard to case (RFC 9110, 5.1).
 
     `pairs` are `(name, value)` tuples, repeated names included. As a mapping, a repeated
-    field reads as its values joined with `", "` (RFC 9110, 5.3); `get_list` gives them apart.
+    field reads as its values joined with `", "` (RFC 9110, 5.3); `get_list` gives them apart. To
+    iterate gives each name once, in lower case.
     """
 
     __slots__ = ("_index", "pairs")
@@ -71,7 +72,7 @@ class Headers(Mapping[str, str]):
         return self._by_name().get(key.lower(), default)
 
     def get_list(self, name: str) -> List[str]:
-        """Return every value of a repeated field, in order; `[]` if the field is absent."""
+        """Return the values of all fields with this name, in order; `[]` if there are none."""
         wanted = name.lower()
         return [value for key, value in self.pairs if key.lower() == wanted]
 
@@ -161,15 +162,16 @@ class Phase(enum.Enum):
     """The request was sent, at least in part, but no response was received. The server may have
     acted."""
     REPLY_BROKEN = "reply broken"
-    """The response was truncated. The server has almost certainly acted."""
+    """A part of the response was received, and the rest is missing or malformed. The server has
+    almost certainly acted."""
 
 
 class TransportFailure(Exception):
-    """Raised by a transport for every failure of the network, with the cause chained.
+    """Raised by a transport for every failure of the network. Its `__cause__`, if any, says more.
 
-    `phase` says whether the server may have acted; `timed_out` says that a time limit has passed
-    (the caller then gets a `TimeoutError`, otherwise a `ConnectionError`); `permanent` says that
-    another attempt would fail in the same way, as with a certificate that is not trusted.
+    `phase` says whether the server may have acted. `timed_out` says that a time limit has passed: a
+    call then raises a `TimeoutError`, otherwise a `ConnectionError`. `permanent` says that another
+    attempt would fail in the same way, as with a certificate that is not trusted.
     """
 
     def __init__(

@@ -17,12 +17,12 @@ from flowmaestro_core.http.secrets import REDACTED, SHORTEST_SECRET, is_secret_f
 E = TypeVar("E", bound=FlowMaestroError)
 
 LONGEST_TEXT = 1000
-"""Characters that an error keeps of a message, a code or an id."""
+"""Characters that an error keeps of a server's message, of a code or of an id."""
 LONGEST_DETAILS = 500
-"""Characters that an error keeps of an error body that is not JSON."""
+"""Characters that the `details` of an error keep of an error body that is not JSON."""
 
 LONGEST_BODY = 4000
-"""Characters that an error keeps of an error body, whatever it is."""
+"""Characters that the `body` of an error keeps of an error body, whatever it is."""
 
 _MARK = REDACTED.encode()
 _LONGEST_CHARACTER = 26
@@ -41,9 +41,9 @@ class SecretScrubber:
 
     A value in `sent` is secret if `is_secret_field` recognises the name of its field. It is
     redacted with and without its scheme (RFC 9110, 11.4: `Bearer`), unless it is shorter than
-    `SHORTEST_SECRET`. Further secrets are returned by `more`, which is called for each text. A
-    secret is recognised in plain text, with characters escaped as in JSON (`\"`, `\/`, `\u0026`)
-    or in a URL (`%26`), and in base64.
+    `SHORTEST_SECRET`. Further secrets, of any length, are returned by `more`, which is called for
+    each text. A secret is recognised in plain text, with characters escaped as in JSON (`\"`, `\/`,
+    `\u0026`) or in a URL (`%26`), and, from `SHORTEST_SECRET` bytes on, in base64.
     """
 
     def __init__(self, sent: Fields = (), more: Callable[[], Iterable[str]] = no_secrets) -> None:
@@ -96,7 +96,7 @@ class SecretScrubber:
         return shown[:limit]
 
     def headers(self, headers: Headers) -> Headers:
-        """Return the header fields of a response, redacted and without `Set-Cookie`."""
+        """Return the header fields of a response, redacted, truncated and without `Set-Cookie`."""
         return Headers(
             tuple(
                 (name, REDACTED if is_secret_field(name) else self.text(value))
@@ -139,7 +139,10 @@ class SecretScrubber:
         return error
 
     def showable(self, failure: TransportFailure) -> TransportFailure:
-        """Return `failure` if it holds no secret, else a redacted copy without its causes."""
+        """Return `failure` if it can be shown, else a redacted copy without its causes.
+
+        It can be shown if it holds no secret, and if its message is short and printable (`line`).
+        """
         message = self.line(failure.message)
         if message == failure.message and not self._is_leaked_by(failure):
             return failure
@@ -161,7 +164,10 @@ def _parts(value: str) -> Iterator[str]:
 
 
 def _encodings(secret: str) -> Iterator[bytes]:
-    """Yield a pattern for each way to write a secret: in plain text or escaped, and in base64."""
+    """Yield a pattern for each way to write a secret: in plain text or escaped, and in base64.
+
+    A secret of less than `SHORTEST_SECRET` bytes gets no pattern for base64.
+    """
     yield b"".join(map(_character, re.findall(r"\\+|[^\\]", secret, re.DOTALL)))
     data = secret.encode(_ENCODING, _ERRORS)
     if len(data) >= SHORTEST_SECRET:
@@ -175,7 +181,7 @@ def _encodings(secret: str) -> Iterator[bytes]:
 def _character(char: str) -> bytes:
     """Return a pattern that finds `char` as it is or escaped.
 
-    `char` is one character, or a run of backslashes, each of which may be doubled.
+    `char` is one character, or a run of backslashes, each of which may be doubled three times.
     """
     if char.startswith("\\"):
         escaped = rb"\\{1,8}u005[Cc]|%(?:25)?5[Cc]|\\"

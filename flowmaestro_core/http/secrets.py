@@ -16,11 +16,11 @@ REDACTED = "***"
 """The text that replaces a secret."""
 
 SHORTEST_SECRET = 8
-"""Characters of the shortest secret that is redacted in a server's texts: a shorter one may be an
-ordinary word."""
+"""Characters of the shortest header value that is redacted in a server's texts: a shorter one may
+be an ordinary word."""
 
 API_SECRET = rb"(?:fm_(?:live|test)|whsec)_[\w-]+"
-"""A pattern of API keys and webhook secrets. They are redacted wherever they stand."""
+"""A pattern of API keys and webhook secrets. `without_keys` redacts them wherever they stand."""
 
 # Names are in snake_case. `_?` is for names that are also written as one word.
 SECRET_NAMES = (
@@ -91,7 +91,7 @@ def is_secret_field(name: str) -> bool:
     """Return whether the header field or parameter `name` may carry a credential.
 
     That is so for `Authorization`, `X-API-Key`, `Cookie` and a webhook's signature, and for every
-    name with a word such as token, secret or key, except `Idempotency-Key`.
+    name that contains a text such as token, secret or key, except `Idempotency-Key`.
     """
     words = "_" + re.sub("[^a-z]+", "_", name.lower()).strip("_")
     return _is_secret(words, SECRET_FIELDS, HARMLESS_FIELDS)
@@ -122,9 +122,9 @@ def without_keys(text: str) -> str:
 
 
 def credentials_in(url: str) -> List[Tuple[str, str]]:
-    """Return the password and the query parameters in `url`, as pairs of name and value.
+    """Return the password and all query parameters in `url`, as pairs of name and value.
 
-    A user name without a password counts as the password.
+    A user name without a password counts as the password. An empty query is one pair of `""`.
     """
     location, _, query = url.partition("?")
     found = _CREDENTIALS.match(location)
@@ -138,7 +138,7 @@ def credentials_in(url: str) -> List[Tuple[str, str]]:
 
 
 def showable_url(url: str) -> str:
-    """Return `url` with its credentials, its fragment and the values in its query redacted.
+    """Return `url` without its credentials, and with its fragment and its query's values redacted.
 
     The values of a few parameters that are never secret are kept, such as `page` and `status`.
     """

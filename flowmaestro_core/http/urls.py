@@ -21,8 +21,8 @@ def api_root(base_url: str) -> str:
 
     It is `/api/v1` below the base URL. A base URL whose path ends in `/v1` is the API root itself.
     A path prefix is kept; trailing slashes are harmless. Raises `ValueError` or `TypeError`,
-    naming `base_url`, if `base_url` is not an absolute http(s) URL, or has credentials, a query or
-    a fragment.
+    naming `base_url`, if `base_url` is not an absolute, percent-encoded http(s) URL, or has
+    credentials, a query or a fragment.
     """
     if not _is_base_url(text("base_url", base_url)):
         raise ValueError(
@@ -59,18 +59,20 @@ def path(template: str, **ids: str) -> Path:
     """Fill `{name}` in a path template; each id becomes one percent-encoded segment.
 
     Raises `TypeError` or `ValueError`, naming the argument, for an id that is not a string, is
-    empty, or is `.` or `..`: HTTP stacks would remove a segment of the path.
+    empty, holds a lone surrogate, or is `.` or `..`: HTTP stacks would remove a segment of the
+    path.
     """
     filled = template.format_map({name: _segment(name, value) for name, value in ids.items()})
     return Path(filled, template, ids)
 
 
 def query(params: Mapping[str, Any]) -> str:
-    """Return a query string with its `?`; `""` if every parameter is `None`.
+    """Return a query string with its `?`; `""` if every parameter is left out.
 
-    A parameter that is `None` is left out. Booleans are written as in JSON; each item of a list is
-    a parameter of its own. Raises `TypeError` or `ValueError`, naming the parameter, for a value
-    that is not a text, a finite number, a bool or a list of these.
+    A parameter that is `None` or an empty list is left out. Booleans are written as in JSON; each
+    item of a list or tuple is a parameter of its own. Raises `TypeError` or `ValueError`, naming
+    the parameter, for a value that is not a text, a finite number, a bool or a list of these. A
+    lone surrogate raises a `ValueError` without the name.
     """
     given: Dict[str, Any] = {}
     for name, value in params.items():
@@ -88,7 +90,10 @@ def query(params: Mapping[str, Any]) -> str:
 
 
 def origin(url: str) -> Tuple[str, str, int]:
-    """Return scheme, host and port of an absolute URL (RFC 6454). A key is sent to one origin."""
+    """Return scheme, host and port of an absolute URL (RFC 6454). A key is sent to one origin.
+
+    Raises `ValueError` for a malformed URL.
+    """
     parts = urlsplit(url)
     port = _DEFAULT_PORTS.get(parts.scheme, 0) if parts.port is None else parts.port
     return parts.scheme, (parts.hostname or "").lower(), port

@@ -15,8 +15,8 @@ WITHOUT_ANSWER: Dict[str, Optional[str]] = {
     "cancelled": "the answer was cancelled",
     "timeout": "the answer timed out",
 }
-"""The statuses that say that there will be no answer, each with an error text for a reply without
-one."""
+"""The statuses that say that there will be no answer, each with the error text for a reply without
+one, or `None`."""
 IDS = ("thread_id", "message_id", "execution_id")
 
 
@@ -47,7 +47,8 @@ def token_event(ids: JsonObject, text: str) -> JsonObject:
 def events_of(answer: JsonObject) -> List[JsonObject]:
     """Return the events that a stream would have sent for `answer`, with its text as one token.
 
-    The last one is `message:failed` if the agent could not answer.
+    Without a text, there is no token. The last event is `message:failed` if the agent could not
+    answer.
     """
     ids, content = ids_of(answer), answer.get("content")
     events: List[JsonObject] = [{"type": "message:started", **ids}]
@@ -62,7 +63,10 @@ def events_of(answer: JsonObject) -> List[JsonObject]:
 
 
 def is_pending(answer: JsonObject) -> bool:
-    """Return whether a reply holds no answer yet, and its status says that one may still come."""
+    """Return whether the status of a reply says that the answer, or its end, is still to come.
+
+    An unknown status says so if the reply has no text but a `message_id`.
+    """
     status = _status_of(answer)
     if status in PENDING_STATUSES:
         return True

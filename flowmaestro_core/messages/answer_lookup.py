@@ -17,8 +17,9 @@ class AnswerLookup(Machine[Reply[Any]]):
     """Reads the messages of a thread up to the answer, page after page, until the time `until`.
 
     It ends with the last page that it read, whose `data` is replaced by the answer. The answer is
-    `None` if no message has its id, or if that message is not complete. `page` builds the call for
-    one page of `MAX_PER_PAGE` messages. There are no retries, because the owner polls again.
+    `None` if no message has its id, or if that message is not a complete text of the agent. `page`
+    builds the call for one page of `MAX_PER_PAGE` messages. If one fails, so does the machine.
+    There are no retries, because the owner polls again.
     """
 
     TRANSITIONS: ClassVar[Transitions] = {

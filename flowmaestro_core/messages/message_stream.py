@@ -1,14 +1,16 @@
-"""Sending a message and following the answer. The server answers in one of three ways.
+"""Sending a message and following the answer. The server accepts it in one of three ways.
 
 1. The POST itself answers with an event stream.
-2. It answers with JSON that says that the answer is still to come. Then the thread's messages are
-   polled, and the answer is emitted as one token and the end.
-3. It answers 501: nothing was sent. The message is then sent without streaming. The events are made
-   from the answer in the reply. If that has none yet, the messages are polled as in 2.
+2. It answers with JSON. If that holds the answer, the events are made from it. If it says that the
+   answer is still to come, the thread's messages are polled, and the answer is emitted as one token
+   and the end.
+3. It answers 501: nothing was sent. The message is then sent without streaming, and the reply is
+   used as in 2.
 
-The message is never sent twice, and no text is made up. When the POST's own stream goes quiet or is
-lost, the thread's messages are polled, too. If they do not show the answer, the error of the stream
-is raised. Without a stream, as in 2, it is a timeout, or the error of a poll that was refused.
+The agent never gets the message twice, and no text is made up. When the POST's own stream goes
+quiet or is lost, the thread's messages are polled, too, if an event has shown the answer's id. If
+they do not show the answer of a lost stream, its error is raised. Without a stream, as in 2, it is
+a timeout, or the error of a poll that was refused.
 """
 
 from __future__ import annotations
@@ -54,7 +56,7 @@ class MessagePhase(Enum):
 
 
 class MessageStreamMachine(EventStreamMachine):
-    """Sends the message once and emits events up to `message:completed` or `message:failed`.
+    """Sends the message and emits events up to `message:completed` or `message:failed`, or fails.
 
     It differs from other event streams in its beginning and its ending. Its probes look for the
     answer among the thread's messages. The stream may be quiet for as long as the answer may take,
@@ -77,7 +79,7 @@ class MessageStreamMachine(EventStreamMachine):
 
     @property
     def message(self) -> Optional[JsonObject]:
-        """The `message:completed` event once it was emitted; `None` before."""
+        """The `message:completed` event once it was emitted; else `None`."""
         if self.finished and self._terminal["type"] == "message:completed":
             return self._terminal
         return None
@@ -101,7 +103,7 @@ class MessageStreamMachine(EventStreamMachine):
         return super()._not_opened(error, now, jitter)
 
     def _replied(self, reply: Reply[Any], now: float, jitter: float) -> Action:
-        """Use the answer in a JSON reply to the POST, or poll for it."""
+        """Use the answer in a JSON reply to the POST, or poll for it; fail if that has no id."""
         self.request_id = shown_request_id(reply, reply.headers, self.scrubber)
         answer: JsonObject = reply["data"]
         self._ids = ids_of(answer)
@@ -153,7 +155,10 @@ class MessageStreamMachine(EventStreamMachine):
         return True
 
     def _finish(self, terminal: JsonObject) -> None:
-        """Queue the text that the tokens did not deliver, if any, then the event `terminal`."""
+        """End with the event `terminal`. First, queue the text that the tokens did not deliver.
+
+        If its text does not begin with that of the tokens, queue nothing.
+        """
         text = text_or_empty(terminal.get("content"))
         if text.startswith(self._text) and text != self._text:
             self._queue.append(token_event(ids_of(terminal), text[len(self._text) :]))
@@ -170,9 +175,9 @@ class MessageStreamMachine(EventStreamMachine):
 
         `data` is `None` if there is no such message yet. Then nothing changes.
 
-        While the stream is open, a message without more text than the stream had is not taken for
-        the whole answer, unless its status is `completed`. The agent may be using a tool, and
-        continue the answer later.
+        While the stream is open, a message whose text the tokens have delivered already is not
+        taken for the whole answer, unless its status is `completed`. The agent may be using a tool,
+        and continue the answer later.
         """
         if data is None:
             return

@@ -13,10 +13,10 @@ _JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", "
 
 
 def json_body(**fields: Any) -> bytes:
-    """Return a JSON object of the fields that are not `None`. A field left out is not sent as null.
+    """Return a JSON object of the fields. One that is `None` is left out, not sent as null.
 
-    Raises `TypeError` or `ValueError`, naming the field and the place in it, for a value that
-    JSON cannot express.
+    Raises `TypeError` or `ValueError`, naming the field, for a value that JSON cannot express (see
+    `encode_json`).
     """
     given = [
         b'"%s":%s' % (name.encode(), encode_json(value, name))
@@ -30,7 +30,8 @@ def encode_json(value: Any, name: str = "the body") -> bytes:
     """Return `value` as JSON in UTF-8.
 
     Raises `TypeError` or `ValueError` for a value that JSON cannot express. The error calls the
-    value `name`, and says which part of it is wrong.
+    value `name`. It says which part of it is wrong, unless that is a lone surrogate or the value is
+    nested too deep.
     """
     try:
         _check(value, name)

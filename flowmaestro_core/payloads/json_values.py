@@ -11,7 +11,7 @@ from flowmaestro_core.http.secrets import REDACTED, is_secret_member, showable_u
 JsonObject = Dict[str, Any]
 
 LONGEST_NAME = 200
-"""Characters of a node's id or name in a timeline."""
+"""The most characters of a short text that is shown, such as a node's name in a timeline."""
 MOST_LEVELS = 100
 """Levels of nested objects and arrays that are shown."""
 
@@ -41,8 +41,8 @@ def count_or_none(value: Any) -> Optional[int]:
 def hidden_member(name: str, value: Any, levels: int = MOST_LEVELS) -> Any:
     """Return `value` with credentials redacted. `name` is its name in a JSON object.
 
-    A name such as `api_key` redacts the whole value. `""` is for a value without a name.
-    Objects and arrays nested deeper than `levels` become `...`.
+    A name such as `api_key` redacts the whole value, except `None`. `""` is for a value without a
+    name. Objects and arrays nested deeper than `levels` become `...`.
     """
     if value is not None and is_secret_member(name):
         return REDACTED

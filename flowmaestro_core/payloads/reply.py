@@ -60,15 +60,15 @@ _scan_json: Callable[[str, int], Tuple[Any, int]] = _decoder.scan_once
 _JSON_SPACE = " \t\n\r"
 _NO_SECRETS = SecretScrubber()
 MAX_JSON_DEPTH = 500
-"""The deepest nesting of lists and objects that is accepted. Python could not print or copy a
-deeper value."""
+"""The deepest nesting of lists and objects that is accepted; empty ones do not count. Python could
+not print or copy a deeper value."""
 
 
 class RateLimit(NamedTuple):
-    """The rate-limit headers of one response; each is `None` if the server did not send it.
+    """The rate-limit headers of one response; each is `None` if it is absent or not a whole number.
 
     `reset_after` is the number of seconds from the response to the end of the window, by the
-    server's own clock (`X-RateLimit-Reset` minus `Date`).
+    server's own clock (`X-RateLimit-Reset` minus `Date`), at least 0.
     """
 
     limit: Optional[int] = None
@@ -100,7 +100,7 @@ class Reply(HintingDict, Generic[T]):
     Attributes:
         status_code: the HTTP status.
         headers: the header fields of the response.
-        attempts: how many requests the call took, 1 if the first succeeded.
+        attempts: how many attempts the call took, 1 if the first succeeded. Redirects do not count.
 
     """
 
@@ -260,15 +260,16 @@ class NonJsonBody(str):
 def error_from_response(
     response: Response, scrubber: SecretScrubber = _NO_SECRETS
 ) -> FlowMaestroError:
-    """Return the error for a response with a status of 400 or more, whatever its body.
+    """Return the error for a response that is not a success, whatever its status and its body.
 
     `scrubber` redacts the body before it is decoded. A body longer than `LONGEST_ERROR_BODY` is
-    truncated. It then cannot be decoded, and is treated as text.
+    truncated. If it then is not JSON, it is treated as text. A 5xx that reports a malformed id
+    becomes a `NotFoundError`.
 
     Three shapes are decoded: the API's own envelope, the outer handler's
     `{"success": false, "error": "text"}`, and the framework's `{"statusCode", "error", "message"}`.
-    For any other body, the message quotes the beginning, and `details` keeps the body: decoded if
-    it is JSON, else its first 500 characters.
+    For any other body, the message quotes the beginning, and `details` keeps the body if it has no
+    details of its own: decoded if it is JSON, else its first 500 characters; `None` if it is empty.
     """
     status, headers = response.status, response.headers
     data = scrubber.beginning(response.body, LONGEST_ERROR_BODY)
@@ -348,7 +349,7 @@ def _unknown_error(status: int, data: bytes, body: Any, details: Any) -> Tuple[s
 
 
 def _snippet(text: str) -> str:
-    """Return the first line of `text` that is not blank, without markup, shortened."""
+    """Return the first line of `text` that is not blank, without markup, shortened; else `""`."""
     for line in _MARKUP.sub("\n", text).splitlines():
         words = "".join(char if char.isprintable() else " " for char in line).split()
         if words:
@@ -381,7 +382,7 @@ _DECIMAL = re.compile(r"[0-9]+(\.[0-9]+)?")
 
 
 def _whole_number(value: Optional[str]) -> Optional[int]:
-    """Return a text of ASCII digits as a number; `None` for any other text."""
+    """Return a text of at most 18 ASCII digits as a number; `None` for any other value."""
     if value is None or not (value.isascii() and value.isdigit() and len(value) <= 18):
         return None
     return int(value)

@@ -1,9 +1,10 @@
-"""Reply shapes: functions that add to a reply every key that its type declares.
+"""Reply shapes: functions that add to a reply every key that its type requires.
 
-A shape takes a decoded reply and only *adds* keys; the keys of the server keep their names. Where
-the documented and the deployed API disagree, a function fills the documented key from the deployed
-one; a key without a source becomes `None`. `thread_messages` is the one exception: it unwraps
-`data`. No shape raises, whatever the server sent.
+A shape takes a decoded reply, and only *adds* keys and fills those that are null; the keys of the
+server keep their names. Where the documented and the deployed API disagree, a function fills the
+documented key from the deployed one; a key without a source becomes `None`. There are two
+exceptions: `thread_messages` unwraps `data`, and `token_usage` replaces a `usage` that is not an
+object. No shape raises, whatever the server sent.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ def _answer(data: JsonObject) -> None:
 
 
 def token_usage(message: JsonObject) -> None:
-    """Add the missing keys to `usage` in `message`, and `usage` itself if the server sent none."""
+    """Add the missing keys to `usage` in `message`, which becomes an object if it is not one."""
     message["usage"] = object_or_empty(message.get("usage"))
     _complete(TokenUsage, [message["usage"]])
 
@@ -137,10 +138,11 @@ _deleted = resource(DeletedResource)
 
 
 def thread_messages(body: JsonObject) -> None:
-    """Make `body["data"]` the list of messages, and add `pagination` if it is missing.
+    """Make `body["data"]` the list of messages, as a `MessageList`.
 
     The deployed server sends the list in `data.messages`, with other members of `data` beside it.
-    These move into `body`.
+    These move into `body`, and `pagination` is added if it is missing. A reply without any list is
+    left as it is, but for the missing keys.
     """
     data = object_or_empty(body.get("data"))
     if isinstance(data.get("messages"), list):
@@ -155,20 +157,25 @@ def thread_messages(body: JsonObject) -> None:
 
 
 def deleted(resource_id: str, body: JsonObject) -> None:
-    """Fill `data` of a deletion with `id` and `deleted`, even after a 204, which has no body."""
+    """Add `id` and `deleted` to `data` of a deletion.
+
+    Without `data`, as after a 204, `deleted` is True, unless the body itself has that key. A `data`
+    without `deleted` gets `None`.
+    """
     if body.get("data") is None:
         said = {key: body[key] for key in ("id", "deleted") if key in body}
         body["data"] = {"id": resource_id, "deleted": True, **said}
     for data in _dicts(body["data"]):
         data.setdefault("id", resource_id)
+        data.setdefault("deleted", True)
     _deleted(body)
 
 
 def pagination(body: JsonObject) -> None:
     """Add the missing keys of `PaginationInfo` to `body["pagination"]`.
 
-    `total_pages`, `has_next`, `has_more` and `has_prev` are computed from the other keys. A key
-    that cannot be computed is `None`.
+    Of these, `total_pages`, `has_next`, `has_more` and `has_prev` are computed from the other keys.
+    A key that cannot be computed is `None`.
     """
     if body.get("pagination") is None:
         body["pagination"] = {}

@@ -1,4 +1,4 @@
-"""The intervals between polls: pure functions, and the schedule of one wait."""
+"""When to poll an execution, and how long one poll may take. Reads no clock."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ FIRST_POLL = 0.15
 RAMP = 0.35
 NEARLY_SPENT = 0.1
 LONGEST_WINDOW = 86_400.0
-"""The longest window of a key's rate limit, in seconds. A longer `X-RateLimit-Reset` counts as this
-value."""
+"""The longest window of a key's rate limit, in seconds. If `X-RateLimit-Reset` is further away,
+this value is used."""
 LEAST_TIMEOUT = 1.0
 """The shortest timeout that `AdaptiveTimeout` sets for a poll, in seconds."""
 MOST_DOUBLINGS = 3
@@ -18,8 +18,8 @@ MOST_DOUBLINGS = 3
 def poll_delay(elapsed: float, poll_interval: float) -> float:
     """Return the seconds until the next poll of a wait that has lasted `elapsed` seconds.
 
-    The delay grows with the wait until it reaches `poll_interval`. So the end of a short run is
-    noticed soon: late by at most about a third of the run.
+    The delay is about a third of `elapsed`, at least 0.15 s, but never more than `poll_interval`.
+    So the end of a short run is noticed soon.
     """
     return min(poll_interval, max(FIRST_POLL, RAMP * elapsed))
 
@@ -27,8 +27,9 @@ def poll_delay(elapsed: float, poll_interval: float) -> float:
 def slowed_by_rate_limit(delay: float, limit: RateLimit) -> float:
     """Return `delay`, or a longer one if the rate limit of the key is nearly spent. In seconds.
 
-    Once less than a tenth of the window's requests are left, they are spread over the time to the
-    window's end (`X-RateLimit-Remaining`, `-Limit`, `-Reset`).
+    Once at most a tenth of the window's requests are left, they are spread over the time to the
+    window's end (`X-RateLimit-Remaining`, `-Limit`, `-Reset`). If one of these is unknown, return
+    `delay`.
     """
     if limit.remaining is None or limit.limit is None or limit.reset_after is None:
         return delay
@@ -38,11 +39,11 @@ def slowed_by_rate_limit(delay: float, limit: RateLimit) -> float:
 
 
 class AdaptiveTimeout:
-    """The timeout of polls that other requests wait for.
+    """The timeout of polls that delay other requests, or the reading of a stream.
 
-    It is twice the time that the last response took, but at least `LEAST_TIMEOUT` seconds. It is
-    doubled for each poll in a row that timed out. Timeouts of the polled execution count up to
-    `MOST_DOUBLINGS`, timeouts of all executions together up to 64. The greater number is used.
+    It is twice the time that the last successful poll took, but at least `LEAST_TIMEOUT` seconds.
+    It is doubled for each poll that has timed out since. Timeouts of the polled execution count up
+    to `MOST_DOUBLINGS`, timeouts of all executions together up to 64. The greater number is used.
     """
 
     def __init__(self) -> None:
@@ -50,16 +51,16 @@ class AdaptiveTimeout:
         self.unanswered: int = 0
 
     def seconds(self, unanswered: int = 0) -> float:
-        """Return the timeout of a poll, in seconds.
+        """Return the timeout of the next poll, in seconds: see the class.
 
-        `unanswered` is how many polls of the same execution in a row have timed out. Each of them
-        doubles the timeout, at most `MOST_DOUBLINGS` times.
+        `unanswered` is how many polls of the same execution have timed out since its last
+        successful one.
         """
         doublings = max(min(unanswered, MOST_DOUBLINGS), min(self.unanswered, 64))
         return max(LEAST_TIMEOUT, 2 * self.took) * 2.0**doublings
 
     def record_latency(self, took: float) -> None:
-        """Record that the response to a poll took `took` seconds."""
+        """Record that a poll has succeeded, after `took` seconds."""
         self.took = took
         self.unanswered = 0
 
@@ -80,7 +81,7 @@ class PollSchedule:
         self._started = started
 
     def answered(self, now: float) -> float:
-        """Schedule the next poll of an execution that still runs. Return the seconds until then."""
+        """Schedule the next poll, `poll_delay` seconds after `now`. Return these seconds."""
         delay = poll_delay(now - self._started, self.interval)
         self.next_at = now + delay
         return delay

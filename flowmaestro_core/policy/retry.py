@@ -27,10 +27,11 @@ MAX_DELAY = 20.0
 MAX_RETRY_AFTER = 60.0
 """Seconds: if the server asks for a longer delay, the call fails at once."""
 UNSENT_MAX_DELAY = 5.0
-"""Longest delay, in seconds, between two attempts to send a start that was not sent yet. So a batch
-continues within 5 s after the server is back, as an event stream does."""
+"""Longest delay, in seconds, between two attempts to send a start that was not sent yet. It is
+short, so that a batch continues soon after the server is back."""
 LAST_ATTEMPT_TIMEOUT = 1.0
-"""Seconds before the deadline at which the last attempt to send such a start is made."""
+"""Seconds. If more are left until the deadline, a delay leaves at least these for the next attempt
+to send such a start."""
 
 RETRYABLE_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 
@@ -91,9 +92,10 @@ def retry_delay(
 class RetryBudget:
     """Tokens that a client's calls share, so that an outage is not multiplied by retries.
 
-    A retry after a 429 costs 5 tokens, a retry after any other failure 14. A call that succeeds
-    gives back what its last retry cost, or 1 token if it had no retry. When too few tokens are
-    left, calls fail without a retry.
+    A retry after a 429 costs 5 tokens, a retry after any other failure 14, and one of a start that
+    was not sent (`Retries.unlimited_after`) none. A successful response gives back the cost of its
+    call's last paid retry, or 1 token if there was none. When too few tokens are left, a call that
+    fails is not retried.
 
     Threads may share a budget without a lock: `tokens` stays between 0 and `CAPACITY`. When two
     threads change it at the same moment, one of the changes may be lost.
@@ -119,7 +121,11 @@ class RetryBudget:
 
 
 class Retries:
-    """The attempts of one call. They are limited by `max_retries` and the client's retry budget."""
+    """The attempts of one call.
+
+    Its retries are limited by `max_retries` and the client's retry budget, except those that
+    `unlimited_after` permits.
+    """
 
     def __init__(self, max_retries: int, budget: RetryBudget) -> None:
         self._max_retries = max_retries
@@ -137,7 +143,7 @@ class Retries:
     def succeeded(self) -> None:
         """Record that the call succeeded: return tokens to the client's retry budget.
 
-        These are the tokens that its last retry cost, or 1 if there was no retry.
+        These are the tokens that its last paid retry cost, or 1 if no retry was paid for.
         """
         self._budget.give_back(self._cost)
 
@@ -184,7 +190,8 @@ class Retries:
 
         Neither `max_retries` nor the budget limits these attempts, only `remaining`, the seconds
         until the deadline. The delays are drawn between half and the whole of a bound that doubles
-        up to `UNSENT_MAX_DELAY`, so that a refused connection does not make a tight loop.
+        up to `UNSENT_MAX_DELAY`, so that a refused connection does not make a tight loop. They are
+        shortened near the deadline: see `LAST_ATTEMPT_TIMEOUT`.
         """
         bound = min(BASE_DELAY * 2.0 ** min(self._unlimited, 64), UNSENT_MAX_DELAY)
         delay = bound * (1.0 + jitter) / 2.0
@@ -210,10 +217,12 @@ class Retries:
 def is_transient(error: Exception, *, server_known: bool = False) -> bool:
     """Return whether a later attempt may well succeed.
 
-    A response that this API does not send, and a refused redirect, are signs of a wrong base URL,
-    so they are permanent. With `server_known`, the server has sent responses of this API before.
-    Then such responses come from a proxy, and are transient. A failure that a transport calls
-    permanent is not transient.
+    `ConnectionError`, `TimeoutError`, `RateLimitError` and `ServerError` are transient, except a
+    501, and a failure that a transport calls permanent.
+
+    Signs of a wrong base URL are permanent: a 3xx, a 404 whose body is not JSON, and a successful
+    response that this API does not send (`invalid_response`). With `server_known`, the server has
+    sent responses of this API before. Then these come from a proxy, and are transient.
     """
     cause = error.__cause__
     if isinstance(cause, TransportFailure) and cause.permanent:
@@ -223,6 +232,8 @@ def is_transient(error: Exception, *, server_known: bool = False) -> bool:
     if isinstance(error, NotFoundError):
         return server_known and isinstance(error.details, NonJsonBody)
     if isinstance(error, ServerError):
+        if error.code == "reply_too_large":
+            return False
         return error.status_code != 501 and (server_known or error.code != "invalid_response")
     return isinstance(error, (ConnectionError, TimeoutError, RateLimitError))
 

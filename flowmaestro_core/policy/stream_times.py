@@ -18,22 +18,25 @@ class StreamTimes:
     Raises `ValueError` or `TypeError` for a value that is not a finite number of at least 0.001.
 
     Attributes:
-        event_idle: time without an event after which the SDK polls the execution. Keepalives and
-            `connected` do not count as events.
-        event_idle_max: longest time between two polls of a quiet stream; the time grows up to it.
-        bytes_idle: time without a single byte (three missed keepalives) after which the
-            connection is dead and the SDK reconnects. If an answer is streamed, this is at least
-            the time that the answer may take: 130 s, or the time limit set for the call.
+        event_idle: time without an event after which the SDK polls the execution, or looks for the
+            answer among the messages. Keepalives and `connected` do not count as events. Before the
+            first event of a connection, it may poll earlier.
+        event_idle_max: longest time between two polls of a quiet stream, unless the rate limit or
+            a `Retry-After` demands a longer one. The time grows up to it.
+        bytes_idle: time without a single byte after which the connection is dead and the SDK
+            reconnects; by default, three missed keepalives. The stream of an answer is not
+            reconnected. For it, this is at least the time that the answer may take: 130 s, or the
+            client's `timeout` if that is longer, or the time limit set for the call.
         reconnect_base: upper bound of the first random delay before a reconnection. The bound
             doubles with each loss, and delays are drawn between half of it and the whole. A
             connection that held for longer than the bound of the last delay resets the bound to
             this value, whether or not it brought an event.
-        reconnect_max: greatest upper bound. A server that breaks each connection is contacted at
-            most about once in this time, for as long as polls say that the execution runs. A
-            delay that the server sets (`retry:`, `Retry-After`) may be longer.
-        reconnect_for: how long the SDK tries to reconnect while the server does not answer;
-            then the stream fails. An event, a reply to a poll, or a connection that holds for
-            as long restarts this time.
+        reconnect_max: greatest upper bound. A delay that the server sets (`retry:`, `Retry-After`)
+            may be longer.
+        reconnect_for: how long the SDK tries to reconnect while the server does not answer. Then
+            the stream fails, unless a last poll succeeds. An event, a successful poll, or a
+            connection that holds for as long restarts this time. Delays that the server sets do not
+            count.
 
     """
 

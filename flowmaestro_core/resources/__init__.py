@@ -1,6 +1,6 @@
 """The seven resources: every endpoint of the API, written once as a pure builder.
 
-Each is imported when it is first read: a program that uses one need not load the others.
+Each is imported when it is first read: a program that uses one need not load all of them.
 """
 
 from __future__ import annotations

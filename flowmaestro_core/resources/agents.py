@@ -28,7 +28,7 @@ class Agents(Resource[D]):
 
         Args:
             page: which page, from 1.
-            per_page: how many on a page; the server clamps it to 1-100, its default is 20.
+            per_page: how many on a page, 1 to 100; the server's default is 20.
 
         """
         return list_call("/agents", page, per_page, shapes.resource(Agent))
@@ -38,8 +38,7 @@ class Agents(Resource[D]):
         """Iterate over all agents, page after page.
 
         Args:
-            per_page: how many the SDK requests at a time; the server clamps it to 1-100, its
-                default is 20.
+            per_page: how many the SDK requests at a time, 1 to 100; the server's default is 20.
 
         """
         return iterate_pages(Agents.list, per_page)
@@ -78,22 +77,22 @@ class Agents(Resource[D]):
     def list_memory(
         self, agent_id: str, *, page: Optional[int] = None, per_page: Optional[int] = None
     ) -> Call[Page[Memory]]:
-        """List what an agent remembers: one `Memory` for each user, one page at a time.
+        """List what an agent remembers, one page at a time. Each `Memory` is about one user.
 
         Args:
             page: which page, from 1.
-            per_page: how many on a page; the server clamps it to 1-100, its default is 20.
+            per_page: how many users on a page, 1 to 100; the server's default is 20.
 
         """
         return list_call(_memory(agent_id), page, per_page, _MEMORY)
 
     @iterating_endpoint
     def iterate_memory(self, agent_id: str, *, per_page: Optional[int] = None) -> Pages[Memory]:
-        """Iterate over what an agent remembers: one `Memory` for each user, page after page.
+        """Iterate over what an agent remembers, page after page. Each `Memory` is about one user.
 
         Args:
-            per_page: how many the SDK requests at a time; the server clamps it to 1-100, its
-                default is 20.
+            per_page: how many users the SDK requests at a time, 1 to 100; the server's default is
+                20.
 
         """
         return iterate_pages(partial(Agents.list_memory, agent_id), per_page)
@@ -136,7 +135,8 @@ class Agents(Resource[D]):
     def delete_memory(self, agent_id: str, user_id: str) -> Call[Reply[DeletedResource]]:
         """Delete what an agent remembers of one user.
 
-        The server returns `agent_id` and `user_id` in `data` beside `deleted`.
+        The deployed server returns `agent_id` and `user_id` in `data` beside `deleted`. They may be
+        missing if the reply to an attempt was lost.
 
         Args:
             user_id: the user's id, a UUID.

@@ -49,7 +49,7 @@ class Executions(Resource[D]):
 
         Args:
             page: which page, from 1.
-            per_page: how many on a page; the server clamps it to 1-100, its default is 20.
+            per_page: how many on a page, 1 to 100; the server's default is 20.
             workflow_id: list only the executions of this workflow.
             status: list only the executions with this status.
 
@@ -70,13 +70,12 @@ class Executions(Resource[D]):
 
         Pass `workflow_id` to get every execution. Without it the deployed server reads the newest
         executions of all its customers and filters yours afterwards: it does not report the total
-        or the last page, and executions may be missing. The iteration then continues until an empty
-        page. `status` is not sent, because the server would filter after it has cut the list into
-        pages. The SDK skips executions with another status.
+        or the last page, and executions may be missing. The iteration then continues until a page
+        is empty or repeats an earlier one. `status` is not sent, because the server would filter
+        after it has cut the list into pages. The SDK skips executions with another status.
 
         Args:
-            per_page: how many the SDK requests at a time; the server clamps it to 1-100, its
-                default is 20.
+            per_page: how many the SDK requests at a time, 1 to 100; the server's default is 20.
             workflow_id: iterate only over the executions of this workflow.
             status: iterate only over the executions with this status.
 
@@ -101,8 +100,8 @@ class Executions(Resource[D]):
     ) -> Call[Reply[CancelledExecution]]:
         """Cancel an execution that has not ended.
 
-        When the reply is lost and the retry is refused, the SDK polls the execution to find out
-        whether it was cancelled. If it was, the call succeeds.
+        When the reply is lost or a server error, and the retry is refused, the SDK polls the
+        execution. If it was cancelled, the call succeeds, and `data` is the whole execution.
 
         Args:
             idempotency_key: sent as `Idempotency-Key` on every attempt; random when left out.
@@ -138,15 +137,18 @@ class Executions(Resource[D]):
         the key's rate limit is nearly spent.
 
         Args:
-            poll_interval: longest time in seconds between two polls.
-            timeout: seconds to wait in all.
-            on_poll: called with the execution after each poll; on an async client it may be a
-                coroutine function.
+            poll_interval: longest time in seconds between two polls, unless the server demands a
+                longer one.
+            timeout: seconds to wait in all. A last poll may take one second more.
+            on_poll: called with the execution after each poll that succeeds; on an async client it
+                may be a coroutine function.
 
         Raises:
-            TimeoutError: it did not end within `timeout`; `error.last_execution` is its last state.
+            TimeoutError: it did not end within `timeout`; `error.last_execution` is its last state,
+                or `None` if no poll succeeded.
             NotFoundError: there is no such execution.
-            RateLimitError: the server demands a longer pause than `timeout` allows.
+            RateLimitError: the server demands a longer pause than `timeout` allows, or the daily
+                quota is used up.
 
         """
         check_seconds("poll_interval", poll_interval)
@@ -167,20 +169,24 @@ class Executions(Resource[D]):
         """Wait for many executions, and yield a `RunOutcome` for each as it ends.
 
         Failed and cancelled executions are yielded like completed ones: check `ok`. An error of one
-        execution is the `error` of its outcome, and never ends the others. The SDK polls them one
-        after another, within the key's rate limit, and waits after a 429. It polls only while you
-        wait for the next outcome.
+        execution is the `error` of its outcome, and does not end the others. Only a 429 may also be
+        the `error` of others, whose `timeout` ends before the key may be used again. The SDK
+        polls the executions one after another, within the key's rate limit, and waits after a 429.
+        It polls only while you wait for the next outcome.
 
         Args:
             execution_ids: the executions to follow. An id that occurs twice is followed once.
-            poll_interval: seconds between two polls of one execution.
-            timeout: seconds to wait for each execution, from the beginning of the iteration. Each
-                is polled at least once, and a last time when it times out.
+            poll_interval: seconds between two polls of one execution: fewer at first, more if the
+                rate limit demands it.
+            timeout: seconds to wait for each execution, from the beginning of the iteration. As
+                long as polls succeed, each is polled at least once, and a last time when it times
+                out.
             ordered: yield outcomes in the order of `execution_ids` instead of that of their ends.
             progress: called with a `BatchProgress` before each outcome is delivered; on an
                 async client it may be a coroutine function.
 
-        An outcome's `error` may be any that `wait_for_completion` raises.
+        An outcome's `error` may be any that `wait_for_completion` raises. If an execution failed
+        for a lack of credits, it is an `InsufficientCreditsError`.
 
         """
         check_several("execution_ids", execution_ids, of="ids")
@@ -206,7 +212,7 @@ class Executions(Resource[D]):
 
         The iteration always ends with a terminal event (`execution:completed`,
         `execution:failed`, `execution:cancelled`) or an exception. The SDK reconnects a lost
-        stream and then yields `{"type": "stream:reconnected"}`. When a stream goes quiet, the
+        stream and then yields an event of type `stream:reconnected`. When a stream goes quiet, the
         SDK polls the execution.
 
         Args:
@@ -215,7 +221,7 @@ class Executions(Resource[D]):
         Raises while iterating:
             TimeoutError: the execution did not end within `timeout`. The connection is released;
                 the execution continues.
-            StreamError: the stream was lost and could not be resumed.
+            StreamError: the stream was lost and could not be resumed, or the server sent none.
             NotFoundError: there is no such execution.
 
         """

@@ -30,7 +30,7 @@ class KnowledgeBases(Resource[D]):
 
         Args:
             page: which page, from 1.
-            per_page: how many on a page; the server clamps it to 1-100, its default is 20.
+            per_page: how many on a page, 1 to 100; the server's default is 20.
 
         """
         return list_call("/knowledge-bases", page, per_page, shapes.resource(KnowledgeBase))
@@ -40,8 +40,7 @@ class KnowledgeBases(Resource[D]):
         """Iterate over all knowledge bases, page after page.
 
         Args:
-            per_page: how many the SDK requests at a time; the server clamps it to 1-100, its
-                default is 20.
+            per_page: how many the SDK requests at a time, 1 to 100; the server's default is 20.
 
         """
         return iterate_pages(KnowledgeBases.list, per_page)

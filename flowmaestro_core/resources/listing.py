@@ -31,8 +31,8 @@ def list_call(
         page, per_page: number and size of the page; `None` for the server's defaults.
         shape: adds to each item the keys that its type declares and the server did not send
             (`payloads/shapes.py`).
-        keep: for a filter that the server ignores: returns whether an item fits it. Items that do
-            not fit are left out of the reply. `None` if the server applies all filters.
+        keep: returns whether an item fits a filter that the server does not apply. Items that do
+            not fit are left out of the reply. `None` keeps all items.
         **filters: query parameters; `None` is not sent. An empty text raises `ValueError`.
 
     """
@@ -68,7 +68,8 @@ def iterate_pages(
     """Return an iteration over all items of a list.
 
     `build` returns the call for one page, given `page` and `per_page`. With `until_empty`, the
-    iteration ignores what a page says about further pages, and ends at an empty one.
+    iteration ignores what a page says about further pages, and ends at one that is empty or repeats
+    an earlier one.
     """
     # Report bad arguments at this call, not at the first item.
     build(page=1, per_page=per_page)

@@ -31,7 +31,8 @@ ANSWER_TIMEOUT = 130.0
 class Threads(Resource[D]):
     """`client.threads`. Reading needs the scope `threads:read`; `delete` needs `threads:write`.
 
-    Sending a message needs `threads:write` and `agents:execute`.
+    Sending a message needs `threads:write` and `agents:execute`. To look for an answer that was
+    lost or is still to come, `send_message_stream` needs `threads:read`, too.
     """
 
     @endpoint
@@ -42,7 +43,10 @@ class Threads(Resource[D]):
 
     @endpoint
     def delete(self, thread_id: str) -> Call[Reply[DeletedResource]]:
-        """Delete a thread. Raises `NotFoundError` if there is none."""
+        """Delete a thread. Raises `NotFoundError` if there is none.
+
+        If the reply was lost or a server error, a 404 for the retry counts as success.
+        """
         return Call(
             "DELETE",
             path("/threads/{thread_id}", thread_id=thread_id),
@@ -60,7 +64,7 @@ class Threads(Resource[D]):
 
         Args:
             page: which page, from 1.
-            per_page: how many on a page; the server clamps it to 1-100, its default is 20.
+            per_page: how many on a page, 1 to 100; the server's default is 20.
 
         """
         return list_call(_messages(thread_id), page, per_page, shapes.thread_messages)
@@ -72,8 +76,7 @@ class Threads(Resource[D]):
         """Iterate over all messages of a thread, page after page.
 
         Args:
-            per_page: how many the SDK requests at a time; the server clamps it to 1-100, its
-                default is 20.
+            per_page: how many the SDK requests at a time, 1 to 100; the server's default is 20.
 
         """
         return iterate_pages(partial(Threads.list_messages, thread_id), per_page)
@@ -89,18 +92,21 @@ class Threads(Resource[D]):
     ) -> Call[Reply[SendMessageResponse]]:
         """Send a message and get the agent's answer; `data["content"]` is its text.
 
+        The text is `None` if there is no answer, or none yet: see `data["status"]`.
+
         The server holds the request until the agent has answered, up to 120 s, so that this
         call's time limit is at least 130 s, unless one was set with `with_options(timeout=)`.
-        A message that may have been sent is not sent again.
+        A message that the server may have accepted is not sent again.
 
         Args:
             content: the message.
-            stream: ask the server to stream the answer; `send_message_stream` does so, and reads
-                it for you.
+            stream: ask the server to stream the answer. A stream, or the refusal of a server that
+                does not stream, raises `ServerError` here: use `send_message_stream`.
             idempotency_key: sent as `Idempotency-Key` on every attempt; random when left out.
 
         Raises:
-            TimeoutError: the agent takes longer; the message was accepted and is worked on.
+            TimeoutError: the agent takes longer, and may still answer; or the message could not be
+                sent in time.
 
         """
         return Call(
@@ -121,8 +127,9 @@ class Threads(Resource[D]):
 
         Iterate over `message:started`, `message:token` (its `token` is a piece of the text) and
         `message:completed` or `message:failed`, which is the last; or over `text()`, for nothing
-        but the text. `message` is the `message:completed` event after the loop. From a server that
-        does not stream, the whole answer comes as one token. The message is never sent twice.
+        but the text. After the loop, `message` is the `message:completed` event, or `None` if there
+        was none. From a server that does not stream, the whole answer comes as one token. A message
+        that the server may have accepted is not sent again.
 
         Args:
             content: the message.
@@ -131,9 +138,9 @@ class Threads(Resource[D]):
         Raises:
             StreamError: the answer was lost on the way, and the thread's messages do not have
                 it either; or (code `message_failed`, from `text()`) the agent could not answer.
-            TimeoutError: no event of the answer came for 130 s, or for the client's `timeout` if
-                that is longer. A timeout of `with_options(timeout=)` replaces both. The server has
-                accepted the message, and the agent may still answer.
+            TimeoutError: no response or no event of the answer came for 130 s, or for the client's
+                `timeout` if that is longer. A timeout of `with_options(timeout=)` replaces both.
+                The server may have accepted the message, and the agent may still answer.
 
         """
         send = partial(Threads.send_message, thread_id, content, idempotency_key=idempotency_key)
@@ -149,7 +156,8 @@ class Threads(Resource[D]):
     def stream(self, thread_id: str) -> Events[ThreadEvent]:
         """Iterate over the events of a thread as they come, until you leave the loop.
 
-        A thread has no end: the SDK reconnects a stream that the server ends.
+        A thread has no end: the SDK reconnects a stream that the server ends, and then yields an
+        event of type `stream:reconnected`.
 
         Raises while iterating:
             NotFoundError: there is no such thread, or the server lacks this route, as the

@@ -36,9 +36,10 @@ class Triggers(Resource[D]):
         Args:
             workflow_id: list only the triggers of this workflow. The deployed server ignores this
                 filter. The SDK then removes the triggers of other workflows from the page, which
-                may become short.
+                may become short; `pagination` still counts them. A trigger whose workflow is not
+                known is kept.
             page: which page, from 1.
-            per_page: how many on a page; the server clamps it to 1-100, its default is 20.
+            per_page: how many on a page, 1 to 100; the server's default is 20.
 
         """
         keep = row_filter("workflow_id", workflow_id, keep_null=True)
@@ -51,9 +52,8 @@ class Triggers(Resource[D]):
         """Iterate over all triggers, page after page.
 
         Args:
-            workflow_id: iterate only over the triggers of this workflow.
-            per_page: how many the SDK requests at a time; the server clamps it to 1-100, its
-                default is 20.
+            workflow_id: iterate only over the triggers of this workflow: see `list`.
+            per_page: how many the SDK requests at a time, 1 to 100; the server's default is 20.
 
         """
         return iterate_pages(partial(Triggers.list, workflow_id=workflow_id), per_page)

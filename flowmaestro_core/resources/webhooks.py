@@ -42,7 +42,7 @@ class Webhooks(Resource[D]):
 
         Args:
             page: which page, from 1.
-            per_page: how many on a page; the server clamps it to 1-100, its default is 20.
+            per_page: how many on a page, 1 to 100; the server's default is 20.
 
         """
         return list_call("/webhooks", page, per_page, _WEBHOOK)
@@ -52,8 +52,7 @@ class Webhooks(Resource[D]):
         """Iterate over all webhooks, page after page.
 
         Args:
-            per_page: how many the SDK requests at a time; the server clamps it to 1-100, its
-                default is 20.
+            per_page: how many the SDK requests at a time, 1 to 100; the server's default is 20.
 
         """
         return iterate_pages(Webhooks.list, per_page)
@@ -139,7 +138,10 @@ class Webhooks(Resource[D]):
 
     @endpoint
     def delete(self, webhook_id: str) -> Call[Reply[DeletedResource]]:
-        """Delete a webhook. Raises `NotFoundError` if there is none."""
+        """Delete a webhook. Raises `NotFoundError` if there is none.
+
+        If the reply was lost or a server error, a 404 for the retry counts as success.
+        """
         return Call(
             "DELETE",
             _webhook(webhook_id),
@@ -175,7 +177,7 @@ class Webhooks(Resource[D]):
 
         Args:
             page: which page, from 1.
-            per_page: how many on a page; the server clamps it to 1-100, its default is 20.
+            per_page: how many on a page, 1 to 100; the server's default is 20.
 
         """
         where = _webhook(webhook_id) + "/deliveries"
@@ -188,8 +190,7 @@ class Webhooks(Resource[D]):
         """Iterate over all deliveries to a webhook, page after page.
 
         Args:
-            per_page: how many the SDK requests at a time; the server clamps it to 1-100, its
-                default is 20.
+            per_page: how many the SDK requests at a time, 1 to 100; the server's default is 20.
 
         """
         return iterate_pages(partial(Webhooks.list_deliveries, webhook_id), per_page)

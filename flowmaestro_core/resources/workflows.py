@@ -57,7 +57,7 @@ class Workflows(Resource[D]):
 
         Args:
             page: which page, from 1.
-            per_page: how many on a page; the server clamps it to 1-100, its default is 20.
+            per_page: how many on a page, 1 to 100; the server's default is 20.
 
         """
         return list_call("/workflows", page, per_page, shapes.workflow)
@@ -67,8 +67,7 @@ class Workflows(Resource[D]):
         """Iterate over all workflows, page after page.
 
         Args:
-            per_page: how many the SDK requests at a time; the server clamps it to 1-100, its
-                default is 20.
+            per_page: how many the SDK requests at a time, 1 to 100; the server's default is 20.
 
         """
         return iterate_pages(Workflows.list, per_page)
@@ -77,7 +76,8 @@ class Workflows(Resource[D]):
     def get(self, workflow_id: str) -> Call[Reply[Workflow]]:
         """Get one workflow. `input_schema` describes its inputs as a JSON Schema object.
 
-        Raises `NotFoundError` if there is none.
+        It is `None` if the server declares no inputs. Raises `NotFoundError` if there is no such
+        workflow.
         """
         where = path("/workflows/{workflow_id}", workflow_id=workflow_id)
         return Call("GET", where, shape=shapes.workflow)
@@ -93,13 +93,14 @@ class Workflows(Resource[D]):
     ) -> Call[Reply[ExecuteWorkflowResponse]]:
         """Start a run of one workflow; `data["execution_id"]` is its id.
 
-        Each call starts an execution, so the SDK retries only when certainly nothing was
-        started.
+        Without a `checkpoint`, each call starts an execution, so the SDK retries only when
+        certainly nothing was started.
 
         With a `checkpoint`, the same call again returns the execution that was started, with its
-        present `data["status"]`, whether it runs or has ended: see `docs/durable.md`. The key then
-        needs the scope `executions:read`. If the reply to a start was lost, or an earlier process
-        died during the start, the call takes `settle_after` seconds longer.
+        present `data["status"]`, whether it runs or has ended (unless `rerun` of the checkpoint
+        lists its status): see `docs/durable.md`. The key then needs the scope `executions:read`. If
+        the reply to a start was lost, or an earlier process died during the start, the call takes
+        at least `settle_after` seconds longer.
 
         Args:
             inputs: the workflow's inputs by name; values that JSON can express.
@@ -149,9 +150,9 @@ class Workflows(Resource[D]):
         `wait_for_completion`.)
 
         With a `checkpoint`, the same call again follows the execution that was started, or returns
-        it if it has ended: see `docs/durable.md`. If the reply to a start was lost, or an earlier
-        process died during the start, the call may take `settle_after` seconds longer than
-        `timeout`.
+        it if it has ended (unless `rerun` of the checkpoint lists its status): see
+        `docs/durable.md`. If the reply to a start was lost, or an earlier process died during the
+        start, the call may take `settle_after` seconds longer than `timeout`.
 
         Args:
             inputs: the workflow's inputs by name; values that JSON can express.
@@ -166,8 +167,9 @@ class Workflows(Resource[D]):
             NotFoundError: there is no such workflow; with a `checkpoint`, the execution that was
                 started no longer exists.
             ValidationError: the workflow is invalid, or the server refuses the inputs.
-            TimeoutError: the execution did not end within `timeout`. The execution continues;
-                `error.execution_id` is its id.
+            TimeoutError: the execution did not end within `timeout`. It continues;
+                `error.execution_id` is its id. If that is `None`, the start timed out; without a
+                `checkpoint`, an execution may have been started.
             CheckpointError: the checkpoint cannot be used. If `error.execution_id` is `None`, this
                 call started nothing.
             StartUnknownError: with a checkpoint, it is not known whether the execution was started.
@@ -209,10 +211,11 @@ class Workflows(Resource[D]):
 
         Each outcome has the `index` of its row and the row itself, `inputs`. Failed and cancelled
         executions are yielded like completed ones: check `ok`. An error of one row is the `error`
-        of its outcome and never ends the others. Requests go out one after another, within the
-        key's rate limit; after a 429 the batch waits. A start that may have been processed is never
-        retried. A start that was certainly not sent is retried until it times out, but only
-        if the server has responded to this client before.
+        of its outcome and does not end the others. Only a 429 may also be the `error` of others,
+        whose `timeout` ends before the key may be used again. Requests go out one after another,
+        within the key's rate limit; after a 429 the batch waits. Without a `journal`, a start that
+        may have been processed is never retried. A start that was certainly not sent is retried
+        until it times out if the server has responded to this client before, otherwise as any call.
 
         An error that every further start would fail with, too (the key, a scope, credits, the daily
         quota, an unknown or invalid workflow) stops new starts. Executions in flight are
@@ -223,30 +226,36 @@ class Workflows(Resource[D]):
         `docs/batches.md`.
 
         Args:
-            inputs: the rows: the inputs of each run by name; values that JSON can express. They are
-                read only as they can be started (with a journal a few rows further), so the
-                iterator may be endless.
+            inputs: the rows: the inputs of each run by name; values that JSON can express. An
+                iterator is read only as its rows can be started (with a journal up to about 1,300
+                rows further), so it may be endless.
             concurrency: how many executions may be in flight at a time.
-            poll_interval: seconds between two polls of one execution.
-            timeout: seconds to wait for each execution, from its start. The request that starts it
-                has the same limit, from the time at which it is due.
+            poll_interval: seconds between two polls of one execution: fewer at first, more if the
+                rate limit demands it.
+            timeout: seconds to wait for each execution, from its start, or from when this call
+                finds it in the journal. The request that starts it has the same limit, from the
+                time at which it is due.
             ordered: yield outcomes in the order of the rows instead of that of their ends. Starts
                 then run at most four times `concurrency` rows ahead of the next outcome.
-            on_start: called with an outcome as soon as an execution has an id; on an async
-                client it may be a coroutine function, and so may `progress`.
-            progress: called with a `BatchProgress` before each outcome is delivered, and before
-                the batch waits (`settle_after`) to look up rows in doubt.
+            on_start: called with an outcome as soon as an execution has an id, also if an earlier
+                call with the journal has started it; on an async client it may be a coroutine
+                function, and so may `progress`.
+            progress: called with a `BatchProgress` before each outcome is delivered. It is also
+                called before the batch waits (`settle_after`) to look up rows in doubt, unless the
+                last call showed their number.
             journal: path of a file that records each start and each end.
-            key: with a journal, a function that returns a text or a number that identifies a row,
+            key: with a journal, a function that returns a `str` or an `int` that identifies a row,
                 so that rows may move. By default a row is identified by its index, and new rows go
                 to the end.
-            rerun: with a journal, the statuses (`"failed"`, `"cancelled"`) of ended executions
-                whose rows are started again.
+            rerun: with a journal, the statuses (`"failed"`, `"cancelled"`) of ended executions of
+                earlier calls whose rows are started again.
             redo: with a journal, the indices (from 0, as `RunOutcome.index`) of rows that are
-                started again if their inputs differ from the journal's. A changed row raises
-                `JournalError` if it is not among them, or if its earlier execution still runs.
-            on_unknown: with a journal, what to do with a row that may or may not have been started:
-                `"error"` makes its error a `StartUnknownError`; `"start"` starts it.
+                started again if their inputs differ from the journal's. A row that was started and
+                has changed raises `JournalError` if it is not among them, or if its earlier
+                execution may still run.
+            on_unknown: with a journal, what to do if a lookup cannot show whether a row was
+                started: `"error"` makes its error a `StartUnknownError`; `"start"` starts it, three
+                times at most.
             settle_after: with a journal, seconds after which the server lists every execution that
                 it has accepted.
             checkpoint: must be left out; a batch has a `journal` instead.
@@ -257,13 +266,15 @@ class Workflows(Resource[D]):
             AuthenticationError: the server refuses the key.
             AuthorizationError: the key lacks a scope.
             InsufficientCreditsError: the account does not have enough credits.
-            RateLimitError: a 429 asks for a wait that is longer than `timeout`.
+            RateLimitError: a 429 asks for a longer wait than `timeout` allows, or the daily quota
+                is used up.
             JournalError: the journal belongs to another batch, is in use, is damaged, or cannot be
-                written; or a row differs from the journal's.
+                written; or a row differs from the journal's, or has the key of another row.
 
-        An outcome's `error` may be any error of `execute`, and besides:
+        An outcome's `error` may be any error of `execute` or `wait_for_completion`, and besides:
             ValidationError: JSON cannot express the row (code `invalid_input`).
-            TimeoutError: the execution did not end within `timeout`. It continues.
+            TimeoutError: the start was not accepted within `timeout`; or the execution did not end
+                within it, and continues.
             StartUnknownError: see `on_unknown`.
 
         """
@@ -335,14 +346,14 @@ def _plan(
     Return `None` if there is no journal. `total` is the number of rows; `None` if it is not known.
     Raises `TypeError` or `ValueError` for a bad argument.
     """
-    given = (key, rerun, on_unknown, settle_after, redo)
-    if journal is None and given != (None, (), "error", SETTLE_AFTER, ()):
+    check_choice("on_unknown", on_unknown, "error", "start")
+    statuses = rerun_statuses("rerun", rerun)
+    indices = _indices(redo, None if journal is None else total)
+    given = (key, statuses, on_unknown, settle_after, indices)
+    if journal is None and given != (None, (), "error", SETTLE_AFTER, frozenset()):
         raise ValueError(
             "key, rerun, redo, on_unknown and settle_after are for a journal; pass journal= as well"
         )
-    check_choice("on_unknown", on_unknown, "error", "start")
-    statuses = rerun_statuses("rerun", rerun)
-    indices = _indices(redo, total)
     if journal is None:
         return None
     path = file_path("journal", journal)
@@ -352,8 +363,8 @@ def _plan(
 def _indices(redo: Iterable[int], total: Optional[int]) -> FrozenSet[int]:
     """Return the indices in `redo`, each once.
 
-    Raises `TypeError` or `ValueError` for an index that cannot be one of `total` rows, if that
-    number is known.
+    Raises `TypeError` or `ValueError` unless each is an `int` from 0 up, and below `total`, the
+    number of rows, if that is known.
     """
     check_several("redo", redo, "indices")
     indices = tuple(redo)

@@ -19,9 +19,9 @@ MOST_ROWS = 100
 MOST_COLUMNS = 8
 LONGEST_CELL = 80
 LONGEST_VALUE = 2000
-"""Characters of outputs, as JSON."""
+"""Characters that are shown of outputs and other JSON values."""
 MAX_OPEN_LINES = 20
-"""Outputs with more lines are folded."""
+"""Outputs and other JSON values with more lines are folded."""
 
 
 class Outcome(Protocol):
@@ -128,7 +128,8 @@ def batch_html(progress: Progress, recent: Iterable[Outcome]) -> str:
         outputs = None if outcome.outputs is None else _json(outcome.outputs, indent=None)
         rows.append({**row, "took": duration_of(execution), "outputs": outputs})
         node = {"node_id": f"row {outcome.index}"}
-        ending = status if status in ("failed", "cancelled") else "completed"
+        ended = execution.get("status")
+        ending = ended if ended in ("failed", "cancelled") else "completed"
         began = execution.get("started_at")
         for what, at in (("started", began), (ending, execution.get("completed_at") or began)):
             spans.append({"type": f"node:{what}", "timestamp": at, **node})
@@ -151,7 +152,7 @@ def _timeline(events: _Events, execution: Optional[Mapping[str, Any]]) -> str:
 
 
 def image(svg: str) -> str:
-    """Return an `img` element that holds the SVG: untrusted notebooks remove inline SVG.
+    """Return a paragraph with an `img` that holds the SVG: untrusted notebooks remove inline SVG.
 
     Its `alt` is the title of the SVG, which a screen reader does not find in an image.
     """
@@ -171,7 +172,10 @@ def _facts(pairs: Iterable[Tuple[str, Any]]) -> str:
 
 
 def _resource(resource: Mapping[str, Any]) -> str:
-    """Return the members of a resource as a table; long JSON values are folded."""
+    """Return the first `MOST_ROWS` members of a resource as a table, except those that are `None`.
+
+    Long JSON values are folded. An object or array in `headers` is not shown.
+    """
     lines: List[str] = []
     for name in list(resource)[:MOST_ROWS]:
         value = hidden_member(name, resource[name])
@@ -184,9 +188,10 @@ def _resource(resource: Mapping[str, Any]) -> str:
 
 
 def _folded(name: str, value: Any) -> str:
-    """Return the HTML of a value as JSON, folded if it has more than 20 lines.
+    """Return the HTML of a value as JSON, truncated after `LONGEST_VALUE` characters.
 
-    `name` is in the line that is shown while the value is folded.
+    It is folded if the value has more than `MAX_OPEN_LINES` lines. `name` is in the line that is
+    shown while it is folded.
     """
     text = _json(value)
     lines = text.count("\n") + 1
@@ -205,7 +210,8 @@ def _data(text: str) -> str:
 def _table(rows: Sequence[Any]) -> str:
     """Return the first `MOST_ROWS` rows as a table, and how many more rows there are.
 
-    The columns are the first `MOST_COLUMNS` names that have a value in one of these rows.
+    The columns are the first `MOST_COLUMNS` names that have a value in one of these rows. A row
+    that is not an object is empty.
     """
     shown = [object_or_empty(row) for row in rows[:MOST_ROWS]]
     names = dict.fromkeys(name for row in shown for name in row if row[name] is not None)
@@ -229,7 +235,9 @@ def _json(value: Any, indent: Optional[int] = 2) -> str:
 
 
 def _text(value: Any, longest: int = 200) -> str:
-    """Return the first `longest` characters of a text, as HTML without API keys.
+    """Return the first `longest` characters of `str(value)`, as HTML without API keys.
+
+    For `None`, return `""`.
 
     Markup in the text is escaped. A `<bdi>` element keeps the direction of the text, which may be
     right to left, from affecting the text around it.

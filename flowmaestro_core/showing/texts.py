@@ -12,14 +12,17 @@ from flowmaestro_core.http.secrets import without_keys
 def safe(text: str) -> str:
     """Return a text escaped for XML, with keys redacted and unprintable characters replaced.
 
-    Characters that change the direction of the text after them are unprintable.
+    The controls that change the direction of the text after them are unprintable, too.
     """
     text = without_keys(text)
     return escape("".join(s if s.isprintable() else "\N{REPLACEMENT CHARACTER}" for s in text))
 
 
 def event_time(value: Any) -> Optional[float]:
-    """Return Unix seconds from milliseconds or an ISO 8601 text; `None` for any other value."""
+    """Return Unix seconds from milliseconds or an ISO 8601 text; `None` for any other value.
+
+    Negative milliseconds, and those from 1e14 up, are not a time.
+    """
     try:
         if isinstance(value, (int, float)):
             return value / 1000 if 0 <= value < 1e14 else None
@@ -29,7 +32,7 @@ def event_time(value: Any) -> Optional[float]:
 
 
 def duration_of(execution: Mapping[str, Any]) -> Optional[str]:
-    """Return how long an execution took, by the server's times; `None` if they are unknown."""
+    """Return how long an execution took, as a text; `None` if the server's times are unknown."""
     started, ended = (event_time(execution.get(key)) for key in ("started_at", "completed_at"))
     return None if started is None or ended is None else in_words(max(ended - started, 0.0))
 

@@ -28,7 +28,7 @@ _ENDED = ("completed", "failed", "cancelled")
 _SIGNS = {"failed": "\N{BALLOT X}", "cancelled": "\N{CIRCLED DIVISION SLASH}"}
 _ROW, _BAR, _TOP, _MARGIN = 22, 14, 34, 12
 _LABEL, _TOOK = 204, 92
-"""The widths of the column of names and of the column of durations, in pixels."""
+"""The greatest width of the column of names, and the width of that of durations, in pixels."""
 _CHARACTER = 7.25
 """The width of one character of the font, in pixels."""
 _UNITS = (("ms", 0.001, 1.0), ("s", 1.0, 120.0), ("min", 60.0, 7200.0), ("h", 3600.0, 172_800.0))
@@ -36,10 +36,11 @@ _UNITS = (("ms", 0.001, 1.0), ("s", 1.0, 120.0), ("min", 60.0, 7200.0), ("h", 36
 _TICKS = 6
 """How many intervals the axis has at most."""
 
-# Statuses differ by shape first: a failed bar has a sign and the darkest colour, a cancelled one
-# is an empty box, and a running one is hatched and open at its end. Contrasts of WCAG 1.4.11: every
-# bar to its page, and completed to failed, at least 3 : 1, in a simulation of deuteranopia as well.
-# A mark has a halo in the colour of the page, because it lies on bars of any colour.
+# Statuses differ by shape first: a failed row has a sign, a cancelled bar is an empty box, and a
+# running one is hatched and open at its end. A failed bar stands out most from its page; on a
+# transparent one, only its outline is drawn. Contrasts of WCAG 1.4.11: every bar to its page, and
+# completed to failed in the light and dark theme, at least 3 : 1, in a simulation of deuteranopia
+# as well. A mark has a halo, because it lies on bars of any colour.
 _SHAPES = """svg{font:12px ui-monospace,Menlo,Consolas,monospace;direction:ltr}
 .retry,.lost{stroke-width:2}.halo{stroke-width:6}.lost,.box{stroke-dasharray:3 3}
 .box{fill:none}.box,.edge{stroke-width:2}rect.running{stroke:none}
@@ -57,7 +58,7 @@ _ANY = """text,.dim{fill:#73797f}.axis{stroke:#73797f66}
 
 
 class _Row:
-    """The bars and retries of one node of the workflow."""
+    """The bars and retries of one node of the workflow, or of the whole execution."""
 
     def __init__(self, label: str) -> None:
         self.label = label[:LONGEST_NAME]
@@ -93,16 +94,17 @@ def timeline_svg(
 ) -> str:
     """Draw the timeline of one execution, and return the text of an SVG document.
 
-    Rows are the workflow's nodes in the order in which they began, at most 200. Ticks mark
+    Rows are the workflow's nodes in the order of their first events, at most 200. Ticks mark
     retries, dashed lines the places where the stream was lost and resumed. `<title>` and `<desc>`
     say in words what the picture shows.
 
     Args:
         events: the execution's events in order, as `executions.stream` yields them. An event
-            without a `timestamp` of the server is drawn at the time of the event before it. `None`
-            if the events were not followed.
+            without a `timestamp` of the server is drawn at the time of the event before it, and not
+            drawn if none before it has one. `None` if the events were not followed.
         execution: the execution itself, as `executions.get` returns it. If there are no node
-            events, one bar is drawn, from its `started_at` to its `completed_at`.
+            events, one bar is drawn for the whole execution, unless it is pending: from its
+            `started_at` to its `completed_at`, as far as they are known.
         now: the server's time, in Unix seconds. Bars that have not ended are drawn up to it; by
             default, up to the last event.
         width: of the picture, in pixels, from 320 up.
@@ -169,7 +171,7 @@ def draw(
     picture.write_legend(retries=any(row.retries for row in shown), lost=bool(run.lost))
     picture.write_line(summary)
     title = f"Timeline of {subject}: {status}, {summary or 'not begun'}"
-    return picture.document(title, _description(shown, end, run.error), transparent=transparent)
+    return picture.document(title, _description(rows, end, run.error), transparent=transparent)
 
 
 class _Picture:
@@ -195,7 +197,7 @@ class _Picture:
         return self._left + self._plot * share
 
     def draw_axis(self) -> None:
-        """Draw ticks at round numbers of one unit."""
+        """Draw ticks at round numbers of one unit. If no time has passed, draw none."""
         if self._end <= self._begin:
             return
         for after, label in _ticks(self._span, int(self._plot // 70)):
@@ -273,7 +275,7 @@ class _Picture:
         anchor: str = "start",
         columns: float = math.inf,
     ) -> None:
-        """Write a text. If it is longer than `columns` characters, truncate it.
+        """Write a text. If it is wider than `columns` characters, truncate it.
 
         A truncated text ends in `…`, and its tooltip shows the whole text. `kind` is the CSS class;
         `anchor` is the SVG attribute `text-anchor`: which end of the text is at `x`.
@@ -309,8 +311,8 @@ class _Picture:
 def _ticks(span: float, most: int) -> List[Tuple[float, str]]:
     """Return the ticks of an axis that is `span` seconds long.
 
-    A tick is the seconds from the beginning, and a label. All labels have the same unit. `most`
-    limits the number of ticks.
+    A tick is the seconds from the beginning, and a label. All labels have the same unit. Between
+    the ticks are at most `most` intervals, and at most `_TICKS`; a `most` below 3 counts as 3.
     """
     name, unit = next(((it, size) for it, size, least in _UNITS if span < least), ("d", 86_400.0))
     most = max(min(most, _TICKS), 3)  # with 2, a step could be longer than the span
@@ -326,7 +328,10 @@ def _ticks(span: float, most: int) -> List[Tuple[float, str]]:
 
 
 def _truncated(text: str, columns: float) -> str:
-    """Return `text`, truncated and with `…` at its end if it is longer than `columns` columns."""
+    """Return `text`, truncated and with `…` at its end if it is wider than `columns` columns.
+
+    A wide East Asian character takes two columns.
+    """
     if len(text) * 2 <= columns:
         return text
     taken = 0

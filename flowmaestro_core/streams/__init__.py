@@ -1,1 +1,1 @@
-"""Event streams: decoding, reconnecting, and the handles that callers iterate over."""
+"""Event streams: decoding, reconnecting, and following one to its end."""

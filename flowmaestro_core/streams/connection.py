@@ -13,8 +13,8 @@ from flowmaestro_core.policy.stream_times import StreamTimes
 from flowmaestro_core.streams.sse import SseDecoder
 
 LONGEST_PAUSE = 600.0
-"""The longest pause in seconds. The SDK reconnects then, even if the server asks for a longer
-pause."""
+"""The longest pause in seconds that the server may ask for. If it asks for a longer one, the SDK
+reconnects after this time."""
 
 
 class ConnectionState(Enum):
@@ -51,7 +51,8 @@ class ReconnectState:
         decoder: decodes the body that is open, or was open last.
         openings: how many connections have been made.
         reconnects: how many of them replaced a lost one.
-        has_progressed: whether an event or an answer to a probe came since the last loss.
+        has_progressed: whether an event or an answer to a probe came since the last loss; True
+            before the first loss.
         lost: the attempt that failed, until it has been reported.
 
     """
@@ -93,14 +94,15 @@ class ReconnectState:
     def headers(self) -> Fields:
         """The header fields of a reconnection: `Last-Event-ID`, or none.
 
-        There is none if the server has sent no id, or one that is not printable ASCII.
+        There is none if the server has sent no id, or one that is not printable ASCII, or has
+        spaces at an end.
         """
         sent = self.decoder.last_event_id
         fits = sent.isascii() and sent.isprintable() and sent == sent.strip()
         return (("Last-Event-ID", sent),) if sent and fits else ()
 
     def due(self, now: float) -> float:
-        """Return when the next connection is due; `now` if that time has passed."""
+        """Return when the next connection is due, at the earliest `now`."""
         if self.state is ConnectionState.LOST:
             return max(now, self._due_at)
         return now
@@ -129,7 +131,7 @@ class ReconnectState:
         self.has_progressed = True
 
     def closed(self) -> None:
-        """Record that no body is open any more, and that none will be opened."""
+        """Record that no body is open any more, and that no connection is planned."""
         self.state, self.lost = ConnectionState.CLOSED, None
 
     def reopen(self, now: float) -> None:
@@ -145,10 +147,10 @@ class ReconnectState:
     def plan(self, cause: Optional[Exception], now: float, jitter: float) -> bool:
         """Plan the next connection, after the last one was lost or could not be made.
 
-        Return False, and plan none, if the server has been away for `reconnect_for` seconds. Pauses
-        that the server asked for are not part of that time. `cause` is the error of the last
-        connection, or `None` if there was no error: the server ended the connection, or sent
-        nothing for too long.
+        Return True. But if the server has been away for `reconnect_for` seconds, plan none, and
+        return False. Pauses that the server asked for are not part of that time. `cause` is the
+        error of the last connection, or `None` if there was no error: the server ended the
+        connection, or sent nothing for too long.
         """
         held = now - self._opened_at if self.is_open else 0.0
         pause = self._draw_pause(held, jitter)
@@ -191,7 +193,7 @@ class ReconnectState:
 
 
 def _failed_attempt(number: int, pause: float, cause: Optional[Exception]) -> Attempt:
-    """Return what hooks and logs are told of a lost connection, or of an opening that failed."""
+    """Return the `Attempt` that hooks and logs get for a lost connection or a failed opening."""
     if isinstance(cause, FlowMaestroError) and cause.attempts:
         return cause.attempts[-1]._replace(number=number, delay=pause)
     return Attempt(number, Phase.REPLY_BROKEN, delay=pause)

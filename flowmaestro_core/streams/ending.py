@@ -9,7 +9,8 @@ A stream has one ending, or none yet (`None`). The four legal values:
 | `UnlessProbed` | fail, with no body open and none to open    | a probe finds another ending  |
 | `Certain`      | end as soon as no body is open              | never                         |
 
-An ending leads only to endings below it in the table, with two exceptions, which lead to `None`:
+An ending leads only to one of its kind or of a kind below it in the table. Two exceptions lead to
+`None`:
 
 * `UnlessProbed` with `resumes`, if a probe finds that the server is back and the execution runs;
 * `UnlessRead` that is a timeout, if an event that has arrived moves the deadline.

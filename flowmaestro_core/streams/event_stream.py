@@ -13,20 +13,22 @@ first of these rules that applies:
 4. A body is open. No byte came for too long: close it and count it as lost. A probe is due: probe.
    Else read until the first of these times.
 5. No body is open. The next connection is due: open it. A probe is due: probe. Else wait for the
-   first of these times.
+   first of these times. If the body was set aside, a probe comes before the connection.
 
 What the table of states (`EventStreamMachine.TRANSITIONS`) does not say:
 
-* A stream whose first opening fails ends with that error. If the error is transient, a probe may
-  find another ending first. After a 429 there is no probe, because it would be refused as well.
+* A stream whose first opening fails ends with that error, unless it `reconnects_at_once`. If the
+  error is transient, a probe may find another ending first. After a 429 there is no probe, because
+  it would be refused as well.
 * A stream whose server was away for too long (`reconnect_for`) ends with an error, unless a probe
   finds its ending. If the probe is answered and the execution runs, the stream reconnects.
-* A probe that is refused ends a stream that had not failed before.
-* Some transports lose a quiet body (`Read.impatient`). Until the first event they wait only for a
-  few seconds. Then the execution is probed and the stream opened again, with twice the time.
-* A pause of the execution that only a probe has seen is emitted as an event, once.
+* A probe that is refused ends a stream that had not failed before. (An open stream of a message
+  goes on.)
+* Some transports lose a quiet body (`Read.impatient`). For the first event they wait only for the
+  `FIRST_EVENT_WAITS`, in turn. After each, the execution is probed and the stream opened again.
+* A pause of the execution that only a probe has seen is emitted as an event, once; so is its end.
 
-Openings and probes are calls, each a `CallMachine` that the stream owns.
+Openings and probes are machines that the stream owns.
 """
 
 from __future__ import annotations
@@ -63,15 +65,16 @@ from flowmaestro_core.streams.probe import IdleMonitor
 from flowmaestro_core.streams.sse import ServerSentEvent
 
 DRAIN_IDLE = 0.02
-"""Seconds without a byte after which the open body of an ended execution is closed."""
+"""Seconds without a byte after which the open body is closed if the execution has ended."""
 DRAIN_READS = 100
-"""How many pieces are read of an open body whose execution has ended, or which has timed out."""
+"""How many pieces are read at most of an open body once the execution has ended or the stream has
+timed out."""
 DRAIN_OVERTIME = 0.05
 """Seconds after the stream's deadline in which it reads what has already arrived."""
 FIRST_EVENT_WAITS = (2.0, 4.0, 8.0, 16.0)
-"""Seconds that a transport which loses a quiet body waits for the first event, in turn. Such a
-transport cannot poll the execution beside an open stream, and the deployed server may publish no
-events at all."""
+"""Seconds that a transport which loses a quiet body waits for the first event, in turn. After the
+last one, it waits as long as for later events. Such a transport cannot poll the execution beside an
+open stream, and the deployed server may publish no events at all."""
 MOST_REMEMBERED = 1000
 SHORT_EVENT = 1000
 """The longest event, in characters, that is remembered whole, for `seen_events`.
@@ -83,10 +86,10 @@ Only the parts that the timeline needs are remembered of a longer one.
 class EventStreamMachine(Machine[Any]):
     """Emits events until a terminal one; otherwise it ends with an error.
 
-    A lost connection is replaced by a new one. `MessageStreamMachine` has the same table: it may
-    send a message in the state `opening`, and end there.
+    A lost connection is replaced by a new one. `MessageStreamMachine` has the same table. It sends
+    its message in the state `opening`, and replaces no connection.
 
-    `last_seen` is the execution as the last probe returned it.
+    `last_seen` is the execution as the last successful probe returned it; `None` before.
 
     A subclass may override how the stream begins (`_opened`, `_not_opened`, `_replied`), what an
     event means (`_accept_event`), what a probe asks and means (`_probe_machine`, `_apply_probe`,
@@ -176,7 +179,8 @@ class EventStreamMachine(Machine[Any]):
             monitor: decides when a quiet stream is probed, reconnected or timed out; by default a
                 new `IdleMonitor`.
             reconnects_at_once: whether a first opening that fails counts as a lost connection. Its
-                call is not retried then, and its transient errors do not end the stream.
+                call is not retried then, and its transient errors do not end the stream, except a
+                daily quota that is used up.
 
         """
         super().__init__(context, token)
@@ -189,9 +193,10 @@ class EventStreamMachine(Machine[Any]):
         self._monitor = monitor or IdleMonitor(times, can_probe=can_probe)
         self._reconnects_at_once = reconnects_at_once
         self._ending: Optional[Ending] = None
-        """How the stream will end, as far as that is known. Set only by `_end_with`,
-        `_end_after_reading` and `_end_unless_probed`. Two things may reset it to `None`: a probe
-        that is answered, and an event that moves the deadline."""
+        """How the stream will end, as far as that is known. It is set by `_end_with`,
+        `_end_after_reading` and `_end_unless_probed`. Each read changes it (`after_read`). Two
+        things may reset it to `None`: a probe that is answered, and an event that moves the
+        deadline."""
         self._first_waits = iter(FIRST_EVENT_WAITS if can_probe else ())
         self._first_wait = next(self._first_waits, None)
         """Seconds for which a transport that loses a quiet body (`Read.impatient`) waits for the
@@ -209,7 +214,7 @@ class EventStreamMachine(Machine[Any]):
 
     @property
     def last_event_id(self) -> str:
-        """The id that a reconnection resumes from; `""` when the server sends none."""
+        """The id that a reconnection resumes from; `""` if the server has sent none."""
         return self._connection.decoder.last_event_id
 
     @property
@@ -219,12 +224,12 @@ class EventStreamMachine(Machine[Any]):
 
     @property
     def reconnects(self) -> int:
-        """How many connections were made after a loss."""
+        """How many connections replaced a lost one."""
         return self._connection.reconnects
 
     @property
     def seen_events(self) -> Optional[Tuple[Mapping[str, Any], ...]]:
-        """The last 1,000 events, long values truncated, for timelines; `None` for a thread."""
+        """The last 1,000 events that a timeline needs, shortened; `None` without an execution."""
         if self.execution_id is None:
             return None
         seen = self._seen.copy()  # Another thread may read the stream meanwhile.
@@ -308,14 +313,16 @@ class EventStreamMachine(Machine[Any]):
     def _accept_event(self, item: Dict[str, Any], now: float) -> bool:
         """Queue an event, or make it the ending.
 
-        Return False for `connected`, which restarts no clock. Return True for every other event.
+        Return False for `connected`, which does not count as progress. It is queued only on the
+        first connection that sends one. Return True for every other event.
         """
         kind = item["type"]
         if kind == "connected":
             # The execution had ended before the connection was made, so no terminal event may come.
             if is_terminal(item):
                 self._monitor.probe_now()
-            # Only the first `connected` is emitted. After a loss, `stream:reconnected` is.
+            # Only that of the first connection that sends it is emitted. After a loss,
+            # `stream:reconnected` is.
             if self._greeted_on in (0, self._connection.openings):
                 self._greeted_on = self._connection.openings
                 self._queue.append(item)
@@ -483,7 +490,7 @@ class EventStreamMachine(Machine[Any]):
         return self._next(now, jitter)
 
     def _replied(self, reply: Reply[Any], now: float, jitter: float) -> Action:
-        """Fail: the server answered with a successful response that is not an event stream."""
+        """Fail, unless a probe finds an ending: a successful response is not an event stream."""
         error = StreamError(
             f"The server answered with status {reply.status_code} and no event stream",
             status_code=reply.status_code,
@@ -496,7 +503,7 @@ class EventStreamMachine(Machine[Any]):
         """Return the next action after an opening has failed with `error`.
 
         A permanent error ends the stream. A transient error may instead lead to a reconnection or
-        to a probe.
+        to a probe. After the deadline, the stream times out instead.
         """
         if now >= self._monitor.stream_deadline:
             return self._next(now, jitter)  # The ending is a timeout, not this error.
@@ -520,9 +527,9 @@ class EventStreamMachine(Machine[Any]):
         """Plan the next connection after the body was lost, or could not be opened.
 
         Plan none if there is an ending, or if the server was away for too long. The latter is an
-        error, which ends the stream unless a probe finds another ending. Return the next action.
-        `cause` is the error, or `None` if there was no error: the server ended the body, or sent
-        nothing for too long.
+        error, which ends the stream unless a probe succeeds. Return the next action. `cause` is the
+        error, or `None` if there was no error: the server ended the body, or sent nothing for too
+        long.
         """
         connection = self._connection
         if self._ending is not None:

@@ -32,8 +32,9 @@ def event_from_sse(sse: ServerSentEvent) -> Dict[str, Any]:
     """Return the event as a dict whose `type` is always set.
 
     The `event:` field wins over a `type` in the JSON, unless the field has the default value,
-    `message`. The documented snake_case keys are added beside camelCase ones. Data that is not a
-    JSON object becomes `{"type": ..., "data": ...}`, with the value or the text.
+    `message`. The documented keys are added beside camelCase and renamed ones. Data that is not a
+    JSON object becomes `{"type": ..., "data": ...}`, with the value or the text. Terminal events
+    get the keys that their type requires (`outputs` and `error`, or `content` and `usage`).
     """
     event: JsonObject
     try:
@@ -57,8 +58,8 @@ def event_from_sse(sse: ServerSentEvent) -> Dict[str, Any]:
 def polled_event(kind: str, execution: Mapping[str, Any]) -> Dict[str, Any]:
     """Return an event made from a polled execution, because the stream did not send it.
 
-    It has `polled: True`, and only the fields that a poll returns. For example, the event of a
-    pause has no prompt.
+    Besides its `type`, it has `execution_id`, `status` and `polled: True`. So the event of a pause
+    has no prompt.
     """
     return {
         "type": kind,
@@ -69,7 +70,10 @@ def polled_event(kind: str, execution: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def terminal_event(execution: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return the terminal event of an ended execution, with the keys that the API documents."""
+    """Return the terminal event of an ended execution, made from a poll.
+
+    To the keys of `polled_event` it adds `outputs`, `error` and `completed_at`.
+    """
     return {
         **polled_event(f"execution:{execution['status']}", execution),
         "outputs": execution.get("outputs"),
@@ -81,7 +85,7 @@ def terminal_event(execution: Mapping[str, Any]) -> Dict[str, Any]:
 def timeline_part(event: Union[ServerSentEvent, Mapping[str, Any]]) -> Dict[str, Any]:
     """Return the values of an event that a timeline needs, with long texts truncated.
 
-    A `ServerSentEvent` is decoded first.
+    Values that are `None` are left out. A `ServerSentEvent` is decoded first.
     """
     read = event_from_sse(event) if isinstance(event, ServerSentEvent) else event
     return {key: _short(read[key]) for key in _TIMELINE_KEYS if read.get(key) is not None}

@@ -18,13 +18,14 @@ E = TypeVar("E")
 
 @dataclass(frozen=True)
 class Events(Operation[EventStream[E], AsyncEventStream[E]], Generic[E]):
-    """The events of one execution or thread.
+    """The events of one execution, thread or answer.
 
     Attributes:
         source: the call that opens the stream.
         terminal: the types of the events that end the stream.
-        reconcile: the call that polls the execution; `None` for the events of a thread.
-        execution_id: the execution whose events they are; an error names it.
+        reconcile: the call that polls the execution; `None` for a thread or an answer.
+        execution_id: the execution whose events they are; an error names it. `None` for a thread or
+            an answer.
         timeout: seconds from the first request to the end of the stream.
 
     """

@@ -35,9 +35,10 @@ class IdleMonitor:
     each event (`allow_silence`).
 
     The clocks stand still while the caller has an event (`on_emit` to `on_emitted`), and that of
-    `dead_at` during a probe, too: the machine does not read meanwhile.
+    `dead_at` during a probe, too: the machine does not read meanwhile. A `stream_deadline` that is
+    fixed does not move.
 
-    All times are in seconds, those called `..._at` and `now` on the clock of the machine.
+    All times are in seconds. Points in time are on the clock of the machine.
     """
 
     def __init__(self, times: StreamTimes, *, can_probe: bool) -> None:
@@ -88,8 +89,9 @@ class IdleMonitor:
         """Return the deadline of an opening that begins now.
 
         The first opening may take as long as any call: infinity. With `reopening`, an earlier
-        connection was lost or could not be made. Such an opening must not delay a probe for longer
-        than `RECONNECT_GRACE`, in which the new connection may deliver the terminal event.
+        connection was lost or set aside, or could not be made. Such an opening must not delay a
+        probe for longer than `RECONNECT_GRACE`, in which the new connection may deliver the
+        terminal event.
         """
         return max(self.probe_at, now + RECONNECT_GRACE) if reopening else math.inf
 
@@ -114,7 +116,7 @@ class IdleMonitor:
         self._schedule_probe(now)
 
     def begin_final_probes(self, now: float) -> None:
-        """Make a probe due now, because the stream opens no more connections.
+        """Make a probe due as soon as the server allows it: the stream opens no more connections.
 
         If `self.polls_until_deadline` is True, further probes follow at short intervals, and the
         time that the stream may be without an event is counted from `now`.
@@ -129,14 +131,14 @@ class IdleMonitor:
         self.dead_at = now + self._bytes_idle
 
     def on_event(self, now: float) -> None:
-        """Restart the clocks: an event was received that is neither a keepalive nor `connected`."""
+        """Restart the clocks that count from an event. Keepalives and `connected` do not count."""
         self._idle = self._times.event_idle
         self._due_at = now + self._idle
         if self._silence:
             self.stream_deadline = now + self._silence
 
     def probe_now(self) -> None:
-        """Make a probe due at once. An event that comes before the probe postpones it."""
+        """Make a probe due as soon as the server allows it. An event before it postpones it."""
         # Not `now`: then it would no longer be due after `on_emitted` has moved it.
         self._due_at = -math.inf
 
@@ -156,7 +158,7 @@ class IdleMonitor:
         Nothing is delayed if there was no progress (no event, no answer to a probe) since the loss
         before this one. Otherwise connections that are lost again and again would delay all probes.
 
-        A run overrides this: its polls never wait for a connection.
+        A run overrides this: its polls never wait for a reconnection.
         """
         if had_progress and now < self._due_at:
             self._due_at = max(self._due_at, now + RECONNECT_GRACE)
@@ -194,7 +196,7 @@ class IdleMonitor:
         return self._timeout.seconds()
 
     def probe_answered(self, limit: RateLimit, now: float) -> None:
-        """Schedule the next probe. `limit` is the rate limit in the response."""
+        """Schedule the next probe after a successful one, which showed the rate limit `limit`."""
         self._timeout.record_latency(now - self._probe_sent_at)
         self._not_before = now + slowed_by_rate_limit(0.0, limit)
         self._probed(now)

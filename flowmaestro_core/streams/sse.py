@@ -25,12 +25,12 @@ _FIELD = re.compile(r"\n(?=[deir])(data|event|id|retry)(?:: ?(.*))?$", re.MULTIL
 """A line with a known field, and the line feed before it: its name and its value.
 
 The line feed and the look at one letter let the search skip comments, blank lines and unknown
-fields without a step in Python. A server may send a megabyte of them in a few hundred compressed
+fields without a step in Python. A server may send a megabyte of them in a thousand compressed
 bytes.
 """
 _RETRY = re.compile(rb"^retry:(.*)\n", re.MULTILINE)
 _LARGE = 64 * 1024
-"""A text of more bytes than this is decoded in pieces, which takes more time and less memory."""
+"""A text of at least so many bytes is decoded in pieces, which takes more time and less memory."""
 
 
 class ServerSentEvent(NamedTuple):
@@ -49,7 +49,7 @@ class SseDecoder:
 
     It holds the bytes of one block, with every line end made a line feed, until the blank line
     comes, and then parses the whole block: `event:` plus one `data:` line directly, any other form
-    field by field.
+    field by field. Blocks that come together are parsed in the same way.
 
     `last_event_id` is what a reconnection sends as `Last-Event-ID`. A decoder serves one
     connection; give the decoder of the next connection the last `last_event_id` and `retry` of this
@@ -80,8 +80,8 @@ class SseDecoder:
     def feed(self, data: bytes) -> List[ServerSentEvent]:
         """Return the events that `data` completes, in order.
 
-        Raises `StreamError` (code `event_too_large`) when more than `MAX_EVENT_SIZE` bytes are
-        held and their event has not ended. An event that ends within `data` may be larger.
+        Raises `StreamError` (code `event_too_large`) if `data` ends no event and more than
+        `MAX_EVENT_SIZE` bytes are held. An event that ends within `data` may be larger.
         """
         if self._after_cr or _CR in data:
             data = self._with_line_feeds(data)

@@ -1,7 +1,7 @@
 """The events of executions and threads: unions discriminated by `type`.
 
-Both unions are closed over the names that the API documents, so that a type checker narrows
-them; a name that is not among them passes through at run time all the same.
+Both unions list the names that the API documents, and `stream:reconnected`, which the SDK adds. So
+a type checker can narrow them. An event with another name passes through at run time all the same.
 """
 
 from typing import Any, Dict, Literal, Optional, TypedDict, Union
@@ -103,7 +103,7 @@ class ExecutionPaused(_Paused, total=False):
     """The execution awaits a human's input.
 
     With `polled`, the stream did not send this event: the SDK made it from a poll. It then has only
-    `status`.
+    `execution_id` and `status`.
     """
 
     polled: bool
@@ -135,9 +135,9 @@ class ExecutionResumed(_Resumed, total=False):
 
 class _Ended(_OfExecution):
     outputs: Optional[Dict[str, Any]]
-    """Outputs of the workflow, by name; `None` if it did not complete."""
+    """Outputs of the workflow, by name; usually `None` if it did not complete."""
     error: Optional[str]
-    """Reason of the failure, for people; `None` if it did not fail."""
+    """Reason of the failure, for people; usually `None` if it did not fail."""
 
 
 class _Ending(_Ended, total=False):
@@ -146,7 +146,7 @@ class _Ending(_Ended, total=False):
     status: ExecutionStatus
     """Final status."""
     completed_at: Optional[str]
-    """Time of its end, ISO 8601; `None` for a cancelled execution."""
+    """Time of its end, ISO 8601; it may be `None` for a cancelled execution."""
 
 
 class _Completed(_Ending):
@@ -216,7 +216,7 @@ class NodeFailed(_NodeFailed, total=False):
     """A node of the workflow failed."""
 
     error: Optional[str]
-    """Reason of the failure, for people; `None` if the server gives none."""
+    """Reason of the failure, for people; missing or `None` if the server gives none."""
 
 
 class _NodeRetry(_Node):
@@ -229,7 +229,7 @@ class NodeRetry(_NodeRetry, total=False):
     attempt: int
     """The number of the new attempt."""
     error: Optional[str]
-    """Reason of the last failure, for people; `None` if the server gives none."""
+    """Reason of the last failure, for people; missing or `None` if the server gives none."""
 
 
 class _NodeStream(_Node):
@@ -323,9 +323,9 @@ class ThreadConnected(_ThreadConnected, total=False):
 class _OfMessage(_Event, total=False):
     thread_id: Optional[str]
     message_id: Optional[str]
-    """The id of the answer; `None` if the server does not say."""
+    """The id of the answer; missing or `None` if the server does not say."""
     execution_id: Optional[str]
-    """The execution that makes the answer; `None` if the server does not say."""
+    """The execution that makes the answer; missing or `None` if the server does not say."""
 
 
 class MessageStarted(_OfMessage):
@@ -360,7 +360,7 @@ class MessageFailed(_MessageFailed, total=False):
     """Terminal: the agent could not answer."""
 
     error: Optional[str]
-    """Reason of the failure, for people; `None` if the server gives none."""
+    """Reason of the failure, for people; missing or `None` if the server gives none."""
 
 
 ThreadEvent = Union[

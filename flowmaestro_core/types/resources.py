@@ -80,7 +80,8 @@ class PaginationInfo(TypedDict):
     total_count: Optional[int]
     """Number of items on all pages.
 
-    In a list of executions, it is exact only with `workflow_id` and without `status`.
+    In a list of executions of the deployed server, it is exact only with `workflow_id` and without
+    `status`.
     """
     total_pages: Optional[int]
     """Number of pages."""
@@ -108,7 +109,7 @@ class DeletedResource(TypedDict):
 
     id: str
     deleted: bool
-    """True."""
+    """True, as a rule."""
 
 
 class WorkflowInput(TypedDict, total=False):
@@ -125,11 +126,11 @@ class WorkflowInput(TypedDict, total=False):
 
 
 class Workflow(TypedDict):
-    """A workflow. `input_schema` is a JSON Schema object describing `inputs`.
+    """A workflow. `input_schema` is a JSON Schema object that describes the inputs of a run.
 
-    If the server sends no `input_schema`, the SDK derives one from `inputs`, and marks the schema
-    with `"x-unverified": true`. The keys of `inputs` are ids of nodes. A run may read its inputs
-    under other names.
+    If the server sends `inputs` instead, the SDK derives the schema from them, and marks it with
+    `"x-unverified": true`. The keys of `inputs` are ids of nodes. A run may read its inputs under
+    other names.
     """
 
     id: str
@@ -141,10 +142,10 @@ class Workflow(TypedDict):
     inputs: Optional[Dict[str, WorkflowInput]]
     """Its input nodes by their ids.
 
-    `None` if there are none, or if the server sends `input_schema` instead.
+    `None` in a list, if there are none, or if the server sends `input_schema` instead.
     """
     input_schema: Optional[Dict[str, Any]]
-    """A JSON Schema object that describes the inputs; `None` if the server declares none."""
+    """A JSON Schema object for the inputs of a run; `None` in a list, and if none are declared."""
     created_at: str
     updated_at: str
 
@@ -167,9 +168,9 @@ class _Execution(TypedDict):
     inputs: Dict[str, Any]
     """The inputs as the server has stored them."""
     started_at: Optional[str]
-    """Time of its start, ISO 8601; `None` while it is pending."""
+    """Time of its start, ISO 8601; `None` if it has not started."""
     completed_at: Optional[str]
-    """Time of its end, ISO 8601; `None` before, and for a cancelled execution."""
+    """Time of its end, ISO 8601; `None` before, and on the deployed server if it was cancelled."""
     created_at: str
 
 
@@ -216,7 +217,11 @@ class _Cancelled(TypedDict):
 
 
 class CancelledExecution(_Cancelled, total=False):
-    """The outcome of a cancellation. Which of the optional keys it has depends on the server."""
+    """The outcome of a cancellation. Which of the optional keys it has depends on the server.
+
+    If the reply was lost, it may be the execution as polled afterwards, with the keys of
+    `Execution`.
+    """
 
     workflow_id: str
     cancelled_at: str
@@ -466,7 +471,10 @@ class Webhook(TypedDict):
     events: List[WebhookEventType]
     """The events that are delivered."""
     headers: Optional[Dict[str, str]]
-    """Header fields of each delivery; `None` if there are none. A `repr` hides their values."""
+    """Header fields of each delivery; `None` in a list, and if there are none.
+
+    A `repr` hides the values that may be credentials.
+    """
     is_active: bool
     """Whether events are delivered."""
     created_at: Optional[str]
@@ -486,11 +494,11 @@ class TestWebhookResponse(TypedDict):
     success: bool
     """Whether your receiver answered with 2xx."""
     status_code: Optional[int]
-    """Status of its answer; `None` if it did not answer, and on the documented API."""
+    """Status of its answer; `None` if it did not answer, or if the server does not say."""
     response_time_ms: Optional[int]
     """Time that it took, in milliseconds; `None` if the server does not say."""
     error: Optional[str]
-    """Reason of the failure, from the deployed server; else `None`."""
+    """Reason why it did not answer, from the deployed server; else `None`."""
     message: Optional[str]
     """Comment of the deployed server on the test; `None` on the documented API."""
     error_message: Optional[str]
@@ -513,7 +521,7 @@ class WebhookDelivery(TypedDict):
     attempts: Optional[int]
     """Number of attempts; `None` if the server does not say."""
     response_status: Optional[int]
-    """Status of your receiver's last answer; `None` if it did not answer."""
+    """Status of your receiver's answer to the last attempt; `None` if it did not answer."""
     response_time_ms: Optional[int]
     """Time that the last attempt took, in milliseconds; `None` if the server does not say."""
     error_message: Optional[str]

@@ -46,6 +46,12 @@ SEARCHES = {
     "writing a transport": "transports/",
     "proxy": "networks/",
     "journal_busy": "error-texts/#journal_busy",
+    "share client between threads": "questions/#may-i-share-one-client-between-threads",
+    "test my app offline": "questions/#how-do-i-test-my-app-offline-without-a-network",
+    "how do I trust my own CA": "questions/#how-do-i-trust-my-own-ca",
+    "get all executions": "questions/#how-do-i-get-all-executions-over-all-pages",
+    "change timeout": "questions/#how-long-does-a-call-wait",
+    "fire a trigger": "running/#fire-a-trigger",
 }
 """What a reader types, and where the first result leads."""
 PICTURES = {"", "streaming", "reference/workflows", "reference/testing-the-fake", "state-diagrams"}

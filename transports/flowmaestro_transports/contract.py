@@ -5,18 +5,18 @@ FlowMaestro. Rules that the signatures cannot say:
 
 * A failure of the network is raised as `TransportFailure` with its phase. The library's own
   exception is chained as the cause, or only its text if the exception refers to the request. No
-  other exception may reach the caller.
+  other exception of the library may reach the caller.
 * Redirects are not followed, cookies are not stored, no credential is added, and the headers of
   the request are sent as they are, plus Host, Content-Length and connection headers.
 * Bodies are returned decoded. If the stack decodes a content coding, it drops the
   `Content-Encoding` field of the response.
-* An open body does not count against the limit of connections for calls; waiting for a free
-  connection is part of `timeout`.
+* An open body does not count against the transport's own limit of connections for calls; waiting
+  for a free connection is part of `timeout`.
 * A quiet body is neither at its end nor broken. A transport that cannot continue to read after a
   timeout says so with an attribute `patient = False` (absence means True). Its read that times out
   raises `TransportFailure` (*reply broken*), and the event stream then reconnects.
 * If a transport sends secrets beside the request, such as a proxy's password, it lists them in an
-  attribute `secrets`, a sequence of strings. No error shows them.
+  attribute `secrets`, a collection of strings. No error shows them.
 * An async transport releases its connection when the calling task is cancelled.
 * A client owns its transport, also one that the caller made: closing the client closes it. Clients
   derived with `with_options` share it, and closing them leaves it open.
@@ -79,9 +79,9 @@ class OpenResponse(_OpenHead, Protocol):
     def read(self, patience: float) -> Optional[bytes]:
         """Return some bytes of the body as soon as there are any.
 
-        `b""` is the end of a complete body. `None` means that no byte was received within
-        `patience` seconds; the body can still be read. Raises `TransportFailure` with phase *reply
-        broken* if the body is truncated, also by a premature end of the connection.
+        `b""` is the end of a complete body. `None` means that there were none within `patience`
+        seconds; the body can still be read. Raises `TransportFailure` with phase *reply broken* if
+        the body is truncated, also by a premature end of the connection.
         """
         ...
 
@@ -124,9 +124,9 @@ class Transport(Protocol):
         ...
 
     def close(self) -> None:
-        """Close every connection.
+        """Close every open body, and every connection that the transport owns.
 
-        Closing twice is harmless; a later call raises `TransportClosedError`.
+        Closing twice is harmless; a later `send` or `open` raises `TransportClosedError`.
 
         A `send` or `open` in another thread wakes, if the stack can do so. It raises
         `TransportClosedError` if nothing was sent, else `TransportFailure`. A `sleep` may raise
@@ -152,8 +152,9 @@ class InterruptibleTransport(Transport, Protocol):
 class Interruptible(Protocol):
     """An optional part of a `Transport`: other threads can interrupt its operations.
 
-    If another thread closes a stream, its reader then wakes at once, whatever it waits for. Without
-    this part, a reader that is connecting, polling or pausing finishes that operation first.
+    If another thread closes a stream, its reader then wakes at once, whatever it waits for, except
+    a name resolution. Without this part, a reader that is connecting, polling or pausing finishes
+    that operation first.
     """
 
     def interruptible(self) -> InterruptibleTransport:
@@ -171,9 +172,9 @@ class AsyncOpenResponse(_OpenHead, Protocol):
     async def read(self, patience: float) -> Optional[bytes]:
         """Return some bytes of the body as soon as there are any.
 
-        `b""` is the end of a complete body. `None` means that no byte was received within
-        `patience` seconds; the body can still be read. Raises `TransportFailure` with phase *reply
-        broken* if the body is truncated, also by a premature end of the connection.
+        `b""` is the end of a complete body. `None` means that there were none within `patience`
+        seconds; the body can still be read. Raises `TransportFailure` with phase *reply broken* if
+        the body is truncated, also by a premature end of the connection.
         """
         ...
 
@@ -233,11 +234,11 @@ class AsyncTransport(Protocol):
         ...
 
     async def close(self) -> None:
-        """Close every connection.
+        """Close every open body, and every connection that the transport owns.
 
-        Closing twice is harmless; a later call raises `TransportClosedError`. A call in another
-        task wakes, if the stack can do so, and raises `TransportClosedError` if nothing was sent,
-        else `TransportFailure`.
+        Closing twice is harmless; a later `send` or `open` raises `TransportClosedError`. A `send`
+        or `open` in another task wakes, if the stack can do so. It raises `TransportClosedError` if
+        nothing was sent, else `TransportFailure`. A `sleep` may raise `TransportClosedError`, too.
         """
         ...
 

@@ -19,7 +19,7 @@ class TransportOverride(Protocol):
 
     @property
     def api_key(self) -> str:
-        """The API key of clients that are created without `api_key`."""
+        """The API key of clients that get none from an argument or `FLOWMAESTRO_API_KEY`."""
         ...
 
     def transport(self) -> Transport:
@@ -38,7 +38,7 @@ _overrides: List[TransportOverride] = []
 
 @contextmanager
 def override_transport(override: TransportOverride) -> Generator[None, None, None]:
-    """In a `with` block, let `override` make the transports of clients without `transport=`.
+    """In a `with` block, let `override` make the transports of new clients without `transport=`.
 
     This applies to the whole process. If blocks are nested, the innermost one applies.
     """

@@ -1,6 +1,6 @@
 """Transports around a plain function from request to response.
 
-The function returns a whole response, so an open body has one piece.
+The function returns a whole response, so an open body has at most one piece.
 """
 
 from __future__ import annotations
@@ -83,8 +83,8 @@ _ADAPTERS = {
 def _why(given: Any) -> str:
     """Return the end of the error message for `given`, which is not a transport.
 
-    The text says what to pass instead, or which methods `given` lacks. It is `""` if neither is
-    known.
+    The text says what to pass instead of a session, or which methods an object with `send` lacks.
+    Otherwise it is `""`.
     """
     for kind in type(given).__mro__:
         adapter = _ADAPTERS.get(f"{kind.__module__.partition('.')[0]}.{kind.__name__}")
@@ -190,7 +190,7 @@ class FunctionTransport(_OnFunction):
         time.sleep(seconds)
 
     def close(self) -> None:
-        """Make later calls raise `TransportClosedError`."""
+        """Make a later `send` or `open` raise `TransportClosedError`."""
         self._closed = True
 
 
@@ -225,5 +225,5 @@ class AsyncFunctionTransport(_OnFunction):
         await anyio.sleep(seconds)
 
     async def close(self) -> None:
-        """Make later calls raise `TransportClosedError`."""
+        """Make a later `send` or `open` raise `TransportClosedError`."""
         self._closed = True

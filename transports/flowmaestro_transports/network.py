@@ -1,4 +1,7 @@
-"""The base class of the transports that speak HTTP/1.1 themselves. May touch: the environment."""
+"""The base class of the transports that speak HTTP/1.1 themselves.
+
+May touch: the environment, certificate files.
+"""
 
 from __future__ import annotations
 
@@ -38,4 +41,4 @@ class NetworkTransport(NotPicklable):
         self._reset()
 
     def _reset(self) -> None:
-        """Create the state of a new transport, without connections."""
+        """Make the empty pools of connections. Here: nothing. A subclass may override this."""

@@ -74,7 +74,7 @@ class Cassette:
     Raises:
         CassetteError: the file is damaged, of an unknown version, not a regular file, or
             missing in the mode `none`; or the folder is not writable, in a mode that records.
-        TypeError, ValueError: an argument has a wrong type or value; the message names it.
+        TypeError, ValueError: `path`, `mode` or `redact` has a wrong type or value.
         OSError: the file cannot be read, or its name is too long.
 
     """
@@ -172,17 +172,21 @@ class Cassette:
             yield self
 
     def report(self) -> str:
-        """Return the requests that were not replayed, to help explain why a test has failed."""
+        """Return a text for a failed test: which requests of the file were not replayed.
+
+        If the cassette records, the text says that instead.
+        """
         if self.recording:
             return f"{self!r} was recording; nothing is written when the test fails"
         lines = ", ".join(str(exchange.line) for exchange in self._player.unplayed)
         return f"{self!r} has not replayed: {f'the requests in line {lines}' if lines else 'none'}"
 
     def close(self) -> None:
-        """Write the recorded exchanges to the file; in a replay, report those that were not used.
+        """Write the recorded exchanges to the file. Closing twice is harmless.
 
-        With `strict`, unused exchanges raise `AssertionError`; otherwise an `UnusedScriptWarning`
-        names them. Closing twice is harmless.
+        If nothing was recorded, the file stays as it is, except in the mode `all`. If the cassette
+        only replays and some exchanges were not replayed, warn with `UnusedScriptWarning`, or with
+        `strict` raise `AssertionError`. This happens once.
         """
         secrets = self._recording.secrets()
         recorded = [self._redaction.exchange(it, secrets) for it in self._recording.exchanges()]
@@ -229,7 +233,7 @@ class Cassette:
         return stat.S_IMODE(mode)
 
     def _check_folder(self) -> None:
-        """Raise `CassetteError` now, not after the recording, if the file cannot be written."""
+        """Raise `CassetteError` now, not after the recording, if the folder cannot be written."""
         folder = next(it for it in self._file.parents if it.exists())
         if not os.access(folder, os.W_OK | os.X_OK):
             raise CassetteError(f"{self.path}: the folder {folder} cannot be written")

@@ -2,10 +2,11 @@
 
 The first line names the version. The last line counts the exchanges and all lines before it, so
 that a file with missing lines is recognised. Between them, each exchange is a `request` and the
-lines of its response: `head`, `chunk` and `end`; or `failure`, with its phase (`Phase`); or
-`silence`, if the reader closed the response. The member `after` of a line is the number of seconds
-since the line before. A body is written as `json` if it is exactly the compact JSON of a value,
-else as `text` if it is UTF-8, else as `base64`.
+lines of its response: `head` and any number of `chunk`, if they were received; then `end`, or
+`failure` with its phase (`Phase`), or `silence`, if the response was not read to its end. The
+member `after` of a line is the number of seconds since the line before. A body or chunk is written
+as `json` if it is exactly the compact JSON of an object or array, else as `text` if it is UTF-8,
+else as `base64`.
 """
 
 from __future__ import annotations
@@ -28,15 +29,15 @@ Line = Dict[str, Any]
 
 
 class CassetteError(ValueError):
-    """The file is missing, truncated, or not a cassette of a known version."""
+    """The file is missing, is not a valid cassette, or cannot become one. The message says why."""
 
 
 @dataclass(frozen=True)
 class RecordedExchange:
     """A request, and the steps of its response (see `ScriptedReply`).
 
-    An endless `Quiet()` as the last step means that the reader closed the body. `line` is the first
-    line of the exchange in its file, 0 if it is in no file.
+    An endless `Quiet()` as the last step means that the response was not read to its end. `line` is
+    the first line of the exchange in its file, 0 if it was not read from a file.
     """
 
     request: Request
@@ -166,7 +167,7 @@ def _request(line: Line) -> Request:
 
 
 def _steps(line: Line) -> List[ReplyStep]:
-    """Return the steps of one line: `Quiet` for the seconds before it, if any, and its own step."""
+    """Return the steps of one line: `Quiet` for the seconds before it, and its own step, if any."""
     kind = line.get("kind")
     if kind == "silence":
         return [Quiet()]

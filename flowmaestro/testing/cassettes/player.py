@@ -75,7 +75,10 @@ class Player:
         )
 
     def handle(self, request: Request, now: float) -> FakeReply:
-        """Replay the exchange for this request. Raise `CassetteMismatch` if there is none."""
+        """Return the response to this request, from the first exchange that is left for it.
+
+        Raises `CassetteMismatch` if none is left.
+        """
         return played(self.clock, self.pop(request).steps)
 
     def _difference(self, shown: List[str]) -> str:

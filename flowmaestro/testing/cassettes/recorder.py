@@ -1,4 +1,4 @@
-"""Transports that record every request and the pieces of its response."""
+"""Transports that record the requests they send, and the pieces of the responses."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ B = TypeVar("B", bound=Union[OpenResponse, AsyncOpenResponse])
 _FRAMING = frozenset(
     {"connection", "content-encoding", "content-length", "keep-alive", "transfer-encoding"}
 )
-"""Header fields that describe the connection. They are not recorded."""
+"""Fields of a response about connection, framing and content coding. They are not recorded."""
 
 
 class Recording:
@@ -57,7 +57,10 @@ class Recording:
         return exchange
 
     def exchanges(self) -> List[RecordedExchange]:
-        """Return all exchanges so far. An unfinished one counts as closed by its reader."""
+        """Return all exchanges so far, except those of which nothing was sent.
+
+        An unfinished one counts as closed by its reader.
+        """
         return [it.exchange() for it in self.begun if not it.nothing_sent]
 
     def secrets(self) -> List[str]:
@@ -86,7 +89,10 @@ class ExchangeRecorder:
         return RecordedExchange(self._request, (*self._steps, *silence))
 
     def note(self, step: Optional[ReplyStep]) -> None:
-        """Record a step and the time since the last one; `None` is the end."""
+        """Record a step and the time since the last one; `None` is the end.
+
+        After the end or a failure, do nothing.
+        """
         if self._ended:
             return
         now = self._clock()
@@ -104,7 +110,7 @@ class ExchangeRecorder:
             self._ended = True
 
     def head(self, reply: Union[Response, OpenResponse, AsyncOpenResponse]) -> None:
-        """Record the head of the response."""
+        """Record the head of the response, without the fields in `_FRAMING`."""
         fields = [pair for pair in reply.headers.pairs if pair[0].lower() not in _FRAMING]
         self.note(ResponseHead(reply.status, fields))
 
@@ -122,7 +128,10 @@ class ExchangeRecorder:
 
     @contextmanager
     def recording_failure(self) -> Generator[None, None, None]:
-        """Record a `TransportFailure` that is raised in the `with` block."""
+        """Record a `TransportFailure` that is raised in the `with` block.
+
+        A `TransportClosedError` before any step sets `nothing_sent`. Both are raised again.
+        """
         try:
             yield
         except TransportFailure as failure:
@@ -136,10 +145,10 @@ class ExchangeRecorder:
 class _Recorder(NotPicklable, Generic[T, W]):
     """Base of the sync and the async recording transport.
 
-    `replaying` replays the exchanges of a cassette; only other requests are sent and recorded. The
-    time of this transport is the sum of two clocks: the virtual one of `replaying` and that of
-    `inner`. A pause after a replayed response takes virtual time. A pause after a recorded response
-    takes time on the clock of `inner`.
+    `replaying` replays the exchanges of a cassette; only other requests are sent and recorded.
+    Without it, all are. The time of this transport is the sum of two clocks: the virtual one of
+    `replaying` and that of `inner`. A pause after a replayed response takes virtual time. A pause
+    after a recorded response takes time on the clock of `inner`.
     """
 
     def __init__(self, inner: T, recording: Recording, replaying: Optional[W] = None) -> None:
@@ -164,7 +173,7 @@ class _Recorder(NotPicklable, Generic[T, W]):
 
     @contextmanager
     def in_flight(self) -> Generator[None, None, None]:
-        """Count a `with` block as one call in flight, on `inner` and on `replaying`."""
+        """Count a `with` block as one call in flight, on `replaying` and, if it counts, `inner`."""
         replaying = self._replaying
         with self._around(), nullcontext() if replaying is None else replaying.in_flight():
             yield

@@ -2,11 +2,13 @@
 
 Header fields and query parameters are secret by the core's rule for names. The rule also covers
 bodies: the parameters of every URL, and the members of a `headers` object, such as a webhook's.
-The credentials before the `@` of a URL are secret. Bodies may be JSON, events with JSON, or a
-truncated form of either. Other members of JSON objects are secret if a second list has their name,
-such as `secret` or `access_token`. The value of a secret header field is redacted everywhere, also
-where it is percent-encoded or in base64. So is everything that looks like an API key or a webhook
-secret.
+The credentials before the `@` of a URL are removed. Bodies may be JSON or events with JSON, perhaps
+truncated, or URL-encoded parameters. Other members of JSON objects are secret if a second list has
+their name, such as `secret` or `access_token`. Only strings and numbers are redacted in JSON.
+
+The value of a secret header field is redacted everywhere in its exchange, also where it is
+percent-encoded or in base64. Exceptions are a value of fewer than 8 characters, and in the request
+the values of the response. Everything that looks like an API key or a webhook secret is redacted.
 """
 
 from __future__ import annotations
@@ -51,7 +53,8 @@ class Redaction:
     ) -> RecordedExchange:
         """Return the exchange, redacted; pieces of a body keep their boundaries.
 
-        `sent_beside` are secrets that the transport sent, but that are not in the request.
+        A piece that is then empty is left out. `sent_beside` are secrets that the transport sent,
+        but that are not in the request: they are redacted in the response.
         """
         steps, request = exchange.steps, exchange.request
         heads = [step for step in steps if isinstance(step, ResponseHead)]
@@ -64,10 +67,10 @@ class Redaction:
         return RecordedExchange(self.request(request), tuple(_steps(steps, secrets)))
 
     def _secrets(self, headers: Iterable[Headers], texts: Iterable[str]) -> Set[bytes]:
-        """Return the secrets that are replaced everywhere in an exchange.
+        """Return the secrets that are replaced everywhere in a request or a response.
 
-        They are the values of secret fields in `headers`, and what the user's function `redact`
-        finds in header values and in `texts`.
+        They are the values of secret fields in `headers` that have at least `SHORTEST_SECRET`
+        characters, and what the user's function `redact` finds in header values and in `texts`.
         """
         pairs = [pair for fields in headers for pair in fields.pairs]
         found = [part for name, value in pairs if is_secret_field(name) for part in _parts(value)]
@@ -118,7 +121,8 @@ def _headers(headers: Headers, secrets: Set[bytes]) -> Headers:
 def _plain(text: str, secrets: Set[bytes]) -> str:
     """Return `text`, redacted: a URL, a header field's name or value, or a failure's message.
 
-    All encodings of `secrets` are redacted, and everything that looks like a key.
+    All encodings of `secrets` are redacted, everything that looks like a key, and credentials in
+    URLs.
     """
     data = _bytes(text)
     return _text(b"".join(replace_spans([data], find_secrets(data, secrets))))

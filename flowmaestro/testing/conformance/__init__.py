@@ -9,9 +9,9 @@ Derive a class with a factory of your transport, and run it with pytest:
             return MyTransport(**options)
 
 The kit starts servers on loopback, with and without TLS, and servers that send scripted bytes. A
-check that fails says what is wrong and why that matters. A check of a feature that the transport
-does not offer is skipped; the reason says what users lack. Needs
-`pip install 'flowmaestro[testing]'`.
+check that fails says what is wrong and why that matters. A check of an optional feature that the
+transport does not offer is skipped; the reason says what users lack. A check that cannot apply, as
+one of cancellation to a sync transport, makes no test. Needs `pip install 'flowmaestro[testing]'`.
 
 `pytest -p flowmaestro.testing.conformance.grid` prints which check passed on which transport.
 """

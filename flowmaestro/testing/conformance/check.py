@@ -27,7 +27,8 @@ class Check:
         rule: one sentence: what must hold.
         why: one sentence: the consequence for users if it does not hold.
         needs: features without which the check cannot run, such as `WIRE`.
-        run: the function that raises `CheckFailed` or `NotOffered`.
+        run: the coroutine function that tries the rule. If the transport breaks the rule, it raises
+            `CheckFailed`, or another exception of the transport; it may raise `NotOffered`.
 
     """
 

@@ -53,9 +53,9 @@ _CANCELS = (
 
 
 async def _begun(runner: Runner) -> Tuple[LiveReply, AsyncTransport, str, AsyncOpenResponse]:
-    """Open a body and read its first piece, on a transport with one connection.
+    """Open a body and read its first piece, on a transport with one connection, if it offers that.
 
-    Returns the response that the check controls, the transport, the URL and the open body.
+    Return the response that the check controls, the transport, the URL and the open body.
     """
     live = LiveReply()
     url = runner.site(live_on_get(live))

@@ -1,4 +1,4 @@
-"""Helpers of the checks: requests as the core makes them, and expectations of the outcomes."""
+"""Helpers of the checks: requests like those of the core, and expectations of the outcomes."""
 
 from __future__ import annotations
 
@@ -23,43 +23,50 @@ from flowmaestro_core.http.messages import Headers, Phase, Request, Response, Tr
 from flowmaestro_transports.contract import AsyncOpenResponse, AsyncTransport
 
 IMMEDIATE = 15.0
-"""Seconds for steps that do not wait: usually a millisecond, more on a busy machine."""
+"""Seconds that a step which does not wait may take. Most take about a millisecond."""
 
 KEY = "fm_live_conformance"
 """The key of every request."""
 LIMIT = 10.0
-"""Timeout and patience, in seconds, of checks that do not test timing."""
+"""The usual timeout and patience, in seconds, of steps whose timing is not tested."""
 NO_HEAD = (Phase.MAYBE_PROCESSED, Phase.REPLY_BROKEN)
 """The possible phases of a failure within the head.
 
-Not every HTTP stack can tell them apart, and a call is not retried blindly after either.
+Not every HTTP stack can tell them apart. After either, the core retries only a request that may be
+sent twice.
 """
 
 WIRE = "a wire"
-"""The check reads bytes of a socket. A transport without sockets has none."""
+"""The check needs sockets. A transport in memory has none."""
 CANCELLATION = "cancellation"
 """The check cancels a task. A sync transport has no tasks."""
 STREAMS = "streams"
-"""The check reads a body piece by piece. A plain function returns whole responses."""
+"""The check needs a transport that receives a response in parts. A function returns it whole."""
 SIGNALS = "signals"
-"""The check interrupts a thread by a signal. On an event loop, cancellation is checked instead."""
+"""The check raises in a sync call, as a signal handler does.
+
+On an event loop, cancellation is checked instead.
+"""
 TIME_LIMITS = "time limits"
-"""The check waits for a timeout. A plain function gets no time limit."""
+"""The check tests a time limit. A plain function gets none."""
 
 
 class CheckFailed(AssertionError):
-    """The transport breaks a rule. The message says how."""
+    """The transport breaks a rule, or keeps one that `known_failures` says it breaks.
+
+    The message says more.
+    """
 
 
 class FactoryError(TypeError):
-    """`make_transport` did not return a transport, so no rule could be checked."""
+    """`make_transport` did not return a usable transport, so no rule could be checked."""
 
 
 class NotOffered(Exception):
-    """The transport does not offer an optional feature; `consequence` is what users lose.
+    """The transport does not offer an optional feature, `what`. Users lose `consequence`.
 
-    The factory that a user's test class has for its transport raises it for an option that the
-    transport cannot fulfil.
+    The factory `make_transport` of a test class may raise it for an option that the transport
+    cannot fulfil. The kit fills in the `consequence` if it is left out.
     """
 
     def __init__(self, what: str, consequence: str = "") -> None:
@@ -113,7 +120,7 @@ async def expect_failure(
 def ask(
     url: str, path: str = "/", method: str = "GET", body: bytes = b"", **headers: str
 ) -> Request:
-    """Return a request with the header fields that the core sends, and `headers`."""
+    """Return a request with header fields such as the core sends, and with `headers`."""
     fields = {
         "X-API-Key": KEY,
         "User-Agent": "conformance/1",
@@ -159,7 +166,7 @@ async def read_out(transport: AsyncTransport, request: Request, timeout: float =
 
 
 async def whole(body: AsyncOpenResponse) -> bytes:
-    """Return the rest of a body, read to its end."""
+    """Return the rest of a body, read to its end. No read may return `None`."""
     pieces: List[bytes] = []
     while True:
         piece = await body.read(LIMIT)
@@ -197,7 +204,10 @@ async def expect_end(body: AsyncOpenResponse) -> None:
 
 @contextlib.contextmanager
 def quiet_finalizers() -> Generator[None, None, None]:
-    """Suppress the warnings of finalizers while the objects of a failed check are collected."""
+    """Suppress warnings and errors of finalizers in a `with` block.
+
+    At the end of the block, unless it raised, garbage is collected.
+    """
     hook = sys.unraisablehook
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
@@ -210,7 +220,7 @@ def quiet_finalizers() -> Generator[None, None, None]:
 
 
 def forget_frames(error: Optional[BaseException]) -> None:
-    """Clear the frames in the tracebacks of `error` and of the exceptions chained to it.
+    """Clear the frames in the tracebacks of `error` and of its chain of causes, or else contexts.
 
     This collects the resources of a failed check now, so that their warnings affect no other test.
     """

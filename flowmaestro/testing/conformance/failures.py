@@ -1,7 +1,7 @@
 """Checks of failures: each is raised, never returned as a result, with the correct phase.
 
-The phase (`Phase`) decides whether a call may be retried: *not sent*, *maybe processed* or *reply
-broken*.
+Whether the core may retry a call depends on the phase (`Phase`): *not sent*, *maybe processed* or
+*reply broken*.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ async def reset_within_the_body(runner: Runner) -> None:
 
 @check(WIRE, STREAMS, why="The last events before the failure, often the result, would be lost.")
 async def complete_chunks_before_failure(runner: Runner) -> None:
-    """Complete chunks are returned first; only then does a malformed chunk after them fail."""
+    """The data before a fault in the chunking are returned first; only then does a read fail."""
     for broken in (b"zz\r\nok\r\n", b"5\r\nhelloX", b"-1\r\n"):
         data = HEAD_CHUNKED + chunk(b"one") + chunk(b"two") + broken
         server = runner.server(answering(data, then=Peer.close))
@@ -217,7 +217,7 @@ async def a_garbled_status_line(runner: Runner) -> None:
 
 @check(WIRE, why="If the end of a response is guessed, a truncated result looks complete.")
 async def a_garbled_length(runner: Runner) -> None:
-    """A response is a failure if its length is not a number, or is given twice and differs."""
+    """A response is a failure if a length in it is malformed, or is given twice and differs."""
     for length in ("+2", "2x", "0x2", "2\r\nContent-Length: 1"):
         data = reply(b"ok").replace(b": 2", f": {length}".encode())
         await _expect_no_reply(runner, data, f"Content-Length: {length}")

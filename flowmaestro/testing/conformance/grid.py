@@ -10,7 +10,10 @@ from __future__ import annotations
 from typing import Any, Dict, List, Mapping, Set, Tuple
 
 CELL = "conformance"
-"""The name of the test property that holds a pair: the names of the check and the transport."""
+"""The name of the test property that holds a pair: the name of the check, and its column.
+
+The column is the name of the test class, with the event loop if there is one.
+"""
 
 _OUTCOMES = {"passed": "+", "skipped": "o", "xfailed": "x", "failed": "F", "error": "F"}
 _LEGEND = {
@@ -42,7 +45,8 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 def grid(cells: Mapping[Tuple[str, str], str]) -> List[str]:
     """Return the lines of the table: a row for each check, a column for each transport.
 
-    `cells` has the sign of each outcome by the names of check and transport.
+    The names of the transports come first, and the counts of the signs last. `cells` has the sign
+    of each outcome by the names of check and transport, and must not be empty.
     """
     checks = sorted({check for check, _ in cells})
     transports = sorted({transport for _, transport in cells})

@@ -1,8 +1,8 @@
 """Checks of exceptions that a signal handler raises between any two steps of a sync call.
 
 Examples are Ctrl-C, a test's time limit, and the soft limit of a task queue. Here a trace function
-raises them, each time at another place of the call: at a sample of its places, or at all of them
-with `FLOWMAESTRO_INTERRUPTS=10000` in the environment.
+raises them, each time at another place of the call: at a sample of its places, or at all of them,
+with `FLOWMAESTRO_INTERRUPTS=10000` in the environment or for a check in `known_failures`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from flowmaestro_core.http.messages import Request, Response, TransportFailure
 from flowmaestro_transports.contract import AsyncTransport
 
 _PLACES = int(os.environ.get("FLOWMAESTRO_INTERRUPTS", "50"))
-"""The number of places, evenly spread, at which a call is interrupted. 10000 means all."""
+"""The most places of a call in a sample of them, evenly spread. 10000 means all."""
 
 _WHY = "Ctrl-C in a notebook would leave a client that hangs or has lost a connection."
 
@@ -38,7 +38,7 @@ Use = Callable[[AsyncTransport, str], Awaitable[Any]]
 
 
 class _Interrupt(BaseException):
-    """The exception that a signal handler raises."""
+    """The exception of the trace function, in place of one of a signal handler."""
 
 
 Place = Tuple[CodeType, int, str]
@@ -72,7 +72,7 @@ def _raising_at(place: Place) -> Any:
 
 
 def _release_conditions() -> None:
-    """Release the locks that threads still wait for after a hang was found.
+    """Release the conditions that threads still wait to enter after a hang was found.
 
     The threads themselves are daemons. But a lock that an interrupted call has left locked also
     blocks finalizers, which `atexit` runs for the pools of urllib3. The program would never end.

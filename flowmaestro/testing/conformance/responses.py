@@ -2,7 +2,7 @@
 
 A transport must decode the content codings that it requests. A body in which no data comes for a
 while is neither an end nor a failure. A transport that cannot read on after that declares
-`patient = False`. A read in which no data comes must then be a failure, never an end or a hang. An
+`patient = False`. A read in which no data comes may then fail, but must not be an end or a hang. An
 event stream reconnects after such a failure.
 """
 
@@ -255,7 +255,7 @@ async def refuse_unless_asked_for(runner: Runner, coding: str) -> None:
 
 
 _QUIET = 0.05
-"""The patience, in seconds, of reads in which no data comes."""
+"""The usual patience, in seconds, of reads that may get no data."""
 
 _IMPATIENT = "every quiet spell costs a reconnection, and events may be lost meanwhile"
 _QUIET_WHY = "Streams are quiet while a workflow works; that must neither end nor break them."
@@ -264,10 +264,11 @@ _QUIET_WHY = "Streams are quiet while a workflow works; that must neither end no
 async def _read_or_quiet(
     runner: Runner, body: AsyncOpenResponse, patience: float
 ) -> Optional[bytes]:
-    """Return the data of one `read`; `None` if no data came within `patience` seconds.
+    """Return the data of one `read`; `None` if the `read` returned no data.
 
-    If the `read` fails instead, the check fails. On a transport that declares `patient = False`,
-    this raises `NotOffered`.
+    The check fails if the `read` fails, returns `b""`, or takes `immediate` seconds too long. But
+    if it fails as *reply broken* on a transport that declares `patient = False`, this raises
+    `NotOffered`.
     """
     begun, within = time.monotonic(), patience + runner.immediate
     try:
@@ -287,7 +288,11 @@ async def _read_or_quiet(
 
 
 async def _expect_quiet(runner: Runner, body: AsyncOpenResponse, patience: float = _QUIET) -> None:
-    """Check that a read returns None within about `patience` seconds, if no data is received."""
+    """Check that a read without data returns `None`, at most `immediate` seconds too late.
+
+    Raises `NotOffered` if the transport declares `patient = False` and the read fails as *reply
+    broken*.
+    """
     data = await _read_or_quiet(runner, body, patience)
     expect(data is None, f"a read returned {data!r} although nothing had been sent")
 

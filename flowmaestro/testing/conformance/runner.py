@@ -77,7 +77,7 @@ ServeSite = Callable[[Respond], ContextManager[str]]
 
 
 class Job:
-    """A thread or task that runs beside the check."""
+    """A thread or task that runs beside the check, or that runs the check itself."""
 
     def __init__(self, runner: Runner) -> None:
         self.done = False
@@ -85,14 +85,14 @@ class Job:
         self.value: Any = None
         self.error: Optional[BaseException] = None
         self.cancel: Callable[[], None]
-        """Cancels the job. Only tasks can be cancelled, not threads."""
+        """Cancels the job. Only a task has this attribute; a thread cannot be cancelled."""
         self._runner = runner
 
     async def outcome(self, within: Optional[float] = None) -> Any:
         """Wait for the job. Return its result or raise its error.
 
-        A job that takes longer than `within` seconds (by default `immediate` of the runner) fails
-        the check.
+        A cancelled job returns `None`. A job that has not ended after `within` seconds (by default
+        `immediate` of the runner) fails the check.
         """
         seconds = self._runner.immediate if within is None else within
         ended = await self._runner.until(lambda: self.done, seconds)
@@ -103,9 +103,10 @@ class Job:
 
 
 class Runner(ABC):
-    """The surroundings of one check on one transport.
+    """The surroundings of one check on one kind of transport.
 
-    A `site` answers requests; a `server` sends bytes. Make them before the transport.
+    A `site` answers requests; a `server` sends bytes. Make them before the transport that uses
+    them.
     """
 
     immediate = IMMEDIATE
@@ -117,11 +118,11 @@ class Runner(ABC):
     exhaustive = False
     """Whether a check tries all cases rather than a sample, which may find less."""
     timed: bool = False
-    """Whether the check waits for a timeout. Such a check may fail on a busy machine."""
+    """Whether the check has read `limit`. Such a check may fail on a busy machine."""
 
     def __init__(self, make_transport: Callable[..., Any], serve_site: ServeSite) -> None:
         self.patient: bool = True
-        """Whether the transport claims that reading can continue after a read returned None."""
+        """Whether reading can continue after a quiet read. True unless the transport denies it."""
         self.asked: List[Request] = []
         """Every request that came to a site."""
         self._make_transport = make_transport
@@ -132,7 +133,7 @@ class Runner(ABC):
 
     @property
     def limit(self) -> float:
-        """The timeout or patience, in seconds, of checks that wait until it has passed."""
+        """The timeout or patience, in seconds, of checks of timing. Reading it sets `timed`."""
         self.timed = True
         return 0.2 * self.pace
 
@@ -168,8 +169,9 @@ class Runner(ABC):
     def transport(self, **options: Any) -> AsyncTransport:
         """Return a new transport with these options, closed when the check ends.
 
-        Raises `NotOffered` if the factory does not take one of the options, `FactoryError` if the
-        factory does not return a transport.
+        Raises `NotOffered` if the factory does not take one of the options or raises it, or if the
+        factory returns a function and the check needs more. Raises `FactoryError` if the factory
+        returns neither a transport nor a function of the right kind.
         """
         for name in options:
             if not _takes(self._make_transport, name):
@@ -222,8 +224,8 @@ class Runner(ABC):
     async def _carry_out(self, check: CheckFunction) -> bool:
         """Run the check, and close its transports. Return True if the check passed.
 
-        Raises what the check raises. If the check was cancelled, nothing is returned, so the value
-        of its `Job` stays `None`.
+        Raises what the check raises or, after a check that passed, what closing a transport raises.
+        If the check was cancelled, nothing is returned, so the value of its `Job` stays `None`.
         """
         try:
             await check(self)
@@ -241,7 +243,9 @@ class Runner(ABC):
     def run(self, check: CheckFunction, needs: FrozenSet[str] = frozenset()) -> None:
         """Run the function of a check, and raise what it raises.
 
-        `needs` names what the check needs of a transport, such as `WIRE`.
+        Also raises an error of closing a transport, or of a handler of a server, and `CheckFailed`
+        if the check does not end in time. `needs` names what the check needs of a transport, such
+        as `WIRE`.
         """
         self._needs = needs
         with self._servers:
@@ -263,7 +267,7 @@ class Runner(ABC):
         """Return `made` as an async transport, and whether `made` is a function.
 
         `made` is a transport, or a function from request to response. A function reads bodies
-        whole, so it cannot offer every feature.
+        whole, so it cannot offer every feature. Raises `TypeError` for any other `made`.
         """
 
 
@@ -333,9 +337,9 @@ class _SyncAsAsyncBody:
 
 
 def run_to_its_end(steps: Coroutine[Any, Any, Any]) -> Any:
-    """Return the result of a coroutine that makes only sync calls.
+    """Return the result of a coroutine that makes only sync calls, or raise what it raises.
 
-    Raises `CheckFailed` if it waits for anything else.
+    Raises `CheckFailed` if it waits for an event loop.
     """
     try:
         steps.send(None)
@@ -345,7 +349,7 @@ def run_to_its_end(steps: Coroutine[Any, Any, Any]) -> Any:
 
 
 class AsyncRunner(Runner):
-    """Runs a check on an `AsyncTransport`, or an async function, under `backend`."""
+    """Runs a check on an `AsyncTransport`, or on any function, under `backend`."""
 
     crowd = 200
 

@@ -1,7 +1,8 @@
 """A loopback server that sends scripted bytes, made of sockets and threads; and its TLS.
 
-`handler(peer)` runs in a thread of its own for each connection. An exception that it raises is
-raised again by the `with` block of the server, so an assertion in a handler fails the test.
+`handler(peer)` runs in a thread of its own for each connection. The `with` block of the server, if
+it does not raise itself, ends by raising the first exception of a handler again. So an assertion in
+a handler fails the test. A `ConnectionError` of a handler is ignored.
 
     def handler(peer):
         request = peer.read_request()
@@ -33,9 +34,10 @@ CHUNKED = ("Transfer-Encoding", "chunked")
 
 @dataclass
 class ReceivedRequest:
-    """A request as it was received; `request["x-name"]` is a header's value.
+    """A request as it was received; `request["x-name"]` is the value of a header field.
 
-    `head` is the bytes of its head, without the blank line.
+    The case of the name does not matter. Of a repeated field, this is the last value. `head` is the
+    bytes of the head, without the blank line.
     """
 
     method: str
@@ -62,7 +64,10 @@ class Peer:
         self._buffer = bytearray()
 
     def read_request(self) -> Optional[ReceivedRequest]:
-        """Return the next whole request; None when the client has closed the connection."""
+        """Return the next whole request; `None` if the connection ends before.
+
+        Raises `OSError` after PATIENCE seconds without data.
+        """
         try:
             head = self._until(b"\r\n\r\n")
             start, *lines = head.decode("latin-1").split("\r\n")
@@ -99,7 +104,10 @@ class Peer:
         return taken
 
     def _receive(self) -> None:
-        """Receive more bytes. Raise `EOFError` if the client has closed or reset the connection."""
+        """Receive more bytes. Raise `EOFError` if either side has ended the connection.
+
+        Raises `OSError` after PATIENCE seconds without data.
+        """
         try:
             data = self.sock.recv(65536)
         except (OSError, ValueError) as error:
@@ -116,7 +124,7 @@ class Peer:
         self.sock.sendall(data)
 
     def close(self) -> None:
-        """End the connection cleanly (FIN)."""
+        """End the connection cleanly: with `close_notify` under TLS, then FIN."""
         if isinstance(self.sock, ssl.SSLSocket):
             with contextlib.suppress(OSError, ValueError):
                 self.sock.unwrap()
@@ -130,7 +138,7 @@ class Peer:
         self.sock.close()
 
     def has_hung_up(self) -> bool:
-        """Return at once whether the client has closed the connection.
+        """Return at once whether the client has closed or reset the connection.
 
         Bytes that were received and not read yet count as an open connection. Only for connections
         without TLS.
@@ -142,7 +150,7 @@ class Peer:
             return True
 
     def wait_closed(self) -> None:
-        """Discard what the client sends until it closes or resets the connection.
+        """Receive what the client sends until the connection ends.
 
         Raises `OSError` after PATIENCE seconds without data.
         """
@@ -188,7 +196,7 @@ class ScriptedServer:
         self.url: str = f"{scheme}://{shown}:{self.port}"
 
     def is_left(self) -> bool:
-        """Return at once whether no client is connected now."""
+        """Return at once whether no connection is being served now."""
         return not self.open_connections
 
     def __enter__(self) -> ScriptedServer:
@@ -280,7 +288,7 @@ def answering(*replies: bytes, then: Handler = Peer.wait_closed) -> Handler:
     """Return a handler that answers the first request with the first of `replies`, and so on.
 
     After the last of `replies`, it calls `then`: by default, it waits until the client closes the
-    connection.
+    connection. It does not call `then` if the client closes the connection before.
     """
 
     def handler(peer: Peer) -> None:
@@ -322,7 +330,7 @@ class Authority:
         return context
 
     def client_context(self) -> ssl.SSLContext:
-        """Return the TLS context of a client that trusts this authority."""
+        """Return the TLS context of a client that trusts this authority and those of the system."""
         context = ssl.create_default_context()
         self._authority.configure_trust(context)
         return context
@@ -330,7 +338,7 @@ class Authority:
     def client_certificate(self, name: str) -> Tuple[str, str]:
         """Issue a certificate for a client. Return the paths of the certificate and of its key.
 
-        `name` is the common name in it.
+        `name` is the common name in it. The next call overwrites both files.
         """
         issued = self._authority.issue_cert(common_name=name)
         certificate, key = self._folder / "client.pem", self._folder / "client.key"

@@ -60,7 +60,7 @@ _OWN_FIELDS = {"host", "content-length", "connection", "keep-alive", "transfer-e
 
 @check(why="Signatures cover these bytes, so a normalised request would be refused.")
 async def the_request_goes_out_as_it_is(runner: Runner) -> None:
-    """Method, target, header fields and body arrive unchanged; the transport adds only framing."""
+    """A request is sent as it is, except `Accept-Encoding`; the transport adds only framing."""
     url = runner.site(echo_body)
     path = "/a%2Fb/%C3%A9?q=%20x&y=a+b"
     sent = ask(url, path, "PUT", b'{"a":1}', **{"X-b": "1", "Content-Type": "application/json"})
@@ -205,10 +205,11 @@ _LOGGED = "Keys would get into logs, crash reports and the output of tests."
 
 
 def path_to_secret(thing: Any, secret: str) -> Optional[str]:
-    """Return the path of attributes and items from `thing` to `secret`; None if there is none.
+    """Return the path from `thing` to a value whose text or repr has `secret`, or None.
 
-    Looks into exceptions and what they are chained to, containers and the attributes of objects,
-    twelve attributes or items deep at most; not into functions, modules, classes and tracebacks.
+    The path is a text of attributes and items. Looks into exceptions and what they are chained to,
+    containers and the attributes of objects, twelve attributes or items deep at most; not into
+    functions, methods, modules, classes, frames and tracebacks.
     """
     seen: Set[int] = set()
     # Every visited object is kept, so that no `id` is used again.

@@ -33,11 +33,14 @@ class LiveReply:
 
     def __init__(self, *, held: bool = False) -> None:
         self.hung_up: threading.Event = threading.Event()
-        """Set when the client has closed the connection before the end."""
+        """Set when the server stops before the end: the client has closed the connection.
+
+        The loopback server also stops after a minute.
+        """
         self.asked: threading.Event = threading.Event()
         """Set when this response was used to answer a request."""
         self.woken: Callable[[], None] = lambda: None
-        """Called whenever there is more to send."""
+        """Called after each `begin`, `send` and `end`."""
         self.pieces: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         """The pieces to send next; `b""` is the end."""
         self.begun: threading.Event = threading.Event()

@@ -1,4 +1,4 @@
-"""The two classes to derive from. Each has one test for each check."""
+"""The two classes to derive from. They make a test of each check that applies."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ _MODULES: Tuple[ModuleType, ...] = (
 )
 
 _PATIENT = 40
-"""A timed check that fails runs a second time, with all its times multiplied by this factor. It
-then passes even if the machine is so busy that the check gets only a 20th of a core."""
+"""A timed check without the expected outcome runs a second time, with `limit` and `margin` of
+its runner multiplied by this factor. Then a busy machine hardly decides the outcome."""
 _DECLARED = 1.0
 """Seconds that a check in `known_failures` waits for steps which should happen at once."""
 
@@ -69,10 +69,11 @@ class _Conformance:
     make_transport: Callable[..., Any]
 
     def serve_site(self, respond: Respond) -> ContextManager[str]:
-        """Serve a site to a check that does not need `WIRE`. The `with` block gets its URL.
+        """Serve a site to a check. The `with` block gets its URL.
 
-        The site must answer each request with what `respond` returns. By default, it is a loopback
-        server. Override this for a transport in memory. The site is made before the transport.
+        The site must answer each request with what `respond` returns, a `Response` or a
+        `LiveReply`. By default, it is a loopback server. Override this for a transport in memory.
+        The site is made before the transport that uses it.
         """
         return loopback_site(respond)
 
@@ -83,7 +84,7 @@ class _Conformance:
     def expected(self, check: Check, finding: Exception) -> None:
         """Report a check whose failure `known_failures` declares, by default as xfailed.
 
-        `finding` is the `CheckFailed` or `NotOffered` that the check raised.
+        `finding` is a `CheckFailed` that describes the failure, or the `NotOffered` of the check.
         """
         pytest.xfail(f"known failure: {check.name}: {self.known_failures[check.name]}")
 
@@ -134,7 +135,8 @@ class _Conformance:
         """Run a check. Return the error that it raised, `None` if it passed.
 
         A check of timing is run again, with longer limits, if its outcome was not the expected one.
-        `declared` is whether `known_failures` says that the check fails.
+        A `NotOffered` is always expected. `declared` is whether `known_failures` says that the
+        check fails.
         """
         finding: Optional[Exception] = None
         for pace in (1, _PATIENT):
@@ -176,8 +178,8 @@ class TransportConformance(_Conformance):
     * `client_cert`: the paths of a certificate and of its key, in a tuple;
     * `max_connections`: the maximum number of calls in flight.
 
-    An option is not offered if `make_transport` has no parameter of its name, or raises
-    `NotOffered`. Its checks are then skipped, and the reason of the skip says what users lack.
+    An option is not offered if `make_transport` has no parameter for it, or raises `NotOffered`.
+    Checks that need it are then skipped, and the reason of the skip says what users lack.
 
     A check that the transport is known to fail is declared in `known_failures`.
     """
@@ -195,12 +197,17 @@ class TransportConformance(_Conformance):
 class AsyncTransportConformance(_Conformance):
     """The tests of an async transport, once for each of `backends`. Derive from it.
 
-    Write the factory `make_transport`, which `TransportConformance` describes. It is a plain
-    function, called inside the running event loop. No plugin for asynchronous tests is needed.
+    Write the factory `make_transport`, with the options of `TransportConformance`. It returns a new
+    `AsyncTransport`, or a function from request to response, coroutine or plain. The factory itself
+    is plain, and is called inside the running event loop. No plugin for asynchronous tests is
+    needed.
     """
 
     backends: Sequence[str] = ("asyncio", "trio")
-    """The event loops that the transport claims to run on."""
+    """The event loops that the transport claims to run on.
+
+    The tests of one that is not installed are skipped.
+    """
 
     def _lacks(self) -> Set[str]:
         return {SIGNALS, *super()._lacks()}

@@ -1,8 +1,8 @@
 """Checks of time limits: each call ends in time, and its failure has the correct phase.
 
-The limits are short. If a check fails, it is repeated with longer ones, so that a busy machine does
-not decide the outcome. A server that sends data endlessly must delay neither a timeout nor an
-event loop.
+The limits are short. A check that waits for its limit is repeated with a longer one if its outcome
+is not the expected one, so that a busy machine does not decide. A server that sends data endlessly
+must delay neither a timeout nor an event loop.
 """
 
 from __future__ import annotations
@@ -143,10 +143,10 @@ async def _expect_in_time(
     uses: Sequence[str] = ("send", "open"),
     timed_out: Optional[bool] = True,
 ) -> None:
-    """Check that concurrent calls, one with each method in `uses`, fail within their time limit.
+    """Check that concurrent calls, one with each method in `uses`, fail in time.
 
-    `phases` are the correct phases. `timed_out` is whether the failure must be a timeout: with
-    `None`, any failure is correct, also an earlier one.
+    A call may take `margin` longer than its time limit. `phases` are the correct phases.
+    `timed_out` is the correct value of the attribute of that name; `None` accepts both.
     """
     transport = runner.transport()
     limit, within = runner.limit, runner.limit + runner.margin
@@ -171,18 +171,18 @@ async def an_open_body_outlives_the_limit(runner: Runner) -> None:
 
 
 class Flood(NamedTuple):
-    """Bytes that a server sends again and again: a beginning, and a piece that is repeated.
+    """Endless bytes of a server: a beginning, and a piece that is repeated.
 
-    They are cheap to send and slow to read: they yield no byte of content, or one at a time. A
-    flood lasts longer than the check waits, so a reader that ignores its timeout returns only when
-    the flood ends.
+    They are cheap to send and slow to read: a piece yields at most one byte of content. A flood
+    lasts longer than the check waits, so a reader that ignores its timeout returns only when the
+    flood ends.
     """
 
     begin: bytes
     piece: bytes
 
     def sent(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> Handler:
-        """Return a handler that sends the flood for this many seconds."""
+        """Return a handler that sends the flood for this many seconds, measured with `clock`."""
         block = self.piece * (65536 // len(self.piece))
 
         def handler(peer: Peer) -> None:
@@ -195,7 +195,7 @@ class Flood(NamedTuple):
         return handler
 
     def dribbled(self, peer: Peer) -> None:
-        """Send the flood to `peer`, fifty pieces a second, until the server shuts down."""
+        """Send the flood to `peer`, at most fifty pieces a second, until either side ends it."""
         peer.read_request()
         peer.send(self.begin)
         while not peer.server.leaving:
@@ -217,7 +217,7 @@ _FLOODS = {
 
 
 async def _refuse_unasked(runner: Runner, flood: Flood) -> None:
-    """Raise `NotOffered` if `flood` is a body in gzip and the transport does not accept gzip."""
+    """Raise `NotOffered` if `flood` is a body in gzip and the transport does not request gzip."""
     if flood.begin == _CODED:
         await refuse_unless_asked_for(runner, "gzip")
 
@@ -244,7 +244,7 @@ async def a_flood_of(runner: Runner, flood: Flood) -> None:
     why="One hostile or broken server could block a stream, which could not be closed.",
 )
 async def a_stream_flooded_with(runner: Runner, flood: Flood) -> None:
-    """A read of a body with endless {} returns within its patience."""
+    """A read of a body with endless {} returns or fails within its patience."""
     await _refuse_unasked(runner, flood)
     patience, within = runner.limit, runner.limit + runner.margin
     # A flood that ended sooner would let a read that ignores its patience return in time.

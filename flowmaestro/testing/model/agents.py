@@ -44,7 +44,7 @@ def tokens(text: str) -> List[str]:
 
 
 class Replies:
-    """Scripted answers, given in order; the last one is repeated.
+    """Scripted answers, at least one, given in order; the last one is repeated.
 
     `given` counts the answers so far.
     """
@@ -68,7 +68,7 @@ class Replies:
 
 
 def _pieces(answer: Iterable[str]) -> Iterator[str]:
-    """Yield the tokens that a scripted function returned. Raise `TypeError` for non-text."""
+    """Yield the tokens of an answer that is not a text. Raise `TypeError` for non-text in it."""
     pieces: Iterable[object] = answer if isinstance(answer, Iterable) else [answer]
     for piece in pieces:
         if not isinstance(piece, str):
@@ -109,7 +109,7 @@ class Agent:
 
     If `reply` raises, the agent fails and there is no answer. Tokens that `reply` yielded before it
     raised are still sent. An agent that is `scripted` by a test streams its tokens even if the
-    server that the fake models refuses to stream.
+    server that the fake models refuses to stream, unless the fake has `messages="refused"`.
     """
 
     id: str
@@ -177,6 +177,7 @@ class Turn:
     """A message of a user, and the agent's answer while it is being made.
 
     `execution_id` is the id of the agent's run; `answer_id` is that of the answer's message.
+    `answer` is `None` until it is complete; `error` is why the agent failed.
     """
 
     execution_id: str

@@ -26,7 +26,10 @@ from flowmaestro.testing.model.webhooks import Delivery
 Shapes = Literal["deployed", "documented"]
 """Which description of the API the fake follows."""
 Events = Literal["live", "silent"]
-"""Whether the stream of an execution sends more than `connected` and keepalives."""
+"""Whether the stream of an execution sends more than `connected` and keepalives.
+
+A stream that is opened after the end sends the terminal event in either case.
+"""
 MessageAnswers = Literal["refused", "sse"]
 """How a message sent with `"stream": true` is answered: with 501, or with events on the POST."""
 
@@ -103,7 +106,7 @@ class Documented:
     """Whether refused inputs that are not an object are stored, and then break the list of the
     workflow's executions."""
     accepts_any_headers = False
-    """Whether a webhook may be given `headers` that are not an object, which are then ignored."""
+    """Whether `headers` of a webhook may be a list, which then counts as `{}`."""
     accepts_any_id = True
     keeps_thread_metadata = True
     filters_triggers = True
@@ -130,7 +133,10 @@ class Documented:
             raise Refusal(500, code or "22P02", message, layer="api" if code else "framework")
 
     def inputs(self, call: EndpointRequest, declared: Mapping[str, InputField]) -> Dict[str, Any]:
-        """Return the inputs of a run. Raise a 400 refusal that names missing inputs."""
+        """Return the inputs of a run, `{}` if the request has none.
+
+        Raises a 400 refusal that names missing inputs, or if the inputs are not an object.
+        """
         inputs = call.mapping("inputs")
         missing = [name for name, it in declared.items() if it.required and name not in inputs]
         if missing:
@@ -138,7 +144,10 @@ class Documented:
         return inputs
 
     def top_k(self, call: EndpointRequest) -> int:
-        """Return the number of results that a query of a knowledge base requests."""
+        """Return the largest number of results, which the request sets; 5 by default.
+
+        Raises a 400 refusal unless it is a whole number of at least 1.
+        """
         return call.count("top_k", 5)
 
     # Errors and envelopes.
@@ -202,7 +211,7 @@ class Documented:
     )
     cancelled: Shape = Shape("id", "status", workflow_id="workflow.id", cancelled_at="completed_at")
     connected: Shape = Shape("status", execution_id="id")
-    """The first event of every stream of an execution."""
+    """The first event of a stream of an execution that has not ended."""
     ended: Shape = connected.plus("outputs", "error", "completed_at")
     """The terminal event of a stream that was opened after the end."""
     trigger: Shape = Shape(
@@ -404,7 +413,8 @@ class Deployed(Documented):
     def top_k(self, call: EndpointRequest) -> int:
         """Return the largest number of results, which the request sets; 5 by default.
 
-        It is converted as by JavaScript: null is 0, and then the search returns no results.
+        A number in a string counts. Null and other empty or false values are 0: then the search
+        returns no results. Raises a 500 refusal unless it is a whole number of at least 0.
         """
         try:
             top_k = float(call.body.get("top_k", 5) or 0)
@@ -442,7 +452,8 @@ class Deployed(Documented):
     def event_data(self, execution: Execution, step: PlannedEvent) -> JsonObject:
         """Return the data with camelCase keys, its `type`, and without `current_node`.
 
-        `timestamp` is in Unix milliseconds.
+        `timestamp` is in Unix milliseconds. `duration_ms` becomes `duration`, `progress` becomes
+        `percentage`, and the `outputs` of a node become `output`.
         """
         event = step.event
         names = {**_CAMEL_CASE, "outputs": "output"} if event == "node:completed" else _CAMEL_CASE
@@ -506,7 +517,10 @@ def _cut(rows: Sequence[Any], query: Mapping[str, str]) -> List[Any]:
 
 
 def _page_of(query: Mapping[str, str]) -> Tuple[int, int]:
-    """Return number and size of the page that the query selects. Malformed values are ignored."""
+    """Return number and size of the page that the query selects.
+
+    Malformed values are ignored. The number is at least 1, the size from 1 to 100.
+    """
     number = _whole_number(query.get("page"), 1)
     size = _whole_number(query.get("per_page"), 20)
     return max(1, number), min(100, max(1, size))

@@ -38,7 +38,10 @@ _STREAM_HEADERS = (("Content-Type", "text/event-stream"), ("Cache-Control", "no-
 
 
 class Dispatcher:
-    """Passes requests, one at a time, to the endpoints of the service."""
+    """Answers requests, one at a time: with a fault, a refusal, or what the endpoint returns.
+
+    The caller holds the lock of the model.
+    """
 
     def __init__(self, service: Service, keys: KeyRing, faults: Faults) -> None:
         self._service = service
@@ -47,7 +50,7 @@ class Dispatcher:
         self._keys = keys
         self._faults = faults
         self.requests: Deque[LoggedRequest] = deque()
-        """The latest requests, in the order in which they arrived."""
+        """The requests, in the order in which they arrived; after `keep_last`, only the latest."""
         self._most = math.inf
         self._logged_bytes = 0
 
@@ -187,7 +190,10 @@ class Dispatcher:
 
 
 def _as_in_javascript(digits: str) -> Union[int, float, None]:
-    """Return a number as `JSON.stringify(JSON.parse(digits))` does: JavaScript has only doubles."""
+    """Return a number as `JSON.stringify(JSON.parse(digits))` does: JavaScript has only doubles.
+
+    Return `None`, for null, if the number is too large for a double.
+    """
     value = float(digits)
     if math.isinf(value):
         return None

@@ -13,7 +13,7 @@ from flowmaestro.testing.model.replies import JsonObject
 class EndpointRequest:
     """The request to an endpoint: ids from the path, the query, and the JSON body.
 
-    A key of the body that is absent differs from one that is null.
+    Only `body` tells an absent key from one that is null. The methods do not.
     """
 
     ids: Mapping[str, str]

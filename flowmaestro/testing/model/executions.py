@@ -18,7 +18,7 @@ from flowmaestro.testing.model.timeline import Timeline
 Outputs = Callable[[Inputs], Dict[str, Any]]
 
 PICKUP_SECONDS = 0.05
-"""Seconds that an execution is pending before a worker takes it."""
+"""Seconds from the start of an execution until a worker takes it, by default."""
 _STATUS_AFTER = {
     "execution:started": "running",
     "execution:paused": "paused",
@@ -28,7 +28,10 @@ _STATUS_AFTER = {
 
 
 def greeting(inputs: Inputs) -> Dict[str, Any]:
-    """Return the default outputs of a workflow: a message that greets the input `name`."""
+    """Return the default outputs of a workflow: a message that greets the input `name`.
+
+    Without this input, it greets the world.
+    """
     return {"message": f"Hello, {inputs.get('name', 'world')}!"}
 
 
@@ -44,9 +47,10 @@ class InputField:
 
 @dataclass(frozen=True)
 class Workflow:
-    """A workflow. `outputs` makes the result from the inputs; if `outputs` raises, the run fails.
+    """A workflow. A run carries out the `plan`; without one, the `nodes` one after another.
 
-    A run carries out the `plan`; without one, it runs the `nodes` one after another.
+    `outputs` makes the result of a run from its inputs. If it raises, or returns anything but a
+    dict that JSON can express, the run fails.
     """
 
     id: str
@@ -61,14 +65,17 @@ class Workflow:
     version = 1
 
     def steps(self, inputs: Inputs) -> Sequence[PlannedEvent]:
-        """Return the plan of a run with these inputs, or raise what a node's function raises."""
+        """Return the plan of a run with these inputs.
+
+        Raises what `Node.timed` raises for one of the `nodes`.
+        """
         if self.plan is not None:
             return self.plan
         return plan_of(self.nodes, deepcopy(inputs))
 
     @property
     def node_count(self) -> int:
-        """The number of nodes that a run can have."""
+        """The number of `nodes`; if there are none, of the different nodes in the `plan`."""
         return len(self.nodes) or len({step.node.id for step in self.plan or () if step.node})
 
 
@@ -90,7 +97,8 @@ class Trigger:
 class Execution:
     """One run of a workflow. Its times are `None` until they are reached.
 
-    `failed_nodes` holds the error of each failed node by its id.
+    `failed_nodes` holds, by its id, the error of each node that has failed in this run and has not
+    completed since.
     """
 
     id: str
@@ -118,7 +126,7 @@ class Execution:
 
     @property
     def duration(self) -> Optional[float]:
-        """Seconds from start to end; `None` before the end."""
+        """Seconds from start to end; `None` if the execution has not ended or never started."""
         if self.started_at is None or self.completed_at is None:
             return None
         return self.completed_at - self.started_at
@@ -136,9 +144,9 @@ class ExecutionRunner:
     def start(
         self, execution: Execution, pickup: float = PICKUP_SECONDS, error: Optional[str] = None
     ) -> None:
-        """Queue a pending execution. A worker starts it after `pickup` seconds.
+        """Queue a pending execution. A worker takes it after `pickup` seconds.
 
-        With an `error`, the execution fails as soon as it is started.
+        With an `error`, or if `Workflow.steps` raises, it fails as soon as it is taken.
         """
         plan: Sequence[PlannedEvent] = ()
         try:
@@ -208,7 +216,7 @@ def error_of_nodes(failed_nodes: Mapping[str, str]) -> Optional[str]:
 def _outcome(execution: Execution, step: PlannedEvent) -> PlannedEvent:
     """Set the outputs of the execution. Return `step`, its last event.
 
-    If the function that makes the outputs raises, returns an `execution:failed` event instead.
+    If the workflow's `outputs` raise or are unusable, returns an `execution:failed` event instead.
     """
     try:
         execution.outputs = _checked(execution.workflow.outputs(deepcopy(execution.inputs)))

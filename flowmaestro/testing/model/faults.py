@@ -33,12 +33,12 @@ As on the deployed server, the body of a 402 has another JSON form than the othe
 
 @dataclass
 class Fault:
-    """A fault for the next `times` requests that fit `pattern`.
+    """A fault for the next `times` requests that fit `pattern`. Each of them lowers `times`.
 
     With a `status`, they are answered with that error and not carried out. With only a `delay`,
     they are answered as usual, `delay` seconds later. Otherwise they are carried out and the
-    connection is lost: after `after_events` events of a stream, or, if that is `None`, before the
-    response.
+    connection is lost: before the response, or with `after_events`, after that many events of a
+    stream. A fault with `after_events` is only for requests that are answered with a stream.
     """
 
     pattern: Pattern
@@ -73,8 +73,9 @@ class Fault:
     ) -> Refusal:
         """Return the error response of this fault, with `status`.
 
-        `asked` is the endpoint with the ids in its path; `None` if no endpoint has the path. A 403,
-        a 404, and a 429 with `retry_after` have the details of a real one.
+        `asked` is the endpoint with the ids in its path; `None` if no endpoint fits. A 403 for an
+        endpoint, a 404 for a path with an id, and a 429 with `retry_after` have details like those
+        of a real one. Other responses have none.
         """
         route, ids = asked or (None, {})
         if status == 403 and route is not None:
@@ -98,7 +99,10 @@ class Fault:
 
 
 def _decimal(seconds: float) -> str:
-    """Return a number of seconds in digits without an exponent (RFC 9110, 10.2.3, allows none)."""
+    """Return a number of seconds with at most six decimals.
+
+    It has no exponent, because RFC 9110, 10.2.3, allows none.
+    """
     return f"{seconds:.6f}".rstrip("0").rstrip(".")
 
 
@@ -110,7 +114,7 @@ class Faults:
     def __init__(self) -> None:
         self.latency: float = 0.0
         self.listener: Callable[[Fault], None] = lambda _fault: None
-        """Called with each fault when it happens, before the response."""
+        """Called with the fault for each request that a fault affects, before the response."""
         self._pending: List[Fault] = []
         self._breaking: List[Tuple[int, EventStream]] = []
 
@@ -119,9 +123,10 @@ class Faults:
         self._pending.append(fault)
 
     def next_fault(self, method: str, path: str) -> Optional[Fault]:
-        """Remove and return the next fault that fits a request; `None` if there is none.
+        """Return the next fault that fits a request; `None` if there is none.
 
-        A fault with `after_events` is left for `break_stream`.
+        The fault is removed after its last time. One with `after_events` is left for
+        `break_stream`.
         """
         return self._next(method, path, of_streams=False)
 
@@ -138,7 +143,7 @@ class Faults:
 
     @property
     def pending(self) -> List[Fault]:
-        """The faults that will happen at least once more."""
+        """The faults that wait for at least one more request."""
         return list(self._pending)
 
     def disarm(self, fault: Fault) -> None:
@@ -146,7 +151,10 @@ class Faults:
         self._pending = [each for each in self._pending if each is not fault]
 
     def drain_unused(self) -> List[str]:
-        """Describe the faults that never happened, and remove them."""
+        """Describe what has not happened: the pending faults, and the streams not broken so far.
+
+        Forget both. A stream that is still open breaks all the same.
+        """
         missed = [str(fault) for fault in self._pending]
         missed += [
             f"a stream dropped after {events} events, before which it ended or was left"

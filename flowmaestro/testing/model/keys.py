@@ -46,7 +46,7 @@ class ApiKey:
     day: Window = field(default_factory=lambda: Window("day", 86_400.0))
 
     def admit(self, now: float, limits: Mapping[str, int]) -> None:
-        """Count one request at `now`; raises a 429 refusal when a window is full."""
+        """Count one request at `now`. If a window is full, raise a 429 refusal instead."""
         windows = (self.day, self.minute)
         for window in windows:
             window.roll(now)
@@ -93,7 +93,7 @@ class KeyRing:
     def add(
         self, secret: str, scopes: Iterable[str] = ALL_SCOPES, state: KeyState = "active"
     ) -> None:
-        """Add `secret` as a key."""
+        """Add `secret` as a key. It replaces a key with the same secret."""
         self._keys[secret] = ApiKey(secret, frozenset(scopes), state)
 
     def revoke_all(self) -> None:
@@ -104,7 +104,7 @@ class KeyRing:
         }
 
     def accept_unknown_keys(self) -> None:
-        """Accept unknown keys from now on, with every scope."""
+        """Accept test keys and unknown keys from now on, the unknown ones with every scope."""
         self._accepts_unknown = True
 
     def identify(self, headers: Headers) -> ApiKey:

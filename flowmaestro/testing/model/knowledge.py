@@ -18,8 +18,8 @@ _ENDING = re.compile(r"(?<=\w{3})(ing|ed|es|s)$")
 def words(text: str) -> Set[str]:
     """Return the words of a text, to compare them in a search.
 
-    They are in lower case and without the endings `ing`, `ed`, `es` and `s`. Stop words are left
-    out.
+    They are in lower case. An ending `ing`, `ed`, `es` or `s` after at least three characters is
+    removed. Stop words are left out.
     """
     found = (word for word in _WORD.findall(text.lower()) if not _TRIVIAL.fullmatch(word))
     return {_ENDING.sub("", word) for word in found}
@@ -70,13 +70,16 @@ class KnowledgeBase:
         return len(self.chunks)
 
     def add_document(self, id: str, name: str, text: str) -> None:
-        """Add one document. Blank lines separate its paragraphs."""
+        """Add one document. Two line feeds in a row separate its paragraphs."""
         self.document_count += 1
         paragraphs = [part.strip() for part in text.split("\n\n") if part.strip()]
         for index, paragraph in enumerate(paragraphs):
             self.chunks.append(Chunk(f"{id}_chunk_{index}", id, name, paragraph, index))
 
     def search(self, query: str, top_k: int) -> List[Hit]:
-        """Return at most `top_k` chunks that share a word with `query`, the most similar first."""
+        """Return at most `top_k` chunks that fit `query`, the most similar first.
+
+        A chunk fits if it shares one of the `words` of `query`.
+        """
         hits = [Hit(chunk, similarity(query, chunk.content)) for chunk in self.chunks]
         return sorted((hit for hit in hits if hit.score), key=lambda hit: -hit.score)[:top_k]

@@ -52,11 +52,12 @@ EVENTS = tuple(name for name in get_args(ExecutionEventType) if name not in _NOT
 class Node:
     """One step of a workflow. It takes `seconds`; its name is by default its id.
 
-    `seconds` may be a function of the execution's inputs. If the function raises, the execution
-    fails at its start. A node of `math.inf` seconds never ends. With an `error`, the execution
-    fails at the end of this node. A node of type `humanReview` (or `user_input`) pauses the
-    execution forever, because the API has no call that resumes an execution. Raises `ValueError`
-    for negative seconds.
+    `seconds` may be a function of the execution's inputs. If the function raises, or does not
+    return a number of at least 0, the execution fails at its start. A node of `math.inf` seconds
+    never ends. With an `error`, the execution fails at the end of this node. A node of type
+    `humanReview` (or `user_input`) pauses the execution at once and forever, because the API has
+    no call that resumes an execution. Raises `TypeError` or `ValueError` for an unusable argument,
+    such as an empty id or negative seconds.
     """
 
     id: str
@@ -78,7 +79,11 @@ class Node:
         object.__setattr__(self, "name", self.name or self.id)
 
     def timed(self, inputs: Inputs) -> Node:
-        """Return a copy of the node whose `seconds` are a number, computed from these inputs."""
+        """Return the node with a number as `seconds`.
+
+        If they are a function, the number is what it returns for these inputs. Raises what it
+        raises, and `TypeError` or `ValueError` if it does not return a number of at least 0.
+        """
         return replace(self, seconds=self.seconds(inputs)) if callable(self.seconds) else self
 
 
@@ -88,8 +93,9 @@ class ScriptedEvent:
 
     Attributes:
         type: the type of the event in a stream, such as `"node:completed"`.
-        node: the id of the node that the event is about.
-        seconds: seconds since the event before, or since the start.
+        node: the id of the node that the event is about; `None` if it is about no single node.
+        seconds: seconds since the event before; for the first one, since a worker has taken the
+            execution, 0.05 s after its start.
         error: the error message of a failed node or execution.
         data: further keys of the event; they replace its usual keys of the same name.
 
@@ -107,10 +113,12 @@ class PlannedEvent(NamedTuple):
 
     Attributes:
         event: the type of the event in a stream, such as `node:completed`.
-        seconds: seconds since the event before, or since the start.
-        node: the node that the event is about; `None` if it is about the whole execution.
-        completed: how many nodes have completed, for `execution:progress`; else `None`.
-        error: the error message of a failed node or execution.
+        seconds: seconds since the event before; for the first one, since a worker has taken the
+            execution.
+        node: the node that the event names, if any.
+        completed: how many nodes have completed, for `execution:progress` in a plan of nodes; else
+            `None`.
+        error: the error message of a failed node or execution, if it has one.
         data: further keys of the event.
 
     """
@@ -124,7 +132,10 @@ class PlannedEvent(NamedTuple):
 
 
 def plan_of(nodes: Sequence[Node], inputs: Inputs) -> List[PlannedEvent]:
-    """Return the plan of nodes that run one after another."""
+    """Return the plan of nodes that run one after another.
+
+    It ends at the first node that fails, pauses or hangs. Raises what `Node.timed` raises.
+    """
     plan = [PlannedEvent("execution:started")]
     for number, node in enumerate([node.timed(inputs) for node in nodes], 1):
         seconds = cast("float", node.seconds)
@@ -145,7 +156,7 @@ def plan_of(nodes: Sequence[Node], inputs: Inputs) -> List[PlannedEvent]:
 
 
 def stops(node: Node) -> bool:
-    """Return whether every execution fails, pauses or hangs at this node."""
+    """Return whether every execution that reaches this node fails, pauses or hangs at it."""
     return node.error is not None or node.type in PAUSING_TYPES or node.seconds == math.inf
 
 
@@ -161,7 +172,7 @@ def scripted_nodes(
 
     `fails_at`, `pauses_at` or `hangs_at` is the id of that node. `error` is the text of the
     failure; with `error` alone, the last node fails. Raises `ValueError` if the arguments
-    contradict each other.
+    contradict each other, and `TypeError` for nodes of a wrong type.
     """
     optional_text("error", error)
     given = several("nodes", nodes, "nodes")
@@ -200,10 +211,11 @@ def scripted_nodes(
 
 
 def plan_by_events(events: Sequence[ScriptedEvent]) -> List[PlannedEvent]:
-    """Return the plan of scripted events. Raise `ValueError` if they contradict each other.
+    """Return the plan of scripted events.
 
     If `execution:started` is not the first of them, that event is inserted. Without a terminal
-    event at the end, the execution never ends.
+    event at the end, the execution never ends by itself. Raises `TypeError` or `ValueError` for an
+    unusable event, and `ValueError` if the events contradict each other.
     """
     plan: List[PlannedEvent] = []
     running: Dict[str, float] = {}
@@ -255,7 +267,7 @@ def _node_of(
 ) -> Optional[Node]:
     """Return the node of a scripted event, with the seconds since it started, or `None`.
 
-    `None` stands for an event of the whole execution. `running`, the start time of each running
+    `None` stands for an event that names no node. `running`, the start time of each running
     node, is updated. Raises `ValueError`, which names the event by `where`, for an event that
     cannot come at this point.
     """

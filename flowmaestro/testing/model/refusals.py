@@ -1,4 +1,4 @@
-"""Error responses: one exception, and a builder for each reason that all dialects share.
+"""Error responses: one exception, and functions that build the usual ones.
 
 A refusal has the facts of the error; the dialect defines its JSON form.
 """
@@ -8,13 +8,14 @@ from __future__ import annotations
 from typing import Any, Dict, Iterable, Literal, Optional, Tuple
 
 Layer = Literal["api", "outer", "framework"]
-"""The source of an error: an endpoint, the server's outermost handler, or the web framework."""
+"""The source of an error: the API itself, the server's outermost handler, or the web framework."""
 
 
 class Refusal(Exception):
-    """An error response, raised to answer a request with it.
+    """An error response. The model raises it, or passes it to a `Respond`.
 
-    `details` is added to the error object unchanged; `headers` are added to the response.
+    `details` is added to the JSON of the error unchanged, except to an error of the framework.
+    `headers` are added to the response.
     """
 
     def __init__(

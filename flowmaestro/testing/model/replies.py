@@ -39,10 +39,10 @@ the answer. Only the first call of a `Respond` has an effect."""
 class EventStream:
     """An open event stream, with methods for the modelled service and for its driver.
 
-    The driver is what serves the model: the loopback server or the memory transport. The service
+    The driver is what serves the model: the server on a port or the memory transport. The service
     calls `publish` and `finish`. The driver calls `poll`, and `close` when it has read everything
     or has lost the connection. The driver may set `wake` to a function, which the service calls
-    when there is new data. A keepalive comment is sent every 30 seconds.
+    when there is new data, or the end. A keepalive comment is sent every 30 seconds until then.
     """
 
     def __init__(self, timeline: Timeline) -> None:
@@ -58,7 +58,10 @@ class EventStream:
         timeline.schedule(KEEPALIVE_SECONDS, self._keep_alive)
 
     def publish(self, name: str, data: JsonObject) -> None:
-        """Send one event, with `name` in its `event:` field."""
+        """Send one event, with `name` in its `event:` field.
+
+        Does nothing after `finish` or `close`, or if a fault lets no more events pass.
+        """
         if not self._finishing and self._events_left > 0:
             self._events_left -= 1
             self._write(b"event: %s\ndata: %s\n\n" % (name.encode(), encode(data)))
@@ -116,7 +119,7 @@ class EventStream:
 class Source(Protocol):
     """An object whose data a driver (see `EventStream`) waits for.
 
-    The driver sets `wake`. The object calls it when it has data.
+    The driver sets `wake`. The object calls it when it has data or has ended.
     """
 
     wake: Callable[[], None]
@@ -128,14 +131,14 @@ class PolledBody(Source, Protocol):
     closed: bool
 
     def poll(self, now: float) -> Optional[bytes]:
-        """Return the bytes that were sent since the last call, `None` if there are none.
+        """Return the bytes that are new since the last call, `None` if there are none.
 
-        `b""` is the end. Raises `TransportFailure` when the connection is lost.
+        `b""` is the end. Raises `TransportFailure` if a fault has ended the connection.
         """
         ...
 
     def close(self) -> None:
-        """Close the body: the driver does not read it any more."""
+        """Close the body: no further data is sent."""
         ...
 
 
@@ -190,7 +193,10 @@ _JSON = json.JSONEncoder(separators=(",", ":"), allow_nan=False, ensure_ascii=Fa
 
 
 def encode(value: JsonObject) -> bytes:
-    """Return JSON as the service writes it: compact, with escapes only for lone surrogates."""
+    """Return JSON as the service writes it: compact, with non-ASCII characters as they are.
+
+    If `value` has a lone surrogate, every non-ASCII character is escaped.
+    """
     try:
         return _JSON.encode(value).encode()
     except UnicodeEncodeError:  # UTF-8 has no lone surrogates; JSON can escape them.

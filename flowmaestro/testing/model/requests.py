@@ -20,9 +20,10 @@ class RecordedRequest:
     """One request that reached the fake.
 
     Attributes:
-        method: the HTTP method.
-        path: below the API root, such as `/workflows/wf_123/execute`.
-        params: the query parameters.
+        method: the HTTP method; over sockets, `HEAD` is recorded as `GET`.
+        path: below the API root, such as `/workflows/wf_123/execute`; of a URL that is not below
+            it, the whole path.
+        params: the query parameters; of a repeated one, the last value.
         json: the decoded body; `None` if there is none, or if it is not JSON.
         headers: the header fields; credentials are replaced by `***`.
         status: the status of the response; `None` before it, or if the connection was dropped.
@@ -58,7 +59,7 @@ class LoggedRequest:
     status: Optional[int] = None
 
     def recorded(self) -> RecordedRequest:
-        """Return an immutable copy."""
+        """Return the request in its present state, as a value of its own."""
         request = self.request
         pairs = request.headers.pairs
         return RecordedRequest(
@@ -103,7 +104,8 @@ def pattern(method: Optional[str], path: Optional[str]) -> Pattern:
     """Return a pattern that fits requests of this method to this path.
 
     `None` fits any method or any path. `path` is below the API root; `*` stands for any one
-    segment. Raises `ValueError` if the pattern cannot fit any request.
+    segment. Raises `ValueError` for an unknown method, and for a path that is not written so.
+    Whether an endpoint has the path is not checked.
     """
     if method is not None and not (isinstance(method, str) and method.upper() in METHODS):
         raise ValueError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
@@ -121,7 +123,10 @@ def pattern(method: Optional[str], path: Optional[str]) -> Pattern:
 
 
 def path_below_root(url: str) -> str:
-    """Return the path of a URL below its API root, without a slash at its end."""
+    """Return the path of a URL below its API root, without slashes at its end.
+
+    Return the whole path if the URL is not below an API root, which ends with `/v1/`.
+    """
     path = urlsplit(url).path
     _, version, below = path.partition(API_VERSION)
     return f"/{below.rstrip('/')}" if version else path

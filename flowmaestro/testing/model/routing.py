@@ -29,7 +29,10 @@ class EndpointRoute:
 
     @cached_property
     def pattern(self) -> Pattern[str]:
-        """A pattern of the paths of this route, below the API root, with a group for each id."""
+        """A pattern of the paths of this route, with a group for each id.
+
+        The paths are below the API root, without their first slash.
+        """
         return re.compile(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", self.template[1:]))
 
 
@@ -51,7 +54,7 @@ def find_route(
 
 
 def every(resources: str, shape: str) -> Handler:
-    """Return a handler that lists all resources of a kind.
+    """Return a handler that lists the resources of a kind, one page at a time.
 
     `resources` is the attribute of the service that holds them; `shape` is the attribute of the
     dialect that makes their JSON.

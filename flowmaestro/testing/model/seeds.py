@@ -1,4 +1,7 @@
-"""The contents of a new fake: every id and key in the documentation, also of version 0.1.0."""
+"""The contents of a new fake: resources and keys for the examples in the documentation.
+
+They include those in the documentation of version 0.1.0.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ READ_ONLY_KEY = "fm_live_read_only"
 EXPIRED_KEY = "fm_live_expired"
 REVOKED_KEY = "fm_live_revoked"
 DOCUMENTED_KEYS = ("fm_live_...", "fm_live_your_api_key", "...")
-"""The keys that the documentation's examples use, word for word."""
+"""Keys that examples in the documentation use, word for word."""
 
 FAILING_WORKFLOW_ID = "0fa11000-0000-4000-8000-000000000001"
 """A workflow that fails at its second node."""
@@ -59,7 +62,7 @@ Returns are free within fourteen days. Start a return from the order's page."""
 
 
 def add_documented_resources(service: Service, keys: KeyRing) -> None:
-    """Add the resources and keys of the documentation to an empty service."""
+    """Add all resources and keys of a new fake, except its `api_key`, to an empty service."""
     for key in (TEST_KEY, *DOCUMENTED_KEYS):
         keys.add(key)
     keys.add(READ_ONLY_KEY, READ_SCOPES)

@@ -41,7 +41,10 @@ NO_CREDITS = "Insufficient credits for workflow execution. Estimated need: 1 cre
 
 
 class Resources(Dict[str, T]):
-    """The resources of one kind, by id. The service records which of them requests read."""
+    """The resources of one kind, by id.
+
+    `find` and `every` record in the service what requests read.
+    """
 
     def __init__(self, kind: str, service: Service) -> None:
         super().__init__()
@@ -51,8 +54,8 @@ class Resources(Dict[str, T]):
     def find(self, id: str, code: str = "") -> T:
         """Return the resource with this id. Raise a 404 refusal if there is none.
 
-        The deployed dialect refuses an id that is not a UUID with 500 instead. `code` is the error
-        code of that refusal; `""` means 22P02.
+        If the id is not a UUID either, the deployed dialect raises a 500 refusal instead. `code` is
+        the error code of that refusal; `""` means 22P02.
         """
         try:
             found = self[id]
@@ -70,7 +73,7 @@ class Resources(Dict[str, T]):
             del missed[next(iter(missed))]
 
     def every(self) -> List[T]:
-        """Return all resources, the oldest first."""
+        """Return all resources, in the order in which their ids were added."""
         self._service.used.update((self._kind, id) for id in self)
         return list(self.values())
 
@@ -78,13 +81,16 @@ class Resources(Dict[str, T]):
 class Service:
     """The resources of a fake by id, its running executions, open streams and deliveries.
 
+    `live` is whether open streams get the events of executions. With `message_answers`, all agents
+    answer in this way; see the method of this name.
+
     Attributes:
-        live: whether open streams get the events of executions.
         credits: how many more executions can be paid for; `None` for no limit.
-        started: the executions that requests have started, the oldest first.
+        started: the executions that requests have started, the oldest first; after
+            `World.keep_last`, only the last ones.
         unlistable: workflows that were given inputs which are not an object, by id, with the error
             of each later request for the list of their executions.
-        used: kind and id of the resources that requests have read.
+        used: kind and id of the resources that requests have read, executions only by id.
         missed: kind and id of the last `MAX_MISSED` requested resources that did not exist, with
             the last `SHOWN_IDS` ids of that kind at the time.
 
@@ -139,7 +145,7 @@ class Service:
         return str(uuid.UUID(int=self._random_source.getrandbits(128), version=4))
 
     def new_secret(self, prefix: str) -> str:
-        """Return a secret from the seeded random source."""
+        """Return a secret from the seeded random source, after `prefix`."""
         return f"{prefix}{self._random_source.getrandbits(160):040x}"
 
     def start(
@@ -191,18 +197,18 @@ class Service:
         return turn
 
     def subscribe(self, topic: str) -> EventStream:
-        """Open a stream of the future events of one execution or thread."""
+        """Open a stream of the future events of the execution or thread with the id `topic`."""
         stream = EventStream(self.timeline)
         self._streams[topic] = [*self._listening(topic), stream]
         return stream
 
     @property
     def open_streams(self) -> int:
-        """The number of event streams that have a reader."""
+        """The number of event streams that are not closed."""
         return sum(len(self._listening(topic)) for topic in list(self._streams))
 
     def announce(self, event: str, data: JsonObject) -> None:
-        """Send a webhook event to every webhook that subscribes to it."""
+        """Queue a delivery of an event to every active webhook that subscribes to it."""
         for webhook in self.webhooks.values():
             if webhook.active and event in webhook.events:
                 self.deliveries.send(webhook, event, data)

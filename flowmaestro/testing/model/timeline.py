@@ -1,7 +1,8 @@
 """The model's time: a clock that the model's driver moves, its dates, and planned callbacks.
 
 Pure except for a lock: nothing here reads a clock. The driver passes the time. Callbacks that are
-due by then are called in order, each at its own time. Dates are counted from a given start.
+due by then are called in order, each at its own time. A callback that was due before the first
+request is called at the time of that request. Dates are counted from a given start.
 """
 
 from __future__ import annotations
@@ -35,14 +36,18 @@ class Timeline:
     def begin(self, now: float) -> None:
         """Advance time to `now` for a request, and call the callbacks that are due.
 
-        Before the first `begin`, `advance` calls no callback.
+        Before the first `begin`, `advance` calls no callback. That `begin` calls at `now` those
+        that were due before.
         """
         self.advance(now)
         self._begun = True
         self.advance(now)
 
     def advance(self, until: float) -> None:
-        """Advance time to `until`. An earlier time is ignored."""
+        """Advance time to `until`, and call the callbacks that are due.
+
+        An earlier time is ignored. Before `begin`, no callback is called.
+        """
         while self._begun and self._agenda and self._agenda[0][0] <= until:
             time, _, callback = heapq.heappop(self._agenda)
             self.now = max(self.now, time)
@@ -64,7 +69,7 @@ class Timeline:
     def iso(self, time: Optional[float] = None) -> str:
         """Return a time, by default now, as the API writes it: ISO 8601 in UTC with milliseconds.
 
-        `time` is in seconds on the clock of the model.
+        `time` is in seconds on the clock of the driver.
         """
         moment = datetime.fromtimestamp(self.wall(time), timezone.utc)
         return moment.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"

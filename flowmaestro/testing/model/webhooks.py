@@ -21,9 +21,9 @@ EVENTS = tuple(event for event in get_args(WebhookEventType) if event != "test")
 """The events that a webhook can subscribe to."""
 
 RETRY_DELAYS = (120.0, 240.0, 480.0, 960.0)
-"""Seconds from a failed attempt to the next one (`docs/api-facts.md`).
+"""Seconds from a transient failure to the next attempt (`docs/api-facts.md`).
 
-After the last one the delivery is given up.
+If the attempt after the last of them fails, too, the delivery is given up.
 """
 
 RECEIVER_SECONDS = 10.0
@@ -38,8 +38,8 @@ class Delivery:
 
     `request` is the signed POST of the latest attempt, or of the first one before there was any.
     A retry has the same delivery id and `created_at`, but the keys of its body in another order,
-    and therefore another signature. `status_code` is the status of the latest response, `None` if
-    there was none; `error` is the error of the latest failed attempt.
+    and therefore another signature. `status_code` is the status of the response to the latest
+    attempt, `None` if there was none; `error` is the error of the latest failed attempt.
     """
 
     id: str
@@ -59,7 +59,7 @@ class Delivery:
 
     @property
     def response_time_ms(self) -> Optional[int]:
-        """Milliseconds that the last attempt took; `None` while it is in flight."""
+        """Milliseconds that the last attempt took; `None` before it and while it is in flight."""
         return None if self.ended_at is None else round(1000 * (self.ended_at - self.sent_at))
 
 
@@ -119,7 +119,7 @@ class DeliveryQueue:
         delivery.on_attempted = on_attempted
 
     def repeat(self, delivery: Delivery) -> None:
-        """Make an ended delivery due again. Raise `ValueError` while it is pending."""
+        """Make an ended delivery due again, once. Raise `ValueError` while it is pending."""
         if delivery.state == "pending":
             raise ValueError(f"delivery {delivery.id} is still pending")
         delivery.state = "pending"
@@ -138,7 +138,7 @@ class DeliveryQueue:
         return due
 
     def delivered(self, delivery: Delivery, status: Optional[int]) -> None:
-        """Record an attempt: the receiver answered with `status`; `None` if not within 10 s.
+        """Record an attempt: the receiver answered with `status`; `None` for no response.
 
         Plan a retry after a transient failure, if retries are left.
         """

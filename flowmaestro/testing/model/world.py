@@ -1,7 +1,7 @@
 """The whole service as its drivers see it: requests and times come in, responses go out.
 
-It uses no sockets, clocks or random numbers. A driver passes requests and the time, and carries out
-the webhook deliveries that are due.
+It uses no sockets, no clocks, and only seeded random numbers. A driver passes requests and the
+time, and carries out the webhook deliveries that are due.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ Receiver = Callable[[Request], Optional[int]]
 class World:
     """A service that a driver advances in time, in memory or over sockets.
 
-    Each base class and part of it has a `STATE`: the names of the attributes that the context
-    manager `all_or_nothing` restores if its block raises.
+    It has a `STATE`, as have its service, keys and faults: the names of the attributes that the
+    context manager `all_or_nothing` restores if its block raises.
     """
 
     STATE = ("_scripts", "_receiver")
@@ -53,13 +53,14 @@ class World:
 
     @property
     def lock(self) -> threading.RLock:
-        """The lock that is held while anything here changes. It is reentrant."""
+        """The reentrant lock of the model. Hold it to keep out calls of other threads."""
         return self._timeline.lock
 
     def handle(self, request: Request, now: float) -> FakeReply:
         """Carry out one request at `now`, in seconds of the driver's clock.
 
-        Time starts with the first request. The response may become ready later: see `FakeReply`.
+        No planned event happens before the first request. The response may become ready later: see
+        `FakeReply`.
         """
         with self.lock:
             self._timeline.begin(now)
@@ -73,7 +74,7 @@ class World:
     def live_until(self, now: float) -> None:
         """Advance time to `now`, and carry out the due webhook deliveries in memory.
 
-        Each is a call of the receiver (see `receive_webhooks`).
+        Each is a call of the receiver (see `receive_webhooks`). What it raises is raised here.
         """
         while True:
             due = self.due(now)
@@ -85,7 +86,8 @@ class World:
     def next_time(self) -> Optional[float]:
         """Return when the next planned event is due; `None` if none is planned.
 
-        The time is on the driver's clock, as `now` of `advance` is.
+        Before the first request, it is `None`, too. The time is on the driver's clock, as `now` of
+        `advance` is.
         """
         with self.lock:
             return self._timeline.next_time()
@@ -110,7 +112,7 @@ class World:
             return self._service.deliveries.take_due()
 
     def delivered(self, delivery: Delivery, status: Optional[int], now: float) -> None:
-        """Record that the receiver answered with `status`, or not within 10 s (`None`)."""
+        """Record that the receiver answered with `status`, or not at all (`None`)."""
         with self.lock:
             self._timeline.advance(now)
             self._service.deliveries.delivered(delivery, status)
@@ -137,7 +139,8 @@ class World:
         """Keep only the last `most` of `requests`, `executions` and `deliveries` from now on.
 
         Of `requests`, fewer are kept if their bodies have more than 64 MiB. Use it for a fake that
-        serves for days. Lists that the API returns stay complete.
+        serves for days. Lists that the API returns stay complete. Raises `TypeError` or
+        `ValueError` unless `most` is an `int` of at least 1.
         """
         check_count("most", most)
         with self.lock:
@@ -146,26 +149,28 @@ class World:
             self._service.deliveries.finished = deque(self._service.deliveries.finished, most)
 
     def _catch_up(self) -> None:
-        """Carry out everything that is due, if the clock is a real one."""
+        """Carry out everything that is due, if the clock is a real one. Here: do nothing."""
 
     def listen(self, listener: Listener) -> None:
-        """Have `listener` called with the name, the data and the execution of every event.
+        """Have `listener` called with name, data and execution of every event of an execution.
 
         It is called from now on, also for events that no stream sends, and replaces an earlier
-        listener. The fake holds its `lock` meanwhile, and passes
-        its own objects, not copies.
+        listener. The fake holds its `lock` meanwhile. The execution is the fake's own, not a copy.
         """
         with self.lock:
             self._service.listener = listener
 
     def listen_to_faults(self, listener: Callable[[Fault], None]) -> None:
-        """Call `listener` with each fault that happens, before the response to its request."""
+        """Call `listener` with the fault for each request that a fault affects.
+
+        It is called before the response, from now on, and replaces an earlier listener.
+        """
         with self.lock:
             self._faults.listener = listener
 
     @property
     def armed_faults(self) -> List[Fault]:
-        """The faults that will happen at least once more."""
+        """The faults that wait for at least one more request."""
         with self.lock:
             return self._faults.pending
 
@@ -205,20 +210,27 @@ class World:
 
     @property
     def requests(self) -> List[RecordedRequest]:
-        """All requests so far, in order, as immutable values."""
+        """All requests so far, in order; after `keep_last`, the last ones."""
         with self.lock:
             return [request.recorded() for request in self._dispatcher.requests]
 
     @property
     def executions(self) -> List[Execution]:
-        """Copies of all started executions in their current state, the oldest first."""
+        """Copies of the executions that requests have started, the oldest first.
+
+        After `keep_last`, they are the last ones.
+        """
         self._catch_up()
         with self.lock:
             return [_snapshot(execution) for execution in self._service.started]
 
     @property
     def deliveries(self) -> List[Delivery]:
-        """Copies of all webhook deliveries that were delivered or given up, in that order."""
+        """The webhook deliveries in the order in which they were delivered or given up.
+
+        After `keep_last`, they are the last ones. They are the fake's own objects, not copies: one
+        that `deliver_again` sends changes, and is listed again when it has ended.
+        """
         self._catch_up()
         with self.lock:
             return list(self._service.deliveries.finished)
@@ -231,7 +243,7 @@ class World:
 
 
 def _snapshot(execution: Execution) -> Execution:
-    """Return a deep copy, so that changes of it do not affect the fake."""
+    """Return a copy whose inputs, outputs and errors can be changed without affecting the fake."""
     return replace(
         execution,
         inputs=copy.deepcopy(execution.inputs),

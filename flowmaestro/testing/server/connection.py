@@ -28,9 +28,10 @@ Event = Union[h11.Request, h11.InformationalResponse, h11.Response, h11.Data, h1
 
 
 class ServerConnection:
-    """Reads requests, passes each to `handle`, and writes the responses, until either end closes.
+    """Reads requests, passes them to `handle`, and writes the responses, until either end closes.
 
-    `now` is the clock of the model. An `inspector` gets every exchange.
+    `now` is the clock of the model. An `inspector` gets every exchange with `handle` except those
+    with its own page.
     """
 
     def __init__(
@@ -187,7 +188,7 @@ class ServerConnection:
 
 
 def alarm(source: Source) -> anyio.Event:
-    """Return an event that is set when `source` has data to send."""
+    """Return an event that is set when `source` calls `wake`: it has data to send or has ended."""
     woken = anyio.Event()
     source.wake = woken.set
     return woken
@@ -195,7 +196,7 @@ def alarm(source: Source) -> anyio.Event:
 
 def _request(head: h11.Request, body: bytes) -> Request:
     target = head.target.decode("latin-1")
-    if not target.startswith("/"):  # It is in absolute form (RFC 9112, 3.2.2).
+    if not target.startswith("/"):  # It is in absolute form (RFC 9112, 3.2.2), or `*`.
         target = "/" + target.partition("://")[2].partition("/")[2]
     method = "GET" if head.method == b"HEAD" else head.method.decode("ascii")
     headers = Headers(

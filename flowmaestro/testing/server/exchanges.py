@@ -1,4 +1,4 @@
-"""The requests that the inspector shows: the last 10,000, with 64 MiB of their bodies.
+"""The requests that the inspector shows: the last 10,000, with at most 64 MiB of their bodies.
 
 It also finds out which requests belong together: the attempts of one call, and the requests about
 one execution. Pure: the caller says what time it is.
@@ -23,13 +23,13 @@ from flowmaestro_core.http.secrets import showable_value, without_keys
 
 MAX_EXCHANGES = 10_000
 MAX_BODY_BYTES = 1024 * 1024
-"""Bytes that are stored of the body of one request, and of one response."""
+"""The most bytes that are stored of the body of one request, and of one response."""
 MAX_KEPT_BYTES = 64 * 1024 * 1024
-"""Bytes that are stored of all bodies. The oldest bodies are dropped first."""
+"""The most bytes that are stored of all bodies. Those stored first are dropped first."""
 MAX_SEARCHED = 1024 * 1024
-"""The most bytes of bodies that one search redacts. To redact 4 MiB takes about a second."""
+"""A search ends once it has redacted so many bytes. To redact 4 MiB takes about a second."""
 RETRY_SECONDS = 120.0
-"""A request that equals a failed one is its retry if it comes within so many seconds."""
+"""Seconds after a failure within which an equal request counts as its retry."""
 
 _EXECUTION = re.compile(r"/executions/([^/]+)(?:/(cancel|events))?")
 _START = re.compile(r"/(?:workflows|triggers)/[^/]+/execute")
@@ -52,7 +52,8 @@ class InspectedRequest:
     def __init__(self, number: int, request: Request, at: float) -> None:
         self.number = number
         self.request = request
-        """The request with its credentials; `summary` and `details` leave them out."""
+        """The request with its credentials, which `summary` and `details` redact. Its body is
+        truncated to `MAX_BODY_BYTES`, and empty once it was dropped."""
         self.at = at
         """Unix time, in seconds."""
         self.status: Optional[int] = None
@@ -70,13 +71,16 @@ class InspectedRequest:
         self.events = 0
         """How many events an event stream has sent."""
         self.event_seconds: List[float] = []
-        """When each event of the stored body was sent, in seconds after `at`."""
+        """When each event was sent, in seconds after `at`, until the stored body was full."""
         self.has_terminal_event = False
         self.ended: Optional[str] = None
         """How an event stream ended: `complete`, `cut` by a fault, or `left` by the client. `None`
         while it is open, and for other responses."""
         self.code: Optional[str] = None
-        """The code of an error response; `None` for other responses."""
+        """The code of an error response, or its `error` if that is a text.
+
+        `None` if it has neither, and for other responses.
+        """
         self.execution_id: Optional[str] = None
         self.retry_of: Optional[int] = None
         """The number of the first attempt of the same call; `None` if this request is that one."""
@@ -155,7 +159,10 @@ class InspectedRequest:
         }
 
     def _curl(self) -> str:
-        """Return a curl command that sends the request, with the key from the environment."""
+        """Return a curl command that sends the request, with the key from the environment.
+
+        Other credentials are redacted in it.
+        """
         pairs: List[Tuple[str, str]] = []
         for name, value in self.request.headers.pairs:
             if name.lower() == "x-api-key":
@@ -177,7 +184,10 @@ class InspectedRequest:
         return f"http://{host if _LOOPBACK_HOST.fullmatch(host) else 'localhost'}"
 
     def _python(self) -> str:
-        """Return a program that sends the request with the SDK. Its key is from the environment."""
+        """Return a program that sends the request with the SDK. Its key is from the environment.
+
+        Other credentials are redacted in it. Return a comment if the body is not JSON.
+        """
         target = urlsplit(self.path)
         below = path_below_root(f"http://localhost{self.path}")
         arguments = [repr(self.request.method), repr(below)]
@@ -210,10 +220,13 @@ class Exchanges:
         self.kept_bytes: int = 0
         self._by_number: OrderedDict[int, InspectedRequest] = OrderedDict()
         self._with_bodies: OrderedDict[int, int] = OrderedDict()
-        """How many bytes of bodies are stored for each request that has any, the oldest first."""
+        """How many bytes of bodies are stored for each request that has any.
+
+        They are in the order in which their first bytes were stored.
+        """
         self._count = 0
         self._first_attempts: OrderedDict[str, int] = OrderedDict()
-        """The number of the first request with each `Idempotency-Key`."""
+        """The number of the first request with each of the last `Idempotency-Key`s."""
         self._failures: OrderedDict[Tuple[str, str, bytes], Tuple[int, float]] = OrderedDict()
         """The last failure of each method, URL and body, until such a request succeeds.
 
@@ -225,7 +238,7 @@ class Exchanges:
         return iter(self._by_number.values())
 
     def find(self, number: int) -> Optional[InspectedRequest]:
-        """Return the request with this number; `None` if it was dropped as too old."""
+        """Return the request with this number; `None` if there is none, or none any more."""
         return self._by_number.get(number)
 
     def of_execution(self, execution_id: str) -> List[InspectedRequest]:
@@ -233,12 +246,14 @@ class Exchanges:
         return [each for each in self if each.execution_id == execution_id]
 
     def search(self, text: str) -> Tuple[List[int], Optional[int]]:
-        """Return the numbers of all requests with `text` in a body, the newest first.
+        """Return the numbers of requests with `text` in a body, those stored last first.
 
-        Both bodies of an exchange are searched, as they are shown: redacted. Case does not matter.
-        Reading the bodies that contain `text` takes time, so the search ends early after
-        `MAX_SEARCHED` bytes of them. Then the second value is the number of the oldest request that
-        was searched: older ones may be missing. Otherwise it is `None`.
+        Both bodies of an exchange are searched, as they are shown: redacted. Bodies that were
+        dropped are not searched. Case does not matter.
+
+        The search redacts only exchanges that contain `text`. It ends once it has redacted
+        `MAX_SEARCHED` bytes. Then the second value is the number of the last request that was
+        searched; requests whose bodies were stored before may be missing. Otherwise it is `None`.
         """
         # A body may hold the text as JSON writes it (RFC 8259, 7).
         forms = {text.lower(), json.dumps(text.lower())[1:-1]}
@@ -258,7 +273,10 @@ class Exchanges:
         return found, None
 
     def add(self, request: Request, at: float) -> InspectedRequest:
-        """Store a request that arrived at `at`, in Unix seconds. Return it with its number."""
+        """Store a request that arrived at `at`, in Unix seconds. Return it with its number.
+
+        Its body is truncated to `MAX_BODY_BYTES`.
+        """
         self._count += 1
         body = request.body[:MAX_BODY_BYTES]
         request = Request(request.method, request.url, request.headers, body)
@@ -312,7 +330,8 @@ class Exchanges:
     def _keep(self, exchange: InspectedRequest, size: int) -> None:
         """Count `size` more bytes of bodies of `exchange`.
 
-        If all bodies together exceed `MAX_KEPT_BYTES`, drop those of the oldest exchanges.
+        If all bodies together exceed `MAX_KEPT_BYTES`, drop those that were stored first. Do
+        nothing for an exchange that is not stored any more.
         """
         if not size or exchange.number not in self._by_number:
             return
@@ -356,7 +375,7 @@ class Exchanges:
             self._failures.pop(kind, None)
 
     def _read(self, exchange: InspectedRequest) -> None:
-        """Set the id of the started execution, or the code of the error, from the response."""
+        """Set the id of the started execution, or the code of the error, if the response has it."""
         status = exchange.status or 0
         starts = _START.fullmatch(path_below_root(exchange.request.url)) is not None
         if exchange.streams or not (status >= 400 or (starts and status == 202)):

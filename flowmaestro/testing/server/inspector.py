@@ -1,8 +1,8 @@
 """The inspector: shows the requests to the fake server, and their outcomes, in a browser.
 
 It keeps the last requests, and sends all news to every page that is open. It answers only `/` and
-paths below `/_inspect/`; the API's own paths answer as the deployed server does. Another web page
-can neither read it nor drive it: the server checks `Host`, this module checks `Origin`.
+paths below `/_inspect/`; the API answers all others. Another web page can neither read it nor drive
+it: the server checks `Host`, this module checks `Origin` and `Sec-Fetch-Site`.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ from flowmaestro_core.payloads.shapes import snake_case_keys
 
 MAX_EXECUTIONS = MAX_DELIVERIES = 1_000
 MAX_EVENTS = 2_000
-"""How many events of one execution are stored."""
+"""The most events that are stored of one execution, the last ones."""
 MAX_FAULTS = 100
 FIRST_REQUESTS = 200
-"""How many requests a page gets at first."""
+"""The most requests that a page gets at first."""
 MORE_REQUESTS = 2_000
-"""How many requests a page gets with each request for older ones."""
+"""The most requests that a page gets when it asks for older ones."""
 MAX_OUTBOX = 4 * 1024 * 1024
 """The most bytes that may wait for a page to read them. Beyond that, the page loses its feed, and
 opens another one."""
@@ -64,8 +64,8 @@ _PAGE_HEADERS = [
 class Inspector:
     """Watches one fake. `now` returns the Unix time, in seconds, that the page shows.
 
-    `log` gets one line for each response. A fake that has an inspector keeps only its last 10,000
-    requests, executions and deliveries.
+    `log` gets one line for each response of the API, and each error of the seed file. A fake that
+    has an inspector keeps only its last 10,000 requests, executions and deliveries.
     """
 
     def __init__(
@@ -251,7 +251,7 @@ class Inspector:
         return json_reply(405, {"error": f"{request.method} is not for {target.path}"})
 
     def _get(self, parts: List[str], query: Mapping[str, List[str]]) -> FakeReply:
-        """Answer a GET, which changes nothing."""
+        """Answer a GET, which changes nothing in the fake."""
         if parts == ["feed"]:
             # The state and what follows come on one connection: nothing is missed in between, and
             # the page is filled after one round trip.
@@ -380,7 +380,7 @@ class Inspector:
         return reply
 
     def _inject(self, body: bytes) -> FakeReply:
-        """Arm the fault that the JSON object in `body` describes. Return the fault, or a 400.
+        """Arm the fault that the JSON object in `body` describes. Reply with the fault, or a 400.
 
         `kind` is `fail`, `drop` or `delay`. The other members are the arguments of `fail_next`,
         `drop_connection` or `delay_next`.
@@ -409,7 +409,7 @@ class Inspector:
         return armed
 
     def _armed_faults(self) -> List[_ArmedFault]:
-        """Return all faults, also those that have been armed by others, such as a seed file."""
+        """Return the last faults, also those that others have armed, such as a seed file."""
         for fault in self._fake.armed_faults:
             if id(fault) not in self._faults:
                 self._arm(fault, fault.times)
@@ -438,7 +438,7 @@ class _ArmedFault:
         self.name = secrets.token_hex(4)
         self.times = times
         self.by = by
-        """Who armed it: the `inspector`, or the `program` or seed file that owns the fake."""
+        """Who armed it: `inspector`, or `program` for others, such as a seed file."""
         self.at = at
         """The Unix time when the inspector got to know it."""
         self.disarmed = False
@@ -461,7 +461,7 @@ class _ArmedFault:
 
 
 class _Delivery:
-    """A webhook delivery and its attempts."""
+    """A webhook delivery and its last 100 attempts."""
 
     def __init__(self, delivery: Delivery) -> None:
         self.delivery = delivery
@@ -560,7 +560,7 @@ def _shown_json(value: Mapping[str, Any]) -> Dict[str, Any]:
 def _is_from_itself(headers: Headers) -> bool:
     """Return whether the request does not come from a page of another origin.
 
-    A cross-origin request has a foreign `Origin` (Fetch, 3.2).
+    A cross-origin request has a foreign `Origin` (Fetch, 3.2), or `Sec-Fetch-Site` says so.
     """
     origin = headers.get("origin")
     site = headers.get("sec-fetch-site", "none")
@@ -569,7 +569,7 @@ def _is_from_itself(headers: Headers) -> bool:
 
 
 def _number(text: str) -> int:
-    """Return a whole number; raise `ValueError` for anything else."""
+    """Return a whole number of at most 12 digits; raise `ValueError` for anything else."""
     if not text.isdecimal() or len(text) > 12:
         raise ValueError(f"not a number: {text[:40]!r}")
     return int(text)

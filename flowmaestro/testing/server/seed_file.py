@@ -1,6 +1,6 @@
 """A seed file: Python code that adds resources to the fake server.
 
-May touch: the file, which it runs; `SIGALRM`, while the file runs.
+May touch: the file, which it runs; `SIGALRM`, `sys.stdout` and `sys.modules`, while the file runs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ from flowmaestro.testing.fake import FakeFlowMaestro
 LOOK_EVERY = 0.5
 """Seconds between two checks whether the file has changed."""
 LONGEST_RUN = 5.0
-"""Seconds that the file may run, on systems with `SIGALRM`. No request is served meanwhile."""
+"""Seconds that the file may run, in the main thread of a system with `SIGALRM`.
+
+No request is served meanwhile.
+"""
 
 
 class SeedTimeout(BaseException):
@@ -36,8 +39,9 @@ class SeedTimeout(BaseException):
 class SeedFile:
     """Calls `seed(fake)` of a file, and again after each change of the file.
 
-    Its resources replace those with the same ids; running executions keep the old ones. A file
-    that fails changes nothing. What the file prints is written to standard error.
+    Its resources replace those with the same ids; running executions keep the old ones. If the file
+    fails, its changes are undone as in `FakeFlowMaestro.all_or_nothing`. What the file prints is
+    written to standard error.
     """
 
     def __init__(self, path: str, fake: FakeFlowMaestro) -> None:
@@ -87,7 +91,11 @@ class SeedFile:
             return 0.0
 
     def _place_of(self, error: BaseException, seed: Any) -> str:
-        """Return the path of the file, with the line of `error` if it is known."""
+        """Return where `error` was raised: the path of the file, with a line if one is known.
+
+        A syntax error may be in another file. Without a line of its own, `error` gets the first
+        line of `seed`.
+        """
         if isinstance(error, SyntaxError) and error.lineno:
             return f"{error.filename or self._path}, line {error.lineno}"
         frames = traceback.extract_tb(error.__traceback__)
@@ -117,9 +125,9 @@ def _run(path: str) -> Dict[str, Any]:
 
 
 def _refuse_unrun(returned: object) -> None:
-    """Raise `TypeError` if `seed` is a coroutine function or a generator function.
+    """Raise `TypeError` if `returned`, the result of `seed`, is an awaitable or a generator.
 
-    `returned` is what the call of `seed` returned.
+    A coroutine function or a generator function returns such an object without having run.
     """
     kinds = (inspect.isawaitable, inspect.isgenerator, inspect.isasyncgen)
     if any(is_one(returned) for is_one in kinds):

@@ -1,10 +1,12 @@
 """The fake over real sockets: HTTP/1.1 with keep-alive, chunked event streams, real webhooks.
 
-One task advances the model's time: it sleeps until the model has something to do, and sends the
-webhook deliveries that are due. Connections (`connection.py`) pass requests to the model.
+One task advances the model's time between requests: it sleeps until the model has something to do,
+and sends the webhook deliveries that are due. Connections (`connection.py`) pass requests to the
+model.
 
-A server on a loopback address accepts only loopback names in `Host`. Otherwise a web page whose
-name resolves to this machine (DNS rebinding) could send requests to it from the user's browser.
+A server on a loopback address accepts only its own name and loopback names in `Host`. Otherwise a
+web page whose name resolves to this machine (DNS rebinding) could send requests to it from the
+user's browser.
 """
 
 from __future__ import annotations
@@ -39,7 +41,8 @@ stream is read for at most so many seconds."""
 
 LONGEST_START = 10.0
 """If the time of a fake is behind the wall clock by fewer seconds than this when its server starts,
-the fake is meant to show the present time. Its time is then set to the wall clock."""
+the fake is meant to show the present time. Its time is then set to the wall clock, unless `speed`
+is not 1."""
 
 _LOG = logging.getLogger(__name__)
 _DOCUMENTATION_HOST = re.compile(r"(.+\.)?example(\.(com|net|org))?", re.IGNORECASE)
@@ -59,7 +62,7 @@ async def serve(
 
     Started as a task (`await task_group.start(serve, fake)`), it returns its URL once it listens.
     On a loopback `host`, a request is answered with 400 if its `Host` is neither `host` nor a
-    loopback name.
+    loopback name. Raises `OSError` if it cannot listen on the address.
 
     Args:
         fake: the fake to serve.
@@ -68,8 +71,8 @@ async def serve(
         speed: seconds of the model for each real second.
         allow_webhooks_to: hosts, as in URLs, to which webhooks are sent in addition to loopback;
             every other delivery fails, with a warning in the log. By default, webhooks are sent to
-            any host, except to those reserved for documentation (RFC 2606), which count as having
-            accepted.
+            any host. In both cases, nothing is sent to hosts reserved for documentation (RFC 2606),
+            which count as having accepted.
         inspector: gets everything that happens; on a loopback `host`, it also serves its page.
 
     """
@@ -112,7 +115,7 @@ def running_server(
 
     Port 0 is any free port. The model's time advances by `speed` seconds in each real second, so
     that a test need not wait for a slow workflow. Raises `OSError` if it cannot listen on the
-    address.
+    address. If the server has failed meanwhile, its error is raised at the end of the block.
     """
     with start_blocking_portal() as portal:
         server, url = portal.start_task(serve, fake, host, port, speed)
@@ -282,7 +285,7 @@ def _hostname(authority: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a name or an address always means this machine (RFC 6761, 6.3)."""
+    """Return whether a host is `localhost`, below it (RFC 6761, 6.3), or a loopback address."""
     name = host.rstrip(".").lower()
     if name == "localhost" or name.endswith(".localhost"):
         return True

@@ -29,10 +29,7 @@ class Listener:
         """The port that the socket listens on."""
 
     async def accept(self) -> List[Peer]:
-        """Wait until a client connects, and return all clients that are waiting.
-
-        Return `[]` if none of them could be accepted.
-        """
+        """Wait until a client connects. Return the clients that could be accepted, perhaps none."""
         await anyio.wait_readable(self._sock)
         peers: List[Peer] = []
         try:

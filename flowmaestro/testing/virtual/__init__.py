@@ -1,1 +1,1 @@
-"""Virtual time: the clock, and the transports that take their time from it."""
+"""Transports in memory, and the clocks, virtual or real, that they take their time from."""

@@ -1,6 +1,6 @@
 """The calls in flight, and the time or event that each of them waits for.
 
-Guarded by the clock's lock.
+All of it changes only while the clock's lock is held.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ class InFlightCall:
 
 
 class CallsInFlight:
-    """The calls in flight; each thread or task has one at a time."""
+    """The calls in flight: one of each thread or task, besides the `outer` ones that wait."""
 
     def __init__(self) -> None:
         self.activity: int = 0
-        """A counter that grows with every operation of a call."""
+        """A counter that grows when a call begins, waits, continues or ends, or an alarm is set."""
         self._calls: Dict[_Key, InFlightCall] = {}
         self._running = Counter[int]()
         self._blocked = Counter[int]()
 
     def current(self) -> InFlightCall:
-        """Return the call of this thread or task."""
+        """Return the current call of this thread or task. There must be one."""
         return self._calls[threading.get_ident(), current_task()]
 
     def enter(self, now: float) -> InFlightCall:
@@ -102,9 +102,10 @@ class CallsInFlight:
 
 
 class Alarm:
-    """The time or event at which a waiting call continues.
+    """The time or event at which a waiting call continues; or the time of a `call_later`.
 
-    An alarm without a call calls its function `wake` at its time.
+    The clock calls `wake` when the alarm fires. It may call the `wake` of a waiting call before
+    that, so that the call advances time.
     """
 
     __slots__ = ("at", "blocks", "call", "fired", "wake")
@@ -131,7 +132,7 @@ class Alarms:
         heapq.heappush(self._agenda, (alarm.at, next(self._order), alarm))
 
     def first(self) -> Optional[Alarm]:
-        """Return the alarm that will fire first; `None` if there is none."""
+        """Return the alarm whose time comes first; `None` if there is none."""
         while self._agenda and self._agenda[0][2].fired:
             heapq.heappop(self._agenda)
         return self._agenda[0][2] if self._agenda else None

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 IDLE_CHECKS = 5
 """How many times the other tasks of an event loop may run without making a call before a jump."""
 IDLE_CHECK_ROUNDS = 20
-"""How many times the count of `IDLE_CHECKS` may restart because a task made a call."""
+"""The most rounds of `IDLE_CHECKS`. Another round follows one in which a task made a call."""
 LONGEST_CALL = 30 * 86_400.0
-"""Virtual seconds after which a call that still polls raises, because it may never end."""
+"""Virtual seconds after which a call raises when it waits again, because it may never end."""
 
 
 class VirtualClock:
@@ -68,8 +68,8 @@ class VirtualClock:
     def advance(self, seconds: float) -> None:
         """Advance time by `seconds`. The caller counts as a call in flight that sleeps.
 
-        Everything that is due meanwhile happens at its own time. Raises `ValueError` if `seconds`
-        is negative or infinite.
+        Everything that is due meanwhile happens at its own time. Raises `TypeError` or `ValueError`
+        unless `seconds` is a finite number of at least 0.
         """
         check_seconds("seconds", seconds)
         with self.in_flight():
@@ -79,8 +79,10 @@ class VirtualClock:
         """Call `function` after `seconds`, in the thread or task that advances time then.
 
         `function` may make calls of its own, but must not wait for another thread that makes
-        calls: time stands still meanwhile. Raises `ValueError` if `seconds` is negative or
-        infinite, and `TypeError` if `function` is not callable or is a coroutine function.
+        calls: time stands still meanwhile. What `function` raises is raised in that thread or task.
+
+        Raises `TypeError` or `ValueError` unless `seconds` is a finite number of at least 0, and
+        `TypeError` if `function` is not callable or is a coroutine function.
         """
         check_seconds("seconds", seconds)
         check_function("function", function)
@@ -88,7 +90,7 @@ class VirtualClock:
             self._plan(Alarm(self._now + seconds, None, function))
 
     def catch_up(self) -> None:
-        """Advance the world to the present time, so that everything due by now happens."""
+        """Advance the world, if there is one: everything in it that is due by now happens."""
         if self._world is not None:
             self._world.live_until(self._now)
 
@@ -96,7 +98,7 @@ class VirtualClock:
     def in_flight(self) -> Generator[None, None, None]:
         """Count the calling task or thread as a call in flight in a `with` block.
 
-        Nested blocks of one task or thread count as one call.
+        Nested blocks of one task or thread count as one call, unless the outer one is waiting.
         """
         with self.lock:
             if self._world is not None:
@@ -114,7 +116,7 @@ class VirtualClock:
 
         The caller holds `lock` from its look at `source` until the alarm is set, so that no data
         is missed, and then passes the alarm to `wait` or `wait_async`. Raises `ValueError` if
-        `at` is infinite. Raises `AssertionError` for a call that has lasted 30 days: in
+        `at` is infinite. Raises `AssertionError` for a call that has lasted more than 30 days: in
         virtual time, a call that never ends would use a processor forever.
         """
         if not math.isfinite(at):
@@ -206,7 +208,7 @@ class VirtualClock:
     def _fire(self, alarm: Alarm) -> None:
         """Let the call of `alarm` continue, or call the function of an alarm without a call.
 
-        Does nothing if the event loop of the call is closed.
+        If the event loop of the call is closed, only mark the alarm as fired.
         """
         with self.lock:
             if alarm.call is None:

@@ -37,14 +37,16 @@ ScriptedReply = Union[Response, TransportFailure, Quiet, Sequence[ReplyStep]]
 
 A whole `Response`; a `TransportFailure`; `Quiet()` for no response at all; or steps, one after
 another: `Quiet`, a `ResponseHead`, then pieces of the body as `bytes`, with `Quiet` between them.
-The body is complete after its last piece, unless a failure or `Quiet()` is the last step.
+A failure or `Quiet()` can be the last step: in place of the head, or of the rest of the body.
+Without one, the body is complete after the last step.
 """
 
 
 def steps_of(reply: ScriptedReply) -> Tuple[ReplyStep, ...]:
     """Return a scripted response as steps.
 
-    Raises `TypeError` for a step of another type, `ValueError` for contradictory steps.
+    Raises `TypeError` for a response or a step of another type, and `ValueError` for steps that
+    contradict each other or lack a head.
     """
     if isinstance(reply, Response):
         body = (reply.body,) if reply.body else ()

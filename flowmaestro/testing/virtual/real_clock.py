@@ -17,8 +17,8 @@ from flowmaestro_transports.driving.event_loops import running_loop
 class RealClock(VirtualClock):
     """A `VirtualClock` whose seconds are real, counted from its creation.
 
-    No thread runs for it. Events of the world that are due happen when a thread or task makes a
-    call or waits on this clock.
+    No thread runs for it. What is due happens in the next `catch_up`: when a thread or task makes a
+    call, waits on this clock, or reads what the fake has recorded.
     """
 
     def __init__(self, world: World) -> None:
@@ -91,7 +91,7 @@ class RealClock(VirtualClock):
                 timer.cancel()
 
     def catch_up(self) -> None:
-        """Advance the world to the present time, so that everything due by now happens."""
+        """Advance the world to the present time, and call the due functions of `call_later`."""
         with self.lock:
             now = self.now
             self._world.live_until(now)

@@ -98,7 +98,8 @@ class ScriptedTransport(_Scripted, MemoryTransport):
     `TransportFailure`. Each `bytes` is returned unchanged by one read. Time is that of `clock`, a
     `VirtualClock`.
 
-    Raises `TypeError` or `ValueError`, with the index of the response, for a contradictory script.
+    Raises `TypeError` or `ValueError` for a wrong script. If one response is wrong, the error has
+    its index.
     A request beyond the end of the script raises `AssertionError`, which no client retries.
     Responses that are left when the transport or its client is closed cause an
     `UnusedScriptWarning`, or with `strict` an `AssertionError`.
@@ -111,7 +112,7 @@ class ScriptedTransport(_Scripted, MemoryTransport):
     def close(self) -> None:
         """Close the transport, and warn of scripted responses that were never requested.
 
-        With `strict`, raise `AssertionError` instead of the warning.
+        With `strict`, raise `AssertionError` instead of the warning. Only the first call does so.
         """
         super().close()
         self._script.close()
@@ -127,7 +128,7 @@ class AsyncScriptedTransport(_Scripted, AsyncMemoryTransport):
     async def close(self) -> None:
         """Close the transport, and warn of scripted responses that were never requested.
 
-        With `strict`, raise `AssertionError` instead of the warning.
+        With `strict`, raise `AssertionError` instead of the warning. Only the first call does so.
         """
         await super().close()
         self._script.close()

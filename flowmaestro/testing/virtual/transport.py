@@ -1,4 +1,4 @@
-"""Transports to a simulated server in memory, in virtual time: five minutes take microseconds.
+"""Transports to a simulated server in memory. In virtual time, five minutes take microseconds.
 
 The steps of a call are written once, as a generator that yields each alarm of the clock to wait
 for. The sync transport then blocks its thread until the alarm fires; the async one awaits it.
@@ -31,11 +31,11 @@ Steps = Generator[Alarm, None, T]
 
 
 class SimulatedServer(Protocol):
-    """An object that answers requests, with a virtual clock of its own."""
+    """An object that answers requests, with a clock of its own."""
 
     @property
     def clock(self) -> VirtualClock:
-        """The virtual clock of this server."""
+        """The clock of this server, virtual or real."""
         ...
 
     @property
@@ -44,7 +44,7 @@ class SimulatedServer(Protocol):
         ...
 
     def handle(self, request: Request, now: float) -> FakeReply:
-        """Carry out a request. Return its response, which may become ready later."""
+        """Carry out a request at the time `now`. Return its response, perhaps not ready yet."""
         ...
 
 
@@ -64,7 +64,7 @@ class _InMemory(NotPicklable):
 
     @property
     def clock(self) -> VirtualClock:
-        """The virtual clock of the server in memory, which this transport uses as well."""
+        """The clock of the server in memory, virtual or real, which this transport uses as well."""
         return self._server.clock
 
     def now(self) -> float:
@@ -74,8 +74,8 @@ class _InMemory(NotPicklable):
     def in_flight(self) -> ContextManager[None]:
         """Count a `with` block as one call in flight.
 
-        A client makes each call in such a block. Time then advances only while the call waits for
-        a response or pauses, not while the program computes between two requests.
+        In it, virtual time advances only while the call waits for a response or pauses, not while
+        the program computes between two requests.
         """
         return self.clock.in_flight()
 
@@ -175,63 +175,69 @@ class MemoryTransport(_InMemory):
     """A sync transport to a `server` in memory, such as a fake, on the `clock` of that server.
 
     Clients take their jitter from `random`, which is seeded, so a test is repeatable. Webhook
-    deliveries that become due while time advances are made to the fake's receiver, and are
-    recorded in `fake.deliveries`.
+    deliveries that become due while time advances are made to the fake's receiver. Once they are
+    delivered or given up, they are in `fake.deliveries`.
     """
 
     def send(self, request: Request, timeout: float) -> Response:
         """Return the response of the server. Time advances for as long as the response takes.
 
-        Raises `TransportFailure` after `timeout` seconds; the server still carries the request out.
-        Raises `TransportClosedError` if this transport is closed.
+        Raises `TransportFailure` if the connection is lost, or after `timeout` seconds; the server
+        still carries the request out. Raises `TransportClosedError` if this transport is closed.
         """
         return _carry_out(self.clock, self._sending(request, timeout))
 
     def open(self, request: Request, timeout: float) -> MemoryBody:
         """Return the response of the server with its body open.
 
-        Time advances until the head is there. Raises `TransportFailure` after `timeout` seconds,
-        and `TransportClosedError` if this transport is closed.
+        Time advances until the head is there. Raises `TransportFailure` if the connection is lost,
+        or after `timeout` seconds, and `TransportClosedError` if this transport is closed.
         """
         return _carry_out(self.clock, self._opening(request, timeout, MemoryBody))
 
     def sleep(self, seconds: float) -> None:
-        """Advance time by `seconds`. Raise `ValueError` if they are negative or infinite."""
+        """Wait for `seconds` on `clock`.
+
+        Raises `TypeError` or `ValueError` unless they are a finite number of at least 0.
+        """
         _carry_out(self.clock, self._sleeping(seconds))
 
     def close(self) -> None:
-        """Close every open body; a later call raises `TransportClosedError`."""
+        """Close every open body. A later `send` or `open` raises `TransportClosedError`."""
         self._close()
 
 
 class AsyncMemoryTransport(_InMemory):
     """`MemoryTransport` for an async client, on asyncio and trio alike.
 
-    Every call lets the event loop run other tasks at least once. No call takes real time.
+    Each `send`, `open`, `sleep` and `read` lets the event loop run other tasks at least once.
     """
 
     async def send(self, request: Request, timeout: float) -> Response:
         """Return the response of the server. Time advances for as long as the response takes.
 
-        Raises `TransportFailure` after `timeout` seconds; the server still carries the request out.
-        Raises `TransportClosedError` if this transport is closed.
+        Raises `TransportFailure` if the connection is lost, or after `timeout` seconds; the server
+        still carries the request out. Raises `TransportClosedError` if this transport is closed.
         """
         return await _carry_out_async(self.clock, self._sending(request, timeout))
 
     async def open(self, request: Request, timeout: float) -> AsyncMemoryBody:
         """Return the response of the server with its body open.
 
-        Time advances until the head is there. Raises `TransportFailure` after `timeout` seconds,
-        and `TransportClosedError` if this transport is closed.
+        Time advances until the head is there. Raises `TransportFailure` if the connection is lost,
+        or after `timeout` seconds, and `TransportClosedError` if this transport is closed.
         """
         return await _carry_out_async(self.clock, self._opening(request, timeout, AsyncMemoryBody))
 
     async def sleep(self, seconds: float) -> None:
-        """Advance time by `seconds`. Raise `ValueError` if they are negative or infinite."""
+        """Wait for `seconds` on `clock`.
+
+        Raises `TypeError` or `ValueError` unless they are a finite number of at least 0.
+        """
         await _carry_out_async(self.clock, self._sleeping(seconds))
 
     async def close(self) -> None:
-        """Close every open body; a later call raises `TransportClosedError`."""
+        """Close every open body. A later `send` or `open` raises `TransportClosedError`."""
         self._close()
 
 
@@ -241,8 +247,8 @@ class MemoryBody(_Body):
     def read(self, patience: float) -> Optional[bytes]:
         """Return the next bytes, `b""` at the end, or `None` if no data came.
 
-        Waits at most `patience` seconds, in virtual time. Raises `TransportFailure` if the
-        connection was lost, or if the body was closed before or during the read.
+        Waits at most `patience` seconds on the clock of the transport. Raises `TransportFailure` if
+        the connection was lost, or if the body was closed before or during the read.
         """
         return _carry_out(self._clock, self.reading(patience))
 
@@ -257,8 +263,8 @@ class AsyncMemoryBody(_Body):
     async def read(self, patience: float) -> Optional[bytes]:
         """Return the next bytes, `b""` at the end, or `None` if no data came.
 
-        Waits at most `patience` seconds, in virtual time. Raises `TransportFailure` if the
-        connection was lost, or if the body was closed before or during the read.
+        Waits at most `patience` seconds on the clock of the transport. Raises `TransportFailure` if
+        the connection was lost, or if the body was closed before or during the read.
         """
         return await _carry_out_async(self._clock, self.reading(patience))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Optional
 
 import pytest
@@ -39,13 +40,18 @@ COMPLETED = an_envelope({"id": "ex_1", "status": "completed", "outputs": {"a": 1
 
 
 def waiting(
-    *, poll_interval: float = 1.0, timeout: float = 300.0, on_poll: Optional[Any] = None
+    *,
+    poll_interval: float = 1.0,
+    timeout: float = 300.0,
+    on_poll: Optional[Any] = None,
+    max_reply_size: int = 10_000,
 ) -> Stepper:
     wait = Executions.wait_for_completion(
         "ex_1", poll_interval=poll_interval, timeout=timeout, on_poll=on_poll
     )
     assert isinstance(wait, Poll)
-    return Stepper(machine_for(wait, a_context(), "token"))
+    context = replace(a_context(), max_reply_size=max_reply_size)
+    return Stepper(machine_for(wait, context, "token"))
 
 
 def started(**more: Any) -> Stepper:
@@ -209,6 +215,13 @@ def test_transient_status_does_not_end_the_wait(status: int) -> None:
         wait.waits()
     wait.replies(200, COMPLETED)
     assert isinstance(wait.action, Done)
+
+
+def test_a_reply_that_is_too_large_ends_the_wait() -> None:
+    """Each further poll would read as much, and end in the same way."""
+    wait = started(max_reply_size=100)
+    wait.replies(200, an_envelope({**RUNNING["data"], "outputs": "x" * 200}))
+    assert wait.error.code == "reply_too_large"
 
 
 @pytest.mark.parametrize("known", [True, False])

@@ -237,7 +237,13 @@ def test_a_tested_webhook_has_the_documented_keys(data: Body, error_message: Any
 
 def test_a_deletion_in_all_its_forms() -> None:
     expected = {"id": "t", "deleted": True}
-    for body in ({"data": None}, {}, {"id": "t", "deleted": True}, {"data": dict(expected)}):
+    for body in (
+        {"data": None},
+        {},
+        {"id": "t", "deleted": True},
+        {"data": {"id": "t"}},
+        {"data": {**expected}},
+    ):
         shapes.deleted("t", body)
         assert body["data"] == expected
         assert body["meta"] == {"request_id": None, "timestamp": None}

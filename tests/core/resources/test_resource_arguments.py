@@ -305,6 +305,10 @@ def test_batch_names_invalid_argument(given: Any, kind: Any, message: str) -> No
         Workflows.run_many("w", [], **given)
 
 
+def test_batch_without_a_journal_takes_empty_lists_for_it() -> None:
+    assert Workflows.run_many("w", [{}], rerun=[], redo=[]).journal is None
+
+
 class TestDataFrames:
     @pytest.mark.parametrize(
         ("method", "line"),

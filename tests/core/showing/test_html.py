@@ -13,7 +13,7 @@ from unittest import mock
 
 import pytest
 
-from flowmaestro_core.errors import ServerError
+from flowmaestro_core.errors import InsufficientCreditsError, ServerError
 from flowmaestro_core.executions.outcome import (
     BatchProgress,
     EndedExecution,
@@ -238,6 +238,14 @@ class TestHtml:
             BatchProgress(9, 0, 0, 9, None), outcomes[:1]
         )
         assert "img" not in read(batch_html(BatchProgress(0, 0, 0, None, None), [])).tags
+
+    def test_a_failed_row_with_an_error_is_drawn_as_failed(self) -> None:
+        """An execution that failed for a lack of credits has both."""
+        outcome = RunOutcome(
+            0, execution=execution(status="failed"), error=InsufficientCreditsError("no credits")
+        )
+        reader = read(batch_html(BatchProgress(1, 1, 0, 1, None), [outcome]))
+        assert re.findall('rect class="([cfr]\\w+)\\b', picture(reader)) == ["failed"]
 
     def test_a_stream_shows_how_far_it_is(self) -> None:
         assert "streaming" in read(stream_html("streaming", {}, ())).text

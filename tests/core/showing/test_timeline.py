@@ -338,6 +338,12 @@ def test_the_picture_says_in_words_what_it_shows():
     assert root.find(f"{SVG}desc").text.endswith("And 7 more.")
 
 
+def test_the_description_counts_the_nodes_that_are_not_drawn() -> None:
+    svg = timeline_svg([node("completed", f"n{number}", 3000) for number in range(MOST_ROWS + 50)])
+    root = ElementTree.fromstring(svg)
+    assert root.find(f"{SVG}desc").text.endswith(f"And {MOST_ROWS + 30} more.")
+
+
 def test_the_description_names_the_error_of_an_execution_without_nodes():
     svg = timeline_svg(None, execution={"status": "failed", "error": "Out of credits"})
     said = ElementTree.fromstring(svg).find(f"{SVG}desc").text

@@ -12,7 +12,7 @@ from flowmaestro_core.http.messages import Phase, TransportFailure
 from flowmaestro_transports.http11.failures import library_failure
 
 ERRORS = (aiohttp.ClientError, HttpProcessingError, asyncio.TimeoutError, OSError, ValueError)
-"""The exceptions that aiohttp raises for a network failure."""
+"""The exceptions of aiohttp, and of our decoder, that become a `TransportFailure`."""
 
 _NOT_SENT = (
     aiohttp.ClientConnectorError,

@@ -3,7 +3,8 @@
 The session's connector, proxy and trace configs take part. The header fields that the session or
 its environment would add are removed again just before the request is sent.
 
-May touch: the network, by way of the session; the variables that name proxies.
+May touch: the network, by way of the session; the variables that name proxies; the file `.netrc`,
+which aiohttp reads if the session trusts the environment.
 """
 
 from __future__ import annotations
@@ -72,8 +73,8 @@ _LARGE_BODY = 2**20
 """Bytes of a request beyond which aiohttp warns that one write of them blocks the event loop."""
 
 _MARGIN = 1.0
-"""Seconds by which connecting must end before the attempt as a whole. If both limits were reached
-together, it would be unknown whether the request was sent."""
+"""Seconds by which connecting must end before the attempt as a whole; less if the timeout is below
+4 s. If both limits were reached together, it would be unknown whether the request was sent."""
 
 
 class AiohttpTransport(NotPicklable):
@@ -81,18 +82,18 @@ class AiohttpTransport(NotPicklable):
 
     The session's connector, proxy and trace configs are used; its headers, cookies, auth and
     middlewares are not. A given session is never closed. Its connector limits the connections of
-    calls and streams together. Without a `session`, the first call makes one, with two settings
-    that are not aiohttp's defaults: proxies of the environment are used, and the number of
-    connections is unlimited. The transport's own session is closed with the transport. No cookie of
-    a response is kept, neither in a given session nor in the transport's own.
+    calls and streams together. Without a `session`, the first call makes one. Unlike aiohttp's
+    default, it uses the proxies of the environment, and does not limit the number of connections.
+    The transport's own session is closed with the transport. No cookie of a response is kept,
+    neither in a given session nor in the transport's own.
 
     The transport belongs to the event loop of its first call, as the session does. Calls on another
     event loop raise `RuntimeError`, for example in a child process after `os.fork`. So do calls
     outside of asyncio.
 
-    With a `Timeout`, the head of a response must arrive within `connect` + `head` seconds of the
-    start, however soon the connection was made. `known_failures` lists the
-    conformance checks that the transport fails.
+    With a `Timeout` that has a `head`, the head of a response must arrive within `connect` + `head`
+    seconds of the start, however soon the connection was made; without `connect`, within `head`
+    seconds. `known_failures` lists the conformance checks that the transport fails.
 
     Raises `TypeError` for a `session` of another type.
     """
@@ -150,11 +151,12 @@ class AiohttpTransport(NotPicklable):
         return time.monotonic()
 
     async def close(self) -> None:
-        """Close every connection. Later calls raise `TransportClosedError`.
+        """Close the open bodies, and the session if the transport made it.
 
-        Every read of a body and every pause wakes. If the transport made the session, every call
-        that has connected wakes, too. If the task that closes is cancelled, `close` can be called
-        again.
+        Later calls raise `TransportClosedError`. Every read of a body and every pause wakes. If the
+        transport made the session, every call that has connected wakes, too. If the task that
+        closes is cancelled, `close` can be called again. Raises `RuntimeError` on another event
+        loop than that of the first call.
         """
         self._closed = True
         if self._closing is not None and not self._closing_here().done():
@@ -169,10 +171,10 @@ class AiohttpTransport(NotPicklable):
             await asyncio.sleep(0)  # In this turn, asyncio closes the sockets.
 
     def _closing_here(self) -> asyncio.Future[None]:
-        """Return the future that `close` sets, to wake waiting calls.
+        """Return the future that `close` sets, to wake pauses.
 
         It is made at the first call. Raises `RuntimeError` on another event loop than that of the
-        first call.
+        first call, and outside of asyncio.
         """
         try:
             loop = asyncio.get_running_loop()
@@ -193,7 +195,8 @@ class AiohttpTransport(NotPicklable):
     async def _attempt(self, request: Request, timeout: float, *, whole: bool) -> Any:
         """Send the request. Return the response if `whole`, else its open body after the head.
 
-        Raises `TransportFailure` if that takes more than `timeout` seconds.
+        Raises `TransportFailure` if that fails or takes more than `timeout` seconds, and
+        `TransportClosedError` if the transport was closed before the request was sent.
         """
         self._closing_here()
         if self._closed:
@@ -244,7 +247,8 @@ class AiohttpTransport(NotPicklable):
 class AiohttpBody:
     """A response whose body is still open.
 
-    `limit` is the most bytes that the decoded body may have.
+    `limit` is the most bytes that the decoded body may have. Raises `TransportFailure` for an
+    informational response, and for a transfer coding other than chunked.
     """
 
     __slots__ = (
@@ -286,8 +290,8 @@ class AiohttpBody:
     async def read(self, patience: float) -> Optional[bytes]:
         """Return the next bytes of the body; `b""` at its end.
 
-        Return `None` if no byte came within `patience` seconds. Raises `TransportFailure` if the
-        body is truncated, or another task closes it.
+        Return `None` if none came within `patience` seconds. Raises `TransportFailure` if the body
+        is truncated or cannot be decoded, or was closed.
         """
         # Before a piece is taken: a task that is cancelled here loses no bytes.
         if self._owes_turn:
@@ -321,7 +325,8 @@ class AiohttpBody:
     async def read_whole(self, limits: Limits) -> bytes:
         """Return the rest of the body, decoded.
 
-        Raises what aiohttp raises, and `CodingError` if the body cannot be decoded or is too long.
+        Raises what aiohttp raises, `CodingError` if the body cannot be decoded or is too long, and
+        `asyncio.TimeoutError` if a piece does not come in time.
         """
         content = bytearray()
         while True:
@@ -404,8 +409,8 @@ class Limits:
     """The deadlines of an attempt that begins now, on the clock of the running event loop.
 
     aiohttp itself enforces the limit for connecting, which it gets as `for_aiohttp`. The limit for
-    the head is counted from the deadline for connecting, since aiohttp does not say when it has
-    connected.
+    the head is counted from `Timeout.connect` seconds after the beginning, since aiohttp does not
+    say when it has connected; without `connect`, from the beginning.
     """
 
     def __init__(self, timeout: float) -> None:
@@ -437,9 +442,10 @@ class Limits:
 async def _response_to(
     session: aiohttp.ClientSession, request: Request, limits: Limits, secrets: Set[str]
 ) -> aiohttp.ClientResponse:
-    """Send a request. Return the response once its head has come. Raises what aiohttp raises.
+    """Send a request. Return the response once its head has come.
 
-    Adds the credentials that are sent to a proxy to `secrets`.
+    Raises what aiohttp raises, or an `AfterSendError` around that. Adds the credentials that are
+    sent to a proxy to `secrets`.
     """
     given, body = request.headers, request.body
     came: List[aiohttp.ClientResponse] = []
@@ -479,8 +485,8 @@ async def _send_once(
 
     `given` are the header fields to send. `of_session` are those that the session adds; they are
     removed again. `handler` sends the request. Appends the response to `came`, and the credentials
-    that are sent to a proxy to `secrets`. Raises `AfterSendError` where aiohttp would send the
-    request again.
+    that are sent to a proxy to `secrets`. Raises `AfterSendError` for an error that may have come
+    after the request was sent, where aiohttp might send it again.
     """
     _restore_headers(request, given, of_session)
     if request.proxy is not None:

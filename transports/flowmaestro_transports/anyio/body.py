@@ -29,8 +29,8 @@ class AnyioOpenResponse(OpenBody):
     async def read(self, patience: float) -> Optional[bytes]:
         """Return some bytes of the body as soon as there are any.
 
-        `b""` is the end of a complete body. `None` means that no byte was received within
-        `patience` seconds. A read that is cancelled loses nothing: the next one returns the bytes.
+        `b""` is the end of a complete body. `None` means that there were none within `patience`
+        seconds. A read that is cancelled loses nothing: the next one returns the bytes.
         Raises `TransportFailure` if the body is truncated or was closed, and `RuntimeError` while
         another task is reading.
         """

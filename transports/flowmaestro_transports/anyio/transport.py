@@ -1,7 +1,8 @@
 """`AnyioTransport`: HTTP/1.1 for asyncio and trio alike.
 
 May touch: the network, by way of anyio. It follows no redirects, keeps no cookies and reads no
-credentials. Of the environment it reads only what the modules `tls` and `proxies` list.
+credentials except a proxy's. Of the environment it reads only what the modules `tls` and `proxies`
+list.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class AnyioPool(ConnectionPool):
         return self._loop is loop and not self.process.forked
 
     def close(self) -> None:
-        """Close idle connections and open bodies, and cancel the calls in flight.
+        """Close idle connections and open bodies, and cancel the calls and pauses in flight.
 
         Each cancelled call closes its own connection.
         """
@@ -70,7 +71,7 @@ class AnyioTransport(NetworkTransport):
     arguments and their errors.
 
     It serves one event loop at a time. If the loop has changed since the last call (`asyncio.run`
-    twice), it closes the connections of the old one and makes new ones. A child process after
+    twice), it closes the idle connections of the old one and makes new ones. A child process after
     `os.fork` makes new connections, too, and leaves those of its parent alone. On Windows, prefer
     trio or asyncio's selector loop: under the proactor loop, anyio waits for sockets in a thread.
     """
@@ -114,7 +115,8 @@ class AnyioTransport(NetworkTransport):
     async def close(self) -> None:
         """Close every connection. Later calls raise `TransportClosedError`.
 
-        Calls in flight on this event loop are cancelled.
+        Calls and pauses in flight wake, and raise as `AsyncTransport.close` says. On another event
+        loop than that of the last call, only idle connections are closed.
         """
         self._closed = True
         pool, self._pool = self._pool, None

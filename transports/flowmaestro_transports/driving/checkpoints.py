@@ -41,8 +41,8 @@ class CheckpointFile:
     def load(self) -> Any:
         """Return the state; `None` if there is no file.
 
-        Raises `BlockingIOError` if another process holds the lock, `CheckpointError` if the file is
-        not JSON, and `OSError` if it cannot be read.
+        Raises `BlockingIOError` if the lock is held already, `CheckpointError` if the file is not
+        JSON, and `OSError` if it cannot be read.
         """
         with open_lock_file(f"{self._path}.lock"):
             return self._read()
@@ -50,8 +50,8 @@ class CheckpointFile:
     def save(self, state: Dict[str, Any]) -> None:
         """Replace the state, durably.
 
-        Raises `CheckpointConflict` if another process has saved a state since `load`, and the
-        errors of `load`.
+        Raises `CheckpointConflict` unless the file holds the state before this one, by the serial
+        number. Raises the errors of `load`, and `OSError` if the file cannot be written.
         """
         with open_lock_file(f"{self._path}.lock"):
             before: Dict[str, Any] = self._read() or {}
@@ -144,8 +144,9 @@ class _Keeper:
 class SyncKeeper(_Keeper):
     """Loads and saves the state of a checkpoint, for a sync driver.
 
-    Both methods raise `CheckpointError` if the function of the user raised, or if the lock of the
-    file was not free in time, and `TypeError` if the function returned an awaitable.
+    Both methods raise `CheckpointError` if the function of the user raised, if the file cannot be
+    used, or if its lock was not free in time, and `TypeError` if the function returned an
+    awaitable. A `CheckpointConflict` of `save` is raised unchanged.
     """
 
     def load(self) -> LoadedState:
@@ -156,14 +157,14 @@ class SyncKeeper(_Keeper):
     def save(self, state: Dict[str, Any]) -> None:
         """Save a state, with the time.
 
-        Raises `CheckpointConflict` if another process has saved one since `load`.
+        Raises `CheckpointConflict` if the store says that another call has saved one since `load`.
         """
         self._call("save", lambda: self._save(self._stamped(state)))
 
     def _call(self, name: str, function: Callable[[], Any]) -> Any:
-        """Return the result of a function of the user.
+        """Return the result of `function`, which loads or saves the state.
 
-        It is called again while another process holds the lock of the file.
+        It is called again while the lock of the file is held, for up to `LOCK_TIMEOUT` seconds.
         """
         give_up_at = self._transport.now() + LOCK_TIMEOUT
         while True:
@@ -199,14 +200,14 @@ class AsyncKeeper(_Keeper):
     async def save(self, state: Dict[str, Any]) -> None:
         """Save a state, with the time.
 
-        Raises `CheckpointConflict` if another process has saved one since `load`.
+        Raises `CheckpointConflict` if the store says that another call has saved one since `load`.
         """
         await self._call("save", lambda: self._save(self._stamped(state)))
 
     async def _call(self, name: str, function: Callable[[], Any]) -> Any:
-        """Return the result of a function of the user.
+        """Return the result of `function`, which loads or saves the state.
 
-        It is called again while another process holds the lock of the file.
+        It is called again while the lock of the file is held, for up to `LOCK_TIMEOUT` seconds.
         """
         give_up_at = self._transport.now() + LOCK_TIMEOUT
         while True:

@@ -65,6 +65,8 @@ if TYPE_CHECKING:
 
 R = TypeVar("R", bound=Union[Response, ResponseHead])
 Listener = Callable[[Any], Any]
+_REAL_TIME: ContextManager[None] = nullcontext()
+"""Entered by each call on a transport in real time. It has no state, so all calls share it."""
 
 
 def dated(reply: R, transport: object) -> R:
@@ -113,6 +115,9 @@ class _Driver:
     """Carries out the actions: the transport, or the view of it for this stream."""
     _body: Any
     _reporter: Any
+    # Most calls need neither of these, and each attribute that is set costs every call.
+    _recorder: Any = None
+    _keeper: Any = None
 
     def __init__(
         self,
@@ -145,9 +150,10 @@ class _Driver:
         self._given = transport
         self._transport = transport if view is None else view
         self._listener = listener
-        # Only the machines that have one use it.
-        self._recorder: Any = recorder
-        self._keeper: Any = keeper
+        if recorder is not None:
+            self._recorder = recorder
+        if keeper is not None:
+            self._keeper = keeper
         self._body = None
         self._reporter = None
         if observers is not None:
@@ -169,9 +175,10 @@ class _Driver:
         """Return a context manager for all that one call does.
 
         In its block, a virtual clock advances only while the call waits for a response or pauses,
-        not while the program computes. On a transport in real time, it has no effect.
+        not while the program computes. It has no effect on a transport in real time, with a
+        reporter, or if the machine runs the caller's code.
         """
-        return nullcontext() if self._in_flight is None else self._in_flight()
+        return _REAL_TIME if self._in_flight is None else self._in_flight()
 
     def _opened(self) -> None:
         """Note the event loop that opened `_body`. A sync driver has none, so this does nothing.
@@ -195,7 +202,8 @@ class SyncDriver(_Driver):
         """Carry out actions until the machine emits an item or ends. Return that `Emit` or `Done`.
 
         The listener gets each item before it is returned. Raises the error of a machine that fails,
-        and exceptions of the listener. After an exception, no body is open.
+        exceptions of the listener, `StreamError` if the driver is closed, and `ClientClosedError`
+        if the transport is. After an exception, no body is open.
         """
         try:
             # A stream comes here for each of its events, so no empty block is entered.
@@ -297,9 +305,9 @@ class SyncDriver(_Driver):
     def close(self) -> None:
         """Stop, and release the open body. Closing twice is harmless.
 
-        An `advance` in another thread then raises `StreamError` (code `stream_closed`). It raises
-        at once if it is reading, or if it drives an `InterruptibleTransport`; otherwise
-        after its current operation.
+        An `advance` in another thread then raises `StreamError` (code `stream_closed`): at once if
+        it is reading, or if an `InterruptibleTransport` can interrupt its operation; otherwise
+        after that operation. One that is in the listener returns its item instead.
         """
         self._stop()
         if self._interrupt is not None:
@@ -323,7 +331,8 @@ class AsyncDriver(_Driver):
         """Carry out actions until the machine emits an item or ends. Return that `Emit` or `Done`.
 
         The listener gets each item before it is returned. Raises the error of a machine that fails,
-        and exceptions of the listener. After an exception or a cancellation, no body is open.
+        exceptions of the listener, `StreamError` if the driver is closed, and `ClientClosedError`
+        if the transport is. After an exception or a cancellation, no body is open.
 
         One case differs: if this coroutine is collected before it has ended, its body stays
         open until `drop` or `close` releases it.
@@ -432,7 +441,8 @@ class AsyncDriver(_Driver):
         """Stop, and release the open body. Closing twice is harmless.
 
         An `advance` in another task is interrupted, and raises `StreamError` (code
-        `stream_closed`).
+        `stream_closed`). One that awaits a function of the user is not interrupted. If that is the
+        listener, it returns its item.
         """
         self._stop()
         if self._interrupt is not None:
@@ -443,7 +453,8 @@ class AsyncDriver(_Driver):
         """Stop without waiting. The event loop that opened the body releases it.
 
         Return False if that loop has ended: then the body is released as far as that is possible
-        without a loop.
+        without a loop. Also return False, and release nothing, if it was neither of asyncio nor of
+        trio.
         """
         self._stop()
         body, self._body = self._body, None

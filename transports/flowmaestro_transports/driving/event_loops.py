@@ -36,9 +36,10 @@ class EventLoop(NamedTuple):
     def release(self, body: AsyncOpenResponse) -> bool:
         """Release a body that was opened on this loop and whose stream was collected.
 
-        On the loop's own thread, the body is released at once; on another thread, the loop is asked
-        to release it. Return False if the loop has ended: then the body is released as far as that
-        is possible without a loop.
+        In the thread where the loop runs, the body is released at once; elsewhere, the loop is
+        asked to release it. A body that is not `Releasable` is closed by a new task. Return False
+        if the loop has ended: then the body, if `Releasable`, is released as far as that is
+        possible without a loop.
         """
         here = running_loop()
         try:

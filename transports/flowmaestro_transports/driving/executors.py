@@ -54,7 +54,7 @@ L = TypeVar("L", bound="_Lifetime[Any]")
 class ClientTransport(Generic[X]):
     """The transport of a client and of the clients derived from it.
 
-    It is `given` by the user, or else made by `make` at the first call of `get`.
+    It is `given`, or else made by `make` at the first call of `get`.
     """
 
     made: Optional[X] = None
@@ -99,12 +99,12 @@ class _Lifetime(NotPicklable, Generic[X]):
 
     @property
     def transport(self) -> X:
-        """The transport. It is made at the first access."""
+        """The transport. If none was given, it is made at the first access."""
         return self._transport.get()
 
     @property
     def closed(self) -> bool:
-        """Whether this executor, or the one that it was derived from, was closed."""
+        """Whether this executor, or any that it was derived from, was closed."""
         executor: Optional[_Lifetime[X]] = self
         # A loop, because a program that derives each client from the last one makes a long chain.
         while executor is not None:
@@ -122,7 +122,7 @@ class _Lifetime(NotPicklable, Generic[X]):
     ) -> L:
         """Return an executor with other options. It shares the transport and the hooks.
 
-        An option that is `None` stays as it is.
+        An option that is `None` stays as it is. `headers` are added to the present ones.
         """
         options = self.context.options.with_changes(timeout, max_retries, headers, api_key)
         return type(self)(self._transport, self.context.with_options(options), self)
@@ -223,12 +223,14 @@ class SyncExecutor(_Lifetime[Transport]):
         """
         transport = self._open_transport()
         machine = self._machine(operation, name, new_token(transport))
-        keeper = None
-        if operation.checkpoint is not None:
+        listener, observers = operation.listener, self._observers
+        if operation.checkpoint is None:
+            driver = SyncDriver(machine, transport, listener, observers)
+        else:
             from flowmaestro_transports.driving.checkpoints import SyncKeeper
 
             keeper = SyncKeeper(operation.checkpoint, transport)
-        driver = SyncDriver(machine, transport, operation.listener, self._observers, keeper=keeper)
+            driver = SyncDriver(machine, transport, listener, observers, keeper=keeper)
         try:
             # A listener may wait for another call, so each operation of the transport is in flight
             # by itself.
@@ -262,7 +264,7 @@ class SyncExecutor(_Lifetime[Transport]):
         return cast("T", made)
 
     def close(self) -> None:
-        """Close the transport, unless this executor was derived from another one."""
+        """Close this executor, and the transport unless the executor was derived from another."""
         transport = self._end()
         if transport is not None:
             transport.close()
@@ -302,12 +304,14 @@ class AsyncExecutor(_Lifetime[AsyncTransport]):
         """
         transport = self._open_transport()
         machine = self._machine(operation, name, new_token(transport))
-        keeper = None
-        if operation.checkpoint is not None:
+        listener, observers = operation.listener, self._observers
+        if operation.checkpoint is None:
+            driver = AsyncDriver(machine, transport, listener, observers)
+        else:
             from flowmaestro_transports.driving.checkpoints import AsyncKeeper
 
             keeper = AsyncKeeper(operation.checkpoint, transport)
-        driver = AsyncDriver(machine, transport, operation.listener, self._observers, keeper=keeper)
+            driver = AsyncDriver(machine, transport, listener, observers, keeper=keeper)
         try:
             # A listener may wait for another call, so each operation of the transport is in flight
             # by itself.
@@ -344,7 +348,7 @@ class AsyncExecutor(_Lifetime[AsyncTransport]):
         return cast("T", made)
 
     async def close(self) -> None:
-        """Close the transport, unless this executor was derived from another one."""
+        """Close this executor, and the transport unless the executor was derived from another."""
         transport = self._end()
         if transport is not None:
             await transport.close()

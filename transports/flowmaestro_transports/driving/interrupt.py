@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class AsyncInterruptibleTransport:
-    """An `AsyncTransport` around another one.
+    """A view of an `AsyncTransport` for one stream. It has no `close`.
 
     Another task can interrupt `send`, `open` and `sleep`. One task at a time uses it. Reads of an
     open body are not interrupted here, because closing the body wakes its reader anyway. On an
@@ -27,7 +27,10 @@ class AsyncInterruptibleTransport:
         """Returns the time of the transport's monotonic clock, in seconds."""
 
     def interrupt(self) -> None:
-        """Interrupt the operation in flight. The task that awaits it gets a `StreamError`."""
+        """Interrupt the operation in flight, if there is one.
+
+        It raises `StreamError`, unless it has ended just before.
+        """
         if self._cut is not None:
             self._cut()
 
@@ -47,7 +50,10 @@ class AsyncInterruptibleTransport:
         return await self._until_interrupted(self._transport.open(request, timeout))
 
     async def sleep(self, seconds: float) -> None:
-        """Wait for `seconds`. Raises `StreamError` if interrupted."""
+        """Wait for `seconds`.
+
+        Raises what the inner transport raises, and `StreamError` if interrupted.
+        """
         await self._until_interrupted(self._transport.sleep(seconds))
 
     async def _until_interrupted(self, step: Awaitable[T]) -> T:

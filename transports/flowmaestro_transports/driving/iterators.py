@@ -1,13 +1,14 @@
 """The handles that callers iterate over: shells around a driver, one sync, one async.
 
-A handle holds at most one connection, and releases it
+A handle holds at most one open body, and releases it
 
 * before it returns a terminal event, and when the iteration ends or fails;
 * when it is closed, or its `with` block is left, or the iterating task is cancelled;
 * when it is collected. An async handle then releases it on its own event loop, whichever thread
   collects it.
 
-So a `for` loop that runs to the terminal event, or is left with `break`, needs no `close`.
+So a `for` loop that runs to the terminal event needs no `close`. Nor does one that is left with
+`break`, if nothing else refers to the handle.
 """
 
 from __future__ import annotations
@@ -123,9 +124,10 @@ class _Events(BaseHandle):
 
     @property
     def request_id(self) -> Optional[str]:
-        """`X-Request-ID` of the response that opened the stream; `None` if it has none.
+        """`X-Request-ID` of the response that opened the stream last; `None` if there is none.
 
-        Only a gateway in front of the server adds one.
+        Only a gateway in front of the server adds one. If the answer to a message was not streamed,
+        this is the request id of the reply.
         """
         return cast("Optional[str]", self._machine.request_id)
 
@@ -172,8 +174,9 @@ class SyncHandle(BaseHandle, Generic[E]):
     def __next__(self) -> E:
         """Return the next item.
 
-        Raises `StopIteration` after the last one, and `StreamError` (code `stream_closed`) if the
-        handle has failed before, was closed, or is closed meanwhile.
+        Raises `StopIteration` after the last one, the error that ends the iteration, and
+        `StreamError` (code `stream_closed`) if the handle has failed before, was closed, or is
+        closed meanwhile.
         """
         if self._ended:
             raise StopIteration
@@ -205,7 +208,8 @@ class SyncHandle(BaseHandle, Generic[E]):
         A `next` in another thread then wakes and raises `StreamError` (code `stream_closed`). If it
         waits for events, it wakes at once. If it connects, polls the execution or pauses before it
         reconnects, it wakes at once on a transport that is `Interruptible`, such as the default
-        one. On other transports it finishes that operation first.
+        one, except from a name resolution. On other transports it finishes that operation first.
+        A `next` that is in the `listener` is not woken, and returns its item.
         """
         self._driver.close()
 
@@ -259,8 +263,9 @@ class AsyncHandle(BaseHandle, Generic[E]):
     async def __anext__(self) -> E:
         """Return the next item.
 
-        Raises `StopAsyncIteration` after the last one, and `StreamError` (code `stream_closed`) if
-        the handle has failed before, was closed, or is closed meanwhile.
+        Raises `StopAsyncIteration` after the last one, the error that ends the iteration, and
+        `StreamError` (code `stream_closed`) if the handle has failed before, was closed, or is
+        closed meanwhile.
         """
         if self._ended:
             raise StopAsyncIteration
@@ -285,8 +290,8 @@ class AsyncHandle(BaseHandle, Generic[E]):
     async def close(self) -> None:
         """Release the connection now. Closing twice is harmless.
 
-        An `anext` in another task then wakes and raises `StreamError` (code `stream_closed`),
-        except while it awaits one of your callbacks.
+        An `anext` in another task then wakes and raises `StreamError` (code `stream_closed`). One
+        that awaits a callback of yours is not woken; after the `listener`, it returns its item.
         """
         await self._driver.close()
 
@@ -337,7 +342,7 @@ class MessageEventStream(EventStream[Any]):
 
     @property
     def message(self) -> Optional[MessageCompleted]:
-        """The `message:completed` event; `None` until it is received."""
+        """The `message:completed` event; `None` until it is yielded."""
         return cast("Optional[MessageCompleted]", self._machine.message)
 
     def text(self) -> _Text:
@@ -353,7 +358,7 @@ class AsyncMessageEventStream(AsyncEventStream[Any]):
 
     @property
     def message(self) -> Optional[MessageCompleted]:
-        """The `message:completed` event; `None` until it is received."""
+        """The `message:completed` event; `None` until it is yielded."""
         return cast("Optional[MessageCompleted]", self._machine.message)
 
     def text(self) -> _AsyncText:

@@ -1,6 +1,6 @@
 """The journal of a batch: an SQLite file, and a lock file beside it.
 
-Touches the disk, in the thread of the driver, and reads the wall clock that it is given. The record
+Touches the disk, in the thread that calls it, and reads the wall clock that it is given. The record
 of a row that is `starting` survives a power loss; every record survives the end of the process.
 While a batch runs, the journal is up to three files that belong together: the file itself, `-wal`
 and `-shm`. Other programs may read the journal. The lock file stays when the batch is closed.
@@ -68,8 +68,8 @@ class Journal:
     """An open journal, locked against every other batch.
 
     Raises `JournalError`: code `journal_busy` if another batch may be using it,
-    `journal_mismatch` if it belongs to another batch, `journal_unusable` if it is damaged, has
-    another format, or cannot be written.
+    `journal_mismatch` if it belongs to another batch, `journal_unusable` for any other reason, such
+    as damage or another format.
 
     Attributes:
         token: a random text of the batch, from which the idempotency keys of its starts are
@@ -103,7 +103,7 @@ class Journal:
     def keep(self, record: Record) -> Recalled:
         """Write the rows of `record` to the file. Return what the file holds for its keys and ids.
 
-        Either all of the record is in the file when this returns, or nothing. Raises `JournalError`
+        Either all rows are written, or none. Raises `JournalError` if the file cannot be used, and
         in a child process after `os.fork`: the batch belongs to the parent.
         """
         if self._process.forked:
@@ -128,7 +128,7 @@ class Journal:
                 self._write(last.rows)
 
     def _open_file(self) -> FileIO:
-        """Create the file if there is none, lock it, and return it."""
+        """Create the file if there is none, lock it (see `_lock_journal`), and return it."""
         # The links are counted first: the other batch may be of this process, and to close any
         # descriptor of its file would give up all locks that SQLite holds on it.
         with suppress(FileNotFoundError):
@@ -211,11 +211,12 @@ class Journal:
         self._began_at: float = header["began_at"]
 
     def _read_rows(self, plan: JournalPlan) -> None:
-        """Check all rows and starts, and count them. Raise `JournalError` if one is damaged.
+        """Check all rows and starts, and set `_rows_in_journal` and `_last_order`.
 
-        A row whose key is damaged would not be found later, and would be started twice. So all rows
-        and starts are checked now. Of executions, only whether each one belongs to a start is
-        checked now. Their contents are checked when they are read.
+        Raises `JournalError` if one is damaged. A row whose key is damaged would not be found
+        later, and would be started twice. So all rows and starts are checked now. Of executions,
+        only whether each one is not null and belongs to a start is checked now. Their contents are
+        checked when they are read.
         """
         self._rows_in_journal = self._last_order = 0
         for key, *values, checksum in self._db.execute("SELECT * FROM rows"):
@@ -315,7 +316,7 @@ class Journal:
 
 
 def _checksum(*values: Any) -> int:
-    """Return a CRC-32 of values of SQLite. It detects every change of a single byte.
+    """Return a CRC-32 of values of SQLite. It misses one change in 2**32.
 
     `ascii` returns the same text for a value in every version of Python, and different texts for
     `5` and `'5'`.
@@ -351,7 +352,9 @@ def _encoded(execution: Any) -> str:
 
 
 def _lock_journal(file: FileIO, path: str) -> None:
-    """Lock the journal itself, on Linux only. Raise `BlockingIOError` if it is locked already.
+    """Lock the journal itself, on Linux only, and only where the file system has such locks.
+
+    Raises `BlockingIOError` if it is locked already, or was replaced meanwhile.
 
     The lock file alone does not keep a second batch out if somebody removes it. On Linux, an open
     file description can lock one byte, far behind the bytes that SQLite locks. Other systems have

@@ -19,17 +19,19 @@ from flowmaestro_transports.primitives.ownership import Owned
 
 
 class BodyState(Enum):
-    """The states of an `OpenBody`. It leaves `OPEN` once, for one of the other three, for good.
+    """The states of an `OpenBody`. The body leaves `OPEN` once, and never returns to it.
 
     | state | who owns the connection | what a read does |
     |---|---|---|
-    | `OPEN`, no read runs | the body (`_idle`) | takes the connection, and reads |
-    | `OPEN`, a read runs | the read (`held`) | raises `RuntimeError` |
+    | `OPEN`, no read runs | the body (its attribute `_idle`) | takes the connection, and reads |
+    | `OPEN`, a read runs | the read (its local `held`) | raises `RuntimeError` |
     | `ENDED` | nobody: it is reused or closed | returns `b""` |
-    | `BROKEN`, `CLOSED` | nobody: it is closed | raises `TransportFailure` |
+    | `BROKEN` | nobody: it is closed | raises `TransportFailure` |
+    | `CLOSED` | nobody: it is reused if all was received, or closed | raises `TransportFailure` |
 
-    There is no state for a read that runs, because the owner of the connection shows it. The owner
-    changes in one step, which no other thread and no signal handler can interrupt (see `Owned`).
+    In any state, a read that runs owns the connection until it ends. There is no state for that,
+    because the owner of the connection shows it. The owner changes in one step, which no other
+    thread and no signal handler can interrupt (see `Owned`).
     """
 
     OPEN = 1
@@ -39,7 +41,7 @@ class BodyState(Enum):
     BROKEN = 3
     """A read has failed because of the network or the server."""
     CLOSED = 4
-    """`release` was called before the end, or an exception interrupted a read."""
+    """`release` was called before a read returned the end, or an exception interrupted a read."""
 
 
 class OpenBody:
@@ -72,7 +74,7 @@ class OpenBody:
         """Close the body without waiting.
 
         A read in another thread or task wakes up and releases the connection itself. The connection
-        is reused for the next call if the body was read to its end.
+        is reused if `Exchange.reusable` allows it, which needs all of the body; else it is closed.
         """
         if self._state is BodyState.OPEN:
             self._state = BodyState.CLOSED
@@ -98,8 +100,8 @@ class OpenBody:
     def _begin_read(self, held: Owned[Connection]) -> None:
         """Move the connection to `held`, for a read. Leave `held` empty if the body has ended.
 
-        Raises `TransportFailure` if the body is broken or closed, and `RuntimeError` while another
-        read runs.
+        Raises `TransportFailure` if the body is broken or closed, or was opened by the parent
+        process, and `RuntimeError` while another read runs.
         """
         if self._pool.process.forked:
             raise of_the_parent()
@@ -117,7 +119,10 @@ class OpenBody:
         return self._early.popleft() if self._early else self._exchange.take()
 
     def _broken(self, error: BaseException) -> TransportFailure:
-        """Return the failure for one of `NETWORK_ERRORS`. Later reads raise the same."""
+        """Enter `BROKEN`. Return the failure for one of `NETWORK_ERRORS`.
+
+        Later reads raise one with the same message.
+        """
         failure = network_failure(Phase.REPLY_BROKEN, error)
         self._failure = failure.message
         self._state = BodyState.BROKEN

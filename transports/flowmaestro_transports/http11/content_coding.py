@@ -26,7 +26,7 @@ _DEFLATE = "deflate"
 
 
 class CodingError(ValueError):
-    """The body does not match its content coding, is truncated, or is too long."""
+    """The body is malformed, truncated or too long, or its content coding is unknown."""
 
 
 class ContentDecoder:
@@ -41,7 +41,7 @@ class ContentDecoder:
 
     Attributes:
         headers: the header fields of the decoded body, without `Content-Encoding` if we decode it.
-        pending: whether `feed(b"")` may return more.
+        pending: whether `feed(b"")` may return more, or raises for a fault after the last bytes.
 
     """
 
@@ -82,9 +82,9 @@ class ContentDecoder:
         feed `b""` to get the next bytes.
 
         Bytes that the coding does not allow, and a body beyond the limit, are faults. The call that
-        meets a fault returns the bytes before the fault, and sets `pending`. The next call raises
-        `CodingError`, and so does every later one. If there are no bytes before the fault, the
-        call that meets the fault raises.
+        meets a fault returns what it has decoded before it, and sets `pending`. The next call
+        raises `CodingError`, and so does every later one. If it has decoded nothing before, the
+        call that meets the fault raises. Of the piece that exceeds the limit, nothing is returned.
         """
         if not self._coding:
             return self._counted(data)
@@ -120,10 +120,10 @@ class ContentDecoder:
         return b""
 
     def _decompress(self, piece: bytes, size: int, decoded: List[bytes]) -> int:
-        """Decompress `piece` up to the end of the current gzip member.
+        """Decompress `piece` up to the end of the current member.
 
-        Appends at most `size` decompressed bytes to `decoded`. Return how many bytes of `piece`
-        were not decompressed.
+        Append at most `size` decompressed bytes to `decoded`. Return how many bytes of `piece`
+        were not decompressed. Raises `CodingError` at a fault, after the bytes before it.
         """
         member, before = self._member, None
         if member is not None:

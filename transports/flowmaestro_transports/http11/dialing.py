@@ -22,7 +22,7 @@ _NO_ROUTE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.E
 
 
 def literal(host: str, port: int) -> List[Any]:
-    """Return the addresses of `host`, as `getaddrinfo` does, if `host` is an IP address.
+    """Return the address of `host` in a list such as `getaddrinfo` returns, if it is an IP address.
 
     Return an empty list for a name, which needs a resolver, and for an address with a scope.
     """
@@ -51,8 +51,8 @@ def connect_any(
     """Connect to one of the addresses of `getaddrinfo`. Return the connected socket.
 
     Each address gets a head start over the next, and the first that connects wins (RFC 8305, 5).
-    Each socket is in `connecting` until it is closed or returned. Raises `OSError` if no address
-    can be connected.
+    `connecting` holds each socket that is open, the returned one as well. Raises `OSError` if no
+    address can be connected.
     """
     addresses = interleave_families(addresses)
     errors: List[OSError] = []

@@ -3,10 +3,10 @@
 Report to it what happened, and read from it what to do next:
 
 * Send `unsent`, and report how many bytes were sent: `bytes_sent`.
-* Report what arrives: `bytes_received`, or `connection_ended`. Both raise `ReplyError` for a
-  malformed head.
-* Once `head` is set, call `take` to get the body piece by piece. Only `take` raises for a malformed
-  or truncated body, and only after it has returned all bytes before the fault.
+* Report what arrives: `bytes_received`, or `connection_ended`. The first raises `ReplyError` for a
+  head that is refused, the second for one that is not complete.
+* Once `head` is set, call `take` to get the body piece by piece. Only `take` raises for a body that
+  is malformed, truncated or too long, and only after it has returned what was decoded before.
 * `phase` tells at any time whether the server may have acted. `reusable` tells at the end whether
   the connection may carry another exchange.
 
@@ -52,7 +52,7 @@ _PLAIN_HEAD = re.compile(
 
 
 class _Fields(NamedTuple):
-    """The encoded field lines of a request, and the fields they were made from."""
+    """The encoded field lines of a request, and what they were made from."""
 
     method: str
     given: Tuple[Tuple[str, str], ...]
@@ -62,7 +62,7 @@ class _Fields(NamedTuple):
 
 
 class RequestWriter:
-    """Writes the requests of one route, and adds the route's header fields (`fields`).
+    """Writes the requests of one route. Adds the route's header fields (`fields`), and the length.
 
     A field that a request has already is not added.
 
@@ -141,12 +141,14 @@ class ExchangeState(Enum):
     |---|---|---|
     | `HEAD` | `bytes_received`, the final head is not complete | `HEAD` |
     | `HEAD` | `bytes_received`, the final head is complete | `BODY`; `COMPLETE` without a body |
-    | `HEAD` | `connection_ended` | raises `ReplyError` |
+    | `HEAD` | `bytes_received`, the head is refused | `HEAD`; raises `ReplyError` |
+    | `HEAD` | `connection_ended` | `HEAD`; raises `ReplyError` |
     | `BODY` | `bytes_received` | `BODY`, `COMPLETE` at the end, `BROKEN` at a fault |
     | `BODY` | `connection_ended` | `COMPLETE` if that ends the body, else `BROKEN` |
-    | `COMPLETE`, `BROKEN` | any | stays; further bytes make the connection unfit for reuse |
+    | `COMPLETE`, `BROKEN` | any | stays; the connection is then unfit for reuse |
 
-    `take` may lead from `BODY` or `COMPLETE` to `BROKEN`, because it decompresses the content.
+    Bytes that follow the head are then received in the new state. Decompression, also in `take`,
+    may lead from `BODY` or `COMPLETE` to `BROKEN`.
     Sending is independent of these states: a server may respond before it has read the whole
     request. `unsent` and `phase` show how much was sent.
     """
@@ -158,7 +160,8 @@ class ExchangeState(Enum):
     COMPLETE = 3
     """All of the body has been received. Part of it may still have to be taken."""
     BROKEN = 4
-    """The body is malformed, truncated or too long. What was received before can be taken."""
+    """The body is malformed, truncated, too long or in an unknown coding. What was decoded before
+    can be taken."""
 
 
 class Exchange:
@@ -220,7 +223,7 @@ class Exchange:
 
     @property
     def has_more(self) -> bool:
-        """Whether `take` has more of the body to return before anything else is received.
+        """Whether `take` may have more of the body to return before anything else is received.
 
         Read it only once `head` is set. If it is True, a reader lets other tasks run and checks its
         deadline before it calls `take`.
@@ -242,7 +245,7 @@ class Exchange:
     def bytes_received(self, data: bytes) -> None:
         """Process bytes that were received. Afterwards, check `head`, and call `take` for the body.
 
-        Raises `ReplyError` for a malformed head.
+        Raises `ReplyError` for a head that is malformed, too long or not supported.
         """
         self.phase = Phase.REPLY_BROKEN
         if self.state is ExchangeState.HEAD:
@@ -271,7 +274,7 @@ class Exchange:
         """Return the body bytes received so far, at most `MAX_PIECE` of them.
 
         Return `b""` at the end of the body, and None if more must be received first. Raises
-        `ReplyError` if the body is broken, after it has returned all bytes before the fault.
+        `ReplyError` if the body is broken, after it has returned what was decoded before the fault.
         """
         if not self._content and self._coding.pending:
             self._decode(b"")
@@ -310,7 +313,7 @@ class Exchange:
         """Parse `data`, the next part of the head.
 
         Return the bytes that follow the head, which begin the body; `b""` if the head is not
-        complete.
+        complete. Raises `ReplyError` for a head that is refused.
         """
         if self._reader is None:
             plain = _PLAIN_HEAD.match(data, 0, MAX_HEAD)
@@ -332,7 +335,10 @@ class Exchange:
         return rest
 
     def _begin_body(self, head: ResponseHead, version: bytes) -> None:
-        """Enter the state `BODY`, or `COMPLETE` if there is no body."""
+        """Enter the state `BODY`, or `COMPLETE` if there is no body.
+
+        Raises `ReplyError` if `framing_of` does.
+        """
         headers = head.headers
         if version < b"1.1" or _says_close(headers):
             self._keep_alive = False

@@ -22,7 +22,7 @@ _DOING = {
 
 
 class LibraryError(Exception):
-    """The name and the message of an exception that an HTTP library raised.
+    """The name of an exception that an HTTP library raised, and a reason without secrets.
 
     It replaces the original in the chain of causes, because the attributes and the traceback of
     the original lead to the headers of the request.
@@ -32,9 +32,9 @@ class LibraryError(Exception):
 def network_failure(phase: Phase, error: BaseException) -> TransportFailure:
     """Return the failure for one of `NETWORK_ERRORS`, to be raised from `error`.
 
-    The traceback of `error` is dropped: its frames hold what the peer sent, which may repeat a
-    secret. The traceback of its `__context__` stays: if the call was made in an `except` block,
-    that is the exception which the caller was handling.
+    The tracebacks of `error` and its causes are dropped: their frames hold what the peer sent,
+    which may repeat a secret. The traceback of a `__context__` that is not a cause stays: it may be
+    the exception that the caller was handling.
     """
     each: Optional[BaseException] = error
     while each is not None:
@@ -51,9 +51,9 @@ def library_failure(
 ) -> TransportFailure:
     """Return the failure for an `error` of an HTTP library, with a `reason` without secrets.
 
-    If `timed_out` is True, the failure is a timeout, without the `reason`. `untrusted` says whether
-    the certificate of the server was not trusted. Raise the failure outside of the `except` block,
-    or `error` would be its context.
+    Its cause is a `LibraryError`. If `timed_out` is True, the failure is a timeout, and its message
+    leaves out the `reason`. `untrusted` says whether the certificate of the server was not trusted.
+    Raise the failure outside of the `except` block, or `error` would be its context.
     """
     failure = too_slow(phase) if timed_out else _failure(phase, reason, untrusted)
     kind = type(error)
@@ -86,5 +86,5 @@ def too_slow(phase: Phase, seconds: Optional[float] = None) -> TransportFailure:
 
 
 def closed(phase: Phase) -> TransportFailure:
-    """Return the failure of an attempt or a read whose transport or body was closed meanwhile."""
+    """Return the failure of an attempt or a read that was interrupted, or is on a closed object."""
     return TransportFailure(phase, f"{_DOING[phase]}: closed by this side")

@@ -15,7 +15,7 @@ from flowmaestro_core.http.messages import ResponseHead
 from flowmaestro_transports.http11.failures import ReplyError
 
 MAX_LINE = 16 * 1024
-"""The most bytes of one chunk header or trailer line."""
+"""The most bytes of one chunk header, with the line end before it, or of one trailer line."""
 MAX_TRAILERS = 64 * 1024
 """The most bytes of all trailer lines of a body."""
 
@@ -27,11 +27,13 @@ _HEADER = rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\r\n]*)?\r\n"
 
 
 class Framing:
-    """Feed it the bytes that follow the head, in pieces, until it has `finished` or has an `error`.
+    """The framing of a body: finds the content in the bytes that follow the head.
+
+    Feed it these bytes, in pieces, until it has `finished` or has an `error`.
 
     Attributes:
         finished: whether the body is complete.
-        error: what is wrong with the body, or None. `feed` then returns no more.
+        error: what is wrong with the body, or None.
         rest: bytes beyond the end of the body, which belong to no response.
 
     """
@@ -115,9 +117,9 @@ _TRAILER = _Line("trailer", rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[^\0\n\v\f\r]*)?\
 class Chunked(Framing):
     """A chunked body (RFC 9112, 7.1).
 
-    Chunk extensions and trailers are skipped. Lines end with CRLF and nothing else. Everything that
-    the grammar does not allow is an error. So are a line of more than 16 KiB, and more than 64 KiB
-    of trailers.
+    Chunk extensions, spaces after a size, and trailers are skipped. Lines end with CRLF and nothing
+    else. A malformed line is an error. So are a size of more than 16 digits, a line of more than
+    16 KiB, and more than 64 KiB of trailers.
     """
 
     __slots__ = ("_begun", "_begun_size", "_expected", "_left", "_trailers")
@@ -183,7 +185,10 @@ class Chunked(Framing):
             self.error = f"trailers of more than {MAX_TRAILERS} bytes"
 
     def _refuse_or_begin(self, rest: bytes) -> None:
-        """Set `error` if `rest` begins with a malformed line. Buffer an incomplete line."""
+        """Set `error` if `rest` begins with a malformed line, or one that is too long.
+
+        Buffer an incomplete line.
+        """
         of_chunk = self._expected is _NEXT and rest.startswith(b"\r\n")
         end = rest.find(b"\n", 2 if of_chunk else 0)
         if 0 <= end < MAX_LINE:
@@ -201,10 +206,11 @@ class Chunked(Framing):
 def framing_of(method: str, head: ResponseHead) -> Framing:
     """Return the framing of the body that follows `head`, the response to a request with `method`.
 
-    Raises `ReplyError` for a transfer coding other than `chunked`, because no `TE` field has asked
-    for one (RFC 9112, 6.3, would read until the connection ends). Raises it for a malformed length,
-    and for a response with both a length and a transfer coding, which may be an attempt to smuggle
-    a response (6.1).
+    If the method or the status allows no body, the header fields do not count. Otherwise this
+    raises `ReplyError` for a transfer coding other than `chunked`, because no `TE` field has asked
+    for one (RFC 9112, 6.3, would read until the connection ends). Raises it for a length that is
+    malformed or has more than 18 digits, and for a response with both a length and a transfer
+    coding, which may be an attempt to smuggle a response (6.1).
     """
     status, headers = head.status, head.headers
     tunnel = method == "CONNECT" and 200 <= status < 300

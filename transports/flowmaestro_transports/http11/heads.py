@@ -1,4 +1,4 @@
-"""Reads the head of a response with h11: in pieces, or after informational responses.
+"""Reads the head of a response with h11: in pieces, unusual, or after informational responses.
 
 Most heads are plain and come in one piece; `exchange` reads those itself, and does not load this
 module. Pure.
@@ -37,7 +37,7 @@ class HeadReader:
         """Add `data` to the head. Return None if the head is not complete yet.
 
         Otherwise return the HTTP version, the head, and the bytes that follow the head. Raises
-        `ReplyError` for a head that is malformed, too long, or not HTTP/1.
+        `ReplyError` for a head that is malformed, too long, not HTTP/1, or changes the protocol.
         """
         self._size += len(data)
         self._http.receive_data(data)

@@ -19,9 +19,11 @@ from flowmaestro_transports.primitives.ownership import Owned
 class IdleConnections:
     """A pool of at most `limit` idle connections. Safe to use from several threads.
 
+    If several threads store one at the same moment, there may be a few more.
+
     A connection that was idle for more than `IDLE_SECONDS` is not reused. No timer closes it: it is
-    closed when the next call to the same origin finds it, or when it is the oldest one and the pool
-    is full.
+    closed when a later call to the same origin finds it, when it is the oldest one and the pool is
+    full, or with the pool.
 
     The idle time is measured by the wall clock. Other clocks stand still while the computer sleeps,
     and servers close connections meanwhile.
@@ -92,7 +94,7 @@ class ConnectionPool:
         self.closed: bool = False
 
     def end(self, trip: RoundTrip) -> None:
-        """Store the connection of a round trip for reuse if it is reusable, else close it.
+        """Store the connection of a round trip for reuse, or close it: see `give_back`.
 
         Close the sockets that are still connecting. Call this whether the round trip succeeded or
         not; a second call has no effect.
@@ -101,7 +103,10 @@ class ConnectionPool:
         trip.sockets.close_all()
 
     def give_back(self, held: Owned[Connection], reusable: bool) -> None:
-        """Store the held connection for reuse if it is `reusable`; else close it."""
+        """Store the held connection for reuse if it is `reusable` and the pool is open.
+
+        Otherwise close it.
+        """
         if held and reusable:
             self.idle.keep(held)
             if self.closed:

@@ -56,9 +56,9 @@ class Proxies:
     `https://...`; `NO_PROXY` is then ignored. Without `proxy`, and with `trust_env`, these
     variables of the environment decide, in lower case or else in upper case:
 
-    * `http_proxy`, `https_proxy` and, if the variable of the scheme is missing, `all_proxy`. A
-      proxy without a scheme is `http://`. `HTTP_PROXY` in upper case is ignored under CGI
-      (`REQUEST_METHOD` is set), where a client of the server can set it ("httpoxy").
+    * `http_proxy`, `https_proxy` and, if the variable of the scheme is missing or empty,
+      `all_proxy`. A proxy without a scheme is `http://`. `HTTP_PROXY` in upper case is ignored
+      under CGI (`REQUEST_METHOD` is set), where a client of the server can set it ("httpoxy").
     * `no_proxy`: origins to connect to directly, separated by commas or white space. `*` means all;
       `example.com` (or `.example.com`, `*.example.com`) means that host and its subdomains;
       `10.0.0.0/8` and `::1` mean addresses. Each may end in a `:port`. Names are not resolved.
@@ -83,7 +83,7 @@ class Proxies:
         """Return the proxy for `scheme://host:port`, or None for a direct connection.
 
         `host` is a name or an address, an IPv6 address without brackets. Raises `TransportFailure`
-        (*not sent*) if the environment names a SOCKS proxy.
+        (*not sent*) if the environment names a SOCKS proxy for it.
         """
         proxy = self._by_scheme.get(scheme)
         if proxy is not None and self._exempt:
@@ -95,7 +95,7 @@ class Proxies:
 
     @property
     def secrets(self) -> Tuple[str, ...]:
-        """The credentials of the proxies: the header value, the token in it, and the password."""
+        """The credentials of the proxies, as `secrets_in` returns them."""
         proxies = [each for each in self._by_scheme.values() if isinstance(each, Proxy)]
         sent = [proxy.authorization for proxy in proxies if proxy.authorization]
         return tuple(secret for text in sent for secret in secrets_in(text))
@@ -135,7 +135,8 @@ def secrets_in(authorization: str) -> Tuple[str, ...]:
 def _setting(name: str) -> str:
     """Return the variable `name_proxy`, even if it is empty; else `NAME_PROXY`; else `""`.
 
-    `urllib.request` has a function for this, but it imports `http.client`, `email` and more.
+    Under CGI, `HTTP_PROXY` is left out. `urllib.request` has a function for this, but it imports
+    `http.client`, `email` and more.
     """
     # On Windows, the two names are the same variable.
     if name == "http" and "REQUEST_METHOD" in os.environ:
@@ -183,7 +184,10 @@ def _split_port(text: str) -> Tuple[str, Optional[int]]:
 
 
 def _parse(name: str, url: object) -> Proxy:
-    """Return the proxy that `url` describes. Errors call the URL `name`, and do not quote it."""
+    """Return the proxy that `url` describes.
+
+    Raises `TypeError` or `ValueError`, which call the URL `name`, and do not quote it.
+    """
     if not isinstance(url, str):
         raise TypeError(f"{name} must be the URL of a proxy as a str, not {type(url).__name__}")
     bad = ValueError(f"{name} must be the URL of a proxy such as http://user:password@host:3128")

@@ -28,7 +28,7 @@ class Connection:
     Attributes:
         wire: sends and receives its bytes.
         key: which requests it may carry (`Route.key`).
-        idle_since: when its last exchange ended, in Unix seconds.
+        idle_since: when it was last stored as idle, in Unix seconds; 0 before that.
 
     """
 
@@ -59,7 +59,8 @@ class AttemptDeadline:
         self.at: float = clock() + timeout
         """When the current phase must end, by the clock."""
         self.seconds: float = float(timeout)
-        """The time limit of the current phase in seconds. The error of a timeout shows it."""
+        """The limit that ends first, of the phase or of the attempt, in seconds. The error of a
+        timeout shows it."""
         self._whole = self.at, self.seconds
         if self.phases is not None:
             self._begin_phase(self.phases.connect)
@@ -91,6 +92,8 @@ class RoundTrip:
     A transport that has no idle connection resolves the host of the first hop, and carries out
     `connect`. Then the transport carries out `read_response`, or `read_head` if the body stays
     open. The transport must stop at the `deadline`. These three methods raise `NETWORK_ERRORS`.
+    `connect` also raises `TransportFailure`, if the environment names certificates that cannot be
+    read.
 
     Attributes:
         route: the way to the server.
@@ -98,7 +101,7 @@ class RoundTrip:
             cannot be sent makes no connection.
         deadline: when the round trip must end.
         connections: the connection that the round trip owns, if any.
-        sockets: the sockets that are connecting.
+        sockets: the sockets of a connection that is not ready yet.
 
     """
 
@@ -160,7 +163,10 @@ class RoundTrip:
 
 @contextmanager
 def proxy_errors(route: Route) -> Generator[None, None, None]:
-    """Add the URL of the route's proxy, if it has one, to network errors of a `with` block."""
+    """Replace an `OSError` or `ValueError` of a `with` block by one that names the route's proxy.
+
+    It is a `ConnectionError`. If the route has no proxy, the error is not replaced.
+    """
     try:
         yield
     except (OSError, ValueError) as error:
@@ -175,8 +181,9 @@ def exchange_heads(
     """Send the request, and receive until the head of the response is complete.
 
     Return the pieces of the body that were received before all of the request was sent, usually
-    none. Raises `OSError`, and `ReplyError` for a malformed head and for a malformed body among
-    these pieces. Report to `deadline` that the head came, if that was before the request was sent.
+    none. Raises `OSError`, and `ReplyError` for a head that is refused or not complete, and if
+    these pieces are malformed or have more than `MAX_BODY` bytes. While the request is sent after
+    the head, report the progress to `deadline`.
     """
     early: List[bytes] = []
     yield from _send_request(wire, exchange, early, deadline)
@@ -191,8 +198,9 @@ def _send_request(
 ) -> IOSteps[None]:
     """Send the request, or as much of it as the server wants.
 
-    Receive meanwhile, and append the body to `early`. A server that responds while it reads stops
-    reading once nobody receives its response, so both sides would wait for ever.
+    Receive meanwhile, and append the body of a successful response to `early`. A server that
+    responds while it reads stops reading if its response is not received, so both sides would wait
+    for ever.
     """
     size = 0
     while exchange.unsent:
@@ -237,9 +245,9 @@ def _send_request(
 
 
 def receive(wire: Wire, exchange: Exchange) -> None:
-    """Pass what has arrived, if anything, to `exchange`.
+    """Pass what has arrived to `exchange`: bytes, the end of the connection, or neither.
 
-    Raises `OSError`, and `ReplyError` for a malformed head.
+    Raises `OSError`, and `ReplyError` for a head that is refused or not complete.
     """
     data = wire.receive()
     if data:
@@ -266,7 +274,8 @@ def _start_tls(outer: Wire, tls: TlsContext, host: str) -> IOSteps[Wire]:
 def _open_tunnel(wire: Wire, route: Route) -> IOSteps[None]:
     """Have the proxy connect us to the origin (CONNECT, RFC 9110, 9.3.6).
 
-    Only the proxy sees its credentials.
+    Only the proxy sees its credentials. Raises `ConnectionRefusedError` if its status is not 2xx,
+    and what `exchange_heads` raises.
     """
     target = route.origin.host_and_port
     fields = Headers((("Host", target), *route.credentials.pairs))

@@ -58,8 +58,10 @@ class Route:
             through a tunnel) it is the origin.
         first_hop: scheme, host and port to connect to.
         is_tunnel: whether the proxy must open a tunnel to the origin.
-        credentials: the header fields that authenticate the user to the proxy.
+        credentials: the header fields that authenticate the user to the proxy, if any.
         writer: writes the requests.
+
+    Raises `UnicodeError` for an origin whose host is not a valid name.
 
     """
 
@@ -91,7 +93,7 @@ class Route:
 class Routes:
     """The routes of one transport: direct, or through a proxy.
 
-    Each is computed once and cached. Threads may share this object.
+    Up to 256 of them are cached. Threads may share this object.
     """
 
     def __init__(self, proxies: Proxies) -> None:
@@ -101,7 +103,8 @@ class Routes:
     def find(self, url: str) -> Tuple[Route, str]:
         """Return the route for `url`, and the target of its request.
 
-        Raises `TransportFailure` for a URL that is not an HTTP URL.
+        Raises `TransportFailure` for a URL that is not an HTTP URL or has a user name, and if the
+        environment names a SOCKS proxy for it.
         """
         match = _URL.match(url)
         if match is None:

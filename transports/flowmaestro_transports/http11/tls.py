@@ -1,7 +1,7 @@
 """The TLS settings: which servers to trust, and which certificate to present.
 
 `ssl` is imported for the first context, because plain HTTP does not need it. May touch: the
-certificate files that the options name, and the environment variables below.
+environment variables below, the files that they and the options name, and the trust store.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ Verify = Union[bool, Path, SSLContext]
 """True, the path of CA certificates, an `ssl.SSLContext`, or False."""
 
 ClientCert = Union[Path, Tuple[Path, Path], Tuple[Path, Path, str]]
-"""The path of a PEM file with certificate and key, or the paths of two files, and a password."""
+"""The path of a PEM file with certificate and key, or the paths of two, with or without a password.
+"""
 
 _BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 _OPENSSL = ("SSL_CERT_FILE", "SSL_CERT_DIR")
@@ -35,7 +36,7 @@ Chain = Tuple[str, Optional[str], Optional[str]]
 Stamp = Tuple[int, ...]
 
 TlsContext = Callable[[], SSLContext]
-"""Returns the context for origins and proxies. It is called when TLS is first needed."""
+"""Returns the context for origins and proxies. It is called for each handshake."""
 
 
 def tls_when_needed(
@@ -45,6 +46,7 @@ def tls_when_needed(
 
     Files that the arguments name are read now, so that the call with a wrong argument raises the
     error. The environment is read, and the trust store loaded, when the function is first called.
+    If `verify` or `client_cert` names a file, it is first called now.
 
     Args:
         verify: True for the system's trust store, or that of certifi if the system has none and
@@ -52,21 +54,23 @@ def tls_when_needed(
             it; an `ssl.SSLContext`, which is used unchanged; or False, which trusts every server.
         client_cert: the certificate of the client: the path of a PEM file with
             certificate and key, `(certificate, key)`, or `(certificate, key, password)`.
-        trust_env: whether the environment is used when `verify` is True. The file or directory
-            that `REQUESTS_CA_BUNDLE` or else `CURL_CA_BUNDLE` names replaces the trust store;
-            without them `SSL_CERT_FILE` and `SSL_CERT_DIR` do, as in OpenSSL. Unless `verify` is a
-            context, TLS keys are logged to the file that `SSLKEYLOGFILE` names. If it cannot be
-            written, it is ignored, with a warning in the log `flowmaestro`.
+        trust_env: whether the environment is used. If `verify` is True, the file or directory that
+            `REQUESTS_CA_BUNDLE` or else `CURL_CA_BUNDLE` names replaces the trust store; without
+            them `SSL_CERT_FILE` and `SSL_CERT_DIR` replace its file and its directory, as in
+            OpenSSL. Unless `verify` is a context, TLS keys are logged to the file that
+            `SSLKEYLOGFILE` names. If it cannot be written, it is ignored, with a warning in the log
+            `flowmaestro`.
 
-    A context that is made here offers only HTTP/1.1 (ALPN, RFC 7301). It looks for the host among
-    the subjectAltNames of a certificate, not at its common name (RFC 9525, 2). It is shared: do not
-    change it. Each transport reads the files once, so a file that has changed since then is read by
-    the next transport.
+    A context that is made here offers only HTTP/1.1 (ALPN, RFC 7301). Unless `verify` is False, it
+    looks for the host among the subjectAltNames of a certificate, not at its common name (RFC 9525,
+    2). It is shared: do not change it. Each transport reads the files once, so a file that has
+    changed since then is read by the next transport.
 
     Raises `TypeError` or `ValueError`, naming the argument, for any other value, and for a
     `client_cert` beside a context, which has its own. Raises `OSError`, naming the argument, for a
-    path that cannot be read as certificates. For a path in the environment, the returned function
-    raises the `OSError`, naming the variable.
+    path that cannot be read as certificates. For a path in the environment, a call of the returned
+    function raises the `OSError`, naming the variable. An `SSL_CERT_FILE` or
+    `SSL_CERT_DIR` that does not exist is ignored.
 
     """
     chain = _checked_chain(client_cert)
@@ -128,7 +132,7 @@ def _checked_chain(client_cert: Optional[ClientCert]) -> Optional[Chain]:
 def _stamp(path: str) -> Stamp:
     try:
         found = os.stat(path)
-    except (OSError, ValueError):  # Loading the file will raise the error.
+    except (OSError, ValueError):  # Loading the file will raise the error or ignore the file.
         return ()
     return found.st_ino, found.st_size, found.st_mtime_ns
 
@@ -153,8 +157,9 @@ def context_for(
         chain: the paths of the client's certificate and key, and the password of the key.
         environment: the values of `SSL_CERT_FILE` and `SSL_CERT_DIR`.
         key_log: the file to which TLS keys are logged, if any.
-        stamps: inode, size and time of each file that the options name. After a change of a file,
-            they differ, and a new context is made.
+        stamps: inode, size and time of each file that the options or the environment name; empty
+            for one that is not found. After a change of a file, they differ, and a new context is
+            made.
 
     """
     import ssl
@@ -205,8 +210,9 @@ def _trust_the_system(context: SSLContext, file: Optional[str], folder: Optional
     """Load the system certificates as `SSLContext.load_default_certs` does, but from these paths.
 
     `file` and `folder` are the values of `SSL_CERT_FILE` and `SSL_CERT_DIR` when they were read,
-    because the environment may have changed. For None, the path that OpenSSL was built with is
-    used. If there is no certificate, as in some containers, those of certifi are loaded.
+    because the environment may have changed. For None or `""`, the path that OpenSSL was built with
+    is used. If no certificate is found, as in some containers, those of certifi are loaded, if it
+    is installed.
     """
     import ssl
 

@@ -96,8 +96,9 @@ class TlsWire(Wire):
     def receive(self) -> Optional[bytes]:
         """Return what has arrived, decrypted; `b""` once the peer has sent `close_notify`.
 
-        Return None if nothing has arrived. Raises `ssl.SSLError` if the connection ends without
-        `close_notify`.
+        Return None if no content has arrived. Raises `OSError` if the socket or TLS fails:
+        `ssl.SSLError` if the connection ends without `close_notify`. Content that TLS has decrypted
+        before its own error is returned first.
         """
         if self.end is None and not self._fill():
             return None

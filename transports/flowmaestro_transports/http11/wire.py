@@ -58,14 +58,14 @@ CLEAN_END = WireEnd(None)
 class Wire:
     """A connected TCP socket that does not block.
 
-    Its methods raise the `OSError` of the operating system.
+    `receive` and `send` raise the `OSError` of the operating system.
 
     Attributes:
         sock: the socket to wait for.
         readable: what to wait for if nothing has arrived.
         writable: what to wait for if nothing can be sent.
-        end: None while the peer may send more. A `TlsWire` sets it at the end of TLS, which its
-            socket does not show.
+        end: how TLS ended; else None. Only a `TlsWire` sets it, because its socket does not show
+            the end of TLS.
 
     """
 

@@ -19,7 +19,7 @@ class RequestInfo:
 
     Attributes:
         method: the HTTP method.
-        url: the URL; in its query, values are replaced by `***`.
+        url: the URL, redacted: in its query, most values are replaced by `***`.
         attempt: 1 for the first attempt of a call, 2 for its first retry, and so on.
         operation: the method that sends the request: `workflows.run` for all requests of a run,
             `request` for `client.request`.
@@ -54,11 +54,11 @@ class ResponseInfo:
 
     Attributes:
         request: the same `RequestInfo` object that the request hook got.
-        status: the HTTP status; `None` if no response was received.
-        failure: how far the attempt had come when the network failed; `None` if a response was
-            received.
-        seconds: from sending until the end of the response, or until the head of an event stream.
-        request_id: the id to quote to support; `None` if the response has none.
+        status: the HTTP status; `None` if the network failed.
+        failure: how far the attempt had come when the network failed; `None` if it did not fail.
+        seconds: from sending until the end of the response, the head of an event stream, or the
+            failure.
+        request_id: the id to quote to support; `None` if there is no response, or none in it.
         rate_limit: the key's rate limits, as the response reports them. Ignored when two
             `ResponseInfo` objects are compared.
 
@@ -74,15 +74,15 @@ class ResponseInfo:
 
 @dataclass(frozen=True)
 class RetryInfo:
-    """A retry of a request, or the reconnection of a stream, after `delay` seconds.
+    """A retry of a request, the poll after a failed one, or the reconnection of a stream.
 
     Attributes:
         request: the request that failed, or the one that opened the event stream that was lost.
         outcome: the HTTP status, or the phase in which the network failed.
         code: the API's error code, or one of ours (`timeout`, ...); `None` if a stream was lost
             after its opening.
-        delay: seconds until the retry or the reconnection.
-        request_id: the id to quote to support; `None` if the response had none.
+        delay: seconds until the retry, the poll or the reconnection.
+        request_id: the id to quote to support; `None` if there was no response, or none in it.
         reconnects: whether the SDK reconnects a lost event stream.
 
     """
@@ -101,14 +101,14 @@ class Trace(Protocol):
     A hook gets each request and its response. A trace also gets cancelled attempts, can set context
     variables while a request is in flight, and gets the items that the operation yields. An
     exception of one of its methods is logged and counted like that of a hook, and changes nothing
-    else.
+    else, even if the hooks are `strict`.
     """
 
     def attempting(self, info: RequestInfo, request: Request, resent: int) -> Mapping[str, str]:
         """Report that a request is sent now. Return header fields to add to this request.
 
         `request` holds secrets, `info` does not. `resent` is how often the call was sent before,
-        redirects included.
+        redirects included. Invalid header fields count as an exception of a hook.
         """
         ...
 
@@ -121,7 +121,7 @@ class Trace(Protocol):
         ...
 
     def retrying(self, info: RetryInfo) -> None:
-        """Report the delay before a retry, or before a lost stream is reconnected."""
+        """Report the delay before a retry, a poll after a failed one, or a reconnection."""
         ...
 
     def emitted(self, item: Any) -> None:
@@ -131,14 +131,14 @@ class Trace(Protocol):
     def ended(self, value: Any, error: Optional[BaseException]) -> None:
         """Report that the operation returned `value`, failed with `error`, or was closed.
 
-        For a stream, `value` is the execution, if it was polled. Any thread may call this again;
+        For a stream, `value` is the execution, if it was polled. Any thread may call this again:
         every call after the first must have no effect.
         """
         ...
 
 
 class _Failures:
-    """Counts the exceptions of hooks; `Hooks` itself is frozen."""
+    """Counts the exceptions of hooks and traces; `Hooks` itself is frozen."""
 
     count = 0
 
@@ -148,18 +148,19 @@ class Hooks:
     """Functions to call as a client works, for metrics and traces: `hooks=` of both clients.
 
     They are called in the thread or task that makes the call, which waits for them. On an async
-    client they may be coroutine functions. An exception of a hook does not change the call: it is
-    logged as an ERROR of the logger `flowmaestro`, and counted in `failures`. The arguments of
-    hooks hold no secrets. Raises `TypeError`, naming the argument, for a hook that cannot be
-    called, or a `strict` that is not a bool.
+    client they may be coroutine functions. An exception of a hook is logged as an ERROR of the
+    logger `flowmaestro`, and counted in `failures`. Unless `strict`, it does not change the call.
+    The arguments of hooks hold no secrets. Raises `TypeError`, naming the argument, for a hook that
+    cannot be called, or a `strict` that is not a bool.
 
     Attributes:
         request: called with a `RequestInfo` before each request, retries and polls included. It
             may return a mapping of header fields to add to that request, such as `traceparent`.
             Fields that the request has already stay as they are. The values must not be secret,
-            because the SDK does not redact them in errors. A mapping with an invalid header field
-            counts as an exception of the hook, and none of its fields is sent.
-        response: called with a `ResponseInfo` after each request that was not cancelled.
+            because the SDK does not redact them in errors. A mapping with an invalid header field,
+            or another value but `None`, counts as an exception of the hook, and adds nothing.
+        response: called with a `ResponseInfo` after each request that got a response or failed in
+            the network.
         retry: called with a `RetryInfo` before the pause that precedes a retry, the next poll after
             one that failed, or the reconnection of an event stream.
         strict: whether an exception of a hook ends the call and reaches the caller, for tests.
@@ -179,7 +180,7 @@ class Hooks:
 
     @property
     def failures(self) -> int:
-        """How often a hook has raised so far, on all clients that have these hooks."""
+        """How often a hook or a trace has failed so far, on all clients that have these hooks."""
         return self._failures.count
 
     def functions(self) -> Dict[str, Optional[Callable[[Any], Any]]]:
@@ -195,6 +196,6 @@ class Hooks:
         return None
 
     def count_failure(self) -> None:
-        """Count an exception of a hook. Any thread may call it."""
+        """Count an exception of a hook or a trace. Any thread may call it."""
         with _counting:
             self._failures.count += 1

@@ -1,8 +1,8 @@
 """The observers of a client: the user's hooks and the log `flowmaestro`.
 
-The core logs nothing: its decisions are data in its actions. Each operation has a reporter, which
-passes the decisions to the observers. A client without observers has no reporters, and does not
-import the module `reporters`.
+The core logs nothing: its decisions are data in its actions. An operation that is observed has a
+reporter, which passes the decisions to the observers. A client without observers has no reporters,
+and does not import the module `reporters`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ _INFO = 20
 
 
 class Observers:
-    """The observers of a client: its hooks, and the log if it is enabled."""
+    """The observers of a client: its hooks, and the log if it is enabled.
+
+    Raises `TypeError` for `hooks` of another type.
+    """
 
     def __init__(self, hooks: Optional[Hooks] = None) -> None:
         if hooks is not None:

@@ -84,16 +84,20 @@ class _Reporter:
         return told or any(self._hooks.functions().values())
 
     def ended(self, error: Optional[BaseException] = None) -> None:
-        """Report the end of the operation to its trace, and the `error` that ended it, if any."""
+        """Report the end of the operation to its trace, and the `error` that ended it, if any.
+
+        An `error` while a request is in flight is first reported as the outcome of the attempt.
+        """
         if error is not None and self._sent_at is not None:
             self._sent_at = None
             self._tell_trace("attempted", error)
         self._tell_trace("ended", getattr(self._machine, "last_seen", None), error)
 
     def _before_action(self, action: Action) -> HookCall:
-        """Report the next action to the trace. Return the hook to call and its argument.
+        """Report an action that is not a request. Return the hook to call and its argument.
 
-        The hook is `None` if the user set none, or if no hook is about such an action.
+        The hook is `None` if the user set none, if no hook is about such an action, or if a strict
+        hook has raised.
         """
         if self._strict_failure is not None:
             return _NO_HOOK  # The action will not be carried out.
@@ -110,7 +114,7 @@ class _Reporter:
         return _NO_HOOK
 
     def _with_hook_fields(self, action: Action, now: float, fields: Any) -> Action:
-        """Return the action. Its request has the header fields that its hook and trace add.
+        """Report a request to the trace. Return the action, with the fields of its hook and trace.
 
         `fields` is what the hook returned; `None` if it added nothing. If a strict hook raised,
         return the action that ends the operation instead.
@@ -146,7 +150,7 @@ class _Reporter:
     def _after_outcome(self, outcome: Outcome, now: float) -> HookCall:
         """Report a request's outcome to the trace and the log.
 
-        Return the hook to call and its argument; `None` twice if no hook is to be called.
+        Return the hook to call, `None` if there is none, and its argument.
         """
         sent_at, self._sent_at = self._sent_at, None
         if sent_at is None:  # The connection of an open body was lost.
@@ -189,7 +193,7 @@ class _Reporter:
             self._strict_failure = Fail(cast("Any", error))
 
     def _note_failure(self, error: Exception) -> None:
-        """Count and log an exception raised by a hook, without the exceptions chained to it."""
+        """Count and log an exception of a hook or a trace, without those chained to it."""
         self._hooks.count_failure()
         lines = traceback.format_exception(type(error), error, error.__traceback__, chain=False)
         sdk_logger().error("a hook raised\n%s", "".join(lines).rstrip())
@@ -218,7 +222,7 @@ class _Reporter:
 
     @cached_property
     def _call_ids(self) -> WeakKeyDictionary[object, str]:
-        """The random id of each call in flight (`RequestInfo.call_id`), by `Send.call`."""
+        """The random id of each call in flight (`RequestInfo.call_id`), by `call` of its action."""
         return WeakKeyDictionary()
 
     def _retry_info(self, wait: Wait, failed: Attempt) -> RetryInfo:
@@ -274,9 +278,10 @@ class SyncReporter(_Reporter):
     """Reports the requests of one operation of a sync client to its hooks, trace and log."""
 
     def before(self, action: Action, now: float) -> Action:
-        """Report an action before it is carried out. Return it, with the header fields of a hook.
+        """Report an action before it is carried out. Return the action.
 
-        If a strict hook raised, now or in `note`, return a `Fail` with its exception instead.
+        Its request, if it has one, gets the header fields that a hook or the trace adds. If a
+        strict hook raised, now or in `note`, return a `Fail` with its exception instead.
         """
         return self._with_hook_fields(action, now, self._tell(*self._before_action(action)))
 
@@ -300,9 +305,10 @@ class AsyncReporter(_Reporter):
     """Reports the requests of one operation of an async client to its hooks, trace and log."""
 
     async def before(self, action: Action, now: float) -> Action:
-        """Report an action before it is carried out. Return it, with the header fields of a hook.
+        """Report an action before it is carried out. Return the action.
 
-        If a strict hook raised, now or in `note`, return a `Fail` with its exception instead.
+        Its request, if it has one, gets the header fields that a hook or the trace adds. If a
+        strict hook raised, now or in `note`, return a `Fail` with its exception instead.
         """
         return self._with_hook_fields(action, now, await self._tell(*self._before_action(action)))
 

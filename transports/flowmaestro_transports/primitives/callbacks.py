@@ -1,4 +1,4 @@
-"""Checks that refuse coroutine functions as callbacks of a sync client. Pure."""
+"""Checks that refuse callbacks of a sync client that must be awaited. Pure."""
 
 from __future__ import annotations
 

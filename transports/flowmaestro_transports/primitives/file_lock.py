@@ -17,7 +17,9 @@ def open_file(path: str) -> FileIO:
 
 
 def open_lock_file(path: str) -> FileIO:
-    """Open and lock the file at `path`. Raise `BlockingIOError` if it is locked already.
+    """Open and lock the file at `path`.
+
+    Raises `BlockingIOError` if it is locked already, and another `OSError` if it cannot be opened.
 
     Another process may remove the file between the opening and the locking. The next batch would
     then create and lock a new file. So the locked file must be the one that `path` names now; if it

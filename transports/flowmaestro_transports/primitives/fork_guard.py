@@ -35,10 +35,11 @@ def warn_unclosed(owner: object) -> None:
 
 
 def quiet_at_exit(delete: Callable[[T], None]) -> Callable[[T], None]:
-    """Decorate a `__del__` so that it prints nothing when the interpreter ends.
+    """Decorate a `__del__` so that it ignores missing names when the interpreter ends.
 
-    The interpreter may have set the names in our modules to None before it collects the last
-    objects. The operating system then releases their resources.
+    It then ignores `AttributeError` and `TypeError`, which would be printed. The interpreter may
+    have set the names in our modules to None before it collects the last objects. The operating
+    system then releases their resources.
     """
     is_finalizing = sys.is_finalizing  # of this function, so it stays
 

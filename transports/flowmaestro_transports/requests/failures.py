@@ -21,7 +21,7 @@ ERRORS = (
     # An invalid URL, a content coding that cannot be decoded, and a hook of the caller's.
     ValueError,
 )
-"""The exceptions that a session, or the body of a response, raises for a network failure."""
+"""The exceptions of a session, or of the body of a response, that become a `TransportFailure`."""
 
 # `ProxyError` is missing: urllib3 also raises it for failures long after a proxy was reached.
 _NOT_SENT = (
@@ -43,7 +43,8 @@ _NO_TUNNEL = "Tunnel connection failed"
 def failure_before_head(error: BaseException) -> TransportFailure:
     """Return the failure for an `error` that was raised before the head of the response came.
 
-    It is *maybe processed* unless it certainly happened before the request was sent.
+    It is *not sent* if that is certain, *reply broken* for a malformed head, and otherwise *maybe
+    processed*.
     """
     causes = list(_causes(error))
     if any(isinstance(cause, _NOT_SENT) or _is_refused_tunnel(cause) for cause in causes):
@@ -61,7 +62,7 @@ def failure_before_head(error: BaseException) -> TransportFailure:
 
 
 def failure_within_body(error: BaseException) -> TransportFailure:
-    """Return the failure for an `error` that was raised while the body was read."""
+    """Return the failure for an `error` that was raised after the head of the response came."""
     causes = list(_causes(error))
     reason = str(error) if isinstance(error, ValueError) else _reason(causes[-1])
     timed_out = any(map(_is_timeout, causes))
@@ -105,7 +106,7 @@ def _is_malformed_head(cause: BaseException) -> bool:
 
 
 def _reason(cause: BaseException) -> str:
-    """Describe what happened, without quoting the request or the response."""
+    """Describe what happened, without quoting the request or the server's response."""
     if isinstance(cause, ssl.SSLError) or _is_refused_tunnel(cause):
         return str(cause)
     return (isinstance(cause, OSError) and cause.strerror) or type(cause).__name__

@@ -3,7 +3,7 @@
 Mounted adapters, hooks, instrumentations and recorders see its calls. Requests are prepared here,
 so that nothing that a session would add replaces what the core wants sent.
 
-May touch: the network, by way of the session; the variables that name proxies.
+May touch: the network, by way of the session; the variables that name proxies and certificates.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _SHORTEST = 0.001
 """Seconds: a socket timeout of zero would mean "do not wait", not "the deadline has passed"."""
 
 _FLOOD = 200
-"""The largest number of trailers, or of informational responses. http.client allows 100 where it
+"""How many trailers, or informational responses, `_floods` tries. http.client allows 100 where it
 has a limit."""
 
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
@@ -137,7 +137,7 @@ _KNOWN_FAILURES: Mapping[str, str] = {
     ),
     "informational-replies": "urllib3 returns a 103 as the response: the call fails",
 }
-"""The checks that it fails with every http.client."""
+"""The checks that the transport fails with every http.client, and the reasons."""
 
 
 class _KnownFailures:
@@ -156,12 +156,13 @@ class RequestsTransport(NotPicklable):
     The session's mounted adapters, response hooks, proxies, `verify` and `cert` are used; its
     headers, cookies, auth and params are not. The session's cookie jar keeps the cookies that a
     response sets, because requests cannot be told not to; calls do not send them. The session's
-    adapters limit the number of connections. A given session is never closed. Without a `session`,
-    the transport makes one, with the defaults of requests, and closes that one; a child process
-    after `os.fork` makes another.
+    adapters limit how many idle connections are stored; nothing limits how many are open. A given
+    session is never closed. Without a `session`, the transport makes one, with the defaults of
+    requests, and closes that one; a child process after `os.fork` makes another.
 
     The transport is not patient: a read that times out loses the body. `known_failures` lists the
-    conformance checks that the transport fails.
+    conformance checks that the transport fails. For example, a head that comes byte by byte may
+    take longer than `timeout`.
 
     Raises `TypeError` for a `session` of another type.
     """
@@ -180,7 +181,10 @@ class RequestsTransport(NotPicklable):
 
     @property
     def secrets(self) -> Tuple[str, ...]:
-        """The credentials sent to the proxies of the session and its environment."""
+        """The credentials sent to the proxies of the session and its environment.
+
+        They are chosen as in `secrets_in`.
+        """
         urls = [*self._session.proxies.values()]
         if self._session.trust_env:
             urls += getproxies().values()
@@ -219,7 +223,7 @@ class RequestsTransport(NotPicklable):
         return self._begin(request, timeout, sys.maxsize)
 
     def sleep(self, seconds: float) -> None:
-        """Wait for `seconds`. Raises `TransportClosedError` once the transport is closed."""
+        """Wait for `seconds`, at most 1e6. Raises `TransportClosedError` once it is closed."""
         if self._closing.wait(min(seconds, LONGEST)):
             raise TransportClosedError
 
@@ -228,10 +232,11 @@ class RequestsTransport(NotPicklable):
         return time.monotonic()
 
     def close(self) -> None:
-        """Close every connection. Later calls raise `TransportClosedError`.
+        """Close every open body. Later calls raise `TransportClosedError`.
 
-        Every read of a body and every pause wakes. A call that waits for the head of its response
-        continues until the head comes or its `timeout` has passed.
+        A session that the transport has made is closed as well, with every connection. Every read
+        of a body and every pause wakes. A call that waits for the head of its response continues
+        until the head comes or its `timeout` has passed.
         """
         self._reset_if_forked()
         self._closing.set()
@@ -244,7 +249,10 @@ class RequestsTransport(NotPicklable):
             _close(self._session)
 
     def _reset(self) -> None:
-        """Create the state without connections, for a new transport or a child after `os.fork`."""
+        """Create the state of a new transport, or of a child after `os.fork`: no open bodies.
+
+        A session that was given stays.
+        """
         self._session = self._callers_session or requests.Session()
         # The open bodies, with the responses of urllib3. Without these references, a body that
         # nobody closed and its response would be collected together, the response perhaps first.
@@ -257,7 +265,11 @@ class RequestsTransport(NotPicklable):
             self._reset()
 
     def _begin(self, request: Request, timeout: float, limit: int) -> RequestsBody:
-        """Send the request. Return its body, of at most `limit` bytes, once the head has come."""
+        """Send the request. Return the response, with its body open, once the head has come.
+
+        `limit` is the most bytes that the decoded body may have. Raises `TransportFailure`, or
+        `TransportClosedError` if the transport was closed and nothing was sent.
+        """
         self._reset_if_forked()
         if self._closing.is_set():
             raise TransportClosedError
@@ -329,9 +341,9 @@ class RequestsBody:
     def read(self, patience: float) -> bytes:
         """Return some bytes of the body as soon as there are any; `b""` at its end.
 
-        Raises `TransportFailure` if the body is truncated or was closed. If no byte is received
-        within `patience` seconds, this raises it as well, instead of returning `None`, because the
-        body cannot be read again.
+        Raises `TransportFailure` if the body is malformed or truncated, or was closed before its
+        end. If no content comes within `patience` seconds, this raises it as well, instead of
+        returning `None`, because the body cannot be read again.
         """
         deadline = time.monotonic() + patience
         while not self._ended:
@@ -346,8 +358,8 @@ class RequestsBody:
     def read_whole(self, deadline: float, silence: float) -> bytes:
         """Return the rest of the body once it has ended.
 
-        Raises `TransportFailure` if the body has not ended at `deadline`, or if no byte comes for
-        `silence` seconds.
+        Raises `TransportFailure` as `read` does, also if the body has not ended at `deadline`, or
+        if no byte comes for `silence` seconds.
         """
         content = io.BytesIO()  # Unlike bytes, its repr shows nothing of the response.
         while not self._ended:
@@ -372,7 +384,7 @@ class RequestsBody:
         # It fails if a reader, which was woken just now, releases the connection meanwhile.
         with contextlib.suppress(Exception):
             self._raw.close()
-        # Somebody may keep a failure, whose frames refer to this body.
+        # The caller may keep a failure, whose frames refer to this body.
         self._raw = self._receive = None
 
     def __del__(self) -> None:
@@ -380,7 +392,7 @@ class RequestsBody:
             self.close()
 
     def _piece(self, patience: float) -> bytes:
-        """Receive once. Return the decoded content, which may be `b""`.
+        """Receive once, unless the decoder has more. Return the decoded content, maybe `b""`.
 
         Sets `_ended` at the end of the body. Raises `TransportFailure`, also after `patience`
         seconds without a byte.
@@ -422,8 +434,8 @@ def _read_head(
 ) -> Tuple[ContentDecoder, Optional[str]]:
     """Return a decoder for the body, and why the response is refused; `None` if it is not refused.
 
-    A response is refused if it is an informational one, or if the end of its body is ambiguous.
-    `limit` is the most bytes that the decoded body may have.
+    A response is refused if it is an informational one, or if `framing_of` refuses it. `limit` is
+    the most bytes that the decoded body may have.
     """
     fields = (getattr(response.raw, "headers", None) or response.headers).items()
     given = Headers(
@@ -435,7 +447,7 @@ def _read_head(
     if 100 <= response.status_code < 200:
         return coding, f"an informational reply ({response.status_code}) came as the final one"
     try:
-        # Where framing is ambiguous, http.client guesses; the request is refused instead.
+        # Where framing is ambiguous, http.client guesses; the response is refused instead.
         framing_of(method, ResponseHead(response.status_code, given))
     except ReplyError as error:
         return coding, str(error)
@@ -443,7 +455,10 @@ def _read_head(
 
 
 def _reader(response: requests.Response) -> Callable[[], bytes]:
-    """Return a function that returns some bytes of the body as received; `b""` is the end."""
+    """Return a function that returns some bytes of the body; `b""` is the end.
+
+    They are as received, or decoded if a hook has read the body.
+    """
     if isinstance(response.raw, urllib3.BaseHTTPResponse) and not _body_consumed(response):
         return partial(response.raw.read1, MAX_PIECE, decode_content=False)
     # The response of an adapter without a network, or one that a hook has read.
@@ -451,7 +466,10 @@ def _reader(response: requests.Response) -> Callable[[], bytes]:
 
 
 def _body_consumed(response: requests.Response) -> bool:
-    """Return whether a hook of the session has read the body; requests then keeps it, decoded."""
+    """Return whether the body is empty or a hook of the session has read it.
+
+    requests then keeps it, decoded.
+    """
     raw = response.raw
     return isinstance(raw, urllib3.BaseHTTPResponse) and (raw.closed or raw.tell() > 0)
 
@@ -591,9 +609,9 @@ class _CheckedHeaders(CaseInsensitiveDict[Any]):
 
 
 def _prepared(request: Request, guard: _SendGuard) -> requests.PreparedRequest:
-    """Prepare the request unchanged.
+    """Prepare the request unchanged, with a Content-Length if it may have a body.
 
-    Suppress every header that requests and urllib3 would add, except Host.
+    Suppress every other header that requests and urllib3 would add, except Host.
     """
     given = request.headers
     headers = _CheckedHeaders({}, guard)
@@ -621,7 +639,8 @@ def _response_to(
     """Send a request through the session's adapters and hooks, and return its response.
 
     Redirects are not followed. `guard` is inactive once the head of the response has come.
-    `settings` are those of `Session.send`.
+    `settings` are those of `Session.send`. Raises `TransportFailure` (*reply broken*) if a hook
+    raises one of `ERRORS`; every other exception unchanged.
     """
     came: List[requests.Response] = []
     found: List[str] = []

@@ -1,8 +1,9 @@
 """Waiting in a thread, and waking it from another thread.
 
-Each wait of `SocketTransport` is one `poll`, for sockets and for a *waker*: a pair of sockets that
-another thread writes to. So any wait can be interrupted, and only the resolution of a name blocks
-in another way. May touch: sockets, the monotonic clock.
+Each wait of `SocketTransport` is a `poll`, or a `select` where there is no `poll`. It waits for
+sockets and for a *waker*: a pair of sockets that another thread writes to. So any wait can be
+interrupted, and only the resolution of a name blocks in another way. May touch: sockets, the
+monotonic clock.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ from flowmaestro_transports.primitives.ownership import Owned
 T = TypeVar("T")
 
 RECHECK_INTERVAL = 0.5
-"""Seconds after which an operation without a waker checks whether it was interrupted."""
+"""Seconds between the checks of an operation that waits without a waker, or for a slot."""
 _LONGEST = 1e6
 """Seconds: the longest timeout that `poll` accepts on every platform."""
 
 
 class Interrupted(Exception):
-    """Another thread has interrupted the operation of this thread."""
+    """`interrupt` was called on the operation of this thread."""
 
 
 class DeadlineExceeded(Exception):
@@ -65,10 +66,10 @@ class Waker:
 
 
 class BlockingOp:
-    """One blocking operation of a thread: a call, a pause or a read.
+    """A blocking operation of a thread: a call, a pause or a read.
 
-    It owns its resources (`Owned`), so that an exception from a signal handler leaks none of them.
-
+    A body has one for all its reads, a stream one for all its calls and pauses. It owns its
+    resources (`Owned`), so that an exception from a signal handler leaks none of them.
     """
 
     __slots__ = ("_waker", "free_wakers", "interrupted", "slot")
@@ -80,11 +81,11 @@ class BlockingOp:
         self.slot: Owned[None] = Owned()
         """The slot that the call occupies (`Slots`), if any."""
         self.free_wakers: Owned[Waker] = Owned()
-        """The unused wakers of its pool. It takes one of them before it waits."""
+        """The unused wakers of its pool. It takes one of them, if there is one, before it waits."""
         self._waker: Owned[Waker] = Owned()  # The waker that it took.
 
     def interrupt(self) -> None:
-        """Wake the thread of this operation, which then raises `Interrupted`.
+        """Make `wait` raise `Interrupted`: the wait of now and every later one.
 
         Any thread may call this.
         """
@@ -97,7 +98,10 @@ class BlockingOp:
             waker.wake()
 
     def acquire_waker(self) -> None:
-        """Take a free waker, or make one. A `wake` after this ends the next `wait`."""
+        """Take a free waker, or make one if that is possible.
+
+        With a waker, a `wake` after this ends the next `wait`.
+        """
         if not self._waker and not self.free_wakers.move_to(self._waker):
             # If the process has no file descriptor left, `wait` checks every `RECHECK_INTERVAL`.
             with suppress(OSError):
@@ -106,8 +110,8 @@ class BlockingOp:
     def carry_out(self, steps: IOSteps[T], deadline: AttemptDeadline) -> T:
         """Carry out `steps`, wait as they say, and return their result.
 
-        Raises `Interrupted` if `interrupt` was called, `DeadlineExceeded` at the deadline, and what
-        the steps raise.
+        Raises `Interrupted` if it would wait after `interrupt`, `DeadlineExceeded` if it would wait
+        beyond the deadline, and what the steps raise.
         """
         try:
             while True:
@@ -129,8 +133,9 @@ class BlockingOp:
     ) -> bool:
         """Wait until a socket is ready or `wake` is called. Return False at the time `until`.
 
-        `until` is a time of `time.monotonic`. The wait may also end early, without a reason, and
-        return True. Raises `Interrupted` if `interrupt` was called, before the wait or during it.
+        `until` is a time of `time.monotonic`; no wait is longer than 1e6 s. The wait may also end
+        early, without a reason, and return True. Raises `Interrupted` if `interrupt` was called,
+        before the wait or during it.
         """
         self.acquire_waker()
         # Check after acquiring the waker: an interrupt after this line wakes the poll.
@@ -163,8 +168,8 @@ def _ready(
 ) -> List[int]:
     """Wait for at most `seconds`. Return the file descriptors that are ready.
 
-    They are those of `read_ends` that have data, and those of `socks` that have the `readiness`.
-    Return `[]` if there are none in this time.
+    They are those of `read_ends` that have data, and those of `socks` that have the `readiness` or
+    an error. Return `[]` if there are none in this time.
     """
     # Looked up with each call, so that a patched one counts: gevent replaces `poll`, eventlet
     # removes it. Windows has none.

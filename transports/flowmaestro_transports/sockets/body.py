@@ -29,9 +29,9 @@ class SocketOpenResponse(OpenBody):
         """Return the next bytes of the body; `b""` at its end.
 
         Return `None` if no byte came within `patience` seconds. Raises `TransportFailure` if the
-        body is truncated or closed, and `RuntimeError` while another thread is reading. After an
-        exception other than `TransportFailure`, such as `KeyboardInterrupt`, the body is closed,
-        since bytes of it may be lost.
+        body is malformed, truncated or closed, and `RuntimeError` while another thread is reading.
+        An exception from a signal handler, such as `KeyboardInterrupt`, that comes while bytes are
+        received closes the body, since they may be lost.
         """
         held: Owned[Connection] = Owned()
         try:
@@ -43,9 +43,9 @@ class SocketOpenResponse(OpenBody):
             self._end_read(held)  # Once more, as `Owned` explains.
 
     def close(self) -> None:
-        """Release the connection now, at the end of the body or before.
+        """Release the connection, at the end of the body or before.
 
-        A `read` in another thread wakes and raises `TransportFailure`.
+        A `read` that waits in another thread wakes, raises `TransportFailure`, and releases it.
         """
         self.release()
 
@@ -76,7 +76,7 @@ class SocketOpenResponse(OpenBody):
                 # An exception from a signal handler: what `receive` returned may be lost.
                 self._state = BodyState.CLOSED
             self._op.return_waker()
-            # Nothing else clears the wakers of a closed pool.
+            # The pool may have been closed, and its wakers cleared, before this one was returned.
             if self._pool.closed and self._state is not BodyState.OPEN:
                 self._op.free_wakers.clear()
         return data

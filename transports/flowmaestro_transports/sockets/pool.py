@@ -19,7 +19,7 @@ from flowmaestro_transports.primitives.ownership import Owned
 from flowmaestro_transports.sockets.blocking import RECHECK_INTERVAL, BlockingOp, Waker
 
 _FREE_WAKERS = 32
-"""How many unused wakers are stored for reuse. Each has two open file descriptors."""
+"""How many unused wakers `end_op` leaves for reuse. Each has two open file descriptors."""
 
 _ALL_THREADS = 2**16
 """How many slots are made at most. More slots than threads would not be a limit."""
@@ -73,8 +73,8 @@ class Slots:
 class SocketPool(ConnectionPool):
     """At most `max_connections` calls at once, and at most as many idle connections.
 
-    Each blocking operation of a thread is registered from `begin` to `end_op`, so that `close` can
-    interrupt it.
+    Each call and each pause is registered from `begin` to `end_op`, so that `close` can interrupt
+    it. A read is not: `close` releases its body.
     """
 
     def __init__(self, max_connections: int) -> None:
@@ -85,7 +85,10 @@ class SocketPool(ConnectionPool):
         self._ops: Set[BlockingOp] = set()
 
     def begin(self, op: BlockingOp) -> None:
-        """Register an operation. Raises `TransportClosedError` if the pool is closed."""
+        """Register an operation. Raises `TransportClosedError` if the pool is closed.
+
+        Call `end_op` afterwards, also if this raises.
+        """
         op.free_wakers = self.wakers
         self._ops.add(op)
         # Check after registering the operation: a `close` in another thread must not miss it.
@@ -107,7 +110,7 @@ class SocketPool(ConnectionPool):
         self._ops.discard(op)
 
     def close(self) -> None:
-        """Close idle connections and open bodies, and interrupt every operation."""
+        """Close idle connections and open bodies, and interrupt every registered operation."""
         self.closed = True
         for op in list(self._ops):
             op.interrupt()

@@ -1,7 +1,8 @@
 """`SocketTransport`: HTTP/1.1 for threads. Each call runs in the thread of its caller.
 
-May touch: the network. It starts no thread, follows no redirects, keeps no cookies and reads no
-credentials. Of the environment it reads only what the modules `tls` and `proxies` list.
+May touch: the network, certificate files. It starts no thread, follows no redirects, keeps no
+cookies and reads no `.netrc`. Of the environment it reads only what the modules `tls` and `proxies`
+list.
 """
 
 from __future__ import annotations
@@ -49,18 +50,18 @@ class SocketTransport(NetworkTransport):
     `verify` and `client_cert` say whom to trust and which certificate to present. `proxy` is the
     URL of a proxy for every call, `http://user:password@host:3128` or `https://...`; without it,
     the environment names the proxies. With `trust_env=False` the environment is ignored, also for
-    certificates. For the values of each, see `docs/networks.md`. Everything is read when the
-    transport is made, except certificates that the environment names, which are read when TLS is
-    first needed. No time limit ends a name resolution early, because it is one call of the
-    operating system in the thread of the caller.
+    certificates. For the values of each, see `docs/networks.md`. The proxies and the files of the
+    arguments are read when the transport is made. The trust store and the variables for TLS are
+    read when TLS is first needed, or with those files. No time limit ends a name resolution early,
+    because it is one call of the operating system in the thread of the caller.
 
     A child after `os.fork` makes its own connections, and leaves those of its parent alone. An
     exception that a signal handler raises, such as `KeyboardInterrupt`, ends the call that it
     interrupts, and no other.
 
     Raises `ValueError` for a `max_connections` below 1, and `TypeError` for one that is not an
-    `int`. For any other argument, raises `TypeError` or `ValueError`, and `OSError` for a path that
-    cannot be read as certificates; the message names the argument.
+    `int`. For another wrong option, raises `TypeError` or `ValueError`, and `OSError` for a path
+    that cannot be read as certificates; the message names the argument or the variable.
     """
 
     _at_hand: Optional[threading.local] = None
@@ -84,7 +85,7 @@ class SocketTransport(NetworkTransport):
         return self._round_trip(request, timeout, sys.maxsize, _opened)
 
     def sleep(self, seconds: float) -> None:
-        """Wait for `seconds`. Raises `TransportClosedError` once the transport is closed."""
+        """Wait for `seconds`, at most 1e6. Raises `TransportClosedError` once it is closed."""
         op, pool, until = self._next_op(), self._pool(), time.monotonic() + seconds
         try:
             try:
@@ -253,7 +254,10 @@ class InterruptibleSockets:
         return self._interruptibly(self._transport.open, request, timeout)
 
     def sleep(self, seconds: float) -> None:
-        """Wait for `seconds`; return early if interrupted."""
+        """Wait for `seconds`; return early if interrupted.
+
+        Raises `TransportClosedError` once the transport is closed.
+        """
         self._interruptibly(self._transport.sleep, seconds)
 
     def _interruptibly(self, begin: Callable[..., T], *args: Any) -> T:

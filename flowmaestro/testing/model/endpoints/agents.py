@@ -32,7 +32,10 @@ def list_messages(service: Service, call: EndpointRequest) -> Outcome:
 
 
 def send_message(service: Service, call: EndpointRequest) -> Outcome:
-    """Post a message. Answer with JSON, with events, or with 501 if streaming is refused."""
+    """Post a message, and answer with JSON or with events.
+
+    If the request is for events and they are refused, raises a 501 refusal and posts nothing.
+    """
     thread = service.threads.find(call.id)
     text = call.text("content", "Message content is required")
     if call.body.get("stream") is not True:
@@ -47,8 +50,9 @@ def send_message(service: Service, call: EndpointRequest) -> Outcome:
 def _answer_whole(service: Service, thread: Thread, text: str, limit_ms: float) -> Later:
     """Answer with the agent's message when it is complete, or with 408 after `limit_ms`.
 
-    After a 408, the agent continues its answer. If an agent fails, the deployed server does not
-    notice: it waits until the limit, and stores nothing.
+    The limit is at most `LONGEST_ANSWER_MS`. After a 408, the agent continues its answer. If the
+    agent fails, the answer is a 500. But the deployed server does not notice: it waits until the
+    limit, and stores nothing.
     """
 
     def later(respond: Respond) -> None:
@@ -73,7 +77,10 @@ def _answer_whole(service: Service, thread: Thread, text: str, limit_ms: float) 
 
 
 def stream_thread(service: Service, call: EndpointRequest) -> Outcome:
-    """Stream the events of a thread from now on."""
+    """Stream the events of a thread from now on.
+
+    Raises a 404 refusal, as without such an endpoint, if events are refused.
+    """
     thread = service.threads.find(call.id)
     if service.message_answers(thread.agent) == "refused":
         raise no_route("GET", f"/api/v1/threads/{thread.id}/events")
@@ -103,7 +110,7 @@ def get_memory(service: Service, call: EndpointRequest) -> Outcome:
 
 
 def update_memory(service: Service, call: EndpointRequest) -> Outcome:
-    """Set the memory of the agent about one user."""
+    """Set the memory of the agent about one user. Its `metadata` are added to the earlier ones."""
     agent, user_id, now = service.agents.find(call.id), call.ids["user_id"], service.timeline.now
     refusal = "working_memory is required and must be a non-empty string"
     text, metadata = call.text("working_memory", refusal), call.mapping("metadata")
@@ -124,7 +131,10 @@ def delete_memory(service: Service, call: EndpointRequest) -> Outcome:
 
 
 def search_memory(service: Service, call: EndpointRequest) -> Outcome:
-    """Return the messages of an agent's threads that are most similar to a query."""
+    """Return the messages of an agent's threads that are most similar to a query.
+
+    There are none about a user other than `MEMORY_OWNER`.
+    """
     agent = service.agents.find(call.id)
     query = call.text("query", "query is required and must be a non-empty string")
     top_k, threshold = call.count("top_k", 10), call.number("similarity_threshold", 0.0)
@@ -148,7 +158,7 @@ def search_memory(service: Service, call: EndpointRequest) -> Outcome:
 
 
 def memory_stats(service: Service, call: EndpointRequest) -> Outcome:
-    """Count the memories of the agent."""
+    """Count the memories of the agent, and the messages of its threads."""
     agent = service.agents.find(call.id)
     stats: JsonObject = {
         "agent_id": agent.id,

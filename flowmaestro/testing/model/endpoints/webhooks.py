@@ -78,7 +78,7 @@ def test_webhook(service: Service, call: EndpointRequest) -> Outcome:
 
 
 def list_deliveries(service: Service, call: EndpointRequest) -> Outcome:
-    """List the deliveries to a webhook, the newest first."""
+    """List the deliveries to a webhook, except tests, the newest first."""
     deliveries = reversed(service.webhooks.find(call.id).deliveries)
     rows = [service.dialect.delivery(delivery) for delivery in deliveries]
     return Answer(200, service.dialect.listed(rows, call.query))
@@ -94,7 +94,7 @@ def _name(call: EndpointRequest) -> str:
 def _url(call: EndpointRequest) -> str:
     """Return the URL in the body, as given.
 
-    Raises a 400 refusal unless JavaScript's `new URL` accepts it and it has a host.
+    Raises a 400 refusal unless it is visible ASCII and has a scheme, a host, and no invalid port.
     """
     url: object = call.body.get("url")
     try:

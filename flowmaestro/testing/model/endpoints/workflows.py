@@ -36,7 +36,7 @@ def list_executions(service: Service, call: EndpointRequest) -> Outcome:
 def cancel_execution(service: Service, call: EndpointRequest) -> Outcome:
     """Cancel an execution.
 
-    Raises a 400 refusal if the execution has ended or waits for a human.
+    Raises a 400 refusal if the execution has ended or is paused.
     """
     execution = service.executions.find(call.id, "internal_error")
     if not execution.can_be_cancelled:
@@ -46,7 +46,10 @@ def cancel_execution(service: Service, call: EndpointRequest) -> Outcome:
 
 
 def stream_execution(service: Service, call: EndpointRequest) -> Outcome:
-    """Stream the future events of an execution; if it has ended, only its terminal event."""
+    """Open the stream of an execution.
+
+    It begins with `connected`. If the execution has ended, it has only the terminal event instead.
+    """
     execution = service.executions.find(call.id)
     stream = service.subscribe(execution.id)
     if execution.ended:
@@ -68,7 +71,10 @@ def list_triggers(service: Service, call: EndpointRequest) -> Outcome:
 
 
 def execute_trigger(service: Service, call: EndpointRequest) -> Outcome:
-    """Start the trigger's workflow with the given inputs."""
+    """Start the trigger's workflow with the given inputs.
+
+    Raises a 400 refusal if the trigger is disabled.
+    """
     trigger = service.triggers.find(call.id)
     if not trigger.enabled:
         raise Refusal(400, "validation_error", "Trigger is disabled", {"trigger_id": trigger.id})
