@@ -175,7 +175,8 @@ SESSIONS = (
         "**Results** go to `--out`. A `.csv` file is for a spreadsheet. Its columns are `row` (from 1, as in\n"
         "`--redo`), `index` (from 0, as in Python), `execution_id`, `status`, `error` and `outputs`. It begins\n"
         "with a byte-order mark, without which Excel would not read UTF-8; in Python open it with\n"
-        '`encoding="utf-8-sig"`. A `.jsonl` file is for programs.\n\n'
+        '`encoding="utf-8-sig"`. A text that a spreadsheet could take for a formula begins with an added `\'`;\n'
+        "otherwise texts are unchanged. A `.jsonl` file is for programs.\n\n"
         "A row with the status `refused` was not started, because the server rejected its inputs: correct\n"
         "it, and the same command starts it. A row that is `running` or `paused` did not end within\n"
         "`--timeout`: the same command continues to wait for it. At the end, failures are grouped by cause.\n\n"
@@ -210,7 +211,8 @@ SESSIONS = (
     Session(
         "Leave an execution running, watch it, cancel it",
         "`run --detach` prints the id of the execution and returns at once. Ctrl-C and `--timeout` leave the\n"
-        "execution running, too. `--timeline run.svg` draws the [timeline](streaming.md#draw-a-timeline).\n\n"
+        "execution running, too. `--timeline run.svg` draws the [timeline](streaming.md#draw-a-timeline). It is\n"
+        "written last: if that fails, the outputs have been printed, and the command exits with status 1.\n\n"
         "With `--checkpoint FILE`, you can run the same command again: it starts the workflow only the first\n"
         "time. Later, it follows the execution that it has started, or prints the outputs if that has ended.\n"
         "With `--rerun` as well, it starts the workflow again if the execution failed or was cancelled.\n"
@@ -243,8 +245,8 @@ SESSIONS = (
         "| exit status | meaning |\n|---|---|\n| 0 | done |\n| 1 | failed |\n| 2 | wrong arguments |\n"
         "| 3 | not found |\n| 4 | key refused |\n| 5 | rate limit |\n| 6 | network |\n"
         "| 124 | `--timeout` was reached; the execution goes on |\n| 130 | Ctrl-C |\n\n"
-        "In a pipe there are no colors and no control codes. `NO_COLOR` takes the colors away on a\n"
-        "terminal, too, and `FORCE_COLOR` keeps them in a pipe. `--debug` shows tracebacks.",
+        "In a pipe, the command writes no colors and no control codes of its own. `NO_COLOR` takes the\n"
+        "colors away on a terminal, too, and `FORCE_COLOR` keeps them in a pipe. `--debug` shows tracebacks.",
         (Command("run nosuchthing --json"),),
     ),
     Session(
@@ -275,9 +277,10 @@ SESSIONS = (
         "lines are one message, and Alt-Enter begins a new line. The arrow keys bring back what you typed, in\n"
         "earlier conversations, too (`--no-history` keeps nothing). `/save FILE` writes the whole conversation to\n"
         "a file. If you continued a thread with `--thread`, that includes its earlier messages.\n\n"
-        "`-m TEXT` sends one message and prints only the answer. You can also pipe a text in: it is sent as one\n"
-        "message. With both, the text of the pipe is appended to the message. So if you call the command in a\n"
-        "shell loop that itself reads lines from a pipe, add `</dev/null` to the command.\n\n"
+        "`-m TEXT` sends one message and prints only the answer. In a pipe or a file, the answer is unchanged,\n"
+        "followed by the end of a line. You can also pipe a text in: it is sent as one message. With both, the\n"
+        "text of the pipe is appended to the message. So if you call the command in a shell loop that itself\n"
+        "reads lines from a pipe, add `</dev/null` to the command.\n\n"
         "![A conversation in a terminal](pictures/chat.svg)",
         (
             Command("chat agent_parrot", ((PROMPT, "Good morning\r"), (PROMPT, "\x04"))),
@@ -299,7 +302,9 @@ KEEPING = """
 `flowmaestro login` asks for a key, checks it at the server, and keeps it: in the keyring of the
 system (with the extra `keyring`), or else in a file that only you can read, in your folder for
 settings. `--file` always uses the file. You can also pipe the key in: `pass show flowmaestro |
-flowmaestro login`. `logout` deletes the key from this machine, and `profiles` lists the profiles.
+flowmaestro login`. `logout` deletes the key from this machine, and `profiles` lists the profiles. If
+the keyring is locked, `login --file` and `logout` do the rest of their work, and say which entry of
+the keyring is left.
 
 A profile is a pair of a key and a server: `login --profile work --base-url https://...` makes
 another one, and `--profile work` or `FLOWMAESTRO_PROFILE=work` uses it. A command uses the first of
@@ -363,7 +368,8 @@ OFFER = Session(
     "The assistant sees only the workflows that you name, because running one can have side effects. The\n"
     "first progress message has the id of the execution. If the assistant cancels a run, or a run takes\n"
     "longer than `--timeout`, the execution goes on at the server. If the server declares no inputs for a\n"
-    "workflow, describe them with `--schema wf_report=schema.json`.\n\n"
+    "workflow, describe them with `--schema wf_report=schema.json`. A lone surrogate, such as half an emoji\n"
+    "in the outputs, becomes `?`.\n\n"
     "A client, `ask.py`:\n\n"
     f"```text\n{ASK}```",
     (Command("ask.py"), Command("mcp --workflow wf_unknown")),

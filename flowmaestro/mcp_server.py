@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, cast
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, cast
 
 import mcp_types as types
 from mcp import MCPError
@@ -31,7 +31,9 @@ _OUTPUT_SCHEMA = {
     "type": "object",
     "properties": {
         "execution_id": {"type": "string", "description": "The id of the execution."},
-        "outputs": {"description": "The outputs of the workflow."},
+        "outputs": {
+            "description": "The outputs of the workflow; as JSON text if nested too deep to send."
+        },
     },
     "required": ["execution_id", "outputs"],
 }
@@ -41,6 +43,8 @@ _ANNOTATIONS = types.ToolAnnotations(
 """A workflow may change things outside of FlowMaestro, and twice if it is run twice."""
 LARGEST_SCHEMA = 65_536
 """Characters of a schema as JSON; a larger one is replaced by that of any object."""
+DEEPEST = 200
+"""Levels of nested lists and objects that are sent: pydantic serialises few more."""
 
 
 def workflow_server(
@@ -141,7 +145,8 @@ async def _run(
         return _result(text + why, failed=True)
     outputs = execution["outputs"]
     text = outputs if isinstance(outputs, str) else json.dumps(outputs, ensure_ascii=False)
-    return _result(text, {"execution_id": execution_id, "outputs": outputs})
+    data = {"execution_id": execution_id, "outputs": text if _is_deep(outputs) else outputs}
+    return _result(text, data)
 
 
 async def _tell(context: Any, progress: int, total: Optional[int], message: str) -> None:
@@ -171,8 +176,8 @@ def _input_of(workflow: Mapping[str, Any]) -> Tuple[str, Dict[str, Any]]:
     about = _short(workflow.get("description") or workflow["name"])
     if is_strict(schema):
         strict = {"type": "object", **cast("Mapping[str, Any]", _with_short_texts(schema))}
-        is_small = len(json.dumps(strict)) <= LARGEST_SCHEMA
-        return about, strict if is_small else {"type": "object"}
+        is_small = len(json.dumps(strict)) <= LARGEST_SCHEMA and not _is_deep(strict)
+        return about, _sendable(strict) if is_small else {"type": "object"}
     declared = cast("Mapping[str, Mapping[str, Any]]", workflow.get("inputs") or {})
     labels = [str(field.get("label") or key) for key, field in declared.items()]
     if labels:
@@ -208,5 +213,31 @@ def _result(
 
     The output schema requires `data` unless the call `failed`.
     """
-    text_content = types.TextContent(type="text", text=text)
-    return types.CallToolResult(content=[text_content], structured_content=data, is_error=failed)
+    content = types.TextContent(type="text", text=_sendable(text))
+    return types.CallToolResult(
+        content=[content], structured_content=_sendable(data), is_error=failed
+    )
+
+
+def _sendable(value: Any) -> Any:
+    """Return a JSON value with `?` for each lone surrogate.
+
+    JSON may hold one, but a message that does cannot be encoded: the error would end the server.
+    """
+    text = json.dumps(value, ensure_ascii=False)
+    return json.loads(text.encode("utf-8", "replace"))
+
+
+def _is_deep(value: Any) -> bool:
+    """Return whether lists and objects are nested deeper than `DEEPEST` levels in a JSON value."""
+    level: List[Any] = [value]
+    for _ in range(DEEPEST + 1):
+        level = [
+            part
+            for each in level
+            if isinstance(each, (dict, list))
+            for part in (each.values() if isinstance(each, dict) else each)
+        ]
+        if not level:
+            return False
+    return True

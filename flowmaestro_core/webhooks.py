@@ -61,7 +61,9 @@ def sign(payload: bytes, secret: str) -> str:
     """Return the value of `X-FlowMaestro-Signature` for these bytes."""
     import hmac  # Loads OpenSSL: with the first delivery, not with `client.webhooks`.
 
-    digest = hmac.new(secret.encode("utf-8"), payload, "sha256").hexdigest()
+    # `strict` would raise for a lone surrogate, and the error would hold the secret.
+    key = secret.encode("utf-8", "surrogatepass")
+    digest = hmac.new(key, payload, "sha256").hexdigest()
     return f"v1={digest}"
 
 

@@ -50,8 +50,12 @@ class Symbols(NamedTuple):
 
 UNICODE = Symbols("▸", "✓", "✗", "●", "\N{MULTIPLICATION SIGN}", "…")
 ASCII = Symbols("*", "+", "x", ">", "x", "~")
-_split_words = re.compile(r"(?<=\s)").split
-"""Splits a text after each white-space character."""
+_split_words = re.compile("(?<=[^\\S\xa0\u2007\u202f])").split
+"""Splits a text after each white-space character but a no-break space."""
+_JOINERS = "\u200c\u200d"
+"""ZWNJ and ZWJ, which part and join letters."""
+_KEPT = frozenset(_JOINERS + "\xa0\u1680\u202f\u205f\u3000").union(map(chr, range(0x2000, 0x200B)))
+"""Joiners and spaces: they are harmless, although `str.isprintable` is False for them."""
 
 
 class Console:
@@ -141,14 +145,15 @@ class Console:
     def stream(self, piece: str, lead: str = "") -> None:
         """Write a piece of a growing text; `lead` goes before its first line.
 
-        On a terminal a word is held back until it is complete, so that no line ends within one.
+        On a terminal, control characters become spaces, and a word is held back until it is
+        complete, so that no line ends within one. Elsewhere the text is unchanged.
         """
         if not self._streams:
             self._streams = True
             self._out.write(lead)
             self._column, self._gap = len(lead), ""
         if self.width is None:
-            self._out.write(printable_lines(piece))
+            self._out.write(piece)
             return
         *whole, self._word = _split_words(self._word + printable_lines(piece))
         for word in whole:
@@ -175,7 +180,7 @@ class Console:
             self._break_line(indent)
         self._out.write(self._gap + text)
         self._column += len(self._gap + text)
-        self._gap = "" if text == word else " "
+        self._gap = word[len(text) :]
         if "\n" in word:
             self._break_line(indent)
 
@@ -322,11 +327,14 @@ def console(out: TextIO) -> Console:
 
 
 def printable(text: str) -> str:
-    """Return the text with a space for each character for which `str.isprintable` is False.
+    """Return the text with a space for each character that may control a terminal.
 
-    These are control characters, bidi marks, line separators, and others.
+    These are the characters for which `str.isprintable` is False, such as control characters, bidi
+    marks and line separators, but not spaces and joiners.
     """
-    return text if text.isprintable() else "".join(s if s.isprintable() else " " for s in text)
+    if text.isprintable():
+        return text
+    return "".join(s if s.isprintable() or s in _KEPT else " " for s in text)
 
 
 def printable_lines(text: str) -> str:
@@ -373,7 +381,10 @@ def text_width(text: str) -> int:
         return len(text)
     from unicodedata import combining, east_asian_width
 
-    return sum(0 if combining(s) else 2 if east_asian_width(s) in "WF" else 1 for s in text)
+    return sum(
+        0 if combining(s) or s in _JOINERS else 2 if east_asian_width(s) in "WF" else 1
+        for s in text
+    )
 
 
 def _shrink(widths: Sequence[int], columns: int, are_ids: Sequence[bool]) -> List[int]:

@@ -187,39 +187,45 @@ def read_profiles() -> Dict[str, Mapping[str, str]]:
     return cast("Dict[str, Mapping[str, str]]", found)
 
 
-def keep_profile(name: str, base_url: str, api_key: str, *, in_file: bool) -> str:
-    """Save a profile, and return a text that says where its key is.
+def keep_profile(name: str, base_url: str, api_key: str, *, in_file: bool) -> Tuple[str, str]:
+    """Save a profile. Return a text that says where its key is, and one about its former key.
 
     The key goes to the file if `in_file` is True, or if there is no keyring that saves it; else to
-    the keyring. Raises `CommandFailed` if the keyring fails or the file cannot be read.
+    the keyring. A former key in the keyring is deleted. If that fails, the second text says so;
+    otherwise it is "". Raises `CommandFailed` if the keyring does not save the key, or if the file
+    cannot be read.
     """
     profiles = read_profiles()
     old = profiles.get(name)
     user = _user(name, api_root(base_url))
     in_ring = not in_file and _keep_in_keyring(user, api_key)
+    kept = {"base_url": base_url} if in_ring else {"base_url": base_url, "api_key": api_key}
+    _write({**profiles, name: kept})
+    # Deleted last: the file may not be written, and a locked keyring must not prevent that.
+    left = ""
     if (
         old is not None
         and "api_key" not in old
         and not (in_ring and _user(name, api_root(old["base_url"])) == user)
     ):
-        _forget(name, old)
-    kept = {"base_url": base_url} if in_ring else {"base_url": base_url, "api_key": api_key}
-    _write({**profiles, name: kept})
-    return "the keyring" if in_ring else str(profiles_file())
+        left = _forget(name, old)
+    return ("the keyring" if in_ring else str(profiles_file())), left
 
 
 def drop_profile(name: str) -> bool:
     """Delete a profile and its key. Return whether there was one of that name.
 
-    Raises `CommandFailed`, and keeps the profile, if the keyring fails or the file cannot be read.
+    Raises `CommandFailed` if the file cannot be read. Raises it, too, if the keyring fails: the
+    profile is deleted then, but its key is not.
     """
     profiles = read_profiles()
     profile = profiles.pop(name, None)
     if profile is None:
         return False
-    if "api_key" not in profile:
-        _forget(name, profile)
     _write(profiles)
+    left = "" if "api_key" in profile else _forget(name, profile)
+    if left:
+        raise CommandFailed(f"profile {name} is deleted, but its key {left}", AUTHENTICATION)
     return True
 
 
@@ -257,12 +263,22 @@ def _keep_in_keyring(user: str, api_key: str) -> bool:
     return bool(_use_keyring("written", keep, seconds=60.0))  # The user may have to unlock it.
 
 
-def _forget(name: str, profile: Mapping[str, str]) -> None:
+def _forget(name: str, profile: Mapping[str, str]) -> str:
+    """Delete the key of a profile from the keyring.
+
+    Return "", or the end of a sentence that says where the key may still be, and why.
+    """
+    user = _user(name, api_root(profile["base_url"]))
+
     def forget(ring: Any) -> None:
         with suppress(ring.errors.PasswordDeleteError):  # It is not there.
-            ring.delete_password(_SERVICE, _user(name, api_root(profile["base_url"])))
+            ring.delete_password(_SERVICE, user)
 
-    _use_keyring("written", forget)
+    try:
+        _use_keyring("written", forget)
+    except CommandFailed as error:
+        return f"may still be in the keyring (service {_SERVICE}, user {user!r}): {error}"
+    return ""
 
 
 def _use_keyring(what: str, use: Callable[[Any], Any], seconds: float = KEYRING_TIMEOUT) -> Any:

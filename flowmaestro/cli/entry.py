@@ -105,7 +105,14 @@ def _print_json_error(failure: Failure) -> None:
 def _print_traceback() -> None:
     import traceback
 
-    Console(sys.stderr).document(traceback.format_exc().rstrip("\n"))
+    Console(sys.stderr).document(_without_keys(traceback.format_exc().rstrip("\n")))
+
+
+def _without_keys(text: str) -> str:
+    """Return the text with `***` for each API key, which an argument may have been."""
+    from flowmaestro_core.http.secrets import without_keys
+
+    return without_keys(text)
 
 
 def _run(command: str, words: Sequence[str], options: Namespace) -> int:
@@ -129,6 +136,9 @@ def _run(command: str, words: Sequence[str], options: Namespace) -> int:
     if unknown:
         _, _, arguments = COMMANDS.get(command, ("", (), ()))
         known = tuple(flag for flags, _ in arguments for flag in flags if flag[0] == "-")
+        names = [word.partition("=")[0] for word in unknown if word.startswith("-")]
+        if any(suggestion(name, ("--api-key",)) for name in names):
+            unknown = names  # What follows such an option may be a key of any form.
         hint = suggestion(unknown[0], known)
         if "--json" in known and unknown[0].partition("=")[0] in ("-o", "--output"):
             hint = "; this command has --json"
@@ -262,6 +272,7 @@ def _failure(
     `status` is the exit status, which also decides the code of an error without `code`. `text` and
     `hint` are printed, unless `text` is empty; `execution_id` is only in the JSON form.
     """
+    text, hint = _without_keys(text), _without_keys(hint)
     about = {
         "code": code or cli.CODES[status],
         "message": text,

@@ -2,7 +2,7 @@
 
 A JSON document is indented on a terminal and compact elsewhere. It is valid whatever the encoding
 of the output is: if that is not UTF-8, the JSON is ASCII. In JSON, characters that could control a
-terminal are escaped. CSV keeps them.
+terminal are escaped. In CSV, they become spaces on a terminal, and stay elsewhere.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import re
 import sys
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, TextIO, cast
 
-from flowmaestro.cli.console import Console, Writer, console
+from flowmaestro.cli.console import Console, Writer, console, printable_lines
 
 _UNSAFE = re.compile(
     "[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ufeff\ufff9-\ufffb"
@@ -25,6 +25,8 @@ _UNSAFE = re.compile(
 
 `json` escapes C0 itself.
 """
+_FORMULA_SIGNS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "\t", "\r")
+"""A spreadsheet may take a cell that begins with one of them for a formula."""
 _RENAMED = {"output": "outputs", "duration": "duration_ms", "percentage": "progress"}
 """Keys of live events, and the documented key that the SDK adds beside each."""
 _CAMEL = re.compile(r"(?<=[a-z0-9])([A-Z])")
@@ -119,7 +121,8 @@ class Results:
     def add(self, result: Mapping[str, Any]) -> None:
         """Write one result."""
         if self._form == "csv":
-            self._out.write(csv_line([result.get(name) for name in self._columns]))
+            line = csv_line([result.get(name) for name in self._columns])
+            self._out.write(printable_lines(line) if self._out.isatty() else line)
             return
         text = json_text(result, self._out.encoding, self._indent)
         if self._form == "jsonl":
@@ -143,19 +146,20 @@ class Results:
 def csv_line(cells: Iterable[Any]) -> str:
     """Return one record of CSV, with the line feed after it.
 
-    A text that begins with `=`, `+`, `-`, `@`, a tab or a carriage return gets a leading `'`, so
-    that a spreadsheet does not take it for a formula. `None` is an empty cell. Numbers are written
-    as they are, booleans and nested values as JSON.
+    A text that begins with `=`, `+`, `-`, `@`, the full-width form of one of them, a tab or a
+    carriage return gets a leading `'`, so that a spreadsheet does not take it for a formula. `None`
+    is an empty cell. Numbers are written as they are, booleans and nested values as JSON.
     """
     line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow([_cell(cell) for cell in cells])
-    return line.getvalue()
+    # Before Python 3.13, the writer quotes of all line breaks only those of its line terminator.
+    csv.writer(line, lineterminator="\r\n").writerow([_cell(cell) for cell in cells])
+    return line.getvalue()[:-2] + "\n"
 
 
 def _cell(value: Any) -> Any:
     if isinstance(value, bool) or (value is not None and not isinstance(value, (str, int, float))):
         value = json_text(value)
-    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
+    if isinstance(value, str) and value.startswith(_FORMULA_SIGNS):
         return "'" + value
     return value
 

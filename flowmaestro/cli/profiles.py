@@ -46,8 +46,10 @@ def login_command(options: argparse.Namespace) -> None:
             client.workflows.list(per_page=1)
         except AuthorizationError:  # The key is good, but not for workflows.
             hints.line("the key may not read workflows; `flowmaestro doctor` shows its scopes")
-    place = keep_profile(name, url, key, in_file=options.file)
+    place, left = keep_profile(name, url, key, in_file=options.file)
     hints.line(f"profile {name} is for {showable_url(url)}; its key is in {place}")
+    if left:
+        hints.line(f"the former key {left}")
     if os.environ.get("FLOWMAESTRO_API_KEY"):
         text = "FLOWMAESTRO_API_KEY is set, so commands use that key"
         hints.line(f"{text}; unset it, or give --profile {name}")

@@ -69,11 +69,9 @@ def message_prompt(history: Optional[Path]) -> Callable[[], Optional[str]]:
 def read_history(path: Path) -> List[str]:
     """Return the messages of the history, the oldest first; none if the file cannot be read."""
     try:
-        lines = path.read_text("utf-8").splitlines()
-        found: List[Any] = [json.loads(line) for line in lines if line]
-    except (OSError, ValueError):
+        return _messages(path)
+    except OSError:
         return []
-    return [text for text in found if isinstance(text, str)]
 
 
 def add_to_history(path: Path, text: str) -> None:
@@ -83,6 +81,22 @@ def add_to_history(path: Path, text: str) -> None:
     """
     if text.startswith(" "):
         return
-    kept = [*read_history(path), text][-LONGEST_HISTORY:]
-    with suppress(OSError):
+    with suppress(OSError):  # Raised before anything is written: the file stays as it is.
+        kept = [*_messages(path), text][-LONGEST_HISTORY:]
         write_private(path, "".join(json.dumps(each) + "\n" for each in kept))
+
+
+def _messages(path: Path) -> List[str]:
+    """Return the messages in a file, without damaged lines. Raises `OSError` if it is unreadable.
+
+    If the file does not exist, return none.
+    """
+    try:
+        lines = path.read_text("utf-8", errors="replace").split("\n")
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    found: List[Any] = []
+    for line in lines:
+        with suppress(ValueError):
+            found.append(json.loads(line))
+    return [text for text in found if isinstance(text, str)]

@@ -18,8 +18,9 @@ from flowmaestro.cli.resources import ago
 from flowmaestro.cli.run_view import LiveRunView, RunView, run_view
 from flowmaestro.cli.state import last_execution, remember_execution
 from flowmaestro.timeline import timeline_svg
-from flowmaestro.types import Execution
+from flowmaestro.types import EventStream, Execution, ExecutionEvent
 from flowmaestro_core.http.dates import parse_timestamp
+from flowmaestro_core.payloads.shapes import is_terminal
 
 _JSON = ("json", "jsonl")
 
@@ -49,7 +50,8 @@ def run_command(options: argparse.Namespace) -> None:
         started: Mapping[str, Any] = {**reply["data"]}
         execution_id = started["execution_id"]
         remember_execution(session.root_of(options), execution_id)
-        was_ended = kept is not None and bool(started.get("completed_at"))
+        # Not `completed_at`: it stays null if the execution was cancelled.
+        was_ended = kept is not None and is_terminal(started)
         if was_ended:
             _report_earlier_end(started, options)
         if options.detach:
@@ -59,7 +61,7 @@ def run_command(options: argparse.Namespace) -> None:
             _end(client.executions.get(execution_id)["data"], view, options)
             return
         view.workflow = str(workflow.get("name") or name)
-        _end(_follow(client, execution_id, view, options), view, options)
+        _follow(client, execution_id, view, options)
 
 
 def _checkpoint_of(options: argparse.Namespace) -> Optional[Checkpoint]:
@@ -104,7 +106,7 @@ def watch_command(options: argparse.Namespace) -> None:
         execution = cast("Mapping[str, Any]", client.executions.get(execution_id)["data"])
         if isinstance(view, LiveRunView):
             view.workflow = _workflow_name(client, execution.get("workflow_id"))
-        _end(_follow(client, execution_id, view, options), view, options)
+        _follow(client, execution_id, view, options)
 
 
 def cancel_command(options: argparse.Namespace) -> None:
@@ -202,16 +204,36 @@ def _execution_to_watch(client: FlowMaestroClient, options: argparse.Namespace) 
 
 def _follow(
     client: FlowMaestroClient, execution_id: str, view: RunView, options: argparse.Namespace
-) -> Execution:
-    """Follow the execution and return it when it has ended.
+) -> None:
+    """Follow the execution, and print its result.
 
     Raises `CommandFailed` after `--timeout` and after Ctrl-C. The file of `--timeline` is written
-    then, too. If it cannot be written, an `OSError` is raised only if the execution has ended.
+    then, too. It is written last, so that no problem with it loses the outputs. If it cannot be
+    written, an `OSError` is raised unless there is another error.
     """
     execution: Optional[Execution] = None
     view.execution_id = execution_id
     stream = client.executions.stream(execution_id, timeout=options.timeout)
     view.follow(stream)
+    try:
+        execution = _wait(client, stream, view, options)
+        _end(execution, view, options)
+    except BaseException:
+        try:
+            _draw_timeline(stream, execution, view, options)
+        except OSError as problem:  # The other failure says more.
+            console(sys.stderr).line(f"{options.timeline}: {problem.strerror or problem}")
+        raise
+    _draw_timeline(stream, execution, view, options)
+
+
+def _wait(
+    client: FlowMaestroClient,
+    stream: EventStream[ExecutionEvent],
+    view: RunView,
+    options: argparse.Namespace,
+) -> Execution:
+    """Show the events of the execution, and return it when it has ended."""
     try:
         with view:
             for event in stream:
@@ -220,7 +242,7 @@ def _follow(
                     fields = output.event_fields(cast("Mapping[str, Any]", event))
                     output.print_json_line(fields)
             # The reply may lag behind the terminal event.
-            execution = client.executions.wait_for_completion(execution_id)
+            execution = client.executions.wait_for_completion(view.execution_id)
             view.end(execution, stream.seen_events or ())
         return execution
     except KeyboardInterrupt:
@@ -234,16 +256,19 @@ def _follow(
             raise
         text = f"the execution did not end within {options.timeout:g} s"
         raise _left(view, text, TIMED_OUT) from error
-    finally:
-        if options.timeline is not None:
-            now, seen = time.monotonic() + view.ahead, execution or stream.last_seen
-            svg = timeline_svg(stream.seen_events, execution=seen, now=now)
-            try:
-                Path(options.timeline).write_text(svg, "utf-8")
-            except OSError as problem:
-                if execution is not None:
-                    raise
-                console(sys.stderr).line(f"{options.timeline}: {problem.strerror or problem}")
+
+
+def _draw_timeline(
+    stream: EventStream[ExecutionEvent],
+    execution: Optional[Execution],
+    view: RunView,
+    options: argparse.Namespace,
+) -> None:
+    """Write the file of `--timeline`, if it is given."""
+    if options.timeline is not None:
+        now, seen = time.monotonic() + view.ahead, execution or stream.last_seen
+        svg = timeline_svg(stream.seen_events, execution=seen, now=now)
+        Path(options.timeline).write_text(svg, "utf-8")
 
 
 def _end(execution: Execution, view: RunView, options: argparse.Namespace) -> None:

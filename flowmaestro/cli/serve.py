@@ -17,7 +17,6 @@ from flowmaestro.cli import USAGE, CommandFailed
 from flowmaestro.cli.console import console
 from flowmaestro.testing import FakeFlowMaestro
 from flowmaestro.testing import serve as serve_fake
-from flowmaestro.testing.model.seeds import DOCUMENTED_KEYS, TEST_KEY
 from flowmaestro.testing.server.inspector import Inspector
 from flowmaestro.testing.server.seed_file import SeedFile
 from flowmaestro.testing.server.serve import is_loopback
@@ -44,8 +43,7 @@ def serve_command(options: argparse.Namespace) -> None:
         check_token("argument --api-key: the key", options.api_key)
     now = time.time()
     fake = FakeFlowMaestro(options.shapes, options.events, messages=options.messages, epoch=now)
-    for known in (fake.api_key, TEST_KEY, *DOCUMENTED_KEYS):
-        fake.add_key(known, state="revoked")
+    fake.revoke_keys()
     key = fake.add_key(options.api_key or f"fm_live_{secrets.token_hex(20)}")
     inspector = Inspector(fake, log=console(sys.stderr).copyable)
     seeds = None if options.seed is None else SeedFile(options.seed, fake)

@@ -1,8 +1,8 @@
 """The folders of this user, and the file in which a command remembers the last execution.
 
 This file, `executions.json`, is in the folder that `platformdirs` names. The file holds ids and API
-roots, and no key. If it cannot be read, it counts as empty. If it cannot be written, nothing is
-remembered.
+roots, and no key. If it cannot be read or written, nothing is remembered, and the file stays as it
+is. If it is malformed, it counts as empty.
 """
 
 from __future__ import annotations
@@ -56,9 +56,17 @@ def write_private(path: Path, text: str) -> None:
     with suppress(FileNotFoundError):  # Left by a crash, perhaps with another mode.
         draft.unlink()
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with open(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-    os.replace(draft, path)
+    try:
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            # After a power loss, the file could be empty without it.
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+    except BaseException:  # The draft may hold a key.
+        with suppress(OSError):
+            draft.unlink()
+        raise
 
 
 def remember_execution(api_root: str, execution_id: str) -> None:
@@ -70,13 +78,16 @@ def remember_execution(api_root: str, execution_id: str) -> None:
 
 def last_execution(api_root: str) -> Optional[str]:
     """Return the id of the last execution that was remembered for this API root, or `None`."""
-    found = _executions().get(api_root)
+    found = None
+    with suppress(OSError, RuntimeError):
+        found = _executions().get(api_root)
     return found if isinstance(found, str) else None
 
 
 def _executions() -> Dict[str, Any]:
+    """Return the ids by API root. Raises `OSError` if the file exists and cannot be read."""
     try:
         found = json.loads((state_folder() / _FILE).read_text("utf-8"))
-    except (OSError, ValueError, RuntimeError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}  # pyright: ignore[reportUnknownVariableType]

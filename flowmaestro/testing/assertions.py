@@ -131,7 +131,7 @@ class Assertions(World):
 
     def _shown_missed(self) -> List[str]:
         lines = [
-            f"{kind} {id}; there are {', '.join(ids[-SHOWN:]) or 'none'}"
+            f"{kind} {id}; there are {', '.join(ids) or 'none'}"
             for (kind, id), ids in list(self._service.missed.items())
         ]
         return ["Not there:", *_listed(lines)] if lines else []

@@ -73,7 +73,7 @@ def curl_lines(request: Request) -> Iterator[str]:
     The placeholder of the API key becomes a shell variable, and that of an idempotency key becomes
     a call of `uuidgen`.
     """
-    yield f"curl --request {request.method} {shlex.quote(request.url)}"
+    yield f"curl --request {shlex.quote(request.method)} {shlex.quote(request.url)}"
     for name, value in request.headers.pairs:
         if name == "Accept-Encoding" and value != "identity":
             yield "--compressed"  # Otherwise curl would print the compressed bytes.
@@ -92,7 +92,7 @@ def _field(name: str, value: str) -> str:
     if name in ("X-API-Key", "Authorization"):
         return f'"{name}: {value.replace(API_KEY, f"${API_KEY}")}"'
     # The key of a row of a batch ends with the number of the row.
-    if value.startswith(IDEMPOTENCY_KEY):
+    if name == "Idempotency-Key" and value.startswith(IDEMPOTENCY_KEY):
         number = value[len(IDEMPOTENCY_KEY) :]
         return f'"{name}: $(uuidgen)"{shlex.quote(number) if number else ""}'
     return shlex.quote(f"{name}: {value}")

@@ -176,6 +176,14 @@ class FakeFlowMaestro(Scripts, FaultInjection, Assertions):
             self._keys.add(key, given, state)
             return key
 
+    def revoke_keys(self) -> None:
+        """Revoke every valid API key, also `api_key` and those of the documentation.
+
+        A key that is added afterwards is valid.
+        """
+        with self.lock:
+            self._keys.revoke_all()
+
     @contextmanager
     def installed(self: F) -> Generator[F, None, None]:
         """Have clients made without `transport=` use this fake in a `with` block. Yield the fake.

@@ -56,8 +56,10 @@ _hooked: List[bool] = []
 
 
 def _hook(event: str, args: Tuple[Any, ...]) -> None:
-    if _active and event in _EVENTS:
-        _active[-1].meet(event, args)
+    if event in _EVENTS:
+        # Not `_active[-1]`: the test may end meanwhile, while a thread of it lives on.
+        for guard in _active[-1:]:
+            guard.meet(event, args)
 
 
 class NetworkGuard:

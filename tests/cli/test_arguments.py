@@ -105,6 +105,28 @@ def test_wrong_arguments_are_named_in_one_line(here, arguments, reason):
     assert len(done.err.splitlines()) == 1
 
 
+@pytest.mark.parametrize("more", [[], ["--json"], ["--debug"]])
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "wf_1", "--api_key=fm_live_SECRET"], "--api_key; did you mean --api-key?"),
+        (["run", "wf_1", "--apikey", "a-SECRET"], "arguments: --apikey; did you mean --api-key?"),
+        (["run", "wf_1", "-x", "--key=a-SECRET"], "arguments: -x --key"),
+        (["run", "wf_1", "--token", "fm_live_SECRET"], "--token ***"),
+        (["run", "wf_1", "-i", "fm_live_SECRET"], "-i ***: write -i NAME=TEXT"),
+        (["fm_live_SECRET"], "there is no command '***'"),
+        (["list", "fm_live_SECRET"], "'***' is not workflows"),
+        (["watch", "exec_1", "fm_live_SECRET"], "unrecognized arguments: ***"),
+        (["run", "wf_1", "--timeout", "fm_live_SECRET"], "'***' is not a number"),
+    ],
+)
+def test_wrong_arguments_show_no_key(here, arguments, said, more):
+    done = here(*arguments, *more)
+    assert (done.status, done.out) == (2, "")
+    assert said in " ".join(done.err.split())
+    assert "SECRET" not in done.err
+
+
 def modules(flowmaestro, code, *words):
     code = f"import sys\n{code}\nsys.stdout.write('\\n' + ' '.join(sys.modules))"
     return set(flowmaestro.run(*words, code=code).stdout.splitlines()[-1].split())

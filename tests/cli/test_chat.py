@@ -8,6 +8,7 @@ import os
 import re
 import stat
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -56,6 +57,12 @@ def test_a_pipe_is_one_message_and_the_bare_answer_is_printed(command, fake, typ
     typed("one\n\ntwo\n")
     done = command("chat", "agent_echo")
     assert (done.status, done.out, done.err) == (0, "You said 'one\\n\\ntwo'.\n", "")
+
+
+def test_an_answer_in_a_pipe_keeps_its_tabs(command, fake):
+    makefile = "all:\n\tgcc -o a a.c\n"
+    fake.agent("agent_make", makefile)
+    assert command("chat", "agent_make", "-m", "a Makefile").out == makefile + "\n"
 
 
 @pytest.mark.parametrize("sent", ["utf-8", "utf-8-sig", "cp1252"])
@@ -217,6 +224,25 @@ class TestHistory:
         assert read_history(file)[::999] == ["1", "new"]
         file.write_text("{")
         assert read_history(file) == []
+
+    def test_a_damaged_line_costs_no_other_line(self, tmp_path):
+        file = tmp_path / "history"
+        file.write_bytes(b'"one"\n"torn \xe2\n\x00\x00\n"two"\n')
+        assert read_history(file) == ["one", "two"]
+        add_to_history(file, "three")
+        assert read_history(file) == ["one", "two", "three"]
+
+    def test_a_file_that_cannot_be_read_is_not_replaced(self, tmp_path, monkeypatch):
+        def fail(*given, **named):
+            raise PermissionError(13, "Permission denied")
+
+        file = tmp_path / "history"
+        add_to_history(file, "one")
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "read_text", fail)
+            assert read_history(file) == []
+            add_to_history(file, "two")
+        assert read_history(file) == ["one"]
 
 
 def test_markdown_is_rendered_and_cannot_steer_the_terminal(monkeypatch):

@@ -38,6 +38,18 @@ def test_the_same_command_follows_what_runs(command, fake, kept):
     fake.assert_executed("wf_slow", times=1)
 
 
+@pytest.mark.parametrize("detach", [[], ["--detach"]])
+def test_the_same_command_says_that_the_execution_was_cancelled(command, fake, kept, detach):
+    fake.workflow("wf_slow", nodes=[Node("work", seconds=3600)])
+    command("run", "wf_slow", "--checkpoint", kept, "--detach")
+    fake.cancel(fake.executions[-1].id)
+    assert fake.executions[-1].status == "cancelled"
+    again = command("run", "wf_slow", "--checkpoint", kept, *detach)
+    assert "ended before; nothing was started; delete " in again.err
+    assert again.status == (0 if detach else 1)
+    fake.assert_executed("wf_slow", times=1)
+
+
 def test_rerun_starts_a_failed_execution_again(command, fake, kept):
     fake.workflow("wf_bad", nodes=[Node("work")], fails_at="work")
     for _ in range(2):

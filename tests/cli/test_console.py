@@ -86,6 +86,41 @@ def test_in_a_pipe_every_line_is_whole(narrow):
     assert out.getvalue() == "+ one two three four five six\na b\nc\n"
 
 
+ODD_SPACES = "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 a\u200db 10\xa0km \u65e5\u3000\u672c"
+"""Persian with a ZWNJ, a ZWJ, a no-break space and an ideographic space."""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_growing_text_is_unchanged_in_a_pipe(narrow, kind):
+    text = f"all:\n\tgcc -o a a.c\n{ODD_SPACES}\r\n\x1b[0m"
+    out = Terminal(tty=False)
+    screen = kind(out)
+    for sign in text:
+        screen.stream(sign)
+    screen.end_stream()
+    assert out.getvalue() == text + "\n"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_terminal_gets_every_kind_of_space_and_joined_letters(monkeypatch, narrow, kind):
+    monkeypatch.setenv("COLUMNS", "80")
+    out = Terminal()
+    screen = kind(out)
+    screen.line(ODD_SPACES)
+    screen.stream(ODD_SPACES)
+    screen.end_stream()
+    assert without_colour(out.getvalue()) == f"{ODD_SPACES}\n{ODD_SPACES}\n"
+
+
+def test_a_line_does_not_end_at_a_no_break_space(narrow):
+    out = Terminal()
+    screen = Console(out)
+    screen.line("one two three 10\xa0kilometres\u3000four")
+    screen.stream("one two three 10\xa0kilometres\u3000four")
+    screen.end_stream()
+    assert out.getvalue() == "one two three\n10\xa0kilometres\u3000four\n" * 2
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_table_has_every_cell(monkeypatch, narrow, kind):
     monkeypatch.setenv("COLUMNS", "60")

@@ -147,6 +147,10 @@ JSON = [
     for words in COMMANDS
     if words[0] in ("run", "watch", "list", "get", "cancel", "query", "fire", "doctor")
 ]
+CSV = [
+    ["map", ID, "rows.csv", "--out", "out.jsonl", "--timeout", "5", "-o", "csv"],
+    *([*words, "-o", "csv"] for words in COMMANDS if words[0] == "list"),
+]
 
 
 @pytest.mark.parametrize("has_rich", [True, False])
@@ -163,7 +167,7 @@ def test_no_control_character_of_a_server_reaches_a_terminal(
     if not has_rich:
         monkeypatch.setitem(__import__("sys").modules, "rich.console", None)
     found, seen = [], ""
-    for words in (*COMMANDS, *JSON):
+    for words in (*COMMANDS, *JSON, *CSV):
         (tmp_path / "rows.csv").write_text("name\nAda\n")
         for left in tmp_path.glob("out*"):
             left.unlink()

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 from unittest import mock
 
 import pytest
@@ -120,6 +121,19 @@ class TestLastExecution:
         assert command("watch", "--last").status == 3
         assert command("run", "wf_123", "--detach").status == 0
         assert command("watch", "--last").status == 0
+
+    def test_a_file_that_cannot_be_read_is_not_replaced(self, command, fake, tmp_path, monkeypatch):
+        def read(path, *given):
+            if path.name == "executions.json":
+                raise OSError(5, "Input/output error")
+            return path.open().read()
+
+        first = command("run", "wf_123", "--detach").out.strip()
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "read_text", read)
+            assert command("run", "wf_123", "--detach").status == 0
+            assert command("watch", "--last").status == 3
+        assert f"execution {first}\n" in command("watch", "--last").err
 
     def test_a_folder_that_cannot_be_written_stops_nothing(self, command, fake, tmp_path):
         (tmp_path / "state").write_text("a file")
@@ -242,7 +256,7 @@ class TestLists:
         assert "is not a duration; write 90s, 15m, 2h or 3d" in done.err
 
     def test_csv_has_the_columns_of_the_table_and_whole_times(self, command):
-        command("run", "wf_123", "--detach")
+        command("run", "wf_123")
         head, line, *_ = command("list", "executions", "-o", "csv").out.splitlines()
         assert head == "id,status,started_at,workflow_id"
         assert "T" in line.split(",")[2]

@@ -16,6 +16,7 @@ from collections import Counter
 
 import pytest
 
+from flowmaestro.cli.output import csv_line
 from flowmaestro.testing import FakeFlowMaestro, Node, running_server
 from flowmaestro.testing.model.seeds import PAUSING_WORKFLOW_ID
 
@@ -468,6 +469,20 @@ def test_csv_results_are_safe_in_a_spreadsheet_and_have_fixed_columns(command, f
     with open(rows / "bad.csv", encoding="utf-8-sig", newline="") as file:
         first, _ = csv.DictReader(file)
     assert first["error"].startswith("Workflow") or first["error"].startswith("'=cmd")
+
+
+@pytest.mark.parametrize(
+    "text", ["10%\r=cmd|' /C calc'!A0", "10%\r20%", "a\r\nb", "a\tb\x1b[2J\u202e", 'say "a, b"\n']
+)
+def test_a_text_is_one_unchanged_cell_of_a_csv_file(text):
+    cells = ["1", text, ""]
+    assert list(csv.reader(io.StringIO(csv_line(cells), newline=""))) == [cells]
+
+
+@pytest.mark.parametrize("sign", [*"=+-@\t\r", "\uff1d", "\uff0b", "\uff0d", "\uff20"])
+def test_a_text_that_a_spreadsheet_may_take_for_a_formula_is_quoted(sign):
+    ((cell,),) = csv.reader(io.StringIO(csv_line([sign + "1"]), newline=""))
+    assert cell == f"'{sign}1"
 
 
 def test_one_json_document_or_a_table_shows_all_rows(command, rows):

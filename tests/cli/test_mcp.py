@@ -179,6 +179,63 @@ def test_a_client_calls_a_tool_of_the_subprocess_on_stdio(flowmaestro, tmp_path)
         assert anyio.run(main).content[0].text == '{"message": "Hello, Ada!"}'
 
 
+def test_half_an_emoji_of_the_server_does_not_end_the_server_on_stdio(flowmaestro, tmp_path):
+    """JavaScript's `slice` makes a lone surrogate, which no message of the protocol can hold."""
+    cut = "Great! \ud83d"
+    schema = {"properties": {cut: {"enum": [cut], "default": cut}}, "additionalProperties": True}
+    (tmp_path / "schema.json").write_text(json.dumps(schema))
+    fake = FakeFlowMaestro()
+    fake.workflow("wf_cut", outputs={"summary": cut, cut: [cut]})
+    fake.workflow("wf_bad", error=cut)
+    names = ("wf_cut", "wf_bad", "wf_123")
+    with running_server(fake) as url:
+        environment = {
+            **flowmaestro.environment,
+            "FLOWMAESTRO_BASE_URL": url,
+            "FLOWMAESTRO_API_KEY": fake.api_key,
+        }
+        words = [word for name in names for word in ("--workflow", name)]
+        words += ["--schema", f"wf_cut={tmp_path / 'schema.json'}"]
+        parameters = mcp.StdioServerParameters(
+            command=sys.executable, args=["-m", "flowmaestro", "mcp", *words], env=environment
+        )
+
+        async def main():
+            async with mcp.Client(parameters) as client:
+                tools = (await client.list_tools()).tools
+                return tools, [await client.call_tool(tool.name, {}) for tool in tools]
+
+        tools, (completed, failed, hello) = anyio.run(main)
+    assert tools[0].input_schema["properties"] == {
+        "Great! ?": {"enum": ["Great! ?"], "default": "Great! ?"}
+    }
+    outputs = {"summary": "Great! ?", "Great! ?": ["Great! ?"]}
+    assert completed.structured_content["outputs"] == outputs
+    assert json.loads(completed.content[0].text) == outputs
+    assert failed.content[0].text.endswith(': {"work":"Great! ?"}')
+    assert hello.content[0].text == '{"message": "Hello, world!"}'
+
+
+def test_values_that_are_nested_deep_are_sent_in_another_form():
+    """pydantic, which writes the messages, does not serialise them."""
+    deep, schema = "x", {"type": "string"}
+    for _ in range(300):
+        deep, schema = [deep], {"type": "object", "properties": {"a": schema}}
+    fake = FakeFlowMaestro()
+    fake.workflow("wf_deep", outputs={"deep": deep})
+
+    async def both(client, name):
+        return (await client.list_tools()).tools, await client.call_tool(name, {})
+
+    workflow = {"id": "wf_deep", "name": "Deep", "input_schema": schema}
+    ((tool,), result), _ = ask(both, workflow=workflow, fake=fake)
+    assert tool.input_schema == {"type": "object"}
+    assert json.loads(result.content[0].text) == {"deep": deep}
+    assert result.structured_content["outputs"] == result.content[0].text
+    for sent in (tool, result):
+        sent.model_dump_json()
+
+
 def test_an_unknown_workflow_is_reported_before_serving(command):
     done = command("mcp", "--workflow", "wf_unknown")
     assert (done.status, done.out) == (3, "")

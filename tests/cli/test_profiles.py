@@ -16,6 +16,7 @@ from flowmaestro.cli import credentials
 from flowmaestro.cli.arguments import build_parser
 from flowmaestro.testing import FakeFlowMaestro, running_server
 from flowmaestro_core.defaults import DEFAULT_BASE_URL
+from flowmaestro_core.http.urls import api_root
 
 OTHER = "https://other.example"
 
@@ -284,6 +285,53 @@ def test_a_keyring_that_cannot_be_read_is_one_line(login, command, ring, monkeyp
     assert len(done.err.splitlines()) == 1
 
 
+@pytest.fixture
+def locked(login, ring):
+    """A keyring that was locked after a login."""
+
+    def refuse(*given):
+        raise ring.errors.KeyringError("it is locked")
+
+    login()
+    ring.get_password = ring.set_password = ring.delete_password = refuse
+    return ring
+
+
+LEFT = (
+    "key may still be in the keyring (service flowmaestro, "
+    f"user 'default at {api_root(DEFAULT_BASE_URL)}'): the keyring cannot be written: it is locked"
+)
+
+
+def test_a_key_can_be_kept_in_a_file_while_the_keyring_is_locked(login, locked, file):
+    done = login("--file", key="fm_live_new")
+    assert done.status == 0
+    assert f"its key is in {file}\n" in done.err
+    assert f"the former {LEFT}\n" in done.err
+    assert used().api_key == "fm_live_new"
+
+
+def test_logout_deletes_a_profile_whose_keyring_is_locked(command, locked, file):
+    done = command("logout")
+    assert done.status == 4
+    assert done.err == f"flowmaestro logout: profile default is deleted, but its {LEFT}\n"
+    assert json.loads(file.read_text()) == {}
+
+
+def test_the_keyring_keeps_the_key_if_the_file_cannot_be_written(
+    login, command, ring, file, monkeypatch
+):
+    def full(*given):
+        raise OSError(28, "No space left on device")
+
+    login()
+    kept = dict(ring.kept)
+    monkeypatch.setattr(credentials, "write_private", full)
+    assert login("--file").status == 1
+    assert command("logout").status == 1
+    assert ring.kept == kept
+
+
 def test_no_keyring_is_read_if_the_environment_has_a_key(login, command, fake, ring, monkeypatch):
     login()
     ring.get_password = None  # Calling it would fail.
@@ -303,6 +351,31 @@ def test_doctor_says_where_the_key_came_from(here, monkeypatch):
     assert f"{url} (profile work)" in done.out
     assert wrong.status == 2
     assert "--profile: there is no profile 'play'" in wrong.out
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+@pytest.mark.parametrize("problem", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_key_that_cannot_be_written_is_left_nowhere(login, file, monkeypatch, step, problem):
+    def fail(*given):
+        raise problem
+
+    login(key="fm_live_first")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, step, fail)
+        assert login(key="fm_live_second").status != 0
+    assert [each.name for each in file.parent.iterdir()] == [file.name]
+    assert used().api_key == "fm_live_first"
+
+
+def test_the_profiles_are_on_the_disk_before_they_replace_the_old_ones(login, file, monkeypatch):
+    steps = []
+    for name in ("fsync", "replace"):
+        work = getattr(os, name)
+        monkeypatch.setattr(
+            os, name, lambda *given, do=work, name=name: [steps.append(name), do(*given)]
+        )
+    login()
+    assert steps == ["fsync", "replace"]
 
 
 def test_credentials_show_no_key():

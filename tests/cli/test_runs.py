@@ -433,6 +433,15 @@ def test_a_picture_that_cannot_be_written_replaces_no_other_failure(
     assert "No space" in done.err
 
 
+def test_a_picture_that_cannot_be_written_loses_no_outputs(command, tmp_path):
+    path = str(tmp_path / "out.svg")
+    with mock.patch.object(Path, "write_text", side_effect=OSError(28, "No space", path)):
+        done = command("run", "wf_123", "-i", "name=Ada", "--timeline", path)
+    assert json.loads(done.out) == {"message": "Hello, Ada!"}
+    assert done.status == 1
+    assert done.err.endswith(f"flowmaestro run: {path}: No space\n")
+
+
 def test_an_execution_whose_stream_fails_is_named(command, fake):
     fake.workflow("wf_slow", nodes=[Node("wait", seconds=3600)])
     execution_id = command("run", "wf_slow", "--detach").out.strip()

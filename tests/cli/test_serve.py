@@ -17,11 +17,11 @@ import pytest
 from flowmaestro import AuthenticationError, FlowMaestroClient, Hooks
 from flowmaestro.cli import serve
 from flowmaestro.testing import FakeFlowMaestro, MemoryTransport
+from flowmaestro.testing.model import seeds
 from flowmaestro.testing.model.seeds import (
     DOCUMENTED_KEYS,
     FAILING_WORKFLOW_ID,
     PAUSING_WORKFLOW_ID,
-    TEST_KEY,
 )
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGINT is sent to one process")
@@ -120,7 +120,9 @@ def test_the_server_starts_at_the_real_time(served):
 
 
 def test_no_published_key_is_taken(served):
-    for known in (FakeFlowMaestro().api_key, TEST_KEY, *DOCUMENTED_KEYS):
+    published = [value for name, value in vars(seeds).items() if name.endswith("_KEY")]
+    assert len(published) == 4
+    for known in (FakeFlowMaestro().api_key, *published, *seeds.DOCUMENTED_KEYS):
         client = FlowMaestroClient(known, base_url=served.url)
         with client, pytest.raises(AuthenticationError):
             client.workflows.list()

@@ -28,6 +28,7 @@ def locals_of_our_frames(error):
         (BODY, "x" * 5000, SECRET, None),
         ({"parsed": 1}, RIGHT, SECRET, None),
         (BODY, RIGHT, SECRET.encode(), None),
+        (BODY, RIGHT, SECRET + "\udcff", None),  # A byte of a variable that is not UTF-8.
         (BODY, RIGHT, SECRET, 60),
         (BODY, RIGHT, SECRET, -1),
         (b"{", sign(b"{", SECRET), SECRET, 60),

@@ -99,6 +99,8 @@ def test_any_flipped_bit_is_noticed(payload: bytes, place: int, bit: int) -> Non
 def test_text_that_is_no_unicode_is_refused_like_any_other() -> None:
     with pytest.raises(WebhookVerificationError, match="does not match"):
         check_signature("\ud800", sign(b"?", SECRET), SECRET)
+    with pytest.raises(WebhookVerificationError, match="does not match"):
+        check_signature(PAYLOAD, sign(PAYLOAD, SECRET), SECRET + "\udcff")
 
 
 @pytest.mark.parametrize("signature", [None, ["v1=00"], 5])

@@ -10,6 +10,7 @@ import warnings
 
 import pytest
 
+from flowmaestro.testing import network_guard
 from flowmaestro.testing.network_guard import NetworkGuard
 
 
@@ -174,3 +175,19 @@ def everything_in(error):
         return ""
     inner = [*getattr(error, "exceptions", ()), error.__cause__, error.__context__]
     return " ".join([str(error), *map(everything_in, inner)])
+
+
+def test_a_thread_that_outlives_the_guard_gets_no_error_of_ours(monkeypatch):
+    """The guard ends between two steps of the hook."""
+
+    class Ends:
+        def __contains__(self, event):
+            if event == "socket.connect":
+                active.clear()
+            return event == "socket.connect"
+
+    active = [NetworkGuard()]
+    monkeypatch.setattr(network_guard, "_active", active)
+    monkeypatch.setattr(network_guard, "_EVENTS", Ends())
+    network_guard._hook("socket.connect", (None, ("192.0.2.1", 80)))
+    assert active == []

@@ -61,9 +61,11 @@ class Player:
         Raises `CassetteMismatch` if there is none.
         """
         shown = _shown(self._redaction.request(request))
+        # The key of the replay may be a word that was not redacted when another key was recorded.
+        plain = _shown(self._redaction.request(request, everywhere=False))
         with self._lock:
             for index, exchange in enumerate(self._left):
-                if _shown(exchange.request) == shown:
+                if _shown(exchange.request) in (shown, plain):
                     return self._left.pop(index)
         raise CassetteMismatch(
             f"{self._difference(shown)}\n"

@@ -36,9 +36,14 @@ class Redaction:
             raise TypeError(f"redact must be a function from a text to its secrets, not {redact!r}")
         self._redact = redact
 
-    def request(self, request: Request) -> Request:
-        """Return the request, redacted."""
-        secrets = self._secrets([request.headers], [request.url, _text(request.body)])
+    def request(self, request: Request, *, everywhere: bool = True) -> Request:
+        """Return the request, redacted.
+
+        With `everywhere`, the values of its secret header fields are redacted in its URL and its
+        body, too.
+        """
+        fields = [request.headers] if everywhere else []
+        secrets = self._secrets(fields, [request.url, _text(request.body)])
         body = b"".join(redacted([request.body], secrets))
         headers = _headers(request.headers, secrets)
         return Request(request.method, _plain(request.url, secrets), headers, body)

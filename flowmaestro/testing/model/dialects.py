@@ -102,6 +102,9 @@ class Documented:
     accepts_any_json = False
     accepts_text = False
     """Whether a `text/plain` body is accepted. Its text is then ignored, as if it were `{}`."""
+    stores_bad_inputs = False
+    """Whether refused inputs that are not an object are stored, and then break the list of the
+    workflow's executions."""
     accepts_any_headers = False
     """Whether `headers` of a webhook may be a list, which then counts as `{}`."""
     accepts_any_id = True
@@ -356,6 +359,7 @@ class Deployed(Documented):
 
     accepts_test_keys = False
     accepts_any_json = True
+    stores_bad_inputs = True
     accepts_text = True
     accepts_any_headers = True
     accepts_any_id = False

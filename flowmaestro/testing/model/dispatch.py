@@ -28,6 +28,8 @@ from flowmaestro.testing.model.service import Service
 from flowmaestro_core.http.messages import Headers, Phase, Request, TransportFailure
 
 MAX_BODY_BYTES = 1024 * 1024
+MAX_LOGGED_BYTES = 64 * 1024 * 1024
+"""Bytes of the bodies of all requests that are stored after `keep_last`."""
 
 HeaderPairs = List[Tuple[str, str]]
 
@@ -49,6 +51,13 @@ class Dispatcher:
         self._faults = faults
         self.requests: Deque[LoggedRequest] = deque()
         """The requests, in the order in which they arrived; after `keep_last`, only the latest."""
+        self._most = math.inf
+        self._logged_bytes = 0
+
+    def keep_last(self, most: int) -> None:
+        """Store at most the last `most` requests, and `MAX_LOGGED_BYTES` of their bodies."""
+        self._most = most
+        self._trim()
 
     def take(self, request: Request) -> FakeReply:
         """Carry out one request. Return its response, which may become ready later."""
@@ -58,6 +67,8 @@ class Dispatcher:
         headers: HeaderPairs = [("X-Request-ID", gateway_id), trace]
         logged = LoggedRequest(request, self._timeline.now)
         self.requests.append(logged)
+        self._logged_bytes += len(request.body)
+        self._trim()
         path = path_below_root(request.url)
         fault = self._faults.next_fault(request.method, path)
         reply = FakeReply()
@@ -66,6 +77,8 @@ class Dispatcher:
             if reply.ready:
                 return
             if fault is not None and fault.drops:
+                if isinstance(outcome, EventStream):
+                    outcome.close()
                 message = "the connection was closed unanswered"
                 reply.fail(TransportFailure(Phase.MAYBE_PROCESSED, message))
             elif isinstance(outcome, EventStream):
@@ -98,6 +111,12 @@ class Dispatcher:
                 self._faults.break_stream(request.method, path, outcome)
             respond(outcome)
         return reply
+
+    def _trim(self) -> None:
+        while len(self.requests) > self._most or (
+            self._most < math.inf and self._logged_bytes > MAX_LOGGED_BYTES
+        ):
+            self._logged_bytes -= len(self.requests.popleft().request.body)
 
     def _answer(self, request: Request, headers: HeaderPairs) -> Outcome:
         found = find_route(ROUTES, request.method, request.url)

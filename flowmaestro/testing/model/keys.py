@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Dict, FrozenSet, Iterable, List, Literal, Mapping, Optional, Tuple
 
 from flowmaestro.testing.model.endpoints import ROUTES
@@ -95,6 +95,13 @@ class KeyRing:
     ) -> None:
         """Add `secret` as a key. It replaces a key with the same secret."""
         self._keys[secret] = ApiKey(secret, frozenset(scopes), state)
+
+    def revoke_all(self) -> None:
+        """Revoke every key that is valid now."""
+        self._keys = {
+            secret: replace(key, state="revoked") if key.state == "active" else key
+            for secret, key in self._keys.items()
+        }
 
     def accept_unknown_keys(self) -> None:
         """Accept test keys and unknown keys from now on, the unknown ones with every scope."""

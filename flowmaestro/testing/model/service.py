@@ -6,6 +6,7 @@ import random
 import uuid
 from collections import defaultdict, deque
 from functools import partial
+from itertools import islice
 from typing import Callable, DefaultDict, Deque, Dict, List, Optional, Set, Tuple, TypeVar
 
 from flowmaestro.testing.model.agents import (
@@ -28,6 +29,9 @@ from flowmaestro.testing.model.refusals import Refusal, not_found
 from flowmaestro.testing.model.replies import EventStream, JsonObject
 from flowmaestro.testing.model.timeline import Timeline
 from flowmaestro.testing.model.webhooks import DeliveryQueue, Webhook
+
+SHOWN_IDS = 20
+MAX_MISSED = 1_000
 
 T = TypeVar("T")
 Listener = Callable[[str, JsonObject, Execution], None]
@@ -53,13 +57,20 @@ class Resources(Dict[str, T]):
         If the id is not a UUID either, the deployed dialect raises a 500 refusal instead. `code` is
         the error code of that refusal; `""` means 22P02.
         """
-        self._service.used.add((self._kind, id))
         try:
-            return self[id]
+            found = self[id]
         except KeyError:
-            self._service.missed[self._kind, id] = list(self)
+            self._note_missing(id)
             self._service.dialect.check_id(id, code)
             raise not_found(self._kind, id) from None
+        self._service.used.add((self._kind, id))
+        return found
+
+    def _note_missing(self, id: str) -> None:
+        missed = self._service.missed
+        missed[self._kind, id] = [*islice(reversed(self), SHOWN_IDS)][::-1]
+        if len(missed) > MAX_MISSED:
+            del missed[next(iter(missed))]
 
     def every(self) -> List[T]:
         """Return all resources, in the order in which their ids were added."""
@@ -77,10 +88,11 @@ class Service:
         credits: how many more executions can be paid for; `None` for no limit.
         started: the executions that requests have started, the oldest first; after
             `World.keep_last`, only the last ones.
-        used: kind and id of the resources that requests have read, executions only by id. Ids that
-            do not exist are among them.
-        missed: kind and id of requested resources that did not exist, with the ids of that kind
-            that existed at the time.
+        unlistable: workflows that were given inputs which are not an object, by id, with the error
+            of each later request for the list of their executions.
+        used: kind and id of the resources that requests have read, executions only by id.
+        missed: kind and id of the last `MAX_MISSED` requested resources that did not exist, with
+            the last `SHOWN_IDS` ids of that kind at the time.
 
     """
 
@@ -94,6 +106,7 @@ class Service:
         "webhooks",
         "started",
         "credits",
+        "unlistable",
     )
 
     def __init__(
@@ -118,6 +131,7 @@ class Service:
         self.webhooks: Resources[Webhook] = Resources("webhook", self)
         self.started: Deque[Execution] = deque()
         self.listener: Listener = lambda _name, _data, _execution: None
+        self.unlistable: Dict[str, str] = {}
         self.used: Set[Tuple[str, str]] = set()
         self.missed: Dict[Tuple[str, str], List[str]] = {}
         self.deliveries: DeliveryQueue = DeliveryQueue(timeline, self.new_id)
@@ -156,8 +170,9 @@ class Service:
         return execution
 
     def newest_executions(self) -> List[Execution]:
-        """Return every execution, the newest first; of one moment, in the order of their start."""
-        return sorted(self.executions.values(), key=lambda execution: -execution.created_at)
+        """Return every execution, the newest first, also of those that began at one moment."""
+        newest_first = reversed(self.executions.values())
+        return sorted(newest_first, key=lambda execution: -execution.created_at)
 
     def message_answers(self, agent: Agent) -> MessageAnswers:
         """Return how `agent` answers a message with `"stream": true`: `"sse"` or `"refused"`."""

@@ -138,12 +138,13 @@ class World:
     def keep_last(self, most: int) -> None:
         """Keep only the last `most` of `requests`, `executions` and `deliveries` from now on.
 
-        Use it for a fake that serves for days. Lists that the API returns stay complete. Raises
-        `TypeError` or `ValueError` unless `most` is an `int` of at least 1.
+        Of `requests`, fewer are kept if their bodies have more than 64 MiB. Use it for a fake that
+        serves for days. Lists that the API returns stay complete. Raises `TypeError` or
+        `ValueError` unless `most` is an `int` of at least 1.
         """
         check_count("most", most)
         with self.lock:
-            self._dispatcher.requests = deque(self._dispatcher.requests, most)
+            self._dispatcher.keep_last(most)
             self._service.started = deque(self._service.started, most)
             self._service.deliveries.finished = deque(self._service.deliveries.finished, most)
 

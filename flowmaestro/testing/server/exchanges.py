@@ -10,6 +10,7 @@ import json
 import re
 from collections import OrderedDict
 from functools import cached_property
+from hashlib import sha256
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple
 from urllib.parse import parse_qsl, urlsplit
 
@@ -37,6 +38,10 @@ _TERMINAL = re.compile(
     re.MULTILINE,
 )
 """The events after which a client leaves a stream that it has read to its end."""
+_LOOPBACK_HOST = re.compile(
+    r"(?:(?:[a-z\d-]+\.)*localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d{1,5})?",
+    re.IGNORECASE | re.ASCII,
+)
 _CONNECTION_FIELDS = ("host", "content-length", "connection", "transfer-encoding", "expect")
 """Fields that curl and the SDK write themselves."""
 
@@ -91,6 +96,12 @@ class InspectedRequest:
         """The path and query without secrets."""
         shown = urlsplit(shown_url(self.request.url, secrets_of(self.request.headers)))
         return shown.path + (f"?{shown.query}" if shown.query else "")
+
+    @cached_property
+    def kind(self) -> Tuple[str, str, bytes]:
+        """Method, URL and digest of the body, which are equal for all attempts of one call."""
+        request = self.request
+        return request.method, request.url, sha256(request.body).digest()
 
     @cached_property
     def is_poll(self) -> bool:
@@ -161,9 +172,16 @@ class InspectedRequest:
             elif name.lower() not in _CONNECTION_FIELDS:
                 pairs.append((name, showable_value(name, value)))
         body = shown_body(self.request.body, self.request.headers).encode()
-        host = self.request.headers.get("host") or "localhost"
-        url = f"http://{host}{self.path}"
+        url = f"{self._server()}{self.path}"
         return " \\\n  ".join(curl_lines(Request(self.request.method, url, Headers(pairs), body)))
+
+    def _server(self) -> str:
+        """Return the URL of the server to which the request was sent.
+
+        It is not that of another machine, whatever `Host` says: the key would be sent there.
+        """
+        host = self.request.headers.get("host") or ""
+        return f"http://{host if _LOOPBACK_HOST.fullmatch(host) else 'localhost'}"
 
     def _python(self) -> str:
         """Return a program that sends the request with the SDK. Its key is from the environment.
@@ -181,12 +199,11 @@ class InspectedRequest:
                 arguments.append(f"json={json.loads(text)!r}")
             except ValueError:
                 return "# the SDK sends JSON only; use curl for this body"
-        host = self.request.headers.get("host") or "localhost"
         return (
             "import os\n\n"
             "from flowmaestro import FlowMaestroClient\n\n"
             'key = os.environ["FLOWMAESTRO_API_KEY"]\n'
-            f'with FlowMaestroClient(key, base_url="http://{host}") as client:\n'
+            f"with FlowMaestroClient(key, base_url={self._server()!r}) as client:\n"
             f"    reply = client.request({', '.join(arguments)})\n"
             "    print(reply)\n"
         )
@@ -210,8 +227,12 @@ class Exchanges:
         self._count = 0
         self._first_attempts: OrderedDict[str, int] = OrderedDict()
         """The number of the first request with each of the last `Idempotency-Key`s."""
-        self._failures: OrderedDict[Tuple[str, str, bytes], InspectedRequest] = OrderedDict()
-        """The last failed request with each method, URL and body, until one of them succeeds."""
+        self._failures: OrderedDict[Tuple[str, str, bytes], Tuple[int, float]] = OrderedDict()
+        """The last failure of each method, URL and body, until such a request succeeds.
+
+        It is the number of the call's first attempt, and the Unix time until which a request counts
+        as a retry.
+        """
 
     def __iter__(self) -> Iterator[InspectedRequest]:
         return iter(self._by_number.values())
@@ -338,15 +359,16 @@ class Exchanges:
             first = self._first_attempts.setdefault(key, exchange.number)
             _trim(self._first_attempts)
             return first if first != exchange.number else None
-        failed = self._failures.get(_kind(exchange))
-        if failed is None or exchange.at - failed.at > RETRY_SECONDS + (failed.seconds or 0):
+        failure = self._failures.get(exchange.kind)
+        if failure is None or exchange.at > failure[1]:
             return None
-        return failed.retry_of or failed.number
+        return failure[0]
 
     def _note_outcome(self, exchange: InspectedRequest) -> None:
-        kind = _kind(exchange)
+        kind = exchange.kind
         if exchange.failed:
-            self._failures[kind] = exchange
+            until = exchange.at + RETRY_SECONDS + (exchange.seconds or 0)
+            self._failures[kind] = exchange.retry_of or exchange.number, until
             self._failures.move_to_end(kind)
             _trim(self._failures)
         elif not exchange.streams or exchange.ended == "complete":
@@ -404,12 +426,6 @@ def _has_any(text: str, forms: Iterable[str]) -> bool:
     """
     lower = text.lower()
     return any(form in lower for form in forms)
-
-
-def _kind(exchange: InspectedRequest) -> Tuple[str, str, bytes]:
-    """Return method, URL and body, which are equal for all attempts of one call."""
-    request = exchange.request
-    return request.method, request.url, request.body
 
 
 def _trim(kept: OrderedDict[Any, Any]) -> None:

@@ -79,7 +79,7 @@ class Inspector:
         self._log = log
         self._exchanges = Exchanges()
         self._current: Optional[InspectedRequest] = None
-        """The last request that arrived, if any. An injected fault is recorded for this request."""
+        """The last request that was passed to the fake. An injected fault is recorded for it."""
         self._executions: OrderedDict[str, Execution] = OrderedDict()
         self._events: Dict[str, Deque[Mapping[str, Any]]] = {}
         self._begun: Dict[str, Dict[str, Any]] = {}
@@ -112,10 +112,16 @@ class Inspector:
         """
         if self._is_own(request):
             return None
-        return self._add(request)
+        exchange = self._add(request)
+        self.about_to_handle(exchange)
+        return exchange
+
+    def about_to_handle(self, exchange: InspectedRequest) -> None:
+        """Record a fault that is injected from now on as one of this request."""
+        self._current = exchange
 
     def _add(self, request: Request) -> InspectedRequest:
-        exchange = self._current = self._exchanges.add(request, self._now())
+        exchange = self._exchanges.add(request, self._now())
         self._publish(exchange.summary())
         return exchange
 
@@ -194,7 +200,7 @@ class Inspector:
         self._publish(self._execution_row(execution, len(events)))
 
     def _fault_happened(self, fault: Fault) -> None:
-        """Record that a fault was injected into the request that arrived last."""
+        """Record that a fault was injected into the request that was passed to the fake last."""
         armed = self._faults.get(id(fault))
         if armed is None:
             armed = self._arm(fault, fault.times + 1)

@@ -199,6 +199,7 @@ class _Server:
         self._tasks.start_soon(self._send_again, inspector, exchange)
 
     async def _send_again(self, inspector: Inspector, exchange: InspectedRequest) -> None:
+        inspector.about_to_handle(exchange)
         reply = self._fake.handle(exchange.request, self.now())
         self.wake()
         while not reply.ready:

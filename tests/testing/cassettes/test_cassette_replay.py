@@ -199,6 +199,22 @@ async def failing(client):
     return kinds
 
 
+@pytest.mark.parametrize("key", [None, "replayed", "delivery"])
+def test_a_body_that_holds_the_word_that_is_the_key_is_replayed(tmp_path, monkeypatch, key):
+    def execute(client):
+        with client:
+            note = "the delivery was replayed, fm_live_replayed"
+            return client.workflows.execute("wf_123", inputs={"note": note})["data"]["execution_id"]
+
+    fake = FakeFlowMaestro()
+    with Cassette(tmp_path / "c.jsonl") as cassette:
+        transport = cassette.transport(MemoryTransport(fake))
+        recorded = execute(FlowMaestroClient(fake.api_key, transport=transport))
+    monkeypatch.delenv("FLOWMAESTRO_API_KEY", raising=False)
+    with Cassette(tmp_path / "c.jsonl", mode="none") as cassette, cassette.installed():
+        assert execute(FlowMaestroClient(key)) == recorded
+
+
 @pytest.mark.parametrize("runner", IN_MEMORY, ids=str)
 def test_failures_are_replayed(runner, tmp_path):
     path, again = tmp_path / "a.jsonl", tmp_path / "again.jsonl"

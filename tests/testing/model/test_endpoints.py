@@ -322,6 +322,33 @@ def test_bad_numbers_are_mended_silently(caller, query, page, per_page):
     assert (pagination["page"], pagination["per_page"]) == (page, per_page)
 
 
+@pytest.mark.parametrize("inputs", ["x", 5, True])
+def test_inputs_that_are_not_an_object_break_the_list_where_deployed(caller, shapes, inputs):
+    path = "/executions?workflow_id=wf_123"
+    refused = caller.call("POST", "/workflows/wf_123/execute", {"inputs": inputs})
+    assert refused.status == (500 if shapes == "deployed" else 400)
+    for _ in range(2):
+        listed = caller.call("GET", path)
+        assert listed.status == (500 if shapes == "deployed" else 200)
+        assert shapes != "deployed" or b"is not valid JSON" in listed.body
+        caller.call("POST", "/workflows/wf_123/execute", {"inputs": {}})
+    assert caller.call("GET", "/executions?workflow_id=wf_abc123").status == 200
+
+
+def test_a_null_character_in_inputs_leaves_the_list_whole(caller):
+    caller.call("POST", "/workflows/wf_123/execute", {"inputs": {"a": "\0"}})
+    assert caller.call("GET", "/executions?workflow_id=wf_123").status == 200
+
+
+def test_executions_of_one_moment_are_listed_with_the_newest_first(caller):
+    started = [
+        caller.json("POST", "/workflows/wf_123/execute", {})["data"]["execution_id"]
+        for _ in range(3)
+    ]
+    listed = caller.json("GET", "/executions?workflow_id=wf_123&per_page=3")["data"]
+    assert [row["id"] for row in listed] == started[::-1]
+
+
 def test_deployed_executions_count_oddly(make_caller):
     caller = make_caller("deployed")
     unfiltered = caller.json("GET", "/executions?per_page=10")["pagination"]

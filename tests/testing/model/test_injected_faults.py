@@ -135,6 +135,11 @@ class TestDropConnection:
             transport.send(request, 5)
         assert caught.value.phase is Phase.MAYBE_PROCESSED
 
+    def test_a_stream_whose_response_is_dropped_is_closed(self, fake, client):
+        fake.drop_connection(method="GET", path="/executions/*/events")
+        assert client.workflows.run("wf_123")["status"] == "completed"
+        assert fake.open_streams == 0
+
     def test_connections_are_dropped_over_sockets_too(self, fake):
         fake.drop_connection(method="GET", path="/workflows")
         fake.drop_connection(after_events=2)

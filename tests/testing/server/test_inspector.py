@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
+import shlex
+import tracemalloc
 from urllib.parse import quote
 
+import anyio
 import pytest
 
 from flowmaestro import FlowMaestroClient, ServerError
 from flowmaestro.testing import FakeFlowMaestro, Node
+from flowmaestro.testing.model import dispatch
 from flowmaestro.testing.model.replies import FakeReply
+from flowmaestro.testing.model.service import MAX_MISSED
+from flowmaestro.testing.server import exchanges
 from flowmaestro.testing.server.exchanges import MAX_EXCHANGES, MAX_KEPT_BYTES
 from flowmaestro.testing.server.inspector import MAX_OUTBOX, Inspector
+from flowmaestro.testing.server.serve import _Server
 from flowmaestro_core.http.messages import Request, Response
 
 
@@ -162,6 +171,35 @@ def test_a_copied_command_has_the_variable_in_place_of_the_key():
     assert world.fake.api_key not in kept["curl"] + kept["python"]
 
 
+@pytest.mark.parametrize(
+    ("host", "server"),
+    [
+        ("127.0.0.1:8787", "http://127.0.0.1:8787"),
+        ("[::1]:8787", "http://[::1]:8787"),
+        ("api.localhost", "http://api.localhost"),
+        ("evil.example", "http://localhost"),  # The copied command would send the key there.
+        ("localhost.evil.example", "http://localhost"),
+        ("evil.example\\@localhost", "http://localhost"),
+        ('localhost:1")+__import__("os").system("id")#', "http://localhost"),
+    ],
+)
+def test_a_copied_program_has_no_code_and_no_server_of_the_client(host, server):
+    world = World()
+    method, fields = "`id`|id", {"Host": host, "`id`$(id)|id": "IDEMPOTENCY_KEY"}
+    world.send(method, "/api/v1/workflows", b'{"a": "\'`id`"}', **fields)
+    kept = world.look("requests/1")
+    calls = [each for each in ast.walk(ast.parse(kept["python"])) if isinstance(each, ast.Call)]
+    called = {ast.unparse(each.func): each for each in calls}
+    assert set(called) == {"FlowMaestroClient", "client.request", "print"}
+    assert ast.literal_eval(called["FlowMaestroClient"].keywords[0].value) == server
+    command = kept["curl"].replace("\\\n", "")
+    assert shlex.split(command)[:4] == ["curl", "--request", method, f"{server}/api/v1/workflows"]
+    # A shell replaces nothing between single quotes. A single quote itself is between double ones.
+    outside = re.sub("'[^']*'", "", command.replace("""'"'"'""", ""))
+    assert "`" not in outside
+    assert "$(" not in outside
+
+
 def test_an_execution_is_shown_with_its_data_events_requests_and_deliveries():
     world = World()
     with world.client() as client:
@@ -204,6 +242,28 @@ def test_a_request_is_sent_again_with_the_key_that_it_had():
     (again,) = sent
     assert again.request.headers.get("x-api-key") == world.fake.api_key
     assert world.look("requests")[1]["sent_again"] == 1
+
+
+def test_the_fault_of_a_request_that_is_sent_again_is_not_shown_at_another_one():
+    """The request is sent by a task, which begins after another request has arrived."""
+    world, begun = World(), []
+
+    async def main():
+        server = _Server(world.fake, None, None, None, 1.0)
+        world.inspector.send = lambda it: begun.append(server._send_again(world.inspector, it))
+        world.send("GET", "/api/v1/workflows")
+        world.send("POST", "/_inspect/requests/1/send")
+        world.send("GET", "/api/v1/agents")
+        world.fake.fail_next(503, path="/workflows")
+        await begun[0]
+
+    anyio.run(main)
+    rows = world.look("requests")
+    assert [(row["path"], row["status"], row["fault"]) for row in rows] == [
+        ("/api/v1/workflows", 200, None),
+        ("/api/v1/workflows", 503, "status 503"),
+        ("/api/v1/agents", 200, None),
+    ]
 
 
 def test_a_delivery_is_sent_again_once_it_has_ended():
@@ -301,6 +361,32 @@ def test_the_fake_keeps_no_more_than_the_inspector_needs():
     assert len(world.fake.executions) == 3
     with pytest.raises(ValueError, match="most must be at least 1, not 0"):
         world.fake.keep_last(0)
+
+
+def test_many_large_requests_that_fail_take_little_memory(monkeypatch):
+    monkeypatch.setattr(exchanges, "MAX_KEPT_BYTES", 2_000_000)
+    monkeypatch.setattr(dispatch, "MAX_LOGGED_BYTES", 2_000_000)
+    world = World()
+    tracemalloc.start()
+    try:
+        for number in range(30):
+            body = b'{"text": "%s"}' % (b"%d" % number).ljust(1_100_000)
+            assert world.send("POST", "/api/v1/workflows/wf_123/execute", body).status == 413
+        used, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert used < 8_000_000
+    assert len(world.fake.requests) == 1
+
+
+def test_many_ids_that_do_not_exist_take_little_memory():
+    world = World()
+    for number in range(MAX_MISSED + 1):
+        world.fake.workflow(f"wf_{number}")
+        world.send("GET", f"/api/v1/workflows/none_{number}")
+    shown = world.fake.report().partition("Not there:")[2]
+    assert f"({MAX_MISSED - 20} before)" in shown
+    assert shown.count(", wf_") <= 20 * 20
 
 
 def test_an_execution_has_a_timeline_even_on_a_silent_server():

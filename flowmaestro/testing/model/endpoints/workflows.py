@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flowmaestro.testing.model.endpoint_request import EndpointRequest
-from flowmaestro.testing.model.refusals import Refusal, invalid
+from flowmaestro.testing.model.refusals import Refusal, invalid, unreadable
 from flowmaestro.testing.model.replies import Answer
 from flowmaestro.testing.model.routing import EndpointRoute, Outcome, every, one
 from flowmaestro.testing.model.service import Service
@@ -12,13 +12,22 @@ from flowmaestro.testing.model.service import Service
 def execute_workflow(service: Service, call: EndpointRequest) -> Outcome:
     """Start an execution."""
     workflow = service.workflows.find(call.id, "execution_failed")
-    inputs = service.dialect.inputs(call, workflow.inputs)
+    try:
+        inputs = service.dialect.inputs(call, workflow.inputs)
+    except Refusal as refusal:
+        is_object = isinstance(call.body.get("inputs"), (dict, list))
+        if service.dialect.stores_bad_inputs and not is_object:
+            service.unlistable[workflow.id] = refusal.message
+        raise
     return Answer(202, {"data": service.dialect.started(service.start(workflow, inputs))})
 
 
 def list_executions(service: Service, call: EndpointRequest) -> Outcome:
     """List executions, the newest first, with the filters that the modelled server applies."""
     workflow_id = call.query.get("workflow_id")
+    error = service.unlistable.get(workflow_id or "")
+    if error is not None:
+        raise unreadable(500, error)
     if workflow_id is not None and workflow_id not in service.workflows:
         service.dialect.check_id(workflow_id)
     return Answer(200, service.dialect.list_executions(service.newest_executions(), call.query))
