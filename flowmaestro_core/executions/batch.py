@@ -122,7 +122,7 @@ class BatchMachine(Machine[None]):
     @property
     def in_flight(self) -> Tuple[RunOutcome, ...]:
         """The executions that run, and those whose outcomes were not delivered yet."""
-        active = self._rows.active.by_row.values()
+        active = tuple(self._rows.active.by_row.values())  # Another thread may change it.
         undelivered = self._rows.outcomes.undelivered
         ended = (outcome for outcome in undelivered if outcome.execution_id is not None)
         return (*(execution.row.outcome() for execution in active), *ended)
@@ -225,7 +225,9 @@ class BatchMachine(Machine[None]):
         return self._begin(now, jitter) if start_at <= now else self._poll(now, jitter)
 
     def _emit(self, item: Union[RunStarted, Settling, RunOutcome]) -> Action:
-        self.state, self._reported_in_doubt = "emitting", len(self._rows.in_doubt)
+        self.state = "emitting"
+        if not isinstance(item, RunStarted):  # That one is for `on_start`, not for `progress`.
+            self._reported_in_doubt = len(self._rows.in_doubt)
         return Emit(item)
 
     @property

@@ -41,8 +41,8 @@ class Row:
         failure: the error that has put it in doubt, if that happened in this call.
         is_unsettled: whether an earlier start of it may have been processed, because a lookup was
             not conclusive and `on_unknown` is `start`. The journal keeps such a row in doubt.
-        from_earlier_call: whether the journal has a start of this row by an earlier call. `rerun`
-            resets it.
+        from_earlier_call: whether the journal has a start of this row by an earlier call. A
+            start by this call resets it.
         harmless_failure: the digest (`failure_digest`) of a server error after which a lookup has
             shown that no execution was started for this row; `b""` if there is none.
         subject: its name in errors, instead of `inputs[0]`, if it is not part of a batch.
@@ -104,11 +104,12 @@ class Row:
         self.execution_id, self.from_earlier_call = None, False
 
     def not_found(self, harmless_failure: bytes) -> None:
-        """Note that a lookup has not found the execution, before the row is started again.
+        """Note that a lookup has not found the execution, before this call starts the row again.
 
         `harmless_failure` is the new value of the attribute.
         """
         self.lookups += 1
+        self.from_earlier_call = False
         self.harmless_failure = harmless_failure
 
     def token(self, batch: str) -> str:

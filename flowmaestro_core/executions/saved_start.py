@@ -109,10 +109,10 @@ def read_state(value: Any, of: StartIdentity, token: str) -> SavedStart:
     for name, check in _CHECKS.items():
         if not check(state.get(name)):
             raise _unusable(f"{name!r} of the state is missing or malformed")
-    if state["state"] == "started" and not is_id(state["execution_id"] or ""):
+    if state["state"] == "started" and not is_id(state.get("execution_id") or ""):
         raise _unusable("'execution_id' of the state is missing or malformed")
     differs = [name for name, wanted in of._asdict().items() if state[name] != wanted]
-    saved = SavedStart(**{name: state[name] for name in SavedStart._fields})
+    saved = SavedStart(**{name: state.get(name) for name in SavedStart._fields})
     if saved.state == "open" and differs == ["digest"]:
         # Nothing was started with the other inputs; the token of the state belongs to those.
         return saved._replace(token=token)
@@ -171,5 +171,5 @@ def _mismatch(name: str, state: Dict[str, Any], of: StartIdentity) -> Checkpoint
         f"The checkpoint belongs to {what}; use one checkpoint for each unit of work",
         "checkpoint_mismatch",
     )
-    error.execution_id = state["execution_id"] or None
+    error.execution_id = state.get("execution_id") or None
     return error

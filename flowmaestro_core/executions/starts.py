@@ -179,13 +179,15 @@ def is_fatal(error: FlowMaestroError) -> bool:
 
 
 def failure_digest(error: Optional[FlowMaestroError]) -> bytes:
-    """Return a digest of a 500; `b""` for any other error, and if its body is a text but not JSON.
+    """Return a digest of a 500; `b""` for any other error, and if its body is empty or not JSON.
 
-    Such a text comes from a gateway, and says nothing about the row.
+    Such a body comes from a gateway, and says nothing about the row.
     """
     if not isinstance(error, ServerError) or error.status_code != 500:
         return b""
     if isinstance(error.details, NonJsonBody) or error.code == "invalid_response":
+        return b""
+    if error.body == "":
         return b""
     said = f"{error.code}\n{error.message}"
     return hashlib.blake2b(said.encode("utf-8", "replace"), digest_size=16).digest()

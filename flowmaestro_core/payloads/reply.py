@@ -273,6 +273,9 @@ def error_from_response(
     """
     status, headers = response.status, response.headers
     data = scrubber.beginning(response.body, LONGEST_ERROR_BODY)
+    # A server may quote another key than that of this client.
+    kept = without_keys(data.decode("utf-8", "surrogateescape"))
+    data = kept.encode("utf-8", "surrogateescape")
     try:
         body = decode_json(data)
     except ValueError:
@@ -287,7 +290,7 @@ def error_from_response(
     error.status_code = status
     error.headers = scrubber.headers(headers)
     text = data.decode("utf-8", "replace").removeprefix(_BOM)
-    error.body = without_keys(text)[:LONGEST_BODY]
+    error.body = text[:LONGEST_BODY]
     error.request_id = request_id_of(body, headers)
     error.details = details
     error.retry_after = retry_after(headers)

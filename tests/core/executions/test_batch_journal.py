@@ -334,6 +334,15 @@ def test_row_that_this_call_has_started_is_not_rerun_by_it() -> None:
     assert world.started == 2
 
 
+def test_row_in_doubt_that_this_call_starts_again_is_not_rerun_by_it() -> None:
+    """A conclusive lookup finds no execution of the earlier call, so this call starts the row."""
+    world = World()
+    world.run(ROWS[:1], lambda it: (500, None) if is_start(it) or "per_page=20" in it.url else None)
+    again = world.run(ROWS[:1], says("failed"), rerun=["failed"])
+    assert [item.execution["status"] for item in again.items] == ["failed"]
+    assert world.started == 1
+
+
 def test_ended_row_of_an_earlier_call_is_not_rerun_without_rerun() -> None:
     world = World()
     world.run(ROWS[:1], says("running"))
@@ -510,6 +519,19 @@ def test_progress_is_called_before_the_pause_for_rows_in_doubt() -> None:
     world, answers = World(), iter(["lost", "lost", "lost"])
     world.run(ROWS, lambda it: next(answers, None) if is_start(it) else None, progress=print)
     assert [(it.done, it.in_doubt) for it in world.told] == [(0, 3), (1, 0), (2, 0), (3, 0)]
+
+
+def test_on_start_does_not_count_as_progress_for_rows_in_doubt() -> None:
+    """Row 1 starts while row 0 is in doubt, and its outcome waits for that of row 0."""
+    world, answers = World(), iter(["lost"])
+    world.run(
+        ROWS[:2],
+        lambda it: next(answers, None) if is_start(it) else None,
+        ordered=True,
+        on_start=print,
+        progress=print,
+    )
+    assert (0, 1) in [(it.done, it.in_doubt) for it in world.told if it.in_flight == 0]
 
 
 def test_progress_is_called_each_time_a_row_is_in_doubt() -> None:

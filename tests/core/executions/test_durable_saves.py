@@ -340,6 +340,21 @@ def test_a_state_that_is_none_is_refused(changed: Any, said: str) -> None:
     assert process.sent == []
 
 
+@pytest.mark.parametrize("inputs", [INPUTS, {"other": 1}])
+def test_a_state_whose_nulls_were_dropped_is_read_as_before(inputs: Any) -> None:
+    """Some stores drop them: such a state has no `execution_id` yet, and perhaps no `after`."""
+    world = World()
+    world.until(world.process(), "starting")  # It dies.
+    kept = {name: value for name, value in world.store.state.items() if name != "after"}
+    world.store.state = {name: value for name, value in kept.items() if value is not None}
+    process = world.process(inputs=inputs)
+    world.step(process)
+    if inputs == INPUTS:
+        assert process.machine.state == "waiting"
+    else:
+        assert process.error.code == "checkpoint_mismatch"
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

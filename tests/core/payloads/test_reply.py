@@ -320,6 +320,12 @@ def test_an_id_that_is_no_uuid_is_not_found(status: int, body: Any) -> None:
     assert "wf_invalid" in error.message
 
 
+def test_error_shows_no_key_that_the_server_quotes() -> None:
+    said = {"code": "bad", "message": "no fm_live_other", "details": {"key": "fm_live_other"}}
+    error = error_from_response(Response(400, Headers(), json.dumps({"error": said}).encode()))
+    assert "fm_live_other" not in f"{error} {error.details} {error.body}"
+
+
 def test_error_has_redacted_headers_and_body() -> None:
     sent = SecretScrubber((("X-API-Key", "fm_live_0123456789"), ("X-Session", "hunter2hunter2")))
     said = b"\xef\xbb\xbfno fm_live_0123456789 hunter2hunter2 whsec_abc " + b"x" * 9000
