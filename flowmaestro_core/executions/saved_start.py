@@ -112,7 +112,8 @@ def read_state(value: Any, of: StartIdentity, token: str) -> SavedStart:
     if state["state"] == "started" and not is_id(state.get("execution_id") or ""):
         raise _unusable("'execution_id' of the state is missing or malformed")
     differs = [name for name, wanted in of._asdict().items() if state[name] != wanted]
-    saved = SavedStart(**{name: state.get(name) for name in SavedStart._fields})
+    known: Dict[str, Any] = {name: state.get(name) for name in SavedStart._fields}
+    saved = SavedStart(**known)
     if saved.state == "open" and differs == ["digest"]:
         # Nothing was started with the other inputs; the token of the state belongs to those.
         return saved._replace(token=token)
