@@ -285,8 +285,8 @@ class AsyncHandle(BaseHandle, Generic[E]):
     async def close(self) -> None:
         """Release the connection now. Closing twice is harmless.
 
-        An `anext` in another task then wakes and raises `StreamError` (code `stream_closed`),
-        except while it awaits one of your callbacks.
+        An `anext` in another task then wakes and raises `StreamError` (code `stream_closed`). If it
+        awaits one of your callbacks, it does not wake, but sends nothing afterwards.
         """
         await self._driver.close()
 
