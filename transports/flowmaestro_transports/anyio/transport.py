@@ -10,7 +10,7 @@ import sys
 from typing import Awaitable, Callable, Optional, Set, TypeVar
 
 import anyio
-from anyio.lowlevel import current_token
+from anyio.lowlevel import checkpoint_if_cancelled, current_token
 
 from flowmaestro_core.http.messages import Phase, Request, Response, TransportClosedError
 from flowmaestro_transports.anyio.body import AnyioOpenResponse
@@ -146,6 +146,11 @@ class AnyioTransport(NetworkTransport):
                 async with pool.slots:
                     if not pool.idle.take(route.key, trip.connections):
                         await self._connect(trip, scope)
+                    # A task whose wait is over goes on to its next wait, even if it was cancelled
+                    # or its deadline has passed meanwhile. Until then it would send the request.
+                    await checkpoint_if_cancelled()
+                    if anyio.current_time() >= trip.deadline.at:
+                        raise too_slow(Phase.NOT_SENT, trip.deadline.seconds)
                     return await conclude(pool, trip, scope)
             except NETWORK_ERRORS as error:
                 raise network_failure(exchange.phase, error) from error

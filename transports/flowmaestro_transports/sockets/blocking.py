@@ -78,8 +78,8 @@ class BlockingOp:
         """Whether `interrupt` was called. It stays True, so that later operations are interrupted,
         too."""
         self.wait_failed: bool = False
-        """Whether a wait has raised an `OSError`. Failures of the network show when a socket is used,
-        not in `poll`, so a signal handler has raised this one: a `TimeoutError`, for example."""
+        """Whether a wait has raised an `OSError`. Failures of the network show when a socket is
+        used, not in `poll`, so a signal handler has raised it: a `TimeoutError`, for example."""
         self.slot: Owned[None] = Owned()
         """The slot that the call occupies (`Slots`), if any."""
         self.free_wakers: Owned[Waker] = Owned()
