@@ -84,6 +84,15 @@ def test_a_part_of_a_reply_does_not() -> None:
     assert exchange.phase is Phase.REPLY_BROKEN
 
 
+def test_error_after_part_of_a_response_leads_to_no_frame_with_the_response() -> None:
+    """The traceback of a context is kept, because it may be the caller's exception."""
+    wire = ScriptedWire([10, 0, BrokenPipeError()], [REPLY[:-1], RESET])
+    with pytest.raises(ConnectionResetError) as caught:
+        for _ in exchange_heads(wire, begin()):
+            pass
+    assert caught.value.__context__ is None
+
+
 def test_send_error_after_partial_response_is_reply_broken() -> None:
     exchange = begin()
     wire = ScriptedWire([10, 0, 10, RESET], [REPLY[:-1], b""])

@@ -196,17 +196,19 @@ def _send_request(
     """
     size = 0
     while exchange.unsent:
-        count, received = 0, None
+        count, failure = 0, None
         try:
             count = wire.send(exchange.unsent)
-        except OSError:
+        except OSError as error:
+            failure = error.with_traceback(None)  # It would refer to this frame: a cycle.
+        # Outside of `except`: the frames of a context would hold what the server has sent.
+        if failure is not None:
             # A server may respond and close before it has read all of a long request.
             if exchange.finished:
                 return
             received = wire.receive()
             if not received:
-                raise
-        if received:  # Outside of `except`, so that the frames of a `ReplyError` do not hold it.
+                raise failure
             exchange.bytes_received(received)
             return
         # Also if no byte was counted: TLS may have sent a part of a record.
