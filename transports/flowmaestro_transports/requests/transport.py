@@ -365,7 +365,9 @@ class RequestsBody:
         if self._closed or self._ended:
             return
         self._closed = True
-        if not self._process.forked:
+        # `connection` is None once the connection is back in its pool, where another thread may use
+        # it: the last byte was read, but its end was not.
+        if not self._process.forked and getattr(self._raw, "connection", None) is not None:
             # Wakes a reader. It fails if the connection is not open any more.
             with contextlib.suppress(Exception):
                 self._raw.shutdown()
@@ -390,8 +392,7 @@ class RequestsBody:
         if self._closed:
             raise closed(Phase.REPLY_BROKEN)
         try:
-            # `connection` is None once the connection is back in its pool, where another thread
-            # may use it.
+            # `connection` is None once the connection is back in its pool, as in `close`.
             sock = getattr(getattr(self._raw, "connection", None), "sock", None)
             if sock is not None:
                 sock.settimeout(min(max(patience, _SHORTEST), LONGEST))
