@@ -102,16 +102,20 @@ class Journal:
             self._read_rows(plan)
             self._opened = opened.pop_all()
 
-    def keep(self, record: Record) -> Recalled:
-        """Write the rows of `record` to the file. Return what the file holds for its keys and ids.
-
-        Either all of the record is in the file when this returns, or nothing. Raises `JournalError`
-        in a child process after `os.fork`: the batch belongs to the parent.
-        """
+    def check_process(self) -> None:
+        """Raise `JournalError` in a child process after `os.fork`: the parent has the batch."""
         if self._process.forked:
             raise self._error(
                 "is in use by the parent process, which continues the batch", "journal_busy"
             )
+
+    def keep(self, record: Record) -> Recalled:
+        """Write the rows of `record` to the file. Return what the file holds for its keys and ids.
+
+        Either all of the record is in the file when this returns, or nothing. Raises the error of
+        `check_process`.
+        """
+        self.check_process()
         with self._lock, self._journal_errors():
             if record.rows:
                 self._write(record.rows)
