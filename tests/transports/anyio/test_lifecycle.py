@@ -13,6 +13,7 @@ import warnings
 from typing import Any, Callable, List
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from flowmaestro_core.http.messages import (
@@ -330,3 +331,67 @@ def test_two_threads_with_event_loops_of_their_own(scripted: Any, monkeypatch: A
     with scripted.ScriptedServer(scripted.echo) as server:
         anyio.run(main)
     assert [len(pool.idle) for pool in pools] == [0, 0]
+
+
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "TLS"])
+def test_call_on_a_loop_that_another_one_replaced_times_out_as_any_other(
+    play: Play, scripted: Any, encrypted: bool
+) -> None:
+    """It is not said to be closed: nobody has closed it. The server answers no handshake either."""
+    arrived = threading.Event()
+
+    def handler(peer: Any) -> None:
+        assert peer.sock.recv(1)
+        arrived.set()
+        peer.wait_closed()
+
+    async def scenario(transport: AnyioTransport) -> None:
+        async def call() -> None:
+            url = server.url.replace("http:", "https:") if encrypted else server.url
+            failed = await failure(transport.send(Request("POST", url, {}, b"{}"), 1.0))
+            phase = Phase.NOT_SENT if encrypted else Phase.MAYBE_PROCESSED
+            assert (failed.phase, failed.timed_out) == (phase, True)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(call)
+            await anyio.to_thread.run_sync(arrived.wait, 60)
+            await anyio.to_thread.run_sync(anyio.run, transport.send, get(other), 60)
+
+    with (
+        scripted.ScriptedServer(handler) as server,
+        scripted.ScriptedServer(scripted.echo) as other,
+    ):
+        play(scenario)
+
+
+def test_stream_on_a_loop_that_another_one_replaced_is_opened_and_keeps_no_connection(
+    play: Play, scripted: Any
+) -> None:
+    arrived, go = threading.Event(), threading.Event()
+
+    def handler(peer: Any) -> None:
+        if peer.read_request():
+            arrived.set()
+            assert go.wait(60)
+            peer.send(scripted.reply(b"fine"))
+            peer.wait_closed()
+
+    async def scenario(transport: AnyioTransport) -> None:
+        async def read() -> None:
+            body = await transport.open(get(server), 60)
+            assert await read_all(body) == b"fine"
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(read)
+            await anyio.to_thread.run_sync(arrived.wait, 60)
+            pool = transport._pool
+            await anyio.to_thread.run_sync(anyio.run, transport.send, get(other), 60)
+            go.set()
+        assert pool is not None
+        assert not len(pool.idle)
+
+    with (
+        scripted.ScriptedServer(handler) as server,
+        scripted.ScriptedServer(scripted.echo) as other,
+    ):
+        play(scenario)

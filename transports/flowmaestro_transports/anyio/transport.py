@@ -54,8 +54,11 @@ class AnyioPool(ConnectionPool):
             scope.cancel()
 
     def abandon(self) -> None:
-        """Close idle connections without touching the event loop, which may have ended."""
-        self.closed = True
+        """Close idle connections without touching the event loop, which may have ended.
+
+        If it has not ended, its calls and bodies go on.
+        """
+        self.retired = True
         self.idle.close()
 
 
@@ -123,6 +126,7 @@ class AnyioTransport(NetworkTransport):
         if pool.serves(current_token().native_token):
             pool.close()
         else:
+            pool.closed = True
             pool.abandon()
 
     @quiet_at_exit
