@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import http.client
 import io
+import os
 import socket
 import threading
 from types import SimpleNamespace
@@ -490,3 +491,21 @@ def test_connection_that_is_back_in_its_pool_is_not_shut_down(
         open_body.close()
         assert len(shut_down) == 1
     assert server.connections == 1
+
+
+@pytest.mark.parametrize("is_closed", [False, True])
+def test_forked_child_needs_no_lock_that_a_thread_of_its_parent_held(
+    monkeypatch: pytest.MonkeyPatch, is_closed: bool
+) -> None:
+    def locked(*_: Any) -> None:
+        raise AssertionError("this would block for ever")
+
+    made: Any = RequestsTransport()
+    made._closing = SimpleNamespace(is_set=lambda: is_closed, wait=locked, set=locked)
+    number = os.getpid() + 1
+    monkeypatch.setattr(os, "getpid", lambda: number)
+    with pytest.raises(TransportClosedError) if is_closed else contextlib.nullcontext():
+        made.sleep(0.0)
+    made.close()
+    with pytest.raises(TransportClosedError):
+        made.sleep(0.0)

@@ -220,6 +220,7 @@ class RequestsTransport(NotPicklable):
 
     def sleep(self, seconds: float) -> None:
         """Wait for `seconds`. Raises `TransportClosedError` once the transport is closed."""
+        self._reset_if_forked()
         if self._closing.wait(min(seconds, LONGEST)):
             raise TransportClosedError
 
@@ -254,6 +255,10 @@ class RequestsTransport(NotPicklable):
 
     def _reset_if_forked(self) -> None:
         if self._process.forked:
+            # A thread of the parent may have held the lock of this event when it forked.
+            closing, self._closing = self._closing, threading.Event()
+            if closing.is_set():
+                self._closing.set()
             self._reset()
 
     def _begin(self, request: Request, timeout: float, limit: int) -> RequestsBody:
