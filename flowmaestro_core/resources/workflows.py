@@ -225,7 +225,9 @@ class Workflows(Resource[D]):
         Args:
             inputs: the rows: the inputs of each run by name; values that JSON can express. They are
                 read only as they can be started (with a journal a few rows further), so the
-                iterator may be endless.
+                iterator may be endless. An `Exception` that it raises stops new starts, too, and so
+                does one that a signal handler raises while it runs, such as a time limit. A
+                `BaseException` ends the batch at once.
             concurrency: how many executions may be in flight at a time.
             poll_interval: seconds between two polls of one execution.
             timeout: seconds to wait for each execution, from its start. The request that starts it
