@@ -229,7 +229,9 @@ class Workflows(Resource[D]):
         Args:
             inputs: the rows: the inputs of each run by name; values that JSON can express. An
                 iterator is read only as its rows can be started (with a journal up to about 1,300
-                rows further), so it may be endless.
+                rows further), so it may be endless. An `Exception` that it raises stops new starts,
+                too, and so does one that a signal handler raises while it runs, such as a time
+                limit. A `BaseException` ends the batch at once.
             concurrency: how many executions may be in flight at a time.
             poll_interval: seconds between two polls of one execution: fewer at first, more if the
                 rate limit demands it.

@@ -7,7 +7,8 @@ import gzip
 import math
 import threading
 import time
-from typing import Any, Callable, Optional, Tuple
+import zlib
+from typing import Any, Callable, List, Optional, Tuple
 
 import anyio
 import pytest
@@ -202,6 +203,37 @@ def test_closing_wakes_a_reader(play: Play, scripted: Any, closed_by: str) -> No
             error = await failure(body.read(math.inf))
         assert error.phase is Phase.REPLY_BROKEN
         assert not error.timed_out
+
+    with scripted.ScriptedServer(handler) as server:
+        play(scenario)
+
+
+def test_reader_does_not_wait_if_the_body_is_closed_during_its_first_turn(
+    play: Play, scripted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The body may have more to decode, so other tasks get a turn first. It has nothing more."""
+    coder = zlib.compressobj(wbits=16 + zlib.MAX_WBITS)
+    piece = coder.compress(bytes(MAX_PIECE)) + coder.flush(zlib.Z_SYNC_FLUSH)
+
+    def handler(peer: Any) -> None:
+        fields = [scripted.CHUNKED, ("Content-Encoding", "gzip")]
+        peer.read_request()
+        peer.send(scripted.reply(headers=fields, length=False) + scripted.chunk(piece))
+        peer.wait_closed()
+
+    async def scenario(transport: AnyioTransport) -> None:
+        body = await transport.open(get(server), 60)
+        assert await body.read(60) == bytes(MAX_PIECE)
+        turns: List[None] = []
+
+        async def turn() -> None:
+            turns.append(await checkpoint())
+            await body.close()
+
+        monkeypatch.setattr("flowmaestro_transports.anyio.body.checkpoint", turn)
+        monkeypatch.setattr(anyio, "wait_readable", None)
+        assert (await failure(body.read(60))).phase is Phase.REPLY_BROKEN
+        assert len(turns) == 1
 
     with scripted.ScriptedServer(handler) as server:
         play(scenario)

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
+import queue
 import random
 import threading
 import time
 import warnings
-from typing import Any, List
+from typing import Any, Callable, List
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from flowmaestro_core.http.messages import (
     Headers,
+    Phase,
     Request,
+    TransportClosedError,
+    TransportFailure,
 )
 from flowmaestro_core.timeouts import Timeout
 from flowmaestro_transports.anyio.transport import AnyioPool, AnyioTransport
 from tests.harness.runners import full_listener, get, post
-from tests.harness.transports.anyio_scenes import Play, read_all, start_and_cancel
+from tests.harness.transports.anyio_scenes import Play, failure, read_all, start_and_cancel
 
 # --- Cancelling -----------------------------------------------------------------------------
 
@@ -84,6 +90,101 @@ def test_a_cancelled_task_sends_nothing(play: Play, scripted: Any) -> None:
     with scripted.ScriptedServer(scripted.echo) as server:
         play(scenario)
     assert len(server.requests) == 1
+
+
+@pytest.fixture
+def once_connected(monkeypatch: pytest.MonkeyPatch) -> List[Callable[[], Any]]:
+    """Functions to call at the end of the wait for a connection, before its task goes on."""
+    functions: List[Callable[[], Any]] = []
+
+    async def wait(sock: Any) -> None:
+        await real(sock)
+        for function in functions:
+            function()
+
+    real = anyio.wait_writable
+    monkeypatch.setattr(anyio, "wait_writable", wait)
+    return functions
+
+
+class Arrived:
+    """What a server receives on each connection until the client closes it."""
+
+    def __init__(self) -> None:
+        self._received: queue.Queue[bytes] = queue.Queue()
+
+    def handler(self, peer: Any) -> None:
+        data = b""
+        with contextlib.suppress(ConnectionError):
+            while piece := peer.sock.recv(65536):
+                data += piece
+        self._received.put(data)
+
+    def of_one_connection(self) -> bytes:
+        return self._received.get(timeout=60)
+
+
+def test_call_cancelled_in_the_turn_in_which_it_connects_sends_nothing(
+    play: Play, scripted: Any, once_connected: List[Callable[[], Any]]
+) -> None:
+    async def scenario(transport: AnyioTransport) -> None:
+        with anyio.CancelScope() as scope:
+            once_connected.append(scope.cancel)
+            await transport.send(post(server, b""), 60)
+        assert scope.cancelled_caught
+
+    arrived = Arrived()
+    with scripted.ScriptedServer(arrived.handler) as server:
+        play(scenario)
+        assert arrived.of_one_connection() == b""
+
+
+def test_call_whose_transport_closes_in_the_turn_in_which_it_connects_sends_nothing(
+    play: Play, scripted: Any, once_connected: List[Callable[[], Any]]
+) -> None:
+    async def scenario(transport: AnyioTransport) -> None:
+        once_connected.append(lambda: transport._pool and transport._pool.close())
+        with pytest.raises(TransportClosedError):
+            await transport.send(post(server, b""), 60)
+
+    arrived = Arrived()
+    with scripted.ScriptedServer(arrived.handler) as server:
+        play(scenario)
+        assert arrived.of_one_connection() == b""
+
+
+@pytest.mark.parametrize(
+    "timeout", [0.2, Timeout(60, connect=0.2)], ids=["whole attempt", "connect"]
+)
+def test_call_whose_loop_is_held_up_while_it_connects_is_not_sent_late(
+    play: Play, scripted: Any, once_connected: List[Callable[[], Any]], timeout: float
+) -> None:
+    once_connected.append(lambda: time.sleep(0.3))
+    arrived = Arrived()
+    with scripted.ScriptedServer(arrived.handler) as server:
+        failed = play(lambda t: failure(t.send(post(server, b""), timeout)))
+        assert arrived.of_one_connection() == b""
+    assert (failed.phase, failed.timed_out) == (Phase.NOT_SENT, True)
+
+
+def test_call_whose_loop_is_held_up_while_it_waits_for_a_slot_is_not_sent_late(
+    play: Play, scripted: Any
+) -> None:
+    failed: List[TransportFailure] = []
+
+    async def scenario(transport: AnyioTransport) -> None:
+        async def second() -> None:
+            failed.append(await failure(transport.send(post(server, b"second"), 0.2)))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(second)
+            await transport.send(post(server, b"first"), 60)
+            time.sleep(0.3)  # noqa: ASYNC251 - it holds the loop up
+
+    with scripted.ScriptedServer(scripted.echo) as server:
+        play(scenario, max_connections=1)
+    assert (failed[0].phase, failed[0].timed_out) == (Phase.NOT_SENT, True)
+    assert [request.body for request in server.requests] == [b"first"]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -230,3 +331,67 @@ def test_two_threads_with_event_loops_of_their_own(scripted: Any, monkeypatch: A
     with scripted.ScriptedServer(scripted.echo) as server:
         anyio.run(main)
     assert [len(pool.idle) for pool in pools] == [0, 0]
+
+
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "TLS"])
+def test_call_on_a_loop_that_another_one_replaced_times_out_as_any_other(
+    play: Play, scripted: Any, encrypted: bool
+) -> None:
+    """It is not said to be closed: nobody has closed it. The server answers no handshake either."""
+    arrived = threading.Event()
+
+    def handler(peer: Any) -> None:
+        assert peer.sock.recv(1)
+        arrived.set()
+        peer.wait_closed()
+
+    async def scenario(transport: AnyioTransport) -> None:
+        async def call() -> None:
+            url = server.url.replace("http:", "https:") if encrypted else server.url
+            failed = await failure(transport.send(Request("POST", url, {}, b"{}"), 1.0))
+            phase = Phase.NOT_SENT if encrypted else Phase.MAYBE_PROCESSED
+            assert (failed.phase, failed.timed_out) == (phase, True)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(call)
+            await anyio.to_thread.run_sync(arrived.wait, 60)
+            await anyio.to_thread.run_sync(anyio.run, transport.send, get(other), 60)
+
+    with (
+        scripted.ScriptedServer(handler) as server,
+        scripted.ScriptedServer(scripted.echo) as other,
+    ):
+        play(scenario)
+
+
+def test_stream_on_a_loop_that_another_one_replaced_is_opened_and_keeps_no_connection(
+    play: Play, scripted: Any
+) -> None:
+    arrived, go = threading.Event(), threading.Event()
+
+    def handler(peer: Any) -> None:
+        if peer.read_request():
+            arrived.set()
+            assert go.wait(60)
+            peer.send(scripted.reply(b"fine"))
+            peer.wait_closed()
+
+    async def scenario(transport: AnyioTransport) -> None:
+        async def read() -> None:
+            body = await transport.open(get(server), 60)
+            assert await read_all(body) == b"fine"
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(read)
+            await anyio.to_thread.run_sync(arrived.wait, 60)
+            pool = transport._pool
+            await anyio.to_thread.run_sync(anyio.run, transport.send, get(other), 60)
+            go.set()
+        assert pool is not None
+        assert not len(pool.idle)
+
+    with (
+        scripted.ScriptedServer(handler) as server,
+        scripted.ScriptedServer(scripted.echo) as other,
+    ):
+        play(scenario)

@@ -1,7 +1,10 @@
 """Many executions through both clients, in memory: concurrency, progress, and how it is left."""
 
 import inspect
+import json
+import os
 import threading
+import warnings
 from functools import partial
 
 import anyio
@@ -10,9 +13,11 @@ import pytest
 from flowmaestro import (
     AsyncFlowMaestroClient,
     FlowMaestroClient,
+    JournalError,
     StreamError,
 )
 from flowmaestro.testing import AsyncMemoryTransport, FakeFlowMaestro, MemoryTransport
+from flowmaestro_core.http.messages import Response
 
 BACKENDS = ["asyncio", "trio"]
 NAMES = ["Ada", "Bob", "Cyd", "Dan", "Eve"]
@@ -310,3 +315,69 @@ def test_async_client_accepts_all_kinds_of_callbacks(run_async):
 
     run_async(main)
     assert told == [(1,), ("and", 1)]
+
+
+def start_only(sent):
+    """Return a transport that notes each request, and whose executions have ended at once."""
+
+    def respond(request):
+        sent.append(request)
+        data = {"id": "exec_1", "execution_id": "exec_1", "status": "completed", "outputs": {}}
+        return Response(202, {}, json.dumps({"data": data}).encode())
+
+    return respond
+
+
+@pytest.fixture
+def fork():
+    """Return a function that runs another one in a child, whose result is the exit status."""
+    if not hasattr(os, "fork"):
+        pytest.skip("no fork here")
+
+    async def run(refused):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # this process may have threads
+            child = os.fork()
+        if not child:
+            status = 1
+            try:
+                status = await refused()
+            finally:
+                os._exit(status)
+        return os.waitpid(child, 0)[1] >> 8  # noqa: ASYNC222 - the loop has nothing else to do
+
+    return run
+
+
+@pytest.mark.parametrize("journaled", [False, True])
+@pytest.mark.parametrize("awaits", [False, True])
+def test_batch_of_the_parent_starts_nothing_in_a_forked_child(fork, tmp_path, journaled, awaits):
+    """Nor does it poll. The parent continues it."""
+    sent = []
+    journal = tmp_path / "journal" if journaled else None
+    options = {"concurrency": 1, "journal": journal}
+
+    async def main():
+        make = AsyncFlowMaestroClient if awaits else FlowMaestroClient
+        client = make("fm_live_x", transport=start_only(sent))
+        outcomes = client.workflows.run_many("wf_1", [{"n": n} for n in range(4)], **options)
+
+        async def take():
+            return await outcomes.__anext__() if awaits else next(outcomes)
+
+        async def refused():
+            before = len(sent)
+            with pytest.raises(JournalError if journaled else StreamError) as caught:
+                await take()
+            assert caught.value.code == ("journal_busy" if journaled else "stream_closed")
+            assert "the parent process" in str(caught.value)
+            assert len(sent) == before
+            return 7
+
+        await take()
+        assert await fork(refused) == 7
+        for _ in range(3):
+            assert (await take()).ok
+
+    anyio.run(main)
+    assert len([request for request in sent if request.method == "POST"]) == 4

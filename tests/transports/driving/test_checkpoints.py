@@ -21,6 +21,7 @@ from flowmaestro import (
     NotFoundError,
 )
 from flowmaestro.testing import FakeFlowMaestro, Shapes
+from flowmaestro_transports.driving import checkpoints
 from flowmaestro_transports.primitives.file_lock import open_lock_file
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -287,3 +288,26 @@ async def test_an_async_client_lets_others_run_while_it_waits_for_the_lock(
     path = tmp_path / "kept.json"
     with open_lock_file(f"{path}.lock"), pytest.raises(CheckpointError, match="for 10s"):
         await async_flowmaestro_client.workflows.run("wf_1", checkpoint=Checkpoint.file(path))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a descriptor there has a lock of its own")
+def test_child_that_is_forked_while_a_file_is_locked_does_not_keep_it_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`dup` makes the copy of the descriptor that a child inherits."""
+    inherited: List[int] = []
+
+    def open_and_fork(path: str) -> Any:
+        lock = open_lock_file(path)
+        inherited.append(os.dup(lock.fileno()))
+        return lock
+
+    monkeypatch.setattr(checkpoints, "open_lock_file", open_and_fork)
+    file = checkpoints.CheckpointFile(str(tmp_path / "kept.json"))
+    try:
+        assert file.load() is None
+        file.save({"serial": 1})
+        assert file.load() == {"serial": 1}
+    finally:
+        for descriptor in inherited:
+            os.close(descriptor)

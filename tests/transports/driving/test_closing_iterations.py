@@ -1,15 +1,22 @@
-"""Every iteration can be closed under the names that Python's own generators have."""
+"""Every iteration can be closed, under the names that Python's own generators have.
+
+Once it is closed, nothing more is sent for it.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Callable, Dict
+import threading
+from typing import Any, Callable, Dict, List
 
 import anyio
 import pytest
 
-from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient, StreamError
+from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient, Hooks, StreamError
 from flowmaestro.testing import AsyncMemoryTransport, FakeFlowMaestro, MemoryTransport
+from flowmaestro_core.http.messages import Request, Response
+from flowmaestro_transports.driving.interrupt import AsyncInterruptibleTransport
+from flowmaestro_transports.functions import AsyncFunctionTransport
 
 ITERATIONS: Dict[str, Callable[[Any], Any]] = {
     "stream": lambda client: client.executions.stream("exec_xyz789"),
@@ -46,3 +53,116 @@ def test_an_async_iteration_has_aclose(iteration: str) -> None:
             assert caught.value.code == "stream_closed"
 
     anyio.run(main)
+
+
+STARTS = pytest.mark.parametrize(
+    "start",
+    [
+        lambda client: client.workflows.run_many("wf_123", [{}]),
+        lambda client: client.threads.send_message_stream("thread_xyz789", "Hi"),
+    ],
+    ids=["run_many", "send_message_stream"],
+)
+UNAVAILABLE = Response(503, {"Retry-After": "60"}, b"{}")
+
+
+@STARTS
+def test_hook_that_closes_a_sync_iteration_lets_nothing_be_sent(start: Any) -> None:
+    sent: List[Request] = []
+    hooks = Hooks(request=lambda _: items.close())
+    client = FlowMaestroClient("fm_live_key", transport=sent.append, hooks=hooks)  # type: ignore[arg-type]
+    items = start(client)
+    with pytest.raises(StreamError) as caught:
+        next(items)
+    assert caught.value.code == "stream_closed"
+    assert not sent
+
+
+def test_sync_iteration_closed_by_a_thread_during_a_hook_sends_nothing() -> None:
+    sent: List[Request] = []
+    entered, go = threading.Event(), threading.Event()
+    errors: List[str] = []
+
+    def hook(_: Any) -> None:
+        entered.set()
+        assert go.wait(60)
+
+    def read() -> None:
+        with pytest.raises(StreamError) as caught:
+            next(items)
+        errors.append(caught.value.code)
+
+    client = FlowMaestroClient(
+        "fm_live_key",
+        transport=sent.append,  # type: ignore[arg-type]
+        hooks=Hooks(request=hook),
+    )
+    items = client.workflows.run_many("wf_123", [{}])
+    reader = threading.Thread(target=read)
+    reader.start()
+    assert entered.wait(60)
+    items.close()
+    go.set()
+    reader.join(60)
+    assert errors == ["stream_closed"]
+    assert not sent
+
+
+@STARTS
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("hook", ["request", "retry"])
+def test_async_iteration_closed_during_a_hook_sends_nothing_more(
+    start: Any, backend: str, hook: str
+) -> None:
+    """Nor does it wait for the pause before the retry."""
+    sent: List[Request] = []
+
+    def respond(request: Request) -> Response:
+        sent.append(request)
+        return UNAVAILABLE
+
+    async def main() -> None:
+        entered, go = anyio.Event(), anyio.Event()
+
+        async def wait(_: Any) -> None:
+            entered.set()
+            await go.wait()
+
+        async def read() -> None:
+            with pytest.raises(StreamError) as caught:
+                await items.__anext__()
+            assert caught.value.code == "stream_closed"
+
+        hooks = Hooks(**{hook: wait})
+        client = AsyncFlowMaestroClient("fm_live_key", transport=respond, hooks=hooks)
+        items = start(client)
+        with anyio.fail_after(30):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(read)
+                await entered.wait()
+                await items.close()
+                before = len(sent)
+                go.set()
+        assert len(sent) == before == (hook == "retry")
+
+    anyio.run(main, backend=backend)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_async_view_begins_no_operation_once_interrupted(backend: str) -> None:
+    sent: List[Request] = []
+    request = Request("POST", "https://api.example/", {}, b"{}")
+
+    async def main() -> None:
+        view = AsyncInterruptibleTransport(AsyncFunctionTransport(sent.append))
+        view.interrupt()
+        for begin in (
+            lambda: view.send(request, 5.0),
+            lambda: view.open(request, 5.0),
+            lambda: view.sleep(600.0),
+        ):
+            with pytest.raises(StreamError), anyio.fail_after(30):
+                await begin()
+        assert not sent
+
+    anyio.run(main, backend=backend)

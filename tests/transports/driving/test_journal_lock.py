@@ -182,3 +182,46 @@ def test_only_one_of_many_threads_opens_the_journal(tmp_path: Path) -> None:
     assert len(got) == 1
     assert errors == ["journal_busy"] * 7
     got[0].close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_child_that_is_forked_during_a_batch_neither_unlocks_the_journal_nor_keeps_it_locked(
+    tmp_path: Path,
+) -> None:
+    """One child drops the journal, the other one keeps it."""
+    program = textwrap.dedent(f"""
+        import gc, os
+        from flowmaestro_core.errors import JournalError
+        from flowmaestro_core.records import JournalPlan
+        from flowmaestro_transports.driving.journal import Journal
+
+        def open_journal():
+            plan = JournalPlan({str(tmp_path / "j")!r}, "wf_1")
+            return Journal(plan, "https://api.test", lambda: 0.0, "t")
+
+        first = open_journal()
+        collected, to_parent = os.pipe()
+        over, to_child = os.pipe()
+        for is_dropped in (True, False):
+            if not os.fork():
+                os.close(to_child)
+                if is_dropped:
+                    first.close()
+                    del first
+                    gc.collect()
+                    os.write(to_parent, b"!")
+                os.read(over, 1)
+                os._exit(0)
+        os.close(over)
+        os.read(collected, 1)
+        try:
+            open_journal()
+        except JournalError as error:
+            print(error.code)
+        first.close()
+        open_journal().close()
+        print("opened")
+    """)
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("journal_busy\nopened\n", "")

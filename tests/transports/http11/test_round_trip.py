@@ -84,6 +84,15 @@ def test_a_part_of_a_reply_does_not() -> None:
     assert exchange.phase is Phase.REPLY_BROKEN
 
 
+def test_error_after_part_of_a_response_leads_to_no_frame_with_the_response() -> None:
+    """The traceback of a context is kept, because it may be the caller's exception."""
+    wire = ScriptedWire([10, 0, BrokenPipeError()], [REPLY[:-1], RESET])
+    with pytest.raises(ConnectionResetError) as caught:
+        for _ in exchange_heads(wire, begin()):
+            pass
+    assert caught.value.__context__ is None
+
+
 def test_send_error_after_partial_response_is_reply_broken() -> None:
     exchange = begin()
     wire = ScriptedWire([10, 0, 10, RESET], [REPLY[:-1], b""])
@@ -141,3 +150,29 @@ def test_limit_of_the_head_ends_with_the_head_while_the_request_is_sent(
         now = at
     assert seen == deadlines
     assert not exchange.unsent
+
+
+@pytest.mark.parametrize(("timeout", "patience"), [(60.0, 1.0), (0.5, 0.25)])
+def test_complete_response_is_returned_if_the_server_reads_no_more(
+    timeout: float, patience: float
+) -> None:
+    """The server reads 10 more bytes half a `patience` after its response."""
+    now = 0.0
+    route, target = Routes(Proxies(trust_env=False)).find("http://api.test/")
+    exchange = Exchange(route.writer, Request("POST", "http://api.test/", {}, bytes(1000)), target)
+    trip = RoundTrip(route, exchange, timeout, lambda: now)
+    wire = ScriptedWire([10, 0, 0, 10, 0, 0], [REPLY])
+    trip.connections.append(Connection(wire, route.key))
+    steps = trip.read_head()
+    assert next(steps).readiness is Readiness.EITHER
+    assert next(steps) == (Readiness.WRITABLE, (wire.sock,), patience)
+    now = patience / 2
+    seconds = next(steps).seconds
+    assert seconds == min(patience, (timeout - now) / 2)
+    now += seconds
+    assert now < timeout
+    with pytest.raises(StopIteration) as end:
+        next(steps)
+    assert end.value.value == [b"ok"]
+    assert exchange.finished
+    assert not exchange.reusable

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import textwrap
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -67,3 +69,25 @@ def test_a_child_does_not_disturb_the_connections_of_its_parent(
 
 def test_a_process_knows_itself() -> None:
     assert not ForkGuard().forked
+
+
+def test_child_that_closes_its_copy_of_a_lock_file_does_not_unlock_it(tmp_path: Path) -> None:
+    program = textwrap.dedent(f"""
+        import os
+        from flowmaestro_transports.primitives.file_lock import open_lock_file
+
+        path = {str(tmp_path / "lock")!r}
+        lock = open_lock_file(path)
+        child = os.fork()
+        if not child:
+            lock.close()
+            os._exit(0)
+        os.waitpid(child, 0)
+        try:
+            open_lock_file(path)
+        except BlockingIOError:
+            print("locked")
+    """)
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("locked\n", "")

@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import http.client
 import io
+import os
 import socket
 import threading
 from types import SimpleNamespace
@@ -472,3 +473,39 @@ def test_a_stream_is_read_by_one_thread_and_closed_by_another(scripted: Any) -> 
         threading.Timer(0.1, body.close).start()
         with fails(Phase.REPLY_BROKEN, "closed by this side"):
             body.read(float("inf"))
+
+
+def test_connection_that_is_back_in_its_pool_is_not_shut_down(
+    scripted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread may use it. A body goes back with its last byte, before its end is read."""
+    shut_down: List[Any] = []
+    monkeypatch.setattr(urllib3.HTTPResponse, "shutdown", lambda raw: shut_down.append(raw))
+    with scripted.ScriptedServer(scripted.echo) as server, transport() as made:
+        body = made.open(post(server.url, b"all"), 5.0)
+        assert body.read(5.0) == b"all"
+        body.close()
+        assert not shut_down
+        assert made.send(post(server.url, b"next"), 5.0).body == b"next"
+        open_body = made.open(post(server.url, b"all"), 5.0)
+        open_body.close()
+        assert len(shut_down) == 1
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize("is_closed", [False, True])
+def test_forked_child_needs_no_lock_that_a_thread_of_its_parent_held(
+    monkeypatch: pytest.MonkeyPatch, is_closed: bool
+) -> None:
+    def locked(*_: Any) -> None:
+        raise AssertionError("this would block for ever")
+
+    made: Any = RequestsTransport()
+    made._closing = SimpleNamespace(is_set=lambda: is_closed, wait=locked, set=locked)
+    number = os.getpid() + 1
+    monkeypatch.setattr(os, "getpid", lambda: number)
+    with pytest.raises(TransportClosedError) if is_closed else contextlib.nullcontext():
+        made.sleep(0.0)
+    made.close()
+    with pytest.raises(TransportClosedError):
+        made.sleep(0.0)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
+import select
 import signal
+import socket
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import FrameType
-from typing import Any, Callable, Optional
+from types import FrameType, SimpleNamespace
+from typing import Any, Callable, Iterator, Optional
 
 import pytest
 
 import flowmaestro_transports
+from flowmaestro import FlowMaestroClient
 from flowmaestro_core.http.messages import Request, TransportFailure
 from flowmaestro_transports import SocketTransport
 
@@ -191,3 +195,114 @@ def test_body_that_is_interrupted_while_it_is_made_leaves_no_entry_in_the_pool(
             assert not pool.bodies, number
         transport.close()
     assert number > 20
+
+
+class Alarm:
+    """One signal that comes while the main thread waits in `poll`, once `go` is set.
+
+    Its handler raises `error`. `alarm` takes the place of `select.poll`.
+    """
+
+    def __init__(self, error: OSError) -> None:
+        self.error = error
+        self.go = threading.Event()
+        self._poll: Any = select.poll
+
+    def raise_error(self, _number: int, _frame: Any) -> None:
+        raise self.error
+
+    def __call__(self) -> Any:
+        polling = self._poll()
+
+        def poll(milliseconds: int) -> Any:
+            ready: Any = []
+            while not ready and not self.go.is_set():
+                ready = polling.poll(min(milliseconds, 10))
+            if not ready:
+                self.go.clear()
+                signal.raise_signal(signal.SIGALRM)
+            return ready
+
+        return SimpleNamespace(register=polling.register, poll=poll)
+
+
+@pytest.fixture(params=[TimeoutError, ConnectionResetError, socket.gaierror])
+def alarm(request: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Alarm]:
+    alarm = Alarm(request.param("a limit of the program's own"))
+    before = signal.signal(signal.SIGALRM, alarm.raise_error)
+    monkeypatch.setattr(select, "poll", alarm)
+    yield alarm
+    signal.signal(signal.SIGALRM, before)
+
+
+def wait_closed(peer: Any) -> None:
+    with contextlib.suppress(OSError):  # The client ends TLS without a `close_notify`.
+        peer.wait_closed()
+
+
+needs_poll = pytest.mark.skipif(
+    not (hasattr(signal, "SIGALRM") and hasattr(select, "poll")),
+    reason="signals interrupt no wait here",
+)
+
+
+@needs_poll
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "TLS"])
+def test_os_error_of_a_signal_handler_during_a_call_is_no_failure_of_the_network(
+    scripted: Any, server_tls: Any, ca_file: str, alarm: Alarm, encrypted: bool
+) -> None:
+    def handler(peer: Any) -> None:
+        peer.read_request()
+        alarm.go.set()
+        wait_closed(peer)
+
+    tls = server_tls if encrypted else None
+    with scripted.ScriptedServer(handler, tls=tls) as server:
+        transport = SocketTransport(verify=ca_file)
+        with pytest.raises(type(alarm.error)) as caught:
+            call(transport, server.url)
+        transport.close()
+    assert caught.value is alarm.error
+
+
+@needs_poll
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "TLS"])
+def test_os_error_of_a_signal_handler_during_a_read_is_no_failure_of_the_network(
+    scripted: Any, server_tls: Any, ca_file: str, alarm: Alarm, encrypted: bool
+) -> None:
+    def handler(peer: Any) -> None:
+        peer.read_request()
+        peer.send(scripted.reply(headers=[scripted.CHUNKED], length=False))
+        wait_closed(peer)
+
+    tls = server_tls if encrypted else None
+    with scripted.ScriptedServer(handler, tls=tls) as server:
+        transport = SocketTransport(verify=ca_file)
+        body = transport.open(Request("GET", server.url, {}), 60.0)
+        alarm.go.set()
+        with pytest.raises(type(alarm.error)) as caught:
+            body.read(60.0)
+        with pytest.raises(TransportFailure, match="closed by this side"):
+            body.read(60.0)
+        transport.close()
+    assert caught.value is alarm.error
+
+
+@needs_poll
+def test_start_is_not_repeated_after_an_os_error_of_a_signal_handler(
+    scripted: Any, alarm: Alarm
+) -> None:
+    """During the TLS handshake, which the server does not answer."""
+
+    def handler(peer: Any) -> None:
+        assert peer.sock.recv(1)
+        alarm.go.set()
+        wait_closed(peer)
+
+    with scripted.ScriptedServer(handler) as server:
+        url = server.url.replace("http:", "https:")
+        client = FlowMaestroClient("fm_live_x", base_url=url)
+        with client, pytest.raises(type(alarm.error)) as caught:
+            client.workflows.execute("wf_123")
+    assert caught.value is alarm.error
+    assert server.connections == 1

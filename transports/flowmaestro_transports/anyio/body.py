@@ -63,6 +63,9 @@ class AnyioOpenResponse(OpenBody):
             # Other tasks get a turn for each piece, also when no piece has to be waited for: a
             # few kilobytes may decompress to gigabytes.
             await checkpoint()
+            # If it was closed meanwhile, there was no wait to cancel.
+            if self._state is BodyState.CLOSED:
+                raise closed(Phase.REPLY_BROKEN)
         data = self._take()
         if data is None and patience <= 0:
             receive(wire, exchange)

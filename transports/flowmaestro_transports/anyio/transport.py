@@ -11,7 +11,7 @@ import sys
 from typing import Awaitable, Callable, Optional, Set, TypeVar
 
 import anyio
-from anyio.lowlevel import current_token
+from anyio.lowlevel import checkpoint_if_cancelled, current_token
 
 from flowmaestro_core.http.messages import Phase, Request, Response, TransportClosedError
 from flowmaestro_transports.anyio.body import AnyioOpenResponse
@@ -55,8 +55,11 @@ class AnyioPool(ConnectionPool):
             scope.cancel()
 
     def abandon(self) -> None:
-        """Close idle connections without touching the event loop, which may have ended."""
-        self.closed = True
+        """Close idle connections without touching the event loop, which may have ended.
+
+        If it has not ended, its calls and bodies go on.
+        """
+        self.retired = True
         self.idle.close()
 
 
@@ -125,6 +128,7 @@ class AnyioTransport(NetworkTransport):
         if pool.serves(current_token().native_token):
             pool.close()
         else:
+            pool.closed = True
             pool.abandon()
 
     @quiet_at_exit
@@ -148,6 +152,11 @@ class AnyioTransport(NetworkTransport):
                 async with pool.slots:
                     if not pool.idle.take(route.key, trip.connections):
                         await self._connect(trip, scope)
+                    # A task whose wait is over goes on to its next wait, even if it was cancelled
+                    # or its deadline has passed meanwhile. Until then it would send the request.
+                    await checkpoint_if_cancelled()
+                    if anyio.current_time() >= trip.deadline.at:
+                        raise too_slow(Phase.NOT_SENT, trip.deadline.seconds)
                     return await conclude(pool, trip, scope)
             except NETWORK_ERRORS as error:
                 raise network_failure(exchange.phase, error) from error

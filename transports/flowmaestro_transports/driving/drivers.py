@@ -234,6 +234,8 @@ class SyncDriver(_Driver):
             try:
                 if reporter is not None:
                     action = reporter.before(action, now())
+                    if self.closed:  # A hook has closed it, or ran while it was closed.
+                        continue
                 if isinstance(action, Read):
                     patience = action.patience
                     if not self._is_patient and action.impatient:
@@ -369,6 +371,8 @@ class AsyncDriver(_Driver):
             try:
                 if reporter is not None:
                     action = await reporter.before(action, now())
+                    if self.closed:  # A hook has closed it, or ran while it was closed.
+                        continue
                 if isinstance(action, Read):
                     patience = action.patience
                     if not self._is_patient and action.impatient:

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, Callable, Coroutine, NamedTuple, Optional, Set
 
 from flowmaestro_transports.contract import AsyncOpenResponse, Releasable
+from flowmaestro_transports.primitives.fork_guard import ForkGuard
 
 # State of the module, on purpose: asyncio keeps only weak references to tasks, and the stream that
 # a task closes was collected, so nothing else refers to the task.
@@ -26,12 +27,14 @@ class EventLoop(NamedTuple):
         soon: schedules a call of a function on the loop, from any thread. Raises `RuntimeError` if
             the loop has ended.
         start: starts a coroutine function on the loop. Must be called on the loop's thread.
+        process: the process in which the loop runs.
 
     """
 
     token: object
     soon: Callable[..., object]
     start: Callable[..., object]
+    process: ForkGuard
 
     def release(self, body: AsyncOpenResponse) -> bool:
         """Release a body that was opened on this loop and whose stream was collected.
@@ -39,8 +42,12 @@ class EventLoop(NamedTuple):
         In the thread where the loop runs, the body is released at once; elsewhere, the loop is
         asked to release it. A body that is not `Releasable` is closed by a new task. Return False
         if the loop has ended: then the body, if `Releasable`, is released as far as that is
-        possible without a loop.
+        possible without a loop. The same is done in a child after `os.fork`, whose copy of the
+        loop never runs; but then return True, because the stream goes on in the parent.
         """
+        if self.process.forked:
+            _release_without_loop(body)
+            return True
         here = running_loop()
         try:
             if here is not None and here.token is self.token:
@@ -48,9 +55,7 @@ class EventLoop(NamedTuple):
             else:
                 self.soon(self._release_on_loop, body)
         except RuntimeError:
-            if isinstance(body, Releasable):
-                with suppress(RuntimeError):
-                    body.release()
+            _release_without_loop(body)
             return False
         return True
 
@@ -61,18 +66,24 @@ class EventLoop(NamedTuple):
             self.start(_close, body)
 
 
+def _release_without_loop(body: AsyncOpenResponse) -> None:
+    if isinstance(body, Releasable):
+        with suppress(RuntimeError):
+            body.release()
+
+
 def running_loop() -> Optional[EventLoop]:
     """Return the loop of asyncio or trio that runs in this thread, or None if none does."""
     trio: Any = getattr(sys.modules.get("trio"), "lowlevel", None)
     if trio is not None and trio.in_trio_run():
         token = trio.current_trio_token()
-        return EventLoop(token, token.run_sync_soon, trio.spawn_system_task)
+        return EventLoop(token, token.run_sync_soon, trio.spawn_system_task, ForkGuard())
     asyncio: Any = sys.modules.get("asyncio")
     try:
         loop = asyncio.get_running_loop()
     except (AttributeError, RuntimeError):
         return None
-    return EventLoop(loop, loop.call_soon_threadsafe, partial(_start_task, loop))
+    return EventLoop(loop, loop.call_soon_threadsafe, partial(_start_task, loop), ForkGuard())
 
 
 def current_task() -> Any:

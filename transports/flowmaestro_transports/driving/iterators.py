@@ -291,7 +291,8 @@ class AsyncHandle(BaseHandle, Generic[E]):
         """Release the connection now. Closing twice is harmless.
 
         An `anext` in another task then wakes and raises `StreamError` (code `stream_closed`). One
-        that awaits a callback of yours is not woken; after the `listener`, it returns its item.
+        that awaits a callback of yours does not wake, but sends nothing afterwards; after the
+        `listener`, it returns its item.
         """
         await self._driver.close()
 

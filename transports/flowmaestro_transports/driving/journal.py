@@ -90,7 +90,9 @@ class Journal:
         self._durable: Optional[bool] = None
         with self._journal_errors(), ExitStack() as opened:
             opened.callback(open_lock_file(f"{self._path}.lock").close)
-            opened.callback(self._open_file().close)
+            file = self._open_file()
+            opened.callback(file.close)
+            opened.callback(_unlock_journal, file)
             self._db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
             opened.callback(self._db.close)
             # A damaged text must reach its checksum instead of failing to decode.
@@ -100,16 +102,20 @@ class Journal:
             self._read_rows(plan)
             self._opened = opened.pop_all()
 
-    def keep(self, record: Record) -> Recalled:
-        """Write the rows of `record` to the file. Return what the file holds for its keys and ids.
-
-        Either all rows are written, or none. Raises `JournalError` if the file cannot be used, and
-        in a child process after `os.fork`: the batch belongs to the parent.
-        """
+    def check_process(self) -> None:
+        """Raise `JournalError` in a child process after `os.fork`: the parent has the batch."""
         if self._process.forked:
             raise self._error(
                 "is in use by the parent process, which continues the batch", "journal_busy"
             )
+
+    def keep(self, record: Record) -> Recalled:
+        """Write the rows of `record` to the file. Return what the file holds for its keys and ids.
+
+        Either all rows are written, or none. Raises `JournalError` if the file cannot be used, and
+        in a child process (`check_process`).
+        """
+        self.check_process()
         with self._lock, self._journal_errors():
             if record.rows:
                 self._write(record.rows)
@@ -371,9 +377,8 @@ def _lock_journal(file: FileIO, path: str) -> None:
     command: Optional[int] = getattr(fcntl, "F_OFD_SETLK", None)
     if command is None:
         return
-    range_of_one_byte = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 1 << 62, 1, 0)
     try:
-        fcntl.fcntl(file, command, range_of_one_byte)
+        fcntl.fcntl(file, command, _one_byte(fcntl.F_WRLCK))
     except BlockingIOError:
         # A batch of this process may have locked it. To close any descriptor of a file gives up
         # all locks that SQLite holds on it in this process, so this one stays open until exit.
@@ -384,3 +389,19 @@ def _lock_journal(file: FileIO, path: str) -> None:
         return  # The file system has no such locks. The lock file is locked.
     if not is_named(file, path):
         raise BlockingIOError("the file was replaced while it was being opened")
+
+
+def _unlock_journal(file: FileIO) -> None:
+    """Undo `_lock_journal`. Closing the file does not unlock it while a forked child has a copy."""
+    if sys.platform == "linux":
+        import fcntl
+
+        command: Optional[int] = getattr(fcntl, "F_OFD_SETLK", None)
+        if command is not None:
+            with suppress(OSError):  # The file system has no such locks.
+                fcntl.fcntl(file, command, _one_byte(fcntl.F_UNLCK))
+
+
+def _one_byte(kind: int) -> bytes:
+    """Return a lock of this kind, as `fcntl` takes it, of one byte far behind those of SQLite."""
+    return struct.pack("hhqqi", kind, os.SEEK_SET, 1 << 62, 1, 0)

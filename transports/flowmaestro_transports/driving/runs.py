@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, Callable, Deque, Optional, Tuple
 
+from flowmaestro_core.errors import StreamError
 from flowmaestro_core.executions.batch import BatchMachine, RunStarted
 from flowmaestro_core.executions.outcome import BatchProgress, RunOutcome
 from flowmaestro_transports.driving.iterators import AsyncHandle, BaseHandle, SyncHandle
 from flowmaestro_transports.observing.observers import Observers
+from flowmaestro_transports.primitives.fork_guard import ForkGuard
 from flowmaestro_transports.primitives.ownership import Owned
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ class _Outcomes(BaseHandle):
         observers: Optional[Observers],
         journal: Optional[Journal],
     ) -> None:
+        self._process = ForkGuard()
         self._recent: Deque[RunOutcome] = deque(maxlen=MOST_RECENT)
         listener: Any = _listener(machine, self._recent)
         # An async driver, too, waits for the disk in its thread, the one of the event loop.
@@ -59,6 +62,15 @@ class _Outcomes(BaseHandle):
         """The progress of the batch, at any time and from any thread."""
         progress: BatchProgress = self._machine.progress
         return progress
+
+    def _check_process(self) -> None:
+        """Raise an error in a child after `os.fork`, which would start the rows a second time."""
+        if self._process.forked:
+            if self._journal is not None:
+                self._journal.check_process()
+            raise StreamError(
+                "This batch belongs to the parent process, which continues it", code="stream_closed"
+            )
 
     def _describe(self) -> str:
         """Return the state and the progress of the batch, for the repr."""
@@ -122,13 +134,15 @@ class RunOutcomes(_Outcomes, SyncHandle[Any]):
         """Return the next outcome. Raises `StopIteration` after the last one.
 
         Raises the error that ended the batch, and `StreamError` (code `stream_closed`) if this
-        handle has failed before or was closed.
+        handle has failed before, was closed, or was made by the parent process. In a child after
+        `os.fork`, a batch with a journal raises `JournalError` instead.
         """
         try:
-            item: Any = super().__next__()
-            while not isinstance(item, RunOutcome):
-                item = super().__next__()
-            return item
+            while True:
+                self._check_process()
+                item: Any = super().__next__()
+                if isinstance(item, RunOutcome):
+                    return item
         finally:
             if self._driver.closed:
                 self._leave()
@@ -159,13 +173,15 @@ class AsyncRunOutcomes(_Outcomes, AsyncHandle[Any]):
         """Return the next outcome. Raises `StopAsyncIteration` after the last one.
 
         Raises the error that ended the batch, and `StreamError` (code `stream_closed`) if this
-        handle has failed before or was closed.
+        handle has failed before, was closed, or was made by the parent process. In a child after
+        `os.fork`, a batch with a journal raises `JournalError` instead.
         """
         try:
-            item: Any = await super().__anext__()
-            while not isinstance(item, RunOutcome):
-                item = await super().__anext__()
-            return item
+            while True:
+                self._check_process()
+                item: Any = await super().__anext__()
+                if isinstance(item, RunOutcome):
+                    return item
         finally:
             if self._driver.closed:
                 self._leave()

@@ -92,6 +92,8 @@ class ConnectionPool:
         nobody closed would be garbage together with its connection, and the socket might be
         collected first, with a warning."""
         self.closed: bool = False
+        self.retired: bool = False
+        """Whether it stores no idle connections any more, although its calls go on."""
 
     def end(self, trip: RoundTrip) -> None:
         """Store the connection of a round trip for reuse, or close it: see `give_back`.
@@ -109,7 +111,7 @@ class ConnectionPool:
         """
         if held and reusable:
             self.idle.keep(held)
-            if self.closed:
+            if self.closed or self.retired:
                 self.idle.close()
         held.close_all()
 

@@ -6,6 +6,7 @@ May touch: the sockets of the connection.
 from __future__ import annotations
 
 import errno
+import math
 import socket
 from contextlib import contextmanager
 from typing import Any, Callable, Generator, Hashable, List, Optional, Sequence
@@ -20,6 +21,10 @@ from flowmaestro_transports.http11.routes import Route
 from flowmaestro_transports.http11.tls import TlsContext
 from flowmaestro_transports.http11.wire import TURN, IOSteps, IOWait, Readiness, Wire
 from flowmaestro_transports.primitives.ownership import Owned
+
+UNREAD_SECONDS = 1.0
+"""Seconds for which a server that has sent its whole response may leave the rest of a request
+unread, until no more of it is sent."""
 
 
 class Connection:
@@ -51,10 +56,10 @@ class AttemptDeadline:
     ends: the next one then begins.
     """
 
-    __slots__ = ("_clock", "_whole", "at", "phases", "seconds")
+    __slots__ = ("_whole", "at", "clock", "phases", "seconds")
 
     def __init__(self, timeout: float, clock: Callable[[], float]) -> None:
-        self._clock = clock
+        self.clock: Callable[[], float] = clock
         self.phases: Optional[Timeout] = timeout if isinstance(timeout, Timeout) else None
         self.at: float = clock() + timeout
         """When the current phase must end, by the clock."""
@@ -82,7 +87,7 @@ class AttemptDeadline:
     def _begin_phase(self, seconds: Optional[float]) -> None:
         limits = [self._whole]
         if seconds is not None:
-            limits.append((self._clock() + seconds, seconds))
+            limits.append((self.clock() + seconds, seconds))
         self.at, self.seconds = min(limits)
 
 
@@ -200,29 +205,42 @@ def _send_request(
 
     Receive meanwhile, and append the body of a successful response to `early`. A server that
     responds while it reads stops reading if its response is not received, so both sides would wait
-    for ever.
+    for ever. A server that has sent its whole response may read no more. So sending ends if nothing
+    can be sent for `UNREAD_SECONDS`, or for half of the time that is left.
     """
     size = 0
+    stops_at: Optional[float] = None
     while exchange.unsent:
-        count, received = 0, None
+        count, failure = 0, None
         try:
             count = wire.send(exchange.unsent)
-        except OSError:
+        except OSError as error:
+            failure = error.with_traceback(None)  # It would refer to this frame: a cycle.
+        # Outside of `except`: the frames of a context would hold what the server has sent.
+        if failure is not None:
             # A server may respond and close before it has read all of a long request.
             if exchange.finished:
                 return
             received = wire.receive()
             if not received:
-                raise
-        if received:  # Outside of `except`, so that the frames of a `ReplyError` do not hold it.
+                raise failure
             exchange.bytes_received(received)
             return
         # Also if no byte was counted: TLS may have sent a part of a record.
         exchange.bytes_sent(count)
         if count:
+            stops_at = None
             continue
-        if exchange.finished:  # The connection may have ended, and would then always be readable.
-            yield wire.writable
+        if exchange.finished:
+            seconds = math.inf
+            if deadline is not None:
+                now = deadline.clock()
+                stops_at = stops_at or now + min(UNREAD_SECONDS, (deadline.at - now) / 2)
+                if now >= stops_at:
+                    return
+                seconds = stops_at - now
+            # The connection may have ended, and would then always be readable.
+            yield IOWait(Readiness.WRITABLE, (wire.sock,), seconds)
         else:
             yield IOWait(Readiness.EITHER, (wire.sock,))
             receive(wire, exchange)

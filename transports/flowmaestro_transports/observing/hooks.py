@@ -153,6 +153,10 @@ class Hooks:
     The arguments of hooks hold no secrets. Raises `TypeError`, naming the argument, for a hook that
     cannot be called, or a `strict` that is not a bool.
 
+    If a signal handler raises an `Exception` while a hook or a trace runs, such as a time limit,
+    this counts as an exception of the hook, so the call goes on. Let the handler raise a
+    `BaseException` instead, or, if there is no trace, set `strict`.
+
     Attributes:
         request: called with a `RequestInfo` before each request, retries and polls included. It
             may return a mapping of header fields to add to that request, such as `traceparent`.

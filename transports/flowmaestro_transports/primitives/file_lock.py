@@ -4,19 +4,46 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from io import FileIO
 
+from flowmaestro_transports.primitives.fork_guard import ForkGuard
 
-def open_file(path: str) -> FileIO:
-    """Open a file for reading and writing; create it if there is none.
 
-    The result is a file object, not a bare descriptor. If an exception from a signal handler loses
-    it, the garbage collector closes it, which unlocks the file.
+class LockableFile(FileIO):
+    """A file that is open for reading and writing, and that this process may have locked.
+
+    A child that is forked meanwhile has a copy of the descriptor. The lock would last until this
+    copy is closed as well, so `close` unlocks the file first. In such a child, `close` leaves the
+    lock alone.
+
+    It is a file object, not a bare descriptor. If an exception from a signal handler loses it, the
+    garbage collector closes it.
     """
-    return FileIO(path, "r+", opener=lambda name, mode: os.open(name, mode | os.O_CREAT, 0o600))
+
+    def __init__(self, path: str) -> None:
+        # Set first, because a file that cannot be opened is closed, too.
+        self._process = ForkGuard()
+        super().__init__(
+            path, "r+", opener=lambda name, mode: os.open(name, mode | os.O_CREAT, 0o600)
+        )
+
+    def close(self) -> None:
+        """Unlock the file, and close it. Closing twice is harmless."""
+        if sys.platform != "win32" and not self.closed and not self._process.forked:
+            import fcntl
+
+            with suppress(OSError):
+                fcntl.flock(self, fcntl.LOCK_UN)
+        super().close()
 
 
-def open_lock_file(path: str) -> FileIO:
+def open_file(path: str) -> LockableFile:
+    """Open a file for reading and writing; create it if there is none."""
+    return LockableFile(path)
+
+
+def open_lock_file(path: str) -> LockableFile:
     """Open and lock the file at `path`.
 
     Raises `BlockingIOError` if it is locked already, and another `OSError` if it cannot be opened.

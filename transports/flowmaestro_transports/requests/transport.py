@@ -224,6 +224,7 @@ class RequestsTransport(NotPicklable):
 
     def sleep(self, seconds: float) -> None:
         """Wait for `seconds`, at most 1e6. Raises `TransportClosedError` once it is closed."""
+        self._reset_if_forked()
         if self._closing.wait(min(seconds, LONGEST)):
             raise TransportClosedError
 
@@ -262,6 +263,10 @@ class RequestsTransport(NotPicklable):
 
     def _reset_if_forked(self) -> None:
         if self._process.forked:
+            # A thread of the parent may have held the lock of this event when it forked.
+            closing, self._closing = self._closing, threading.Event()
+            if closing.is_set():
+                self._closing.set()
             self._reset()
 
     def _begin(self, request: Request, timeout: float, limit: int) -> RequestsBody:
@@ -377,7 +382,9 @@ class RequestsBody:
         if self._closed or self._ended:
             return
         self._closed = True
-        if not self._process.forked:
+        # `connection` is None once the connection is back in its pool, where another thread may use
+        # it: the last byte was read, but its end was not.
+        if not self._process.forked and getattr(self._raw, "connection", None) is not None:
             # Wakes a reader. It fails if the connection is not open any more.
             with contextlib.suppress(Exception):
                 self._raw.shutdown()
@@ -402,8 +409,7 @@ class RequestsBody:
         if self._closed:
             raise closed(Phase.REPLY_BROKEN)
         try:
-            # `connection` is None once the connection is back in its pool, where another thread
-            # may use it.
+            # `connection` is None once the connection is back in its pool, as in `close`.
             sock = getattr(getattr(self._raw, "connection", None), "sock", None)
             if sock is not None:
                 sock.settimeout(min(max(patience, _SHORTEST), LONGEST))

@@ -72,12 +72,15 @@ class BlockingOp:
     resources (`Owned`), so that an exception from a signal handler leaks none of them.
     """
 
-    __slots__ = ("_waker", "free_wakers", "interrupted", "slot")
+    __slots__ = ("_waker", "free_wakers", "interrupted", "slot", "wait_failed")
 
     def __init__(self) -> None:
         self.interrupted: bool = False
         """Whether `interrupt` was called. It stays True, so that later operations are interrupted,
         too."""
+        self.wait_failed: bool = False
+        """Whether a wait has raised an `OSError`. Failures of the network show when a socket is
+        used, not in `poll`, so a signal handler has raised it: a `TimeoutError`, for example."""
         self.slot: Owned[None] = Owned()
         """The slot that the call occupies (`Slots`), if any."""
         self.free_wakers: Owned[Waker] = Owned()
@@ -135,7 +138,8 @@ class BlockingOp:
 
         `until` is a time of `time.monotonic`; no wait is longer than 1e6 s. The wait may also end
         early, without a reason, and return True. Raises `Interrupted` if `interrupt` was called,
-        before the wait or during it.
+        before the wait or during it, and what a signal handler raises. If that is an `OSError`,
+        `wait_failed` is True.
         """
         self.acquire_waker()
         # Check after acquiring the waker: an interrupt after this line wakes the poll.
@@ -145,9 +149,12 @@ class BlockingOp:
         if seconds <= 0:
             return False
         read_ends = [waker.read_end for waker in self._waker]
-        ready = _ready(
-            read_ends, socks, readiness, min(seconds, _LONGEST if read_ends else RECHECK_INTERVAL)
-        )
+        longest = _LONGEST if read_ends else RECHECK_INTERVAL
+        try:
+            ready = _ready(read_ends, socks, readiness, min(seconds, longest))
+        except OSError:
+            self.wait_failed = True
+            raise
         if read_ends and read_ends[0].fileno() in ready:
             # Not through a variable: the traceback of `Interrupted` would keep the waker alive.
             self._waker[0].drain()

@@ -70,6 +70,8 @@ class SocketOpenResponse(OpenBody):
         except Interrupted:
             raise closed(Phase.REPLY_BROKEN) from None
         except NETWORK_ERRORS as error:
+            if self._op.wait_failed:
+                raise
             raise self._broken(error) from error
         finally:
             if not completed and self._state is BodyState.OPEN:

@@ -57,7 +57,9 @@ class SocketTransport(NetworkTransport):
 
     A child after `os.fork` makes its own connections, and leaves those of its parent alone. An
     exception that a signal handler raises, such as `KeyboardInterrupt`, ends the call that it
-    interrupts, and no other.
+    interrupts, and no other. One case differs: an `OSError`, such as `TimeoutError`, counts as a
+    failure of the network if the handler runs while the call does not wait for a socket, such as
+    during a name resolution.
 
     Raises `ValueError` for a `max_connections` below 1, and `TypeError` for one that is not an
     `int`. For another wrong option, raises `TypeError` or `ValueError`, and `OSError` for a path
@@ -143,6 +145,8 @@ class SocketTransport(NetworkTransport):
             except DeadlineExceeded:
                 raise too_slow(exchange.phase, trip.deadline.seconds) from None
             except NETWORK_ERRORS as error:
+                if op.wait_failed:
+                    raise
                 raise network_failure(exchange.phase, error) from error
             finally:
                 pool.end_op(op, trip)
