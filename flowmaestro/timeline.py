@@ -24,7 +24,7 @@ def timeline_of(
 
     Args:
         run: an execution, for example from `workflows.run`, a reply that contains one, or the
-            handle of an execution's stream, which may still be read.
+            handle of an execution's stream, which need not have ended.
         width: the width of the picture in pixels, at least 320.
         transparent: draw no background, in colours that are readable on white and on black.
 

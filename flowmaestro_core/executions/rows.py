@@ -136,7 +136,7 @@ class PendingRecords:
     def release(self, row: Row) -> None:
         """Note that a row was not started, unless an earlier start of it may have been processed.
 
-        A later call starts a row that is `open` without a lookup.
+        It becomes `open`: if the batch is run again with this journal, the row is started at once.
         """
         if not row.is_unsettled:
             self.add(row, "open")

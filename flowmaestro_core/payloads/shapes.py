@@ -82,7 +82,7 @@ def _answer(data: JsonObject) -> None:
     """Copy the parts of the answer out of the deployed server's `message`, and complete `usage`.
 
     `usage` is added if it is missing, and gets the keys that it lacks. `message_id` is filled from
-    `id`, which is the name on the documented server.
+    `id`, its name in the documented API.
     """
     nested = object_or_empty(data.get("message"))
     for key in ("role", "content", "tool_calls", "created_at"):

@@ -490,7 +490,10 @@ class EventStreamMachine(Machine[Any]):
         return self._next(now, jitter)
 
     def _replied(self, reply: Reply[Any], now: float, jitter: float) -> Action:
-        """Fail, unless a probe finds an ending: a successful response is not an event stream."""
+        """Use a successful response to an opening that is not an event stream.
+
+        The stream fails, unless a probe finds that the execution has ended.
+        """
         error = StreamError(
             f"The server answered with status {reply.status_code} and no event stream",
             status_code=reply.status_code,

@@ -83,7 +83,7 @@ def terminal_event(execution: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def timeline_part(event: Union[ServerSentEvent, Mapping[str, Any]]) -> Dict[str, Any]:
-    """Return the values of an event that a timeline needs, with long texts truncated.
+    """Return the values of an event that a picture of the timeline shows. Truncate long texts.
 
     Values that are `None` are left out. A `ServerSentEvent` is decoded first.
     """

@@ -205,7 +205,7 @@ class Runner(ABC):
     async def until(self, condition: Callable[[], bool], within: Optional[float] = None) -> bool:
         """Wait until `condition()` is true. Return False if it is not after `within` seconds.
 
-        By default, `within` is `immediate`.
+        By default, `within` is the attribute `immediate`.
         """
         deadline = time.monotonic() + (self.immediate if within is None else within)
         while not condition():

@@ -350,7 +350,10 @@ class Exchange:
 
 
 def _plain_fields(lines: bytes) -> Optional[Headers]:
-    """Parse field lines. Return None if h11 would refuse or change a field that frames the body."""
+    """Parse field lines. Return None if h11 must parse them.
+
+    That is so if it would refuse or change the `Content-Length` or the `Transfer-Encoding`.
+    """
     parts = [line.partition(":") for line in lines.decode("latin-1").split("\r\n")[:-1]]
     headers = Headers(tuple([(name, value.strip(" \t")) for name, _, value in parts]))
     coded = headers.get("transfer-encoding", "chunked") != "chunked"
