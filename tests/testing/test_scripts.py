@@ -351,6 +351,43 @@ def test_a_receiver_returns_a_status(fake, client, status):
         fake.clock.advance(60)
 
 
+class TestReceiverThatRaises:
+    FIRST, SECOND = "https://first.test", "https://second.test"
+
+    @pytest.fixture
+    def called(self, fake, client):
+        """The URLs of deliveries that are due at the same time. The first attempt has raised."""
+        called = []
+
+        def receive(request):
+            called.append(request.url)
+            if len(called) == 1:
+                raise ZeroDivisionError
+            return 200
+
+        for url in (self.FIRST, self.SECOND):
+            client.webhooks.create("hook", url, ["execution.started"])
+        fake.receive_webhooks(receive)
+        client.workflows.execute(fake.workflow(hangs_at="work"))
+        with pytest.raises(ZeroDivisionError):
+            fake.clock.advance(1)
+        assert called == [self.FIRST]
+        return called
+
+    def test_its_exception_does_not_lose_the_deliveries_after_it(self, fake, called):
+        fake.clock.advance(1)
+        assert called == [self.FIRST, self.SECOND]
+        (delivered,) = fake.deliveries
+        assert (delivered.request.url, delivered.attempts) == (self.SECOND, 1)
+
+    def test_its_exception_counts_as_no_response(self, fake, called):
+        fake.clock.advance(121)
+        assert [url for url in called if url == self.FIRST] == [self.FIRST] * 2
+        (retried,) = [it for it in fake.deliveries if it.request.url == self.FIRST]
+        assert (retried.state, retried.attempts) == ("delivered", 2)
+        assert retried.error == "No response from the receiver"
+
+
 class TestUnusedScripts:
     def arrange(self, fake):
         fake.workflow("wf_used")

@@ -137,6 +137,12 @@ class DeliveryQueue:
             delivery.ended_at = None
         return due
 
+    def put_back(self, deliveries: List[Delivery]) -> None:
+        """Make deliveries due again that `take_due` returned and that were not attempted."""
+        for delivery in deliveries:
+            delivery.attempts -= 1
+        self._ready[:0] = deliveries
+
     def delivered(self, delivery: Delivery, status: Optional[int]) -> None:
         """Record an attempt: the receiver answered with `status`; `None` for no response.
 

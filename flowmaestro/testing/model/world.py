@@ -74,14 +74,23 @@ class World:
     def live_until(self, now: float) -> None:
         """Advance time to `now`, and carry out the due webhook deliveries in memory.
 
-        Each is a call of the receiver (see `receive_webhooks`). What it raises is raised here.
+        Each is a call of the receiver (see `receive_webhooks`). What it raises is raised here. That
+        attempt had no response, and the deliveries after it stay due.
         """
         while True:
             due = self.due(now)
             if not due:
                 return
-            for delivery in due:
-                self.delivered(delivery, self._receiver(delivery.request), now)
+            for index, delivery in enumerate(due, 1):
+                status = None
+                try:
+                    status = self._receiver(delivery.request)
+                except BaseException:
+                    with self.lock:
+                        self._service.deliveries.put_back(due[index:])
+                    raise
+                finally:
+                    self.delivered(delivery, status, now)
 
     def next_time(self) -> Optional[float]:
         """Return when the next planned event is due; `None` if none is planned.
