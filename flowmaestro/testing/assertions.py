@@ -111,7 +111,7 @@ class Assertions(World):
     def assert_delivered(self, event: str, *, times: Optional[int] = None) -> None:
         """Check that `event` was delivered to a webhook: at least once, or exactly `times`.
 
-        Raises `ValueError` for an unknown event.
+        A delivery that is sent again counts once. Raises `ValueError` for an unknown event.
         """
         __tracebackhide__ = True
         one_of("event", event, get_args(WebhookEventType))

@@ -155,7 +155,7 @@ class World:
         with self.lock:
             self._dispatcher.keep_last(most)
             self._service.started = deque(self._service.started, most)
-            self._service.deliveries.finished = deque(self._service.deliveries.finished, most)
+            self._service.deliveries.keep_last(most)
 
     def _catch_up(self) -> None:
         """Carry out everything that is due, if the clock is a real one. Here: do nothing."""
@@ -212,7 +212,8 @@ class World:
     def deliver_again(self, delivery: Delivery) -> None:
         """Make an ended webhook delivery due again, once, with the same delivery id.
 
-        The driver sends it. Raises `ValueError` while the delivery is pending.
+        `delivery` may be one of `deliveries`, which are copies. The driver sends it. Raises
+        `ValueError` while the delivery is pending.
         """
         with self.lock:
             self._service.deliveries.repeat(delivery)
@@ -235,14 +236,14 @@ class World:
 
     @property
     def deliveries(self) -> List[Delivery]:
-        """The webhook deliveries in the order in which they were delivered or given up.
+        """Copies of the webhook deliveries, in the order in which they were delivered or given up.
 
-        After `keep_last`, they are the last ones. They are the fake's own objects, not copies: one
-        that `deliver_again` sends changes, and is listed again when it has ended.
+        After `keep_last`, they are the last ones. One that is sent again is listed once, with its
+        latest outcome.
         """
         self._catch_up()
         with self.lock:
-            return list(self._service.deliveries.finished)
+            return self._service.deliveries.finished
 
     @property
     def open_streams(self) -> int:
