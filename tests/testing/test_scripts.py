@@ -199,8 +199,24 @@ class TestWorkflows:
                 "fails_at='b' is never reached: it stops at 'a' before",
             ),
             ({"id": ""}, "id must be a text"),
+            (
+                {"nodes": [Node("a", type="humanReview")], "fails_at": "a"},
+                r"fails_at='a' has no effect: this node pauses \(type='humanReview'\)",
+            ),
+            (
+                {"nodes": [Node("a", type="user_input")], "error": "x"},
+                "fails_at='a' has no effect: this node pauses",
+            ),
+            (
+                {"nodes": [Node("a", type="humanReview")], "hangs_at": "a"},
+                "hangs_at='a' has no effect: this node pauses",
+            ),
+            (
+                {"nodes": [Node("a", seconds=math.inf)], "fails_at": "a"},
+                r"fails_at='a' has no effect: this node never ends \(seconds=inf\)",
+            ),
         ],
-        ids=range(17),
+        ids=range(21),
     )
     def test_contradicting_arguments_are_refused(self, fake, script, message):
         with pytest.raises(ValueError, match=message):

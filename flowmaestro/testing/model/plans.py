@@ -202,6 +202,10 @@ def scripted_nodes(
         if before is not None:
             raise ValueError(f"{name}={id!r} is never reached: it stops at {before.id!r} before")
         node = made[at]
+        if name != "pauses_at" and node.type in PAUSING_TYPES:
+            raise ValueError(f"{name}={id!r} has no effect: this node pauses (type={node.type!r})")
+        if name == "fails_at" and node.seconds == math.inf:
+            raise ValueError(f"{name}={id!r} has no effect: this node never ends (seconds=inf)")
         made[at] = {
             "fails_at": replace(node, error=error or node.error or f"Node {id} failed"),
             "pauses_at": replace(node, type=PAUSING_TYPES[0]),
