@@ -267,8 +267,12 @@ class TestWorkflows:
                 [("execution:paused",), ("execution:completed",)],
                 r"events\[1\] is .*, which cannot come while the execution is paused",
             ),
+            (
+                [("execution:started",), ("node:started", "")],
+                r"node of events\[1\] must be a text that is not empty, not ''",
+            ),
         ],
-        ids=range(14),
+        ids=range(15),
     )
     def test_events_that_contradict_each_other(self, fake, events, message):
         with pytest.raises(ValueError, match=message):
@@ -323,6 +327,10 @@ class TestWorkflows:
         ),
         (lambda fake: fake.workflow(inputs=["a"]), "inputs must be a dict"),
         (lambda fake: events_of(fake, error=7, type="execution:failed"), r"error of events\[0\]"),
+        (
+            lambda fake: events_of(fake, type="node:started", node=[]),
+            r"node of events\[0\] must be a str, not list",
+        ),
         (lambda fake: events_of(fake, data="x"), r"data of events\[0\] must be a dict"),
         (lambda fake: events_of(fake, data={"a": {1}}), r"data of events\[0\] must be JSON"),
         (lambda fake: fake.set_credits("x"), "executions must be an int, not str"),
@@ -343,7 +351,7 @@ class TestWorkflows:
         (lambda fake: fake.rate_limit(per_day=0), "per_day must be"),
         (lambda fake: fake.rate_limit(), "pass per_minute, per_day or both"),
     ],
-    ids=range(35),
+    ids=range(36),
 )
 def test_invalid_script_is_refused_by_name(fake, arrange, message):
     with pytest.raises((TypeError, ValueError), match=message):

@@ -256,6 +256,9 @@ def _check_event(where: str, event: object) -> None:
     if event.type not in EVENTS:
         raise ValueError(f"{where} is {event.type!r}, which is not one of {', '.join(EVENTS)}")
     check_seconds(f"seconds of {where}", event.seconds)
+    optional_text(f"node of {where}", event.node)
+    if event.node == "":
+        raise ValueError(f"node of {where} must be a text that is not empty, not ''")
     optional_text(f"error of {where}", event.error)
     if not isinstance(event.data, Mapping):
         raise TypeError(f"data of {where} must be a dict, not {event.data!r}")
