@@ -58,6 +58,11 @@ class TestRequests:
         fake.requests.clear()
         assert fake.requests[0].json == {"inputs": {"name": "Ada"}}
 
+    def test_a_head_is_recorded_as_such(self, fake, client):
+        client.request("HEAD", "/workflows")
+        (request,) = fake.requests
+        assert (request.method, request.status) == ("HEAD", 200)
+
     def test_executions_as_they_stand(self, fake, client):
         client.workflows.execute("wf_123", inputs={"name": "Ada"})
         (before,) = fake.executions
@@ -155,6 +160,15 @@ class TestAssertCalled:
             fake.assert_not_called(method, path)
         with pytest.raises(ValueError, match=message):
             fake.assert_called(method, path, times=0)
+
+    def test_head_can_be_asserted_where_get_can(self, fake, client):
+        fake.assert_not_called("HEAD", "/workflows")
+        client.request("HEAD", "/workflows")
+        fake.assert_called("HEAD", "/workflows", times=1)
+        message = told(fake.assert_not_called, "HEAD", "/workflows")
+        assert message.startswith("expected no HEAD /workflows; there was one\n")
+        with pytest.raises(ValueError, match="is not a call of the API"):
+            fake.assert_not_called("HEAD", "/workflows/*/execute")
 
     @pytest.mark.parametrize("written", ["my wf%2f1", "my%20wf%2F1"])
     def test_an_id_may_be_written_in_more_than_one_way(self, fake, client, written):

@@ -88,7 +88,9 @@ class Pattern(NamedTuple):
 
     def fits_route(self, method: str, template: str) -> bool:
         """Return whether the pattern can fit a request of a route with this `template`."""
-        return self.fits(method, "/".join("*" if "{" in it else it for it in template.split("/")))
+        # The fake answers a HEAD as a GET.
+        asked = self._replace(method="GET") if self.method == "HEAD" else self
+        return asked.fits(method, "/".join("*" if "{" in it else it for it in template.split("/")))
 
     def _leads_to(self, path: str) -> bool:
         wanted, found = (self.path or "").split("/"), path.split("/")
