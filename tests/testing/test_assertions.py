@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import textwrap
 
 import pytest
 
 from flowmaestro import FlowMaestroClient, NotFoundError
 from flowmaestro.testing import FakeFlowMaestro, MemoryTransport
+from flowmaestro_core.http.messages import Headers, Request
 
 
 @pytest.fixture
@@ -325,3 +327,37 @@ def test_credentials_are_not_printed():
     for text in shown:
         assert "***" in text
     assert fake.requests[0].json["headers"] == {"Authorization": "Bearer HDRSEC99"}
+
+
+LEVELS = 200
+"""The most levels of a body that `RecordedRequest.json` shows."""
+
+
+def asked_with_body(fake, body):
+    headers = Headers({"X-API-Key": fake.api_key, "Content-Type": "application/json"})
+    url = "https://api.flowmaestro.io/api/v1/workflows/wf_123/execute"
+    fake.handle(Request("POST", url, headers, body.encode()), 0.0)
+
+
+@pytest.mark.parametrize("levels", [LEVELS + 1, 500, 990, 5_000, 100_000])
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_body_that_is_nested_too_deep_is_not_decoded(fake, levels, ends):
+    asked_with_body(fake, "[" * levels + "]" * levels * ends)
+    (request,) = fake.requests
+    assert request.json is None
+    assert "POST /workflows/wf_123/execute ->" in fake.report()
+    assert "json=None" in repr(request)
+    fake.assert_called("POST", "/workflows/*/execute", times=1)
+    message = told(fake.assert_called, "POST", json=[])
+    assert "but 1 with something else" in message
+
+
+def test_a_body_is_decoded_down_to_the_deepest_level_that_is_shown(fake):
+    deep, flat = "[" * LEVELS + "]" * LEVELS, f"[{', '.join(['{}'] * 1000)}]"
+    for body in (deep, flat):
+        asked_with_body(fake, body)
+    first, second = fake.requests
+    assert (first.json, second.json) == (json.loads(deep), [{}] * 1000)
+    fake.assert_called(json=json.loads(deep), times=1)
+    assert f"POST /workflows/wf_123/execute {deep} ->" in fake.report()
+    assert "but 2 with something else" in told(fake.assert_called, "POST", json=[[[]]])
