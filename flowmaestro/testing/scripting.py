@@ -160,8 +160,8 @@ class Scripts(World):
     ) -> str:
         """Add a knowledge base and return its id, by default a new UUID.
 
-        `texts` are its documents, a list or a dict by name. Two line feeds in a row separate
-        paragraphs; a query finds single paragraphs. `name` is by default its id.
+        `texts` are its documents, a list or a dict by name. Blank lines separate paragraphs; a
+        query finds single paragraphs. `name` is by default its id.
         """
         documents = _named_texts(texts)
         optional_text("name", name)
