@@ -221,7 +221,8 @@ class TestAMachineThatIsBusy:
 class Asked:
     """What pytest shows a class of tests when it collects it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *fixtures: str) -> None:
+        self.fixturenames = fixtures or ("conformance_check", "backend", "record_property")
         self.ids: List[str] = []
         self.needs: Set[str] = set()
 
@@ -276,6 +277,16 @@ def test_checks_that_do_not_apply_are_left_out() -> None:
     assert CANCELLATION not in on_threads.needs
     assert {"asyncio-cancelled-read", "trio-cancelled-read"} <= set(on_loops.ids)
     assert "asyncio-counted-body" not in on_loops.ids
+
+
+def test_other_tests_of_a_suite_are_not_parametrized() -> None:
+    class Suite(TransportConformance):
+        make_transport = RequestsTransport
+
+    for fixtures in (("record_property",), ("backend",)):
+        asked = Asked(*fixtures)
+        Suite().pytest_generate_tests(asked)  # type: ignore[arg-type]
+        assert asked.ids == []
 
 
 def test_a_suite_without_a_factory_is_told_so() -> None:
@@ -340,6 +351,9 @@ WORSE = """
 class TestWorse(TransportConformance):
     def make_transport(self):
         return lambda request: None
+
+    def test_other(self):
+        assert self.make_transport()(None) is None
 """
 
 
@@ -354,7 +368,8 @@ def test_a_stranger_runs_it_as_the_documentation_says(tmp_path: Path) -> None:
             *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options.split()),
             *(
                 "-k",
-                "replies-without-a-body or whole-reply or bounded-connections or quiet-over-tls",
+                "replies-without-a-body or whole-reply or bounded-connections or quiet-over-tls "
+                "or test_other",
                 str(tmp_path),
             ),
         ],
@@ -364,6 +379,7 @@ def test_a_stranger_runs_it_as_the_documentation_says(tmp_path: Path) -> None:
         check=False,
     )
     assert run.returncode == 1, run.stdout + run.stderr
+    assert re.search(r"\b1 failed, 5 passed, 2 skipped, \d+ deselected, 1 xfailed", run.stdout)
     assert "Why it matters: Every call needs a whole response" in run.stdout
     assert "TestWorse: not offered: max_connections=: users cannot limit" in run.stdout
     grid = run.stdout[run.stdout.index("conformance of transports") :]
