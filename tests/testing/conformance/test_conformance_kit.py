@@ -27,7 +27,7 @@ from flowmaestro.testing.conformance.check import Checks
 from flowmaestro.testing.conformance.expectations import CANCELLATION
 from flowmaestro.testing.conformance.grid import grid
 from flowmaestro.testing.conformance.runner import AsyncRunner, SyncRunner
-from flowmaestro.testing.conformance.site import loopback_site
+from flowmaestro.testing.conformance.site import LiveReply, _play, loopback_site
 from flowmaestro.testing.conformance.suite import all_checks
 from flowmaestro_core.http.messages import Phase, Request, Response, TransportFailure
 from flowmaestro_transports import AnyioTransport, RequestsTransport, SocketTransport
@@ -443,3 +443,23 @@ def test_the_site_is_made_before_the_transport() -> None:
 
     SyncRunner(make_transport, serve_site).run(CHECKS["clock"].run)
     assert order == ["site", "transport"]
+
+
+@pytest.mark.parametrize("sends", [0, 1])
+def test_a_client_that_leaves_during_a_send_is_noticed(sends: int) -> None:
+    class Leaving:
+        sent = 0
+
+        def has_hung_up(self) -> bool:
+            return False
+
+        def send(self, data: bytes) -> None:
+            if self.sent == sends:
+                raise ConnectionResetError
+            self.sent += 1
+
+    live = LiveReply()
+    live.send(b"more")
+    peer: Any = Leaving()
+    assert _play(live, peer) is False
+    assert live.hung_up.is_set()
