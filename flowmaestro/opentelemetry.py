@@ -42,7 +42,7 @@ import math
 import sys
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple, Union, cast
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union, cast
 from urllib.parse import urlsplit
 
 from flowmaestro_core import __version__
@@ -359,10 +359,25 @@ class _Operation:
         if span is None:
             return
         now = self._now() if self._traced else 0
-        self._nodes.end(now)
-        for row in list(self._rows.values()):
-            row.span.end(row.ended_at)
-        self._rows.clear()
+        attributes = {"flowmaestro.operation": self._operation}
+        # A span that is never ended is never exported.
+        try:
+            self._nodes.end(now)
+            for row in list(self._rows.values()):
+                row.span.end(row.ended_at)
+            self._rows.clear()
+            self._set_value(span, value)
+        finally:
+            if error is not None:
+                attributes["error.type"] = _type_of(error)
+                _fail(span, attributes["error.type"])
+            elif self._failed is not None:
+                attributes["error.type"] = self._failed
+            span.end(now)
+            self._to.operations.record(self._clock() - self._began, attributes)
+
+    def _set_value(self, span: trace.Span, value: Any) -> None:
+        """Set the attributes that come from `value`, what the operation returned."""
         if self._operation in RUNS:
             execution: Mapping[str, Any] = value or {}
             if execution.get("workflow_id"):
@@ -373,14 +388,6 @@ class _Operation:
                 self._set_execution(span, execution)
         elif isinstance(value, Mapping):
             self._set_reply(span, cast("Mapping[str, Any]", value).get("data"))
-        attributes = {"flowmaestro.operation": self._operation}
-        if error is not None:
-            attributes["error.type"] = _type_of(error)
-            _fail(span, attributes["error.type"])
-        elif self._failed is not None:
-            attributes["error.type"] = self._failed
-        span.end(now)
-        self._to.operations.record(self._clock() - self._began, attributes)
 
     def _begin(self, info: RequestInfo, request: Request) -> trace.Span:
         """Begin the span of the operation, at its first request. Return the span."""
@@ -451,7 +458,8 @@ class _Operation:
             span.set_attribute("flowmaestro.results", len(results))
             if self._to.content:
                 keys = ("id", "score")
-                found = [{key: result.get(key) for key in keys} for result in results]
+                objects: List[Mapping[str, Any]] = [it for it in results if isinstance(it, Mapping)]
+                found = [{key: result.get(key) for key in keys} for result in objects]
                 span.set_attribute("gen_ai.retrieval.documents", _content(found))
 
     def _set_answer(self, span: trace.Span, answer: Mapping[str, Any]) -> None:

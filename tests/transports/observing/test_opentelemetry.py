@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-from typing import Any
+from typing import Any, Dict
 
 import anyio
 import pytest
@@ -22,11 +22,25 @@ from flowmaestro import (
     FlowMaestroClient,
     Hooks,
     NotFoundError,
+    RequestInfo,
     StreamTimes,
 )
 from flowmaestro.opentelemetry import OpenTelemetryHooks, _ServerClock
-from flowmaestro.testing import FakeFlowMaestro, Node, ScriptedTransport
-from flowmaestro_transports import Headers, Phase, Response, TransportFailure
+from flowmaestro.testing import (
+    FakeFlowMaestro,
+    MemoryCheckpoint,
+    Node,
+    Quiet,
+    ScriptedTransport,
+)
+from flowmaestro_transports import (
+    Headers,
+    Phase,
+    Request,
+    Response,
+    ResponseHead,
+    TransportFailure,
+)
 from tests.harness.runners import RUNNERS, Runner
 from tests.harness.transports.player import KEY, KINDS, Player
 
@@ -473,6 +487,54 @@ def test_a_query_is_a_retrieval_from_its_knowledge_base(play: Any, telemetry: Te
         assert got.get("gen_ai.retrieval.query.text") == ("private" if content else None)
         documents = '[{"id":"c_1","score":0.5}]' if content else None
         assert got.get("gen_ai.retrieval.documents") == documents
+
+
+def test_results_that_are_not_objects_are_counted_but_not_shown(
+    play: Any, telemetry: Telemetry
+) -> None:
+    body = b'{"data": {"results": [null, {"id": "c_1", "score": 0.5}, "x", [1]]}}'
+    hooks = telemetry.hooks(content=True)
+    play([Response(200, {}, body)], lambda client: client.knowledge_bases.query("kb_1", "x"), hooks)
+    (query,) = telemetry.named("retrieval")
+    assert query.attributes["flowmaestro.results"] == 4
+    assert query.attributes["gen_ai.retrieval.documents"] == '[{"id":"c_1","score":0.5}]'
+    assert hooks.failures == 0
+
+
+def test_a_span_ends_even_if_its_attributes_cannot_be_read(telemetry: Telemetry) -> None:
+    class Odd(Dict[str, Any]):
+        def get(self, *_: Any) -> Any:
+            raise ZeroDivisionError
+
+    following: Any = telemetry.hooks().trace("workflows.get", ScriptedTransport([]))
+    url = "https://api.flowmaestro.io/api/v1/workflows/wf_1"
+    following.attempting(RequestInfo("GET", url, 1), Request("GET", url, Headers({})), 0)
+    following.attempted(FOUND)
+    with pytest.raises(ZeroDivisionError):
+        following.ended(Odd(), None)
+    assert [span.name for span in telemetry.spans] == ["GET", "workflows.get"]
+    assert "flowmaestro.client.operation.duration" in telemetry.metrics()
+
+
+@pytest.mark.parametrize("method", ["run", "execute"])
+def test_inputs_of_a_start_with_a_checkpoint_are_shown(
+    play: Any, telemetry: Telemetry, method: str
+) -> None:
+    fake, hooks = FakeFlowMaestro(), telemetry.hooks(content=True)
+    checkpoint = MemoryCheckpoint()
+    for _ in range(2):  # The second call finds the execution and sends no inputs.
+        play(
+            fake,
+            lambda client: getattr(client.workflows, method)(
+                "wf_123", {"name": "Ada"}, checkpoint=checkpoint
+            ),
+            hooks,
+        )
+    name = "workflows.execute" if method == "execute" else "invoke_workflow"
+    shown = [span.attributes.get("flowmaestro.inputs") for span in telemetry.named(name)]
+    assert shown == ['{"inputs":{"name":"Ada"}}', None]
+    assert telemetry.spans[0].name == "GET /executions", "its first request has no inputs"
+    assert hooks.failures == 0
 
 
 def test_a_trigger_has_its_id_and_its_execution(play: Any, telemetry: Telemetry) -> None:
