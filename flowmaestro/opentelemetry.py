@@ -242,6 +242,13 @@ class _Operation:
         self._began = 0.0
         self._began_at = 0
         """When the span began, in nanoseconds since 1970."""
+        self._earliest: Optional[int] = None
+        """A time before the first event of the execution, by our clock, in nanoseconds since 1970.
+
+        It is `None` if the execution may be older than the operation.
+        """
+        self._has_sent_body = False
+        """Whether a request with a body was sent. The first one has the inputs."""
         self._failed: Optional[str] = None
         """The `error.type` of an outcome that is a failure but raises nothing; else `None`."""
         self._attempt: Optional[_AttemptSpan] = None
@@ -258,6 +265,10 @@ class _Operation:
         before, redirects included.
         """
         span = self._span or self._begin(info, request)
+        if request.body and not self._has_sent_body:
+            self._has_sent_body = True
+            if span.is_recording():
+                self._set_request(span, request.body)
         row = self._row_of(info) if self._operation in BATCHES else None
         address, port = _server(request.url[: request.url.find("/", 8)])
         attributes: Attributes = {
@@ -416,8 +427,10 @@ class _Operation:
         span = self._span = self._start(name, attributes, kind, self._began_at)
         if span.get_span_context().is_valid:
             self._context = trace.set_span_in_context(span, self._parent)
-        if span.is_recording() and request.body:
-            self._set_request(span, request.body)
+        # A run with a checkpoint reads first, and may then follow an execution that was started
+        # earlier.
+        if self._operation in RUNS and request.method == "POST":
+            self._earliest = self._began_at
         return span
 
     def _set_request(self, span: trace.Span, body: bytes) -> None:
