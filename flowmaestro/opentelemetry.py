@@ -607,10 +607,7 @@ class _Operation:
         now, at = self._now(), _ns(item.get("timestamp"))
         if at is None:
             return now
-        # An execution that this operation starts has no event from before. Events may be older
-        # than a stream that is opened later.
-        earliest = self._began_at if self._operation == "workflows.run" else None
-        self._server_clock.learn_event(at, now, earliest)
+        self._server_clock.learn_event(at, now, self._earliest)
         return min(max(at - self._server_clock.shift, self._began_at), now)
 
     def _now(self) -> int:

@@ -420,6 +420,50 @@ def test_nodes_of_an_earlier_run_are_clamped_and_keep_their_duration(
     assert node.attributes["flowmaestro.node.duration"] == 0.1
 
 
+def test_replayed_events_of_an_earlier_start_do_not_mislead_about_the_server_s_clock(
+    telemetry: Telemetry,
+) -> None:
+    """The run is repeated 100 s after its start, and the server sends all events again."""
+    checkpoint, fake = MemoryCheckpoint(), FakeFlowMaestro()
+    with FlowMaestroClient(fake.api_key, transport=fake.transport()) as client:
+        started = client.workflows.execute("wf_123", checkpoint=checkpoint)["data"]
+    execution_id, epoch = started["execution_id"], 1_700_000_000
+
+    def event(name: str, at: float, node: str = "") -> bytes:
+        data = {"node_id": node, "outputs": {}, "timestamp": round(1000 * (epoch + at))}
+        return f"event: {name}\ndata: {json.dumps(data)}\n\n".encode()
+
+    running = {"id": execution_id, "workflow_id": "wf_123", "status": "running"}
+    completed = {**running, "status": "completed", "outputs": {}}
+    first, last = (
+        Response(200, {}, json.dumps({"data": execution}).encode())
+        for execution in (running, completed)
+    )
+    stream: Any = [
+        ResponseHead(200, {"Content-Type": "text/event-stream"}),
+        event("execution:started", -100.0),
+        Quiet(3.0),
+        event("node:started", -100.0, "old"),
+        event("node:completed", -98.0, "old"),
+        event("node:started", 2.0, "new"),
+        Quiet(2.0),
+        event("node:completed", 4.0, "new"),
+        event("execution:completed", 4.5),
+    ]
+    transport = ScriptedTransport([first, stream, last])
+    transport.wall_clock = lambda: epoch + transport.now()
+    hooks = telemetry.hooks()
+    with FlowMaestroClient(KEY, transport=transport, hooks=hooks) as client:
+        client.workflows.run("wf_123", checkpoint=checkpoint)
+    old, new = (
+        [time / 1e9 - epoch for time in (node.start_time, node.end_time)]
+        for node in telemetry.named("node ")
+    )
+    assert new == pytest.approx([2.0, 4.0], abs=0.01)
+    assert old == pytest.approx([0.0, 0.0], abs=0.01), "it ended before this run began"
+    assert hooks.failures == 0
+
+
 def test_a_clock_that_was_set_starts_the_estimate_again() -> None:
     clock = _ServerClock()
     clock.learn_date(Headers({"Date": "Sun, 06 Nov 1994 08:49:37 GMT"}), 784111777.0, 784111777.5)
