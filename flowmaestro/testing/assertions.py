@@ -72,7 +72,8 @@ class Assertions(World):
         """Raise `AssertionError` if a request fits `method` and `path`.
 
         Without both, raise it if there was any request at all. `path` is below the API root; `*`
-        stands for any one segment. Raises `ValueError` for a method or a path that no endpoint has.
+        stands for any one segment. A fake over sockets records a HEAD as a GET. Raises `ValueError`
+        for a method or a path that no endpoint has.
         """
         __tracebackhide__ = True
         self.assert_called(method, path, times=0)
