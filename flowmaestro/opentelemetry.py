@@ -42,7 +42,7 @@ import math
 import sys
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple, Union, cast
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union, cast
 from urllib.parse import urlsplit
 
 from flowmaestro_core import __version__
@@ -242,6 +242,13 @@ class _Operation:
         self._began = 0.0
         self._began_at = 0
         """When the span began, in nanoseconds since 1970."""
+        self._earliest: Optional[int] = None
+        """A time before the first event of the execution, by our clock, in nanoseconds since 1970.
+
+        It is `None` if the execution may be older than the operation.
+        """
+        self._has_sent_body = False
+        """Whether a request with a body was sent. The first one has the inputs."""
         self._failed: Optional[str] = None
         """The `error.type` of an outcome that is a failure but raises nothing; else `None`."""
         self._attempt: Optional[_AttemptSpan] = None
@@ -258,6 +265,10 @@ class _Operation:
         before, redirects included.
         """
         span = self._span or self._begin(info, request)
+        if request.body and not self._has_sent_body:
+            self._has_sent_body = True
+            if span.is_recording():
+                self._set_request(span, request.body)
         row = self._row_of(info) if self._operation in BATCHES else None
         address, port = _server(request.url[: request.url.find("/", 8)])
         attributes: Attributes = {
@@ -359,10 +370,25 @@ class _Operation:
         if span is None:
             return
         now = self._now() if self._traced else 0
-        self._nodes.end(now)
-        for row in list(self._rows.values()):
-            row.span.end(row.ended_at)
-        self._rows.clear()
+        attributes = {"flowmaestro.operation": self._operation}
+        # A span that is never ended is never exported.
+        try:
+            self._nodes.end(now)
+            for row in list(self._rows.values()):
+                row.span.end(row.ended_at)
+            self._rows.clear()
+            self._set_value(span, value)
+        finally:
+            if error is not None:
+                attributes["error.type"] = _type_of(error)
+                _fail(span, attributes["error.type"])
+            elif self._failed is not None:
+                attributes["error.type"] = self._failed
+            span.end(now)
+            self._to.operations.record(self._clock() - self._began, attributes)
+
+    def _set_value(self, span: trace.Span, value: Any) -> None:
+        """Set the attributes that come from `value`, what the operation returned."""
         if self._operation in RUNS:
             execution: Mapping[str, Any] = value or {}
             if execution.get("workflow_id"):
@@ -373,14 +399,6 @@ class _Operation:
                 self._set_execution(span, execution)
         elif isinstance(value, Mapping):
             self._set_reply(span, cast("Mapping[str, Any]", value).get("data"))
-        attributes = {"flowmaestro.operation": self._operation}
-        if error is not None:
-            attributes["error.type"] = _type_of(error)
-            _fail(span, attributes["error.type"])
-        elif self._failed is not None:
-            attributes["error.type"] = self._failed
-        span.end(now)
-        self._to.operations.record(self._clock() - self._began, attributes)
 
     def _begin(self, info: RequestInfo, request: Request) -> trace.Span:
         """Begin the span of the operation, at its first request. Return the span."""
@@ -409,8 +427,10 @@ class _Operation:
         span = self._span = self._start(name, attributes, kind, self._began_at)
         if span.get_span_context().is_valid:
             self._context = trace.set_span_in_context(span, self._parent)
-        if span.is_recording() and request.body:
-            self._set_request(span, request.body)
+        # A run with a checkpoint reads first, and may then follow an execution that was started
+        # earlier.
+        if self._operation in RUNS and request.method == "POST":
+            self._earliest = self._began_at
         return span
 
     def _set_request(self, span: trace.Span, body: bytes) -> None:
@@ -451,7 +471,8 @@ class _Operation:
             span.set_attribute("flowmaestro.results", len(results))
             if self._to.content:
                 keys = ("id", "score")
-                found = [{key: result.get(key) for key in keys} for result in results]
+                objects: List[Mapping[str, Any]] = [it for it in results if isinstance(it, Mapping)]
+                found = [{key: result.get(key) for key in keys} for result in objects]
                 span.set_attribute("gen_ai.retrieval.documents", _content(found))
 
     def _set_answer(self, span: trace.Span, answer: Mapping[str, Any]) -> None:
@@ -586,10 +607,7 @@ class _Operation:
         now, at = self._now(), _ns(item.get("timestamp"))
         if at is None:
             return now
-        # An execution that this operation starts has no event from before. Events may be older
-        # than a stream that is opened later.
-        earliest = self._began_at if self._operation == "workflows.run" else None
-        self._server_clock.learn_event(at, now, earliest)
+        self._server_clock.learn_event(at, now, self._earliest)
         return min(max(at - self._server_clock.shift, self._began_at), now)
 
     def _now(self) -> int:

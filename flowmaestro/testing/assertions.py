@@ -72,7 +72,8 @@ class Assertions(World):
         """Raise `AssertionError` if a request fits `method` and `path`.
 
         Without both, raise it if there was any request at all. `path` is below the API root; `*`
-        stands for any one segment. Raises `ValueError` for a method or a path that no endpoint has.
+        stands for any one segment. A fake over sockets records a HEAD as a GET. Raises `ValueError`
+        for a method or a path that no endpoint has.
         """
         __tracebackhide__ = True
         self.assert_called(method, path, times=0)
@@ -111,7 +112,7 @@ class Assertions(World):
     def assert_delivered(self, event: str, *, times: Optional[int] = None) -> None:
         """Check that `event` was delivered to a webhook: at least once, or exactly `times`.
 
-        Raises `ValueError` for an unknown event.
+        A delivery that is sent again counts once. Raises `ValueError` for an unknown event.
         """
         __tracebackhide__ = True
         one_of("event", event, get_args(WebhookEventType))

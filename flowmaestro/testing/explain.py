@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import Any, Iterator, NamedTuple
 
-from flowmaestro_core.actions import Open, Send
+from flowmaestro_core.actions import LoadState, Open, Record, Send
 from flowmaestro_core.context import Context
 from flowmaestro_core.defaults import DEFAULT_BASE_URL
 from flowmaestro_core.http.messages import Request
@@ -62,6 +62,12 @@ def explain(operation: Operation[Any, Any], *, base_url: str = DEFAULT_BASE_URL)
         )
     machine = machine_for(operation, Context(ClientOptions(API_KEY, base_url)), IDEMPOTENCY_KEY)
     action = machine.start(0.0, 0.0)
+    if isinstance(action, (LoadState, Record)):
+        kept = "checkpoint" if isinstance(action, LoadState) else "journal"
+        raise ValueError(
+            f"the operation does not begin with a request: it reads its {kept} first; "
+            f"leave out {kept}="
+        )
     if not isinstance(action, (Send, Open)):
         raise ValueError("the operation has nothing to send")
     return Explanation(action.request)

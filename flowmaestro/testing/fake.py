@@ -67,8 +67,9 @@ F = TypeVar("F", bound="FakeFlowMaestro")
 class FakeFlowMaestro(Scripts, FaultInjection, Assertions):
     """A fake FlowMaestro, for tests and demos.
 
-    Its resources include every id that the documentation names. `api_key` is a key with all
-    scopes. Each key may make 6,000 requests a minute and 1,000,000 a day; see `rate_limit`.
+    A new one already holds some resources, such as the workflow `wf_123`, the execution
+    `exec_xyz789`, the agent `agent_abc123` and a webhook. `api_key` is a key with all scopes. Each
+    key may make 6,000 requests a minute and 1,000,000 a day; see `rate_limit`.
 
     In virtual time, a loop that polls without a pause would never end. So a GET that is repeated
     while time stands still raises `AssertionError` beyond a limit. For executions, conversations

@@ -160,8 +160,8 @@ class Scripts(World):
     ) -> str:
         """Add a knowledge base and return its id, by default a new UUID.
 
-        `texts` are its documents, a list or a dict by name. Two line feeds in a row separate
-        paragraphs; a query finds single paragraphs. `name` is by default its id.
+        `texts` are its documents, a list or a dict by name. Blank lines separate paragraphs; a
+        query finds single paragraphs. `name` is by default its id.
         """
         documents = _named_texts(texts)
         optional_text("name", name)
@@ -207,7 +207,9 @@ class Scripts(World):
         of its own, but must not wait for another thread that makes calls: time stands still
         meanwhile. Without a receiver, every delivery is accepted. A fake over sockets posts
         deliveries to their URLs instead. If `receiver` returns anything else, the call during which
-        time advances raises `TypeError`; what `receiver` raises is raised there, too.
+        time advances raises `TypeError`; what `receiver` raises is raised there, too. The attempt
+        then counts as one without a response, and deliveries that were due at the same time are
+        made when time next advances.
         """
         check_function("receiver", receiver)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import textwrap
 
 import pytest
 
 from flowmaestro import FlowMaestroClient, NotFoundError
 from flowmaestro.testing import FakeFlowMaestro, MemoryTransport
+from flowmaestro_core.http.messages import Headers, Request
 
 
 @pytest.fixture
@@ -57,6 +59,11 @@ class TestRequests:
         fake.requests[0].json["inputs"]["name"] = "Bob"
         fake.requests.clear()
         assert fake.requests[0].json == {"inputs": {"name": "Ada"}}
+
+    def test_a_head_is_recorded_as_such(self, fake, client):
+        client.request("HEAD", "/workflows")
+        (request,) = fake.requests
+        assert (request.method, request.status) == ("HEAD", 200)
 
     def test_executions_as_they_stand(self, fake, client):
         client.workflows.execute("wf_123", inputs={"name": "Ada"})
@@ -155,6 +162,15 @@ class TestAssertCalled:
             fake.assert_not_called(method, path)
         with pytest.raises(ValueError, match=message):
             fake.assert_called(method, path, times=0)
+
+    def test_head_can_be_asserted_where_get_can(self, fake, client):
+        fake.assert_not_called("HEAD", "/workflows")
+        client.request("HEAD", "/workflows")
+        fake.assert_called("HEAD", "/workflows", times=1)
+        message = told(fake.assert_not_called, "HEAD", "/workflows")
+        assert message.startswith("expected no HEAD /workflows; there was one\n")
+        with pytest.raises(ValueError, match="is not a call of the API"):
+            fake.assert_not_called("HEAD", "/workflows/*/execute")
 
     @pytest.mark.parametrize("written", ["my wf%2f1", "my%20wf%2F1"])
     def test_an_id_may_be_written_in_more_than_one_way(self, fake, client, written):
@@ -311,3 +327,37 @@ def test_credentials_are_not_printed():
     for text in shown:
         assert "***" in text
     assert fake.requests[0].json["headers"] == {"Authorization": "Bearer HDRSEC99"}
+
+
+LEVELS = 200
+"""The most levels of a body that `RecordedRequest.json` shows."""
+
+
+def asked_with_body(fake, body):
+    headers = Headers({"X-API-Key": fake.api_key, "Content-Type": "application/json"})
+    url = "https://api.flowmaestro.io/api/v1/workflows/wf_123/execute"
+    fake.handle(Request("POST", url, headers, body.encode()), 0.0)
+
+
+@pytest.mark.parametrize("levels", [LEVELS + 1, 500, 990, 5_000, 100_000])
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_body_that_is_nested_too_deep_is_not_decoded(fake, levels, ends):
+    asked_with_body(fake, "[" * levels + "]" * levels * ends)
+    (request,) = fake.requests
+    assert request.json is None
+    assert "POST /workflows/wf_123/execute ->" in fake.report()
+    assert "json=None" in repr(request)
+    fake.assert_called("POST", "/workflows/*/execute", times=1)
+    message = told(fake.assert_called, "POST", json=[])
+    assert "but 1 with something else" in message
+
+
+def test_a_body_is_decoded_down_to_the_deepest_level_that_is_shown(fake):
+    deep, flat = "[" * LEVELS + "]" * LEVELS, f"[{', '.join(['{}'] * 1000)}]"
+    for body in (deep, flat):
+        asked_with_body(fake, body)
+    first, second = fake.requests
+    assert (first.json, second.json) == (json.loads(deep), [{}] * 1000)
+    fake.assert_called(json=json.loads(deep), times=1)
+    assert f"POST /workflows/wf_123/execute {deep} ->" in fake.report()
+    assert "but 2 with something else" in told(fake.assert_called, "POST", json=[[[]]])

@@ -17,7 +17,7 @@ from flowmaestro.resources import (
     SyncThreads,
     SyncWorkflows,
 )
-from flowmaestro.testing import explain
+from flowmaestro.testing import MemoryCheckpoint, explain
 
 ROOT = "https://api.flowmaestro.io/api/v1"
 FIRST: List[Any] = [
@@ -124,3 +124,20 @@ def test_explain_refuses_an_operation_without_a_request() -> None:
         explain(SyncExecutions.wait_many([]))
     with pytest.raises(ValueError, match="base_url"):
         explain(SyncExecutions.get("e"), base_url="host")
+
+
+KEPT: List[Any] = [
+    ("checkpoint", lambda path: SyncWorkflows.execute("wf_1", checkpoint=MemoryCheckpoint())),
+    ("checkpoint", lambda path: AsyncWorkflows.run("wf_1", checkpoint=MemoryCheckpoint())),
+    ("journal", lambda path: SyncWorkflows.run_many("wf_1", [{}], journal=path)),
+    ("journal", lambda path: SyncWorkflows.run_many("wf_1", [], journal=path)),
+]
+
+
+@pytest.mark.parametrize(("name", "build"), KEPT)
+def test_explain_says_to_leave_out_what_is_read_before_the_first_request(
+    name: str, build: Callable[[Path], Any], tmp_path: Path
+) -> None:
+    said = f"does not begin with a request: it reads its {name} first; leave out {name}="
+    with pytest.raises(ValueError, match=said):
+        explain(build(tmp_path / "journal"))

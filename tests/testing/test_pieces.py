@@ -48,6 +48,15 @@ def test_a_search_prefers_what_is_short():
     assert base.search("", 5) == base.search("zebra", 5) == []
 
 
+@pytest.mark.parametrize(
+    "between", ["\n\n", "\r\n\r\n", "\n \t\n", "\n\n\n", "\n \n \n\n", " \n\n "]
+)
+def test_blank_lines_separate_paragraphs_whatever_the_white_space_in_them(between):
+    base = KnowledgeBase("kb", "Base", "", 0.0)
+    base.add_document("d", "d.md", f"{between}one\r\nmore{between}two{between}")
+    assert [chunk.content for chunk in base.chunks] == ["one\r\nmore", "two"]
+
+
 def test_public_names_exist_and_their_annotations_resolve():
     for name in flowmaestro.testing.__all__:
         value = getattr(flowmaestro.testing, name)

@@ -199,8 +199,24 @@ class TestWorkflows:
                 "fails_at='b' is never reached: it stops at 'a' before",
             ),
             ({"id": ""}, "id must be a text"),
+            (
+                {"nodes": [Node("a", type="humanReview")], "fails_at": "a"},
+                r"fails_at='a' has no effect: this node pauses \(type='humanReview'\)",
+            ),
+            (
+                {"nodes": [Node("a", type="user_input")], "error": "x"},
+                "fails_at='a' has no effect: this node pauses",
+            ),
+            (
+                {"nodes": [Node("a", type="humanReview")], "hangs_at": "a"},
+                "hangs_at='a' has no effect: this node pauses",
+            ),
+            (
+                {"nodes": [Node("a", seconds=math.inf)], "fails_at": "a"},
+                r"fails_at='a' has no effect: this node never ends \(seconds=inf\)",
+            ),
         ],
-        ids=range(17),
+        ids=range(21),
     )
     def test_contradicting_arguments_are_refused(self, fake, script, message):
         with pytest.raises(ValueError, match=message):
@@ -251,8 +267,12 @@ class TestWorkflows:
                 [("execution:paused",), ("execution:completed",)],
                 r"events\[1\] is .*, which cannot come while the execution is paused",
             ),
+            (
+                [("execution:started",), ("node:started", "")],
+                r"node of events\[1\] must be a text that is not empty, not ''",
+            ),
         ],
-        ids=range(14),
+        ids=range(15),
     )
     def test_events_that_contradict_each_other(self, fake, events, message):
         with pytest.raises(ValueError, match=message):
@@ -307,6 +327,10 @@ class TestWorkflows:
         ),
         (lambda fake: fake.workflow(inputs=["a"]), "inputs must be a dict"),
         (lambda fake: events_of(fake, error=7, type="execution:failed"), r"error of events\[0\]"),
+        (
+            lambda fake: events_of(fake, type="node:started", node=[]),
+            r"node of events\[0\] must be a str, not list",
+        ),
         (lambda fake: events_of(fake, data="x"), r"data of events\[0\] must be a dict"),
         (lambda fake: events_of(fake, data={"a": {1}}), r"data of events\[0\] must be JSON"),
         (lambda fake: fake.set_credits("x"), "executions must be an int, not str"),
@@ -327,7 +351,7 @@ class TestWorkflows:
         (lambda fake: fake.rate_limit(per_day=0), "per_day must be"),
         (lambda fake: fake.rate_limit(), "pass per_minute, per_day or both"),
     ],
-    ids=range(35),
+    ids=range(36),
 )
 def test_invalid_script_is_refused_by_name(fake, arrange, message):
     with pytest.raises((TypeError, ValueError), match=message):
@@ -349,6 +373,43 @@ def test_a_receiver_returns_a_status(fake, client, status):
     client.workflows.execute("wf_123")
     with pytest.raises(TypeError, match="receiver must return an HTTP status or None"):
         fake.clock.advance(60)
+
+
+class TestReceiverThatRaises:
+    FIRST, SECOND = "https://first.test", "https://second.test"
+
+    @pytest.fixture
+    def called(self, fake, client):
+        """The URLs of deliveries that are due at the same time. The first attempt has raised."""
+        called = []
+
+        def receive(request):
+            called.append(request.url)
+            if len(called) == 1:
+                raise ZeroDivisionError
+            return 200
+
+        for url in (self.FIRST, self.SECOND):
+            client.webhooks.create("hook", url, ["execution.started"])
+        fake.receive_webhooks(receive)
+        client.workflows.execute(fake.workflow(hangs_at="work"))
+        with pytest.raises(ZeroDivisionError):
+            fake.clock.advance(1)
+        assert called == [self.FIRST]
+        return called
+
+    def test_its_exception_does_not_lose_the_deliveries_after_it(self, fake, called):
+        fake.clock.advance(1)
+        assert called == [self.FIRST, self.SECOND]
+        (delivered,) = fake.deliveries
+        assert (delivered.request.url, delivered.attempts) == (self.SECOND, 1)
+
+    def test_its_exception_counts_as_no_response(self, fake, called):
+        fake.clock.advance(121)
+        assert [url for url in called if url == self.FIRST] == [self.FIRST] * 2
+        (retried,) = [it for it in fake.deliveries if it.request.url == self.FIRST]
+        assert (retried.state, retried.attempts) == ("delivered", 2)
+        assert retried.error == "No response from the receiver"
 
 
 class TestUnusedScripts:

@@ -18,7 +18,7 @@ The column is the name of the test class, with the event loop if there is one.
 _OUTCOMES = {"passed": "+", "skipped": "o", "xfailed": "x", "failed": "F", "error": "F"}
 _LEGEND = {
     "+": "passed",
-    "o": "not offered",
+    "o": "not offered, or not run",
     "x": "known failure, as declared",
     "F": "failed",
     ".": "does not apply",

@@ -108,15 +108,17 @@ def _play(live: LiveReply, peer: Peer) -> bool:
     """
     deadline = time.monotonic() + PATIENCE
     head = HEAD_CHUNKED
-    while time.monotonic() < deadline and not peer.has_hung_up():
-        if not live.begun.wait(_POLL_SECONDS):
-            continue
-        peer.send(head)
-        head = b""
-        with contextlib.suppress(queue.Empty):
-            data = live.pieces.get(timeout=_POLL_SECONDS)
-            peer.send(chunk(data))
-            if not data:
-                return True
+    # The client may also disconnect during a send.
+    with contextlib.suppress(ConnectionError):
+        while time.monotonic() < deadline and not peer.has_hung_up():
+            if not live.begun.wait(_POLL_SECONDS):
+                continue
+            peer.send(head)
+            head = b""
+            with contextlib.suppress(queue.Empty):
+                data = live.pieces.get(timeout=_POLL_SECONDS)
+                peer.send(chunk(data))
+                if not data:
+                    return True
     live.hung_up.set()
     return False

@@ -12,6 +12,7 @@ _TRIVIAL = re.compile(
     r"an?|and|are|as|at|be|by|can|does?|for|from|how|i|in|is|it|my|of|on|or|our|the|to|was|we"
     r"|what|when|where|which|who|will|with|your?"
 )
+_BLANK_LINES = re.compile(r"\n\s*\n")
 _ENDING = re.compile(r"(?<=\w{3})(ing|ed|es|s)$")
 
 
@@ -70,9 +71,9 @@ class KnowledgeBase:
         return len(self.chunks)
 
     def add_document(self, id: str, name: str, text: str) -> None:
-        """Add one document. Two line feeds in a row separate its paragraphs."""
+        """Add one document. Lines that are blank, or only white space, separate its paragraphs."""
         self.document_count += 1
-        paragraphs = [part.strip() for part in text.split("\n\n") if part.strip()]
+        paragraphs = [part.strip() for part in _BLANK_LINES.split(text) if part.strip()]
         for index, paragraph in enumerate(paragraphs):
             self.chunks.append(Chunk(f"{id}_chunk_{index}", id, name, paragraph, index))
 

@@ -202,6 +202,10 @@ def scripted_nodes(
         if before is not None:
             raise ValueError(f"{name}={id!r} is never reached: it stops at {before.id!r} before")
         node = made[at]
+        if name != "pauses_at" and node.type in PAUSING_TYPES:
+            raise ValueError(f"{name}={id!r} has no effect: this node pauses (type={node.type!r})")
+        if name == "fails_at" and node.seconds == math.inf:
+            raise ValueError(f"{name}={id!r} has no effect: this node never ends (seconds=inf)")
         made[at] = {
             "fails_at": replace(node, error=error or node.error or f"Node {id} failed"),
             "pauses_at": replace(node, type=PAUSING_TYPES[0]),
@@ -252,6 +256,9 @@ def _check_event(where: str, event: object) -> None:
     if event.type not in EVENTS:
         raise ValueError(f"{where} is {event.type!r}, which is not one of {', '.join(EVENTS)}")
     check_seconds(f"seconds of {where}", event.seconds)
+    optional_text(f"node of {where}", event.node)
+    if event.node == "":
+        raise ValueError(f"node of {where} must be a text that is not empty, not ''")
     optional_text(f"error of {where}", event.error)
     if not isinstance(event.data, Mapping):
         raise TypeError(f"data of {where} must be a dict, not {event.data!r}")

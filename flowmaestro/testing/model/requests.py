@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from typing import Any, Mapping, NamedTuple, Optional
+from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, cast
 from urllib.parse import unquote, urlsplit
 
 from flowmaestro.testing.model.routing import API_VERSION, query_of
@@ -12,6 +12,11 @@ from flowmaestro.testing.redaction import redacted_text
 from flowmaestro_core.http.messages import Headers, Request
 from flowmaestro_core.http.secrets import showable_value
 
+MOST_LEVELS = 200
+"""Levels of nested objects and arrays in a body that is decoded.
+
+Python could decode more levels than its functions can then compare, copy or print.
+"""
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
@@ -24,7 +29,8 @@ class RecordedRequest:
         path: below the API root, such as `/workflows/wf_123/execute`; of a URL that is not below
             it, the whole path.
         params: the query parameters; of a repeated one, the last value.
-        json: the decoded body; `None` if there is none, or if it is not JSON.
+        json: the decoded body; `None` if there is none, if it is not JSON, or if it is nested
+            deeper than 200 levels.
         headers: the header fields; credentials are replaced by `***`.
         status: the status of the response; `None` before it, or if the connection was dropped.
         time: seconds on the fake's clock.
@@ -88,7 +94,9 @@ class Pattern(NamedTuple):
 
     def fits_route(self, method: str, template: str) -> bool:
         """Return whether the pattern can fit a request of a route with this `template`."""
-        return self.fits(method, "/".join("*" if "{" in it else it for it in template.split("/")))
+        # The fake answers a HEAD as a GET.
+        asked = self._replace(method="GET") if self.method == "HEAD" else self
+        return asked.fits(method, "/".join("*" if "{" in it else it for it in template.split("/")))
 
     def _leads_to(self, path: str) -> bool:
         wanted, found = (self.path or "").split("/"), path.split("/")
@@ -134,6 +142,26 @@ def path_below_root(url: str) -> str:
 
 def _json_of(body: bytes) -> Any:
     try:
-        return json.loads(body) if body else None
-    except ValueError:
+        value = json.loads(body) if body else None
+    except (ValueError, RecursionError):
         return None
+    # Most bodies have so few brackets that they need not be searched.
+    few = body.count(b"[") + body.count(b"{") <= MOST_LEVELS
+    return value if few or _levels_fit(value) else None
+
+
+def _levels_fit(value: Any) -> bool:
+    """Return whether `value` has at most `MOST_LEVELS` levels of nested objects and arrays."""
+    level: List[Any] = [value]
+    for _ in range(MOST_LEVELS):
+        inner = [it for each in level for it in _members(each)]
+        level = [it for it in inner if isinstance(it, (dict, list))]
+        if not level:
+            return True
+    return False
+
+
+def _members(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return cast("Dict[str, Any]", value).values()
+    return cast("Iterable[Any]", value) if isinstance(value, list) else ()

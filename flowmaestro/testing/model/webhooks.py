@@ -8,9 +8,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import itertools
-from collections import deque
-from dataclasses import dataclass, field
-from typing import Callable, Deque, Dict, List, Literal, Optional, Tuple, get_args
+from collections import OrderedDict
+from dataclasses import dataclass, field, replace
+from typing import Callable, Dict, List, Literal, Optional, Tuple, get_args
 
 from flowmaestro.testing.model.replies import JsonObject, encode
 from flowmaestro.testing.model.timeline import Timeline
@@ -88,7 +88,12 @@ class DeliveryQueue:
     """Makes webhook deliveries, returns those that are due, and records their outcomes."""
 
     def __init__(self, timeline: Timeline, new_id: Callable[[], str]) -> None:
-        self.finished: Deque[Delivery] = deque()
+        self._finished: OrderedDict[str, Delivery] = OrderedDict()
+        """The deliveries that have ended, by id, in the order of their latest end.
+
+        One that is sent again stays here, as `pending`, until it ends again.
+        """
+        self._most: Optional[int] = None
         self._timeline = timeline
         self._new_id = new_id
         self._numbers = itertools.count(1)
@@ -118,8 +123,27 @@ class DeliveryQueue:
         delivery.retry_delays = ()
         delivery.on_attempted = on_attempted
 
+    @property
+    def finished(self) -> List[Delivery]:
+        """Copies of the deliveries that have ended and are not sent again, the oldest end first."""
+        kept = self._finished.values()
+        return [replace(it, on_attempted=None) for it in kept if it.state != "pending"]
+
+    def keep_last(self, most: int) -> None:
+        """Keep only the last `most` of `finished` from now on."""
+        self._most = most
+        self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
+        while self._most is not None and len(self._finished) > self._most:
+            self._finished.popitem(last=False)
+
     def repeat(self, delivery: Delivery) -> None:
-        """Make an ended delivery due again, once. Raise `ValueError` while it is pending."""
+        """Make an ended delivery due again, once. Raise `ValueError` while it is pending.
+
+        `delivery` may be a copy.
+        """
+        delivery = self._finished.get(delivery.id, delivery)
         if delivery.state == "pending":
             raise ValueError(f"delivery {delivery.id} is still pending")
         delivery.state = "pending"
@@ -136,6 +160,12 @@ class DeliveryQueue:
             delivery.sent_at = self._timeline.now
             delivery.ended_at = None
         return due
+
+    def put_back(self, deliveries: List[Delivery]) -> None:
+        """Make deliveries due again that `take_due` returned and that were not attempted."""
+        for delivery in deliveries:
+            delivery.attempts -= 1
+        self._ready[:0] = deliveries
 
     def delivered(self, delivery: Delivery, status: Optional[int]) -> None:
         """Record an attempt: the receiver answered with `status`; `None` for no response.
@@ -157,7 +187,9 @@ class DeliveryQueue:
 
     def _finish(self, delivery: Delivery, state: DeliveryState) -> None:
         delivery.state = state
-        self.finished.append(delivery)
+        self._finished[delivery.id] = delivery
+        self._finished.move_to_end(delivery.id)
+        self._forget_oldest()
         if delivery.on_attempted is not None:
             delivery.on_attempted(delivery)
 

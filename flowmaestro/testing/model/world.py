@@ -74,14 +74,23 @@ class World:
     def live_until(self, now: float) -> None:
         """Advance time to `now`, and carry out the due webhook deliveries in memory.
 
-        Each is a call of the receiver (see `receive_webhooks`). What it raises is raised here.
+        Each is a call of the receiver (see `receive_webhooks`). What it raises is raised here. That
+        attempt had no response, and the deliveries after it stay due.
         """
         while True:
             due = self.due(now)
             if not due:
                 return
-            for delivery in due:
-                self.delivered(delivery, self._receiver(delivery.request), now)
+            for index, delivery in enumerate(due, 1):
+                status = None
+                try:
+                    status = self._receiver(delivery.request)
+                except BaseException:
+                    with self.lock:
+                        self._service.deliveries.put_back(due[index:])
+                    raise
+                finally:
+                    self.delivered(delivery, status, now)
 
     def next_time(self) -> Optional[float]:
         """Return when the next planned event is due; `None` if none is planned.
@@ -146,7 +155,7 @@ class World:
         with self.lock:
             self._dispatcher.keep_last(most)
             self._service.started = deque(self._service.started, most)
-            self._service.deliveries.finished = deque(self._service.deliveries.finished, most)
+            self._service.deliveries.keep_last(most)
 
     def _catch_up(self) -> None:
         """Carry out everything that is due, if the clock is a real one. Here: do nothing."""
@@ -203,7 +212,8 @@ class World:
     def deliver_again(self, delivery: Delivery) -> None:
         """Make an ended webhook delivery due again, once, with the same delivery id.
 
-        The driver sends it. Raises `ValueError` while the delivery is pending.
+        `delivery` may be one of `deliveries`, which are copies. The driver sends it. Raises
+        `ValueError` while the delivery is pending.
         """
         with self.lock:
             self._service.deliveries.repeat(delivery)
@@ -226,14 +236,14 @@ class World:
 
     @property
     def deliveries(self) -> List[Delivery]:
-        """The webhook deliveries in the order in which they were delivered or given up.
+        """Copies of the webhook deliveries, in the order in which they were delivered or given up.
 
-        After `keep_last`, they are the last ones. They are the fake's own objects, not copies: one
-        that `deliver_again` sends changes, and is listed again when it has ended.
+        After `keep_last`, they are the last ones. One that is sent again is listed once, with its
+        latest outcome.
         """
         self._catch_up()
         with self.lock:
-            return list(self._service.deliveries.finished)
+            return self._service.deliveries.finished
 
     @property
     def open_streams(self) -> int:

@@ -68,14 +68,19 @@ async def serve(
         fake: the fake to serve.
         host: the name or address to listen on.
         port: the port to listen on; 0 for any free port.
-        speed: seconds of the model for each real second.
+        speed: seconds of the model for each real second, above 0.
         allow_webhooks_to: hosts, as in URLs, to which webhooks are sent in addition to loopback;
             every other delivery fails, with a warning in the log. By default, webhooks are sent to
             any host. In both cases, nothing is sent to hosts reserved for documentation (RFC 2606),
             which count as having accepted.
         inspector: gets everything that happens; on a loopback `host`, it also serves its page.
 
+    Raises:
+        TypeError: `allow_webhooks_to` is a text, or `speed` is not a number.
+        ValueError: `speed` is not above 0, or not finite.
+
     """
+    _check_speed(speed)
     if isinstance(allow_webhooks_to, str):
         raise TypeError(f"allow_webhooks_to must be a list of hosts, not {allow_webhooks_to!r}")
     from flowmaestro_transports.anyio.transport import AnyioTransport
@@ -115,7 +120,8 @@ def running_server(
 
     Port 0 is any free port. The model's time advances by `speed` seconds in each real second, so
     that a test need not wait for a slow workflow. Raises `OSError` if it cannot listen on the
-    address. If the server has failed meanwhile, its error is raised at the end of the block.
+    address, and `TypeError` or `ValueError` unless `speed` is a finite number above 0. If the
+    server has failed meanwhile, its error is raised at the end of the block.
     """
     with start_blocking_portal() as portal:
         server, url = portal.start_task(serve, fake, host, port, speed)
@@ -124,6 +130,14 @@ def running_server(
         finally:
             if not server.cancel():
                 server.result()
+
+
+def _check_speed(speed: object) -> None:
+    """Raise `TypeError` or `ValueError` unless `speed` is a finite number above 0."""
+    if isinstance(speed, bool) or not isinstance(speed, (int, float)):
+        raise TypeError(f"speed must be a number, not {speed!r}")
+    if not 0 < speed < math.inf:
+        raise ValueError(f"speed must be a finite number above 0, not {speed!r}")
 
 
 class _Server:

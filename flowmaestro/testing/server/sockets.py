@@ -49,11 +49,18 @@ class Listener:
 
 
 class Peer:
-    """A connected client. Errors of the operating system are raised as `OSError`."""
+    """A connected client. Errors of the operating system are raised as `OSError`.
+
+    If the client has left already, the constructor closes `sock` and raises.
+    """
 
     def __init__(self, sock: socket.socket) -> None:
-        sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except OSError:
+            sock.close()
+            raise
         self._sock = sock
 
     async def receive(self) -> bytes:

@@ -27,7 +27,7 @@ from flowmaestro.testing.conformance.check import Checks
 from flowmaestro.testing.conformance.expectations import CANCELLATION
 from flowmaestro.testing.conformance.grid import grid
 from flowmaestro.testing.conformance.runner import AsyncRunner, SyncRunner
-from flowmaestro.testing.conformance.site import loopback_site
+from flowmaestro.testing.conformance.site import LiveReply, _play, loopback_site
 from flowmaestro.testing.conformance.suite import all_checks
 from flowmaestro_core.http.messages import Phase, Request, Response, TransportFailure
 from flowmaestro_transports import AnyioTransport, RequestsTransport, SocketTransport
@@ -221,7 +221,8 @@ class TestAMachineThatIsBusy:
 class Asked:
     """What pytest shows a class of tests when it collects it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *fixtures: str) -> None:
+        self.fixturenames = fixtures or ("conformance_check", "backend", "record_property")
         self.ids: List[str] = []
         self.needs: Set[str] = set()
 
@@ -278,6 +279,16 @@ def test_checks_that_do_not_apply_are_left_out() -> None:
     assert "asyncio-counted-body" not in on_loops.ids
 
 
+def test_other_tests_of_a_suite_are_not_parametrized() -> None:
+    class Suite(TransportConformance):
+        make_transport = RequestsTransport
+
+    for fixtures in (("record_property",), ("backend",)):
+        asked = Asked(*fixtures)
+        Suite().pytest_generate_tests(asked)  # type: ignore[arg-type]
+        assert asked.ids == []
+
+
 def test_a_suite_without_a_factory_is_told_so() -> None:
     with pytest.raises(TypeError, match="TransportConformance has no method make_transport"):
         TransportConformance().pytest_generate_tests(Asked())  # type: ignore[arg-type]
@@ -329,7 +340,7 @@ def test_grid_shows_the_result_of_each_check() -> None:
         "b  + F",
         "c  o .",
         "",
-        "+ passed: 1, o not offered: 2, x known failure, as declared: 1, F failed: 1, "
+        "+ passed: 1, o not offered, or not run: 2, x known failure, as declared: 1, F failed: 1, "
         ". does not apply: 1",
     ]
 
@@ -340,6 +351,9 @@ WORSE = """
 class TestWorse(TransportConformance):
     def make_transport(self):
         return lambda request: None
+
+    def test_other(self):
+        assert self.make_transport()(None) is None
 """
 
 
@@ -354,7 +368,8 @@ def test_a_stranger_runs_it_as_the_documentation_says(tmp_path: Path) -> None:
             *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options.split()),
             *(
                 "-k",
-                "replies-without-a-body or whole-reply or bounded-connections or quiet-over-tls",
+                "replies-without-a-body or whole-reply or bounded-connections or quiet-over-tls "
+                "or test_other",
                 str(tmp_path),
             ),
         ],
@@ -364,6 +379,7 @@ def test_a_stranger_runs_it_as_the_documentation_says(tmp_path: Path) -> None:
         check=False,
     )
     assert run.returncode == 1, run.stdout + run.stderr
+    assert re.search(r"\b1 failed, 5 passed, 2 skipped, \d+ deselected, 1 xfailed", run.stdout)
     assert "Why it matters: Every call needs a whole response" in run.stdout
     assert "TestWorse: not offered: max_connections=: users cannot limit" in run.stdout
     grid = run.stdout[run.stdout.index("conformance of transports") :]
@@ -427,3 +443,23 @@ def test_the_site_is_made_before_the_transport() -> None:
 
     SyncRunner(make_transport, serve_site).run(CHECKS["clock"].run)
     assert order == ["site", "transport"]
+
+
+@pytest.mark.parametrize("sends", [0, 1])
+def test_a_client_that_leaves_during_a_send_is_noticed(sends: int) -> None:
+    class Leaving:
+        sent = 0
+
+        def has_hung_up(self) -> bool:
+            return False
+
+        def send(self, data: bytes) -> None:
+            if self.sent == sends:
+                raise ConnectionResetError
+            self.sent += 1
+
+    live = LiveReply()
+    live.send(b"more")
+    peer: Any = Leaving()
+    assert _play(live, peer) is False
+    assert live.hung_up.is_set()

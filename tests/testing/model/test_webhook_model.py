@@ -221,3 +221,65 @@ def test_each_event_is_delivered_to_its_subscribers(caller):
     count = len(heard)
     caller.call("POST", "/threads/thread_xyz789/messages", {"content": "Hi"})
     assert count == len([d for d in caller.fake.deliveries if d.webhook_id == hook["id"]])
+
+
+@pytest.fixture
+def starts(caller):
+    """A caller whose fake has one webhook, for starts of executions only."""
+    for hook in caller.data("GET", "/webhooks"):
+        caller.call("DELETE", f"/webhooks/{hook['id']}")
+    subscribe(caller, events=["execution.started"])
+    return caller
+
+
+def ended_delivery(starts, status):
+    run_to_end(starts)
+    (delivery,) = starts.answer_deliveries(status)
+    return delivery
+
+
+def test_a_delivery_that_is_sent_again_is_listed_once_with_its_latest_outcome(starts):
+    ended_delivery(starts, 400)
+    (refused,) = starts.fake.deliveries
+    starts.fake.deliver_again(refused)
+    assert starts.fake.deliveries == [], "neither delivered nor given up"
+    starts.answer_deliveries(200)
+    (delivered,) = starts.fake.deliveries
+    assert (delivered.id, delivered.state, delivered.attempts) == (refused.id, "delivered", 2)
+    starts.fake.assert_delivered("execution.started", times=1)
+
+
+def test_a_delivery_that_is_sent_again_is_listed_after_those_that_ended_before(starts):
+    first = ended_delivery(starts, 200)
+    second = ended_delivery(starts, 200)
+    starts.fake.deliver_again(first)
+    starts.answer_deliveries(200)
+    assert [it.id for it in starts.fake.deliveries] == [second.id, first.id]
+    starts.fake.assert_delivered("execution.started", times=2)
+    starts.fake.keep_last(1)
+    assert [it.id for it in starts.fake.deliveries] == [first.id]
+    third = ended_delivery(starts, 200)
+    assert [it.id for it in starts.fake.deliveries] == [third.id]
+
+
+def test_listed_deliveries_are_copies(starts):
+    ended_delivery(starts, 503)
+    starts.now += 120
+    starts.answer_deliveries(200)
+    (listed,) = starts.fake.deliveries
+    listed.state, listed.attempts = "failed", 7
+    (again,) = starts.fake.deliveries
+    assert (again.state, again.attempts) == ("delivered", 2)
+    starts.fake.deliver_again(again)
+    (due,) = starts.fake.due(starts.now)
+    assert (again.state, again.attempts) == ("delivered", 2)
+    assert (due.state, due.attempts) == ("pending", 3)
+
+
+def test_a_listed_delivery_is_not_sent_again_twice_at_once(starts):
+    ended_delivery(starts, 200)
+    (listed,) = starts.fake.deliveries
+    starts.fake.deliver_again(listed)
+    with pytest.raises(ValueError, match=f"delivery {listed.id} is still pending"):
+        starts.fake.deliver_again(listed)
+    assert len(starts.fake.due(starts.now)) == 1

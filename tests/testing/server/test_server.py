@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import hmac
 import http.client
@@ -22,6 +23,7 @@ from flowmaestro.testing.conformance.scripted_server import ScriptedServer, repl
 from flowmaestro.testing.model.seeds import FAILING_WORKFLOW_ID
 from flowmaestro.testing.server.inspector import Inspector
 from flowmaestro.testing.server.serve import _Server
+from flowmaestro.testing.server.sockets import Peer
 from flowmaestro_core.http.messages import Response
 from flowmaestro_transports import AiohttpTransport, AnyioTransport
 
@@ -466,3 +468,28 @@ def test_the_model_s_clock_is_the_wall_clock(fake):
     assert late.now() - fake.now == pytest.approx(2.0), "keeps to the clock that is its epoch"
     fast = _Server(fake, None, None, None, 10.0, clock=iter(times).__next__)
     assert fast.now() - fake.now == pytest.approx(10 * 600.65)
+
+
+class TestSpeed:
+    @pytest.mark.parametrize("speed", [0, -1.0, float("nan"), float("inf")])
+    def test_a_speed_that_is_not_above_zero_and_finite_is_refused(self, fake, speed):
+        message = "speed must be a finite number above 0, not "
+        with pytest.raises(ValueError, match=message), running_server(fake, speed=speed):
+            pass
+
+    @pytest.mark.parametrize("speed", ["2", None, True])
+    def test_a_speed_that_is_not_a_number_is_refused(self, fake, speed):
+        message = "speed must be a number, not "
+        with pytest.raises(TypeError, match=message), running_server(fake, speed=speed):
+            pass
+
+
+def test_a_connection_whose_client_has_left_is_closed_at_once():
+    class Left(socket.socket):
+        def setsockopt(self, *args):
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+    sock = Left()
+    with pytest.raises(OSError, match="Invalid argument"):
+        Peer(sock)
+    assert sock.fileno() == -1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-from typing import Any
+from typing import Any, Dict
 
 import anyio
 import pytest
@@ -22,11 +22,25 @@ from flowmaestro import (
     FlowMaestroClient,
     Hooks,
     NotFoundError,
+    RequestInfo,
     StreamTimes,
 )
 from flowmaestro.opentelemetry import OpenTelemetryHooks, _ServerClock
-from flowmaestro.testing import FakeFlowMaestro, Node, ScriptedTransport
-from flowmaestro_transports import Headers, Phase, Response, TransportFailure
+from flowmaestro.testing import (
+    FakeFlowMaestro,
+    MemoryCheckpoint,
+    Node,
+    Quiet,
+    ScriptedTransport,
+)
+from flowmaestro_transports import (
+    Headers,
+    Phase,
+    Request,
+    Response,
+    ResponseHead,
+    TransportFailure,
+)
 from tests.harness.runners import RUNNERS, Runner
 from tests.harness.transports.player import KEY, KINDS, Player
 
@@ -406,6 +420,50 @@ def test_nodes_of_an_earlier_run_are_clamped_and_keep_their_duration(
     assert node.attributes["flowmaestro.node.duration"] == 0.1
 
 
+def test_replayed_events_of_an_earlier_start_do_not_mislead_about_the_server_s_clock(
+    telemetry: Telemetry,
+) -> None:
+    """The run is repeated 100 s after its start, and the server sends all events again."""
+    checkpoint, fake = MemoryCheckpoint(), FakeFlowMaestro()
+    with FlowMaestroClient(fake.api_key, transport=fake.transport()) as client:
+        started = client.workflows.execute("wf_123", checkpoint=checkpoint)["data"]
+    execution_id, epoch = started["execution_id"], 1_700_000_000
+
+    def event(name: str, at: float, node: str = "") -> bytes:
+        data = {"node_id": node, "outputs": {}, "timestamp": round(1000 * (epoch + at))}
+        return f"event: {name}\ndata: {json.dumps(data)}\n\n".encode()
+
+    running = {"id": execution_id, "workflow_id": "wf_123", "status": "running"}
+    completed = {**running, "status": "completed", "outputs": {}}
+    first, last = (
+        Response(200, {}, json.dumps({"data": execution}).encode())
+        for execution in (running, completed)
+    )
+    stream: Any = [
+        ResponseHead(200, {"Content-Type": "text/event-stream"}),
+        event("execution:started", -100.0),
+        Quiet(3.0),
+        event("node:started", -100.0, "old"),
+        event("node:completed", -98.0, "old"),
+        event("node:started", 2.0, "new"),
+        Quiet(2.0),
+        event("node:completed", 4.0, "new"),
+        event("execution:completed", 4.5),
+    ]
+    transport = ScriptedTransport([first, stream, last])
+    transport.wall_clock = lambda: epoch + transport.now()
+    hooks = telemetry.hooks()
+    with FlowMaestroClient(KEY, transport=transport, hooks=hooks) as client:
+        client.workflows.run("wf_123", checkpoint=checkpoint)
+    old, new = (
+        [time / 1e9 - epoch for time in (node.start_time, node.end_time)]
+        for node in telemetry.named("node ")
+    )
+    assert new == pytest.approx([2.0, 4.0], abs=0.01)
+    assert old == pytest.approx([0.0, 0.0], abs=0.01), "it ended before this run began"
+    assert hooks.failures == 0
+
+
 def test_a_clock_that_was_set_starts_the_estimate_again() -> None:
     clock = _ServerClock()
     clock.learn_date(Headers({"Date": "Sun, 06 Nov 1994 08:49:37 GMT"}), 784111777.0, 784111777.5)
@@ -473,6 +531,54 @@ def test_a_query_is_a_retrieval_from_its_knowledge_base(play: Any, telemetry: Te
         assert got.get("gen_ai.retrieval.query.text") == ("private" if content else None)
         documents = '[{"id":"c_1","score":0.5}]' if content else None
         assert got.get("gen_ai.retrieval.documents") == documents
+
+
+def test_results_that_are_not_objects_are_counted_but_not_shown(
+    play: Any, telemetry: Telemetry
+) -> None:
+    body = b'{"data": {"results": [null, {"id": "c_1", "score": 0.5}, "x", [1]]}}'
+    hooks = telemetry.hooks(content=True)
+    play([Response(200, {}, body)], lambda client: client.knowledge_bases.query("kb_1", "x"), hooks)
+    (query,) = telemetry.named("retrieval")
+    assert query.attributes["flowmaestro.results"] == 4
+    assert query.attributes["gen_ai.retrieval.documents"] == '[{"id":"c_1","score":0.5}]'
+    assert hooks.failures == 0
+
+
+def test_a_span_ends_even_if_its_attributes_cannot_be_read(telemetry: Telemetry) -> None:
+    class Odd(Dict[str, Any]):
+        def get(self, *_: Any) -> Any:
+            raise ZeroDivisionError
+
+    following: Any = telemetry.hooks().trace("workflows.get", ScriptedTransport([]))
+    url = "https://api.flowmaestro.io/api/v1/workflows/wf_1"
+    following.attempting(RequestInfo("GET", url, 1), Request("GET", url, Headers({})), 0)
+    following.attempted(FOUND)
+    with pytest.raises(ZeroDivisionError):
+        following.ended(Odd(), None)
+    assert [span.name for span in telemetry.spans] == ["GET", "workflows.get"]
+    assert "flowmaestro.client.operation.duration" in telemetry.metrics()
+
+
+@pytest.mark.parametrize("method", ["run", "execute"])
+def test_inputs_of_a_start_with_a_checkpoint_are_shown(
+    play: Any, telemetry: Telemetry, method: str
+) -> None:
+    fake, hooks = FakeFlowMaestro(), telemetry.hooks(content=True)
+    checkpoint = MemoryCheckpoint()
+    for _ in range(2):  # The second call finds the execution and sends no inputs.
+        play(
+            fake,
+            lambda client: getattr(client.workflows, method)(
+                "wf_123", {"name": "Ada"}, checkpoint=checkpoint
+            ),
+            hooks,
+        )
+    name = "workflows.execute" if method == "execute" else "invoke_workflow"
+    shown = [span.attributes.get("flowmaestro.inputs") for span in telemetry.named(name)]
+    assert shown == ['{"inputs":{"name":"Ada"}}', None]
+    assert telemetry.spans[0].name == "GET /executions", "its first request has no inputs"
+    assert hooks.failures == 0
 
 
 def test_a_trigger_has_its_id_and_its_execution(play: Any, telemetry: Telemetry) -> None:
