@@ -7,6 +7,8 @@ import os
 import select
 import shlex
 import sys
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, Callable, Iterator, List, Optional, Tuple, Union, cast
 
 from flowmaestro import FlowMaestroClient
@@ -150,8 +152,8 @@ def _obey(text: str, thread_id: str, conversation: Callable[[], List[str]], hint
     elif command == "/thread":
         console(sys.stdout).copyable(thread_id)
     elif command == "/save" and rest.strip():
-        path = os.path.expanduser(rest.strip())
         try:
+            path = os.path.expanduser(rest.strip())
             document = "\n\n".join(conversation()) + "\n"
             with open(path, "x", encoding="utf-8", errors="replace") as file:
                 file.write(document)
@@ -170,10 +172,14 @@ def _prompt(has_history: bool) -> Callable[[], Optional[str]]:
     With `has_history`, a terminal offers the messages of earlier chats, too.
     """
     if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+        history: Optional[Path] = None
+        if has_history:
+            with suppress(RuntimeError):  # There is no home folder: nothing is remembered.
+                history = state_folder() / "chat-history"
         try:
             from flowmaestro.cli.prompt import message_prompt
 
-            return message_prompt(state_folder() / "chat-history" if has_history else None)
+            return message_prompt(history)
         except ImportError:
             pass
     return _plain_line
@@ -196,15 +202,15 @@ def _plain_line() -> Optional[str]:
 def _show_answer(
     client: FlowMaestroClient, thread_id: str, text: str, screen: Console, hints: Console
 ) -> str:
-    """Send a message. Show the answer as its pieces come, and return it.
+    """Send a message. Show the answer as its pieces come, and return what was shown.
 
     After Ctrl-C and most errors, only this answer ends, not the conversation.
     """
-    view, answer = AnswerView(screen, _LEAD), ""
+    view = AnswerView(screen, _LEAD)
     try:
-        answer, said = _answer(client, thread_id, text, view.add)
+        _, said = _answer(client, thread_id, text, view.add)
     except KeyboardInterrupt:
-        answer, said = view.text, "stopped; the agent may still finish its answer on the server"
+        said = "stopped; the agent may still finish its answer on the server"
     except NotFoundError:
         raise
     except FlowMaestroError as error:
@@ -213,7 +219,7 @@ def _show_answer(
         view.close()
     if said:
         hints.line(said)
-    return answer
+    return view.text
 
 
 def _answer(
@@ -331,8 +337,8 @@ def _is_blank(line: Any) -> bool:
 def _whole_blocks(text: str) -> Tuple[str, str]:
     """Return the text up to the last empty line outside of a code fence, and what follows."""
     end, fence, at = 0, "", 0
-    for line in text.splitlines(keepends=True):
-        at += len(line)
+    for line in text.split("\n")[:-1]:  # The last line is not complete: spaces may indent it.
+        at += len(line) + 1
         mark = line.lstrip()[:3]
         if mark in ("```", "~~~"):
             fence = "" if fence == mark else fence or mark
