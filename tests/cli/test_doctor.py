@@ -133,6 +133,28 @@ def test_the_variable_that_decides_about_trust_is_named(doctor, monkeypatch, tmp
     assert f"to {bundle}, or unset {name}." in done.out
 
 
+@pytest.mark.parametrize("value", ["/nowhere", "/nowhere:/nowhere/else"])
+@pytest.mark.parametrize("name", ["SSL_CERT_FILE", "SSL_CERT_DIR"])
+def test_a_variable_that_names_no_certificates_is_a_warning(doctor, monkeypatch, name, value):
+    for each in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.delenv(each, raising=False)
+    monkeypatch.setenv(name, value)
+    listed = json.loads(doctor("https://127.0.0.1:9", "fm_live_any", "--json").out)
+    (trust,) = (finding for finding in listed if finding["check"] == "trust")
+    assert trust["state"] == "warning"
+    assert trust["found"].startswith("the certificates of the system")
+    assert trust["advice"] == f"There is no {value}: correct {name}, or unset it."
+
+
+def test_a_file_of_profiles_that_cannot_be_read_has_advice(here, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    (tmp_path / "flowmaestro" / "profiles.json").mkdir(parents=True)
+    done = here("doctor", "--base-url", "http://127.0.0.1:9", "--json")
+    (key,) = (finding for finding in json.loads(done.out) if finding["check"] == "key")
+    assert "profiles.json cannot be read: " in key["found"]
+    assert key["advice"] == "Correct that, set FLOWMAESTRO_API_KEY, or give --api-key."
+
+
 @pytest.mark.parametrize(
     ("code", "said", "advice"),
     [
