@@ -9,10 +9,11 @@ import stat
 import sys
 import time
 import types
+from pathlib import Path
 
 import pytest
 
-from flowmaestro.cli import credentials
+from flowmaestro.cli import credentials, state
 from flowmaestro.cli.arguments import build_parser
 from flowmaestro.testing import FakeFlowMaestro, running_server
 from flowmaestro_core.defaults import DEFAULT_BASE_URL
@@ -308,3 +309,27 @@ def test_doctor_says_where_the_key_came_from(here, monkeypatch):
 def test_credentials_show_no_key():
     shown = repr(credentials.Credentials("fm_live_secret", OTHER, "--api-key", "default"))
     assert shown == f"<Credentials a key from --api-key for {OTHER}>"
+
+
+@pytest.mark.parametrize("folder", [None, Path("~/.config/flowmaestro")])
+def test_without_a_home_folder_login_asks_for_no_key(login, command, monkeypatch, tmp_path, folder):
+    def no_home(*_, **__):
+        if folder is None:
+            raise RuntimeError("Could not determine home directory.")
+        return folder
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(state, "user_config_path", no_home)
+    monkeypatch.setattr(state, "user_state_path", no_home)
+    done = login()
+    assert (done.status, done.out) == (1, "")
+    assert done.err == (
+        "flowmaestro login: there is no home folder to keep the profile in; "
+        "set HOME or XDG_CONFIG_HOME to an absolute path\n"
+    )
+    assert sys.stdin.read().startswith("fm_live_")  # The key was not read.
+    assert not Path("~").exists()
+    assert command("profiles").err == "none; `flowmaestro login` makes one\n"
+    assert command("profiles", "--json").out == "[]\n"
+    assert command("run", "wf_123", "--detach").status == 0
+    assert command("watch", "--last").status == 3
