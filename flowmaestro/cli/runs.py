@@ -97,26 +97,28 @@ def watch_command(options: argparse.Namespace) -> None:
 
 def cancel_command(options: argparse.Namespace) -> None:
     """Cancel executions. If one cannot be cancelled, cancel the others all the same."""
-    failures: List[errors.FlowMaestroError] = []
+    failed = 0
     replies: List[Any] = []
     with session.client_for(options) as client:
         for execution_id in options.execution:
             try:
                 reply = client.executions.cancel(execution_id)["data"]
-            except errors.FlowMaestroError as error:
+            except (errors.FlowMaestroError, ValueError) as error:  # ValueError: an empty id.
                 if len(options.execution) == 1:
                     raise
-                failures.append(error)
-                text = sdk_failure(error, ("cancel",), options).text
-                console(sys.stderr).line(f"{execution_id}: {text}")
+                failed += 1
+                text = str(error)
+                if isinstance(error, errors.FlowMaestroError):
+                    text = f"{execution_id}: {sdk_failure(error, ('cancel',), options).text}"
+                console(sys.stderr).line(text)
                 continue
             replies.append(reply)
             if options.output is None:
                 session.print_server_text(f"{execution_id} is {reply['status']}")
     if options.output is not None:
         output.print_json(replies)
-    if failures:
-        text = f"{len(failures)} of {len(options.execution)} could not be cancelled"
+    if failed:
+        text = f"{failed} of {len(options.execution)} could not be cancelled"
         raise CommandFailed(text)
 
 
@@ -153,10 +155,11 @@ def _maybe_started(which: str) -> Generator[None, None, None]:
 
 
 def _workflow_name(client: FlowMaestroClient, workflow_id: Any) -> str:
-    """Return the name of a workflow; "" if the first attempt to get it fails."""
-    with suppress(errors.FlowMaestroError, ValueError):
-        asking = client.with_options(max_retries=0)
-        return str(asking.workflows.get(workflow_id)["data"]["name"])
+    """Return the name of a workflow; "" if it has none, or the first attempt to get it fails."""
+    if isinstance(workflow_id, str):  # Some executions have none.
+        with suppress(errors.FlowMaestroError, ValueError):
+            asking = client.with_options(max_retries=0)
+            return str(asking.workflows.get(workflow_id)["data"]["name"] or "")
     return ""
 
 

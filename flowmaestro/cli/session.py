@@ -165,7 +165,7 @@ def _read_text(path: str, where: str) -> str:
     escaped = where.partition("=")[2].replace("@", "@@", 1)
     hint = "" if ":=" in where else f"a text that begins with @ is written {escaped}"
     try:
-        return Path(path).read_text("utf-8")
+        return Path(path).read_text("utf-8-sig")
     except UnicodeDecodeError as error:
         raise CommandFailed(f"{where}: it is not UTF-8", USAGE) from error
     except OSError as error:
@@ -220,7 +220,7 @@ def _would_fit_as_json(workflow: Mapping[str, Any], inputs: Mapping[str, Any]) -
     for name, text in inputs.items():
         if isinstance(text, str):
             try:
-                value = json.loads(text)
+                value = parse_json(text, name)
             except ValueError:
                 continue
             if len(check_inputs(workflow, {**inputs, name: value})) < count:

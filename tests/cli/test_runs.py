@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -195,6 +196,27 @@ def test_watching_an_ended_execution_shows_its_duration(command, drawn):
     assert head == "Hello  completed  0.30 s"
     assert about == f"execution {execution_id}"
     assert last == "its events were not followed"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [(b'"name"', b'"Hello"'), (b'"workflow_id"', b'"wf_123"')]
+)
+def test_watch_names_the_execution_if_its_workflow_has_no_name_or_id(
+    command, fake, drawn, monkeypatch, field, value
+):
+    execution_id = command("run", "wf_123", "--detach").out.strip()
+    handle = fake.handle
+
+    def with_null(request, now):
+        reply = handle(request, now)
+        reply.body = re.sub(field + b": ?" + value, field + b":null", reply.body)
+        return reply
+
+    monkeypatch.setattr(fake, "handle", with_null)
+    drawn()
+    done = command("watch", execution_id)
+    assert done.status == 0
+    assert f"execution {execution_id}  completed  0.30 s" in done.err.splitlines()
 
 
 def test_a_lost_connection_is_reported_once(command, fake):
