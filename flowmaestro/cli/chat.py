@@ -15,7 +15,7 @@ from flowmaestro import FlowMaestroClient
 from flowmaestro.cli import NOT_FOUND, USAGE, CommandFailed
 from flowmaestro.cli.console import Console, RichConsole, Writer, console, printable_lines
 from flowmaestro.cli.output import print_json, written
-from flowmaestro.cli.session import client_for, find_agent
+from flowmaestro.cli.session import client_for, find_agent, server_words
 from flowmaestro.cli.state import state_folder
 from flowmaestro.errors import FlowMaestroError, NotFoundError
 
@@ -118,7 +118,8 @@ def _converse(
         text = ask()
         if text is None:
             hints.line("go on with:")
-            hints.copyable(f"  flowmaestro chat {shlex.quote(agent['id'])} --thread {thread_id}")
+            words = f"{shlex.quote(agent['id'])} --thread {thread_id}{server_words(options)}"
+            hints.copyable(f"  flowmaestro chat {words}")
             return
         if text.startswith("/") and not text.startswith("//"):
             _obey(text, thread_id, conversation, hints)
@@ -335,13 +336,18 @@ def _is_blank(line: Any) -> bool:
 
 
 def _whole_blocks(text: str) -> Tuple[str, str]:
-    """Return the text up to the last empty line outside of a code fence, and what follows."""
-    end, fence, at = 0, "", 0
-    for line in text.split("\n")[:-1]:  # The last line is not complete: spaces may indent it.
-        at += len(line) + 1
+    """Return the blocks that are complete, and the last block, which may grow.
+
+    A block ends at an empty line outside of a code fence. But if the next line is indented, it may
+    continue an item of a list, and so the block goes on.
+    """
+    end, fence, at, is_after_empty = 0, "", 0, False
+    for line in text.split("\n"):
+        if is_after_empty and not fence and line.strip() and not line[0].isspace():
+            end = at
         mark = line.lstrip()[:3]
         if mark in ("```", "~~~"):
             fence = "" if fence == mark else fence or mark
-        elif not fence and not line.strip():
-            end = at
+        is_after_empty = not line.strip()
+        at += len(line) + 1
     return text[:end].rstrip("\n"), text[end:]

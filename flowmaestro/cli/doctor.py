@@ -15,18 +15,20 @@ from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tu
 from urllib.parse import urlsplit
 
 from flowmaestro import FlowMaestroClient, __version__
-from flowmaestro.cli import AUTHENTICATION, FAILED, NETWORK, RATE_LIMIT, CommandFailed
+from flowmaestro.cli import AUTHENTICATION, FAILED, NETWORK, RATE_LIMIT, USAGE, CommandFailed
 from flowmaestro.cli.console import console
 from flowmaestro.cli.credentials import Credentials, credentials_of, url_of
 from flowmaestro.cli.entry import status_of
 from flowmaestro.cli.output import print_json
 from flowmaestro.errors import AuthorizationError, FlowMaestroError, NotFoundError
+from flowmaestro_core.arguments import check_token
 from flowmaestro_core.defaults import DEFAULT_BASE_URL, DEFAULT_TIMEOUT
 from flowmaestro_core.http.dates import parse_http_date
 from flowmaestro_core.http.messages import Request, TransportFailure
 from flowmaestro_core.http.secrets import showable_url
 from flowmaestro_transports.defaults import default_transport
 from flowmaestro_transports.http11.proxies import Proxies
+from flowmaestro_transports.http11.tls import tls_when_needed
 
 LARGEST_SKEW = 60.0
 """Seconds that this machine's clock may be off before it is reported."""
@@ -71,6 +73,12 @@ def doctor_command(options: argparse.Namespace) -> None:
         hint = error.hint or "correct that, set FLOWMAESTRO_API_KEY, or give --api-key"
         advice = f"{hint[:1].upper()}{hint[1:]}."
         refusal = Finding("key", BAD, str(error), advice, error.status)
+    if used.api_key:
+        try:
+            check_token(f"the key from {used.key_source}", used.api_key)
+        except ValueError as error:
+            used.api_key = None
+            refusal = Finding("key", BAD, str(error), "Copy it again, whole.", USAGE)
     with FlowMaestroClient(used.api_key or "none", base_url=used.base_url, max_retries=0) as client:
         for finding in _findings(client, used, refusal):
             findings.append(finding)
@@ -126,7 +134,10 @@ def _findings(
         return
     yield Finding("proxy", OK, f"{proxy.url} (from the environment)" if proxy else "none")
     if not is_bare:
-        yield _trust_store()
+        trust = _trust_store()
+        yield trust
+        if trust.state == BAD:
+            return
     key = refusal or _key(used.api_key or "", used.key_source)
     yield key
     yield from _connection(url, proxy.url if proxy else showable_url(url))
@@ -162,6 +173,10 @@ def _leads_somewhere(name: str) -> bool:
 
 
 def _trust_store() -> Finding:
+    try:
+        tls_when_needed()()
+    except OSError as error:
+        return Finding("trust", BAD, str(error), "Correct the variable, or unset it.", NETWORK)
     name = _bundle()
     found = "the certificates of the system, or those of certifi where it has none"
     if name is not None:

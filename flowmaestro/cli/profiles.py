@@ -19,6 +19,7 @@ from flowmaestro.cli.credentials import (
     read_profiles,
     url_of,
 )
+from flowmaestro_core.arguments import check_token
 from flowmaestro_core.defaults import DEFAULT_BASE_URL
 from flowmaestro_core.http.secrets import showable_url
 from flowmaestro_core.http.urls import api_root
@@ -93,7 +94,10 @@ def _check_folder() -> None:
 
 
 def _ask_for_key(server: str) -> str:
-    """Return the key that the user types; it is not shown. From a pipe, return the first line."""
+    """Return the key that the user types; it is not shown. From a pipe, return the first line.
+
+    Raises `CommandFailed` for an empty key, and `ValueError` for one that no header can hold.
+    """
     if sys.stdin.isatty():
         from getpass import getpass
 
@@ -106,4 +110,5 @@ def _ask_for_key(server: str) -> str:
     key = key.strip()
     if not key:
         raise CommandFailed("no key was given", AUTHENTICATION)
+    check_token("the key", key)
     return key

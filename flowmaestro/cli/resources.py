@@ -41,7 +41,7 @@ _STYLES = {
 def list_command(options: argparse.Namespace) -> None:
     """Print resources as a table, JSON, JSON lines or CSV."""
     _check_filters(options)
-    limit = options.limit or _LIMIT
+    limit = min(options.limit or _LIMIT, sys.maxsize)  # `islice` takes no larger number.
     with client_for(options) as client:
         found = islice(_iterate(client, options, limit), None if options.all else limit)
         rows = [dict(row) for row in found]

@@ -36,7 +36,7 @@ def run_command(options: argparse.Namespace) -> None:
         workflow = session.workflow_schema(client, options, workflow_id)
         session.check_all_inputs(workflow, [("", inputs)])
         kept = _checkpoint_of(options)
-        with _maybe_started(f"--workflow {workflow_id} "):
+        with _maybe_started(f"--workflow {workflow_id} ", options):
             reply = client.workflows.execute(workflow_id, inputs=inputs, checkpoint=kept)
         started: Mapping[str, Any] = {**reply["data"]}
         execution_id = started["execution_id"]
@@ -126,7 +126,7 @@ def fire_command(options: argparse.Namespace) -> None:
     """Fire a trigger, and print the id of its execution on standard output."""
     inputs = session.inputs_of(options)
     with session.client_for(options) as client:
-        with _maybe_started(""):
+        with _maybe_started("", options):
             started = client.triggers.execute(options.trigger, inputs=inputs)["data"]
         remember_execution(session.root_of(options), started["execution_id"])
     _print_started(started["execution_id"], started, options)
@@ -140,7 +140,7 @@ def _print_started(execution_id: str, reply: Any, options: argparse.Namespace) -
 
 
 @contextmanager
-def _maybe_started(which: str) -> Generator[None, None, None]:
+def _maybe_started(which: str, options: argparse.Namespace) -> Generator[None, None, None]:
     """Raise `CommandFailed` for a Ctrl-C in a `with` block that starts an execution.
 
     The error says that the execution may have been started, and which command looks for it. `which`
@@ -149,7 +149,8 @@ def _maybe_started(which: str) -> Generator[None, None, None]:
     try:
         yield
     except KeyboardInterrupt:
-        hint = f"look with: flowmaestro list executions {which}--since 5m"
+        words = f"{which}--since 5m{session.server_words(options)}"
+        hint = f"look with: flowmaestro list executions {words}"
         text = "interrupted; the execution may have been started"
         raise CommandFailed(text, INTERRUPTED, hint=hint) from None
 
@@ -208,15 +209,15 @@ def _follow(
         return execution
     except KeyboardInterrupt:
         text = "" if options.output is None else "interrupted"
-        raise _left(view, text, INTERRUPTED) from None
+        raise _left(view, options, text, INTERRUPTED) from None
     except errors.NotFoundError:
         raise  # The execution is gone: there is nothing to watch or cancel.
     except errors.FlowMaestroError as error:
         if not isinstance(error, errors.TimeoutError) or error.attempts:  # Not of `--timeout`.
-            _say_how_to_continue(view)
+            _say_how_to_continue(view, options)
             raise
         text = f"the execution did not end within {options.timeout:g} s"
-        raise _left(view, text, TIMED_OUT) from error
+        raise _left(view, options, text, TIMED_OUT) from error
     finally:
         if options.timeline is not None:
             now, seen = time.monotonic() + view.ahead, execution or stream.last_seen
@@ -251,7 +252,7 @@ def _end(execution: Execution, view: RunView, options: argparse.Namespace) -> No
         output.print_text(outputs)
 
 
-def _say_how_to_continue(view: RunView) -> None:
+def _say_how_to_continue(view: RunView, options: argparse.Namespace) -> None:
     """Print the commands to watch or cancel an execution that still runs.
 
     A paused execution cannot be cancelled, so only the first command is printed for it.
@@ -259,11 +260,12 @@ def _say_how_to_continue(view: RunView) -> None:
     screen, is_paused = console(sys.stderr), view.status == "paused"
     state = "is paused: it waits for a person" if is_paused else "is still running"
     screen.line(f"The execution {state}.")
-    screen.copyable(f"  watch it:  flowmaestro watch {view.execution_id}")
+    words = view.execution_id + session.server_words(options)
+    screen.copyable(f"  watch it:  flowmaestro watch {words}")
     if not is_paused:
-        screen.copyable(f"  cancel it: flowmaestro cancel {view.execution_id}")
+        screen.copyable(f"  cancel it: flowmaestro cancel {words}")
 
 
-def _left(view: RunView, text: str, status: int) -> CommandFailed:
-    _say_how_to_continue(view)
+def _left(view: RunView, options: argparse.Namespace, text: str, status: int) -> CommandFailed:
+    _say_how_to_continue(view, options)
     return CommandFailed(text, status, execution_id=view.execution_id)

@@ -305,7 +305,15 @@ def test_ctrl_c_at_the_prompt_drops_the_line_and_not_the_session(command, fake, 
     assert "you    \nyou    you    \ngo on with:\n" in done.err
 
 
-@pytest.mark.parametrize("pieces", [["- a\n", "    ", "- b\n\n"], ["- a\n    - b\n\n"]])
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        ["- a\n", "    ", "- b\n\n"],
+        ["- a\n    - b\n\n"],
+        ["- a\n\n", "    ", "- b"],
+        ["- a\n", "\n    - b"],
+    ],
+)
 def test_spaces_that_indent_the_next_line_end_no_block(monkeypatch, pieces):
     terminal = Terminal()
     monkeypatch.setenv("TERM", "xterm")
@@ -339,6 +347,31 @@ def test_a_path_with_a_nul_is_not_saved_and_the_conversation_goes_on(command, fa
     done = command("chat", "agent_echo")
     assert (done.status, done.out) == (0, "agent  You said two.\n")
     assert done.err.count("not saved: ") == 2
+
+
+@pytest.mark.parametrize(
+    ("whole", "rest"),
+    [
+        ("", "one\n\n"),
+        ("one", "two"),
+        ("one\n\ntwo", "- a\n\n  b\n\n    c\n"),
+        ("- a\n\n  b", "```\nc\n\nd\n"),
+        ("~~~\nc\n\nd\n~~~", "e\n \n"),
+        ("- a\n\n  ```\n\nc\n  ```", "- d"),
+    ],
+)
+def test_a_block_is_complete_when_the_next_one_begins(whole, rest):
+    text = f"{whole}\n\n{rest}" if whole else rest
+    assert chat._whole_blocks(text) == (whole, rest)
+
+
+def test_leaving_repeats_the_options_that_name_the_server(command, fake, monkeypatch):
+    fake.agent("agent_echo", lambda text: f"You said {text}.")
+    monkeypatch.setattr("sys.stdin", Typist(""))
+    url = "https://api.flowmaestro.io"
+    done = command("chat", "agent_echo", "--base-url", url, "--api-key", fake.api_key)
+    assert done.err.endswith(f" --base-url {url}\n")
+    assert fake.api_key not in done.err
 
 
 def test_without_a_home_folder_nothing_typed_is_remembered(monkeypatch):

@@ -155,6 +155,24 @@ def test_a_file_of_profiles_that_cannot_be_read_has_advice(here, monkeypatch, tm
     assert key["advice"] == "Correct that, set FLOWMAESTRO_API_KEY, or give --api-key."
 
 
+def test_a_file_of_certificates_that_cannot_be_read_fails(doctor, monkeypatch):
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere")
+    done = doctor("https://127.0.0.1:9", "fm_live_any", "--json")
+    last = json.loads(done.out)[-1]
+    assert (done.status, last["check"], last["state"]) == (6, "trust", "failed")
+    assert last["found"].startswith("REQUESTS_CA_BUNDLE: '/nowhere' cannot be read as CA cert")
+    assert last["advice"] == "Correct the variable, or unset it."
+
+
+def test_a_key_that_no_header_can_hold_is_a_finding(doctor):
+    with running_server(FakeFlowMaestro(epoch=time.time())) as url:
+        done = doctor(url, "fm_live_a\nb", "--json")
+    (key,) = (finding for finding in json.loads(done.out) if finding["check"] == "key")
+    assert (done.status, key["state"]) == (2, "failed")
+    assert key["found"].startswith("the key from --api-key must consist of visible ASCII")
+    assert "connection" in [finding["check"] for finding in json.loads(done.out)]
+
+
 @pytest.mark.parametrize(
     ("code", "said", "advice"),
     [

@@ -194,6 +194,12 @@ class TestInputs:
         assert done.status == 2
         assert "nothing was started; write -i count:=3\n" in done.err
 
+    def test_a_hint_is_quoted_for_a_shell(self, command, tmp_path):
+        file = tmp_path / "schema.json"
+        file.write_text('{"properties": {"list": {"type": "array"}}}')
+        done = command("run", "wf_123", "-i", "list=[1, 2]", "--schema", str(file))
+        assert done.err.endswith("; write -i 'list:=[1, 2]'\n")
+
     @pytest.mark.parametrize("text", ["NaN", "Infinity", "1e999"])
     def test_a_text_that_is_refused_as_json_gets_no_such_hint(self, command, tmp_path, text):
         file = tmp_path / "schema.json"
@@ -255,6 +261,11 @@ class TestLists:
         done = command("list", "executions", f"--since={text}")
         assert done.status == 2
         assert "is not a duration; write 90s, 15m, 2h or 3d" in done.err
+
+    def test_a_limit_may_be_larger_than_any_list(self, command):
+        done = command("list", "workflows", "--limit", "9" * 30, "-o", "jsonl")
+        assert (done.status, done.err) == (0, "")
+        assert done.out
 
     def test_csv_has_the_columns_of_the_table_and_whole_times(self, command):
         command("run", "wf_123", "--detach")

@@ -155,6 +155,14 @@ def test_login_without_a_key_says_so(command, monkeypatch):
     assert (done.status, done.err) == (4, "flowmaestro login: no key was given\n")
 
 
+def test_login_refuses_a_malformed_key_before_it_is_sent(login, fake, file):
+    done = login(key="fm_live_a b")
+    assert done.status == 2
+    assert done.err.startswith("flowmaestro login: the key must consist of visible ASCII")
+    assert not fake.requests
+    assert not file.exists()
+
+
 def test_profiles_are_listed_without_their_keys(login, command, file, fake):
     assert command("profiles").err == "none; `flowmaestro login` makes one\n"
     login("--profile", "work", "--base-url", OTHER)

@@ -284,6 +284,7 @@ def test_cancel_and_fire_print_the_execution(command, fake):
         (["run", "wf_123", "-i", "n:={"], 2, "-i n:='{': this is not JSON"),
         (["run", "wf_123", "-i", "n:=NaN"], 2, "-i n:='NaN': this is not JSON, which has no NaN"),
         (["run", ""], 2, "workflow_id must be an id, not ''"),
+        (["watch", "--workflow", ""], 2, "workflow_id must be an id, not ''"),
         (
             ["run", "wf_123", "--timeline", "no/such.svg"],
             2,
@@ -344,6 +345,18 @@ def test_an_empty_key_is_like_a_missing_one_and_line_ends_are_stripped(here, mon
     with running_server(fake) as url:
         monkeypatch.setenv("FLOWMAESTRO_API_KEY", f"{fake.api_key}\n")
         assert here("list", "workflows", "--base-url", url).status == 0
+
+
+@pytest.mark.parametrize("source", ["--api-key", "FLOWMAESTRO_API_KEY"])
+def test_a_malformed_key_is_not_shown_and_its_source_is_named(here, monkeypatch, source):
+    words = ["--api-key", "fm_live_ключ"] if source == "--api-key" else []
+    monkeypatch.setenv("FLOWMAESTRO_API_KEY", "fm_live_ключ")
+    done = here("list", "workflows", *words)
+    assert done.status == 2
+    assert done.err.startswith(
+        f"flowmaestro list: the key from {source} must consist of visible ASCII characters"
+    )
+    assert "ключ" not in done.err
 
 
 def test_a_base_url_without_a_scheme_is_quoted_with_the_remedy(here, monkeypatch):
@@ -417,8 +430,8 @@ def test_ctrl_c_says_how_to_go_on(flowmaestro, command, tmp_path):
     assert (process.returncode, printed) == (130, "")
     assert said.splitlines()[-3:] == [
         "The execution is still running.",
-        f"  watch it:  flowmaestro watch {execution.id}",
-        f"  cancel it: flowmaestro cancel {execution.id}",
+        f"  watch it:  flowmaestro watch {execution.id} --base-url {url}",
+        f"  cancel it: flowmaestro cancel {execution.id} --base-url {url}",
     ]
     assert execution.status in ("pending", "running")
     assert path.read_text("utf-8").startswith("<svg ")
