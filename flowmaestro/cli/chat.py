@@ -159,6 +159,8 @@ def _obey(text: str, thread_id: str, conversation: Callable[[], List[str]], hint
             with open(path, "x", encoding="utf-8", errors="replace") as file:
                 file.write(document)
             hints.line(f"saved to {path}")
+        except KeyboardInterrupt:
+            hints.line("not saved: stopped")
         except (OSError, ValueError, FlowMaestroError) as error:  # ValueError: a path with a NUL.
             hints.line(f"not saved: {getattr(error, 'strerror', None) or error}")
     elif command == "/save":

@@ -103,8 +103,9 @@ def _ask_for_key(server: str) -> str:
 
         try:
             key = getpass(f"API key for {printable(server)}: ", stream=sys.stderr)
-        except EOFError:
+        except EOFError:  # Ctrl-D, which ends no line.
             key = ""
+            sys.stderr.write("\n")
     else:
         key = sys.stdin.readline()
     key = key.strip()

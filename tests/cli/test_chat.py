@@ -349,6 +349,21 @@ def test_a_path_with_a_nul_is_not_saved_and_the_conversation_goes_on(command, fa
     assert done.err.count("not saved: ") == 2
 
 
+def test_ctrl_c_stops_a_save_and_not_the_session(command, fake, monkeypatch, tmp_path):
+    def interrupted(client, thread_id):
+        raise KeyboardInterrupt
+
+    fake.agent("agent_echo", lambda text: f"You said {text}.")
+    thread_id = json.loads(command("chat", "agent_echo", "-m", "hi", "--json").out)["thread_id"]
+    monkeypatch.setattr(chat, "_messages", interrupted)
+    file = tmp_path / "talk.md"
+    monkeypatch.setattr("sys.stdin", Typist(f"/save {file}\ntwo\n"))
+    done = command("chat", "agent_echo", "--thread", thread_id)
+    assert (done.status, done.out) == (0, "agent  You said two.\n")
+    assert "not saved: stopped\n" in done.err
+    assert not file.exists()
+
+
 @pytest.mark.parametrize(
     ("whole", "rest"),
     [

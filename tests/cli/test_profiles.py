@@ -155,6 +155,17 @@ def test_login_without_a_key_says_so(command, monkeypatch):
     assert (done.status, done.err) == (4, "flowmaestro login: no key was given\n")
 
 
+def test_ctrl_d_at_the_question_for_a_key_ends_its_line(command, monkeypatch):
+    def at_end(prompt, stream):
+        stream.write(prompt)
+        raise EOFError
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("getpass.getpass", at_end)
+    *_, last = command("login").err.splitlines()
+    assert last == "flowmaestro login: no key was given"
+
+
 def test_login_refuses_a_malformed_key_before_it_is_sent(login, fake, file):
     done = login(key="fm_live_a b")
     assert done.status == 2
