@@ -39,7 +39,7 @@ def run_command(options: argparse.Namespace) -> None:
         with _maybe_started(f"--workflow {workflow_id} ", options):
             reply = client.workflows.execute(workflow_id, inputs=inputs, checkpoint=kept)
         started: Mapping[str, Any] = {**reply["data"]}
-        execution_id = started["execution_id"]
+        execution_id = _started_id(started, options)
         remember_execution(session.root_of(options), execution_id)
         was_ended = kept is not None and bool(started.get("completed_at"))
         if was_ended:
@@ -128,8 +128,22 @@ def fire_command(options: argparse.Namespace) -> None:
     with session.client_for(options) as client:
         with _maybe_started("", options):
             started = client.triggers.execute(options.trigger, inputs=inputs)["data"]
-        remember_execution(session.root_of(options), started["execution_id"])
-    _print_started(started["execution_id"], started, options)
+        execution_id = _started_id(cast("Mapping[str, Any]", started), options)
+        remember_execution(session.root_of(options), execution_id)
+    _print_started(execution_id, started, options)
+
+
+def _started_id(started: Mapping[str, Any], options: argparse.Namespace) -> str:
+    """Return the id of the execution that a start has returned. Raise `CommandFailed` without one.
+
+    Otherwise a script would take the word `None` for an id.
+    """
+    execution_id: Any = started.get("execution_id")
+    if isinstance(execution_id, str) and execution_id:
+        return execution_id
+    text = "the server's response names no execution; one may have been started"
+    hint = f"look with: flowmaestro list executions --since 5m{session.server_words(options)}"
+    raise CommandFailed(text, hint=hint)
 
 
 def _print_started(execution_id: str, reply: Any, options: argparse.Namespace) -> None:

@@ -347,6 +347,23 @@ def test_an_empty_key_is_like_a_missing_one_and_line_ends_are_stripped(here, mon
         assert here("list", "workflows", "--base-url", url).status == 0
 
 
+@pytest.mark.parametrize("words", [["run", "wf_123"], ["fire", "trigger_abc123", "--json"]])
+def test_a_start_whose_response_names_no_execution_fails(command, fake, monkeypatch, words):
+    handle = fake.handle
+
+    def without_id(request, now):
+        reply = handle(request, now)
+        if request.method == "POST":
+            reply.body = b'{"data": {"execution_id": null}}'
+        return reply
+
+    monkeypatch.setattr(fake, "handle", without_id)
+    done = command(*words)
+    assert (done.status, done.out) == (1, "")
+    assert "the server's response names no execution; one may have been started" in done.err
+    assert "look with: flowmaestro list executions --since 5m" in done.err
+
+
 @pytest.mark.parametrize("source", ["--api-key", "FLOWMAESTRO_API_KEY"])
 def test_a_malformed_key_is_not_shown_and_its_source_is_named(here, monkeypatch, source):
     words = ["--api-key", "fm_live_ключ"] if source == "--api-key" else []
