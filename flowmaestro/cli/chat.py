@@ -321,6 +321,13 @@ class _Markdown:
 
         # Hyperlinks would hide where they lead.
         markdown = Markdown(self._text, hyperlinks=False)
+        # Rich leaves out HTML, and so words such as `<name>`, which answers have as placeholders.
+        for token in markdown.parsed:
+            if token.type == "html_block":
+                token.type = "code_block"
+            for child in token.children or ():
+                if child.type == "html_inline":
+                    child.type = "text"
         lines = terminal.render_lines(markdown, options, pad=False)
         while lines and _is_blank(lines[0]):  # A list begins with an empty line.
             del lines[0]

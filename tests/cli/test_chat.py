@@ -349,6 +349,18 @@ def test_a_path_with_a_nul_is_not_saved_and_the_conversation_goes_on(command, fa
     assert done.err.count("not saved: ") == 2
 
 
+def test_words_in_angle_brackets_are_shown(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setenv("TERM", "xterm")
+    view = AnswerView(RichConsole(terminal), "agent  ")
+    view.add("Run login <your-key> **<now>**.\n\n<details>\nmore <b>of</b> it\n</details>\n\nEnd.")
+    view.close()
+    lines = [line.strip() for line in on_screen(terminal.getvalue(), 24) if line]
+    assert lines[1:] == [
+        *("Run login <your-key> <now>.", "<details>", "more <b>of</b> it", "</details>", "End.")
+    ]
+
+
 def test_ctrl_c_stops_a_save_and_not_the_session(command, fake, monkeypatch, tmp_path):
     def interrupted(client, thread_id):
         raise KeyboardInterrupt
