@@ -83,10 +83,11 @@ def build_parser(
     reads.
     """
     width = (Console(sys.stdout).width or 80) - 2
-    shape = partial(argparse.RawDescriptionHelpFormatter, width=width)
+    column = min(24, max(width // 3, 10))  # In a narrow terminal, the texts need more room.
+    shape = partial(argparse.RawDescriptionHelpFormatter, width=width, max_help_position=column)
     common: Any = {"formatter_class": shape, "allow_abbrev": False}
-    about = f"{_ABOUT}\n{_EXAMPLES}"
-    parser = _Parser(prog="flowmaestro", description=about, epilog=_EXIT_STATUSES, **common)
+    about, end = _fitted(f"{_ABOUT}\n{_EXAMPLES}", width), _fitted(_EXIT_STATUSES, width)
+    parser = _Parser(prog="flowmaestro", description=about, epilog=end, **common)
     parser.add_argument("-V", "--version", action="store_true", help="show the version and exit")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     for name in [only] if only in COMMANDS else COMMANDS:
@@ -94,8 +95,10 @@ def build_parser(
         about = f"{what[0].upper()}{what[1:]}.\n\nexamples:"
         about += "".join(f"\n  flowmaestro {name} {words}".rstrip() for words in examples)
         about += _NOTES.get(name, "")
-        page = f"more: {_DOCS}/{_PAGES.get(name, 'cli')}/"
+        page = _fitted(f"more: {_DOCS}/{_PAGES.get(name, 'cli')}/", width)
         usage = f"flowmaestro {name} [options]{''.join(map(_in_usage, arguments))}"
+        usage = _fitted(usage, width - len("usage: ")).replace("\n", "\n       ")
+        about = _fitted(about, width)
         command = commands.add_parser(
             name, help=what, usage=usage, description=about, epilog=page, **common
         )
@@ -107,6 +110,28 @@ def build_parser(
             if completed is not None and kind is not None:
                 argument.complete = completed[kind]  # type: ignore[attr-defined]
     return parser
+
+
+def _fitted(text: str, width: int) -> str:
+    """Return a text of the help, wrapped at words, if a line of it is wider than `width` columns.
+
+    Examples are not wrapped, so that the user can copy them.
+    """
+    if max(map(len, text.splitlines())) <= width:
+        return text
+    from textwrap import fill
+
+    wrapped = partial(fill, width=max(width, 10), break_long_words=False, break_on_hyphens=False)
+    blocks: List[str] = []
+    for block in text.strip("\n").split("\n\n"):
+        head, _, rest = block.partition(":\n")
+        if rest and head != "examples":
+            rest = wrapped(" ".join(rest.split()), initial_indent="  ", subsequent_indent="  ")
+            block = f"{head}:\n{rest}"
+        elif not rest:
+            block = wrapped(block)
+        blocks.append(block)
+    return "\n\n".join(blocks)
 
 
 def _in_usage(argument: _Argument) -> str:
@@ -263,7 +288,11 @@ _SECONDS = _checked(lambda text: 0 < float(text) < 1e9, float, "number of second
 _FILE = _checked(_can_be_written, str, "file that can be written")
 _SVG = _checked(_is_svg, str, "file that can be written and ends in .svg")
 _RESULTS = _checked(_is_results_file, str, "file that can be written and ends in .jsonl or .csv")
-_SIGN = _checked(lambda text: len(_delimiter(text)) == 1, _delimiter, "single character")
+_SIGN = _checked(
+    lambda text: len(_delimiter(text)) == 1 and text not in '"\r\n',
+    _delimiter,
+    "single character, other than a quote and the end of a line",
+)
 
 _LISTED = tuple(kind for kind in _KINDS if kind != "threads")
 """The kinds of resources that `list` accepts: all but threads, of which the API has no list."""

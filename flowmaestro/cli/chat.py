@@ -7,13 +7,15 @@ import os
 import select
 import shlex
 import sys
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, Callable, Iterator, List, Optional, Tuple, Union, cast
 
 from flowmaestro import FlowMaestroClient
 from flowmaestro.cli import NOT_FOUND, USAGE, CommandFailed
 from flowmaestro.cli.console import Console, RichConsole, Writer, console, printable_lines
 from flowmaestro.cli.output import print_json, written
-from flowmaestro.cli.session import client_for, find_agent
+from flowmaestro.cli.session import client_for, find_agent, server_words
 from flowmaestro.cli.state import state_folder
 from flowmaestro.errors import FlowMaestroError, NotFoundError
 
@@ -126,7 +128,8 @@ def _converse(
         text = ask()
         if text is None:
             hints.line("go on with:")
-            hints.copyable(f"  flowmaestro chat {shlex.quote(agent['id'])} --thread {thread_id}")
+            words = f"{shlex.quote(agent['id'])} --thread {thread_id}{server_words(options)}"
+            hints.copyable(f"  flowmaestro chat {words}")
             return
         if text.startswith("/") and not text.startswith("//"):
             _obey(text, thread_id, conversation, hints)
@@ -160,12 +163,14 @@ def _obey(text: str, thread_id: str, conversation: Callable[[], List[str]], hint
     elif command == "/thread":
         console(sys.stdout).copyable(thread_id)
     elif command == "/save" and rest.strip():
-        path = os.path.expanduser(rest.strip())
         try:
+            path = os.path.expanduser(rest.strip())
             document = "\n\n".join(conversation()) + "\n"
             with open(path, "x", encoding="utf-8", errors="replace") as file:
                 file.write(document)
             hints.line(f"saved to {path}")
+        except KeyboardInterrupt:
+            hints.line("not saved: stopped")
         except (OSError, ValueError, FlowMaestroError) as error:  # ValueError: a path with a NUL.
             hints.line(f"not saved: {getattr(error, 'strerror', None) or error}")
     elif command == "/save":
@@ -181,10 +186,14 @@ def _prompt(has_history: bool) -> Callable[[], Optional[str]]:
     installed.
     """
     if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+        history: Optional[Path] = None
+        if has_history:
+            with suppress(RuntimeError):  # There is no home folder: nothing is remembered.
+                history = state_folder() / "chat-history"
         try:
             from flowmaestro.cli.prompt import message_prompt
 
-            return message_prompt(state_folder() / "chat-history" if has_history else None)
+            return message_prompt(history)
         except ImportError:
             pass
     return _plain_line
@@ -207,16 +216,16 @@ def _plain_line() -> Optional[str]:
 def _show_answer(
     client: FlowMaestroClient, thread_id: str, text: str, screen: Console, hints: Console
 ) -> str:
-    """Send a message. Show the answer as its pieces come, and return it.
+    """Send a message. Show the answer as its pieces come, and return what was shown.
 
     After Ctrl-C, return the pieces that have come. After an error of the SDK, show it and return
     "", so that the conversation continues. Only `NotFoundError` is raised.
     """
-    view, answer = AnswerView(screen, _LEAD), ""
+    view = AnswerView(screen, _LEAD)
     try:
-        answer, said = _answer(client, thread_id, text, view.add)
+        _, said = _answer(client, thread_id, text, view.add)
     except KeyboardInterrupt:
-        answer, said = view.text, "stopped; the agent may still finish its answer on the server"
+        said = "stopped; the agent may still finish its answer on the server"
     except NotFoundError:
         raise
     except FlowMaestroError as error:
@@ -225,7 +234,7 @@ def _show_answer(
         view.close()
     if said:
         hints.line(said)
-    return answer
+    return view.text
 
 
 def _answer(
@@ -325,6 +334,13 @@ class _Markdown:
 
         # Hyperlinks would hide where they lead.
         markdown = Markdown(self._text, hyperlinks=False)
+        # Rich leaves out HTML, and so words such as `<name>`, which answers have as placeholders.
+        for token in markdown.parsed:
+            if token.type == "html_block":
+                token.type = "code_block"
+            for child in token.children or ():
+                if child.type == "html_inline":
+                    child.type = "text"
         lines = terminal.render_lines(markdown, options, pad=False)
         while lines and _is_blank(lines[0]):  # A list begins with an empty line.
             del lines[0]
@@ -342,16 +358,18 @@ def _is_blank(line: Any) -> bool:
 
 
 def _whole_blocks(text: str) -> Tuple[str, str]:
-    """Return the text up to the last blank line outside of a code fence, and what follows.
+    """Return the blocks that are complete, and the last block, which may grow.
 
-    The first text is without the line feeds at its end.
+    A block ends at an empty line outside of a code fence. But if the next line is indented, it may
+    continue an item of a list, and so the block goes on.
     """
-    end, fence, at = 0, "", 0
-    for line in text.splitlines(keepends=True):
-        at += len(line)
+    end, fence, at, is_after_empty = 0, "", 0, False
+    for line in text.split("\n"):
+        if is_after_empty and not fence and line.strip() and not line[0].isspace():
+            end = at
         mark = line.lstrip()[:3]
         if mark in ("```", "~~~"):
             fence = "" if fence == mark else fence or mark
-        elif not fence and not line.strip():
-            end = at
+        is_after_empty = not line.strip()
+        at += len(line) + 1
     return text[:end].rstrip("\n"), text[end:]

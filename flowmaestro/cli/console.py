@@ -91,7 +91,7 @@ class Console:
         The next lines are indented by `indent` columns, unless a word is too long for that.
         """
         whole = "".join(text for text, _ in _spans(texts)).rstrip()
-        if self.width is not None and len(whole) > self.width:
+        if self.width is not None and text_width(whole) > self.width:
             indent = _fitting(indent, whole, self.width)
             self._out.write(whole[:indent])
             self._column, self._gap = indent, ""
@@ -176,10 +176,12 @@ class Console:
 
     def _add_word(self, word: str, width: int, indent: int) -> None:
         text, indent = word.rstrip(), _fitting(indent, " " * indent + word, width)
-        if self._column > indent and self._column + len(self._gap + text) > width:
+        columns = text_width(self._gap + text)
+        if self._column > indent and self._column + columns > width:
             self._break_line(indent)
+            columns = text_width(text)
         self._out.write(self._gap + text)
-        self._column += len(self._gap + text)
+        self._column += columns
         self._gap = word[len(text) :]
         if "\n" in word:
             self._break_line(indent)
@@ -423,7 +425,7 @@ def _least(widths: Sequence[int], are_ids: Sequence[bool]) -> List[int]:
 
 def _fitting(indent: int, text: str, width: int) -> int:
     """Return `indent`, or 0 if a word of `text[indent:]` is too long for `width` beside it."""
-    longest = max(map(len, text[indent:].split()), default=0)
+    longest = max(map(text_width, text[indent:].split()), default=0)
     return indent if indent + longest <= width else 0
 
 

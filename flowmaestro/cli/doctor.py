@@ -15,18 +15,20 @@ from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tu
 from urllib.parse import urlsplit
 
 from flowmaestro import FlowMaestroClient, __version__
-from flowmaestro.cli import AUTHENTICATION, FAILED, NETWORK, RATE_LIMIT, CommandFailed
+from flowmaestro.cli import AUTHENTICATION, FAILED, NETWORK, RATE_LIMIT, USAGE, CommandFailed
 from flowmaestro.cli.console import console
 from flowmaestro.cli.credentials import Credentials, credentials_of, url_of
 from flowmaestro.cli.entry import status_of
 from flowmaestro.cli.output import print_json
 from flowmaestro.errors import AuthorizationError, FlowMaestroError, NotFoundError
+from flowmaestro_core.arguments import check_token
 from flowmaestro_core.defaults import DEFAULT_BASE_URL, DEFAULT_TIMEOUT
 from flowmaestro_core.http.dates import parse_http_date
 from flowmaestro_core.http.messages import Request, TransportFailure
 from flowmaestro_core.http.secrets import showable_url
 from flowmaestro_transports.defaults import default_transport
 from flowmaestro_transports.http11.proxies import Proxies
+from flowmaestro_transports.http11.tls import tls_when_needed
 
 LARGEST_SKEW = 60.0
 """Seconds that this machine's clock may be off before it is reported."""
@@ -38,6 +40,8 @@ OK, WARNING, BAD = "ok", "warning", "failed"
 _NO_WORKFLOW = "00000000-0000-0000-0000-000000000000"
 _EXTRAS = ("aiohttp", "requests", "trio", "rich", "keyring", "mcp", "opentelemetry-api")
 """A package of each extra."""
+_BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+_OPENSSL = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
 class Finding(NamedTuple):
@@ -68,8 +72,15 @@ def doctor_command(options: argparse.Namespace) -> None:
     except CommandFailed as error:
         url, source = url_of(options)
         used = Credentials(None, url or DEFAULT_BASE_URL, "", source)
-        advice = error.hint[:1].upper() + error.hint[1:] + "."
+        hint = error.hint or "correct that, set FLOWMAESTRO_API_KEY, or give --api-key"
+        advice = f"{hint[:1].upper()}{hint[1:]}."
         refusal = Finding("key", BAD, str(error), advice, error.status)
+    if used.api_key:
+        try:
+            check_token(f"the key from {used.key_source}", used.api_key)
+        except ValueError as error:
+            used.api_key = None
+            refusal = Finding("key", BAD, str(error), "Copy it again, whole.", USAGE)
     with FlowMaestroClient(used.api_key or "none", base_url=used.base_url, max_retries=0) as client:
         for finding in _findings(client, used, refusal):
             findings.append(finding)
@@ -125,7 +136,10 @@ def _findings(
         return
     yield Finding("proxy", OK, f"{proxy.url} (from the environment)" if proxy else "none")
     if not is_bare:
-        yield Finding("trust", OK, _trust_store())
+        trust = _trust_store()
+        yield trust
+        if trust.state == BAD:
+            return
     key = refusal or _key(used.api_key or "", used.key_source)
     yield key
     yield from _connection(url, proxy.url if proxy else showable_url(url))
@@ -145,15 +159,36 @@ def _bundle() -> Optional[str]:
     `REQUESTS_CA_BUNDLE` and `CURL_CA_BUNDLE` win over the variables that OpenSSL reads, as in the
     transports. Whether its path exists is not checked.
     """
-    names = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
-    return next((name for name in names if os.environ.get(name)), None)
+    names = [name for name in (*_BUNDLES, *_OPENSSL) if os.environ.get(name)]
+    return next((name for name in names if name not in _OPENSSL or _leads_somewhere(name)), None)
 
 
-def _trust_store() -> str:
+def _leads_somewhere(name: str) -> bool:
+    """Return whether `SSL_CERT_FILE` names a file, or `SSL_CERT_DIR` at least one folder.
+
+    Otherwise it replaces that part of the system's trust store by nothing, as in OpenSSL.
+    """
+    value = os.environ[name]
+    if name == "SSL_CERT_FILE":
+        return os.path.isfile(value)
+    return any(map(os.path.isdir, value.split(os.pathsep)))
+
+
+def _trust_store() -> Finding:
+    try:
+        tls_when_needed()()
+    except OSError as error:
+        return Finding("trust", BAD, str(error), "Correct the variable, or unset it.", NETWORK)
     name = _bundle()
+    found = "the certificates of the system, or those of certifi where it has none"
     if name is not None:
-        return f"the certificates in {os.environ[name]} ({name})"
-    return "the certificates of the system, or those of certifi where it has none"
+        found = f"the certificates in {os.environ[name]} ({name})"
+    if name not in _BUNDLES:
+        for each in _OPENSSL:
+            if os.environ.get(each) and not _leads_somewhere(each):
+                advice = f"There is no {os.environ[each]}: correct {each}, or unset it."
+                return Finding("trust", WARNING, found, advice)
+    return Finding("trust", OK, found)
 
 
 def _key(key: str, source: str) -> Finding:

@@ -19,6 +19,7 @@ from flowmaestro.cli.credentials import (
     read_profiles,
     url_of,
 )
+from flowmaestro_core.arguments import check_token
 from flowmaestro_core.defaults import DEFAULT_BASE_URL
 from flowmaestro_core.http.secrets import showable_url
 from flowmaestro_core.http.urls import api_root
@@ -37,7 +38,9 @@ def login_command(options: argparse.Namespace) -> None:
         hint = "use up to 64 letters, digits, dots, dashes and underscores"
         raise CommandFailed(f"{name!r} is not a name for a profile", USAGE, hint=hint)
     url = url_of(options)[0] or DEFAULT_BASE_URL
-    api_root(url)  # A malformed URL is told before the key is typed, and so is a malformed file.
+    # What is wrong is told before the key is typed: the URL, the folder or the file of profiles.
+    api_root(url)
+    _check_folder()
     read_profiles()
     hints = console(sys.stderr)
     key = _ask_for_key(showable_url(url))
@@ -69,12 +72,11 @@ def logout_command(options: argparse.Namespace) -> None:
 
 def profiles_command(options: argparse.Namespace) -> None:
     """Print the profiles, without their keys."""
-    file = str(profiles_file())
     rows = [
         {
             "name": name,
             "base_url": profile["base_url"],
-            "key_in": file if "api_key" in profile else "keyring",
+            "key_in": str(profiles_file()) if "api_key" in profile else "keyring",
         }
         for name, profile in sorted(read_profiles().items())
     ]
@@ -91,21 +93,33 @@ def _name_of(options: argparse.Namespace) -> str:
     return options.profile or os.environ.get("FLOWMAESTRO_PROFILE") or DEFAULT_PROFILE
 
 
+def _check_folder() -> None:
+    """Raise `CommandFailed` if there is no folder for the file of profiles."""
+    try:
+        profiles_file()
+    except RuntimeError as error:
+        hint = "set HOME or XDG_CONFIG_HOME to an absolute path"
+        raise CommandFailed("there is no home folder to keep the profile in", hint=hint) from error
+
+
 def _ask_for_key(server: str) -> str:
     """Return the key that the user types; it is not shown. From a pipe, return the first line.
 
-    White space around it is removed. Raises `CommandFailed` if nothing is left.
+    White space around it is removed. Raises `CommandFailed` if nothing is left, and `ValueError`
+    for a key that no header can hold.
     """
     if sys.stdin.isatty():
         from getpass import getpass
 
         try:
             key = getpass(f"API key for {printable(server)}: ", stream=sys.stderr)
-        except EOFError:
+        except EOFError:  # Ctrl-D, which ends no line.
             key = ""
+            sys.stderr.write("\n")
     else:
         key = sys.stdin.readline()
     key = key.strip()
     if not key:
         raise CommandFailed("no key was given", AUTHENTICATION)
+    check_token("the key", key)
     return key

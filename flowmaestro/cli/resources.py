@@ -44,7 +44,7 @@ def list_command(options: argparse.Namespace) -> None:
     Raises `CommandFailed` for a filter that these resources do not have.
     """
     _check_filters(options)
-    limit = options.limit or _LIMIT
+    limit = min(options.limit or _LIMIT, sys.maxsize)  # `islice` takes no larger number.
     with client_for(options) as client:
         found = islice(_iterate(client, options, limit), None if options.all else limit)
         rows = [dict(row) for row in found]

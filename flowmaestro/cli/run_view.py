@@ -271,7 +271,8 @@ class LiveRunView(RunView):
         """Return a line for each node, but at most `rows` lines, if `rows` is 4 or more.
 
         If there are more nodes, one line counts the oldest completed nodes ("12 done"). If that is
-        not enough, a last line counts the other nodes that have no line ("3 more").
+        not enough, a last line counts the other nodes that have no line ("3 more"). With fewer
+        than 4 rows, it counts the completed nodes, too.
         """
         nodes = list(self.nodes.values())
         if len(nodes) <= rows:
@@ -282,15 +283,18 @@ class LiveRunView(RunView):
         recent = folded[max(len(folded) - room, 0) :] if room > 0 else []
         done = len(folded) - len(recent)
         lines: List[Tuple[Text, ...]] = []
-        if done:
+        # More nodes run or failed than there are rows.
+        are_too_many = len(kept) + bool(done) > rows
+        if done and not (are_too_many and rows < 4):
             lines.append(self._fold(self.screen.symbols.good, "green", f"{done} done"))
         shown = [node for node in nodes if node in kept or any(node is one for one in recent)]
-        room = rows - len(lines)
-        if len(shown) > room:  # More nodes run or failed than there are rows.
-            failed = [node for node in shown if node.status == "failed"][: room // 2]
-            running = [node for node in shown if node.status != "failed"]
-            running = running[: max(room - len(failed) - 1, 1)]
-            more = len(shown) - len(failed) - len(running)
+        if are_too_many:
+            room = rows - len(lines) - 1
+            running = [node for node in kept if node.status != "failed"]
+            failed = [node for node in kept if node.status == "failed"]
+            failed = failed[: max(room // 2, room - len(running))]
+            running = running[: room - len(failed)]
+            more = len(kept) - len(failed) - len(running) + (0 if lines else done)
             lines += [self._node_line(node) for node in (*failed, *running)]
             return [*lines, self._fold(self.screen.symbols.running, "cyan", f"{more} more")]
         return [*lines, *(self._node_line(node) for node in shown)]

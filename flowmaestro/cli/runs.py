@@ -45,10 +45,10 @@ def run_command(options: argparse.Namespace) -> None:
         workflow = session.workflow_schema(client, options, workflow_id)
         session.check_all_inputs(workflow, [("", inputs)])
         kept = _checkpoint_of(options)
-        with _maybe_started(f"--workflow {workflow_id} "):
+        with _maybe_started(f"--workflow {workflow_id} ", options):
             reply = client.workflows.execute(workflow_id, inputs=inputs, checkpoint=kept)
         started: Mapping[str, Any] = {**reply["data"]}
-        execution_id = started["execution_id"]
+        execution_id = _started_id(started, options)
         remember_execution(session.root_of(options), execution_id)
         # Not `completed_at`: it stays null if the execution was cancelled.
         was_ended = kept is not None and is_terminal(started)
@@ -110,30 +110,32 @@ def watch_command(options: argparse.Namespace) -> None:
 
 
 def cancel_command(options: argparse.Namespace) -> None:
-    """Cancel executions. After an error of the SDK, cancel the others all the same.
+    """Cancel executions. If one cannot be cancelled, cancel the others all the same.
 
     Then raise `CommandFailed` at the end. If only one was to be cancelled, raise its error.
     """
-    failures: List[errors.FlowMaestroError] = []
+    failed = 0
     replies: List[Any] = []
     with session.client_for(options) as client:
         for execution_id in options.execution:
             try:
                 reply = client.executions.cancel(execution_id)["data"]
-            except errors.FlowMaestroError as error:
+            except (errors.FlowMaestroError, ValueError) as error:  # ValueError: an empty id.
                 if len(options.execution) == 1:
                     raise
-                failures.append(error)
-                text = sdk_failure(error, ("cancel",), options).text
-                console(sys.stderr).line(f"{execution_id}: {text}")
+                failed += 1
+                text = str(error)
+                if isinstance(error, errors.FlowMaestroError):
+                    text = f"{execution_id}: {sdk_failure(error, ('cancel',), options).text}"
+                console(sys.stderr).line(text)
                 continue
             replies.append(reply)
             if options.output is None:
                 session.print_server_text(f"{execution_id} is {reply['status']}")
     if options.output is not None:
         output.print_json(replies)
-    if failures:
-        text = f"{len(failures)} of {len(options.execution)} could not be cancelled"
+    if failed:
+        text = f"{failed} of {len(options.execution)} could not be cancelled"
         raise CommandFailed(text)
 
 
@@ -141,10 +143,24 @@ def fire_command(options: argparse.Namespace) -> None:
     """Fire a trigger, and print the id of its execution, or with `--json` the server's reply."""
     inputs = session.inputs_of(options)
     with session.client_for(options) as client:
-        with _maybe_started(""):
+        with _maybe_started("", options):
             started = client.triggers.execute(options.trigger, inputs=inputs)["data"]
-        remember_execution(session.root_of(options), started["execution_id"])
-    _print_started(started["execution_id"], started, options)
+        execution_id = _started_id(cast("Mapping[str, Any]", started), options)
+        remember_execution(session.root_of(options), execution_id)
+    _print_started(execution_id, started, options)
+
+
+def _started_id(started: Mapping[str, Any], options: argparse.Namespace) -> str:
+    """Return the id of the execution that a start has returned. Raise `CommandFailed` without one.
+
+    Otherwise a script would take the word `None` for an id.
+    """
+    execution_id: Any = started.get("execution_id")
+    if isinstance(execution_id, str) and execution_id:
+        return execution_id
+    text = "the server's response names no execution; one may have been started"
+    hint = f"look with: flowmaestro list executions --since 5m{session.server_words(options)}"
+    raise CommandFailed(text, hint=hint)
 
 
 def _print_started(execution_id: str, reply: Any, options: argparse.Namespace) -> None:
@@ -155,7 +171,7 @@ def _print_started(execution_id: str, reply: Any, options: argparse.Namespace) -
 
 
 @contextmanager
-def _maybe_started(which: str) -> Generator[None, None, None]:
+def _maybe_started(which: str, options: argparse.Namespace) -> Generator[None, None, None]:
     """Raise `CommandFailed` for a Ctrl-C in a `with` block that starts an execution.
 
     The error says that the execution may have been started, and which command looks for it. `which`
@@ -164,16 +180,18 @@ def _maybe_started(which: str) -> Generator[None, None, None]:
     try:
         yield
     except KeyboardInterrupt:
-        hint = f"look with: flowmaestro list executions {which}--since 5m"
+        words = f"{which}--since 5m{session.server_words(options)}"
+        hint = f"look with: flowmaestro list executions {words}"
         text = "interrupted; the execution may have been started"
         raise CommandFailed(text, INTERRUPTED, hint=hint) from None
 
 
 def _workflow_name(client: FlowMaestroClient, workflow_id: Any) -> str:
-    """Return the name of a workflow; "" if the first attempt to get it fails, or for a wrong id."""
-    with suppress(errors.FlowMaestroError, ValueError):
-        asking = client.with_options(max_retries=0)
-        return str(asking.workflows.get(workflow_id)["data"]["name"])
+    """Return the name of a workflow; "" if it has none, or the first attempt to get it fails."""
+    if isinstance(workflow_id, str):  # Some executions have none.
+        with suppress(errors.FlowMaestroError, ValueError):
+            asking = client.with_options(max_retries=0)
+            return str(asking.workflows.get(workflow_id)["data"]["name"] or "")
     return ""
 
 
@@ -247,15 +265,15 @@ def _wait(
         return execution
     except KeyboardInterrupt:
         text = "" if options.output is None else "interrupted"
-        raise _left(view, text, INTERRUPTED) from None
+        raise _left(view, options, text, INTERRUPTED) from None
     except errors.NotFoundError:
         raise  # The execution is gone: there is nothing to watch or cancel.
     except errors.FlowMaestroError as error:
         if not isinstance(error, errors.TimeoutError) or error.attempts:  # Not of `--timeout`.
-            _say_how_to_continue(view)
+            _say_how_to_continue(view, options)
             raise
         text = f"the execution did not end within {options.timeout:g} s"
-        raise _left(view, text, TIMED_OUT) from error
+        raise _left(view, options, text, TIMED_OUT) from error
 
 
 def _draw_timeline(
@@ -293,7 +311,7 @@ def _end(execution: Execution, view: RunView, options: argparse.Namespace) -> No
         output.print_text(outputs)
 
 
-def _say_how_to_continue(view: RunView) -> None:
+def _say_how_to_continue(view: RunView, options: argparse.Namespace) -> None:
     """Print the commands to watch or cancel an execution that still runs.
 
     A paused execution cannot be cancelled, so only the first command is printed for it.
@@ -301,11 +319,12 @@ def _say_how_to_continue(view: RunView) -> None:
     screen, is_paused = console(sys.stderr), view.status == "paused"
     state = "is paused: it waits for a person" if is_paused else "is still running"
     screen.line(f"The execution {state}.")
-    screen.copyable(f"  watch it:  flowmaestro watch {view.execution_id}")
+    words = view.execution_id + session.server_words(options)
+    screen.copyable(f"  watch it:  flowmaestro watch {words}")
     if not is_paused:
-        screen.copyable(f"  cancel it: flowmaestro cancel {view.execution_id}")
+        screen.copyable(f"  cancel it: flowmaestro cancel {words}")
 
 
-def _left(view: RunView, text: str, status: int) -> CommandFailed:
-    _say_how_to_continue(view)
+def _left(view: RunView, options: argparse.Namespace, text: str, status: int) -> CommandFailed:
+    _say_how_to_continue(view, options)
     return CommandFailed(text, status, execution_id=view.execution_id)

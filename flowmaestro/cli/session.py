@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import re
+import shlex
 import sys
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Tuple, cast
@@ -39,7 +40,8 @@ def client_for(options: argparse.Namespace, hooks: Optional[Hooks] = None) -> Fl
     except ValueError as error:
         if str(error).startswith("no API key"):
             raise CommandFailed("there is no API key", AUTHENTICATION, hint=hint) from error
-        raise
+        text = str(error).replace("api_key", f"the key from {found.key_source}", 1)
+        raise CommandFailed(text, USAGE) from error
 
 
 def credentials_for(options: argparse.Namespace) -> Credentials:
@@ -51,6 +53,15 @@ def credentials_for(options: argparse.Namespace) -> Credentials:
     if found is None:
         found = options.credentials = credentials_of(options)
     return found
+
+
+def server_words(options: argparse.Namespace) -> str:
+    """Return the options that name the server, to add to a command that the user is shown.
+
+    They begin with a space. `--api-key` is left out, because a key is not repeated.
+    """
+    given = (("--profile", options.profile), ("--base-url", options.base_url))
+    return "".join(f" {name} {shlex.quote(value)}" for name, value in given if value is not None)
 
 
 def root_of(options: argparse.Namespace) -> str:
@@ -90,7 +101,9 @@ def find_agent(client: FlowMaestroClient, text: str) -> Found:
 
 
 def _find(resource: Any, kind: str, text: str) -> Found:
-    if not text or _UUID.fullmatch(text):
+    if not text:
+        raise CommandFailed(f"{kind}_id must be an id, not ''", USAGE)
+    if _UUID.fullmatch(text):
         return Found(text)
     found: List[Found] = []
     for row in resource.iterate(per_page=100):
@@ -170,7 +183,7 @@ def _read_text(path: str, where: str) -> str:
     escaped = where.partition("=")[2].replace("@", "@@", 1)
     hint = "" if ":=" in where else f"a text that begins with @ is written {escaped}"
     try:
-        return Path(path).read_text("utf-8")
+        return Path(path).read_text("utf-8-sig")
     except UnicodeDecodeError as error:
         raise CommandFailed(f"{where}: it is not UTF-8", USAGE) from error
     except OSError as error:
@@ -218,18 +231,19 @@ def check_all_inputs(
 def _would_fit_as_json(workflow: Mapping[str, Any], inputs: Mapping[str, Any]) -> List[str]:
     """Return the options that would mend `inputs`, such as `-i count:=3` for the text "3".
 
-    There is one for each text that is not valid as its input, but would be when read as JSON.
+    There is one for each text that is not valid as its input, but would be when read as JSON. They
+    are quoted for a shell.
     """
     count = len(check_inputs(workflow, inputs))
     found: List[str] = []
     for name, text in inputs.items():
         if isinstance(text, str):
             try:
-                value = json.loads(text)
+                value = parse_json(text, name)
             except ValueError:
                 continue
             if len(check_inputs(workflow, {**inputs, name: value})) < count:
-                found.append(f"-i {name}:={text}")
+                found.append(f"-i {shlex.quote(f'{name}:={text}')}")
     return found
 
 

@@ -25,11 +25,16 @@ _FILE = "executions.json"
 def user_folder(kind: str) -> Path:
     """Return the folder of this user for `"state"` or `"config"`, which may not exist yet.
 
-    May raise `RuntimeError` if this user has no home folder.
+    Raises `RuntimeError` if this user has no home folder, or a variable names a relative path.
     """
     of = user_state_path if kind == "state" else user_config_path
-    if of is not None:
-        return of("flowmaestro", appauthor=False)
+    folder = _folder(kind) if of is None else of("flowmaestro", appauthor=False)
+    if not folder.is_absolute():  # Some versions of platformdirs return `~/...` without a home.
+        raise RuntimeError(f"{folder} is not an absolute path")
+    return folder
+
+
+def _folder(kind: str) -> Path:
     # platformdirs comes with the extra `cli`; these are its folders, in short.
     if sys.platform == "win32":
         root = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")

@@ -52,6 +52,22 @@ def test_help_fits_80_columns_and_has_examples(here, command, words):
     assert [line for line in done.out.splitlines() if line.endswith(" ")] == []
 
 
+@pytest.mark.parametrize("columns", [40, 60])
+@pytest.mark.parametrize("words", [[], *([name] for name in COMMANDS)])
+def test_help_is_wrapped_at_words_except_examples(here, monkeypatch, columns, words):
+    wide = here(*words, "--help").out
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    narrow = here(*words, "--help").out
+    words_of = re.compile(r"[^\s-]+|-+").findall  # `argparse` breaks texts at hyphens, too.
+    assert set(words_of(narrow)) <= set(words_of(wide))
+    examples = [line for line in wide.splitlines() if line.startswith("  flowmaestro")]
+    assert [line for line in narrow.splitlines() if line.startswith("  flowmaestro")] == examples
+    assert "\n  0 done" in narrow or words
+    others = [line for line in narrow.splitlines() if line not in examples]
+    assert [line for line in others if len(line) > columns and " " in line.strip()] == []
+
+
 def test_a_missing_extra_is_named(here, monkeypatch):
     monkeypatch.setitem(sys.modules, "flowmaestro.mcp_server", None)  # as if mcp were not installed
     done = here("mcp", "--workflow", "wf_123")
@@ -95,7 +111,11 @@ def test_no_command_is_answered_with_the_help(here):
         (["run", "wf_1", "--name", "Ada"], "--name Ada; an input is written -i NAME=TEXT"),
         (["--json", "list"], "write --json after the command"),
         (["--jsno", "run"], "unrecognized arguments: --jsno (see flowmaestro --help)"),
-        (["list", "workflows", "--api-key", ""], "api_key must not be empty"),
+        (["list", "workflows", "--api-key", ""], "the key from --api-key must not be empty"),
+        (
+            ["map", "wf_1", "rows.csv", "--out", "out.csv", "--delimiter", '"'],
+            "argument --delimiter: '\"' is not a single character, other than a quote and",
+        ),
     ],
 )
 def test_wrong_arguments_are_named_in_one_line(here, arguments, reason):

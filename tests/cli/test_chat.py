@@ -21,6 +21,7 @@ from flowmaestro.cli import chat, prompt
 from flowmaestro.cli.chat import AnswerView
 from flowmaestro.cli.console import Console, RichConsole
 from flowmaestro.cli.prompt import add_to_history, read_history
+from flowmaestro.errors import ConnectionError
 
 
 class Typist(io.StringIO):
@@ -328,3 +329,112 @@ def test_ctrl_c_at_the_prompt_drops_the_line_and_not_the_session(command, fake, 
     done = command("chat", "agent_echo")
     assert (done.status, done.out) == (0, "agent  You said two.\n")
     assert "you    \nyou    you    \ngo on with:\n" in done.err
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        ["- a\n", "    ", "- b\n\n"],
+        ["- a\n    - b\n\n"],
+        ["- a\n\n", "    ", "- b"],
+        ["- a\n", "\n    - b"],
+    ],
+)
+def test_spaces_that_indent_the_next_line_end_no_block(monkeypatch, pieces):
+    terminal = Terminal()
+    monkeypatch.setenv("TERM", "xterm")
+    view = AnswerView(RichConsole(terminal), "agent  ")
+    for piece in pieces:
+        view.add(piece)
+    view.close()
+    lines = [line for line in on_screen(terminal.getvalue(), 24) if line]
+    assert lines[1:] == [" • a", "    • b"]
+
+
+def test_an_answer_that_breaks_off_is_saved_as_far_as_it_was_shown(
+    command, fake, monkeypatch, tmp_path
+):
+    def broken(client, thread_id, text, show):
+        show("The first half")
+        raise ConnectionError("the connection was lost")
+
+    fake.agent("agent_echo", lambda text: "Yes.")
+    monkeypatch.setattr(chat, "_answer", broken)
+    file = tmp_path / "talk.md"
+    monkeypatch.setattr("sys.stdin", Typist(f"one\n/save {file}\n"))
+    done = command("chat", "agent_echo")
+    assert "no answer: [connection_error] the connection was lost" in done.err
+    assert file.read_text().endswith("**You**\n\none\n\n**Agent**\n\nThe first half\n")
+
+
+def test_a_path_with_a_nul_is_not_saved_and_the_conversation_goes_on(command, fake, monkeypatch):
+    fake.agent("agent_echo", lambda text: f"You said {text}.")
+    monkeypatch.setattr("sys.stdin", Typist("/save ~\0\n/save a\0\ntwo\n"))
+    done = command("chat", "agent_echo")
+    assert (done.status, done.out) == (0, "agent  You said two.\n")
+    assert done.err.count("not saved: ") == 2
+
+
+def test_words_in_angle_brackets_are_shown(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setenv("TERM", "xterm")
+    view = AnswerView(RichConsole(terminal), "agent  ")
+    view.add("Run login <your-key> **<now>**.\n\n<details>\nmore <b>of</b> it\n</details>\n\nEnd.")
+    view.close()
+    lines = [line.strip() for line in on_screen(terminal.getvalue(), 24) if line]
+    assert lines[1:] == [
+        *("Run login <your-key> <now>.", "<details>", "more <b>of</b> it", "</details>", "End.")
+    ]
+
+
+def test_ctrl_c_stops_a_save_and_not_the_session(command, fake, monkeypatch, tmp_path):
+    def interrupted(client, thread_id):
+        raise KeyboardInterrupt
+
+    fake.agent("agent_echo", lambda text: f"You said {text}.")
+    thread_id = json.loads(command("chat", "agent_echo", "-m", "hi", "--json").out)["thread_id"]
+    monkeypatch.setattr(chat, "_messages", interrupted)
+    file = tmp_path / "talk.md"
+    monkeypatch.setattr("sys.stdin", Typist(f"/save {file}\ntwo\n"))
+    done = command("chat", "agent_echo", "--thread", thread_id)
+    assert (done.status, done.out) == (0, "agent  You said two.\n")
+    assert "not saved: stopped\n" in done.err
+    assert not file.exists()
+
+
+@pytest.mark.parametrize(
+    ("whole", "rest"),
+    [
+        ("", "one\n\n"),
+        ("one", "two"),
+        ("one\n\ntwo", "- a\n\n  b\n\n    c\n"),
+        ("- a\n\n  b", "```\nc\n\nd\n"),
+        ("~~~\nc\n\nd\n~~~", "e\n \n"),
+        ("- a\n\n  ```\n\nc\n  ```", "- d"),
+    ],
+)
+def test_a_block_is_complete_when_the_next_one_begins(whole, rest):
+    text = f"{whole}\n\n{rest}" if whole else rest
+    assert chat._whole_blocks(text) == (whole, rest)
+
+
+def test_leaving_repeats_the_options_that_name_the_server(command, fake, monkeypatch):
+    fake.agent("agent_echo", lambda text: f"You said {text}.")
+    monkeypatch.setattr("sys.stdin", Typist(""))
+    url = "https://api.flowmaestro.io"
+    done = command("chat", "agent_echo", "--base-url", url, "--api-key", fake.api_key)
+    assert done.err.endswith(f" --base-url {url}\n")
+    assert fake.api_key not in done.err
+
+
+def test_without_a_home_folder_nothing_typed_is_remembered(monkeypatch):
+    def no_folder():
+        raise RuntimeError("Could not determine home directory.")
+
+    given = []
+    monkeypatch.setattr(chat, "state_folder", no_folder)
+    monkeypatch.setattr(prompt, "message_prompt", given.append)
+    monkeypatch.setattr("sys.stderr", Terminal())
+    monkeypatch.setenv("TERM", "xterm")
+    chat._prompt(True)
+    assert given == [None]

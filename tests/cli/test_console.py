@@ -76,6 +76,16 @@ def test_a_growing_text_never_breaks_within_a_word(narrow, kind):
         assert [line for line in lines[1:-1] if not line.startswith(" " * 7)] == []
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_wide_signs_count_twice_where_lines_are_wrapped(narrow, kind):
+    out = Terminal()
+    screen = kind(out)
+    screen.line("+ ", "日本語 日本語 日本語 日本語", indent=2)
+    screen.stream("日本語 日本語 日本語 日本語", "+ ")
+    screen.end_stream(2)
+    assert out.getvalue().splitlines() == ["+ 日本語 日本語", "  日本語 日本語"] * 2
+
+
 def test_in_a_pipe_every_line_is_whole(narrow):
     out = Terminal(tty=False)
     screen = console(out)

@@ -133,6 +133,46 @@ def test_the_variable_that_decides_about_trust_is_named(doctor, monkeypatch, tmp
     assert f"to {bundle}, or unset {name}." in done.out
 
 
+@pytest.mark.parametrize("value", ["/nowhere", "/nowhere:/nowhere/else"])
+@pytest.mark.parametrize("name", ["SSL_CERT_FILE", "SSL_CERT_DIR"])
+def test_a_variable_that_names_no_certificates_is_a_warning(doctor, monkeypatch, name, value):
+    for each in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.delenv(each, raising=False)
+    monkeypatch.setenv(name, value)
+    listed = json.loads(doctor("https://127.0.0.1:9", "fm_live_any", "--json").out)
+    (trust,) = (finding for finding in listed if finding["check"] == "trust")
+    assert trust["state"] == "warning"
+    assert trust["found"].startswith("the certificates of the system")
+    assert trust["advice"] == f"There is no {value}: correct {name}, or unset it."
+
+
+def test_a_file_of_profiles_that_cannot_be_read_has_advice(here, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    (tmp_path / "flowmaestro" / "profiles.json").mkdir(parents=True)
+    done = here("doctor", "--base-url", "http://127.0.0.1:9", "--json")
+    (key,) = (finding for finding in json.loads(done.out) if finding["check"] == "key")
+    assert "profiles.json cannot be read: " in key["found"]
+    assert key["advice"] == "Correct that, set FLOWMAESTRO_API_KEY, or give --api-key."
+
+
+def test_a_file_of_certificates_that_cannot_be_read_fails(doctor, monkeypatch):
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere")
+    done = doctor("https://127.0.0.1:9", "fm_live_any", "--json")
+    last = json.loads(done.out)[-1]
+    assert (done.status, last["check"], last["state"]) == (6, "trust", "failed")
+    assert last["found"].startswith("REQUESTS_CA_BUNDLE: '/nowhere' cannot be read as CA cert")
+    assert last["advice"] == "Correct the variable, or unset it."
+
+
+def test_a_key_that_no_header_can_hold_is_a_finding(doctor):
+    with running_server(FakeFlowMaestro(epoch=time.time())) as url:
+        done = doctor(url, "fm_live_a\nb", "--json")
+    (key,) = (finding for finding in json.loads(done.out) if finding["check"] == "key")
+    assert (done.status, key["state"]) == (2, "failed")
+    assert key["found"].startswith("the key from --api-key must consist of visible ASCII")
+    assert "connection" in [finding["check"] for finding in json.loads(done.out)]
+
+
 @pytest.mark.parametrize(
     ("code", "said", "advice"),
     [

@@ -168,6 +168,13 @@ class TestInputs:
             inputs={"text": "größe\n", "json": {"n": [1]}, "name": "@ada", "mail": "a@b"},
         )
 
+    def test_a_byte_order_mark_is_no_part_of_an_input(self, command, fake, tmp_path):
+        (tmp_path / "a.txt").write_text("größe", "utf-8-sig")
+        (tmp_path / "a.json").write_text("[1]", "utf-8-sig")
+        words = ["-i", f"text=@{tmp_path}/a.txt", "-i", f"json:=@{tmp_path}/a.json"]
+        assert command("run", "wf_123", *words).status == 0
+        fake.assert_executed("wf_123", inputs={"text": "größe", "json": [1]})
+
     @pytest.mark.parametrize(
         ("words", "said"),
         [
@@ -200,6 +207,20 @@ class TestInputs:
         done = command("run", "wf_123", "-i", "count=3", "--schema", str(file))
         assert done.status == 2
         assert "nothing was started; write -i count:=3\n" in done.err
+
+    def test_a_hint_is_quoted_for_a_shell(self, command, tmp_path):
+        file = tmp_path / "schema.json"
+        file.write_text('{"properties": {"list": {"type": "array"}}}')
+        done = command("run", "wf_123", "-i", "list=[1, 2]", "--schema", str(file))
+        assert done.err.endswith("; write -i 'list:=[1, 2]'\n")
+
+    @pytest.mark.parametrize("text", ["NaN", "Infinity", "1e999"])
+    def test_a_text_that_is_refused_as_json_gets_no_such_hint(self, command, tmp_path, text):
+        file = tmp_path / "schema.json"
+        file.write_text('{"properties": {"count": {"type": "number"}}}')
+        done = command("run", "wf_123", "-i", f"count={text}", "--schema", str(file))
+        assert done.status == 2
+        assert done.err.endswith("must be of type number; nothing was started\n")
 
     @pytest.mark.parametrize(
         ("schema", "said"),
@@ -255,6 +276,11 @@ class TestLists:
         assert done.status == 2
         assert "is not a duration; write 90s, 15m, 2h or 3d" in done.err
 
+    def test_a_limit_may_be_larger_than_any_list(self, command):
+        done = command("list", "workflows", "--limit", "9" * 30, "-o", "jsonl")
+        assert (done.status, done.err) == (0, "")
+        assert done.out
+
     def test_csv_has_the_columns_of_the_table_and_whole_times(self, command):
         command("run", "wf_123")
         head, line, *_ = command("list", "executions", "-o", "csv").out.splitlines()
@@ -272,6 +298,11 @@ def test_cancel_goes_on_after_an_execution_that_cannot_be_cancelled(command, fak
         'exec_0: there is no id "exec_0"; check the id; `flowmaestro list executions`' in done.err
     )
     assert done.err.endswith("1 of 3 could not be cancelled\n")
+    first, second = (command("run", "wf_slow", "--detach").out.strip() for _ in range(2))
+    done = command("cancel", first, "", second, "--json")
+    assert [reply["status"] for reply in json.loads(done.out)] == ["cancelled", "cancelled"]
+    assert done.err.startswith("execution_id must be an id, not ''\n")
+    assert json.loads(done.err.splitlines()[-1])["error"]["message"].startswith("1 of 3 could not")
     done = command("cancel", command("run", "wf_slow", "--detach").out.strip(), "--json")
     assert json.loads(done.out)[0]["status"] == "cancelled"
 

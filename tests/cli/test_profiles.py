@@ -9,10 +9,11 @@ import stat
 import sys
 import time
 import types
+from pathlib import Path
 
 import pytest
 
-from flowmaestro.cli import credentials
+from flowmaestro.cli import credentials, state
 from flowmaestro.cli.arguments import build_parser
 from flowmaestro.testing import FakeFlowMaestro, running_server
 from flowmaestro_core.defaults import DEFAULT_BASE_URL
@@ -153,6 +154,25 @@ def test_login_without_a_key_says_so(command, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
     done = command("login")
     assert (done.status, done.err) == (4, "flowmaestro login: no key was given\n")
+
+
+def test_ctrl_d_at_the_question_for_a_key_ends_its_line(command, monkeypatch):
+    def at_end(prompt, stream):
+        stream.write(prompt)
+        raise EOFError
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("getpass.getpass", at_end)
+    *_, last = command("login").err.splitlines()
+    assert last == "flowmaestro login: no key was given"
+
+
+def test_login_refuses_a_malformed_key_before_it_is_sent(login, fake, file):
+    done = login(key="fm_live_a b")
+    assert done.status == 2
+    assert done.err.startswith("flowmaestro login: the key must consist of visible ASCII")
+    assert not fake.requests
+    assert not file.exists()
 
 
 def test_profiles_are_listed_without_their_keys(login, command, file, fake):
@@ -381,3 +401,27 @@ def test_the_profiles_are_on_the_disk_before_they_replace_the_old_ones(login, fi
 def test_credentials_show_no_key():
     shown = repr(credentials.Credentials("fm_live_secret", OTHER, "--api-key", "default"))
     assert shown == f"<Credentials a key from --api-key for {OTHER}>"
+
+
+@pytest.mark.parametrize("folder", [None, Path("~/.config/flowmaestro")])
+def test_without_a_home_folder_login_asks_for_no_key(login, command, monkeypatch, tmp_path, folder):
+    def no_home(*_, **__):
+        if folder is None:
+            raise RuntimeError("Could not determine home directory.")
+        return folder
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(state, "user_config_path", no_home)
+    monkeypatch.setattr(state, "user_state_path", no_home)
+    done = login()
+    assert (done.status, done.out) == (1, "")
+    assert done.err == (
+        "flowmaestro login: there is no home folder to keep the profile in; "
+        "set HOME or XDG_CONFIG_HOME to an absolute path\n"
+    )
+    assert sys.stdin.read().startswith("fm_live_")  # The key was not read.
+    assert not Path("~").exists()
+    assert command("profiles").err == "none; `flowmaestro login` makes one\n"
+    assert command("profiles", "--json").out == "[]\n"
+    assert command("run", "wf_123", "--detach").status == 0
+    assert command("watch", "--last").status == 3

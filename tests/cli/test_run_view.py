@@ -98,6 +98,22 @@ def test_any_run_fits_and_shows_what_runs_and_the_bar(make, columns, rows, done,
     assert sum("✗" in line for line in lines) >= min(failed, 1)
 
 
+@pytest.mark.parametrize("rows", [2, 3, 4, 5])
+@pytest.mark.parametrize(
+    ("done", "running", "failed"), [(3, 3, 0), (1, 2, 2), (3, 2, 0), (0, 0, 9)]
+)
+def test_nodes_take_no_more_rows_than_there_are(make, rows, done, running, failed):
+    view = make()
+    run_nodes(view, done, running, failed)
+    lines = ["".join(part if isinstance(part, str) else part[0] for part in parts)
+             for parts in view._shown(rows)]  # fmt: skip
+    assert len(lines) == min(rows, done + running + failed)
+    told = sum("Step" in line for line in lines)
+    told += sum(int(line.split()[1]) for line in lines if line.endswith((" done", " more")))
+    assert told == done + running + failed
+    assert any("Step" in line and ("●" if running else "✗") in line for line in lines)
+
+
 def test_ended_nodes_are_folded_into_a_count(make):
     view = make(80, 12)
     run_nodes(view, done=60)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -197,6 +198,27 @@ def test_watching_an_ended_execution_shows_its_duration(command, drawn):
     assert last == "its events were not followed"
 
 
+@pytest.mark.parametrize(
+    ("field", "value"), [(b'"name"', b'"Hello"'), (b'"workflow_id"', b'"wf_123"')]
+)
+def test_watch_names_the_execution_if_its_workflow_has_no_name_or_id(
+    command, fake, drawn, monkeypatch, field, value
+):
+    execution_id = command("run", "wf_123", "--detach").out.strip()
+    handle = fake.handle
+
+    def with_null(request, now):
+        reply = handle(request, now)
+        reply.body = re.sub(field + b": ?" + value, field + b":null", reply.body)
+        return reply
+
+    monkeypatch.setattr(fake, "handle", with_null)
+    drawn()
+    done = command("watch", execution_id)
+    assert done.status == 0
+    assert f"execution {execution_id}  completed  0.30 s" in done.err.splitlines()
+
+
 def test_a_lost_connection_is_reported_once(command, fake):
     fake.workflow("wf_long", nodes=[Node("fetch", seconds=30), Node("send", seconds=60)])
     fake.drop_connection(after_events=4)
@@ -262,6 +284,7 @@ def test_cancel_and_fire_print_the_execution(command, fake):
         (["run", "wf_123", "-i", "n:={"], 2, "-i n:='{': this is not JSON"),
         (["run", "wf_123", "-i", "n:=NaN"], 2, "-i n:='NaN': this is not JSON, which has no NaN"),
         (["run", ""], 2, "workflow_id must be an id, not ''"),
+        (["watch", "--workflow", ""], 2, "workflow_id must be an id, not ''"),
         (
             ["run", "wf_123", "--timeline", "no/such.svg"],
             2,
@@ -322,6 +345,35 @@ def test_an_empty_key_is_like_a_missing_one_and_line_ends_are_stripped(here, mon
     with running_server(fake) as url:
         monkeypatch.setenv("FLOWMAESTRO_API_KEY", f"{fake.api_key}\n")
         assert here("list", "workflows", "--base-url", url).status == 0
+
+
+@pytest.mark.parametrize("words", [["run", "wf_123"], ["fire", "trigger_abc123", "--json"]])
+def test_a_start_whose_response_names_no_execution_fails(command, fake, monkeypatch, words):
+    handle = fake.handle
+
+    def without_id(request, now):
+        reply = handle(request, now)
+        if request.method == "POST":
+            reply.body = b'{"data": {"execution_id": null}}'
+        return reply
+
+    monkeypatch.setattr(fake, "handle", without_id)
+    done = command(*words)
+    assert (done.status, done.out) == (1, "")
+    assert "the server's response names no execution; one may have been started" in done.err
+    assert "look with: flowmaestro list executions --since 5m" in done.err
+
+
+@pytest.mark.parametrize("source", ["--api-key", "FLOWMAESTRO_API_KEY"])
+def test_a_malformed_key_is_not_shown_and_its_source_is_named(here, monkeypatch, source):
+    words = ["--api-key", "fm_live_ключ"] if source == "--api-key" else []
+    monkeypatch.setenv("FLOWMAESTRO_API_KEY", "fm_live_ключ")
+    done = here("list", "workflows", *words)
+    assert done.status == 2
+    assert done.err.startswith(
+        f"flowmaestro list: the key from {source} must consist of visible ASCII characters"
+    )
+    assert "ключ" not in done.err
 
 
 def test_a_base_url_without_a_scheme_is_quoted_with_the_remedy(here, monkeypatch):
@@ -395,8 +447,8 @@ def test_ctrl_c_says_how_to_go_on(flowmaestro, command, tmp_path):
     assert (process.returncode, printed) == (130, "")
     assert said.splitlines()[-3:] == [
         "The execution is still running.",
-        f"  watch it:  flowmaestro watch {execution.id}",
-        f"  cancel it: flowmaestro cancel {execution.id}",
+        f"  watch it:  flowmaestro watch {execution.id} --base-url {url}",
+        f"  cancel it: flowmaestro cancel {execution.id} --base-url {url}",
     ]
     assert execution.status in ("pending", "running")
     assert path.read_text("utf-8").startswith("<svg ")
