@@ -198,7 +198,8 @@ class LiveRunView(RunView):
 
     def __enter__(self) -> None:
         """Begin to draw the picture of the execution."""
-        self.began = self._event_at = time.monotonic()
+        self._event_at = time.monotonic()
+        self.began: float = self._event_at
         self._live.start()
 
     def __exit__(self, *exc: object) -> None:
