@@ -31,7 +31,7 @@ SEARCHES = {
     "corporate proxy CA certificate": "networks/#trust-a-custom-ca-certificate",
     "thread safe": "lifecycle/#is-it-thread-safe-may-i-share-a-client",
     "rotate api key": "rotating-keys/",
-    "change api key": "rotating-keys/",
+    "change api key": "questions/#how-do-i-change-the-api-key",
     "verify webhook signature": "webhooks/#verify-the-signature-of-a-webhook",
     "pandas dataframe": "batches/#a-pandas-dataframe",
     "environment variables": "environment/",
