@@ -34,9 +34,10 @@ class _StandardError(logging.Handler):
 
 
 def log_to_stderr(level: str) -> None:
-    """Write records of `level` (debug, info or warning) and above to standard error.
+    """Write the SDK's log records of `level` (debug, info or warning) and above to standard error.
 
-    Each record is written once, even if this is called again. Handlers of the root logger, such
+    These are the records of the logger `flowmaestro`. Another call changes the level, and writes no
+    record twice. Handlers of the root logger, such
     as that of `logging.basicConfig`, write it as well. Any other `level` counts as warning. In the
     first call, a warning in the log says so.
     """

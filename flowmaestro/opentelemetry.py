@@ -675,7 +675,10 @@ class _ServerClock:
 
 
 class _Nodes:
-    """Makes the spans of a run's nodes from its events. `start` is `_Operation._start`."""
+    """Makes the spans of a run's nodes from its events: one for each time that a node ended.
+
+    Nodes that have not ended get theirs in `end`. `start` is `_Operation._start`.
+    """
 
     def __init__(self, start: Callable[..., trace.Span], content: bool) -> None:
         self._start = start

@@ -293,7 +293,10 @@ class StartAgain(NamedTuple):
 
 
 class Unknown(NamedTuple):
-    """The conclusion that it is not known whether a row was started. `error` says so."""
+    """The conclusion that it is not known whether a row was started, or that it was too often.
+
+    `error` says what was found.
+    """
 
     row: Row
     error: StartUnknownError

@@ -76,7 +76,7 @@ class SecretScrubber:
 
     @property
     def _max_match_size(self) -> int:
-        """The largest number of bytes that a secret can take in a text."""
+        """The most bytes that a secret takes in a text, unless it holds many backslashes."""
         return _LONGEST_CHARACTER * max(map(len, self.secrets), default=0)
 
     def beginning(self, data: bytes, size: int) -> bytes:

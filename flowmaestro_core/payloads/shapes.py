@@ -2,9 +2,10 @@
 
 A shape takes a decoded reply, and only *adds* keys and fills those that are null; the keys of the
 server keep their names. Where the documented and the deployed API disagree, a function fills the
-documented key from the deployed one; a key without a source becomes `None`. There are two
-exceptions: `thread_messages` unwraps `data`, and `token_usage` replaces a `usage` that is not an
-object. No shape raises, whatever the server sent.
+documented key from the deployed one; a key without a source becomes `None`. But `meta`, `usage` and
+`pagination` become objects, and the reply to a deletion gets the `id` that was asked for, and
+`deleted: True`. Two functions do more than add: `thread_messages` unwraps `data`, and `token_usage`
+replaces a `usage` that is not an object. No shape raises, whatever the server sent.
 """
 
 from __future__ import annotations
@@ -79,10 +80,11 @@ def _input_schema(data: JsonObject) -> None:
 
 
 def _answer(data: JsonObject) -> None:
-    """Copy the parts of the answer out of the deployed server's `message`, and complete `usage`.
+    """Add the parts of the answer to `data`: from `message`, where the deployed server has them.
 
-    `usage` is added if it is missing, and gets the keys that it lacks. `message_id` is filled from
-    `id`, its name in the documented API.
+    These are `role`, `content`, `tool_calls` and `created_at`. The documented API has them in
+    `data`, and the id of the message as `id`: `message_id` is filled from that. The deployed server
+    sends no id. `usage` is added if it is missing, and gets the keys that it lacks.
     """
     nested = object_or_empty(data.get("message"))
     for key in ("role", "content", "tool_calls", "created_at"):
@@ -157,10 +159,10 @@ def thread_messages(body: JsonObject) -> None:
 
 
 def deleted(resource_id: str, body: JsonObject) -> None:
-    """Add `id` and `deleted` to `data` of a deletion.
+    """Add `id` and `deleted` to `data` of a deletion, where they are missing.
 
-    Without `data`, as after a 204, `deleted` is True, unless the body itself has that key. A `data`
-    without `deleted` gets `None`.
+    `id` is `resource_id`, and `deleted` is True. Without `data`, as after a 204, the keys of the
+    body itself are used first.
     """
     if body.get("data") is None:
         said = {key: body[key] for key in ("id", "deleted") if key in body}

@@ -445,8 +445,9 @@ class EventStreamMachine(Machine[Any]):
     ) -> None:
         """Fail with `error`, unless a probe finds another ending.
 
-        Call this only if no body is open. If nothing can be probed, the stream fails at once.
-        For `resumes`, see `UnlessProbed`.
+        The probe polls the execution; that of a message looks for the answer in the thread. Call
+        this only if no body is open. If nothing can be probed, the stream fails at once. For
+        `resumes`, see `UnlessProbed`.
         """
         self._ending = UnlessProbed(Fail(error), resumes)
         self._connection.closed()

@@ -184,9 +184,10 @@ class Cassette:
     def close(self) -> None:
         """Write the recorded exchanges to the file. Closing twice is harmless.
 
-        If nothing was recorded, the file stays as it is, except in the mode `all`. If the cassette
-        only replays and some exchanges were not replayed, warn with `UnusedScriptWarning`, or with
-        `strict` raise `AssertionError`. This happens once.
+        If nothing was recorded, the file stays as it is. But in the mode `all`, a file that existed
+        before becomes a cassette without exchanges. If the cassette only replays and some exchanges
+        were not replayed, warn with `UnusedScriptWarning`, or with `strict` raise `AssertionError`.
+        This happens once.
         """
         secrets = self._recording.secrets()
         recorded = [self._redaction.exchange(it, secrets) for it in self._recording.exchanges()]

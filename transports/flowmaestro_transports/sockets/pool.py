@@ -110,7 +110,10 @@ class SocketPool(ConnectionPool):
         self._ops.discard(op)
 
     def close(self) -> None:
-        """Close idle connections and open bodies, and interrupt every registered operation."""
+        """Close idle connections and open bodies, and interrupt the registered operations.
+
+        A name resolution is not interrupted. Its operation is, after it.
+        """
         self.closed = True
         for op in list(self._ops):
             op.interrupt()
