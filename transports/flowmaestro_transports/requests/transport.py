@@ -348,7 +348,7 @@ class RequestsBody:
         self._coding, refusal = _read_head(response, method, limit, is_decoded)
         self.headers: Headers = self._coding.headers
         if self._receive is None and refusal is None:
-            refusal = "a hook of the session has read the body, but not by `response.content`"
+            refusal = "a hook of the session has read the body, but not with response.content"
         if refusal is not None:  # Raised here, so that no frame with the head is in the traceback.
             self.close()
             raise TransportFailure(Phase.REPLY_BROKEN, refusal)
