@@ -44,7 +44,7 @@ T = TypeVar("T")
 
 CAUTIOUS = "the phase of the failure is *maybe processed*, not *not sent*"
 FAILING = "TransportFailure"
-LATE = "a job had not ended"
+LATE = ("a job had not ended", "the failure took")
 TAKEN_IN = "the call returned <Response 200"
 SHORTCOMINGS = {
     "a-body-cut-off-under-tls": (TAKEN_IN, FAILING),
@@ -60,11 +60,11 @@ SHORTCOMINGS = {
     "a-wrong-host-is-refused": CAUTIOUS,
     "an-unknown-authority-is-refused": CAUTIOUS,
     "an-endless-header-line": TAKEN_IN,
-    "an-interrupted-call-loses-nothing": ("hangs", "Pool is empty"),
-    "an-interrupted-stream-loses-nothing": "hangs",
+    "an-interrupted-call-loses-nothing": ("hangs", "Pool is empty", "timed out"),
+    "an-interrupted-stream-loses-nothing": ("hangs", "timed out"),
     "body-until-the-connection-ends": FAILING,
-    "connect-timeout": (CAUTIOUS, LATE),
-    "handshake-timeout": (CAUTIOUS, LATE),
+    "connect-timeout": (CAUTIOUS, *LATE),
+    "handshake-timeout": (CAUTIOUS, *LATE),
     "informational-replies": FAILING,
     "no-frame-of-a-failure-shows-a-secret": "the key is in",
     "no-redirect-is-followed": FAILING,

@@ -61,11 +61,14 @@ async def _expect_echoes(runner: Runner, farewell: Handler, *, busy: bool = Fals
     The server calls `farewell` after each response, while the connection is idle. With `busy`, the
     program computes between the two calls, so it cannot read its sockets then.
     """
-    came = threading.Semaphore(0)
+    returned, came = threading.Event(), threading.Semaphore(0)
 
     def handler(peer: Peer) -> None:
         while (request := peer.read_request()) is not None:
             peer.send(reply(request.body))
+            # The farewell must not come together with the response that the client receives.
+            while not returned.wait(0.05) and not peer.server.leaving:
+                pass
             time.sleep(0.1)  # Until then, the connection is idle.
             farewell(peer)
             came.release()
@@ -73,6 +76,7 @@ async def _expect_echoes(runner: Runner, farewell: Handler, *, busy: bool = Fals
     server = runner.server(handler)
     transport = runner.transport()
     await expect_echo(transport, server.url, b"first")
+    returned.set()
     if busy:
         came.acquire(timeout=IMMEDIATE)  # This blocks the event loop, if there is one.
         time.sleep(0.05)  # noqa: ASYNC251 - nor while it arrives

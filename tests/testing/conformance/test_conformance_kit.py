@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import re
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
-from typing import Any, ClassVar, Dict, List, Set
+from typing import Any, ClassVar, Dict, List, Optional, Set
 
 import pytest
 import requests
@@ -216,6 +218,47 @@ class TestAMachineThatIsBusy:
     def test_has_a_second_attempt_at_a_declared_one_that_passes(self) -> None:
         phases = Phase.REPLY_BROKEN, Phase.NOT_SENT
         assert self.attempts("body-timeout", *phases, body_timeout="it may hang") == 2
+
+    def test_has_four_attempts_at_a_declared_one_that_passes_by_chance(self) -> None:
+        phases = Phase.REPLY_BROKEN, Phase.REPLY_BROKEN, Phase.REPLY_BROKEN, Phase.NOT_SENT
+        assert self.attempts("body-timeout", *phases, body_timeout="it may hang") == 4
+
+    def test_declared_check_of_timing_that_always_passes_is_out_of_date(self) -> None:
+        class InTime(RequestsTransport):
+            def send(self, request: Request, timeout: float) -> Response:
+                raise TransportFailure(Phase.REPLY_BROKEN, "timed out", timed_out=True)
+
+        ended = ending("body-timeout", InTime, body_timeout="it was mended")
+        assert "remove the declaration" in str(ended)
+
+    def test_late_reader_does_not_get_unsolicited_bytes_with_its_response(self) -> None:
+        """It would notice them there, and so pass a check that it fails otherwise."""
+
+        class LateReader(RequestsTransport):
+            """Reuses its connection without a look, if nothing came after a response."""
+
+            sock: Optional[socket.socket] = None
+
+            def send(self, request: Request, timeout: float) -> Response:
+                if self.sock is None:
+                    port = int(request.url.split(":")[2].partition("/")[0])
+                    self.sock = socket.create_connection(("127.0.0.1", port))
+                head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+                self.sock.sendall(head % len(request.body) + request.body)
+                time.sleep(0.3)
+                received, _, rest = self.sock.recv(65536).partition(b"\r\n\r\n")
+                length = int(received.lower().partition(b"content-length:")[2].split()[0])
+                if len(rest) > length:
+                    self.close()
+                return Response(200, {}, rest[:length])
+
+            def close(self) -> None:
+                if self.sock is not None:
+                    self.sock.close()
+                    self.sock = None
+
+        ended = ending("unsolicited-response", LateReader, unsolicited_response="no look at it")
+        assert isinstance(ended, pytest.xfail.Exception)
 
 
 class Asked:

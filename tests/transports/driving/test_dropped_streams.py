@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import time
 import warnings
 
 import anyio
@@ -167,6 +168,20 @@ def test_a_break_releases_in_memory_too(fake, backend):
     anyio.run(main, backend=backend)
 
 
+class OnAnyLoop:
+    """A transport of an event loop that is neither asyncio's nor trio's."""
+
+    def __init__(self, body):
+        self.send, self.open = body.send, body.open
+        self.sleep, self.close = body.sleep, body.close
+        self.now = time.monotonic
+
+
+class ReleasableBody(SlowToClose):
+    def release(self):
+        self.state = "released"
+
+
 async def drop(coroutine):
     """Begin to carry out a coroutine, and drop it where it waits."""
     coroutine.send(None)
@@ -293,3 +308,15 @@ def test_collected_while_its_loop_rests_it_is_released_when_that_goes_on(fake, u
     loop.run_until_complete(loop.shutdown_asyncgens())
     loop.run_until_complete(loop.shutdown_default_executor())
     loop.close()
+
+
+@pytest.mark.parametrize("is_releasable", [True, False])
+def test_stream_of_another_event_loop_releases_its_body_if_that_needs_no_loop(is_releasable):
+    """Such as curio: its loop can be asked for nothing."""
+    body = ReleasableBody() if is_releasable else SlowToClose()
+    stream = AsyncFlowMaestroClient("key", transport=OnAnyLoop(body)).executions.stream("e")
+    with pytest.raises(StopIteration):
+        stream.__anext__().send(None)
+    with pytest.warns(ResourceWarning, match="was dropped"):
+        del stream
+    assert body.state == ("released" if is_releasable else "read")

@@ -213,3 +213,28 @@ def test_a_changed_record_behind_good_ones_is_told_with_them(contexts: Any) -> N
     assert tls.end.failure is not None
     with pytest.raises(ssl.SSLError):
         tls.receive()
+
+
+def test_records_are_told_although_the_rest_of_the_request_cannot_be_sent(contexts: Any) -> None:
+    """The server has answered early, and reset the connection."""
+    client, server_side = contexts
+    is_reset = False
+
+    class Reset(Outer):
+        def send(self, data: memoryview) -> int:
+            if is_reset:
+                raise ConnectionResetError
+            return super().send(data)
+
+    outer = Reset([100_000])
+    server = Server(outer, server_side)
+    tls = TlsWire(outer, client, "inner.example")
+    shake_hands(tls, server)
+    assert tls.send(memoryview(b"hello")) == 5
+    server.step()
+    outer._steps = [0]
+    assert tls.send(memoryview(b"the rest")) == 0
+    outer._steps, is_reset = [100_000], True
+    assert tls.receive() == b"hello"
+    with pytest.raises(ConnectionResetError):
+        tls.send(memoryview(b"the rest"))

@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import http.client
 import io
+import itertools
 import os
 import socket
 import threading
@@ -352,6 +353,41 @@ def test_a_hook_may_read_the_reply(
     assert read == [content]
 
 
+UNKEPT = {
+    "a part of the body": lambda response: response.raw.read(2),
+    "the raw body": lambda response: response.raw.read(),
+    "the pieces of the body": lambda response: list(response.iter_content()),
+    "one piece of the body": lambda response: next(response.iter_content(2)),
+    "nothing, but closes it": lambda response: response.close(),
+}
+
+
+@pytest.mark.parametrize("call", ["send", "open"])
+@pytest.mark.parametrize("framing", ["counted", "chunked"])
+@pytest.mark.parametrize("read", UNKEPT.values(), ids=UNKEPT)
+def test_hook_that_reads_a_body_and_does_not_keep_it_breaks_the_reply(
+    scripted: Any, session: requests.Session, read: Any, framing: str, call: str
+) -> None:
+    """What is left of the body must not count as all of it."""
+    reply = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+    if framing == "chunked":
+        reply = HEAD_CHUNKED + b"5\r\nhello\r\n0\r\n\r\n"
+    responses: List[requests.Response] = []
+
+    def hook(response: requests.Response, **_: Any) -> None:
+        responses.append(response)
+        read(response)
+
+    session.hooks["response"].append(hook)
+    with (
+        scripted.ScriptedServer(scripted.answering(reply)) as server,
+        transport(session) as made,
+        fails(Phase.REPLY_BROKEN, "a hook of the session has read the body"),
+    ):
+        getattr(made, call)(post(server.url), 5.0)
+    assert [response.raw.closed for response in responses] == [True]
+
+
 @pytest.mark.parametrize("raised", [ValueError, requests.ConnectTimeout])
 def test_a_hook_that_raises_breaks_the_reply(
     scripted: Any, session: requests.Session, raised: Any
@@ -473,6 +509,34 @@ def test_a_stream_is_read_by_one_thread_and_closed_by_another(scripted: Any) -> 
         threading.Timer(0.1, body.close).start()
         with fails(Phase.REPLY_BROKEN, "closed by this side"):
             body.read(float("inf"))
+
+
+def test_end_of_a_body_that_comes_after_the_deadline_is_no_timeout(
+    scripted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with scripted.ScriptedServer(scripted.echo) as server, transport() as made:
+        body = made.open(post(server.url, b"all"), 5.0)
+        assert body.read(5.0) == b"all"
+        hours = itertools.count(0.0, 3600.0)
+        clock = SimpleNamespace(monotonic=lambda: next(hours))
+        monkeypatch.setattr(requests_transport, "time", clock)
+        assert body.read(5.0) == b""
+
+
+def test_pause_may_be_longer_than_one_wait_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: List[float] = []
+
+    def wait(seconds: float) -> bool:
+        waits.append(seconds)
+        return False
+
+    clock = SimpleNamespace(monotonic=lambda: sum(waits))
+    monkeypatch.setattr(requests_transport, "time", clock)
+    made: Any = RequestsTransport()
+    made._closing = SimpleNamespace(is_set=lambda: False, wait=wait, set=lambda: None)
+    made.sleep(2.5e6)
+    assert waits == [1e6, 1e6, 5e5]
+    made.close()
 
 
 def test_connection_that_is_back_in_its_pool_is_not_shut_down(

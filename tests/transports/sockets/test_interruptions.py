@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dis
 import os
 import random
 import select
@@ -13,7 +14,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType, SimpleNamespace
-from typing import Any, Callable, Iterator, Optional
+from typing import Any, Callable, Iterator, List, Optional
 
 import pytest
 
@@ -33,6 +34,9 @@ SOAK = int(os.environ.get("FLOWMAESTRO_INTERRUPTS", "100"))
 """How many signals interrupt calls; `FLOWMAESTRO_INTERRUPTS=10000` for a long soak."""
 STEP = 1 if SOAK >= 10_000 else 53
 """Every how many traced moments a call is interrupted."""
+
+
+RETURN = dis.opmap["RETURN_VALUE"]
 
 
 class Interrupted(BaseException):
@@ -195,6 +199,57 @@ def test_body_that_is_interrupted_while_it_is_made_leaves_no_entry_in_the_pool(
             assert not pool.bodies, number
         transport.close()
     assert number > 20
+
+
+def test_read_that_is_interrupted_at_any_bytecode_loses_bytes_only_with_the_body(
+    scripted: Any,
+) -> None:
+    """Later reads return all bytes, or raise."""
+
+    class InRead(Interruption):
+        def __call__(self, frame: FrameType, event: str, arg: Any) -> Any:
+            code = frame.f_code
+            if not code.co_filename.endswith("body.py"):
+                return None
+            # The last bytecode is no place for a signal: Python 3.9 alone looks there for one.
+            ends = event == "return" or (
+                event == "opcode"
+                and code.co_name == "read"
+                and code.co_code[frame.f_lasti] == RETURN
+            )
+            return self if ends else super().__call__(frame, event, arg)
+
+    def handler(peer: Any) -> None:
+        with contextlib.suppress(OSError):
+            while peer.read_request():
+                peer.send(scripted.reply(headers=[scripted.CHUNKED], length=False))
+                for piece in (b"first", b"second", b""):
+                    peer.send(scripted.chunk(piece))
+
+    number, reached, lost = 0, True, 0
+    with scripted.ScriptedServer(handler) as server:
+        transport = SocketTransport()
+        while reached:
+            number += 1
+            body = transport.open(Request("GET", server.url, {}), 60.0)
+            pieces: List[Any] = []
+
+            def read_once(
+                _transport: Any, _url: str, body: Any = body, pieces: List[Any] = pieces
+            ) -> None:
+                pieces.append(body.read(60.0))
+
+            reached = interrupt(number, read_once, transport, server.url, InRead(number))
+            try:
+                while not pieces or pieces[-1]:
+                    pieces.append(body.read(60.0))
+            except TransportFailure:
+                lost += 1
+            else:
+                assert b"".join(pieces) == b"firstsecond", number
+            body.close()
+        transport.close()
+    assert lost > 20
 
 
 class Alarm:

@@ -10,12 +10,14 @@ import threading
 import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any, List
 
 import pytest
 
 from flowmaestro_core.http.messages import Request, TransportClosedError, TransportFailure
 from flowmaestro_transports import SocketTransport
+from flowmaestro_transports.sockets import blocking
 from flowmaestro_transports.sockets.blocking import BlockingOp, Interrupted
 from flowmaestro_transports.sockets.pool import Slots, SocketPool
 from tests.harness.runners import get
@@ -93,6 +95,21 @@ def test_a_pause_needs_no_file(no_file_left: List[object]) -> None:
     transport.sleep(0.01)
     assert no_file_left
     assert transport.now() - began >= 0.01
+
+
+def test_pause_may_be_longer_than_one_wait_of_the_system(monkeypatch: Any) -> None:
+    waits: List[float] = []
+
+    def ready(*args: Any) -> List[int]:
+        waits.append(args[-1])
+        return []
+
+    clock = SimpleNamespace(monotonic=lambda: sum(waits))
+    monkeypatch.setattr(blocking, "_ready", ready)
+    monkeypatch.setattr(blocking, "time", clock)
+    monkeypatch.setattr("flowmaestro_transports.sockets.transport.time", clock)
+    SocketTransport().sleep(2.5e6)
+    assert waits == [1e6, 1e6, 5e5]
 
 
 def test_waiting_calls_need_no_file_descriptor(scripted: Any, no_file_left: List[object]) -> None:

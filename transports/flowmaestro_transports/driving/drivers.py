@@ -55,7 +55,7 @@ from flowmaestro_transports.contract import (
     random_source_of,
     wall_clock_of,
 )
-from flowmaestro_transports.driving.event_loops import EventLoop, running_loop
+from flowmaestro_transports.driving.event_loops import EventLoop, release_without_loop, running_loop
 from flowmaestro_transports.observing.observers import Observers
 from flowmaestro_transports.primitives.callbacks import refuse_awaitable
 
@@ -456,13 +456,17 @@ class AsyncDriver(_Driver):
     def drop(self) -> bool:
         """Stop without waiting. The event loop that opened the body releases it.
 
-        Return False if that loop has ended: then the body is released as far as that is possible
-        without a loop. Also return False, and release nothing, if it was neither of asyncio nor of
-        trio.
+        Return False if that loop has ended, or was neither of asyncio nor of trio: then the body is
+        released as far as that is possible without a loop.
         """
         self._stop()
         body, self._body = self._body, None
-        return body is None or (self._home is not None and self._home.release(body))
+        if body is None:
+            return True
+        if self._home is None:
+            release_without_loop(body)
+            return False
+        return self._home.release(body)
 
     def _opened(self) -> None:
         self._home = running_loop()

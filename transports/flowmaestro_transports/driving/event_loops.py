@@ -46,7 +46,7 @@ class EventLoop(NamedTuple):
         loop never runs; but then return True, because the stream goes on in the parent.
         """
         if self.process.forked:
-            _release_without_loop(body)
+            release_without_loop(body)
             return True
         here = running_loop()
         try:
@@ -55,7 +55,7 @@ class EventLoop(NamedTuple):
             else:
                 self.soon(self._release_on_loop, body)
         except RuntimeError:
-            _release_without_loop(body)
+            release_without_loop(body)
             return False
         return True
 
@@ -66,7 +66,8 @@ class EventLoop(NamedTuple):
             self.start(_close, body)
 
 
-def _release_without_loop(body: AsyncOpenResponse) -> None:
+def release_without_loop(body: AsyncOpenResponse) -> None:
+    """Release a body, if it is `Releasable`, as far as that is possible without its loop."""
     if isinstance(body, Releasable):
         with suppress(RuntimeError):
             body.release()

@@ -19,8 +19,6 @@ from flowmaestro_transports.primitives.ownership import Owned
 class IdleConnections:
     """A pool of at most `limit` idle connections. Safe to use from several threads.
 
-    If several threads store one at the same moment, there may be a few more.
-
     A connection that was idle for more than `IDLE_SECONDS` is not reused. No timer closes it: it is
     closed when a later call to the same origin finds it, when it is the oldest one and the pool is
     full, or with the pool.
@@ -55,13 +53,14 @@ class IdleConnections:
     def keep(self, held: Owned[Connection]) -> None:
         """Move the last connection of `held` to the idle connections, for reuse.
 
-        If there are as many as allowed, first close the one that was idle for longest.
+        If there are then more than allowed, close those that were idle for longest.
         """
-        if len(self) >= self._limit:
-            self._close_oldest()
         connection = held[-1]
         connection.idle_since = time.time()
         held.move_to(self._by_key.setdefault(connection.key, Owned()))
+        # Check after storing it: other threads may have stored theirs since the last check.
+        while len(self) > self._limit:
+            self._close_oldest()
 
     def close(self) -> None:
         """Close all idle connections."""

@@ -107,7 +107,9 @@ class TlsWire(Wire):
             try:
                 record = self._tls.read(READ_SIZE)
             except ssl.SSLWantReadError:
-                self._flush()
+                # An error here must not lose the records. The next receive or send reports it.
+                with suppress(OSError):
+                    self._flush()
                 return b"".join(records) or None
             except OSError as error:
                 self.end = WireEnd(error)

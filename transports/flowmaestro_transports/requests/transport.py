@@ -160,6 +160,9 @@ class RequestsTransport(NotPicklable):
     session is never closed. Without a `session`, the transport makes one, with the defaults of
     requests, and closes that one; a child process after `os.fork` makes another.
 
+    A response hook that reads the body must do so by `response.content`, which keeps it. After any
+    other reading, the call fails (*reply broken*).
+
     The transport is not patient: a read that times out loses the body. `known_failures` lists the
     conformance checks that the transport fails. For example, a head that comes byte by byte may
     take longer than `timeout`.
@@ -223,10 +226,14 @@ class RequestsTransport(NotPicklable):
         return self._begin(request, timeout, sys.maxsize)
 
     def sleep(self, seconds: float) -> None:
-        """Wait for `seconds`, at most 1e6. Raises `TransportClosedError` once it is closed."""
+        """Wait for `seconds`. Raises `TransportClosedError` once it is closed."""
         self._reset_if_forked()
-        if self._closing.wait(min(seconds, LONGEST)):
-            raise TransportClosedError
+        until = time.monotonic() + seconds
+        while not self._closing.wait(min(seconds, LONGEST)):
+            if seconds <= LONGEST:
+                return
+            seconds = until - time.monotonic()
+        raise TransportClosedError
 
     def now(self) -> float:
         """Return the time of the monotonic clock in seconds."""
@@ -336,9 +343,12 @@ class RequestsBody:
         self._process = ForkGuard()
         self._closed = self._ended = False
         self.status: int = response.status_code
-        self._coding, refusal = _read_head(response, method, limit)
+        self._receive: Any
+        is_decoded, self._receive = _reader(response)
+        self._coding, refusal = _read_head(response, method, limit, is_decoded)
         self.headers: Headers = self._coding.headers
-        self._receive: Any = _reader(response)
+        if self._receive is None and refusal is None:
+            refusal = "a hook of the session has read the body, but not with response.content"
         if refusal is not None:  # Raised here, so that no frame with the head is in the traceback.
             self.close()
             raise TransportFailure(Phase.REPLY_BROKEN, refusal)
@@ -355,8 +365,8 @@ class RequestsBody:
             content = self._piece(patience)
             if content:
                 return content
-            # Bytes came, but they decode to nothing.
-            if time.monotonic() > deadline:
+            # The body has ended, or bytes came that decode to nothing.
+            if not self._ended and time.monotonic() > deadline:
                 raise self._timeout()
         return b""
 
@@ -436,18 +446,18 @@ class RequestsBody:
 
 
 def _read_head(
-    response: requests.Response, method: str, limit: int
+    response: requests.Response, method: str, limit: int, is_decoded: bool
 ) -> Tuple[ContentDecoder, Optional[str]]:
     """Return a decoder for the body, and why the response is refused; `None` if it is not refused.
 
     A response is refused if it is an informational one, or if `framing_of` refuses it. `limit` is
-    the most bytes that the decoded body may have.
+    the most bytes that the decoded body may have. If `is_decoded`, the body is decoded already.
     """
     fields = (getattr(response.raw, "headers", None) or response.headers).items()
     given = Headers(
         (name, _FOLD.sub(" ", value).strip(" \t"))
         for name, value in fields
-        if name.lower() != "content-encoding" or not _body_consumed(response)
+        if not is_decoded or name.lower() != "content-encoding"
     )
     coding = ContentDecoder(given, limit)
     if 100 <= response.status_code < 200:
@@ -460,24 +470,28 @@ def _read_head(
     return coding, None
 
 
-def _reader(response: requests.Response) -> Callable[[], bytes]:
-    """Return a function that returns some bytes of the body; `b""` is the end.
+def _reader(response: requests.Response) -> Tuple[bool, Optional[Callable[[], bytes]]]:
+    """Return whether a hook has read the body, and a function that returns some bytes of it.
 
-    They are as received, or decoded if a hook has read the body.
-    """
-    if isinstance(response.raw, urllib3.BaseHTTPResponse) and not _body_consumed(response):
-        return partial(response.raw.read1, MAX_PIECE, decode_content=False)
-    # The response of an adapter without a network, or one that a hook has read.
-    return partial(io.BytesIO(response.content).read, MAX_PIECE)
-
-
-def _body_consumed(response: requests.Response) -> bool:
-    """Return whether the body is empty or a hook of the session has read it.
-
-    requests then keeps it, decoded.
+    `b""` is the end. The bytes are as received, or decoded if a hook has read the body. In place
+    of the function, return `None` if requests does not keep all that hooks have read.
     """
     raw = response.raw
-    return isinstance(raw, urllib3.BaseHTTPResponse) and (raw.closed or raw.tell() > 0)
+    if not isinstance(raw, urllib3.BaseHTTPResponse):
+        # The response of an adapter without a network.
+        return False, partial(io.BytesIO(response.content).read, MAX_PIECE)
+    if not raw.closed and not raw.tell():
+        return False, partial(raw.read1, MAX_PIECE, decode_content=False)
+    # Without `raw`, `content` is what requests keeps, or None. With it, it would also be what is
+    # left of the body. It raises RuntimeError after `iter_content`, which keeps nothing.
+    response.raw = None
+    try:
+        content: Optional[bytes] = response.content
+    except RuntimeError:
+        content = None
+    finally:
+        response.raw = raw
+    return True, None if content is None else partial(io.BytesIO(content).read, MAX_PIECE)
 
 
 def _refuse_unsafe(adapter: Any) -> None:

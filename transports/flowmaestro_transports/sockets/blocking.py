@@ -136,8 +136,8 @@ class BlockingOp:
     ) -> bool:
         """Wait until a socket is ready or `wake` is called. Return False at the time `until`.
 
-        `until` is a time of `time.monotonic`; no wait is longer than 1e6 s. The wait may also end
-        early, without a reason, and return True. Raises `Interrupted` if `interrupt` was called,
+        `until` is a time of `time.monotonic`. The wait may also end early, without a reason, and
+        return True. Raises `Interrupted` if `interrupt` was called,
         before the wait or during it, and what a signal handler raises. If that is an `OSError`,
         `wait_failed` is True.
         """
@@ -160,7 +160,7 @@ class BlockingOp:
             self._waker[0].drain()
         if self.interrupted:
             raise Interrupted
-        return bool(ready) or not read_ends
+        return bool(ready) or longest < seconds
 
     def return_waker(self) -> None:
         """Return the waker to the free ones, for other operations."""

@@ -30,17 +30,27 @@ class SocketOpenResponse(OpenBody):
 
         Return `None` if no byte came within `patience` seconds. Raises `TransportFailure` if the
         body is malformed, truncated or closed, and `RuntimeError` while another thread is reading.
-        An exception from a signal handler, such as `KeyboardInterrupt`, that comes while bytes are
-        received closes the body, since they may be lost.
+        An exception from a signal handler, such as `KeyboardInterrupt`, closes the body, since
+        bytes that were received may be lost.
         """
         held: Owned[Connection] = Owned()
+        began = False
         try:
+            self._begin_read(held)
+            began = True
+            data = self._read(patience, held) if held else b""
+            self._end_read(held)
+            return data  # Within `try`: until it is returned, it may be lost.
+        except BaseException:
             try:
-                return self._read(patience, held)
+                try:
+                    if began:
+                        self.release()
+                finally:
+                    self._end_read(held)
             finally:
-                self._end_read(held)
-        finally:
-            self._end_read(held)  # Once more, as `Owned` explains.
+                self._end_read(held)  # Once more, as `Owned` explains.
+            raise
 
     def close(self) -> None:
         """Release the connection, at the end of the body or before.
@@ -50,12 +60,8 @@ class SocketOpenResponse(OpenBody):
         self.release()
 
     def _read(self, patience: float, held: Owned[Connection]) -> Optional[bytes]:
-        self._begin_read(held)
-        if not held:
-            return b""
         wire, exchange = held[0].wire, self._exchange
         until = time.monotonic() + patience
-        completed = False
         try:
             data = self._take()
             if data is None and patience <= 0:
@@ -66,7 +72,7 @@ class SocketOpenResponse(OpenBody):
                 data = self._take()
             if data == b"":
                 self._state = BodyState.ENDED
-            completed = True
+            return data
         except Interrupted:
             raise closed(Phase.REPLY_BROKEN) from None
         except NETWORK_ERRORS as error:
@@ -74,14 +80,10 @@ class SocketOpenResponse(OpenBody):
                 raise
             raise self._broken(error) from error
         finally:
-            if not completed and self._state is BodyState.OPEN:
-                # An exception from a signal handler: what `receive` returned may be lost.
-                self._state = BodyState.CLOSED
             self._op.return_waker()
             # The pool may have been closed, and its wakers cleared, before this one was returned.
             if self._pool.closed and self._state is not BodyState.OPEN:
                 self._op.free_wakers.clear()
-        return data
 
     def _wake_reader(self) -> None:
         self._op.interrupt()

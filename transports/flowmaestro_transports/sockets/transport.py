@@ -87,7 +87,7 @@ class SocketTransport(NetworkTransport):
         return self._round_trip(request, timeout, sys.maxsize, _opened)
 
     def sleep(self, seconds: float) -> None:
-        """Wait for `seconds`, at most 1e6. Raises `TransportClosedError` once it is closed."""
+        """Wait for `seconds`. Raises `TransportClosedError` once it is closed."""
         op, pool, until = self._next_op(), self._pool(), time.monotonic() + seconds
         try:
             try:
