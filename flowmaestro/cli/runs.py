@@ -28,9 +28,9 @@ _JSON = ("json", "jsonl")
 def run_command(options: argparse.Namespace) -> None:
     """Start an execution, follow it, and print its outputs on standard output.
 
-    With `-o json` or `jsonl`, print the whole execution instead. With `--detach`, print its id or
-    the server's reply, and do not follow it. With `--checkpoint`, an execution that was started
-    before takes the place of a new one.
+    With `-o json` or `jsonl`, print the whole execution instead. With `--detach`, print its id
+    (with `-o json` or `jsonl`, the server's reply), and do not follow it. If `--checkpoint` holds
+    an execution that was started before, follow that one, and start none.
 
     Raises `CommandFailed` if a followed execution did not complete, or not within `--timeout`, and
     after Ctrl-C.

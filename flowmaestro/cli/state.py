@@ -90,7 +90,10 @@ def last_execution(api_root: str) -> Optional[str]:
 
 
 def _executions() -> Dict[str, Any]:
-    """Return the ids by API root. Raises `OSError` if the file exists and cannot be read."""
+    """Return the id of the last execution of each API root; empty if there is no file.
+
+    Raises `OSError` if the file cannot be read.
+    """
     try:
         found = json.loads((state_folder() / _FILE).read_text("utf-8"))
     except (FileNotFoundError, NotADirectoryError, ValueError):

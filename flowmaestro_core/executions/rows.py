@@ -392,10 +392,11 @@ class RowReader:
         return True
 
     def take(self, most: int) -> Iterator[Row]:
-        """Yield up to `most` rows to start: rows that wait for their start, then new ones.
+        """Yield up to `most` rows to start: those that wait for it, then those not read yet.
 
-        New rows are read only once all rows that the journal holds were read, and not while an
-        ordered batch is too far ahead of its next outcome (see the class). Raises what
+        Further rows are read from `inputs` only once each row that the journal holds was read from
+        there, and not while an ordered batch is too far ahead of its next outcome (see the class).
+        Raises what
         `RowIterator.next` raises. Prepare each row before taking the next one: the caller's
         iterator may yield the same dict again and again, with other contents.
         """

@@ -83,7 +83,7 @@ class Announcement(NamedTuple):
     Attributes:
         baseline: the newest execution before the start: `""` if there was none, `None` if it is not
             known.
-        at: when the start was announced, by the clock of the machine.
+        at: when the start was announced, as a `now` of the state machine.
 
     """
 
@@ -91,10 +91,10 @@ class Announcement(NamedTuple):
     at: float
 
     def recalled(self, now: float) -> Recalled:
-        """Return the reply of a journal that began with the announcement and holds the baseline.
+        """Return what a journal would reply that was begun when the start was announced.
 
-        If the baseline is known, the journal counts as infinitely old, so that the ages of
-        executions do not matter. Otherwise it holds nothing.
+        With a known baseline, the reply holds it, and its age is infinite, so that the ages of
+        executions do not matter. With an unknown one, its age is the time since the announcement.
         """
         if self.baseline is None:
             return Recalled(age=now - self.at)
@@ -293,7 +293,7 @@ class StartAgain(NamedTuple):
 
 
 class Unknown(NamedTuple):
-    """The conclusion that it is not known whether a row was started, or that it was too often.
+    """The conclusion that it cannot be decided whether a row was started, or which execution it is.
 
     `error` says what was found.
     """

@@ -126,8 +126,9 @@ class BatchState:
         """Use what the journal holds of the rows that were looked up in it.
 
         A row that may have been started is put in doubt. The execution of a started row is
-        followed. The outcome of an ended row is queued. Other rows, and ended ones that are started
-        again, are left to the reader. A `JournalError` of the reader stops the batch.
+        followed. The outcome of an ended row is queued. Rows that are to be started, also ended
+        ones for the second time, are left to `reader`. If it raises `JournalError`, the batch
+        stops.
         """
         try:
             for row, known in self.reader.looked_up(recalled.rows):

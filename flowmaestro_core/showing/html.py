@@ -1,8 +1,8 @@
 """The HTML that objects show in a notebook. This module is loaded when it is first needed.
 
-The HTML is static. It sets no colours, so that it is readable in every theme. It sets only the
-width of the picture, and that ids do not wrap. All text is escaped. Text in another direction does
-not change the text around it.
+The HTML is static. It sets no colours, so that it is readable in every theme. Its only styles are
+the width of a timeline, and that ids do not wrap. All text is escaped. Text in another direction
+does not change the text around it.
 """
 
 from __future__ import annotations

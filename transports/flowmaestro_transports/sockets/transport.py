@@ -52,8 +52,9 @@ class SocketTransport(NetworkTransport):
     the environment names the proxies. With `trust_env=False` the environment is ignored, also for
     certificates. For the values of each, see `docs/networks.md`. The proxies and the files of the
     arguments are read when the transport is made. The trust store and the variables for TLS are
-    read when TLS is first needed, or with those files. No time limit ends a name resolution early,
-    because it is one call of the operating system in the thread of the caller.
+    read when TLS is first needed; if an argument names a file, when the transport is made. No time
+    limit ends a name resolution early, because it is one call of the operating system in the thread
+    of the caller.
 
     A child after `os.fork` makes its own connections, and leaves those of its parent alone. An
     exception that a signal handler raises, such as `KeyboardInterrupt`, ends the call that it
