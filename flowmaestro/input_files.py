@@ -1,7 +1,7 @@
 """Inputs of workflows from files: a JSON object, or rows as CSV, TSV, JSON lines or a JSON array.
 
-Reads the file, or standard input. Every error is a `ValueError` whose text is one line. If one
-place in the file is wrong, the text names it.
+Reads the file, or standard input. An error of the file is a `ValueError` whose text is one line. If
+the parser knows the place of the error, the text names it.
 """
 
 from __future__ import annotations

@@ -182,8 +182,8 @@ def _obey(text: str, thread_id: str, conversation: Callable[[], List[str]], hint
 def _prompt(has_history: bool) -> Callable[[], Optional[str]]:
     """Return a function that asks the user for a message and returns it, or None after Ctrl-D.
 
-    With `has_history`, a terminal offers the messages of earlier chats, too, if prompt_toolkit is
-    installed.
+    With `has_history`, it offers the messages of earlier chats, too, if prompt_toolkit is installed
+    and standard error is a terminal other than `TERM=dumb`.
     """
     if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
         history: Optional[Path] = None

@@ -165,7 +165,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
         self._saved = SavedStart("open", token)
         """The state that was saved or loaded last."""
         self._saved_at = 0.0
-        """When the loaded state was saved, by the clock of the machine."""
+        """When the loaded state was saved, on the clock of `now`."""
         self._awaited: Optional[Tuple[int, float]] = None
         """The `announcement` in a saved state that `settle_after` was waited for, if any."""
         self._send_before = 0.0

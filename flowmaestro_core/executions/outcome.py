@@ -107,7 +107,7 @@ class EndedExecution(HintingDict):
 class _Short(reprlib.Repr):
     """A short repr that redacts possible credentials.
 
-    Values that are left out because the text is full are not read.
+    It reads only a few values of a long dict or list.
     """
 
     def repr_dict(self, x: Dict[Any, Any], level: int) -> str:

@@ -83,7 +83,7 @@ class Announcement(NamedTuple):
     Attributes:
         baseline: the newest execution before the start: `""` if there was none, `None` if it is not
             known.
-        at: when the start was announced, as a `now` of the state machine.
+        at: when the start was announced, on the clock of `now`.
 
     """
 
@@ -293,9 +293,10 @@ class StartAgain(NamedTuple):
 
 
 class Unknown(NamedTuple):
-    """The conclusion that it cannot be decided whether a row was started, or which execution it is.
+    """The conclusion that a row gets an error: `error`.
 
-    `error` says what was found.
+    It is not known whether the row was started, or it was started again `MAX_RESTARTS` times
+    already.
     """
 
     row: Row

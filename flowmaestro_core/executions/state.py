@@ -126,9 +126,8 @@ class BatchState:
         """Use what the journal holds of the rows that were looked up in it.
 
         A row that may have been started is put in doubt. The execution of a started row is
-        followed. The outcome of an ended row is queued. Rows that are to be started, also ended
-        ones for the second time, are left to `reader`. If it raises `JournalError`, the batch
-        stops.
+        followed. The outcome of an ended row is queued. `RowReader` queues the other rows to be
+        started, and ended ones that are started again. If it raises `JournalError`, the batch stops.
         """
         try:
             for row, known in self.reader.looked_up(recalled.rows):

@@ -105,7 +105,7 @@ class ApiError(TypedDict):
 
 
 class DeletedResource(TypedDict):
-    """Confirmation of a deletion."""
+    """The `data` of the reply to a deletion."""
 
     id: str
     deleted: bool

@@ -204,7 +204,7 @@ async def expect_end(body: AsyncOpenResponse) -> None:
 
 @contextlib.contextmanager
 def quiet_finalizers() -> Generator[None, None, None]:
-    """Suppress warnings and errors of finalizers in a `with` block.
+    """Suppress each `ResourceWarning`, and errors of finalizers, in a `with` block.
 
     At the end of the block, unless it raised, garbage is collected.
     """

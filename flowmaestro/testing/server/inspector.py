@@ -522,7 +522,7 @@ class Feed:
         return reply
 
     def publish(self, message: Mapping[str, Any]) -> None:
-        """Queue one message, a line of JSON, without waiting.
+        """Queue a message for the page, as a server-sent event, without waiting.
 
         If the page has left too much unread, close the feed.
         """
