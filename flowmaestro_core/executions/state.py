@@ -127,7 +127,8 @@ class BatchState:
 
         A row that may have been started is put in doubt. The execution of a started row is
         followed. The outcome of an ended row is queued. `RowReader` queues the other rows to be
-        started, and ended ones that are started again. If it raises `JournalError`, the batch stops.
+        started, and ended ones that are started again. If it raises `JournalError`, the batch
+        stops.
         """
         try:
             for row, known in self.reader.looked_up(recalled.rows):

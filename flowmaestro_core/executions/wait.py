@@ -94,10 +94,10 @@ class PollState:
             cause = answer.error
             if isinstance(cause, TimeoutError):
                 self.unanswered += 1
+            # A reply that is too large would be so at the next poll as well.
+            is_final = cause.code == "reply_too_large" or is_daily_quota_error(cause)
             # Once the server has shown the execution, unexpected responses come from a proxy.
-            if not is_transient(cause, server_known=self._last is not None) or is_daily_quota_error(
-                cause
-            ):
+            if is_final or not is_transient(cause, server_known=self._last is not None):
                 return self.give_up(cause)
             pause = retry_after_of(cause)
             # The 429 says more than the timeout that would follow.

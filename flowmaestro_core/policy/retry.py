@@ -232,8 +232,6 @@ def is_transient(error: Exception, *, server_known: bool = False) -> bool:
     if isinstance(error, NotFoundError):
         return server_known and isinstance(error.details, NonJsonBody)
     if isinstance(error, ServerError):
-        if error.code == "reply_too_large":
-            return False
         return error.status_code != 501 and (server_known or error.code != "invalid_response")
     return isinstance(error, (ConnectionError, TimeoutError, RateLimitError))
 

@@ -170,6 +170,15 @@ def test_an_unreadable_answer_to_a_probe_does_not_end_an_open_stream(page: Respo
     assert kinds(stream) == ["execution:completed"]
 
 
+def test_an_answer_to_a_probe_that_is_too_large_does_not_end_an_open_stream() -> None:
+    stream = opened(max_reply_size=1000)
+    asked_after(stream)
+    assert stream.replies(200, an_envelope({"inputs": "x" * 2000})) == Read(7.5)
+    stream.receives(COMPLETED)
+    stream.closes()
+    assert kinds(stream) == ["execution:completed"]
+
+
 def test_redirect_of_a_probe_is_followed() -> None:
     stream = opened()
     asked_after(stream)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any, Dict, Optional
 
 from flowmaestro_core.actions import Read, Send
+from flowmaestro_core.defaults import MAX_REPLY_SIZE
 from flowmaestro_core.executions.run import RunMonitor
 from flowmaestro_core.policy.polling import PollSchedule
 from flowmaestro_core.policy.stream_times import StreamTimes
@@ -28,6 +29,7 @@ def streaming(
     options: Optional[Dict[str, Any]] = None,
     silent_poll: Optional[float] = None,
     times: StreamTimes = USUAL,
+    max_reply_size: int = MAX_REPLY_SIZE,
     **more: Any,
 ) -> Stepper:
     """`silent_poll`: as in a run whose wait would ask at this interval."""
@@ -36,7 +38,9 @@ def streaming(
         more["reconnects_at_once"] = True
     if "deadline" in more:
         events = replace(events, timeout=more.pop("deadline") - 1000.0)
-    context = replace(a_context(**(options or {})), stream_times=times)
+    context = replace(
+        a_context(**(options or {})), stream_times=times, max_reply_size=max_reply_size
+    )
     machine = EventStreamMachine(events, context, "token", **more)
     return Stepper(machine, terminal=events.terminal)
 

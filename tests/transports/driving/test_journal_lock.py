@@ -143,6 +143,26 @@ def test_refused_journal_is_closed_when_the_process_ends(tmp_path: Path) -> None
     assert (done.stdout, done.stderr) == ("journal_busy\n", "")
 
 
+def test_batch_that_is_open_when_the_program_ends_writes_nothing_to_standard_error(
+    tmp_path: Path,
+) -> None:
+    """Its handle is collected when nothing can be imported any more."""
+    program = textwrap.dedent(f"""
+        from flowmaestro import FlowMaestroClient
+        from flowmaestro_core.http.messages import Headers, Response
+
+        ENDED = b'{{"data": {{"execution_id": "e1", "id": "e1", "status": "completed"}}}}'
+        response = Response(202, Headers(), ENDED)
+        client = FlowMaestroClient("fm_live_x", transport=lambda request: response)
+        rows = [{{"n": n}} for n in range(4)]
+        outcomes = client.workflows.run_many("wf_123", rows, journal={str(tmp_path / "j")!r})
+        next(outcomes)
+    """)
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+
+
 def test_lock_file_that_is_replaced_while_it_is_opened_is_not_trusted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import socket
+import weakref
 from typing import List, Optional, Union
 
 import pytest
@@ -91,6 +93,24 @@ def test_error_after_part_of_a_response_leads_to_no_frame_with_the_response() ->
         for _ in exchange_heads(wire, begin()):
             pass
     assert caught.value.__context__ is None
+
+
+def test_a_failed_send_leaves_no_cycle_with_the_request() -> None:
+    """Its body and key would stay in memory until the next garbage collection."""
+
+    def fail() -> weakref.ref[Wire]:
+        wire = ScriptedWire([ConnectionResetError()], [b""])
+        try:
+            list(exchange_heads(wire, begin()))
+        except ConnectionResetError:
+            return weakref.ref(wire)  # The frame that refers to it refers to the exchange, too.
+        raise AssertionError
+
+    gc.disable()
+    try:
+        assert fail()() is None
+    finally:
+        gc.enable()
 
 
 def test_send_error_after_partial_response_is_reply_broken() -> None:

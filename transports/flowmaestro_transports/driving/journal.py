@@ -25,6 +25,7 @@ import sys
 import threading
 import zlib
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from io import FileIO
 from typing import Any, Callable, Dict, Generator, List, Optional, Tuple
 
@@ -92,7 +93,7 @@ class Journal:
             opened.callback(open_lock_file(f"{self._path}.lock").close)
             file = self._open_file()
             opened.callback(file.close)
-            opened.callback(_unlock_journal, file)
+            opened.callback(_unlocker_of(file))
             self._db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
             opened.callback(self._db.close)
             # A damaged text must reach its checksum instead of failing to decode.
@@ -391,15 +392,28 @@ def _lock_journal(file: FileIO, path: str) -> None:
         raise BlockingIOError("the file was replaced while it was being opened")
 
 
-def _unlock_journal(file: FileIO) -> None:
-    """Undo `_lock_journal`. Closing the file does not unlock it while a forked child has a copy."""
+def _unlocker_of(file: FileIO) -> Callable[[], None]:
+    """Return a function that undoes `_lock_journal`.
+
+    Closing the file does not unlock it while a forked child has a copy. The function imports
+    nothing, because it may be called when the interpreter ends.
+    """
+    control: Any = None
     if sys.platform == "linux":
         import fcntl
 
         command: Optional[int] = getattr(fcntl, "F_OFD_SETLK", None)
         if command is not None:
-            with suppress(OSError):  # The file system has no such locks.
-                fcntl.fcntl(file, command, _one_byte(fcntl.F_UNLCK))
+            control = partial(fcntl.fcntl, file, command, _one_byte(fcntl.F_UNLCK))
+
+    def unlock() -> None:
+        try:
+            if control is not None:
+                control()
+        except OSError:  # The file system has no such locks.
+            pass
+
+    return unlock
 
 
 def _one_byte(kind: int) -> bytes:

@@ -215,17 +215,20 @@ def _send_request(
         try:
             count = wire.send(exchange.unsent)
         except OSError as error:
-            failure = error.with_traceback(None)  # It would refer to this frame: a cycle.
+            failure = error.with_traceback(None)
         # Outside of `except`: the frames of a context would hold what the server has sent.
         if failure is not None:
             # A server may respond and close before it has read all of a long request.
             if exchange.finished:
                 return
             received = wire.receive()
-            if not received:
+            if received:
+                exchange.bytes_received(received)
+                return
+            try:
                 raise failure
-            exchange.bytes_received(received)
-            return
+            finally:
+                del failure  # Its traceback refers to this frame: a cycle.
         # Also if no byte was counted: TLS may have sent a part of a record.
         exchange.bytes_sent(count)
         if count:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
 from io import FileIO
+from typing import Any
 
 from flowmaestro_transports.primitives.fork_guard import ForkGuard
 
@@ -24,18 +24,25 @@ class LockableFile(FileIO):
     def __init__(self, path: str) -> None:
         # Set first, because a file that cannot be opened is closed, too.
         self._process = ForkGuard()
+        # Imported now: when the interpreter ends, `close` can import nothing any more.
+        self._fcntl: Any = None
+        if sys.platform != "win32":
+            import fcntl
+
+            self._fcntl = fcntl
         super().__init__(
             path, "r+", opener=lambda name, mode: os.open(name, mode | os.O_CREAT, 0o600)
         )
 
     def close(self) -> None:
         """Unlock the file, and close it. Closing twice is harmless."""
-        if sys.platform != "win32" and not self.closed and not self._process.forked:
-            import fcntl
-
-            with suppress(OSError):
-                fcntl.flock(self, fcntl.LOCK_UN)
-        super().close()
+        try:
+            if self._fcntl is not None and not self.closed and not self._process.forked:
+                self._fcntl.flock(self, self._fcntl.LOCK_UN)
+        except OSError:  # The file system has no such locks.
+            pass
+        finally:
+            super().close()
 
 
 def open_file(path: str) -> LockableFile:
