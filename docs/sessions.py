@@ -303,8 +303,9 @@ KEEPING = """
 system (with the extra `keyring`), or else in a file that only you can read, in your folder for
 settings. `--file` always uses the file. You can also pipe the key in: `pass show flowmaestro |
 flowmaestro login`. `logout` deletes the key from this machine, and `profiles` lists the profiles.
-`login --file` and `logout` also delete the key of the profile from the keyring. If the keyring is
-locked, they cannot: they do everything else, and name the entry that you have to delete yourself.
+`logout`, and `login --file`, which keeps the key in the file, delete any key that the keyring still
+has for the profile. If the keyring is locked, they cannot: they do everything else, and name the
+entry that you have to delete yourself.
 
 A profile is a pair of a key and a server: `login --profile work --base-url https://...` makes
 another one, and `--profile work` or `FLOWMAESTRO_PROFILE=work` uses it. A command uses the first of

@@ -330,8 +330,10 @@ class TestTables:
             ),
             "longest `Retry-After` that is waited for": f"{retry.MAX_RETRY_AFTER:g} s",
             "retries of a call": f"{defaults.DEFAULT_MAX_RETRIES}",
-            "redirects that are followed, of GET within the origin": f"{MAX_REDIRECTS}",
-            "calls of a transport at the same time, without open streams": default_of(
+            "redirects that a call follows: only of a GET, and only to the same server": (
+                f"{MAX_REDIRECTS}"
+            ),
+            "calls of a transport at the same time; open streams do not count": default_of(
                 SocketTransport, "max_connections"
             ),
             "executions in flight in a batch": default_of(Workflows.run_many, "concurrency"),
