@@ -19,8 +19,8 @@ from flowmaestro_core.executions.active import ActiveExecutions, rate_limit_paus
 from flowmaestro_core.executions.operation import Batch
 from flowmaestro_core.executions.outcome import EndedExecution, RunOutcome, ended
 from flowmaestro_core.executions.outcome_queue import OutcomeQueue
-from flowmaestro_core.executions.rows import PendingRecords, Row, RowReader
-from flowmaestro_core.executions.settling import Follow, LookupResult, StartAgain, settle, unknown
+from flowmaestro_core.executions.rows import PendingRecords, Row, RowReader, unknown
+from flowmaestro_core.executions.settling import Follow, LookupResult, StartAgain, settle
 from flowmaestro_core.executions.starts import (
     KEY_ERRORS,
     PAUSE_AFTER_REFUSAL,

@@ -681,6 +681,31 @@ def test_a_refused_second_start_leaves_the_row_in_doubt(status: int) -> None:
     assert not any(map(is_start, found.sent))
 
 
+def test_row_in_doubt_that_can_no_longer_be_prepared_is_unknown() -> None:
+    """The iterator yields one dict again and again, so the row has changed meanwhile."""
+
+    def rows() -> Iterator[Any]:
+        row = {}
+        for row["n"] in range(2):
+            yield row
+
+    world = World()
+    answers: Iterator[Any] = iter(["lost"])
+
+    def answer(request: Request) -> Any:
+        if is_start(request):
+            return next(answers, None)
+        return (403, None) if "per_page=20" in request.url else None
+
+    run = world.run(rows(), answer, on_unknown="start")
+    errors = {item.index: item.error for item in run.items}
+    assert errors[1] is None
+    assert isinstance(errors[0], StartUnknownError)
+    assert isinstance(errors[0].__cause__, ValidationError)
+    assert "inputs[0] cannot be sent: it has changed since it was read" in str(errors[0])
+    assert world.journal.rows[0].state == "starting"
+
+
 def test_a_second_start_that_was_not_sent_stays_in_doubt() -> None:
     """The batch is closed before the request: the first start may have been processed."""
     world = World()
