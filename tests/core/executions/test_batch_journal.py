@@ -635,6 +635,19 @@ def test_a_clock_that_was_set_back_does_not_make_a_lost_start_older_than_the_bat
     assert sum(map(is_start, run.sent)) == 1
 
 
+@pytest.mark.parametrize("id", [None, "", ".."])
+def test_newest_execution_without_a_usable_id_is_no_baseline(id: Any) -> None:
+    """The age of the journal decides then, so the lookup of a first start is conclusive."""
+    world = World()
+    newest = {"id": id, "inputs": {}, "created_at": "1970-01-01T00:16:00Z"}
+    older = {"id": "older", "inputs": {}, "created_at": "1970-01-01T00:00:00Z"}
+    answer = with_a_lost_start(newest, older)
+    first = iter([(200, an_envelope([newest]))])
+    run = world.run(ROWS[:1], lambda request: next(first, None) or answer(request))
+    assert [(item.execution_id, item.ok) for item in run.items] == [("ex_1", True)]
+    assert 0 not in world.journal.orders.values()
+
+
 def test_few_of_many_candidates_are_kept_while_the_lookup_goes_on() -> None:
     others = [
         {"id": f"other_{n}", "inputs": {"n": 0}, "created_at": "1970-01-01T00:16:42Z"}
