@@ -246,6 +246,9 @@ class CallMachine(Machine[Any]):
     """The response that is being read although it is not an event stream, if any."""
     _refusal: Optional[FlowMaestroError] = None
     """The refusal that is being confirmed, if any."""
+    last_failure: Optional[FlowMaestroError] = None
+    """The error of the last attempt, with all attempts so far, if another attempt follows. Only
+    with `until_sent`."""
 
     state: str
     TRANSITIONS: ClassVar[Transitions] = {
@@ -450,6 +453,9 @@ class CallMachine(Machine[Any]):
             verdict = self._retries.after(error, outcome, remaining, jitter)
         if isinstance(verdict, GiveUp):
             return self._give_up(error, outcome, verdict.reason)
+        if self._until_sent:
+            error.attempts = self._retries.failures
+            self.last_failure = self.scrubber.clean(error)
         self.state = "waiting"
         return verdict
 

@@ -43,7 +43,8 @@ LEAST_TIMEOUT = 1.0
 """A start that would have less than these seconds for its response is announced again first. Else,
 a start that the server accepts could be in doubt, and cost a wait of `settle_after`. It is not sent
 at all if the deadline is so near. With a short `settle_after` or timeout, a quarter of that takes
-the place of this constant."""
+the place of this constant. Half of it is enough for the next attempt of a start that was delayed:
+the last one is planned for `LAST_ATTEMPT_TIMEOUT` before the deadline, and clocks wake late."""
 _UNKNOWN = "It is not known whether the run was started"
 _ANNOUNCED_AGAIN = (
     f"{_UNKNOWN}: another process announced its start again during the wait; "
@@ -131,7 +132,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
             "response_received": ("delayed", "saving id", "releasing", "waiting", "failed"),
             "transport_failed": ("delayed", "releasing", "waiting", "failed"),
         },
-        "delayed": {"waited": ("starting", "announcing", "releasing")},
+        "delayed": {"waited": ("starting", "announcing", "releasing", "failed")},
         "saving id": {
             "state_saved": ("done", "attaching"),
             "checkpoint_failed": ("loading", "failed"),
@@ -375,10 +376,11 @@ class DurableStartMachine(Machine[Reply[Any]]):
         return now + self._least_timeout <= self._send_before
 
     def _send(self, now: float, jitter: float) -> Action:
-        if now + self._least_timeout > self._deadline:
-            return self._too_late(None)
-        self.state = "starting"
         delayed, self._delayed = self._delayed, None
+        least = self._least_timeout if delayed is None else self._least_timeout / 2
+        if now + least > self._deadline:
+            return self._too_late(None if delayed is None else delayed.last_failure)
+        self.state = "starting"
         if delayed is not None:
             delayed.send_before = self._send_before
             return self._resume(delayed, now, jitter)
@@ -454,7 +456,8 @@ class DurableStartMachine(Machine[Reply[Any]]):
         `failure` is the error of an attempt before, if there is one.
         """
         late = TimeoutError("The execution could not be started within the timeout, and was not")
-        late.__cause__ = failure
+        if failure is not None:
+            late.__cause__, late.attempts = failure, failure.attempts
         return self._release(late)
 
     def _save_id(self, execution_id: str) -> Action:

@@ -11,7 +11,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, Optional, Tuple, cast
 
-from flowmaestro_core.errors import FlowMaestroError, JournalError, ValidationError
+from flowmaestro_core.errors import (
+    FlowMaestroError,
+    JournalError,
+    StartUnknownError,
+    ValidationError,
+)
 from flowmaestro_core.executions.operation import Batch, Encode
 from flowmaestro_core.executions.outcome import EndedExecution, RunOutcome
 from flowmaestro_core.executions.outcome_queue import OutcomeQueue
@@ -121,6 +126,23 @@ class Row:
         if isinstance(self.key, str):
             name = hashlib.blake2b(name.encode(), digest_size=12).hexdigest()
         return f"{batch}-{name}-{self.reruns}" if self.reruns else f"{batch}-{name}"
+
+
+def unknown(
+    row: Row, candidates: Tuple[Any, ...], cause: Optional[FlowMaestroError]
+) -> StartUnknownError:
+    """Return the error of a row of which it is not known whether it was started.
+
+    `candidates` are the executions that may be the row's; `cause` is the last failure.
+    """
+    error = StartUnknownError(
+        f"It is not known whether {row.subject or f'inputs[{row.index}]'} was started: "
+        f"{len(candidates)} executions could be it"
+        + ("" if cause is None else f"; the last failure: {cause}")
+    )
+    error.candidates = candidates
+    error.__cause__ = cause
+    return error
 
 
 class PendingRecords:

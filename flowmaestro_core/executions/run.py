@@ -99,7 +99,7 @@ class RunMachine(Machine[EndedExecution]):
         "executing": {
             "response_received": ("executing", "following", "waiting", "done", "failed"),
             "transport_failed": ("executing", "failed"),
-            "waited": ("executing",),
+            "waited": ("executing", "failed"),
             "state_loaded": ("executing", "failed"),
             "state_saved": ("executing", "following", "waiting", "failed"),
             "checkpoint_failed": ("executing", "failed"),

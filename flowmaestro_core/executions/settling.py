@@ -30,7 +30,7 @@ from flowmaestro_core.calls.pages import PageCursor
 from flowmaestro_core.context import Context
 from flowmaestro_core.errors import FlowMaestroError, ServerError, StartUnknownError
 from flowmaestro_core.executions.operation import PageOf
-from flowmaestro_core.executions.rows import Row
+from flowmaestro_core.executions.rows import Row, unknown
 from flowmaestro_core.executions.starts import failure_digest
 from flowmaestro_core.http.dates import parse_http_date, parse_timestamp
 from flowmaestro_core.http.urls import is_id
@@ -344,20 +344,3 @@ def _unusable(said: str) -> ServerError:
 
 def _digest_of_inputs(execution: Dict[str, Any]) -> bytes:
     return digest_of(json.dumps({"inputs": execution.get("inputs")}))
-
-
-def unknown(
-    row: Row, candidates: Tuple[Any, ...], cause: Optional[FlowMaestroError]
-) -> StartUnknownError:
-    """Return the error of a row of which it is not known whether it was started.
-
-    `candidates` are the executions that may be the row's; `cause` is the last failure.
-    """
-    error = StartUnknownError(
-        f"It is not known whether {row.subject or f'inputs[{row.index}]'} was started: "
-        f"{len(candidates)} executions could be it"
-        + ("" if cause is None else f"; the last failure: {cause}")
-    )
-    error.candidates = candidates
-    error.__cause__ = cause
-    return error

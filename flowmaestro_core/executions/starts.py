@@ -20,7 +20,7 @@ from flowmaestro_core.errors import (
 )
 from flowmaestro_core.executions.active import ActiveExecutions
 from flowmaestro_core.executions.operation import Batch
-from flowmaestro_core.executions.rows import PendingRecords, Row, RowReader
+from flowmaestro_core.executions.rows import PendingRecords, Row, RowReader, unknown
 from flowmaestro_core.http.messages import Phase
 from flowmaestro_core.machine import Machine
 from flowmaestro_core.payloads.reply import NonJsonBody
@@ -84,8 +84,8 @@ class Starts:
         """Read the next rows into the queue, if it is empty.
 
         Nothing is read while `concurrency` executions are in flight. Return False if nothing was
-        read. A row that cannot be prepared gets its outcome at once. Raises what `RowReader.take`
-        raises.
+        read. A row that cannot be prepared gets its outcome at once: if it is unsettled, a
+        `StartUnknownError`. Raises what `RowReader.take` raises.
         """
         if self.queue or not self._has_room:
             return False
@@ -95,7 +95,9 @@ class Starts:
             try:
                 self._reader.source.prepare(row)
             except ValidationError as error:
-                self._reader.outcomes.put(row.outcome(error=error))
+                # An earlier start of an unsettled row may have been processed.
+                told = unknown(row, (), error) if row.is_unsettled else error
+                self._reader.outcomes.put(row.outcome(error=told))
             else:
                 # A lookup must go back to the first start that may have been processed.
                 if not row.is_unsettled:

@@ -19,8 +19,8 @@ from flowmaestro_core.executions.active import ActiveExecutions, rate_limit_paus
 from flowmaestro_core.executions.operation import Batch
 from flowmaestro_core.executions.outcome import EndedExecution, RunOutcome, ended
 from flowmaestro_core.executions.outcome_queue import OutcomeQueue
-from flowmaestro_core.executions.rows import PendingRecords, Row, RowReader
-from flowmaestro_core.executions.settling import Follow, LookupResult, StartAgain, settle, unknown
+from flowmaestro_core.executions.rows import PendingRecords, Row, RowReader, unknown
+from flowmaestro_core.executions.settling import Follow, LookupResult, StartAgain, settle
 from flowmaestro_core.executions.starts import (
     KEY_ERRORS,
     PAUSE_AFTER_REFUSAL,
@@ -31,6 +31,7 @@ from flowmaestro_core.executions.starts import (
 )
 from flowmaestro_core.executions.wait import NO_TIME_FOR_PAUSE
 from flowmaestro_core.http.scrub import SecretScrubber
+from flowmaestro_core.http.urls import is_id
 from flowmaestro_core.payloads.json_values import object_or_empty, text_or_empty
 from flowmaestro_core.payloads.reply import RateLimit, Reply, is_daily_quota_error, missing_id_error
 from flowmaestro_core.policy.polling import poll_delay, slowed_by_rate_limit
@@ -96,14 +97,16 @@ class BatchState:
 
         The journal stores it as a start with number 0. `page` is `None` if the list of executions
         could not be read. Without a baseline, a lookup may have to read more of the list, and may
-        not be conclusive.
+        not be conclusive. An execution without a usable id is not recorded.
         """
         self.needs_baseline = False
         rows: List[Any] = [] if page is None else page["data"]
         for newest in rows[:1]:
             found = text_or_empty(object_or_empty(newest).get("id"))
-            baseline = Row(0, None, "", execution_id=found)
-            self._records.add(baseline, "started")
+            # No listed execution can match another id, and no lookup would be conclusive then.
+            if is_id(found):
+                baseline = Row(0, None, "", execution_id=found)
+                self._records.add(baseline, "started")
 
     @property
     def is_written(self) -> bool:

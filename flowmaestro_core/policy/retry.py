@@ -140,6 +140,11 @@ class Retries:
         """The number of the present attempt, from 1."""
         return len(self._failures) + 1
 
+    @property
+    def failures(self) -> Tuple[Attempt, ...]:
+        """The attempts that have failed, if another one follows."""
+        return self._failures
+
     def succeeded(self) -> None:
         """Record that the call succeeded: return tokens to the client's retry budget.
 

@@ -635,6 +635,19 @@ def test_a_clock_that_was_set_back_does_not_make_a_lost_start_older_than_the_bat
     assert sum(map(is_start, run.sent)) == 1
 
 
+@pytest.mark.parametrize("id", [None, "", ".."])
+def test_newest_execution_without_a_usable_id_is_no_baseline(id: Any) -> None:
+    """The age of the journal decides then, so the lookup of a first start is conclusive."""
+    world = World()
+    newest = {"id": id, "inputs": {}, "created_at": "1970-01-01T00:16:00Z"}
+    older = {"id": "older", "inputs": {}, "created_at": "1970-01-01T00:00:00Z"}
+    answer = with_a_lost_start(newest, older)
+    first = iter([(200, an_envelope([newest]))])
+    run = world.run(ROWS[:1], lambda request: next(first, None) or answer(request))
+    assert [(item.execution_id, item.ok) for item in run.items] == [("ex_1", True)]
+    assert 0 not in world.journal.orders.values()
+
+
 def test_few_of_many_candidates_are_kept_while_the_lookup_goes_on() -> None:
     others = [
         {"id": f"other_{n}", "inputs": {"n": 0}, "created_at": "1970-01-01T00:16:42Z"}
@@ -679,6 +692,31 @@ def test_a_refused_second_start_leaves_the_row_in_doubt(status: int) -> None:
     )
     assert {item.execution_id for item in found.items} == {"ex_1", "ex_lost"}
     assert not any(map(is_start, found.sent))
+
+
+def test_row_in_doubt_that_can_no_longer_be_prepared_is_unknown() -> None:
+    """The iterator yields one dict again and again, so the row has changed meanwhile."""
+
+    def rows() -> Iterator[Any]:
+        row = {}
+        for row["n"] in range(2):
+            yield row
+
+    world = World()
+    answers: Iterator[Any] = iter(["lost"])
+
+    def answer(request: Request) -> Any:
+        if is_start(request):
+            return next(answers, None)
+        return (403, None) if "per_page=20" in request.url else None
+
+    run = world.run(rows(), answer, on_unknown="start")
+    errors = {item.index: item.error for item in run.items}
+    assert errors[1] is None
+    assert isinstance(errors[0], StartUnknownError)
+    assert isinstance(errors[0].__cause__, ValidationError)
+    assert "inputs[0] cannot be sent: it has changed since it was read" in str(errors[0])
+    assert world.journal.rows[0].state == "starting"
 
 
 def test_a_second_start_that_was_not_sent_stays_in_doubt() -> None:

@@ -11,6 +11,7 @@ import pytest
 from flowmaestro_core.actions import Done, Fail, SaveState, Send, Wait
 from flowmaestro_core.defaults import DEFAULT_BASE_URL
 from flowmaestro_core.errors import (
+    ConnectionError,
     InsufficientCreditsError,
     NotFoundError,
     RateLimitError,
@@ -581,6 +582,75 @@ REPLIES = (
 )
 
 
+def refused_until_the_end(world: World, run: Stepper, *, late: float) -> None:
+    """Refuse each connection of a start. Each wait ends `late` seconds late."""
+    while not isinstance(run.action, (Done, Fail)):
+        if isinstance(run.action, Wait):
+            run.waits(after=run.action.seconds + late)
+        elif isinstance(run.action, Send) and run.action.request.method == "POST":
+            run.fails(Phase.NOT_SENT, after=0.05)
+        else:
+            world.now = run.now
+            world.step(run)
+
+
+def test_the_last_attempt_of_a_refused_start_is_sent_although_clocks_wake_late() -> None:
+    world = World()
+    run = world.until(world.process(run=True), "executing")
+    began = run.now
+    refused_until_the_end(world, run, late=0.002)
+    assert isinstance(run.error, ConnectionError)
+    assert run.error.attempts[-1].outcome is Phase.NOT_SENT
+    assert "after the deadline" in run.error.gave_up
+    assert 299.0 <= run.now - began <= 300.0
+    assert world.store.state["state"] == "open"
+
+
+def test_a_refused_start_without_time_for_another_attempt_says_why() -> None:
+    """The last wait ends so late that the next attempt is not sent."""
+    world = World()
+    run = world.until(world.process(run=True), "executing")
+    refused_until_the_end(world, run, late=0.6)
+    assert isinstance(run.error, TimeoutError)
+    refused = run.error.__cause__
+    assert isinstance(refused, ConnectionError)
+    assert "the network is down (not sent)" in str(refused)
+    assert len(run.error.attempts) == len(refused.attempts) == methods(run).count("POST")
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_delay_until_shortly_before_the_deadline_says_why(status: int) -> None:
+    world = World()
+    run = world.until(world.process(run=True, settle_after=700.0), "executing")
+    while not (isinstance(run.action, Send) and run.action.request.method == "POST"):
+        world.step(run)
+    run.now += 250.0
+    run.replies(status, None, {"Retry-After": "49.8"})
+    assert isinstance(run.action, Wait)
+    run.waits()
+    world.now = run.now
+    world.finish(run)
+    assert isinstance(run.error, TimeoutError)
+    assert run.error.__cause__.status_code == status  # type: ignore[union-attr]
+    assert [it.outcome for it in run.error.attempts] == [status]
+
+
+def test_a_late_wake_after_a_start_in_doubt_is_a_start_unknown_error() -> None:
+    """The lookup was not conclusive, and the second start is refused until the deadline."""
+    world = World()
+    run = world.until(world.process(run=True, on_unknown="start"), "executing")
+    while not (isinstance(run.action, Send) and run.action.request.method == "POST"):
+        world.step(run)
+    world.lose_reply(run, started=False)
+    while not isinstance(run.action, Send):
+        world.step(run)
+    run.replies(403, an_error("insufficient_scope"))
+    refused_until_the_end(world, run, late=0.6)
+    assert isinstance(run.error, StartUnknownError)
+    assert "could not be started within the timeout" in str(run.error)
+    assert world.store.state["state"] == "starting", "the next call looks for the first start"
+
+
 def walking(*, deadline: float = 1200.0, max_retries: int = 3, **settings: Any) -> Stepper:
     start = World().process(rerun=("failed",), **settings).machine._start
     context = a_context(max_retries=max_retries)
@@ -617,6 +687,11 @@ def test_the_table_is_true() -> None:
             lambda: walking(on_unknown="start", deadline=math.inf, max_retries=0),
             Checkpointed((REPLIES[4], REPLIES[-2]), STATES[1:2]),  # type: ignore[arg-type]
             walks=1000,
+        ),
+        wander(
+            lambda: walking(on_unknown="start", deadline=1011.4, max_retries=0, settle_after=10.0),
+            Checkpointed((REPLIES[4], a_response(402)), STATES[1:2], (0.0, 1.0)),  # type: ignore[arg-type]
+            walks=6000,
         ),
     )
 

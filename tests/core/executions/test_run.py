@@ -423,10 +423,13 @@ CHUNKS = (
 )
 
 
-def durably(*, timeout: float = 300.0) -> Stepper:
-    checkpoint = Checkpoint(lambda: None, lambda state: None)
+def durably(*, timeout: float = 300.0, max_retries: int = 3, **settings: Any) -> Stepper:
+    checkpoint = Checkpoint(lambda: None, lambda state: None, **settings)
     operation = Workflows.run("wf_1", {"a": 1}, timeout=timeout, checkpoint=checkpoint)
-    return Stepper(machine_for(operation, a_context(), "token"), terminal=EXECUTION_TERMINAL)
+    return Stepper(
+        machine_for(operation, a_context(max_retries=max_retries), "token"),
+        terminal=EXECUTION_TERMINAL,
+    )
 
 
 def test_a_run_with_a_checkpoint_takes_four_requests_instead_of_three() -> None:
@@ -486,9 +489,15 @@ def test_the_table_is_true() -> None:
     known.until(known.process(inputs={"a": 1}, run=True), "following")
     states: Any = (None, known.store.state)
     durable: Any = Checkpointed(replies, states)
+    in_doubt = ({"v": 1, "state": "starting", "at": 0.0},)
     assert_table_is_true(
         RunMachine,
         wander(lambda: durably(timeout=30.0), durable, walks=2000),
+        wander(
+            lambda: durably(timeout=11.4, max_retries=0, on_unknown="start", settle_after=10.0),
+            Checkpointed(replies[-2:], in_doubt, (0.0, 1.0)),  # type: ignore[arg-type]
+            walks=6000,
+        ),
         wander(running, world, walks=1000),
         wander(lambda: running(timeout=30.0), world, walks=2000),
         wander(running, Possibilities(REPLIES, HEADS[:1], (COMPLETED,), (0.0,)), walks=1000),

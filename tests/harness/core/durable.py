@@ -167,12 +167,17 @@ class World:
 class Checkpointed:
     """The possibilities of a world with a checkpoint, for random walks."""
 
-    def __init__(self, responses: Any, states: Tuple[Any, ...]) -> None:
+    def __init__(
+        self,
+        responses: Any,
+        states: Tuple[Any, ...],
+        durations: Tuple[float, ...] = (0.0, 0.01, 1.0, 29.0, 31.0, 100.0),
+    ) -> None:
         self._world = Possibilities(responses)
         self._states = states
         self._last: Tuple[Any, ...] = ()
         self._saves = self._loads = 0
-        self.durations = (0.0, 0.01, 1.0, 29.0, 31.0, 100.0)
+        self.durations = durations
 
     def after(self, action: Optional[Action]) -> List[Report]:
         broken = Report("checkpoint_failed", (CheckpointError(),))

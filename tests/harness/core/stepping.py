@@ -459,6 +459,8 @@ def wander(
             event = rng.choice(sorted({report.event for report in reports}))
             report = rng.choice([report for report in reports if report.event == event])
             spent = None if rng.random() < 0.5 else rng.choice(world.durations)
+            if spent is None and isinstance(stepper.action, Wait) and stepper.jitter < 0.5:
+                spent = stepper.action.seconds + 0.002  # A real clock wakes late.
             stepper.report(report._replace(after=spent))
         yield stepper.transitions
 
