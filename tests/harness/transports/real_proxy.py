@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import select
 import socket
-import threading
+import ssl
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -41,19 +42,25 @@ def _tunnel(peer: Any, target: str) -> None:
     host, _, port = target.rpartition(":")
     with socket.create_connection((host.strip("[]"), int(port))) as upstream:
         peer.send(ESTABLISHED)
-        back = threading.Thread(target=_pump, args=(upstream, peer.sock))
-        back.start()
-        _pump(peer.sock, upstream)
-        back.join()
+        with contextlib.suppress(OSError, ValueError):
+            _relay(peer.sock, upstream)
+        for end in (peer.sock, upstream):
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(end, socket.SHUT_RDWR)
 
 
-def _pump(source: socket.socket, sink: socket.socket) -> None:
-    with contextlib.suppress(OSError, ValueError):
-        while True:
+def _relay(one: socket.socket, other: socket.socket) -> None:
+    """Send to each socket what the other receives, until one of them ends.
+
+    One thread does both directions: before Python 3.13, an `ssl.SSLSocket` that one thread reads
+    while another writes can fail.
+    """
+    sinks = {one: other, other: one}
+    while True:
+        # TLS may hold decrypted bytes, for which the socket is not readable.
+        ready = [each for each in sinks if isinstance(each, ssl.SSLSocket) and each.pending()]
+        for source in ready or select.select(list(sinks), [], [])[0]:
             data = source.recv(65536)
             if not data:
-                break
-            sink.sendall(data)
-    for end in (source, sink):
-        with contextlib.suppress(OSError):
-            socket.socket.shutdown(end, socket.SHUT_RDWR)
+                return
+            sinks[source].sendall(data)
