@@ -10,7 +10,7 @@ with FlowMaestroClient(api_key="fm_live_...") as client:
 ```
 
 `AsyncFlowMaestroClient` is the same with `await`. Types are in `flowmaestro.types`, webhook
-verification in `flowmaestro.webhooks`, and a FlowMaestro for tests in `flowmaestro.testing`.
+verification in `flowmaestro.webhooks`, and a fake FlowMaestro for tests in `flowmaestro.testing`.
 """
 
 from importlib import import_module
@@ -93,9 +93,10 @@ _MODULES = frozenset({"client", "errors", "resources", "testing", "types", "webh
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
-        """Return a public name or module, which is imported when it is first read.
+        """Return the public object or module `name`. It is imported when it is first read.
 
-        pytest imports this package in every project, for the plugin alone; so that must be quick.
+        The import of this package must be quick: pytest imports it in each run, only for the
+        plugin. Raises `AttributeError` for any other name.
         """
         if name in _MODULES:
             return import_module(f"{__name__}.{name}")

@@ -1,4 +1,4 @@
-"""The assembly of a client. Its arguments are completed from the environment and the defaults.
+"""The assembly of a client. Missing arguments come from the environment or the defaults.
 
 This is a separate module, so that importing a client imports only what annotations need.
 """
@@ -102,8 +102,8 @@ def options_of(
     """Return the options, with missing ones taken from the environment and the defaults.
 
     Without an API key in arguments and environment, that of an installed fake or cassette is used,
-    if there is no `transport`. Raises `ValueError` if there is no key, or if a variable is
-    malformed, and the errors of `ClientOptions`.
+    if there is no `transport`. Raises `ValueError` if there is no key, or if a variable that is
+    used is malformed, and the errors of `ClientOptions`.
     """
     return ClientOptions(
         _key(transport) if api_key is None else api_key,

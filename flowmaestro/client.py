@@ -202,8 +202,8 @@ class FlowMaestroClient(_Client):
         """Close all connections, and the transport. Later calls raise `ClientClosedError`.
 
         A transport that was passed to the client is closed, too, so it cannot serve a second client
-        afterwards. A client made with `with_options` uses the connections of the client that it was
-        made from, and closing it leaves them open.
+        afterwards. A client made with `with_options` uses the connections of the original client.
+        Closing the new client leaves them open.
         """
         self._executor.close()
 
@@ -317,8 +317,8 @@ class AsyncFlowMaestroClient(_Client):
         """Close all connections, and the transport. Later calls raise `ClientClosedError`.
 
         A transport that was passed to the client is closed, too, so it cannot serve a second client
-        afterwards. A client made with `with_options` uses the connections of the client that it was
-        made from, and closing it leaves them open.
+        afterwards. A client made with `with_options` uses the connections of the original client.
+        Closing the new client leaves them open.
         """
         await self._executor.close()
 

@@ -40,7 +40,8 @@ class Rows(List[Dict[str, Any]]):
 def read_object(path: str, where: str) -> Dict[str, Any]:
     """Return the JSON object in a file; `-` is standard input.
 
-    Raises `ValueError`, whose text begins with `where`.
+    If the file cannot be read or is not a JSON object, raises `ValueError`, whose text begins with
+    `where`.
     """
     return _object(_read(path, where), where)
 

@@ -36,10 +36,10 @@ class _StandardError(logging.Handler):
 def log_to_stderr(level: str) -> None:
     """Write the SDK's log records of `level` (debug, info or warning) and above to standard error.
 
-    These are the records of the logger `flowmaestro`. Another call changes the level, and writes no
-    record twice. Handlers of the root logger, such
-    as that of `logging.basicConfig`, write it as well. Any other `level` counts as warning. In the
-    first call, a warning in the log says so.
+    These are the records of the logger `flowmaestro`. A second call changes the level, but adds no
+    second handler, so no record is written twice. Handlers of the root logger, such as that of
+    `logging.basicConfig`, write the records as well. Any other `level` counts as warning; if the
+    first call gives one, a warning in the log says so.
     """
     handler = _StandardError()
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))

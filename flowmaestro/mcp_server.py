@@ -83,7 +83,7 @@ def workflow_server(
 
 
 async def serve_on_stdio(server: Server[Any]) -> None:
-    """Serve one client on standard input and output, until the client disconnects."""
+    """Serve one MCP client on standard input and output, until this client disconnects."""
     async with stdio_server() as (incoming, outgoing):
         await server.run(incoming, outgoing, server.create_initialization_options())
 

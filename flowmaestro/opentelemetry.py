@@ -4,7 +4,7 @@
 |---|---|---|
 | `workflows.get`, ... | INTERNAL | one for each operation that is not in the next rows |
 | `invoke_workflow ID` | INTERNAL | one for each `workflows.run` or `executions.stream` |
-| `node NAME` | INTERNAL | one for each node in the events, a child of `invoke_workflow` |
+| `node NAME` | INTERNAL | one each time that a node runs, a child of `invoke_workflow` |
 | `invoke_agent` | CLIENT | one for each message to an agent |
 | `retrieval ID` | CLIENT | one for each query of a knowledge base |
 | `invoke_workflow ID` | INTERNAL | for each row of a batch, linked to the span of the batch |
@@ -161,9 +161,9 @@ class OpenTelemetryHooks(Hooks):
 
 
 class _Instruments:
-    """The OpenTelemetry tracer of one `OpenTelemetryHooks`, and its instruments, as histograms.
+    """The tracer of one `OpenTelemetryHooks`, and the instruments that record its metrics.
 
-    It also remembers the agents of threads (`agents`).
+    The object also remembers the agents of threads (`agents`).
     """
 
     def __init__(
@@ -532,9 +532,10 @@ class _Operation:
         return _text(item["error"]) if self._to.content and item.get("error") else None
 
     def _row_of(self, info: RequestInfo) -> Optional[_Row]:
-        """Return the row that a request belongs to. Begin the span of a new row.
+        """Return the row that a request belongs to. Begin a span if the row or execution id is new.
 
-        Return `None` if the request is not about one row, or if the operation is not traced.
+        So a row that was in doubt may get two spans. Return `None` if the request is not about one
+        row, or if the operation is not traced.
         """
         key = _row_key(info)
         if key is None or not self._traced:

@@ -1,8 +1,8 @@
 """The pytest plugin: a fake FlowMaestro or a cassette for a test, and a guard against the network.
 
-pytest loads it wherever this SDK is installed, so it imports nothing but pytest until a fixture
-is asked for. The fixtures are plain functions: they serve tests that block, and those of
-pytest-asyncio, anyio's plugin and pytest-trio.
+pytest loads it wherever this SDK is installed, so it imports neither the clients nor
+`flowmaestro.testing` until a fixture is asked for. The fixtures are plain functions: they serve
+tests that block, and those of pytest-asyncio, anyio's plugin and pytest-trio.
 """
 
 from __future__ import annotations
@@ -122,8 +122,8 @@ def flowmaestro_cassette(request: pytest.FixtureRequest) -> Generator[Cassette, 
 def flowmaestro_no_network(request: pytest.FixtureRequest) -> Generator[None, None, None]:
     """Fail the test if it looks up an address, binds or connects a socket, or starts a program.
 
-    The test fails even if its code catches the error, and whichever thread caused it. Allowed is
-    the pair of sockets that an event loop creates to wake itself. The module
+    The test fails even if its code catches the error, and whichever thread caused it. The sockets
+    of `socket.socketpair`, with which an event loop wakes itself, are allowed. The module
     `flowmaestro.testing.network_guard` says what the guard does not see. To guard every test, name
     this fixture in `usefixtures` of the pytest configuration.
     """
@@ -149,11 +149,12 @@ _KITS = pytest.StashKey[List[Tuple["Union[FakeFlowMaestro, Cassette]", List[bool
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Record whether a test with a fake or a cassette has passed; if not, add its report.
+    """Record whether a test with a fake or a cassette has passed.
 
-    The finished report of pytest is read, because a failure of a `unittest.TestCase` is not raised
-    here, and marks such as `xfail` invert outcomes. A test with subtests has several reports; it
-    has passed if all of them have.
+    If not, add the report of the fake or the cassette to the report of pytest. This hook reads the
+    finished report of pytest, because a failure of a `unittest.TestCase` is not raised here, and
+    marks such as `xfail` invert outcomes. A test with subtests has several reports; it has passed
+    if all of them have.
     """
     report = yield
     if report.when == "call":

@@ -20,10 +20,10 @@ def timeline_of(
 ) -> str:
     """Draw the timeline of a run, and return the text of an SVG document.
 
-    A run keeps the last 1,000 of the events that a timeline needs.
+    The picture shows at most the last 1,000 of the run's events that a timeline needs.
 
     Args:
-        run: an execution, for example from `workflows.run`, a reply that contains one, or the
+        run: an execution, for example from `workflows.run`, a reply whose `data` is one, or the
             handle of an execution's stream, which need not have ended.
         width: the width of the picture in pixels, at least 320.
         transparent: draw no background, in colours that are readable on white and on black.

@@ -95,8 +95,8 @@ def parse(
 def _checked(checked: Union[bytes, Exception], tolerance: Optional[float]) -> bytes:
     """Return `checked` if it is the body of an authentic delivery; raise it if it is an error.
 
-    `TypeError` or `ValueError` for a wrong `tolerance` comes first. The age of the delivery is not
-    checked here.
+    Before that, raise `TypeError` or `ValueError` for an invalid `tolerance`. The age of the
+    delivery is not checked here.
     """
     if tolerance is not None:
         check_seconds("tolerance", tolerance)

@@ -1,7 +1,7 @@
 """The eleven actions that a machine can return to its driver, as plain values.
 
-A driver carries out one action, reports what happened with the event method named beside it,
-and gets the next action back.
+A driver carries out one action, and reports what happened: it calls one of the machine's methods
+that stand beside the action. The method returns the next action.
 
 | action  | the driver reports                                                    |
 |---------|-----------------------------------------------------------------------|
@@ -35,8 +35,9 @@ from flowmaestro_core.records import JournalRow, Key
 class _Sending:
     """Base of `Send` and `Open`: a request, and its timeout in seconds.
 
-    The rest is for observers: `attempt` is the number of the attempt within its call, `path` is the
-    path of the call (see `Path`), and `call` is the same object in all attempts of one call.
+    The other attributes are for observers: `attempt` is the number of the attempt within its call,
+    `path` is the path of the call (see `Path`), and `call` is an object that is the same in all
+    attempts of one call.
     """
 
     request: Request
@@ -66,9 +67,9 @@ which the server sends keepalives."""
 class Read:
     """Read some bytes of the open body, or report that none came within `patience` seconds.
 
-    If no bytes came, that is not a failure: the same body can be read again. A transport that must
-    close the body after such a wait (`patient = False`) waits for `impatient` seconds instead of
-    `patience`, unless `impatient` is 0.
+    If no bytes came, that is not a failure: the same body can be read again. Some transports must
+    close the body after such a wait (their `patient` is False). On these, the driver waits for
+    `impatient` seconds instead of `patience`, unless `impatient` is 0.
     """
 
     patience: float
@@ -84,9 +85,9 @@ class Close:
 class Wait:
     """Wait for `seconds`.
 
-    `because` is the failed attempt that is retried afterwards; `None` for any other wait. With
-    `reconnects`, the next request reopens a lost event stream. Both are for logs and hooks, with
-    one exception: if a start waits after a 429 in `because`, a batch delays its polls, too.
+    `because` is the failed attempt or the lost connection that causes the wait; `None` for any
+    other wait. With `reconnects`, the next request reopens a lost event stream. Both are for logs
+    and hooks, with one exception: if a start waits because of a 429, a batch delays its polls, too.
     """
 
     seconds: float
@@ -106,15 +107,16 @@ class Emit:
 
 @dataclass(frozen=True)
 class Record:
-    """Write `rows` to the journal, all of them or none, then report what it holds.
+    """Write `rows` to the journal, all of them or none. Then report what the journal holds.
 
     Attributes:
-        rows: each replaces the earlier record of that row. A row that is `starting` must survive a
-            power loss; the others need only survive the end of the process.
-        keys: which rows to return.
-        brief: if true, the returned records need not hold executions, and their states need only
-            tell open rows from all others.
-        execution_ids: the executions whose starts to return.
+        rows: the new records. Each replaces the earlier record of its row. The record of a row that
+            is `starting` must survive a power loss; the others need only survive the end of the
+            process.
+        keys: the keys of the rows whose records to return.
+        brief: if true, a returned record need not hold the execution, and its state need only show
+            whether the row is `open`.
+        execution_ids: ids of executions. The numbers of their starts are to be returned.
 
     """
 
@@ -131,9 +133,9 @@ class LoadState:
 
 @dataclass(frozen=True)
 class SaveState:
-    """Save `state` in the checkpoint, with the time as its `at`, in Unix seconds.
+    """Save `state` in the checkpoint, after adding `at`: the present time, in Unix seconds.
 
-    The machine has left `at` out, because it reads no clock.
+    The machine leaves `at` out, because it reads no clock.
     """
 
     state: Dict[str, Any]
@@ -150,8 +152,8 @@ class Done:
 class Fail:
     """The machine has ended with `error`, to be raised as it is (its cause is already chained).
 
-    A batch may fail with any exception: the caller's iterable of rows or key function raised it
-    while the batch read the rows, or a key was of a wrong type.
+    A batch may also fail with an exception that is not of the SDK: the caller's iterable of rows or
+    key function raised it while the batch read the rows, or a key was invalid.
     """
 
     error: FlowMaestroError

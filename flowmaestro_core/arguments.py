@@ -23,7 +23,10 @@ _TRANSPORTS_OWN = frozenset({"connection", "content-length", "transfer-encoding"
 
 
 def check_count(name: str, value: Any, at_least: int = 1) -> None:
-    """Raise `TypeError` if `value` is not an `int`, `ValueError` if it is below `at_least`."""
+    """Raise `TypeError` if `value` is not an `int`, `ValueError` if it is below `at_least`.
+
+    A `bool` does not count as an `int`.
+    """
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be an int, not {type(value).__name__}")
     if value < at_least:
@@ -56,10 +59,11 @@ def check_plain_function(name: str, value: Any) -> None:
 
 
 def is_coroutine_function(value: Any) -> bool:
-    """Return whether the result of calling `value` must be awaited, without calling it.
+    """Return whether `value` is certain to return a coroutine when it is called.
 
     True for a coroutine function, for an object whose `__call__` is a coroutine function, and for a
-    `functools.partial` of either. Other callables may still return an awaitable.
+    `functools.partial` of either. Other callables may still return an awaitable. `value` is not
+    called.
     """
     while isinstance(value, functools.partial):
         value = value.func  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
@@ -68,10 +72,11 @@ def is_coroutine_function(value: Any) -> bool:
 
 
 def check_several(name: str, value: Any, of: str) -> None:
-    """Raise `TypeError` if `value` is a single object instead of an iterable of several.
+    """Raise `TypeError` unless `value` is an iterable of items, such as a list.
 
-    A data frame is refused, because iterating over one gives the names of its columns. `of` is the
-    noun for the items in the error, such as `rows`.
+    A `str`, `bytes`, a mapping and a data frame are refused, although they are iterable: iterating
+    over a data frame gives the names of its columns. `of` is the noun for the items in the error,
+    such as `rows`.
     """
     kind = type(value).__name__
     if kind == "DataFrame":
@@ -116,9 +121,10 @@ def check_choice(name: str, value: Any, *choices: str) -> None:
 
 
 def rerun_statuses(name: str, value: Any) -> Tuple[Any, ...]:
-    """Return the statuses in an iterable as a tuple; their executions are started again.
+    """Return a tuple of the statuses in `value`. Executions that ended with one are started again.
 
-    Raise `TypeError` or `ValueError` unless each is `failed` or `cancelled`.
+    Raise the `TypeError` of `check_several`, and `ValueError` unless each status is `failed` or
+    `cancelled`.
     """
     check_several(name, value, "statuses")
     statuses = tuple(value)
@@ -131,8 +137,8 @@ def rerun_statuses(name: str, value: Any) -> Tuple[Any, ...]:
 def file_path(name: str, value: Any) -> str:
     """Return a path as a `str`.
 
-    Raise `TypeError` or `ValueError` unless `value` is a `str` or a path-like object, not empty,
-    and without null characters.
+    Raise `TypeError` unless `value` is a `str` or a path-like object for a `str`, and `ValueError`
+    if the path is empty or holds a null character.
     """
     path = getattr(value, "__fspath__", lambda: value)()
     if not isinstance(path, str):
@@ -164,7 +170,7 @@ def flag(name: str, value: T) -> T:
 
 
 def number(name: str, value: Any) -> Optional[float]:
-    """Return `value`. Raise `TypeError` if it is neither a number nor `None`."""
+    """Return `value`. Raise `TypeError` if it is neither a number nor `None`, or is a `bool`."""
     if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
         raise TypeError(f"{name} must be a number, not {type(value).__name__}")
     return value
@@ -173,7 +179,8 @@ def number(name: str, value: Any) -> Optional[float]:
 def count(name: str, value: Any) -> Optional[int]:
     """Return `value`.
 
-    Raise `TypeError` or `ValueError` unless it is `None` or an `int` of at least 1.
+    Raise `TypeError` unless it is `None` or an `int` other than a `bool`, and `ValueError` if it is
+    below 1.
     """
     if value is not None:
         check_count(name, value)
@@ -196,10 +203,11 @@ def mapping(name: str, value: Any) -> Optional[Dict[str, Any]]:
 def header_fields(value: Any) -> Headers:
     """Return the header fields in a mapping, without the spaces and tabs around their values.
 
-    Raises `TypeError` or `ValueError` for a name that is not valid (RFC 9110, section 5.1), for a
-    value with other characters than visible ASCII, spaces and tabs, for the fields in
-    `_TRANSPORTS_OWN`, and for `Expect` (section 10.1.1): requests are sent whole, without waiting
-    for 100 (Continue). The error never shows the value of a field.
+    Raises `TypeError` if `value` is not a mapping of `str` to `str`. Raises `ValueError` for an
+    invalid name (RFC 9110, section 5.1), for a value with other characters than visible ASCII,
+    spaces and tabs, and for the fields that the transport sends: `Connection`, `Content-Length` and
+    `Transfer-Encoding`. Also for `Expect` (section 10.1.1): requests are sent whole, without
+    waiting for 100 (Continue). The error never shows the value of a field.
     """
     if not isinstance(value, Mapping):
         raise TypeError(f"headers must be a dict of str to str, not {type(value).__name__}")

@@ -23,7 +23,7 @@ class LoadedState(NamedTuple):
 
     Attributes:
         state: the state that was saved last; `None` if there is none.
-        wall_time: when it was loaded, in Unix seconds.
+        wall_time: when the state was loaded, in Unix seconds.
 
     """
 
@@ -106,11 +106,11 @@ class Checkpoint:
     ) -> Checkpoint:
         """Make a checkpoint whose state is stored in a file.
 
-        The file is written atomically and readable by its owner alone. Its directory must exist.
-        `PATH.lock` is locked while the state is loaded or saved, never during the run.
+        The file is replaced atomically. On POSIX, only its owner may read it. Its directory must
+        exist. `PATH.lock` is locked while the state is loaded or saved, but not during the run.
 
         Args:
-            path: of the file.
+            path: the path of the file.
             rerun: the statuses (`"failed"`, `"cancelled"`) of an ended execution that is started
                 again.
             on_unknown: what to do if it cannot be found out whether the execution was started:
@@ -138,7 +138,7 @@ class Checkpoint:
         self.settle_after: float = settle_after
 
     def __repr__(self) -> str:
-        """Show the settings. The functions are left out, since a `partial` may hold a password."""
+        """Return the settings as text, without the functions: a `partial` may hold a password."""
         where = "" if self.path is None else f"file {self.path!r}, "
         return (
             f"<Checkpoint: {where}rerun={self.rerun!r}, on_unknown={self.on_unknown!r}, "

@@ -20,8 +20,8 @@ class ServerSeen:
     """What the calls of one client have learned about its server.
 
     Attributes:
-        has_answered: whether any call got a response, whatever its status. If so, the base URL does
-            not name a wrong host, so a start that could not be sent is worth repeating.
+        has_answered: whether any call got a response, whatever its status. If so, the base URL
+            leads to a server, so a start that could not be sent is worth repeating.
 
     """
 

@@ -16,8 +16,8 @@ class Attempt(NamedTuple):
     """One failed attempt of a call, or one lost connection of an event stream.
 
     `outcome` is the HTTP status or the phase in which the network failed. `code` is the `code` of
-    the attempt's error; `None` for a lost connection. `delay` is the number of seconds waited
-    before the next attempt, `None` if no attempt followed.
+    the attempt's error; `None` for a lost connection of a stream. `delay` is the number of seconds
+    waited before the next attempt, `None` if no attempt followed.
     """
 
     number: int
@@ -42,8 +42,8 @@ class FlowMaestroError(Exception):
         execution_id: the execution that this error is about, if one had been started.
         retry_after: seconds that the server asked to wait, `None` if it did not ask.
         headers: the header fields of an error response, redacted and without `Set-Cookie`; empty if
-            the error was not made from one. If the server sent no `Date`, they have one with the
-            time at which the response was received.
+            the error was not made from one. If the server sent no readable `Date`, the headers have
+            one with the time at which the response was received.
         body: the body of an error response as text, redacted, its first 4,000 characters at most;
             `None` if the error was not made from one.
 
@@ -168,7 +168,8 @@ class ConflictError(_StatusError):
 class ValidationError(_StatusError):
     """400 or 422: the server refused the request's content; `details` may say why.
 
-    With the code `invalid_input`, the SDK could not send a row of a batch.
+    Also the error of a batch's row that JSON cannot express, or that has changed since it was read
+    (code `invalid_input`). Such a row was not sent.
     """
 
     _MESSAGE, _CODE, _STATUS = "Validation failed", "validation_error", 400
@@ -192,9 +193,9 @@ class RateLimitError(_StatusError):
 
 
 class ServerError(FlowMaestroError):
-    """5xx, or a response that the SDK cannot use.
+    """5xx, or a successful response that the SDK cannot use.
 
-    That is one that is not of this API, such as HTML (code `invalid_response`), or is too large
+    Such a response is not of this API, for example HTML (code `invalid_response`), or is too large
     (`reply_too_large`).
     """
 
@@ -204,7 +205,8 @@ class ServerError(FlowMaestroError):
 class TimeoutError(FlowMaestroError, builtins.TimeoutError):
     """An attempt, a start, a stream or a whole wait timed out, or the server answered with 408.
 
-    `last_execution` is the last state that a wait or a stream has polled; `None` if there is none.
+    `last_execution` is the execution as a wait or a stream has last polled it; `None` if it has not
+    polled it, or follows no execution.
     """
 
     _MESSAGE, _CODE = "Request timed out", "timeout"
@@ -213,7 +215,7 @@ class TimeoutError(FlowMaestroError, builtins.TimeoutError):
 
 
 class ConnectionError(FlowMaestroError, builtins.ConnectionError):
-    """No connection could be made, or it was lost before the response was complete."""
+    """No connection could be made, or the response did not arrive whole and well-formed."""
 
     _MESSAGE, _CODE = "Unable to connect to FlowMaestro API", "connection_error"
 
@@ -225,8 +227,8 @@ class StreamError(FlowMaestroError):
     `stream_lost` (the server will answer a message later, and sent no id to find the answer by),
     `event_too_large`, `message_failed` (only from `text()`: the agent could not answer),
     `stream_closed` (the stream, batch or other iteration was closed or has failed before, or the
-    batch is one of the parent process), or `stream_busy` (its next item is awaited already, by
-    another thread or task, or by the caller of a callback).
+    batch is one of the parent process), or `stream_busy` (the next item is awaited already, by
+    another thread or task, or by the code that called the callback).
     """
 
     _MESSAGE, _CODE = "Stream error", "stream_error"
@@ -249,7 +251,7 @@ class ClientClosedError(FlowMaestroError, RuntimeError):
 
 
 class StartUnknownError(FlowMaestroError):
-    """It is unknown whether an execution was started, so it was not started again.
+    """It is not known whether a start has started an execution.
 
     It is the error of a row of a batch with a journal, or raised for a start with a checkpoint.
     `candidates` are the executions found that this start may have started: they have equal inputs,
@@ -279,9 +281,9 @@ class CheckpointError(FlowMaestroError):
     `execution_id` is the execution that this call, or an earlier one with this checkpoint, has
     started. If it is `None`, this call started nothing.
 
-    `code` is `checkpoint_mismatch` (it belongs to other inputs, another workflow or API root),
-    `checkpoint_conflict` (other processes saved first too often; or another one has saved the id of
-    an execution of its own, so two run), `checkpoint_busy` (the lock of its file was not free), or
+    `code` is `checkpoint_mismatch` (the checkpoint has other inputs, another workflow or API root),
+    `checkpoint_conflict` (other processes saved first too often; or another process has started a
+    second execution and saved its id), `checkpoint_busy` (the lock of the file was not free), or
     `checkpoint_unusable` (any other reason, such as an exception of `load` or `save`, or a
     malformed state).
     """
@@ -294,7 +296,8 @@ class CheckpointConflict(FlowMaestroError):
 
     A store with compare-and-set raises it unless the `serial` of the state that it holds is one
     less than the `serial` of the state to save. The SDK then loads again and continues from
-    the state that the other process saved. After too many conflicts, it raises `CheckpointError`.
+    the state that the other process saved. After too many conflicts, the SDK raises
+    `CheckpointError`.
     """
 
     _MESSAGE, _CODE = "Another process saved a state before", "checkpoint_conflict"

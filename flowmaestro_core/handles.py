@@ -41,15 +41,15 @@ class _Progress(Protocol):
 
     @property
     def reconnects(self) -> int:
-        """Number of reconnections of the stream."""
+        """How many connections replaced a lost one."""
         ...
 
     @property
     def request_id(self) -> Optional[str]:
-        """The request id of the last response that opened the stream; `None` if there is none.
+        """The `X-Request-ID` of the last response that opened the stream; `None` if there is none.
 
-        It is its `X-Request-ID`, which only a gateway before the server adds. If the server
-        answered a message without a stream, it is the `request_id` of that reply.
+        Only a gateway before the server adds it. If the server answered a message without a stream,
+        this is the `request_id` of its reply.
         """
         ...
 
@@ -57,8 +57,8 @@ class _Progress(Protocol):
     def seen_events(self) -> Optional[Tuple[Mapping[str, Any], ...]]:
         """The events of an execution's stream, for its timeline; `None` for other streams.
 
-        These are the last 1,000 of the events that a timeline needs, each with the few keys that
-        it needs. They may include events that were received but not yet yielded.
+        These are the last 1,000 of the events that a timeline needs, with only the keys that the
+        timeline needs. They may include events that were received but not yet yielded.
         """
         ...
 

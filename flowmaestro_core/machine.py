@@ -9,9 +9,9 @@ The rules for every machine of this package. `Machine` enforces the first three:
 2. After an event the machine is in one of the states that the table lists for it.
 3. `done` and `failed` are final: they take no event, so a machine ends exactly once.
 4. A machine may own a smaller one (`_delegate`). Meanwhile, events go to the smaller machine, and
-   its actions are returned. When it ends, `_inner_ended` is called with its result, and the owner
-   continues. When it wants to wait, the owner may set it aside (`_park`) and continue it later
-   (`_resume`).
+   its actions are returned. When the smaller machine has ended, `_inner_ended` gets its result, and
+   the owner continues. When the smaller machine wants to wait, the owner may set it aside (`_park`)
+   and continue it later (`_resume`).
 5. A machine that must release an open body before it continues does so with `_close`.
 
 `docs/diagrams.py` writes `docs/state-diagrams.md` from the tables.
@@ -72,7 +72,7 @@ def event(handler: F) -> F:
 
 
 class Machine(Generic[T]):
-    """One thing that a client can do, ending in a value of type `T`.
+    """A state machine for one piece of work, which ends with a value of type `T` or an error.
 
     Each event method takes `now`, in seconds on a monotonic clock, and `jitter`, a random number in
     [0, 1) that is drawn for this event. The method returns the next action for the driver.
@@ -100,8 +100,8 @@ class Machine(Generic[T]):
     def __init__(self, context: Context, token: str) -> None:
         """`context` holds what the calls of a client share.
 
-        `token` is a random text, from which the machine makes the `Idempotency-Key` of each POST
-        for which the caller passed none.
+        `token` is a random text, from which the machine makes the `Idempotency-Key` of a POST. A
+        key that the caller passed, or a token that a checkpoint holds, is used instead.
         """
         self.state: str = "ready"
         self._context = context
@@ -208,7 +208,8 @@ class Machine(Generic[T]):
     ) -> Action:
         """Report that `LoadState` or `SaveState` failed. Return the next action.
 
-        `error` is a `CheckpointConflict` if another process has saved a state meanwhile.
+        `error` is a `CheckpointConflict` if `SaveState` found that another process has saved a
+        state meanwhile.
         """
         raise NotImplementedError
 
@@ -243,7 +244,7 @@ class Machine(Generic[T]):
     # A machine inside a machine
 
     def _delegate(self, inner: Machine[Any], now: float, jitter: float) -> Action:
-        """Own `inner` and start it. Return its first action.
+        """Own `inner` and start it. Return the next action.
 
         When `inner` ends, `_inner_ended` is called.
         """
@@ -259,7 +260,7 @@ class Machine(Generic[T]):
         return cast("Machine[Any]", parked)
 
     def _resume(self, parked: Machine[Any], now: float, jitter: float) -> Action:
-        """Own a parked machine again, whose wait is over. Return its next action."""
+        """Own a parked machine again, whose wait is over. Return the next action."""
         self._inner = parked
         return self._pass_on(parked.waited(now, jitter), now, jitter)
 

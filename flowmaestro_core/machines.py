@@ -25,8 +25,8 @@ def machine_for(operation: Operation[Any, Any], context: Context, token: str) ->
     Args:
         operation: what a builder returned, such as `Workflows.get("wf_123")`.
         context: the options of a client, and what all its calls share.
-        token: any random text. The machine makes the `Idempotency-Key` of each POST from it for
-            which the caller passed none.
+        token: any random text. The machine makes the `Idempotency-Key` of a POST from it, unless
+            the caller passed a key, or a checkpoint holds a token.
 
     """
     # Calls are by far the most frequent operations. `isinstance` is for type checkers only.

@@ -42,7 +42,7 @@ A = TypeVar("A", covariant=True)
 
 
 class HandleKind(enum.Enum):
-    """The kinds of objects that callers iterate over. Each kind has its own attributes."""
+    """The kinds of handles that callers iterate over. Each kind has attributes of its own."""
 
     ITEMS = "items"
     EVENTS = "events"
@@ -63,9 +63,9 @@ class Operation(Generic[S, A]):
     """The checkpoint that stores the state of a start, if there is one."""
 
     def callbacks(self) -> Mapping[str, Optional[Callable[..., Any]]]:
-        """Return the caller's functions that the driver calls, by the names of the arguments.
+        """Return the caller's callbacks by the names of their arguments; `None` for an unset one.
 
-        One that was not passed is `None`. They may be coroutine functions only on an async client.
+        On an async client they may be coroutine functions. A sync client refuses these.
         """
         return {}
 

@@ -65,9 +65,9 @@ class Recalled(NamedTuple):
             index after the last one.
         last_order: the greatest `order` that the journal held when it was opened; 0 if it held
             none.
-        age: seconds since the journal was created, by the wall clock; infinity if the ages of
-            executions do not matter, because the journal holds the baseline, and if the clock was
-            set back to a time before.
+        age: seconds since the journal was created, by the wall clock. Infinity if the journal holds
+            the baseline, because the ages of executions do not matter then, or if the wall clock
+            was set back to a time before the journal was created.
 
     """
 

@@ -44,9 +44,10 @@ class WebhookEvent(TypedDict):
 class SecretDict(Dict[str, Any]):
     """A webhook whose `repr`, `str` and log lines do not show its secrets.
 
-    The secrets are the value of `secret`, header fields that may hold a credential, and parts of
-    its URL: the user, the fragment, and query parameters, except a few such as `page`. Otherwise it
-    is a plain dict: equality, JSON, pickle, and `data["secret"]` show the values.
+    The secrets are the value of `secret`, the values of header fields that may hold a credential,
+    and parts of the URL: the user, the fragment, and the values of query parameters, except a few
+    such as `page`. Otherwise it is a plain dict: equality, JSON, pickle, and `data["secret"]` use
+    the secret values.
     """
 
     def copy(self) -> SecretDict:
@@ -58,7 +59,7 @@ class SecretDict(Dict[str, Any]):
 
 
 def sign(payload: bytes, secret: str) -> str:
-    """Return the value of `X-FlowMaestro-Signature` for these bytes."""
+    """Return the value of `X-FlowMaestro-Signature` for the bytes of a delivery's body."""
     import hmac  # Loads OpenSSL: with the first delivery, not with `client.webhooks`.
 
     # `strict` would raise for a lone surrogate, and the error would hold the secret.
@@ -73,8 +74,9 @@ def authenticated(
     """Return the payload's bytes if one of the `v1` signatures is valid, else the error to raise.
 
     The error is returned, not raised, so no frame in its traceback holds the secret or the valid
-    signature. It is a `WebhookVerificationError`; a `TypeError` for a payload of another type; a
-    `ValueError` for a secret that is not text, or empty. Signatures are compared in constant time.
+    signature. It is a `WebhookVerificationError`; a `TypeError` for a payload that is neither text
+    nor `bytes`, `bytearray` or `memoryview`; a `ValueError` for a secret that is not text, or
+    empty. Signatures are compared in constant time.
     """
     import hmac
 
@@ -103,10 +105,10 @@ def authenticated(
 
 
 def read_event(payload: bytes) -> WebhookEvent:
-    """Return the event in a delivery's body; raise `WebhookVerificationError` if there is none.
+    """Return the event in a delivery's body.
 
-    If the event has no `data`, its `data` becomes `{}`. `data` that is not an object, such as null,
-    raises the same error.
+    Raises `WebhookVerificationError` if the body is not an event, or if its `data` is not an
+    object, such as null. If the event has no `data`, its `data` becomes `{}`.
     """
     try:
         body = decode_json(payload)

@@ -61,7 +61,10 @@ class _Parser(argparse.ArgumentParser):
         raise CommandFailed(f"{message} (see {self.prog} --help)", USAGE)
 
     def print_help(self, file: Any = None) -> None:
-        """Write the help. Raises `OSError` if it cannot be written; `argparse` ignores that."""
+        """Write the help. Raises `OSError` if it cannot be written.
+
+        Newer versions of `argparse` ignore that error.
+        """
         Writer(file or sys.stdout).write(self.format_help())
 
 
@@ -74,13 +77,13 @@ _Command = Tuple[str, Tuple[str, ...], Tuple[_Argument, ...]]
 def build_parser(
     only: Optional[str] = None, *, completed: Optional[Mapping[str, Any]] = None
 ) -> argparse.ArgumentParser:
-    """Return the parser. Its namespace has `command` None if the user names no command.
+    """Return a parser. The namespace it returns has `command` None if the user names no command.
 
     If `only` is the name of a command, the parser knows this command alone. If `only` is any other
-    text, the parser knows the names of all commands, without their arguments. To make either parser
-    takes less time than to make the whole one, which is returned if `only` is `None`.
-    `completed` maps a kind of argument, such as `"file"`, to the attribute `complete` that shtab
-    reads.
+    text, the parser knows the names of all commands, without their arguments. If `only` is `None`,
+    it knows all commands and their arguments, which takes longest.
+    `completed` maps a kind of argument, such as `"file"`, to the value of the attribute `complete`
+    that these arguments get, for shtab.
     """
     width = (Console(sys.stdout).width or 80) - 2
     column = min(24, max(width // 3, 10))  # In a narrow terminal, the texts need more room.
@@ -113,9 +116,9 @@ def build_parser(
 
 
 def _fitted(text: str, width: int) -> str:
-    """Return a text of the help, wrapped at words, if a line of it is wider than `width` columns.
+    """Return a text of the help. If a line is wider than `width` columns, the text is wrapped.
 
-    Examples are not wrapped, so that the user can copy them.
+    Lines break only between words. Examples are not wrapped, so that the user can copy them.
     """
     if max(map(len, text.splitlines())) <= width:
         return text
@@ -184,9 +187,9 @@ def _choice(name: str, help: str, *choices: str, default: str) -> _Argument:
 
 
 def _seconds_ago(text: str) -> float:
-    """Return the seconds of a duration such as `90s`, `15m`, `2h`, `3d` or `1w`.
+    """Return how many seconds a duration such as `90s`, `15m`, `2h`, `3d` or `1w` has.
 
-    Raises `ArgumentTypeError` for any other text.
+    Raises `ArgumentTypeError` for any other text, and for a duration of 0 or of 1e9 s and more.
     """
     try:
         seconds = float(text[:-1]) * _UNITS[text[-1:]]
@@ -198,12 +201,12 @@ def _seconds_ago(text: str) -> float:
 
 
 def _delimiter(text: str) -> str:
-    r"""Return a delimiter; a tab may be written `\t` or `tab`."""
+    r"""Return the delimiter that `text` stands for: a tab for `\t` or `tab`, else `text`."""
     return "\t" if text in ("\\t", "tab") else text
 
 
 def _row_numbers(text: str) -> Optional[List[int]]:
-    """Return the numbers of the rows, from 1, in a text such as `3,17`; `None` for `all`.
+    """Return the row numbers, counted from 1, in a text such as `3,17`; `None` for `all`.
 
     Raises `ArgumentTypeError` for any other text.
     """
@@ -244,8 +247,8 @@ def _listed(text: str) -> str:
 def _checked(is_right: Callable[[str], bool], kind: Callable[[str], Any], what: str) -> Any:
     """Return a function to use as `type=` of an `argparse` argument.
 
-    The function returns `kind(text)`. If `is_right(text)` is False, or if either raises
-    `ValueError`, the function raises `ArgumentTypeError`: `"'...' is not a {what}"`.
+    The function returns `kind(text)`. If `is_right(text)` is False, or if `is_right` or `kind`
+    raises `ValueError`, the function raises `ArgumentTypeError`: `"'...' is not a {what}"`.
     """
 
     def convert(text: str) -> Any:

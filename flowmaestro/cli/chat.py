@@ -36,12 +36,13 @@ _HELP = (
 def chat_command(options: argparse.Namespace) -> None:
     """Send what the user types, and show the answers as they come.
 
-    With `-m`, or if standard input is not a terminal, send one message, and print only the answer,
-    with `--json` as an object. A standard input that is not a terminal is the message. It is
-    appended to the text of `-m` if there is one, unless it is silent for `_SILENT_STDIN` seconds.
+    With `-m`, or if standard input is not a terminal, send one message, and print only the answer;
+    with `--json`, an object with the answer and the thread's id. A standard input that is not a
+    terminal is the message. If there is a text of `-m`, standard input is appended to it, unless no
+    data arrives there in the first `_SILENT_STDIN` seconds.
 
-    Raises `CommandFailed` for an empty message, for `--json` without a message, for an unknown
-    thread, and if the agent fails at the one message.
+    Raises `CommandFailed` for a blank message, for `--json` without a message, if there is no
+    thread `--thread`, and if the agent fails at the one message.
     """
     message: Optional[str] = options.message
     if not sys.stdin.isatty() and (message is None or _sends_something()):
@@ -113,7 +114,7 @@ def _converse(
 ) -> None:
     """Send the user's messages and show the answers, until Ctrl-D.
 
-    Raises `NotFoundError` if the thread no longer exists.
+    Raises `NotFoundError` if a message is sent and the thread no longer exists.
     """
     screen, hints = console(sys.stdout), console(sys.stderr)
     title = f"{agent['name']}, thread {thread_id}"
@@ -140,9 +141,9 @@ def _converse(
 
 
 def _messages(client: FlowMaestroClient, thread_id: str) -> Iterator[str]:
-    """Yield the role and the text of each message of the thread, as Markdown.
+    """Yield, for each message of the thread, first its role and then its text, as Markdown.
 
-    A continued thread has messages from before this command, so they are read from the server.
+    The messages are read from the server: a continued thread has some from before this command.
     """
     for message in client.threads.iterate_messages(thread_id):
         role = str(message["role"])
@@ -182,8 +183,8 @@ def _obey(text: str, thread_id: str, conversation: Callable[[], List[str]], hint
 def _prompt(has_history: bool) -> Callable[[], Optional[str]]:
     """Return a function that asks the user for a message and returns it, or None after Ctrl-D.
 
-    With `has_history`, it offers the messages of earlier chats, too, if prompt_toolkit is installed
-    and standard error is a terminal other than `TERM=dumb`.
+    With `has_history`, the function also offers the messages of earlier chats, if prompt_toolkit is
+    installed, standard error is a terminal other than `TERM=dumb`, and the user has a home folder.
     """
     if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
         history: Optional[Path] = None
@@ -216,10 +217,10 @@ def _plain_line() -> Optional[str]:
 def _show_answer(
     client: FlowMaestroClient, thread_id: str, text: str, screen: Console, hints: Console
 ) -> str:
-    """Send a message. Show the answer as its pieces come, and return what was shown.
+    """Send a message. Show the answer as its pieces come, and return the answer.
 
-    After Ctrl-C, return the pieces that have come. After an error of the SDK, show it and return
-    "", so that the conversation continues. Only `NotFoundError` is raised.
+    After Ctrl-C, or an error of the SDK, show a line about it and return the pieces that have come,
+    so that the conversation continues. But a `NotFoundError` is raised.
     """
     view = AnswerView(screen, _LEAD)
     try:
@@ -240,7 +241,7 @@ def _show_answer(
 def _answer(
     client: FlowMaestroClient, thread_id: str, text: str, show: Callable[[str], None]
 ) -> Tuple[str, str]:
-    """Send a message. Return the answer, and why the agent failed; "" if it did not fail.
+    """Send a message. Return the answer, and a text that says why the agent failed, or "".
 
     `show` is called with each piece of the answer as it comes.
     """
@@ -262,8 +263,8 @@ def _show_nothing(_: str) -> None:
 class AnswerView:
     """A growing answer: rendered as Markdown by rich on a terminal, else as plain text.
 
-    As Markdown, a complete paragraph is printed once. Only the last paragraph is drawn again with
-    each piece.
+    As Markdown, a complete block, such as a paragraph, is printed once. Only the last block is
+    drawn again with each piece.
 
     Attributes:
         text: the answer so far.
@@ -316,7 +317,7 @@ class AnswerView:
 
 
 class _Markdown:
-    """Markdown from a server, as rich renders it; only the last `rows` lines, if there are more.
+    """Markdown from a server, rendered by rich: the last `rows` lines; by default, all lines.
 
     No control character of the text reaches the terminal, except the line feed.
 
@@ -358,10 +359,10 @@ def _is_blank(line: Any) -> bool:
 
 
 def _whole_blocks(text: str) -> Tuple[str, str]:
-    """Return the blocks that are complete, and the last block, which may grow.
+    """Return the complete blocks as one text, and the last block, which may grow.
 
-    A block ends at an empty line outside of a code fence. But if the next line is indented, it may
-    continue an item of a list, and so the block goes on.
+    A block is complete when the next one begins: after an empty line outside of a code fence, with
+    a line that is not indented. An indented line may continue an item of a list.
     """
     end, fence, at, is_after_empty = 0, "", 0, False
     for line in text.split("\n"):

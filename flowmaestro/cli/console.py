@@ -1,8 +1,8 @@
-r"""Where commands write: through rich on a terminal, if rich is installed; else plain lines.
+r"""The output of commands: written by rich if `console` chooses it, else in plain lines.
 
-Every text that a `Console` writes to a terminal passes `printable`, because it may come from a
-server: no control character and no bidi mark reaches the terminal. Every character that the output
-cannot express becomes a `\u` or `\U` escape, never a question mark.
+A text may come from a server. So a `Console` replaces the bidi marks and, except for line feeds,
+the control characters of what it writes to a terminal. Every character that the output cannot
+express becomes a `\u` or `\U` escape, never a question mark.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Console:
 
     @property
     def columns(self) -> Optional[int]:
-        """Width of the terminal now, in columns; `None` if the output is not a terminal."""
+        """Width of the terminal now (`Writer.columns`); `None` if the output is not a terminal."""
         return self._out.columns() if self._is_terminal else None
 
     @property
@@ -86,9 +86,9 @@ class Console:
         return None if columns is None else min(columns, WIDEST)
 
     def line(self, *texts: Text, indent: int = 0) -> None:
-        """Write one line, which is wrapped on a terminal.
+        """Write one line. On a terminal, it is wrapped if it is longer than `width`.
 
-        The next lines are indented by `indent` columns, unless a word is too long for that.
+        The part after a wrap is indented by `indent` columns, unless a word is too long for that.
         """
         whole = "".join(text for text, _ in _spans(texts)).rstrip()
         if self.width is not None and text_width(whole) > self.width:
@@ -112,13 +112,12 @@ class Console:
         self._out.write((text if self.columns is None else printable_lines(text)) + "\n")
 
     def table(self, headings: Sequence[str], rows: Sequence[Sequence[Text]]) -> None:
-        """Write rows in columns, one line each.
+        """Write the headings and the rows in columns.
 
-        On a terminal, the columns are shortened until a row fits: texts first, then ids, and the
-        first column last. An id in the first column gets a line of its own instead, above the other
-        columns; it is shortened only on a terminal that is narrower than this id. If that is not
-        enough, the last columns are left out. If the output is not a terminal, no cell is
-        shortened.
+        On a terminal, cells are shortened so that a row fits on a line. If the last columns have no
+        room, they are left out. If ids in the first column have no room beside the other columns,
+        each is written on a line of its own above them; these ids are shortened only if the longest
+        is wider than the terminal. If the output is not a terminal, no cell is shortened.
         """
         cells = [_spans(row) for row in (headings, *rows)]
         widths = [max(text_width(text) for text, _ in column) for column in zip(*cells)]
@@ -145,8 +144,8 @@ class Console:
     def stream(self, piece: str, lead: str = "") -> None:
         """Write a piece of a growing text; `lead` goes before its first line.
 
-        On a terminal, control characters become spaces, and a word is held back until it is
-        complete, so that no line ends within one. Elsewhere the text is unchanged.
+        On a terminal, control characters but the line feed become spaces, and a word is held back
+        until it is complete, so that it is wrapped as a whole. Elsewhere, control characters stay.
         """
         if not self._streams:
             self._streams = True
@@ -192,7 +191,7 @@ class Console:
 
 
 class RichConsole(Console):
-    """One output that rich writes to, with styles unless `NO_COLOR` is set."""
+    """One output that rich writes to. Lines and tables have styles, unless `NO_COLOR` is set."""
 
     def __init__(self, out: TextIO) -> None:
         super().__init__(out)
@@ -234,9 +233,9 @@ class RichConsole(Console):
         self.terminal.width = self.columns or WIDEST
 
     def line(self, *texts: Text, indent: int = 0) -> None:
-        """Write one line in color, which is wrapped on a terminal.
+        """Write one line with its styles. On a terminal, it is wrapped if it is too long.
 
-        The next lines are indented by `indent` columns, unless a word is too long for that.
+        The part after a wrap is indented by `indent` columns, unless a word is too long for that.
         """
         whole = self.styled(*texts)
         if self.width is None:
@@ -315,8 +314,8 @@ def console(out: TextIO) -> Console:
     """Return the best console for `out`.
 
     If rich is installed, it is used on a terminal that is not `TERM=dumb`, and everywhere if
-    `FORCE_COLOR` is set. `NO_COLOR` wins over `FORCE_COLOR`. It removes the colors, but not the
-    live view (no-color.org).
+    `FORCE_COLOR` is set. `NO_COLOR` wins over `FORCE_COLOR`. On a terminal, `NO_COLOR` removes the
+    colors, but not the live view (no-color.org).
     """
     is_able = out.isatty() and os.environ.get("TERM") != "dumb"
     wants_color = os.environ.get("FORCE_COLOR") and not os.environ.get("NO_COLOR")
@@ -392,8 +391,8 @@ def text_width(text: str) -> int:
 def _shrink(widths: Sequence[int], columns: int, are_ids: Sequence[bool]) -> List[int]:
     """Return the columns' widths, reduced so that a row fits a terminal `columns` wide.
 
-    `are_ids` says which columns hold ids. The result is shorter than `widths` if the last columns
-    have no room.
+    `are_ids` says which columns hold ids. If the last columns have no room, the result is shorter
+    than `widths`. The first two columns are never left out.
     """
     least = _least(widths, are_ids)
     count = len(widths)
@@ -417,14 +416,13 @@ def _shrink(widths: Sequence[int], columns: int, are_ids: Sequence[bool]) -> Lis
 def _least(widths: Sequence[int], are_ids: Sequence[bool]) -> List[int]:
     """Return the smallest useful width of each column.
 
-    A column with less room is left out, unless it is one of the first two. `widths` are the full
-    widths. `are_ids` says which columns hold ids: they need more.
+    `widths` are the full widths. `are_ids` says which columns hold ids: they need more.
     """
     return [min(width, 13 if is_id else 10) for width, is_id in zip(widths, are_ids)]
 
 
 def _fitting(indent: int, text: str, width: int) -> int:
-    """Return `indent`, or 0 if a word of `text[indent:]` is too long for `width` beside it."""
+    """Return `indent`, or 0 if a word of `text[indent:]` is wider than `width - indent`."""
     longest = max(map(text_width, text[indent:].split()), default=0)
     return indent if indent + longest <= width else 0
 

@@ -1,8 +1,9 @@
 """The key and the server of a command, and the profiles that store both.
 
 A profile is a pair of a key and a base URL. The file `profiles.json` holds the base URLs, and the
-keys that are not in a keyring. It is in the folder that `platformdirs` names, with mode 0600. The
-key of a profile is sent to the API root of its base URL only. Only the command line reads profiles.
+keys that are not in a keyring. The file is in this user's folder for configuration; on POSIX, its
+mode is 0600. The key of a profile is sent to the API root of its base URL only. Only the command
+line reads profiles.
 """
 
 from __future__ import annotations
@@ -86,8 +87,9 @@ def credentials_of(options: argparse.Namespace) -> Credentials:
     is that of `--base-url`, else of `--profile`, else of FLOWMAESTRO_BASE_URL, else of the profile
     of the key, else the default.
 
-    Raises `CommandFailed` for a malformed URL, for a profile that does not exist or cannot be read,
-    and for one whose key is used, but is missing or for another API root.
+    Raises `CommandFailed` for a malformed URL, for a named profile that does not exist, and if the
+    profiles cannot be read. Raises it, too, if the key of a profile is needed, but is missing, or
+    is for another API root than that of the server.
     """
     chosen: Optional[str] = options.profile
     if chosen is not None:
@@ -156,13 +158,13 @@ def existing_profile(name: str, source: str) -> Mapping[str, str]:
 def profiles_file() -> Path:
     """Return the path of the file of profiles, which may not exist yet.
 
-    Raises `RuntimeError` if this user has no home folder.
+    Raises `RuntimeError` if this user has no home folder, or a variable names a relative path.
     """
     return user_folder("config") / _FILE
 
 
 def read_profiles() -> Dict[str, Mapping[str, str]]:
-    """Return the profiles by name; none if the file does not exist.
+    """Return the profiles by name; none if there is no file or no home folder.
 
     Each has `base_url`, and `api_key` unless the key is in a keyring. Raises `CommandFailed` if the
     file cannot be read or is malformed.
@@ -190,10 +192,10 @@ def read_profiles() -> Dict[str, Mapping[str, str]]:
 def keep_profile(name: str, base_url: str, api_key: str, *, in_file: bool) -> Tuple[str, str]:
     """Save a profile. Return a text that says where its key is, and one about its former key.
 
-    The key goes to the file if `in_file` is True, or if there is no keyring that saves it; else to
-    the keyring. A former key in the keyring is deleted. If that fails, the second text says so;
-    otherwise it is "". Raises `CommandFailed` if the keyring does not save the key, or if the file
-    cannot be read.
+    The key goes to the file if `in_file` is True, if there is no keyring, or if the keyring saves
+    nothing; else to the keyring. A former key does not stay in the keyring. If it cannot be deleted
+    there, the second text says so; otherwise this text is "". Raises `CommandFailed` if the keyring
+    fails or does not answer within a minute, or if the file cannot be read.
     """
     profiles = read_profiles()
     old = profiles.get(name)
@@ -216,7 +218,7 @@ def drop_profile(name: str) -> bool:
     """Delete a profile and its key. Return whether there was one of that name.
 
     Raises `CommandFailed` if the file cannot be read. Raises it, too, if the keyring fails: the
-    profile is deleted then, but its key is not.
+    profile is deleted then, but its key may still be in the keyring.
     """
     profiles = read_profiles()
     profile = profiles.pop(name, None)
@@ -246,7 +248,7 @@ def _keep_in_keyring(user: str, api_key: str) -> bool:
     """Save the key in the keyring. Return whether it can be read from there now.
 
     Some backends save nothing, and raise no error. Return False without a keyring, too. Raises
-    `CommandFailed` if the keyring fails.
+    `CommandFailed` if the keyring fails, or does not answer within a minute.
     """
 
     def keep(ring: Any) -> bool:
@@ -284,8 +286,8 @@ def _forget(name: str, profile: Mapping[str, str]) -> str:
 def _use_keyring(what: str, use: Callable[[Any], Any], seconds: float = KEYRING_TIMEOUT) -> Any:
     """Call `use` with the package `keyring`, and return its result.
 
-    Raises `CommandFailed` if that fails or takes more than `seconds`. `what` is the word for it in
-    the error: `read` or `written`.
+    Raises `CommandFailed` if the package is missing, if `use` fails, or if it takes more than
+    `seconds`. The error says that the keyring cannot be `what`: `read` or `written`.
     """
     from threading import Thread
 

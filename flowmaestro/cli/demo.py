@@ -50,7 +50,7 @@ def demo_command(options: argparse.Namespace) -> None:
 
 
 def last_delivery(fake: FakeFlowMaestro, webhook_id: str) -> Tuple[bytes, str]:
-    """Return body and signature of the last delivery to a webhook; "" if it is not signed.
+    """Return the body and the signature ("" if unsigned) of the last delivery to a webhook.
 
     Raises `CommandFailed` if there is none within 5 s.
     """

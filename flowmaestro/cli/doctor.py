@@ -156,8 +156,8 @@ def _extras() -> Iterator[str]:
 def _bundle() -> Optional[str]:
     """Return the name of the variable that replaces the system's trust store, or `None`.
 
-    `REQUESTS_CA_BUNDLE` and `CURL_CA_BUNDLE` win over the variables that OpenSSL reads, as in the
-    transports. Whether its path exists is not checked.
+    `REQUESTS_CA_BUNDLE` and `CURL_CA_BUNDLE` come first, as in the transports; their paths need not
+    exist. `SSL_CERT_FILE` and `SSL_CERT_DIR` count only if `_leads_somewhere` is True for them.
     """
     names = [name for name in (*_BUNDLES, *_OPENSSL) if os.environ.get(name)]
     return next((name for name in names if name not in _OPENSSL or _leads_somewhere(name)), None)
@@ -166,7 +166,8 @@ def _bundle() -> Optional[str]:
 def _leads_somewhere(name: str) -> bool:
     """Return whether `SSL_CERT_FILE` names a file, or `SSL_CERT_DIR` at least one folder.
 
-    Otherwise it replaces that part of the system's trust store by nothing, as in OpenSSL.
+    A variable that leads nowhere replaces its part of the system's trust store by nothing, as in
+    OpenSSL.
     """
     value = os.environ[name]
     if name == "SSL_CERT_FILE":

@@ -57,10 +57,10 @@ class Failure(NamedTuple):
 def main(words: Sequence[str]) -> int:
     """Run the command that these words name, and return its exit status.
 
-    An error is one line on standard error, which is wrapped on a terminal. If the command prints
-    JSON, the error is a JSON object there: one line, or indented on a terminal. Other lines may
-    precede the error. Raises `SystemExit` after `--help` or the command `help` has printed the
-    help, and `KeyboardInterrupt`.
+    An error is one line on standard error, which is wrapped on a terminal. If `words` ask for JSON,
+    the error is a JSON object there: one line, or indented on a terminal. Other lines may precede
+    the error. Raises `SystemExit` after `--help` or the command `help` has printed the help, and
+    `KeyboardInterrupt` after Ctrl-C, unless the command handles it.
     """
     command = words[0] if words and not words[0].startswith("-") else ""
     options = Namespace()
@@ -195,8 +195,8 @@ def sdk_failure(error: Any, words: Sequence[str], options: Namespace) -> Failure
     """Return an error of the SDK as the user gets it, with advice for the command.
 
     The database's message for a malformed id is replaced. An error of the connection names the host
-    and the port, if `options` has the credentials. Words about the arguments `max_retries` and
-    `redo` of the SDK are replaced, because the command line lacks them.
+    and the port, if `options` has the credentials. Words about the SDK's arguments `max_retries`
+    and `redo` are replaced.
     """
     status, text, message = status_of(error), " ".join(str(error).split()), error.message
     text = _RETRIES.sub(lambda match: f" (after {match[1]} attempts)", text)

@@ -35,7 +35,7 @@ _VARYING = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|\d+")
 def map_command(options: argparse.Namespace) -> None:
     """Run a workflow for each row, or continue an earlier command, and write the results.
 
-    Raises `CommandFailed` if a row did not complete, and after Ctrl-C.
+    Raises `CommandFailed` if a row did not complete, and after a Ctrl-C while rows are run.
     """
     journal = options.journal or f"{options.out}.journal"
     _check_files(options.rows, options.out, journal)
@@ -152,7 +152,7 @@ def _run(
 class _ResultsFile:
     """The file of `--out`. It is emptied before the first result is written, not when it is opened.
 
-    By then the journal has been checked: it belongs to these rows.
+    Before the first result, `run_many` has checked that the journal belongs to these rows.
     """
 
     def __init__(self, path: str) -> None:
@@ -189,10 +189,11 @@ class _Failures:
     """The rows that did not complete, grouped by cause.
 
     Attributes:
-        count: how many rows did not complete. It includes `refused`, but not `unfinished`.
+        count: how many rows did not complete; `refused` rows are counted, `unfinished` ones are
+            not.
         refused: how many rows the server refused to start.
-        unfinished: how many rows have an execution that did not end within `--timeout`, and still
-            runs.
+        unfinished: how many rows have an execution that did not end within `--timeout`. It still
+            runs, or is paused.
 
     """
 
@@ -302,7 +303,7 @@ _STYLES = {"completed": "green", "cancelled": "yellow"}
 
 
 class _View:
-    """The progress of a batch, in about twenty plain lines."""
+    """The progress of a batch, in plain lines: in a long batch, about one each 5 % of the rows."""
 
     def __init__(self, total: int, settle_after: float, screen: Console) -> None:
         self.refused = self.unfinished = 0
@@ -320,9 +321,9 @@ class _View:
         """Stop showing the progress."""
 
     def update(self, at: BatchProgress) -> None:
-        """Store the progress `at`, and show it unless a row has just ended.
+        """Store the progress `at`. Unless a row has just ended, show the progress if a line is due.
 
-        After the end of a row, `delivered` is called next and shows it.
+        After the end of a row, `delivered` is called next and does this.
         """
         is_of_a_row = at.done > self._at.done
         self._at = at
@@ -330,9 +331,10 @@ class _View:
             self._show_progress()
 
     def delivered(self, *, replayed: bool) -> None:
-        """Show the progress after a row has ended.
+        """Show the progress after a row has ended, if a line is due.
 
-        Rows that an earlier command has completed (`replayed`) are shown together, in one line.
+        Rows whose outcome is that of an earlier command (`replayed`) get no lines of their own. One
+        line says how many there were at the beginning.
         """
         self._replayed += replayed
         if replayed and self._at.done < self._total:
@@ -353,13 +355,13 @@ class _View:
     def responded(self, info: ResponseInfo) -> None:
         """Store the time if a POST got no response or a 5xx: its row may then be in doubt.
 
-        The pause before rows in doubt are settled is counted from this time.
+        From this time, the view counts down to the search for rows that may have been started.
         """
         if info.request.method == "POST" and (info.status is None or info.status >= 500):
             self._doubted_at = time.monotonic()
 
     def stop(self, running: int) -> None:
-        """Store how many executions still run when the command ends, for a last picture."""
+        """Store how many executions still run when the command ends, for the bar's last frame."""
         self._at = replace(self._at, in_flight=running, seconds_left=None)
 
     def _parts(self) -> List[str]:

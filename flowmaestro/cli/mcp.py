@@ -27,7 +27,7 @@ _FILES = {
 
 
 def mcp_command(options: argparse.Namespace) -> None:
-    """Serve the workflows as tools until the client disconnects.
+    """Serve the workflows as tools until the MCP client disconnects.
 
     An unknown workflow raises `CommandFailed` or `NotFoundError` before anything is served. With
     `--config`, print the settings for an assistant instead; the workflows are not looked up.
@@ -75,7 +75,7 @@ def _schemas_of(options: argparse.Namespace) -> Dict[str, Mapping[str, Any]]:
     """Return the JSON Schemas of the options `--schema ID=FILE`, by id, as `--workflow` names it.
 
     Raises `CommandFailed` for a malformed option, an id without a `--workflow`, and a file that is
-    not a JSON Schema; `ValueError` for a file that is not a JSON object.
+    not a JSON Schema; `ValueError` for a file that cannot be read or is not a JSON object.
     """
     schemas: Dict[str, Mapping[str, Any]] = {}
     for word in options.schema:
@@ -93,11 +93,11 @@ def _schemas_of(options: argparse.Namespace) -> Dict[str, Mapping[str, Any]]:
 
 
 def _profile_of(options: argparse.Namespace) -> Optional[str]:
-    """Return the name of the profile for the settings, or `None`.
+    """Return the name of the profile that the printed settings name, or `None`.
 
     It is that of `--profile`, else the profile that has the key of this command. `None` means that
     the key is from an option or the environment, or that there is no key. Raises `CommandFailed` if
-    there is no profile of `--profile`, or the profiles cannot be read.
+    `--profile` names a profile that does not exist, or if the profiles cannot be read.
     """
     chosen: Optional[str] = options.profile
     if chosen is not None:

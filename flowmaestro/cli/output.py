@@ -1,8 +1,9 @@
 """Data as JSON, JSON lines and CSV, whole and valid; results for people as text.
 
-A JSON document is indented on a terminal and compact elsewhere. It is valid whatever the encoding
-of the output is: if that is not UTF-8, the JSON is ASCII. In JSON, characters that could control a
-terminal are escaped. In CSV, they become spaces on a terminal, and stay elsewhere.
+A JSON document is indented on a terminal and one line elsewhere; JSON lines are never indented. The
+JSON is valid whatever the encoding of the output is: if that is not UTF-8, the JSON is ASCII. In
+JSON, characters that could control a terminal are escaped. In CSV, they become spaces on a
+terminal, and stay elsewhere.
 """
 
 from __future__ import annotations
@@ -71,8 +72,8 @@ def print_text(value: Any) -> None:
 def print_fields(fields: Mapping[str, Any]) -> None:
     """Write the name and value of each field that is not `None` to standard output, on a line.
 
-    A list or dict that is not empty is written as JSON, below its name. If a text has more lines,
-    they are written below the first one.
+    A list or dict that is not empty is written as JSON, below its name. If a text has several
+    lines, the others are written below the first.
     """
     screen = console(sys.stdout)
     width = max(map(len, fields), default=0)
@@ -89,10 +90,10 @@ def written(value: Any) -> str:
 
 
 def event_fields(event: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return the event with each field once, under its snake_case name. Values are unchanged.
+    """Return the event with each field once, under its documented or snake_case name.
 
-    The SDK keeps the camelCase keys of the server beside the documented ones, so a field may be
-    there twice.
+    Values are unchanged. The SDK keeps the server's keys beside the documented ones, so `event` may
+    have a field twice, such as `executionId` and `execution_id`.
     """
     fields: Dict[str, Any] = {}
     for key, value in event.items():
@@ -105,8 +106,8 @@ def event_fields(event: Mapping[str, Any]) -> Dict[str, Any]:
 class Results:
     """Results that come one at a time, written as JSON, JSON lines or CSV.
 
-    The form `json` is one array, which `close` ends. So the output is then valid JSON even if not
-    all results have come. In the form `csv`, a result has only the cells of `columns`.
+    The form `json` is one array. `close` ends it, so that the output is valid JSON even if not all
+    results have come. In the form `csv`, a result has only the cells of `columns`.
     """
 
     def __init__(self, out: TextIO, form: str, columns: Sequence[str] = ()) -> None:

@@ -94,7 +94,7 @@ def _name_of(options: argparse.Namespace) -> str:
 
 
 def _check_folder() -> None:
-    """Raise `CommandFailed` if there is no folder for the file of profiles."""
+    """Raise `CommandFailed` if `profiles_file` raises `RuntimeError`: there is no home folder."""
     try:
         profiles_file()
     except RuntimeError as error:

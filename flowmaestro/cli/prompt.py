@@ -20,7 +20,7 @@ LONGEST_HISTORY = 1000
 
 
 class _FileHistory(History):
-    """A history in a file that only this user may read."""
+    """A history in a file. On POSIX, only this user may read it."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -75,9 +75,9 @@ def read_history(path: Path) -> List[str]:
 
 
 def add_to_history(path: Path, text: str) -> None:
-    """Add a message to the history, a file that only this user may read.
+    """Add a message to the history `path`. On POSIX, only this user may read the file.
 
-    A message that begins with a space is not stored. If the file cannot be written, nothing is.
+    Nothing is added if the message begins with a space, or if the file cannot be read or written.
     """
     if text.startswith(" "):
         return
@@ -87,9 +87,9 @@ def add_to_history(path: Path, text: str) -> None:
 
 
 def _messages(path: Path) -> List[str]:
-    """Return the messages in a file, without damaged lines. Raises `OSError` if it is unreadable.
+    """Return the messages in a file, without damaged lines; none if the file does not exist.
 
-    If the file does not exist, return none.
+    Raises `OSError` if the file cannot be read.
     """
     try:
         lines = path.read_text("utf-8", errors="replace").split("\n")

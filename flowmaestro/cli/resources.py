@@ -91,7 +91,7 @@ def get_command(options: argparse.Namespace) -> None:
 
 
 def query_command(options: argparse.Namespace) -> None:
-    """Print the chunks of a knowledge base that match a text, the best match first."""
+    """Print the chunks of a knowledge base that match a text, in the server's order."""
     top_k = {} if options.top_k is None else {"top_k": options.top_k}
     with client_for(options) as client:
         reply = client.knowledge_bases.query(options.kb, options.text, **top_k)

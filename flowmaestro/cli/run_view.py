@@ -44,14 +44,15 @@ class Node:
 class RunView:
     """The known state of one execution. This view prints lines for its events.
 
-    An event of the progress gets no line once a node is known. Create the view before the execution
-    starts: rich takes a while to load, and events could be missed.
+    An event `execution:progress` gets no line once a node is known. Create the view before the
+    execution starts: rich takes a while to load, and events could be missed.
 
     Attributes:
         execution_id: the execution, set before the view is entered.
         workflow: the name of its workflow; "" if it is not known.
         status: the execution's status, by its events; `LiveRunView` takes it from polls, too.
-        ahead: the server's time in Unix seconds less `time.monotonic()`, by the last event.
+        ahead: the server's time in Unix seconds less `time.monotonic()`, by the last event with a
+            time; 0.0 before.
 
     """
 
@@ -79,7 +80,7 @@ class RunView:
         self.screen.line(f"execution {self.execution_id}")
 
     def __exit__(self, *exc: object) -> None:
-        """Stop showing the execution. If its nodes are not known, print why."""
+        """Stop showing the execution. If `end` has found why its nodes are not known, print why."""
         if self.why_no_nodes:
             took = f"; the execution took {self.took}" if self.took else ""
             self.screen.line(" " * 11, self.why_no_nodes + took, indent=11)
@@ -178,7 +179,7 @@ class LiveRunView(RunView):
     """A picture of the execution, redrawn `FRAMES_PER_SECOND` times a second.
 
     An event redraws it at once. It fits a terminal that is not tiny. If there are more nodes than
-    rows, running and failed nodes are shown before completed ones, and lines count the others.
+    rows, completed nodes are left out first, and lines count the nodes that are left out.
     """
 
     def __init__(self, screen: RichConsole) -> None:
@@ -269,11 +270,11 @@ class LiveRunView(RunView):
         return [head, ((about if len(about) <= columns else self.execution_id, "dim"),)]
 
     def _shown(self, rows: int) -> List[Tuple[Text, ...]]:
-        """Return a line for each node, but at most `rows` lines, if `rows` is 4 or more.
+        """Return a line for each node, but at most `rows` lines.
 
         If there are more nodes, one line counts the oldest completed nodes ("12 done"). If that is
         not enough, a last line counts the other nodes that have no line ("3 more"). With fewer
-        than 4 rows, it counts the completed nodes, too.
+        than 4 rows, this last line counts the completed nodes, too, in place of the first.
         """
         nodes = list(self.nodes.values())
         if len(nodes) <= rows:

@@ -30,10 +30,11 @@ def run_command(options: argparse.Namespace) -> None:
 
     With `-o json` or `jsonl`, print the whole execution instead. With `--detach`, print its id
     (with `-o json` or `jsonl`, the server's reply), and do not follow it. If `--checkpoint` holds
-    an execution that was started before, follow that one, and start none.
+    an execution that was started before, follow that one, and start none, unless `--rerun` asks for
+    it.
 
     Raises `CommandFailed` if a followed execution did not complete, or not within `--timeout`, and
-    after Ctrl-C.
+    after a Ctrl-C while it is started or followed.
     """
     inputs, view = session.inputs_of(options), run_view()
     if options.detach and options.timeline is not None:
@@ -96,8 +97,8 @@ def _report_earlier_end(execution: Mapping[str, Any], options: argparse.Namespac
 def watch_command(options: argparse.Namespace) -> None:
     """Show the events of an earlier execution until it has ended, and print its outputs.
 
-    With `--json`, print the events instead of the outputs. Raises `CommandFailed` if it did not
-    complete, or not within `--timeout`, and after Ctrl-C.
+    With `--json`, print the events instead of the outputs. Raises `CommandFailed` if the execution
+    did not complete, or not within `--timeout`, and after a Ctrl-C while it is followed.
     """
     view = run_view(prints_events=options.output is not None)
     with session.client_for(options, Hooks(retry=view.retrying)) as client:
@@ -225,9 +226,10 @@ def _follow(
 ) -> None:
     """Follow the execution, and print its result.
 
-    Raises `CommandFailed` after `--timeout` and after Ctrl-C. The file of `--timeline` is written
-    then, too. It is written last, so that no problem with it loses the outputs. If it cannot be
-    written, an `OSError` is raised unless there is another error.
+    Raises `CommandFailed` if the execution does not complete, after `--timeout`, and after Ctrl-C.
+    The file of `--timeline` is written then, too. It is written last, so that no problem with it
+    loses the outputs. If it cannot be written, an `OSError` is raised unless there is another
+    error.
     """
     execution: Optional[Execution] = None
     view.execution_id = execution_id
@@ -290,7 +292,10 @@ def _draw_timeline(
 
 
 def _end(execution: Execution, view: RunView, options: argparse.Namespace) -> None:
-    """Print the result of an ended execution. Raise `CommandFailed` unless it completed."""
+    """Print the result of an ended execution. Raise `CommandFailed` unless it completed.
+
+    For `watch --json`, which has printed the events, print nothing.
+    """
     outputs = execution["outputs"]
     if options.command == "run" and options.output == "json":
         output.print_json(execution)

@@ -27,8 +27,8 @@ _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 def client_for(options: argparse.Namespace, hooks: Optional[Hooks] = None) -> FlowMaestroClient:
     """Return a client for the server and the key of the arguments, environment or profile.
 
-    The client calls `hooks`, if given. Raises `CommandFailed` if there is no key, and as
-    `credentials_of` does; `ValueError` for a malformed key.
+    The client calls `hooks`, if given. Raises `CommandFailed` if there is no key, for a malformed
+    key, and as `credentials_of` does.
     """
     found = credentials_for(options)
     hint = "run `flowmaestro login`, set FLOWMAESTRO_API_KEY or give --api-key"
@@ -70,7 +70,7 @@ def root_of(options: argparse.Namespace) -> str:
 
 
 class Found(NamedTuple):
-    """A workflow or an agent that the user means; its name is "" if it was not looked up."""
+    """A workflow or an agent that the user means; its name is "" if it is not known."""
 
     id: str
     name: str = ""
@@ -79,11 +79,11 @@ class Found(NamedTuple):
 def find_workflow(client: FlowMaestroClient, text: str) -> Found:
     """Return the workflow that the user means.
 
-    If `text` is a UUID or empty, it is the id, and no request is sent. Otherwise the list of
-    workflows is searched for this id, then for this name, then for an id or a name that begins with
-    `text`, if that has at least `SHORTEST_BEGINNING` characters. Unless `text` is an id, the name
-    and id that were chosen are written to standard error. Raises `CommandFailed` unless exactly one
-    workflow fits.
+    If `text` is a UUID, it is the id, and no request is sent. Otherwise the list of workflows is
+    searched for this id, then for this name, then for an id or a name that begins with `text`, if
+    that has at least `SHORTEST_BEGINNING` characters. Unless `text` is an id, the name and id that
+    were chosen are written to standard error. Raises `CommandFailed` if `text` is empty, and unless
+    exactly one workflow fits.
     """
     return _find(client.workflows, "workflow", text)
 
@@ -91,11 +91,11 @@ def find_workflow(client: FlowMaestroClient, text: str) -> Found:
 def find_agent(client: FlowMaestroClient, text: str) -> Found:
     """Return the agent that the user means.
 
-    If `text` is a UUID or empty, it is the id, and no request is sent. Otherwise the list of agents
-    is searched for this id, then for this name, then for an id or a name that begins with `text`,
-    if that has at least `SHORTEST_BEGINNING` characters. Unless `text` is an id, the name and id
-    that were chosen are written to standard error. Raises `CommandFailed` unless exactly one agent
-    fits.
+    If `text` is a UUID, it is the id, and no request is sent. Otherwise the list of agents is
+    searched for this id, then for this name, then for an id or a name that begins with `text`, if
+    that has at least `SHORTEST_BEGINNING` characters. Unless `text` is an id, the name and id that
+    were chosen are written to standard error. Raises `CommandFailed` if `text` is empty, and unless
+    exactly one agent fits.
     """
     return _find(client.agents, "agent", text)
 
@@ -134,8 +134,8 @@ def inputs_of(options: argparse.Namespace) -> Dict[str, Any]:
     """Return the inputs of `--input-file` and `-i`.
 
     An input of `-i` replaces the one of the same name in the file. Raises `CommandFailed` for an
-    input that is malformed or given twice with `-i`, and `ValueError` for a file that is not a JSON
-    object.
+    input that is malformed or given twice with `-i`. Raises `ValueError` for a file that cannot be
+    read or is not a JSON object.
     """
     inputs: Dict[str, Any] = {}
     if options.input_file is not None:
@@ -199,7 +199,7 @@ def workflow_schema(
     """Return a mapping with the `input_schema` of `--schema`, else the workflow of the server.
 
     The mapping is empty with `--no-check`. Raises `CommandFailed` for a file that is not a JSON
-    Schema, and `ValueError` for one that is not a JSON object.
+    Schema, and `ValueError` for one that cannot be read or is not a JSON object.
     """
     if options.no_check:
         return {}

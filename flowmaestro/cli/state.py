@@ -1,8 +1,8 @@
 """The folders of this user, and the file in which a command remembers the last execution.
 
-This file, `executions.json`, is in the folder that `platformdirs` names. The file holds ids and API
-roots, and no key. If it cannot be read or written, nothing is remembered, and the file stays as it
-is. If it is malformed, it counts as empty.
+This file, `executions.json`, is in this user's folder for state. The file holds ids and API roots,
+and no key. If it cannot be read or written, nothing is remembered, and the file stays as it is. If
+it is malformed, it counts as empty.
 """
 
 from __future__ import annotations
@@ -90,9 +90,10 @@ def last_execution(api_root: str) -> Optional[str]:
 
 
 def _executions() -> Dict[str, Any]:
-    """Return the id of the last execution of each API root; empty if there is no file.
+    """Return the id of the last execution of each API root, by root.
 
-    Raises `OSError` if the file cannot be read.
+    Return `{}` if the file is missing or malformed. Raises `OSError` if it cannot be read, and
+    `RuntimeError` as `state_folder` does.
     """
     try:
         found = json.loads((state_folder() / _FILE).read_text("utf-8"))

@@ -33,7 +33,8 @@ class Narrator:
     def say(self, *texts: Text, indent: int = 0) -> None:
         """Write a line below the heading of the step.
 
-        If the line is wrapped, the next lines begin `indent` columns further to the right.
+        If the line is wrapped, its other parts begin `indent` columns further to the right, unless
+        a word is too long for that.
         """
         self.screen.line(_MARGIN, *texts, indent=len(_MARGIN) + indent)
 
@@ -98,7 +99,7 @@ def take_tour(client: FlowMaestroClient, delivery: Delivery, tell: Narrator) -> 
 
 
 def list_workflows(client: FlowMaestroClient, tell: Narrator) -> None:
-    """Show one page of a list; `iterate` walks through all pages."""
+    """Show the first page of the list of workflows."""
     tell.step("List workflows", "workflows.list")
     found = client.workflows.list()["data"]
     names = max(len(workflow["name"]) for workflow in found)

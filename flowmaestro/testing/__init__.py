@@ -7,8 +7,8 @@
         fake.workflow("wf_invoice", outputs={"total": 7})
         client = FlowMaestroClient()
 
-Cassettes and the server are imported when they are first read, everything else at once. Only the
-import of the server loads an HTTP stack or an event loop.
+The names for cassettes and for the server are imported on first use, the other names together with
+this module. Of these imports, only that of the server loads an HTTP stack or an event loop.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Assertions about the requests, executions and webhook deliveries of a fake.
 
-A failed assertion lists the actual requests, or deliveries.
+A failed assertion lists the latest requests, or the latest deliveries.
 """
 
 from __future__ import annotations
@@ -43,8 +43,9 @@ class Assertions(World):
 
         A request fits if it agrees with every argument that is given. `path` is below the API root,
         such as `/workflows/wf_123/execute`; `*` stands for any one segment. `params` and `json` are
-        the whole query and the whole body; `True` and 1 are different. Raises `ValueError` for a
-        method or a path that no request can have; with `times=0`, also if no endpoint has them.
+        the whole query and the whole body; `True` and 1 are different. Raises `ValueError` for an
+        unknown method or a malformed path; with `times=0`, also if no endpoint has this method and
+        path.
         """
         __tracebackhide__ = True
         wanted: Dict[str, Any] = {}
@@ -71,9 +72,9 @@ class Assertions(World):
     def assert_not_called(self, method: Optional[str] = None, path: Optional[str] = None) -> None:
         """Raise `AssertionError` if a request fits `method` and `path`.
 
-        Without both, raise it if there was any request at all. `path` is below the API root; `*`
-        stands for any one segment. A fake over sockets records a HEAD as a GET. Raises `ValueError`
-        for a method or a path that no endpoint has.
+        Without arguments, raise it if there was any request at all. `path` is below the API root;
+        `*` stands for any one segment. A fake over sockets records a HEAD as a GET. Raises
+        `ValueError` if no endpoint has this method and path.
         """
         __tracebackhide__ = True
         self.assert_called(method, path, times=0)
@@ -85,7 +86,7 @@ class Assertions(World):
         *,
         times: Optional[int] = None,
     ) -> None:
-        """Check that the workflow was started: at least once, or exactly `times`.
+        """Check that the workflow was started: at least once, or exactly `times` times.
 
         `inputs` are all inputs of the execution, and `True` differs from 1. Without `inputs`, the
         inputs of an execution do not matter.
@@ -110,7 +111,7 @@ class Assertions(World):
         )
 
     def assert_delivered(self, event: str, *, times: Optional[int] = None) -> None:
-        """Check that `event` was delivered to a webhook: at least once, or exactly `times`.
+        """Check that `event` was delivered to a webhook: at least once, or exactly `times` times.
 
         A delivery that is sent again counts once. Raises `ValueError` for an unknown event.
         """

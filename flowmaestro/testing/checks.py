@@ -32,7 +32,10 @@ def check_seconds(name: str, value: Any, *, or_endless: bool = False) -> None:
 
 
 def check_number(name: str, value: Any) -> None:
-    """Raise `TypeError` if `value` is not a number; it may be negative or infinite."""
+    """Raise `TypeError` if `value` is not an `int` or `float`, or is a `bool`.
+
+    It may be negative or infinite.
+    """
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be a number of seconds, not {value!r}")
 
@@ -59,7 +62,8 @@ def check_function(name: str, value: Any) -> None:
 def several(name: str, value: Any, of: str) -> List[Any]:
     """Return `value`, an iterable, as a list.
 
-    Raises `TypeError` for a single value, such as a string; `of` names the elements in its message.
+    Raises `TypeError` for a string, a mapping, a data frame and a value that is not iterable. `of`
+    names the elements in its message.
     """
     check_several(name, value, of)
     return list(value)

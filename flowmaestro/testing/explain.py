@@ -1,4 +1,4 @@
-"""Show what an SDK method would send, without a client: the request, and as a curl command."""
+"""Show the request that an SDK method would send, also as a curl command, without a client."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ class Explanation(NamedTuple):
 
 
 def explain(operation: Operation[Any, Any], *, base_url: str = DEFAULT_BASE_URL) -> Explanation:
-    """Return the request that an operation begins with.
+    """Return the request that an operation begins with, as an `Explanation`.
 
     Args:
-        operation: what a method builds when it is read from a resource's class, such as
+        operation: what a method returns when it is called on a resource's class, such as
             `SyncWorkflows.execute("wf_1", inputs={"name": "Ada"})` (see
             `flowmaestro.resources`). Of a wait, a walk through pages or a stream, the first
             request is returned.
@@ -92,8 +92,8 @@ def curl_lines(request: Request) -> Iterator[str]:
 def _field(name: str, value: str) -> str:
     """Return a header field, quoted for a shell command.
 
-    In the result, a variable of the shell stands for the API key, and a call of `uuidgen` for the
-    idempotency key.
+    A shell variable replaces the placeholder of the API key, and a call of `uuidgen` replaces that
+    of an idempotency key.
     """
     if name in ("X-API-Key", "Authorization"):
         return f'"{name}: {value.replace(API_KEY, f"${API_KEY}")}"'

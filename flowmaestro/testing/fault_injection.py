@@ -16,7 +16,7 @@ from flowmaestro_core.arguments import check_count
 class FaultInjection(World):
     """The methods that set the faults and limits of a fake.
 
-    A method that returns a fault raises `ValueError` if no endpoint has its `path`.
+    A method that returns a fault raises `ValueError` if no endpoint has the `path`.
     """
 
     def fail_next(
@@ -96,7 +96,7 @@ class FaultInjection(World):
 
         Both windows are fixed: each opens with the first request in it. A window that is
         already open includes the requests from before this call. A limit that is left out stays as
-        it is; one of the two must be given.
+        it is; at least one of the two must be given.
         """
         limits = filled(minute=per_minute, day=per_day)
         if not limits:

@@ -49,8 +49,8 @@ def redacted_text(text: str, secrets: Iterable[bytes] = ()) -> str:
 def redacted(pieces: List[bytes], secrets: Set[bytes]) -> Iterator[bytes]:
     """Yield the pieces of a body, redacted, even where a secret extends over several pieces.
 
-    Redacted are `secrets`, keys of the API, credentials in URLs, and values under secret names in
-    JSON and in a form.
+    Redacted are `secrets`, API keys, secrets of webhooks, credentials in URLs, and values under
+    secret names in JSON and in a form.
     """
     data = b"".join(pieces)
     return replace_spans(
@@ -78,7 +78,7 @@ def secrets_of(headers: Headers) -> Set[bytes]:
 
 
 def find_secrets(data: bytes, secrets: Set[bytes]) -> List[_Span]:
-    """Return the spans of `secrets`, of keys of the API, and of credentials in URLs."""
+    """Return the spans of `secrets`, API keys, secrets of webhooks, and credentials in URLs."""
     spans = [_Span(*found.span()) for found in _pattern(frozenset(secrets)).finditer(data)]
     return [*spans, *_in_urls(data)]
 
@@ -86,7 +86,7 @@ def find_secrets(data: bytes, secrets: Set[bytes]) -> List[_Span]:
 # One client sends the same secrets with each of its requests, and a pattern takes a millisecond.
 @lru_cache(maxsize=16)
 def _pattern(secrets: FrozenSet[bytes]) -> Pattern[bytes]:
-    """Return a pattern that finds keys of the API, and `secrets` in each of their encodings."""
+    """Return a pattern of API keys, secrets of webhooks, and `secrets` in all their encodings."""
     scrubber = SecretScrubber(
         more=lambda: [secret.decode("utf-8", "replace") for secret in secrets]
     )

@@ -1,4 +1,4 @@
-"""Scripted resources of a test: workflows, agents and knowledge bases."""
+"""Scripted resources of a test: workflows, agents, knowledge bases and triggers."""
 
 from __future__ import annotations
 

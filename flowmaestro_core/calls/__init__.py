@@ -1,1 +1,1 @@
-"""Calls: one request and its reply, lists page by page, and requests of the caller's own."""
+"""Calls: one request and its reply, lists page by page, and requests to any endpoint."""

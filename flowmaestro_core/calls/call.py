@@ -68,12 +68,12 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
 class Confirmation(NamedTuple):
-    """How to confirm that a call took effect: an attempt may have, and its retry was refused.
+    """How to confirm that a call took effect, if the server refuses a retry with `refusal`.
 
-    `refusal` is the HTTP status of that refusal. `ask` is another call, whose reply shows whether
-    the first call took effect: if `confirms(reply)` is true, that reply becomes the result of the
-    first call. Without `ask`, the refusal itself is taken as the proof, and `confirms` is not
-    called.
+    An earlier attempt may have taken effect, and may be the reason for the refusal. `refusal` is an
+    HTTP status. `ask` is another call, whose reply shows whether the first call took effect: if
+    `confirms(reply)` is true, that reply becomes the result of the first call. Without `ask`, the
+    refusal itself is taken as the proof, and `confirms` is not called.
     """
 
     refusal: int
@@ -81,7 +81,10 @@ class Confirmation(NamedTuple):
     confirms: Callable[[Any], bool] = bool
 
     def is_refusal(self, error: FlowMaestroError) -> bool:
-        """Return whether `error` has the status `refusal` and is not an error page of a proxy."""
+        """Return whether `error` has the status `refusal`, and no body or one that is JSON.
+
+        Any other body may be an error page of a proxy.
+        """
         return error.status_code == self.refusal and not isinstance(error.details, NonJsonBody)
 
 
@@ -102,13 +105,13 @@ class Call(Operation[R, Coroutine[Any, Any, R]]):
             for the call, or its deadline comes sooner.
         idempotency_key: sent as `Idempotency-Key`. If `None`, a POST sends a random text, the same
             on each attempt.
-        confirmation: how to find out whether the call took effect, after an attempt that may have
-            done so and a refused retry. If `None`, the refusal is raised.
+        confirmation: how to find out whether the call took effect, if a retry is refused after an
+            attempt that may have taken effect. If `None`, the refusal is raised.
         enveloped: whether the reply must have a `data` of the type `data_type`. Any other reply is
             then an error. JSON that is not an object counts as `data`.
-        data_type: the type of `data` in such a reply, `dict` or `list`.
-        secrets: names and values within the body, such as header fields. Errors do not show those
-            whose names are secret.
+        data_type: the type of that `data`, `dict` or `list`.
+        secrets: pairs of name and value within the body, such as header fields. Errors do not show
+            a value whose name is that of a secret.
 
     """
 
@@ -130,7 +133,7 @@ class Call(Operation[R, Coroutine[Any, Any, R]]):
             check_token("idempotency_key", self.idempotency_key)
 
     def __repr__(self) -> str:
-        """Return a repr without the query's values, which may be secret (`client.request`)."""
+        """Return a repr that redacts the query's values, except a few such as that of `page`."""
         return f"<Call {self.method} {showable_url(self.path)}>"
 
     def request(
@@ -161,7 +164,7 @@ class Call(Operation[R, Coroutine[Any, Any, R]]):
         """Return the reply in a successful response, in the form that callers get.
 
         `attempts` is the number of attempts that the call took. Raises `ServerError` (code
-        `invalid_response`) for a response that this API does not send.
+        `invalid_response`) if the body is not JSON, or if `data` is not as `enveloped` demands.
         """
         try:
             decoded = decode_json(response.body) if response.body else {"data": None}
@@ -338,7 +341,7 @@ class CallMachine(Machine[Any]):
 
     @event
     def stream_closed(self, now: float, jitter: float) -> Action:
-        """Return the next action, after the SDK has closed a body that was too large or slow."""
+        """Return the next action, after a body that was too large or too slow was closed."""
         partial = cast("_PartialResponse", self._partial)
         if len(partial.body) > self._context.max_reply_size:
             return self._judge(partial.response(), now, jitter)
@@ -509,6 +512,7 @@ def _redirect_refused(response: Response) -> FlowMaestroError:
 def _at_most(limit: float, left: float) -> float:
     """Return the timeout `limit`, shortened to `left` seconds if it is longer.
 
-    A `Timeout` keeps its limits of the phases, such as `connect`.
+    A shortened timeout is at least a millisecond. A `Timeout` keeps its limits of the phases, such
+    as `connect`.
     """
     return limit if limit <= left else with_total(limit, max(left, 0.001))

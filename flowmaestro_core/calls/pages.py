@@ -28,11 +28,10 @@ class PageCursor:
 
     `has_more` and `has_next` are trusted, except that False is ignored if the other one is True, or
     if `total_pages` says that more pages follow. If neither is sent, and `total_pages` does not say
-    that, a page with fewer items than requested is the last one. With `until_empty`, False and
+    that, a page with fewer items than `per_page` is the last one. With `until_empty`, False and
     fewer items are ignored. `GET /executions` without `workflow_id` needs this: there, the deployed
     server may send False and short pages although more pages follow. An empty page ends every walk.
-    So does a page that repeats an earlier one, however long the cycle of pages is: the cursor
-    remembers a hash of each page.
+    So does a page that repeats any earlier one: the cursor remembers a hash of each page.
 
     `page` is the number of the page to request. `repeated` says whether the last page repeated an
     earlier one. The items of such a page were seen before.
@@ -47,9 +46,10 @@ class PageCursor:
         """Hashes of all pages so far, which show a repeated page."""
 
     def advance(self, body: Dict[str, Any]) -> bool:
-        """Move to the page after `body`, the present one. Return False if no page follows.
+        """Move to the page after the present one, whose reply is `body`.
 
-        A page that the server has sent before is the end, too.
+        If no page follows, or if the server has sent the present page before, return False and do
+        not move.
         """
         rows = list_or_empty(body.get("data"))
         page = hash(repr([object_or_empty(row).get("id") or row for row in rows]))

@@ -1,4 +1,4 @@
-"""Calls to any endpoint, such as one that the SDK does not know."""
+"""Calls to any endpoint, such as one for which the SDK has no method."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def raw_call(
 
     If `json` is `None`, the request has no body.
 
-    Raises `TypeError` or `ValueError`, naming what is wrong, for a method that is not a word; for a
-    path that is not absolute, not percent-encoded, begins with `/api/v1/`, or has a segment `.` or
-    `..`; and for `params` or `json` that cannot be encoded.
+    Raises `TypeError` or `ValueError` for a method that is not a word of ASCII letters; for a path
+    that does not begin with `/`, is not percent-encoded, has a query, begins with `/api/v1/`, or
+    has a segment `.` or `..`; and for `params` or `json` that cannot be encoded.
     """
     if not isinstance(method, str) or not _METHOD.fullmatch(method):
         raise ValueError(f"method must be an HTTP method such as 'GET', not {method!r}")
@@ -49,7 +49,7 @@ def raw_call(
 
 
 def _shown(path: Any) -> Any:
-    """Return a path without its query, which may be secret."""
+    """Return a path without its query, which may be secret. Anything but a `str` is unchanged."""
     return path.partition("?")[0] if isinstance(path, str) else path
 
 

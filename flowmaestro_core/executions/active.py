@@ -36,8 +36,8 @@ class ActiveExecution:
 class ActiveExecutions:
     """Polls each execution in its turn, and, if there is time, a last time at its deadline.
 
-    `hold` delays all polls together, because the rate limit belongs to the key. It does not delay
-    the last poll of an execution. While other executions run or a start waits, a poll that hangs
+    `hold` delays all polls together, because the rate limit belongs to the key. Only the last poll
+    of an execution is not delayed. While other executions run or a start waits, a poll that hangs
     times out soon, and is repeated later with a longer timeout. So the others have their turns
     meanwhile.
     """
@@ -73,7 +73,7 @@ class ActiveExecutions:
         self._queue(execution, poll_at)
 
     def hold(self, seconds: float, now: float) -> None:
-        """Send no poll for `seconds`, except the last poll of an execution at its deadline."""
+        """Send no poll until `seconds` after `now`, except last polls, which come at deadlines."""
         self.not_before = max(self.not_before, now + seconds)
 
     def due(self) -> float:
@@ -89,8 +89,8 @@ class ActiveExecutions:
     ) -> Optional[CallMachine]:
         """Return the machine of the poll that is due. At least one execution must run.
 
-        `alone` says that no start waits for its turn. If no other execution runs either, no request
-        waits for this poll, so that it needs no short timeout.
+        `alone` says that no start waits for its turn. If no other execution runs either, the poll
+        gets no short timeout, because no other request waits for it.
 
         Return `None` if the deadline of the execution passed more than `LAST_POLL_TIMEOUT` ago, and
         a poll of any execution has timed out since the last successful one: another poll would only
@@ -111,11 +111,11 @@ class ActiveExecutions:
     def answered(
         self, answer: Optional[Union[Done, Fail]], now: float
     ) -> List[Tuple[Row, Union[Done, Fail]]]:
-        """Return the rows that end with this poll, each with its execution or its error.
+        """Return the rows that end with this poll, each with a `Done` or a `Fail`.
 
-        `answer` is the outcome of the poll. If it is `None`, there was no time for the poll, and
-        the execution ends with a `TimeoutError`. Its cause is the error of the latest poll, of any
-        execution, that timed out.
+        The value of `Done` is the ended execution. `answer` is the outcome of the poll. If it is
+        `None`, there was no time for the poll, and the execution ends with a `TimeoutError`. The
+        cause of that error is the error of the latest poll, of any execution, that timed out.
         """
         execution, took, lost = self._polled, now - self._polled_at, 0.0
         assert execution is not None  # noqa: S101 - for type checkers
@@ -141,9 +141,9 @@ class ActiveExecutions:
         return [(execution.row, verdict), *others]
 
     def _without_time(self, error: FlowMaestroError, now: float) -> List[Tuple[Row, Fail]]:
-        """Remove and return the executions that time out before the key may be used again (429).
+        """Remove the executions that time out before the key may be used again (429).
 
-        They fail with `error`.
+        Return their rows, each with a `Fail` that has a copy of `error`.
         """
         pause = rate_limit_pause(error)
         if not pause:

@@ -22,7 +22,10 @@ from flowmaestro_core.records import Recalled
 
 
 class RunStarted(NamedTuple):
-    """Emitted when the batch begins to follow an execution, only so that `on_start` is called."""
+    """Emitted when the batch begins to follow an execution, so that `on_start` is called.
+
+    Callers never see it.
+    """
 
     outcome: RunOutcome
 
@@ -30,7 +33,7 @@ class RunStarted(NamedTuple):
 class Settling(NamedTuple):
     """Emitted before the wait that precedes settling, so that `progress` shows the rows in doubt.
 
-    Callers never see it.
+    Not emitted if `progress` is not set or has shown them. Callers never see it.
     """
 
 
@@ -54,7 +57,7 @@ class BatchMachine(Machine[None]):
     Events update what is known (`BatchState`), and `_next` decides. It takes the first of these
     tasks for which there is something to do:
 
-    1. *recording*: write to the journal what was noted, or load the journal's entries for the rows
+    1. *recording*: write to the journal what was noted, and load the journal's entries for the rows
        that were just read. So each fact is in the journal before the SDK acts on it.
     2. *emitting*: call `on_start` for an execution that got its id; else yield an outcome.
     3. Read the next rows, if they may be looked up in the journal or started now; then begin again
@@ -80,10 +83,11 @@ class BatchMachine(Machine[None]):
     * A lookup begins only when no execution runs and no start waits.
     * The batch is done only when no row waits, runs, is in doubt, or has an outcome to deliver.
 
-    Requests go out one after another, so that the rate limit of the key is spent in one place. Its
-    headers stretch the pauses, and a 429 delays every request except the last poll of an
-    execution, which comes at its deadline. While a start waits for its retry, polls continue,
-    unless it got a 429. A start that may have been processed is not retried.
+    Requests go out one after another, so that the rate limit of the key is spent in one place. If
+    a response shows that little of the rate limit is left, the pauses are longer. A 429 delays
+    every request except the last poll of an execution, which comes at its deadline. While a start
+    waits for its retry, polls continue, unless the start got a 429. A start that may have been
+    processed is not retried.
 
     An error of one row does not end the others, except a 429 that lasts beyond their deadlines. An
     error that every further start would fail with stops new starts. Executions in flight are
@@ -121,7 +125,7 @@ class BatchMachine(Machine[None]):
 
     @property
     def in_flight(self) -> Tuple[RunOutcome, ...]:
-        """The executions that run, and those whose outcomes were not delivered yet."""
+        """The executions that run, and those whose outcomes were not delivered, as outcomes."""
         active = tuple(self._rows.active.by_row.values())  # Another thread may change it.
         undelivered = self._rows.outcomes.undelivered
         ended = (outcome for outcome in undelivered if outcome.execution_id is not None)
@@ -129,7 +133,7 @@ class BatchMachine(Machine[None]):
 
     @property
     def progress(self) -> BatchProgress:
-        """How far the batch has come: see `BatchProgress`."""
+        """The present progress of the batch."""
         rows, total = self._rows, self.batch.total
         seconds = rows.outcomes.seconds_for(None if total is None else total - rows.outcomes.done)
         running, in_doubt = len(rows.active), len(rows.in_doubt)
@@ -141,7 +145,7 @@ class BatchMachine(Machine[None]):
         """Return a record that notes each queued row as `open`, unless its start is in flight.
 
         A later call may then start these rows. A row whose start is in flight stays `starting`: the
-        server may start it. So does one of which an earlier start may have been processed.
+        server may start it. So does a row with an earlier start that may have been processed.
         """
         sent = 1 if self.state == "starting" else 0
         unsent = islice(self._rows.starts.queue, sent, None)
@@ -276,7 +280,7 @@ class BatchMachine(Machine[None]):
     def _request(self, machine: Machine[Any], now: float, jitter: float) -> Action:
         """Own the machine of a request, and return its first action.
 
-        The order of the tasks promises what is asserted here. The table cannot say it.
+        The assertions check two promises that follow from the order of the tasks (see the class).
         """
         rows = self._rows
         assert rows.is_written, "noted, and not in the journal"  # noqa: S101

@@ -1,4 +1,4 @@
-"""The machine of a start with a checkpoint, which survives the end of its process."""
+"""The machine of a start with a checkpoint, which another process can continue."""
 
 from __future__ import annotations
 
@@ -61,16 +61,16 @@ class DurableStartMachine(Machine[Reply[Any]]):
     the newest one before the announcement (the baseline). What a loaded state means:
 
     * nothing, or `open`: nothing was started. Read the baseline, announce, start.
-    * `started`: get the execution. If its status is in `rerun`, it is the baseline of the next
-      start; else return it.
+    * `started`: get the execution. If its status is in `rerun`, and this machine has neither
+      started nor found it, it is the baseline of the next start; else return it.
     * `starting`: wait for `settle_after` and load again. If no other state was saved meanwhile,
       look for the execution: return the one with equal inputs, or announce and start again if there
       is certainly none. If that is not known, fail; with `on_unknown="start"`, start again.
 
     After a start that the server refused, the state is `open` again. After a start whose response
-    was lost, it is still `starting`, and this machine itself looks for the execution. If another
-    process has saved a state first, this machine loads again. If it has an execution of its own by
-    then, it saves that one, unless the loaded state is `started`.
+    was lost, the state is still `starting`, and this machine itself looks for the execution. If
+    another process has saved a state first, this machine loads again. If this machine has started
+    an execution by then, it saves the id of that one, unless the loaded state is `started`.
 
     A request goes out within half of `settle_after` after its announcement, so that the execution
     can be listed when another process looks for it. A start that is delayed for longer is announced
@@ -151,7 +151,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
     def __init__(
         self, start: DurableStart[Any], context: Context, token: str, deadline: float = math.inf
     ) -> None:
-        """`deadline` is the time after which the start is not sent."""
+        """`deadline` is the time, on the clock of `now`, after which the start is not sent."""
         super().__init__(context, token)
         self.attached: Optional[Execution] = None
         self._start = start
@@ -281,7 +281,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
         return LoadState()
 
     def _continue_from(self, saved: SavedStart, now: float, jitter: float) -> Action:
-        """Return the next action for a state that was loaded."""
+        """Return the next action, after the state `saved` was loaded."""
         if self._reply is not None and saved.state != "started":
             # Another process took over, but the execution of this process runs: record that one.
             return self._save_id(cast("str", self.execution_id))
@@ -318,7 +318,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
     def _set_back(self, error: CheckpointConflict) -> Action:
         """Load the checkpoint again, because another process has saved a state first.
 
-        `error` is the conflict. After `MAX_SETBACKS` setbacks in all, fail instead.
+        `error` is the conflict. If this is setback number `MAX_SETBACKS`, fail instead.
         """
         self._setbacks += 1
         if self._setbacks == MAX_SETBACKS:
@@ -336,7 +336,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
     # The start
 
     def _read_baseline(self, now: float, jitter: float) -> Action:
-        """Read the newest execution of the workflow.
+        """Read the newest execution of the workflow, as the baseline.
 
         Every execution that is started later is newer.
         """
@@ -347,7 +347,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
     def _machine_of(
         self, call: Call[Any], deadline: float, token: Optional[str] = None
     ) -> CallMachine:
-        """Return the machine of a call. That of a run is repeated until it is sent."""
+        """Return the machine of a call. In a run, the call is repeated until it is sent."""
         return CallMachine(
             call,
             self._context,
@@ -372,7 +372,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
         return self._fail(CheckpointError(f"The checkpoint cannot be used: {said}"))
 
     def _has_time(self, now: float) -> bool:
-        """Return whether a request may be sent now, without another announcement."""
+        """Return whether enough time is left to send the start without another announcement."""
         return now + self._least_timeout <= self._send_before
 
     def _send(self, now: float, jitter: float) -> Action:
@@ -392,8 +392,8 @@ class DurableStartMachine(Machine[Reply[Any]]):
     def _answered(self, outcome: Union[Done, Fail], now: float) -> Action:
         """Return the next action after the call that starts the execution has ended with `outcome`.
 
-        The action saves the id of the execution. If the start failed, it saves that nothing was
-        started, or settles a start that may have been processed.
+        If the reply has a usable execution id, save it. Otherwise settle a start that may have been
+        processed (`_in_doubt`), or save that nothing was started (`_release`).
         """
         if isinstance(outcome, Fail):
             error = outcome.error
@@ -411,7 +411,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
         return self._save_id(execution_id)
 
     def _in_doubt(self, error: FlowMaestroError) -> Action:
-        """Settle a start that may have been processed. `error` is its failure."""
+        """Begin to settle a start that may have been processed: wait. `error` is its failure."""
         self._row.failure = error
         self._may_run = True
         return self._wait_until_listed()
@@ -419,7 +419,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
     def _wait_until_listed(self) -> Action:
         """Return a `Wait` of `settle_after` seconds.
 
-        Afterwards, the server must list the execution if it was started.
+        Afterwards, the server lists the execution for certain, if one was started.
         """
         self.state = "waiting"
         self._awaited = self._saved.announcement
@@ -428,8 +428,8 @@ class DurableStartMachine(Machine[Reply[Any]]):
     def _wait_again(self, now: float) -> Action:
         """Wait again, because another process has announced its start again during the wait.
 
-        It does so as long as its requests cannot be sent. After the deadline, fail instead; without
-        a deadline, after `MAX_SETBACKS` setbacks in all.
+        The other process does so as long as it cannot send its request. Once the deadline has
+        passed, fail instead. Without a deadline, fail if this is setback number `MAX_SETBACKS`.
         """
         is_late = now >= self._deadline
         if self._deadline == math.inf:
@@ -442,8 +442,8 @@ class DurableStartMachine(Machine[Reply[Any]]):
     def _release(self, error: FlowMaestroError) -> Action:
         """Save in the checkpoint that nothing was started. Afterwards, fail with `error`.
 
-        If an earlier start may have been processed (`on_unknown="start"`), save nothing: the
-        repeated call then looks for that start again.
+        If an earlier start may have been processed (`on_unknown="start"`), save nothing and fail at
+        once: a repeated call then looks for the execution of that start.
         """
         if self._may_run:
             return self._fail(error)
@@ -451,9 +451,9 @@ class DurableStartMachine(Machine[Reply[Any]]):
         return self._save("releasing", self._saved._replace(state="open"))
 
     def _too_late(self, failure: Optional[FlowMaestroError]) -> Action:
-        """Fail, because the deadline has passed before the start was sent.
+        """Fail, because the deadline leaves too little time to send the start.
 
-        `failure` is the error of an attempt before, if there is one.
+        `failure` is the error of an earlier attempt; `None` if there was none.
         """
         late = TimeoutError("The execution could not be started within the timeout, and was not")
         if failure is not None:

@@ -73,8 +73,9 @@ class DurableStart(Call[R]):
 class Run(Operation[EndedExecution, Coroutine[Any, Any, EndedExecution]]):
     """One run of a workflow, followed to its end within `timeout` seconds.
 
-    `events` and `waiting` return the event stream and the wait of an execution, given its id.
-    `checkpoint` is that of `execute`: it stores the state of the start; `None` if there is none.
+    `execute` starts the execution. `events` and `waiting` return the operations of its event stream
+    and of the wait for it, given its id. `checkpoint` is that of `execute`, and stores the state of
+    the start; `None` if there is none.
     """
 
     execute: Call[Any]
@@ -93,15 +94,16 @@ class Run(Operation[EndedExecution, Coroutine[Any, Any, EndedExecution]]):
 
 @dataclass(eq=False, repr=False)
 class Batch(Operation[RunOutcomes, AsyncRunOutcomes]):
-    """Follow many executions to their ends.
+    """Many executions to follow to their ends. With `inputs`, each is started for a row.
 
     Attributes:
         waiting: returns the wait for one execution, given its id.
-        timeout: seconds for each execution from its start, and for each start from its turn.
+        timeout: seconds for each execution, from when it is first followed; and seconds for each
+            start, from its turn.
         execution_ids: executions that were started before. All are followed from the beginning.
         inputs: the rows to start executions for. An iterator is read only a little ahead of the
             starts, so it may be endless.
-        encode: returns the body of the request that starts a row.
+        encode: returns the body of the request that starts a row, given the row.
         start: returns the call that starts a row, given that body.
         page_of: returns the call for a page of the list in which rows in doubt are looked up.
         concurrency: no row is started while this many executions are in flight.

@@ -33,11 +33,11 @@ Self = TypeVar("Self")
 class EndedExecution(HintingDict):
     """An ended execution: a dict, JSON-serialisable, picklable, equal to the plain dict.
 
-    It has the keys of `Execution`; `id`, `status`, `outputs` and `error` are attributes, too. For
-    any other attribute and for a missing key, the error says what to write instead.
+    It has the keys of `Execution`; `id`, `status`, `outputs` and `error` are attributes, too. The
+    error for a missing key or an unknown attribute says what to write instead.
 
-    Its `repr` has the status, the duration and the outputs in short, and redacts what may be a
-    credential. `print` shows everything. A notebook shows the timeline, too.
+    Its `repr` has the id, the status, the duration, and short outputs and error, in which possible
+    credentials are redacted. `print` shows everything. A notebook shows the timeline, too.
     """
 
     seen_events: Optional[Tuple[Mapping[str, Any], ...]] = None
@@ -71,12 +71,12 @@ class EndedExecution(HintingDict):
 
     @property
     def status(self) -> ExecutionStatus:
-        """`completed`, `failed` or `cancelled`."""
+        """The status of the execution: `completed`, `failed` or `cancelled`."""
         return self["status"]
 
     @property
     def outputs(self) -> Optional[Dict[str, Any]]:
-        """Outputs of the workflow, by name; usually `None` if it has not completed."""
+        """The outputs by name; usually `None` if the execution did not complete."""
         return self["outputs"]
 
     @property
@@ -142,7 +142,7 @@ class RunOutcome:
     """The result of one row of a batch.
 
     Attributes:
-        index: the index of the row in the inputs, from 0.
+        index: the index of the row in the inputs, or of the execution in `wait_many`, from 0.
         inputs: the row itself, as it was passed; `None` for `wait_many`.
         execution_id: the id of its execution; `None` if none is known.
         execution: the ended execution, whatever its status; `None` if its end was not seen.
@@ -161,7 +161,7 @@ class RunOutcome:
     replayed: bool = False
 
     def __repr__(self) -> str:
-        """Return index, execution id and result, but no inputs and outputs: they may be long."""
+        """Return a repr without inputs and outputs, which may be long."""
         ended = "running" if self.execution is None else self.execution["status"]
         said = type(self.error).__name__ if self.error is not None else ended
         name = f" {self.execution_id}" if self.execution_id else ""
@@ -174,7 +174,7 @@ class RunOutcome:
 
     @property
     def ok(self) -> bool:
-        """Whether the execution completed."""
+        """Whether the execution has ended with the status `completed`."""
         ended = self.execution
         return self.error is None and ended is not None and ended["status"] == "completed"
 
@@ -210,7 +210,8 @@ class BatchProgress:
         total: the number of rows; `None` if it is not known.
         seconds_left: an estimate of the seconds until the end, from the pace so far and the rate
             limit of the key; `None` if it is unknown.
-        in_doubt: with a journal, how many rows may have been started. They are settled last.
+        in_doubt: how many rows are in doubt: they may have been started, and are settled last. 0
+            without a journal.
 
     """
 
@@ -225,7 +226,7 @@ class BatchProgress:
 class _Runs(Protocol):
     @property
     def in_flight(self) -> Tuple[RunOutcome, ...]:
-        """The executions that run, and those whose outcomes were not delivered. Each has its id.
+        """The executions that run, and those whose outcomes were not delivered, with their ids.
 
         The property can also be read after `close()`, and after an exception in the iteration.
         """
@@ -237,7 +238,7 @@ class _Runs(Protocol):
         ...
 
     def __len__(self) -> int:
-        """Return the number of rows. Raises `TypeError` if it is not known."""
+        """Return the number of rows of the batch. Raises `TypeError` if it is not known."""
         ...
 
 

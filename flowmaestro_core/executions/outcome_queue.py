@@ -39,7 +39,7 @@ class OutcomeQueue:
         """The rate limit of the key, as the last response has shown it."""
 
     def begin(self, now: float) -> None:
-        """Start the clock of the batch: its pace is the outcomes a second since the time `now`."""
+        """Note that the batch begins at `now`. Its pace, outcomes per second, counts from then."""
         self._begun_at = self._now = now
 
     def replied(self, limit: RateLimit, now: float) -> None:
@@ -79,7 +79,7 @@ class OutcomeQueue:
 
     @property
     def undelivered(self) -> Tuple[RunOutcome, ...]:
-        """The outcomes that are not delivered yet."""
+        """The outcomes that were added and are not delivered yet."""
         return tuple(self._waiting.values())
 
     def seconds_for(self, rows: Optional[int]) -> Optional[float]:
@@ -99,7 +99,7 @@ class OutcomeQueue:
 
 
 def _seconds_for(requests: float, limit: RateLimit) -> float:
-    """Return the least number of seconds in which the key's rate limit allows `requests`."""
+    """Return an estimate of the seconds in which the key's rate limit allows `requests`."""
     seconds = 0.0
     if limit.limit and limit.remaining is not None and requests > limit.remaining:
         left = MINUTE if limit.reset_after is None else limit.reset_after

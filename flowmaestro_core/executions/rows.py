@@ -40,14 +40,16 @@ class Row:
         key: identifies the row in the journal: its index, or the `str` of what `key=` returns.
         body: the body of the request that starts the row; empty while it is not needed.
         digest: of its inputs, to compare them with the journal's; empty until it is known.
-        reruns: how often `rerun` or `redo` has started it again.
-        order: the number of its last start, in the order of all starts of the journal.
-        lookups: how often this call has started it again after a lookup did not find its execution.
-        failure: the error that has put it in doubt, if that happened in this call.
-        is_unsettled: whether an earlier start of it may have been processed, because a lookup was
-            not conclusive and `on_unknown` is `start`. The journal keeps such a row in doubt.
-        from_earlier_call: whether the journal has a start of this row by an earlier call. A
-            start by this call resets it.
+        reruns: how often `rerun` or `redo` has started the row again.
+        order: the number of its last start, in the order of all starts of the journal. If
+            `is_unsettled`, the number of its first start that may have been processed.
+        lookups: how often this call has started the row again after a lookup did not find its
+            execution.
+        failure: the error that has put the row in doubt, if that happened in this call.
+        is_unsettled: whether an earlier start of the row may have been processed, because a lookup
+            was not conclusive and `on_unknown` is `start`. The journal keeps such a row in doubt.
+        from_earlier_call: whether the last start of the row is one of an earlier call, as the
+            journal shows.
         harmless_failure: the digest (`failure_digest`) of a server error after which a lookup has
             shown that no execution was started for this row; `b""` if there is none.
         subject: its name in errors, instead of `inputs[0]`, if it is not part of a batch.
@@ -131,7 +133,7 @@ class Row:
 def unknown(
     row: Row, candidates: Tuple[Any, ...], cause: Optional[FlowMaestroError]
 ) -> StartUnknownError:
-    """Return the error of a row of which it is not known whether it was started.
+    """Return the error of a row that may have been started, but is not known to have been.
 
     `candidates` are the executions that may be the row's; `cause` is the last failure.
     """
@@ -148,7 +150,7 @@ def unknown(
 class PendingRecords:
     """The row states that the next `Record` action will write to the journal.
 
-    Without a journal, there are never any.
+    Without a journal, there are no such states.
     """
 
     def __init__(self, *, journaled: bool) -> None:
@@ -158,7 +160,7 @@ class PendingRecords:
     def release(self, row: Row) -> None:
         """Note that a row was not started, unless an earlier start of it may have been processed.
 
-        It becomes `open`: if the batch is run again with this journal, the row is started at once.
+        The row becomes `open`: a later call with this journal starts it without a lookup.
         """
         if not row.is_unsettled:
             self.add(row, "open")
@@ -184,7 +186,7 @@ class PendingRecords:
 
 
 class RowIterator:
-    """Reads the inputs one after another, and gives each its index and key.
+    """Reads the inputs one after another, and makes each a `Row` with its index and key.
 
     Attributes:
         read: how many rows were read.
@@ -276,8 +278,7 @@ class RowReader:
         unchecked: the first reader of a sequence that is read twice, until all rows are compared;
             else `None`.
         to_look_up: rows that were read; what the journal holds of them is read next.
-        to_start: rows to be started: new ones, ones to be started again, and ones in doubt that a
-            lookup has not found.
+        to_start: rows that were looked up in the journal and must be started, or started again.
         outcomes: the outcomes of the batch.
 
     """
@@ -306,8 +307,8 @@ class RowReader:
         """Store `known`, the number of rows that the journal holds.
 
         Without `key=`, `known` is the index after the last row in the journal, even if the journal
-        lacks some rows before it. If the input is a sequence that is read twice, its rows are
-        compared with the journal from now on.
+        lacks some rows before it. If the input is a sequence that is read twice, `look_up` begins
+        with the first of the two readings.
         """
         self._rows_in_journal = known
         if self._is_sequence and (known or not self._by_index):
@@ -316,9 +317,9 @@ class RowReader:
     def look_up(self) -> bool:
         """Read the next rows from the inputs into `to_look_up`, for a lookup in the journal.
 
-        Return False if no lookup is needed or there is no room. `to_look_up` stays empty at the end
-        of the inputs. Raises what `RowIterator.next` raises, and `JournalError` if, without `key=`,
-        the journal holds rows beyond the end of the inputs.
+        Return False if no lookup is needed or there is no room. At the end of the inputs, leave
+        `to_look_up` empty and return True. Raises what `RowIterator.next` raises, and
+        `JournalError` if, without `key=`, the journal holds rows beyond the end of the inputs.
         """
         source = self.unchecked or self.source
         if self.unchecked is None and not (self._replaying and self._may_read):
@@ -414,12 +415,11 @@ class RowReader:
         return True
 
     def take(self, most: int) -> Iterator[Row]:
-        """Yield up to `most` rows to start: those that wait for it, then those not read yet.
+        """Yield up to `most` rows to start: first those in `to_start`, then rows from the inputs.
 
-        Further rows are read from `inputs` only once each row that the journal holds was read from
-        there, and not while an ordered batch is too far ahead of its next outcome (see the class).
-        Raises what
-        `RowIterator.next` raises. Prepare each row before taking the next one: the caller's
+        Rows are read from the inputs here only after `look_up` has read all that the journal holds,
+        and not while an ordered batch is too far ahead of its next outcome (see the class). Raises
+        what `RowIterator.next` raises. Prepare each row before taking the next one: the caller's
         iterator may yield the same dict again and again, with other contents.
         """
         for _ in range(most):
@@ -452,7 +452,7 @@ class RowReader:
 def _has_changed(row: Row, had: JournalRow) -> bool:
     """Return whether a row that was started before has other inputs now.
 
-    False if its digest is not known.
+    Return False if the row is `open` in the journal, or if its digest is not known yet.
     """
     return had.state != "open" and row.digest not in (b"", had.digest)
 

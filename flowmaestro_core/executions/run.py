@@ -37,8 +37,8 @@ class RunMonitor(IdleMonitor):
     """The idle clocks of a run. Its probes are polls of the execution.
 
     Once the current connection has received an event (other than `connected`), a probe is due after
-    `event_idle` seconds without another one, as for other streams. Before that, and while there is
-    no connection, `schedule` sets the times of the probes. So after each loss of the connection,
+    `event_idle` seconds without an event, as for other streams. Before that, and while there is no
+    connection, `schedule` sets the times of the probes. So after each loss of the connection,
     `schedule` applies again. The first opening of the stream may delay a probe by up to one poll
     interval. Later openings delay none.
     """
@@ -79,17 +79,17 @@ class RunMachine(Machine[EndedExecution]):
     """Executes, follows the events while they come, and polls the ended execution.
 
     If a probe of the stream has shown the ended execution, that is the result. Otherwise, after a
-    terminal event with the outcome it polls once. If this poll does not show the end yet, the
-    fields of the event replace those of the polled execution. If the poll fails, the result has the
-    id and the fields of the event, and `None` for all other keys. If the stream ends otherwise, a
-    `WaitMachine` takes over for the rest of the time. An error has the `execution_id` if that is
+    terminal event with the outcome, the machine polls once. If this poll does not show the end yet,
+    the fields of the event replace those of the polled execution. If the poll fails, the result has
+    the id and the fields of the event, and `None` for all other keys. If the stream ends otherwise,
+    a `WaitMachine` takes over for the rest of the time. An error has the `execution_id` if that is
     known. The execution is never cancelled.
 
-    Before the first event of each connection, and without a connection, it polls on the schedule of
-    a wait. The first opening of the stream may delay a poll by at most one `poll_interval`. A
-    transport that loses a quiet body (`Read.impatient`) may delay it by more. On any other
-    transport, a run without events ends at most one poll interval and one round trip later than
-    `wait_for_completion` would.
+    Before the first event of each connection, and without a connection, the machine polls on the
+    schedule of a wait. The first opening of the stream may delay a poll by at most one
+    `poll_interval`. A transport that loses a quiet body (`Read.impatient`) may delay it by more. On
+    any other transport, a run without events ends at most one poll interval and one round trip
+    later than `wait_for_completion` would.
     """
 
     execution_id: Optional[str]
@@ -213,7 +213,8 @@ class RunMachine(Machine[EndedExecution]):
 
         `seen` is the execution as it was last polled, or `None`. `overtime` is how many seconds a
         poll may still take after the deadline of the run. If it is `None`, a poll may last until
-        the deadline, and in any case `LAST_POLL_TIMEOUT` seconds.
+        the deadline; one that begins shortly before or after the deadline may last
+        `LAST_POLL_TIMEOUT` seconds.
         """
         self.state = "waiting"
         known = PollState(self._waiting, self._started, seen, overtime=overtime)
@@ -234,10 +235,10 @@ class RunMachine(Machine[EndedExecution]):
 
 
 def _has_outcome(terminal: Dict[str, Any], execution_id: Optional[str]) -> bool:
-    """Return whether a terminal event is of this execution and tells how it ended.
+    """Return whether the event `terminal` is of this execution and tells how the execution ended.
 
-    A completed one must have outputs, a failed one an error. One without an execution id is of this
-    execution.
+    `execution:completed` must have outputs, `execution:failed` an error. An event without an
+    execution id counts as one of this execution.
     """
     if (terminal.get("execution_id") or execution_id) != execution_id:
         return False
@@ -246,6 +247,9 @@ def _has_outcome(terminal: Dict[str, Any], execution_id: Optional[str]) -> bool:
 
 
 def _fields_of_terminal(terminal: Dict[str, Any]) -> Dict[str, Any]:
-    """Return the fields of the execution that its terminal event tells; `None` for missing ones."""
+    """Return the status, outputs, error and `completed_at` that a terminal event tells.
+
+    Missing ones are `None`.
+    """
     told = {key: terminal.get(key) for key in ("outputs", "error", "completed_at")}
     return {"status": terminal["type"].partition(":")[2], **told}

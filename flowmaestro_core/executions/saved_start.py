@@ -38,13 +38,13 @@ class SavedStart(NamedTuple):
 
     Attributes:
         state: `open`: nothing was started. `starting`: the request may have been sent.
-            `started`: `execution_id` is the execution.
+            `started`: the execution was started, and its id is known.
         token: a random text, from which the `Idempotency-Key` is made.
-        after: the baseline: the newest execution before the start. Empty if there was none; `None`
-            if it is not known: it was not read yet, the user's task engine made this state, or the
-            server listed an execution without an id.
-        execution_id: the execution that was started; `None` or empty before it is known.
-        reruns: how often it was started again because of its status.
+        after: the id of the baseline: the newest execution before the start. Empty if there was
+            none; `None` if it is not known: it was not read yet, the user's task engine made this
+            state, or the server listed an execution without an id.
+        execution_id: the id of the started execution; `None` or empty before it is known.
+        reruns: how often an ended execution was replaced by a new one because of `rerun`.
         serial: the number of this state among all that were saved, from 1; 0 if the SDK has not
             saved it.
         at: of a loaded state: when it was saved, in Unix seconds by the clock of the process that
@@ -62,10 +62,10 @@ class SavedStart(NamedTuple):
 
     @property
     def announcement(self) -> Tuple[int, float]:
-        """The identity of this state among all announcements of the start.
+        """A pair that differs from that of every other announcement of the start.
 
-        It is the serial number, unless the user's task engine made the state (`read_state`). Such
-        states have no number, so their times tell them apart.
+        It is the serial number and 0.0. A state that the user's task engine made (`read_state`) has
+        no serial number: then it is 0 and the time `at`.
         """
         return self.serial, 0.0 if self.serial else self.at
 

@@ -60,8 +60,8 @@ class LookupResult(NamedTuple):
     Attributes:
         is_conclusive: True if a row that was not found was certainly not started. That is so once
             the walk has met an execution that the journal knows or that is older than the batch. If
-            the journal holds the baseline, the walk must have met that one or a later start that is
-            older than the rows in doubt.
+            the journal holds the baseline, the walk must have met the baseline, or an execution
+            that the journal knows and that is older than the rows in doubt.
         unclaimed: the executions with the inputs of a row in doubt that the journal does not know,
             by their ids, the newest first. None of them is known to be older than the batch by
             `CLOCK_MARGIN`. If there are more than rows with these inputs, some may be left out.
@@ -91,10 +91,11 @@ class Announcement(NamedTuple):
     at: float
 
     def recalled(self, now: float) -> Recalled:
-        """Return what a journal would reply that was begun when the start was announced.
+        """Return the reply of an imagined journal that was created at the announcement.
 
-        With a known baseline, the reply holds it, and its age is infinite, so that the ages of
-        executions do not matter. With an unknown one, its age is the time since the announcement.
+        If the baseline is known, the reply holds it as the start with the number 0, and `age` is
+        infinite, so that the ages of executions do not matter. If the baseline is not known, the
+        reply holds no start, and `age` is the seconds since the announcement.
         """
         if self.baseline is None:
             return Recalled(age=now - self.at)
@@ -110,15 +111,16 @@ class LookupMachine(Machine[LookupResult]):
     is old enough if the journal knows it under a lower number, or if it is older than the journal
     by `CLOCK_MARGIN`. Ages count only if the journal holds no baseline: the clock may have been
     set back. After each page, a `Record` asks the journal which executions of the page it knows.
-    After a reply that is too large, the walk continues with pages of half the size. A page that
-    repeats an earlier one does not end the walk, because the list grows at its beginning.
+    After a reply that is too large, the walk continues with pages of half the size. A page may
+    repeat an earlier one, because the list grows at its beginning. Only `MAX_REPEATED_PAGES` such
+    pages end the walk.
 
     With an `announcement`, no journal is asked: the announcement takes its place.
 
     A workflow may have any number of executions. Only those are kept whose inputs are those of a
     row in doubt, at most `MAX_SURPLUS` more than there are such rows. Once there are more of them
-    than rows for each of the `digests`, every row is unknown, so the walk ends. `digests` has the
-    number of rows in doubt for each digest of inputs.
+    than rows for each of the `digests`, no row can be settled for certain, so the walk ends.
+    `digests` has the number of rows in doubt for each digest of inputs.
     """
 
     state: str
@@ -191,10 +193,10 @@ class LookupMachine(Machine[LookupResult]):
         return self._read_page(recalled, now, jitter)
 
     def _read_page(self, recalled: Recalled, now: float, jitter: float) -> Action:
-        """Add the executions of the page. Return the next action.
+        """Add the executions of the page that was read last. Return the next action.
 
         The walk ends with the last page, or after the first execution that is old enough and those
-        that were created at the same time.
+        that were created at the same time. It ends earlier if no row can be settled for certain.
         """
         orders = dict(recalled.orders)
         more = self._cursor.advance(self._page)
@@ -228,7 +230,7 @@ class LookupMachine(Machine[LookupResult]):
     def _add(self, execution: Dict[str, Any], orders: Dict[str, int], age: float) -> bool:
         """Update the result by one execution.
 
-        Return True if it is certainly older than every row in doubt.
+        Return True if the execution is certainly older than every row in doubt.
 
         `orders` are the numbers of the starts that the journal knows, by execution id. `age` is the
         age of the journal, or of the announcement, in seconds; infinity if it does not matter.
@@ -274,17 +276,17 @@ class LookupMachine(Machine[LookupResult]):
 
 
 class Follow(NamedTuple):
-    """The conclusion that a row was started: its execution is to be followed."""
+    """The conclusion that a row was started: `execution_id` is the id of its execution."""
 
     row: Row
     execution_id: str
 
 
 class StartAgain(NamedTuple):
-    """The conclusion that a row is to be started again: see `Row.not_found`.
+    """The conclusion that a row must be started again: see `Row.not_found`.
 
     `harmless_failure` is the new value of the row's attribute. `is_certain` says whether the lookup
-    has shown that nothing was started.
+    has shown that the row was not started.
     """
 
     row: Row

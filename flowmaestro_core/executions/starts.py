@@ -49,7 +49,8 @@ class Starts:
     """The queue of rows to start. `take_turn` makes the first one the current start.
 
     Attributes:
-        queue: the rows to start, in their order. One record notes all of them as `starting`.
+        queue: the rows to start, in their order. With a journal, one record notes all of them as
+            `starting`.
         orders: an iterator over the numbers of the next starts.
         parked: the call of the current start, while it waits for a retry.
         deadline: when the current start times out; infinity if no start is current. The timeout
@@ -84,8 +85,8 @@ class Starts:
         """Read the next rows into the queue, if it is empty.
 
         Nothing is read while `concurrency` executions are in flight. Return False if nothing was
-        read. A row that cannot be prepared gets its outcome at once: if it is unsettled, a
-        `StartUnknownError`. Raises what `RowReader.take` raises.
+        read. A row that cannot be prepared gets its outcome at once: a `ValidationError`, or, if it
+        is unsettled, a `StartUnknownError`. Raises what `RowReader.take` raises.
         """
         if self.queue or not self._has_room:
             return False
@@ -181,9 +182,10 @@ def is_fatal(error: FlowMaestroError) -> bool:
 
 
 def failure_digest(error: Optional[FlowMaestroError]) -> bytes:
-    """Return a digest of a 500; `b""` for any other error, and if its body is empty or not JSON.
+    """Return a digest of a 500's code and message, or `b""`.
 
-    Such a body comes from a gateway, and says nothing about the row.
+    Return `b""` for any other error or `None`, and for a 500 whose body is empty or not JSON: such
+    a body comes from a gateway, and says nothing about the row.
     """
     if not isinstance(error, ServerError) or error.status_code != 500:
         return b""
@@ -196,9 +198,9 @@ def failure_digest(error: Optional[FlowMaestroError]) -> bytes:
 
 
 def is_harmless(row: Row, error: FlowMaestroError) -> bool:
-    """Return whether it is known that a start that fails with `error` starts no execution.
+    """Return whether it is known that a start of `row` that fails with `error` starts nothing.
 
-    It is known if an earlier start of the row failed with an equal error, and a conclusive lookup
+    That is known if an earlier start of the row failed with an equal error, and a conclusive lookup
     afterwards found no execution: the server fails on this row before it starts an execution.
     """
     return row.harmless_failure != b"" and failure_digest(error) == row.harmless_failure

@@ -57,7 +57,7 @@ class BatchState:
         in_doubt: the rows that may have been started.
         settles_at: when rows in doubt may be settled: from then on, the server surely lists every
             execution that they have started.
-        started_outcomes: executions that got an id, for which `on_start` must be called.
+        started_outcomes: the outcomes, of executions that got an id, to call `on_start` with.
         needs_baseline: whether the baseline must be read before the next start: the journal holds
             no start, and this call has not tried to read the baseline yet.
         stop_error: the error that has stopped the starts, to be raised once nothing is in flight;
@@ -110,7 +110,7 @@ class BatchState:
 
     @property
     def is_written(self) -> bool:
-        """Whether nothing that was noted waits for the next `Record`."""
+        """Whether there are no records that wait for the next `Record`."""
         return self._records.is_empty
 
     def record(self) -> Optional[Record]:
@@ -130,8 +130,8 @@ class BatchState:
 
         A row that may have been started is put in doubt. The execution of a started row is
         followed. The outcome of an ended row is queued. `RowReader` queues the other rows to be
-        started, and ended ones that are started again. If it raises `JournalError`, the batch
-        stops.
+        started, and ended rows that are started again. While `RowReader` only compares the rows,
+        nothing else is done. If it raises `JournalError`, the batch stops.
         """
         try:
             for row, known in self.reader.looked_up(recalled.rows):
@@ -147,10 +147,11 @@ class BatchState:
     # Rows are read and started
 
     def read_on(self) -> bool:
-        """Read the next rows. Return False if none is left, if there is no room, or after `stop`.
+        """Read the next rows to look up or to start. Return False if there was nothing to do.
 
-        An exception of the reader, such as one of the caller's iterator or key function, stops the
-        batch. Then return True.
+        That is so if no row is left, if there is no room, if rows wait in the queue of `starts`,
+        and after `stop`. An exception of the reader, such as one of the caller's iterator or key
+        function, stops the batch. Then return True.
         """
         if self.stop_error is not None:
             return False
@@ -199,9 +200,10 @@ class BatchState:
     def not_started(self, error: FlowMaestroError, now: float) -> None:
         """Decide what becomes of the current start, after its call has failed with `error`.
 
-        In this order: a 429 delays the start if there is time. Any other 429, and an error of the
-        key or of the workflow, stops the batch; the row gets no outcome. A row that may have been
-        started is put in doubt. Every other error is the outcome of the row.
+        `error` may also be a 429 of the request for the baseline. In this order: a 429 delays the
+        start if there is time. Any other 429, and an error of the key or of the workflow, stops the
+        batch; the row gets no outcome. A row that may have been started is put in doubt
+        (`_put_in_doubt`). Otherwise, the row was refused (`_refused`).
         """
         self.starts.failed(error, now)
         refused = rate_limit_pause(error)
@@ -221,7 +223,7 @@ class BatchState:
             self._refused(row, error)
 
     def out_of_time(self) -> None:
-        """Remove the current row from the queue, and make a `TimeoutError` its outcome.
+        """Remove the current row from the queue, and end it with a `TimeoutError` (`_refused`).
 
         No start of the row was accepted before the deadline.
         """
@@ -230,10 +232,10 @@ class BatchState:
         self._refused(self.starts.pop(), error)
 
     def _refused(self, row: Row, error: FlowMaestroError) -> None:
-        """Make the error the outcome of a row that was not started.
+        """Make `error` the outcome of a row that was not started.
 
-        A later call with this journal starts the row. If an earlier start of the row may have been
-        processed, the outcome is a `StartUnknownError`, and the row stays in doubt.
+        A later call with this journal starts the row. But if an earlier start of the row may have
+        been processed, the outcome is a `StartUnknownError`, and the row stays in doubt.
         """
         self._records.release(row)
         self.outcomes.put(row.outcome(error=unknown(row, (), error) if row.is_unsettled else error))
@@ -241,8 +243,8 @@ class BatchState:
     def _put_in_doubt(self, row: Row, now: float, error: FlowMaestroError) -> None:
         """Put a row in doubt: the server may have started it before now.
 
-        Rows in doubt are settled `settle_after` seconds from now, or later. Without a journal, the
-        error is the outcome of the row.
+        Rows in doubt are settled `settle_after` seconds from now, or later. Without a journal, no
+        row is put in doubt: `error` is the outcome of the row.
         """
         if not self._records.journaled:
             self.outcomes.put(row.outcome(error=error))
@@ -256,8 +258,9 @@ class BatchState:
     def looked_up(self, found: LookupResult, now: float) -> None:
         """Settle the rows in doubt by the result of a lookup.
 
-        With `on_unknown="start"`, a lookup that failed with a 429 delays the starts, too. If the
-        wait is too long, it stops the batch instead, and the rows stay in doubt.
+        With `on_unknown="start"`, a lookup that failed with a 429 delays starts and polls, too. If
+        the 429 lasts longer than a start may take, it stops the batch instead, and the rows stay in
+        doubt.
         """
         start = self._plan.on_unknown == "start"
         # A 429 is about the key, so starts would get one, too.
@@ -294,9 +297,10 @@ class BatchState:
         """Queue the outcomes of the rows that end with this poll.
 
         The row that was polled ends if its execution has ended, or if waiting for it has failed.
-        If it fails with a 429, other rows end, too: those whose deadlines pass before the server
-        accepts the key again. If `rerun=` applies to an execution of an earlier call, its row is
-        started again instead. After an error that affects all starts, no more rows are started.
+        If the wait fails with a 429, other rows end, too: those whose deadlines pass before the
+        server accepts the key again. If `rerun=` applies to an ended execution of an earlier call,
+        its row gets no outcome and is started again. After an error that affects all starts, no
+        more rows are started.
 
         `answer` is the outcome of the poll; `None` if there was no time for the poll.
         """

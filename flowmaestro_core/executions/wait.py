@@ -28,8 +28,8 @@ class PollState:
     """The state of waiting for one execution. It decides what the outcome of each poll means.
 
     Transient errors (`is_transient`), such as a lost connection, a timeout or a 503, do not end a
-    wait before its deadline. Other errors end it. So does a 429 for the daily quota, or one that
-    asks for a longer pause than there is time for.
+    wait before its deadline. Other errors end it. So do a reply that is too large, a 429 for the
+    daily quota, and a 429 that asks for a longer pause than there is time for.
     """
 
     def __init__(
@@ -40,10 +40,10 @@ class PollState:
         *,
         overtime: Optional[float] = None,
     ) -> None:
-        """Wait from `started` on.
+        """Set the deadline and the times of the polls, for a wait that begins at `started`.
 
         Args:
-            waiting: the operation.
+            waiting: the operation that waits.
             started: when the wait began.
             last: the execution as it was last polled, if it was.
             overtime: every poll times out at the latest this many seconds after the deadline. If it
@@ -67,7 +67,7 @@ class PollState:
     ) -> CallMachine:
         """Return a machine that polls the execution once.
 
-        `patience` is the longest time for the response, in seconds.
+        `patience` is how many seconds the poll may take at most.
         """
         if self._overtime is None:
             last = max(self.deadline, now + LAST_POLL_TIMEOUT)
@@ -77,10 +77,10 @@ class PollState:
         return CallMachine(self._waiting.call, context, token, max_retries=0, deadline=deadline)
 
     def judge(self, answer: Union[Done, Fail], now: float) -> Union[Done, Fail, Wait]:
-        """Return what to do after a poll with this outcome.
+        """Return what to do after a poll. `answer` is its outcome.
 
-        `Done`: the execution has ended; it is the value. `Fail`: the wait ends with this error.
-        `Wait`: poll again after this delay, at the latest at the deadline.
+        `Done`: the execution has ended, and is the value. `Fail`: the wait ends with this error.
+        `Wait`: poll again after this delay, which ends at the deadline at the latest.
         """
         delay, cause = self._schedule.answered(now), None
         if isinstance(answer, Done):
@@ -134,8 +134,8 @@ class PollState:
 class WaitMachine(Machine[Execution]):
     """Polls one execution until it has ended, or until the wait fails: see `PollState`.
 
-    With a listener, it emits the execution after each successful poll. `known` is the state of a
-    wait that this machine continues; with `None`, a new wait begins.
+    With a listener, the machine emits a copy of the execution after each successful poll. `known`
+    is the state of a wait that this machine continues; with `None`, a new wait begins.
     """
 
     state: str

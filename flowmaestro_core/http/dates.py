@@ -1,4 +1,7 @@
-"""HTTP-dates (RFC 9110, 5.6.7), without the `email` package, which loads sockets; ISO 8601."""
+"""HTTP-dates (RFC 9110, 5.6.7) and ISO 8601 times.
+
+The `email` package is not used, because it loads sockets.
+"""
 
 from __future__ import annotations
 
@@ -27,9 +30,9 @@ def http_date(seconds: float) -> str:
 def parse_http_date(text: str) -> Optional[float]:
     """Return the Unix time of an HTTP-date in seconds, or `None` if `text` is not an HTTP-date.
 
-    The name of the day is not compared with the date, and a leap second counts as the one before.
-    A year of two digits is put into 1970-2069. RFC 9110, 5.6.7, compares it with the current year,
-    but the core has no clock.
+    The name of the day is not compared with the date, and a leap second counts as the second before
+    it. A year of two digits is put into 1970-2069. RFC 9110, 5.6.7, compares such a year with the
+    current one, but the core has no clock.
     """
     matches = (re.fullmatch(form, text.strip(), re.IGNORECASE | re.ASCII) for form in _FORMS)
     match = next(filter(None, matches), None)
@@ -50,10 +53,10 @@ def parse_http_date(text: str) -> Optional[float]:
 
 
 def parse_timestamp(text: str) -> float:
-    """Return an ISO 8601 time as Unix seconds; UTC if it has no zone.
+    """Return an ISO 8601 time as Unix seconds. A time without a zone is taken as UTC.
 
-    Raises `ValueError` for any text that `datetime.fromisoformat` does not read. A final `Z` and
-    any number of decimals are accepted.
+    A final `Z` and any number of decimals are accepted. Raises `ValueError` for any other text that
+    `datetime.fromisoformat` does not read.
     """
     plain = re.sub(r"\.(\d{1,6})\d*", lambda found: "." + found[1].ljust(6, "0"), text)
     moment = datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", plain))

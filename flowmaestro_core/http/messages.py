@@ -1,7 +1,7 @@
 """HTTP messages as plain values: requests for a transport, and its responses and failures.
 
-Pure: no I/O, nothing outside the standard library. Values are immutable. Their reprs redact header
-fields and URLs. The message of a `TransportFailure` is shown as it is.
+Pure: no I/O, no third-party packages. Requests and responses are frozen. The reprs redact secrets
+in header fields and URLs, but not in the message of a `TransportFailure`.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _set = object.__setattr__  # Sets the attributes of a frozen dataclass.
 
 
 class Headers(Mapping[str, str]):
-    """Header fields in the order they came, looked up without regard to case (RFC 9110, 5.1).
+    """Header fields in the order given, looked up without regard to case (RFC 9110, 5.1).
 
-    `pairs` are `(name, value)` tuples, repeated names included. As a mapping, a repeated
-    field reads as its values joined with `", "` (RFC 9110, 5.3); `get_list` gives them apart. To
-    iterate gives each name once, in lower case.
+    `pairs` are all fields as `(name, value)` tuples, repeated names included. As a mapping, the
+    value of a repeated field is its values joined with `", "` (RFC 9110, 5.3), and iteration yields
+    each name once, in lower case. `get_list` returns the values apart.
     """
 
     __slots__ = ("_index", "pairs")
@@ -92,10 +92,10 @@ HeaderFields = Union[Headers, Mapping[str, str], Iterable[Tuple[str, str]]]
 class Request:
     """An HTTP request, complete and ready to send.
 
-    `url` is absolute and already percent-encoded; `headers` is everything the core wants sent
-    (a transport adds only Host, Content-Length and connection headers), given as `Headers`, a
-    mapping or pairs; `body` is the exact bytes, `b""` for none. Raises `TypeError`, naming the
-    argument, for headers or a body of another type.
+    `url` is absolute and already percent-encoded. `headers` are the fields that the core wants
+    sent; they may be passed as `Headers`, a mapping or pairs. A transport adds fields of its own,
+    such as Host and Content-Length. `body` is the exact bytes, `b""` for none. Raises `TypeError`,
+    naming the argument, for headers or a body of another type.
     """
 
     method: str
@@ -117,8 +117,8 @@ class Request:
 class ResponseHead:
     """Status and header fields of a response whose body is not read yet.
 
-    `headers` are given as `Headers`, a mapping or pairs. Raises `TypeError`, naming the
-    argument, for a value of another type.
+    `headers` may be passed as `Headers`, a mapping or pairs. Raises `TypeError`, naming the
+    argument, for an argument of another type.
     """
 
     status: int
@@ -136,8 +136,8 @@ class ResponseHead:
 class Response:
     """An HTTP response with its body, which is decompressed.
 
-    `headers` are given as `Headers`, a mapping or pairs. Raises `TypeError`, naming the
-    argument, for a value of another type.
+    `headers` may be passed as `Headers`, a mapping or pairs. Raises `TypeError`, naming the
+    argument, for an argument of another type.
     """
 
     status: int
@@ -154,7 +154,7 @@ class Response:
 
 
 class Phase(enum.Enum):
-    """How far an attempt had come when it failed. This decides whether it may be retried."""
+    """How far an attempt had come when it failed. Retries depend on it."""
 
     NOT_SENT = "not sent"
     """No byte of the request reached the server. A retry is always safe."""
@@ -169,9 +169,10 @@ class Phase(enum.Enum):
 class TransportFailure(Exception):
     """Raised by a transport for every failure of the network. Its `__cause__`, if any, says more.
 
-    `phase` says whether the server may have acted. `timed_out` says that a time limit has passed: a
-    call then raises a `TimeoutError`, otherwise a `ConnectionError`. `permanent` says that another
-    attempt would fail in the same way, as with a certificate that is not trusted.
+    `phase` says whether the server may have acted. `timed_out` says that a time limit has passed. A
+    call that is not retried then raises a `TimeoutError`, otherwise a `ConnectionError`.
+    `permanent` says that another attempt would fail in the same way, as with a certificate that is
+    not trusted.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """Redaction of secrets in texts of servers and proxies, which can repeat the secrets sent to them.
 
-Errors are redacted where a machine fails (`Machine._fail`), recordings where they are written.
-The data of a successful reply is left as it is, because it belongs to the caller. Pure.
+A machine redacts its errors before they are raised (`clean`). A recording is redacted when it is
+written. The data of a successful reply is left as it is, because it belongs to the caller. Pure.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _ENCODING, _ERRORS = "utf-8", "surrogatepass"
 
 
 def no_secrets() -> Tuple[str, ...]:
-    """Return no secrets, as for a transport that sends none of its own."""
+    """Return `()`: the secrets of a transport that sends none of its own."""
     return ()
 
 
@@ -40,10 +40,10 @@ class SecretScrubber:
     r"""Replaces secrets by `***`, wherever they stand, with one compiled pattern.
 
     A value in `sent` is secret if `is_secret_field` recognises the name of its field. It is
-    redacted with and without its scheme (RFC 9110, 11.4: `Bearer`), unless it is shorter than
-    `SHORTEST_SECRET`. Further secrets, of any length, are returned by `more`, which is called for
-    each text. A secret is recognised in plain text, with characters escaped as in JSON (`\"`, `\/`,
-    `\u0026`) or in a URL (`%26`), and, from `SHORTEST_SECRET` bytes on, in base64.
+    redacted with and without its scheme (RFC 9110, 11.4: `Bearer`). A value shorter than
+    `SHORTEST_SECRET` is not redacted. `more` returns further secrets, of any length; it is called
+    for each text. A secret is recognised in plain text, with characters escaped as in JSON (`\"`,
+    `\/`, `\u0026`) or in a URL (`%26`), and, from `SHORTEST_SECRET` bytes on, in base64.
     """
 
     def __init__(self, sent: Fields = (), more: Callable[[], Iterable[str]] = no_secrets) -> None:
@@ -76,19 +76,19 @@ class SecretScrubber:
 
     @property
     def _max_match_size(self) -> int:
-        """The most bytes that a secret takes in a text, unless it holds many backslashes."""
+        """The most bytes that one secret takes in a text, if it holds few backslashes."""
         return _LONGEST_CHARACTER * max(map(len, self.secrets), default=0)
 
     def beginning(self, data: bytes, size: int) -> bytes:
-        """Return at most the first `size` bytes, redacted.
+        """Return the first `size` bytes, redacted.
 
-        Bytes at the end that may be the beginning of a truncated secret are dropped.
+        If `data` is longer, bytes at the end that may be the beginning of a secret are dropped.
         """
         shown = self.pattern.sub(_MARK, data[:size])
         return shown if len(data) <= size else shown[: max(0, len(shown) - self._max_match_size)]
 
     def text(self, text: str, limit: int = LONGEST_TEXT) -> str:
-        """Return the first `limit` characters of `text`, redacted."""
+        """Redact `text`. Return at most the first `limit` characters of the result."""
         seen = text[: 4 * (limit + self._max_match_size)]
         shown = self.pattern.sub(_MARK, seen.encode(_ENCODING, _ERRORS)).decode(_ENCODING, _ERRORS)
         if len(seen) < len(text):  # A secret may begin before the cut and end after it.
@@ -96,7 +96,10 @@ class SecretScrubber:
         return shown[:limit]
 
     def headers(self, headers: Headers) -> Headers:
-        """Return the header fields of a response, redacted, truncated and without `Set-Cookie`."""
+        """Return the header fields of a response, without `Set-Cookie`.
+
+        Values are redacted and truncated.
+        """
         return Headers(
             tuple(
                 (name, REDACTED if is_secret_field(name) else self.text(value))
@@ -106,7 +109,7 @@ class SecretScrubber:
         )
 
     def line(self, text: str) -> str:
-        """Return the first `LONGEST_TEXT` characters of `text`, redacted, as one printable line.
+        """Return `text`, redacted, as one printable line of at most `LONGEST_TEXT` characters.
 
         A character that is not printable, such as a line end, becomes an escape sequence.
         """
@@ -121,8 +124,8 @@ class SecretScrubber:
 
         These are its message, its code, its request id, and its `details` if they are a text.
         Other `details` are decoded from an error body that `error_from_response` has redacted
-        already. A cause that would show a secret is replaced by a redacted copy if it is a
-        `TransportFailure`, else removed.
+        already. A `TransportFailure` as the cause is replaced by its `showable` form. Another cause
+        that would show a secret is removed.
         """
         # Twice the limit: a message holds a text of the server and our own words around it.
         error.message = self.text(error.message, 2 * LONGEST_TEXT)
@@ -141,7 +144,8 @@ class SecretScrubber:
     def showable(self, failure: TransportFailure) -> TransportFailure:
         """Return `failure` if it can be shown, else a redacted copy without its causes.
 
-        It can be shown if it holds no secret, and if its message is short and printable (`line`).
+        It can be shown if neither it nor its causes hold a secret, and if its message is short and
+        printable (`line`).
         """
         message = self.line(failure.message)
         if message == failure.message and not self._is_leaked_by(failure):
@@ -164,7 +168,7 @@ def _parts(value: str) -> Iterator[str]:
 
 
 def _encodings(secret: str) -> Iterator[bytes]:
-    """Yield a pattern for each way to write a secret: in plain text or escaped, and in base64.
+    """Yield patterns that find a secret: in plain text or escaped, and in base64.
 
     A secret of less than `SHORTEST_SECRET` bytes gets no pattern for base64.
     """

@@ -117,14 +117,18 @@ def showable_value(name: str, value: T) -> Union[T, str]:
 
 
 def without_keys(text: str) -> str:
-    """Return the text with every API key and webhook secret replaced by `***`."""
+    """Return the text with API keys and webhook secrets replaced by `***`.
+
+    These begin with `fm_live_`, `fm_test_` or `whsec_`.
+    """
     return _KEY.sub(REDACTED, text)
 
 
 def credentials_in(url: str) -> List[Tuple[str, str]]:
     """Return the password and all query parameters in `url`, as pairs of name and value.
 
-    A user name without a password counts as the password. An empty query is one pair of `""`.
+    A user name without a password counts as the password. An empty or missing query is one pair of
+    empty texts.
     """
     location, _, query = url.partition("?")
     found = _CREDENTIALS.match(location)
@@ -140,7 +144,7 @@ def credentials_in(url: str) -> List[Tuple[str, str]]:
 def showable_url(url: str) -> str:
     """Return `url` without its credentials, and with its fragment and its query's values redacted.
 
-    The values of a few parameters that are never secret are kept, such as `page` and `status`.
+    A few values that are never secret are kept, such as a number for `page`.
     """
     if not any(mark in url for mark in "?@#"):
         return url

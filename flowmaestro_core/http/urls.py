@@ -92,7 +92,7 @@ def query(params: Mapping[str, Any]) -> str:
 def origin(url: str) -> Tuple[str, str, int]:
     """Return scheme, host and port of an absolute URL (RFC 6454). A key is sent to one origin.
 
-    Raises `ValueError` for a malformed URL.
+    Raises `ValueError` if `urllib.parse` refuses the URL or its port.
     """
     parts = urlsplit(url)
     port = _DEFAULT_PORTS.get(parts.scheme, 0) if parts.port is None else parts.port
@@ -102,8 +102,8 @@ def origin(url: str) -> Tuple[str, str, int]:
 def resolve(base: str, location: str) -> str:
     """Return the absolute URL of a `Location` field (RFC 9110, 10.2.2), without its fragment.
 
-    `location` is relative to `base`, the URL of the request. Return `""` if the result is not a
-    URL, or holds credentials, which would replace the key.
+    `location` may be relative to `base`, the URL of the request. Return `""` if `origin` refuses
+    the result, or if it holds credentials, which would replace the key.
     """
     try:
         url = quote(urljoin(base, location).partition("#")[0], safe="%/:?#[]@!$&'()*+,;=~-._")
@@ -114,9 +114,9 @@ def resolve(base: str, location: str) -> str:
 
 
 def can_be_host(name: str) -> bool:
-    """Return whether `name` can be the name or address of a host.
+    """Return whether each label of a host's name has 1 to 63 characters (RFC 1035, 2.3.4).
 
-    Every label has 1 to 63 characters (RFC 1035, 2.3.4). One dot may end the name.
+    One dot may end the name. Nothing else is checked.
     """
     return all(0 < len(label) < 64 for label in name.removesuffix(".").split("."))
 

@@ -21,7 +21,7 @@ IDS = ("thread_id", "message_id", "execution_id")
 
 
 def ids_of(message: JsonObject) -> JsonObject:
-    """Return the `thread_id`, `message_id` and `execution_id` of an answer or event, if present."""
+    """Return `thread_id`, `message_id` and `execution_id` of an answer or event, without nulls."""
     return {key: message[key] for key in IDS if message.get(key) is not None}
 
 
@@ -45,10 +45,11 @@ def token_event(ids: JsonObject, text: str) -> JsonObject:
 
 
 def events_of(answer: JsonObject) -> List[JsonObject]:
-    """Return the events that a stream would have sent for `answer`, with its text as one token.
+    """Return the events that a stream would have sent for `answer`.
 
-    Without a text, there is no token. The last event is `message:failed` if the agent could not
-    answer.
+    They are `message:started`, the text as one `message:token` unless it is empty, and
+    `message:completed`. If the agent could not answer, they are `message:started` and
+    `message:failed`.
     """
     ids, content = ids_of(answer), answer.get("content")
     events: List[JsonObject] = [{"type": "message:started", **ids}]
@@ -65,7 +66,7 @@ def events_of(answer: JsonObject) -> List[JsonObject]:
 def is_pending(answer: JsonObject) -> bool:
     """Return whether the status of a reply says that the answer, or its end, is still to come.
 
-    An unknown status says so if the reply has no text but a `message_id`.
+    An unknown status says so if the reply has a `message_id`, but no text and no error.
     """
     status = _status_of(answer)
     if status in PENDING_STATUSES:

@@ -14,12 +14,12 @@ from flowmaestro_core.payloads.reply import Reply
 
 
 class AnswerLookup(Machine[Reply[Any]]):
-    """Reads the messages of a thread up to the answer, page after page, until the time `until`.
+    """Reads the messages of a thread, page after page, up to the answer. `until` is the deadline.
 
-    It ends with the last page that it read, whose `data` is replaced by the answer. The answer is
-    `None` if no message has its id, or if that message is not a complete text of the agent. `page`
-    builds the call for one page of `MAX_PER_PAGE` messages. If one fails, so does the machine.
-    There are no retries, because the owner polls again.
+    It ends with the reply of the last page that it read. The `data` of this reply is replaced by
+    the message with the id `message_id`; by `None` if there is none, or if it is not a complete
+    text of the agent. `page` builds the call for one page of `MAX_PER_PAGE` messages. If a call
+    fails, so does the machine. There are no retries, because the owner polls again.
     """
 
     TRANSITIONS: ClassVar[Transitions] = {

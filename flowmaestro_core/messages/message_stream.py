@@ -1,16 +1,16 @@
-"""Sending a message and following the answer. The server accepts it in one of three ways.
+"""Sending a message and following the answer. The server responds to the POST in one of three ways.
 
-1. The POST itself answers with an event stream.
-2. It answers with JSON. If that holds the answer, the events are made from it. If it says that the
-   answer is still to come, the thread's messages are polled, and the answer is emitted as one token
-   and the end.
-3. It answers 501: nothing was sent. The message is then sent without streaming, and the reply is
-   used as in 2.
+1. With an event stream.
+2. With JSON. If it holds the answer, the events are made from it. If it says that the answer is
+   still to come, the thread's messages are polled, and the answer is emitted as one token and the
+   end.
+3. With a 501: the agent did not get the message. The message is then sent without streaming, and
+   the reply is used as in 2.
 
 The agent never gets the message twice, and no text is made up. When the POST's own stream goes
 quiet or is lost, the thread's messages are polled, too, if an event has shown the answer's id. If
-they do not show the answer of a lost stream, its error is raised. Without a stream, as in 2, it is
-a timeout, or the error of a poll that was refused.
+the messages do not show the answer of a lost stream, the error of the stream is raised. Without a
+stream, as in 2, the error is a timeout, or the error of a poll that was refused.
 """
 
 from __future__ import annotations
@@ -103,7 +103,10 @@ class MessageStreamMachine(EventStreamMachine):
         return super()._not_opened(error, now, jitter)
 
     def _replied(self, reply: Reply[Any], now: float, jitter: float) -> Action:
-        """Use the answer in a JSON reply to the POST, or poll for it; fail if that has no id."""
+        """Use the answer in a JSON reply to the POST.
+
+        If the answer is still to come, poll for it; fail if the reply has no `message_id`.
+        """
         self.request_id = shown_request_id(reply, reply.headers, self.scrubber)
         answer: JsonObject = reply["data"]
         self._ids = ids_of(answer)
@@ -127,10 +130,10 @@ class MessageStreamMachine(EventStreamMachine):
         return super()._opened(head, now, jitter)
 
     def _allow_silence(self, now: float) -> None:
-        """Let the stream time out only when it is quiet for longer than a whole call may take.
+        """Let the stream time out once no event has come for as long as the answer may take.
 
-        That is the timeout of the call that sends the message without streaming. It counts from
-        `now`, and again from each event.
+        That is the timeout of one attempt to send the message. It counts from `now`, and again from
+        each event.
         """
         limit = self._context.options.timeout_for(self._message.streaming.minimum_timeout)
         self._monitor.allow_silence(now, limit)
@@ -173,7 +176,7 @@ class MessageStreamMachine(EventStreamMachine):
     def _apply_probe(self, data: Any, now: float) -> None:
         """Use the result of a probe: `data` is the message that is the answer.
 
-        `data` is `None` if there is no such message yet. Then nothing changes.
+        `data` is `None` if there is no complete answer yet. Then nothing changes.
 
         While the stream is open, a message whose text the tokens have delivered already is not
         taken for the whole answer, unless its status is `completed`. The agent may be using a tool,

@@ -13,10 +13,9 @@ _JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", "
 
 
 def json_body(**fields: Any) -> bytes:
-    """Return a JSON object of the fields. One that is `None` is left out, not sent as null.
+    """Return a JSON object of the fields. A field that is `None` is left out, not sent as null.
 
-    Raises `TypeError` or `ValueError`, naming the field, for a value that JSON cannot express (see
-    `encode_json`).
+    Raises what `encode_json` raises; the error names the field.
     """
     given = [
         b'"%s":%s' % (name.encode(), encode_json(value, name))
@@ -29,9 +28,9 @@ def json_body(**fields: Any) -> bytes:
 def encode_json(value: Any, name: str = "the body") -> bytes:
     """Return `value` as JSON in UTF-8.
 
-    Raises `TypeError` or `ValueError` for a value that JSON cannot express. The error calls the
-    value `name`. It says which part of it is wrong, unless that is a lone surrogate or the value is
-    nested too deep.
+    Raises `TypeError` or `ValueError` for a value that JSON cannot express, or an integer that is
+    beyond the range of a float. The error calls the value `name`. It says which part of the value
+    is wrong, unless that is a lone surrogate or the value is nested too deep.
     """
     try:
         _check(value, name)
@@ -45,10 +44,10 @@ def encode_json(value: Any, name: str = "the body") -> bytes:
 
 
 def _check(value: Any, where: Any) -> None:
-    """Raise `TypeError` or `ValueError` if JSON cannot express `value`.
+    """Raise `TypeError` or `ValueError` if `encode_json` does not accept `value`.
 
-    `where` is the place of `value`, for the error: the name of the whole value, or a pair of the
-    container's place and the key in the container.
+    Lone surrogates are not found. `where` is the place of `value`, for the error: the name of the
+    whole value, or a pair of the container's place and the key in the container.
     """
     if value is None or isinstance(value, (str, bool)):
         return

@@ -69,5 +69,5 @@ class HintingDict(Dict[str, Any]):
 
 
 def _quoted(key: object) -> str:
-    """Return a key as Python and JSON write it, shortened and on one line."""
+    """Return a key as text on one line, shortened. A `str` is quoted as in JSON."""
     return json.dumps(key[:_LONGEST_KEY]) if isinstance(key, str) else _shown.repr(key)

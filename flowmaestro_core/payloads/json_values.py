@@ -34,7 +34,7 @@ def text_or_empty(value: Any) -> str:
 
 
 def count_or_none(value: Any) -> Optional[int]:
-    """Return `value` if it is a whole number of at least zero, else `None`."""
+    """Return `value` if it is an `int` of at least zero and not a `bool`, else `None`."""
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 

@@ -68,7 +68,8 @@ class RateLimit(NamedTuple):
     """The rate-limit headers of one response; each is `None` if it is absent or not a whole number.
 
     `reset_after` is the number of seconds from the response to the end of the window, by the
-    server's own clock (`X-RateLimit-Reset` minus `Date`), at least 0.
+    server's own clock (`X-RateLimit-Reset` minus `Date`), at least 0. It is `None` without a valid
+    `Date`, too.
     """
 
     limit: Optional[int] = None
@@ -79,7 +80,7 @@ class RateLimit(NamedTuple):
 
     @classmethod
     def from_headers(cls, headers: Headers) -> RateLimit:
-        """Read the `X-RateLimit-*` fields. A field that is not a whole number counts as absent."""
+        """Return the limits in the `X-RateLimit-*` fields."""
         reset = _whole_number(headers.get("x-ratelimit-reset"))
         sent_at = None if reset is None else parse_http_date(headers.get("date", ""))
         return cls(
@@ -268,8 +269,9 @@ def error_from_response(
 
     Three shapes are decoded: the API's own envelope, the outer handler's
     `{"success": false, "error": "text"}`, and the framework's `{"statusCode", "error", "message"}`.
-    For any other body, the message quotes the beginning, and `details` keeps the body if it has no
-    details of its own: decoded if it is JSON, else its first 500 characters; `None` if it is empty.
+    For any other body, the message quotes the beginning of its text. `details` keeps the body, if
+    it has no details of its own: decoded if it is JSON, else its first 500 characters; `None` if it
+    is empty.
     """
     status, headers = response.status, response.headers
     data = scrubber.beginning(response.body, LONGEST_ERROR_BODY)

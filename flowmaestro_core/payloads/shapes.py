@@ -2,10 +2,11 @@
 
 A shape takes a decoded reply, and only *adds* keys and fills those that are null; the keys of the
 server keep their names. Where the documented and the deployed API disagree, a function fills the
-documented key from the deployed one; a key without a source becomes `None`. But `meta`, `usage` and
-`pagination` become objects, and the reply to a deletion gets the `id` that was asked for, and
-`deleted: True`. Two functions do more than add: `thread_messages` unwraps `data`, and `token_usage`
-replaces a `usage` that is not an object. No shape raises, whatever the server sent.
+documented key from the deployed one; a missing key without a source becomes `None`. But a missing
+`meta`, `usage` or `pagination` becomes an object, and the reply to a deletion gets the `id` that
+was asked for, and `deleted: True`. Two functions do more than add: `thread_messages` unwraps
+`data`, and `token_usage` replaces a `usage` that is not an object. No shape raises, whatever the
+server sent.
 """
 
 from __future__ import annotations
@@ -70,9 +71,9 @@ def _execution_id(data: JsonObject) -> None:
 def _input_schema(data: JsonObject) -> None:
     """Fill a missing `input_schema` from the deployed server's `inputs`, as a JSON Schema object.
 
-    It becomes `None` if `inputs` is not an object. The schema has `x-unverified: true`, because the
-    keys of `inputs` are the ids of the input nodes, which may differ from the names that a run
-    reads.
+    Without an object in `inputs`, it becomes `None`, and so does a missing `inputs`. The schema has
+    `x-unverified: true`, because the keys of `inputs` are the ids of the input nodes, which may
+    differ from the names that a run reads.
     """
     inputs = data.setdefault("inputs", None)
     declared = isinstance(inputs, dict)
@@ -80,11 +81,11 @@ def _input_schema(data: JsonObject) -> None:
 
 
 def _answer(data: JsonObject) -> None:
-    """Add the parts of the answer to `data`: from `message`, where the deployed server has them.
+    """Fill `role`, `content`, `tool_calls` and `created_at` in `data`.
 
-    These are `role`, `content`, `tool_calls` and `created_at`. The documented API has them in
-    `data`, and the id of the message as `id`: `message_id` is filled from that. The deployed server
-    sends no id. `usage` is added if it is missing, and gets the keys that it lacks.
+    The deployed server has these keys in `data["message"]`, the documented API in `data`. The
+    documented API has the id of the message as `id`: `message_id` is filled from `id`. The deployed
+    server sends no id. `usage` is added if it is missing, and gets the keys that it lacks.
     """
     nested = object_or_empty(data.get("message"))
     for key in ("role", "content", "tool_calls", "created_at"):
@@ -143,8 +144,8 @@ def thread_messages(body: JsonObject) -> None:
     """Make `body["data"]` the list of messages, as a `MessageList`.
 
     The deployed server sends the list in `data.messages`, with other members of `data` beside it.
-    These move into `body`, and `pagination` is added if it is missing. A reply without any list is
-    left as it is, but for the missing keys.
+    Those that `body` lacks move into `body`, and `pagination` is added if it is missing. A reply
+    without any list only gets the keys that it lacks.
     """
     data = object_or_empty(body.get("data"))
     if isinstance(data.get("messages"), list):
@@ -176,8 +177,8 @@ def deleted(resource_id: str, body: JsonObject) -> None:
 def pagination(body: JsonObject) -> None:
     """Add the missing keys of `PaginationInfo` to `body["pagination"]`.
 
-    Of these, `total_pages`, `has_next`, `has_more` and `has_prev` are computed from the other keys.
-    A key that cannot be computed is `None`.
+    If `total_pages`, `has_next`, `has_more` or `has_prev` is missing or null, it is computed from
+    the other keys. A key that cannot be computed is `None`.
     """
     if body.get("pagination") is None:
         body["pagination"] = {}

@@ -142,7 +142,7 @@ class Retries:
 
     @property
     def failures(self) -> Tuple[Attempt, ...]:
-        """The attempts that have failed, if another one follows."""
+        """The failed attempts that are followed by a retry."""
         return self._failures
 
     def succeeded(self) -> None:

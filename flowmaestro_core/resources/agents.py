@@ -136,7 +136,7 @@ class Agents(Resource[D]):
         """Delete what an agent remembers of one user.
 
         The deployed server returns `agent_id` and `user_id` in `data` beside `deleted`. They may be
-        missing if the reply to an attempt was lost.
+        missing if an attempt got no reply or a server error, and the retry found nothing.
 
         Args:
             user_id: the user's id, a UUID.

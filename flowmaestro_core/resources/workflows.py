@@ -76,8 +76,8 @@ class Workflows(Resource[D]):
     def get(self, workflow_id: str) -> Call[Reply[Workflow]]:
         """Get one workflow. `input_schema` describes its inputs as a JSON Schema object.
 
-        It is `None` if the server declares no inputs. Raises `NotFoundError` if there is no such
-        workflow.
+        It is `None` if the server sends neither a schema nor the workflow's `inputs`. Raises
+        `NotFoundError` if there is no such workflow.
         """
         where = path("/workflows/{workflow_id}", workflow_id=workflow_id)
         return Call("GET", where, shape=shapes.workflow)
@@ -347,7 +347,8 @@ def _plan(
     """Return the plan of a journal, after checking the arguments that concern it.
 
     Return `None` if there is no journal. `total` is the number of rows; `None` if it is not known.
-    Raises `TypeError` or `ValueError` for a bad argument.
+    Raises `TypeError` or `ValueError` for a bad argument, or for one that needs a journal and is
+    passed without it.
     """
     check_choice("on_unknown", on_unknown, "error", "start")
     statuses = rerun_statuses("rerun", rerun)

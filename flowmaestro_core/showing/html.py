@@ -1,8 +1,9 @@
 """The HTML that objects show in a notebook. This module is loaded when it is first needed.
 
-The HTML is static. It sets no colours, so that it is readable in every theme. Its only styles are
-the width of a timeline, and that ids do not wrap. All text is escaped. Text in another direction
-does not change the text around it.
+The HTML is static. It sets no colours, so that it is readable in every theme. The timeline is a
+picture, whose colours are readable on white and on black. The only styles of the HTML are the width
+of this picture, and that ids and other short texts without spaces do not wrap. All text is escaped.
+Text in another direction does not change the text around it.
 """
 
 from __future__ import annotations
@@ -116,7 +117,10 @@ def outcome_html(outcome: Outcome) -> str:
 
 
 def batch_html(progress: Progress, recent: Iterable[Outcome]) -> str:
-    """Return HTML that shows the progress of a batch and its latest outcomes, `recent`."""
+    """Return HTML that shows the progress of a batch and its latest outcomes, `recent`.
+
+    The outcomes are in a table and, if their times are known, in a timeline.
+    """
     of = "" if progress.total is None else f" of {progress.total}"
     said = f"{progress.done}{of} done, {progress.failed} failed, {progress.in_flight} in flight"
     rows: List[Dict[str, Any]] = []
@@ -174,7 +178,7 @@ def _facts(pairs: Iterable[Tuple[str, Any]]) -> str:
 def _resource(resource: Mapping[str, Any]) -> str:
     """Return the first `MOST_ROWS` members of a resource as a table, except those that are `None`.
 
-    Long JSON values are folded. An object or array in `headers` is not shown.
+    Long JSON values are folded. An object or array in `headers` is shown as `...`.
     """
     lines: List[str] = []
     for name in list(resource)[:MOST_ROWS]:
@@ -202,7 +206,10 @@ def _folded(name: str, value: Any) -> str:
 
 
 def _data(text: str) -> str:
-    """Return a table cell. A short text without spaces, such as an id, does not wrap in it."""
+    """Return a table cell that holds the HTML `text`.
+
+    If it is short and has no spaces, such as an id, it does not wrap.
+    """
     short = len(text) <= 80 and " " not in text
     return f'<td style="white-space:nowrap">{text}</td>' if short else f"<td>{text}</td>"
 
@@ -237,7 +244,7 @@ def _json(value: Any, indent: Optional[int] = 2) -> str:
 def _text(value: Any, longest: int = 200) -> str:
     """Return the first `longest` characters of `str(value)`, as HTML without API keys.
 
-    For `None`, return `""`.
+    A truncated text ends in `...`. For `None`, return `""`.
 
     Markup in the text is escaped. A `<bdi>` element keeps the direction of the text, which may be
     right to left, from affecting the text around it.

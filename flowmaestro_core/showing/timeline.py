@@ -1,6 +1,7 @@
 """A run's timeline, from its events to an SVG. Pure: no plotting library, no I/O.
 
-The picture is readable in light and dark, alone or in an `<img>`. All times are the server's.
+The picture is readable in a light and a dark theme, alone or in an `<img>`. All times are the
+server's.
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ def timeline_svg(
             drawn if none before it has one. `None` if the events were not followed.
         execution: the execution itself, as `executions.get` returns it. If there are no node
             events, one bar is drawn for the whole execution, unless it is pending: from its
-            `started_at` to its `completed_at`, as far as they are known.
+            `started_at` (else `created_at`) to its `completed_at`, as far as they are known.
         now: the server's time, in Unix seconds. Bars that have not ended are drawn up to it; by
             default, up to the last event.
         width: of the picture, in pixels, from 320 up.
@@ -350,7 +351,8 @@ def _words_of(row: _Row, status: str) -> str:
 def _description(rows: Sequence[_Row], end: float, error: str) -> str:
     """Return in words what the picture shows.
 
-    `end` is the end of bars that are still open. `error` is that of the whole execution, or `""`.
+    `end` is the end of bars that are still open. `error` is the error of the whole execution, or
+    `""`. It is left out if a node has an error.
     """
     said: List[str] = []
     for row in rows[:MAX_DESCRIBED]:

@@ -1,1 +1,1 @@
-"""Event streams: decoding, reconnecting, and following one to its end."""
+"""Event streams: how they are decoded, reconnected, and followed to their end."""

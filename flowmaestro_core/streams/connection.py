@@ -38,22 +38,22 @@ class ReconnectState:
 
     Reconnecting is not retrying a call: `max_retries` does not apply. Two rules limit it:
 
-    * The pauses grow with each loss. A connection that held for longer than the upper bound of the
-      last pause resets them. An event does not: a server that breaks each connection after one
-      event would otherwise be contacted several times a second.
+    * The upper bound of the pauses doubles with each loss, up to `reconnect_max`. A connection that
+      held for longer than the last bound resets the bound. An event does not: a server that breaks
+      each connection after one event would otherwise be contacted several times a second.
     * The server may be away for `reconnect_for` seconds. This time begins with the first loss. It
       begins again with the first loss after an event, after an answer to a probe, or after a
       connection that held for `reconnect_for` seconds. The last attempt to connect is made at the
-      end of this time.
+      end of this time, or later.
 
     Attributes:
-        state: whether a body is open, and if not, why not and when the next one may be opened.
+        state: whether a body is open, and if not, why not.
         decoder: decodes the body that is open, or was open last.
         openings: how many connections have been made.
-        reconnects: how many of them replaced a lost one.
+        reconnects: how many connections replaced a lost one.
         has_progressed: whether an event or an answer to a probe came since the last loss; True
             before the first loss.
-        lost: the attempt that failed, until it has been reported.
+        lost: the last loss, or failure to connect, until it has been reported; then `None`.
 
     """
 
@@ -94,8 +94,8 @@ class ReconnectState:
     def headers(self) -> Fields:
         """The header fields of a reconnection: `Last-Event-ID`, or none.
 
-        There is none if the server has sent no id, or one that is not printable ASCII, or has
-        spaces at an end.
+        There is none if the last id of the server is missing, empty or not printable ASCII, or
+        begins or ends with a space.
         """
         sent = self.decoder.last_event_id
         fits = sent.isascii() and sent.isprintable() and sent == sent.strip()
@@ -147,10 +147,11 @@ class ReconnectState:
     def plan(self, cause: Optional[Exception], now: float, jitter: float) -> bool:
         """Plan the next connection, after the last one was lost or could not be made.
 
-        Return True. But if the server has been away for `reconnect_for` seconds, plan none, and
-        return False. Pauses that the server asked for are not part of that time. `cause` is the
-        error of the last connection, or `None` if there was no error: the server ended the
-        connection, or sent nothing for too long.
+        Return True. But if the server has been away for `reconnect_for` seconds, and the attempt at
+        the end of this time has failed, plan none, and return False. If the server asked for a
+        pause that ends later, the last attempt follows that pause. `cause` is the error of the last
+        connection, or `None` if there was no error: the server ended the connection, or sent
+        nothing for too long.
         """
         held = now - self._opened_at if self.is_open else 0.0
         pause = self._draw_pause(held, jitter)
@@ -202,8 +203,8 @@ def _failed_attempt(number: int, pause: float, cause: Optional[Exception]) -> At
 def not_resumed(reason: str, cause: Optional[Exception], scrubber: SecretScrubber) -> StreamError:
     """Return the error of a stream that could not be resumed, for `reason`.
 
-    `cause` is the error that broke the stream, or `None` if there was no error: the server ended
-    the body, or sent nothing for too long.
+    `cause` is the last failure, or `None` if there was no error: the server ended the body, or sent
+    nothing for too long.
     """
     said = f"The event stream was lost before its end and could not be resumed: {reason}"
     if isinstance(cause, (FlowMaestroError, TransportFailure)):

@@ -17,16 +17,18 @@ first of these rules that applies:
 
 What the table of states (`EventStreamMachine.TRANSITIONS`) does not say:
 
-* A stream whose first opening fails ends with that error, unless it `reconnects_at_once`. If the
-  error is transient, a probe may find another ending first. After a 429 there is no probe, because
-  it would be refused as well.
+* A stream whose first opening fails ends with that error. If the error is transient, a probe may
+  find another ending first. After a 429 there is no probe, because it would be refused as well.
+  With `reconnects_at_once`, a transient error counts as a lost connection instead, except a daily
+  quota that is used up.
 * A stream whose server was away for too long (`reconnect_for`) ends with an error, unless a probe
   finds its ending. If the probe is answered and the execution runs, the stream reconnects.
 * A probe that is refused ends a stream that had not failed before. (An open stream of a message
   goes on.)
 * Some transports lose a quiet body (`Read.impatient`). For the first event they wait only for the
   `FIRST_EVENT_WAITS`, in turn. After each, the execution is probed and the stream opened again.
-* A pause of the execution that only a probe has seen is emitted as an event, once; so is its end.
+* If only a probe has seen that the execution was paused or resumed, that is emitted as an event,
+  once.
 
 Openings and probes are machines that the stream owns.
 """
@@ -84,7 +86,7 @@ Only the parts that the timeline needs are remembered of a longer one.
 
 
 class EventStreamMachine(Machine[Any]):
-    """Emits events until a terminal one; otherwise it ends with an error.
+    """A machine that emits events up to a terminal one, or ends with an error.
 
     A lost connection is replaced by a new one. `MessageStreamMachine` has the same table. It sends
     its message in the state `opening`, and replaces no connection.
@@ -214,7 +216,7 @@ class EventStreamMachine(Machine[Any]):
 
     @property
     def last_event_id(self) -> str:
-        """The id that a reconnection resumes from; `""` if the server has sent none."""
+        """The last event id that the server sent, for a reconnection; `""` if it sent none."""
         return self._connection.decoder.last_event_id
 
     @property
@@ -229,7 +231,10 @@ class EventStreamMachine(Machine[Any]):
 
     @property
     def seen_events(self) -> Optional[Tuple[Mapping[str, Any], ...]]:
-        """The last 1,000 events that a timeline needs, shortened; `None` without an execution."""
+        """The last events that a timeline needs, shortened; `None` if there is no execution id.
+
+        They are at most 1,000 events, and the terminal event.
+        """
         if self.execution_id is None:
             return None
         seen = self._seen.copy()  # Another thread may read the stream meanwhile.
@@ -381,9 +386,9 @@ class EventStreamMachine(Machine[Any]):
         `DRAIN_OVERTIME` seconds after the deadline. Otherwise close the body.
 
         Without a body: if the ending is `UnlessProbed` and the deadline has not passed, probe if a
-        probe is due, or wait for it. Otherwise emit the terminal event or fail. A stream that is
-        not probed until its deadline does not wait for a probe after it, or for one that is due in
-        more than `LONGEST_PAUSE` seconds, because the server asked for a long pause.
+        probe is due, or wait for it. Otherwise emit the terminal event or fail. If
+        `polls_until_deadline` is False, do not wait for a probe that is due after the deadline, or
+        in more than `LONGEST_PAUSE` seconds because the server asked for a long pause: fail.
         """
         monitor = self._monitor
         if self._connection.is_open:
@@ -427,13 +432,14 @@ class EventStreamMachine(Machine[Any]):
     # The ending, see `ending.py`
 
     def _end_with(self, action: Union[Emit, Fail]) -> None:
-        """Set the ending to `action`, for as soon as no body is open. Nothing replaces it."""
+        """End the stream with `action` as soon as no body is open. No ending replaces this one."""
         self._ending = Certain(action)
 
     def _end_after_reading(self, action: Union[Emit, Fail]) -> None:
-        """Make `action` the ending. First, read what has already arrived on an open body.
+        """End the stream with `action`, once it has read what has arrived on an open body.
 
-        A terminal event in it replaces `action`.
+        A terminal event that has arrived replaces `action`. An event that moves the deadline
+        cancels a timeout. If no body is open, nothing is read.
         """
         if self._connection.is_open:
             self._ending = UnlessRead(action, DRAIN_READS)
@@ -491,7 +497,7 @@ class EventStreamMachine(Machine[Any]):
         return self._next(now, jitter)
 
     def _replied(self, reply: Reply[Any], now: float, jitter: float) -> Action:
-        """Use a successful response to an opening that is not an event stream.
+        """Use the reply to an opening: a successful response, but not an event stream.
 
         The stream fails, unless a probe finds that the execution has ended.
         """
@@ -554,7 +560,10 @@ class EventStreamMachine(Machine[Any]):
         return self._delegate(self._probe_machine(until), now, jitter)
 
     def _probe_machine(self, until: float) -> Machine[Any]:
-        """Return the machine of a probe. `until` is its deadline, by the clock of this machine."""
+        """Return the machine of a probe.
+
+        `until` is the deadline of the probe, on the clock that gives `now`.
+        """
         call = cast("Call[Any]", self._events.reconcile)
         return CallMachine(call, self._context, self._token, max_retries=0, deadline=until)
 
@@ -585,8 +594,11 @@ class EventStreamMachine(Machine[Any]):
     def _apply_probe(self, data: Any, now: float) -> None:
         """Use the result of a probe: `data` is the execution, as the server returned it.
 
-        If the execution has ended, so has the stream. If it was paused or resumed, queue that
-        event. `MessageStreamMachine` overrides this: its probes return messages.
+        If the execution has ended, set the ending. If it still runs, and the stream would have
+        failed because the server was away for too long, plan a connection instead. If the execution
+        was paused or resumed, and no event has said so, queue an event.
+
+        `MessageStreamMachine` overrides this: its probes return messages.
         """
         self.last_seen = data
         if is_terminal(data):

@@ -33,8 +33,9 @@ def event_from_sse(sse: ServerSentEvent) -> Dict[str, Any]:
 
     The `event:` field wins over a `type` in the JSON, unless the field has the default value,
     `message`. The documented keys are added beside camelCase and renamed ones. Data that is not a
-    JSON object becomes `{"type": ..., "data": ...}`, with the value or the text. Terminal events
-    get the keys that their type requires (`outputs` and `error`, or `content` and `usage`).
+    JSON object becomes `{"type": ..., "data": ...}`: `data` is the JSON value, or the text if it is
+    not JSON. The terminal event of an execution gets `outputs` and `error`, and `message:completed`
+    gets `content` and `usage`, if they are missing.
     """
     event: JsonObject
     try:
@@ -56,7 +57,7 @@ def event_from_sse(sse: ServerSentEvent) -> Dict[str, Any]:
 
 
 def polled_event(kind: str, execution: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return an event made from a polled execution, because the stream did not send it.
+    """Return an event of the type `kind`, made from a polled execution.
 
     Besides its `type`, it has `execution_id`, `status` and `polled: True`. So the event of a pause
     has no prompt.
@@ -70,9 +71,9 @@ def polled_event(kind: str, execution: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def terminal_event(execution: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return the terminal event of an ended execution, made from a poll.
+    """Return the terminal event of a polled execution that has ended.
 
-    To the keys of `polled_event` it adds `outputs`, `error` and `completed_at`.
+    Besides the keys of `polled_event`, it has `outputs`, `error` and `completed_at`.
     """
     return {
         **polled_event(f"execution:{execution['status']}", execution),

@@ -1,6 +1,6 @@
 """The operation of an event stream.
 
-The module of its machine is imported only when the first such machine is made.
+The module of its machine is imported only when a machine first needs it.
 """
 
 from __future__ import annotations
@@ -24,9 +24,8 @@ class Events(Operation[EventStream[E], AsyncEventStream[E]], Generic[E]):
         source: the call that opens the stream.
         terminal: the types of the events that end the stream.
         reconcile: the call that polls the execution; `None` for a thread or an answer.
-        execution_id: the execution whose events they are; an error names it. `None` for a thread or
-            an answer.
-        timeout: seconds from the first request to the end of the stream.
+        execution_id: the id of the execution, for errors; `None` for a thread or an answer.
+        timeout: how many seconds the stream may last, from its first request.
 
     """
 

@@ -28,17 +28,17 @@ class IdleMonitor:
 
     A connection without a byte for `bytes_idle` seconds is dead (`dead_at`). Without an event for
     `event_idle` seconds a probe is due (`probe_at`). The probe finds out whether the execution or
-    the answer has ended. The time between probes grows until an event comes, and is never shorter
-    than the server allows.
+    the answer has ended. The time between probes grows up to `event_idle_max`, until an event
+    comes, and is never shorter than the server allows.
 
-    `stream_deadline` is when the stream must end. It is fixed from the beginning, or moves with
-    each event (`allow_silence`).
+    `stream_deadline` is when the stream must end. It is fixed from the beginning, or, after
+    `allow_silence`, moves with the events.
 
     The clocks stand still while the caller has an event (`on_emit` to `on_emitted`), and that of
     `dead_at` during a probe, too: the machine does not read meanwhile. A `stream_deadline` that is
     fixed does not move.
 
-    All times are in seconds. Points in time are on the clock of the machine.
+    All times are in seconds. Points in time are on the clock that gives `now`.
     """
 
     def __init__(self, times: StreamTimes, *, can_probe: bool) -> None:
@@ -65,7 +65,7 @@ class IdleMonitor:
 
     @property
     def probe_at(self) -> float:
-        """When the next probe is due; infinity if there is nothing to poll."""
+        """When the next probe is due; infinity if none may be sent."""
         if not self._can_probe:
             return math.inf
         return max(min(self._due_at, self._latest_at), self._not_before)
@@ -91,7 +91,7 @@ class IdleMonitor:
         The first opening may take as long as any call: infinity. With `reopening`, an earlier
         connection was lost or set aside, or could not be made. Such an opening must not delay a
         probe for longer than `RECONNECT_GRACE`, in which the new connection may deliver the
-        terminal event.
+        terminal event. `RunMonitor` overrides this with earlier deadlines.
         """
         return max(self.probe_at, now + RECONNECT_GRACE) if reopening else math.inf
 
@@ -138,7 +138,7 @@ class IdleMonitor:
             self.stream_deadline = now + self._silence
 
     def probe_now(self) -> None:
-        """Make a probe due as soon as the server allows it. An event before it postpones it."""
+        """Make a probe due as soon as the server allows it. An event that comes first delays it."""
         # Not `now`: then it would no longer be due after `on_emitted` has moved it.
         self._due_at = -math.inf
 
@@ -158,13 +158,13 @@ class IdleMonitor:
         Nothing is delayed if there was no progress (no event, no answer to a probe) since the loss
         before this one. Otherwise connections that are lost again and again would delay all probes.
 
-        A run overrides this: its polls never wait for a reconnection.
+        `RunMonitor` overrides this: its polls never wait for a reconnection.
         """
         if had_progress and now < self._due_at:
             self._due_at = max(self._due_at, now + RECONNECT_GRACE)
 
     def on_emit(self, now: float) -> None:
-        """Stop the clocks: the caller gets an event, and the stream is not read meanwhile."""
+        """Stop the clocks of silence: the caller gets an event, and nothing is read meanwhile."""
         self._emitting_since = now
 
     def on_emitted(self, now: float) -> None:
@@ -204,8 +204,8 @@ class IdleMonitor:
     def probe_failed(self, error: FlowMaestroError, now: float) -> None:
         """Schedule the next probe after one that failed with `error`.
 
-        It is sent after the `Retry-After` of `error`, if there is one. If the failed probe timed
-        out, the next one gets more time.
+        The next probe is not sent before the `Retry-After` of `error` is over, if `error` has one.
+        If the failed probe timed out, the next one gets more time.
         """
         if isinstance(error, TimeoutError):
             self._timeout.record_timeout()

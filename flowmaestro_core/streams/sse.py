@@ -45,15 +45,13 @@ _event = partial(cast("Any", tuple).__new__, ServerSentEvent)
 
 
 class SseDecoder:
-    """Turns the bytes of an event stream into events, into whatever pieces they are split.
+    """A decoder that makes events from the bytes of an event stream, however these are split.
 
-    It holds the bytes of one block, with every line end made a line feed, until the blank line
-    comes, and then parses the whole block: `event:` plus one `data:` line directly, any other form
-    field by field. Blocks that come together are parsed in the same way.
+    It holds the bytes of a block of lines until the blank line that ends the block comes. Then it
+    parses the block.
 
-    `last_event_id` is what a reconnection sends as `Last-Event-ID`. A decoder serves one
-    connection; give the decoder of the next connection the last `last_event_id` and `retry` of this
-    one.
+    `last_event_id` is the last id that the server sent. A decoder serves one connection; give the
+    decoder of the next connection the last `last_event_id` and `retry` of this one.
     """
 
     def __init__(self, last_event_id: str = "", *, retry: Optional[int] = None) -> None:
@@ -65,7 +63,7 @@ class SseDecoder:
 
     @property
     def retry(self) -> Optional[int]:
-        """The server's reconnection time in milliseconds, `None` until it sends one.
+        """The server's reconnection time in milliseconds; `None` until the server sends one.
 
         A `retry:` line takes effect once the line is complete, even if its block has not ended.
         """
@@ -80,7 +78,7 @@ class SseDecoder:
     def feed(self, data: bytes) -> List[ServerSentEvent]:
         """Return the events that `data` completes, in order.
 
-        Raises `StreamError` (code `event_too_large`) if `data` ends no event and more than
+        Raises `StreamError` (code `event_too_large`) if no event ends within `data`, and more than
         `MAX_EVENT_SIZE` bytes are held. An event that ends within `data` may be larger.
         """
         if self._after_cr or _CR in data:

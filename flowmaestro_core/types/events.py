@@ -102,8 +102,8 @@ class _Paused(_OfExecution):
 class ExecutionPaused(_Paused, total=False):
     """The execution awaits a human's input.
 
-    With `polled`, the stream did not send this event: the SDK made it from a poll. It then has only
-    `execution_id` and `status`.
+    With `polled`, the stream did not send this event: the SDK made it from a poll. Besides `type`
+    and `polled`, it then has only `execution_id` and `status`.
     """
 
     polled: bool
@@ -265,7 +265,7 @@ class _InputResponse(_OfExecution):
 
 
 class UserInputResponse(_InputResponse, total=False):
-    """A human answered the execution."""
+    """A human gave the input that the execution asked for."""
 
     node_id: str
     """The node that asked."""

@@ -356,7 +356,7 @@ class TokenUsage(TypedDict):
 
 
 class SendMessageResponse(TypedDict):
-    """The agent's answer; `content` is `None` when there is none (yet)."""
+    """The agent's answer; `content` is `None` if it has no text, or is still to come."""
 
     thread_id: str
     message_id: Optional[str]

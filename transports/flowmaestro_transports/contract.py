@@ -1,4 +1,4 @@
-"""The transport contract: all that an HTTP stack must offer to carry FlowMaestro.
+"""The transport contract: all that an HTTP stack must offer to the SDK.
 
 A transport moves bytes, sleeps and tells the time. It knows nothing of JSON, retries or
 FlowMaestro. Rules that the signatures cannot say:
@@ -13,8 +13,8 @@ FlowMaestro. Rules that the signatures cannot say:
 * An open body does not count against the transport's own limit of connections for calls; waiting
   for a free connection is part of `timeout`.
 * A quiet body is neither at its end nor broken. A transport that cannot continue to read after a
-  timeout says so with an attribute `patient = False` (absence means True). Its read that times out
-  raises `TransportFailure` (*reply broken*), and the event stream then reconnects.
+  timeout says so with an attribute `patient = False` (absence means True). If its read times out,
+  it raises `TransportFailure` (*reply broken*, `timed_out`). The event stream then reconnects.
 * If a transport sends secrets beside the request, such as a proxy's password, it lists them in an
   attribute `secrets`, a collection of strings. No error shows them.
 * An async transport releases its connection when the calling task is cancelled.
@@ -88,8 +88,8 @@ class OpenResponse(_OpenHead, Protocol):
     def close(self) -> None:
         """Release the connection now, at the end of the body or before. Closing twice is harmless.
 
-        Any thread may call it, the garbage collector's included. A `read` in another thread
-        wakes and raises `TransportFailure`.
+        Any thread may call this, also one that runs the garbage collector. A `read` in another
+        thread wakes and raises `TransportFailure`.
         """
         ...
 
@@ -110,7 +110,7 @@ class Transport(Protocol):
     def open(self, request: Request, timeout: float) -> OpenResponse:
         """Send the request, and return its response as soon as the head was received.
 
-        All of this may take `timeout` seconds, which do not bound the body. Raises
+        All of this may take at most `timeout` seconds, which do not bound the body. Raises
         `TransportFailure`.
         """
         ...
@@ -141,9 +141,9 @@ class InterruptibleTransport(Transport, Protocol):
     def interrupt(self) -> None:
         """Interrupt the operation in flight, and every later one. May be called twice.
 
-        Any thread may call it, the garbage collector's included. `sleep` returns early. `send` and
-        `open` raise `TransportFailure`, or return a response that is already there. Open bodies
-        stay open.
+        Any thread may call this, also one that runs the garbage collector. `sleep` returns early.
+        `send` and `open` raise `TransportFailure`, or return a response that is already there. Open
+        bodies stay open.
         """
         ...
 
@@ -152,9 +152,9 @@ class InterruptibleTransport(Transport, Protocol):
 class Interruptible(Protocol):
     """An optional part of a `Transport`: other threads can interrupt its operations.
 
-    If another thread closes a stream, its reader then wakes at once, whatever it waits for, except
-    a name resolution. Without this part, a reader that is connecting, polling or pausing finishes
-    that operation first.
+    With this part, the reader of a stream wakes at once if another thread closes the stream,
+    whatever the reader waits for, except a name resolution. Without this part, a reader that is
+    connecting, polling or pausing finishes that operation first.
     """
 
     def interruptible(self) -> InterruptibleTransport:
@@ -192,8 +192,8 @@ class AsyncOpenResponse(_OpenHead, Protocol):
 class Releasable(Protocol):
     """An optional part of an `AsyncOpenResponse`: it can be closed without `await`.
 
-    A stream that was not closed releases its body when it is collected. Nothing can be awaited
-    there, so `release` is called; without it, a new task awaits `close`.
+    When a stream that was not closed is collected, its body is released. Nothing can be awaited
+    then, so `release` is called. If the body has no `release`, a new task awaits `close`.
     """
 
     def release(self) -> None:
@@ -286,7 +286,7 @@ def _random_source_of_process(_number: int) -> RandomSource:
 def new_token(transport: object) -> str:
     """Return a random text for an idempotency key.
 
-    It is drawn from the random source of the transport, if it has its own, else from the system's.
+    It is drawn from the transport's own random source, if it has one, else from the system's.
     """
     own: Optional[RandomSource] = getattr(transport, "random", None)
     return os.urandom(16).hex() if own is None else f"{own.getrandbits(128):032x}"
@@ -295,8 +295,8 @@ def new_token(transport: object) -> str:
 def in_flight_of(transport: object) -> Optional[InFlightBlock]:
     """Return the method `in_flight` of a transport, or `None` if it has none.
 
-    A transport in virtual time has one. It returns a context manager for a call: within it, the
-    clock advances only while the call itself waits, not while it computes.
+    A transport in virtual time has this method. The method returns a context manager for a call.
+    In its block, the clock advances only while the call itself waits, not while it computes.
     """
     return getattr(transport, "in_flight", None)
 

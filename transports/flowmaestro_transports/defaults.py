@@ -57,10 +57,10 @@ def current_override() -> Optional[TransportOverride]:
 
 
 def default_transport() -> ClientTransport[Transport]:
-    """Return the transport of a new sync client that is given none.
+    """Return the `ClientTransport` of a new sync client that is given no transport.
 
-    It comes from the override in force (`override_transport`); without one, it is a
-    `SocketTransport`.
+    It holds a transport of the override in force (`override_transport`). Without an override, it
+    makes a `SocketTransport` when the transport is first needed.
     """
     override = current_override()
     if override is not None:
@@ -69,10 +69,10 @@ def default_transport() -> ClientTransport[Transport]:
 
 
 def default_async_transport() -> ClientTransport[AsyncTransport]:
-    """Return the transport of a new async client that is given none.
+    """Return the `ClientTransport` of a new async client that is given no transport.
 
-    It comes from the override in force (`override_transport`); without one, it is an
-    `AnyioTransport`.
+    It holds a transport of the override in force (`override_transport`). Without an override, it
+    makes an `AnyioTransport` when the transport is first needed.
     """
     override = current_override()
     if override is not None:

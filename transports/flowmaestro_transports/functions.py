@@ -1,4 +1,4 @@
-"""Transports around a plain function from request to response.
+"""Transports that call a function: it gets the request, and returns the response.
 
 The function returns a whole response, so an open body has at most one piece.
 """
@@ -45,7 +45,7 @@ def as_transport(given: Union[Transport, SyncFunction]) -> Transport:
 def as_async_transport(given: Union[AsyncTransport, AsyncFunction]) -> AsyncTransport:
     """Return `given` if it is an async transport, or a transport that calls the function `given`.
 
-    It may be a coroutine function or a plain one. Raises `TypeError` for anything else.
+    The function may be a coroutine function or a plain one. Raises `TypeError` for anything else.
     """
     if _is_transport(given, awaits=True):
         return cast("AsyncTransport", given)
@@ -68,7 +68,7 @@ def _is_function(given: Any) -> bool:
 
 
 def _lacking(given: Any) -> List[str]:
-    """Return the methods of a transport that an object lacks."""
+    """Return the names of the methods of a transport that `given` lacks."""
     methods = ("send", "open", "sleep", "now", "close")
     return [name for name in methods if not callable(getattr(given, name, None))]
 
@@ -83,8 +83,8 @@ _ADAPTERS = {
 def _why(given: Any) -> str:
     """Return the end of the error message for `given`, which is not a transport.
 
-    The text says what to pass instead of a session, or which methods an object with `send` lacks.
-    Otherwise it is `""`.
+    The text says what to pass instead of a session of requests or aiohttp, or which methods an
+    object with `send` lacks. Otherwise it is `""`.
     """
     for kind in type(given).__mro__:
         adapter = _ADAPTERS.get(f"{kind.__module__.partition('.')[0]}.{kind.__name__}")
@@ -167,9 +167,9 @@ class _OnFunction(NotPicklable):
 class FunctionTransport(_OnFunction):
     """A `Transport` that calls a function, which sets its own time limits.
 
-    An `OSError` or any `TimeoutError` of the function counts as a failure of the network (*maybe
-    processed*). A `TransportFailure` keeps its phase. Any other exception reaches the caller
-    unchanged.
+    An `OSError` or `asyncio.TimeoutError` of the function counts as a failure of the network
+    (*maybe processed*). A `TransportFailure` keeps its phase. `send` and `open` raise any other
+    exception of the function unchanged.
     """
 
     def send(self, request: Request, timeout: float) -> Response:
@@ -186,7 +186,7 @@ class FunctionTransport(_OnFunction):
         return _SyncBody(self.send(request, timeout))
 
     def sleep(self, seconds: float) -> None:
-        """Sleep in this thread."""
+        """Block this thread for `seconds`. `close` does not end the pause."""
         time.sleep(seconds)
 
     def close(self) -> None:
@@ -199,9 +199,9 @@ class AsyncFunctionTransport(_OnFunction):
 
     The function sets its own time limits.
 
-    The exceptions of the function are handled as by `FunctionTransport`: an `OSError` or
-    `TimeoutError` is a failure of the network (*maybe processed*), a `TransportFailure` keeps its
-    phase, and any other exception reaches the caller.
+    An `OSError` or `asyncio.TimeoutError` of the function counts as a failure of the network
+    (*maybe processed*). A `TransportFailure` keeps its phase. `send` and `open` raise any other
+    exception of the function unchanged.
     """
 
     async def send(self, request: Request, timeout: float) -> Response:
@@ -219,7 +219,7 @@ class AsyncFunctionTransport(_OnFunction):
         return _AsyncBody(await self.send(request, timeout))
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep in the running event loop."""
+        """Sleep for `seconds`. Other tasks of the event loop run meanwhile."""
         import anyio
 
         await anyio.sleep(seconds)

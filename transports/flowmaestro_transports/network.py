@@ -15,7 +15,7 @@ from flowmaestro_transports.primitives.fork_guard import NotPicklable
 
 
 class NetworkTransport(NotPicklable):
-    """A transport that makes its own connections, with options of the network."""
+    """The base of a transport that makes its own connections. Reads the options of the network."""
 
     def __init__(
         self,
@@ -41,4 +41,4 @@ class NetworkTransport(NotPicklable):
         self._reset()
 
     def _reset(self) -> None:
-        """Make the empty pools of connections. Here: nothing. A subclass may override this."""
+        """Do nothing. A subclass that needs it makes its pools of connections here."""

@@ -45,13 +45,13 @@ C = TypeVar("C", bound="Cassette")
 
 
 class Cassette:
-    """Exchanges with the service in a file, recorded through any transport, replayed by any.
+    """Exchanges with the service in a file, recorded through any transport, replayed without one.
 
         with Cassette("tests/cassettes/invoice.jsonl") as cassette, cassette.installed():
             client = FlowMaestroClient()
 
-    A response is replayed in virtual time, without a socket, in the same pieces as it was
-    received. A request is recognised by its method, path, query and body. Recorded exchanges are
+    A response is replayed in virtual time, without a socket, in the same pieces as the client read
+    it. A request is recognised by its method, path, query and body. Recorded exchanges are
     written when the cassette is closed. The file is replaced atomically, and keeps its permissions;
     a symbolic link stays a link. If the `with` block raises, as in a test that fails, nothing is
     written.
@@ -73,7 +73,7 @@ class Cassette:
 
     Raises:
         CassetteError: the file is damaged, of an unknown version, not a regular file, or
-            missing in the mode `none`; or the folder is not writable, in a mode that records.
+            missing in the mode `none`; or the cassette records and the folder is not writable.
         TypeError, ValueError: `path`, `mode` or `redact` has a wrong type or value.
         OSError: the file cannot be read, or its name is too long.
 
@@ -132,9 +132,9 @@ class Cassette:
         """Return a new transport for a sync client.
 
         If the cassette records (`mode`), requests that it cannot replay are sent through the
-        transport `through` and recorded; by default, through a new `SocketTransport`. The new
-        transport closes `through`. If the cassette only replays, `through` is not used, and such
-        requests raise `CassetteMismatch`.
+        transport `through` and recorded; by default, through a new `SocketTransport`. When
+        the new transport is closed, it closes `through`. If the cassette only replays, `through` is
+        not used, and such requests raise `CassetteMismatch`.
         """
         replaying = MemoryTransport(self._player)
         if not self.recording:
@@ -150,9 +150,9 @@ class Cassette:
         """Return a new transport for an async client, on asyncio and trio.
 
         If the cassette records (`mode`), requests that it cannot replay are sent through the
-        transport `through` and recorded; by default, through a new `AnyioTransport`. The new
-        transport closes `through`. If the cassette only replays, `through` is not used, and such
-        requests raise `CassetteMismatch`.
+        transport `through` and recorded; by default, through a new `AnyioTransport`. When
+        the new transport is closed, it closes `through`. If the cassette only replays, `through` is
+        not used, and such requests raise `CassetteMismatch`.
         """
         replaying = AsyncMemoryTransport(self._player)
         if not self.recording:
@@ -186,8 +186,8 @@ class Cassette:
 
         If nothing was recorded, the file stays as it is. But in the mode `all`, a file that existed
         before becomes a cassette without exchanges. If the cassette only replays and some exchanges
-        were not replayed, warn with `UnusedScriptWarning`, or with `strict` raise `AssertionError`.
-        This happens once.
+        were not replayed, the first `close` warns with `UnusedScriptWarning`, or with `strict`
+        raises `AssertionError`.
         """
         secrets = self._recording.secrets()
         recorded = [self._redaction.exchange(it, secrets) for it in self._recording.exchanges()]
@@ -234,7 +234,10 @@ class Cassette:
         return stat.S_IMODE(mode)
 
     def _check_folder(self) -> None:
-        """Raise `CassetteError` now, not after the recording, if the folder cannot be written."""
+        """Raise `CassetteError` now, not after the recording, if the folder cannot be written.
+
+        If the folder is missing, check the nearest folder above it that exists.
+        """
         folder = next(it for it in self._file.parents if it.exists())
         if not os.access(folder, os.W_OK | os.X_OK):
             raise CassetteError(f"{self.path}: the folder {folder} cannot be written")

@@ -29,7 +29,7 @@ Line = Dict[str, Any]
 
 
 class CassetteError(ValueError):
-    """The file is missing, is not a valid cassette, or cannot become one. The message says why."""
+    """The file is missing or not a valid cassette, or its folder cannot be written."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class RecordedExchange:
     """A request, and the steps of its response (see `ScriptedReply`).
 
     An endless `Quiet()` as the last step means that the response was not read to its end. `line` is
-    the first line of the exchange in its file, 0 if it was not read from a file.
+    the number of the first line of the exchange in its file, 0 if it was not read from a file.
     """
 
     request: Request
@@ -167,7 +167,10 @@ def _request(line: Line) -> Request:
 
 
 def _steps(line: Line) -> List[ReplyStep]:
-    """Return the steps of one line: `Quiet` for the seconds before it, and its own step, if any."""
+    """Return the steps of one line: `Quiet` for the seconds before it, if any, then its own step.
+
+    The line `end` has no step of its own, and that of `silence` is an endless `Quiet()`.
+    """
     kind = line.get("kind")
     if kind == "silence":
         return [Quiet()]

@@ -57,9 +57,9 @@ class Recording:
         return exchange
 
     def exchanges(self) -> List[RecordedExchange]:
-        """Return all exchanges so far, except those of which nothing was sent.
+        """Return all exchanges so far, except those that a closed transport refused to send.
 
-        An unfinished one counts as closed by its reader.
+        An unfinished exchange counts as closed by its reader.
         """
         return [it.exchange() for it in self.begun if not it.nothing_sent]
 
@@ -73,7 +73,7 @@ class ExchangeRecorder:
 
     def __init__(self, request: Request, clock: Clock) -> None:
         self.nothing_sent: bool = False
-        """Whether nothing was sent, so that there is nothing to replay."""
+        """Whether a closed transport refused the request, so that there is nothing to replay."""
         self._request = request
         self._clock = clock
         self._steps: List[ReplyStep] = []
@@ -91,7 +91,7 @@ class ExchangeRecorder:
     def note(self, step: Optional[ReplyStep]) -> None:
         """Record a step and the time since the last one; `None` is the end.
 
-        After the end or a failure, do nothing.
+        After the end, a failure or `mark_abandoned`, do nothing.
         """
         if self._ended:
             return
@@ -104,7 +104,10 @@ class ExchangeRecorder:
         self._ended = step is None or isinstance(step, TransportFailure)
 
     def mark_abandoned(self) -> None:
-        """Record that the reader closed the body. A failed read afterwards is not recorded."""
+        """Record that the reader closed the body before its end, unless the response has ended.
+
+        Nothing is recorded afterwards.
+        """
         if not self._ended:
             self._steps.append(Quiet())
             self._ended = True
@@ -146,9 +149,9 @@ class _Recorder(NotPicklable, Generic[T, W]):
     """Base of the sync and the async recording transport.
 
     `replaying` replays the exchanges of a cassette; only other requests are sent and recorded.
-    Without it, all are. The time of this transport is the sum of two clocks: the virtual one of
-    `replaying` and that of `inner`. A pause after a replayed response takes virtual time. A pause
-    after a recorded response takes time on the clock of `inner`.
+    Without `replaying`, all requests are. The time of this transport is the sum of two clocks: the
+    virtual one of `replaying` and that of `inner`. A pause after a replayed response takes virtual
+    time. A pause after a recorded response takes time on the clock of `inner`.
     """
 
     def __init__(self, inner: T, recording: Recording, replaying: Optional[W] = None) -> None:
@@ -173,7 +176,10 @@ class _Recorder(NotPicklable, Generic[T, W]):
 
     @contextmanager
     def in_flight(self) -> Generator[None, None, None]:
-        """Count a `with` block as one call in flight, on `replaying` and, if it counts, `inner`."""
+        """Count a `with` block as one call in flight, on `replaying` and `inner`.
+
+        Either is left out if it is missing or does not count calls.
+        """
         replaying = self._replaying
         with self._around(), nullcontext() if replaying is None else replaying.in_flight():
             yield
@@ -274,7 +280,7 @@ class AsyncRecordingTransport(_Recorder[AsyncTransport, AsyncMemoryTransport]):
     async def sleep(self, seconds: float) -> None:
         """Pause on the virtual clock, or on that of `inner`.
 
-        It is the clock on which the last request of this thread or task was answered.
+        The clock is the one on which the last request of this thread or task was answered.
         """
         if self._live.get() or self._replaying is None:
             await self._inner.sleep(seconds)
@@ -312,7 +318,7 @@ class RecordedBody(_RecordedBody[OpenResponse]):
         return data
 
     def close(self) -> None:
-        """Close the inner body, and record that its reader closed it."""
+        """Close the inner body. Record that its reader closed it, if the body had not ended."""
         self._exchange.mark_abandoned()
         self._inner.close()
 
@@ -331,7 +337,7 @@ class AsyncRecordedBody(_RecordedBody[AsyncOpenResponse]):
         return data
 
     async def close(self) -> None:
-        """Close the inner body, and record that its reader closed it."""
+        """Close the inner body. Record that its reader closed it, if the body had not ended."""
         self._exchange.mark_abandoned()
         await self._inner.close()
 
@@ -340,6 +346,9 @@ class ReleasableRecordedBody(AsyncRecordedBody):
     """A recorded body that can be released without waiting."""
 
     def release(self) -> None:
-        """Close the inner body without awaiting, and record that its reader closed it."""
+        """Close the inner body without awaiting.
+
+        Record that its reader closed it, if the body had not ended.
+        """
         self._exchange.mark_abandoned()
         cast("Releasable", self._inner).release()

@@ -129,7 +129,10 @@ def _plain(text: str, secrets: Set[bytes]) -> str:
 
 
 def _parts(value: str) -> Tuple[str, ...]:
-    """Return the value of a secret field, and the value without its scheme (RFC 9110, 11.4)."""
+    """Return the value of a secret field and, if it has a scheme, the value without it.
+
+    A scheme is a word before a space, such as `Bearer` (RFC 9110, 11.4).
+    """
     scheme, space, rest = value.partition(" ")
     return (value, rest) if space else (scheme,)
 

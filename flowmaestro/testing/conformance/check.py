@@ -20,15 +20,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Check:
-    """One rule that every transport must keep.
+    """A rule that a transport must keep, and the code that tries it.
 
     Attributes:
         name: words joined by hyphens.
         rule: one sentence: what must hold.
         why: one sentence: the consequence for users if it does not hold.
         needs: features without which the check cannot run, such as `WIRE`.
-        run: the coroutine function that tries the rule. If the transport breaks the rule, it raises
-            `CheckFailed`, or another exception of the transport; it may raise `NotOffered`.
+        run: the coroutine function that tries the rule. If the transport breaks the rule, `run`
+            raises `CheckFailed`, or what the transport raised. It raises `NotOffered` if the
+            transport does not offer an optional feature that the check needs.
 
     """
 

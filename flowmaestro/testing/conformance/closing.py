@@ -53,7 +53,7 @@ _CANCELS = (
 
 
 async def _begun(runner: Runner) -> Tuple[LiveReply, AsyncTransport, str, AsyncOpenResponse]:
-    """Open a body and read its first piece, on a transport with one connection, if it offers that.
+    """Open a body on a new `narrow_transport`, and read the first piece of the body.
 
     Return the response that the check controls, the transport, the URL and the open body.
     """
@@ -67,7 +67,7 @@ async def _begun(runner: Runner) -> Tuple[LiveReply, AsyncTransport, str, AsyncO
 
 @check(STREAMS, why="A loop over events that ends with `break` would leak a connection.")
 async def early_close(runner: Runner) -> None:
-    """A body that is closed before its end releases its connection, and the server sees it."""
+    """If a body is closed before its end, its connection is closed, and the next call succeeds."""
     live, transport, url, body = await _begun(runner)
     await body.close()
     await runner.expect_left(live.hung_up.is_set)

@@ -56,10 +56,10 @@ def _reply_unasked(peer: Peer) -> None:
 
 
 async def _expect_echoes(runner: Runner, farewell: Handler, *, busy: bool = False) -> None:
-    """Check that each of two calls gets its own body.
+    """Check that each of two POST requests gets a response with the body that it sent.
 
     The server calls `farewell` after each response, while the connection is idle. With `busy`, the
-    program computes between the two calls, so it cannot read its sockets then.
+    check blocks its thread between the two calls, so the client cannot read its sockets then.
     """
     returned, came = threading.Event(), threading.Semaphore(0)
 

@@ -63,10 +63,10 @@ class FactoryError(TypeError):
 
 
 class NotOffered(Exception):
-    """The transport does not offer an optional feature, `what`. Users lose `consequence`.
+    """The transport does not offer an optional feature, `what`; `consequence` is what users lose.
 
     The factory `make_transport` of a test class may raise it for an option that the transport
-    cannot fulfil. The kit fills in the `consequence` if it is left out.
+    cannot fulfil. It may leave out `consequence`: the kit then names that of the option.
     """
 
     def __init__(self, what: str, consequence: str = "") -> None:

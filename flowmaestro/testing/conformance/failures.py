@@ -209,7 +209,7 @@ async def garbage_instead_of_a_reply(runner: Runner) -> None:
 
 @check(WIRE, why="An attacker can hide a response in one that two readers parse differently.")
 async def a_garbled_status_line(runner: Runner) -> None:
-    """A status line without a version, or without three digits for a status, is a failure."""
+    """A response whose status line has a malformed version or status code is a failure."""
     for line in ("HTTP/1.1 +200 OK", "HTTP/1.1 2_00 OK", "HTTP/1.1 0200 OK", "HTTP/1.x 200 OK"):
         data = line.encode() + b"\r\nContent-Length: 2\r\n\r\nok"
         await _expect_no_reply(runner, data, line)

@@ -2,8 +2,8 @@
 
 A transport must decode the content codings that it requests. A body in which no data comes for a
 while is neither an end nor a failure. A transport that cannot read on after that declares
-`patient = False`. A read in which no data comes may then fail, but must not be an end or a hang. An
-event stream reconnects after such a failure.
+`patient = False`. A read in which no data comes may then fail, but must neither return `b""` nor
+hang. An event stream reconnects after such a failure.
 """
 
 from __future__ import annotations
@@ -238,7 +238,7 @@ def _expect_plain(headers: Headers, content: bytes) -> None:
 
 @check(WIRE, why="A truncated result would look complete.")
 async def truncated_coded_body(runner: Runner) -> None:
-    """A truncated compressed body is a failure (*reply broken*), with any framing."""
+    """A truncated compressed body is a failure (*reply broken*), even with a matching length."""
     await refuse_unless_asked_for(runner, "gzip")
     cut = gzip.compress(_TEXT)[:-6]
     fields = [("Content-Encoding", "gzip"), ("Connection", "close")]
@@ -266,9 +266,9 @@ async def _read_or_quiet(
 ) -> Optional[bytes]:
     """Return the data of one `read`; `None` if the `read` returned no data.
 
-    The check fails if the `read` fails, returns `b""`, or takes `immediate` seconds too long. But
-    if it fails as *reply broken* on a transport that declares `patient = False`, this raises
-    `NotOffered`.
+    The check fails if the `read` fails, returns `b""`, or returns more than `immediate` seconds
+    after its patience. But if the `read` fails as *reply broken* on a transport that declares
+    `patient = False`, this raises `NotOffered`.
     """
     begun, within = time.monotonic(), patience + runner.immediate
     try:
@@ -288,7 +288,7 @@ async def _read_or_quiet(
 
 
 async def _expect_quiet(runner: Runner, body: AsyncOpenResponse, patience: float = _QUIET) -> None:
-    """Check that a read without data returns `None`, at most `immediate` seconds too late.
+    """Check that a read without data returns `None`, at most `immediate` s after its patience.
 
     Raises `NotOffered` if the transport declares `patient = False` and the read fails as *reply
     broken*.

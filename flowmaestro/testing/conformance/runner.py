@@ -169,9 +169,9 @@ class Runner(ABC):
     def transport(self, **options: Any) -> AsyncTransport:
         """Return a new transport with these options, closed when the check ends.
 
-        Raises `NotOffered` if the factory does not take one of the options or raises it, or if the
-        factory returns a function and the check needs more. Raises `FactoryError` if the factory
-        returns neither a transport nor a function of the right kind.
+        Raises `NotOffered` if the factory does not take one of the options, or raises `NotOffered`
+        itself, or returns a function although the check needs `STREAMS` or `TIME_LIMITS`. Raises
+        `FactoryError` if the factory returns neither a transport nor a function of the right kind.
         """
         for name in options:
             if not _takes(self._make_transport, name):
@@ -203,9 +203,9 @@ class Runner(ABC):
             return self.transport()
 
     async def until(self, condition: Callable[[], bool], within: Optional[float] = None) -> bool:
-        """Wait until `condition()` is true. Return False if it is not after `within` seconds.
+        """Wait until `condition()` is true, and return True.
 
-        By default, `within` is the attribute `immediate`.
+        Return False if it is still false after `within` seconds, by default `immediate`.
         """
         deadline = time.monotonic() + (self.immediate if within is None else within)
         while not condition():
@@ -260,14 +260,14 @@ class Runner(ABC):
 
     @abstractmethod
     async def pause(self, seconds: float) -> None:
-        """Let real time pass."""
+        """Wait for `seconds` of real time."""
 
     @abstractmethod
     def _adapted(self, made: Any) -> Tuple[AsyncTransport, bool]:
         """Return `made` as an async transport, and whether `made` is a function.
 
-        `made` is a transport, or a function from request to response. A function reads bodies
-        whole, so it cannot offer every feature. Raises `TypeError` for any other `made`.
+        `made` is a transport, or a function from request to response. A function returns whole
+        responses, so it cannot offer every feature. Raises `TypeError` for any other `made`.
         """
 
 
@@ -349,7 +349,7 @@ def run_to_its_end(steps: Coroutine[Any, Any, Any]) -> Any:
 
 
 class AsyncRunner(Runner):
-    """Runs a check on an `AsyncTransport`, or on any function, under `backend`."""
+    """Runs a check on an `AsyncTransport`, or on a function, on the event loop `backend`."""
 
     crowd = 200
 

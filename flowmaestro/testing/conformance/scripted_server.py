@@ -320,7 +320,8 @@ class Authority:
     ) -> ssl.SSLContext:
         """Return the TLS context of a server with a certificate for `host`.
 
-        With `asks_for_client`, it talks only to clients with a certificate of this authority.
+        With `asks_for_client`, the server accepts only clients with a certificate of this
+        authority.
         """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._authority.issue_cert(host).configure_cert(context)

@@ -60,7 +60,7 @@ _OWN_FIELDS = {"host", "content-length", "connection", "keep-alive", "transfer-e
 
 @check(why="Signatures cover these bytes, so a normalised request would be refused.")
 async def the_request_goes_out_as_it_is(runner: Runner) -> None:
-    """A request is sent as it is, except `Accept-Encoding`; the transport adds only framing."""
+    """A request is sent unchanged except `Accept-Encoding`; only `Host` and framing are added."""
     url = runner.site(echo_body)
     path = "/a%2Fb/%C3%A9?q=%20x&y=a+b"
     sent = ask(url, path, "PUT", b'{"a":1}', **{"X-b": "1", "Content-Type": "application/json"})
@@ -132,13 +132,13 @@ _STRANGER = "The key would go to any attacker on the line."
 
 @check(WIRE, why=_STRANGER)
 async def an_unknown_authority_is_refused(runner: Runner) -> None:
-    """A certificate of an unknown authority is refused, and nothing is sent."""
+    """A certificate of an unknown authority is refused, and the request is not sent."""
     await _expect_refused(runner, "127.0.0.1")
 
 
 @check(WIRE, why=_STRANGER)
 async def a_wrong_host_is_refused(runner: Runner) -> None:
-    """A valid certificate for another host is refused, and nothing is sent."""
+    """A valid certificate for another host is refused, and the request is not sent."""
     await _expect_refused(runner, "example.org", verify=runner.authority.file)
 
 
@@ -169,7 +169,7 @@ async def verify_takes(runner: Runner, verify: Callable[[Authority], object]) ->
 
 @check(WIRE, why="Some servers answer only clients that present a certificate.")
 async def a_client_certificate_is_presented(runner: Runner) -> None:
-    """`client_cert=`, the paths of a certificate and its key, is shown to a server that asks."""
+    """The certificate in `client_cert=`, a pair of paths, is presented to a server that asks."""
     shown: List[Any] = []
 
     def handler(peer: Peer) -> None:
@@ -255,7 +255,7 @@ def _parts(value: Any) -> Iterator[Tuple[str, Any]]:
 
 
 def leaking_frame(error: Optional[BaseException], secret: str) -> Optional[str]:
-    """Return the local variable whose repr has `secret`, with its function; None if there is none.
+    """Return the name of a local variable whose repr has `secret`, and of its function, or None.
 
     Looks into the frames of the tracebacks of `error` and of what it is chained to, but not into
     those of this kit.

@@ -183,8 +183,8 @@ class TransportConformance(_Conformance):
             def make_transport(self, verify=True, max_connections=100):
                 return MyTransport(verify=verify, max_connections=max_connections)
 
-    `make_transport` returns a new `Transport`, or a function from request to response. Checks of
-    these options call it with them:
+    `make_transport` returns a new `Transport`, or a function from request to response. A check that
+    needs one of these options passes it to `make_transport`:
 
     * `verify`: the path of a CA file, or an `ssl.SSLContext`;
     * `client_cert`: the paths of a certificate and of its key, in a tuple;

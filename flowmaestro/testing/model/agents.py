@@ -54,7 +54,11 @@ class Replies:
         self.given: int = 0
 
     def __call__(self, text: str) -> AnswerText:
-        """Return the next answer to `text`, a user's message. If it is an exception, raise it."""
+        """Return the next answer to `text`, a user's message.
+
+        If the scripted answer is an exception, raise it; if it is a function, call it with `text`
+        and return the result.
+        """
         reply = self._replies[min(self.given, len(self._replies) - 1)]
         self.given += 1
         if isinstance(reply, Exception):

@@ -67,7 +67,7 @@ def _seconds(execution: Execution, step: PlannedEvent) -> Optional[float]:
 
 
 def _fields(execution: Execution, step: PlannedEvent) -> JsonObject:
-    """Return the fields that only events of this type have, by their documented names."""
+    """Return the fields that depend on the type of the event, by their documented names."""
     node, event, total = step.node, step.event, execution.workflow.node_count
     if event == "execution:started":
         return {"workflow_name": execution.workflow.name, "total_nodes": total}
@@ -135,7 +135,8 @@ class Documented:
     def inputs(self, call: EndpointRequest, declared: Mapping[str, InputField]) -> Dict[str, Any]:
         """Return the inputs of a run, `{}` if the request has none.
 
-        Raises a 400 refusal that names missing inputs, or if the inputs are not an object.
+        Raises a 400 refusal if the inputs are not an object, or if required inputs are missing,
+        which it then names.
         """
         inputs = call.mapping("inputs")
         missing = [name for name, it in declared.items() if it.required and name not in inputs]
@@ -283,7 +284,7 @@ class Documented:
         return self.listed([self.message(message) for message in thread.messages], query)
 
     def answered(self, turn: Turn, answer: Message) -> JsonObject:
-        """Return the reply to the message of `turn`, which was sent without streaming."""
+        """Return the `data` of the reply to the message of `turn`, sent without streaming."""
         return {**self.message(answer), "thread_id": turn.thread.id, "usage": usage(turn, answer)}
 
     # Knowledge bases and webhooks.
@@ -323,7 +324,7 @@ class Documented:
     )
 
     def tested(self, delivery: Delivery) -> JsonObject:
-        """Return the reply to the test of a webhook: the outcome of its test delivery."""
+        """Return the `data` of the reply to a webhook's test: the outcome of the test delivery."""
         return {
             "status_code": delivery.status_code,
             "response_time_ms": delivery.response_time_ms,
@@ -397,7 +398,7 @@ class Deployed(Documented):
         """Return the inputs of a run: any object or list, `{}` if there are none.
 
         `declared`, the inputs that the workflow declares, are not compared with them. Raises a 500
-        refusal for any other type, and for a null character.
+        refusal for inputs of any other type, and for inputs with a null character.
         """
         inputs: object = call.body.get("inputs")
         if inputs is None:
@@ -473,7 +474,7 @@ class Deployed(Documented):
         return {"data": {"messages": [self.message(message) for message in thread.messages]}}
 
     def answered(self, turn: Turn, answer: Message) -> JsonObject:
-        """Return the reply to a message: an execution that contains `answer`, without `usage`."""
+        """Return the `data` of the reply: an execution that contains `answer`, without `usage`."""
         return {
             "execution_id": turn.execution_id,
             "thread_id": turn.thread.id,
@@ -484,7 +485,7 @@ class Deployed(Documented):
         }
 
     def tested(self, delivery: Delivery) -> JsonObject:
-        """Return the reply to the test of a webhook: the outcome of its test delivery.
+        """Return the `data` of the reply to a webhook's test: the outcome of the test delivery.
 
         It has `success` (a bool), a `message`, and either the receiver's `status_code` or, if there
         was no response, the `error`.

@@ -1,4 +1,4 @@
-"""The dispatcher: it checks the key, the scopes and the body of a request, or injects a fault."""
+"""The dispatcher: it injects faults, checks key, scopes and body, and calls the endpoint."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _STREAM_HEADERS = (("Content-Type", "text/event-stream"), ("Cache-Control", "no-
 class Dispatcher:
     """Answers requests, one at a time: with a fault, a refusal, or what the endpoint returns.
 
-    The caller holds the lock of the model.
+    The caller must hold the lock of the model.
     """
 
     def __init__(self, service: Service, keys: KeyRing, faults: Faults) -> None:
@@ -55,12 +55,15 @@ class Dispatcher:
         self._logged_bytes = 0
 
     def keep_last(self, most: int) -> None:
-        """Store at most the last `most` requests, and `MAX_LOGGED_BYTES` of their bodies."""
+        """Store only the last `most` requests from now on.
+
+        Store fewer if their bodies together have more than `MAX_LOGGED_BYTES`.
+        """
         self._most = most
         self._trim()
 
     def take(self, request: Request) -> FakeReply:
-        """Carry out one request. Return its response, which may become ready later."""
+        """Handle one request. Return its response, which may become ready later."""
         request_id = self._dialect.request_ids + self._service.new_id()
         gateway_id = request.headers.get("x-request-id") or self._service.new_id()
         trace = ("X-Trace-ID", self._service.new_id())
@@ -190,7 +193,7 @@ class Dispatcher:
 
 
 def _as_in_javascript(digits: str) -> Union[int, float, None]:
-    """Return a number as `JSON.stringify(JSON.parse(digits))` does: JavaScript has only doubles.
+    """Return the number that JavaScript, which has only doubles, reads from `digits` in JSON.
 
     Return `None`, for null, if the number is too large for a double.
     """

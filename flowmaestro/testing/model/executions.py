@@ -1,8 +1,8 @@
 """Workflows, the triggers that start them, and their executions.
 
-An execution carries out the plan (`plans.py`) of its workflow on the timeline, and passes each
-event to one listener. The service then notifies open streams and webhooks, in the form that the
-dialect (`dialects.py`) defines.
+`ExecutionRunner` carries out the plan (`plans.py`) of an execution's workflow on the timeline, and
+passes each event to one listener. This listener, the service, notifies open streams and webhooks,
+in the form that the dialect (`dialects.py`) defines.
 """
 
 from __future__ import annotations
@@ -95,8 +95,9 @@ class Trigger:
 
 @dataclass
 class Execution:
-    """One run of a workflow. Its times are `None` until they are reached.
+    """One run of a workflow.
 
+    `started_at` is `None` before the event `execution:started`, `completed_at` before the end.
     `failed_nodes` holds, by its id, the error of each node that has failed in this run and has not
     completed since.
     """
@@ -161,7 +162,7 @@ class ExecutionRunner:
         self._follow(execution, iter(plan), pickup)
 
     def cancel(self, execution: Execution) -> None:
-        """Cancel an execution at its current step."""
+        """Cancel an execution now. Its remaining planned events are dropped."""
         self._take(execution, PlannedEvent("execution:cancelled"))
 
     def _follow(

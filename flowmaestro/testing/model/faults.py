@@ -33,12 +33,12 @@ As on the deployed server, the body of a 402 has another JSON form than the othe
 
 @dataclass
 class Fault:
-    """A fault for the next `times` requests that fit `pattern`. Each of them lowers `times`.
+    """A fault for the next `times` requests that fit `pattern`. Each lowers `times` by 1.
 
-    With a `status`, they are answered with that error and not carried out. With only a `delay`,
-    they are answered as usual, `delay` seconds later. Otherwise they are carried out and the
-    connection is lost: before the response, or with `after_events`, after that many events of a
-    stream. A fault with `after_events` is only for requests that are answered with a stream.
+    With a `status`, these requests are answered with that error and not carried out. With only a
+    `delay`, they are answered as usual, `delay` seconds later. Otherwise they are carried out and
+    the connection is lost: before the response, or with `after_events`, after that many events of
+    a stream. A fault with `after_events` is only for requests that are answered with a stream.
     """
 
     pattern: Pattern
@@ -123,18 +123,18 @@ class Faults:
         self._pending.append(fault)
 
     def next_fault(self, method: str, path: str) -> Optional[Fault]:
-        """Return the next fault that fits a request; `None` if there is none.
+        """Return the first fault of the queue that fits a request; `None` if there is none.
 
-        The fault is removed after its last time. One with `after_events` is left for
-        `break_stream`.
+        Its `times` are lowered by 1; at 0, the fault leaves the queue. Faults with `after_events`
+        are skipped, because they are for `break_stream`.
         """
         return self._next(method, path, of_streams=False)
 
     def break_stream(self, method: str, path: str, stream: EventStream) -> None:
-        """Let `stream` lose its connection after some events, if a fault wants that.
+        """Let `stream` lose its connection after some events, if there is a fault for that.
 
-        The next fault that fits `method` and `path`, those of the request for the stream, says
-        after how many events (`after_events`). Does nothing if there is no such fault.
+        This is the first fault with `after_events` that fits `method` and `path`, those of the
+        request for the stream. Does nothing if there is no such fault.
         """
         fault = self._next(method, path, of_streams=True)
         if fault is not None and fault.after_events is not None:
@@ -151,9 +151,10 @@ class Faults:
         self._pending = [each for each in self._pending if each is not fault]
 
     def drain_unused(self) -> List[str]:
-        """Describe what has not happened: the pending faults, and the streams not broken so far.
+        """Describe and forget the faults that have not happened.
 
-        Forget both. A stream that is still open breaks all the same.
+        These are the pending faults, and streams that a fault was to break and that are not broken
+        so far. Such a stream will still break if it gets as far.
         """
         missed = [str(fault) for fault in self._pending]
         missed += [

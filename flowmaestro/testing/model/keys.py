@@ -66,8 +66,9 @@ class ApiKey:
     def limit_headers(self, resets_at: float, limits: Mapping[str, int]) -> List[Tuple[str, str]]:
         """Return the header fields that report the rate limits and how many requests are left.
 
-        `limits` has the most requests of a `"minute"` and of a `"day"`. `resets_at` is when the
-        window of the minute ends, in Unix seconds. The end of the day's window is not reported.
+        `limits` has how many requests are allowed in a `"minute"` and in a `"day"`. `resets_at` is
+        when the window of the minute ends, in Unix seconds. The end of the day's window is not
+        reported.
         """
         minute, day = limits["minute"], limits["day"]
         return [
@@ -80,7 +81,7 @@ class ApiKey:
 
 
 class KeyRing:
-    """All known keys. `limits` are the rate limits of each key, by the name of the window."""
+    """All known keys. `limits` are the limits that apply to each key, by the name of the window."""
 
     STATE = ("limits", "_keys")
 

@@ -80,7 +80,7 @@ class KnowledgeBase:
     def search(self, query: str, top_k: int) -> List[Hit]:
         """Return at most `top_k` chunks that fit `query`, the most similar first.
 
-        A chunk fits if it shares one of the `words` of `query`.
+        A chunk fits if it shares at least one word with `query`, as the function `words` sees it.
         """
         hits = [Hit(chunk, similarity(query, chunk.content)) for chunk in self.chunks]
         return sorted((hit for hit in hits if hit.score), key=lambda hit: -hit.score)[:top_k]

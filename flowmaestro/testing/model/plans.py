@@ -81,8 +81,9 @@ class Node:
     def timed(self, inputs: Inputs) -> Node:
         """Return the node with a number as `seconds`.
 
-        If they are a function, the number is what it returns for these inputs. Raises what it
-        raises, and `TypeError` or `ValueError` if it does not return a number of at least 0.
+        If `seconds` is a function, it is called with `inputs`, and the number is its result.
+        Raises what the function raises, and `TypeError` or `ValueError` if the result is not a
+        number of at least 0.
         """
         return replace(self, seconds=self.seconds(inputs)) if callable(self.seconds) else self
 
@@ -156,7 +157,10 @@ def plan_of(nodes: Sequence[Node], inputs: Inputs) -> List[PlannedEvent]:
 
 
 def stops(node: Node) -> bool:
-    """Return whether every execution that reaches this node fails, pauses or hangs at it."""
+    """Return whether an execution fails, pauses or hangs at this node, whatever its inputs are.
+
+    If `seconds` is a function, it is not called, and is taken to return a finite number.
+    """
     return node.error is not None or node.type in PAUSING_TYPES or node.seconds == math.inf
 
 
@@ -171,8 +175,8 @@ def scripted_nodes(
     """Return the nodes, of which one may be set to fail, pause or hang.
 
     `fails_at`, `pauses_at` or `hangs_at` is the id of that node. `error` is the text of the
-    failure; with `error` alone, the last node fails. Raises `ValueError` if the arguments
-    contradict each other, and `TypeError` for nodes of a wrong type.
+    failure; with `error` alone, the last node fails. Raises `TypeError` or `ValueError` for an
+    unusable argument, and `ValueError` if the arguments contradict each other.
     """
     optional_text("error", error)
     given = several("nodes", nodes, "nodes")
@@ -272,11 +276,11 @@ def _check_event(where: str, event: object) -> None:
 def _node_of(
     where: str, event: ScriptedEvent, running: Dict[str, float], time: float
 ) -> Optional[Node]:
-    """Return the node of a scripted event, with the seconds since it started, or `None`.
+    """Return the node of a scripted event, whose `seconds` are the time since its start.
 
-    `None` stands for an event that names no node. `running`, the start time of each running
-    node, is updated. Raises `ValueError`, which names the event by `where`, for an event that
-    cannot come at this point.
+    Return `None` if the event names no node. `running`, the start time of each running node, is
+    updated. Raises `ValueError`, whose text names the event by `where`, for an event that must
+    name its node and does not, or that cannot come at this point.
     """
     if event.node is None:
         if event.type in _OF_NODES:

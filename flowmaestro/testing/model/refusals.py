@@ -50,7 +50,7 @@ def not_found(resource: str, id: str) -> Refusal:
 
 
 def unreadable(status: int, message: str, code: str = "") -> Refusal:
-    """Return a refusal by the web framework, before any endpoint reads the request.
+    """Return an error response in the form of the web framework, not in that of the API.
 
     `code` is the framework's error code; `""` if the error has none.
     """

@@ -1,7 +1,7 @@
 """The responses of the model: whole, at once or later, or a stream of events.
 
-The model never makes a driver wait. A driver reads what there is so far (`FakeReply.ready`,
-`EventStream.poll`), and reads again when the model calls `wake`.
+The model never makes a driver (see `EventStream`) wait. A driver reads the data that there are so
+far (`FakeReply.ready`, `EventStream.poll`), and reads again when the model calls `wake`.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class EventStream:
 
     The driver is what serves the model: the server on a port or the memory transport. The service
     calls `publish` and `finish`. The driver calls `poll`, and `close` when it has read everything
-    or has lost the connection. The driver may set `wake` to a function, which the service calls
-    when there is new data, or the end. A keepalive comment is sent every 30 seconds until then.
+    or has lost the connection. The driver may set `wake` to a function, which is called when there
+    is new data, or the end. A keepalive comment is sent every 30 seconds until `finish` or `close`.
     """
 
     def __init__(self, timeline: Timeline) -> None:
@@ -73,9 +73,9 @@ class EventStream:
             self._timeline.schedule(LINGER_SECONDS, self._end)
 
     def break_after(self, events: int) -> None:
-        """Lose the connection when this many events have been sent, counted from the last `poll`.
+        """Lose the connection after this many events, counted from the last `poll`.
 
-        Events that were published since then are among them. Later ones are never sent.
+        Events that were published since that `poll` count. Events beyond them are never sent.
         """
         self._events_left = max(0, events - len(self._outbox))
         del self._outbox[events:]

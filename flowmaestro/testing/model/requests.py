@@ -32,8 +32,9 @@ class RecordedRequest:
         json: the decoded body; `None` if there is none, if it is not JSON, or if it is nested
             deeper than 200 levels.
         headers: the header fields; credentials are replaced by `***`.
-        status: the status of the response; `None` before it, or if the connection was dropped.
-        time: seconds on the fake's clock.
+        status: the status of the response; `None` before it, or if the connection was dropped
+            before it.
+        time: when the request arrived, in seconds on the fake's clock.
 
     """
 
@@ -65,7 +66,10 @@ class LoggedRequest:
     status: Optional[int] = None
 
     def recorded(self) -> RecordedRequest:
-        """Return the request in its present state, as a value of its own."""
+        """Return a `RecordedRequest` of the request, with the present status.
+
+        It does not change later. Credentials in its header fields are redacted.
+        """
         request = self.request
         pairs = request.headers.pairs
         return RecordedRequest(
@@ -112,8 +116,8 @@ def pattern(method: Optional[str], path: Optional[str]) -> Pattern:
     """Return a pattern that fits requests of this method to this path.
 
     `None` fits any method or any path. `path` is below the API root; `*` stands for any one
-    segment. Raises `ValueError` for an unknown method, and for a path that is not written so.
-    Whether an endpoint has the path is not checked.
+    segment. Raises `ValueError` for an unknown method, and for a malformed path, such as one with a
+    query. A path that no endpoint has is accepted.
     """
     if method is not None and not (isinstance(method, str) and method.upper() in METHODS):
         raise ValueError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
@@ -131,9 +135,10 @@ def pattern(method: Optional[str], path: Optional[str]) -> Pattern:
 
 
 def path_below_root(url: str) -> str:
-    """Return the path of a URL below its API root, without slashes at its end.
+    """Return the path of a URL below its API root, such as `/workflows`.
 
-    Return the whole path if the URL is not below an API root, which ends with `/v1/`.
+    Slashes at its end are removed. Return the whole path, unchanged, if the URL is not below an
+    API root, which ends with `/v1/`.
     """
     path = urlsplit(url).path
     _, version, below = path.partition(API_VERSION)

@@ -20,7 +20,7 @@ Handler = Callable[[Service, EndpointRequest], Outcome]
 
 @dataclass(frozen=True)
 class EndpointRoute:
-    """An endpoint. `template` is its path below the API root, with names for ids."""
+    """An endpoint. `template` is its path below the API root, with a `{name}` for each id."""
 
     method: str
     template: str
@@ -56,8 +56,8 @@ def find_route(
 def every(resources: str, shape: str) -> Handler:
     """Return a handler that lists the resources of a kind, one page at a time.
 
-    `resources` is the attribute of the service that holds them; `shape` is the attribute of the
-    dialect that makes their JSON.
+    `resources` names the attribute of the service that holds the resources; `shape` names the
+    attribute of the dialect that makes their JSON.
     """
 
     def handler(service: Service, call: EndpointRequest) -> Answer:
@@ -71,8 +71,8 @@ def every(resources: str, shape: str) -> Handler:
 def one(resources: str, shape: str) -> Handler:
     """Return a handler that returns the resource whose id is in the path.
 
-    `resources` is the attribute of the service that holds the resources; `shape` is the attribute
-    of the dialect that makes the resource's JSON.
+    `resources` names the attribute of the service that holds the resources; `shape` names the
+    attribute of the dialect that makes the resource's JSON.
     """
 
     def handler(service: Service, call: EndpointRequest) -> Answer:

@@ -62,7 +62,7 @@ Returns are free within fourteen days. Start a return from the order's page."""
 
 
 def add_documented_resources(service: Service, keys: KeyRing) -> None:
-    """Add all resources and keys of a new fake, except its `api_key`, to an empty service."""
+    """Add the resources of a new fake to an empty service, and to `keys` all keys but `api_key`."""
     for key in (TEST_KEY, *DOCUMENTED_KEYS):
         keys.add(key)
     keys.add(READ_ONLY_KEY, READ_SCOPES)

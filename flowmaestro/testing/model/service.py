@@ -81,16 +81,18 @@ class Resources(Dict[str, T]):
 class Service:
     """The resources of a fake by id, its running executions, open streams and deliveries.
 
-    `live` is whether open streams get the events of executions. With `message_answers`, all agents
-    answer in this way; see the method of this name.
+    `live` is whether open streams get the events of executions, except `execution:cancelled`, which
+    they never get. With `message_answers`, all agents answer in this way; see the method of this
+    name.
 
     Attributes:
         credits: how many more executions can be paid for; `None` for no limit.
         started: the executions that requests have started, the oldest first; after
             `World.keep_last`, only the last ones.
-        unlistable: workflows that were given inputs which are not an object, by id, with the error
-            of each later request for the list of their executions.
-        used: kind and id of the resources that requests have read, executions only by id.
+        unlistable: the error of each later request for the list of a workflow's executions, by the
+            id of the workflow; of workflows whose stored inputs are neither an object nor an array.
+        used: kind and id of the resources that requests have read; a request for the list of
+            executions does not count.
         missed: kind and id of the last `MAX_MISSED` requested resources that did not exist, with
             the last `SHOWN_IDS` ids of that kind at the time.
 
@@ -170,7 +172,10 @@ class Service:
         return execution
 
     def newest_executions(self) -> List[Execution]:
-        """Return every execution, the newest first, also of those that began at one moment."""
+        """Return every execution, the newest first.
+
+        Of executions that began at the same time, the one that was added last comes first.
+        """
         newest_first = reversed(self.executions.values())
         return sorted(newest_first, key=lambda execution: -execution.created_at)
 

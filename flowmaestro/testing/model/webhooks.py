@@ -65,7 +65,7 @@ class Delivery:
 
 @dataclass
 class Webhook:
-    """A subscription. Its repr does not show the secret."""
+    """A subscription. Its repr shows neither the secret nor the header fields."""
 
     id: str
     name: str
@@ -100,7 +100,7 @@ class DeliveryQueue:
         self._ready: List[Delivery] = []
 
     def send(self, webhook: Webhook, event: str, data: JsonObject) -> None:
-        """Add a delivery that is due at once."""
+        """Add a delivery to `webhook.deliveries`. It is due at once."""
         webhook.deliveries.append(self._make(webhook, event, data))
 
     def _make(self, webhook: Webhook, event: str, data: JsonObject) -> Delivery:
@@ -115,9 +115,9 @@ class DeliveryQueue:
         return delivery
 
     def test(self, webhook: Webhook, on_attempted: Callable[[Delivery], None]) -> None:
-        """Make a test delivery due. It is attempted once, and is not in the webhook's `deliveries`.
+        """Add a test delivery, due at once. It has no retries, and is not in `webhook.deliveries`.
 
-        `on_attempted` is called after the attempt.
+        `on_attempted` is called with the delivery after the attempt.
         """
         delivery = self._make(webhook, "test", {"webhook_id": webhook.id, "message": "Test"})
         delivery.retry_delays = ()
@@ -125,7 +125,10 @@ class DeliveryQueue:
 
     @property
     def finished(self) -> List[Delivery]:
-        """Copies of the deliveries that have ended and are not sent again, the oldest end first."""
+        """Copies of the deliveries that have ended, the oldest end first.
+
+        A delivery that is being sent again is not among them.
+        """
         kept = self._finished.values()
         return [replace(it, on_attempted=None) for it in kept if it.state != "pending"]
 
@@ -139,9 +142,9 @@ class DeliveryQueue:
             self._finished.popitem(last=False)
 
     def repeat(self, delivery: Delivery) -> None:
-        """Make an ended delivery due again, once. Raise `ValueError` while it is pending.
+        """Make an ended delivery due for one more attempt, without retries.
 
-        `delivery` may be a copy.
+        `delivery` may be a copy. Raises `ValueError` while the delivery is pending.
         """
         delivery = self._finished.get(delivery.id, delivery)
         if delivery.state == "pending":
@@ -162,7 +165,7 @@ class DeliveryQueue:
         return due
 
     def put_back(self, deliveries: List[Delivery]) -> None:
-        """Make deliveries due again that `take_due` returned and that were not attempted."""
+        """Make deliveries due again that `take_due` has returned and nothing has attempted."""
         for delivery in deliveries:
             delivery.attempts -= 1
         self._ready[:0] = deliveries

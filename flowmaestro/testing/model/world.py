@@ -74,8 +74,9 @@ class World:
     def live_until(self, now: float) -> None:
         """Advance time to `now`, and carry out the due webhook deliveries in memory.
 
-        Each is a call of the receiver (see `receive_webhooks`). What it raises is raised here. That
-        attempt had no response, and the deliveries after it stay due.
+        For each delivery, the receiver is called (see `receive_webhooks`). What the receiver raises
+        is raised here. That attempt then counts as one without a response, and the deliveries after
+        it stay due.
         """
         while True:
             due = self.due(now)
@@ -130,8 +131,8 @@ class World:
     def all_or_nothing(self) -> Generator[None, None, None]:
         """Undo new resources, keys, limits and faults if the `with` block raises.
 
-        The time, and changes within a resource, are not undone. Other threads wait until the block
-        ends.
+        The time, and changes within a resource, are not undone. Other threads that use the fake
+        wait until the block ends.
         """
         with self.lock:
             parts: Tuple[Any, ...] = (self, self._service, self._keys, self._faults)
@@ -161,10 +162,11 @@ class World:
         """Carry out everything that is due, if the clock is a real one. Here: do nothing."""
 
     def listen(self, listener: Listener) -> None:
-        """Have `listener` called with name, data and execution of every event of an execution.
+        """Call `listener` with name, data and execution of every event of an execution.
 
-        It is called from now on, also for events that no stream sends, and replaces an earlier
-        listener. The fake holds its `lock` meanwhile. The execution is the fake's own, not a copy.
+        `listener` is called from now on, also for events that no stream sends, and replaces an
+        earlier listener. The fake holds its `lock` during a call. The execution is the fake's own,
+        not a copy.
         """
         with self.lock:
             self._service.listener = listener
@@ -172,7 +174,7 @@ class World:
     def listen_to_faults(self, listener: Callable[[Fault], None]) -> None:
         """Call `listener` with the fault for each request that a fault affects.
 
-        It is called before the response, from now on, and replaces an earlier listener.
+        `listener` is called before the response, from now on, and replaces an earlier listener.
         """
         with self.lock:
             self._faults.listener = listener
@@ -210,10 +212,10 @@ class World:
             self._service.runner.cancel(execution)
 
     def deliver_again(self, delivery: Delivery) -> None:
-        """Make an ended webhook delivery due again, once, with the same delivery id.
+        """Make an ended webhook delivery due for one more attempt, with the same delivery id.
 
-        `delivery` may be one of `deliveries`, which are copies. The driver sends it. Raises
-        `ValueError` while the delivery is pending.
+        If this attempt fails, it is not retried. `delivery` may be one of `deliveries`, which are
+        copies. Raises `ValueError` while the delivery is pending.
         """
         with self.lock:
             self._service.deliveries.repeat(delivery)
@@ -238,8 +240,8 @@ class World:
     def deliveries(self) -> List[Delivery]:
         """Copies of the webhook deliveries, in the order in which they were delivered or given up.
 
-        After `keep_last`, they are the last ones. One that is sent again is listed once, with its
-        latest outcome.
+        After `keep_last`, they are the last ones. A delivery that is sent again is left out until
+        that attempt has ended. Then it is listed once, with its latest outcome.
         """
         self._catch_up()
         with self.lock:

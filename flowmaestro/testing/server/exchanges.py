@@ -93,7 +93,7 @@ class InspectedRequest:
 
     @cached_property
     def path(self) -> str:
-        """The path and query without secrets."""
+        """The path and query of the URL, redacted."""
         shown = urlsplit(shown_url(self.request.url, secrets_of(self.request.headers)))
         return shown.path + (f"?{shown.query}" if shown.query else "")
 
@@ -176,9 +176,10 @@ class InspectedRequest:
         return " \\\n  ".join(curl_lines(Request(self.request.method, url, Headers(pairs), body)))
 
     def _server(self) -> str:
-        """Return the URL of the server to which the request was sent.
+        """Return the URL of the server, made of the request's `Host`.
 
-        It is not that of another machine, whatever `Host` says: the key would be sent there.
+        It is `http://localhost` unless `Host` is a loopback name or address, so that the key is
+        not sent to another machine.
         """
         host = self.request.headers.get("host") or ""
         return f"http://{host if _LOOPBACK_HOST.fullmatch(host) else 'localhost'}"
@@ -212,8 +213,8 @@ class InspectedRequest:
 class Exchanges:
     """The last `MAX_EXCHANGES` requests, by number, the oldest first.
 
-    Each has the id of its execution, if it is about one, and if it is a retry, the number of the
-    call's first attempt.
+    A request has the id of its execution, if it is about one, and if it is a retry, the number of
+    the call's first attempt.
     """
 
     def __init__(self) -> None:
@@ -246,10 +247,11 @@ class Exchanges:
         return [each for each in self if each.execution_id == execution_id]
 
     def search(self, text: str) -> Tuple[List[int], Optional[int]]:
-        """Return the numbers of requests with `text` in a body, those stored last first.
+        """Return the numbers of requests with `text` in a body, and where the search ended early.
 
-        Both bodies of an exchange are searched, as they are shown: redacted. Bodies that were
-        dropped are not searched. Case does not matter.
+        The requests whose bodies were stored last come first. Both bodies of an exchange are
+        searched, as they are shown: redacted. Bodies that were dropped are not searched. Case does
+        not matter.
 
         The search redacts only exchanges that contain `text`. It ends once it has redacted
         `MAX_SEARCHED` bytes. Then the second value is the number of the last request that was
@@ -352,7 +354,8 @@ class Exchanges:
         """Return the number of the call's first attempt if this request is a retry, else `None`.
 
         Attempts of one call have the same `Idempotency-Key`. A request without this header is a
-        retry if it equals a request that failed at most `RETRY_SECONDS` before.
+        retry if an equal request failed at most `RETRY_SECONDS` before, and none has succeeded
+        since.
         """
         key = exchange.request.headers.get("idempotency-key")
         if key is not None:

@@ -117,7 +117,7 @@ class Inspector:
         return exchange
 
     def about_to_handle(self, exchange: InspectedRequest) -> None:
-        """Record a fault that is injected from now on as one of this request."""
+        """From now on, record each injected fault as one of this request."""
         self._current = exchange
 
     def _add(self, request: Request) -> InspectedRequest:
@@ -409,7 +409,10 @@ class Inspector:
         return armed
 
     def _armed_faults(self) -> List[_ArmedFault]:
-        """Return the last faults, also those that others have armed, such as a seed file."""
+        """Return the last faults, also those that a program has armed, such as a seed file.
+
+        Faults that were used up or disarmed are among them.
+        """
         for fault in self._fake.armed_faults:
             if id(fault) not in self._faults:
                 self._arm(fault, fault.times)
@@ -431,7 +434,7 @@ class Inspector:
 
 
 class _ArmedFault:
-    """A fault, and the requests that it was injected into."""
+    """A fault that was armed, and the last 100 requests that it was injected into."""
 
     def __init__(self, fault: Fault, times: int, by: str, at: float) -> None:
         self.fault = fault  # kept, so that its `id` stays its own
@@ -560,7 +563,8 @@ def _shown_json(value: Mapping[str, Any]) -> Dict[str, Any]:
 def _is_from_itself(headers: Headers) -> bool:
     """Return whether the request does not come from a page of another origin.
 
-    A cross-origin request has a foreign `Origin` (Fetch, 3.2), or `Sec-Fetch-Site` says so.
+    A request from another origin has a foreign `Origin` (Fetch, 3.2), or `Sec-Fetch-Site` says so.
+    A request with neither field counts as one that does not come from a page.
     """
     origin = headers.get("origin")
     site = headers.get("sec-fetch-site", "none")

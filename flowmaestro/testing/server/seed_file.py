@@ -37,11 +37,11 @@ class SeedTimeout(BaseException):
 
 
 class SeedFile:
-    """Calls `seed(fake)` of a file, and again after each change of the file.
+    """Runs a file and calls its function `seed(fake)`, again after each change of the file.
 
-    Its resources replace those with the same ids; running executions keep the old ones. If the file
-    fails, its changes are undone as in `FakeFlowMaestro.all_or_nothing`. What the file prints is
-    written to standard error.
+    The resources of the file replace those with the same ids; running executions keep the old ones.
+    If the file fails, its changes to the fake are undone as in `FakeFlowMaestro.all_or_nothing`.
+    What the file prints is written to standard error.
     """
 
     def __init__(self, path: str, fake: FakeFlowMaestro) -> None:
@@ -71,8 +71,8 @@ class SeedFile:
     async def watch(self, tell: Callable[[str], None]) -> None:
         """Load the file whenever it has changed, until cancelled.
 
-        `tell` gets the result of each load: the text of an error, or `""`.
-        Ctrl-C while the file runs interrupts the file; another one stops the server.
+        `tell` gets the result of each load: the text of an error, or `""`. Ctrl-C while the file
+        runs interrupts only the file, and is an error of this load.
         """
         while True:
             await anyio.sleep(LOOK_EVERY)
@@ -93,8 +93,8 @@ class SeedFile:
     def _place_of(self, error: BaseException, seed: Any) -> str:
         """Return where `error` was raised: the path of the file, with a line if one is known.
 
-        A syntax error may be in another file. Without a line of its own, `error` gets the first
-        line of `seed`.
+        For a syntax error, it is the path of the file that has the error, perhaps another one. If
+        no line of the file took part in another error, the line is the first one of `seed`.
         """
         if isinstance(error, SyntaxError) and error.lineno:
             return f"{error.filename or self._path}, line {error.lineno}"

@@ -60,7 +60,7 @@ async def serve(
 ) -> None:
     """Serve `fake` until cancelled, on asyncio or trio.
 
-    Started as a task (`await task_group.start(serve, fake)`), it returns its URL once it listens.
+    `await task_group.start(serve, fake)` returns the server's URL once it listens.
     On a loopback `host`, a request is answered with 400 if its `Host` is neither `host` nor a
     loopback name. Raises `OSError` if it cannot listen on the address.
 
@@ -209,7 +209,7 @@ class _Server:
         self._plans_changed.set()
 
     def send_again(self, inspector: Inspector, exchange: InspectedRequest) -> None:
-        """Repeat a recorded request, and report the new response to the inspector."""
+        """Start a task that sends `exchange.request` to the fake, and reports to the inspector."""
         self._tasks.start_soon(self._send_again, inspector, exchange)
 
     async def _send_again(self, inspector: Inspector, exchange: InspectedRequest) -> None:

@@ -49,8 +49,8 @@ class CallsInFlight:
     def enter(self, now: float) -> InFlightCall:
         """Enter a `with` block of `VirtualClock.in_flight`. Return its call.
 
-        A block inside another one of the same thread or task belongs to the same call, unless that
-        call waits. Otherwise a call begins at the time `now`.
+        A block inside another one of the same thread or task belongs to the call of the outer
+        block, unless that call waits. In all other cases, a new call begins at the time `now`.
         """
         key = threading.get_ident(), current_task()
         call = self._calls.get(key)
@@ -61,7 +61,7 @@ class CallsInFlight:
         return call
 
     def leave(self, call: InFlightCall) -> bool:
-        """Leave a `with` block of `call`. Return True if it was the last, which ends the call."""
+        """Leave a `with` block of `call`. Return True if it was the outermost: `call` has ended."""
         call.depth -= 1
         if call.depth:
             return False

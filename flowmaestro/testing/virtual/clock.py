@@ -114,8 +114,8 @@ class VirtualClock:
     def alarm(self, at: float, source: Optional[Source] = None) -> Alarm:
         """Return an alarm for the current call, which fires at `at` or when `source` has data.
 
-        The caller holds `lock` from its look at `source` until the alarm is set, so that no data
-        is missed, and then passes the alarm to `wait` or `wait_async`. Raises `ValueError` if
+        The caller must hold `lock` from its look at `source` until this method returns, so that no
+        data is missed, and then pass the alarm to `wait` or `wait_async`. Raises `ValueError` if
         `at` is infinite. Raises `AssertionError` for a call that has lasted more than 30 days: in
         virtual time, a call that never ends would use a processor forever.
         """
@@ -136,7 +136,10 @@ class VirtualClock:
             return alarm
 
     def wait(self, alarm: Alarm) -> None:
-        """Block this thread until `alarm` fires."""
+        """Block this thread until `alarm` fires.
+
+        If no call can run any more, this thread advances the clock until one can.
+        """
         thread = threading.get_ident()
         with self.lock:
             try:
@@ -264,8 +267,8 @@ async def _others_idle(calls: CallsInFlight, still: Callable[[], bool]) -> bool:
 def setter(woken: Event, loop: Optional[EventLoop]) -> Callable[[], object]:
     """Return a function that sets the event `woken` from any thread.
 
-    The function raises `RuntimeError` once the event loop `loop` is closed. `None` is for an event
-    that needs no loop.
+    The function raises `RuntimeError` once the event loop `loop` is closed. If `loop` is `None`,
+    the function sets the event directly.
     """
 
     def set_it() -> None:

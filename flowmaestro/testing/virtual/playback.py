@@ -46,7 +46,8 @@ def steps_of(reply: ScriptedReply) -> Tuple[ReplyStep, ...]:
     """Return a scripted response as steps.
 
     Raises `TypeError` for a response or a step of another type, and `ValueError` for steps that
-    contradict each other or lack a head.
+    contradict each other, or that have neither a head nor a failure or endless `Quiet` in its
+    place.
     """
     if isinstance(reply, Response):
         body = (reply.body,) if reply.body else ()
@@ -137,7 +138,8 @@ def _quiet(left: Deque[ReplyStep]) -> float:
 class PlayedBody:
     """A body that returns one piece for each call of `poll`, each when it is due.
 
-    The delay of a piece counts from the due time of the piece before, even if that is read late.
+    The delay of a piece counts from the time when the piece before it was due, even if the reader
+    was late.
     """
 
     def __init__(self, clock: VirtualClock, left: Deque[ReplyStep], since: float) -> None:

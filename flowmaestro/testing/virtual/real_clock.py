@@ -40,7 +40,7 @@ class RealClock(VirtualClock):
         yield
 
     def alarm(self, at: float, source: Optional[Source] = None) -> Alarm:
-        """Return an alarm for the current call, which fires at `at` or when `source` has data.
+        """Return an alarm that ends a wait at `at`, or when `source` has data.
 
         `at` may be infinity, which `VirtualClock.alarm` refuses.
         """
@@ -55,7 +55,10 @@ class RealClock(VirtualClock):
         return alarm
 
     def wait(self, alarm: Alarm) -> None:
-        """Block this thread until `alarm` fires."""
+        """Block this thread until the time of `alarm`, or until it fires.
+
+        The world advances meanwhile.
+        """
         with self.lock:
             woken = threading.Condition(self.lock)
             alarm.wake = woken.notify
@@ -66,7 +69,10 @@ class RealClock(VirtualClock):
                 woken.wait(min(seconds, threading.TIMEOUT_MAX))
 
     async def wait_async(self, alarm: Alarm) -> None:
-        """Wait in a task until `alarm` fires."""
+        """Wait in a task until the time of `alarm`, or until it fires.
+
+        The world advances meanwhile.
+        """
         import anyio
 
         loop = running_loop()
@@ -99,9 +105,9 @@ class RealClock(VirtualClock):
                 self._fire(alarm)
 
     def _seconds_until(self, alarm: Alarm) -> float:
-        """Advance the world to now. Return the seconds until its next event or an alarm is due.
+        """Advance the world to now. Return the seconds until the world or an alarm is due next.
 
-        Return 0.0 if `alarm` has fired or is due.
+        Return 0.0 if `alarm` has fired or is due, else at least 0.001.
         """
         self.catch_up()
         if alarm.fired or self.now >= alarm.at:

@@ -182,8 +182,9 @@ class MemoryTransport(_InMemory):
     def send(self, request: Request, timeout: float) -> Response:
         """Return the response of the server. Time advances for as long as the response takes.
 
-        Raises `TransportFailure` if the connection is lost, or after `timeout` seconds; the server
-        still carries the request out. Raises `TransportClosedError` if this transport is closed.
+        Raises `TransportFailure` if the connection is lost, or after `timeout` seconds. Raises
+        `TransportClosedError` if this transport is closed. The server goes on with a request that
+        has timed out.
         """
         return _carry_out(self.clock, self._sending(request, timeout))
 
@@ -198,7 +199,7 @@ class MemoryTransport(_InMemory):
     def sleep(self, seconds: float) -> None:
         """Wait for `seconds` on `clock`.
 
-        Raises `TypeError` or `ValueError` unless they are a finite number of at least 0.
+        Raises `TypeError` or `ValueError` unless `seconds` is a finite number of at least 0.
         """
         _carry_out(self.clock, self._sleeping(seconds))
 
@@ -216,8 +217,9 @@ class AsyncMemoryTransport(_InMemory):
     async def send(self, request: Request, timeout: float) -> Response:
         """Return the response of the server. Time advances for as long as the response takes.
 
-        Raises `TransportFailure` if the connection is lost, or after `timeout` seconds; the server
-        still carries the request out. Raises `TransportClosedError` if this transport is closed.
+        Raises `TransportFailure` if the connection is lost, or after `timeout` seconds. Raises
+        `TransportClosedError` if this transport is closed. The server goes on with a request that
+        has timed out.
         """
         return await _carry_out_async(self.clock, self._sending(request, timeout))
 
@@ -232,7 +234,7 @@ class AsyncMemoryTransport(_InMemory):
     async def sleep(self, seconds: float) -> None:
         """Wait for `seconds` on `clock`.
 
-        Raises `TypeError` or `ValueError` unless they are a finite number of at least 0.
+        Raises `TypeError` or `ValueError` unless `seconds` is a finite number of at least 0.
         """
         await _carry_out_async(self.clock, self._sleeping(seconds))
 
@@ -276,7 +278,7 @@ class AsyncMemoryBody(_Body):
         self.release()
 
     def release(self) -> None:
-        """Close the body like `close`, but as a plain method."""
+        """Do what `close` does, without `await`."""
         self.break_off()
 
 

@@ -1,4 +1,4 @@
-"""Turns exceptions of aiohttp into instances of `TransportFailure`. Pure."""
+"""Conversion of exceptions of aiohttp to `TransportFailure`. Pure."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _AFTER_THE_REASON = re.compile(r":?\s*\n|: (?=<|b?['\"]|bytearray)")
 
 
 class AfterSendError(aiohttp.ClientError):
-    """Wraps an exception that was raised when the request may have been sent.
+    """A wrapper of an exception that was raised when the request may have been sent.
 
     aiohttp does not send the request again after an exception of this class. `head_came` says
-    whether the head of the response had come. If so, the exception is from a trace config of the
-    caller.
+    whether the head of the response had come. If so, the wrapped exception is from a trace config
+    of the caller.
     """
 
     def __init__(self, error: BaseException, *, head_came: bool) -> None:
@@ -41,10 +41,10 @@ class AfterSendError(aiohttp.ClientError):
 
 
 def failure_of(error: BaseException, *, head_came: bool) -> TransportFailure:
-    """Return the failure for an exception of aiohttp.
+    """Return the failure for one of `ERRORS`.
 
-    `head_came` says whether the head of the response had come. An `AfterSendError` knows this
-    itself; its `head_came` is used instead.
+    `head_came` says whether the head of the response had come. If `error` is an `AfterSendError`,
+    its own `head_came` is used instead.
     """
     may_be_sent = isinstance(error, AfterSendError)
     if isinstance(error, AfterSendError):
@@ -74,7 +74,7 @@ def _is_of_the_head(error: BaseException) -> bool:
 
 
 def _reason(error: BaseException) -> str:
-    """Describe in one line what happened, without the URL's query or a header's value."""
+    """Return one line that says what happened, without the URL's query or a header's value."""
     if isinstance(error, (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError)):
         return "the URL is not valid"
     if isinstance(error, aiohttp.ClientHttpProxyError):

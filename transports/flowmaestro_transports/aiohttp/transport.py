@@ -82,10 +82,10 @@ class AiohttpTransport(NotPicklable):
 
     The session's connector, proxy and trace configs are used; its headers, cookies, auth and
     middlewares are not. A given session is never closed. Its connector limits the connections of
-    calls and streams together. Without a `session`, the first call makes one. Unlike aiohttp's
-    default, it uses the proxies of the environment, and does not limit the number of connections.
-    The transport's own session is closed with the transport. No cookie of a response is kept,
-    neither in a given session nor in the transport's own.
+    calls and streams together. Without a `session`, the first call makes one, which is closed with
+    the transport. Unlike aiohttp's default, that session uses the proxies of the environment, and
+    does not limit the number of connections. No cookie of a response is kept, neither in a given
+    session nor in the transport's own.
 
     The transport belongs to the event loop of its first call, as the session does. Calls on another
     event loop raise `RuntimeError`, for example in a child process after `os.fork`. So do calls
@@ -290,8 +290,8 @@ class AiohttpBody:
     async def read(self, patience: float) -> Optional[bytes]:
         """Return the next bytes of the body; `b""` at its end.
 
-        Return `None` if none came within `patience` seconds. Raises `TransportFailure` if the body
-        is truncated or cannot be decoded, or was closed.
+        Return `None` if none came within `patience` seconds. Raises `TransportFailure` if aiohttp
+        finds the body truncated or malformed, if it cannot be decoded, or if it was closed.
         """
         # Before a piece is taken: a task that is cancelled here loses no bytes.
         if self._owes_turn:
@@ -444,8 +444,8 @@ async def _response_to(
 ) -> aiohttp.ClientResponse:
     """Send a request. Return the response once its head has come.
 
-    Raises what aiohttp raises, or an `AfterSendError` around that. Adds the credentials that are
-    sent to a proxy to `secrets`.
+    Raises what aiohttp raises, or an `AfterSendError` around that. If credentials are sent to a
+    proxy, adds them to `secrets`.
     """
     given, body = request.headers, request.body
     came: List[aiohttp.ClientResponse] = []
@@ -484,9 +484,9 @@ async def _send_once(
     """Send the request as it was given, once. This is a middleware of aiohttp.
 
     `given` are the header fields to send. `of_session` are those that the session adds; they are
-    removed again. `handler` sends the request. Appends the response to `came`, and the credentials
-    that are sent to a proxy to `secrets`. Raises `AfterSendError` for an error that may have come
-    after the request was sent, where aiohttp might send it again.
+    removed again. `handler` sends the request. Appends the response to `came`. If credentials are
+    sent to a proxy, adds them to `secrets`. Raises `AfterSendError` in place of an error after
+    which aiohttp might send the request again, and of some other errors.
     """
     _restore_headers(request, given, of_session)
     if request.proxy is not None:
@@ -513,8 +513,8 @@ def _restore_headers(
     """Undo what the session or its environment has changed in the header fields of `request`.
 
     `given` are the fields of our request; `of_session` are the default fields of the session. This
-    is a function of its own, so that no frame in the traceback of a failed request has the header
-    fields as a local variable.
+    is a function of its own, so that no frame of ours in the traceback of a failed request has
+    aiohttp's header fields, which are printed with their values, as a local variable.
     """
     fields = request.headers
     for name in ("Authorization", "Cookie", *of_session):

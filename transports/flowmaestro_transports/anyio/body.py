@@ -31,8 +31,8 @@ class AnyioOpenResponse(OpenBody):
 
         `b""` is the end of a complete body. `None` means that there were none within `patience`
         seconds. A read that is cancelled loses nothing: the next one returns the bytes.
-        Raises `TransportFailure` if the body is truncated or was closed, and `RuntimeError` while
-        another task is reading.
+        Raises `TransportFailure` if the body is truncated or malformed, or was closed, and
+        `RuntimeError` while another task is reading.
         """
         held: Owned[Connection] = Owned()
         self._begin_read(held)

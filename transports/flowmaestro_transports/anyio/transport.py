@@ -1,8 +1,7 @@
 """`AnyioTransport`: HTTP/1.1 for asyncio and trio alike.
 
-May touch: the network, by way of anyio. It follows no redirects, keeps no cookies and reads no
-credentials except a proxy's. Of the environment it reads only what the modules `tls` and `proxies`
-list.
+May touch: the network, certificate files. It follows no redirects, keeps no cookies and reads no
+`.netrc`. Of the environment it reads only what the modules `tls` and `proxies` list.
 """
 
 from __future__ import annotations
@@ -73,9 +72,9 @@ class AnyioTransport(NetworkTransport):
     `proxy` and `trust_env` choose certificates and proxies. `SocketTransport` describes the
     arguments and their errors.
 
-    It serves one event loop at a time. If the loop has changed since the last call (`asyncio.run`
-    twice), it closes the idle connections of the old one and makes new ones. A child process after
-    `os.fork` makes new connections, too, and leaves those of its parent alone. On Windows, prefer
+    It serves one event loop at a time. If a call runs on another loop than the last call
+    (`asyncio.run` twice), the idle connections of the old loop are closed. A child process after
+    `os.fork` makes its own connections, and leaves those of its parent alone. On Windows, prefer
     trio or asyncio's selector loop: under the proactor loop, anyio waits for sockets in a thread.
     """
 

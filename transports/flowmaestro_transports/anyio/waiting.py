@@ -1,8 +1,8 @@
 """Carries out the steps of `http11` on the running event loop, asyncio or trio.
 
-anyio is used for waiting only. We read and write the sockets ourselves, so a cancelled wait has
-consumed nothing, and a socket can be closed at once: in a cancelled task, or after its event loop
-has ended. May touch: the network.
+anyio only waits, and resolves names. We read and write the sockets ourselves, so a cancelled wait
+has consumed nothing, and a socket can be closed at once: in a cancelled task, or after its event
+loop has ended. May touch: the network.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ class CheckpointFile:
     """The state of a start, in a file that is replaced as a whole.
 
     A lock file beside it is locked while the state is loaded or saved. `save` compares serial
-    numbers: if two processes have loaded the same state, the second one to save gets
+    numbers. If two processes have loaded the same state, the one that saves second gets a
     `CheckpointConflict`.
     """
 
@@ -50,8 +50,9 @@ class CheckpointFile:
     def save(self, state: Dict[str, Any]) -> None:
         """Replace the state, durably.
 
-        Raises `CheckpointConflict` unless the file holds the state before this one, by the serial
-        number. Raises the errors of `load`, and `OSError` if the file cannot be written.
+        Raises `CheckpointConflict` unless the serial number in the file is one less than that of
+        `state`; no file counts as 0. Raises the errors of `load`, and `OSError` if the file cannot
+        be written.
         """
         with open_lock_file(f"{self._path}.lock"):
             before: Dict[str, Any] = self._read() or {}
@@ -112,8 +113,8 @@ class _Keeper:
     def _error(self, name: str, cause: Exception) -> Exception:
         """Return the error to raise after the function `name`, `load` or `save`, raised `cause`.
 
-        It is `cause` itself if that is a `CheckpointError`, or a `CheckpointConflict` that `save`
-        raised. Otherwise it is a new `CheckpointError`.
+        If `cause` is a `CheckpointError`, or a `CheckpointConflict` that `save` raised, return
+        `cause` itself. Otherwise return a new `CheckpointError`.
         """
         # A conflict says something only about a state to save.
         expected = (CheckpointConflict, CheckpointError) if name == "save" else CheckpointError
@@ -142,7 +143,7 @@ class _Keeper:
 
 
 class SyncKeeper(_Keeper):
-    """Loads and saves the state of a checkpoint, for a sync driver.
+    """The keeper of a sync driver: loads and saves the state of a checkpoint.
 
     Both methods raise `CheckpointError` if the function of the user raised, if the file cannot be
     used, or if its lock was not free in time, and `TypeError` if the function returned an
@@ -150,21 +151,22 @@ class SyncKeeper(_Keeper):
     """
 
     def load(self) -> LoadedState:
-        """Return the state that was saved last."""
+        """Return the state that was saved last, and the time at which it was loaded."""
         state = self._call("load", self._load)
         return LoadedState(state, self._wall_time())
 
     def save(self, state: Dict[str, Any]) -> None:
         """Save a state, with the time.
 
-        Raises `CheckpointConflict` if the store says that another call has saved one since `load`.
+        Raises `CheckpointConflict` if the store says that another call has saved a state meanwhile.
         """
         self._call("save", lambda: self._save(self._stamped(state)))
 
     def _call(self, name: str, function: Callable[[], Any]) -> Any:
         """Return the result of `function`, which loads or saves the state.
 
-        It is called again while the lock of the file is held, for up to `LOCK_TIMEOUT` seconds.
+        While the lock of the file is held, `function` is called again, for up to `LOCK_TIMEOUT`
+        seconds.
         """
         give_up_at = self._transport.now() + LOCK_TIMEOUT
         while True:
@@ -186,28 +188,29 @@ class SyncKeeper(_Keeper):
 
 
 class AsyncKeeper(_Keeper):
-    """Loads and saves the state of a checkpoint, for an async driver.
+    """The keeper of an async driver: loads and saves the state of a checkpoint.
 
-    The functions of the user may be coroutine functions. Raises as `SyncKeeper`, but awaits an
-    awaitable.
+    The functions of the user may be coroutine functions. The methods raise the errors of
+    `SyncKeeper`, but await an awaitable instead of raising `TypeError`.
     """
 
     async def load(self) -> LoadedState:
-        """Return the state that was saved last."""
+        """Return the state that was saved last, and the time at which it was loaded."""
         state = await self._call("load", self._load)
         return LoadedState(state, self._wall_time())
 
     async def save(self, state: Dict[str, Any]) -> None:
         """Save a state, with the time.
 
-        Raises `CheckpointConflict` if the store says that another call has saved one since `load`.
+        Raises `CheckpointConflict` if the store says that another call has saved a state meanwhile.
         """
         await self._call("save", lambda: self._save(self._stamped(state)))
 
     async def _call(self, name: str, function: Callable[[], Any]) -> Any:
         """Return the result of `function`, which loads or saves the state.
 
-        It is called again while the lock of the file is held, for up to `LOCK_TIMEOUT` seconds.
+        While the lock of the file is held, `function` is called again, for up to `LOCK_TIMEOUT`
+        seconds.
         """
         give_up_at = self._transport.now() + LOCK_TIMEOUT
         while True:

@@ -70,11 +70,11 @@ _REAL_TIME: ContextManager[None] = nullcontext()
 
 
 def dated(reply: R, transport: object) -> R:
-    """Return the response. If it is an error without a readable `Date`, add its time of arrival.
+    """Return the response. Add the current time as `Date` to an error without a readable one.
 
     RFC 9110, section 6.6.1, asks this of a recipient that caches or forwards a response. Here it is
-    done because a `Retry-After` that is a date is measured from it. The added field is in the
-    headers of the error, too.
+    done because a `Retry-After` that is a date is measured from the `Date`. The added field is in
+    the headers of the error that the call raises, too.
     """
     given = reply.headers
     if reply.status < 400 or parse_http_date(given.get("date", "")) is not None:
@@ -138,7 +138,8 @@ class _Driver:
             listener: called with each item that the machine emits.
             observers: get each request and its response.
             noun: what the caller iterates over, for error messages.
-            view: a transport for this driver alone, which replaces `transport`.
+            view: a transport for this driver alone, which carries out the actions in place of
+                `transport`.
             recorder: carries out `Record`, for a batch with a journal. Its owner, the handle of the
                 batch, closes it.
             keeper: carries out `LoadState` and `SaveState`, for a start with a checkpoint.
@@ -444,9 +445,10 @@ class AsyncDriver(_Driver):
     async def close(self) -> None:
         """Stop, and release the open body. Closing twice is harmless.
 
-        An `advance` in another task is interrupted, and raises `StreamError` (code
-        `stream_closed`). One that awaits a function of the user is not interrupted. If that is the
-        listener, it returns its item.
+        An `advance` in another task then raises `StreamError` (code `stream_closed`): at once if it
+        is reading, or if the `view` can interrupt its operation; otherwise after that operation, or
+        after the function of the user that it awaits. One that awaits the listener returns its item
+        instead.
         """
         self._stop()
         if self._interrupt is not None:
@@ -454,10 +456,10 @@ class AsyncDriver(_Driver):
         await self._release()
 
     def drop(self) -> bool:
-        """Stop without waiting. The event loop that opened the body releases it.
+        """Stop without waiting. The event loop that opened the body releases the body.
 
-        Return False if that loop has ended, or was neither of asyncio nor of trio: then the body is
-        released as far as that is possible without a loop.
+        Return True, also if no body is open. But if that loop has ended, or was neither of asyncio
+        nor of trio, release the body as far as that is possible without a loop, and return False.
         """
         self._stop()
         body, self._body = self._body, None

@@ -1,7 +1,7 @@
 """The running event loop of asyncio or trio, and how to call a function on it from another thread.
 
-Imports neither library: the library of a running loop has been imported already. It can handle a
-trio that is only half imported, because another thread may be importing it.
+Imports neither library: the library of a running loop has been imported already. Another thread may
+be importing trio meanwhile, so the module can handle a trio that is only half imported.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class EventLoop(NamedTuple):
         soon: schedules a call of a function on the loop, from any thread. Raises `RuntimeError` if
             the loop has ended.
         start: starts a coroutine function on the loop. Must be called on the loop's thread.
-        process: the process in which the loop runs.
+        process: tells whether this process is a child that was forked from that of the loop.
 
     """
 
@@ -40,10 +40,11 @@ class EventLoop(NamedTuple):
         """Release a body that was opened on this loop and whose stream was collected.
 
         In the thread where the loop runs, the body is released at once; elsewhere, the loop is
-        asked to release it. A body that is not `Releasable` is closed by a new task. Return False
-        if the loop has ended: then the body, if `Releasable`, is released as far as that is
-        possible without a loop. The same is done in a child after `os.fork`, whose copy of the
-        loop never runs; but then return True, because the stream goes on in the parent.
+        asked to release it. A body that is not `Releasable` is closed by a new task. Return True.
+
+        If the loop has ended, a `Releasable` body is released as far as that is possible without a
+        loop, and False is returned. In a child after `os.fork`, whose copy of the loop never runs,
+        the same is done, but True is returned, because the stream goes on in the parent.
         """
         if self.process.forked:
             release_without_loop(body)

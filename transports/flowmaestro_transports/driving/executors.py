@@ -52,9 +52,9 @@ L = TypeVar("L", bound="_Lifetime[Any]")
 
 
 class ClientTransport(Generic[X]):
-    """The transport of a client and of the clients derived from it.
+    """A holder of the transport that a client and the clients derived from it share.
 
-    It is `given`, or else made by `make` at the first call of `get`.
+    The transport is `given`, or else made by `make` at the first call of `get`.
     """
 
     made: Optional[X] = None
@@ -76,7 +76,7 @@ class ClientTransport(Generic[X]):
     def secrets(self) -> Tuple[str, ...]:
         """Return the secrets that the transport itself sends, such as those for a proxy.
 
-        Errors redact them. There are none before the transport is made.
+        Errors redact them. Return `()` before the transport is made.
         """
         return () if self.made is None else secrets_of(self.made)
 
@@ -122,7 +122,8 @@ class _Lifetime(NotPicklable, Generic[X]):
     ) -> L:
         """Return an executor with other options. It shares the transport and the hooks.
 
-        An option that is `None` stays as it is. `headers` are added to the present ones.
+        An option that is `None` stays as it is. `headers` are added to the present ones, and
+        replace those of the same names.
         """
         options = self.context.options.with_changes(timeout, max_retries, headers, api_key)
         return type(self)(self._transport, self.context.with_options(options), self)
@@ -137,7 +138,7 @@ class _Lifetime(NotPicklable, Generic[X]):
         return self._transport.made if self._parent is None else None
 
     def _machine(self, operation: Operation[Any, Any], name: str, token: str) -> Machine[Any]:
-        """Return the machine of an operation. `name` is its name for observers."""
+        """Return the machine of an operation. `name` is the operation's name for observers."""
         machine = machine_for(operation, self.context, token)
         machine.operation = name
         return machine
@@ -218,8 +219,7 @@ class SyncExecutor(_Lifetime[Transport]):
     def perform(self, operation: Operation[T, Any], name: str = "request") -> T:
         """Carry out one operation to its end and return its value.
 
-        `name` is its name for observers. The operation's listener gets the items that the machine
-        emits.
+        Observers get `name`. The operation's listener gets the items that the machine emits.
         """
         transport = self._open_transport()
         machine = self._machine(operation, name, new_token(transport))
@@ -299,8 +299,8 @@ class AsyncExecutor(_Lifetime[AsyncTransport]):
     async def perform(self, operation: Operation[Any, Any], name: str = "request") -> Any:
         """Carry out one operation to its end and return its value.
 
-        `name` is its name for observers. The operation's listener gets the items that the machine
-        emits; it may be a coroutine function.
+        Observers get `name`. The operation's listener, which may be a coroutine function, gets the
+        items that the machine emits.
         """
         transport = self._open_transport()
         machine = self._machine(operation, name, new_token(transport))

@@ -31,8 +31,8 @@ class AsyncInterruptibleTransport:
     def interrupt(self) -> None:
         """Interrupt the operation in flight, and every later one. May be called twice.
 
-        The operation raises `StreamError`, unless it has ended just before. A later operation is
-        not begun.
+        The operation in flight raises `StreamError`, unless it has ended just before. A later
+        operation raises `StreamError` at once.
         """
         self._interrupted = True
         if self._cut is not None:

@@ -74,8 +74,9 @@ class BaseHandle(NotPicklable):
     def _check_open(self) -> None:
         """Raise `StreamError` if the handle was closed early or has failed.
 
-        A list that was read to its end may be iterated over again, and yields nothing. A stream of
-        events raises after its end, too, because reading it again is an error of the caller.
+        A list or batch that was read to its end may be iterated over again, and yields nothing. For
+        a stream of events, raise after its end, too, because reading it again is an error of the
+        caller.
         """
         is_over = self._driver.closed or self._machine.finished
         if is_over and (self._yields_events or not self._ended):
@@ -114,7 +115,7 @@ class _Events(BaseHandle):
 
     @property
     def last_event_id(self) -> str:
-        """The id that a reconnection resumes from; `""` if the server sends no ids."""
+        """The last event id that the server sent, for a reconnection; `""` if it sent none."""
         return cast("str", self._machine.last_event_id)
 
     @property
@@ -166,7 +167,7 @@ class SyncHandle(BaseHandle, Generic[E]):
         """Return the handle itself.
 
         Raises `StreamError` (code `stream_closed`) if the handle was closed early or has failed. A
-        stream of events also raises it after its end; a list yields nothing then.
+        stream of events also raises it after its end; a list or a batch yields nothing then.
         """
         self._check_open()
         return self
@@ -255,7 +256,7 @@ class AsyncHandle(BaseHandle, Generic[E]):
         """Return the handle itself.
 
         Raises `StreamError` (code `stream_closed`) if the handle was closed early or has failed. A
-        stream of events also raises it after its end; a list yields nothing then.
+        stream of events also raises it after its end; a list or a batch yields nothing then.
         """
         self._check_open()
         return self
@@ -343,13 +344,13 @@ class MessageEventStream(EventStream[Any]):
 
     @property
     def message(self) -> Optional[MessageCompleted]:
-        """The `message:completed` event; `None` until it is yielded."""
+        """The `message:completed` event; `None` before it is yielded, and if the answer failed."""
         return cast("Optional[MessageCompleted]", self._machine.message)
 
     def text(self) -> _Text:
         """Iterate over the text of the answer, piece by piece as received.
 
-        Raises `StreamError` (code `message_failed`) if the agent could not answer.
+        The iteration raises `StreamError` (code `message_failed`) if the agent could not answer.
         """
         return _Text(self.__iter__())
 
@@ -359,13 +360,13 @@ class AsyncMessageEventStream(AsyncEventStream[Any]):
 
     @property
     def message(self) -> Optional[MessageCompleted]:
-        """The `message:completed` event; `None` until it is yielded."""
+        """The `message:completed` event; `None` before it is yielded, and if the answer failed."""
         return cast("Optional[MessageCompleted]", self._machine.message)
 
     def text(self) -> _AsyncText:
         """Iterate over the text of the answer with `async for`, piece by piece as received.
 
-        Raises `StreamError` (code `message_failed`) if the agent could not answer.
+        The iteration raises `StreamError` (code `message_failed`) if the agent could not answer.
         """
         return _AsyncText(self.__aiter__())
 

@@ -218,7 +218,7 @@ class Journal:
         self._began_at: float = header["began_at"]
 
     def _read_rows(self, plan: JournalPlan) -> None:
-        """Check all rows and starts, and set `_rows_in_journal` and `_last_order`.
+        """Check all rows and starts. Set `_rows_in_journal`, `_last_order` and `_has_baseline`.
 
         Raises `JournalError` if one is damaged. A row whose key is damaged would not be found
         later, and would be started twice. So all rows and starts are checked now. Of executions,
@@ -336,7 +336,7 @@ def _checksum(*values: Any) -> int:
 
 
 def _text(raw: bytes) -> str:
-    """Decode a text of the database; damaged bytes become lone surrogates."""
+    """Return a text of the database, decoded. Damaged bytes become lone surrogates."""
     return raw.decode("utf-8", "surrogateescape")
 
 

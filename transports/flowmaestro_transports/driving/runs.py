@@ -26,7 +26,7 @@ MOST_RECENT = 20
 
 
 class _Outcomes(BaseHandle):
-    """The attributes that only handles of batches have."""
+    """The common part of both handles of batches: what other handles do not have."""
 
     _noun = "batch"
     _journal: Optional[Journal] = None
@@ -64,7 +64,10 @@ class _Outcomes(BaseHandle):
         return progress
 
     def _check_process(self) -> None:
-        """Raise an error in a child after `os.fork`, which would start the rows a second time."""
+        """Raise an error in a child after `os.fork`: the child would start the rows a second time.
+
+        It is a `JournalError` if the batch has a journal, else a `StreamError`.
+        """
         if self._process.forked:
             if self._journal is not None:
                 self._journal.check_process()
@@ -101,7 +104,7 @@ class _Outcomes(BaseHandle):
         return batch_html(self._machine.progress, self._recent)
 
     def _leave(self) -> None:
-        """Write the last record to the journal, and release the journal.
+        """Write the last record to the journal of the batch, if it has one. Release the journal.
 
         The batch must not advance afterwards.
         """
@@ -110,10 +113,10 @@ class _Outcomes(BaseHandle):
 
 
 def _listener(machine: BatchMachine, recent: Deque[RunOutcome]) -> Callable[[Any], Any]:
-    """Return the driver's listener. It calls the user's `on_start` or `progress`.
+    """Return the driver's listener, which calls the user's `on_start` and `progress`.
 
-    It calls `on_start` for a started row, and `progress` for any other item. It also appends each
-    outcome to `recent`.
+    The listener calls `on_start` for a started row, and `progress` for any other item. It skips a
+    callback that the user did not set. It also appends each outcome to `recent`.
     """
     batch = machine.batch
 
@@ -133,9 +136,9 @@ class RunOutcomes(_Outcomes, SyncHandle[Any]):
     def __next__(self) -> RunOutcome:
         """Return the next outcome. Raises `StopIteration` after the last one.
 
-        Raises the error that ended the batch, and `StreamError` (code `stream_closed`) if this
-        handle has failed before, was closed, or was made by the parent process. In a child after
-        `os.fork`, a batch with a journal raises `JournalError` instead.
+        Raises the error that ended the batch. Raises `StreamError` (code `stream_closed`) if this
+        handle has failed before, was closed before the last outcome, or was made by the parent
+        process. In a child after `os.fork`, a batch with a journal raises `JournalError` instead.
         """
         try:
             while True:
@@ -150,8 +153,8 @@ class RunOutcomes(_Outcomes, SyncHandle[Any]):
     def close(self) -> None:
         """Stop. Running executions continue, and stay in `in_flight`. May be called twice.
 
-        If another thread is in `next` or in a callback, this returns at once. That thread then
-        releases the journal.
+        If another thread is in `next` or in a callback, this does not wait for it. That thread
+        releases the journal afterwards.
         """
         super().close()
         held: Owned[None] = Owned()
@@ -172,9 +175,9 @@ class AsyncRunOutcomes(_Outcomes, AsyncHandle[Any]):
     async def __anext__(self) -> RunOutcome:
         """Return the next outcome. Raises `StopAsyncIteration` after the last one.
 
-        Raises the error that ended the batch, and `StreamError` (code `stream_closed`) if this
-        handle has failed before, was closed, or was made by the parent process. In a child after
-        `os.fork`, a batch with a journal raises `JournalError` instead.
+        Raises the error that ended the batch. Raises `StreamError` (code `stream_closed`) if this
+        handle has failed before, was closed before the last outcome, or was made by the parent
+        process. In a child after `os.fork`, a batch with a journal raises `JournalError` instead.
         """
         try:
             while True:
@@ -189,7 +192,7 @@ class AsyncRunOutcomes(_Outcomes, AsyncHandle[Any]):
     async def close(self) -> None:
         """Stop. Running executions continue, and stay in `in_flight`. May be called twice.
 
-        If another task is in `anext` or in a callback, that task then releases the journal.
+        If another task is in `anext` or in a callback, that task releases the journal afterwards.
         """
         await super().close()
         if not self._busy:

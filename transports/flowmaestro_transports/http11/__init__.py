@@ -1,4 +1,4 @@
-"""One HTTP/1.1 exchange, and all that its drivers share. Nothing in here waits.
+"""HTTP/1.1, as the packages `sockets` and `anyio` share it. Nothing here waits for the network.
 
 `exchange` is a state machine. It turns a request into bytes to send, and received bytes into a head
 and the pieces of a body. `wire` sends and receives bytes without waiting. A `round_trip` is a

@@ -1,4 +1,4 @@
-"""The open body of a response, without the waiting.
+"""The open body of a response. Nothing here waits: subclasses add the waiting.
 
 May touch: the socket of its connection.
 """
@@ -19,7 +19,7 @@ from flowmaestro_transports.primitives.ownership import Owned
 
 
 class BodyState(Enum):
-    """The states of an `OpenBody`. The body leaves `OPEN` once, and never returns to it.
+    """The states of an `OpenBody`. A body that has left `OPEN` never returns to it.
 
     | state | who owns the connection | what a read does |
     |---|---|---|
@@ -47,8 +47,8 @@ class BodyState(Enum):
 class OpenBody:
     """A response whose body is still open. It takes the connection over from the round trip.
 
-    `early` are the pieces of the body that were received before (`exchange_heads`). One thread or
-    task reads at a time; the body may be closed meanwhile. See `BodyState`.
+    `early` are the pieces of the body that `exchange_heads` has returned. One thread or task reads
+    at a time; the body may be closed meanwhile. See `BodyState`.
     """
 
     def __init__(self, pool: ConnectionPool, trip: RoundTrip, early: List[bytes]) -> None:
@@ -73,8 +73,9 @@ class OpenBody:
     def release(self) -> None:
         """Close the body without waiting.
 
-        A read in another thread or task wakes up and releases the connection itself. The connection
-        is reused if `Exchange.reusable` allows it, which needs all of the body; else it is closed.
+        A read in another thread or task wakes up and releases the connection itself. A released
+        connection is reused only if all of the body was received (`Exchange.reusable`) and the pool
+        is open. Otherwise it is closed.
         """
         if self._state is BodyState.OPEN:
             self._state = BodyState.CLOSED
@@ -121,7 +122,7 @@ class OpenBody:
     def _broken(self, error: BaseException) -> TransportFailure:
         """Enter `BROKEN`. Return the failure for one of `NETWORK_ERRORS`.
 
-        Later reads raise one with the same message.
+        Later reads raise a failure with the same message.
         """
         failure = network_failure(Phase.REPLY_BROKEN, error)
         self._failure = failure.message

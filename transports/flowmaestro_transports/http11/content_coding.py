@@ -30,7 +30,7 @@ class CodingError(ValueError):
 
 
 class ContentDecoder:
-    """Decodes the body under `headers`: `feed` each piece as it arrives, then `finish`.
+    """Decodes the body that came with `headers`: `feed` each piece as it arrives, then `finish`.
 
     The codings are `gzip`, `x-gzip` and `deflate`, in upper or lower case. Any other coding but
     `identity` is refused at the first byte of the body, not before, because a response without
@@ -81,10 +81,10 @@ class ContentDecoder:
         At most `MAX_PIECE` bytes are decompressed. If more can be decompressed, `pending` is True:
         feed `b""` to get the next bytes.
 
-        Bytes that the coding does not allow, and a body beyond the limit, are faults. The call that
-        meets a fault returns what it has decoded before it, and sets `pending`. The next call
-        raises `CodingError`, and so does every later one. If it has decoded nothing before, the
-        call that meets the fault raises. Of the piece that exceeds the limit, nothing is returned.
+        Raises `CodingError` for a fault: bytes that the coding does not allow, or a body beyond the
+        limit. If this call has decoded bytes before the fault, it returns these bytes, sets
+        `pending`, and leaves the error to the next call. Every call after the error raises it
+        again. Of a body beyond the limit, the last bytes within the limit may be missing.
         """
         if not self._coding:
             return self._counted(data)
@@ -122,8 +122,9 @@ class ContentDecoder:
     def _decompress(self, piece: bytes, size: int, decoded: List[bytes]) -> int:
         """Decompress `piece` up to the end of the current member.
 
-        Append at most `size` decompressed bytes to `decoded`. Return how many bytes of `piece`
-        were not decompressed. Raises `CodingError` at a fault, after the bytes before it.
+        Append the result to `decoded`, and stop after `size` decompressed bytes. Return how many
+        bytes of `piece` were not decompressed. At a malformed byte, append what comes before it,
+        then raise `CodingError`.
         """
         member, before = self._member, None
         if member is not None:

@@ -22,9 +22,9 @@ _NO_ROUTE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.E
 
 
 def literal(host: str, port: int) -> List[Any]:
-    """Return the address of `host` in a list such as `getaddrinfo` returns, if it is an IP address.
+    """Return the address that `host` is, in a list such as `getaddrinfo` returns.
 
-    Return an empty list for a name, which needs a resolver, and for an address with a scope.
+    Return an empty list if `host` is a name, which needs a resolver, or an address with a scope.
     """
     if "%" in host:  # `inet_pton` of macOS ignores the scope.
         return []
@@ -36,7 +36,7 @@ def literal(host: str, port: int) -> List[Any]:
 
 
 def interleave_families(addresses: Sequence[Any]) -> List[Any]:
-    """Sort addresses of `getaddrinfo` so that the families alternate (RFC 8305, 4).
+    """Return the addresses of `getaddrinfo` in an order that alternates families (RFC 8305, 4).
 
     The family of the first address comes first. Within a family, the order stays.
     """

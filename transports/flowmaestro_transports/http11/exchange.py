@@ -62,12 +62,13 @@ class _Fields(NamedTuple):
 
 
 class RequestWriter:
-    """Writes the requests of one route. Adds the route's header fields (`fields`), and the length.
+    """Writes the requests of one route. Adds the route's header fields (`fields`).
 
-    A field that a request has already is not added.
+    Also adds `Content-Length`, if there is a body or the method is POST, PUT or PATCH. A field that
+    a request has already is not added.
 
-    Fields that were checked for the previous request are not checked again. Threads may share a
-    writer.
+    If a request has the same method, fields and length of its body as the previous one, the fields
+    are not checked again. Threads may share a writer.
     """
 
     __slots__ = ("_fields", "_last")
@@ -150,7 +151,7 @@ class ExchangeState(Enum):
     Bytes that follow the head are then received in the new state. Decompression, also in `take`,
     may lead from `BODY` or `COMPLETE` to `BROKEN`.
     Sending is independent of these states: a server may respond before it has read the whole
-    request. `unsent` and `phase` show how much was sent.
+    request. `unsent` is the part of the request that was not sent.
     """
 
     HEAD = 1
@@ -254,7 +255,7 @@ class Exchange:
             self._decode(self._framing.feed(data))
 
     def connection_ended(self, failure: Optional[OSError] = None) -> None:
-        """Process the end of the connection, which completes the body or truncates it.
+        """Process the end of the connection, which may complete the body or truncate it.
 
         `failure` is why the connection did not end cleanly, or `None` if it did. Raises
         `ReplyError` if the head is not complete.
@@ -271,10 +272,10 @@ class Exchange:
             self._decode(b"")
 
     def take(self) -> Optional[bytes]:
-        """Return the body bytes received so far, at most `MAX_PIECE` of them.
+        """Return the next decoded bytes of the body, at most `MAX_PIECE` of them.
 
-        Return `b""` at the end of the body, and None if more must be received first. Raises
-        `ReplyError` if the body is broken, after it has returned what was decoded before the fault.
+        Return `b""` at the end of the body, and None if more must be received first. If the body is
+        broken, return first what was decoded before the fault, then raise `ReplyError`.
         """
         if not self._content and self._coding.pending:
             self._decode(b"")
@@ -352,7 +353,7 @@ class Exchange:
 def _plain_fields(lines: bytes) -> Optional[Headers]:
     """Parse field lines. Return None if h11 must parse them.
 
-    That is so if it would refuse or change the `Content-Length` or the `Transfer-Encoding`.
+    h11 must parse a `Content-Length` or `Transfer-Encoding` that h11 may refuse or change.
     """
     parts = [line.partition(":") for line in lines.decode("latin-1").split("\r\n")[:-1]]
     headers = Headers(tuple([(name, value.strip(" \t")) for name, _, value in parts]))

@@ -8,7 +8,7 @@ from flowmaestro_core.http.messages import Phase, TransportFailure
 
 
 class ReplyError(ValueError):
-    """The response breaks a rule of HTTP/1.1 or a limit of ours, or is truncated."""
+    """The response is malformed, truncated, beyond a limit of ours, or of a kind that we refuse."""
 
 
 NETWORK_ERRORS = (OSError, ReplyError)
@@ -52,7 +52,7 @@ def library_failure(
     """Return the failure for an `error` of an HTTP library, with a `reason` without secrets.
 
     Its cause is a `LibraryError`. If `timed_out` is True, the failure is a timeout, and its message
-    leaves out the `reason`. `untrusted` says whether the certificate of the server was not trusted.
+    leaves out the `reason`. `untrusted` says whether a certificate was not trusted.
     Raise the failure outside of the `except` block, or `error` would be its context.
     """
     failure = too_slow(phase) if timed_out else _failure(phase, reason, untrusted)
@@ -79,7 +79,10 @@ def unsendable() -> TransportFailure:
 
 
 def too_slow(phase: Phase, seconds: Optional[float] = None) -> TransportFailure:
-    """Return the failure of an attempt that timed out, after `seconds` if that is known."""
+    """Return the failure of an attempt or a read that timed out.
+
+    Its message names the `seconds`, if they are given.
+    """
     what = "the response did not end" if phase is Phase.REPLY_BROKEN else _DOING[phase]
     limit = "in time" if seconds is None else f"within {seconds:g} s"
     return TransportFailure(phase, f"{what} {limit}", timed_out=True)

@@ -1,4 +1,4 @@
-"""Separates the content of a response from its framing, and finds its end (RFC 9112, 6.3).
+"""Finds the content of a response within its framing, and the end of its body (RFC 9112, 6.3).
 
 Pure: bytes in, bytes out. The result does not depend on how the bytes are divided into pieces, and
 the work is linear in their number. A framing returns all content before a fault; `error` then
@@ -208,9 +208,9 @@ def framing_of(method: str, head: ResponseHead) -> Framing:
 
     If the method or the status allows no body, the header fields do not count. Otherwise this
     raises `ReplyError` for a transfer coding other than `chunked`, because no `TE` field has asked
-    for one (RFC 9112, 6.3, would read until the connection ends). Raises it for a length that is
-    malformed or has more than 18 digits, and for a response with both a length and a transfer
-    coding, which may be an attempt to smuggle a response (6.1).
+    for one (RFC 9112, 6.3, would read until the connection ends). `ReplyError` is also raised for a
+    length that is malformed or has more than 18 digits, and for a response with both a length and a
+    transfer coding, which may be an attempt to smuggle a response (6.1).
     """
     status, headers = head.status, head.headers
     tunnel = method == "CONNECT" and 200 <= status < 300

@@ -1,7 +1,7 @@
-"""Reads the head of a response with h11: in pieces, unusual, or after informational responses.
+"""Reads with h11 a head that is unusual, comes in pieces, or follows informational responses.
 
-Most heads are plain and come in one piece; `exchange` reads those itself, and does not load this
-module. Pure.
+Most heads are plain and come in one piece. `exchange` reads these itself, and loads this module
+only for the others. Pure.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _NO_HTTP = ("", "illegal request line")
 class HeadReader:
     """Reads the head of a final response, and skips the informational responses before it.
 
-    All of them together may have at most `limit` bytes.
+    The heads of all these responses together may have at most `limit` bytes.
     """
 
     def __init__(self, limit: int) -> None:

@@ -1,4 +1,4 @@
-"""The idle connections and open bodies that the round trips of one process share.
+"""The idle connections and open bodies of one transport in one process.
 
 Each connection has an owner at any moment (`Owned`). May touch: sockets, the wall clock.
 """
@@ -19,9 +19,9 @@ from flowmaestro_transports.primitives.ownership import Owned
 class IdleConnections:
     """A pool of at most `limit` idle connections. Safe to use from several threads.
 
-    A connection that was idle for more than `IDLE_SECONDS` is not reused. No timer closes it: it is
-    closed when a later call to the same origin finds it, when it is the oldest one and the pool is
-    full, or with the pool.
+    A connection that was idle for more than `IDLE_SECONDS` is not reused. No timer closes it. It is
+    closed when `take` finds it, when it is the oldest one and the pool gets one too many, or with
+    the pool.
 
     The idle time is measured by the wall clock. Other clocks stand still while the computer sleeps,
     and servers close connections meanwhile.
@@ -35,10 +35,10 @@ class IdleConnections:
         return sum(map(len, list(self._by_key.values())))
 
     def take(self, key: Hashable, into: Owned[Connection]) -> bool:
-        """Move the last used connection for `key` to `into`. Return False if none can be reused.
+        """Move a connection for `key` to `into`. Return False if none can be reused.
 
-        Connections that are too old, or that the server has closed or sent bytes on, are closed
-        first.
+        The connection that was stored last is tried first. If it is too old, or the server has
+        closed it or sent bytes on it, it is closed, and the one before it is tried.
         """
         stack = self._by_key.get(key)
         while stack and stack.move_to(into):
@@ -53,7 +53,7 @@ class IdleConnections:
     def keep(self, held: Owned[Connection]) -> None:
         """Move the last connection of `held` to the idle connections, for reuse.
 
-        If there are then more than allowed, close those that were idle for longest.
+        If there are then more than `limit`, close those that were idle for longest.
         """
         connection = held[-1]
         connection.idle_since = time.time()
@@ -97,16 +97,16 @@ class ConnectionPool:
     def end(self, trip: RoundTrip) -> None:
         """Store the connection of a round trip for reuse, or close it: see `give_back`.
 
-        Close the sockets that are still connecting. Call this whether the round trip succeeded or
-        not; a second call has no effect.
+        Also close the sockets of a connection that is not ready yet. Call this whether the round
+        trip succeeded or not; a second call has no effect.
         """
         self.give_back(trip.connections, trip.exchange.reusable)
         trip.sockets.close_all()
 
     def give_back(self, held: Owned[Connection], reusable: bool) -> None:
-        """Store the held connection for reuse if it is `reusable` and the pool is open.
+        """Store the held connection for reuse, if it is `reusable` and the pool stores connections.
 
-        Otherwise close it.
+        Otherwise close it. A pool that is closed or retired stores none.
         """
         if held and reusable:
             self.idle.keep(held)

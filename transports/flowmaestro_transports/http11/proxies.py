@@ -1,4 +1,4 @@
-"""The choice of the proxy for an origin: one policy for every transport.
+"""The choice of the proxy for an origin, for the transports that make their own connections.
 
 May touch: the environment, once for each `Proxies`.
 """
@@ -29,8 +29,8 @@ class Proxy(NamedTuple):
         scheme: `http`, or `https` if the connection to the proxy itself uses TLS.
         host: its name or address, an IPv6 address without brackets.
         port: its TCP port.
-        authorization: the value of `Proxy-Authorization` (RFC 7617), for the proxy alone; never
-            shown in a repr.
+        authorization: the value of `Proxy-Authorization` (RFC 7617), for the proxy alone; `None`
+            without credentials. Never shown in a repr.
 
     """
 
@@ -61,8 +61,8 @@ class Proxies:
       under CGI (`REQUEST_METHOD` is set), where a client of the server can set it ("httpoxy").
     * `no_proxy`: origins to connect to directly, separated by commas or white space. `*` means all;
       `example.com` (or `.example.com`, `*.example.com`) means that host and its subdomains;
-      `10.0.0.0/8` and `::1` mean addresses. Each may end in a `:port`. Names are not resolved.
-      Loopback addresses are not exempt by themselves: list them.
+      `10.0.0.0/8` and `::1` mean addresses. Each may end in a `:port`, an IPv6 address then in
+      brackets. Names are not resolved. Loopback addresses are not exempt by themselves: list them.
 
     The settings of an operating system (the registry of Windows, the network pane of macOS) are
     ignored. Raises `TypeError` or `ValueError` for an invalid proxy URL, naming the argument or the
@@ -83,7 +83,7 @@ class Proxies:
         """Return the proxy for `scheme://host:port`, or None for a direct connection.
 
         `host` is a name or an address, an IPv6 address without brackets. Raises `TransportFailure`
-        (*not sent*) if the environment names a SOCKS proxy for it.
+        (*not sent*) if the environment names a SOCKS proxy for this origin.
         """
         proxy = self._by_scheme.get(scheme)
         if proxy is not None and self._exempt:
@@ -123,7 +123,7 @@ def basic(user: str, password: str) -> str:
 def secrets_in(authorization: str) -> Tuple[str, ...]:
     """Return the secrets in a value of `Proxy-Authorization`: itself, its token, its password.
 
-    If there is no password, the user name is the secret. Those with fewer than `SHORTEST_SECRET`
+    If there is no password, the user name takes its place. Texts with fewer than `SHORTEST_SECRET`
     characters are left out.
     """
     token = authorization.partition(" ")[2]
@@ -133,7 +133,7 @@ def secrets_in(authorization: str) -> Tuple[str, ...]:
 
 
 def _setting(name: str) -> str:
-    """Return the variable `name_proxy`, even if it is empty; else `NAME_PROXY`; else `""`.
+    """Return the value of `name_proxy`, even if it is empty; else of `NAME_PROXY`; else `""`.
 
     Under CGI, `HTTP_PROXY` is left out. `urllib.request` has a function for this, but it imports
     `http.client`, `email` and more.

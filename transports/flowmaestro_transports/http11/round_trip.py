@@ -71,7 +71,10 @@ class AttemptDeadline:
             self._begin_phase(self.phases.connect)
 
     def connected(self) -> None:
-        """Report that the connection was made or reused. The limit for the head begins."""
+        """Report that the connection was made or reused.
+
+        The limit for the head begins, if the timeout has one.
+        """
         if self.phases is not None:
             self._begin_phase(self.phases.head)
 
@@ -79,7 +82,7 @@ class AttemptDeadline:
         """Report that the head or a piece of the body was received.
 
         While the rest of the request is sent after the head, report each piece of it, too. The
-        limit for the next piece begins.
+        limit for the next piece begins, if the timeout has one.
         """
         if self.phases is not None:
             self._begin_phase(self.phases.read)
@@ -92,7 +95,7 @@ class AttemptDeadline:
 
 
 class RoundTrip:
-    """One request and its response, on a connection of its own or a reused one.
+    """One request and its response, on a new connection or a reused one.
 
     A transport that has no idle connection resolves the host of the first hop, and carries out
     `connect`. Then the transport carries out `read_response`, or `read_head` if the body stays
@@ -168,9 +171,9 @@ class RoundTrip:
 
 @contextmanager
 def proxy_errors(route: Route) -> Generator[None, None, None]:
-    """Replace an `OSError` or `ValueError` of a `with` block by one that names the route's proxy.
+    """Replace an `OSError` or `ValueError` of a `with` block by a `ConnectionError`.
 
-    It is a `ConnectionError`. If the route has no proxy, the error is not replaced.
+    The `ConnectionError` names the route's proxy. If the route has none, the error is not replaced.
     """
     try:
         yield
@@ -186,9 +189,10 @@ def exchange_heads(
     """Send the request, and receive until the head of the response is complete.
 
     Return the pieces of the body that were received before all of the request was sent, usually
-    none. Raises `OSError`, and `ReplyError` for a head that is refused or not complete, and if
-    these pieces are malformed or have more than `MAX_BODY` bytes. While the request is sent after
-    the head, report the progress to `deadline`.
+    none. Raises `OSError`, and `ReplyError` for a head that is refused or not complete. Raises
+    `ReplyError` also if the body breaks while these pieces are received, or if they have more than
+    `MAX_BODY` bytes. While the rest of the request is sent after the head, report the progress to
+    `deadline`.
     """
     early: List[bytes] = []
     yield from _send_request(wire, exchange, early, deadline)
@@ -203,10 +207,12 @@ def _send_request(
 ) -> IOSteps[None]:
     """Send the request, or as much of it as the server wants.
 
-    Receive meanwhile, and append the body of a successful response to `early`. A server that
-    responds while it reads stops reading if its response is not received, so both sides would wait
-    for ever. A server that has sent its whole response may read no more. So sending ends if nothing
-    can be sent for `UNREAD_SECONDS`, or for half of the time that is left.
+    Receive meanwhile, and append what arrives of the body to `early`, if the status is below 300. A
+    server that responds while it reads stops reading if its response is not received, so both sides
+    would wait for ever.
+
+    A server that has sent its whole response may read no more. So sending then ends once nothing
+    can be sent for `UNREAD_SECONDS`, or for half of the time until the deadline if that is less.
     """
     size = 0
     stops_at: Optional[float] = None
@@ -266,7 +272,7 @@ def _send_request(
 
 
 def receive(wire: Wire, exchange: Exchange) -> None:
-    """Pass what has arrived to `exchange`: bytes, the end of the connection, or neither.
+    """Pass what has arrived to `exchange`: bytes, the end of the connection, both, or neither.
 
     Raises `OSError`, and `ReplyError` for a head that is refused or not complete.
     """
@@ -295,8 +301,8 @@ def _start_tls(outer: Wire, tls: TlsContext, host: str) -> IOSteps[Wire]:
 def _open_tunnel(wire: Wire, route: Route) -> IOSteps[None]:
     """Have the proxy connect us to the origin (CONNECT, RFC 9110, 9.3.6).
 
-    Only the proxy sees its credentials. Raises `ConnectionRefusedError` if its status is not 2xx,
-    and what `exchange_heads` raises.
+    Only the proxy gets the proxy's credentials. Raises `ConnectionRefusedError` if the status of
+    its response is not 2xx, and what `exchange_heads` raises.
     """
     target = route.origin.host_and_port
     fields = Headers((("Host", target), *route.credentials.pairs))

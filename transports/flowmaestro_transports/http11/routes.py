@@ -1,7 +1,7 @@
 """Routes: a request goes directly to the origin of its URL, or through a proxy.
 
-A proxy forwards plain requests itself. For https it opens a tunnel, and TLS with the origin goes
-through that. Pure, except that `proxies` reads the environment.
+A proxy forwards http requests itself. For https it opens a tunnel, and TLS with the origin goes
+through this tunnel. Pure, except that `proxies` reads the environment.
 """
 
 from __future__ import annotations
@@ -53,15 +53,15 @@ class Route:
     """The route of requests to `origin`: directly, or through `proxy`.
 
     Attributes:
-        key: identifies the connections that may carry the requests. It is the proxy if the proxy
-            forwards the requests itself, as it does to any http origin. Otherwise (directly, or
-            through a tunnel) it is the origin.
+        key: identifies the connections that may carry the requests. The key is the proxy if a proxy
+            forwards the requests itself, to an http origin. Otherwise (directly, or through a
+            tunnel) the key is the origin.
         first_hop: scheme, host and port to connect to.
         is_tunnel: whether the proxy must open a tunnel to the origin.
         credentials: the header fields that authenticate the user to the proxy, if any.
         writer: writes the requests.
 
-    Raises `UnicodeError` for an origin whose host is not a valid name.
+    Raises `UnicodeError` for an origin whose host the codec `idna` refuses.
 
     """
 
@@ -86,7 +86,10 @@ class Route:
         self.writer: RequestWriter = RequestWriter(fields)
 
     def target(self, path: str) -> str:
-        """Return a request target (RFC 9112, 3.2), in absolute form if a proxy forwards it."""
+        """Return the target of a request for `path` (RFC 9112, 3.2).
+
+        The target is in absolute form if a proxy forwards the request.
+        """
         return self._prefix + (path if path.startswith("/") else "/" + path)
 
 
@@ -103,8 +106,8 @@ class Routes:
     def find(self, url: str) -> Tuple[Route, str]:
         """Return the route for `url`, and the target of its request.
 
-        Raises `TransportFailure` for a URL that is not an HTTP URL or has a user name, and if the
-        environment names a SOCKS proxy for it.
+        Raises `TransportFailure` for a URL that is neither http nor https, has no valid host and
+        port, or has a user name. Also raises it if the environment names a SOCKS proxy for the URL.
         """
         match = _URL.match(url)
         if match is None:

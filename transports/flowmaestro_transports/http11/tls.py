@@ -42,11 +42,11 @@ TlsContext = Callable[[], SSLContext]
 def tls_when_needed(
     verify: Verify = True, client_cert: Optional[ClientCert] = None, *, trust_env: bool = True
 ) -> TlsContext:
-    """Return a function that returns the TLS context for these options. Equal options share one.
+    """Return a function that returns the TLS context for these options.
 
     Files that the arguments name are read now, so that the call with a wrong argument raises the
     error. The environment is read, and the trust store loaded, when the function is first called.
-    If `verify` or `client_cert` names a file, it is first called now.
+    If `verify` or `client_cert` names a file, `tls_when_needed` itself makes the first call.
 
     Args:
         verify: True for the system's trust store, or that of certifi if the system has none and
@@ -63,14 +63,14 @@ def tls_when_needed(
 
     A context that is made here offers only HTTP/1.1 (ALPN, RFC 7301). Unless `verify` is False, it
     looks for the host among the subjectAltNames of a certificate, not at its common name (RFC 9525,
-    2). It is shared: do not change it. Each transport reads the files once, so a file that has
-    changed since then is read by the next transport.
+    2). Calls with equal options share one context: do not change it. The returned function keeps
+    its context when a file changes. A later call of `tls_when_needed` reads the changed file.
 
     Raises `TypeError` or `ValueError`, naming the argument, for any other value, and for a
     `client_cert` beside a context, which has its own. Raises `OSError`, naming the argument, for a
-    path that cannot be read as certificates. For a path in the environment, a call of the returned
-    function raises the `OSError`, naming the variable. An `SSL_CERT_FILE` or
-    `SSL_CERT_DIR` that does not exist is ignored.
+    path that cannot be read as certificates. For a path in the environment, the call of the
+    function raises the `OSError`, naming the variable. An `SSL_CERT_FILE` or `SSL_CERT_DIR` that
+    does not exist is no error: it holds no certificates.
 
     """
     chain = _checked_chain(client_cert)
@@ -157,9 +157,9 @@ def context_for(
         chain: the paths of the client's certificate and key, and the password of the key.
         environment: the values of `SSL_CERT_FILE` and `SSL_CERT_DIR`.
         key_log: the file to which TLS keys are logged, if any.
-        stamps: inode, size and time of each file that the options or the environment name; empty
-            for one that is not found. After a change of a file, they differ, and a new context is
-            made.
+        stamps: inode, size and time of each path that the options or the environment name; empty
+            for a path that is not found. If the stamps differ from those of earlier calls, a new
+            context is made.
 
     """
     import ssl

@@ -25,7 +25,7 @@ _SUBJECT_ALT_NAME = bytes.fromhex("0603551d11")
 class TlsWire(Wire):
     """TLS with `host` over another wire, which may be TLS itself. Call `handshake` first.
 
-    Raises `ValueError` for a name that is not a valid host name.
+    Raises `ValueError` for a name that `ssl` refuses, such as an empty one.
     """
 
     __slots__ = (

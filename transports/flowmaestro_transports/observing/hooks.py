@@ -21,11 +21,12 @@ class RequestInfo:
         method: the HTTP method.
         url: the URL, redacted: in its query, most values are replaced by `***`.
         attempt: 1 for the first attempt of a call, 2 for its first retry, and so on.
-        operation: the method that sends the request: `workflows.run` for all requests of a run,
-            `request` for `client.request`.
+        operation: the method of the client that was called: `workflows.run` for all requests of a
+            run, `request` for `client.request`.
         route: the path below the API root with names for ids: `/workflows/{workflow_id}`. `None`
             for `client.request`, whose paths the SDK does not know.
-        call_id: a random text that all attempts of one call share. A wait makes many calls.
+        call_id: a random text that all attempts of one call share. Each poll of a wait is a call of
+            its own.
         execution_id: the execution that the request is about, if that is known.
         workflow_id: the workflow in the request's path, if there is one.
         ids: the ids in the request's path, by the names that `route` has for them.
@@ -105,7 +106,7 @@ class Trace(Protocol):
     """
 
     def attempting(self, info: RequestInfo, request: Request, resent: int) -> Mapping[str, str]:
-        """Report that a request is sent now. Return header fields to add to this request.
+        """Record that a request is sent now. Return header fields to add to this request.
 
         `request` holds secrets, `info` does not. `resent` is how often the call was sent before,
         redirects included. Invalid header fields count as an exception of a hook.
@@ -113,7 +114,7 @@ class Trace(Protocol):
         ...
 
     def attempted(self, outcome: Union[Response, ResponseHead, BaseException]) -> None:
-        """Report how an attempt ended, in the same thread or task as `attempting`.
+        """Record how an attempt ended. Called in the same thread or task as `attempting`.
 
         `outcome` is a response, the head of a response whose body stays open, or an exception, such
         as a failure of the network or a cancellation.
@@ -121,18 +122,18 @@ class Trace(Protocol):
         ...
 
     def retrying(self, info: RetryInfo) -> None:
-        """Report the delay before a retry, a poll after a failed one, or a reconnection."""
+        """Record the delay before a retry, a poll after a failed one, or a reconnection."""
         ...
 
     def emitted(self, item: Any) -> None:
-        """Report that the operation yields an item to its caller or listener."""
+        """Record that the operation yields an item to its caller or listener."""
         ...
 
     def ended(self, value: Any, error: Optional[BaseException]) -> None:
-        """Report that the operation returned `value`, failed with `error`, or was closed.
+        """Record that the operation returned `value`, failed with `error`, or was closed.
 
-        For a stream, `value` is the execution, if it was polled. Any thread may call this again:
-        every call after the first must have no effect.
+        For a stream, `value` is the execution, if it was polled. The SDK may call this more than
+        once, in any thread: every call after the first must have no effect.
         """
         ...
 
@@ -155,7 +156,7 @@ class Hooks:
 
     If a signal handler raises an `Exception` while a hook or a trace runs, such as a time limit,
     this counts as an exception of the hook, so the call goes on. Let the handler raise a
-    `BaseException` instead, or, if there is no trace, set `strict`.
+    `BaseException` that is not an `Exception`, or, if there is no trace, set `strict`.
 
     Attributes:
         request: called with a `RequestInfo` before each request, retries and polls included. It
@@ -192,10 +193,11 @@ class Hooks:
         return {"request": self.request, "response": self.response, "retry": self.retry}
 
     def trace(self, operation: str, transport: Any) -> Optional[Trace]:
-        """Return a `Trace` of one operation, to be called beside the hooks, or `None` for no trace.
+        """Return `None`: the operation has no trace.
 
-        A subclass may override this. An exception of this method is logged and counted, even if the
-        hooks are `strict`; the operation then has no trace.
+        A subclass may return a `Trace` of the operation, which is then called beside the hooks. An
+        exception of this method is logged and counted, even if the hooks are `strict`; the
+        operation then has no trace.
         """
         return None
 

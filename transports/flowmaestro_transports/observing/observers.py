@@ -37,7 +37,7 @@ class Observers:
     def reporter(self, machine: Machine[Any], transport: object, *, awaits: bool) -> Any:
         """Return a reporter of one operation; `None` if no hook, trace or log listens.
 
-        It redacts the secrets that the machine's scrubber knows. With `awaits`, it is an
+        The reporter redacts the secrets that the machine's scrubber knows. With `awaits`, it is an
         `AsyncReporter`, else a `SyncReporter`.
         """
         if self._logger is None and "logging" in sys.modules:  # Without the module, no log is read.

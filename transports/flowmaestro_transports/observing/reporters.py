@@ -94,7 +94,7 @@ class _Reporter:
         self._tell_trace("ended", getattr(self._machine, "last_seen", None), error)
 
     def _before_action(self, action: Action) -> HookCall:
-        """Report an action that is not a request. Return the hook to call and its argument.
+        """Report an action, unless it is a request. Return the hook to call and its argument.
 
         The hook is `None` if the user set none, if no hook is about such an action, or if a strict
         hook has raised.
@@ -116,8 +116,9 @@ class _Reporter:
     def _with_hook_fields(self, action: Action, now: float, fields: Any) -> Action:
         """Report a request to the trace. Return the action, with the fields of its hook and trace.
 
-        `fields` is what the hook returned; `None` if it added nothing. If a strict hook raised,
-        return the action that ends the operation instead.
+        `fields` is what the hook returned; `None` if it added nothing. An action that is not a
+        request is returned unchanged. If a strict hook raised, return the action that ends the
+        operation instead.
         """
         if self._strict_failure is not None or not isinstance(action, (Send, Open)):
             return self._strict_failure or action

@@ -35,7 +35,10 @@ class LockableFile(FileIO):
         )
 
     def close(self) -> None:
-        """Unlock the file, and close it. Closing twice is harmless."""
+        """Unlock the file, and close it. In a forked child, only close it.
+
+        Closing twice is harmless.
+        """
         try:
             if self._fcntl is not None and not self.closed and not self._process.forked:
                 self._fcntl.flock(self, self._fcntl.LOCK_UN)
@@ -51,11 +54,12 @@ def open_file(path: str) -> LockableFile:
 
 
 def open_lock_file(path: str) -> LockableFile:
-    """Open and lock the file at `path`.
+    """Open and lock the file at `path`. Create the file if there is none.
 
-    Raises `BlockingIOError` if it is locked already, and another `OSError` if it cannot be opened.
+    Raises `BlockingIOError` if the file is locked already, and another `OSError` if it cannot be
+    opened.
 
-    Another process may remove the file between the opening and the locking. The next batch would
+    Another process may remove the file between the opening and the locking. A third process would
     then create and lock a new file. So the locked file must be the one that `path` names now; if it
     is not, this starts over.
     """

@@ -57,8 +57,9 @@ class ForkGuard:
     """Remembers the process in which an object was made.
 
     A child after `os.fork` has copies of all objects of its parent, and shares its sockets. A
-    transport makes new sockets there. It neither reads from, writes to, nor shuts down the parent's
-    sockets. It may close its copies of their file descriptors, which does not affect the parent.
+    transport that makes its own sockets makes new ones in the child. There it neither reads from,
+    writes to, nor shuts down the parent's sockets. It may close its copies of their file
+    descriptors, which does not affect the parent.
     """
 
     __slots__ = ("_pid",)

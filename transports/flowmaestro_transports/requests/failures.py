@@ -43,8 +43,8 @@ _NO_TUNNEL = "Tunnel connection failed"
 def failure_before_head(error: BaseException) -> TransportFailure:
     """Return the failure for an `error` that was raised before the head of the response came.
 
-    It is *not sent* if that is certain, *reply broken* for a malformed head, and otherwise *maybe
-    processed*.
+    Its phase is *not sent* if that is certain, *reply broken* for a malformed head, and otherwise
+    *maybe processed*.
     """
     causes = list(_causes(error))
     if any(isinstance(cause, _NOT_SENT) or _is_refused_tunnel(cause) for cause in causes):
@@ -62,7 +62,10 @@ def failure_before_head(error: BaseException) -> TransportFailure:
 
 
 def failure_within_body(error: BaseException) -> TransportFailure:
-    """Return the failure for an `error` that was raised after the head of the response came."""
+    """Return the failure for an `error` that was raised after the head of the response came.
+
+    Its phase is *reply broken*.
+    """
     causes = list(_causes(error))
     reason = str(error) if isinstance(error, ValueError) else _reason(causes[-1])
     timed_out = any(map(_is_timeout, causes))
@@ -106,7 +109,7 @@ def _is_malformed_head(cause: BaseException) -> bool:
 
 
 def _reason(cause: BaseException) -> str:
-    """Describe what happened, without quoting the request or the server's response."""
+    """Return what happened as a text that does not quote the request or the server's response."""
     if isinstance(cause, ssl.SSLError) or _is_refused_tunnel(cause):
         return str(cause)
     return (isinstance(cause, OSError) and cause.strerror) or type(cause).__name__

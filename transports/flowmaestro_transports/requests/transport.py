@@ -72,7 +72,7 @@ _FOLD = re.compile(r"[ \t]*\r?\n[ \t]+")
 
 
 def _floods() -> Mapping[str, str]:
-    """Return the names of the checks about floods that this transport fails, with the reasons.
+    """Return the conformance checks about floods that this transport fails, with the reasons.
 
     http.client of older patch releases of Python reads any number of trailers and of informational
     responses. This function tries out both limits, because comparing versions is less certain.
@@ -157,8 +157,9 @@ class RequestsTransport(NotPicklable):
     headers, cookies, auth and params are not. The session's cookie jar keeps the cookies that a
     response sets, because requests cannot be told not to; calls do not send them. The session's
     adapters limit how many idle connections are stored; nothing limits how many are open. A given
-    session is never closed. Without a `session`, the transport makes one, with the defaults of
-    requests, and closes that one; a child process after `os.fork` makes another.
+    session is never closed, and a child process after `os.fork` uses it with its connections. So
+    give each process its own. Without a `session`, the transport makes one, with the defaults of
+    requests, and closes that one; a child process makes another.
 
     A response hook that reads the body must do so by `response.content`, which keeps it. After any
     other reading, the call fails (*reply broken*).
@@ -184,9 +185,9 @@ class RequestsTransport(NotPicklable):
 
     @property
     def secrets(self) -> Tuple[str, ...]:
-        """The credentials sent to the proxies of the session and its environment.
+        """The credentials in the proxy URLs of the session and, with `trust_env`, of the system.
 
-        They are chosen as in `secrets_in`.
+        They have the form that `secrets_in` returns.
         """
         urls = [*self._session.proxies.values()]
         if self._session.trust_env:
@@ -199,10 +200,10 @@ class RequestsTransport(NotPicklable):
         return tuple(found)
 
     def send(self, request: Request, timeout: float) -> Response:
-        """Send the request and receive the whole response, all within `timeout` seconds.
+        """Send the request and receive the whole response within `timeout` seconds.
 
-        Raises `TransportFailure`. A body of more than 64 MiB, decoded, is a failure (*reply
-        broken*).
+        A head or a chunk header that comes byte by byte may take longer. Raises `TransportFailure`.
+        A body of more than 64 MiB, decoded, is a failure (*reply broken*).
         """
         deadline = time.monotonic() + min(timeout, LONGEST)
         silence = LONGEST
@@ -221,12 +222,13 @@ class RequestsTransport(NotPicklable):
     def open(self, request: Request, timeout: float) -> OpenResponse:
         """Send the request and receive the head of the response within `timeout` seconds.
 
-        `timeout` does not bound the body. Raises `TransportFailure`.
+        A head that comes byte by byte may take longer. `timeout` does not bound the body. Raises
+        `TransportFailure`.
         """
         return self._begin(request, timeout, sys.maxsize)
 
     def sleep(self, seconds: float) -> None:
-        """Wait for `seconds`. Raises `TransportClosedError` once it is closed."""
+        """Wait for `seconds`. Raises `TransportClosedError` once the transport is closed."""
         self._reset_if_forked()
         until = time.monotonic() + seconds
         while not self._closing.wait(min(seconds, LONGEST)):
@@ -242,9 +244,9 @@ class RequestsTransport(NotPicklable):
     def close(self) -> None:
         """Close every open body. Later calls raise `TransportClosedError`.
 
-        A session that the transport has made is closed as well, with every connection. Every read
-        of a body and every pause wakes. A call that waits for the head of its response continues
-        until the head comes or its `timeout` has passed.
+        A session that the transport has made is closed as well, with its idle connections. Every
+        read of a body and every pause wakes, and raises. A call that waits for the head of its
+        response continues until the head comes or the call times out, and then raises.
         """
         self._reset_if_forked()
         self._closing.set()
@@ -356,9 +358,9 @@ class RequestsBody:
     def read(self, patience: float) -> bytes:
         """Return some bytes of the body as soon as there are any; `b""` at its end.
 
-        Raises `TransportFailure` if the body is malformed or truncated, or was closed before its
-        end. If no content comes within `patience` seconds, this raises it as well, instead of
-        returning `None`, because the body cannot be read again.
+        Raises `TransportFailure` if the library finds the body malformed or truncated, or if the
+        body was closed before its end. If no content comes within `patience` seconds, this raises
+        it as well, instead of returning `None`, because the body cannot be read again.
         """
         deadline = time.monotonic() + patience
         while not self._ended:
@@ -473,8 +475,9 @@ def _read_head(
 def _reader(response: requests.Response) -> Tuple[bool, Optional[Callable[[], bytes]]]:
     """Return whether a hook has read the body, and a function that returns some bytes of it.
 
-    `b""` is the end. The bytes are as received, or decoded if a hook has read the body. In place
-    of the function, return `None` if requests does not keep all that hooks have read.
+    The function returns `b""` at the end. Its bytes are as received, or decoded if a hook has read
+    the body. In place of the function, return `None` if requests does not keep all that hooks have
+    read.
     """
     raw = response.raw
     if not isinstance(raw, urllib3.BaseHTTPResponse):
@@ -522,7 +525,7 @@ def _close(session: Any) -> None:
     """Close a session and its pools. `Session.close` leaves the pools to the garbage collector.
 
     The collection may come late: an exception that the caller keeps refers to a response, and the
-    response to its pool.
+    response refers to its pool.
     """
     for adapter in session.adapters.values():
         for manager in (adapter.poolmanager, *adapter.proxy_manager.values()):
@@ -595,9 +598,9 @@ class _SendGuard:
 class _CheckedHeaders(CaseInsensitiveDict[Any]):
     """Header fields that refuse to be sent after the deadline or after `close`.
 
-    Reading a value calls `check` of the request's `_SendGuard`, which raises `TooLate`. urllib3
-    reads the items right before it writes the request. With TLS, this is after it has connected;
-    without TLS, it is before. Until then, requests and urllib3 read names only.
+    Reading a value calls `check` of the request's `_SendGuard`, which may raise `TooLate`. urllib3
+    reads the items right before it writes the request. With TLS, it has connected before; without
+    TLS, it connects afterwards. Until then, requests and urllib3 read names only.
     """
 
     def __init__(self, data: Any, guard: _SendGuard) -> None:
@@ -629,7 +632,7 @@ class _CheckedHeaders(CaseInsensitiveDict[Any]):
 
 
 def _prepared(request: Request, guard: _SendGuard) -> requests.PreparedRequest:
-    """Prepare the request unchanged, with a Content-Length if it may have a body.
+    """Prepare the request with its own header fields, and Content-Length if it may have a body.
 
     Suppress every other header that requests and urllib3 would add, except Host.
     """

@@ -68,8 +68,9 @@ class Waker:
 class BlockingOp:
     """A blocking operation of a thread: a call, a pause or a read.
 
-    A body has one for all its reads, a stream one for all its calls and pauses. It owns its
-    resources (`Owned`), so that an exception from a signal handler leaks none of them.
+    A body has one `BlockingOp` for all its reads, a stream has one for all its calls and pauses.
+    The operation owns its resources (`Owned`), so that an exception from a signal handler leaks
+    none of them.
     """
 
     __slots__ = ("_waker", "free_wakers", "interrupted", "slot", "wait_failed")
@@ -88,7 +89,7 @@ class BlockingOp:
         self._waker: Owned[Waker] = Owned()  # The waker that it took.
 
     def interrupt(self) -> None:
-        """Make `wait` raise `Interrupted`: the wait of now and every later one.
+        """Make the current `wait`, if any, and every later one raise `Interrupted`.
 
         Any thread may call this.
         """
@@ -101,9 +102,9 @@ class BlockingOp:
             waker.wake()
 
     def acquire_waker(self) -> None:
-        """Take a free waker, or make one if that is possible.
+        """Take a free waker, or make one if that is possible, unless the operation has one.
 
-        With a waker, a `wake` after this ends the next `wait`.
+        If the operation then has a waker, a `wake` after this ends the next `wait`.
         """
         if not self._waker and not self.free_wakers.move_to(self._waker):
             # If the process has no file descriptor left, `wait` checks every `RECHECK_INTERVAL`.
@@ -114,7 +115,7 @@ class BlockingOp:
         """Carry out `steps`, wait as they say, and return their result.
 
         Raises `Interrupted` if it would wait after `interrupt`, `DeadlineExceeded` if it would wait
-        beyond the deadline, and what the steps raise.
+        on after the deadline, and what the steps raise.
         """
         try:
             while True:
@@ -137,9 +138,8 @@ class BlockingOp:
         """Wait until a socket is ready or `wake` is called. Return False at the time `until`.
 
         `until` is a time of `time.monotonic`. The wait may also end early, without a reason, and
-        return True. Raises `Interrupted` if `interrupt` was called,
-        before the wait or during it, and what a signal handler raises. If that is an `OSError`,
-        `wait_failed` is True.
+        return True. Raises `Interrupted` if `interrupt` was called, before the wait or during it.
+        Raises what a signal handler raises; if that is an `OSError`, `wait_failed` is then True.
         """
         self.acquire_waker()
         # Check after acquiring the waker: an interrupt after this line wakes the poll.

@@ -28,7 +28,7 @@ class SocketOpenResponse(OpenBody):
     def read(self, patience: float) -> Optional[bytes]:
         """Return the next bytes of the body; `b""` at its end.
 
-        Return `None` if no byte came within `patience` seconds. Raises `TransportFailure` if the
+        Return `None` if there were none within `patience` seconds. Raises `TransportFailure` if the
         body is malformed, truncated or closed, and `RuntimeError` while another thread is reading.
         An exception from a signal handler, such as `KeyboardInterrupt`, closes the body, since
         bytes that were received may be lost.
@@ -55,7 +55,8 @@ class SocketOpenResponse(OpenBody):
     def close(self) -> None:
         """Release the connection, at the end of the body or before.
 
-        A `read` that waits in another thread wakes, raises `TransportFailure`, and releases it.
+        A `read` that waits in another thread wakes, releases the connection itself, and raises
+        `TransportFailure`.
         """
         self.release()
 

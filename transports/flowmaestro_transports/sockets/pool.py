@@ -1,6 +1,6 @@
-"""The state that the calls of one process share.
+"""The state that the calls of one transport share in one process.
 
-It consists of slots (permits for calls in flight), wakers (which end the wait of a thread),
+The state consists of slots (permits for calls in flight), wakers (which end the wait of a thread),
 connections, and running operations. There is no lock, because a signal handler may raise an
 exception between any two bytecodes. If that happened to a thread that holds a lock, all other
 threads would wait for ever. See `Owned`.
@@ -112,7 +112,7 @@ class SocketPool(ConnectionPool):
     def close(self) -> None:
         """Close idle connections and open bodies, and interrupt the registered operations.
 
-        A name resolution is not interrupted. Its operation is, after it.
+        A name resolution is not interrupted. Its operation is interrupted once it has resolved.
         """
         self.closed = True
         for op in list(self._ops):

@@ -52,9 +52,9 @@ class SocketTransport(NetworkTransport):
     the environment names the proxies. With `trust_env=False` the environment is ignored, also for
     certificates. For the values of each, see `docs/networks.md`. The proxies and the files of the
     arguments are read when the transport is made. The trust store and the variables for TLS are
-    read when TLS is first needed; if an argument names a file, when the transport is made. No time
-    limit ends a name resolution early, because it is one call of the operating system in the thread
-    of the caller.
+    read at the first TLS handshake or, if `verify` or `client_cert` names a file, together with
+    this file. No time limit ends a name resolution early, because it is one call of the operating
+    system in the thread of the caller.
 
     A child after `os.fork` makes its own connections, and leaves those of its parent alone. An
     exception that a signal handler raises, such as `KeyboardInterrupt`, ends the call that it
@@ -64,7 +64,9 @@ class SocketTransport(NetworkTransport):
 
     Raises `ValueError` for a `max_connections` below 1, and `TypeError` for one that is not an
     `int`. For another wrong option, raises `TypeError` or `ValueError`, and `OSError` for a path
-    that cannot be read as certificates; the message names the argument or the variable.
+    that cannot be read as certificates. The message names the argument or the variable. If a
+    variable for TLS is read later, with the first TLS handshake, the call raises `TransportFailure`
+    instead.
     """
 
     _at_hand: Optional[threading.local] = None
@@ -88,7 +90,7 @@ class SocketTransport(NetworkTransport):
         return self._round_trip(request, timeout, sys.maxsize, _opened)
 
     def sleep(self, seconds: float) -> None:
-        """Wait for `seconds`. Raises `TransportClosedError` once it is closed."""
+        """Wait for `seconds`. Raises `TransportClosedError` once the transport is closed."""
         op, pool, until = self._next_op(), self._pool(), time.monotonic() + seconds
         try:
             try:
@@ -114,7 +116,8 @@ class SocketTransport(NetworkTransport):
     def interruptible(self) -> InterruptibleTransport:
         """Return a view of the transport whose operations another thread can interrupt.
 
-        It is for one stream, and need not be closed. It cannot interrupt a name resolution.
+        The view is for one stream, and need not be closed. Its `interrupt` does not end a name
+        resolution.
         """
         # `setdefault`, so that several threads that call this at once share one object.
         return InterruptibleSockets(self, vars(self).setdefault("_at_hand", threading.local()))

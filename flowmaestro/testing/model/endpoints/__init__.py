@@ -1,4 +1,4 @@
-"""The calls of the API, a module for each family of resources."""
+"""The endpoints of the API, a module for each family of resources."""
 
 from __future__ import annotations
 

@@ -48,11 +48,11 @@ def send_message(service: Service, call: EndpointRequest) -> Outcome:
 
 
 def _answer_whole(service: Service, thread: Thread, text: str, limit_ms: float) -> Later:
-    """Answer with the agent's message when it is complete, or with 408 after `limit_ms`.
+    """Return a response that comes later: the agent's message, or 408 after `limit_ms`.
 
     The limit is at most `LONGEST_ANSWER_MS`. After a 408, the agent continues its answer. If the
-    agent fails, the answer is a 500. But the deployed server does not notice: it waits until the
-    limit, and stores nothing.
+    agent fails within the limit, the response is a 500. With the deployed dialect, it is the 408
+    at the limit instead, and the user's message is not stored.
     """
 
     def later(respond: Respond) -> None:
@@ -79,7 +79,7 @@ def _answer_whole(service: Service, thread: Thread, text: str, limit_ms: float) 
 def stream_thread(service: Service, call: EndpointRequest) -> Outcome:
     """Stream the events of a thread from now on.
 
-    Raises a 404 refusal, as without such an endpoint, if events are refused.
+    If events are refused, raises the 404 refusal of a path that has no endpoint.
     """
     thread = service.threads.find(call.id)
     if service.message_answers(thread.agent) == "refused":
@@ -110,7 +110,10 @@ def get_memory(service: Service, call: EndpointRequest) -> Outcome:
 
 
 def update_memory(service: Service, call: EndpointRequest) -> Outcome:
-    """Set the memory of the agent about one user. Its `metadata` are added to the earlier ones."""
+    """Set the memory of the agent about one user.
+
+    The `metadata` of the request are merged into the earlier ones.
+    """
     agent, user_id, now = service.agents.find(call.id), call.ids["user_id"], service.timeline.now
     refusal = "working_memory is required and must be a non-empty string"
     text, metadata = call.text("working_memory", refusal), call.mapping("metadata")
@@ -133,7 +136,7 @@ def delete_memory(service: Service, call: EndpointRequest) -> Outcome:
 def search_memory(service: Service, call: EndpointRequest) -> Outcome:
     """Return the messages of an agent's threads that are most similar to a query.
 
-    There are none about a user other than `MEMORY_OWNER`.
+    The result is empty if the request has a `user_id` other than `MEMORY_OWNER`.
     """
     agent = service.agents.find(call.id)
     query = call.text("query", "query is required and must be a non-empty string")
@@ -185,9 +188,10 @@ def _said(service: Service, agent: Agent) -> List[Tuple[Thread, int]]:
 
 
 def _embedded(service: Service, thread: Thread, index: int) -> List[JsonObject]:
-    """Return a list of the message at an index of a thread; `[]` if there is none.
+    """Return a list that contains only the message at `index` of a thread, or `[]`.
 
-    The message has the form that a memory search returns.
+    The message has the form of `context_before` and `context_after` in a memory search. The list
+    is empty if the thread has no message at `index`.
     """
     if not 0 <= index < len(thread.messages):
         return []

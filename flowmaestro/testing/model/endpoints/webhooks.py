@@ -40,7 +40,7 @@ def create_webhook(service: Service, call: EndpointRequest) -> Outcome:
 
 
 def update_webhook(service: Service, call: EndpointRequest) -> Outcome:
-    """Change those members of a webhook that occur in the request body."""
+    """Change a webhook: those of name, URL, events, headers and `is_active` that the body has."""
     webhook = service.webhooks.find(call.id)
     changes: Dict[str, Any] = {
         name: read(call) for name, read in _CHANGEABLE.items() if name in call.body
