@@ -388,7 +388,7 @@ class _Operation:
             self._to.operations.record(self._clock() - self._began, attributes)
 
     def _set_value(self, span: trace.Span, value: Any) -> None:
-        """Set the attributes that come from `value`, what the operation returned."""
+        """Set the attributes that come from `value`, the argument of `ended`."""
         if self._operation in RUNS:
             execution: Mapping[str, Any] = value or {}
             if execution.get("workflow_id"):

@@ -1,4 +1,4 @@
-"""`doctor`: checks of the key, the server and the connection, each with advice."""
+"""`doctor`: checks of the key, the server and the connection, with advice on what is wrong."""
 
 from __future__ import annotations
 

@@ -94,12 +94,12 @@ def _name_of(options: argparse.Namespace) -> str:
 
 
 def _check_folder() -> None:
-    """Raise `CommandFailed` if `profiles_file` raises `RuntimeError`: there is no home folder."""
+    """Raise `CommandFailed` if `profiles_file` raises `RuntimeError`: no folder can be used."""
     try:
         profiles_file()
     except RuntimeError as error:
         hint = "set HOME or XDG_CONFIG_HOME to an absolute path"
-        raise CommandFailed("there is no home folder to keep the profile in", hint=hint) from error
+        raise CommandFailed("there is no folder to keep the profile in", hint=hint) from error
 
 
 def _ask_for_key(server: str) -> str:

@@ -127,8 +127,9 @@ class Scripts(World):
             replies: the answers, one for each message; the last one is repeated. Each is a text,
                 which is streamed word by word; a list of tokens; a function that returns either
                 for the text of the message; or an exception: the message then fails. (Without
-                streaming, the deployed server does not report that: the call ends with 408, by
-                default after 120 s.) By default, the agent repeats the message.
+                streaming, the fake then answers like the deployed server: with 408, by default
+                after 120 s; with `shapes="documented"`, with 500.) By default, the agent repeats
+                the message.
             seconds: how long each answer takes; its tokens come evenly over that time.
             name: the name of the agent; by default its id.
             model: the name of its language model.

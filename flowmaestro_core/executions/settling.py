@@ -193,10 +193,12 @@ class LookupMachine(Machine[LookupResult]):
         return self._read_page(recalled, now, jitter)
 
     def _read_page(self, recalled: Recalled, now: float, jitter: float) -> Action:
-        """Add the executions of the page that was read last. Return the next action.
+        """Add the executions of the page that was read last to the result. Return the next action.
 
-        The walk ends with the last page, or after the first execution that is old enough and those
-        that were created at the same time. It ends earlier if no row can be settled for certain.
+        `recalled` says which of them the journal knows. The walk ends with the last page, or after
+        the first execution that is old enough (see the class) and those that were created at the
+        same time. It ends earlier if no row can be settled for certain, or if too many pages were
+        repeated.
         """
         orders = dict(recalled.orders)
         more = self._cursor.advance(self._page)

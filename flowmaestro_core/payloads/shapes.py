@@ -119,7 +119,10 @@ def _trigger_type(data: JsonObject) -> None:
 
 
 def _error_message(data: JsonObject) -> None:
-    """Fill `error_message` from `error`, or from `message` if the test delivery failed."""
+    """Fill a missing `error_message` from `error`.
+
+    Without an `error`, fill it from `message` if the test delivery failed, else with `None`.
+    """
     failed = data.get("success") is False
     fallback = data.get("message") if failed else None
     _fill(data, "error_message", data.get("error") or fallback)

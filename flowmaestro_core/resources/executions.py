@@ -169,10 +169,10 @@ class Executions(Resource[D]):
         """Wait for many executions, and yield a `RunOutcome` for each as it ends.
 
         Failed and cancelled executions are yielded like completed ones: check `ok`. An error of one
-        execution is the `error` of its outcome, and does not end the others. Only a 429 may also be
-        the `error` of others, whose `timeout` ends before the key may be used again. The SDK
-        polls the executions one after another, within the key's rate limit, and waits after a 429.
-        It polls only while you wait for the next outcome.
+        execution is the `error` of its outcome, and does not end the others. A 429 may also be
+        the `error` of other executions: of those whose `timeout` ends before the key may be used
+        again. The SDK polls the executions one after another, within the key's rate limit, and
+        waits after a 429. It polls only while you wait for the next outcome.
 
         Args:
             execution_ids: the executions to follow. An id that occurs twice is followed once.

@@ -45,7 +45,8 @@ class Threads(Resource[D]):
     def delete(self, thread_id: str) -> Call[Reply[DeletedResource]]:
         """Delete a thread. Raises `NotFoundError` if there is none.
 
-        If the reply was lost or a server error, a 404 for the retry counts as success.
+        But after an attempt that may have deleted it, because its reply was lost or a server error,
+        a 404 counts as success.
         """
         return Call(
             "DELETE",

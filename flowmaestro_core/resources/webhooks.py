@@ -140,7 +140,8 @@ class Webhooks(Resource[D]):
     def delete(self, webhook_id: str) -> Call[Reply[DeletedResource]]:
         """Delete a webhook. Raises `NotFoundError` if there is none.
 
-        If the reply was lost or a server error, a 404 for the retry counts as success.
+        But after an attempt that may have deleted it, because its reply was lost or a server error,
+        a 404 counts as success.
         """
         return Call(
             "DELETE",

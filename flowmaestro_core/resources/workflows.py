@@ -212,11 +212,12 @@ class Workflows(Resource[D]):
 
         Each outcome has the `index` of its row and the row itself, `inputs`. Failed and cancelled
         executions are yielded like completed ones: check `ok`. An error of one row is the `error`
-        of its outcome and does not end the others. Only a 429 may also be the `error` of others,
-        whose `timeout` ends before the key may be used again. Requests go out one after another,
-        within the key's rate limit; after a 429 the batch waits. Without a `journal`, a start that
-        may have been processed is never retried. A start that was certainly not sent is retried
-        until it times out if the server has responded to this client before, otherwise as any call.
+        of its outcome and does not end the others. A 429 on a poll may also be the `error` of other
+        executions in flight: of those whose `timeout` ends before the key may be used again.
+        Requests go out one after another, within the key's rate limit; after a 429 the batch waits.
+        Without a `journal`, a start that may have been processed is never retried. A start that was
+        certainly not sent is retried until it times out if the server has responded to this client
+        before, otherwise as any call.
 
         An error that every further start would fail with, too (the key, a scope, credits, the daily
         quota, an unknown or invalid workflow) stops new starts. Executions in flight are
@@ -269,8 +270,9 @@ class Workflows(Resource[D]):
             AuthenticationError: the server refuses the key.
             AuthorizationError: the key lacks a scope.
             InsufficientCreditsError: the account does not have enough credits.
-            RateLimitError: a 429 asks for a longer wait than `timeout` allows, or the daily quota
-                is used up.
+            RateLimitError: a 429 on a start asks for a longer wait than the start has left of
+                `timeout`; a 429 on a poll asks for a longer wait than all of `timeout`, and is the
+                `error` of rows, too; or the daily quota is used up.
             JournalError: the journal belongs to another batch, is in use, is damaged, or cannot be
                 written; or a row differs from the journal's, or has the key of another row.
 

@@ -1,8 +1,8 @@
 """The shapes of what the API sends, as `TypedDict`s, and its closed sets of names.
 
 A required key of a resource is present in what the SDK returns, whether the server names its keys
-as documented or as deployed. If the server sent no value for it, the SDK derives one from other
-keys, or sets `None`. A key of a `total=False` part may be missing.
+as documented or as deployed. If the server sent no value for it, the SDK derives one or sets
+`None`; a missing `usage` becomes an object. A key of a `total=False` part may be missing.
 """
 
 # If a new name is missing here, add it to `__all__` of its file: `events.py` or `resources.py`.

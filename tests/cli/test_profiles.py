@@ -416,7 +416,7 @@ def test_without_a_home_folder_login_asks_for_no_key(login, command, monkeypatch
     done = login()
     assert (done.status, done.out) == (1, "")
     assert done.err == (
-        "flowmaestro login: there is no home folder to keep the profile in; "
+        "flowmaestro login: there is no folder to keep the profile in; "
         "set HOME or XDG_CONFIG_HOME to an absolute path\n"
     )
     assert sys.stdin.read().startswith("fm_live_")  # The key was not read.

@@ -8,8 +8,8 @@ FlowMaestro. Rules that the signatures cannot say:
   other exception of the library may reach the caller.
 * Redirects are not followed, cookies are not stored, no credential is added, and the headers of
   the request are sent as they are, plus Host, Content-Length and connection headers.
-* Bodies are returned decoded. If the stack decodes a content coding, it drops the
-  `Content-Encoding` field of the response.
+* Bodies are returned decoded. The transport drops the `Content-Encoding` field of a response that
+  it has decoded.
 * An open body does not count against the transport's own limit of connections for calls; waiting
   for a free connection is part of `timeout`.
 * A quiet body is neither at its end nor broken. A transport that cannot continue to read after a

@@ -308,7 +308,7 @@ class RecordedBody(_RecordedBody[OpenResponse]):
     """An open body that is recorded as it is read."""
 
     def read(self, patience: float) -> Optional[bytes]:
-        """Read from the inner body, record the result, and return it.
+        """Read from the inner body, and return the result. Record it if it is not `None`.
 
         It is some bytes, `b""` at the end, or `None` if no byte came within `patience` seconds.
         """
@@ -327,7 +327,7 @@ class AsyncRecordedBody(_RecordedBody[AsyncOpenResponse]):
     """`RecordedBody` for an async client."""
 
     async def read(self, patience: float) -> Optional[bytes]:
-        """Read from the inner body, record the result, and return it.
+        """Read from the inner body, and return the result. Record it if it is not `None`.
 
         It is some bytes, `b""` at the end, or `None` if no byte came within `patience` seconds.
         """

@@ -145,9 +145,10 @@ class _Conformance:
     def _finding(self, check: Check, backend: str, declared: bool) -> Optional[Exception]:
         """Run a check. Return the error that it raised, `None` if it passed.
 
-        A check of timing is run again, with longer limits, if its outcome was not the expected one:
-        up to `_REPEATS` times if it is `declared` and passes. A `NotOffered` is always expected.
-        `declared` is whether `known_failures` says that the check fails.
+        `declared` is whether `known_failures` says that the check fails. A check of timing that
+        fails, but is not `declared`, is run again once, with longer limits. One that passes, but is
+        `declared`, is run again up to `_REPEATS` times, until it fails. A `NotOffered` counts as
+        the expected outcome.
         """
         finding: Optional[Exception] = None
         for pace in (1, *[_PATIENT] * (_REPEATS if declared else 1)):

@@ -5,7 +5,7 @@ A handle holds at most one open body, and releases it
 * before it returns a terminal event, and when the iteration ends or fails;
 * when it is closed, or its `with` block is left, or the iterating task is cancelled;
 * when it is collected. An async handle then releases it on its own event loop, whichever thread
-  collects it.
+  collects it; if that loop has ended, as far as that is possible without it.
 
 So a `for` loop that runs to the terminal event needs no `close`. Nor does one that is left with
 `break`, if nothing else refers to the handle.

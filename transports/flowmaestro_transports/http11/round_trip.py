@@ -1,6 +1,6 @@
-"""One request and its response on a connection. Nothing here waits.
+"""One request and its response on a connection. Nothing here waits for the network.
 
-May touch: the sockets of the connection.
+May touch: the sockets of the connection; with the first TLS, all that the module `tls` lists.
 """
 
 from __future__ import annotations
@@ -145,7 +145,8 @@ class RoundTrip:
     def read_head(self) -> IOSteps[List[bytes]]:
         """Send the request, and receive the head of the response.
 
-        Return the pieces of the body that were received meanwhile: see `exchange_heads`.
+        Return the pieces of the body that were received before all of the request was sent, usually
+        none: see `exchange_heads`.
         """
         self.deadline.connected()
         return exchange_heads(self.connections[0].wire, self.exchange, self.deadline)

@@ -599,8 +599,8 @@ class _CheckedHeaders(CaseInsensitiveDict[Any]):
     """Header fields that refuse to be sent after the deadline or after `close`.
 
     Reading a value calls `check` of the request's `_SendGuard`, which may raise `TooLate`. urllib3
-    reads the items right before it writes the request. With TLS, it has connected before; without
-    TLS, it connects afterwards. Until then, requests and urllib3 read names only.
+    reads the items right before it writes the request. A new connection is made before that with
+    TLS, and after that without TLS. Until then, requests and urllib3 read names only.
     """
 
     def __init__(self, data: Any, guard: _SendGuard) -> None:
