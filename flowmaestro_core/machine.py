@@ -45,9 +45,11 @@ class LocalProtocolError(RuntimeError):
 
 
 def event(handler: F) -> F:
-    """Decorate an event method, so that it checks the machine's table first.
+    """Decorate an event method, so that it keeps to the machine's table.
 
-    If the machine owns another machine, the event is passed to that one instead.
+    The method raises `LocalProtocolError` if the table does not allow the event in the present
+    state, and `AssertionError` if it does not allow the state afterwards. If the machine owns
+    another machine, the event is passed to that one instead of calling the decorated method.
     """
     name = handler.__name__
 

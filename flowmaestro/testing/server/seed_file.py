@@ -93,8 +93,9 @@ class SeedFile:
     def _place_of(self, error: BaseException, seed: Any) -> str:
         """Return where `error` was raised: the path of the file, with a line if one is known.
 
-        For a syntax error, it is the path of the file that has the error, perhaps another one. If
-        no line of the file took part in another error, the line is the first one of `seed`.
+        For a syntax error, it is the path of the file that has the error, perhaps another one. For
+        any other error whose traceback has no line of this file, the line is the first one of the
+        function `seed`.
         """
         if isinstance(error, SyntaxError) and error.lineno:
             return f"{error.filename or self._path}, line {error.lineno}"

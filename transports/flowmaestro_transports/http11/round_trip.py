@@ -79,10 +79,11 @@ class AttemptDeadline:
             self._begin_phase(self.phases.head)
 
     def received(self) -> None:
-        """Report that the head or a piece of the body was received.
+        """Report that the head or a piece of the response's body was received.
 
-        While the rest of the request is sent after the head, report each piece of it, too. The
-        limit for the next piece begins, if the timeout has one.
+        If the response begins before all of the request is sent, report each further piece of the
+        request that is sent, too. Each report restarts the limit for the next piece (`read`), if
+        the timeout has one.
         """
         if self.phases is not None:
             self._begin_phase(self.phases.read)

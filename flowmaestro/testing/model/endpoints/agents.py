@@ -34,7 +34,8 @@ def list_messages(service: Service, call: EndpointRequest) -> Outcome:
 def send_message(service: Service, call: EndpointRequest) -> Outcome:
     """Post a message, and answer with JSON or with events.
 
-    If the request is for events and they are refused, raises a 501 refusal and posts nothing.
+    If the request asks for events, and the service is set to refuse these (`message_answers`), post
+    nothing and raise a refusal with 501.
     """
     thread = service.threads.find(call.id)
     text = call.text("content", "Message content is required")
@@ -79,7 +80,8 @@ def _answer_whole(service: Service, thread: Thread, text: str, limit_ms: float) 
 def stream_thread(service: Service, call: EndpointRequest) -> Outcome:
     """Stream the events of a thread from now on.
 
-    If events are refused, raises the 404 refusal of a path that has no endpoint.
+    If the service is set to refuse events (`message_answers`), raise the refusal of a path without
+    an endpoint, with 404.
     """
     thread = service.threads.find(call.id)
     if service.message_answers(thread.agent) == "refused":
