@@ -214,7 +214,8 @@ class LiveRunView(RunView):
     def end(self, execution: Execution, events: Sequence[Mapping[str, Any]]) -> None:
         """Store the end of the execution. `events` are the stored events of its stream.
 
-        Later redraws show this end, and no longer what the stream has seen by polling (`last_seen`).
+        Later redraws show this end. They no longer show what the stream has seen by polling
+        (`last_seen`).
         """
         super().end(execution, events)
         self._stream = None
