@@ -70,14 +70,14 @@ _REAL_TIME: ContextManager[None] = nullcontext()
 
 
 def dated(reply: R, transport: object) -> R:
-    """Return the response. Add the current time as `Date` to an error without a readable one.
+    """Return an error response with a readable `Date`: its own, or else the current time.
 
     RFC 9110, section 6.6.1, asks this of a recipient that caches or forwards a response. Here it is
     done because a `Retry-After` that is a date is measured from the `Date`. The added field is in
     the headers of the error that the call raises, too.
     """
     given = reply.headers
-    if reply.status < 400 or parse_http_date(given.get("date", "")) is not None:
+    if parse_http_date(given.get("date", "")) is not None:
         return reply
     now = http_date(wall_clock_of(transport)())
     kept = [pair for pair in given.pairs if pair[0].lower() != "date"]
@@ -256,7 +256,8 @@ class SyncDriver(_Driver):
                     response = transport.send(action.request, action.timeout)
                     if reporter is not None:
                         reporter.note(response, now())
-                    response = dated(response, self._given)
+                    if response.status >= 400:
+                        response = dated(response, self._given)
                     action = machine.response_received(response, now(), jitter())
                 elif isinstance(action, Done):
                     self.close()
@@ -270,7 +271,9 @@ class SyncDriver(_Driver):
                     head = ResponseHead(self._body.status, self._body.headers)
                     if reporter is not None:
                         reporter.note(head, now())
-                    action = machine.stream_opened(dated(head, self._given), now(), jitter())
+                    if head.status >= 400:
+                        head = dated(head, self._given)
+                    action = machine.stream_opened(head, now(), jitter())
                 elif isinstance(action, Close):
                     self._release()
                     action = machine.stream_closed(now(), jitter())
@@ -393,7 +396,8 @@ class AsyncDriver(_Driver):
                     response = await transport.send(action.request, action.timeout)
                     if reporter is not None:
                         await reporter.note(response, now())
-                    response = dated(response, self._given)
+                    if response.status >= 400:
+                        response = dated(response, self._given)
                     action = machine.response_received(response, now(), jitter())
                 elif isinstance(action, Done):
                     await self.close()
@@ -407,7 +411,9 @@ class AsyncDriver(_Driver):
                     head = ResponseHead(self._body.status, self._body.headers)
                     if reporter is not None:
                         await reporter.note(head, now())
-                    action = machine.stream_opened(dated(head, self._given), now(), jitter())
+                    if head.status >= 400:
+                        head = dated(head, self._given)
+                    action = machine.stream_opened(head, now(), jitter())
                 elif isinstance(action, Close):
                     await self._release()
                     action = machine.stream_closed(now(), jitter())
