@@ -49,7 +49,8 @@ def event(handler: F) -> F:
 
     The method raises `LocalProtocolError` if the table does not allow the event in the present
     state, and `AssertionError` if it does not allow the state afterwards. If the machine owns
-    another machine, the event is passed to that one instead of calling the decorated method.
+    another machine, both are checked as well, but that machine gets the event in place of the
+    decorated method.
     """
     name = handler.__name__
 

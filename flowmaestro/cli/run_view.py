@@ -92,7 +92,7 @@ class RunView:
         """
 
     def end(self, execution: Execution, events: Sequence[Mapping[str, Any]]) -> None:
-        """Store the end of the execution. `events` are the stored events of its stream."""
+        """Store the end of the execution. `events` are those that its stream has kept."""
         self.took = _duration_of(cast("Mapping[str, Any]", execution))
         self.status = execution["status"]
         # A cancelled execution may never have come to a node.
@@ -212,7 +212,7 @@ class LiveRunView(RunView):
         self._stream = stream
 
     def end(self, execution: Execution, events: Sequence[Mapping[str, Any]]) -> None:
-        """Store the end of the execution. `events` are the stored events of its stream.
+        """Store the end of the execution. `events` are those that its stream has kept.
 
         Later redraws show this end. They no longer show what the stream has seen by polling
         (`last_seen`).

@@ -110,8 +110,8 @@ class Call(Operation[R, Coroutine[Any, Any, R]]):
         enveloped: whether the reply must have a `data` of the type `data_type`. Any other reply is
             then an error. JSON that is not an object counts as `data`.
         data_type: the type of that `data`, `dict` or `list`.
-        secrets: pairs of name and value within the body, such as header fields. Errors do not show
-            a value whose name is that of a secret.
+        secrets: pairs of name and value within the body, such as header fields. Errors redact the
+            values whose names may be those of credentials, as `SecretScrubber` does.
 
     """
 

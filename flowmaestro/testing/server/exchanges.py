@@ -249,13 +249,13 @@ class Exchanges:
     def search(self, text: str) -> Tuple[List[int], Optional[int]]:
         """Return the numbers of requests with `text` in a body, and where the search ended early.
 
-        The requests whose bodies were stored last come first. Both bodies of an exchange are
-        searched, as they are shown: redacted. Bodies that were dropped are not searched. Case does
-        not matter.
+        The last request comes first, by the time when the first bytes of its bodies were stored.
+        Both bodies of an exchange are searched, as they are shown: redacted. Bodies that were
+        dropped are not searched. Case does not matter.
 
         The search redacts only exchanges that contain `text`. It ends once it has redacted
         `MAX_SEARCHED` bytes. Then the second value is the number of the last request that was
-        searched; requests whose bodies were stored before may be missing. Otherwise it is `None`.
+        searched; requests that follow it in this order may be missing. Otherwise it is `None`.
         """
         # A body may hold the text as JSON writes it (RFC 8259, 7).
         forms = {text.lower(), json.dumps(text.lower())[1:-1]}
