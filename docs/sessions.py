@@ -430,7 +430,7 @@ def terminal(argv: List[str], kind: str, environment: Dict[str, str], command: C
     if pid == 0:
         fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("HHHH", 40, WIDTH, 0, 0))
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.alarm(60)  # what hangs is ended
+        signal.alarm(300)  # what hangs is ended; a busy machine may need more than a minute
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         os.environ.update(
             environment, PATH=path, PROMPT_TOOLKIT_NO_CPR="1", TERM="xterm", COLUMNS=str(WIDTH)
@@ -625,7 +625,7 @@ def normal(text: object) -> str:
     """A text without what differs from run to run: ids, times, and what is under way."""
     text = re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}", "ID", str(text))
     text = re.sub(r"\d+(\.\w+)+", "0", text)
-    text = re.sub(r", \d+ running|, (\d+ m )?\d+ s left|\d+ ms", "", text)
+    text = re.sub(r", \d+ running|, (\d+ m )?\d+ s left|\d+ ms|\d+ %", "", text)
     text = re.sub(r"just now|\d+ (s|min) ago", "AGO", text)
     return re.sub(r"\d+", "0", re.sub(r"\s+", " ", text))
 

@@ -324,7 +324,9 @@ class TestTables:
             "delay before a reconnection": (
                 f"up to {times.reconnect_base:g} s, growing to {times.reconnect_max:g} s"
             ),
-            "time without an event or an answered poll until a lost stream fails": f"{times.reconnect_for:g} s",
+            "time without an event or an answered poll until a lost stream fails": (
+                f"{times.reconnect_for:g} s"
+            ),
             "delay before a retry": (
                 f"up to {retry.BASE_DELAY:g} s, doubling to {retry.MAX_DELAY:g} s"
             ),
