@@ -334,7 +334,7 @@ class _View:
         """Show the progress after a row has ended, if a line is due.
 
         Rows whose outcome is that of an earlier command (`replayed`) get no lines of their own. One
-        line says how many there were at the beginning.
+        line, before those of other rows, says how many they are.
         """
         self._replayed += replayed
         if replayed and self._at.done < self._total:

@@ -12,7 +12,7 @@ from flowmaestro_core.types import ExecutionStatus
 
 
 class MemoryCheckpoint(Checkpoint):
-    """A `Checkpoint` that stores its state in memory, as a store of your own would.
+    """A `Checkpoint` that stores its state in memory. In tests, it stands for a store of your own.
 
     Pass the same checkpoint to several calls to test a task that is repeated. It stores each state
     as JSON, so a state that JSON cannot express raises at `save`.

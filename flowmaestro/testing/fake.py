@@ -246,9 +246,9 @@ class PollLoopDetector:
     def note(self, request: Request, now: float) -> None:
         """Count a request. Raise `AssertionError` if it seems part of a loop that never ends.
 
-        That is so if one task has made more than `MAX_POLLS` equal GETs while virtual time stands
-        still, or more than `MAX_REPEATED` if their responses do not change with time. All tasks of
-        one thread together may make `MAX_REPEATED` whose responses change.
+        The limits are for equal GETs while virtual time stands still. If the response depends on
+        the time, one task may make `MAX_POLLS` of them, and all tasks of one thread together
+        `MAX_REPEATED`. If it does not, one task may make `MAX_REPEATED`.
         """
         if now != self._time:
             self._time = now

@@ -429,7 +429,8 @@ class DurableStartMachine(Machine[Reply[Any]]):
         """Wait again, because another process has announced its start again during the wait.
 
         The other process does so as long as it cannot send its request. Once the deadline has
-        passed, fail instead. Without a deadline, fail if this is setback number `MAX_SETBACKS`.
+        passed, fail instead. Without a deadline, fail at the `MAX_SETBACKS`-th setback: a wait in
+        vain, or a conflict.
         """
         is_late = now >= self._deadline
         if self._deadline == math.inf:

@@ -223,9 +223,9 @@ class BatchState:
             self._refused(row, error)
 
     def out_of_time(self) -> None:
-        """Remove the current row from the queue, and end it with a `TimeoutError` (`_refused`).
+        """Remove the current row from the queue, and end it with a `TimeoutError`.
 
-        No start of the row was accepted before the deadline.
+        Called if no start of the row was accepted before the deadline.
         """
         within = f"no start was accepted within {self._batch.timeout:g} s"
         error = TimeoutError(f"The execution was not started: {within}")

@@ -105,7 +105,8 @@ class MessageStreamMachine(EventStreamMachine):
     def _replied(self, reply: Reply[Any], now: float, jitter: float) -> Action:
         """Use the answer in a JSON reply to the POST.
 
-        If the answer is still to come, poll for it; fail if the reply has no `message_id`.
+        If the answer is still to come, poll for it, or fail if there is no `message_id` to poll
+        with.
         """
         self.request_id = shown_request_id(reply, reply.headers, self.scrubber)
         answer: JsonObject = reply["data"]

@@ -146,9 +146,9 @@ _deleted = resource(DeletedResource)
 def thread_messages(body: JsonObject) -> None:
     """Make `body["data"]` the list of messages, as a `MessageList`.
 
-    The deployed server sends the list in `data.messages`, with other members of `data` beside it.
-    Those that `body` lacks move into `body`, and `pagination` is added if it is missing. A reply
-    without any list only gets the keys that it lacks.
+    The deployed server sends the list in `data.messages`. Members of `data` beside it move into
+    `body`, unless `body` has them, and `pagination` is added if it is missing. If neither
+    `data.messages` nor `data` is a list, the reply only gets missing keys, as by `resource`.
     """
     data = object_or_empty(body.get("data"))
     if isinstance(data.get("messages"), list):

@@ -113,7 +113,7 @@ class DeletedResource(TypedDict):
 
 
 class WorkflowInput(TypedDict, total=False):
-    """One input of a workflow."""
+    """The declaration of one input that a workflow takes."""
 
     type: str
     """Kind of the input. Its values are not documented."""

@@ -15,7 +15,10 @@ from flowmaestro_transports.primitives.fork_guard import NotPicklable
 
 
 class NetworkTransport(NotPicklable):
-    """The base of a transport that makes its own connections. Reads the options of the network."""
+    """The base of a transport that makes its own connections.
+
+    It checks and stores the arguments for proxies, TLS and connections.
+    """
 
     def __init__(
         self,
