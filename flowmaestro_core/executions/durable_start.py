@@ -318,7 +318,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
     def _set_back(self, error: CheckpointConflict) -> Action:
         """Load the checkpoint again, because another process has saved a state first.
 
-        `error` is the conflict. If this is setback number `MAX_SETBACKS`, fail instead.
+        `error` is the conflict. After too many setbacks (`MAX_SETBACKS`), fail instead.
         """
         self._setbacks += 1
         if self._setbacks == MAX_SETBACKS:
@@ -429,8 +429,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
         """Wait again, because another process has announced its start again during the wait.
 
         The other process does so as long as it cannot send its request. Once the deadline has
-        passed, fail instead. Without a deadline, fail at the `MAX_SETBACKS`-th setback: a wait in
-        vain, or a conflict.
+        passed, fail instead. Without a deadline, this counts as a setback: see `MAX_SETBACKS`.
         """
         is_late = now >= self._deadline
         if self._deadline == math.inf:
