@@ -47,8 +47,8 @@ _OPENSSL = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 class Finding(NamedTuple):
     """The result of one check: its name, its state, what was seen, and what to do.
 
-    The state is `ok`, `warning` or `failed`. `exit_status` is that of the command if this check
-    failed.
+    The state is `ok`, `warning` or `failed`. If checks failed, the command ends with the highest
+    `exit_status` of these.
     """
 
     check: str

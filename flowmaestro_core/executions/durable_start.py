@@ -47,7 +47,7 @@ the place of this constant. Half of it is enough for the next attempt of a start
 the last one is planned for `LAST_ATTEMPT_TIMEOUT` before the deadline, and clocks wake late."""
 _UNKNOWN = "It is not known whether the run was started"
 _ANNOUNCED_AGAIN = (
-    f"{_UNKNOWN}: another process announced its start again during the wait; "
+    f"{_UNKNOWN}: another process announced a start during the wait; "
     "make the same call again"
 )
 
@@ -393,7 +393,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
         """Return the next action after the call that starts the execution has ended with `outcome`.
 
         If the reply has a usable execution id, save it. Otherwise settle a start that may have been
-        processed (`_in_doubt`), or save that nothing was started (`_release`).
+        processed (`_in_doubt`), or fail with the error of one that started nothing (`_release`).
         """
         if isinstance(outcome, Fail):
             error = outcome.error
@@ -426,10 +426,10 @@ class DurableStartMachine(Machine[Reply[Any]]):
         return Wait(self._checkpoint.settle_after)
 
     def _wait_again(self, now: float) -> Action:
-        """Wait again, because another process has announced its start again during the wait.
+        """Wait again, because another process has announced a start during the wait.
 
-        The other process does so as long as it cannot send its request. Once the deadline has
-        passed, fail instead. Without a deadline, this counts as a setback: see `MAX_SETBACKS`.
+        A process that cannot send its request announces its start again and again. Once the
+        deadline has passed, fail instead. Without a deadline, this counts as a setback: see `MAX_SETBACKS`.
         """
         is_late = now >= self._deadline
         if self._deadline == math.inf:

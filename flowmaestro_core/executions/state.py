@@ -223,9 +223,10 @@ class BatchState:
             self._refused(row, error)
 
     def out_of_time(self) -> None:
-        """Remove the current row from the queue, and end it with a `TimeoutError`.
+        """Remove the current row from the queue, and end it: its start has timed out.
 
-        Called if no start of the row was accepted before the deadline.
+        Called if no start of the row was accepted before the deadline. The outcome is a
+        `TimeoutError`, or a `StartUnknownError` if an earlier start may have been processed.
         """
         within = f"no start was accepted within {self._batch.timeout:g} s"
         error = TimeoutError(f"The execution was not started: {within}")

@@ -40,7 +40,7 @@ class Redaction:
         """Return the request, redacted.
 
         With `everywhere`, the values of its secret header fields are redacted in its URL and its
-        body, too.
+        body, too, except those of fewer than `SHORTEST_SECRET` characters.
         """
         fields = [request.headers] if everywhere else []
         secrets = self._secrets(fields, [request.url, _text(request.body)])

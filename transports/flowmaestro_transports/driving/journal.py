@@ -135,7 +135,10 @@ class Journal:
                 self._write(last.rows)
 
     def _open_file(self) -> FileIO:
-        """Create the file if there is none, lock it (see `_lock_journal`), and return it."""
+        """Create the file if there is none, lock it if possible, and return it.
+
+        See `_lock_journal`.
+        """
         # The links are counted first: the other batch may be of this process, and to close any
         # descriptor of its file would give up all locks that SQLite holds on it.
         with suppress(FileNotFoundError):

@@ -109,7 +109,11 @@ def _is_malformed_head(cause: BaseException) -> bool:
 
 
 def _reason(cause: BaseException) -> str:
-    """Return what happened as a text that does not quote the request or the server's response."""
+    """Return what happened as a text.
+
+    It quotes a proxy that refuses a tunnel, but nothing of the server's response, and of the
+    request at most the host.
+    """
     if isinstance(cause, ssl.SSLError) or _is_refused_tunnel(cause):
         return str(cause)
     return (isinstance(cause, OSError) and cause.strerror) or type(cause).__name__
