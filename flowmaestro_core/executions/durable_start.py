@@ -47,8 +47,7 @@ the place of this constant. Half of it is enough for the next attempt of a start
 the last one is planned for `LAST_ATTEMPT_TIMEOUT` before the deadline, and clocks wake late."""
 _UNKNOWN = "It is not known whether the run was started"
 _ANNOUNCED_AGAIN = (
-    f"{_UNKNOWN}: another process announced a start during the wait; "
-    "make the same call again"
+    f"{_UNKNOWN}: another process announced a start during the wait; make the same call again"
 )
 
 
@@ -429,7 +428,8 @@ class DurableStartMachine(Machine[Reply[Any]]):
         """Wait again, because another process has announced a start during the wait.
 
         A process that cannot send its request announces its start again and again. Once the
-        deadline has passed, fail instead. Without a deadline, this counts as a setback: see `MAX_SETBACKS`.
+        deadline has passed, fail instead. Without a deadline, this counts as a setback: see
+        `MAX_SETBACKS`.
         """
         is_late = now >= self._deadline
         if self._deadline == math.inf:
