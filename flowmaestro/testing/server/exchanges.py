@@ -90,6 +90,8 @@ class InspectedRequest:
         """The fault that was injected into it, if any."""
         self.body_dropped = False
         """Whether the bodies of request and response were dropped, to make room for newer ones."""
+        self.request_truncated = False
+        """Whether only the beginning of the body of the request was stored."""
 
     @cached_property
     def path(self) -> str:
@@ -153,6 +155,7 @@ class InspectedRequest:
             "body": shown_body(bytes(self.body), self.request.headers),
             "event_ms": [round(seconds * 1000, 1) for seconds in self.event_seconds],
             "body_dropped": self.body_dropped,
+            "request_truncated": not self.body_dropped and self.request_truncated,
             "body_truncated": not self.body_dropped and len(self.body) < self.size,
             "curl": self._curl(),
             "python": self._python(),
@@ -281,8 +284,9 @@ class Exchanges:
         """
         self._count += 1
         body = request.body[:MAX_BODY_BYTES]
-        request = Request(request.method, request.url, request.headers, body)
-        exchange = self._by_number[self._count] = InspectedRequest(self._count, request, at)
+        stored = Request(request.method, request.url, request.headers, body)
+        exchange = self._by_number[self._count] = InspectedRequest(self._count, stored, at)
+        exchange.request_truncated = len(body) < len(request.body)
         found = _EXECUTION.fullmatch(path_below_root(request.url))
         exchange.execution_id = None if found is None else without_keys(found[1])
         exchange.retry_of = self._find_first_attempt(exchange)

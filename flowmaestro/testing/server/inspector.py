@@ -427,6 +427,8 @@ class Inspector:
             raise ValueError("this server cannot send a request again")
         if exchange.body_dropped:
             raise ValueError("the body of this request is not kept any more")
+        if exchange.request_truncated:
+            raise ValueError("only the beginning of the body of this request is kept")
         again = self._add(exchange.request)
         again.sent_again = exchange.number
         self.send(again)

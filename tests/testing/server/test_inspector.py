@@ -18,7 +18,7 @@ from flowmaestro.testing.model import dispatch
 from flowmaestro.testing.model.replies import FakeReply
 from flowmaestro.testing.model.service import MAX_MISSED
 from flowmaestro.testing.server import exchanges
-from flowmaestro.testing.server.exchanges import MAX_EXCHANGES, MAX_KEPT_BYTES
+from flowmaestro.testing.server.exchanges import MAX_BODY_BYTES, MAX_EXCHANGES, MAX_KEPT_BYTES
 from flowmaestro.testing.server.inspector import MAX_OUTBOX, Inspector
 from flowmaestro.testing.server.serve import _Server
 from flowmaestro_core.http.messages import Request, Response
@@ -242,6 +242,19 @@ def test_a_request_is_sent_again_with_the_key_that_it_had():
     (again,) = sent
     assert again.request.headers.get("x-api-key") == world.fake.api_key
     assert world.look("requests")[1]["sent_again"] == 1
+
+
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_a_request_whose_stored_body_is_truncated_is_not_sent_again(beyond):
+    world, sent = World(), []
+    world.inspector.send = sent.append
+    body = b'{"a": "%s"}' % (b"x" * (MAX_BODY_BYTES - 9 + beyond))
+    world.send("POST", "/api/v1/workflows/wf_123/execute", body)
+    kept = world.look("requests/1")
+    assert (kept["request_truncated"], len(kept["request_body"])) == (beyond == 1, MAX_BODY_BYTES)
+    reply = world.send("POST", "/_inspect/requests/1/send")
+    assert (reply.status, len(sent)) == ((400, 0) if beyond else (200, 1))
+    assert not beyond or b"only the beginning of the body of this request is kept" in reply.body
 
 
 def test_the_fault_of_a_request_that_is_sent_again_is_not_shown_at_another_one():
