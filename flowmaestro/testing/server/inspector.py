@@ -373,7 +373,8 @@ class Inspector:
         }
 
     def _timeline(self, execution_id: str, width: int) -> FakeReply:
-        events = self._events.get(execution_id, ())
+        with self._fake.lock:  # Another thread may add an event.
+            events = list(self._events.get(execution_id, ()))
         svg = timeline_svg(events, now=self.model_time(), width=width)
         reply = FakeReply()
         reply.complete(200, Headers({"Content-Type": "image/svg+xml"}), body=svg.encode())

@@ -7,6 +7,8 @@ import json
 import re
 import shlex
 import tracemalloc
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote
 
 import anyio
@@ -424,6 +426,23 @@ def test_the_timeline_of_a_running_execution_grows():
     world.fake.advance(3.5)
     grown = world.send("GET", f"/_inspect/timelines/{execution_id}").body.decode()
     assert ">total 3.45 s<" in grown
+
+
+def test_a_timeline_is_drawn_of_events_that_were_read_under_the_lock_of_the_fake():
+    world, locked = World(), []
+
+    class Events(deque):
+        def __iter__(self):
+            with ThreadPoolExecutor(1) as another:
+                taken = another.submit(world.fake.lock.acquire, blocking=False).result()
+            locked.append(not taken)
+            return super().__iter__()
+
+    with world.client() as client:
+        execution_id = client.workflows.execute("wf_123")["data"]["execution_id"]
+    world.inspector._events[execution_id] = Events(world.inspector._events[execution_id])
+    world.send("GET", f"/_inspect/timelines/{execution_id}")
+    assert locked == [True]
 
 
 def test_an_armed_fault_breaks_the_next_request_only():
