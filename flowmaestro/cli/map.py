@@ -334,7 +334,8 @@ class _View:
         """Show the progress after a row has ended, if a line is due.
 
         Rows whose outcome is that of an earlier command (`replayed`) get no lines of their own. One
-        line says how many there were at the beginning.
+        line says how many there were at the beginning. If such a row is the last one, the line of
+        the end is shown, unless all rows were done before.
         """
         self._replayed += replayed
         if replayed and self._at.done < self._total:
@@ -344,7 +345,7 @@ class _View:
             were = "was" if self._replayed == 1 else "were"
             said = f"{counted(self._replayed, 'row')} {were} done before"
             self.screen.line(f"{said}, {self._total - self._replayed} to go")
-        if not replayed:
+        if self._replayed < self._total:
             self._show_progress()
 
     def _show_progress(self) -> None:
