@@ -67,7 +67,8 @@ def map_command(options: argparse.Namespace) -> None:
             progress=view.update,
         )
         failures = _Failures(options.out)
-        interrupted = _run(outcomes, rows, view, failures, options)
+        with outcomes:
+            interrupted = _run(outcomes, rows, view, failures, options)
     failures.print_causes()
     if interrupted is not None:
         are = "is" if interrupted == 1 else "are"
@@ -118,7 +119,7 @@ def _run(
         results = Results(sys.stdout, options.output, COLUMNS)
     file = _ResultsFile(options.out)
     try:
-        with view, outcomes:
+        with view:
             try:
                 for outcome in outcomes:
                     line = _line(outcome)
