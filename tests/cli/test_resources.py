@@ -88,6 +88,15 @@ def test_threads_and_executions_are_shown_and_unknown_triggers_are_not_found(com
     assert "`flowmaestro list triggers` shows all" in done.err
 
 
+@pytest.mark.parametrize("length", [80, 81, 3000])
+def test_a_malformed_id_of_any_length_is_named_without_words_of_the_database(command, length):
+    id = "x" * length
+    done = command("get", "executions", id)
+    said = f'there is no id "{id if length == 80 else id[:77] + "..."}"; check the id'
+    assert done.status == 3
+    assert done.err == f"flowmaestro get: {said}; `flowmaestro list executions` shows all\n"
+
+
 def test_a_webhooks_secret_header_is_not_shown(command, fake):
     with FlowMaestroClient() as client:
         created = client.webhooks.create(
