@@ -185,11 +185,14 @@ class Dispatcher:
             body = None
         else:
             body = {**answer.body, "meta": self._dialect.meta(request_id)}
-        if body is None or head_only:
+        if body is None:
             reply.complete(answer.status, Headers(pairs))
-        else:
-            pairs.insert(0, ("Content-Type", "application/json; charset=utf-8"))
-            reply.complete(answer.status, Headers(pairs), body=encode(body))
+            return
+        data = encode(body)
+        pairs.insert(0, ("Content-Type", "application/json; charset=utf-8"))
+        if head_only:
+            pairs.append(("Content-Length", str(len(data))))
+        reply.complete(answer.status, Headers(pairs), body=b"" if head_only else data)
 
 
 def _as_in_javascript(digits: str) -> Union[int, float, None]:

@@ -25,7 +25,7 @@ class RecordedRequest:
     """One request that reached the fake.
 
     Attributes:
-        method: the HTTP method; over sockets, `HEAD` is recorded as `GET`.
+        method: the HTTP method.
         path: below the API root, such as `/workflows/wf_123/execute`; of a URL that is not below
             it, the whole path.
         params: the query parameters; of a repeated one, the last value.

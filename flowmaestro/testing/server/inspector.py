@@ -244,14 +244,14 @@ class Inspector:
             reply.complete(200, Headers(_PAGE_HEADERS), body=_PAGE.read_bytes())
             return reply
         parts = [unquote(part) for part in target.path.split("/")[2:]]
-        if request.method == "GET":
+        if request.method in ("GET", "HEAD"):
             return self._get(parts, parse_qs(target.query))
         if request.method == "POST":
             return self._post(parts, request.body)
         return json_reply(405, {"error": f"{request.method} is not for {target.path}"})
 
     def _get(self, parts: List[str], query: Mapping[str, List[str]]) -> FakeReply:
-        """Answer a GET, which changes nothing in the fake."""
+        """Answer a GET or HEAD, which changes nothing in the fake."""
         if parts == ["feed"]:
             # The state and what follows come on one connection: nothing is missed in between, and
             # the page is filled after one round trip.

@@ -495,6 +495,8 @@ def test_malformed_inspector_request_is_refused():
 
 def test_the_page_is_served_to_itself_and_loads_nothing_from_elsewhere():
     own = {"Origin": "http://localhost:8787", "Sec-Fetch-Site": "same-origin"}
+    for path in ("/", "/_inspect/requests"):
+        assert World().send("HEAD", path, **own).status == 200
     page = World().send("GET", "/", **own)
     assert page.status == 200
     assert b"https://" not in page.body
