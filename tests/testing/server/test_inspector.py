@@ -378,20 +378,37 @@ def test_the_fake_keeps_no_more_than_the_inspector_needs():
         world.fake.keep_last(0)
 
 
-def test_many_large_requests_that_fail_take_little_memory(monkeypatch):
+@pytest.mark.parametrize("name", ["body", "Idempotency-Key", "X-Request-ID"])
+def test_many_large_requests_that_fail_take_little_memory(monkeypatch, name):
     monkeypatch.setattr(exchanges, "MAX_KEPT_BYTES", 2_000_000)
     monkeypatch.setattr(dispatch, "MAX_LOGGED_BYTES", 2_000_000)
     world = World()
     tracemalloc.start()
     try:
         for number in range(30):
-            body = b'{"text": "%s"}' % (b"%d" % number).ljust(1_100_000)
-            assert world.send("POST", "/api/v1/workflows/wf_123/execute", body).status == 413
+            text = f"{number}".ljust(1_100_000, ".")
+            large = {"body": json.dumps(text).encode()} if name == "body" else {name: text}
+            status = 413 if name == "body" else 500
+            assert world.send("POST", "/api/v1/workflows/none/execute", **large).status == status
         used, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert used < 8_000_000
     assert len(world.fake.requests) == 1
+
+
+def test_header_fields_of_at_most_4_kib_are_kept_without_limit(monkeypatch):
+    monkeypatch.setattr(exchanges, "MAX_KEPT_BYTES", 10_000)
+    world = World()
+    for size in (3000, 9000, 9000):
+        world.send("GET", "/api/v1/workflows/none", **{"X-Request-ID": "x" * size})
+    found = []
+    for number in (1, 2, 3):
+        kept = world.look(f"requests/{number}")
+        fields = [dict(kept[each]) for each in ("request_headers", "headers")]
+        found.append([len(each.get("X-Request-ID", "")) for each in fields])
+    assert found == [[3000, 3000], [0, 0], [9000, 9000]]
+    assert world.look("requests/2")["path"] == "/api/v1/workflows/none"
 
 
 def test_many_ids_that_do_not_exist_take_little_memory():
