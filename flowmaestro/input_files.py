@@ -140,7 +140,7 @@ def parse_json(text: str, where: str) -> Any:
 def _read(path: str, where: str) -> str:
     """Return the text of a file, decoded as UTF-8 whatever the locale is; `-` is standard input.
 
-    Raises `ValueError`, whose text begins with `where`.
+    Raises `ValueError`, whose text begins with `where`, if the file cannot be read or is not UTF-8.
     """
     with _named(where):
         if path != "-":

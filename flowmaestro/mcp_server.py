@@ -96,7 +96,7 @@ def tool_name(workflow: Mapping[str, Any]) -> str:
     none either, it is `workflow`.
     """
     name, id = (
-        re.sub(r"\W+", "_", str(workflow[key])[:1000], flags=re.ASCII).strip("_")
+        re.sub(r"\W+", "_", str(workflow[key] or "")[:1000], flags=re.ASCII).strip("_")
         for key in ("name", "id")
     )
     id = id[:LONGEST_NAME]
@@ -162,7 +162,7 @@ def _tool(name: str, workflow: Mapping[str, Any]) -> types.Tool:
     about, schema = _input_of(workflow)
     return types.Tool(
         name=name,
-        title=_short(workflow["name"]),
+        title=_short(workflow["name"] or workflow["id"]),
         description=about,
         input_schema=schema,
         output_schema=_OUTPUT_SCHEMA,
@@ -173,7 +173,7 @@ def _tool(name: str, workflow: Mapping[str, Any]) -> types.Tool:
 def _input_of(workflow: Mapping[str, Any]) -> Tuple[str, Dict[str, Any]]:
     """Return the description and the input schema of the tool that runs `workflow`."""
     schema = workflow.get("input_schema")
-    about = _short(workflow.get("description") or workflow["name"])
+    about = _short(workflow.get("description") or workflow["name"] or workflow["id"])
     if is_strict(schema):
         strict = {"type": "object", **cast("Mapping[str, Any]", _with_short_texts(schema))}
         is_small = len(json.dumps(strict)) <= LARGEST_SCHEMA and not _is_deep(strict)

@@ -15,7 +15,7 @@ from flowmaestro import FlowMaestroClient
 from flowmaestro.cli import NOT_FOUND, USAGE, CommandFailed
 from flowmaestro.cli.console import Console, RichConsole, Writer, console, printable_lines
 from flowmaestro.cli.output import print_json, written
-from flowmaestro.cli.session import client_for, find_agent, server_words
+from flowmaestro.cli.session import client_for, find_agent, objects, server_words
 from flowmaestro.cli.state import state_folder
 from flowmaestro.errors import FlowMaestroError, NotFoundError
 
@@ -145,7 +145,7 @@ def _messages(client: FlowMaestroClient, thread_id: str) -> Iterator[str]:
 
     The messages are read from the server: a continued thread has some from before this command.
     """
-    for message in client.threads.iterate_messages(thread_id):
+    for message in objects(client.threads.iterate_messages(thread_id)):
         role = str(message["role"])
         yield {"user": "**You**", "assistant": "**Agent**"}.get(role, f"**{role.capitalize()}**")
         yield written(message["content"])

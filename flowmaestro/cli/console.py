@@ -402,7 +402,15 @@ def _shrink(widths: Sequence[int], columns: int, are_ids: Sequence[bool]) -> Lis
     others = [place for place in range(1, count) if not are_ids[place]]
     ids = [place for place in range(1, count) if are_ids[place]]
     excess = sum(found) + len(GAP) * (count - 1) - columns
-    steps = ((others, 12), (ids, 13), (others, 10), ([0], 13), (others, 1), (ids, 1), ([0], 1))
+    steps = (
+        (others, 12),
+        (ids, 13),
+        (others, 10),
+        ([0], least[0]),
+        (others, 1),
+        (ids, 1),
+        ([0], 1),
+    )
     for places, smallest in steps:
         while excess > 0 and places:
             widest = max(places, key=found.__getitem__)

@@ -10,7 +10,7 @@ from typing import Any, Mapping, NamedTuple, Optional, Sequence
 
 from flowmaestro import cli
 from flowmaestro.cli.arguments import COMMANDS, RESOURCES, build_parser, suggestion
-from flowmaestro.cli.console import Console, Writer
+from flowmaestro.cli.console import Console, Writer, shorten
 from flowmaestro_core import __version__
 
 _MODULES = {
@@ -32,8 +32,11 @@ _HINTS = {
     cli.NETWORK: "`flowmaestro doctor` looks for the cause",
 }
 """Advice for errors of the SDK, by exit status."""
-_MALFORMED_ID = re.compile('invalid input syntax for type uuid: ("[^"]*")')
-"""Matches what the server's database says of an id that is not a UUID."""
+_MALFORMED_ID = re.compile('invalid input syntax for type uuid: "([^"]*)')
+"""Matches what the server's database says of an id that is not a UUID. The end of a long id is
+missing, because the SDK truncates the message."""
+_LONGEST_ID = 80
+"""The most columns of a malformed id that an error shows."""
 _NOT_CANCELLED = re.compile(r"cannot be cancelled\. Current status: (\w+)")
 _RETRIES = re.compile(r" \(gave up after attempt (\d+): max_retries=\d+ is used up\)")
 """Matches the words of an SDK error that name `max_retries`, which the command line lacks."""
@@ -212,9 +215,9 @@ def sdk_failure(error: Any, words: Sequence[str], options: Namespace) -> Failure
         is_paused = not_cancelled[1] == "paused"
         hint = "it waits for a person, and can be cancelled once it runs on"
         hint = hint if is_paused else "it has ended"
-    malformed_id = _MALFORMED_ID.search(text)
+    malformed_id = _MALFORMED_ID.search(message)
     if malformed_id:
-        text = message = f"there is no id {malformed_id[1]}"
+        text = message = f'there is no id "{shorten(malformed_id[1], _LONGEST_ID, "...")}"'
     if error.code == "journal_mismatch":
         # The text names arguments of `run_many`; those of `map` do the same.
         text, _, redo = _with_row_numbers(message).partition("; pass redo=[")

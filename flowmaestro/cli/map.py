@@ -67,7 +67,8 @@ def map_command(options: argparse.Namespace) -> None:
             progress=view.update,
         )
         failures = _Failures(options.out)
-        interrupted = _run(outcomes, rows, view, failures, options)
+        with outcomes:
+            interrupted = _run(outcomes, rows, view, failures, options)
     failures.print_causes()
     if interrupted is not None:
         are = "is" if interrupted == 1 else "are"
@@ -118,7 +119,7 @@ def _run(
         results = Results(sys.stdout, options.output, COLUMNS)
     file = _ResultsFile(options.out)
     try:
-        with view, outcomes:
+        with view:
             try:
                 for outcome in outcomes:
                     line = _line(outcome)
@@ -334,7 +335,8 @@ class _View:
         """Show the progress after a row has ended, if a line is due.
 
         Rows whose outcome is that of an earlier command (`replayed`) get no lines of their own. One
-        line, before those of other rows, says how many they are.
+        line, before those of other rows, says how many they are. If such a row is the last one, the
+        line of the end is shown, unless all rows were done before.
         """
         self._replayed += replayed
         if replayed and self._at.done < self._total:
@@ -344,7 +346,7 @@ class _View:
             were = "was" if self._replayed == 1 else "were"
             said = f"{counted(self._replayed, 'row')} {were} done before"
             self.screen.line(f"{said}, {self._total - self._replayed} to go")
-        if not replayed:
+        if self._replayed < self._total:
             self._show_progress()
 
     def _show_progress(self) -> None:

@@ -12,9 +12,9 @@ from flowmaestro import FlowMaestroClient
 from flowmaestro.cli import NOT_FOUND, USAGE, CommandFailed, output
 from flowmaestro.cli.console import Text, console
 from flowmaestro.cli.output import written
-from flowmaestro.cli.session import client_for, find_agent, find_workflow
+from flowmaestro.cli.session import client_for, find_agent, find_workflow, objects
 from flowmaestro_core.http.secrets import showable_value
-from flowmaestro_core.payloads.json_values import LONGEST_NAME
+from flowmaestro_core.payloads.json_values import LONGEST_NAME, list_or_empty
 from flowmaestro_core.showing.texts import event_time
 
 _COLUMNS: Dict[str, Tuple[str, ...]] = {
@@ -72,7 +72,8 @@ def get_command(options: argparse.Namespace) -> None:
     with client_for(options) as client:
         resource: Any = getattr(client, options.resource.replace("-", "_"))
         if options.resource == "triggers":  # The API only lists them.
-            found = next((row for row in resource.iterate() if row["id"] == options.id), None)
+            rows = objects(resource.iterate())
+            found = next((row for row in rows if row["id"] == options.id), None)
         elif options.resource == "workflows":
             found = resource.get(find_workflow(client, options.id).id)["data"]
         elif options.resource == "agents":
@@ -95,7 +96,9 @@ def query_command(options: argparse.Namespace) -> None:
     top_k = {} if options.top_k is None else {"top_k": options.top_k}
     with client_for(options) as client:
         reply = client.knowledge_bases.query(options.kb, options.text, **top_k)
-    results = cast("Sequence[Mapping[str, Any]]", reply["data"]["results"])
+    sent: Any = reply["data"]["results"]
+    items = list_or_empty(sent) if isinstance(sent, list) else [None]
+    results = list(objects(items, "results"))
     if options.output is not None:
         output.print_json(results)
         return
@@ -128,7 +131,7 @@ def _iterate(
     if options.status is not None:
         filters["status"] = options.status[0]
     per_page = 100 if options.all else min(limit, 100)  # One page for a short list.
-    found: Iterable[Mapping[str, Any]] = resource.iterate(per_page=per_page, **filters)
+    found = objects(resource.iterate(per_page=per_page, **filters))
     if options.since is None:
         return found
     oldest = time.time() - options.since

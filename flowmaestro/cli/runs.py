@@ -207,10 +207,11 @@ def _execution_to_watch(client: FlowMaestroClient, options: argparse.Namespace) 
         raise CommandFailed("name one execution: its id, --last or --workflow", USAGE)
     if options.execution is not None:
         return str(options.execution)
+    chosen: Optional[str]
     if options.workflow is not None:
         workflow_id = session.find_workflow(client, options.workflow).id
         found = client.executions.list(workflow_id=workflow_id, per_page=1)["data"]
-        chosen = found[0]["id"] if found else None
+        chosen = next((row["id"] for row in session.objects(found)), None)
         missing = f"the workflow {options.workflow} has no executions"
     else:
         chosen = last_execution(session.root_of(options))

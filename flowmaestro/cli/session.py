@@ -9,9 +9,9 @@ import re
 import shlex
 import sys
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Tuple, cast
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Tuple, cast
 
-from flowmaestro import FlowMaestroClient, Hooks
+from flowmaestro import FlowMaestroClient, Hooks, ServerError
 from flowmaestro.cli import AUTHENTICATION, NOT_FOUND, NOT_UNICODE, USAGE, CommandFailed
 from flowmaestro.cli.console import console
 from flowmaestro.cli.credentials import Credentials, credentials_of
@@ -106,8 +106,8 @@ def _find(resource: Any, kind: str, text: str) -> Found:
     if _UUID.fullmatch(text):
         return Found(text)
     found: List[Found] = []
-    for row in resource.iterate(per_page=100):
-        found.append(Found(row["id"], str(row["name"] or "")))
+    for row in objects(resource.iterate(per_page=100)):
+        found.append(Found(str(row["id"] or ""), str(row["name"] or "")))
         if row["id"] == text:
             return found[-1]
     chosen = [each for each in found if each.name == text]
@@ -128,6 +128,18 @@ def _find(resource: Any, kind: str, text: str) -> Found:
         raise CommandFailed(said, USAGE, code="ambiguous", hint="give the id")
     console(sys.stderr).line(f"{chosen[0].name} is {chosen[0].id}")
     return chosen[0]
+
+
+def objects(items: Iterable[Any], name: str = "data") -> Iterator[Dict[str, Any]]:
+    """Yield the items of `name`, a list that the server sent. They must be JSON objects.
+
+    Raises `ServerError` (code `invalid_response`) at the first item that is not an object.
+    """
+    for item in items:
+        if not isinstance(item, dict):
+            text = f'The server\'s response has no list of dicts as its "{name}"'
+            raise ServerError(f"{text}; this API does not send such responses", "invalid_response")
+        yield cast("Dict[str, Any]", item)
 
 
 def inputs_of(options: argparse.Namespace) -> Dict[str, Any]:

@@ -73,8 +73,7 @@ class Assertions(World):
         """Raise `AssertionError` if a request fits `method` and `path`.
 
         Without arguments, raise it if there was any request at all. `path` is below the API root;
-        `*` stands for any one segment. A fake over sockets records a HEAD as a GET. Raises
-        `ValueError` if no endpoint has this method and path.
+        `*` stands for any one segment. Raises `ValueError` if no endpoint has this method and path.
         """
         __tracebackhide__ = True
         self.assert_called(method, path, times=0)

@@ -61,7 +61,8 @@ class MemoryCheckpoint(Checkpoint):
     def race_next_load(self) -> None:
         """Make the next `load` return what the last one returned; `None` if there was none.
 
-        The next call then behaves like a second process that loaded at the same moment.
+        The next `run` with this checkpoint then behaves like a second process that loaded at the
+        same moment as the last one.
         """
         self._races = True
 

@@ -79,7 +79,10 @@ def curl_lines(request: Request) -> Iterator[str]:
     The placeholder of the API key becomes a shell variable, and that of an idempotency key becomes
     a call of `uuidgen`.
     """
-    yield f"curl --request {shlex.quote(request.method)} {shlex.quote(request.url)}"
+    # With `--request HEAD`, curl would wait for a body.
+    is_head = request.method == "HEAD"
+    method = "--head" if is_head else f"--request {shlex.quote(request.method)}"
+    yield f"curl {method} {shlex.quote(request.url)}"
     for name, value in request.headers.pairs:
         if name == "Accept-Encoding" and value != "identity":
             yield "--compressed"  # Otherwise curl would print the compressed bytes.

@@ -86,7 +86,8 @@ class PagesMachine(Machine[None]):
     """Requests a page, emits its items, requests the next.
 
     State that `TRANSITIONS` does not show: the items to emit, whether another page follows, and
-    which items of the present page the caller wants. The cursor sees all items of the page.
+    which items of the present page the caller wants. The cursor, which finds the next page, gets
+    all items of the page.
     """
 
     state: str

@@ -62,9 +62,10 @@ class LookupResult(NamedTuple):
             the walk has met an execution that the journal knows or that is older than the batch. If
             the journal holds the baseline, the walk must have met the baseline, or an execution
             that the journal knows and that is older than the rows in doubt.
-        unclaimed: the executions with the inputs of a row in doubt that the journal does not know,
-            by their ids, the newest first. None of them is known to be older than the batch by
-            `CLOCK_MARGIN`. If there are more than rows with these inputs, some may be left out.
+        unclaimed: the executions that the journal does not know and that have the inputs of a row
+            in doubt: a mapping from id to execution, the newest first. Those that are known to be
+            older than the batch by `CLOCK_MARGIN` are left out. If more executions than rows have
+            the same inputs, some of these executions may be left out, too.
         failure: why the walk cannot be conclusive: an error, or what the list lacks; else `None`.
         dated: False if the walk has met an execution that the journal does not know, and whose age
             is not known either.
@@ -313,13 +314,14 @@ Conclusion = Union[Follow, StartAgain, Unknown]
 def settle(rows: List[Row], found: LookupResult, *, start_unknown: bool) -> List[Conclusion]:
     """Return a conclusion for each row in doubt.
 
-    After a conclusive lookup, rows and unclaimed executions with equal inputs are paired, the
-    earliest start with the earliest execution, and rows that are left over are started again.
+    After a conclusive lookup, rows and unclaimed executions with equal inputs form a group. In a
+    group, they are paired, the earliest start with the earliest execution, and rows that are left
+    over are started again. A group with more executions than rows is not paired: some of these
+    executions belong to another client.
 
-    It is not known which rows were started if the lookup is not conclusive, or if there are more
-    executions than rows: some then belong to another client. Such rows get a `StartUnknownError`;
-    with `start_unknown`, they are started again. A row that was started again `MAX_RESTARTS` times
-    gets the error instead of another start.
+    The rows of such a group, and all rows if the lookup is not conclusive, get a
+    `StartUnknownError`; with `start_unknown`, they are started again. A row that was started again
+    `MAX_RESTARTS` times gets the error instead of another start.
     """
     alike: DefaultDict[bytes, Tuple[List[Row], List[Any]]] = defaultdict(lambda: ([], []))
     for row in sorted(rows, key=lambda row: row.order):

@@ -57,7 +57,8 @@ class BatchState:
         in_doubt: the rows that may have been started.
         settles_at: when rows in doubt may be settled: from then on, the server surely lists every
             execution that they have started.
-        started_outcomes: the outcomes, of executions that got an id, to call `on_start` with.
+        started_outcomes: the outcomes with which `on_start` must still be called. Their executions
+            have an id, and may still run.
         needs_baseline: whether the baseline must be read before the next start: the journal holds
             no start, and this call has not tried to read the baseline yet.
         stop_error: the error that has stopped the starts, to be raised once nothing is in flight;

@@ -1,6 +1,6 @@
-"""The operation of an event stream.
+"""The operation of an event stream: it describes the stream, and makes the machine that reads it.
 
-The module of its machine is imported only when a machine first needs it.
+The module of that machine is imported when the first such machine is made.
 """
 
 from __future__ import annotations

@@ -200,6 +200,15 @@ def test_a_table_shortens_texts_before_ids_and_counts_wide_signs_twice(monkeypat
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_narrow_table_shortens_all_texts_alike(monkeypatch, narrow, kind):
+    monkeypatch.setenv("COLUMNS", "34")
+    out = Terminal()
+    kind(out).table(["name", "about", "more"], [["a" * 30, "b" * 30, "c" * 30]])
+    row = without_colour(out.getvalue()).splitlines()[1].split()
+    assert [len(cell) for cell in row] == [10, 10, 10]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_table_in_a_pipe_is_whole(narrow, kind):
     out = Terminal(tty=False)
     kind(out).table(["id", "about"], [[ID, "x" * 300]])

@@ -16,6 +16,7 @@ from collections import Counter
 
 import pytest
 
+from flowmaestro.cli import map as map_command
 from flowmaestro.cli.output import csv_line
 from flowmaestro.testing import FakeFlowMaestro, Node, running_server
 from flowmaestro.testing.model.seeds import PAUSING_WORKFLOW_ID
@@ -101,6 +102,16 @@ def test_rows_that_were_done_before_are_one_line(command, fake, rows):
     assert second.startswith("9 of 20, 0 failed")
     assert last == "20 of 20, 0 failed"
     assert command(*which).err == "20 rows were done before, 0 to go\n"
+
+
+def test_results_that_cannot_be_opened_leave_no_open_journal(command, rows, monkeypatch):
+    os.symlink("none/out.jsonl", "out.jsonl")
+    run, batches = map_command._run, []
+    monkeypatch.setattr(map_command, "_run", lambda *given: batches.append(given[0]) or run(*given))
+    done = command("map", "wf_123", "rows.csv", "--out", "out.jsonl")
+    said = "flowmaestro map: out.jsonl: No such file or directory\n"
+    assert (done.status, done.err) == (1, said)
+    assert repr(batches) == "[<RunOutcomes: closed, 0 of 2 done>]"
 
 
 @pytest.mark.parametrize("bad", [False, True])

@@ -456,11 +456,20 @@ def test_a_cancelled_call_is_reported_on_stderr_and_the_run_continues(capsys, wh
             "x" * 27 + "_0fa11000_0000_4000_8000_000000000001",
         ),
         ("a", "i" * 100, "i" * 64),
+        (None, "wf_1", "wf_1"),
         ("\x1b]52;c;x\x07", "wf_1", "52_c_x_wf_1"),
     ],
 )
 def test_a_tools_name_is_short_ascii_and_ends_with_the_id(name, id, tool):
     assert tool_name({"name": name, "id": id}) == tool
+
+
+def test_the_id_stands_for_a_name_that_is_null():
+    async def tools(client, name):
+        return (await client.list_tools()).tools
+
+    (tool,), _ = ask(tools, workflow={"id": "wf_123", "name": None})
+    assert (tool.name, tool.title, tool.description) == ("wf_123", "wf_123", "wf_123")
 
 
 def test_a_servers_texts_are_stripped_and_capped():

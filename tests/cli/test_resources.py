@@ -7,6 +7,8 @@ import json
 import pytest
 
 from flowmaestro import FlowMaestroClient
+from flowmaestro.testing.model.replies import FakeReply
+from flowmaestro_core.http.messages import Headers
 
 LISTED = ["workflows", "executions", "agents", "knowledge-bases", "triggers", "webhooks"]
 
@@ -86,6 +88,15 @@ def test_threads_and_executions_are_shown_and_unknown_triggers_are_not_found(com
     assert "`flowmaestro list triggers` shows all" in done.err
 
 
+@pytest.mark.parametrize("length", [80, 81, 3000])
+def test_a_malformed_id_of_any_length_is_named_without_words_of_the_database(command, length):
+    id = "x" * length
+    done = command("get", "executions", id)
+    said = f'there is no id "{id if length == 80 else id[:77] + "..."}"; check the id'
+    assert done.status == 3
+    assert done.err == f"flowmaestro get: {said}; `flowmaestro list executions` shows all\n"
+
+
 def test_a_webhooks_secret_header_is_not_shown(command, fake):
     with FlowMaestroClient() as client:
         created = client.webhooks.create(
@@ -107,6 +118,42 @@ def test_a_knowledge_base_is_searched(command):
         command("query", "kb_abc123", "How do I reset my password?", "--top-k", "1", "--json").out
     )
     assert result["document_name"] == "passwords.md"
+
+
+WORKFLOW = "0fa11000-0000-4000-8000-000000000001"
+
+
+@pytest.mark.parametrize(
+    ("words", "body", "name"),
+    [
+        *((["list", resource], {"data": [None]}, "data") for resource in LISTED),
+        (["list", "executions", "--since", "1h"], {"data": [1]}, "data"),
+        (["get", "triggers", "trigger_123"], {"data": [None]}, "data"),
+        (["run", "Hello"], {"data": ["Hello"]}, "data"),
+        (["watch", "--workflow", WORKFLOW], {"data": [None]}, "data"),
+        *((["query", "kb_123", "x"], {"data": data}, "results") for data in ({}, {"results": {}})),
+        (["query", "kb_123", "x"], {"data": {"results": [None]}}, "results"),
+    ],
+)
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_a_list_without_objects_is_an_unusable_response(
+    command, fake, monkeypatch, words, body, name, form
+):
+    def handle(request, now):
+        reply = FakeReply()
+        reply.complete(200, Headers(), body=json.dumps(body).encode())
+        return reply
+
+    monkeypatch.setattr(fake, "handle", handle)
+    done = command(*words, *form)
+    said = f'The server\'s response has no list of dicts as its "{name}"'
+    said += "; this API does not send such responses"
+    assert (done.status, done.out) == (1, "")
+    if form:
+        error = json.loads(done.err)["error"]
+        assert (error["code"], error["message"]) == ("invalid_response", said)
+    else:
+        assert done.err == f"flowmaestro {words[0]}: [invalid_response] {said}\n"
 
 
 def test_nothing_found_is_said_on_stderr(command):

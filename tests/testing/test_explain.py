@@ -18,6 +18,8 @@ from flowmaestro.resources import (
     SyncWorkflows,
 )
 from flowmaestro.testing import MemoryCheckpoint, explain
+from flowmaestro.testing.explain import curl_lines
+from flowmaestro_core.http.messages import Headers, Request
 
 ROOT = "https://api.flowmaestro.io/api/v1"
 FIRST: List[Any] = [
@@ -81,6 +83,10 @@ def test_curl_command_sends_the_request() -> None:
             """  --data-raw '{"inputs":{"name":"D'"'"'Arcy"}}'""",
         ]
     )
+
+
+def test_curl_sends_a_head_without_waiting_for_a_body() -> None:
+    assert list(curl_lines(Request("HEAD", f"{ROOT}/x", Headers()))) == [f"curl --head {ROOT}/x"]
 
 
 def test_a_shell_sends_the_very_request(tmp_path: Path) -> None:

@@ -133,7 +133,8 @@ class ExchangeRecorder:
     def recording_failure(self) -> Generator[None, None, None]:
         """Record a `TransportFailure` that is raised in the `with` block.
 
-        A `TransportClosedError` before any step sets `nothing_sent`. Both are raised again.
+        A `TransportClosedError` is not recorded; if nothing was recorded before, it sets
+        `nothing_sent`. Either error is raised again.
         """
         try:
             yield

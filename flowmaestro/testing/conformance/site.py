@@ -104,7 +104,8 @@ def _whole(method: str, response: Response) -> bytes:
 def _play(live: LiveReply, peer: Peer) -> bool:
     """Send each piece that the check passes to `live`, until the check ends the body.
 
-    Return False if the client disconnected before, or after `PATIENCE` seconds.
+    Return True then. Return False if the client disconnects first, or if the check does not end the
+    body within `PATIENCE` seconds.
     """
     deadline = time.monotonic() + PATIENCE
     head = HEAD_CHUNKED

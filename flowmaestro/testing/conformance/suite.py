@@ -210,10 +210,10 @@ class TransportConformance(_Conformance):
 class AsyncTransportConformance(_Conformance):
     """The tests of an async transport, once for each of `backends`. Derive from it.
 
-    Write the factory `make_transport`, with the options of `TransportConformance`. It returns a new
-    `AsyncTransport`, or a function from request to response, coroutine or plain. The factory itself
-    is plain, and is called inside the running event loop. No plugin for asynchronous tests is
-    needed.
+    Write the factory `make_transport`. `TransportConformance` lists the options that it may take.
+    It returns a new `AsyncTransport`, or a function from request to response, coroutine or plain.
+    The factory itself is plain, and is called inside the running event loop. No plugin for
+    asynchronous tests is needed.
     """
 
     backends: Sequence[str] = ("asyncio", "trio")

@@ -395,10 +395,11 @@ class Deployed(Documented):
     delivery: Shape = Documented.delivery.without("response_time_ms")
 
     def inputs(self, call: EndpointRequest, declared: Mapping[str, InputField]) -> Dict[str, Any]:
-        """Return the inputs of a run: any object or list, `{}` if there are none.
+        """Return the inputs of a run as they were sent, `{}` if there are none.
 
-        `declared`, the inputs that the workflow declares, are not compared with them. Raises a 500
-        refusal for inputs of any other type, and for inputs with a null character.
+        They may be a list, too, although the return type does not show that. `declared`, the inputs
+        that the workflow declares, are not compared with them. Raises a 500 refusal for inputs of
+        any other type, and for inputs with a null character.
         """
         inputs: object = call.body.get("inputs")
         if inputs is None:

@@ -22,14 +22,14 @@ from flowmaestro.testing.model.replies import (
     JsonObject,
     encode,
 )
-from flowmaestro.testing.model.requests import LoggedRequest, path_below_root
+from flowmaestro.testing.model.requests import LoggedRequest, path_below_root, size_of_long
 from flowmaestro.testing.model.routing import Outcome, find_route, query_of
 from flowmaestro.testing.model.service import Service
 from flowmaestro_core.http.messages import Headers, Phase, Request, TransportFailure
 
 MAX_BODY_BYTES = 1024 * 1024
 MAX_LOGGED_BYTES = 64 * 1024 * 1024
-"""Bytes of the bodies of all requests that are stored after `keep_last`."""
+"""Bytes of the bodies and long header fields of all requests that are stored after `keep_last`."""
 
 HeaderPairs = List[Tuple[str, str]]
 
@@ -57,9 +57,10 @@ class Dispatcher:
     def keep_last(self, most: int) -> None:
         """Store only the last `most` requests from now on.
 
-        Store fewer if their bodies together have more than `MAX_LOGGED_BYTES`.
+        Store fewer if their bodies and long header fields have more than `MAX_LOGGED_BYTES`.
         """
         self._most = most
+        self._logged_bytes = sum(_size(logged.request) for logged in self.requests)
         self._trim()
 
     def take(self, request: Request) -> FakeReply:
@@ -70,8 +71,9 @@ class Dispatcher:
         headers: HeaderPairs = [("X-Request-ID", gateway_id), trace]
         logged = LoggedRequest(request, self._timeline.now)
         self.requests.append(logged)
-        self._logged_bytes += len(request.body)
-        self._trim()
+        if self._most < math.inf:
+            self._logged_bytes += _size(request)
+            self._trim()
         path = path_below_root(request.url)
         fault = self._faults.next_fault(request.method, path)
         reply = FakeReply()
@@ -116,10 +118,8 @@ class Dispatcher:
         return reply
 
     def _trim(self) -> None:
-        while len(self.requests) > self._most or (
-            self._most < math.inf and self._logged_bytes > MAX_LOGGED_BYTES
-        ):
-            self._logged_bytes -= len(self.requests.popleft().request.body)
+        while len(self.requests) > self._most or self._logged_bytes > MAX_LOGGED_BYTES:
+            self._logged_bytes -= _size(self.requests.popleft().request)
 
     def _answer(self, request: Request, headers: HeaderPairs) -> Outcome:
         found = find_route(ROUTES, request.method, request.url)
@@ -185,11 +185,19 @@ class Dispatcher:
             body = None
         else:
             body = {**answer.body, "meta": self._dialect.meta(request_id)}
-        if body is None or head_only:
+        if body is None:
             reply.complete(answer.status, Headers(pairs))
-        else:
-            pairs.insert(0, ("Content-Type", "application/json; charset=utf-8"))
-            reply.complete(answer.status, Headers(pairs), body=encode(body))
+            return
+        data = encode(body)
+        pairs.insert(0, ("Content-Type", "application/json; charset=utf-8"))
+        if head_only:
+            pairs.append(("Content-Length", str(len(data))))
+        reply.complete(answer.status, Headers(pairs), body=b"" if head_only else data)
+
+
+def _size(request: Request) -> int:
+    """Return the bytes of a request that count against `MAX_LOGGED_BYTES`."""
+    return len(request.body) + size_of_long(request.headers)
 
 
 def _as_in_javascript(digits: str) -> Union[int, float, None]:

@@ -17,6 +17,8 @@ MOST_LEVELS = 200
 
 Python could decode more levels than its functions can then compare, copy or print.
 """
+SHORT_FIELDS = 4096
+"""Header fields of one message that have at most so many bytes do not count as long."""
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
@@ -25,7 +27,7 @@ class RecordedRequest:
     """One request that reached the fake.
 
     Attributes:
-        method: the HTTP method; over sockets, `HEAD` is recorded as `GET`.
+        method: the HTTP method.
         path: below the API root, such as `/workflows/wf_123/execute`; of a URL that is not below
             it, the whole path.
         params: the query parameters; of a repeated one, the last value.
@@ -81,6 +83,15 @@ class LoggedRequest:
             self.status,
             self.time,
         )
+
+
+def size_of_long(headers: Headers) -> int:
+    """Return how many bytes header fields have together; 0 for at most `SHORT_FIELDS`.
+
+    Stores of many requests limit bodies and long header fields. Short ones need no limit.
+    """
+    size = sum(len(name) + len(value) for name, value in headers.pairs)
+    return size if size > SHORT_FIELDS else 0
 
 
 class Pattern(NamedTuple):

@@ -162,6 +162,7 @@ def _add_executions(service: Service) -> None:
             status="failed" if failed else "completed",
             outputs=None if failed else workflow.outputs(inputs),
             error=error_of_nodes(broken),
+            failed_nodes=broken,
             started_at=began,
             completed_at=began + 1.0,
         )

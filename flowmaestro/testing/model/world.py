@@ -148,9 +148,9 @@ class World:
     def keep_last(self, most: int) -> None:
         """Keep only the last `most` of `requests`, `executions` and `deliveries` from now on.
 
-        Of `requests`, fewer are kept if their bodies have more than 64 MiB. Use it for a fake that
-        serves for days. Lists that the API returns stay complete. Raises `TypeError` or
-        `ValueError` unless `most` is an `int` of at least 1.
+        Of `requests`, fewer are kept if their bodies and long header fields have more than 64 MiB.
+        Use it for a fake that serves for days. Lists that the API returns stay complete. Raises
+        `TypeError` or `ValueError` unless `most` is an `int` of at least 1.
         """
         check_count("most", most)
         with self.lock:
@@ -230,7 +230,7 @@ class World:
     def executions(self) -> List[Execution]:
         """Copies of the executions that requests have started, the oldest first.
 
-        After `keep_last`, they are the last ones.
+        After a call of `keep_last`, they are the last ones.
         """
         self._catch_up()
         with self.lock:
@@ -240,8 +240,8 @@ class World:
     def deliveries(self) -> List[Delivery]:
         """Copies of the webhook deliveries, in the order in which they were delivered or given up.
 
-        After `keep_last`, they are the last ones. A delivery that is sent again is left out until
-        that attempt has ended. Then it is listed once, with its latest outcome.
+        After a call of `keep_last`, they are the last ones. A delivery that is sent again is left
+        out until that attempt has ended. Then it is listed once, with its latest outcome.
         """
         self._catch_up()
         with self.lock:

@@ -117,7 +117,8 @@ class ServerConnection:
 
     async def _send_whole(self, reply: FakeReply, *, with_body: bool) -> None:
         headers = _pairs(reply.headers)
-        if reply.status != 204:
+        # The fake's response to a HEAD has it already: that of the body of a GET.
+        if reply.status != 204 and "Content-Length" not in reply.headers:
             headers.append((b"Content-Length", str(len(reply.body)).encode()))
         events: List[Event] = [h11.Response(status_code=reply.status, headers=headers)]
         if with_body:
@@ -198,11 +199,10 @@ def _request(head: h11.Request, body: bytes) -> Request:
     target = head.target.decode("latin-1")
     if not target.startswith("/"):  # It is in absolute form (RFC 9112, 3.2.2), or `*`.
         target = "/" + target.partition("://")[2].partition("/")[2]
-    method = "GET" if head.method == b"HEAD" else head.method.decode("ascii")
     headers = Headers(
         (name.decode("latin-1"), value.decode("latin-1")) for name, value in head.headers
     )
-    return Request(method, f"http://localhost{target}", headers, body)
+    return Request(head.method.decode("ascii"), f"http://localhost{target}", headers, body)
 
 
 def _pairs(headers: Headers) -> List[Tuple[bytes, bytes]]:

@@ -1,5 +1,7 @@
 """The requests that the inspector shows: the last 10,000, with at most 64 MiB of their bodies.
 
+Header fields count as a part of the body if those of one message have more than 4 KiB.
+
 It also finds out which requests belong together: the attempts of one call, and the requests about
 one execution. Pure: the caller says what time it is.
 """
@@ -16,7 +18,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from flowmaestro.testing.explain import API_KEY, curl_lines
 from flowmaestro.testing.model.replies import FakeReply
-from flowmaestro.testing.model.requests import path_below_root
+from flowmaestro.testing.model.requests import SHORT_FIELDS, path_below_root, size_of_long
 from flowmaestro.testing.redaction import redacted_text, secrets_of, shown_url
 from flowmaestro_core.http.messages import Headers, Request
 from flowmaestro_core.http.secrets import showable_value, without_keys
@@ -25,7 +27,8 @@ MAX_EXCHANGES = 10_000
 MAX_BODY_BYTES = 1024 * 1024
 """The most bytes that are stored of the body of one request, and of one response."""
 MAX_KEPT_BYTES = 64 * 1024 * 1024
-"""The most bytes that are stored of all bodies. Those stored first are dropped first."""
+"""The most bytes that are stored of all bodies and long header fields. Those stored first are
+dropped first."""
 MAX_SEARCHED = 1024 * 1024
 """A search ends once it has redacted so many bytes. To redact 4 MiB takes about a second."""
 RETRY_SECONDS = 120.0
@@ -89,7 +92,10 @@ class InspectedRequest:
         self.fault: Optional[str] = None
         """The fault that was injected into it, if any."""
         self.body_dropped = False
-        """Whether the bodies of request and response were dropped, to make room for newer ones."""
+        """Whether the bodies and long header fields of request and response were dropped, to make
+        room for newer ones."""
+        self.request_truncated = False
+        """Whether only the beginning of the body of the request was stored."""
 
     @cached_property
     def path(self) -> str:
@@ -153,6 +159,7 @@ class InspectedRequest:
             "body": shown_body(bytes(self.body), self.request.headers),
             "event_ms": [round(seconds * 1000, 1) for seconds in self.event_seconds],
             "body_dropped": self.body_dropped,
+            "request_truncated": not self.body_dropped and self.request_truncated,
             "body_truncated": not self.body_dropped and len(self.body) < self.size,
             "curl": self._curl(),
             "python": self._python(),
@@ -221,7 +228,7 @@ class Exchanges:
         self.kept_bytes: int = 0
         self._by_number: OrderedDict[int, InspectedRequest] = OrderedDict()
         self._with_bodies: OrderedDict[int, int] = OrderedDict()
-        """How many bytes of bodies are stored for each request that has any.
+        """How many bytes of bodies and long header fields are stored for each request with any.
 
         They are in the order in which their first bytes were stored.
         """
@@ -281,12 +288,13 @@ class Exchanges:
         """
         self._count += 1
         body = request.body[:MAX_BODY_BYTES]
-        request = Request(request.method, request.url, request.headers, body)
-        exchange = self._by_number[self._count] = InspectedRequest(self._count, request, at)
+        stored = Request(request.method, request.url, request.headers, body)
+        exchange = self._by_number[self._count] = InspectedRequest(self._count, stored, at)
+        exchange.request_truncated = len(body) < len(request.body)
         found = _EXECUTION.fullmatch(path_below_root(request.url))
         exchange.execution_id = None if found is None else without_keys(found[1])
         exchange.retry_of = self._find_first_attempt(exchange)
-        self._keep(exchange, len(body))
+        self._keep(exchange, len(body) + size_of_long(request.headers))
         if len(self._by_number) > MAX_EXCHANGES:
             number, _ = self._by_number.popitem(last=False)
             self.kept_bytes -= self._with_bodies.pop(number, 0)
@@ -298,9 +306,11 @@ class Exchanges:
         `seconds` is the time from the request until then.
         """
         exchange.status = reply.status or None
-        exchange.headers = reply.headers
+        headers = _without_long(reply.headers) if exchange.body_dropped else reply.headers
+        exchange.headers = headers
         exchange.seconds = seconds
         exchange.streams = reply.stream is not None
+        self._keep(exchange, size_of_long(headers))
         self.received(exchange, reply.body, seconds)
         self._read(exchange)
         self._note_outcome(exchange)
@@ -330,10 +340,10 @@ class Exchanges:
         self._note_outcome(exchange)
 
     def _keep(self, exchange: InspectedRequest, size: int) -> None:
-        """Count `size` more bytes of bodies of `exchange`.
+        """Count `size` more bytes of bodies and long header fields of `exchange`.
 
-        If all bodies together exceed `MAX_KEPT_BYTES`, drop those that were stored first. Do
-        nothing for an exchange that is not stored any more.
+        If all of these bytes together exceed `MAX_KEPT_BYTES`, drop those that were stored first.
+        Do nothing for an exchange that is not stored any more.
         """
         if not size or exchange.number not in self._by_number:
             return
@@ -343,9 +353,9 @@ class Exchanges:
             number, freed = self._with_bodies.popitem(last=False)
             self.kept_bytes -= freed
             dropped = self._by_number[number]
-            dropped.request = Request(
-                dropped.request.method, dropped.request.url, dropped.request.headers
-            )
+            request = dropped.request
+            dropped.request = Request(request.method, request.url, _without_long(request.headers))
+            dropped.headers = _without_long(dropped.headers)
             dropped.body.clear()
             dropped.event_seconds.clear()
             dropped.body_dropped = True
@@ -359,7 +369,7 @@ class Exchanges:
         """
         key = exchange.request.headers.get("idempotency-key")
         if key is not None:
-            first = self._first_attempts.setdefault(key, exchange.number)
+            first = self._first_attempts.setdefault(key[:SHORT_FIELDS], exchange.number)
             _trim(self._first_attempts)
             return first if first != exchange.number else None
         failure = self._failures.get(exchange.kind)
@@ -398,6 +408,10 @@ class Exchanges:
 def shown_headers(headers: Headers) -> List[List[str]]:
     """Return the header fields with `***` for credentials."""
     return [[name, showable_value(name, value)] for name, value in headers.pairs]
+
+
+def _without_long(headers: Headers) -> Headers:
+    return Headers() if size_of_long(headers) else headers
 
 
 def shown_body(data: bytes, sent: Headers) -> str:

@@ -244,14 +244,14 @@ class Inspector:
             reply.complete(200, Headers(_PAGE_HEADERS), body=_PAGE.read_bytes())
             return reply
         parts = [unquote(part) for part in target.path.split("/")[2:]]
-        if request.method == "GET":
+        if request.method in ("GET", "HEAD"):
             return self._get(parts, parse_qs(target.query))
         if request.method == "POST":
             return self._post(parts, request.body)
         return json_reply(405, {"error": f"{request.method} is not for {target.path}"})
 
     def _get(self, parts: List[str], query: Mapping[str, List[str]]) -> FakeReply:
-        """Answer a GET, which changes nothing in the fake."""
+        """Answer a GET or HEAD, which changes nothing in the fake."""
         if parts == ["feed"]:
             # The state and what follows come on one connection: nothing is missed in between, and
             # the page is filled after one round trip.
@@ -373,7 +373,8 @@ class Inspector:
         }
 
     def _timeline(self, execution_id: str, width: int) -> FakeReply:
-        events = self._events.get(execution_id, ())
+        with self._fake.lock:  # Another thread may add an event.
+            events = list(self._events.get(execution_id, ()))
         svg = timeline_svg(events, now=self.model_time(), width=width)
         reply = FakeReply()
         reply.complete(200, Headers({"Content-Type": "image/svg+xml"}), body=svg.encode())
@@ -427,6 +428,8 @@ class Inspector:
             raise ValueError("this server cannot send a request again")
         if exchange.body_dropped:
             raise ValueError("the body of this request is not kept any more")
+        if exchange.request_truncated:
+            raise ValueError("only the beginning of the body of this request is kept")
         again = self._add(exchange.request)
         again.sent_again = exchange.number
         self.send(again)

@@ -694,15 +694,7 @@ def test_a_refused_second_start_leaves_the_row_in_doubt(status: int) -> None:
     assert not any(map(is_start, found.sent))
 
 
-def test_row_in_doubt_that_can_no_longer_be_prepared_is_unknown() -> None:
-    """The iterator yields one dict again and again, so the row has changed meanwhile."""
-
-    def rows() -> Iterator[Any]:
-        row = {}
-        for row["n"] in range(2):
-            yield row
-
-    world = World()
+def with_a_lost_start_and_refused_lookups() -> Answer:
     answers: Iterator[Any] = iter(["lost"])
 
     def answer(request: Request) -> Any:
@@ -710,7 +702,14 @@ def test_row_in_doubt_that_can_no_longer_be_prepared_is_unknown() -> None:
             return next(answers, None)
         return (403, None) if "per_page=20" in request.url else None
 
-    run = world.run(rows(), answer, on_unknown="start")
+    return answer
+
+
+def test_row_in_doubt_that_can_no_longer_be_prepared_is_unknown() -> None:
+    """The iterator yields one dict again and again, so the row has changed meanwhile."""
+    world = World()
+    answer = with_a_lost_start_and_refused_lookups()
+    run = world.run(one_dict_again_and_again(2), answer, on_unknown="start")
     errors = {item.index: item.error for item in run.items}
     assert errors[1] is None
     assert isinstance(errors[0], StartUnknownError)
@@ -746,14 +745,8 @@ def test_a_second_start_that_was_not_sent_stays_in_doubt() -> None:
 def test_an_accepted_second_start_gets_a_later_number_than_the_first() -> None:
     """A walk that ended at its execution would miss the starts between the two."""
     world = World()
-    answers: Iterator[Any] = iter(["lost"])
-
-    def answer(request: Request) -> Any:
-        if is_start(request):
-            return next(answers, None)
-        return (403, None) if "per_page=20" in request.url else None
-
-    assert all(item.ok for item in world.run(ROWS, answer, on_unknown="start").items)
+    run = world.run(ROWS, with_a_lost_start_and_refused_lookups(), on_unknown="start")
+    assert all(item.ok for item in run.items)
     assert world.journal.orders == {"old": 0, "ex_1": 2, "ex_2": 3, "ex_3": 4}
     assert world.journal.rows[0].order == 4
 

@@ -154,6 +154,12 @@ def test_a_failing_a_pausing_and_a_strict_workflow(caller, shapes):
         assert json.loads(started.body)["error"]["details"] == {"email": "is required"}
 
 
+def test_failed_executions_of_a_new_fake_have_the_errors_of_their_nodes(caller):
+    listed = caller.data("GET", "/executions?status=failed&per_page=100")
+    found = [caller.fake.find_execution(each["id"]).failed_nodes for each in listed]
+    assert found == [{"call": "Service answered 503"}] * 8
+
+
 def test_cancel_ends_a_running_execution(caller, shapes):
     cancelled = caller.data("POST", "/executions/exec_xyz789/cancel")
     assert cancelled["status"] == "cancelled"

@@ -7,6 +7,8 @@ import json
 import re
 import shlex
 import tracemalloc
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote
 
 import anyio
@@ -18,7 +20,7 @@ from flowmaestro.testing.model import dispatch
 from flowmaestro.testing.model.replies import FakeReply
 from flowmaestro.testing.model.service import MAX_MISSED
 from flowmaestro.testing.server import exchanges
-from flowmaestro.testing.server.exchanges import MAX_EXCHANGES, MAX_KEPT_BYTES
+from flowmaestro.testing.server.exchanges import MAX_BODY_BYTES, MAX_EXCHANGES, MAX_KEPT_BYTES
 from flowmaestro.testing.server.inspector import MAX_OUTBOX, Inspector
 from flowmaestro.testing.server.serve import _Server
 from flowmaestro_core.http.messages import Request, Response
@@ -244,6 +246,19 @@ def test_a_request_is_sent_again_with_the_key_that_it_had():
     assert world.look("requests")[1]["sent_again"] == 1
 
 
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_a_request_whose_stored_body_is_truncated_is_not_sent_again(beyond):
+    world, sent = World(), []
+    world.inspector.send = sent.append
+    body = b'{"a": "%s"}' % (b"x" * (MAX_BODY_BYTES - 9 + beyond))
+    world.send("POST", "/api/v1/workflows/wf_123/execute", body)
+    kept = world.look("requests/1")
+    assert (kept["request_truncated"], len(kept["request_body"])) == (beyond == 1, MAX_BODY_BYTES)
+    reply = world.send("POST", "/_inspect/requests/1/send")
+    assert (reply.status, len(sent)) == ((400, 0) if beyond else (200, 1))
+    assert not beyond or b"only the beginning of the body of this request is kept" in reply.body
+
+
 def test_the_fault_of_a_request_that_is_sent_again_is_not_shown_at_another_one():
     """The request is sent by a task, which begins after another request has arrived."""
     world, begun = World(), []
@@ -363,20 +378,37 @@ def test_the_fake_keeps_no_more_than_the_inspector_needs():
         world.fake.keep_last(0)
 
 
-def test_many_large_requests_that_fail_take_little_memory(monkeypatch):
+@pytest.mark.parametrize("name", ["body", "Idempotency-Key", "X-Request-ID"])
+def test_many_large_requests_that_fail_take_little_memory(monkeypatch, name):
     monkeypatch.setattr(exchanges, "MAX_KEPT_BYTES", 2_000_000)
     monkeypatch.setattr(dispatch, "MAX_LOGGED_BYTES", 2_000_000)
     world = World()
     tracemalloc.start()
     try:
         for number in range(30):
-            body = b'{"text": "%s"}' % (b"%d" % number).ljust(1_100_000)
-            assert world.send("POST", "/api/v1/workflows/wf_123/execute", body).status == 413
+            text = f"{number}".ljust(1_100_000, ".")
+            large = {"body": json.dumps(text).encode()} if name == "body" else {name: text}
+            status = 413 if name == "body" else 500
+            assert world.send("POST", "/api/v1/workflows/none/execute", **large).status == status
         used, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert used < 8_000_000
     assert len(world.fake.requests) == 1
+
+
+def test_header_fields_of_at_most_4_kib_are_kept_without_limit(monkeypatch):
+    monkeypatch.setattr(exchanges, "MAX_KEPT_BYTES", 10_000)
+    world = World()
+    for size in (3000, 9000, 9000):
+        world.send("GET", "/api/v1/workflows/none", **{"X-Request-ID": "x" * size})
+    found = []
+    for number in (1, 2, 3):
+        kept = world.look(f"requests/{number}")
+        fields = [dict(kept[each]) for each in ("request_headers", "headers")]
+        found.append([len(each.get("X-Request-ID", "")) for each in fields])
+    assert found == [[3000, 3000], [0, 0], [9000, 9000]]
+    assert world.look("requests/2")["path"] == "/api/v1/workflows/none"
 
 
 def test_many_ids_that_do_not_exist_take_little_memory():
@@ -411,6 +443,23 @@ def test_the_timeline_of_a_running_execution_grows():
     world.fake.advance(3.5)
     grown = world.send("GET", f"/_inspect/timelines/{execution_id}").body.decode()
     assert ">total 3.45 s<" in grown
+
+
+def test_a_timeline_is_drawn_of_events_that_were_read_under_the_lock_of_the_fake():
+    world, locked = World(), []
+
+    class Events(deque):
+        def __iter__(self):
+            with ThreadPoolExecutor(1) as another:
+                taken = another.submit(world.fake.lock.acquire, blocking=False).result()
+            locked.append(not taken)
+            return super().__iter__()
+
+    with world.client() as client:
+        execution_id = client.workflows.execute("wf_123")["data"]["execution_id"]
+    world.inspector._events[execution_id] = Events(world.inspector._events[execution_id])
+    world.send("GET", f"/_inspect/timelines/{execution_id}")
+    assert locked == [True]
 
 
 def test_an_armed_fault_breaks_the_next_request_only():
@@ -463,6 +512,8 @@ def test_malformed_inspector_request_is_refused():
 
 def test_the_page_is_served_to_itself_and_loads_nothing_from_elsewhere():
     own = {"Origin": "http://localhost:8787", "Sec-Fetch-Site": "same-origin"}
+    for path in ("/", "/_inspect/requests"):
+        assert World().send("HEAD", path, **own).status == 200
     page = World().send("GET", "/", **own)
     assert page.status == 200
     assert b"https://" not in page.body

@@ -136,10 +136,13 @@ def test_a_reader_that_hangs_up_is_noticed(url, fake):
 def test_head_and_no_content():
     fake = FakeFlowMaestro("documented")
     with running_server(fake) as url, raw_connection(url) as sock:
-        for path in ("/workflows", "/executions/exec_xyz789/events", "/nowhere"):
+        paths = ("/workflows/wf_123", "/executions/exec_xyz789/events", "/nowhere")
+        for path in paths:
             sock.sendall(head("HEAD", path, fake.api_key))
             reply = read_until(sock, b"\r\n\r\n")
             assert reply.endswith(b"\r\n\r\n")
+        found = [(each.method, each.path, each.status) for each in fake.requests]
+        assert found == [("HEAD", path, status) for path, status in zip(paths, (200, 200, 404))]
         assert fake.open_streams == 0
         sock.sendall(head("DELETE", "/threads/thread_xyz789", fake.api_key))
         reply = read_until(sock, b"\r\n\r\n")
@@ -147,6 +150,14 @@ def test_head_and_no_content():
         assert b"Content-Length" not in reply
         sock.sendall(head("GET", "/threads/thread_xyz789", fake.api_key))
         assert read_until(sock, b"\r\n\r\n").startswith(b"HTTP/1.1 404")
+
+
+def test_head_has_the_length_of_get_and_no_body(connection, fake):
+    replies = [ask(connection, fake, method, "/workflows/wf_123") for method in ("GET", "HEAD")]
+    (_, got, body), (status, headers, nothing) = replies
+    assert (status, nothing) == (200, b"")
+    assert headers["Content-Length"] == got["Content-Length"] == str(len(body))
+    assert headers["Content-Type"] == got["Content-Type"]
 
 
 def test_expect_100_continue(url, fake):
