@@ -573,3 +573,17 @@ def test_forked_child_needs_no_lock_that_a_thread_of_its_parent_held(
     made.close()
     with pytest.raises(TransportClosedError):
         made.sleep(0.0)
+
+
+def test_forked_child_uses_an_adapter_that_cannot_be_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Minimal(Canned):
+        close = BaseAdapter.close  # It raises NotImplementedError.
+
+    unclosed = requests.Session()
+    unclosed.mount("canned://", Minimal(None, {}, b"hello"))
+    with transport(unclosed) as made:
+        number = os.getpid() + 1
+        monkeypatch.setattr(os, "getpid", lambda: number)
+        assert made.send(get("canned://x"), 5.0).body == b"hello"
