@@ -485,7 +485,10 @@ def _reader(response: requests.Response) -> Tuple[bool, Optional[Callable[[], by
     raw = response.raw
     if not isinstance(raw, urllib3.BaseHTTPResponse):
         # The response of an adapter without a network.
-        return False, partial(io.BytesIO(response.content).read, MAX_PIECE)
+        try:
+            return False, partial(io.BytesIO(response.content).read, MAX_PIECE)
+        except RuntimeError:  # A hook has called `iter_content`, which keeps nothing.
+            return True, None
     if not raw.closed and not raw.tell():
         return False, partial(raw.read1, MAX_PIECE, decode_content=False)
     # Without `raw`, `content` is what requests keeps, or None. With it, it would also be what is
