@@ -234,7 +234,7 @@ class EventStreamMachine(Machine[Any]):
     def seen_events(self) -> Optional[Tuple[Mapping[str, Any], ...]]:
         """The last events that a timeline needs, shortened; `None` if there is no execution id.
 
-        They are at most 1,000 events, and the terminal event.
+        They are at most 1,000 events, with the terminal event once it has been emitted.
         """
         if self.execution_id is None:
             return None
