@@ -17,7 +17,7 @@ from flowmaestro_core.errors import (
     ServerError,
     StreamError,
 )
-from flowmaestro_core.http.messages import Phase
+from flowmaestro_core.http.messages import Phase, TransportFailure
 from flowmaestro_core.policy.stream_times import StreamTimes
 from flowmaestro_core.streams.sse import MAX_EVENT_SIZE
 from tests.harness.core.followed import (
@@ -152,7 +152,7 @@ def test_reconnections_without_progress_are_bounded() -> None:
         stream.takes_all()
         stream.fails(Phase.REPLY_BROKEN)
     assert isinstance(stream.error, StreamError)
-    assert isinstance(stream.error.__cause__, Exception)
+    assert isinstance(stream.error.__cause__, TransportFailure)
     assert f"60 s; the last failure: {stream.error.__cause__.message}" in stream.error.message
     assert stream.error.request_id is None
     assert stream.waited_for == [0.375, 0.75, 1.5, 3.0, *[3.75] * 14, 1.875]
