@@ -36,7 +36,7 @@ class AsyncItems(Protocol[E]):
 class _Progress(Protocol):
     @property
     def last_event_id(self) -> str:
-        """The id that a reconnection resumes from; `""` if the server sends no ids."""
+        """The last event id that the server sent, for a reconnection; `""` if it sent none."""
         ...
 
     @property
@@ -57,8 +57,9 @@ class _Progress(Protocol):
     def seen_events(self) -> Optional[Tuple[Mapping[str, Any], ...]]:
         """The events of an execution's stream, for its timeline; `None` for other streams.
 
-        These are the last 1,000 of the events that a timeline needs, with only the keys that the
-        timeline needs. They may include events that were received but not yet yielded.
+        These are at most the last 1,000 of the events that a timeline needs, with only the keys
+        that the timeline needs. They may include events that were received but not yet yielded. The
+        terminal event is among them once it was yielded.
         """
         ...
 

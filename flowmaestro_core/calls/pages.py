@@ -33,12 +33,14 @@ class PageCursor:
     server may send False and short pages although more pages follow. An empty page ends every walk.
     So does a page that repeats any earlier one: the cursor remembers a hash of each page.
 
-    `page` is the number of the page to request. `repeated` says whether the last page repeated an
-    earlier one. The items of such a page were seen before.
+    `page` is the number of the page to request; the walk begins with the given one. `repeated` says
+    whether the last page repeated an earlier one. The items of such a page were seen before.
     """
 
-    def __init__(self, per_page: Optional[int] = None, *, until_empty: bool = False) -> None:
-        self.page: int = 1
+    def __init__(
+        self, per_page: Optional[int] = None, *, until_empty: bool = False, page: int = 1
+    ) -> None:
+        self.page: int = page
         self.repeated: bool = False
         self._per_page = min(per_page or DEFAULT_PER_PAGE, MAX_PER_PAGE)
         self._until_empty = until_empty

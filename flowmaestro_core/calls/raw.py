@@ -35,7 +35,7 @@ def raw_call(
     if not isinstance(path, str) or not _PATH.fullmatch(path) or _leads_up(path):
         raise ValueError(
             "path must begin with '/', be percent-encoded and stay below the API root, without "
-            f"the query parameters, which go into params=, not {_shown(path)!r}"
+            f"the query parameters, which go into params=, not {_shown(path)}"
         )
     if path.startswith("/api/v1/"):
         raise ValueError(f"path must be below the API root: leave out '/api/v1' of {path!r}")
@@ -48,9 +48,12 @@ def raw_call(
     )
 
 
-def _shown(path: Any) -> Any:
-    """Return a path without its query, which may be secret. Anything but a `str` is unchanged."""
-    return path.partition("?")[0] if isinstance(path, str) else path
+def _shown(path: Any) -> str:
+    """Return a path for an error, without its query, which may be secret.
+
+    Of a path that is not a `str`, return only the type.
+    """
+    return repr(path.partition("?")[0]) if isinstance(path, str) else type(path).__name__
 
 
 def _leads_up(path: str) -> bool:

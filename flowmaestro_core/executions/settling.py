@@ -185,8 +185,7 @@ class LookupMachine(Machine[LookupResult]):
             return self._done(LookupResult(failure=outcome.error))
         # Continue at the same row, with pages of half the size.
         first, self._size = (self._cursor.page - 1) * self._size, self._size // 2
-        self._cursor = PageCursor(self._size)
-        self._cursor.page = first // self._size + 1
+        self._cursor = PageCursor(self._size, page=first // self._size + 1)
         return self._next(now, jitter)
 
     @event
@@ -226,8 +225,8 @@ class LookupMachine(Machine[LookupResult]):
         if self._repeated_pages == MAX_REPEATED_PAGES:
             self._failure = _unusable("The server sent the same page of the list again")
             return False
-        number, self._cursor = self._cursor.page, PageCursor(self._size)
-        self._cursor.page = number
+        # A new cursor remembers no earlier page, so it does not take this one for a repeated one.
+        self._cursor = PageCursor(self._size, page=self._cursor.page)
         return self._cursor.advance(self._page)
 
     def _add(self, execution: Dict[str, Any], orders: Dict[str, int], age: float) -> bool:

@@ -35,8 +35,8 @@ class StreamTimes:
             may be longer.
         reconnect_for: how long the SDK tries to reconnect while the server does not answer. Then
             the stream fails, unless a last poll succeeds. An event, a successful poll, or a
-            connection that holds for as long restarts this time. Delays that the server sets do not
-            count.
+            connection that holds for as long restarts this time. If the server sets a delay that
+            ends later, a last attempt follows it.
 
     """
 

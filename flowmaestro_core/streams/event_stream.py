@@ -12,8 +12,9 @@ first of these rules that applies:
    and probe, if there is time. Else end.
 4. A body is open. No byte came for too long: close it and count it as lost. A probe is due: probe.
    Else read until the first of these times.
-5. No body is open. The next connection is due: open it. A probe is due: probe. Else wait for the
-   first of these times. If the body was set aside, a probe comes before the connection.
+5. No body is open. The next connection is due: open it, but if the loss is not reported yet, wait
+   for 0 s first, which reports it. A probe is due: probe. Else wait for the first of these times.
+   If the body was set aside, a probe comes before the connection.
 
 What the table of states (`EventStreamMachine.TRANSITIONS`) does not say:
 
@@ -233,7 +234,7 @@ class EventStreamMachine(Machine[Any]):
     def seen_events(self) -> Optional[Tuple[Mapping[str, Any], ...]]:
         """The last events that a timeline needs, shortened; `None` if there is no execution id.
 
-        They are at most 1,000 events, and the terminal event.
+        They are at most 1,000 events, with the terminal event once it has been emitted.
         """
         if self.execution_id is None:
             return None
@@ -412,20 +413,22 @@ class EventStreamMachine(Machine[Any]):
     def _reconnect(self, now: float, jitter: float) -> Action:
         """Return the next action of a stream that has no body open and no ending (rule 5).
 
-        The action opens a connection if one is due, else probes if a probe is due, else waits. If
-        the body was set aside, a probe that is due comes first.
+        The action opens a connection if one is due, else probes if a probe is due, else waits. The
+        first wait after a loss reports it, and an opening never comes before that wait. If the body
+        was set aside, a probe that is due comes first.
         """
         connection, monitor = self._connection, self._monitor
         # Such a stream may be quiet because the execution has ended. So the probe comes first here.
         if connection.state is ConnectionState.SET_ASIDE and now >= monitor.probe_at:
             return self._probe(now, jitter)
         reopen_at = monitor.opening_at(connection.due(now))
-        if now >= reopen_at:
+        if now >= reopen_at and connection.lost is None:
             return self._open(now, jitter)
-        if now >= monitor.probe_at:
+        if now >= monitor.probe_at and now < reopen_at:
             return self._probe(now, jitter)
         self.state = "backing off"
-        until = min(reopen_at, monitor.probe_at, monitor.stream_deadline)
+        # A probe may have outlasted the pause. Then this wait takes no time: it reports the loss.
+        until = max(now, min(reopen_at, monitor.probe_at, monitor.stream_deadline))
         lost, connection.lost = connection.lost, None
         return Wait(until - now, lost, reconnects=True)
 

@@ -80,6 +80,21 @@ def test_any_other_path_is_refused_by_name(path: Any) -> None:
         request("GET", path)
 
 
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("/x?token=hush", "not '/x'"),
+        (b"/x?token=hush", "not bytes"),
+        (["/x?token=hush"], "not list"),
+        (None, "not NoneType"),
+    ],
+)
+def test_the_error_of_a_path_does_not_show_its_query(path: Any, shown: str) -> None:
+    with pytest.raises(ValueError, match=f"{shown}$") as caught:
+        request("GET", path)
+    assert "hush" not in str(caught.value)
+
+
 @pytest.mark.parametrize("method", ["", "GET ", "GET\r\n", "GE T", "G-T", None, 5, b"GET"])
 def test_a_method_is_a_word(method: Any) -> None:
     with pytest.raises(ValueError, match="method must be an HTTP method"):

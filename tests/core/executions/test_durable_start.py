@@ -19,12 +19,13 @@ from flowmaestro_core.errors import (
     TimeoutError,
 )
 from flowmaestro_core.executions.durable_start import DurableStartMachine
-from flowmaestro_core.http.messages import Phase
+from flowmaestro_core.http.messages import Phase, TransportFailure
 from flowmaestro_core.http.urls import api_root
 from flowmaestro_core.machines import machine_for
 from flowmaestro_core.resources.workflows import Workflows
 from tests.harness.core.durable import INPUTS, SETTLE_AFTER, Checkpointed, Execution, World
 from tests.harness.core.stepping import (
+    Report,
     Stepper,
     a_context,
     a_response,
@@ -616,6 +617,22 @@ def test_a_refused_start_without_time_for_another_attempt_says_why() -> None:
     assert isinstance(refused, ConnectionError)
     assert "the network is down (not sent)" in str(refused)
     assert len(run.error.attempts) == len(refused.attempts) == methods(run).count("POST")
+
+
+def test_the_cause_of_a_start_that_is_too_late_shows_no_key() -> None:
+    world = World()
+    run = world.until(world.process(run=True, settle_after=700.0), "executing")
+    while not (isinstance(run.action, Send) and run.action.request.method == "POST"):
+        world.step(run)
+    failure = TransportFailure(Phase.NOT_SENT, "no route for fm_live_key")
+    assert isinstance(run.report(Report("transport_failed", (failure,), 0.0)), Wait)
+    run.waits(after=299.9)
+    world.now = run.now
+    world.finish(run)
+    refused = run.error.__cause__
+    assert isinstance(refused, ConnectionError)
+    assert "no route for ***" in str(refused)
+    assert "no route for ***" in str(refused.__cause__)
 
 
 @pytest.mark.parametrize("status", [429, 503])

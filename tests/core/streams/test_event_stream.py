@@ -120,6 +120,10 @@ def test_only_the_last_thousand_events_are_kept() -> None:
         stream.takes()
     assert len(stream.machine.seen_events) == MOST_REMEMBERED
     assert stream.machine.seen_events[0] == {"type": "node:started", "node_id": "5"}
+    stream.receives(COMPLETED)
+    stream.closes()
+    assert len(stream.machine.seen_events) == MOST_REMEMBERED
+    assert stream.machine.seen_events[-1] == {"type": "execution:completed"}
 
 
 def test_stream_of_a_thread_keeps_no_events() -> None:

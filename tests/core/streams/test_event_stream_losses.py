@@ -17,7 +17,7 @@ from flowmaestro_core.errors import (
     ServerError,
     StreamError,
 )
-from flowmaestro_core.http.messages import Phase
+from flowmaestro_core.http.messages import Phase, TransportFailure
 from flowmaestro_core.policy.stream_times import StreamTimes
 from flowmaestro_core.streams.sse import MAX_EVENT_SIZE
 from tests.harness.core.followed import (
@@ -108,6 +108,17 @@ def test_the_wait_before_a_reconnection_names_the_loss(
     assert refused.because == Attempt(2, outcome, code, refused.seconds)
 
 
+@pytest.mark.parametrize("answered", [True, False])
+def test_a_loss_is_reported_though_a_probe_outlasts_the_pause(answered: bool) -> None:
+    stream = opened()
+    assert isinstance(stream.ends(after=5.0), Send)  # The probe was due when the loss came.
+    reported = stream.replies(body=RUNNING, after=2.0) if answered else stream.fails(after=2.0)
+    assert isinstance(reported, Wait)
+    assert (reported.seconds, reported.reconnects) == (0.0, True)
+    assert reported.because == Attempt(1, Phase.REPLY_BROKEN, None, 0.375)
+    assert isinstance(stream.waits(), Open)
+
+
 def test_a_reconnection_resumes_from_the_last_id() -> None:
     stream = opened()
     stream.receives(sse("node:started", id="1") + sse("node:completed", id="2") + b"id: 3\n")
@@ -141,7 +152,7 @@ def test_reconnections_without_progress_are_bounded() -> None:
         stream.takes_all()
         stream.fails(Phase.REPLY_BROKEN)
     assert isinstance(stream.error, StreamError)
-    assert isinstance(stream.error.__cause__, Exception)
+    assert isinstance(stream.error.__cause__, TransportFailure)
     assert f"60 s; the last failure: {stream.error.__cause__.message}" in stream.error.message
     assert stream.error.request_id is None
     assert stream.waited_for == [0.375, 0.75, 1.5, 3.0, *[3.75] * 14, 1.875]

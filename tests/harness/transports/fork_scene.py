@@ -14,19 +14,26 @@ import sys
 import threading
 import traceback
 from functools import partial
-from typing import Any, Callable, List
+from typing import Any, Callable, Dict, List
 
 import anyio
+import requests
 
 from flowmaestro_core.http.messages import Headers, Request, TransportFailure
 from flowmaestro_transports import AnyioTransport, RequestsTransport, SocketTransport
+
+SYNC_TRANSPORTS: Dict[str, Callable[[], Any]] = {
+    "sockets": SocketTransport,
+    "requests": RequestsTransport,
+    "session": lambda: RequestsTransport(requests.Session()),
+}
 
 
 class Blocking:
     """A sync transport as an awaiting one."""
 
     def __init__(self, runner: str) -> None:
-        self._transport: Any = RequestsTransport() if runner == "requests" else SocketTransport()
+        self._transport: Any = SYNC_TRANSPORTS[runner]()
 
     async def send(self, request: Request, timeout: float) -> Any:
         return self._transport.send(request, timeout)
@@ -70,7 +77,7 @@ def family_of_one_loop(runner: str, use: str, get: Get) -> None:
 
 
 async def begin(runner: str, get: Get) -> List[Any]:
-    transport = Blocking(runner) if runner in ("requests", "sockets") else AnyioTransport()
+    transport = Blocking(runner) if runner in SYNC_TRANSPORTS else AnyioTransport()
     body = await transport.open(get("/stream"), 5)
     assert await body.read(5) == b"one"
     assert (await transport.send(get("/parent"), 5)).body == b"connection 1"

@@ -240,7 +240,7 @@ def test_a_file_compares_and_swaps(
     assert len(flowmaestro_fake.executions) == 1
 
 
-@pytest.mark.parametrize("content", [b"{", b"\xff", b""])
+@pytest.mark.parametrize("content", [b"{", b"\xff", b"", b"[1]", b"[]", b"null"])
 def test_a_damaged_file_is_named(
     flowmaestro_fake: FakeFlowMaestro,
     flowmaestro_client: FlowMaestroClient,
@@ -253,6 +253,19 @@ def test_a_damaged_file_is_named(
         flowmaestro_client.workflows.run("wf_1", checkpoint=Checkpoint.file(path))
     assert caught.value.code == "checkpoint_unusable"
     assert flowmaestro_fake.requests == []
+
+
+@pytest.mark.parametrize("content", [b"{", b"[1]", b"[]"])
+def test_a_file_that_was_damaged_after_it_was_loaded_is_not_replaced(
+    tmp_path: Path, content: bytes
+) -> None:
+    path = tmp_path / "kept.json"
+    file = checkpoints.CheckpointFile(str(path))
+    assert file.load() is None
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"kept\.json is damaged: not a JSON object"):
+        file.save({"v": 1, "serial": 1})
+    assert path.read_bytes() == content
 
 
 def test_a_file_that_cannot_be_written_is_named(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 import subprocess
 import sys
 import textwrap
@@ -19,17 +20,24 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 
 
 @pytest.mark.parametrize(
-    ("runner", "loops"),
+    ("runner", "loops", "over_tls"),
     [
-        ("sockets", "two"),
-        ("requests", "two"),
-        ("asyncio", "two"),
-        ("asyncio", "one"),
-        ("trio", "two"),
+        ("sockets", "two", False),
+        ("requests", "two", False),
+        ("session", "two", False),
+        ("session", "two", True),
+        ("asyncio", "two", False),
+        ("asyncio", "one", False),
+        ("trio", "two", False),
     ],
 )
 def test_a_child_does_not_disturb_the_connections_of_its_parent(
-    scripted: Any, runner: str, loops: str
+    scripted: Any,
+    server_tls: ssl.SSLContext,
+    ca_file: str,
+    runner: str,
+    loops: str,
+    over_tls: bool,
 ) -> None:
     """The child uses what it was left, closes it, or drops it."""
 
@@ -51,7 +59,7 @@ def test_a_child_does_not_disturb_the_connections_of_its_parent(
                 go.wait(60)
                 peer.send(scripted.chunk(b"two"))
 
-        return scripted.ScriptedServer(handler)
+        return scripted.ScriptedServer(handler, tls=server_tls if over_tls else None)
 
     with serving() as used, serving() as closed, serving() as dropped:
         urls = (used.url, closed.url, dropped.url)
@@ -61,6 +69,7 @@ def test_a_child_does_not_disturb_the_connections_of_its_parent(
             text=True,
             timeout=60,
             check=False,
+            env={**os.environ, "REQUESTS_CA_BUNDLE": ca_file},
         )
     assert (scene.returncode, scene.stderr) == (0, "")
     assert used.connections > 2

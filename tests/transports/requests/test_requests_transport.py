@@ -462,6 +462,21 @@ def test_an_adapter_without_a_socket(session: requests.Session, coding: str, kin
         assert "content-encoding" not in response.headers
 
 
+def test_hook_that_iterates_over_a_body_without_a_socket_breaks_the_reply(
+    session: requests.Session,
+) -> None:
+    def hook(response: requests.Response, **_: Any) -> None:
+        list(response.iter_content())
+
+    session.mount("canned://", Canned(io.BytesIO(b"hello"), {}))
+    session.hooks["response"].append(hook)
+    with (
+        transport(session) as made,
+        fails(Phase.REPLY_BROKEN, "a hook of the session has read the body"),
+    ):
+        made.send(get("canned://x"), 5.0)
+
+
 def test_a_broken_reply_of_an_adapter_without_a_socket(session: requests.Session) -> None:
     headers = {"Content-Length": "5"}
     raw = urllib3.HTTPResponse(
@@ -573,3 +588,17 @@ def test_forked_child_needs_no_lock_that_a_thread_of_its_parent_held(
     made.close()
     with pytest.raises(TransportClosedError):
         made.sleep(0.0)
+
+
+def test_forked_child_uses_an_adapter_that_cannot_be_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Minimal(Canned):
+        close = BaseAdapter.close  # It raises NotImplementedError.
+
+    unclosed = requests.Session()
+    unclosed.mount("canned://", Minimal(None, {}, b"hello"))
+    with transport(unclosed) as made:
+        number = os.getpid() + 1
+        monkeypatch.setattr(os, "getpid", lambda: number)
+        assert made.send(get("canned://x"), 5.0).body == b"hello"

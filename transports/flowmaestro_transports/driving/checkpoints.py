@@ -10,7 +10,7 @@ import inspect
 import json
 import os
 from contextlib import suppress
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, Optional, cast
 
 from flowmaestro_core.checkpoint import Checkpoint, LoadedState
 from flowmaestro_core.errors import CheckpointConflict, CheckpointError
@@ -38,11 +38,11 @@ class CheckpointFile:
         # Replace the target of a symbolic link, not the link.
         self._path = os.path.realpath(path)
 
-    def load(self) -> Any:
+    def load(self) -> Optional[Dict[str, Any]]:
         """Return the state; `None` if there is no file.
 
-        Raises `BlockingIOError` if the lock is held already, `CheckpointError` if the file is not
-        JSON, and `OSError` if it cannot be read.
+        Raises `BlockingIOError` if the lock is held already, `CheckpointError` if the file is not a
+        JSON object, and `OSError` if it cannot be read.
         """
         with open_lock_file(f"{self._path}.lock"):
             return self._read()
@@ -55,20 +55,23 @@ class CheckpointFile:
         be written.
         """
         with open_lock_file(f"{self._path}.lock"):
-            before: Dict[str, Any] = self._read() or {}
-            serial = before.get("serial", 0)
+            serial = (self._read() or {}).get("serial", 0)
             if serial != state["serial"] - 1:
                 raise CheckpointConflict
             self._replace(json.dumps(state).encode())
 
-    def _read(self) -> Any:
+    def _read(self) -> Optional[Dict[str, Any]]:
+        state: Any = None
         try:
             with open(self._path, "rb") as file:
-                return json.loads(file.read())
+                state = json.loads(file.read())
         except FileNotFoundError:
             return None
         except ValueError:  # It is not JSON, or not UTF-8.
-            raise CheckpointError(f"The checkpoint {self._path} is damaged: not JSON") from None
+            pass
+        if not isinstance(state, dict):
+            raise CheckpointError(f"The checkpoint {self._path} is damaged: not a JSON object")
+        return cast("Dict[str, Any]", state)
 
     def _replace(self, content: bytes) -> None:
         new = f"{self._path}.new"

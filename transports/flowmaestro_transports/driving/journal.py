@@ -398,8 +398,9 @@ def _lock_journal(file: FileIO, path: str) -> None:
 def _unlocker_of(file: FileIO) -> Callable[[], None]:
     """Return a function that undoes `_lock_journal`.
 
-    Closing the file does not unlock it while a forked child has a copy. The function imports
-    nothing, because it may be called when the interpreter ends.
+    Closing the file does not unlock it while a forked child has a copy: `LockableFile.close` undoes
+    only `flock`, and this lock is of another kind. The function imports nothing, because it may be
+    called when the interpreter ends.
     """
     control: Any = None
     if sys.platform == "linux":

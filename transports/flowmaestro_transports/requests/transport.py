@@ -157,9 +157,10 @@ class RequestsTransport(NotPicklable):
     headers, cookies, auth and params are not. The session's cookie jar keeps the cookies that a
     response sets, because requests cannot be told not to; calls do not send them. The session's
     adapters limit how many idle connections are stored; nothing limits how many are open. A given
-    session is never closed, and a child process after `os.fork` uses it with its connections. So
-    give each process its own. Without a `session`, the transport makes one, with the defaults of
-    requests, and closes that one; a child process makes another.
+    session is never closed. A child process after `os.fork` uses it, too: before its first call, it
+    closes its copies of the idle connections, which stay open in the parent. Without a `session`,
+    the transport makes one, with the defaults of requests, and closes that one; a child process
+    makes another.
 
     A response hook that reads the body must do so by `response.content`, which keeps it. After any
     other reading, the call fails (*reply broken*).
@@ -276,6 +277,8 @@ class RequestsTransport(NotPicklable):
             closing, self._closing = self._closing, threading.Event()
             if closing.is_set():
                 self._closing.set()
+            if self._callers_session is not None:
+                _drop_connections(self._callers_session)
             self._reset()
 
     def _begin(self, request: Request, timeout: float, limit: int) -> RequestsBody:
@@ -482,7 +485,10 @@ def _reader(response: requests.Response) -> Tuple[bool, Optional[Callable[[], by
     raw = response.raw
     if not isinstance(raw, urllib3.BaseHTTPResponse):
         # The response of an adapter without a network.
-        return False, partial(io.BytesIO(response.content).read, MAX_PIECE)
+        try:
+            return False, partial(io.BytesIO(response.content).read, MAX_PIECE)
+        except RuntimeError:  # A hook has called `iter_content`, which keeps nothing.
+            return True, None
     if not raw.closed and not raw.tell():
         return False, partial(raw.read1, MAX_PIECE, decode_content=False)
     # Without `raw`, `content` is what requests keeps, or None. With it, it would also be what is
@@ -533,6 +539,17 @@ def _close(session: Any) -> None:
             for key in keys():
                 manager.pools[key].close()
     session.close()
+
+
+def _drop_connections(session: requests.Session) -> None:
+    """Close a child's copies of the idle connections that its parent has in `session`.
+
+    Those of the parent stay open, and the child may go on using the session.
+    """
+    # Not `session.close`: in a subclass, it may close more than connections.
+    for adapter in session.adapters.values():
+        with contextlib.suppress(NotImplementedError):  # A minimal adapter has no `close`.
+            adapter.close()
 
 
 def _limits(timeout: float) -> Urllib3Timeout:
