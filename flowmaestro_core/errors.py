@@ -215,7 +215,7 @@ class TimeoutError(FlowMaestroError, builtins.TimeoutError):
 
 
 class ConnectionError(FlowMaestroError, builtins.ConnectionError):
-    """No connection could be made, or the response did not arrive whole and well-formed."""
+    """No connection could be made, or the HTTP response was truncated or malformed."""
 
     _MESSAGE, _CODE = "Unable to connect to FlowMaestro API", "connection_error"
 

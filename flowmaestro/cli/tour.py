@@ -73,7 +73,7 @@ class Narrator:
         self.say((lead, "dim"), (f"{event['type']:22}", style), detail, indent=len(lead))
 
     def ended(self, execution: Mapping[str, Any], wanted: ExecutionStatus) -> None:
-        """Write how an execution ended. Raise `CommandFailed` unless its status is `wanted`."""
+        """Write how an execution ended if its status is `wanted`, else raise `CommandFailed`."""
         status, error = execution["status"], execution["error"]
         if status != wanted:
             raise CommandFailed(f"execution {execution['id']} is {status}, not {wanted}: {error}")

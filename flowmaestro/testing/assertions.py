@@ -112,7 +112,8 @@ class Assertions(World):
     def assert_delivered(self, event: str, *, times: Optional[int] = None) -> None:
         """Check that `event` was delivered to a webhook: at least once, or exactly `times` times.
 
-        A delivery that is sent again counts once. Raises `ValueError` for an unknown event.
+        Of a delivery that is sent again, only the last attempt counts. Raises `ValueError` for an
+        unknown event.
         """
         __tracebackhide__ = True
         one_of("event", event, get_args(WebhookEventType))

@@ -8,6 +8,7 @@ from urllib.parse import unquote
 
 from flowmaestro_core.arguments import mapping
 from flowmaestro_core.calls.call import Call
+from flowmaestro_core.http.secrets import showable_url
 from flowmaestro_core.http.urls import Path, query
 from flowmaestro_core.payloads.encode import encode_json
 from flowmaestro_core.payloads.reply import Reply
@@ -49,11 +50,13 @@ def raw_call(
 
 
 def _shown(path: Any) -> str:
-    """Return a path for an error, without its query, which may be secret.
+    """Return a path for an error, without credentials and the query, which may be secret.
 
     Of a path that is not a `str`, return only the type.
     """
-    return repr(path.partition("?")[0]) if isinstance(path, str) else type(path).__name__
+    if not isinstance(path, str):
+        return type(path).__name__
+    return repr(showable_url(path.partition("?")[0]))
 
 
 def _leads_up(path: str) -> bool:

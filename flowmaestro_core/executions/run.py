@@ -87,9 +87,9 @@ class RunMachine(Machine[EndedExecution]):
 
     Before the first event of each connection, and without a connection, the machine polls on the
     schedule of a wait. The first opening of the stream may delay a poll by at most one
-    `poll_interval`. A transport that loses a quiet body (`Read.impatient`) may delay it by more. On
-    any other transport, a run without events ends at most one poll interval and one round trip
-    later than `wait_for_completion` would.
+    `poll_interval`. A transport that cannot read on after a quiet read (`Read.impatient`) may delay
+    it by more. On any other transport, a run without events ends at most one poll interval and one
+    round trip later than `wait_for_completion` would.
     """
 
     execution_id: Optional[str]

@@ -131,9 +131,10 @@ class PolledBody(Source, Protocol):
     closed: bool
 
     def poll(self, now: float) -> Optional[bytes]:
-        """Return the bytes that are new since the last call, `None` if there are none.
+        """Return the next bytes; `None` if none have come yet, `b""` at the end of the body.
 
-        `b""` is the end. Raises `TransportFailure` if a fault has ended the connection.
+        Further bytes may be there already, for the next call. Raises `TransportFailure` if a fault
+        has ended the connection.
         """
         ...
 

@@ -84,12 +84,13 @@ def test_any_other_path_is_refused_by_name(path: Any) -> None:
     ("path", "shown"),
     [
         ("/x?token=hush", "not '/x'"),
+        ("https://user:hush@api.example/x", "not 'https://api.example/x'"),
         (b"/x?token=hush", "not bytes"),
         (["/x?token=hush"], "not list"),
         (None, "not NoneType"),
     ],
 )
-def test_the_error_of_a_path_does_not_show_its_query(path: Any, shown: str) -> None:
+def test_the_error_of_a_path_shows_neither_query_nor_credentials(path: Any, shown: str) -> None:
     with pytest.raises(ValueError, match=f"{shown}$") as caught:
         request("GET", path)
     assert "hush" not in str(caught.value)

@@ -137,7 +137,7 @@ class _Keeper:
         )
 
     def _is_busy(self, cause: Exception) -> bool:
-        """Return whether `cause` means that another process holds the lock of the file.
+        """Return whether `cause` means that the lock of the file is held already.
 
         Return False if the checkpoint is not a file: the user's function may raise
         `BlockingIOError` for another reason.
