@@ -87,10 +87,11 @@ def read_rows(path: str, *, delimiter: Optional[str] = None) -> Rows:
 def typed_rows(rows: Rows, schema: Any, where: str) -> Rows:
     """Return the rows with cells as JSON values, where a JSON Schema names a type of the column.
 
-    The cells of a column without a type, or whose type may be `string`, stay text. An empty cell of
-    any other type is left out. Rows of JSON are returned as they are. Raises `ValueError`, whose
-    text begins with `where`, for a cell that is not JSON. A cell that is JSON of another type is
-    not refused: `check_inputs` finds it.
+    The cells of a column without a type, or whose type may be `string`, stay as they are. An empty
+    cell of any other type is left out. Rows of JSON are returned as they are. `TRUE` and `007`, as
+    spreadsheets write them, are converted, too, where the type allows it. Raises `ValueError`,
+    whose text begins with `where`, for any other cell that is not JSON. A cell that is JSON of
+    another type is not refused: `check_inputs` finds it.
     """
     kinds = _kinds(schema)
     if not rows.are_cells or not kinds:

@@ -85,8 +85,8 @@ class Close:
 class Wait:
     """Wait for `seconds`.
 
-    `because` is the failed attempt or the lost connection that causes the wait; `None` for any
-    other wait. With `reconnects`, the next request reopens a lost event stream. Both are for logs
+    `because` is the failed attempt or the lost connection to report, or `None`. With `reconnects`,
+    an event stream waits for its next connection; a poll may come before that. Both are for logs
     and hooks, with one exception: if a start waits because of a 429, a batch delays its polls, too.
     """
 

@@ -208,7 +208,10 @@ class LiveRunView(RunView):
         self._live.stop()
 
     def follow(self, stream: Any) -> None:
-        """Make each later frame show `stream.last_seen` as well: the execution as last polled."""
+        """Let the picture show what `stream` learns from polls (`last_seen`), until `end`.
+
+        It shows the status of the execution, and how old the last poll is.
+        """
         self._stream = stream
 
     def end(self, execution: Execution, events: Sequence[Mapping[str, Any]]) -> None:

@@ -317,10 +317,10 @@ class RowReader:
     def look_up(self) -> bool:
         """Read the next rows from the inputs into `to_look_up`, for a lookup in the journal.
 
-        Return False, without reading, if the journal need not be searched for more rows, or if too
-        many rows wait for their start. At the end of the inputs, leave `to_look_up` empty and
-        return True. Raises what `RowIterator.next` raises, and
-        `JournalError` if, without `key=`, the journal holds rows beyond the end of the inputs.
+        Return False, without reading, if the journal need not be searched for more rows, or if
+        there is no room for more rows (see the class). At the end of the inputs, leave `to_look_up`
+        empty and return True. Raises what `RowIterator.next` raises, and `JournalError` if, without
+        `key=`, the journal holds rows beyond the end of the inputs.
         """
         source = self.unchecked or self.source
         if self.unchecked is None and not (self._replaying and self._may_read):

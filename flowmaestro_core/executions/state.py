@@ -47,8 +47,8 @@ class BatchState:
     """The rows of a batch in all their stages. Its methods apply events; they choose no action.
 
     As a rule, a row goes from `reader` to `starts`, then to `active`, then to `outcomes`. A row
-    that is refused, or that the journal holds already, skips stages. A row that may have been
-    started goes to `in_doubt`, and from there to any later stage, or back to be started.
+    that is refused, or that the journal holds already, skips stages. With a journal, a row that may
+    have been started goes to `in_doubt`, and from there to any later stage, or back to be started.
 
     Attributes:
         outcomes: the outcomes that are not delivered yet.

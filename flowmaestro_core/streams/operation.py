@@ -1,6 +1,6 @@
-"""The operation of an event stream: it describes the stream, and makes the machine that reads it.
+"""The operation of an event stream. It describes the stream; `machine_for` makes its machine.
 
-The module of that machine is imported when the first such machine is made.
+The module of that machine is not imported here, but when the first such machine is made.
 """
 
 from __future__ import annotations

@@ -49,7 +49,10 @@ class SimulatedServer(Protocol):
 
 
 class _InMemory(NotPicklable):
-    """Base of the sync and the async transport: the server, its clock and random source."""
+    """Base of the sync and the async transport: the server, its clock, and random delays.
+
+    The random source is the transport's own. It begins with the server's `seed`.
+    """
 
     def __init__(self, server: SimulatedServer) -> None:
         self._server = server

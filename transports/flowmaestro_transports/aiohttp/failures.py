@@ -74,7 +74,7 @@ def _is_of_the_head(error: BaseException) -> bool:
 
 
 def _reason(error: BaseException) -> str:
-    """Return one line that says what happened, without the URL's query or a header's value."""
+    """Return one line that says what happened, without the query or the headers of the request."""
     if isinstance(error, (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError)):
         return "the URL is not valid"
     if isinstance(error, aiohttp.ClientHttpProxyError):

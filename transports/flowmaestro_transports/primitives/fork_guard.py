@@ -15,7 +15,8 @@ T = TypeVar("T")
 class NotPicklable:
     """Base of objects that hold connections and so can be neither pickled nor copied.
 
-    `pickle` and `copy` raise a `TypeError` that says what to do instead.
+    `pickle` and `copy` raise a `TypeError` that says what to do instead. (Clients can be copied:
+    they override that.)
     """
 
     __slots__ = ()

@@ -361,9 +361,9 @@ class RequestsBody:
     def read(self, patience: float) -> bytes:
         """Return some bytes of the body as soon as there are any; `b""` at its end.
 
-        Raises `TransportFailure` if the library finds the body malformed or truncated, or if the
-        body was closed before its end. If no content comes within `patience` seconds, this raises
-        it as well, instead of returning `None`, because the body cannot be read again.
+        Raises `TransportFailure` if the library finds the body malformed or truncated, if the body
+        was closed before its end, or if no content comes in time. It never returns `None`, because
+        the body cannot be read again after a timeout. The class says what `patience` limits.
         """
         deadline = time.monotonic() + patience
         while not self._ended:
