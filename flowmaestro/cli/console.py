@@ -1,8 +1,8 @@
 r"""The output of commands: written by rich if `console` chooses it, else in plain lines.
 
-A text may come from a server. So a `Console` replaces the bidi marks and, except for line feeds,
-the control characters of what it writes to a terminal. Every character that the output cannot
-express becomes a `\u` or `\U` escape, never a question mark.
+A text may come from a server. So in what a `Console` writes to a terminal, a space replaces each
+bidi mark and each control character; only `document` and `stream` keep line feeds. Every character
+that the output cannot express becomes a `\u` or `\U` escape, never a question mark.
 """
 
 from __future__ import annotations

@@ -35,7 +35,10 @@ PageOf = Callable[[int, int], Call[Any]]
 
 @dataclass(frozen=True)
 class Poll(Operation[Execution, Coroutine[Any, Any, Execution]]):
-    """The wait for one execution: polls it until it has ended, for at most `timeout` seconds."""
+    """The wait for one execution: polls it until it has ended, or `timeout` seconds have passed.
+
+    The last poll may take one second more.
+    """
 
     execution_id: str
     call: Call[Any]

@@ -76,7 +76,7 @@ class SecretScrubber:
 
     @property
     def _max_match_size(self) -> int:
-        """The most bytes that one secret takes in a text, if it holds few backslashes."""
+        """The most bytes that one secret takes in a text, if the secret has few backslashes."""
         return _LONGEST_CHARACTER * max(map(len, self.secrets), default=0)
 
     def beginning(self, data: bytes, size: int) -> bytes:

@@ -146,7 +146,7 @@ class Workflows(Resource[D]):
 
         A failed or cancelled execution is returned like a completed one: check `status`. While the
         event stream is open, a 429 on a poll does not end the run, even if the daily quota is used
-        up: the stream may still deliver the terminal event in time. (Such a 429 ends
+        up: the stream may still deliver the terminal event in time. (A 429 for the daily quota ends
         `wait_for_completion`.)
 
         With a `checkpoint`, the same call again follows the execution that was started, or returns

@@ -14,7 +14,8 @@ first of these rules that applies:
    Else read until the first of these times.
 5. No body is open. The next connection is due: open it, but if the loss is not reported yet, wait
    for 0 s first, which reports it. A probe is due: probe. Else wait for the first of these times.
-   If the body was set aside, a probe comes before the connection.
+   If the transport had to close a quiet body (`Read.impatient`), a probe that is due comes before
+   the connection.
 
 What the table of states (`EventStreamMachine.TRANSITIONS`) does not say:
 

@@ -116,7 +116,7 @@ class IdleMonitor:
         self._schedule_probe(now)
 
     def begin_final_probes(self, now: float) -> None:
-        """Make a probe due as soon as the server allows it: the stream opens no more connections.
+        """Make a probe due as soon as the server allows it: no connection is open or planned.
 
         If `self.polls_until_deadline` is True, further probes follow at short intervals, and the
         time that the stream may be without an event is counted from `now`.

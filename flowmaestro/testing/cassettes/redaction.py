@@ -121,8 +121,8 @@ def _headers(headers: Headers, secrets: Set[bytes]) -> Headers:
 def _plain(text: str, secrets: Set[bytes]) -> str:
     """Return `text`, redacted: a URL, a header field's name or value, or a failure's message.
 
-    All encodings of `secrets` are redacted, everything that looks like a key, and credentials in
-    URLs.
+    `***` replaces `secrets` (plain, escaped or in base64), everything that looks like a key, and
+    secret parameters of URLs. The user part of a URL is removed.
     """
     data = _bytes(text)
     return _text(b"".join(replace_spans([data], find_secrets(data, secrets))))

@@ -29,7 +29,7 @@ class EndpointRoute:
 
     @cached_property
     def pattern(self) -> Pattern[str]:
-        """A pattern of the paths of this route, with a group for each id.
+        """The compiled pattern of the paths of this route, with a group for each id.
 
         The paths are below the API root, without their first slash.
         """

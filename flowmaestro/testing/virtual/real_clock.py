@@ -105,9 +105,10 @@ class RealClock(VirtualClock):
                 self._fire(alarm)
 
     def _seconds_until(self, alarm: Alarm) -> float:
-        """Advance the world to now. Return the seconds until the world or an alarm is due next.
+        """Advance the world to now. Return the seconds until something is due next.
 
-        Return 0.0 if `alarm` has fired or is due, else at least 0.001.
+        That is the world, `alarm` or a function of `call_later`. Return 0.0 if `alarm` has fired or
+        is due, else at least 0.001.
         """
         self.catch_up()
         if alarm.fired or self.now >= alarm.at:

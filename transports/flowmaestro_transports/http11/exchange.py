@@ -105,7 +105,10 @@ class RequestWriter:
             raise unsendable() from None
 
     def _fields_of(self, request: Request) -> Optional[_Fields]:
-        """Return the field lines of `request`, or None if HTTP/1.1 cannot express it."""
+        """Return the field lines of `request`, or None if HTTP/1.1 forbids its method or a field.
+
+        The target is not checked.
+        """
         given, method, length = request.headers, request.method, len(request.body)
         last = self._last
         if (

@@ -34,8 +34,8 @@ def list_messages(service: Service, call: EndpointRequest) -> Outcome:
 def send_message(service: Service, call: EndpointRequest) -> Outcome:
     """Post a message, and answer with JSON or with events.
 
-    If the request asks for events, and the service is set to refuse these (`message_answers`), post
-    nothing and raise a refusal with 501.
+    If the request asks for events, and the agent does not answer with events
+    (`Service.message_answers`), post nothing and raise a refusal with 501.
     """
     thread = service.threads.find(call.id)
     text = call.text("content", "Message content is required")
@@ -80,8 +80,8 @@ def _answer_whole(service: Service, thread: Thread, text: str, limit_ms: float) 
 def stream_thread(service: Service, call: EndpointRequest) -> Outcome:
     """Stream the events of a thread from now on.
 
-    If the service is set to refuse events (`message_answers`), raise the refusal of a path without
-    an endpoint, with 404.
+    If its agent does not answer with events (`Service.message_answers`), raise the 404 refusal of a
+    path without an endpoint.
     """
     thread = service.threads.find(call.id)
     if service.message_answers(thread.agent) == "refused":
