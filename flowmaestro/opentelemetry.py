@@ -645,7 +645,7 @@ class _ServerClock:
 
     @property
     def shift(self) -> int:
-        """The estimated lead of the server's clock, in nanoseconds; negative if it is behind ours."""
+        """The estimated lead of the server's clock over ours, in nanoseconds; may be negative."""
         return int(min(max(0.0, self._least), self._most))
 
     def learn_date(self, headers: Headers, sent_at: float, received_at: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import ssl
 from pathlib import Path
@@ -86,6 +87,18 @@ def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.lower().endswith(("_proxy", "_ca_bundle")) or name.startswith("SSL_CERT_"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def garbage_collected(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Collects the garbage of a test that ignores warnings of what is collected.
+
+    Else it may be collected during a later test, which does not ignore them.
+    """
+    yield
+    marks = request.node.iter_markers("filterwarnings")
+    if any("ignore::pytest.PytestUnraisableExceptionWarning" in mark.args for mark in marks):
+        gc.collect()
 
 
 @pytest.fixture
