@@ -48,7 +48,8 @@ class Checkpoint:
     * A process stalls between its save and its request, or the server lists the execution late,
       together for longer than half of `settle_after`. A hook that is slow to return counts, too.
     * Processes with the same checkpoint pass different `settle_after`.
-    * The transport ignores the timeout of the request, which then takes that long.
+    * The transport ignores the timeout of the request, and the request takes longer than half of
+      `settle_after`.
 
     Args:
         load: called without arguments; returns the state that was saved last, or `None` if there

@@ -1,8 +1,8 @@
 """Following an event stream to its end. One method decides what to do next, whatever happened.
 
-Each event updates the parts: the queue of events to emit, the connection (`connection.py`), the
-idle clocks (`probe.py`), and the ending (`ending.py`). Then `_next` picks the action, by the
-first of these rules that applies:
+Each report of the driver updates the parts: the queue of events to emit, the connection
+(`connection.py`), the idle clocks (`probe.py`), and the ending (`ending.py`). Then `_next` picks
+the action, by the first of these rules that applies:
 
 1. The queue is not empty: emit.
 2. There is no ending, and the deadline has passed: the ending is a timeout, unless what has already

@@ -264,11 +264,11 @@ _QUIET_WHY = "Streams are quiet while a workflow works; that must neither end no
 async def _read_or_quiet(
     runner: Runner, body: AsyncOpenResponse, patience: float
 ) -> Optional[bytes]:
-    """Return the data of one `read`; `None` if the `read` returned no data.
+    """Return the data of one `read`; `None` if none came within its patience.
 
-    The check fails if the `read` fails, returns `b""`, or returns more than `immediate` seconds
-    after its patience. But if the `read` fails as *reply broken* on a transport that declares
-    `patient = False`, this raises `NotOffered`.
+    The check fails if the `read` fails, returns `b""` (the end of the body), or returns more than
+    `immediate` seconds after its patience. But if the `read` fails as *reply broken* on a transport
+    that declares `patient = False`, this raises `NotOffered`.
     """
     begun, within = time.monotonic(), patience + runner.immediate
     try:

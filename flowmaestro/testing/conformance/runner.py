@@ -171,7 +171,8 @@ class Runner(ABC):
 
         Raises `NotOffered` if the factory does not take one of the options, or raises `NotOffered`
         itself, or returns a function although the check needs `STREAMS` or `TIME_LIMITS`. Raises
-        `FactoryError` if the factory returns neither a transport nor a function of the right kind.
+        `FactoryError` if the factory returns neither a transport nor a function from request to
+        response.
         """
         for name in options:
             if not _takes(self._make_transport, name):

@@ -105,7 +105,7 @@ class KeyRing:
         }
 
     def accept_unknown_keys(self) -> None:
-        """Accept test keys and unknown keys from now on, the unknown ones with every scope."""
+        """Accept unknown keys from now on, with every scope, and keys that begin with `fm_test_`."""
         self._accepts_unknown = True
 
     def identify(self, headers: Headers) -> ApiKey:

@@ -168,8 +168,8 @@ class SyncKeeper(_Keeper):
     def _call(self, name: str, function: Callable[[], Any]) -> Any:
         """Return the result of `function`, which loads or saves the state.
 
-        While the lock of the file is held, `function` is called again, for up to `LOCK_TIMEOUT`
-        seconds.
+        While somebody else holds the lock of the file, `function` is called again, for up to
+        `LOCK_TIMEOUT` seconds. Then the error is raised.
         """
         give_up_at = self._transport.now() + LOCK_TIMEOUT
         while True:
@@ -212,8 +212,8 @@ class AsyncKeeper(_Keeper):
     async def _call(self, name: str, function: Callable[[], Any]) -> Any:
         """Return the result of `function`, which loads or saves the state.
 
-        While the lock of the file is held, `function` is called again, for up to `LOCK_TIMEOUT`
-        seconds.
+        While somebody else holds the lock of the file, `function` is called again, for up to
+        `LOCK_TIMEOUT` seconds. Then the error is raised.
         """
         give_up_at = self._transport.now() + LOCK_TIMEOUT
         while True:
