@@ -229,7 +229,7 @@ def _sendable(value: Any) -> Any:
 
 
 def _is_deep(value: Any) -> bool:
-    """Return whether lists and objects are nested deeper than `DEEPEST` levels in a JSON value."""
+    """Return whether any part of a JSON value lies within more than `DEEPEST` lists and objects."""
     level: List[Any] = [value]
     for _ in range(DEEPEST + 1):
         level = [

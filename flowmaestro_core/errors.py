@@ -226,9 +226,9 @@ class StreamError(FlowMaestroError):
     `code` is `stream_error` (a stream was lost and could not be resumed, or the server sent none),
     `stream_lost` (the server will answer a message later, and sent no id to find the answer by),
     `event_too_large`, `message_failed` (only from `text()`: the agent could not answer),
-    `stream_closed` (the stream, batch or other iteration was closed or has failed before, or the
-    batch is one of the parent process), or `stream_busy` (the next item is awaited already, by
-    another thread or task, or by the code that called the callback).
+    `stream_closed` (the stream, batch or other iteration was closed or has failed before, an event
+    stream has ended before, or the batch is one of the parent process), or `stream_busy` (the next
+    item is awaited already, by another thread or task, or by the code that called the callback).
     """
 
     _MESSAGE, _CODE = "Stream error", "stream_error"

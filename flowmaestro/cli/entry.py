@@ -112,7 +112,7 @@ def _print_traceback() -> None:
 
 
 def _without_keys(text: str) -> str:
-    """Return the text with `***` for each API key, which an argument may have been."""
+    """Return the text with `***` for what looks like an API key: an argument may have been one."""
     from flowmaestro_core.http.secrets import without_keys
 
     return without_keys(text)

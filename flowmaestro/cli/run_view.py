@@ -210,7 +210,7 @@ class LiveRunView(RunView):
     def follow(self, stream: Any) -> None:
         """Let the picture show what `stream` learns from polls (`last_seen`), until `end`.
 
-        It shows the status of the execution, and how old the last poll is.
+        It shows the status of the execution and, while no events come, how old the last poll is.
         """
         self._stream = stream
 

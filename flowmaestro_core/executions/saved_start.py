@@ -40,9 +40,10 @@ class SavedStart(NamedTuple):
         state: `open`: nothing was started. `starting`: the request may have been sent.
             `started`: the execution was started, and its id is known.
         token: a random text, from which the `Idempotency-Key` is made.
-        after: the id of the baseline: the newest execution before the start. Empty if there was
-            none; `None` if it is not known: it was not read yet, the user's task engine made this
-            state, or the server listed an execution without an id.
+        after: the id of the baseline, an execution older than the start: the newest one when the
+            list was read, or the one that `rerun` replaces. Empty if there was none; `None` if it
+            is not known: it was not read yet, the user's task engine made this state, or the server
+            listed an execution without an id.
         execution_id: the id of the started execution; `None` or empty before it is known.
         reruns: how often an ended execution was replaced by a new one because of `rerun`.
         serial: the number of this state among all that were saved, from 1; 0 if the SDK has not

@@ -82,8 +82,8 @@ class Announcement(NamedTuple):
     """What a checkpoint knows of the one start that is in doubt.
 
     Attributes:
-        baseline: the newest execution before the start: `""` if there was none, `None` if it is not
-            known.
+        baseline: an execution older than the start, as `SavedStart.after`: `""` if there was none,
+            `None` if it is not known.
         at: when the start was announced, on the clock of `now`.
 
     """

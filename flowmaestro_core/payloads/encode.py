@@ -46,8 +46,9 @@ def encode_json(value: Any, name: str = "the body") -> bytes:
 def _check(value: Any, where: Any) -> None:
     """Raise `TypeError` or `ValueError` if `encode_json` does not accept `value`.
 
-    Lone surrogates are not found. `where` is the place of `value`, for the error: the name of the
-    whole value, or a pair of the container's place and the key in the container.
+    Lone surrogates are not found. A value that refers to itself or is nested too deep raises
+    `RecursionError` instead. `where` is the place of `value`, for the error: the name of the whole
+    value, or a pair of the container's place and the key in the container.
     """
     if value is None or isinstance(value, (str, bool)):
         return

@@ -12,10 +12,10 @@ the action, by the first of these rules that applies:
    and probe, if there is time. Else end.
 4. A body is open. No byte came for too long: close it and count it as lost. A probe is due: probe.
    Else read until the first of these times.
-5. No body is open. The next connection is due: open it, but if the loss is not reported yet, wait
-   for 0 s first, which reports it. A probe is due: probe. Else wait for the first of these times.
-   If the transport had to close a quiet body (`Read.impatient`), a probe that is due comes before
-   the connection.
+5. No body is open. The next connection is due: open it; but if the loss is not reported yet, return
+   a `Wait` of 0 s with it first, so that the driver reports it. A probe is due: probe. Else wait
+   for the first of these times. If the transport had to close a quiet body (`Read.impatient`), a
+   probe that is due comes before the connection.
 
 What the table of states (`EventStreamMachine.TRANSITIONS`) does not say:
 

@@ -319,7 +319,7 @@ class RecordedBody(_RecordedBody[OpenResponse]):
         return data
 
     def close(self) -> None:
-        """Close the inner body. Record that its reader closed it, if the body had not ended."""
+        """Close the inner body. Record that its reader closed it unless it had ended or failed."""
         self._exchange.mark_abandoned()
         self._inner.close()
 
@@ -338,7 +338,7 @@ class AsyncRecordedBody(_RecordedBody[AsyncOpenResponse]):
         return data
 
     async def close(self) -> None:
-        """Close the inner body. Record that its reader closed it, if the body had not ended."""
+        """Close the inner body. Record that its reader closed it unless it had ended or failed."""
         self._exchange.mark_abandoned()
         await self._inner.close()
 
@@ -349,7 +349,7 @@ class ReleasableRecordedBody(AsyncRecordedBody):
     def release(self) -> None:
         """Close the inner body without awaiting.
 
-        Record that its reader closed it, if the body had not ended.
+        Record that its reader closed it unless it had ended or failed.
         """
         self._exchange.mark_abandoned()
         cast("Releasable", self._inner).release()

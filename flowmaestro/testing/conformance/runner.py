@@ -170,9 +170,11 @@ class Runner(ABC):
         """Return a new transport with these options, closed when the check ends.
 
         Raises `NotOffered` if the factory does not take one of the options, or raises `NotOffered`
-        itself, or returns a function although the check needs `STREAMS` or `TIME_LIMITS`. Raises
-        `FactoryError` if the factory returns neither a transport nor a function from request to
-        response.
+        itself, or returns a function although the check needs `STREAMS` or `TIME_LIMITS`.
+
+        The factory must return a transport, or a function from request to response. On a sync
+        runner, that must be a sync transport or a plain function; on an async one, an async
+        transport, or a plain or coroutine function. Raises `FactoryError` for anything else.
         """
         for name in options:
             if not _takes(self._make_transport, name):

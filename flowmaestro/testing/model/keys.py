@@ -105,7 +105,11 @@ class KeyRing:
         }
 
     def accept_unknown_keys(self) -> None:
-        """Accept unknown keys from now on, with every scope, and keys that begin with `fm_test_`."""
+        """Accept unknown keys from now on, with every scope.
+
+        Also accept known test keys (`fm_test_`), which the deployed server refuses. Each keeps its
+        own scopes.
+        """
         self._accepts_unknown = True
 
     def identify(self, headers: Headers) -> ApiKey:

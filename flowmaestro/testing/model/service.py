@@ -82,8 +82,9 @@ class Service:
     """The resources of a fake by id, its running executions, open streams and deliveries.
 
     `live` is whether open streams get the events of executions, except `execution:cancelled`, which
-    they never get. `message_answers` is how all agents answer messages; `None` if each has its own
-    way (see the method `message_answers`).
+    they never get. `message_answers` is how every agent answers a message with `"stream": true`:
+    `"sse"` or `"refused"`. If it is `None`, that depends on the agent: see the method
+    `message_answers`.
 
     Attributes:
         credits: how many more executions can be paid for; `None` for no limit.

@@ -643,7 +643,7 @@ class _CheckedHeaders(CaseInsensitiveDict[Any]):
         return _CheckedHeaders(self._fields(), self._guard)
 
     def _fields(self) -> Dict[str, Any]:
-        """Return the fields without a check of the deadline."""
+        """Return the fields. Do not check the deadline."""
         value_of = super().__getitem__
         return {name: value_of(name) for name in self}
 
