@@ -34,7 +34,7 @@ _HELP = (
 
 
 def chat_command(options: argparse.Namespace) -> None:
-    """Send what the user types, and show the answers as they come.
+    """Send the messages that the user types, and show the answers as they come.
 
     With `-m`, or if standard input is not a terminal, send one message, and print only the answer;
     with `--json`, an object with the answer and the thread's id. A standard input that is not a

@@ -178,9 +178,10 @@ class FakeFlowMaestro(Scripts, FaultInjection, Assertions):
             return key
 
     def revoke_keys(self) -> None:
-        """Revoke every valid API key, also `api_key` and those of the documentation.
+        """Revoke every API key that the fake knows, also `api_key` and those of the documentation.
 
-        A key that is added afterwards is valid.
+        A key that is added afterwards is valid. So is a key that the fake sees for the first time
+        afterwards, if it accepts unknown keys (`installed`).
         """
         with self.lock:
             self._keys.revoke_all()

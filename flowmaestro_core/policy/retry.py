@@ -1,4 +1,4 @@
-"""Pure decisions: whether to retry a call, and after which delay."""
+"""Whether to retry a call, and after which delay. No I/O, no clock, no random numbers."""
 
 from __future__ import annotations
 

@@ -404,7 +404,7 @@ class Trigger(TypedDict):
 
 
 class ExecuteTriggerResponse(ExecuteWorkflowResponse):
-    """An execution that a trigger started."""
+    """An execution that a trigger started, with the id of the trigger."""
 
     trigger_id: str
 

@@ -183,10 +183,10 @@ class MemoryTransport(_InMemory):
     """
 
     def send(self, request: Request, timeout: float) -> Response:
-        """Return the response of the server. Time advances for as long as the response takes.
+        """Return the response of the server. `clock` advances for as long as the response takes.
 
-        Raises `TransportFailure` if the connection is lost, or after `timeout` seconds. Raises
-        `TransportClosedError` if this transport is closed. The server goes on with a request that
+        Raises `TransportFailure` if the connection is lost, or after `timeout` seconds of `clock`.
+        Raises `TransportClosedError` if this transport is closed. The server goes on with a request that
         has timed out.
         """
         return _carry_out(self.clock, self._sending(request, timeout))
@@ -218,10 +218,10 @@ class AsyncMemoryTransport(_InMemory):
     """
 
     async def send(self, request: Request, timeout: float) -> Response:
-        """Return the response of the server. Time advances for as long as the response takes.
+        """Return the response of the server. `clock` advances for as long as the response takes.
 
-        Raises `TransportFailure` if the connection is lost, or after `timeout` seconds. Raises
-        `TransportClosedError` if this transport is closed. The server goes on with a request that
+        Raises `TransportFailure` if the connection is lost, or after `timeout` seconds of `clock`.
+        Raises `TransportClosedError` if this transport is closed. The server goes on with a request that
         has timed out.
         """
         return await _carry_out_async(self.clock, self._sending(request, timeout))

@@ -590,7 +590,8 @@ class _SendGuard:
 
         Called whenever values of the header fields are read, which also happens right before the
         request is written. Raises `TooLate` if the deadline has passed or the transport was closed.
-        Does not raise once `over` is True.
+        Does not raise once `over` is True: after a refusal, and once the head of the response has
+        come or the sending has failed.
         """
         self._reads += 1
         if self.over:
