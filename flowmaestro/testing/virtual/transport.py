@@ -186,8 +186,8 @@ class MemoryTransport(_InMemory):
         """Return the response of the server. `clock` advances for as long as the response takes.
 
         Raises `TransportFailure` if the connection is lost, or after `timeout` seconds of `clock`.
-        Raises `TransportClosedError` if this transport is closed. The server goes on with a request that
-        has timed out.
+        Raises `TransportClosedError` if this transport is closed. The server goes on with a request
+        that has timed out.
         """
         return _carry_out(self.clock, self._sending(request, timeout))
 
@@ -221,8 +221,8 @@ class AsyncMemoryTransport(_InMemory):
         """Return the response of the server. `clock` advances for as long as the response takes.
 
         Raises `TransportFailure` if the connection is lost, or after `timeout` seconds of `clock`.
-        Raises `TransportClosedError` if this transport is closed. The server goes on with a request that
-        has timed out.
+        Raises `TransportClosedError` if this transport is closed. The server goes on with a request
+        that has timed out.
         """
         return await _carry_out_async(self.clock, self._sending(request, timeout))
 
