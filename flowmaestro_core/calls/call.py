@@ -358,9 +358,8 @@ class CallMachine(Machine[Any]):
 
     def _next(self, now: float, jitter: float) -> Action:
         limit = self._context.options.timeout_for(self._call.minimum_timeout)
-        # `min` costs each call more instructions.
-        until = self._deadline if self._deadline <= self.send_before else self.send_before  # noqa: FURB136
-        limit = _at_most(limit, until - now)
+        if limit > self._deadline - now or limit > self.send_before - now:
+            limit = _at_most(limit, min(self._deadline, self.send_before) - now)
         self._limit, self._until = limit, now + limit
         return self._send(limit)
 

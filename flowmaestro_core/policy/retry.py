@@ -127,12 +127,14 @@ class Retries:
     `unlimited_after` permits.
     """
 
+    # Most calls do not read it, and each attribute that is set costs every call.
+    _unlimited: int = 0
+    """How many of the failures do not count against `max_retries`."""
+
     def __init__(self, max_retries: int, budget: RetryBudget) -> None:
         self._max_retries = max_retries
         self._budget = budget
         self._failures: Tuple[Attempt, ...] = ()
-        self._unlimited = 0
-        """How many of the failures do not count against `max_retries`."""
         self._cost = RetryBudget.FIRST_TRY
 
     @property
