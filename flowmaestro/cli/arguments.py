@@ -85,7 +85,8 @@ def build_parser(
     `completed` maps a kind of argument, such as `"file"`, to the value of the attribute `complete`
     that these arguments get, for shtab.
     """
-    width = (Console(sys.stdout).width or 80) - 2
+    # A script does not depend on the terminal on which it is printed.
+    width = sys.maxsize if completed is not None else (Console(sys.stdout).width or 80) - 2
     column = min(24, max(width // 3, 10))  # In a narrow terminal, the texts need more room.
     shape = partial(argparse.RawDescriptionHelpFormatter, width=width, max_help_position=column)
     common: Any = {"formatter_class": shape, "allow_abbrev": False}

@@ -112,6 +112,13 @@ def read_until(terminal, text):
         seen += os.read(terminal, 65536).decode("utf-8", "replace")
 
 
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_narrow_terminal_does_not_change_the_script(here, monkeypatch, shell):
+    script = here("completion", shell).out
+    monkeypatch.setattr("flowmaestro.cli.arguments.Console.width", 40)
+    assert here("completion", shell).out == script
+
+
 def test_a_missing_package_is_named(here, monkeypatch):
     monkeypatch.setitem(sys.modules, "shtab", None)
     done = here("completion", "bash")
