@@ -679,15 +679,35 @@ def test_forked_child_needs_no_lock_that_a_thread_of_its_parent_held(
         made.sleep(0.0)
 
 
-def test_forked_child_uses_an_adapter_that_cannot_be_closed(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    class Minimal(Canned):
-        close = BaseAdapter.close  # It raises NotImplementedError.
+class Minimal(Canned):
+    close = BaseAdapter.close  # It raises NotImplementedError.
 
+
+class Uninitialised(HTTPAdapter):
+    """An adapter without the attributes that `HTTPAdapter.close` needs."""
+
+    def __init__(self) -> None:
+        pass
+
+    send = Canned(None, {}, b"hello").send
+
+
+@pytest.mark.parametrize(
+    "adapter",
+    [
+        Minimal(None, {}, b"hello"),
+        Uninitialised(),
+        SimpleNamespace(send=Canned(None, {}, b"hello").send),
+    ],
+    ids=["minimal", "uninitialised", "without close"],
+)
+def test_forked_child_uses_an_adapter_that_cannot_be_closed(
+    monkeypatch: pytest.MonkeyPatch, adapter: Any
+) -> None:
     unclosed = requests.Session()
-    unclosed.mount("canned://", Minimal(None, {}, b"hello"))
+    unclosed.mount("canned://", adapter)
     with transport(unclosed) as made:
         number = os.getpid() + 1
         monkeypatch.setattr(os, "getpid", lambda: number)
-        assert made.send(get("canned://x"), 5.0).body == b"hello"
+        for _ in range(2):
+            assert made.send(get("canned://x"), 5.0).body == b"hello"

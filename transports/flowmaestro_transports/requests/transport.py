@@ -568,7 +568,9 @@ def _drop_connections(session: requests.Session) -> None:
     """
     # Not `session.close`: in a subclass, it may close more than connections.
     for adapter in session.adapters.values():
-        with contextlib.suppress(NotImplementedError):  # A minimal adapter has no `close`.
+        # An adapter may have no `close`, or one that raises. That would fail every later call,
+        # although the adapter may well send.
+        with contextlib.suppress(Exception):
             adapter.close()
 
 
