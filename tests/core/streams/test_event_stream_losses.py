@@ -109,13 +109,16 @@ def test_the_wait_before_a_reconnection_names_the_loss(
 
 
 @pytest.mark.parametrize("answered", [True, False])
-def test_a_loss_is_reported_though_a_probe_outlasts_the_pause(answered: bool) -> None:
+@pytest.mark.parametrize(("took", "left"), [(2.0, 0.0), (0.25, 0.125)])
+def test_a_loss_is_reported_after_a_probe_with_what_is_left_of_the_pause(
+    took: float, left: float, answered: bool
+) -> None:
     stream = opened()
     assert isinstance(stream.ends(after=5.0), Send)  # The probe was due when the loss came.
-    reported = stream.replies(body=RUNNING, after=2.0) if answered else stream.fails(after=2.0)
+    reported = stream.replies(body=RUNNING, after=took) if answered else stream.fails(after=took)
     assert isinstance(reported, Wait)
-    assert (reported.seconds, reported.reconnects) == (0.0, True)
-    assert reported.because == Attempt(1, Phase.REPLY_BROKEN, None, 0.375)
+    assert (reported.seconds, reported.reconnects) == (left, True)
+    assert reported.because == Attempt(1, Phase.REPLY_BROKEN, None, left)
     assert isinstance(stream.waits(), Open)
 
 
