@@ -122,6 +122,25 @@ def test_a_loss_is_reported_after_a_probe_with_what_is_left_of_the_pause(
     assert isinstance(stream.waits(), Open)
 
 
+def test_each_reconnection_is_reported_once_even_if_a_last_probe_permits_it() -> None:
+    stream = opened(times=StreamTimes(reconnect_for=1.0))
+    reports = [stream.fails()]
+    for _ in range(2):
+        assert isinstance(stream.waits(), Open)
+        reports.append(stream.fails(Phase.NOT_SENT))
+    # The server was away for too long, so this probe is the last one.
+    assert isinstance(reports.pop(), Send)
+    reports.append(stream.replies(body=RUNNING, after=0.5))
+    assert [report.because for report in reports if isinstance(report, Wait)] == [
+        Attempt(1, Phase.REPLY_BROKEN, None, 0.375),
+        Attempt(2, Phase.NOT_SENT, "connection_error", 0.625),
+        Attempt(3, Phase.NOT_SENT, "connection_error", 0.0),
+    ]
+    assert isinstance(stream.waits(), Open)
+    stream.opens()
+    assert kinds(stream) == ["stream:reconnected"]
+
+
 def test_a_reconnection_resumes_from_the_last_id() -> None:
     stream = opened()
     stream.receives(sse("node:started", id="1") + sse("node:completed", id="2") + b"id: 3\n")
@@ -330,8 +349,9 @@ def test_a_lost_stream_of_a_running_execution_does_not_fail() -> None:
                 stream.opens()
                 stream.takes_all()
                 stream.ends()
-        stream.replies(body=RUNNING)
-        assert isinstance(stream.action, Open)
+        # A wait of 0 s reports the last failure.
+        assert stream.replies(body=RUNNING) == Wait(0.0)
+        assert isinstance(stream.waits(), Open)
         stream.opens()
         stream.takes_all()
     stream.ends()
