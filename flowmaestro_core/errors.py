@@ -215,7 +215,7 @@ class TimeoutError(FlowMaestroError, builtins.TimeoutError):
 
 
 class ConnectionError(FlowMaestroError, builtins.ConnectionError):
-    """No connection could be made, or the HTTP response was truncated or malformed."""
+    """No connection could be made, or no complete, well-formed response was received."""
 
     _MESSAGE, _CODE = "Unable to connect to FlowMaestro API", "connection_error"
 

@@ -18,6 +18,9 @@ IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 
 _METHOD = re.compile(r"[A-Za-z]+")
 _PATH = re.compile(r"(/([A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})*)+")
+_CREDENTIALS = re.compile(r"\A(?!/[^/])((?:[A-Za-z][A-Za-z0-9+.-]*:)?//)?.*@", re.DOTALL)
+"""What precedes an `@`, except in a path that begins with one `/`. The group is what to keep: a
+scheme with its `//`. Unlike `showable_url`, it also fits a URL without a scheme."""
 
 
 def raw_call(
@@ -32,7 +35,7 @@ def raw_call(
     has a segment `.` or `..`; and for `params` or `json` that cannot be encoded.
     """
     if not isinstance(method, str) or not _METHOD.fullmatch(method):
-        raise ValueError(f"method must be an HTTP method such as 'GET', not {method!r}")
+        raise ValueError(f"method must be an HTTP method such as 'GET', not {_shown(method)}")
     if not isinstance(path, str) or not _PATH.fullmatch(path) or _leads_up(path):
         raise ValueError(
             "path must begin with '/', be percent-encoded and stay below the API root, without "
@@ -49,14 +52,15 @@ def raw_call(
     )
 
 
-def _shown(path: Any) -> str:
-    """Return a path for an error, without credentials and the query, which may be secret.
+def _shown(text: Any) -> str:
+    """Return a path or a method for an error, without credentials and the query.
 
-    Of a path that is not a `str`, return only the type.
+    These may be secret: the caller may have given a URL, perhaps as the method. Of what is not a
+    `str`, return only the type.
     """
-    if not isinstance(path, str):
-        return type(path).__name__
-    return repr(showable_url(path.partition("?")[0]))
+    if not isinstance(text, str):
+        return type(text).__name__
+    return repr(showable_url(_CREDENTIALS.sub(r"\1", text.partition("?")[0])))
 
 
 def _leads_up(path: str) -> bool:

@@ -79,6 +79,8 @@ class ReconnectState:
         self._is_last = False
         """Whether the next connection was planned for `_away_until` or later. If it fails without
         progress, no other is planned. Counts only while `has_progressed` is False."""
+        self._last_failed: Optional[Attempt] = None
+        """The failure after which `plan` has planned no connection; `reopen` may plan one."""
 
     @property
     def is_open(self) -> bool:
@@ -135,8 +137,8 @@ class ReconnectState:
         self.state, self.lost = ConnectionState.CLOSED, None
 
     def reopen(self, now: float) -> None:
-        """Plan a connection for `now`, although `closed` was called before."""
-        self.state, self._due_at = ConnectionState.LOST, now
+        """Plan a connection for `now`, although `plan` has returned False."""
+        self.state, self._due_at, self.lost = ConnectionState.LOST, now, self._last_failed
 
     def set_aside(self) -> None:
         """Record that the transport closed a quiet body: nothing was lost with it."""
@@ -159,6 +161,7 @@ class ReconnectState:
             self.has_progressed = False
             self._away_until = now + self._times.reconnect_for
         elif self._is_last:
+            self._last_failed = _failed_attempt(self._failures, 0.0, cause)
             return False
         if now < self._away_until:
             # The last connection is made when the time is over, not after it.

@@ -422,7 +422,8 @@ class EventStreamMachine(Machine[Any]):
         # Such a stream may be quiet because the execution has ended. So the probe comes first here.
         if connection.state is ConnectionState.SET_ASIDE and now >= monitor.probe_at:
             return self._probe(now, jitter)
-        reopen_at = monitor.opening_at(connection.due(now))
+        due = connection.due(now)
+        reopen_at = monitor.opening_at(due)
         if now >= reopen_at and connection.lost is None:
             return self._open(now, jitter)
         if now >= monitor.probe_at and now < reopen_at:
@@ -431,6 +432,8 @@ class EventStreamMachine(Machine[Any]):
         # A probe may have outlasted the pause. Then this wait takes no time: it reports the loss.
         until = max(now, min(reopen_at, monitor.probe_at, monitor.stream_deadline))
         lost, connection.lost = connection.lost, None
+        if lost is not None:
+            lost = lost._replace(delay=due - now)
         return Wait(until - now, lost, reconnects=True)
 
     # The ending, see `ending.py`

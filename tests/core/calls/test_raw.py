@@ -85,15 +85,25 @@ def test_any_other_path_is_refused_by_name(path: Any) -> None:
     [
         ("/x?token=hush", "not '/x'"),
         ("https://user:hush@api.example/x", "not 'https://api.example/x'"),
+        ("https://user:hu/sh@api.example/x", "not 'https://api.example/x'"),
+        ("user:hush@api.example/x", "not 'api.example/x'"),
+        ("hush:h@u//sh@api.example/x", "not 'api.example/x'"),
+        ("//user:hush@api.example/x y", "not '//api.example/x y'"),
+        ("/users/@me\n", r"not '/users/@me\\n'"),
         (b"/x?token=hush", "not bytes"),
         (["/x?token=hush"], "not list"),
         (None, "not NoneType"),
     ],
 )
-def test_the_error_of_a_path_shows_neither_query_nor_credentials(path: Any, shown: str) -> None:
-    with pytest.raises(ValueError, match=f"{shown}$") as caught:
+def test_errors_of_path_and_method_show_neither_query_nor_credentials(
+    path: Any, shown: str
+) -> None:
+    with pytest.raises(ValueError, match=f"^path must .*{shown}$") as caught:
         request("GET", path)
-    assert "hush" not in str(caught.value)
+    assert "hu" not in str(caught.value)
+    with pytest.raises(ValueError, match=f"^method must .*{shown}$") as caught:
+        request(path, "/x")
+    assert "hu" not in str(caught.value)
 
 
 @pytest.mark.parametrize("method", ["", "GET ", "GET\r\n", "GE T", "G-T", None, 5, b"GET"])

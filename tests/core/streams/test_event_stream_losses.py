@@ -109,14 +109,36 @@ def test_the_wait_before_a_reconnection_names_the_loss(
 
 
 @pytest.mark.parametrize("answered", [True, False])
-def test_a_loss_is_reported_though_a_probe_outlasts_the_pause(answered: bool) -> None:
+@pytest.mark.parametrize(("took", "left"), [(2.0, 0.0), (0.25, 0.125)])
+def test_a_loss_is_reported_after_a_probe_with_what_is_left_of_the_pause(
+    took: float, left: float, answered: bool
+) -> None:
     stream = opened()
     assert isinstance(stream.ends(after=5.0), Send)  # The probe was due when the loss came.
-    reported = stream.replies(body=RUNNING, after=2.0) if answered else stream.fails(after=2.0)
+    reported = stream.replies(body=RUNNING, after=took) if answered else stream.fails(after=took)
     assert isinstance(reported, Wait)
-    assert (reported.seconds, reported.reconnects) == (0.0, True)
-    assert reported.because == Attempt(1, Phase.REPLY_BROKEN, None, 0.375)
+    assert (reported.seconds, reported.reconnects) == (left, True)
+    assert reported.because == Attempt(1, Phase.REPLY_BROKEN, None, left)
     assert isinstance(stream.waits(), Open)
+
+
+def test_each_reconnection_is_reported_once_even_if_a_last_probe_permits_it() -> None:
+    stream = opened(times=StreamTimes(reconnect_for=1.0))
+    reports = [stream.fails()]
+    for _ in range(2):
+        assert isinstance(stream.waits(), Open)
+        reports.append(stream.fails(Phase.NOT_SENT))
+    # The server was away for too long, so this probe is the last one.
+    assert isinstance(reports.pop(), Send)
+    reports.append(stream.replies(body=RUNNING, after=0.5))
+    assert [report.because for report in reports if isinstance(report, Wait)] == [
+        Attempt(1, Phase.REPLY_BROKEN, None, 0.375),
+        Attempt(2, Phase.NOT_SENT, "connection_error", 0.625),
+        Attempt(3, Phase.NOT_SENT, "connection_error", 0.0),
+    ]
+    assert isinstance(stream.waits(), Open)
+    stream.opens()
+    assert kinds(stream) == ["stream:reconnected"]
 
 
 def test_a_reconnection_resumes_from_the_last_id() -> None:
@@ -327,8 +349,9 @@ def test_a_lost_stream_of_a_running_execution_does_not_fail() -> None:
                 stream.opens()
                 stream.takes_all()
                 stream.ends()
-        stream.replies(body=RUNNING)
-        assert isinstance(stream.action, Open)
+        # A wait of 0 s reports the last failure.
+        assert stream.replies(body=RUNNING) == Wait(0.0)
+        assert isinstance(stream.waits(), Open)
         stream.opens()
         stream.takes_all()
     stream.ends()

@@ -106,6 +106,21 @@ def test_a_lost_stream_that_is_made_anew(play):
     assert [(head.status, head.request_id) for head in heads] == [(200, "req_s")] * 2
 
 
+def test_a_loss_after_a_poll_has_the_request_id_of_the_lost_stream(play):
+    hooks, seen = noting()
+    polled = b'event: connected\ndata: {"status": "completed"}\n\n'
+    play(
+        [stream(polled), FOUND, stream(ENDED)],
+        lambda client: client.executions.stream("exec_1"),
+        hooks,
+        stream_times=StreamTimes(reconnect_base=0.001),
+    )
+    heads = [each.request_id for each in seen if isinstance(each, ResponseInfo)]
+    assert heads == ["req_s", "req_1", "req_s"]
+    (retry,) = (each for each in seen if isinstance(each, RetryInfo))
+    assert (retry.request, retry.request_id) == (seen[0], "req_s")
+
+
 def test_the_whole_pause_before_a_stream_is_made_anew_is_told_once(play):
     hooks, seen = noting()
     play(

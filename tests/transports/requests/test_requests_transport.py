@@ -462,11 +462,77 @@ def test_an_adapter_without_a_socket(session: requests.Session, coding: str, kin
         assert "content-encoding" not in response.headers
 
 
-def test_hook_that_iterates_over_a_body_without_a_socket_breaks_the_reply(
+@pytest.mark.parametrize("coding", ["", "gzip"])
+def test_hook_may_read_the_content_of_an_adapter_without_a_socket(
+    session: requests.Session, coding: str
+) -> None:
+    content = gzip.compress(b"hello") if coding else b"hello"
+    headers = {"Content-Encoding": coding} if coding else {}
+    read = []
+    session.mount("canned://", Canned(io.BytesIO(content), headers))
+    session.hooks["response"].append(lambda response, **_: read.append(response.content))
+    with transport(session) as made:
+        assert made.send(get("canned://x"), 5.0).body == b"hello"
+    assert read == [content]
+
+
+def test_hook_may_replace_the_response_of_an_adapter_without_a_socket(
     session: requests.Session,
 ) -> None:
+    def hook(response: requests.Response, **_: Any) -> Any:
+        assert response.content == b"hello"
+        return Canned(Positionless(b"another"), {}).send(None)
+
+    session.mount("canned://", Canned(io.BytesIO(b"hello"), {}))
+    session.hooks["response"].append(hook)
+    with transport(session) as made:
+        assert made.send(get("canned://x"), 5.0).body == b"another"
+
+
+class Positionless:
+    """A body that has no `tell`. It raises `error` instead of returning its end, if given one."""
+
+    def __init__(self, content: bytes, error: Optional[Exception] = None) -> None:
+        self.read = io.BytesIO(content).read if error is None else self._fail
+        self._error = error
+
+    def _fail(self, size: int) -> bytes:
+        assert self._error is not None
+        raise self._error
+
+
+def test_body_without_a_socket_may_begin_within_a_file(session: requests.Session) -> None:
+    """An adapter may have read a head from the same file."""
+    raw = io.BytesIO(b"head hello")
+    raw.seek(5)
+    session.mount("canned://", Canned(raw, {}))
+    with transport(session) as made:
+        assert made.send(get("canned://x"), 5.0).body == b"hello"
+
+
+@pytest.mark.parametrize("kind", ["pipe", "without tell"])
+def test_body_without_a_socket_need_not_have_a_position(
+    session: requests.Session, kind: str
+) -> None:
+    with contextlib.ExitStack() as opened:
+        raw: Any = Positionless(b"hello")
+        if kind == "pipe":
+            receiving, sending = os.pipe()
+            raw = opened.enter_context(open(receiving, "rb"))
+            with open(sending, "wb") as pipe:
+                pipe.write(b"hello")
+        session.mount("canned://", Canned(raw, {}))
+        with transport(session) as made:
+            assert made.send(get("canned://x"), 5.0).body == b"hello"
+
+
+@pytest.mark.parametrize("call", ["send", "open"])
+@pytest.mark.parametrize("read", UNKEPT.values(), ids=UNKEPT)
+def test_hook_that_reads_a_body_without_a_socket_and_does_not_keep_it_breaks_the_reply(
+    session: requests.Session, read: Any, call: str
+) -> None:
     def hook(response: requests.Response, **_: Any) -> None:
-        list(response.iter_content())
+        read(response)
 
     session.mount("canned://", Canned(io.BytesIO(b"hello"), {}))
     session.hooks["response"].append(hook)
@@ -474,6 +540,29 @@ def test_hook_that_iterates_over_a_body_without_a_socket_breaks_the_reply(
         transport(session) as made,
         fails(Phase.REPLY_BROKEN, "a hook of the session has read the body"),
     ):
+        getattr(made, call)(get("canned://x"), 5.0)
+
+
+def test_hook_that_iterates_over_a_body_without_a_position_breaks_the_reply(
+    session: requests.Session,
+) -> None:
+    def hook(response: requests.Response, **_: Any) -> None:
+        list(response.iter_content())
+
+    session.mount("canned://", Canned(Positionless(b"hello"), {}))
+    session.hooks["response"].append(hook)
+    with (
+        transport(session) as made,
+        fails(Phase.REPLY_BROKEN, "a hook of the session has read the body"),
+    ):
+        made.send(get("canned://x"), 5.0)
+
+
+def test_error_of_a_body_without_a_socket_is_not_blamed_on_a_hook(
+    session: requests.Session,
+) -> None:
+    session.mount("canned://", Canned(Positionless(b"", RuntimeError("the cassette is bent")), {}))
+    with transport(session) as made, pytest.raises(RuntimeError, match="the cassette is bent"):
         made.send(get("canned://x"), 5.0)
 
 
@@ -590,15 +679,35 @@ def test_forked_child_needs_no_lock_that_a_thread_of_its_parent_held(
         made.sleep(0.0)
 
 
-def test_forked_child_uses_an_adapter_that_cannot_be_closed(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    class Minimal(Canned):
-        close = BaseAdapter.close  # It raises NotImplementedError.
+class Minimal(Canned):
+    close = BaseAdapter.close  # It raises NotImplementedError.
 
+
+class Uninitialised(HTTPAdapter):
+    """An adapter without the attributes that `HTTPAdapter.close` needs."""
+
+    def __init__(self) -> None:
+        pass
+
+    send = Canned(None, {}, b"hello").send
+
+
+@pytest.mark.parametrize(
+    "adapter",
+    [
+        Minimal(None, {}, b"hello"),
+        Uninitialised(),
+        SimpleNamespace(send=Canned(None, {}, b"hello").send),
+    ],
+    ids=["minimal", "uninitialised", "without close"],
+)
+def test_forked_child_uses_an_adapter_that_cannot_be_closed(
+    monkeypatch: pytest.MonkeyPatch, adapter: Any
+) -> None:
     unclosed = requests.Session()
-    unclosed.mount("canned://", Minimal(None, {}, b"hello"))
+    unclosed.mount("canned://", adapter)
     with transport(unclosed) as made:
         number = os.getpid() + 1
         monkeypatch.setattr(os, "getpid", lambda: number)
-        assert made.send(get("canned://x"), 5.0).body == b"hello"
+        for _ in range(2):
+            assert made.send(get("canned://x"), 5.0).body == b"hello"

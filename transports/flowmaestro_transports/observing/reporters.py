@@ -67,6 +67,8 @@ class _Reporter:
         self._sent_at: Optional[float] = None
         """When the request in flight was sent; `None` if there is none."""
         self._reply: Tuple[Headers, bytes] = _NO_REPLY
+        self._opening_reply = _NO_REPLY
+        """As `_reply`, of the response to `_opened`: polls may be answered before a loss."""
         self._trace: Optional[Trace] = None
         self._strict_failure: Optional[Fail] = None
         """Ends the operation, because a strict hook raised: replaces the next action. The exception
@@ -162,12 +164,14 @@ class _Reporter:
             failure, self._reply = outcome.phase, _NO_REPLY
         else:
             status, self._reply = outcome.status, (outcome.headers, getattr(outcome, "body", b""))
+        if self._request is self._opened:
+            self._opening_reply = self._reply
         is_detailed = self._log is not None and self._log.isEnabledFor(_DEBUG)
         if self._hooks.response is None and not is_detailed:
             return _NO_HOOK
         limits = RateLimit.from_headers(self._reply[0])
         info = ResponseInfo(
-            self._request, status, failure, now - sent_at, self._request_id(), limits
+            self._request, status, failure, now - sent_at, self._request_id(self._reply), limits
         )
         if self._log is not None:
             self._log.debug(
@@ -232,7 +236,7 @@ class _Reporter:
             failed.outcome,
             failed.code,
             wait.seconds if failed.delay is None else failed.delay,
-            self._request_id(),
+            self._request_id(self._opening_reply if wait.reconnects else self._reply),
             wait.reconnects,
         )
         self._tell_trace("retrying", info)
@@ -250,8 +254,8 @@ class _Reporter:
             )
         return info
 
-    def _request_id(self) -> Optional[str]:
-        headers, body = self._reply
+    def _request_id(self, reply: Tuple[Headers, bytes]) -> Optional[str]:
+        headers, body = reply
         try:
             return shown_request_id(decode_json(body), headers, self._machine.scrubber)
         except ValueError:

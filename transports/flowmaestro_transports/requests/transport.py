@@ -291,14 +291,14 @@ class RequestsTransport(NotPicklable):
         if self._closing.is_set():
             raise TransportClosedError
         session, failure = self._session, None
-        response: Any = None
+        response, position = cast("Any", None), None
         self._writer.check(request)
         limits = _limits(timeout)
         guard = _SendGuard(time.monotonic() + min(timeout, LONGEST), self._closing)
         try:
             _refuse_unsafe(session.get_adapter(request.url))
             prepared = _prepared(request, guard)
-            response = _response_to(
+            response, position = _response_to(
                 session, prepared, guard, timeout=limits, **self._settings(request.url)
             )
         except ERRORS as error:
@@ -311,7 +311,7 @@ class RequestsTransport(NotPicklable):
             if self._closing.is_set() and failure.phase is Phase.NOT_SENT:
                 raise TransportClosedError
             raise failure
-        body = RequestsBody(response, request.method, limit)
+        body = RequestsBody(response, position, request.method, limit)
         bodies = self._bodies
         bodies[weakref.ref(body, lambda gone: bodies.pop(gone, None))] = response.raw
         if self._closing.is_set():
@@ -335,6 +335,7 @@ class RequestsTransport(NotPicklable):
 class RequestsBody:
     """A response whose body is still open. One thread reads; any thread may close.
 
+    `position` is the one of `response.raw` before hooks were called, as `_position` returns it.
     `limit` is the most bytes that the decoded body may have.
 
     The patience of a read limits each receive from the socket. If the body ends when the
@@ -342,14 +343,16 @@ class RequestsBody:
     limit of the head. A receive that has timed out cannot be repeated.
     """
 
-    def __init__(self, response: requests.Response, method: str, limit: int) -> None:
+    def __init__(
+        self, response: requests.Response, position: Optional[int], method: str, limit: int
+    ) -> None:
         raw: Any = response.raw
         self._raw: Any = raw
         self._process = ForkGuard()
         self._closed = self._ended = False
         self.status: int = response.status_code
         self._receive: Any
-        is_decoded, self._receive = _reader(response)
+        is_decoded, self._receive = _reader(response, position)
         self._coding, refusal = _read_head(response, method, limit, is_decoded)
         self.headers: Headers = self._coding.headers
         if self._receive is None and refusal is None:
@@ -475,22 +478,28 @@ def _read_head(
     return coding, None
 
 
-def _reader(response: requests.Response) -> Tuple[bool, Optional[Callable[[], bytes]]]:
-    """Return whether a hook has read the body, and a function that returns some bytes of it.
+def _reader(
+    response: requests.Response, position: Optional[int]
+) -> Tuple[bool, Optional[Callable[[], bytes]]]:
+    """Return whether the body is decoded already, and a function that returns some bytes of it.
 
-    The function returns `b""` at the end. Its bytes are as received, or decoded if a hook has read
-    the body. In place of the function, return `None` if requests does not keep all that hooks have
-    read.
+    The function returns `b""` at the end. A body is decoded already if urllib3 has received it and
+    a hook has read it. In place of the function, return `None` if requests does not keep all that
+    hooks have read. `position` is the one of `response.raw` before hooks were called.
     """
     raw = response.raw
-    if not isinstance(raw, urllib3.BaseHTTPResponse):
-        # The response of an adapter without a network.
+    is_urllib3 = isinstance(raw, urllib3.BaseHTTPResponse)
+    if is_urllib3:
+        if not raw.closed and not raw.tell():
+            return False, partial(raw.read1, MAX_PIECE, decode_content=False)
+    elif _position(raw) in (0, position):
+        # The response of an adapter without a network, and no hook is known to have read it.
         try:
-            return False, partial(io.BytesIO(response.content).read, MAX_PIECE)
-        except RuntimeError:  # A hook has called `iter_content`, which keeps nothing.
-            return True, None
-    if not raw.closed and not raw.tell():
-        return False, partial(raw.read1, MAX_PIECE, decode_content=False)
+            # This reads nothing yet. It raises if a hook has read all of it this way.
+            response.iter_content()
+        except requests.exceptions.StreamConsumedError:
+            return False, None
+        return False, partial(io.BytesIO(response.content).read, MAX_PIECE)
     # Without `raw`, `content` is what requests keeps, or None. With it, it would also be what is
     # left of the body. It raises RuntimeError after `iter_content`, which keeps nothing.
     response.raw = None
@@ -500,7 +509,18 @@ def _reader(response: requests.Response) -> Tuple[bool, Optional[Callable[[], by
         content = None
     finally:
         response.raw = raw
-    return True, None if content is None else partial(io.BytesIO(content).read, MAX_PIECE)
+    return is_urllib3, None if content is None else partial(io.BytesIO(content).read, MAX_PIECE)
+
+
+def _position(raw: Any) -> Optional[int]:
+    """Return how far a body was read; 0 if it has no `tell`, `None` if `tell` raises.
+
+    `tell` raises for a file that is closed, or that has no position, such as a pipe.
+    """
+    try:
+        return raw.tell() if hasattr(raw, "tell") else 0
+    except (OSError, ValueError):
+        return None
 
 
 def _refuse_unsafe(adapter: Any) -> None:
@@ -548,7 +568,9 @@ def _drop_connections(session: requests.Session) -> None:
     """
     # Not `session.close`: in a subclass, it may close more than connections.
     for adapter in session.adapters.values():
-        with contextlib.suppress(NotImplementedError):  # A minimal adapter has no `close`.
+        # An adapter may have no `close`, or one that raises. That would fail every later call,
+        # although the adapter may well send.
+        with contextlib.suppress(Exception):
             adapter.close()
 
 
@@ -676,19 +698,23 @@ def _response_to(
     prepared: requests.PreparedRequest,
     guard: _SendGuard,
     **settings: Any,
-) -> requests.Response:
-    """Send a request through the session's adapters and hooks, and return its response.
+) -> Tuple[requests.Response, Optional[int]]:
+    """Send a request through the session's adapters and hooks.
 
+    Return its response, and the position of its `raw` before the hooks of the session were called.
     Redirects are not followed. `guard` is inactive once the head of the response has come.
     `settings` are those of `Session.send`. Raises `TransportFailure` (*reply broken*) if a hook
     raises one of `ERRORS`; every other exception unchanged.
     """
     came: List[requests.Response] = []
     found: List[str] = []
+    position: Optional[int] = 0
 
     def note(response: requests.Response, **_: Any) -> None:
+        nonlocal position
         guard.over = True
         came.append(response)
+        position = _position(response.raw)
 
     def hide_location(response: requests.Response, **_: Any) -> None:
         # Session.send reads the whole body of a redirect, to prepare the next request.
@@ -713,7 +739,7 @@ def _response_to(
     else:
         if found:
             response.headers["Location"] = found[0]
-        return response
+        return response, position
     finally:
         came.clear()  # The response refers to its request, and so to this list: a cycle.
     raise failure
