@@ -7,8 +7,6 @@ import json
 import pytest
 
 from flowmaestro import FlowMaestroClient
-from flowmaestro.testing.model.replies import FakeReply
-from flowmaestro_core.http.messages import Headers
 
 LISTED = ["workflows", "executions", "agents", "knowledge-bases", "triggers", "webhooks"]
 
@@ -137,14 +135,9 @@ WORKFLOW = "0fa11000-0000-4000-8000-000000000001"
 )
 @pytest.mark.parametrize("form", [[], ["--json"]])
 def test_a_list_without_objects_is_an_unusable_response(
-    command, fake, monkeypatch, words, body, name, form
+    command, answer_with, words, body, name, form
 ):
-    def handle(request, now):
-        reply = FakeReply()
-        reply.complete(200, Headers(), body=json.dumps(body).encode())
-        return reply
-
-    monkeypatch.setattr(fake, "handle", handle)
+    answer_with(body)
     done = command(*words, *form)
     said = f'The server\'s response has no list of dicts as its "{name}"'
     said += "; this API does not send such responses"
