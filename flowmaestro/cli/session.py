@@ -130,24 +130,28 @@ def _find(resource: Any, kind: str, text: str) -> Found:
         said = f'{len(chosen)} {kind}s fit "{text}": {shown}{more}'
         raise CommandFailed(said, USAGE, code="ambiguous", hint="give the id")
     if not chosen[0].id:
-        raise _unusable(f"has no text as the id of the {kind}")
+        raise unusable(f"has no text as the id of the {kind}")
     if chosen[0].name:
         console(sys.stderr).line(f"{chosen[0].name} is {chosen[0].id}")
     return chosen[0]
 
 
-def objects(items: Iterable[Any], name: str = "data") -> Iterator[Dict[str, Any]]:
+def objects(items: Any, name: str = "data") -> Iterator[Dict[str, Any]]:
     """Yield the items of `name`, a list that the server sent. They must be JSON objects.
 
-    Raises `ServerError` (code `invalid_response`) at the first item that is not an object.
+    `items` is the list or an iterator over it. Raises `ServerError` (code `invalid_response`) if it
+    is neither, and at the first item that is not an object.
     """
-    for item in items:
+    problem = f'has no list of dicts as its "{name}"'
+    if not isinstance(items, (list, Iterator)):
+        raise unusable(problem)
+    for item in cast("Iterable[Any]", items):
         if not isinstance(item, dict):
-            raise _unusable(f'has no list of dicts as its "{name}"')
+            raise unusable(problem)
         yield cast("Dict[str, Any]", item)
 
 
-def _unusable(problem: str) -> ServerError:
+def unusable(problem: str) -> ServerError:
     """Return the error for a response that this API does not send."""
     text = f"The server's response {problem}; this API does not send such responses"
     return ServerError(text, "invalid_response")
