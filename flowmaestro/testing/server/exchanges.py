@@ -47,6 +47,8 @@ _LOOPBACK_HOST = re.compile(
 )
 _CONNECTION_FIELDS = ("host", "content-length", "connection", "transfer-encoding", "expect")
 """Fields that curl and the SDK write themselves."""
+_NOT_WHOLE = "# only a part of this request is kept, so it cannot be copied"
+"""Stands for the command and the program, in both of which it is a comment."""
 
 
 class InspectedRequest:
@@ -95,7 +97,8 @@ class InspectedRequest:
         """Whether the bodies and long header fields of request and response were dropped, to make
         room for newer ones."""
         self.request_truncated = False
-        """Whether only the beginning of the body of the request was stored."""
+        """Whether only a part of the request is stored: the beginning of its body, or what was left
+        when its body or its long header fields were dropped."""
 
     @cached_property
     def path(self) -> str:
@@ -168,8 +171,10 @@ class InspectedRequest:
     def _curl(self) -> str:
         """Return a curl command that sends the request, with the key from the environment.
 
-        Other credentials are redacted in it.
+        Other credentials are redacted in it. Return a comment if the request is not stored whole.
         """
+        if self.request_truncated:
+            return _NOT_WHOLE
         pairs: List[Tuple[str, str]] = []
         for name, value in self.request.headers.pairs:
             if name.lower() == "x-api-key":
@@ -194,8 +199,11 @@ class InspectedRequest:
     def _python(self) -> str:
         """Return a program that sends the request with the SDK. Its key is from the environment.
 
-        Other credentials are redacted in it. Return a comment if the body is not JSON.
+        Other credentials are redacted in it. Return a comment if the request is not stored whole,
+        and if its body is not JSON.
         """
+        if self.request_truncated:
+            return _NOT_WHOLE
         target = urlsplit(self.path)
         below = path_below_root(f"http://localhost{self.path}")
         arguments = [repr(self.request.method), repr(below)]
@@ -359,6 +367,7 @@ class Exchanges:
             dropped.body.clear()
             dropped.event_seconds.clear()
             dropped.body_dropped = True
+            dropped.request_truncated |= dropped.request != request
 
     def _find_first_attempt(self, exchange: InspectedRequest) -> Optional[int]:
         """Return the number of the call's first attempt if this request is a retry, else `None`.

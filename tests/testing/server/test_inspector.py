@@ -202,6 +202,24 @@ def test_a_copied_program_has_no_code_and_no_server_of_the_client(host, server):
     assert "$(" not in outside
 
 
+def test_only_a_request_that_is_stored_whole_is_copied(monkeypatch):
+    monkeypatch.setattr(exchanges, "MAX_KEPT_BYTES", MAX_BODY_BYTES)
+    world = World()
+    path = "/api/v1/workflows/none/execute"
+    world.send("POST", path, b'{"a": 1}')  # Its body is dropped.
+    world.send("GET", path)  # Only the body of its response is dropped.
+    world.send("GET", path, **{"X-Request-ID": "x" * 5000})  # Its header fields are dropped.
+    world.send("POST", path, b"[%s]" % (b"1," * MAX_BODY_BYTES))  # Its body is truncated.
+    world.send("POST", path, b"[1]")
+    seen = [world.look(f"requests/{number}") for number in (1, 2, 3, 4, 5)]
+    assert [kept["body_dropped"] for kept in seen] == [True, True, True, True, False]
+    comment = "# only a part of this request is kept, so it cannot be copied"
+    for part, start in (("curl", "curl --request "), ("python", "import os")):
+        whole = [kept[part].startswith(start) for kept in seen]
+        assert whole == [False, True, False, False, True]
+        assert {kept[part] for kept, it in zip(seen, whole) if not it} == {comment}
+
+
 def test_an_execution_is_shown_with_its_data_events_requests_and_deliveries():
     world = World()
     with world.client() as client:
