@@ -12,9 +12,9 @@ from flowmaestro import FlowMaestroClient
 from flowmaestro.cli import NOT_FOUND, USAGE, CommandFailed, output
 from flowmaestro.cli.console import Text, console
 from flowmaestro.cli.output import written
-from flowmaestro.cli.session import client_for, find_agent, find_workflow, objects
+from flowmaestro.cli.session import client_for, find_agent, find_workflow, objects, unusable
 from flowmaestro_core.http.secrets import showable_value
-from flowmaestro_core.payloads.json_values import LONGEST_NAME, list_or_empty
+from flowmaestro_core.payloads.json_values import LONGEST_NAME
 from flowmaestro_core.showing.texts import event_time
 
 _COLUMNS: Dict[str, Tuple[str, ...]] = {
@@ -96,9 +96,7 @@ def query_command(options: argparse.Namespace) -> None:
     top_k = {} if options.top_k is None else {"top_k": options.top_k}
     with client_for(options) as client:
         reply = client.knowledge_bases.query(options.kb, options.text, **top_k)
-    sent: Any = reply["data"]["results"]
-    items = list_or_empty(sent) if isinstance(sent, list) else [None]
-    results = list(objects(items, "results"))
+    results = list(objects(reply["data"]["results"], "results"))
     if options.output is not None:
         output.print_json(results)
         return
@@ -106,7 +104,10 @@ def query_command(options: argparse.Namespace) -> None:
         console(sys.stderr).line("none")
     screen = console(sys.stdout)
     for result in results:
-        score = f"{result['similarity'] or 0.0:.3f}  "
+        try:
+            score = f"{result['similarity'] or 0.0:.3f}  "
+        except (TypeError, ValueError, OverflowError) as error:
+            raise unusable('has no number as the "similarity" of a result') from error
         screen.line(score, (written(result["document_name"]), "bold"), indent=len(score))
         screen.line(" " * len(score), written(result["content"]), indent=len(score))
 

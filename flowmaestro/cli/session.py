@@ -18,6 +18,7 @@ from flowmaestro.cli.credentials import Credentials, credentials_of
 from flowmaestro.input_files import parse_json, read_object
 from flowmaestro.inputs import check_inputs, schema_problem
 from flowmaestro_core.http.urls import api_root
+from flowmaestro_core.payloads.json_values import text_or_empty
 
 SHORTEST_BEGINNING = 6
 """How many characters a user must type, at least, instead of a whole id or name."""
@@ -82,8 +83,9 @@ def find_workflow(client: FlowMaestroClient, text: str) -> Found:
     If `text` is a UUID, it is the id, and no request is sent. Otherwise the list of workflows is
     searched for this id, then for this name, then for an id or a name that begins with `text`, if
     that has at least `SHORTEST_BEGINNING` characters. Unless `text` is an id, the name and id that
-    were chosen are written to standard error. Raises `CommandFailed` if `text` is empty, and unless
-    exactly one workflow fits.
+    were chosen are written to standard error, if there is a name. Raises `CommandFailed` if `text`
+    is empty, and unless exactly one workflow fits. Raises `ServerError` (code `invalid_response`)
+    if the chosen workflow has no id.
     """
     return _find(client.workflows, "workflow", text)
 
@@ -94,8 +96,9 @@ def find_agent(client: FlowMaestroClient, text: str) -> Found:
     If `text` is a UUID, it is the id, and no request is sent. Otherwise the list of agents is
     searched for this id, then for this name, then for an id or a name that begins with `text`, if
     that has at least `SHORTEST_BEGINNING` characters. Unless `text` is an id, the name and id that
-    were chosen are written to standard error. Raises `CommandFailed` if `text` is empty, and unless
-    exactly one agent fits.
+    were chosen are written to standard error, if there is a name. Raises `CommandFailed` if `text`
+    is empty, and unless exactly one agent fits. Raises `ServerError` (code `invalid_response`) if
+    the chosen agent has no id.
     """
     return _find(client.agents, "agent", text)
 
@@ -107,7 +110,7 @@ def _find(resource: Any, kind: str, text: str) -> Found:
         return Found(text)
     found: List[Found] = []
     for row in objects(resource.iterate(per_page=100)):
-        found.append(Found(str(row["id"] or ""), str(row["name"] or "")))
+        found.append(Found(text_or_empty(row["id"]), str(row["name"] or "")))
         if row["id"] == text:
             return found[-1]
     chosen = [each for each in found if each.name == text]
@@ -126,20 +129,32 @@ def _find(resource: Any, kind: str, text: str) -> Found:
         more = f" and {len(chosen) - 5} more" if len(chosen) > 5 else ""
         said = f'{len(chosen)} {kind}s fit "{text}": {shown}{more}'
         raise CommandFailed(said, USAGE, code="ambiguous", hint="give the id")
-    console(sys.stderr).line(f"{chosen[0].name} is {chosen[0].id}")
+    if not chosen[0].id:
+        raise unusable(f"has no text as the id of the {kind}")
+    if chosen[0].name:
+        console(sys.stderr).line(f"{chosen[0].name} is {chosen[0].id}")
     return chosen[0]
 
 
-def objects(items: Iterable[Any], name: str = "data") -> Iterator[Dict[str, Any]]:
+def objects(items: Any, name: str = "data") -> Iterator[Dict[str, Any]]:
     """Yield the items of `name`, a list that the server sent. They must be JSON objects.
 
-    Raises `ServerError` (code `invalid_response`) at the first item that is not an object.
+    `items` is the list or an iterator over it. Raises `ServerError` (code `invalid_response`) if it
+    is neither, and at the first item that is not an object.
     """
-    for item in items:
+    problem = f'has no list of dicts as its "{name}"'
+    if not isinstance(items, (list, Iterator)):
+        raise unusable(problem)
+    for item in cast("Iterable[Any]", items):
         if not isinstance(item, dict):
-            text = f'The server\'s response has no list of dicts as its "{name}"'
-            raise ServerError(f"{text}; this API does not send such responses", "invalid_response")
+            raise unusable(problem)
         yield cast("Dict[str, Any]", item)
+
+
+def unusable(problem: str) -> ServerError:
+    """Return the error for a response that this API does not send."""
+    text = f"The server's response {problem}; this API does not send such responses"
+    return ServerError(text, "invalid_response")
 
 
 def inputs_of(options: argparse.Namespace) -> Dict[str, Any]:

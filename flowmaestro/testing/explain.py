@@ -79,8 +79,9 @@ def curl_lines(request: Request) -> Iterator[str]:
     The placeholder of the API key becomes a shell variable, and that of an idempotency key becomes
     a call of `uuidgen`.
     """
-    # With `--request HEAD`, curl would wait for a body.
-    is_head = request.method == "HEAD"
+    # With `--request HEAD`, curl waits for the body of the response. But it refuses `--head` with a
+    # body to send.
+    is_head = request.method == "HEAD" and not request.body
     method = "--head" if is_head else f"--request {shlex.quote(request.method)}"
     yield f"curl {method} {shlex.quote(request.url)}"
     for name, value in request.headers.pairs:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import signal
@@ -15,7 +16,8 @@ import pytest
 
 from flowmaestro.__main__ import main
 from flowmaestro.testing import FakeFlowMaestro
-from flowmaestro_core.http.messages import Request
+from flowmaestro.testing.model.replies import FakeReply
+from flowmaestro_core.http.messages import Headers, Request
 
 
 class CommandLine:
@@ -84,6 +86,24 @@ def fake(request: pytest.FixtureRequest) -> Iterator[FakeFlowMaestro]:
 def command(fake: FakeFlowMaestro, here: Callable[..., Done]) -> Callable[..., Done]:
     """Runs a command in this process, against `fake`."""
     return here
+
+
+@pytest.fixture
+def answer_with(fake: FakeFlowMaestro, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Has the fake answer with status 200 and these JSON values, with the last one repeatedly."""
+
+    def arrange(*bodies: Any) -> None:
+        left = list(bodies)
+
+        def handle(request: Request, now: float) -> FakeReply:
+            reply = FakeReply()
+            body = left.pop(0) if len(left) > 1 else left[0]
+            reply.complete(200, Headers(), body=json.dumps(body).encode())
+            return reply
+
+        monkeypatch.setattr(fake, "handle", handle)
+
+    return arrange
 
 
 @pytest.fixture

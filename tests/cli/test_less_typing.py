@@ -75,6 +75,26 @@ def test_a_name_that_does_not_fit_exactly_one_workflow_starts_nothing(
     assert len(done.err.splitlines()) == 1
 
 
+@pytest.mark.parametrize("resource", ["workflows", "agents"])
+def test_a_chosen_resource_without_a_name_is_not_announced(command, answer_with, resource):
+    row = {"id": "abcdefghij", "name": None}
+    answer_with({"data": [row]}, {"data": row})
+    done = command("get", resource, "abcdefgh", "--json")
+    assert (done.status, done.err) == (0, "")
+    assert json.loads(done.out)["id"] == "abcdefghij"
+
+
+@pytest.mark.parametrize("id", [{}, {"id": None}, {"id": ""}, {"id": 7}])
+@pytest.mark.parametrize("words", [["run", "Hello"], ["chat", "Hello", "-m", "Hi"]])
+def test_a_chosen_resource_without_an_id_is_an_unusable_response(command, answer_with, words, id):
+    answer_with({"data": [{"name": "Hello", **id}]})
+    done = command(*words)
+    assert (done.status, done.out) == (1, "")
+    kind = "workflow" if words[0] == "run" else "agent"
+    said = f"The server's response has no text as the id of the {kind}; this API does not send"
+    assert done.err == f"flowmaestro {words[0]}: [invalid_response] {said} such responses\n"
+
+
 def test_map_get_list_and_watch_take_names(command, flows, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "rows.jsonl").write_text("{}\n")

@@ -7,8 +7,6 @@ import json
 import pytest
 
 from flowmaestro import FlowMaestroClient
-from flowmaestro.testing.model.replies import FakeReply
-from flowmaestro_core.http.messages import Headers
 
 LISTED = ["workflows", "executions", "agents", "knowledge-bases", "triggers", "webhooks"]
 
@@ -121,6 +119,7 @@ def test_a_knowledge_base_is_searched(command):
 
 
 WORKFLOW = "0fa11000-0000-4000-8000-000000000001"
+RESULTS = [{}, *({"results": each} for each in ({}, "", 0, None, [None]))]
 
 
 @pytest.mark.parametrize(
@@ -131,20 +130,14 @@ WORKFLOW = "0fa11000-0000-4000-8000-000000000001"
         (["get", "triggers", "trigger_123"], {"data": [None]}, "data"),
         (["run", "Hello"], {"data": ["Hello"]}, "data"),
         (["watch", "--workflow", WORKFLOW], {"data": [None]}, "data"),
-        *((["query", "kb_123", "x"], {"data": data}, "results") for data in ({}, {"results": {}})),
-        (["query", "kb_123", "x"], {"data": {"results": [None]}}, "results"),
+        *((["query", "kb_123", "x"], {"data": data}, "results") for data in RESULTS),
     ],
 )
 @pytest.mark.parametrize("form", [[], ["--json"]])
 def test_a_list_without_objects_is_an_unusable_response(
-    command, fake, monkeypatch, words, body, name, form
+    command, answer_with, words, body, name, form
 ):
-    def handle(request, now):
-        reply = FakeReply()
-        reply.complete(200, Headers(), body=json.dumps(body).encode())
-        return reply
-
-    monkeypatch.setattr(fake, "handle", handle)
+    answer_with(body)
     done = command(*words, *form)
     said = f'The server\'s response has no list of dicts as its "{name}"'
     said += "; this API does not send such responses"
@@ -154,6 +147,19 @@ def test_a_list_without_objects_is_an_unusable_response(
         assert (error["code"], error["message"]) == ("invalid_response", said)
     else:
         assert done.err == f"flowmaestro {words[0]}: [invalid_response] {said}\n"
+
+
+@pytest.mark.parametrize("similarity", ["0.9", [1], {"a": 1}, pytest.param(10**400, id="huge")])
+def test_a_similarity_that_is_not_a_number_is_an_unusable_response(
+    command, answer_with, similarity
+):
+    answer_with({"data": {"results": [{"content": "text", "similarity": similarity}]}})
+    done = command("query", "kb_123", "x")
+    said = 'The server\'s response has no number as the "similarity" of a result'
+    said += "; this API does not send such responses"
+    assert (done.status, done.out) == (1, "")
+    assert done.err == f"flowmaestro query: [invalid_response] {said}\n"
+    assert command("query", "kb_123", "x", "--json").status == 0
 
 
 def test_nothing_found_is_said_on_stderr(command):

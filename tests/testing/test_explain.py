@@ -89,6 +89,12 @@ def test_curl_sends_a_head_without_waiting_for_a_body() -> None:
     assert list(curl_lines(Request("HEAD", f"{ROOT}/x", Headers()))) == [f"curl --head {ROOT}/x"]
 
 
+def test_curl_sends_the_body_of_a_head() -> None:
+    """It refuses `--head` with a body: "You can only select one HTTP request method!"."""
+    lines = list(curl_lines(Request("HEAD", f"{ROOT}/x", Headers(), b"a=1")))
+    assert lines == [f"curl --request HEAD {ROOT}/x", "--data-raw a=1"]
+
+
 def test_a_shell_sends_the_very_request(tmp_path: Path) -> None:
     """A stand-in for curl writes down what the shell made of the command."""
     curl = tmp_path / "curl"

@@ -22,14 +22,15 @@ from flowmaestro.testing.model.replies import (
     JsonObject,
     encode,
 )
-from flowmaestro.testing.model.requests import LoggedRequest, path_below_root, size_of_long
+from flowmaestro.testing.model.requests import LoggedRequest, limited_size, path_below_root
 from flowmaestro.testing.model.routing import Outcome, find_route, query_of
 from flowmaestro.testing.model.service import Service
 from flowmaestro_core.http.messages import Headers, Phase, Request, TransportFailure
 
 MAX_BODY_BYTES = 1024 * 1024
 MAX_LOGGED_BYTES = 64 * 1024 * 1024
-"""Bytes of the bodies and long header fields of all requests that are stored after `keep_last`."""
+"""Bytes of the bodies, long URLs and long header fields of all requests that are stored after
+`keep_last`."""
 
 HeaderPairs = List[Tuple[str, str]]
 
@@ -57,10 +58,11 @@ class Dispatcher:
     def keep_last(self, most: int) -> None:
         """Store only the last `most` requests from now on.
 
-        Store fewer if their bodies and long header fields have more than `MAX_LOGGED_BYTES`.
+        Store fewer if their bodies, long URLs and long header fields have more than
+        `MAX_LOGGED_BYTES`.
         """
         self._most = most
-        self._logged_bytes = sum(_size(logged.request) for logged in self.requests)
+        self._logged_bytes = sum(limited_size(logged.request) for logged in self.requests)
         self._trim()
 
     def take(self, request: Request) -> FakeReply:
@@ -72,7 +74,7 @@ class Dispatcher:
         logged = LoggedRequest(request, self._timeline.now)
         self.requests.append(logged)
         if self._most < math.inf:
-            self._logged_bytes += _size(request)
+            self._logged_bytes += limited_size(request)
             self._trim()
         path = path_below_root(request.url)
         fault = self._faults.next_fault(request.method, path)
@@ -119,7 +121,7 @@ class Dispatcher:
 
     def _trim(self) -> None:
         while len(self.requests) > self._most or self._logged_bytes > MAX_LOGGED_BYTES:
-            self._logged_bytes -= _size(self.requests.popleft().request)
+            self._logged_bytes -= limited_size(self.requests.popleft().request)
 
     def _answer(self, request: Request, headers: HeaderPairs) -> Outcome:
         found = find_route(ROUTES, request.method, request.url)
@@ -193,11 +195,6 @@ class Dispatcher:
         if head_only:
             pairs.append(("Content-Length", str(len(data))))
         reply.complete(answer.status, Headers(pairs), body=b"" if head_only else data)
-
-
-def _size(request: Request) -> int:
-    """Return the bytes of a request that count against `MAX_LOGGED_BYTES`."""
-    return len(request.body) + size_of_long(request.headers)
 
 
 def _as_in_javascript(digits: str) -> Union[int, float, None]:

@@ -17,8 +17,8 @@ MOST_LEVELS = 200
 
 Python could decode more levels than its functions can then compare, copy or print.
 """
-SHORT_FIELDS = 4096
-"""Header fields of one message that have at most so many bytes do not count as long."""
+SHORT_SIZE = 4096
+"""A URL, and the header fields of one message together, are long if they have more bytes."""
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
@@ -86,12 +86,18 @@ class LoggedRequest:
 
 
 def size_of_long(headers: Headers) -> int:
-    """Return how many bytes header fields have together; 0 for at most `SHORT_FIELDS`.
-
-    Stores of many requests limit bodies and long header fields. Short ones need no limit.
-    """
+    """Return how many bytes header fields have together; 0 for at most `SHORT_SIZE`."""
     size = sum(len(name) + len(value) for name, value in headers.pairs)
-    return size if size > SHORT_FIELDS else 0
+    return size if size > SHORT_SIZE else 0
+
+
+def limited_size(request: Request) -> int:
+    """Return how many bytes of a request count in the stores of many requests.
+
+    They limit bodies, long URLs and long header fields. Short ones need no limit.
+    """
+    url = len(request.url) if len(request.url) > SHORT_SIZE else 0
+    return len(request.body) + url + size_of_long(request.headers)
 
 
 class Pattern(NamedTuple):

@@ -32,6 +32,8 @@ from flowmaestro.testing.model.webhooks import DeliveryQueue, Webhook
 
 SHOWN_IDS = 20
 MAX_MISSED = 1_000
+LONGEST_ID = 200
+"""The most characters that are kept of an id that did not exist."""
 
 T = TypeVar("T")
 Listener = Callable[[str, JsonObject, Execution], None]
@@ -68,7 +70,7 @@ class Resources(Dict[str, T]):
 
     def _note_missing(self, id: str) -> None:
         missed = self._service.missed
-        missed[self._kind, id] = [*islice(reversed(self), SHOWN_IDS)][::-1]
+        missed[self._kind, id[:LONGEST_ID]] = [*islice(reversed(self), SHOWN_IDS)][::-1]
         if len(missed) > MAX_MISSED:
             del missed[next(iter(missed))]
 
@@ -94,8 +96,8 @@ class Service:
             id of the workflow; of workflows whose stored inputs are neither an object nor an array.
         used: kind and id of the resources that requests have read; a request for the list of
             executions does not count.
-        missed: kind and id of the last `MAX_MISSED` requested resources that did not exist, with
-            the last `SHOWN_IDS` ids of that kind at the time.
+        missed: kind and (truncated) id of the last `MAX_MISSED` requested resources that did not
+            exist, with the last `SHOWN_IDS` ids of that kind at the time.
 
     """
 

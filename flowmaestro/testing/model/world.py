@@ -148,7 +148,8 @@ class World:
     def keep_last(self, most: int) -> None:
         """Keep only the last `most` of `requests`, `executions` and `deliveries` from now on.
 
-        Of `requests`, fewer are kept if their bodies and long header fields have more than 64 MiB.
+        Of `requests`, fewer are kept if their bodies, long URLs and long header fields have more
+        than 64 MiB.
         Use it for a fake that serves for days. Lists that the API returns stay complete. Raises
         `TypeError` or `ValueError` unless `most` is an `int` of at least 1.
         """

@@ -1,6 +1,7 @@
 """The requests that the inspector shows: the last 10,000, with at most 64 MiB of their bodies.
 
-Header fields count as a part of the body if those of one message have more than 4 KiB.
+A URL of more than 4 KiB counts as a part of the body. So do header fields if those of one message
+have more than 4 KiB.
 
 It also finds out which requests belong together: the attempts of one call, and the requests about
 one execution. Pure: the caller says what time it is.
@@ -18,7 +19,12 @@ from urllib.parse import parse_qsl, urlsplit
 
 from flowmaestro.testing.explain import API_KEY, curl_lines
 from flowmaestro.testing.model.replies import FakeReply
-from flowmaestro.testing.model.requests import SHORT_FIELDS, path_below_root, size_of_long
+from flowmaestro.testing.model.requests import (
+    SHORT_SIZE,
+    limited_size,
+    path_below_root,
+    size_of_long,
+)
 from flowmaestro.testing.redaction import redacted_text, secrets_of, shown_url
 from flowmaestro_core.http.messages import Headers, Request
 from flowmaestro_core.http.secrets import showable_value, without_keys
@@ -27,8 +33,10 @@ MAX_EXCHANGES = 10_000
 MAX_BODY_BYTES = 1024 * 1024
 """The most bytes that are stored of the body of one request, and of one response."""
 MAX_KEPT_BYTES = 64 * 1024 * 1024
-"""The most bytes that are stored of all bodies and long header fields. Those stored first are
-dropped first."""
+"""The most bytes that are stored of all bodies, long URLs and long header fields.
+
+Those stored first are dropped first.
+"""
 MAX_SEARCHED = 1024 * 1024
 """A search ends once it has redacted so many bytes. To redact 4 MiB takes about a second."""
 RETRY_SECONDS = 120.0
@@ -47,6 +55,8 @@ _LOOPBACK_HOST = re.compile(
 )
 _CONNECTION_FIELDS = ("host", "content-length", "connection", "transfer-encoding", "expect")
 """Fields that curl and the SDK write themselves."""
+_NOT_WHOLE = "# only a part of this request is kept, so it cannot be copied"
+"""Stands for the command and the program, in both of which it is a comment."""
 
 
 class InspectedRequest:
@@ -92,10 +102,11 @@ class InspectedRequest:
         self.fault: Optional[str] = None
         """The fault that was injected into it, if any."""
         self.body_dropped = False
-        """Whether the bodies and long header fields of request and response were dropped, to make
-        room for newer ones."""
+        """Whether the bodies and long header fields of request and response were dropped, and a
+        long URL was truncated, to make room for newer ones."""
         self.request_truncated = False
-        """Whether only the beginning of the body of the request was stored."""
+        """Whether only a part of the request is stored: the beginning of its body, or what was left
+        when its body, the end of its URL or its long header fields were dropped."""
 
     @cached_property
     def path(self) -> str:
@@ -104,10 +115,11 @@ class InspectedRequest:
         return shown.path + (f"?{shown.query}" if shown.query else "")
 
     @cached_property
-    def kind(self) -> Tuple[str, str, bytes]:
-        """Method, URL and digest of the body, which are equal for all attempts of one call."""
-        request = self.request
-        return request.method, request.url, sha256(request.body).digest()
+    def kind(self) -> bytes:
+        """A digest of method, URL and body, which is equal for all attempts of one call."""
+        digest = sha256(f"{self.request.method} {self.request.url}\n".encode())
+        digest.update(self.request.body)
+        return digest.digest()
 
     @cached_property
     def is_poll(self) -> bool:
@@ -168,8 +180,10 @@ class InspectedRequest:
     def _curl(self) -> str:
         """Return a curl command that sends the request, with the key from the environment.
 
-        Other credentials are redacted in it.
+        Other credentials are redacted in it. Return a comment if the request is not stored whole.
         """
+        if self.request_truncated:
+            return _NOT_WHOLE
         pairs: List[Tuple[str, str]] = []
         for name, value in self.request.headers.pairs:
             if name.lower() == "x-api-key":
@@ -194,8 +208,11 @@ class InspectedRequest:
     def _python(self) -> str:
         """Return a program that sends the request with the SDK. Its key is from the environment.
 
-        Other credentials are redacted in it. Return a comment if the body is not JSON.
+        Other credentials are redacted in it. Return a comment if the request is not stored whole,
+        and if its body is not JSON.
         """
+        if self.request_truncated:
+            return _NOT_WHOLE
         target = urlsplit(self.path)
         below = path_below_root(f"http://localhost{self.path}")
         arguments = [repr(self.request.method), repr(below)]
@@ -228,15 +245,15 @@ class Exchanges:
         self.kept_bytes: int = 0
         self._by_number: OrderedDict[int, InspectedRequest] = OrderedDict()
         self._with_bodies: OrderedDict[int, int] = OrderedDict()
-        """How many bytes of bodies and long header fields are stored for each request with any.
+        """How many bytes of bodies, long URLs and long header fields each request has, if any.
 
         They are in the order in which their first bytes were stored.
         """
         self._count = 0
         self._first_attempts: OrderedDict[str, int] = OrderedDict()
         """The number of the first request with each of the last `Idempotency-Key`s."""
-        self._failures: OrderedDict[Tuple[str, str, bytes], Tuple[int, float]] = OrderedDict()
-        """The last failure of each method, URL and body, until such a request succeeds.
+        self._failures: OrderedDict[bytes, Tuple[int, float]] = OrderedDict()
+        """The last failure of each kind of request, until such a request succeeds.
 
         It is the number of the call's first attempt, and the Unix time until which a request counts
         as a retry.
@@ -292,9 +309,9 @@ class Exchanges:
         exchange = self._by_number[self._count] = InspectedRequest(self._count, stored, at)
         exchange.request_truncated = len(body) < len(request.body)
         found = _EXECUTION.fullmatch(path_below_root(request.url))
-        exchange.execution_id = None if found is None else without_keys(found[1])
+        exchange.execution_id = None if found is None else without_keys(found[1])[:80]
         exchange.retry_of = self._find_first_attempt(exchange)
-        self._keep(exchange, len(body) + size_of_long(request.headers))
+        self._keep(exchange, limited_size(stored))
         if len(self._by_number) > MAX_EXCHANGES:
             number, _ = self._by_number.popitem(last=False)
             self.kept_bytes -= self._with_bodies.pop(number, 0)
@@ -340,7 +357,7 @@ class Exchanges:
         self._note_outcome(exchange)
 
     def _keep(self, exchange: InspectedRequest, size: int) -> None:
-        """Count `size` more bytes of bodies and long header fields of `exchange`.
+        """Count `size` more bytes of bodies, long URLs and long header fields of `exchange`.
 
         If all of these bytes together exceed `MAX_KEPT_BYTES`, drop those that were stored first.
         Do nothing for an exchange that is not stored any more.
@@ -354,11 +371,15 @@ class Exchanges:
             self.kept_bytes -= freed
             dropped = self._by_number[number]
             request = dropped.request
-            dropped.request = Request(request.method, request.url, _without_long(request.headers))
+            # The path is redacted first: a secret could not be recognised once it is truncated.
+            dropped.path = dropped.path[:SHORT_SIZE]
+            url = request.url[:SHORT_SIZE]
+            dropped.request = Request(request.method, url, _without_long(request.headers))
             dropped.headers = _without_long(dropped.headers)
             dropped.body.clear()
             dropped.event_seconds.clear()
             dropped.body_dropped = True
+            dropped.request_truncated |= dropped.request != request
 
     def _find_first_attempt(self, exchange: InspectedRequest) -> Optional[int]:
         """Return the number of the call's first attempt if this request is a retry, else `None`.
@@ -369,7 +390,7 @@ class Exchanges:
         """
         key = exchange.request.headers.get("idempotency-key")
         if key is not None:
-            first = self._first_attempts.setdefault(key[:SHORT_FIELDS], exchange.number)
+            first = self._first_attempts.setdefault(key[:SHORT_SIZE], exchange.number)
             _trim(self._first_attempts)
             return first if first != exchange.number else None
         failure = self._failures.get(exchange.kind)

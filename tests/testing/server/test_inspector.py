@@ -9,7 +9,7 @@ import shlex
 import tracemalloc
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import anyio
 import pytest
@@ -202,6 +202,24 @@ def test_a_copied_program_has_no_code_and_no_server_of_the_client(host, server):
     assert "$(" not in outside
 
 
+def test_only_a_request_that_is_stored_whole_is_copied(monkeypatch):
+    monkeypatch.setattr(exchanges, "MAX_KEPT_BYTES", MAX_BODY_BYTES)
+    world = World()
+    path = "/api/v1/workflows/none/execute"
+    world.send("POST", path, b'{"a": 1}')  # Its body is dropped.
+    world.send("GET", path)  # Only the body of its response is dropped.
+    world.send("GET", path, **{"X-Request-ID": "x" * 5000})  # Its header fields are dropped.
+    world.send("POST", path, b"[%s]" % (b"1," * MAX_BODY_BYTES))  # Its body is truncated.
+    world.send("POST", path, b"[1]")
+    seen = [world.look(f"requests/{number}") for number in (1, 2, 3, 4, 5)]
+    assert [kept["body_dropped"] for kept in seen] == [True, True, True, True, False]
+    comment = "# only a part of this request is kept, so it cannot be copied"
+    for part, start in (("curl", "curl --request "), ("python", "import os")):
+        whole = [kept[part].startswith(start) for kept in seen]
+        assert whole == [False, True, False, False, True]
+        assert {kept[part] for kept, it in zip(seen, whole) if not it} == {comment}
+
+
 def test_an_execution_is_shown_with_its_data_events_requests_and_deliveries():
     world = World()
     with world.client() as client:
@@ -378,7 +396,7 @@ def test_the_fake_keeps_no_more_than_the_inspector_needs():
         world.fake.keep_last(0)
 
 
-@pytest.mark.parametrize("name", ["body", "Idempotency-Key", "X-Request-ID"])
+@pytest.mark.parametrize("name", ["body", "query", "id", "Idempotency-Key", "X-Request-ID"])
 def test_many_large_requests_that_fail_take_little_memory(monkeypatch, name):
     monkeypatch.setattr(exchanges, "MAX_KEPT_BYTES", 2_000_000)
     monkeypatch.setattr(dispatch, "MAX_LOGGED_BYTES", 2_000_000)
@@ -389,7 +407,13 @@ def test_many_large_requests_that_fail_take_little_memory(monkeypatch, name):
             text = f"{number}".ljust(1_100_000, ".")
             large = {"body": json.dumps(text).encode()} if name == "body" else {name: text}
             status = 413 if name == "body" else 500
-            assert world.send("POST", "/api/v1/workflows/none/execute", **large).status == status
+            path = "/api/v1/workflows/none/execute"
+            if name in ("query", "id"):
+                path = f"{path}?{text}" if name == "query" else path.replace("none", text)
+                large = {}
+            assert world.send("POST", path, **large).status == status
+        for number in range(1000):  # `urlsplit` stores the URLs of its last calls.
+            urlsplit(f"/{number}")
         used, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -409,6 +433,20 @@ def test_header_fields_of_at_most_4_kib_are_kept_without_limit(monkeypatch):
         found.append([len(each.get("X-Request-ID", "")) for each in fields])
     assert found == [[3000, 3000], [0, 0], [9000, 9000]]
     assert world.look("requests/2")["path"] == "/api/v1/workflows/none"
+
+
+def test_a_long_url_is_redacted_before_it_is_truncated(monkeypatch):
+    monkeypatch.setattr(exchanges, "MAX_KEPT_BYTES", 10_000)
+    world = World()
+    # Only the beginning of the key is within the part of the URL that is kept.
+    path = f"{'/api/v1/'.ljust(4060, '.')}/{world.fake.api_key}/"
+    for size in (5000, 9000):
+        world.send("GET", path.ljust(size, "."))
+    first, last = world.look("requests/1"), world.look("requests/2")
+    assert (first["body_dropped"], last["body_dropped"]) == (True, False)
+    assert (len(first["path"]), first["path"][4058:4067]) == (4096, "../***/..")
+    assert first["curl"].startswith("# only a part of this request is kept")
+    assert last["curl"].startswith("curl ")
 
 
 def test_many_ids_that_do_not_exist_take_little_memory():
