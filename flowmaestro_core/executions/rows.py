@@ -268,10 +268,11 @@ class RowReader:
     next outcome. A lookup in the journal reads up to `CHUNK` rows, and checks only before the first
     one whether there is room.
 
-    To compare is to check that a row has the inputs that the journal has for its key. A sequence is
-    read twice if the journal holds rows, or if `key=` is used: all of its rows are compared before
-    anything is started (`unchecked`). Then they are read again, as far as there is room. The rows
-    of any other input are compared as they are read. Without a journal there is nothing to compare.
+    To compare is to check that a row has the inputs that the journal has for its key, and that no
+    two rows have the same key. A sequence is read twice if the journal holds rows, or if `key=` is
+    used: all of its rows are compared before anything is started (`unchecked`). Then they are read
+    again, as far as there is room. The rows of any other input are compared as they are read.
+    Without a journal there is nothing to compare.
 
     Attributes:
         source: the reader of the rows that are started or replayed.

@@ -207,7 +207,10 @@ class RecordingTransport(_Recorder[Transport, MemoryTransport]):
     """A sync transport that replays responses, or sends requests through `inner` and records."""
 
     def send(self, request: Request, timeout: float) -> Response:
-        """Replay the response, or send the request through `inner` and record the exchange."""
+        """Return the recorded response, if the cassette holds one for the request.
+
+        Else send the request through `inner` and record the exchange.
+        """
         if self._replaying is not None:
             with self._if_held():
                 return self._replaying.send(request, timeout)
@@ -218,9 +221,9 @@ class RecordingTransport(_Recorder[Transport, MemoryTransport]):
         return response
 
     def open(self, request: Request, timeout: float) -> OpenResponse:
-        """Replay the response, or send the request through `inner` and record the exchange.
+        """Return the recorded response, with its body open, if the cassette holds one.
 
-        Return the response with its body open.
+        Else send the request through `inner` and record the exchange.
         """
         if self._replaying is not None:
             with self._if_held():
@@ -252,7 +255,10 @@ class AsyncRecordingTransport(_Recorder[AsyncTransport, AsyncMemoryTransport]):
     """An async transport that replays responses, or sends requests through `inner` and records."""
 
     async def send(self, request: Request, timeout: float) -> Response:
-        """Replay the response, or send the request through `inner` and record the exchange."""
+        """Return the recorded response, if the cassette holds one for the request.
+
+        Else send the request through `inner` and record the exchange.
+        """
         if self._replaying is not None:
             with self._if_held():
                 return await self._replaying.send(request, timeout)
@@ -263,9 +269,9 @@ class AsyncRecordingTransport(_Recorder[AsyncTransport, AsyncMemoryTransport]):
         return response
 
     async def open(self, request: Request, timeout: float) -> AsyncOpenResponse:
-        """Replay the response, or send the request through `inner` and record the exchange.
+        """Return the recorded response, with its body open, if the cassette holds one.
 
-        Return the response with its body open.
+        Else send the request through `inner` and record the exchange.
         """
         if self._replaying is not None:
             with self._if_held():

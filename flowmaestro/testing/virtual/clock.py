@@ -98,7 +98,8 @@ class VirtualClock:
     def in_flight(self) -> Generator[None, None, None]:
         """Count the calling task or thread as a call in flight in a `with` block.
 
-        Nested blocks of one task or thread count as one call, unless the outer one is waiting.
+        Nested blocks of one task or thread count as one call. But while the outer call waits for a
+        time of this clock, a nested block counts as a call of its own.
         """
         with self.lock:
             if self._world is not None:
