@@ -651,8 +651,8 @@ class _ServerClock:
     def learn_date(self, headers: Headers, sent_at: float, received_at: float) -> None:
         """Narrow the bounds of the difference of the clocks by the `Date` of a response.
 
-        `Date` has a resolution of one second. `sent_at` and `received_at` are seconds since 1970 by
-        our clock.
+        Bounds that contradict the earlier ones replace them. `Date` has a resolution of one second.
+        `sent_at` and `received_at` are seconds since 1970 by our clock.
         """
         date = parse_http_date(headers.get("date", ""))
         if date is not None:
@@ -661,9 +661,9 @@ class _ServerClock:
     def learn_event(self, at: int, received_at: int, earliest: Optional[int]) -> None:
         """Narrow the bounds of the difference of the clocks by the time of an event.
 
-        `at` is that time by the server's clock, rounded to a millisecond. By our clock, the event
-        happened before `received_at` and, if given, after `earliest`. All times are in nanoseconds
-        since 1970.
+        Bounds that contradict the earlier ones replace them. `at` is that time by the server's
+        clock, rounded to a millisecond. By our clock, the event happened before `received_at` and,
+        if given, after `earliest`. All times are in nanoseconds since 1970.
         """
         most = math.inf if earliest is None else at + 1_000_000 - earliest
         self._narrow(at - 1_000_000 - received_at, most)
@@ -847,7 +847,7 @@ def _name(value: Any) -> str:
 
 
 def _content(value: Any) -> str:
-    """Return inputs or outputs as JSON, truncated, with possible credentials redacted."""
+    """Return inputs or outputs as JSON, redacted by `hidden_member`, and truncated."""
     shown = hidden_member("", value)
     text = json.dumps(shown, ensure_ascii=False, separators=(",", ":"), default=str)
     return _encodable(text[:LONGEST_CONTENT])

@@ -37,8 +37,8 @@ class Context:
 
     `max_reply_size` is the most bytes of a response that are decoded as JSON. The decoded value may
     take many times that memory. `secrets` returns the secrets that the transport sends beside the
-    requests, such as a proxy's password. `former_keys` are the API keys of the contexts that this
-    one was derived from; see `with_options`.
+    requests, such as a proxy's password. `former_keys` are the API keys that `with_options` has
+    replaced by another one, in this context and in those that it was derived from.
     """
 
     options: ClientOptions

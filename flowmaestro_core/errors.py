@@ -295,9 +295,11 @@ class CheckpointConflict(FlowMaestroError):
     """Raised by the `save` of a `Checkpoint` if another process has saved a state since the load.
 
     A store with compare-and-set raises it unless the `serial` of the state that it holds is one
-    less than the `serial` of the state to save. The SDK then loads again and continues from
-    the state that the other process saved. After too many conflicts, the SDK raises
-    `CheckpointError`.
+    less than the `serial` of the state to save. The SDK then loads again. If this call has
+    started no execution, it continues from the loaded state. Otherwise it saves the id of its
+    execution; if the loaded state has the id of another one, it raises `CheckpointError`. After too
+    many conflicts, it raises `CheckpointError`, or `StartUnknownError` if it is not known whether
+    this call has started an execution.
     """
 
     _MESSAGE, _CODE = "Another process saved a state before", "checkpoint_conflict"

@@ -99,7 +99,10 @@ class RunView:
         self.why_no_nodes = "" if self.status == "cancelled" else why_no_nodes(events)
 
     def show(self, event: ExecutionEvent) -> None:
-        """Update the state by one event, and show it."""
+        """Update the state by one event. Then print a line, if the view has one for this event.
+
+        `LiveRunView` redraws its picture instead.
+        """
         fields = cast("Mapping[str, Any]", event)
         kind, _, what = event["type"].rpartition(":")
         at = event_time(fields.get("timestamp"))

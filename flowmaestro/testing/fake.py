@@ -151,7 +151,10 @@ class FakeFlowMaestro(Scripts, FaultInjection, Assertions):
             return super().handle(request, now)
 
     def wall_clock(self) -> float:
-        """Return the current time in Unix seconds, as in `Date` and in timestamps of events."""
+        """Return the time of `clock` in Unix seconds, as in `Date` and in timestamps of events.
+
+        A server of this fake (`running_server`) has a clock of its own, so its times may differ.
+        """
         return self._epoch + self.clock.now
 
     def add_key(

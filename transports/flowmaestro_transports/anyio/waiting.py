@@ -52,7 +52,7 @@ def _with_scope(address: str, port: int) -> Tuple[Any, ...]:
 async def carry_out(steps: IOSteps[T], deadline: AttemptDeadline, scope: anyio.CancelScope) -> T:
     """Carry out `steps`, wait as they say, and return their result.
 
-    The deadline of the attempt may move, so `scope` gets the current deadline before each wait.
+    If the attempt has phases, its deadline may move: then `scope` gets it before each wait.
     """
     try:
         while True:
