@@ -180,7 +180,7 @@ def _cells(where: str, text: str, delimiter: str) -> Iterator[Dict[str, Any]]:
 
     lines = csv.reader(take(), strict=True, delimiter=delimiter)
     try:
-        names: List[str] = next(lines, [])  # pyright: ignore[reportUnknownArgumentType]
+        names: List[str] = next(filter(None, lines), [])
         _check_names(where, names, delimiter)
         taken.clear()
         for number, cells in enumerate(lines, 1):

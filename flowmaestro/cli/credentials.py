@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple, cast
 
 from flowmaestro.cli import AUTHENTICATION, FAILED, USAGE, CommandFailed
-from flowmaestro.cli.state import user_folder, write_private
+from flowmaestro.cli.state import change_private, user_folder
 from flowmaestro_core.defaults import DEFAULT_BASE_URL
 from flowmaestro_core.http.urls import api_root
 
@@ -183,7 +183,7 @@ def read_profiles() -> Dict[str, Mapping[str, str]]:
             api_root(profile["base_url"])
             if not isinstance(profile.get("api_key", ""), str):
                 raise TypeError
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         hint = "correct it, or delete it and run `flowmaestro login`"
         raise CommandFailed(f"{path} is malformed", FAILED, hint=hint) from None
     return cast("Dict[str, Mapping[str, str]]", found)
@@ -197,12 +197,10 @@ def keep_profile(name: str, base_url: str, api_key: str, *, in_file: bool) -> Tu
     there, the second text says so; otherwise this text is "". Raises `CommandFailed` if the keyring
     fails or does not answer within a minute, or if the file cannot be read.
     """
-    profiles = read_profiles()
-    old = profiles.get(name)
     user = _user(name, api_root(base_url))
     in_ring = not in_file and _keep_in_keyring(user, api_key)
     kept = {"base_url": base_url} if in_ring else {"base_url": base_url, "api_key": api_key}
-    _write({**profiles, name: kept})
+    old = _change(name, kept)
     # Deleted last: the file may not be written, and a locked keyring must not prevent that.
     left = ""
     if (
@@ -220,19 +218,29 @@ def drop_profile(name: str) -> bool:
     Raises `CommandFailed` if the file cannot be read. Raises it, too, if the keyring fails: the
     profile is deleted then, but its key may still be in the keyring.
     """
-    profiles = read_profiles()
-    profile = profiles.pop(name, None)
+    profile = _change(name, None)
     if profile is None:
         return False
-    _write(profiles)
     left = "" if "api_key" in profile else _forget(name, profile)
     if left:
         raise CommandFailed(f"profile {name} is deleted, but its key {left}", AUTHENTICATION)
     return True
 
 
-def _write(profiles: Mapping[str, Mapping[str, str]]) -> None:
-    write_private(profiles_file(), json.dumps(profiles, indent=2) + "\n")
+def _change(name: str, profile: Optional[Mapping[str, str]]) -> Optional[Mapping[str, str]]:
+    """Store the profile `name`, or with `None` delete it. Return its former value, if any."""
+    old: Optional[Mapping[str, str]] = None
+
+    def change() -> str:
+        nonlocal old
+        profiles = read_profiles()
+        old = profiles.pop(name, None)
+        if profile is not None:
+            profiles[name] = profile
+        return json.dumps(profiles, indent=2) + "\n"
+
+    change_private(profiles_file(), change)
+    return old
 
 
 def _user(name: str, root: str) -> str:

@@ -8,7 +8,7 @@ import re
 import sys
 from typing import List
 
-from flowmaestro import AuthorizationError, FlowMaestroClient
+from flowmaestro import AuthenticationError, AuthorizationError, FlowMaestroClient
 from flowmaestro.cli import AUTHENTICATION, NOT_FOUND, USAGE, CommandFailed, output
 from flowmaestro.cli.console import Text, console, printable
 from flowmaestro.cli.credentials import (
@@ -24,31 +24,28 @@ from flowmaestro_core.defaults import DEFAULT_BASE_URL
 from flowmaestro_core.http.secrets import showable_url
 from flowmaestro_core.http.urls import api_root
 
+MOST_KEYS = 3
+"""How often a terminal is asked for a key, as with `login` of a system."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 def login_command(options: argparse.Namespace) -> None:
     """Ask the user for a key, check it at the server, and save it as a profile.
 
-    A key that may not read workflows is saved, too. Any other error of the check is raised, and
-    nothing is saved. Raises `CommandFailed` for a wrong name or URL, and without a key.
+    A key that may not read workflows is saved, too. On a terminal, a key that the server refuses is
+    asked for again. Any other error of the check is raised, and nothing is saved. Raises
+    `CommandFailed` for a wrong name or URL, and without a key.
     """
     name = _name_of(options)
     if not _NAME.fullmatch(name):
         hint = "use up to 64 letters, digits, dots, dashes and underscores"
         raise CommandFailed(f"{name!r} is not a name for a profile", USAGE, hint=hint)
-    url = url_of(options)[0] or DEFAULT_BASE_URL
     # What is wrong is told before the key is typed: the URL, the folder or the file of profiles.
-    api_root(url)
     _check_folder()
-    read_profiles()
+    url = _server_of(name, options)
+    api_root(url)
+    key = _working_key(url)
     hints = console(sys.stderr)
-    key = _ask_for_key(showable_url(url))
-    with FlowMaestroClient(key, base_url=url) as client:
-        try:
-            client.workflows.list(per_page=1)
-        except AuthorizationError:  # The key is good, but not for workflows.
-            hints.line("the key may not read workflows; `flowmaestro doctor` shows its scopes")
     place, left = keep_profile(name, url, key, in_file=options.file)
     hints.line(f"profile {name} is for {showable_url(url)}; its key is in {place}")
     if left:
@@ -91,6 +88,53 @@ def profiles_command(options: argparse.Namespace) -> None:
 
 def _name_of(options: argparse.Namespace) -> str:
     return options.profile or os.environ.get("FLOWMAESTRO_PROFILE") or DEFAULT_PROFILE
+
+
+def _server_of(name: str, options: argparse.Namespace) -> str:
+    """Return the base URL of the server that the key is for.
+
+    It is that of `--base-url`, else of the profile that `--profile` names, else of
+    FLOWMAESTRO_BASE_URL, else of the profile `name`, else the default: the order of all commands.
+    """
+    given, source = url_of(options)
+    profile = read_profiles().get(name)
+    comes_first = source != "--base-url" and (options.profile is not None or given is None)
+    if profile is not None and comes_first:
+        return profile["base_url"]
+    return given or DEFAULT_BASE_URL
+
+
+def _working_key(url: str) -> str:
+    """Ask the user for a key until the server accepts one, at most `MOST_KEYS` times.
+
+    A key from a pipe is the only one; the server is named before the key is sent. Raises the error
+    of the last key.
+    """
+    hints, is_terminal = console(sys.stderr), sys.stdin.isatty()
+    if not is_terminal:
+        hints.line(f"the key goes to {showable_url(url)}")
+    for left in range(MOST_KEYS if is_terminal else 1, 0, -1):
+        try:
+            key = _ask_for_key(showable_url(url))
+            _check_key(key, url)
+        except (AuthenticationError, ValueError) as error:
+            if left == 1:
+                raise
+            text = error.message if isinstance(error, AuthenticationError) else str(error)
+            hints.line(f"{text}; try again, or leave with Ctrl-D")
+        else:
+            return key
+    raise AssertionError  # The last key is returned or its error raised.
+
+
+def _check_key(key: str, url: str) -> None:
+    """Raise the server's error unless it accepts the key. It need not permit anything."""
+    with FlowMaestroClient(key, base_url=url) as client:
+        try:
+            client.workflows.list(per_page=1)
+        except AuthorizationError:  # The key is good, but not for workflows.
+            text = "the key may not read workflows; `flowmaestro doctor` shows its scopes"
+            console(sys.stderr).line(text)
 
 
 def _check_folder() -> None:

@@ -13,7 +13,7 @@ from prompt_toolkit.history import DummyHistory, History
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.output import create_output
 
-from flowmaestro.cli.state import write_private
+from flowmaestro.cli.state import change_private
 
 LONGEST_HISTORY = 1000
 """How many messages the history stores: the last ones."""
@@ -81,9 +81,13 @@ def add_to_history(path: Path, text: str) -> None:
     """
     if text.startswith(" "):
         return
-    with suppress(OSError):  # Raised before anything is written: the file stays as it is.
+
+    def change() -> str:
         kept = [*_messages(path), text][-LONGEST_HISTORY:]
-        write_private(path, "".join(json.dumps(each) + "\n" for each in kept))
+        return "".join(json.dumps(each) + "\n" for each in kept)
+
+    with suppress(OSError):  # Raised before anything is written: the file stays as it is.
+        change_private(path, change)
 
 
 def _messages(path: Path) -> List[str]:
@@ -97,6 +101,6 @@ def _messages(path: Path) -> List[str]:
         return []
     found: List[Any] = []
     for line in lines:
-        with suppress(ValueError):
+        with suppress(ValueError, RecursionError):
             found.append(json.loads(line))
     return [text for text in found if isinstance(text, str)]

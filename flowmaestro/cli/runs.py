@@ -75,7 +75,9 @@ def _checkpoint_of(options: argparse.Namespace) -> Optional[Checkpoint]:
         return None
     rerun: Any = ("failed", "cancelled") if options.rerun else ()
     kept = Checkpoint.file(options.checkpoint, rerun=rerun)
-    with suppress(OSError, ValueError, AttributeError):  # The client reports what is wrong.
+    with suppress(
+        OSError, ValueError, AttributeError, RecursionError
+    ):  # The client reports what is wrong.
         state = json.loads(Path(options.checkpoint).read_bytes())
         if state.get("state") == "starting":
             text = f"may have been started before; looking for it in {kept.settle_after:g} s"

@@ -7,12 +7,16 @@ it is malformed, it counts as empty.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
-from contextlib import suppress
+import time
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Callable, Dict, Generator, Optional
+
+from flowmaestro_transports.primitives.file_lock import open_lock_file
 
 try:  # Imported now: after an execution has started, that would delay its first events.
     from platformdirs import user_config_path, user_state_path
@@ -20,6 +24,11 @@ except ImportError:
     user_config_path = user_state_path = None  # type: ignore[assignment]
 
 _FILE = "executions.json"
+LONGEST_WAIT = 5.0
+"""Seconds to wait for another command that changes a file. A stopped one may never end."""
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+"""Error numbers of file systems without locks, such as some of clusters. Files are changed there
+without a lock."""
 
 
 def user_folder(kind: str) -> Path:
@@ -51,34 +60,69 @@ def state_folder() -> Path:
     return user_folder("state")
 
 
-def write_private(path: Path, text: str) -> None:
-    """Replace a file in one step. On POSIX, only this user may read the new file.
+def change_private(path: Path, change: Callable[[], str]) -> None:
+    """Replace a file by the text that `change` returns, in one step.
 
-    Missing folders are created. Raises `OSError` if the file cannot be written.
+    On POSIX, only this user may read the new file. `change` may read the old one: no other command
+    changes it meanwhile. A symbolic link stays, and the file that it leads to is replaced. Missing
+    folders are created. Raises `OSError` if the file cannot be written, if it is not a regular
+    file, and if another command has been changing it for `LONGEST_WAIT` seconds.
     """
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file():  # To replace /dev/null would harm the whole system.
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    draft = path.with_name(f"{path.name}.{os.getpid()}")
-    with suppress(FileNotFoundError):  # Left by a crash, perhaps with another mode.
-        draft.unlink()
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with open(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            # After a power loss, the file could be empty without it.
-            os.fsync(file.fileno())
-        os.replace(draft, path)
-    except BaseException:  # The draft may hold a key.
-        with suppress(OSError):
+    draft = path.with_name(f"{path.name}.new")
+    with _locked(path):
+        with suppress(FileNotFoundError):  # Left by a crash. It may hold a key.
             draft.unlink()
-        raise
+        text = change()
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with open(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                # After a power loss, the file could be empty without it.
+                os.fsync(file.fileno())
+            os.replace(draft, path)
+        except BaseException:  # The draft may hold a key.
+            with suppress(OSError):
+                draft.unlink()
+            raise
+
+
+@contextmanager
+def _locked(path: Path) -> Generator[None, None, None]:
+    """Let no other command change the file `path` within a `with` block."""
+    name = f"{path}.lock"
+    began = time.monotonic()
+    lock = None
+    while lock is None:
+        try:
+            lock = open_lock_file(name)
+        except BlockingIOError:
+            if time.monotonic() - began > LONGEST_WAIT:
+                text = "another command is changing it"
+                raise OSError(errno.EAGAIN, text, str(path)) from None
+            time.sleep(0.01)  # A change takes about a millisecond.
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            break
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            os.unlink(name)
+        if lock is not None:
+            lock.close()
 
 
 def remember_execution(api_root: str, execution_id: str) -> None:
     """Remember the execution as the last one at this API root, for `last_execution`."""
     with suppress(OSError, RuntimeError):  # RuntimeError: there is no home folder.
-        known = {**_executions(), api_root: execution_id}
-        write_private(state_folder() / _FILE, json.dumps(known))
+        path = state_folder() / _FILE
+        change_private(path, lambda: json.dumps({**_executions(), api_root: execution_id}))
 
 
 def last_execution(api_root: str) -> Optional[str]:
@@ -97,6 +141,6 @@ def _executions() -> Dict[str, Any]:
     """
     try:
         found = json.loads((state_folder() / _FILE).read_text("utf-8"))
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}  # pyright: ignore[reportUnknownVariableType]

@@ -18,6 +18,7 @@ import pytest
 
 from flowmaestro.cli import map as map_command
 from flowmaestro.cli.output import csv_line
+from flowmaestro.input_files import read_rows
 from flowmaestro.testing import FakeFlowMaestro, Node, running_server
 from flowmaestro.testing.model.seeds import PAUSING_WORKFLOW_ID
 
@@ -528,3 +529,8 @@ def test_failures_are_grouped_by_cause_apart_from_refused_rows(command, fake, ro
     assert re.search(r"\d\d x .*card … declined.*, e.g. rows \d+, \d+, \d+ ", text)
     assert re.search(r" 3 x refused: .*, rows 1, 2, 3 ", text)
     assert "failed, 3 refused" in text
+
+
+def test_blank_lines_before_the_names_of_the_columns_are_skipped(rows):
+    (rows / "blank.csv").write_text("\n\r\nname,age\nAda,36\n")
+    assert read_rows(str(rows / "blank.csv")) == [{"name": "Ada", "age": "36"}]

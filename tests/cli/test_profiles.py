@@ -7,9 +7,12 @@ import json
 import os
 import stat
 import sys
+import threading
 import time
 import types
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -18,6 +21,7 @@ from flowmaestro.cli.arguments import build_parser
 from flowmaestro.testing import FakeFlowMaestro, running_server
 from flowmaestro_core.defaults import DEFAULT_BASE_URL
 from flowmaestro_core.http.urls import api_root
+from flowmaestro_transports.primitives.file_lock import open_lock_file
 
 OTHER = "https://other.example"
 
@@ -87,7 +91,7 @@ def test_login_keeps_the_key_in_a_private_file_without_a_keyring(login, command,
     done = login("--base-url", OTHER)
     assert (done.status, done.out) == (0, "")
     said = f"profile default is for {OTHER}; its key is in {file}\n"
-    assert done.err == said
+    assert done.err == f"the key goes to {OTHER}\n{said}"
     if os.name == "posix":
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert used().base_url == OTHER
@@ -153,7 +157,8 @@ def test_login_says_that_a_key_of_the_environment_wins(login, monkeypatch):
 def test_login_without_a_key_says_so(command, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
     done = command("login")
-    assert (done.status, done.err) == (4, "flowmaestro login: no key was given\n")
+    *_, last = done.err.splitlines()
+    assert (done.status, last) == (4, "flowmaestro login: no key was given")
 
 
 def test_ctrl_d_at_the_question_for_a_key_ends_its_line(command, monkeypatch):
@@ -170,9 +175,146 @@ def test_ctrl_d_at_the_question_for_a_key_ends_its_line(command, monkeypatch):
 def test_login_refuses_a_malformed_key_before_it_is_sent(login, fake, file):
     done = login(key="fm_live_a b")
     assert done.status == 2
-    assert done.err.startswith("flowmaestro login: the key must consist of visible ASCII")
+    assert "flowmaestro login: the key must consist of visible ASCII" in done.err
     assert not fake.requests
     assert not file.exists()
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Sets what the user types at a terminal. Returns the list of the questions."""
+    questions = []
+
+    def arrange(*keys):
+        left = list(keys)
+
+        def answer(prompt, stream):
+            questions.append(prompt)
+            return left.pop(0)
+
+        monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+        monkeypatch.setattr("getpass.getpass", answer)
+        return questions
+
+    return arrange
+
+
+def test_a_terminal_is_asked_again_after_a_wrong_key(command, fake, asked):
+    fake.fail_next(1, 401, path="/workflows")
+    questions = asked("fm_live_a b", "fm_live_wrong", fake.api_key)
+    done = command("login", "--base-url", OTHER)
+    assert done.status == 0
+    assert questions == [f"API key for {OTHER}: "] * 3
+    assert done.err.count("try again, or leave with Ctrl-D") == 2
+    assert "fm_live_wrong" not in done.err
+    assert used().api_key == fake.api_key
+
+
+def test_a_terminal_is_asked_for_three_keys_at_most(command, fake, asked, file):
+    fake.fail_next(3, 401, path="/workflows")
+    questions = asked(*["fm_live_wrong"] * 5)
+    assert command("login").status == 4
+    assert len(questions) == 3
+    assert not file.exists()
+
+
+@pytest.mark.parametrize("how", ["terminal", "pipe"])
+def test_a_new_key_of_a_profile_goes_to_the_server_of_the_profile(
+    login, command, fake, asked, monkeypatch, how
+):
+    login("--profile", "work", "--base-url", OTHER)
+    monkeypatch.setenv("FLOWMAESTRO_BASE_URL", "https://evil.example")
+    new, hosts, handle = fake.add_key("fm_live_new"), set(), fake.handle
+
+    def note(request, now):
+        hosts.add(urlsplit(request.url).hostname)
+        return handle(request, now)
+
+    monkeypatch.setattr(fake, "handle", note)
+    if how == "terminal":
+        asked(new)
+        done = command("login", "--profile", "work")
+    else:
+        done = login("--profile", "work", key=new)
+        assert done.err.startswith(f"the key goes to {OTHER}\n")
+    assert f"profile work is for {OTHER}; " in done.err
+    assert hosts == {"other.example"}
+    assert used("--profile", "work").api_key == new
+
+
+@pytest.mark.parametrize(
+    ("words", "environment", "server"),
+    [
+        ("", {}, OTHER),
+        ("", {"BASE_URL": "https://third.example"}, "https://third.example"),
+        ("--base-url https://third.example", {}, "https://third.example"),
+        ("--profile default --base-url https://third.example", {}, "https://third.example"),
+        ("--profile new", {}, DEFAULT_BASE_URL),
+        ("--profile new", {"BASE_URL": "https://third.example"}, "https://third.example"),
+        ("", {"PROFILE": "default"}, OTHER),
+    ],
+)
+def test_login_takes_the_first_server_that_is_set(login, monkeypatch, words, environment, server):
+    login("--base-url", OTHER)
+    for name, value in environment.items():
+        monkeypatch.setenv(f"FLOWMAESTRO_{name}", value)
+    assert login(*words.split()).err.startswith(f"the key goes to {server}\n")
+
+
+def test_logins_at_once_lose_no_profile(login, file):
+    login()
+    names = [f"work{number}" for number in range(16)]
+    start = threading.Barrier(len(names))
+
+    def keep(name):
+        start.wait()
+        credentials.keep_profile(name, OTHER, "fm_live_1", in_file=True)
+
+    with ThreadPoolExecutor(len(names)) as threads:
+        list(threads.map(keep, names))
+    assert set(credentials.read_profiles()) == {"default", *names}
+    assert [each.name for each in file.parent.iterdir()] == [file.name]
+
+
+def test_starts_at_once_lose_no_execution(here, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setattr(state, "user_state_path", None)
+    roots = [f"https://s{number}.example/api/v1" for number in range(16)]
+    with ThreadPoolExecutor(len(roots)) as threads:
+        list(threads.map(lambda root: state.remember_execution(root, "exec_1"), roots))
+    assert [state.last_execution(root) for root in roots] == ["exec_1"] * len(roots)
+
+
+def test_a_command_that_holds_the_lock_for_ever_is_told(login, file, monkeypatch):
+    login()
+    monkeypatch.setattr(state, "LONGEST_WAIT", 0.05)
+    with open_lock_file(f"{file}.lock"):
+        done = login()
+    assert done.status == 1
+    assert done.err.endswith(f"flowmaestro login: {file}: another command is changing it\n")
+
+
+def test_a_symbolic_link_is_followed_and_no_key_is_left(login, command, file, tmp_path, fake):
+    kept = tmp_path / "dotfiles" / "profiles.json"
+    kept.parent.mkdir()
+    kept.write_text("{}")
+    file.parent.mkdir(parents=True)
+    file.symlink_to(kept)
+    login()
+    assert file.is_symlink()
+    assert fake.api_key in kept.read_text()
+    (kept.parent / "profiles.json.new").write_text(fake.api_key)  # Left by a crash.
+    assert command("logout").status == 0
+    left = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not [path for path in left if fake.api_key in path.read_text()]
+
+
+def test_a_link_to_a_device_does_not_replace_the_device(login, file):
+    file.parent.mkdir(parents=True)
+    file.symlink_to(os.devnull)
+    done = login()
+    assert done.status == 1
+    assert not stat.S_ISREG(os.stat(os.devnull).st_mode)
 
 
 def test_profiles_are_listed_without_their_keys(login, command, file, fake):
@@ -271,7 +413,11 @@ def test_a_profile_that_does_not_exist_is_told_with_those_that_do(login, command
     assert command("logout").status == 3
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"default": {}}', '{"default": {"base_url": "x"}}'])
+@pytest.mark.parametrize(
+    "text",
+    ["{", "[]", '{"default": {}}', '{"default": {"base_url": "x"}}', "[" * 100_000],
+    ids=lambda text: text[:30],
+)
 def test_a_malformed_file_is_one_line(command, file, text):
     file.parent.mkdir(parents=True)
     file.write_text(text)
@@ -346,7 +492,7 @@ def test_the_keyring_keeps_the_key_if_the_file_cannot_be_written(
 
     login()
     kept = dict(ring.kept)
-    monkeypatch.setattr(credentials, "write_private", full)
+    monkeypatch.setattr(credentials, "change_private", full)
     assert login("--file").status == 1
     assert command("logout").status == 1
     assert ring.kept == kept
