@@ -98,6 +98,7 @@ def options_of(
     max_retries: Optional[int],
     headers: Optional[Mapping[str, str]],
     transport: object,
+    call_timeout: Optional[float] = None,
 ) -> ClientOptions:
     """Return the options, with missing ones taken from the environment and the defaults.
 
@@ -111,6 +112,7 @@ def options_of(
         timeout=DEFAULT_TIMEOUT if timeout is None else timeout,
         max_retries=DEFAULT_MAX_RETRIES if max_retries is None else max_retries,
         headers={} if headers is None else headers,
+        call_timeout=call_timeout,
     )
 
 

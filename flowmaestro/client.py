@@ -31,6 +31,7 @@ class _Client(NotPicklable):
         self: C,
         *,
         timeout: Optional[float] = None,
+        call_timeout: Optional[float] = None,
         max_retries: Optional[int] = None,
         headers: Optional[Mapping[str, str]] = None,
         api_key: Optional[str] = None,
@@ -42,6 +43,7 @@ class _Client(NotPicklable):
         Args:
             timeout: seconds that one attempt of a call may take, or a `Timeout`. This also replaces
                 the longer default limit of messages to agents.
+            call_timeout: seconds that one call may take with its retries, as for a new client.
             max_retries: how many times a call may be retried, as for a new client.
             headers: header fields to send in addition to this client's. They replace those with the
                 same name.
@@ -58,7 +60,9 @@ class _Client(NotPicklable):
             # Resources are not copied: each belongs to the executor of its client.
             if not isinstance(getattr(type(self), name, None), cached_property):
                 derived.__dict__[name] = value
-        derived._executor = self._executor.derive(timeout, max_retries, headers, api_key)
+        derived._executor = self._executor.derive(
+            timeout, max_retries, headers, api_key, call_timeout
+        )
         return derived
 
     def __copy__(self: C) -> C:
@@ -97,6 +101,7 @@ class FlowMaestroClient(_Client):
         *,
         base_url: Optional[str] = None,
         timeout: Optional[float] = DEFAULT_TIMEOUT,
+        call_timeout: Optional[float] = None,
         max_retries: Optional[int] = DEFAULT_MAX_RETRIES,
         headers: Optional[Mapping[str, str]] = None,
         transport: Union[Transport, SyncFunction, None] = None,
@@ -112,6 +117,10 @@ class FlowMaestroClient(_Client):
                 `https://api.flowmaestro.io`.
             timeout: seconds that one attempt of a call may take, or a `Timeout`. An attempt to
                 send a message to an agent gets at least 130 s.
+            call_timeout: seconds that one call may take with its retries: hooks, attempts, pauses
+                and redirects together; by default, only the attempts are limited. The shortest of
+                all limits counts, also in place of the 130 s. Each single request of `run`, of a
+                wait, a batch or a list is a call; of a stream, each opening up to its head.
             max_retries: how many times a call may be retried after its first attempt. A start by
                 `run` or `run_many` that was not sent may be retried more often.
             headers: header fields to send with every request. They replace the SDK's own fields,
@@ -132,7 +141,9 @@ class FlowMaestroClient(_Client):
         from flowmaestro.assembly import options_of, set_up_log, sync_executor
 
         set_up_log()
-        options = options_of(api_key, base_url, timeout, max_retries, headers, transport)
+        options = options_of(
+            api_key, base_url, timeout, max_retries, headers, transport, call_timeout
+        )
         self._executor: SyncExecutor = sync_executor(
             options, transport, stream_times, hooks, max_reply_size
         )
@@ -230,6 +241,7 @@ class AsyncFlowMaestroClient(_Client):
         *,
         base_url: Optional[str] = None,
         timeout: Optional[float] = DEFAULT_TIMEOUT,
+        call_timeout: Optional[float] = None,
         max_retries: Optional[int] = DEFAULT_MAX_RETRIES,
         headers: Optional[Mapping[str, str]] = None,
         transport: Union[AsyncTransport, AsyncFunction, None] = None,
@@ -246,7 +258,9 @@ class AsyncFlowMaestroClient(_Client):
         from flowmaestro.assembly import async_executor, options_of, set_up_log
 
         set_up_log()
-        options = options_of(api_key, base_url, timeout, max_retries, headers, transport)
+        options = options_of(
+            api_key, base_url, timeout, max_retries, headers, transport, call_timeout
+        )
         self._executor: AsyncExecutor = async_executor(
             options, transport, stream_times, hooks, max_reply_size
         )

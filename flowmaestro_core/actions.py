@@ -23,6 +23,7 @@ takes several times as long to make.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Dict, Optional, Tuple, Union
 
@@ -38,6 +39,11 @@ class _Sending:
     The other attributes are for observers: `attempt` is the number of the attempt within its call,
     `path` is the path of the call (see `Path`), and `call` is an object that is the same in all
     attempts of one call.
+
+    `latest` is the time, on the clock of `now`, until which the response must come. `timeout`
+    is already shortened to it. If a hook delays the request in the driver, the driver shortens
+    `timeout` again. If no time is left, the driver does not send the request. It reports a failure
+    that is `NOT_SENT` and timed out.
     """
 
     request: Request
@@ -45,6 +51,7 @@ class _Sending:
     attempt: int = field(default=1, compare=False)
     path: str = field(default="", compare=False, repr=False)
     call: object = field(default=None, compare=False, repr=False)
+    latest: float = field(default=math.inf, compare=False, repr=False)
 
 
 class Send(_Sending):

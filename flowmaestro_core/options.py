@@ -10,7 +10,7 @@ from flowmaestro_core.arguments import check_count, check_seconds, check_token, 
 from flowmaestro_core.defaults import DEFAULT_BASE_URL, DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT
 from flowmaestro_core.http.messages import Fields, Headers
 from flowmaestro_core.http.urls import api_root
-from flowmaestro_core.timeouts import with_total
+from flowmaestro_core.timeouts import Timeout, with_attempt
 
 USER_AGENT = f"flowmaestro-python/{__version__}"
 _NO_HEADERS = Headers()
@@ -53,7 +53,9 @@ class ClientOptions:
             sent may be retried more often.
         headers: custom header fields for every request. They replace fields of the SDK with the
             same name, but not those that belong to one call (`request_headers`).
-        call_timeout: a `timeout` for particular calls (`with_options`). It replaces the longer
+        call_timeout: seconds that one call may take, with its retries, pauses and hooks; `None` if
+            only its attempts are limited.
+        timeout_override: a `timeout` for particular calls (`with_options`). It replaces the longer
             limits of some endpoints as well. `None` if it is not set.
 
     """
@@ -63,6 +65,7 @@ class ClientOptions:
     max_retries: int
     headers: Headers
     call_timeout: Optional[float]
+    timeout_override: Optional[float]
     api_root: str = field(init=False, repr=False)
     _own: Headers = field(init=False, repr=False)
     _standing: Dict[Fields, Headers] = field(init=False, repr=False, compare=False)
@@ -75,6 +78,7 @@ class ClientOptions:
         max_retries: int = DEFAULT_MAX_RETRIES,
         headers: Mapping[str, str] = _NO_HEADERS,
         call_timeout: Optional[float] = None,
+        timeout_override: Optional[float] = None,
     ) -> None:
         check_token("api_key", api_key)
         _set(self, "base_url", base_url)
@@ -82,8 +86,16 @@ class ClientOptions:
         _check_timeout(timeout)
         _set(self, "timeout", timeout)
         if call_timeout is not None:
-            _check_timeout(call_timeout)
+            if isinstance(call_timeout, Timeout):
+                raise TypeError(
+                    "call_timeout must be a number of seconds, not a Timeout, which limits an "
+                    "attempt; pass a Timeout as timeout"
+                )
+            check_seconds("call_timeout", call_timeout)
         _set(self, "call_timeout", call_timeout)
+        if timeout_override is not None:
+            _check_timeout(timeout_override)
+        _set(self, "timeout_override", timeout_override)
         check_count("max_retries", max_retries, at_least=0)
         _set(self, "max_retries", max_retries)
         _set(self, "headers", header_fields(headers))
@@ -102,11 +114,12 @@ class ClientOptions:
         max_retries: Optional[int] = None,
         headers: Optional[Mapping[str, str]] = None,
         api_key: Optional[str] = None,
+        call_timeout: Optional[float] = None,
     ) -> ClientOptions:
         """Return a copy with the arguments that are not `None`.
 
-        `timeout` becomes the `call_timeout` of the copy. `headers` are added to the client's, and
-        replace those with the same name.
+        `timeout` becomes the `timeout_override` of the copy. `headers` are added to
+        the client's, and replace those with the same name.
         """
         added = self.headers if headers is None else header_fields(headers)
         kept = tuple(pair for pair in self.headers.pairs if pair[0] not in added)
@@ -116,7 +129,8 @@ class ClientOptions:
             self.timeout,
             self.max_retries if max_retries is None else max_retries,
             Headers(kept + added.pairs),
-            self.call_timeout if timeout is None else timeout,
+            self.call_timeout if call_timeout is None else call_timeout,
+            self.timeout_override if timeout is None else timeout,
         )
 
     def timeout_for(self, minimum: float) -> float:
@@ -126,9 +140,9 @@ class ClientOptions:
         which is not raised. If the timeout is a `Timeout`, with limits for connecting, the head and
         reads, these stay as they are: only its total is raised.
         """
-        if self.call_timeout is not None:
-            return self.call_timeout
-        return self.timeout if self.timeout >= minimum else with_total(self.timeout, minimum)
+        if self.timeout_override is not None:
+            return self.timeout_override
+        return self.timeout if self.timeout >= minimum else with_attempt(self.timeout, minimum)
 
     def request_headers(self, *own: Tuple[str, str], call: Fields = ()) -> Headers:
         """Return the header fields of a request: the SDK's, `own`, the client's, and `call`.

@@ -13,12 +13,13 @@ _set = object.__setattr__
 class Timeout(float):
     """The seconds that one attempt of a call may take, with limits for its phases.
 
-    It is a float: its value is `total`, the limit of the whole attempt. A transport that does not
-    support phases observes `total` only. Immutable. Raises `ValueError` or `TypeError`, naming the
-    argument, for a value that is not a positive, finite number of seconds.
+    It is a float: its value is `attempt`, the limit of the whole attempt. A transport that does not
+    support phases observes `attempt` only. Immutable. Raises `ValueError` or `TypeError`, naming
+    the argument, for a value that is not a positive, finite number of seconds.
 
     Args:
-        total: from the beginning to the last byte of the response; of a stream, to the head.
+        attempt: from the beginning to the last byte of the response; of a stream, to the head. A
+            retry has this time again: `call_timeout` of a client limits all attempts together.
         connect: until a connection is ready. Waiting for a free connection, name resolution,
             proxy and TLS are included. After this timeout, the request was not sent.
         head: from the ready connection until the head of the response is complete, sending
@@ -29,7 +30,7 @@ class Timeout(float):
             `StreamTimes`. If the head comes before the request was sent, sending also breaks the
             silence.
 
-    A phase that is `None` is bounded by `total` alone.
+    A phase that is `None` is bounded by `attempt` alone.
 
     """
 
@@ -41,14 +42,14 @@ class Timeout(float):
 
     def __new__(
         cls,
-        total: float,
+        attempt: float,
         *,
         connect: Optional[float] = None,
         head: Optional[float] = None,
         read: Optional[float] = None,
     ) -> Timeout:
-        check_seconds("total", total)
-        timeout = super().__new__(cls, total)
+        check_seconds("attempt", attempt)
+        timeout = super().__new__(cls, attempt)
         for name, seconds in (("connect", connect), ("head", head), ("read", read)):
             if seconds is not None:
                 check_seconds(name, seconds)
@@ -71,11 +72,20 @@ class Timeout(float):
         return made, (float(self),)
 
 
-def with_total(timeout: float, total: float) -> float:
-    """Return a timeout of `total` seconds.
+def with_attempt(timeout: float, attempt: float) -> float:
+    """Return a timeout of `attempt` seconds.
 
     If `timeout` is a `Timeout`, its limits for connecting, for the head and for each read are kept.
     """
     if isinstance(timeout, Timeout):
-        return Timeout(total, connect=timeout.connect, head=timeout.head, read=timeout.read)
-    return total
+        return Timeout(attempt, connect=timeout.connect, head=timeout.head, read=timeout.read)
+    return attempt
+
+
+def at_most(limit: float, left: float) -> float:
+    """Return the timeout `limit`, shortened to `left` seconds if it is longer.
+
+    A shortened timeout is at least a millisecond. A `Timeout` keeps its limits of the phases, such
+    as `connect`.
+    """
+    return limit if limit <= left else with_attempt(limit, max(left, 0.001))

@@ -58,7 +58,7 @@ from flowmaestro_core.policy.retry import (
     Retries,
     is_rejected_unprocessed,
 )
-from flowmaestro_core.timeouts import with_total
+from flowmaestro_core.timeouts import at_most
 
 R = TypeVar("R")
 
@@ -311,6 +311,8 @@ class CallMachine(Machine[Any]):
         """The timeout of the present attempt in seconds."""
         self._until = math.inf
         """When the present attempt times out, redirects included."""
+        self._latest = math.inf
+        """The deadline or `send_before`, whichever comes first, at the present attempt."""
 
     @event
     def response_received(self, response: Response, now: float, jitter: float) -> Action:
@@ -357,9 +359,13 @@ class CallMachine(Machine[Any]):
         return self._lost(failure, now, jitter)
 
     def _next(self, now: float, jitter: float) -> Action:
-        limit = self._context.options.timeout_for(self._call.minimum_timeout)
-        if limit > self._deadline - now or limit > self.send_before - now:
-            limit = _at_most(limit, min(self._deadline, self.send_before) - now)
+        options = self._context.options
+        if options.call_timeout is not None and self._retries.attempt == 1:
+            self._deadline = min(self._deadline, now + options.call_timeout)
+        limit = options.timeout_for(self._call.minimum_timeout)
+        self._latest = min(self._deadline, self.send_before)
+        if limit > self._latest - now:
+            limit = at_most(limit, self._latest - now)
         self._limit, self._until = limit, now + limit
         return self._send(limit)
 
@@ -370,7 +376,14 @@ class CallMachine(Machine[Any]):
             self._partial = None
         else:
             self.state, action = "sending", Send
-        return action(self._request, timeout, self._retries.attempt, self._call.path, self._retries)
+        return action(
+            self._request,
+            timeout,
+            self._retries.attempt,
+            self._call.path,
+            self._retries,
+            self._latest,
+        )
 
     @property
     def scrubber(self) -> SecretScrubber:
@@ -393,7 +406,7 @@ class CallMachine(Machine[Any]):
             if confirmation.ask is None:
                 return self._succeed(Response(204, response.headers))
             self.state, self._refusal = "confirming", error
-            ask = CallMachine(confirmation.ask, self._context, self._token)
+            ask = CallMachine(confirmation.ask, self._context, self._token, deadline=self._deadline)
             return self._delegate(ask, now, jitter)
         # A server or gateway that fails may have acted before.
         if (status >= 500 or status == 408) and not is_rejected_unprocessed(error, status):
@@ -422,7 +435,7 @@ class CallMachine(Machine[Any]):
         target = _redirected(self._request, response)
         if target is not None and self._redirects <= MAX_REDIRECTS:
             self._request = target
-            return self._send(_at_most(self._limit, self._until - now))
+            return self._send(at_most(self._limit, self._until - now))
         return self._give_up(_redirect_refused(response), response.status)
 
     def _lost(self, failure: TransportFailure, now: float, jitter: float) -> Action:
@@ -506,12 +519,3 @@ def _redirect_refused(response: Response) -> FlowMaestroError:
         response.status,
         request_id_of(None, response.headers),
     )
-
-
-def _at_most(limit: float, left: float) -> float:
-    """Return the timeout `limit`, shortened to `left` seconds if it is longer.
-
-    A shortened timeout is at least a millisecond. A `Timeout` keeps its limits of the phases, such
-    as `connect`.
-    """
-    return limit if limit <= left else with_total(limit, max(left, 0.001))

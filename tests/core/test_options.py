@@ -24,7 +24,7 @@ def test_the_defaults_are_the_contracts() -> None:
     assert chosen.base_url == "https://api.flowmaestro.io"
     assert chosen.api_root == "https://api.flowmaestro.io/api/v1"
     assert (chosen.timeout, chosen.max_retries, dict(chosen.headers)) == (30.0, 3, {})
-    assert chosen.call_timeout is None
+    assert (chosen.call_timeout, chosen.timeout_override) == (None, None)
 
 
 def test_the_key_goes_out_in_both_forms_and_is_never_shown() -> None:
@@ -67,11 +67,11 @@ def test_equal_options_compare_equal() -> None:
 def test_changes_make_a_copy() -> None:
     parent = options(timeout=7, headers={"A": "1", "B": "2"})
     child = parent.with_changes(timeout=2.5, max_retries=0, headers={"b": "3", "C": "4"})
-    assert (child.call_timeout, child.timeout, child.max_retries) == (2.5, 7, 0)
+    assert (child.timeout_override, child.timeout, child.max_retries) == (2.5, 7, 0)
     assert child.headers == Headers({"a": "1", "b": "3", "c": "4"})
     assert child.request_headers().get_list("b") == ["3"]
     assert child.api_key == child.request_headers()["x-api-key"] == KEY
-    assert (parent.call_timeout, parent.max_retries) == (None, 3)
+    assert (parent.timeout_override, parent.max_retries) == (None, 3)
     assert dict(parent.headers) == {"a": "1", "b": "2"}
     assert parent.with_changes() == parent
 
@@ -87,8 +87,8 @@ def test_names_of_headers_keep_their_case() -> None:
         ({}, 0.0, 30.0),
         ({}, 130.0, 130.0),
         ({"timeout": 200.0}, 130.0, 200.0),
-        ({"call_timeout": 5.0}, 130.0, 5.0),
-        ({"call_timeout": 5.0}, 0.0, 5.0),
+        ({"timeout_override": 5.0}, 130.0, 5.0),
+        ({"timeout_override": 5.0}, 0.0, 5.0),
     ],
 )
 def test_a_timeout_set_for_the_call_wins(
@@ -111,7 +111,7 @@ def test_a_key_is_text(key: Any) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0, -1, -0.0, float("nan"), float("inf"), float("-inf")])
-@pytest.mark.parametrize("name", ["timeout", "call_timeout"])
+@pytest.mark.parametrize("name", ["timeout", "call_timeout", "timeout_override"])
 def test_a_timeout_is_positive_and_finite(name: str, seconds: float) -> None:
     with pytest.raises(ValueError, match="timeout must be a positive number of seconds"):
         options(**{name: seconds})

@@ -10,7 +10,7 @@ from flowmaestro_core.actions import Send
 from flowmaestro_core.calls.call import Call, CallMachine
 from flowmaestro_core.context import Context
 from flowmaestro_core.options import ClientOptions
-from flowmaestro_core.timeouts import Timeout, with_total
+from flowmaestro_core.timeouts import Timeout, with_attempt
 
 
 def phases(timeout: float) -> tuple[object, ...]:
@@ -32,7 +32,7 @@ class TestTimeout:
         assert phases(Timeout(30, connect=1, head=2, read=3)) == (30.0, 1.0, 2.0, 3.0)
         assert phases(Timeout(1, connect=5)) == (1.0, 5.0, None, None)
 
-    @pytest.mark.parametrize("name", ["total", "connect", "head", "read"])
+    @pytest.mark.parametrize("name", ["attempt", "connect", "head", "read"])
     @pytest.mark.parametrize(
         ("value", "error"),
         [
@@ -48,10 +48,10 @@ class TestTimeout:
         self, name: str, value: object, error: type[Exception]
     ) -> None:
         with pytest.raises(error, match=f"^{name} must be"):
-            Timeout(**{"total": 30.0, name: value})  # type: ignore[arg-type]
+            Timeout(**{"attempt": 30.0, name: value})  # type: ignore[arg-type]
 
     def test_a_total_is_needed(self) -> None:
-        with pytest.raises(TypeError, match="total"):
+        with pytest.raises(TypeError, match="attempt"):
             Timeout(None)  # type: ignore[arg-type]
 
     def test_a_timeout_cannot_be_changed(self) -> None:
@@ -78,10 +78,10 @@ class TestTimeout:
 
 class TestAnotherTotal:
     def test_a_number_has_no_phases(self) -> None:
-        assert type(with_total(30.0, 5.0)) is float
+        assert type(with_attempt(30.0, 5.0)) is float
 
     def test_phases_are_kept(self) -> None:
-        timeout = with_total(Timeout(30, connect=1, head=2, read=3), 60)
+        timeout = with_attempt(Timeout(30, connect=1, head=2, read=3), 60)
         assert phases(timeout) == (60.0, 1.0, 2.0, 3.0)
 
     def test_a_longer_minimum_of_an_endpoint(self) -> None:

@@ -82,7 +82,7 @@ def test_actions_tell_observers_the_attempt_and_the_reason_of_a_wait() -> None:
 def test_an_endpoint_that_needs_longer_gets_longer_unless_the_caller_says_otherwise() -> None:
     slow = replace(EXECUTE, minimum_timeout=130.0)
     assert calling(slow).start() == Send(slow.request(a_context().options, "token"), 130.0)
-    action = calling(slow, {"call_timeout": 2.0}).start()
+    action = calling(slow, {"timeout_override": 2.0}).start()
     assert isinstance(action, Send)
     assert action.timeout == 2.0
 

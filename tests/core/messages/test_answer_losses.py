@@ -90,7 +90,7 @@ def test_keepalives_do_not_extend_the_stream_of_the_post() -> None:
 
 def test_event_that_arrived_during_a_hanging_poll_keeps_the_answer_alive() -> None:
     """The silence is over while the poll hangs, but the agent has spoken meanwhile."""
-    stream = started(a_context(call_timeout=30.0))
+    stream = started(a_context(timeout_override=30.0))
     stream.opens()
     stream.receives(STARTED)
     stream.takes()
@@ -154,9 +154,9 @@ def test_the_stream_of_the_post_may_be_silent_for_the_whole_timeout() -> None:
         ({}, 0.5, 130.0),
         ({}, 200.0, 130.0),
         ({"timeout": 300.0}, 90.0, 300.0),
-        ({"call_timeout": 10.0}, 90.0, 10.0),
-        ({"call_timeout": 10.0}, 5.0, 10.0),
-        ({"call_timeout": 150.0}, 90.0, 150.0),
+        ({"timeout_override": 10.0}, 90.0, 10.0),
+        ({"timeout_override": 10.0}, 5.0, 10.0),
+        ({"timeout_override": 150.0}, 90.0, 150.0),
     ],
 )
 def test_a_stream_of_an_answer_may_be_quiet_as_long_as_the_call(

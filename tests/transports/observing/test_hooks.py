@@ -21,6 +21,7 @@ from flowmaestro import (
     ResponseInfo,
     RetryInfo,
     StreamTimes,
+    TimeoutError,
 )
 from flowmaestro.testing import FakeFlowMaestro, ScriptedTransport
 from flowmaestro_core.errors import CheckpointError
@@ -481,3 +482,39 @@ def test_equal_arguments_of_hooks_compare_equal():
         with pytest.raises(dataclasses.FrozenInstanceError):
             info.url = "other"
         json.dumps(dataclasses.asdict(info), default=str)
+
+
+class TestAHookThatWaits:
+    """A hook may wait for a rate limit, in virtual time here."""
+
+    def test_its_time_does_not_count_for_an_attempt(self):
+        fake = FakeFlowMaestro()
+        transport = fake.transport()
+        hooks = Hooks(request=lambda info: transport.sleep(40.0))
+        with FlowMaestroClient(fake.api_key, transport=transport, hooks=hooks) as client:
+            assert client.workflows.get("wf_123").attempts == 1
+
+    def test_its_time_counts_for_the_call(self):
+        fake = FakeFlowMaestro()
+        transport = fake.transport()
+        hooks = Hooks(request=lambda info: transport.sleep(40.0), strict=True)
+        with FlowMaestroClient(
+            fake.api_key, transport=transport, hooks=hooks, call_timeout=30.0
+        ) as client:
+            with pytest.raises(TimeoutError, match=r"request hook waited .* \(not sent\)"):
+                client.workflows.execute("wf_123")
+            assert fake.requests == []
+
+    def test_an_attempt_gets_what_the_hook_has_left_of_the_call(self):
+        given = []
+
+        class Noting(ScriptedTransport):
+            def send(self, request, timeout):
+                given.append(timeout)
+                return super().send(request, timeout)
+
+        transport = Noting([FOUND])
+        hooks = Hooks(request=lambda info: transport.sleep(12.0))
+        client = FlowMaestroClient(KEY, transport=transport, hooks=hooks, call_timeout=15.0)
+        client.workflows.get("wf_1")
+        assert given == [3.0]

@@ -234,7 +234,7 @@ class SyncDriver(_Driver):
         while not self.closed:
             try:
                 if reporter is not None:
-                    action = reporter.before(action, now())
+                    action = reporter.before(action)
                     if self.closed:  # A hook has closed it, or ran while it was closed.
                         continue
                 if isinstance(action, Read):
@@ -374,7 +374,7 @@ class AsyncDriver(_Driver):
         while not self.closed:
             try:
                 if reporter is not None:
-                    action = await reporter.before(action, now())
+                    action = await reporter.before(action)
                     if self.closed:  # A hook has closed it, or ran while it was closed.
                         continue
                 if isinstance(action, Read):

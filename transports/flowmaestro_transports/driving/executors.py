@@ -119,13 +119,16 @@ class _Lifetime(NotPicklable, Generic[X]):
         max_retries: Optional[int],
         headers: Optional[Mapping[str, str]],
         api_key: Optional[str] = None,
+        call_timeout: Optional[float] = None,
     ) -> L:
         """Return an executor with other options. It shares the transport and the hooks.
 
         An option that is `None` stays as it is. `headers` are added to the present ones, and
         replace those of the same names.
         """
-        options = self.context.options.with_changes(timeout, max_retries, headers, api_key)
+        options = self.context.options.with_changes(
+            timeout, max_retries, headers, api_key, call_timeout
+        )
         return type(self)(self._transport, self.context.with_options(options), self)
 
     def _end(self) -> Optional[X]:

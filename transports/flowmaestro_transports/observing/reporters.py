@@ -7,6 +7,7 @@ request, the log has only the values that hooks get, so it has no secrets.
 from __future__ import annotations
 
 import inspect
+import math
 import traceback
 import uuid
 from dataclasses import replace
@@ -29,6 +30,7 @@ from flowmaestro_core.http.secrets import showable_url
 from flowmaestro_core.http.urls import Path
 from flowmaestro_core.machine import Machine
 from flowmaestro_core.payloads.reply import RateLimit, decode_json, shown_request_id
+from flowmaestro_core.timeouts import at_most
 from flowmaestro_transports.observing.hooks import (
     Hooks,
     RequestInfo,
@@ -61,6 +63,7 @@ class _Reporter:
         self._hooks = hooks or Hooks()
         self._log = log
         self._machine = machine
+        self._now: Callable[[], float] = transport.now
         self._request = self._opened = _NO_REQUEST
         self._last_call: object = self
         self._resent = 0
@@ -115,15 +118,26 @@ class _Reporter:
             self._tell_trace("ended", action.value, None)
         return _NO_HOOK
 
-    def _with_hook_fields(self, action: Action, now: float, fields: Any) -> Action:
+    def _with_hook_fields(self, action: Action, fields: Any) -> Action:
         """Report a request to the trace. Return the action, with the fields of its hook and trace.
 
         `fields` is what the hook returned; `None` if it added nothing. An action that is not a
         request is returned unchanged. If a strict hook raised, return the action that ends the
         operation instead.
+
+        A hook may wait, for a rate limit for example. This does not count for the timeout of the
+        attempt, but for `latest`: raise a `TransportFailure` if it has passed.
         """
         if self._strict_failure is not None or not isinstance(action, (Send, Open)):
             return self._strict_failure or action
+        now = self._now()
+        if action.latest < math.inf:
+            left = action.latest - now
+            if left <= 0:
+                said = "the request hook waited until the time for this request was over"
+                raise TransportFailure(Phase.NOT_SENT, said, timed_out=True)
+            if action.timeout > left:
+                action = replace(action, timeout=at_most(action.timeout, left))
         request = action.request if fields is None else self._with_added(action.request, fields)
         if self._strict_failure is None:
             self._sent_at = now
@@ -282,13 +296,14 @@ def _quoted(request_id: Optional[str]) -> str:
 class SyncReporter(_Reporter):
     """Reports the requests of one operation of a sync client to its hooks, trace and log."""
 
-    def before(self, action: Action, now: float) -> Action:
+    def before(self, action: Action) -> Action:
         """Report an action before it is carried out. Return the action.
 
         Its request, if it has one, gets the header fields that a hook or the trace adds. If a
-        strict hook raised, now or in `note`, return a `Fail` with its exception instead.
+        strict hook raised, now or in `note`, return a `Fail` with its exception instead. Raise a
+        `TransportFailure` if the hook held up a request for too long.
         """
-        return self._with_hook_fields(action, now, self._tell(*self._before_action(action)))
+        return self._with_hook_fields(action, self._tell(*self._before_action(action)))
 
     def note(self, outcome: Outcome, now: float) -> None:
         """Report the response, its head or the failure of one attempt to the observers."""
@@ -309,13 +324,14 @@ class SyncReporter(_Reporter):
 class AsyncReporter(_Reporter):
     """Reports the requests of one operation of an async client to its hooks, trace and log."""
 
-    async def before(self, action: Action, now: float) -> Action:
+    async def before(self, action: Action) -> Action:
         """Report an action before it is carried out. Return the action.
 
         Its request, if it has one, gets the header fields that a hook or the trace adds. If a
-        strict hook raised, now or in `note`, return a `Fail` with its exception instead.
+        strict hook raised, now or in `note`, return a `Fail` with its exception instead. Raise a
+        `TransportFailure` if the hook held up a request for too long.
         """
-        return self._with_hook_fields(action, now, await self._tell(*self._before_action(action)))
+        return self._with_hook_fields(action, await self._tell(*self._before_action(action)))
 
     async def note(self, outcome: Outcome, now: float) -> None:
         """Report the response, its head or the failure of one attempt to the observers."""
