@@ -1,6 +1,7 @@
 """The journal of a batch, on disk: what it refuses, what it survives, and what it tells."""
 
 import os
+import shutil
 import sqlite3
 import stat
 import subprocess
@@ -8,7 +9,7 @@ import sys
 import tempfile
 import textwrap
 import warnings
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import anyio
 import pytest
@@ -26,6 +27,7 @@ from flowmaestro import (
 from flowmaestro.testing import AsyncMemoryTransport, FakeFlowMaestro, MemoryTransport, Node
 from flowmaestro_core.actions import Record
 from flowmaestro_core.records import JournalPlan, JournalRow
+from flowmaestro_transports.driving import journal as journal_module
 from flowmaestro_transports.driving import runs
 from flowmaestro_transports.driving.journal import Journal
 
@@ -53,8 +55,8 @@ def path(tmp_path):
 
 @pytest.fixture
 def run(client, path):
-    def run(rows=ROWS, **more):
-        return client.workflows.run_many("wf_mine", rows, journal=path, **more)
+    def run(rows=ROWS, journal=path, **more):
+        return client.workflows.run_many("wf_mine", rows, journal=journal, **more)
 
     return run
 
@@ -291,6 +293,69 @@ def test_changed_json_of_an_execution_is_damage(run, path):
         list(run([{"n": 1}]))
 
 
+def as_killed(run, path, folder, parts):
+    """Leave a batch in the middle. Copy these files of its journal, as a `kill -9` leaves them."""
+    folder.mkdir()
+    with run() as runs:
+        next(runs)
+        for part in parts:
+            shutil.copy(f"{path}{part}", folder)
+    return folder / path.name
+
+
+@pytest.mark.parametrize("empty", [False, True])
+@pytest.mark.parametrize("calls", [1, 2])
+def test_journal_without_its_wal_file_is_refused(run, fake, path, calls, empty):
+    """As after the file was mounted by itself, or `-wal` was deleted. No row is started."""
+    for _ in range(calls - 1):
+        left_in_the_middle(run())
+    lone = as_killed(run, path, path.parent / "alone", [""])
+    if empty:  # A program that reads the file makes an empty one, and may be killed.
+        lone.with_name(f"{path.name}-wal").touch()
+    begun = len(fake.requests)
+    for _ in range(2):
+        with pytest.raises(JournalError, match="has lost its last records") as caught:
+            run(journal=lone)
+        assert caught.value.code == "journal_unusable"
+        assert f"{lone}-wal is missing" in str(caught.value)
+    assert len(fake.requests) == begun
+
+
+def test_wal_file_that_is_put_back_is_used(run, fake, path):
+    lone = as_killed(run, path, path.parent / "alone", [""])
+    with pytest.raises(JournalError, match="has lost its last records"):
+        run(journal=lone)
+    lone.unlink()
+    whole = as_killed(run, path, path.parent / "whole", ["", "-wal"])
+    shutil.copy(f"{whole}-wal", lone.parent)
+    shutil.copy(whole, lone)
+    assert all(it.ok for it in run(journal=lone))
+    assert ledger(fake) == list(range(12))
+
+
+@pytest.mark.parametrize("pages", [1000, 1])
+def test_killed_journal_that_another_program_has_read_is_resumed(
+    run, fake, path, pages, monkeypatch
+):
+    """The program is the last to close the journal, so SQLite removes the `-wal` file."""
+    monkeypatch.setattr(journal_module, "_PAGES", pages)
+    killed = as_killed(run, path, path.parent / "killed", ["", "-wal"])
+    with closing(sqlite3.connect(killed)) as db:
+        assert db.execute("SELECT count(*) FROM rows").fetchone()[0] >= 1
+    assert not os.path.exists(f"{killed}-wal")
+    assert all(it.ok for it in run(journal=killed))
+    assert ledger(fake) == list(range(12))
+
+
+def test_wal_file_does_not_grow_with_the_batch(path):
+    journal = Journal(JournalPlan(str(path), "wf"), "root", lambda: 5.0, "token")
+    for order in range(1, 3000):
+        execution = {"text": "x" * 4000}
+        journal.keep(Record((JournalRow(0, b"", "ended", 0, order, "e", execution),)))
+    assert os.path.getsize(f"{path}-wal") < 10_000_000 < os.path.getsize(path)
+    journal.close()
+
+
 @contextmanager
 def as_nobody():
     """Without the rights of root, to whom nothing is read-only."""
@@ -344,12 +409,13 @@ def room_for(most):
 
 
 @posix
-@pytest.mark.parametrize("most", [0, *range(10_000, 120_000, 20_000)])
+@pytest.mark.parametrize("most", [0, *range(10_000, 100_000, 20_000)])
 def test_a_full_disk_ends_the_batch_and_loses_nothing(run, fake, most):
     outcomes = []
     with room_for(most), pytest.raises(JournalError, match="cannot be used: ") as caught:
         outcomes.extend(run())
     assert caught.value.code == "journal_unusable"
+    assert str(caught.value).endswith("make the same call again")
     if most == 0:
         assert fake.requests == []
     again = list(run())

@@ -125,7 +125,9 @@ def test_changed_output_is_named_as_damage(tmp_path: Path) -> None:
     (tmp_path / "j").write_bytes(content.replace(b'"total":222}', b'"total":223}'))
     with pytest.raises(JournalError) as caught, closing(open_journal(tmp_path / "j")) as journal:
         journal.keep(Record(keys=tuple(INDEXES)))
-    assert str(caught.value).endswith("j is damaged: an execution; restore it from a copy")
+    assert str(caught.value).endswith(
+        "j is damaged: an execution; a new journal, or an older copy, would start rows again"
+    )
     assert caught.value.code == "journal_unusable"
 
 

@@ -10,11 +10,15 @@ SQLite finds a damaged page only if its structure is wrong: a changed digit in a
 replayed as if the server had sent it. The checksums find damage in every row that SQLite returns.
 They cannot find rows that SQLite ignores: if a killed process has left a `-wal` file, SQLite checks
 each frame of it, and ignores a damaged frame and all frames after it.
+
+A `-wal` file that is lost would go unnoticed: SQLite takes what the file itself holds for all. So
+the file has a mark, in SQLite's `user_version`, that `_checkpoint` writes.
 """
 
 from __future__ import annotations
 
 import atexit
+import errno
 import json
 import math
 import os
@@ -61,6 +65,14 @@ SELECT key, digest, CASE WHEN start IS NULL THEN 'open' WHEN execution_id IS NUL
     reruns, coalesce(start, 0), execution_id, execution, refusal, ended.checksum
 FROM rows LEFT JOIN started USING (start) LEFT JOIN ended USING (start) WHERE """
 _PARTS = ("", "-wal", "-shm")
+_NEEDS_WAL = 1
+"""The mark of a file whose last records are in its `-wal` file."""
+_WHOLE_WITH_WAL = 2
+"""The mark that is written to the `-wal` file before its first record."""
+_PAGES = 1000
+"""About so many pages of 4 KiB are in the `-wal` file at most, as by SQLite's own default."""
+_NO_ROOM = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+_LOST = "a new journal, or an older copy, would start rows again"
 _CLOSED_AT_EXIT: List[FileIO] = []
 """Files of journals that another batch of this process had locked: see `_lock_journal`."""
 
@@ -89,11 +101,14 @@ class Journal:
         self._process = ForkGuard()
         self._lock = threading.Lock()
         self._durable: Optional[bool] = None
+        self._pages = 0
         with self._journal_errors(), ExitStack() as opened:
             opened.callback(open_lock_file(f"{self._path}.lock").close)
             file = self._open_file()
             opened.callback(file.close)
             opened.callback(_unlocker_of(file))
+            # SQLite creates an empty one when it opens the file.
+            self._has_wal = _size_of(f"{self._path}-wal") > 0
             self._db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
             opened.callback(self._db.close)
             # A damaged text must reach its checksum instead of failing to decode.
@@ -101,6 +116,7 @@ class Journal:
             self._check_file()
             self._read_header(plan, api_root)
             self._read_rows(plan)
+            self._checkpoint()
             self._opened = opened.pop_all()
 
     def check_process(self) -> None:
@@ -148,7 +164,7 @@ class Journal:
                 # file are two databases that overwrite each other.
                 raise self._error(
                     "has a second name (a hard link), under which another batch may use it; "
-                    "remove that name, or copy the journal",
+                    "remove that name",
                     "journal_busy",
                 )
         file = open_file(self._path)
@@ -171,12 +187,17 @@ class Journal:
             if found[:3] == _APPLICATION:
                 raise self._error(
                     f"has format {found[3:].decode('ascii', 'replace')}, and this version of the "
-                    f"SDK reads format {_FORMAT}; finish it with the version that wrote it, or "
-                    "begin a new journal"
+                    f"SDK reads format {_FORMAT}; finish it with the version that wrote it"
                 )
             raise self._error("is not a journal")
         if schema not in ((), _SCHEMA):
             raise self._damage("the schema")
+        (mark,) = self._db.execute("PRAGMA user_version").fetchone()
+        if mark == _NEEDS_WAL and not self._has_wal:
+            raise self._error(
+                f"has lost its last records: {self._path}-wal is missing, as after the file was "
+                f"mounted by itself; put that file back. Otherwise {_LOST}"
+            )
         for part in _PARTS:
             with suppress(FileNotFoundError, PermissionError):  # It may belong to another user.
                 os.chmod(self._path + part, 0o600)
@@ -184,8 +205,10 @@ class Journal:
         if damage != "ok":
             raise self._damage(damage)
         if self._db.execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
-            raise self._error("is on a file system that cannot hold one")
+            raise self._error("is on a file system that cannot hold one; move it to a local disk")
         self._db.execute("PRAGMA fullfsync = ON")  # For macOS: `fsync` alone stops at the disk.
+        # SQLite would write pages to the file without the mark.
+        self._db.execute("PRAGMA wal_autocheckpoint = 0")
         if not schema:
             identified = f"PRAGMA application_id = {int.from_bytes(ours, 'big')}"
             self._db.executescript("; ".join(("BEGIN", identified, *_SCHEMA, "COMMIT")))
@@ -246,6 +269,37 @@ class Journal:
         ).fetchone():
             raise self._damage("an execution that is empty or has no start")
 
+    def _checkpoint(self) -> None:
+        """Copy the pages of the `-wal` file to the file, so that it shows if it loses that file.
+
+        From now on, the file has the mark `_NEEDS_WAL`, and the `-wal` file the other mark. If the
+        process is killed, and another program reads the journal, SQLite copies all pages and
+        removes the `-wal` file: then the file has the other mark, too. So a file with the mark
+        `_NEEDS_WAL` and without a `-wal` file has lost it.
+
+        The `-wal` file is not truncated: if the process is killed before the other mark is written,
+        a `-wal` file that is not empty shows that nothing was lost. If another program reads an
+        older state of the journal meanwhile, not all pages are copied. A loss may go unnoticed
+        then, until the next call of this function.
+        """
+        self._pages = 0
+        last = f"PRAGMA user_version = {_WHOLE_WITH_WAL}"
+        try:
+            # One call, because no exception from a signal handler can interrupt it: the file would
+            # be closed with the mark `_NEEDS_WAL`, and seem to have lost records. The timeout is
+            # for a program that reads: it must not hold up the batch.
+            self._db.executescript(f"""
+                PRAGMA user_version = {_NEEDS_WAL};
+                PRAGMA busy_timeout = 100;
+                PRAGMA wal_checkpoint(FULL);
+                PRAGMA busy_timeout = 5000;
+                {last};
+            """)
+        except sqlite3.Error:
+            with suppress(sqlite3.Error):
+                self._db.execute(last)
+            raise
+
     def _write(self, rows: Tuple[JournalRow, ...]) -> None:
         durable = any(row.state == "starting" for row in rows)
         if durable is not self._durable:
@@ -256,6 +310,9 @@ class Journal:
                 self._db.execute("BEGIN IMMEDIATE")
             for row in rows:
                 self._put(row)
+        self._pages += 2 * len(rows)  # A page of a table, and now and then another one.
+        if self._pages >= _PAGES:
+            self._checkpoint()
 
     def _put(self, row: JournalRow) -> None:
         if row.state == "starting":
@@ -271,7 +328,9 @@ class Journal:
             self._insert("started", row.order, row.execution_id)
             self._has_baseline = self._has_baseline or row.order == 0
         elif row.state == "ended":
-            self._insert("ended", row.order, _encoded(row.execution))
+            execution = _encoded(row.execution)
+            self._pages += len(execution) // 4096
+            self._insert("ended", row.order, execution)
         else:
             values = (row.digest, row.reruns, None, row.harmless_failure)
             self._db.execute(
@@ -320,10 +379,17 @@ class Journal:
         except UnicodeDecodeError:  # The sqlite3 module decodes the names in its errors.
             raise self._damage("a text in it is not UTF-8") from None
         except (OSError, sqlite3.Error) as error:
-            raise self._error(f"cannot be used: {_one_line(error)}") from error
+            said = f"cannot be used: {_one_line(error)}"
+            if "malformed" in said:
+                raise self._damage(error) from error
+            if "not a database" in said:
+                raise self._error(f"is not a journal: {_one_line(error)}") from error
+            full = "is full" in said or getattr(error, "errno", None) in _NO_ROOM
+            remedy = "make room" if full else "mend that"
+            raise self._error(f"{said}; {remedy}, and make the same call again") from error
 
     def _damage(self, what: object) -> JournalError:
-        return self._error(f"is damaged: {_one_line(what)}; restore it from a copy")
+        return self._error(f"is damaged: {_one_line(what)}; {_LOST}")
 
     def _error(self, what: str, code: str = "journal_unusable") -> JournalError:
         return JournalError(f"The journal {self._name} {what}", code)
@@ -350,6 +416,14 @@ def _one_line(what: object) -> str:
     """
     printable = (char if char.isprintable() else " " for char in str(what))
     return " ".join("".join(printable).split())[:200]
+
+
+def _size_of(path: str) -> int:
+    """Return the size of a file in bytes; 0 if there is none."""
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _marks(values: Tuple[Any, ...]) -> str:
