@@ -43,6 +43,7 @@ _RETRIES = re.compile(r" \(gave up after attempt (\d+): max_retries=\d+ is used 
 _NOT_UNICODE = "holds a lone surrogate, which UTF-8 cannot express"
 """The words of an SDK error for a text that is not valid Unicode, which `cli.NOT_UNICODE` replaces
 by words for users."""
+_OTHER_FILES = "name another --out or --journal"
 _SERVER_HINT = "is this the base URL of a FlowMaestro server? `flowmaestro doctor` shows it"
 
 
@@ -221,14 +222,19 @@ def sdk_failure(error: Any, words: Sequence[str], options: Namespace) -> Failure
     if error.code == "journal_mismatch":
         # The text names arguments of `run_many`; those of `map` do the same.
         text, _, redo = _with_row_numbers(message).partition("; pass redo=[")
-        message, status, hint = text, cli.USAGE, "name another --out or --journal"
+        message, status, hint = text, cli.USAGE, _OTHER_FILES
         if redo:
             row = int(redo.partition("]")[0]) + 1
-            hint = f"give --redo {row} to start the changed row again, or {hint}"
+            hint = f"give --redo {row} to start the changed row again"
         elif "more rows" in text or "end with" in text or "are no rows" in text:
-            hint = f"put the removed rows back, or {hint}"
+            hint = "put the removed rows back"
+        elif "old row first" in text:  # The text itself says what to do.
+            hint = ""
     elif error.code == "journal_unusable":
-        hint = "name another --out or --journal"
+        # With another journal, every row would start again.
+        same = ("make the same call again", "run the same command again")
+        text, message = text.replace(*same), message.replace(*same)
+        hint = f"if it never was one, {_OTHER_FILES}" if "is not a " in text else ""
     elif error.retry_after:
         hint = f"try again in {error.retry_after:.0f} s"
     about = {

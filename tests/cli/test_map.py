@@ -8,6 +8,7 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -21,6 +22,7 @@ from flowmaestro.cli.output import csv_line
 from flowmaestro.input_files import read_rows
 from flowmaestro.testing import FakeFlowMaestro, Node, running_server
 from flowmaestro.testing.model.seeds import PAUSING_WORKFLOW_ID
+from flowmaestro_transports.driving.journal import Journal
 
 
 @pytest.fixture
@@ -73,7 +75,7 @@ def test_results_are_kept_where_the_journal_is_of_other_rows(command, rows):
     done = command(*which)
     assert done.status == 2  # the arguments do not fit each other
     assert "row 2 " in done.err
-    hint = "give --redo 2 to start the changed row again, or name another --out or --journal\n"
+    hint = "give --redo 2 to start the changed row again\n"
     assert done.err.endswith(f"row 2 is not what the journal has; {hint}")
     assert "redo=" not in done.err
     assert (rows / "out.jsonl").read_text() == first
@@ -171,8 +173,23 @@ def test_a_file_that_is_not_a_journal_is_refused_with_a_remedy(command, rows):
     (rows / "out.jsonl.journal").write_text("garbage")
     done = command("map", "wf_123", "rows.csv", "--out", "out.jsonl")
     assert (done.status, len(done.err.splitlines())) == (1, 1)
-    assert done.err.endswith("; name another --out or --journal\n")
+    assert done.err.endswith("; if it never was one, name another --out or --journal\n")
     assert not (rows / "out.jsonl").exists()
+
+
+def test_full_disk_under_the_journal_advises_the_same_command(command, fake, rows, monkeypatch):
+    """With another journal, every row would start again."""
+
+    def write(journal, _):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Journal, "_write", write)
+        done = command("map", "wf_123", "rows.csv", "--out", "out.jsonl")
+    assert done.status == 1
+    remedy = "cannot be used: database or disk is full; make room, and run the same command again"
+    assert done.err.endswith(f"{remedy}\n")
+    assert command("map", "wf_123", "rows.csv", "--out", "out.jsonl").status == 0
 
 
 @pytest.mark.parametrize("redo", ["2", "1, 2", "all"])
