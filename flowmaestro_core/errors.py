@@ -244,6 +244,24 @@ class StreamError(FlowMaestroError):
         super().__init__(message, code, status_code, request_id, details)
 
 
+class ExecutionError(FlowMaestroError):
+    """An execution ended without completing: `raise_for_status` or `outputs_as` was called on it.
+
+    The message has the id, the status and the server's reason, never inputs or outputs. Possible
+    credentials in the reason are redacted.
+
+    Attributes:
+        execution: the ended execution, an `EndedExecution`.
+        status: its status, `failed` or `cancelled`.
+
+    """
+
+    _MESSAGE, _CODE = "The execution did not complete", "not_completed"
+
+    execution: Any = None
+    status: Optional[str] = None
+
+
 class ClientClosedError(FlowMaestroError, RuntimeError):
     """The client was closed, before the call or during it."""
 

@@ -8,6 +8,7 @@ from heapq import nsmallest
 from typing import (
     TYPE_CHECKING,
     Any,
+    Callable,
     Coroutine,
     Dict,
     Iterable,
@@ -20,14 +21,16 @@ from typing import (
     overload,
 )
 
-from flowmaestro_core.errors import FlowMaestroError
+from flowmaestro_core.errors import ExecutionError, FlowMaestroError
 from flowmaestro_core.handles import AsyncItems, SyncItems
+from flowmaestro_core.http.scrub import SecretScrubber
 from flowmaestro_core.http.secrets import REDACTED, is_secret_member
 from flowmaestro_core.payloads.hints import HintingDict
 from flowmaestro_core.payloads.json_values import hidden_member
 from flowmaestro_core.types import ExecutionStatus
 
 Self = TypeVar("Self")
+T = TypeVar("T")
 
 
 class EndedExecution(HintingDict):
@@ -83,6 +86,42 @@ class EndedExecution(HintingDict):
     def error(self) -> Optional[str]:
         """The server's reason for a failure, as a text for people; `None` if there is none."""
         return self["error"]
+
+    def raise_for_status(self) -> EndedExecution:
+        """Return this execution if it completed.
+
+        Raises `ExecutionError` if it failed or was cancelled. Its message has the server's reason,
+        its attribute `execution` is this execution.
+        """
+        status = self.get("status")
+        if status == "completed":
+            return self
+        line = SecretScrubber().line
+        reason = self.get("error")
+        said = f": {line(str(hidden_member('', reason)))}" if reason else ""
+        verb = "was" if status == "cancelled" else "has the status"
+        text = "failed" if status == "failed" else f"{verb} {line(str(status))}"
+        error = ExecutionError(f"Execution {line(str(self.get('id')))} {text}{said}")
+        error.execution, error.status, error.execution_id = self, status, self.get("id")
+        raise error
+
+    def outputs_as(self, make: Callable[[Any], T]) -> T:
+        """Return `make(outputs)`, for outputs with a type of your own.
+
+        `make` is for example `Invoice.model_validate` of a pydantic model. It gets the outputs as
+        the server sent them. Raises `ExecutionError`, as `raise_for_status`, if the execution did
+        not complete. An exception of `make` is raised as it is; on Python 3.11 and later, it gets a
+        note that names the execution.
+        """
+        outputs = self.raise_for_status().get("outputs")
+        try:
+            return make(outputs)
+        except Exception as error:
+            add_note = getattr(error, "add_note", None)  # Python 3.11
+            if add_note is not None:
+                name = SecretScrubber().line(str(self.get("id")))
+                add_note(f"These are the outputs of execution {name}")
+            raise
 
     def __repr__(self) -> str:
         from flowmaestro_core.showing.texts import duration_of

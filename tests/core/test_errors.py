@@ -53,6 +53,7 @@ def test_the_tree_is_complete() -> None:
         "ClientClosedError",
         "ConflictError",
         "ConnectionError",
+        "ExecutionError",
         "FlowMaestroError",
         "InsufficientCreditsError",
         "JournalError",

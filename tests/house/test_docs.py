@@ -78,7 +78,8 @@ def run(block, namespace):
         sys.stdout.write(text.getvalue())
 
     tree = ast.parse(block.text)
-    code = compile(ast.increment_lineno(tree, block.line - 1), str(block.page), "exec")
+    ast.increment_lineno(tree, block.line - 1)
+    code = compile(tree, str(block.page), "exec", dont_inherit=True)  # of this file's `__future__`
     namespace["print"] = record
     with contextlib.redirect_stdout(io.StringIO()) as everything:
         exec(code, namespace)

@@ -92,7 +92,14 @@ def test_a_lost_link_is_reported_with_page_and_line(tmp_path):
 
 
 PACKAGES = {"flowmaestro", "flowmaestro_core", "flowmaestro_transports"}
-FOREIGN = {"AbortController", "ActivityEnvironment", "ClientSession", "DataFrame", "TypedDict"}
+FOREIGN = {
+    "AbortController",
+    "ActivityEnvironment",
+    "ClientSession",
+    "DataFrame",
+    "TypeAdapter",
+    "TypedDict",
+}
 
 
 def names_in(code):
