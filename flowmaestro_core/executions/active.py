@@ -60,6 +60,8 @@ class ActiveExecutions:
         self._patience = AdaptiveTimeout()
         self._lost: Optional[FlowMaestroError] = None
         """The error of the latest poll that timed out; `None` once a later poll has succeeded."""
+        self._lost_sent_at = -math.inf
+        """When that poll was sent."""
 
     def __len__(self) -> int:
         return len(self.by_row)
@@ -93,8 +95,9 @@ class ActiveExecutions:
         gets no short timeout, because no other request waits for it.
 
         Return `None` if the deadline of the execution passed more than `LAST_POLL_TIMEOUT` ago, and
-        a poll of any execution has timed out since the last successful one: another poll would only
-        delay the executions after it.
+        a poll that was sent after that deadline, of any execution, has timed out since the last
+        successful one: another poll would only delay the executions after it. A poll that was sent
+        before the deadline says nothing: the process may have been held up meanwhile.
         """
         self._drop_outdated()
         in_turn = max(self._by_time[0][0], self.not_before) <= now
@@ -102,7 +105,9 @@ class ActiveExecutions:
         self._polled = execution
         execution.ticket = 0
         self._polled_at = now
-        if self._lost is not None and now > execution.state.deadline + LAST_POLL_TIMEOUT:
+        deadline = execution.state.deadline
+        is_too_late = self._lost_sent_at >= deadline and now > deadline + LAST_POLL_TIMEOUT
+        if self._lost is not None and is_too_late:
             return None
         alone = alone and len(self.by_row) == 1
         patience = math.inf if alone else self._patience.seconds(execution.state.unanswered)
@@ -121,8 +126,9 @@ class ActiveExecutions:
         assert execution is not None  # noqa: S101 - for type checkers
         self._polled = None
         if answer is None:
-            answer = Fail(copy.copy(self._lost))  # type: ignore[arg-type]
-        elif isinstance(answer, Done):
+            del self.by_row[execution.row.index]
+            return [(execution.row, execution.state.time_out(copy.copy(self._lost)))]
+        if isinstance(answer, Done):
             self._patience.record_latency(took)
             self._lost = None
         elif isinstance(answer.error, TimeoutError):
@@ -130,6 +136,7 @@ class ActiveExecutions:
             # Poll this execution again only after as much time as this poll took, so that the
             # others get a turn.
             self._lost, lost = answer.error, took
+            self._lost_sent_at = self._polled_at
         verdict = execution.state.judge(answer, now)
         if isinstance(answer, Fail):
             self.hold(rate_limit_pause(answer.error) or 0.0, now)

@@ -61,6 +61,8 @@ class PollState:
         self._last = last
         self._limit = RateLimit()
         """The rate limit of the key, as the last successful poll has shown it."""
+        self._sent_at = started
+        """When the last poll was sent."""
 
     def call(
         self, context: Context, token: str, now: float, patience: float = math.inf
@@ -69,6 +71,7 @@ class PollState:
 
         `patience` is how many seconds the poll may take at most.
         """
+        self._sent_at = now
         if self._overtime is None:
             last = max(self.deadline, now + LAST_POLL_TIMEOUT)
         else:
@@ -121,8 +124,20 @@ class PollState:
         self, now: float, delay: float, cause: Optional[FlowMaestroError]
     ) -> Union[Fail, Wait]:
         remaining = self.deadline - now
+        # No poll that began before the deadline lasts for so long, unless the process or the event
+        # loop was held up. The lost poll was not the last one then: send another.
+        was_held_up = self._sent_at < self.deadline and remaining < -LAST_POLL_TIMEOUT
+        if cause is not None and was_held_up and self._overtime is None:
+            return Wait(0.0, cause.attempts[-1])
         if remaining > 0:
             return Wait(min(delay, remaining), cause.attempts[-1] if cause else None)
+        return self.time_out(cause)
+
+    def time_out(self, cause: Optional[FlowMaestroError]) -> Fail:
+        """Return a `Fail` with a `TimeoutError`: the execution did not end before the deadline.
+
+        `cause` is the error of the last poll, or `None` if that poll succeeded.
+        """
         said = f"Execution {self.execution_id} did not complete within {self._waiting.timeout:g}s"
         if object_or_empty(self._last).get("status") == "paused":
             said += "; it is paused"

@@ -301,3 +301,38 @@ def test_permanent_refusal_is_an_error_at_once() -> None:
     assert isinstance(run.action, Emit)
     assert isinstance(run.action.item.error, ServerError)
     assert not isinstance(run.action.item.error, RateLimitError)
+
+
+# The process is held up
+
+
+def held_up(*ids: str) -> Stepper:
+    """A wait with a timeout of 10 s, whose first poll is lost after a pause of a minute."""
+    wait = stepping(Executions.wait_many(ids, timeout=10.0))
+    wait.fails(timed_out=True, after=60.0)
+    return wait
+
+
+def test_lost_poll_after_a_pause_ends_no_execution_unpolled() -> None:
+    """Each execution still has its last poll, that of the lost poll included."""
+    names = [f"ex_{n}" for n in range(6)]
+    wait = held_up(*names)
+    while not isinstance(wait.action, Done):
+        if isinstance(wait.action, Send):
+            assert 0.0 < wait.action.timeout <= LEAST_TIMEOUT
+            wait.replies(200, an_envelope({"id": asked(wait), "status": "completed"}), after=0.01)
+        else:
+            wait.takes() if isinstance(wait.action, Emit) else wait.waits()
+    assert sorted(item.execution_id for item in wait.items if item.ok) == names
+
+
+def test_after_a_pause_one_execution_is_polled_for_all_if_the_server_hangs() -> None:
+    wait = held_up(*(f"ex_{n}" for n in range(100)))
+    while not isinstance(wait.action, Done):
+        if isinstance(wait.action, Send):
+            wait.fails(timed_out=True, after=wait.action.timeout)
+        else:
+            wait.takes() if isinstance(wait.action, Emit) else wait.waits()
+    assert all(isinstance(item.error, TimeoutError) for item in wait.items)
+    assert len(wait.items) == 100
+    assert wait.now <= 1060.0 + 2 * LEAST_TIMEOUT

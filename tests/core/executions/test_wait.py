@@ -444,9 +444,14 @@ class WaitProperties(MachineProperties):
         return waiting(timeout=self.timeout, on_poll=self.on_poll)
 
     def check(self) -> None:
-        """It never sleeps past its deadline, and asks again only after a pause."""
+        """It never sleeps past its deadline, and asks again only after a pause.
+
+        But if the process was held up past the deadline, the last poll comes at once.
+        """
         action = self.stepper.action
-        if isinstance(action, Wait):
+        if isinstance(action, Wait) and action.seconds == 0:
+            assert self.stepper.now > 1000.0 + self.timeout + LAST_POLL_TIMEOUT
+        elif isinstance(action, Wait):
             assert self.stepper.now + action.seconds <= 1000.0 + self.timeout + 1e-9
             assert action.seconds > 0
         if isinstance(action, Fail):
@@ -472,3 +477,18 @@ def test_after_a_good_answer_an_unreadable_one_does_not_end_the_wait() -> None:
     wait.waits()
     wait.replies(200, COMPLETED)
     assert wait.value["status"] == "completed"
+
+
+def test_a_poll_lost_in_a_pause_of_the_process_is_sent_again() -> None:
+    wait = started(timeout=10.0)
+    assert wait.fails(timed_out=True, after=60.0) == Wait(0.0)
+    assert wait.waits().timeout == LAST_POLL_TIMEOUT
+    assert isinstance(wait.replies(200, COMPLETED), Done)
+
+
+def test_a_second_lost_poll_after_a_pause_ends_the_wait() -> None:
+    wait = started(timeout=10.0)
+    wait.fails(timed_out=True, after=60.0)
+    wait.waits()
+    wait.fails(timed_out=True, after=1.5)
+    assert isinstance(wait.error, TimeoutError)
