@@ -12,7 +12,7 @@ Pass the body's bytes unchanged: the signature covers them, and re-serialised JS
 from __future__ import annotations
 
 import time
-from typing import Optional, Union
+from typing import Iterable, Optional, Union
 
 from flowmaestro_core.arguments import check_seconds
 from flowmaestro_core.errors import WebhookVerificationError
@@ -38,7 +38,7 @@ __all__ = [
 def verify(
     payload: Union[bytes, str],
     signature: Union[bytes, str],
-    secret: str,
+    secret: Union[str, Iterable[str]],
     tolerance: Optional[float] = None,
 ) -> None:
     """Check that a delivery is authentic. Raise if it is not, so that no result can be ignored.
@@ -46,14 +46,16 @@ def verify(
     Args:
         payload: the request's body, unchanged.
         signature: the value of `X-FlowMaestro-Signature`, `bytes` (as in ASGI) or `str`.
-        secret: the webhook's secret, shown when the webhook was created.
+        secret: the webhook's secret, shown when the webhook was created; or several, such as the
+            old and the new one while you replace it. One of them must have made the signature.
         tolerance: seconds; refuse a delivery whose `created_at` is further from now than this.
 
     Raises:
         WebhookVerificationError: the signature is missing or wrong; or, with a tolerance, the
             payload is not an event, or its `created_at` is too old, too new or not a time.
         TypeError: the payload is of a wrong type, or the tolerance is not a number.
-        ValueError: the secret is empty or not a `str`, or the tolerance is not positive and finite.
+        ValueError: a secret is empty or not a `str`, or there is none; or the tolerance is not
+            positive and finite.
 
     """
     checked = authenticated(payload, signature, secret)
@@ -66,7 +68,7 @@ def verify(
 def parse(
     payload: Union[bytes, str],
     signature: Union[bytes, str],
-    secret: str,
+    secret: Union[str, Iterable[str]],
     tolerance: Optional[float] = None,
 ) -> WebhookEvent:
     """Verify a delivery, and return its event.
@@ -74,14 +76,16 @@ def parse(
     Args:
         payload: the request's body, unchanged.
         signature: the value of `X-FlowMaestro-Signature`, `bytes` (as in ASGI) or `str`.
-        secret: the webhook's secret, shown when the webhook was created.
+        secret: the webhook's secret, shown when the webhook was created; or several, such as the
+            old and the new one while you replace it. One of them must have made the signature.
         tolerance: seconds; refuse a delivery whose `created_at` is further from now than this.
 
     Raises:
         WebhookVerificationError: the signature is missing or wrong, or the payload is not an event;
             or, with a tolerance, its `created_at` is too old, too new or not a time.
         TypeError: the payload is of a wrong type, or the tolerance is not a number.
-        ValueError: the secret is empty or not a `str`, or the tolerance is not positive and finite.
+        ValueError: a secret is empty or not a `str`, or there is none; or the tolerance is not
+            positive and finite.
 
     """
     checked = authenticated(payload, signature, secret)

@@ -6,7 +6,7 @@ sends `X-FlowMaestro-Signature: v1=<hex>`.
 
 from __future__ import annotations
 
-from typing import Any, Dict, TypedDict, Union, cast
+from typing import Any, Dict, Iterable, Tuple, TypedDict, Union, cast
 
 from flowmaestro_core.errors import WebhookVerificationError
 from flowmaestro_core.http.dates import parse_timestamp
@@ -69,14 +69,16 @@ def sign(payload: bytes, secret: str) -> str:
 
 
 def authenticated(
-    payload: Union[bytes, str], signature: Union[bytes, str], secret: str
+    payload: Union[bytes, str], signature: Union[bytes, str], secret: Union[str, Iterable[str]]
 ) -> Union[bytes, Exception]:
     """Return the payload's bytes if one of the `v1` signatures is valid, else the error to raise.
+
+    A signature is valid if it was made with `secret`, or with one of several.
 
     The error is returned, not raised, so no frame in its traceback holds the secret or the valid
     signature. It is a `WebhookVerificationError`; a `TypeError` for a payload that is neither text
     nor `bytes`, `bytearray` or `memoryview`; a `ValueError` for a secret that is not text, or
-    empty. Signatures are compared in constant time.
+    empty, or if there is none. All signatures are compared with all secrets, each in constant time.
     """
     import hmac
 
@@ -85,8 +87,11 @@ def authenticated(
     if not isinstance(payload, (bytes, bytearray, memoryview)):
         kind = type(payload).__name__
         return TypeError(f"payload must be the body's bytes as they came, not {kind}")
-    if not isinstance(secret, str) or not secret:
-        return ValueError("secret must be the webhook's secret, a non-empty str")
+    secrets = _secrets(secret)
+    if not secrets:
+        return ValueError(
+            "secret must be the webhook's secret, a non-empty str, or a list of such secrets"
+        )
     if isinstance(signature, bytes):
         signature = signature.decode("latin-1")
     if not isinstance(signature, str):
@@ -96,12 +101,23 @@ def authenticated(
             f"{SIGNATURE_HEADER} is longer than {LONGEST_SIGNATURE} characters"
         )
     raw = bytes(payload)
-    expected = sign(raw, secret).encode("ascii")
+    expected = [sign(raw, each).encode("ascii") for each in secrets]
     offered = [part.strip().encode("utf-8", "replace") for part in signature.split(",")]
-    matches = [hmac.compare_digest(expected, one) for one in offered]
+    # A list, not `any` of a generator: the time must not tell which secret has matched.
+    matches = [hmac.compare_digest(right, one) for right in expected for one in offered]
     if not any(matches):
         return WebhookVerificationError("The signature does not match the payload and the secret")
     return raw
+
+
+def _secrets(secret: object) -> Tuple[str, ...]:
+    """Return the secrets; `()` if there are none, or if one is not text, or is empty."""
+    if isinstance(secret, (bytes, bytearray)) or not isinstance(secret, Iterable):
+        return ()
+    items = cast("Iterable[object]", secret)
+    secrets = (secret,) if isinstance(secret, str) else tuple(items)
+    valid = tuple(each for each in secrets if isinstance(each, str) and each)
+    return valid if len(valid) == len(secrets) else ()
 
 
 def read_event(payload: bytes) -> WebhookEvent:

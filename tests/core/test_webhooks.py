@@ -5,7 +5,7 @@ import hmac
 import json
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
-from typing import Any, Union
+from typing import Any, List, Union
 
 import pytest
 from hypothesis import given
@@ -115,7 +115,28 @@ def test_a_signature_may_come_as_bytes() -> None:
         check_signature(PAYLOAD, b"v1=\xff", SECRET)
 
 
-@pytest.mark.parametrize("secret", ["", None, b"secret"])
+@pytest.mark.parametrize("secrets", [("old", SECRET), [SECRET, "new"], {SECRET}])
+def test_one_of_several_secrets_must_have_signed(secrets: Any) -> None:
+    assert check_signature(PAYLOAD, sign(PAYLOAD, SECRET), secrets) == PAYLOAD
+    both = f"{sign(PAYLOAD, 'other')},{sign(PAYLOAD, SECRET)}"
+    assert check_signature(PAYLOAD, both, iter(secrets)) == PAYLOAD
+    with pytest.raises(WebhookVerificationError, match="does not match"):
+        check_signature(PAYLOAD, sign(PAYLOAD, "other"), secrets)
+
+
+def test_every_secret_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: List[bytes] = []
+
+    def noting(expected: bytes, offered: bytes) -> bool:
+        compared.append(expected)
+        return expected == offered
+
+    monkeypatch.setattr(hmac, "compare_digest", noting)
+    check_signature(PAYLOAD, sign(PAYLOAD, "a"), ["a", "b", "c"])
+    assert compared == [sign(PAYLOAD, each).encode() for each in "abc"]
+
+
+@pytest.mark.parametrize("secret", ["", None, b"secret", [], [""], [SECRET, ""], [SECRET, b"x"], 5])
 def test_a_secret_is_text(secret: Any) -> None:
     with pytest.raises(ValueError, match="secret must be"):
         check_signature(PAYLOAD, sign(PAYLOAD, SECRET), secret)
