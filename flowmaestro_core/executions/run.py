@@ -11,7 +11,7 @@ from flowmaestro_core.calls.call import CallMachine
 from flowmaestro_core.context import Context
 from flowmaestro_core.executions.operation import DurableStart, Poll, Run
 from flowmaestro_core.executions.outcome import EndedExecution, ended
-from flowmaestro_core.executions.wait import PollState, WaitMachine
+from flowmaestro_core.executions.wait import PollState, WaitMachine, last_poll_until
 from flowmaestro_core.machine import Machine, Transitions, event
 from flowmaestro_core.payloads import shapes
 from flowmaestro_core.payloads.reply import Reply, missing_id_error
@@ -198,7 +198,8 @@ class RunMachine(Machine[EndedExecution]):
         if isinstance(outcome, Done) and _has_outcome(outcome.value, self.execution_id):
             self.state = "polling"
             self._terminal = outcome.value
-            deadline = min(now + FINAL_POLL_TIMEOUT, self._started + self._run.timeout + OVERTIME)
+            end = self._started + self._run.timeout
+            deadline = min(now + FINAL_POLL_TIMEOUT, last_poll_until(end, now, OVERTIME))
             call = CallMachine(
                 self._waiting.call, self._context, self._token, max_retries=0, deadline=deadline
             )

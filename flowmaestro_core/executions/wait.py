@@ -24,6 +24,16 @@ LAST_POLL_TIMEOUT = 1.0
 NO_TIME_FOR_PAUSE = "the server asks to wait longer than there is time for"
 
 
+def last_poll_until(deadline: float, now: float, overtime: float) -> float:
+    """Return when a poll that begins at `now` must end, `overtime` seconds after `deadline`.
+
+    If less than a quarter of the overtime is left, the clock has jumped: the process was stopped,
+    or its event loop was blocked. The first poll after a jump gets `LAST_POLL_TIMEOUT` seconds.
+    """
+    until = deadline + overtime
+    return until if until - now >= overtime / 4 else now + LAST_POLL_TIMEOUT
+
+
 class PollState:
     """The state of waiting for one execution. It decides what the outcome of each poll means.
 
@@ -75,7 +85,7 @@ class PollState:
         if self._overtime is None:
             last = max(self.deadline, now + LAST_POLL_TIMEOUT)
         else:
-            last = self.deadline + self._overtime
+            last = last_poll_until(self.deadline, now, self._overtime)
         deadline = min(last, now + patience)
         return CallMachine(self._waiting.call, context, token, max_retries=0, deadline=deadline)
 

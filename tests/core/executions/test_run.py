@@ -17,6 +17,7 @@ from flowmaestro_core.errors import (
     TimeoutError,
 )
 from flowmaestro_core.executions.run import OVERTIME, RunMachine
+from flowmaestro_core.executions.wait import LAST_POLL_TIMEOUT
 from flowmaestro_core.http.messages import Headers, Phase, Request, ResponseHead
 from flowmaestro_core.machines import machine_for
 from flowmaestro_core.payloads.shapes import is_terminal
@@ -359,6 +360,25 @@ def test_a_run_takes_an_end_that_arrived_while_a_poll_hung() -> None:
     run.fails(timed_out=True, after=poll.timeout)
     assert run.value["outputs"] == {"a": 1}
     assert run.now <= 1000.5 + OVERTIME + 1e-6
+
+
+def test_first_poll_of_a_run_after_a_pause_of_the_process_has_its_second() -> None:
+    run = following(timeout=6.0)
+    run.now += 9.0  # as if the process was stopped until after the deadline
+    assert run.receives(COMPLETED) == Close()
+    run.closes()
+    poll = run.takes()
+    assert isinstance(poll, Send)
+    assert poll.timeout == pytest.approx(LAST_POLL_TIMEOUT)
+
+
+def test_first_poll_after_a_pause_and_a_lost_stream_has_its_second() -> None:
+    run = following(timeout=6.0)
+    run.now += 9.0
+    run.fails(Phase.REPLY_BROKEN)
+    while not isinstance(run.action, Send):
+        run.closes() if isinstance(run.action, Close) else run.waits()
+    assert run.action.timeout == pytest.approx(LAST_POLL_TIMEOUT)
 
 
 def test_a_run_that_takes_too_long_is_left_running_and_named() -> None:

@@ -18,18 +18,18 @@ import weakref
 from functools import partial
 from http.cookies import SimpleCookie
 from typing import (
-    TYPE_CHECKING,
     Any,
-    AsyncContextManager,
     ClassVar,
     List,
     Mapping,
     Optional,
     Set,
+    cast,
 )
 from urllib.request import getproxies
 
 import aiohttp
+import anyio
 from yarl import URL
 
 from flowmaestro_core.http.messages import (
@@ -52,16 +52,8 @@ from flowmaestro_transports.http11.content_coding import (
 from flowmaestro_transports.http11.exchange import ANY_HOST, RequestWriter
 from flowmaestro_transports.http11.failures import closed
 from flowmaestro_transports.http11.proxies import basic, secrets_in
+from flowmaestro_transports.http11.round_trip import LATE_STEPS
 from flowmaestro_transports.primitives.fork_guard import ForkGuard, NotPicklable, of_the_parent
-
-if sys.version_info >= (3, 11):
-    from asyncio import timeout_at
-elif TYPE_CHECKING:
-
-    def timeout_at(when: Optional[float]) -> AsyncContextManager[Any]: ...  # noqa: D103
-
-else:
-    from async_timeout import timeout_at  # a dependency of aiohttp's own there
 
 _LONGEST_LINE = 64 * 1024
 """Bytes that one line in the head of a response may have."""
@@ -214,8 +206,8 @@ class AiohttpTransport(NotPicklable):
         limits = Limits(timeout)
         body = None
         try:
-            async with timeout_at(limits.end):
-                async with timeout_at(limits.head):
+            async with _deadline(limits.end):
+                async with _deadline(limits.head):
                     # The response is in no local variable: its repr has the header fields.
                     body = AiohttpBody(
                         await _response_to(self._session, request, limits, self.secrets),
@@ -306,7 +298,7 @@ class AiohttpBody:
                 arrived = self._arrived()  # This saves the timer.
                 if arrived:
                     return arrived
-                async with timeout_at(asyncio.get_running_loop().time() + patience):
+                async with _deadline(asyncio.get_running_loop().time() + patience):
                     return await self._next()
             except asyncio.TimeoutError:
                 # The end of the wait loses no bytes. On a busy event loop, some may have arrived
@@ -333,7 +325,7 @@ class AiohttpBody:
             if self._owes_turn:
                 self._owes_turn = False
                 await asyncio.sleep(0)  # The time limits are looked at here, too.
-            async with timeout_at(limits.piece):
+            async with _deadline(limits.piece):
                 piece = await self._next()
             if not piece:
                 return bytes(content)
@@ -403,6 +395,40 @@ class AiohttpBody:
             if content:
                 self._owes_turn = self._coding.pending or len(content) >= MAX_PIECE
                 return content
+
+
+class _deadline:  # noqa: N801 - like `asyncio.timeout_at`
+    """`asyncio.timeout_at`, except that what arrived before a late deadline is not dropped.
+
+    If the event loop was blocked beyond the deadline, the data that arrived meanwhile and the
+    deadline are due in the same turn of the loop. So the task is cancelled `LATE_STEPS` turns
+    later.
+    """
+
+    def __init__(self, when: Optional[float]) -> None:
+        self._when = when
+        self._scope = anyio.CancelScope()
+        self._timer: Optional[asyncio.Handle] = None
+
+    async def __aenter__(self) -> None:
+        self._scope.__enter__()
+        if self._when is not None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_at(self._when, self._pass, loop, LATE_STEPS)
+
+    async def __aexit__(self, *raised: object) -> Optional[bool]:
+        if self._timer is not None:
+            self._timer.cancel()
+        suppressed = self._scope.__exit__(*cast("Any", raised))
+        if self._scope.cancelled_caught:
+            raise asyncio.TimeoutError
+        return suppressed
+
+    def _pass(self, loop: asyncio.AbstractEventLoop, turns: int) -> None:
+        if turns:
+            self._timer = loop.call_soon(self._pass, loop, turns - 1)
+        else:
+            self._scope.cancel()
 
 
 class Limits:

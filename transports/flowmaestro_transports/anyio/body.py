@@ -67,9 +67,6 @@ class AnyioOpenResponse(OpenBody):
             if self._state is BodyState.CLOSED:
                 raise closed(Phase.REPLY_BROKEN)
         data = self._take()
-        if data is None and patience <= 0:
-            receive(wire, exchange)
-            data = self._take()
         if data is None and patience > 0:
             try:
                 with anyio.move_on_after(patience) as self._waiting:
@@ -79,6 +76,10 @@ class AnyioOpenResponse(OpenBody):
                         data = self._take()
             finally:
                 self._waiting = None
+        if data is None and self._state is not BodyState.CLOSED:
+            # Look once more: the event loop may have been blocked while bytes arrived.
+            receive(wire, exchange)
+            data = self._take()
         return data
 
     def _wake_reader(self) -> None:

@@ -7,22 +7,24 @@ May touch: the network, certificate files. It follows no redirects, keeps no coo
 from __future__ import annotations
 
 import sys
-from typing import Awaitable, Callable, Optional, Set, TypeVar
+from typing import Callable, List, Optional, Set, TypeVar
 
 import anyio
 from anyio.lowlevel import checkpoint_if_cancelled, current_token
 
 from flowmaestro_core.http.messages import Phase, Request, Response, TransportClosedError
 from flowmaestro_transports.anyio.body import AnyioOpenResponse
-from flowmaestro_transports.anyio.waiting import NETWORK_ERRORS, carry_out, look_up
+from flowmaestro_transports.anyio.waiting import NETWORK_ERRORS, carry_out, carry_out_late, look_up
 from flowmaestro_transports.http11.content_coding import MAX_BODY
 from flowmaestro_transports.http11.exchange import Exchange
 from flowmaestro_transports.http11.failures import closed, network_failure, too_slow
 from flowmaestro_transports.http11.pool import ConnectionPool
 from flowmaestro_transports.http11.round_trip import RoundTrip, proxy_errors
+from flowmaestro_transports.http11.wire import IOSteps
 from flowmaestro_transports.network import NetworkTransport
 from flowmaestro_transports.primitives.fork_guard import quiet_at_exit, warn_unclosed
 
+R = TypeVar("R")
 T = TypeVar("T")
 
 
@@ -62,9 +64,6 @@ class AnyioPool(ConnectionPool):
         self.idle.close()
 
 
-_Conclude = Callable[[AnyioPool, RoundTrip, anyio.CancelScope], Awaitable[T]]
-
-
 class AnyioTransport(NetworkTransport):
     """An `AsyncTransport` with a pool of its own, for asyncio and trio.
 
@@ -86,14 +85,14 @@ class AnyioTransport(NetworkTransport):
         Raises `TransportFailure`. A body of more than 64 MiB, decoded, is a failure (*reply
         broken*).
         """
-        return await self._round_trip(request, timeout, MAX_BODY, _whole)
+        return await self._round_trip(request, timeout, MAX_BODY, RoundTrip.read_response, _whole)
 
     async def open(self, request: Request, timeout: float) -> AnyioOpenResponse:
         """Send the request and receive the head of the response within `timeout` seconds.
 
         `timeout` does not bound the body. Raises `TransportFailure`.
         """
-        return await self._round_trip(request, timeout, sys.maxsize, _opened)
+        return await self._round_trip(request, timeout, sys.maxsize, RoundTrip.read_head, _opened)
 
     async def sleep(self, seconds: float) -> None:
         """Wait for `seconds`.
@@ -139,40 +138,61 @@ class AnyioTransport(NetworkTransport):
                 warn_unclosed(self)
 
     async def _round_trip(
-        self, request: Request, timeout: float, limit: int, conclude: _Conclude[T]
+        self,
+        request: Request,
+        timeout: float,
+        limit: int,
+        read: Callable[[RoundTrip], IOSteps[R]],
+        conclude: Callable[[AnyioPool, RoundTrip, R], T],
     ) -> T:
         pool = self._pool_of_this_loop()
         route, target = self._routes.find(request.url)
         exchange = Exchange(route.writer, request, target, limit)
         trip = RoundTrip(route, exchange, timeout, anyio.current_time)
-        with anyio.CancelScope(deadline=trip.deadline.at) as scope:
-            pool.calls.add(scope)
-            try:
-                async with pool.slots:
-                    if not pool.idle.take(route.key, trip.connections):
-                        await self._connect(trip, scope)
-                    # A task whose wait is over goes on to its next wait, even if it was cancelled
-                    # or its deadline has passed meanwhile. Until then it would send the request.
-                    await checkpoint_if_cancelled()
-                    if anyio.current_time() >= trip.deadline.at:
-                        raise too_slow(Phase.NOT_SENT, trip.deadline.seconds)
-                    return await conclude(pool, trip, scope)
-            except NETWORK_ERRORS as error:
-                raise network_failure(exchange.phase, error) from error
-            finally:
-                pool.calls.discard(scope)
-                pool.end(trip)
+        steps = read(trip)
+        try:
+            while True:
+                with anyio.CancelScope(deadline=trip.deadline.at) as scope:
+                    pool.calls.add(scope)
+                    try:
+                        async with pool.slots:
+                            if not trip.connections:
+                                await self._prepare(pool, trip, scope)
+                            return conclude(
+                                pool, trip, await carry_out(steps, trip.deadline, scope)
+                            )
+                    finally:
+                        pool.calls.discard(scope)
+                if pool.closed or exchange.phase is Phase.NOT_SENT:
+                    break
+                # The event loop may have been blocked while the response arrived.
+                for result in await carry_out_late(steps, trip.deadline):
+                    return conclude(pool, trip, result)
+                if anyio.current_time() >= trip.deadline.at:
+                    break
+        except NETWORK_ERRORS as error:
+            raise network_failure(exchange.phase, error) from error
+        finally:
+            pool.end(trip)
         if not pool.closed:
             raise too_slow(exchange.phase, trip.deadline.seconds)
         if exchange.phase is Phase.NOT_SENT:
             raise TransportClosedError
         raise closed(exchange.phase)
 
-    async def _connect(self, trip: RoundTrip, scope: anyio.CancelScope) -> None:
-        _, host, port = trip.route.first_hop
-        with proxy_errors(trip.route):
-            found = await look_up(host, port)
-        await carry_out(trip.connect(found, self._tls), trip.deadline, scope)
+    async def _prepare(self, pool: AnyioPool, trip: RoundTrip, scope: anyio.CancelScope) -> None:
+        """Give `trip` a connection: an idle one, or a new one once connected."""
+        route = trip.route
+        if not pool.idle.take(route.key, trip.connections):
+            _, host, port = route.first_hop
+            with proxy_errors(route):
+                found = await look_up(host, port)
+            await carry_out(trip.connect(found, self._tls), trip.deadline, scope)
+        # A task whose wait is over goes on to its next wait, even if it was cancelled or its
+        # deadline has passed meanwhile. Until then it would send the request.
+        await checkpoint_if_cancelled()
+        if anyio.current_time() >= trip.deadline.at:
+            raise too_slow(Phase.NOT_SENT, trip.deadline.seconds)
 
     def _pool_of_this_loop(self) -> AnyioPool:
         if self._closed:
@@ -188,10 +208,9 @@ class AnyioTransport(NetworkTransport):
         return made
 
 
-async def _whole(_pool: AnyioPool, trip: RoundTrip, scope: anyio.CancelScope) -> Response:
-    return await carry_out(trip.read_response(), trip.deadline, scope)
+def _whole(_pool: AnyioPool, _trip: RoundTrip, response: Response) -> Response:
+    return response
 
 
-async def _opened(pool: AnyioPool, trip: RoundTrip, scope: anyio.CancelScope) -> AnyioOpenResponse:
-    early = await carry_out(trip.read_head(), trip.deadline, scope)
+def _opened(pool: AnyioPool, trip: RoundTrip, early: List[bytes]) -> AnyioOpenResponse:
     return AnyioOpenResponse(pool, trip, early)

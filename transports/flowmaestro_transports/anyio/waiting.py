@@ -16,7 +16,7 @@ from anyio.lowlevel import checkpoint
 
 from flowmaestro_transports.http11 import failures
 from flowmaestro_transports.http11.dialing import literal
-from flowmaestro_transports.http11.round_trip import AttemptDeadline
+from flowmaestro_transports.http11.round_trip import LATE_STEPS, AttemptDeadline
 from flowmaestro_transports.http11.wire import IOSteps, IOWait, Readiness
 
 T = TypeVar("T")
@@ -70,6 +70,23 @@ async def carry_out(steps: IOSteps[T], deadline: AttemptDeadline, scope: anyio.C
     except StopIteration as end:
         result: T = end.value
         return result
+
+
+async def carry_out_late(steps: IOSteps[T], deadline: AttemptDeadline) -> List[T]:
+    """Resume `steps` after the deadline, with what has arrived already (`LATE_STEPS`).
+
+    Return their result in a list. The list is empty if they need more, or if their deadline has
+    moved: then they can be carried out again.
+    """
+    try:
+        for _ in range(LATE_STEPS):
+            wait = next(steps)
+            if wait.readiness is not Readiness.READABLE or deadline.clock() < deadline.at:
+                break
+            await checkpoint()
+    except StopIteration as end:
+        return [end.value]
+    return []
 
 
 async def _wait_for_any(wait: IOWait) -> None:

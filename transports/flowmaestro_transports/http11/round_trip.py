@@ -22,6 +22,11 @@ from flowmaestro_transports.http11.tls import TlsContext
 from flowmaestro_transports.http11.wire import TURN, IOSteps, IOWait, Readiness, Wire
 from flowmaestro_transports.primitives.ownership import Owned
 
+LATE_STEPS = 128
+"""How often the steps of an attempt are resumed, without waiting, once its deadline has passed.
+
+The process may have been stopped, or its event loop blocked, while the response arrived. 128 steps
+read 8 MiB, more than a socket buffers, and a server that never stops sending gains nothing."""
 UNREAD_SECONDS = 1.0
 """Seconds for which a server that has sent its whole response may leave the rest of a request
 unread, until no more of it is sent."""
@@ -149,19 +154,20 @@ class RoundTrip:
         Return the pieces of the body that were received before all of the request was sent, usually
         none: see `exchange_heads`.
         """
-        self.deadline.connected()
-        return exchange_heads(self.connections[0].wire, self.exchange, self.deadline)
+        self.deadline.connected()  # Once the steps begin, not when they are made.
+        return (yield from exchange_heads(self.connections[0].wire, self.exchange, self.deadline))
 
     def read_response(self) -> IOSteps[Response]:
         """Send the request, and receive the whole response."""
         parts = yield from self.read_head()
         wire, exchange = self.connections[0].wire, self.exchange
+        self.deadline.received()
         while True:
             data = exchange.take()
             if data is None:
-                self.deadline.received()
                 yield wire.readable
-                receive(wire, exchange)
+                if receive(wire, exchange):
+                    self.deadline.received()
             elif data:
                 parts.append(data)
                 if exchange.has_more:
@@ -273,10 +279,11 @@ def _send_request(
                 yield TURN
 
 
-def receive(wire: Wire, exchange: Exchange) -> None:
+def receive(wire: Wire, exchange: Exchange) -> bool:
     """Pass what has arrived to `exchange`: bytes, the end of the connection, both, or neither.
 
-    Raises `OSError`, and `ReplyError` for a head that is refused or not complete.
+    Return whether bytes have arrived. Raises `OSError`, and `ReplyError` for a head that is refused
+    or not complete.
     """
     data = wire.receive()
     if data:
@@ -284,6 +291,7 @@ def receive(wire: Wire, exchange: Exchange) -> None:
     end = wire.end
     if end is not None or data == b"":
         exchange.connection_ended(None if end is None else end.failure)
+    return bool(data)
 
 
 def _start_tls(outer: Wire, tls: TlsContext, host: str) -> IOSteps[Wire]:

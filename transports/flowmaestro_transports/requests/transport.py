@@ -49,6 +49,7 @@ from flowmaestro_transports.http11.exchange import ANY_HOST, RequestWriter
 from flowmaestro_transports.http11.failures import ReplyError, closed, too_slow
 from flowmaestro_transports.http11.framing import framing_of
 from flowmaestro_transports.http11.proxies import basic, secrets_in
+from flowmaestro_transports.http11.round_trip import LATE_STEPS
 from flowmaestro_transports.primitives.fork_guard import ForkGuard, NotPicklable, of_the_parent
 from flowmaestro_transports.requests.failures import (
     ERRORS,
@@ -385,10 +386,14 @@ class RequestsBody:
         if no byte comes for `silence` seconds.
         """
         content = io.BytesIO()  # Unlike bytes, its repr shows nothing of the response.
+        late = 0
         while not self._ended:
             left = deadline - time.monotonic()
             if left <= 0:
-                raise self._timeout()
+                # The process may have been stopped while the body arrived.
+                late += 1
+                if late > LATE_STEPS:
+                    raise self._timeout()
             content.write(self._piece(min(left, silence)))
         return content.getvalue()
 

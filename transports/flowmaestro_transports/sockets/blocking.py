@@ -15,7 +15,7 @@ import time
 from contextlib import suppress
 from typing import List, Sequence, TypeVar
 
-from flowmaestro_transports.http11.round_trip import AttemptDeadline
+from flowmaestro_transports.http11.round_trip import LATE_STEPS, AttemptDeadline
 from flowmaestro_transports.http11.wire import IOSteps, Readiness
 from flowmaestro_transports.primitives.ownership import Owned
 
@@ -114,15 +114,23 @@ class BlockingOp:
     def carry_out(self, steps: IOSteps[T], deadline: AttemptDeadline) -> T:
         """Carry out `steps`, wait as they say, and return their result.
 
-        Raises `Interrupted` if it would wait after `interrupt`, `DeadlineExceeded` if it would wait
-        on after the deadline, and what the steps raise.
+        After the deadline, the steps go on with what has arrived already (`LATE_STEPS`). Raises
+        `Interrupted` if it would wait after `interrupt`, `DeadlineExceeded` if it would wait on
+        after the deadline, and what the steps raise.
         """
+        late = 0
         try:
             while True:
                 readiness, socks, seconds = next(steps)
-                until = deadline.at
-                if seconds != math.inf:
-                    until = min(until, time.monotonic() + seconds)
+                now, until = time.monotonic(), deadline.at
+                if now >= until:
+                    late += 1
+                    if late > LATE_STEPS or readiness is not Readiness.READABLE:
+                        raise DeadlineExceeded
+                    if not socks:
+                        continue
+                elif seconds != math.inf:
+                    until = min(until, now + seconds)
                 if not self.wait(until, socks, readiness) and until == deadline.at:
                     raise DeadlineExceeded
         except StopIteration as end:
@@ -137,16 +145,18 @@ class BlockingOp:
     ) -> bool:
         """Wait until a socket is ready or `wake` is called. Return False at the time `until`.
 
-        `until` is a time of `time.monotonic`. The wait may also end early, without a reason, and
-        return True. Raises `Interrupted` if `interrupt` was called, before the wait or during it.
-        Raises what a signal handler raises; if that is an `OSError`, `wait_failed` is then True.
+        `until` is a time of `time.monotonic`. If it has passed, look once at the sockets, if there
+        are any, without waiting: the process may have been stopped meanwhile. The wait may also end
+        early, without a reason, and return True. Raises `Interrupted` if `interrupt` was called,
+        before the wait or during it. Raises what a signal handler raises; if that is an `OSError`,
+        `wait_failed` is then True.
         """
         self.acquire_waker()
         # Check after acquiring the waker: an interrupt after this line wakes the poll.
         if self.interrupted:
             raise Interrupted
-        seconds = until - time.monotonic()
-        if seconds <= 0:
+        seconds = max(until - time.monotonic(), 0.0)
+        if not seconds and not socks:
             return False
         read_ends = [waker.read_end for waker in self._waker]
         longest = _LONGEST if read_ends else RECHECK_INTERVAL

@@ -65,10 +65,9 @@ class SocketOpenResponse(OpenBody):
         until = time.monotonic() + patience
         try:
             data = self._take()
-            if data is None and patience <= 0:
-                receive(wire, exchange)
-                data = self._take()
-            while data is None and self._op.wait(until, (wire.sock,)):
+            late = False  # After `until`, take what has arrived once more, without waiting.
+            while data is None and not late and self._op.wait(until, (wire.sock,)):
+                late = time.monotonic() >= until
                 receive(wire, exchange)
                 data = self._take()
             if data == b"":
