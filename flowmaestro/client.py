@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Mapping, Optional, TypeVar, Union
 
 from flowmaestro import option_types, resources
 from flowmaestro_core.defaults import DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT, MAX_REPLY_SIZE
+from flowmaestro_core.habits import OF_CLIENT, unknown_attribute, with_hints
 from flowmaestro_core.payloads.reply import Reply
 from flowmaestro_transports.contract import (
     AsyncFunction,
@@ -27,6 +28,7 @@ class _Client(NotPicklable):
 
     _executor: Any
 
+    @with_hints(OF_CLIENT)
     def with_options(
         self: C,
         *,
@@ -65,6 +67,11 @@ class _Client(NotPicklable):
         )
         return derived
 
+    if not TYPE_CHECKING:  # A type checker would accept every attribute.
+
+        def __getattr__(self, name: str) -> Any:
+            raise unknown_attribute(self, "client", name)
+
     def __copy__(self: C) -> C:
         """Return `with_options()`: a client that shares this one's connections."""
         return self.with_options()
@@ -95,6 +102,7 @@ class FlowMaestroClient(_Client):
     DEBUG. `FLOWMAESTRO_LOG=info` (or debug) writes the log to standard error.
     """
 
+    @with_hints(OF_CLIENT)
     def __init__(
         self,
         api_key: Optional[str] = None,
@@ -235,6 +243,7 @@ class AsyncFlowMaestroClient(_Client):
     ```
     """
 
+    @with_hints(OF_CLIENT)
     def __init__(
         self,
         api_key: Optional[str] = None,
@@ -345,3 +354,10 @@ class AsyncFlowMaestroClient(_Client):
 
     async def __aexit__(self, *exc: object) -> None:
         await self.close()
+
+    if not TYPE_CHECKING:  # A type checker knows that it cannot be used so.
+
+        def __enter__(self) -> None:
+            raise TypeError("AsyncFlowMaestroClient is async: write `async with`")
+
+        def __exit__(self, *exc: object) -> None: ...

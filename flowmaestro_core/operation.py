@@ -7,6 +7,7 @@ that. Its two type parameters are what a sync client returns and what an async o
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Coroutine
 from typing import (
     TYPE_CHECKING,
@@ -28,6 +29,7 @@ from typing import (
 )
 
 from flowmaestro_core.checkpoint import Checkpoint
+from flowmaestro_core.habits import unknown_attribute
 from flowmaestro_core.records import JournalPlan
 
 if TYPE_CHECKING:
@@ -121,6 +123,13 @@ class Resource(Generic[D]):
 
     def __init__(self, executor: Executor) -> None:
         self.executor = executor
+
+    if not TYPE_CHECKING:  # A type checker would accept every attribute.
+
+        def __getattr__(self, name: str) -> Any:
+            kind = type(self).__name__.replace("Async", "").replace("Sync", "")
+            group = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind).lower()
+            raise unknown_attribute(self, group, name)
 
     def __repr__(self) -> str:
         methods = (name for name in dir(type(self)) if not name.startswith("_"))

@@ -74,6 +74,7 @@ DIFFERENT = {
     "RunOutcomes.__del__": "AsyncHandle.__del__ does not close, so the journal is closed before it",
     "SyncReporter._tell": CALLBACK,
     "SyncKeeper._call": CALLBACK,
+    "FlowMaestroClient.": "only the async client may be entered by mistake with a plain `with`",
     "FunctionTransport.send": "an async client takes a coroutine function and a plain one",
     "FunctionTransport.sleep": "each has the sleep of its world",
     "RecordingTransport.open": "only an async body may have to be released without waiting",

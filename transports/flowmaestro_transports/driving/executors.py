@@ -26,6 +26,7 @@ from typing import (
 from flowmaestro_core.actions import Emit
 from flowmaestro_core.context import Context
 from flowmaestro_core.errors import ClientClosedError
+from flowmaestro_core.habits import OF_METHODS, add_hint
 from flowmaestro_core.machine import Machine
 from flowmaestro_core.machines import machine_for
 from flowmaestro_core.operation import HandleKind, Operation, outcomes
@@ -209,7 +210,11 @@ class SyncExecutor(_Lifetime[Transport]):
         name = _name_of(build)
 
         def method(resource: Any, /, *args: Any, **kwargs: Any) -> Any:
-            operation: Operation[Any, Any] = build(resource, *args, **kwargs)
+            try:
+                operation: Operation[Any, Any] = build(resource, *args, **kwargs)
+            except TypeError as error:
+                add_hint(error, OF_METHODS)
+                raise
             # A traceback must not lead to the arguments, which may hold secrets.
             del args, kwargs
             callbacks = operation.callbacks()
@@ -289,10 +294,19 @@ class AsyncExecutor(_Lifetime[AsyncTransport]):
         name = _name_of(build)
 
         def iterate(resource: Any, /, *args: Any, **kwargs: Any) -> Any:
-            return resource.executor.iterate(build(resource, *args, **kwargs), name)
+            try:
+                operation = build(resource, *args, **kwargs)
+            except TypeError as error:
+                add_hint(error, OF_METHODS)
+                raise
+            return resource.executor.iterate(operation, name)
 
         async def perform(resource: Any, /, *args: Any, **kwargs: Any) -> Any:
-            operation = build(resource, *args, **kwargs)
+            try:
+                operation = build(resource, *args, **kwargs)
+            except TypeError as error:
+                add_hint(error, OF_METHODS)
+                raise
             # A traceback must not lead to the arguments, which may hold secrets.
             del args, kwargs
             return await resource.executor.perform(operation, name)
