@@ -6,7 +6,7 @@ This is a separate module, so that importing a client imports only what annotati
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Mapping, Optional, Union
+from typing import TYPE_CHECKING, Any, Mapping, Optional, Tuple, Union
 
 from flowmaestro_core.arguments import check_token
 from flowmaestro_core.context import Context
@@ -106,31 +106,36 @@ def options_of(
     if there is no `transport`. Raises `ValueError` if there is no key, or if a variable that is
     used is malformed, and the errors of `ClientOptions`.
     """
+    key, source = _key(api_key, transport)
     return ClientOptions(
-        _key(transport) if api_key is None else api_key,
+        key,
         base_url=_base_url_from_environment() if base_url is None else base_url,
         timeout=DEFAULT_TIMEOUT if timeout is None else timeout,
         max_retries=DEFAULT_MAX_RETRIES if max_retries is None else max_retries,
         headers={} if headers is None else headers,
         call_timeout=call_timeout,
+        key_source=source,
     )
 
 
-def _key(transport: object) -> str:
-    """Return the key from the environment, or else that of an installed override.
+def _key(given: Optional[str], transport: object) -> Tuple[str, str]:
+    """Return the key that was given, that of the environment, or that of an installed override.
 
-    A fake or a cassette is such an override. It is used only without a `transport`. Raises
-    `ValueError` if there is no key, or if that of the environment is malformed.
+    The second value names this source, for people. A fake or a cassette is such an override. It is
+    used only without a `transport`. Raises `ValueError` if there is no key, or if that of the
+    environment is malformed.
     """
+    if given is not None:
+        return given, "the argument api_key"
     key = os.environ.get("FLOWMAESTRO_API_KEY")
     if not key:
         override = current_override() if transport is None else None
         if override is not None:
-            return override.api_key
+            return override.api_key, "the installed fake or cassette"
     if key is None:
         raise ValueError("no API key: pass api_key= or set FLOWMAESTRO_API_KEY")
     check_token("api_key, from FLOWMAESTRO_API_KEY,", key)
-    return key
+    return key, "the environment variable FLOWMAESTRO_API_KEY"
 
 
 def _base_url_from_environment() -> str:

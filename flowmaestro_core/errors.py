@@ -41,6 +41,8 @@ class FlowMaestroError(Exception):
         gave_up: why the call was not retried, in words; `None` if a retry was not considered.
         execution_id: the execution that this error is about, if one had been started.
         retry_after: seconds that the server asked to wait, `None` if it did not ask.
+        hint: what to check, in words: after a 401 the server and where the key came from, after a
+            404 the ids of the request; `None` if there is nothing to add.
         headers: the header fields of an error response, redacted and without `Set-Cookie`; empty if
             the error was not made from one. If the server sent no readable `Date`, the headers have
             one with the time at which the response was received.
@@ -55,6 +57,7 @@ class FlowMaestroError(Exception):
 
     attempts: Tuple[Attempt, ...] = ()
     gave_up: Optional[str] = None
+    hint: Optional[str] = None
     execution_id: Optional[str] = None
     retry_after: Optional[float] = None
     headers: Headers = Headers()
@@ -83,6 +86,8 @@ class FlowMaestroError(Exception):
             text += f" (HTTP status {status})"
         if self.gave_up:
             text += f" (gave up after attempt {len(self.attempts)}: {self.gave_up})"
+        if self.hint:
+            text += f" ({self.hint})"
         if self.request_id:
             text += f" (request_id: {self.request_id})"
         return text

@@ -55,6 +55,8 @@ class ClientOptions:
             same name, but not those that belong to one call (`request_headers`).
         call_timeout: seconds that one call may take, with its retries, pauses and hooks; `None` if
             only its attempts are limited.
+        key_source: where the key came from, for the hint of a 401. Two options that differ in it
+            only are equal.
         timeout_override: a `timeout` for particular calls (`with_options`). It replaces the longer
             limits of some endpoints as well. `None` if it is not set.
 
@@ -66,6 +68,7 @@ class ClientOptions:
     headers: Headers
     call_timeout: Optional[float]
     timeout_override: Optional[float]
+    key_source: str = field(compare=False)
     api_root: str = field(init=False, repr=False)
     _own: Headers = field(init=False, repr=False)
     _standing: Dict[Fields, Headers] = field(init=False, repr=False, compare=False)
@@ -79,6 +82,7 @@ class ClientOptions:
         headers: Mapping[str, str] = _NO_HEADERS,
         call_timeout: Optional[float] = None,
         timeout_override: Optional[float] = None,
+        key_source: str = "the argument api_key",
     ) -> None:
         check_token("api_key", api_key)
         _set(self, "base_url", base_url)
@@ -96,6 +100,7 @@ class ClientOptions:
         if timeout_override is not None:
             _check_timeout(timeout_override)
         _set(self, "timeout_override", timeout_override)
+        _set(self, "key_source", key_source)
         check_count("max_retries", max_retries, at_least=0)
         _set(self, "max_retries", max_retries)
         _set(self, "headers", header_fields(headers))
@@ -131,6 +136,7 @@ class ClientOptions:
             Headers(kept + added.pairs),
             self.call_timeout if call_timeout is None else call_timeout,
             self.timeout_override if timeout is None else timeout,
+            self.key_source if api_key is None else "the argument api_key",
         )
 
     def timeout_for(self, minimum: float) -> float:

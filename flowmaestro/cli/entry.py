@@ -203,6 +203,9 @@ def sdk_failure(error: Any, words: Sequence[str], options: Namespace) -> Failure
     and `redo` are replaced.
     """
     status, text, message = status_of(error), " ".join(str(error).split()), error.message
+    if error.hint and getattr(options, "credentials", None) is not None:
+        # The command passes each key as an argument, wherever the user keeps it.
+        text = text.replace("the argument api_key", options.credentials.key_source)
     text = _RETRIES.sub(lambda match: f" (after {match[1]} attempts)", text)
     hint = _where_ids_are(words) if status == cli.NOT_FOUND else _HINTS.get(status, "")
     credentials = getattr(options, "credentials", None)

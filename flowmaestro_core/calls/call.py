@@ -20,6 +20,7 @@ from typing import (
 
 from flowmaestro_core.actions import Action, Done, Fail, Open, Read, Send
 from flowmaestro_core.arguments import check_token
+from flowmaestro_core.calls.what_to_check import what_to_check
 from flowmaestro_core.context import Context
 from flowmaestro_core.errors import (
     ConnectionError,
@@ -485,6 +486,8 @@ class CallMachine(Machine[Any]):
         """
         error.attempts = self._retries.attempts_with(error, outcome)
         error.gave_up = reason
+        hint = what_to_check(error, self._call.path, self._context.options)
+        error.hint = hint and self.scrubber.line(hint)
         return self._fail(error)
 
     def _inner_ended(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
