@@ -7,7 +7,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import List, Optional, Sequence, TextIO
+    from typing import List, Optional, Sequence
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
@@ -26,23 +26,21 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
             return main(_words() if arguments is None else arguments)
         finally:
             sys.stdout.flush()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         if sys.stderr.isatty():  # The terminal has shown `^C`, and shells go on in its line.
             print(file=sys.stderr)
-        return 130  # `flowmaestro.cli.INTERRUPTED`, which may not be loaded yet.
+        # `flowmaestro.cli.status_after`, which may not be loaded yet.
+        return getattr(interrupt, "status", 130)
     except OSError as error:  # The output cannot be written.
-        _discard(sys.stdout)
+        from flowmaestro.cli import discard
+
+        discard(sys.stdout)
         try:
             if not isinstance(error, BrokenPipeError):  # A reader that left wants no more.
                 print(f"flowmaestro: {error.strerror}", file=sys.stderr, flush=True)
         except OSError:
-            _discard(sys.stderr)
+            discard(sys.stderr)
         return 1
-
-
-def _discard(stream: TextIO) -> None:
-    """Discard the unwritten output of `stream`, so that the flush at exit cannot fail."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _words() -> Sequence[str]:

@@ -6,13 +6,17 @@ it is called, so that `--help` loads nothing heavy.
 
 from __future__ import annotations
 
-from typing import Optional
+import os
+from contextlib import suppress
+from typing import Optional, TextIO
 
 DONE, FAILED, USAGE, NOT_FOUND, AUTHENTICATION, RATE_LIMIT, NETWORK = range(7)
 TIMED_OUT = 124
 """The exit status after a time limit, as with `timeout` of GNU coreutils."""
 INTERRUPTED = 130
 """The exit status that a shell reports after Ctrl-C: 128 and the number of SIGINT."""
+HUNG_UP, TERMINATED = 129, 143
+"""The same for SIGHUP, as when the terminal is closed, and for SIGTERM."""
 CODES = {
     FAILED: "failed",
     USAGE: "usage",
@@ -21,7 +25,7 @@ CODES = {
     RATE_LIMIT: "rate_limit",
     NETWORK: "network",
     TIMED_OUT: "timed_out",
-    INTERRUPTED: "interrupted",
+    **dict.fromkeys((INTERRUPTED, HUNG_UP, TERMINATED), "interrupted"),
 }
 """The `code` of an error in JSON that has none of its own, by exit status."""
 
@@ -58,3 +62,15 @@ class CommandFailed(Exception):
         self.hint = hint
         self.code: str = code or CODES.get(status, "failed")
         self.execution_id = execution_id
+
+
+def status_after(interrupt: KeyboardInterrupt) -> int:
+    """Return the exit status after Ctrl-C, or after the signal of a `signals.Stopped`."""
+    status: int = getattr(interrupt, "status", INTERRUPTED)
+    return status
+
+
+def discard(stream: TextIO) -> None:
+    """Discard what `stream` has not written yet, and all that follows."""
+    with suppress(OSError):  # It has no descriptor.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -36,7 +36,8 @@ examples:
 _EXIT_STATUSES = f"""\
 exit status:
   0 done, 1 failed, 2 wrong arguments, 3 not found, 4 key refused,
-  5 rate limit, 6 network, 124 timed out (--timeout), 130 Ctrl-C
+  5 rate limit, 6 network, 124 timed out (--timeout),
+  129 SIGHUP, 130 Ctrl-C, 143 SIGTERM
 
 more: {_DOCS}/cli/
 """

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -21,6 +22,8 @@ from typing import (
     Tuple,
     Union,
 )
+
+from flowmaestro.cli import discard
 
 if TYPE_CHECKING:
     from rich.text import Text as RichText
@@ -170,6 +173,9 @@ class Console:
             self._streams, self._word = False, ""
             self._out.write("\n")
 
+    def show_cursor(self) -> None:
+        """Show the cursor, after a signal that came while a live view was begun or ended."""
+
     def _row(self, spans: Sequence[Text]) -> None:
         self._out.write("".join(text for text, _ in _spans(spans)).rstrip() + "\n")
 
@@ -256,6 +262,10 @@ class RichConsole(Console):
         spans = _spans(texts)
         return RichText.assemble(*(spans if self._colors else [text for text, _ in spans]))
 
+    def show_cursor(self) -> None:
+        """Show the cursor, after a signal that came while a live view was begun or ended."""
+        self.terminal.show_cursor(True)
+
     def bar(self, total: float, done: float, width: int) -> Any:
         """Return a progress bar for rich: `width` columns, of which `done` of `total` is filled."""
         from rich.progress_bar import ProgressBar
@@ -279,9 +289,18 @@ class Writer:
         self.encoding: str = out.encoding or "utf-8"
 
     def write(self, text: str) -> int:
-        """Write a text and flush it. Return the length of `text`."""
-        self._out.write(expressible(text, self.encoding))
-        self._out.flush()
+        """Write a text and flush it. Return the length of `text`.
+
+        If standard error cannot be written, the text is dropped, and so is all that follows there:
+        the results on standard output count more.
+        """
+        try:
+            self._out.write(expressible(text, self.encoding))
+            self._out.flush()
+        except OSError:
+            if self._out is not sys.stderr:
+                raise
+            discard(self._out)
         return len(text)
 
     def flush(self) -> None:

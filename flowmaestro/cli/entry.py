@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from argparse import Namespace
+from contextlib import ExitStack
 from importlib import import_module
 from typing import Any, Mapping, NamedTuple, Optional, Sequence
 
@@ -19,6 +20,8 @@ _MODULES = {
     **dict.fromkeys(("login", "logout"), "profiles"),
 }
 """The module of a command; the others are in a module of their own name."""
+_STOPPED = ("run", "map", "watch")
+"""The commands that SIGTERM and SIGHUP end as Ctrl-C does, because something runs on after them."""
 _LISTS = {
     **dict.fromkeys(("run", "map", "mcp"), "workflows"),
     **dict.fromkeys(("watch", "cancel"), "executions"),
@@ -64,12 +67,22 @@ def main(words: Sequence[str]) -> int:
     An error is one line on standard error, which is wrapped on a terminal. If `words` ask for JSON,
     the error is a JSON object there: one line, or indented on a terminal. Other lines may precede
     the error. Raises `SystemExit` after `--help` or the command `help` has printed the help, and
-    `KeyboardInterrupt` after Ctrl-C, unless the command handles it.
+    `KeyboardInterrupt` after Ctrl-C, unless the command handles it. `run`, `map` and `watch` treat
+    SIGTERM and SIGHUP as Ctrl-C.
     """
     command = words[0] if words and not words[0].startswith("-") else ""
+    with ExitStack() as until_the_end:
+        return _status(command, words, until_the_end)
+
+
+def _status(command: str, words: Sequence[str], until_the_end: ExitStack) -> int:
+    """Run the command, print its error, if any, and return its exit status.
+
+    The handlers of signals that `run`, `map` and `watch` set stay set `until_the_end`.
+    """
     options = Namespace()
     try:
-        status = _run(command, words, options)
+        status = _run(command, words, options, until_the_end)
         sys.stdout.flush()
     except Exception as error:
         if "--debug" in words:
@@ -119,11 +132,12 @@ def _without_keys(text: str) -> str:
     return without_keys(text)
 
 
-def _run(command: str, words: Sequence[str], options: Namespace) -> int:
+def _run(command: str, words: Sequence[str], options: Namespace, until_the_end: ExitStack) -> int:
     """Parse `words` into `options`, run the command, and return its exit status."""
     if command == "help" and not any(word.startswith("-") for word in words):
         topic = words[1] if len(words) > 1 else ""
-        return _run(topic, [topic, "--help"] if topic else ["--help"], options)
+        words = [topic, "--help"] if topic else ["--help"]
+        return _run(topic, words, options, until_the_end)
     parser = build_parser(command)
     if command and command not in COMMANDS:
         parser.error(f"there is no command {command!r}{suggestion(command, tuple(COMMANDS))}")
@@ -157,6 +171,10 @@ def _run(command: str, words: Sequence[str], options: Namespace) -> int:
     if command == "version":
         Writer(sys.stdout).write(f"flowmaestro {__version__}\n")
         return cli.DONE
+    if command in _STOPPED:
+        from flowmaestro.cli.signals import stopped_by_signals
+
+        until_the_end.enter_context(stopped_by_signals())
     module = import_module(f"flowmaestro.cli.{_MODULES.get(command, command)}")
     getattr(module, f"{command}_command")(options)
     return cli.DONE

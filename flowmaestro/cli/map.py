@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any, Dict, List, Optional, TextIO, Tuple
 
 from flowmaestro import Hooks, ResponseInfo
-from flowmaestro.cli import INTERRUPTED, TIMED_OUT, USAGE, CommandFailed, session
+from flowmaestro.cli import TIMED_OUT, USAGE, CommandFailed, session, status_after
 from flowmaestro.cli.console import Console, RichConsole, Text, console, text_width
 from flowmaestro.cli.output import Results, written
 from flowmaestro.cli.run_view import in_short
@@ -71,11 +71,12 @@ def map_command(options: argparse.Namespace) -> None:
             interrupted = _run(outcomes, rows, view, failures, options)
     failures.print_causes()
     if interrupted is not None:
-        are = "is" if interrupted == 1 else "are"
-        said = f"{counted(interrupted, 'execution')} {are} still running"
+        running, status = interrupted
+        are = "is" if running == 1 else "are"
+        said = f"{counted(running, 'execution')} {are} still running"
         console(sys.stderr).line(f"{said}; run the same command again to resume.")
         text = "" if options.output is None else "interrupted"
-        raise CommandFailed(text, INTERRUPTED)
+        raise CommandFailed(text, status)
     failures.report(len(rows), options.timeout)
 
 
@@ -107,10 +108,11 @@ def _run(
     view: _View,
     failures: _Failures,
     options: argparse.Namespace,
-) -> Optional[int]:
+) -> Optional[Tuple[int, int]]:
     """Write each outcome to the results.
 
-    Return how many executions still run after Ctrl-C; `None` if there was no Ctrl-C.
+    After Ctrl-C or a signal, return how many executions still run, and the exit status; else
+    `None`.
     """
     is_new = not os.path.exists(options.out)
     shown: List[Dict[str, Any]] = []
@@ -131,11 +133,11 @@ def _run(
                         results.add(line)
                     elif options.output == "table":
                         shown.append(line)
-            except KeyboardInterrupt:
-                running = len(outcomes.in_flight)
-                view.stop(running)
-                return running
-            view.stop(0)
+            finally:
+                view.stop(len(outcomes.in_flight))
+    except KeyboardInterrupt as interrupt:
+        view.screen.show_cursor()
+        return len(outcomes.in_flight), status_after(interrupt)
     finally:
         file.close()
         if is_new and rows and not file.count:

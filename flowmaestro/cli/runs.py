@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Any, Generator, List, Mapping, Optional, cast
 
 from flowmaestro import Checkpoint, FlowMaestroClient, Hooks, errors
-from flowmaestro.cli import INTERRUPTED, NOT_FOUND, TIMED_OUT, USAGE, CommandFailed, output, session
+from flowmaestro.cli import (
+    NOT_FOUND,
+    TIMED_OUT,
+    USAGE,
+    CommandFailed,
+    output,
+    session,
+    status_after,
+)
 from flowmaestro.cli.console import console
 from flowmaestro.cli.entry import sdk_failure
 from flowmaestro.cli.resources import ago
@@ -182,11 +190,11 @@ def _maybe_started(which: str, options: argparse.Namespace) -> Generator[None, N
     """
     try:
         yield
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         words = f"{which}--since 5m{session.server_words(options)}"
         hint = f"look with: flowmaestro list executions {words}"
         text = "interrupted; the execution may have been started"
-        raise CommandFailed(text, INTERRUPTED, hint=hint) from None
+        raise CommandFailed(text, status_after(interrupt), hint=hint) from None
 
 
 def _workflow_name(client: FlowMaestroClient, workflow_id: Any) -> str:
@@ -268,9 +276,10 @@ def _wait(
             execution = client.executions.wait_for_completion(view.execution_id)
             view.end(execution, stream.seen_events or ())
         return execution
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
+        view.screen.show_cursor()
         text = "" if options.output is None else "interrupted"
-        raise _left(view, options, text, INTERRUPTED) from None
+        raise _left(view, options, text, status_after(interrupt)) from None
     except errors.NotFoundError:
         raise  # The execution is gone: there is nothing to watch or cancel.
     except errors.FlowMaestroError as error:

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 
@@ -24,8 +25,13 @@ def server():
         yield fake, url
 
 
-def in_terminal(flowmaestro, server, *arguments, columns=80, stdout=None, **environment):
-    """Run a command with standard error on a terminal. Return its status, data and screen."""
+def in_terminal(
+    flowmaestro, server, *arguments, columns=80, stdout=None, is_ready=None, **environment
+):
+    """Run a command with standard error on a terminal. Return its status, data and screen.
+
+    If there is `is_ready`, the command gets SIGTERM when this is True for its screen.
+    """
     import fcntl
     import pty
     import struct
@@ -42,10 +48,14 @@ def in_terminal(flowmaestro, server, *arguments, columns=80, stdout=None, **envi
         stderr=theirs,
     )
     os.close(theirs)
+    screen = b""
+    while is_ready is not None and not is_ready(screen):
+        screen += os.read(ours, 65536)
+    if is_ready is not None:
+        process.send_signal(signal.SIGTERM)
     data = b"" if stdout == "terminal" else process.stdout.read()
     if process.stdout is not None:
         process.stdout.close()
-    screen = b""
     while True:
         try:
             piece = os.read(ours, 65536)
@@ -112,3 +122,46 @@ def test_json_in_another_encoding_than_utf_8_is_ascii(here, monkeypatch, words):
     data = out.buffer.getvalue()
     assert data.isascii()
     assert b"\\u00fc" in data
+
+
+@pytest.mark.parametrize("command", ["run", "map"])
+def test_a_signal_shows_the_cursor_again(flowmaestro, server, tmp_path, command):
+    fake, _ = server
+    fake.workflow("wf_slow", name="Slow", nodes=[Node("wait", seconds=3600)])
+    count = len(fake.executions)
+    words = ["run", "wf_slow"]
+    if command == "map":
+        (tmp_path / "rows.csv").write_text("name\nAda\n")
+        words = ["map", "wf_slow", str(tmp_path / "rows.csv"), "--out", str(tmp_path / "out.csv")]
+    status, data, screen = in_terminal(
+        flowmaestro,
+        server,
+        *words,
+        is_ready=lambda screen: b"?25l" in screen and len(fake.executions) > count,
+    )
+    assert (status, data) == (143, "")
+    assert screen.rindex("\x1b[?25h") > screen.rindex("\x1b[?25l")
+    assert "still running" in screen
+
+
+@pytest.mark.parametrize("errors", ["full", "closed by its reader"])
+@pytest.mark.parametrize("words", [["run", "wf_1"], ["run", "wf_1", "-o", "json", "--debug"]])
+def test_outputs_survive_a_standard_error_that_cannot_be_written(
+    flowmaestro, server, tmp_path, errors, words
+):
+    fake, url = server
+    if errors == "full":
+        broken = os.open("/dev/full", os.O_WRONLY)
+    else:
+        reader, broken = os.pipe()
+        os.close(reader)
+    done = subprocess.run(
+        [*flowmaestro.command, *words, "--base-url", url, "--api-key", fake.api_key],
+        env=flowmaestro.environment,
+        stdout=subprocess.PIPE,
+        stderr=broken,
+        timeout=60,
+    )
+    os.close(broken)
+    document = json.loads(done.stdout)
+    assert (done.returncode, document.get("outputs", document)) == (0, {"größe": "日本"})

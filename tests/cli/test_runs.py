@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import signal
 import socket
@@ -16,7 +17,7 @@ from unittest import mock
 import pytest
 
 from flowmaestro import FlowMaestroClient
-from flowmaestro.cli import run_view, runs
+from flowmaestro.cli import run_view, runs, signals
 from flowmaestro.cli.console import Console, RichConsole
 from flowmaestro.cli.output import print_json, print_text
 from flowmaestro.cli.run_view import LiveRunView, RunView
@@ -424,9 +425,12 @@ def test_no_key_exits_4_and_no_server_exits_6(here):
     assert "fm_live_x" not in done.err
 
 
-@pytest.mark.parametrize("command", ["run", "watch"])
-def test_ctrl_c_says_how_to_go_on(flowmaestro, command, tmp_path):
-    """Ctrl-C comes while the command waits for an event.
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [("run", "SIGINT"), ("watch", "SIGINT"), ("run", "SIGTERM"), ("watch", "SIGHUP")],
+)
+def test_a_signal_ends_the_command_which_says_how_to_go_on(flowmaestro, command, name, tmp_path):
+    """The signal comes while the command waits for an event.
 
     During an import, Python drops an exception of a signal handler, if the handler runs within a
     callback of the import system: the first event tells that all modules have been imported.
@@ -441,10 +445,11 @@ def test_ctrl_c_says_how_to_go_on(flowmaestro, command, tmp_path):
         path = tmp_path / "so_far.svg"
         process = start(flowmaestro, command, which, *where, "--timeline", str(path))
         assert any("connected" in line for line in process.stderr)
-        process.send_signal(signal.SIGINT)
+        number = getattr(signal, name)
+        process.send_signal(number)
         printed, said = process.communicate(timeout=60)
     (execution,) = fake.executions
-    assert (process.returncode, printed) == (130, "")
+    assert (process.returncode, printed) == (128 + number, "")
     assert said.splitlines()[-3:] == [
         "The execution is still running.",
         f"  watch it:  flowmaestro watch {execution.id} --base-url {url}",
@@ -454,10 +459,38 @@ def test_ctrl_c_says_how_to_go_on(flowmaestro, command, tmp_path):
     assert path.read_text("utf-8").startswith("<svg ")
 
 
-def start(flowmaestro, *arguments):
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGHUP")
+def test_a_signal_that_was_ignored_at_the_start_stays_ignored(flowmaestro):
+    fake = FakeFlowMaestro()
+    fake.workflow("wf_slow", nodes=[Node("wait", seconds=3600)], outputs={"n": 7})
+    with running_server(fake) as url:
+        where = ["--base-url", url, "--api-key", fake.api_key]
+        process = start(flowmaestro, "run", "wf_slow", *where, lead=["nohup"])
+        assert any("connected" in line for line in process.stderr)
+        process.send_signal(signal.SIGHUP)
+        fake.advance(fake.now + 3600)
+        printed, _ = process.communicate(timeout=60)
+    assert (process.returncode, printed) == (0, '{"n": 7}\n')
+
+
+def test_a_second_signal_at_once_is_ignored_and_a_later_one_is_not(monkeypatch):
+    monkeypatch.setattr(signals, "REPEATED", 3600)
+    before = signal.getsignal(signal.SIGTERM)
+    with signals.stopped_by_signals():
+        with pytest.raises(signals.Stopped) as stopped:
+            os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        monkeypatch.setattr(signals, "REPEATED", 0)
+        with pytest.raises(signals.Stopped):
+            os.kill(os.getpid(), signal.SIGTERM)
+    assert stopped.value.status == 143
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def start(flowmaestro, *arguments, lead=()):
     """A command in a process of its own."""
     return subprocess.Popen(
-        [*flowmaestro.command, *arguments],
+        [*lead, *flowmaestro.command, *arguments],
         env=flowmaestro.environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
