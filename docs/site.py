@@ -30,6 +30,10 @@ ELSEWHERE = {
     "transports/README.md": "transports.md",
 }
 """Pages outside `docs/`, and their places on the site."""
+NOT_SEARCHED = {"python-sdk.md"}
+"""Pages that the search does not find. The guides say the same as the contract, with reasons."""
+HIDDEN = "---\nsearch:\n  exclude: true\n---\n"
+"""The front matter of a page that the search does not find."""
 _LINK = re.compile(
     r"""(?P<before>\]\(|^\[[^\]]+\]:\s*|\s(?:href|src)=")(?P<target>[^)#:\s"]+)(?=[)#\s"])"""
 )
@@ -51,6 +55,8 @@ def gather(target: Path) -> Dict[Path, Dict[str, Path]]:
     for page, place in list(places.items()):
         if page.suffix == ".md" and page != ROOT / "README.md":
             text = moved(page, place, places, target, sources)
+            if place.name in NOT_SEARCHED:
+                text = HIDDEN + re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.DOTALL)
             place.write_text(text, encoding="utf-8")
     for file, users in sources.items():
         write_source(file, source_place(file, target), users)
@@ -110,8 +116,7 @@ def write_source(file: Path, place: Path, users: Dict[str, Path]) -> None:
     heading = _NAME_AS_HEADING.sub(breakable, f"# {file.relative_to(ROOT).as_posix()}")
     code = f"````python\n{file.read_text(encoding='utf-8')}````\n"
     place.parent.mkdir(parents=True, exist_ok=True)
-    hidden = "---\nsearch:\n  exclude: true\n---\n"
-    text = f"{hidden}\n{heading}\n\nSee {', '.join(links)}.\n\n{code}"
+    text = f"{HIDDEN}\n{heading}\n\nSee {', '.join(links)}.\n\n{code}"
     place.write_text(text, encoding="utf-8")
 
 
