@@ -21,7 +21,10 @@ OVER_SOCKETS = {ROOT / "transports" / "README.md"}
 PROJECT = ROOT / "docs" / "testing.md"
 """A page whose blocks are the files of a project; they reach a fake by themselves."""
 
-DEMO = "python3 -m venv .venv && .venv/bin/pip install . && .venv/bin/python -m flowmaestro demo"
+DEMO = (
+    "python3 -m venv .venv && .venv/bin/pip install '.[cli]' && "
+    ".venv/bin/python -m flowmaestro demo"
+)
 CHECK = "python3 -m venv .venv && .venv/bin/pip install 'nox[uv]' && .venv/bin/nox"
 OTHER_COMMANDS = {
     "pip install .",
