@@ -10,6 +10,7 @@ from flowmaestro_core.arguments import check_count
 from flowmaestro_core.defaults import MAX_REPLY_SIZE
 from flowmaestro_core.http.scrub import SecretScrubber, no_secrets
 from flowmaestro_core.options import ClientOptions
+from flowmaestro_core.policy.pace import Pace
 from flowmaestro_core.policy.retry import RetryBudget
 from flowmaestro_core.policy.stream_times import StreamTimes
 
@@ -43,6 +44,7 @@ class Context:
 
     options: ClientOptions
     budget: RetryBudget = field(default_factory=RetryBudget)
+    pace: Pace = field(default_factory=Pace, repr=False, compare=False)
     stream_times: StreamTimes = _DEFAULT_TIMES
     max_reply_size: int = MAX_REPLY_SIZE
     server: ServerSeen = field(default_factory=ServerSeen, repr=False, compare=False)
@@ -64,7 +66,7 @@ class Context:
         )
 
     def with_options(self, options: ClientOptions) -> Context:
-        """Return a copy with other options, which shares the retry budget and `server`.
+        """Return a copy with other options, which shares the retry budget, the pace and `server`.
 
         The options must have the same base URL, as those of `ClientOptions.with_changes` have.
 

@@ -11,12 +11,12 @@ from flowmaestro_core.actions import Action, Done, Emit, Fail, Record, Wait
 from flowmaestro_core.calls.call import CallMachine
 from flowmaestro_core.context import Context
 from flowmaestro_core.errors import FlowMaestroError
-from flowmaestro_core.executions.active import rate_limit_pause
 from flowmaestro_core.executions.operation import Batch, PageOf, Start
 from flowmaestro_core.executions.outcome import BatchProgress, RunOutcome
 from flowmaestro_core.executions.rows import Row
 from flowmaestro_core.executions.settling import LookupMachine
 from flowmaestro_core.executions.state import BatchState
+from flowmaestro_core.executions.watch import rate_limit_pause
 from flowmaestro_core.machine import Machine, Transitions, event
 from flowmaestro_core.records import Recalled
 
@@ -117,7 +117,7 @@ class BatchMachine(Machine[None]):
         self.batch = batch
         keyed = batch.journal is not None and batch.journal.key is not None
         self.runs_callers_code: bool = keyed or not isinstance(batch.inputs, (list, tuple))
-        self._rows = BatchState(batch, context.scrubber)
+        self._rows = BatchState(batch, context.scrubber, context.pace)
         self._reported_in_doubt = 0
         """How many rows in doubt `progress` was last called with."""
 
@@ -157,7 +157,7 @@ class BatchMachine(Machine[None]):
     def start(self, now: float, jitter: float) -> Action:
         self._rows.outcomes.begin(now)
         for index, execution_id in enumerate(self.batch.execution_ids):
-            self._rows.follow(Row(index, None, index, execution_id=execution_id), now, now)
+            self._rows.follow(Row(index, None, index, execution_id=execution_id), now)
         if self.batch.journal is not None:
             self.state = "opening"
             return Record()
@@ -189,7 +189,7 @@ class BatchMachine(Machine[None]):
         if isinstance(outcome, Done):
             rows.replied(outcome.value.rate_limit, now)
         if self.state == "polling":
-            rows.answered(outcome, now)
+            rows.ended(rows.active.answered(outcome, now, jitter))
         elif isinstance(outcome, Fail):
             # A 429 on reading the baseline is about the key, so the start would get one, too.
             is_refused = rate_limit_pause(outcome.error) is not None
@@ -269,13 +269,13 @@ class BatchMachine(Machine[None]):
 
     def _poll(self, now: float, jitter: float) -> Action:
         rows = self._rows
-        call = rows.active.poll(self._context, self._token, now, alone=not rows.starts.queue)
-        # There is no time for this poll: the execution ends with a `TimeoutError`.
-        if call is None:
-            rows.answered(None, now)
+        alone = not rows.starts.queue
+        found = rows.active.next(self._context, self._token, now, jitter, alone=alone)
+        if isinstance(found, list):
+            rows.ended(found)
             return self._next(now, jitter)
         self.state = "polling"
-        return self._request(call, now, jitter)
+        return self._request(found, now, jitter)
 
     def _request(self, machine: Machine[Any], now: float, jitter: float) -> Action:
         """Own the machine of a request, and return its first action.

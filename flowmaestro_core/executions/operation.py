@@ -37,7 +37,8 @@ PageOf = Callable[[int, int], Call[Any]]
 class Poll(Operation[Execution, Coroutine[Any, Any, Execution]]):
     """The wait for one execution: polls it until it has ended, or `timeout` seconds have passed.
 
-    The last poll may take one second more.
+    The last poll may take one second more. With `exact`, no poll is sent sooner than
+    `poll_interval` after the one before it. Else the first polls come sooner.
     """
 
     execution_id: str
@@ -45,6 +46,7 @@ class Poll(Operation[Execution, Coroutine[Any, Any, Execution]]):
     poll_interval: float
     timeout: float
     listener: Optional[Callable[[Execution], Any]] = None
+    exact: bool = False
 
     def callbacks(self) -> Mapping[str, Optional[Callable[..., Any]]]:
         return {"on_poll": self.listener}
@@ -109,6 +111,10 @@ class Batch(Operation[RunOutcomes, AsyncRunOutcomes]):
         encode: returns the body of the request that starts a row, given the row.
         start: returns the call that starts a row, given that body.
         page_of: returns the call for a page of the list in which rows in doubt are looked up.
+        workflow_id: the workflow of the executions; `None` if it is not known.
+        listed: returns the call for a page of a workflow's executions, as the server sent them,
+            given the workflow's id and the number and size of the page.
+        poll_interval: seconds between two polls; `None` for those of `executions/watch.py`.
         concurrency: no row is started while this many executions are in flight.
         ordered: whether outcomes are delivered in the order of the rows.
         total: the number of rows; `None` if it is not known.
@@ -120,12 +126,15 @@ class Batch(Operation[RunOutcomes, AsyncRunOutcomes]):
     handle = HandleKind.OUTCOMES
 
     waiting: Callable[[str], Poll]
+    listed: Callable[[str, int, int], Call[Any]]
     timeout: float
     execution_ids: Tuple[str, ...] = ()
     inputs: Iterable[Any] = ()
     encode: Optional[Encode] = None
     start: Optional[Start] = None
     page_of: Optional[PageOf] = None
+    workflow_id: Optional[str] = None
+    poll_interval: Optional[float] = None
     concurrency: int = 1
     ordered: bool = False
     total: Optional[int] = None

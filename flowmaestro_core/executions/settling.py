@@ -26,7 +26,7 @@ from typing import (
 
 from flowmaestro_core.actions import Action, Done, Fail, Record
 from flowmaestro_core.calls.call import CallMachine
-from flowmaestro_core.calls.pages import PageCursor
+from flowmaestro_core.calls.pages import MAX_PER_PAGE, PageCursor
 from flowmaestro_core.context import Context
 from flowmaestro_core.errors import FlowMaestroError, ServerError, StartUnknownError
 from flowmaestro_core.executions.operation import PageOf
@@ -39,7 +39,6 @@ from flowmaestro_core.payloads.json_values import object_or_empty, text_or_empty
 from flowmaestro_core.payloads.reply import Reply
 from flowmaestro_core.records import Recalled, digest_of
 
-FIRST_PAGE_SIZE = 20
 CLOCK_MARGIN = 60.0
 """An execution that is older than the journal (or than the announcement of a start) by more than
 these seconds belongs to none of its starts. The margin exists because the clocks of the server and
@@ -150,7 +149,7 @@ class LookupMachine(Machine[LookupResult]):
         self._since = since
         self._missing = dict(digests)
         """For each digest, the number of rows minus that of the executions found so far."""
-        self._size = FIRST_PAGE_SIZE
+        self._size = MAX_PER_PAGE
         self._cursor = PageCursor(self._size)
         self._repeated_pages = 0
         """How many pages repeated an earlier one."""

@@ -18,9 +18,9 @@ from flowmaestro_core.errors import (
     ServerError,
     ValidationError,
 )
-from flowmaestro_core.executions.active import ActiveExecutions
 from flowmaestro_core.executions.operation import Batch
 from flowmaestro_core.executions.rows import PendingRecords, Row, RowReader, unknown
+from flowmaestro_core.executions.watch import Watch
 from flowmaestro_core.http.messages import Phase
 from flowmaestro_core.machine import Machine
 from flowmaestro_core.payloads.reply import NonJsonBody
@@ -60,7 +60,7 @@ class Starts:
     """
 
     def __init__(
-        self, batch: Batch, reader: RowReader, active: ActiveExecutions, records: PendingRecords
+        self, batch: Batch, reader: RowReader, active: Watch, records: PendingRecords
     ) -> None:
         self.queue: Deque[Row] = deque()
         self.orders: Iterator[int] = count(1)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections import deque
 from itertools import count
-from typing import Any, Deque, List, Optional, Union
+from typing import Any, Deque, List, Optional
 
-from flowmaestro_core.actions import Done, Fail, Record
+from flowmaestro_core.actions import Done, Record
 from flowmaestro_core.errors import (
     FlowMaestroError,
     InsufficientCreditsError,
@@ -15,7 +15,6 @@ from flowmaestro_core.errors import (
     RateLimitError,
     TimeoutError,
 )
-from flowmaestro_core.executions.active import ActiveExecutions, rate_limit_pause
 from flowmaestro_core.executions.operation import Batch
 from flowmaestro_core.executions.outcome import EndedExecution, RunOutcome, ended
 from flowmaestro_core.executions.outcome_queue import OutcomeQueue
@@ -30,11 +29,13 @@ from flowmaestro_core.executions.starts import (
     may_have_started,
 )
 from flowmaestro_core.executions.wait import NO_TIME_FOR_PAUSE
+from flowmaestro_core.executions.watch import Ended, Watch, rate_limit_pause
 from flowmaestro_core.http.scrub import SecretScrubber
 from flowmaestro_core.http.urls import is_id
 from flowmaestro_core.payloads.json_values import object_or_empty, text_or_empty
 from flowmaestro_core.payloads.reply import RateLimit, Reply, is_daily_quota_error, missing_id_error
-from flowmaestro_core.policy.polling import poll_delay, slowed_by_rate_limit
+from flowmaestro_core.policy.pace import Pace
+from flowmaestro_core.policy.polling import slowed_by_rate_limit
 from flowmaestro_core.records import JournalPlan, Recalled
 from flowmaestro_core.types import Execution
 
@@ -66,14 +67,15 @@ class BatchState:
 
     """
 
-    def __init__(self, batch: Batch, scrubber: SecretScrubber) -> None:
+    def __init__(self, batch: Batch, scrubber: SecretScrubber, pace: Pace) -> None:
         self._batch = batch
+        self._pace = pace
         self._scrubber = scrubber
         self._plan = batch.journal or JournalPlan("", "")
         self._records = PendingRecords(journaled=batch.journal is not None)
         self.outcomes: OutcomeQueue = OutcomeQueue(batch.ordered)
         self.reader: RowReader = RowReader(batch, self._plan, self.outcomes)
-        self.active: ActiveExecutions = ActiveExecutions()
+        self.active: Watch = Watch(batch, pace)
         self.starts: Starts = Starts(batch, self.reader, self.active, self._records)
         self.in_doubt: List[Row] = []
         self.settles_at: float = -math.inf
@@ -139,7 +141,7 @@ class BatchState:
                 if known.state == "starting":
                     self.in_doubt.append(row)
                 elif known.state == "started":
-                    self.follow(row, now, now)
+                    self.follow(row, now)
                 else:
                     self.outcomes.put(row.outcome(ended(known.execution), replayed=True))
         except JournalError as error:
@@ -168,6 +170,7 @@ class BatchState:
         The last poll of an execution, at its deadline, is not delayed.
         """
         self.outcomes.replied(limit, now)
+        self._pace.replied(limit, now)
         self.active.hold(slowed_by_rate_limit(0.0, limit), now)
 
     def started(self, reply: Reply[Any], now: float) -> None:
@@ -179,24 +182,24 @@ class BatchState:
         row = self.starts.pop()
         execution_id: Any = reply["data"].get("execution_id")
         try:
-            waiting = self._batch.waiting(execution_id)
+            self._batch.waiting(execution_id)
         except (TypeError, ValueError) as cause:
             error = self._scrubber.clean(missing_id_error(reply, cause))
             self.starts.failed(error, now)
             self._put_in_doubt(row, now, error)
         else:
             self.starts.succeeded()
-            self._found(row, execution_id, now, now + poll_delay(0.0, waiting.poll_interval))
+            self._found(row, execution_id, now, started_now=True)
 
-    def _found(self, row: Row, execution_id: str, now: float, poll_at: float) -> None:
-        """Note the execution of a row, and follow it. Its first poll is due at `poll_at`."""
+    def _found(self, row: Row, execution_id: str, now: float, *, started_now: bool) -> None:
+        """Note the execution of a row, and follow it: see `follow`."""
         row.execution_id = execution_id
         if row.is_unsettled:
             # This execution is newer than the first start of the row, so it gets a later number.
             row.is_unsettled, row.order = False, next(self.starts.orders)
             self._records.add(row, "starting")
         self._records.add(row, "started")
-        self.follow(row, now, poll_at)
+        self.follow(row, now, started_now=started_now)
 
     def not_started(self, error: FlowMaestroError, now: float) -> None:
         """Decide what becomes of the current start, after its call has failed with `error`.
@@ -275,7 +278,7 @@ class BatchState:
         for conclusion in settle(rows, found, start_unknown=start):
             row = conclusion.row
             if isinstance(conclusion, Follow):
-                self._found(row, conclusion.execution_id, now, now)
+                self._found(row, conclusion.execution_id, now, started_now=False)
             elif isinstance(conclusion, StartAgain):
                 row.not_found(conclusion.harmless_failure)
                 row.is_unsettled = not conclusion.is_certain
@@ -285,28 +288,25 @@ class BatchState:
 
     # Executions end
 
-    def follow(self, row: Row, now: float, poll_at: float) -> None:
-        """Follow the execution of a row: poll it until it ends or times out, first at `poll_at`.
+    def follow(self, row: Row, now: float, *, started_now: bool = False) -> None:
+        """Follow the execution of a row until it ends or times out.
 
-        The timeout of the execution begins at `now`. If the caller gave `on_start`, also queue the
-        outcome that `on_start` gets.
+        The timeout of the execution begins at `now`. It is polled at once, unless it is
+        `started_now`. If the caller gave `on_start`, also queue the outcome that `on_start` gets.
         """
-        self.active.follow(row, self._batch.waiting(row.execution_id or ""), now, poll_at)
+        waiting = self._batch.waiting(row.execution_id or "")
+        self.active.follow(row, waiting, now, started_now=started_now)
         if self._batch.on_start is not None:
             self.started_outcomes.append(row.outcome())
 
-    def answered(self, answer: Optional[Union[Done, Fail]], now: float) -> None:
-        """Queue the outcomes of the rows that end with this poll.
+    def ended(self, rows: List[Ended]) -> None:
+        """Queue the outcomes of the rows whose wait is over.
 
-        The row that was polled ends if its execution has ended, or if waiting for it has failed.
-        If the wait fails with a 429, other rows end, too: those whose deadlines pass before the
-        server accepts the key again. If `rerun=` applies to an ended execution of an earlier call,
-        its row gets no outcome and is started again. After an error that affects all starts, no
-        more rows are started.
-
-        `answer` is the outcome of the poll; `None` if there was no time for the poll.
+        It is if the execution has ended, or if waiting for it has failed. If `rerun=` applies to an
+        ended execution of an earlier call, its row gets no outcome and is started again. After an
+        error that affects all starts, no more rows are started.
         """
-        for row, verdict in self.active.answered(answer, now):
+        for row, verdict in rows:
             execution: Optional[EndedExecution] = None
             error: Optional[FlowMaestroError] = None
             if isinstance(verdict, Done):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Optional, Union, cast
+from typing import Any, ClassVar, Mapping, Optional, Union, cast
 
 from flowmaestro_core.actions import Action, Done, Emit, Fail, Wait
 from flowmaestro_core.calls.call import CallMachine
@@ -62,10 +62,11 @@ class PollState:
 
         """
         self.execution_id: str = waiting.execution_id
+        self.started: float = started
         self.deadline: float = started + waiting.timeout
         self._overtime = overtime
         self._waiting = waiting
-        self._schedule = PollSchedule(started, waiting.poll_interval)
+        self._schedule = PollSchedule(started, waiting.poll_interval, exact=waiting.exact)
         self.unanswered: int = 0
         """How many polls have timed out since the last successful one."""
         self._last = last
@@ -95,30 +96,34 @@ class PollState:
         `Done`: the execution has ended, and is the value. `Fail`: the wait ends with this error.
         `Wait`: poll again after this delay, which ends at the deadline at the latest.
         """
-        delay, cause = self._schedule.answered(now), None
         if isinstance(answer, Done):
-            self.unanswered = 0
-            self._last = answer.value["data"]
-            self._limit = answer.value.rate_limit
-            if is_terminal(self._last):
-                return Done(ended(self._last))
-            delay = slowed_by_rate_limit(delay, self._limit)
-        else:
-            cause = answer.error
-            if isinstance(cause, TimeoutError):
-                self.unanswered += 1
-            # A reply that is too large would be so at the next poll as well.
-            is_final = cause.code == "reply_too_large" or is_daily_quota_error(cause)
-            # Once the server has shown the execution, unexpected responses come from a proxy.
-            if is_final or not is_transient(cause, server_known=self._last is not None):
-                return self.give_up(cause)
-            pause = retry_after_of(cause)
-            # The 429 says more than the timeout that would follow.
-            if isinstance(cause, RateLimitError) and pause and now + pause > self.deadline:
-                cause.gave_up = NO_TIME_FOR_PAUSE
-                return self.give_up(cause)
-            delay = max(pause, slowed_by_rate_limit(delay, self._limit))
-        return self._again(now, delay, cause)
+            return self.see(answer.value["data"], answer.value.rate_limit, now)
+        cause = answer.error
+        if isinstance(cause, TimeoutError):
+            self.unanswered += 1
+        # A reply that is too large would be so at the next poll as well.
+        is_final = cause.code == "reply_too_large" or is_daily_quota_error(cause)
+        # Once the server has shown the execution, unexpected responses come from a proxy.
+        if is_final or not is_transient(cause, server_known=self._last is not None):
+            return self.give_up(cause)
+        pause = retry_after_of(cause)
+        # The 429 says more than the timeout that would follow.
+        if isinstance(cause, RateLimitError) and pause and now + pause > self.deadline:
+            cause.gave_up = NO_TIME_FOR_PAUSE
+            return self.give_up(cause)
+        delay = slowed_by_rate_limit(self._schedule.answered(now), self._limit)
+        return self._again(now, max(pause, delay), cause)
+
+    def see(self, execution: Execution, limit: RateLimit, now: float) -> Union[Done, Fail, Wait]:
+        """Return what to do now that the server has shown the execution: see `judge`.
+
+        `limit` is the rate limit of the key, as the response has shown it.
+        """
+        self.unanswered = 0
+        self._last, self._limit = execution, limit
+        if is_terminal(execution):
+            return Done(ended(cast("Mapping[str, Any]", execution)))
+        return self._again(now, slowed_by_rate_limit(self._schedule.answered(now), limit), None)
 
     def give_up(self, error: FlowMaestroError) -> Fail:
         """Return a `Fail` with `error`, after setting the error's `execution_id`.

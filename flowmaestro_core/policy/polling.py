@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flowmaestro_core.payloads.reply import RateLimit
 
+DEFAULT_POLL_INTERVAL = 1.0
 FIRST_POLL = 0.15
 RAMP = 0.35
 NEARLY_SPENT = 0.1
@@ -72,16 +73,18 @@ class AdaptiveTimeout:
 class PollSchedule:
     """The schedule of a wait's polls: soon after `started`, then less and less often.
 
-    `next_at` is when the next poll is due.
+    With `exact`, all polls are `poll_interval` apart instead. `next_at` is when the next poll is
+    due.
     """
 
-    def __init__(self, started: float, poll_interval: float) -> None:
+    def __init__(self, started: float, poll_interval: float, *, exact: bool = False) -> None:
         self.next_at: float = started
         self.interval = poll_interval
         self._started = started
+        self._exact = exact
 
     def answered(self, now: float) -> float:
-        """Schedule the next poll, `poll_delay` seconds after `now`. Return these seconds."""
-        delay = poll_delay(now - self._started, self.interval)
+        """Schedule the next poll. Return the seconds until then."""
+        delay = self.interval if self._exact else poll_delay(now - self._started, self.interval)
         self.next_at = now + delay
         return delay

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import partial
 from typing import Any, Callable, Iterable, Optional
 
@@ -15,12 +16,12 @@ from flowmaestro_core.http.urls import path
 from flowmaestro_core.operation import D, Resource, endpoint, iterating_endpoint
 from flowmaestro_core.payloads import shapes
 from flowmaestro_core.payloads.reply import Page, Reply
+from flowmaestro_core.policy.polling import DEFAULT_POLL_INTERVAL
 from flowmaestro_core.resources.listing import iterate_pages, list_call, row_filter
 from flowmaestro_core.streams.events import EXECUTION_TERMINAL
 from flowmaestro_core.streams.operation import Events
 from flowmaestro_core.types import CancelledExecution, Execution, ExecutionEvent, ExecutionStatus
 
-DEFAULT_POLL_INTERVAL = 1.0
 DEFAULT_WAIT_TIMEOUT = 300.0
 
 
@@ -132,13 +133,13 @@ class Executions(Resource[D]):
     ) -> Poll:
         """Poll an execution until it has ended, and return it.
 
-        A failed or cancelled execution is returned like a completed one: check `status`. The
-        first polls come quickly, later ones every `poll_interval` seconds, or less often when
-        the key's rate limit is nearly spent.
+        A failed or cancelled execution is returned like a completed one: check `status`. By
+        default, the first polls come quickly, later ones every second. Polls come less often when
+        the key's rate limit is nearly spent, or when many calls of the client wait.
 
         Args:
-            poll_interval: longest time in seconds between two polls, unless the server demands a
-                longer one.
+            poll_interval: seconds between two polls. Any other value than the default holds from
+                the first poll on. Only the rate limit of the key makes the time longer.
             timeout: seconds to wait in all. A last poll may take one second more.
             on_poll: called with the execution after each poll that succeeds; on an async client it
                 may be a coroutine function.
@@ -154,14 +155,21 @@ class Executions(Resource[D]):
         check_seconds("poll_interval", poll_interval)
         check_seconds("timeout", timeout)
         check_callback("on_poll", on_poll)
-        return Poll(execution_id, Executions.get(execution_id), poll_interval, timeout, on_poll)
+        return Poll(
+            execution_id,
+            Executions.get(execution_id),
+            poll_interval,
+            timeout,
+            on_poll,
+            exact=poll_interval != DEFAULT_POLL_INTERVAL,
+        )
 
     @iterating_endpoint
     def wait_many(
         self,
         execution_ids: Iterable[str],
         *,
-        poll_interval: float = DEFAULT_POLL_INTERVAL,
+        poll_interval: Optional[float] = None,
         timeout: float = DEFAULT_WAIT_TIMEOUT,
         ordered: bool = False,
         progress: Optional[Callable[[BatchProgress], Any]] = None,
@@ -171,13 +179,16 @@ class Executions(Resource[D]):
         Failed and cancelled executions are yielded like completed ones: check `ok`. An error of one
         execution is the `error` of its outcome, and does not end the others. A 429 may also be
         the `error` of other executions: of those whose `timeout` ends before the key may be used
-        again. The SDK polls the executions one after another, within the key's rate limit, and
-        waits after a 429. It polls only while you wait for the next outcome.
+        again. For three or more executions of a workflow, the SDK reads the workflow's list of
+        executions, 100 with one request, else it polls one after another, within the key's rate
+        limit, and waits after a 429. It polls only while you wait for the next outcome.
 
         Args:
             execution_ids: the executions to follow. An id that occurs twice is followed once.
-            poll_interval: seconds between two polls of one execution: fewer at first, more if the
-                rate limit demands it.
+            poll_interval: seconds between two polls, never fewer; more only if the rate limit
+                demands it. Left out: for one or two executions as in `wait_for_completion`; for
+                more, 5 seconds, or about a third of the time that most executions take, if that is
+                less, and at least 1 second.
             timeout: seconds to wait for each execution, from the beginning of the iteration. As
                 long as polls succeed, each is polled at least once, and a last time when it times
                 out.
@@ -190,15 +201,15 @@ class Executions(Resource[D]):
 
         """
         check_several("execution_ids", execution_ids, of="ids")
-        check_seconds("poll_interval", poll_interval)
-        check_seconds("timeout", timeout)
         check_callback("progress", progress)
-        wait = partial(Executions.wait_for_completion, poll_interval=poll_interval, timeout=timeout)
+        wait = waiting_for(poll_interval, timeout)
         ids = tuple({each: wait(each) for each in execution_ids})  # Building a wait checks the id.
         return Batch(
             wait,
+            listed_executions,
             timeout,
             ids,
+            poll_interval=poll_interval,
             ordered=flag("ordered", ordered),
             total=len(ids),
             progress=progress,
@@ -234,6 +245,30 @@ class Executions(Resource[D]):
             execution_id=execution_id,
             timeout=math.inf if timeout is None else timeout,
         )
+
+
+def waiting_for(poll_interval: Optional[float], timeout: float) -> Callable[[str], Poll]:
+    """Return a function that returns the wait for one execution of many, given its id.
+
+    Raises `TypeError` or `ValueError` for numbers that are not positive and finite.
+    """
+    given = DEFAULT_POLL_INTERVAL if poll_interval is None else poll_interval
+    check_seconds("poll_interval", given)
+    check_seconds("timeout", timeout)
+    exact = poll_interval is not None
+    return lambda execution_id: Poll(
+        execution_id, Executions.get(execution_id), given, timeout, exact=exact
+    )
+
+
+def listed_executions(workflow_id: str, page: int, per_page: int) -> Call[Page[Any]]:
+    """Return the call for a page of a workflow's executions, as the server sends them.
+
+    An execution of which the server leaves out a part must be told from a whole one. So nothing is
+    added to them.
+    """
+    call = Executions.list(page=page, per_page=per_page, workflow_id=workflow_id)
+    return replace(call, shape=shapes.pagination)
 
 
 def _execution(execution_id: str) -> str:

@@ -29,9 +29,10 @@ from flowmaestro_core.payloads.encode import json_body
 from flowmaestro_core.payloads.reply import Page, Reply
 from flowmaestro_core.records import JournalPlan, OnUnknown, PathLike
 from flowmaestro_core.resources.executions import (
-    DEFAULT_POLL_INTERVAL,
     DEFAULT_WAIT_TIMEOUT,
     Executions,
+    listed_executions,
+    waiting_for,
 )
 from flowmaestro_core.resources.listing import iterate_pages, list_call
 from flowmaestro_core.types import (
@@ -195,7 +196,7 @@ class Workflows(Resource[D]):
         inputs: Iterable[Optional[Mapping[str, Any]]],
         *,
         concurrency: int = 8,
-        poll_interval: float = DEFAULT_POLL_INTERVAL,
+        poll_interval: Optional[float] = None,
         timeout: float = DEFAULT_WAIT_TIMEOUT,
         ordered: bool = False,
         on_start: Optional[Callable[[RunOutcome], Any]] = None,
@@ -234,8 +235,10 @@ class Workflows(Resource[D]):
                 too, and so does one that a signal handler raises while it runs, such as a time
                 limit. A `BaseException` ends the batch at once.
             concurrency: how many executions may be in flight at a time.
-            poll_interval: seconds between two polls of one execution: fewer at first, more if the
-                rate limit demands it.
+            poll_interval: seconds between two polls, never fewer; more only if the rate limit
+                demands it. Left out: for one or two executions in flight as in
+                `executions.wait_for_completion`; for more, 5 seconds, or about a third of the time
+                that most executions take, if that is less, and at least 1 second.
             timeout: seconds to wait for each execution, from its start, or from when this call
                 finds it in the journal. The request that starts it has the same limit, from the
                 time at which it is due.
@@ -291,19 +294,21 @@ class Workflows(Resource[D]):
         check_several("inputs", inputs, of="dicts")
         total = len(inputs) if isinstance(inputs, Sized) else None
         check_count("concurrency", concurrency)
-        check_seconds("poll_interval", poll_interval)
-        check_seconds("timeout", timeout)
+        waiting = waiting_for(poll_interval, timeout)
         check_callback("on_start", on_start)
         check_callback("progress", progress)
         check_plain_function("key", key)
         check_seconds("settle_after", settle_after)
         return Batch(
-            partial(Executions.wait_for_completion, poll_interval=poll_interval, timeout=timeout),
+            waiting,
+            listed_executions,
             timeout,
             inputs=inputs,
             encode=_body_of,
             start=partial(_start, workflow_id),
             page_of=_pages_of(workflow_id),
+            workflow_id=workflow_id,
+            poll_interval=poll_interval,
             concurrency=concurrency,
             ordered=flag("ordered", ordered),
             total=total,

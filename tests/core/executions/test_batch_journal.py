@@ -129,7 +129,7 @@ def test_429_on_a_lookup_delays_the_starts(seconds: str, waits: bool) -> None:
     replies: Iterator[Any] = iter(["lost"])
 
     def answer(request: Request) -> Any:
-        if "per_page=20" in request.url:
+        if "per_page=100" in request.url:
             return (429, None, {"Retry-After": seconds})
         return next(replies, None) if is_start(request) else None
 
@@ -309,14 +309,20 @@ def test_row_whose_cancellation_is_found_out_in_this_call_is_rerun(status: str) 
     assert [(row.state, row.reruns) for row in world.journal.rows.values()] == [("ended", 1)]
 
 
+def fails_to_start_and_to_look_up(request: Request) -> Any:
+    return (500, None) if is_start(request) or "per_page=100" in request.url else None
+
+
 def test_row_in_doubt_that_was_cancelled_meanwhile_is_rerun() -> None:
     world = World()
-    world.run(ROWS[:1], lambda it: (500, None) if is_start(it) or "per_page=20" in it.url else None)
+    world.run(
+        ROWS[:1], lambda it: (500, None) if is_start(it) or "per_page=100" in it.url else None
+    )
     found = {"id": "ex_lost", "inputs": {"n": 0}, "created_at": "1970-01-01T00:16:41Z"}
     old = {"id": "old", "inputs": {}, "created_at": "1970-01-01T00:00:00Z"}
 
     def answer(request: Request) -> Any:
-        if "per_page=20" in request.url:
+        if "per_page=100" in request.url:
             return (200, an_envelope([found, old], pagination={"has_next": False}))
         if request.url.endswith("ex_lost"):
             return (200, an_envelope({"status": "cancelled"}))
@@ -337,7 +343,9 @@ def test_row_that_this_call_has_started_is_not_rerun_by_it() -> None:
 def test_row_in_doubt_that_this_call_starts_again_is_not_rerun_by_it() -> None:
     """A conclusive lookup finds no execution of the earlier call, so this call starts the row."""
     world = World()
-    world.run(ROWS[:1], lambda it: (500, None) if is_start(it) or "per_page=20" in it.url else None)
+    world.run(
+        ROWS[:1], lambda it: (500, None) if is_start(it) or "per_page=100" in it.url else None
+    )
     again = world.run(ROWS[:1], says("failed"), rerun=["failed"])
     assert [item.execution["status"] for item in again.items] == ["failed"]
     assert world.started == 1
@@ -556,14 +564,14 @@ def test_a_lost_start_that_is_listed_is_followed() -> None:
     def answer(request: Request) -> Any:
         if is_start(request):
             return "lost"
-        if "per_page=20" in request.url:
+        if "per_page=100" in request.url:
             return (200, an_envelope(listed, pagination={"has_next": True}))
         return None
 
     run = World().run(ROWS[:1], answer)
     assert [(item.execution_id, item.ok) for item in run.items] == [("ex_lost", True)]
     assert sum(map(is_start, run.sent)) == 1
-    assert sum("per_page=20" in request.url for request in run.sent) == 1
+    assert sum("per_page=100" in request.url for request in run.sent) == 1
 
 
 def test_an_equal_execution_from_before_the_batch_is_not_taken_for_a_lost_start() -> None:
@@ -576,14 +584,14 @@ def test_an_equal_execution_from_before_the_batch_is_not_taken_for_a_lost_start(
     def answer(request: Request) -> Any:
         if is_start(request):
             return next(answers, None)
-        if "per_page=20" in request.url:
+        if "per_page=100" in request.url:
             return (200, an_envelope([yesterday, before], pagination={"has_next": True}), date)
         return (503, None) if "?" in request.url else None
 
     run = World().run(ROWS[:1], answer)
     assert [(item.execution_id, item.ok) for item in run.items] == [("ex_1", True)]
     assert sum(map(is_start, run.sent)) == 2
-    assert sum("per_page=20" in request.url for request in run.sent) == 1
+    assert sum("per_page=100" in request.url for request in run.sent) == 1
 
 
 def test_a_list_that_grows_by_a_page_during_a_lookup_hides_no_lost_start() -> None:
@@ -597,7 +605,7 @@ def test_a_list_that_grows_by_a_page_during_a_lookup_hides_no_lost_start() -> No
     def answer(request: Request) -> Any:
         if is_start(request):
             return next(answers, None)
-        if "per_page=20" in request.url:
+        if "per_page=100" in request.url:
             return (200, an_envelope(next(pages), pagination={"has_next": True}))
         return (200, an_envelope([BASELINE])) if "?" in request.url else None
 
@@ -616,7 +624,7 @@ def with_a_lost_start(*listed: Any) -> Answer:
     def answer(request: Request) -> Any:
         if is_start(request):
             return next(answers, None)
-        if "per_page=20" in request.url:
+        if "per_page=100" in request.url:
             page = an_envelope(listed, pagination={"has_next": False})
             return (200, page, {"Date": "Thu, 01 Jan 1970 03:00:00 GMT"})
         return (200, an_envelope([BASELINE])) if "?" in request.url else None
@@ -670,7 +678,7 @@ def test_a_refused_second_start_leaves_the_row_in_doubt(status: int) -> None:
     def refuse(request: Request) -> Any:
         if is_start(request):
             return next(answers)
-        if "per_page=20" in request.url:
+        if "per_page=100" in request.url:
             return (403, None)
         return (200, an_envelope([BASELINE])) if "?" in request.url else None
 
@@ -686,7 +694,7 @@ def test_a_refused_second_start_leaves_the_row_in_doubt(status: int) -> None:
         ROWS[:2],
         lambda request: (
             (200, an_envelope([ours, lost, BASELINE, older]))
-            if "per_page=20" in request.url
+            if "per_page=100" in request.url
             else None
         ),
     )
@@ -700,7 +708,7 @@ def with_a_lost_start_and_refused_lookups() -> Answer:
     def answer(request: Request) -> Any:
         if is_start(request):
             return next(answers, None)
-        return (403, None) if "per_page=20" in request.url else None
+        return (403, None) if "per_page=100" in request.url else None
 
     return answer
 
@@ -796,7 +804,7 @@ def test_page_that_is_too_large_is_read_in_halves() -> None:
         return (200, an_envelope([page], pagination={"has_next": False}))
 
     run = World().run(ROWS[:1], answer, context=context)
-    assert sizes == ["1", "20", "10", "5", "2", "1"]
+    assert sizes == ["1", "100", "50", "25", "12", "6", "3", "1"]
     error = run.items[0].error
     assert isinstance(error, StartUnknownError)
     assert "1500" in str(error.__cause__)  # of the lookup
@@ -819,10 +827,10 @@ def test_halved_pages_begin_where_the_large_one_did() -> None:
 
     World().run(ROWS[:1], answer, context=Context(a_context().options, max_reply_size=8000))
     assert asked[1:5] == [
-        "page=1&per_page=20",
-        "page=2&per_page=20",
-        "page=3&per_page=10",
-        "page=4&per_page=10",
+        "page=1&per_page=100",
+        "page=2&per_page=100",
+        "page=3&per_page=50",
+        "page=4&per_page=50",
     ]
 
 

@@ -60,10 +60,11 @@ def test_a_refused_repeat_can_prove_that_it_worked() -> None:
 
 def test_operations_that_are_more_than_a_call() -> None:
     waiting = Executions.wait_for_completion("e", poll_interval=2.0, timeout=9.0, on_poll=print)
-    assert waiting == Poll("e", waiting.call, 2.0, 9.0, print)
+    assert waiting == Poll("e", waiting.call, 2.0, 9.0, print, exact=True)
     assert request(waiting.call).url == ROOT + "/executions/e"
     defaults = Executions.wait_for_completion("e")
     assert (defaults.poll_interval, defaults.timeout, defaults.listener) == (1.0, 300.0, None)
+    assert not defaults.exact
     events = Executions.stream("e")
     assert isinstance(events, Events)
     assert events.terminal == EXECUTION_TERMINAL
@@ -119,12 +120,16 @@ def test_many_are_made_of_their_parts() -> None:
     assert (many.inputs, many.journal) == ((), None)
     waiting = many.waiting("f")
     assert (waiting.execution_id, waiting.poll_interval, waiting.timeout) == ("f", 2.0, 9.0)
+    assert (waiting.exact, many.poll_interval, many.workflow_id) == (True, 2.0, None)
+    page = many.listed("w", 2, 50)
+    assert request(page).url == ROOT + "/executions?page=2&per_page=50&workflow_id=w"
     many = Workflows.run_many("w", [{"a": 1}, None], concurrency=3, ordered=True)
     bodies = [request(many.start(many.encode(row))).body for row in many.inputs]
     assert bodies == [b'{"inputs":{"a":1}}', b'{"inputs":{}}']
     assert (many.execution_ids, many.concurrency, many.ordered) == ((), 3, True)
     assert request(many.page_of(2, 20)).url == ROOT + "/executions?page=2&per_page=20&workflow_id=w"
     assert (many.waiting("e").poll_interval, many.timeout) == (1.0, 300.0)
+    assert (many.waiting("e").exact, many.poll_interval, many.workflow_id) == (False, None, "w")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,92 @@
+"""The pace of a client's polls: what the replies say of the key's rate limits, and who polls when.
+
+Rules, in this order:
+
+1. Up to `FEW` machines that wait for one or two executions each poll when they want to.
+2. Machines that wait for three or more executions, and all machines once more than `FEW` wait, poll
+   in turn. Each poll gets the next free turn. The turns of a window use at most `SHARE` of what is
+   left of it then, so that starts and other calls always find some of it. Starts have no turns.
+3. Without rate-limit headers there are no turns.
+
+The day never slows a poll: the server does not say when the day ends.
+
+Replies of other processes with the same key show up in what is left of the window, but their turns
+are not known here.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right, insort
+from typing import List, Optional
+
+from flowmaestro_core.payloads.reply import RateLimit
+
+FEW = 10
+"""So many machines, at one poll a second each, are ten times as many requests as a pro key has. But
+their waits are short as a rule, and a wait for one execution must not be slower than before."""
+SHARE = 0.5
+"""The share of what is left of a window that polls may use. The other half is for starts."""
+MINUTE = 60.0
+"""The window of the rate limit, in seconds, if the server does not say when it ends."""
+
+
+class Pace:
+    """What the replies say of the key's rate limits, and the turns of the polls.
+
+    All machines of a client share it, in any thread, without a lock: a change that is lost costs a
+    turn, not more.
+
+    Attributes:
+        remaining_day: the requests that the key has left today; `None` if no reply has said so.
+        limit_day: the requests that the key has a day; `None` if no reply has said so.
+
+    """
+
+    def __init__(self) -> None:
+        self.remaining_day: Optional[int] = None
+        self.limit_day: Optional[int] = None
+        self._limit = 0
+        """The requests that the key has in one window; 0 if no reply has said so."""
+        self._remaining = 0
+        """The requests that were left of the window at the last reply."""
+        self._resets_at = -math.inf
+        """When that window ends."""
+        self._turn_at = -math.inf
+        """The last turn that was given."""
+        self._planned: List[float] = []
+        """The times of the planned polls, sorted. Those that have passed are dropped, whether they
+        were sent or not: so a machine that was abandoned is forgotten."""
+
+    def replied(self, limit: RateLimit, now: float) -> None:
+        """Take over the limits that a reply of this key has shown."""
+        if limit.limit_day is not None and limit.remaining_day is not None:
+            self.limit_day, self.remaining_day = limit.limit_day, limit.remaining_day
+        if limit.limit and limit.remaining is not None:
+            left = MINUTE if limit.reset_after is None else min(limit.reset_after, MINUTE)
+            self._limit, self._remaining = limit.limit, limit.remaining
+            self._resets_at = now + left
+
+    def plan(self, delay: float, now: float, *, many: bool = False) -> float:
+        """Plan the next poll of a machine, which wants it in `delay` seconds.
+
+        Return in how many seconds it may be sent: `delay`, or later. `many` says that the machine
+        waits for three or more executions.
+        """
+        planned = self._planned
+        del planned[: bisect_right(planned, now)]
+        poll_at = now + delay
+        if self._limit and (many or len(planned) >= FEW):
+            last = max(self._turn_at, now)
+            self._turn_at = last + self._gap(last)
+            poll_at = max(poll_at, self._turn_at)
+        insort(planned, poll_at)
+        return poll_at - now
+
+    def _gap(self, last: float) -> float:
+        """Return the seconds from the turn at `last` to the next one."""
+        if last >= self._resets_at:  # The window after that which the last reply has shown.
+            return MINUTE / (SHARE * self._limit)
+        # The planned polls are not sent yet, so what is left at their time is less.
+        left = self._remaining - bisect_right(self._planned, self._resets_at)
+        return (self._resets_at - last) / max(SHARE * left, 1.0)

@@ -1,0 +1,413 @@
+"""Waiting for many through the list: which requests are made, and that no execution is lost."""
+
+from __future__ import annotations
+
+import random
+from typing import Any, Callable, Dict, List
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowmaestro_core.actions import Done, Emit, Send, Wait
+from flowmaestro_core.errors import RateLimitError, TimeoutError
+from flowmaestro_core.executions.list_plan import SMALLEST_SIZE
+from flowmaestro_core.executions.watch import (
+    LONGEST_INTERVAL,
+    PAGE_LIMIT,
+    PAGES_BEFORE_GROWTH,
+    SINGLES_AFTER_FAILURE,
+)
+from tests.harness.core.batch_steps import errors, ids, running, until_asked, waiting
+from tests.harness.core.listed import BEGUN, ListingServer
+from tests.harness.core.stepping import Stepper, an_envelope
+
+LATEST = 1.2 * LONGEST_INTERVAL
+
+
+def ended(stepper: Stepper) -> List[Any]:
+    """The ids of the executions that were handed over as ended, sorted."""
+    assert stepper.action == Done(None)
+    return sorted(item.execution_id for item in stepper.items if item.execution is not None)
+
+
+# How many are waited for
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_one_or_two_executions_are_polled_singly(rows: int) -> None:
+    server = ListingServer()
+    server.play(running([{}] * rows))
+    assert server.lists == []
+
+
+def test_three_executions_are_read_from_the_list() -> None:
+    server = ListingServer()
+    batch = server.play(running([{}] * 3))
+    assert ended(batch) == ["ex_0", "ex_1", "ex_2"]
+    assert server.polls == []
+    assert len(server.lists) <= 8
+
+
+def test_an_end_that_a_page_shows_needs_no_further_request() -> None:
+    server = ListingServer(takes=lambda _: 0.5)
+    batch = server.play(running([{}] * 3))
+    assert server.asked == ["start"] * 3 + ["list 1 10"]
+    outcome = batch.items[0]
+    assert outcome.execution == server.executions[-1].entry(batch.now) | {
+        "started_at": None,
+        "trigger_id": None,
+    } or outcome.outputs == {"of": outcome.execution_id}
+    assert outcome.ok
+
+
+def test_rows_cost_few_requests_and_are_seen_soon() -> None:
+    rng = random.Random(1)
+    server = ListingServer(takes=lambda _: 60.0 * (0.5 + rng.random()))
+    batch = running([{}] * 400, concurrency=50, timeout=900.0)
+    late: Dict[str, float] = {}
+    while not isinstance(batch.action, Done):
+        if isinstance(batch.action, Emit):
+            item = batch.action.item
+            (known,) = (one for one in server.executions if one.id == item.execution_id)
+            late[item.execution_id] = batch.now - known.ends_at
+            batch.takes()
+        elif isinstance(batch.action, Wait):
+            batch.waits()
+        else:
+            server.answer(batch)
+    assert len(late) == 400
+    assert max(late.values()) <= LATEST
+    assert sorted(late.values())[200] <= 3.0
+    assert len(server.asked) / 400 <= 1.4
+
+
+# When the list is read
+
+
+def times_of_lists(server: ListingServer, stepper: Stepper, until: float) -> List[float]:
+    times: List[float] = []
+    while stepper.now < BEGUN + until and not isinstance(stepper.action, Done):
+        if isinstance(stepper.action, Send):
+            before = len(server.lists)
+            server.answer(stepper)
+            times += [stepper.now - BEGUN] * (len(server.lists) - before)
+        else:
+            stepper.takes() if isinstance(stepper.action, Emit) else stepper.waits()
+    return times
+
+
+def gaps(times: List[float]) -> List[float]:
+    return [after - before for before, after in zip(times, times[1:])]
+
+
+@pytest.mark.parametrize("seconds", [0.2, 2.0, 30.0])
+def test_given_poll_interval_is_kept_from_the_first_poll_on(seconds: float) -> None:
+    server = ListingServer(takes=lambda number: 4.0 if number == 9 else 280.0)
+    batch = running([{}] * 10, concurrency=10, poll_interval=seconds)
+    times = times_of_lists(server, batch, 9 * seconds)
+    assert gaps(times) == pytest.approx([seconds] * (len(times) - 1))
+    assert times[0] <= 1.0
+
+
+def test_lists_become_rarer_until_an_execution_has_ended() -> None:
+    server = ListingServer(takes=lambda _: 200.0)
+    between = gaps(times_of_lists(server, running([{}] * 3), 60.0))
+    assert between[0] <= 1.0
+    assert between == sorted(between)
+    assert between[-1] == pytest.approx(LONGEST_INTERVAL)
+
+
+def test_interval_follows_from_the_time_that_executions_take() -> None:
+    """Those that have ended took 8 s, so the list is read every 2.8 s."""
+    server = ListingServer(takes=lambda number: 8.0 if number < 5 else 200.0)
+    between = gaps(times_of_lists(server, running([{}] * 9, concurrency=9), 60.0))
+    assert between[-1] == pytest.approx(0.35 * 8.0)
+
+
+def test_ends_are_dated_by_the_server_if_it_can_be_read() -> None:
+    """Executions that had ended before the wait took their time, too."""
+    server = ListingServer()
+    for _ in range(5):
+        server.add(ends=0.0)
+    for one in server.executions:
+        one.created_at = BEGUN - 100.0
+    names = [one.id for one in server.executions] + [server.add(ends=250.0) for _ in range(3)]
+    between = gaps(times_of_lists(server, waiting(*names), 60.0))
+    assert between[-1] == pytest.approx(LONGEST_INTERVAL)
+
+
+def test_executions_without_times_are_dated_by_our_own_clock() -> None:
+    def undated(entries: List[Any]) -> List[Any]:
+        return [{**entry, "created_at": None} for entry in entries]
+
+    server = ListingServer(takes=lambda n: 20.0 if n < 3 else 90.0, entries=undated)
+    between = gaps(times_of_lists(server, running([{}] * 8, concurrency=8), 60.0))
+    assert between[-1] == pytest.approx(LONGEST_INTERVAL)
+
+
+# How much of the list is read
+
+
+def test_page_is_as_long_as_the_oldest_execution_is_deep() -> None:
+    server = ListingServer(takes=lambda number: 100.0 if number == 0 else 3.0)
+    server.play(running([{}] * 60, concurrency=4))
+    sizes = [int(asked.split()[2]) for asked in server.lists]
+    assert sizes[0] == 10
+    assert max(sizes) > 50
+    assert sizes[-1] <= 100
+    assert all(asked.split()[1] == "1" for asked in server.lists)
+
+
+def test_second_page_is_read_only_while_it_costs_fewer_requests() -> None:
+    """The oldest of 130 is alone on the second page, so it is polled singly."""
+    server = ListingServer(takes=lambda number: 500.0)
+    batch = running([{}] * 104, concurrency=104, timeout=900.0)
+    server.play(batch, until=60.0)
+    assert any(asked.startswith("list 2") for asked in server.lists)
+    server = ListingServer(takes=lambda number: 500.0)
+    server.play(running([{}] * 101, concurrency=101, timeout=900.0), until=60.0)
+    assert all(asked.startswith("list 1") for asked in server.lists)
+    assert set(server.polls) == {"ex_0"}
+
+
+def test_new_executions_of_other_clients_make_the_page_longer() -> None:
+    server = ListingServer(takes=lambda _: 40.0)
+    batch = running([{}] * 3)
+    for _ in range(200):
+        if isinstance(batch.action, Done):
+            break
+        if isinstance(batch.action, Send):
+            server.answer(batch)
+            for _ in range(4):
+                server.add(ends=0.0)
+        else:
+            batch.takes() if isinstance(batch.action, Emit) else batch.waits()
+    assert ended(batch) == ["ex_0", "ex_10", "ex_5"]
+    assert max(int(asked.split()[2]) for asked in server.lists) > 30
+
+
+@pytest.mark.parametrize(
+    "lacking",
+    [
+        lambda entry: {key: entry[key] for key in entry if key != "outputs"},
+        lambda entry: {key: entry[key] for key in entry if key != "error"},
+        lambda entry: {**entry, "completed_at": None},
+        lambda entry: {**entry, "status": None},
+    ],
+    ids=["no outputs", "no error", "no end", "no status"],
+)
+def test_an_incomplete_entry_is_polled_singly(lacking: Callable[[Any], Any]) -> None:
+    server = ListingServer(entries=lambda entries: [lacking(entry) for entry in entries])
+    server.play(running([{}] * 3))
+    assert set(server.polls) == {"ex_0", "ex_1", "ex_2"}
+
+
+def test_cancelled_execution_needs_no_time_of_its_end() -> None:
+    def undated(entries: List[Any]) -> List[Any]:
+        return [{**entry, "completed_at": None} for entry in entries]
+
+    server = ListingServer(entries=undated)
+    batch = running([{}] * 3)
+    server.play(batch, until=0.5)
+    for one in server.executions:
+        one.status = "cancelled"
+    assert ended(server.play(batch)) == ["ex_0", "ex_1", "ex_2"]
+    assert server.polls == []
+
+
+# A list that fails
+
+
+def test_failing_list_is_read_again_after_ten_single_polls() -> None:
+    server = ListingServer(takes=lambda _: 60.0, refuses=lambda page, size: 500)
+    batch = server.play(running([{}] * 3))
+    assert len(ended(batch)) == 3
+    text = " ".join("L" if asked.startswith("list") else "p" for asked in server.asked[3:])
+    between = [len(part.split()) for part in text.split("L")[1:-1]]
+    assert set(between) == {12}  # In rounds of three, ten are reached in the fourth.
+    assert SINGLES_AFTER_FAILURE == 10
+
+
+def test_page_that_is_too_large_is_requested_with_half_the_size() -> None:
+    server = ListingServer(takes=lambda _: 400.0)
+    batch = running([{}] * 40, concurrency=40, timeout=900.0)
+    large = b'{"data": ["' + b"x" * PAGE_LIMIT + b'"]}'
+    sizes: List[int] = []
+    while batch.now < BEGUN + 100.0:
+        if isinstance(batch.action, Send) and "?" in batch.action.request.url:
+            sizes.append(int(batch.action.request.url.rpartition("per_page=")[2].split("&")[0]))
+            if sizes[-1] > 20 and len(sizes) < 30:
+                batch.replies(200, raw=large)
+                continue
+        server.answer(batch) if isinstance(batch.action, Send) else batch.waits()
+    assert sizes[:4] == [50, 25, 12, 12]
+    assert sizes[2 + PAGES_BEFORE_GROWTH] > 20
+    assert server.polls == []
+
+
+def test_pages_too_large_at_the_smallest_size_give_way_to_single_polls() -> None:
+    batch = running([{}] * 6, concurrency=6)
+    server = ListingServer(takes=lambda _: 20.0)
+    large = b'{"data": ["' + b"x" * PAGE_LIMIT + b'"]}'
+    while not isinstance(batch.action, Done):
+        if isinstance(batch.action, Send) and "?" in batch.action.request.url:
+            assert int(batch.action.request.url.partition("per_page=")[2].split("&")[0]) >= 4
+            batch.replies(200, raw=large)
+        elif isinstance(batch.action, Send):
+            server.answer(batch)
+        else:
+            batch.takes() if isinstance(batch.action, Emit) else batch.waits()
+    assert len(ended(batch)) == 6
+    assert SMALLEST_SIZE == 4
+
+
+def test_refused_key_on_a_page_ends_what_has_no_time_left() -> None:
+    batch = running([{}] * 3, timeout=60.0)
+    server = ListingServer()
+    server.play(batch, until=0.9)
+    until_asked(batch)
+    batch.replies(429, headers={"Retry-After": "100"})
+    batch.takes_all()
+    assert isinstance(batch.error, RateLimitError)
+    assert all(isinstance(error, RateLimitError) for error in errors(batch))
+    assert len(ids(batch)) == 3
+
+
+# Executions that were started elsewhere
+
+
+def test_a_thousand_executions_of_one_workflow_are_read_in_eleven_requests() -> None:
+    server = ListingServer()
+    names = [server.add(ends=0.0) for _ in range(1000)]
+    assert ended(server.play(waiting(*names))) == sorted(names)
+    assert len(server.asked) == 11
+
+
+def test_executions_of_two_workflows_are_read_from_both_lists() -> None:
+    server = ListingServer()
+    names = [server.add(f"wf_{number % 2}", ends=60.0) for number in range(100)]
+    assert ended(server.play(waiting(*names))) == sorted(names)
+    assert len(server.polls) <= 52
+    assert {asked.split()[1] for asked in server.lists} == {"1"}
+
+
+def test_executions_of_as_many_workflows_are_polled_singly() -> None:
+    server = ListingServer()
+    names = [server.add(f"wf_{number}", ends=0.0) for number in range(100)]
+    assert ended(server.play(waiting(*names))) == sorted(names)
+    assert len(server.lists) <= 10
+
+
+def test_executions_whose_workflow_is_never_shown_are_polled_singly() -> None:
+    server = ListingServer(shows_workflow=False)
+    names = [server.add(ends=3.0) for _ in range(20)]
+    assert ended(server.play(waiting(*names))) == sorted(names)
+    assert server.lists == []
+
+
+def test_old_executions_are_looked_for_no_further_than_it_pays() -> None:
+    server = ListingServer()
+    names = [server.add(ends=20.0) for _ in range(3)]
+    for _ in range(5000):
+        server.add(ends=0.0)
+    assert ended(server.play(waiting(*names))) == sorted(names)
+    assert len(server.lists) <= 2
+
+
+def test_old_executions_of_a_large_batch_are_found() -> None:
+    server = ListingServer()
+    names = [server.add(ends=200.0) for _ in range(100)]
+    for _ in range(300):
+        server.add(ends=0.0)
+    assert ended(server.play(waiting(*names))) == sorted(names)
+    assert len(server.polls) <= 300
+    assert "list 4 100" in server.lists
+
+
+# Deadlines
+
+
+def test_last_look_at_the_deadline_is_one_page_for_all() -> None:
+    server = ListingServer()
+    names = [server.add(ends=1e6) for _ in range(50)]
+    wait = waiting(*names, timeout=20.0)
+    server.play(wait)
+    assert wait.now == pytest.approx(BEGUN + 20.0)
+    assert all(isinstance(error, TimeoutError) for error in errors(wait))
+    assert len(server.polls) == 1
+    assert len(server.lists) <= 12
+
+
+def test_end_at_the_deadline_is_seen_by_the_last_page() -> None:
+    server = ListingServer()
+    names = [server.add(ends=20.0) for _ in range(50)]
+    assert ended(server.play(waiting(*names, timeout=20.0))) == sorted(names)
+
+
+def test_execution_that_no_page_shows_has_its_last_poll() -> None:
+    server = ListingServer(entries=lambda entries: entries[:-1])
+    names = [server.add(ends=20.0) for _ in range(5)]
+    assert ended(server.play(waiting(*names, timeout=20.0))) == sorted(names)
+
+
+def test_list_that_hangs_delays_the_end_by_a_few_seconds() -> None:
+    names = [f"ex_{n}" for n in range(100)]
+    wait = waiting(*names, timeout=30.0)
+    wait.replies(200, an_envelope({"id": "ex_0", "workflow_id": "wf_1", "status": "running"}))
+    while not isinstance(wait.action, Done):
+        if isinstance(wait.action, Send):
+            wait.fails(timed_out=True, after=wait.action.timeout)
+        else:
+            wait.takes() if isinstance(wait.action, Emit) else wait.waits()
+    assert len(errors(wait)) == 100
+    assert wait.now <= BEGUN + 30.0 + 5.0
+
+
+# Whatever the list does
+
+
+def entries_of(draw: Any) -> Callable[[List[Any]], List[Any]]:
+    kind = draw(st.sampled_from(["whole", "short", "twice", "foreign", "junk", "empty", "stale"]))
+
+    def change(entries: List[Any]) -> List[Any]:
+        if kind == "short":
+            return entries[::2]
+        if kind == "twice":
+            return [*entries, *entries]
+        if kind == "foreign":
+            return [{"id": f"other_{n}", "status": "completed"} for n in range(50)] + entries
+        if kind == "junk":
+            return [None, 7, {}, {"id": 5}, {"id": "ex_0", "status": 3}, *entries]
+        if kind == "stale":
+            return [{**entry, "status": "running"} for entry in entries]
+        return [] if kind == "empty" else entries
+
+    return change
+
+
+@given(st.data())
+def test_no_execution_is_lost_whatever_the_list_does(data: Any) -> None:
+    """Each row is handed over once, ended, and not too late; a list may fail, lie or shift."""
+    draw = data.draw
+    rng = random.Random(draw(st.integers(0, 999)))
+    failing, arrivals = draw(st.sampled_from([0.0, 0.5, 1.0])), draw(st.integers(0, 5))
+    change = entries_of(draw)
+    server = ListingServer(
+        takes=lambda _: rng.choice([0.1, 2.0, 30.0]),
+        refuses=lambda page, size: 500 if rng.random() < failing else None,
+    )
+    stale = change([{"id": "x", "status": "completed"}]) == [{"id": "x", "status": "running"}]
+    server.entries = (lambda entries: change(entries)) if not stale else change
+    batch = running([{}] * 12, concurrency=draw(st.sampled_from([3, 6, 12])), timeout=100.0)
+    while not isinstance(batch.action, Done):
+        assert batch.now < BEGUN + 900.0
+        if isinstance(batch.action, Send):
+            server.answer(batch, after=0.01)
+            for _ in range(arrivals if rng.random() < 0.2 else 0):
+                server.add(ends=0.0)
+        else:
+            batch.takes() if isinstance(batch.action, Emit) else batch.waits()
+    assert sorted(item.index for item in batch.items) == list(range(12))
+    if not stale:
+        assert all(item.ok for item in batch.items)

@@ -1,0 +1,97 @@
+"""The turns of polls: how much of a window they use, and who has none."""
+
+from __future__ import annotations
+
+from typing import List
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowmaestro_core.payloads.reply import RateLimit
+from flowmaestro_core.policy.pace import FEW, Pace
+
+
+def paced(remaining: int = 200, reset_after: float = 60.0, limit: int = 300) -> Pace:
+    pace = Pace()
+    pace.replied(RateLimit(limit, remaining, reset_after), 0.0)
+    return pace
+
+
+def test_without_limits_every_poll_comes_when_it_is_wanted() -> None:
+    pace = Pace()
+    assert [pace.plan(0.5, 0.0, many=True) for _ in range(50)] == [0.5] * 50
+    pace.replied(RateLimit(), 0.0)
+    pace.replied(RateLimit(limit=60), 0.0)
+    assert pace.plan(0.5, 0.0, many=True) == 0.5
+
+
+def test_few_machines_have_no_turns() -> None:
+    pace = paced()
+    delays = [pace.plan(0.5, 0.0) for _ in range(FEW + 2)]
+    assert delays[:FEW] == [0.5] * FEW
+    assert delays[FEW + 1] > delays[FEW] > 0.5
+
+
+def test_machines_whose_polls_have_passed_are_forgotten() -> None:
+    pace = paced()
+    for _ in range(FEW):
+        pace.plan(0.5, 0.0)
+    assert pace.plan(0.5, 1.0) == 0.5
+
+
+def test_one_machine_that_waits_for_many_has_turns_from_the_beginning() -> None:
+    pace = paced(remaining=20, reset_after=60.0)
+    assert pace.plan(0.0, 0.0, many=True) == pytest.approx(6.0)
+
+
+def test_a_poll_that_is_wanted_later_than_its_turn_is_not_delayed() -> None:
+    pace = paced()
+    assert pace.plan(30.0, 0.0, many=True) == 30.0
+    assert pace.plan(0.0, 0.0, many=True) < 2.0
+
+
+def turns(pace: Pace, machines: int) -> List[float]:
+    return [pace.plan(0.0, 0.0, many=True) for _ in range(machines)]
+
+
+def test_turns_use_half_of_what_is_left_at_each_moment() -> None:
+    """100 of 200 requests take the first three quarters of the window."""
+    given_out = turns(paced(), 100)
+    assert given_out == sorted(given_out)
+    assert given_out[-1] == pytest.approx(45.0, abs=1.5)
+
+
+def test_turns_after_a_spent_window_come_in_the_next_one() -> None:
+    pace = paced(remaining=0, reset_after=20.0)
+    first, second, third = turns(pace, 3)
+    assert first == 20.0
+    assert second == pytest.approx(20.4)
+    assert third == pytest.approx(20.8)
+
+
+def test_a_window_without_a_known_end_lasts_a_minute() -> None:
+    pace = Pace()
+    pace.replied(RateLimit(limit=60, remaining=0), 0.0)
+    assert pace.plan(0.0, 0.0, many=True) == 60.0
+
+
+def test_the_day_is_told_and_slows_nothing() -> None:
+    pace = Pace()
+    pace.replied(RateLimit(limit_day=50_000, remaining_day=3), 0.0)
+    assert (pace.limit_day, pace.remaining_day) == (50_000, 3)
+    pace.replied(RateLimit(), 1.0)
+    assert pace.remaining_day == 3
+    assert pace.plan(1.0, 0.0, many=True) == 1.0
+
+
+@given(
+    remaining=st.integers(0, 1000),
+    reset_after=st.floats(0.1, 60.0),
+    machines=st.integers(1, 300),
+)
+def test_polls_never_use_up_a_window(remaining: int, reset_after: float, machines: int) -> None:
+    given_out = turns(paced(remaining, reset_after, limit=1000), machines)
+    within = sum(at < reset_after for at in given_out)
+    assert within <= max(remaining - 1, 0)
+    assert given_out == sorted(given_out)
