@@ -285,6 +285,15 @@ def batches(session: nox.Session) -> None:
     session.run("python", "-m", "tests.harness.batches.dying_batch", *session.posargs)
 
 
+@nox.session(python=NEWEST)
+def syscalls(session: nox.Session) -> None:
+    """A batch and a run, killed at each system call, or each call fails; `-- few` for some."""
+    if sys.platform != "linux" or shutil.which("cc") is None:
+        session.skip("NOT RUN: needs Linux and a C compiler, cc")
+    session.install("--editable", ".")
+    session.run("python", "-m", "tests.harness.syscalls.every_call", *session.posargs)
+
+
 OF_ENGINES = [python for python in INSTALLED if python in ("3.11", "3.12", "3.13")] or [NEWEST]
 
 
