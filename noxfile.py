@@ -1,4 +1,7 @@
-"""Every check of this project. `nox` alone runs what a change must pass; `nox -l` lists the rest.
+"""Every check of this project.
+
+`nox` alone runs, within minutes and on the newest Python, what a change must pass. `nox -s full`
+runs the rest of what continuous integration demands; `nox -l` lists all sessions.
 
 A session makes its own environment, so that nothing but Python and nox has to be there. A
 supported Python that is not installed has sessions, too: they say so and are skipped.
@@ -65,17 +68,10 @@ ON_ONE_PYTHON = (
     "tests/house/test_tests.py",
     "tests/house/test_twins.py",
     "tests/testing/conformance",
+    "tests/transports/test_example_pyreqwest.py",
     "tests/transports/test_examples.py",
 )
 """What judges files, or promises nothing for every Python. Of `tests`, only the newest runs it."""
-
-KITS_ON_EXAMPLES = (
-    "tests/transports/test_example_pyreqwest.py",
-    "tests/transports/test_examples.py::TestAsyncHttpx",
-    "tests/transports/test_examples.py::TestTwisted",
-    "tests/transports/test_examples.py::TestUrllib3",
-)
-"""The conformance kit on example transports that the session `examples` runs, and `tests` not."""
 
 ON_THE_CORE = (
     "tests/core",
@@ -86,39 +82,16 @@ ON_THE_CORE = (
 )
 """Demands that the core's own tests, which use no transport, cover each of its branches."""
 
-BUSY_SUITES = (
-    "tests/batches",
-    "tests/chaos",
-    "tests/cli",
-    "tests/contract/test_blocks.py",
-    "tests/contract/test_lifecycle.py",
-    "tests/examples",
-    "tests/faults",
-    "tests/fuzz",
-    "tests/pytest_plugin",
-    "tests/testing/cassettes",
-    "tests/testing/conformance",
-    "tests/testing/server",
-    "tests/testing/test_installed.py",
-    "tests/testing/virtual",
-    "tests/transports",
-)
-"""What uses sockets, threads, processes or real time. The rest computes, or its time is virtual."""
-
 nox.needs_version = ">=2025.2.9"
 PROJECT = nox.project.load_toml("pyproject.toml")
 EXTRAS = "--editable", ".[all]"
 
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.stop_on_first_error = True
-nox.options.sessions = [
-    "lint",
-    f"types-{NEWEST}",
-    f"demo-{FLOOR}",
-    f"demo-{NEWEST}",
-    f"tests-{FLOOR}",
-    f"tests-{NEWEST}",
-]
+nox.options.sessions = ["lint", f"types-{NEWEST}", f"demo-{NEWEST}", "quick"]
+
+IN_FULL = ("pyright", f"demo-{FLOOR}", "demos", "package", "docs", f"tests-{FLOOR}", "core", "slow")
+"""What `nox` alone leaves to `nox -s full`. The last ones print pytest's summary."""
 
 
 def packages(*names: str) -> tuple[str, ...]:
@@ -145,13 +118,68 @@ def lint(session: nox.Session) -> None:
     session.run("lint-imports")
 
 
+WITHOUT_PACKAGES_OF_OTHERS = (
+    "--follow-imports=skip",
+    *("--allow-subclassing-any", "--allow-untyped-decorators"),
+    *("--no-warn-return-any", "--no-warn-unused-ignores"),
+    *("flowmaestro_core", "flowmaestro", "transports", "benchmarks"),
+)
+"""Has mypy read our files and the standard library. All else is `Any`, which is no error."""
+
+
 @nox.session(python=INSTALLED)
 def types(session: nox.Session) -> None:
-    """Strict types: mypy as on this Python, and pyright, on the newest, as on the oldest."""
+    """Strict types: mypy as on this Python; from the newest, as on 3.9, too."""
     session.install(*EXTRAS, *packages("types"))
-    # Pyright reads the files as on 3.9, but needs all packages, which only newer Pythons have.
-    pyright = [("pyright",)] if session.python == NEWEST else []
-    run_at_once(session, ("mypy",), *pyright)
+    if session.python != NEWEST:
+        session.run("mypy")
+        return
+    # mypy 1.19 is the last release that reads files as for Python 3.9, and cannot read all packages
+    # of others. It stands in a folder of its own, which `-I` hides from the newest release.
+    folder = os.path.join(session.create_tmp(), "mypy-1.19")
+    session.install("--upgrade", "--target", folder, "mypy==1.19.*")
+    session.env["PYTHONPATH"] = folder
+    run_at_once(
+        session,
+        ("python", "-I", "-m", "mypy"),
+        ("python", "-m", "mypy", f"--python-version={FLOOR}", *WITHOUT_PACKAGES_OF_OTHERS),
+    )
+
+
+@nox.session(python=NEWEST)
+def pyright(session: nox.Session) -> None:
+    """Strict types as pyright sees them, as on the oldest Python."""
+    # It reads the files as on 3.9, but needs all packages, which only newer Pythons have.
+    session.install(*EXTRAS, *packages("types"))
+    session.run("pyright")
+
+
+@nox.session(python=NEWEST)
+def quick(session: nox.Session) -> None:
+    """Run the tests that are not slow; or what pytest is told after `--`."""
+    session.install(*EXTRAS, *packages("test"))
+    session.run("pytest", *(session.posargs or ("-m", "not slow", *PARALLEL)))
+
+
+@nox.session(python=NEWEST)
+def core(session: nox.Session) -> None:
+    """Run the core's own tests, which must cover each of its branches."""
+    session.install(*EXTRAS, *packages("test"))
+    session.run("pytest", *ON_THE_CORE, *PARALLEL)
+
+
+@nox.session(python=NEWEST)
+def slow(session: nox.Session) -> None:
+    """Run the tests that `tests/slow.py` lists."""
+    session.install(*EXTRAS, *packages("test", "types"))
+    session.run("pytest", "-m", "slow", *PARALLEL)
+
+
+@nox.session(python=False)
+def full(session: nox.Session) -> None:
+    """Run what a change must pass besides `nox` alone."""
+    for name in IN_FULL:
+        session.notify(name)
 
 
 def left_out(name: str) -> str:
@@ -164,39 +192,26 @@ def left_out(name: str) -> str:
 
 @nox.session(python=INSTALLED)
 def tests(session: nox.Session) -> None:
-    """The suite, on asyncio and trio; or what pytest is told after `--`.
+    """The suite, slow tests included; or what pytest is told after `--`.
 
-    The newest Python runs the core's tests first, and alone, to measure their coverage.
+    All but the newest Python leave out what does not depend on the version.
     """
     newest = session.python == NEWEST
     # Only `test_block_types.py`, which the newest Python runs alone, uses the type checkers.
     session.install(*EXTRAS, *packages("test", *(("types",) if newest else ())))
-    if session.posargs:
-        session.run("pytest", *session.posargs)
-        return
-    if newest:
-        session.run("pytest", *ON_THE_CORE, *PARALLEL)
-    elsewhere = ("tests/core",) if newest else ON_ONE_PYTHON
-    session.run("pytest", *PARALLEL, *map(left_out, (*elsewhere, *KITS_ON_EXAMPLES)))
-
-
-@nox.session(python=NEWEST)
-def examples(session: nox.Session) -> None:
-    """Run the conformance kit on every example transport."""
-    session.install(*EXTRAS, *packages("test"))
-    files = sorted({name.partition("::")[0] for name in KITS_ON_EXAMPLES})
-    session.run("pytest", *files, *PARALLEL)
+    others = () if newest else map(left_out, ON_ONE_PYTHON)
+    session.run("pytest", *(session.posargs or (*PARALLEL, *others)))
 
 
 @nox.session(python=sorted({FLOOR, NEWEST} & set(INSTALLED)))
 def flakes(session: nox.Session) -> None:
-    """Three times what a busy machine could disturb, while other work keeps every core busy."""
+    """Three times the suite, while two other processes a core compute without end."""
     session.install(*EXTRAS, *packages("test", "types"))
     busy = [sys.executable, "-c", "while True: pass"]
-    others = [subprocess.Popen(busy) for _ in range(os.cpu_count() or 1)]
+    others = [subprocess.Popen(busy) for _ in range(2 * (os.cpu_count() or 1))]
     try:
         for _ in range(3):
-            session.run("pytest", *(session.posargs or (*BUSY_SUITES, *PARALLEL)))
+            session.run("pytest", *(session.posargs or PARALLEL))
     finally:
         for other in others:
             other.kill()
@@ -205,17 +220,18 @@ def flakes(session: nox.Session) -> None:
 
 @nox.session(python=INSTALLED)
 def demo(session: nox.Session) -> None:
-    """Installed as a user does it, with nothing else around, the package imports and runs.
-
-    On the newest Python, so does what the extras bring.
-    """
+    """Installed as a user does it, with nothing else around, the package imports and runs."""
     session.install(".")
     session.run("python", "-m", "flowmaestro", "demo")
-    if session.python == NEWEST:
-        session.install(".[all]")
-        command = ("python", "-m", "flowmaestro", "demo", "--transport")
-        others = ("requests", "aiohttp", "anyio", "trio")
-        run_at_once(session, *((*command, transport) for transport in others))
+
+
+@nox.session(python=NEWEST)
+def demos(session: nox.Session) -> None:
+    """The demo on the transports that the extras bring."""
+    session.install(".[all]")
+    command = ("python", "-m", "flowmaestro", "demo", "--transport")
+    others = ("requests", "aiohttp", "anyio", "trio")
+    run_at_once(session, *((*command, transport) for transport in others))
 
 
 @nox.session(python=INSTALLED[0])
@@ -365,7 +381,7 @@ def build_site(session: nox.Session) -> None:
     session.run("zensical", "build", *SITE, "--strict", "--clean")
 
 
-@nox.session(python="3.13")
+@nox.session(python=NEWEST)
 def docs(session: nox.Session) -> None:
     """Build the site in `build/site`: run what pages show, check every link and name.
 

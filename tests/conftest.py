@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import gc
 import time
-from typing import Callable
+from typing import Callable, List
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.slow import AT_MOST, IS_SLOW
 
 pytest.register_assert_rewrite("tests.harness")
 
@@ -22,6 +24,15 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("patient")
+
+
+def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
+    """Mark the tests that `tests/slow.py` lists."""
+    slow = [item for item in items if IS_SLOW(item.nodeid)]
+    if len(slow) > AT_MOST:
+        raise pytest.UsageError(f"tests/slow.py: {len(slow)} tests are slow, not {AT_MOST}")
+    for item in slow:
+        item.add_marker("slow")
 
 
 def pytest_collection_finish() -> None:

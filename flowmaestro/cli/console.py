@@ -260,7 +260,9 @@ class RichConsole(Console):
         from rich.text import Text as RichText
 
         spans = _spans(texts)
-        return RichText.assemble(*(spans if self._colors else [text for text, _ in spans]))
+        if self._colors:
+            return RichText.assemble(*spans)
+        return RichText.assemble(*(text for text, _ in spans))
 
     def show_cursor(self) -> None:
         """Show the cursor, after a signal that came while a live view was begun or ended."""

@@ -10,6 +10,8 @@ from typing import List, Set
 
 import pytest
 
+from tests.slow import SLOW
+
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "tests").rglob("*.py"))
 MIRRORED = {
@@ -57,6 +59,14 @@ def test_tests_named_in_noxfile_exist() -> None:
     defined = "".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
     assert named
     assert [name for name in named if f"def {name}(" not in defined] == []
+
+
+@pytest.mark.parametrize("pattern", [pattern for named in SLOW.values() for pattern in named])
+def test_tests_named_as_slow_exist(pattern: str) -> None:
+    literal = re.split(r"::test_conformance\\|\.\*", pattern)[0]
+    file, _, name = literal.partition("::")
+    found = [path for path in FILES if path.relative_to(ROOT).as_posix().startswith(file)]
+    assert any(re.search(rf"\b(class|def) {name}", path.read_text("utf-8")) for path in found)
 
 
 def test_contributing_lists_every_session_of_nox_and_no_other() -> None:

@@ -172,11 +172,12 @@ class ExecutionRunner:
 
         When it happens, the event after it is scheduled. Events of an ended execution are dropped.
         """
-        step = next(plan, None)
-        if step is None:
+        planned = next(plan, None)
+        if planned is None:
             return
+        step: PlannedEvent = planned
 
-        def take(step: PlannedEvent = step) -> None:
+        def take() -> None:
             if not execution.ended:
                 self._take(execution, step)
                 self._follow(execution, plan)
