@@ -49,8 +49,8 @@ def seed(fake):
     fetch = Node("fetch", name="Fetch orders", seconds=0.4)
     send = Node("send", name="Send report", seconds=0.5)
     fake.workflow("wf_report", name="Nightly report", nodes=[fetch, send], outputs={"orders": 42})
-    pay = Node("pay", name="Charge cards", seconds=0.3, error="Card declined")
-    fake.workflow("wf_broken", name="Monthly bill", nodes=[fetch, pay])
+    pay = Node("pay", name="Charge cards", seconds=0.3)
+    fake.workflow("wf_broken", name="Monthly bill", nodes=[fetch, pay], fails_at="pay")
     fetch = Node("fetch", name="Fetch a year", seconds=1.5)
     fake.workflow("wf_audit", name="Tax audit", nodes=[fetch, send], outputs={"errors": 0})
     endless = [Node("open", name="Open books"), Node("all", name="Count", seconds=3600)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from itertools import chain
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union, cast
 
 from flowmaestro.testing.checks import (
@@ -17,6 +18,7 @@ from flowmaestro.testing.model.executions import InputField, Outputs, Trigger, W
 from flowmaestro.testing.model.knowledge import KnowledgeBase
 from flowmaestro.testing.model.plans import (
     Node,
+    NodeStep,
     ScriptedEvent,
     plan_by_events,
     scripted_nodes,
@@ -46,7 +48,7 @@ class Scripts(World):
         id: Optional[str] = None,
         *,
         outputs: Union[Mapping[str, Any], Outputs, None] = None,
-        nodes: Sequence[Union[str, Node]] = WORK,
+        nodes: Sequence[Union[str, Node, Tuple[Union[str, Node], ...]]] = WORK,
         fails_at: Optional[str] = None,
         error: Optional[str] = None,
         pauses_at: Optional[str] = None,
@@ -64,12 +66,13 @@ class Scripts(World):
                 default, the outputs in the last of `events`, or else a greeting. The function is
                 called while the fake holds its `lock`, so it must not wait for another thread that
                 calls the fake.
-            nodes: the nodes, which run one after another. A node that is given by its id takes
-                0.1 s. The seconds of a `Node` may be a function of the inputs. By default, one
-                node, `work`, of 0.1 s.
-            fails_at: the id of the node at which every execution fails.
+            nodes: the nodes, which run one after another. The nodes in a tuple run at the same
+                time. A node that is given by its id takes 0.1 s. The seconds of a `Node` may be a
+                function of the inputs. By default, one node, `work`, of 0.1 s.
+            fails_at: the id of the node at which every execution fails, after three attempts.
             error: the error message of the node that fails, which the error of the execution
-                contains; without `fails_at`, the last node fails.
+                contains; without `fails_at`, the last node fails. The deployed server loses this
+                text, and says `Activity task failed`; it is used with `shapes="documented"`.
             pauses_at: the id of the node at which every execution waits for a human, forever.
             hangs_at: the id of the node that never ends.
             events: the events of an execution, instead of nodes. Without a terminal event at the
@@ -81,7 +84,7 @@ class Scripts(World):
 
         """
         ends_early = [fails_at, error, pauses_at, hangs_at] != [None] * 4
-        plan, told, made = None, None, list[Node]()
+        plan, told, made = None, None, list[NodeStep]()
         if events is not None:
             if ends_early or nodes is not WORK:
                 raise ValueError(
@@ -95,7 +98,7 @@ class Scripts(World):
             made = scripted_nodes(
                 nodes, fails_at=fails_at, error=error, pauses_at=pauses_at, hangs_at=hangs_at
             )
-            completes = not any(map(stops, made))
+            completes = not any(map(stops, chain(*made)))
         optional_text("name", name)
         produce = _producing(outputs, told, completes=completes)
         fields = _input_fields(inputs)

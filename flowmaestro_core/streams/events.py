@@ -50,6 +50,7 @@ def event_from_sse(sse: ServerSentEvent) -> Dict[str, Any]:
     if kind in EXECUTION_TERMINAL:
         event.setdefault("outputs", None)
         event.setdefault("error", None)
+        event.setdefault("completed_at", None)
     elif kind == "message:completed":
         event.setdefault("content", None)
         token_usage(event)
@@ -60,7 +61,7 @@ def polled_event(kind: str, execution: Mapping[str, Any]) -> Dict[str, Any]:
     """Return an event of the type `kind`, made from a polled execution.
 
     Besides its `type`, it has `execution_id`, `status` and `polled: True`. So the event of a pause
-    has no prompt.
+    has no `reason`.
     """
     return {
         "type": kind,

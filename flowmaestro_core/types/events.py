@@ -84,9 +84,9 @@ class ExecutionProgress(_Progress, total=False):
     """Progress of the execution."""
 
     progress: float
-    """Progress in per cent, from 0 to 100."""
+    """Progress in per cent, from 0 to 100; nodes that failed or were skipped count, too."""
     completed: int
-    """Number of nodes that have ended."""
+    """Number of nodes that have completed. A node that failed or was skipped does not count."""
     total: int
     """Number of nodes of the workflow."""
     current_node: str
@@ -102,6 +102,8 @@ class _Paused(_OfExecution):
 class ExecutionPaused(_Paused, total=False):
     """The execution awaits a human's input.
 
+    A `node:completed` of the node that waits comes before it, with `metadata`.
+
     With `polled`, the stream did not send this event: the SDK made it from a poll. Besides `type`
     and `polled`, it then has only `execution_id` and `status`.
     """
@@ -111,13 +113,13 @@ class ExecutionPaused(_Paused, total=False):
     status: ExecutionStatus
     """`paused`."""
     reason: str
-    """Reason of the pause, for people."""
+    """Reason of the pause, with the question to the person: `Waiting for human review: …`."""
     paused_at_node_id: str
     """The node that waits."""
     paused_at_node_name: str
     """The name of that node."""
     pause_context: Dict[str, Any]
-    """Question to the person: `prompt`, `variableName`, `inputType`."""
+    """Form of the answer: `variableName`, `inputType`. The question is in `reason`."""
 
 
 class _Resumed(_OfExecution):
@@ -136,8 +138,17 @@ class ExecutionResumed(_Resumed, total=False):
 class _Ended(_OfExecution):
     outputs: Optional[Dict[str, Any]]
     """Outputs of the workflow, by name; usually `None` if it did not complete."""
+    completed_at: Optional[str]
+    """Time of its end, ISO 8601.
+
+    `None` while the stream is live, because the deployed server does not send it, and of a
+    cancelled execution.
+    """
     error: Optional[str]
-    """Reason of the failure, for people; usually `None` if it did not fail."""
+    """Reason of the failure, for people; usually `None` if it did not fail.
+
+    Of the node that failed, the deployed server only says `Activity task failed`.
+    """
 
 
 class _Ending(_Ended, total=False):
@@ -145,8 +156,6 @@ class _Ending(_Ended, total=False):
     """True if the SDK made this event from a poll."""
     status: ExecutionStatus
     """Final status."""
-    completed_at: Optional[str]
-    """Time of its end, ISO 8601; it may be `None` for a cancelled execution."""
 
 
 class _Completed(_Ending):
@@ -200,10 +209,12 @@ class _NodeCompleted(_Node):
 
 
 class NodeCompleted(_NodeCompleted, total=False):
-    """A node of the workflow is done."""
+    """A node of the workflow is done, or waits for a human: then `metadata` has `paused`."""
 
     outputs: Any
-    """Outputs of the node."""
+    """Outputs of the node. Of one that waits: `waitingFor`, `inputType` and `prompt`."""
+    metadata: Dict[str, Any]
+    """`{"paused": True}` if the node waits for a human; else it is usually missing."""
     duration_ms: float
     """Time that it took, in milliseconds."""
 
@@ -213,10 +224,13 @@ class _NodeFailed(_Node):
 
 
 class NodeFailed(_NodeFailed, total=False):
-    """A node of the workflow failed."""
+    """A node of the workflow failed, after its last attempt."""
 
     error: Optional[str]
-    """Reason of the failure, for people; missing or `None` if the server gives none."""
+    """Reason of the failure, for people; missing or `None` if the server gives none.
+
+    The deployed server says `Activity task failed`, whatever the reason was.
+    """
 
 
 class _NodeRetry(_Node):

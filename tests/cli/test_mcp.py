@@ -137,7 +137,7 @@ def test_a_failure_and_a_timeout_name_the_execution():
     result, _ = ask(call, workflow={"id": "wf_bad", "name": "Bad"}, fake=fake)
     assert result.is_error
     assert " ended with the status failed: " in result.content[0].text
-    assert result.content[0].text.endswith(': {"work":"Broke"}')
+    assert result.content[0].text.endswith(': {"work":"Activity task failed"}')
 
 
 def test_a_cancelled_run_is_an_error_result_with_its_status():

@@ -87,7 +87,7 @@ def test_a_failed_run_exits_1_and_names_the_node(command):
     done = command("run", FAILING_WORKFLOW_ID)
     assert (done.status, done.out) == (1, "")
     assert "failed at the node Call service: " in done.err.splitlines()[-1]
-    assert 'failed nodes: {"call":"Service answered 503"}' in done.err.splitlines()[-1]
+    assert 'failed nodes: {"call":"Activity task failed"}' in done.err.splitlines()[-1]
 
 
 def test_a_failed_run_in_its_own_process_exits_1_and_names_the_node(flowmaestro):
@@ -99,7 +99,7 @@ def test_a_failed_run_in_its_own_process_exits_1_and_names_the_node(flowmaestro)
     assert (done.returncode, done.stdout) == (1, "")
     last = done.stderr.splitlines()[-1]
     assert " failed at the node Charge cards: " in last
-    assert last.endswith(': {"pay":"Declined"}')
+    assert last.endswith(': {"pay":"Activity task failed"}')
 
 
 def test_watch_in_its_own_process_survives_a_lost_connection(flowmaestro):

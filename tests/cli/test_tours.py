@@ -33,7 +33,7 @@ def test_an_unexpected_status_fails_the_tour(tmp_path):
     with (tmp_path / "out").open("w") as out, pytest.raises(CommandFailed) as caught:
         take_tour(fake, out)
     assert "is failed, not completed: " in str(caught.value)
-    assert '{"work":"Broke"}' in str(caught.value)
+    assert '{"work":"Activity task failed"}' in str(caught.value)
 
 
 def test_an_agent_that_fails_fails_the_tour(tmp_path):

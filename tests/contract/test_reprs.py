@@ -107,10 +107,10 @@ def test_a_run_remembers_that_its_stream_was_lost(
 def test_a_run_shows_the_error_of_its_failed_node(
     ask: Any, flowmaestro_fake: FakeFlowMaestro
 ) -> None:
-    flowmaestro_fake.workflow("wf_123", nodes=[Node("send", name="Send", error="mailbox full")])
+    flowmaestro_fake.workflow("wf_123", nodes=[Node("send", name="Send", error="lost")])
     run = ask(lambda client: client.workflows.run("wf_123"))
-    assert "<title>Send: failed: mailbox full</title>" in shown(run)
-    assert "\N{BALLOT X} Send: mailbox full</text>" in shown(run)
+    assert "<title>Send: failed: Activity task failed</title>" in shown(run)
+    assert "\N{BALLOT X} Send: Activity task failed</text>" in shown(run)
 
 
 def test_a_stream_shows_the_timeline_up_to_where_it_is(

@@ -128,7 +128,7 @@ class Agent:
     scripted: bool = False
 
     temperature: ClassVar[float] = 0.7
-    max_tokens: ClassVar[int] = 4096
+    max_tokens: ClassVar[int] = 4000
     available_tools: ClassVar[Tuple[str, ...]] = ()
 
     @property

@@ -16,7 +16,7 @@ from typing import Any, Dict, List, Literal, Mapping, Optional, Sequence, Tuple,
 from flowmaestro.testing.model.agents import Message, Thread, Turn, usage
 from flowmaestro.testing.model.endpoint_request import EndpointRequest
 from flowmaestro.testing.model.executions import Execution, InputField, Workflow
-from flowmaestro.testing.model.plans import ENDINGS, PlannedEvent
+from flowmaestro.testing.model.plans import ENDINGS, PAUSING_TYPES, Node, PlannedEvent
 from flowmaestro.testing.model.refusals import Refusal, invalid
 from flowmaestro.testing.model.replies import JsonObject
 from flowmaestro.testing.model.shape import Shape
@@ -66,6 +66,11 @@ def _seconds(execution: Execution, step: PlannedEvent) -> Optional[float]:
     return execution.duration if step.event == "execution:completed" else None
 
 
+def _question(node: Node) -> str:
+    """Return the question of a node that waits for a human."""
+    return f"{node.name}?"
+
+
 def _fields(execution: Execution, step: PlannedEvent) -> JsonObject:
     """Return the fields that depend on the type of the event, by their documented names."""
     node, event, total = step.node, step.event, execution.workflow.node_count
@@ -77,27 +82,27 @@ def _fields(execution: Execution, step: PlannedEvent) -> JsonObject:
     if node is None:
         return {}
     if event == "execution:progress" and step.completed is not None:
-        percentage = math.floor(100 * step.completed / total + 0.5)  # rounds as JavaScript does
+        percentage = math.floor(100 * step.finished / total + 0.5)  # rounds as JavaScript does
         progress = {"progress": percentage, "current_node": node.id}
         return {**progress, "completed": step.completed, "total": total}
     if event == "execution:paused":
         return {
             "status": "paused",
-            "reason": "Waiting for human review",
+            "reason": f"Waiting for human review: {_question(node)}",
             "paused_at_node_id": node.id,
             "paused_at_node_name": node.name,
-            "pause_context": {
-                "prompt": f"{node.name}?",
-                "variableName": node.id,
-                "inputType": "text",
-            },
+            "pause_context": {"variableName": "userResponse", "inputType": "text"},
         }
+    if event == "node:completed" and node.type in PAUSING_TYPES:
+        return {"metadata": {"paused": True}}
     return {}
 
 
 class Documented:
     """The API as the published reference describes it."""
 
+    node_error: Optional[str] = None
+    """The error of every node that fails; `None` for the error of the node itself."""
     accepts_test_keys = True
     accepts_any_json = False
     accepts_text = False
@@ -213,8 +218,7 @@ class Documented:
     cancelled: Shape = Shape("id", "status", workflow_id="workflow.id", cancelled_at="completed_at")
     connected: Shape = Shape("status", execution_id="id")
     """The first event of a stream of an execution that has not ended."""
-    ended: Shape = connected.plus("outputs", "error", "completed_at")
-    """The terminal event of a stream that was opened after the end."""
+    _ended: Shape = connected.plus("outputs", "error", "completed_at")
     trigger: Shape = Shape(
         "id",
         "name",
@@ -227,6 +231,10 @@ class Documented:
         trigger_count="times_fired",
         updated_at="created_at",
     )
+
+    def ended(self, execution: Execution) -> JsonObject:
+        """Return the data of the terminal event of a stream that was opened after the end."""
+        return self._ended(execution)
 
     def list_executions(
         self, executions: Sequence[Execution], query: Mapping[str, str]
@@ -251,12 +259,38 @@ class Documented:
                 node_id=about and about.id,
                 node_name=about and about.name,
                 node_type=about and about.type,
-                outputs={} if step.event == "node:completed" else execution.outputs,
+                outputs=self._outputs(execution, step),
                 duration_ms=_milliseconds(_seconds(execution, step)),
                 error=execution.error if step.event == "execution:failed" else step.error,
                 **_fields(execution, step),
             ),
         }
+
+    def _outputs(self, execution: Execution, step: PlannedEvent) -> Optional[Mapping[str, Any]]:
+        """Return the outputs of the node of a `node:completed`; else those of the execution.
+
+        A node of another type than these has outputs that depend on its settings, which the fake
+        does not know; then they are `{}`.
+        """
+        node, now = step.node, self._timeline.now
+        if step.event != "node:completed" or node is None:
+            return execution.outputs
+        if node.type == "input":
+            return execution.inputs
+        if node.type == "trigger":
+            moment = round(1000 * self._timeline.wall())
+            return {"nodeType": node.type, "executed": True, "timestamp": moment}
+        if node.type in PAUSING_TYPES:
+            return {"waitingFor": "approval", "inputType": "text", "prompt": _question(node)}
+        if node.type == "wait":
+            seconds = cast("float", node.seconds)
+            return {
+                "waitType": "duration",
+                "startTime": self.time(now - seconds),
+                "endTime": self.time(now),
+                "actualWaitDuration": _milliseconds(seconds),
+            }
+        return step.outputs or {}
 
     # Agents, threads and memories.
 
@@ -358,6 +392,7 @@ def _end(execution: Execution) -> Optional[float]:
 class Deployed(Documented):
     """The API as the deployed server implements it."""
 
+    node_error = "Activity task failed"
     accepts_test_keys = False
     accepts_any_json = True
     stores_bad_inputs = True
@@ -385,7 +420,6 @@ class Deployed(Documented):
         completed_at=_end
     )
     cancelled: Shape = Shape("id", "status", message=lambda _: "Execution cancelled successfully")
-    ended: Shape = Documented.ended.plus(completed_at=_end)
     trigger: Shape = Documented.trigger.without("type", "workflow_name").plus(trigger_type="type")
     thread: Shape = Documented.thread.without("metadata")
     new_thread: Shape = Shape("id", "status", "created_at", agent_id="agent.id")
@@ -411,6 +445,16 @@ class Deployed(Documented):
         if _NUL.search(text):
             raise Refusal(500, "execution_failed", "unsupported Unicode escape sequence")
         return cast("Dict[str, Any]", inputs)
+
+    def ended(self, execution: Execution) -> JsonObject:
+        """Return the data of the terminal event of a stream that was opened after the end.
+
+        After a cancellation, it has no `completed_at`.
+        """
+        data = super().ended(execution)
+        if execution.status == "cancelled":
+            del data["completed_at"]
+        return data
 
     def top_k(self, call: EndpointRequest) -> int:
         """Return the largest number of results, which the request sets; 5 by default.
@@ -481,7 +525,7 @@ class Deployed(Documented):
             "thread_id": turn.thread.id,
             "status": "completed",
             "message": {key: it for key, it in self.message(answer).items() if key != "id"},
-            "iterations": 1,
+            "iterations": 0,
             "tool_calls_count": 0,
         }
 

@@ -34,7 +34,12 @@ MAX_LOGGED_BYTES = 64 * 1024 * 1024
 
 HeaderPairs = List[Tuple[str, str]]
 
-_STREAM_HEADERS = (("Content-Type", "text/event-stream"), ("Cache-Control", "no-cache"))
+_STREAM_HEADERS = (
+    ("Content-Type", "text/event-stream"),
+    ("Cache-Control", "no-cache"),
+    ("Connection", "keep-alive"),
+    ("X-Accel-Buffering", "no"),
+)
 """The deployed server sends no rate limits and no request id with the head of a stream."""
 
 
@@ -136,7 +141,12 @@ class Dispatcher:
             headers += key.limit_headers(resets_at, self._keys.limits)
         body = self._json(request)
         key.require(route.scopes)
-        return route.handler(self._service, EndpointRequest(ids, query_of(request.url), body))
+        try:
+            return route.handler(self._service, EndpointRequest(ids, query_of(request.url), body))
+        except Refusal as refusal:
+            if refusal.is_no_route:  # The server has no rate limits outside of its routes.
+                headers[:] = [it for it in headers if not it[0].startswith("X-RateLimit-")]
+            raise
 
     def _json(self, request: Request) -> JsonObject:
         media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()

@@ -35,6 +35,16 @@ class EndpointRequest:
             raise invalid(refusal)
         return value
 
+    def trimmed(self, name: str, refusal: str) -> str:
+        """Return what `text` returns, without white space at its ends.
+
+        If nothing is left, raises a 400 refusal, too.
+        """
+        value = self.text(name, refusal).strip()
+        if not value:
+            raise invalid(refusal)
+        return value
+
     def mapping(self, name: str) -> Dict[str, Any]:
         """Return the value of the body's key `name`, an object.
 

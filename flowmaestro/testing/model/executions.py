@@ -10,9 +10,16 @@ from __future__ import annotations
 import json
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Sequence, cast
+from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Sequence, Union, cast
 
-from flowmaestro.testing.model.plans import ENDINGS, Inputs, Node, PlannedEvent, plan_of
+from flowmaestro.testing.model.plans import (
+    ENDINGS,
+    Inputs,
+    Node,
+    NodeStep,
+    PlannedEvent,
+    plan_of,
+)
 from flowmaestro.testing.model.timeline import Timeline
 
 Outputs = Callable[[Inputs], Dict[str, Any]]
@@ -47,7 +54,7 @@ class InputField:
 
 @dataclass(frozen=True)
 class Workflow:
-    """A workflow. A run carries out the `plan`; without one, the `nodes` one after another.
+    """A workflow. A run carries out the `plan`; without one, its `nodes`, one step after another.
 
     `outputs` makes the result of a run from its inputs. If it raises, or returns anything but a
     dict that JSON can express, the run fails.
@@ -58,7 +65,7 @@ class Workflow:
     created_at: float
     description: str = ""
     inputs: Mapping[str, InputField] = field(default_factory=dict[str, InputField])
-    nodes: Sequence[Node] = ()
+    nodes: Sequence[NodeStep] = ()
     outputs: Outputs = greeting
     plan: Optional[Sequence[PlannedEvent]] = None
 
@@ -76,7 +83,9 @@ class Workflow:
     @property
     def node_count(self) -> int:
         """The number of `nodes`; if there are none, of the different nodes in the `plan`."""
-        return len(self.nodes) or len({step.node.id for step in self.plan or () if step.node})
+        return sum(map(len, self.nodes)) or len(
+            {step.node.id for step in self.plan or () if step.node}
+        )
 
 
 @dataclass
@@ -137,10 +146,17 @@ class ExecutionRunner:
     """Runs executions on a timeline, and calls `listener` with each of their events."""
 
     def __init__(
-        self, timeline: Timeline, listener: Callable[[Execution, PlannedEvent], None]
+        self,
+        timeline: Timeline,
+        listener: Callable[[Execution, PlannedEvent], None],
+        node_error: Optional[str],
     ) -> None:
         self._timeline = timeline
         self._listener = listener
+        self._node_error = node_error
+        """The error of every node that fails; `None` for the error of the node itself."""
+        self._results: Dict[str, Union[Dict[str, Any], Exception]] = {}
+        """The outputs of running executions that an output node has made, or why it failed."""
 
     def start(
         self, execution: Execution, pickup: float = PICKUP_SECONDS, error: Optional[str] = None
@@ -187,7 +203,12 @@ class ExecutionRunner:
     def _take(self, execution: Execution, step: PlannedEvent) -> None:
         now = self._timeline.now
         if step.event == "execution:completed":
-            step = _outcome(execution, step)
+            step = self._end(execution, step)
+        elif step.event == "node:completed" and step.node and step.node.type == "output":
+            made = self._result(execution)
+            step = step._replace(outputs={} if isinstance(made, Exception) else made)
+        elif step.event == "node:failed" and self._node_error and execution.workflow.plan is None:
+            step = step._replace(error=self._node_error)
         execution.status = _STATUS_AFTER.get(step.event, execution.status)
         if step.event == "execution:started":
             execution.started_at = now
@@ -198,10 +219,38 @@ class ExecutionRunner:
         elif step.event == "node:failed" and step.node is not None:
             execution.failed_nodes[step.node.id] = step.error or ""
         elif execution.ended:
+            self._results.pop(execution.id, None)
             execution.completed_at = now
             if step.event == "execution:failed":
                 execution.error = step.error or error_of_nodes(execution.failed_nodes)
         self._listener(execution, step)
+
+    def _end(self, execution: Execution, step: PlannedEvent) -> PlannedEvent:
+        """Set the outputs of the execution. Return `step`, its last event.
+
+        If the workflow's `outputs` raise or are unusable, returns an `execution:failed` event
+        instead.
+        """
+        made = self._result(execution)
+        if isinstance(made, Exception):
+            return PlannedEvent("execution:failed", error=f"{type(made).__name__}: {made}")
+        execution.outputs = made
+        execution.current_node = None
+        return step
+
+    def _result(self, execution: Execution) -> Union[Dict[str, Any], Exception]:
+        """Return the outputs of a run, or what the workflow's function raised.
+
+        The function is called once in a run.
+        """
+        if execution.id not in self._results:
+            try:
+                made = _checked(execution.workflow.outputs(deepcopy(execution.inputs)))
+            except Exception as error:  # Any exception of a test's function fails the run.
+                self._results[execution.id] = error
+            else:
+                self._results[execution.id] = made
+        return self._results[execution.id]
 
 
 def error_of_nodes(failed_nodes: Mapping[str, str]) -> Optional[str]:
@@ -213,19 +262,6 @@ def error_of_nodes(failed_nodes: Mapping[str, str]) -> Optional[str]:
         return None
     errors = json.dumps(failed_nodes, separators=(",", ":"), ensure_ascii=False)
     return f"Workflow completed with {len(failed_nodes)} failed nodes: {errors}"
-
-
-def _outcome(execution: Execution, step: PlannedEvent) -> PlannedEvent:
-    """Set the outputs of the execution. Return `step`, its last event.
-
-    If the workflow's `outputs` raise or are unusable, returns an `execution:failed` event instead.
-    """
-    try:
-        execution.outputs = _checked(execution.workflow.outputs(deepcopy(execution.inputs)))
-    except Exception as error:
-        return PlannedEvent("execution:failed", error=f"{type(error).__name__}: {error}")
-    execution.current_node = None
-    return step
 
 
 def _checked(outputs: Any) -> Dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from itertools import chain, takewhile
 from typing import (
     Any,
     Callable,
@@ -18,6 +19,7 @@ from typing import (
     NamedTuple,
     Optional,
     Sequence,
+    Tuple,
     Union,
     cast,
     get_args,
@@ -43,6 +45,9 @@ _OF_NODES = ("node:started", "node:completed", "node:failed", "node:retry", "nod
 _PAUSES = {"execution:paused": True, "execution:resumed": False}
 _WHILE_PAUSED = {"execution:resumed": True, "execution:paused": False, "execution:completed": False}
 """Whether an execution must be paused before this event (True), or must not be (False)."""
+RETRY_DELAYS = (1.0, 2.0)
+"""Seconds before the second and the third attempt of a node that fails, as on the deployed server.
+"""
 _NOT_OF_EXECUTIONS = ("connected", "stream:reconnected")
 EVENTS = tuple(name for name in get_args(ExecutionEventType) if name not in _NOT_OF_EXECUTIONS)
 """The events that an execution can have."""
@@ -54,10 +59,17 @@ class Node:
 
     `seconds` may be a function of the execution's inputs. If the function raises, or does not
     return a number of at least 0, the execution fails at its start. A node of `math.inf` seconds
-    never ends. With an `error`, the execution fails at the end of this node. A node of type
-    `humanReview` (or `user_input`) pauses the execution at once and forever, because the API has
-    no call that resumes an execution. Raises `TypeError` or `ValueError` for an unusable argument,
-    such as an empty id or negative seconds.
+    never ends.
+
+    With an `error`, the node fails, and so does the execution. As on the deployed server, it fails
+    after three attempts of `seconds` each, with pauses of 1 and 2 s. That server loses the text of
+    the error: its events say `Activity task failed`. With `shapes="documented"`, they have the
+    text.
+
+    A node of type `humanReview` (or `user_input`) pauses the execution forever, because the API has
+    no call that resumes an execution. A `skipped` node is on a branch that is not taken: it never
+    starts. Raises `TypeError` or `ValueError` for an unusable argument, such as an empty id or
+    negative seconds.
     """
 
     id: str
@@ -65,6 +77,7 @@ class Node:
     type: str = "transform"
     seconds: Seconds = 0.1
     error: Optional[str] = None
+    skipped: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.id, str) or not self.id:
@@ -86,6 +99,18 @@ class Node:
         number of at least 0.
         """
         return replace(self, seconds=self.seconds(inputs)) if callable(self.seconds) else self
+
+    @property
+    def total_seconds(self) -> float:
+        """The seconds from its start to its end, with all attempts of a node that fails."""
+        seconds = cast("float", self.seconds)
+        if self.error is None:
+            return seconds
+        return seconds * (1 + len(RETRY_DELAYS)) + sum(RETRY_DELAYS)
+
+
+NodeStep = Tuple[Node, ...]
+"""The nodes that run at the same time, before those of the next step."""
 
 
 @dataclass(frozen=True)
@@ -119,8 +144,10 @@ class PlannedEvent(NamedTuple):
         node: the node that the event names, if any.
         completed: how many nodes have completed, for `execution:progress` in a plan of nodes; else
             `None`.
+        finished: how many nodes have completed, failed or been skipped, likewise.
         error: the error message of a failed node or execution, if it has one.
         data: further keys of the event.
+        outputs: the outputs of the node, if the run has made them.
 
     """
 
@@ -128,32 +155,55 @@ class PlannedEvent(NamedTuple):
     seconds: float = 0.0
     node: Optional[Node] = None
     completed: Optional[int] = None
+    finished: int = 0
     error: Optional[str] = None
     data: Mapping[str, Any] = {}
+    outputs: Optional[Mapping[str, Any]] = None
 
 
-def plan_of(nodes: Sequence[Node], inputs: Inputs) -> List[PlannedEvent]:
-    """Return the plan of nodes that run one after another.
+def plan_of(steps: Sequence[NodeStep], inputs: Inputs) -> List[PlannedEvent]:
+    """Return the plan of steps that run one after another; the nodes of a step run together.
 
-    It ends at the first node that fails, pauses or hangs. Raises what `Node.timed` raises.
+    It ends at the first step at which a node fails, pauses or hangs. Raises what `Node.timed`
+    raises.
     """
+    timed = [tuple(node.timed(inputs) for node in step) for step in steps]
+    total = sum(map(len, timed))
     plan = [PlannedEvent("execution:started")]
-    for number, node in enumerate([node.timed(inputs) for node in nodes], 1):
-        seconds = cast("float", node.seconds)
-        plan.append(PlannedEvent("node:started", node=node))
-        if node.type in PAUSING_TYPES:
-            plan.append(PlannedEvent("execution:paused", node=node))
-            return plan
-        if seconds == math.inf:
-            return plan
-        if node.error is not None:
-            plan.append(PlannedEvent("node:failed", seconds, node, error=node.error))
-            plan.append(PlannedEvent("execution:progress", node=node, completed=number - 1))
-            plan.append(PlannedEvent("execution:failed"))
-            return plan
-        plan.append(PlannedEvent("node:completed", seconds, node))
-        plan.append(PlannedEvent("execution:progress", node=node, completed=number))
+    completed = finished = 0
+    for index, step in enumerate(timed):
+        nodes = [node for node in step if not node.skipped]
+        if not nodes:
+            continue
+        plan += [PlannedEvent("node:started", node=node) for node in nodes]
+        time = 0.0
+        for node in sorted(nodes, key=lambda it: it.total_seconds):
+            if node.total_seconds == math.inf:
+                return plan
+            event = "node:completed" if node.error is None else "node:failed"
+            plan.append(PlannedEvent(event, node.total_seconds - time, node, error=node.error))
+            time = node.total_seconds
+        completed += sum(node.error is None for node in nodes)
+        if any(node.error is not None for node in nodes):
+            # All nodes after this step depend on it, so the server skips them.
+            plan.append(PlannedEvent("execution:progress", 0.0, node, completed, total))
+            return [*plan, PlannedEvent("execution:failed")]
+        pausing = next((node for node in nodes if node.type in PAUSING_TYPES), None)
+        if pausing is not None:
+            return [*plan, PlannedEvent("execution:paused", node=pausing)]
+        finished = _finished(timed, index)
+        plan.append(PlannedEvent("execution:progress", 0.0, node, completed, finished))
     return [*plan, PlannedEvent("execution:completed")]
+
+
+def _finished(steps: Sequence[NodeStep], index: int) -> int:
+    """Return how many nodes are over after the step at `index`, if none has failed.
+
+    The skipped nodes that follow are over, too: the node that chooses a branch skips the others.
+    """
+    passed = sum(map(len, steps[: index + 1]))
+    following = [node for step in steps[index + 1 :] for node in step]
+    return passed + len([*takewhile(lambda node: node.skipped, following)])
 
 
 def stops(node: Node) -> bool:
@@ -161,18 +211,19 @@ def stops(node: Node) -> bool:
 
     If `seconds` is a function, it is not called, and is taken to return a finite number.
     """
-    return node.error is not None or node.type in PAUSING_TYPES or node.seconds == math.inf
+    stopping = node.error is not None or node.type in PAUSING_TYPES or node.seconds == math.inf
+    return stopping and not node.skipped
 
 
 def scripted_nodes(
-    nodes: Sequence[Union[str, Node]],
+    nodes: Sequence[Union[str, Node, Tuple[Union[str, Node], ...]]],
     *,
     fails_at: Optional[str],
     error: Optional[str],
     pauses_at: Optional[str],
     hangs_at: Optional[str],
-) -> List[Node]:
-    """Return the nodes, of which one may be set to fail, pause or hang.
+) -> List[NodeStep]:
+    """Return the steps of the nodes, of which one node may be set to fail, pause or hang.
 
     `fails_at`, `pauses_at` or `hangs_at` is the id of that node. `error` is the text of the
     failure; with `error` alone, the last node fails. Raises `TypeError` or `ValueError` for an
@@ -180,11 +231,13 @@ def scripted_nodes(
     """
     optional_text("error", error)
     given = several("nodes", nodes, "nodes")
-    made = [Node(node) if isinstance(node, str) else node for node in given]
-    for index, node in enumerate(made):
-        if not isinstance(node, Node):
-            raise TypeError(f"nodes[{index}] must be a Node or the id of one, not {node!r}")
-    ids = [node.id for node in made]
+    steps = [
+        tuple(_node(f"nodes[{index}][{place}]", it) for place, it in enumerate(step))
+        if isinstance(step, tuple)
+        else (_node(f"nodes[{index}]", step),)
+        for index, step in enumerate(cast("List[object]", given))
+    ]
+    ids = [node.id for node in chain(*steps)]
     if len(set(ids)) < len(ids):
         raise ValueError(f"nodes must have different ids, not {', '.join(ids)}")
     places = {"fails_at": fails_at, "pauses_at": pauses_at, "hangs_at": hangs_at}
@@ -201,21 +254,37 @@ def scripted_nodes(
             raise ValueError(f"{name} must be {known}, not {id!r}")
         if error is not None and name != "fails_at":
             raise ValueError("error is why an execution fails; this one pauses or hangs")
-        at = ids.index(id)
-        before = next(filter(stops, made[:at]), None)
+        at = next(index for index, step in enumerate(steps) if id in [it.id for it in step])
+        before = next(filter(stops, chain(*steps[:at])), None)
         if before is not None:
             raise ValueError(f"{name}={id!r} is never reached: it stops at {before.id!r} before")
-        node = made[at]
-        if name != "pauses_at" and node.type in PAUSING_TYPES:
-            raise ValueError(f"{name}={id!r} has no effect: this node pauses (type={node.type!r})")
-        if name == "fails_at" and node.seconds == math.inf:
-            raise ValueError(f"{name}={id!r} has no effect: this node never ends (seconds=inf)")
-        made[at] = {
-            "fails_at": replace(node, error=error or node.error or f"Node {id} failed"),
-            "pauses_at": replace(node, type=PAUSING_TYPES[0]),
-            "hangs_at": replace(node, seconds=math.inf),
-        }[name]
-    return made
+        steps[at] = tuple(
+            _stopping(node, name, error) if node.id == id else node for node in steps[at]
+        )
+    return steps
+
+
+def _node(where: str, given: object) -> Node:
+    node = Node(given) if isinstance(given, str) else given
+    if not isinstance(node, Node):
+        raise TypeError(f"{where} must be a Node or the id of one, not {given!r}")
+    return node
+
+
+def _stopping(node: Node, name: str, error: Optional[str]) -> Node:
+    """Return the node, set to fail, pause or hang, as the argument with this `name` says."""
+    given = f"{name}={node.id!r}"
+    if node.skipped:
+        raise ValueError(f"{given} has no effect: this node is skipped")
+    if name != "pauses_at" and node.type in PAUSING_TYPES:
+        raise ValueError(f"{given} has no effect: this node pauses (type={node.type!r})")
+    if name != "hangs_at" and node.seconds == math.inf:
+        raise ValueError(f"{given} has no effect: this node never ends (seconds=inf)")
+    if name == "fails_at":
+        return replace(node, error=error or node.error or f"Node {node.id} failed")
+    if name == "pauses_at":
+        return replace(node, type=PAUSING_TYPES[0])
+    return replace(node, seconds=math.inf)
 
 
 def plan_by_events(events: Sequence[ScriptedEvent]) -> List[PlannedEvent]:

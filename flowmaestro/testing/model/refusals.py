@@ -36,6 +36,11 @@ class Refusal(Exception):
         self.layer: Layer = layer
         self.headers: Tuple[Tuple[str, str], ...] = tuple(headers)
 
+    @property
+    def is_no_route(self) -> bool:
+        """Whether no endpoint has the path of the request."""
+        return self.status == 404 and self.layer == "framework"
+
 
 def invalid(message: str, **fields: str) -> Refusal:
     """Return a 400 refusal of an invalid request. `fields` has the problem of each field."""

@@ -5,7 +5,7 @@ They include those in the documentation of version 0.1.0.
 
 from __future__ import annotations
 
-from typing import Any, Dict
+from typing import Any, Dict, List
 
 from flowmaestro.testing.model.agents import Agent, Memory, Message, Thread
 from flowmaestro.testing.model.executions import (
@@ -17,7 +17,7 @@ from flowmaestro.testing.model.executions import (
 )
 from flowmaestro.testing.model.keys import READ_SCOPES, KeyRing
 from flowmaestro.testing.model.knowledge import KnowledgeBase
-from flowmaestro.testing.model.plans import Node
+from flowmaestro.testing.model.plans import Node, NodeStep
 from flowmaestro.testing.model.service import Service
 from flowmaestro.testing.model.webhooks import Webhook
 
@@ -82,10 +82,10 @@ def _add_workflows(service: Service) -> None:
         -30 * DAY,
         "Greets by name.",
         {"name": InputField(label="Name", description="Whom to greet.")},
-        [
+        _one_after_another(
             Node("compose", "Compose greeting", "transform", 0.2),
             Node("out", "Output", "output", 0.1),
-        ],
+        ),
     )
     welcome = Workflow(
         "wf_abc123",
@@ -97,11 +97,11 @@ def _add_workflows(service: Service) -> None:
             "customer_name": InputField(label="Name", description="How to address them."),
             "name": InputField(label="Short name", description="Used when there is no other."),
         },
-        [
+        _one_after_another(
             Node("fetch_customer", "Fetch customer", "http", 0.8),
             Node("write_welcome", "Write welcome", "llm", 1.2),
             Node("send_email", "Send email", "email", 0.6),
-        ],
+        ),
         _welcome,
     )
     failing = Workflow(
@@ -110,10 +110,10 @@ def _add_workflows(service: Service) -> None:
         -28 * DAY,
         "Calls a service that is never there.",
         {},
-        [
+        _one_after_another(
             Node("prepare", "Prepare", "transform", 0.2),
             Node("call", "Call service", "http", 0.3, error="Service answered 503"),
-        ],
+        ),
     )
     pausing = Workflow(
         PAUSING_WORKFLOW_ID,
@@ -121,7 +121,9 @@ def _add_workflows(service: Service) -> None:
         -27 * DAY,
         "Waits for an approval.",
         {},
-        [Node("draft", "Draft", "llm", 0.2), Node("approve", "Approve", "humanReview")],
+        _one_after_another(
+            Node("draft", "Draft", "llm", 0.2), Node("approve", "Approve", "humanReview")
+        ),
     )
     strict = Workflow(
         STRICT_WORKFLOW_ID,
@@ -129,7 +131,7 @@ def _add_workflows(service: Service) -> None:
         -26 * DAY,
         "Does not start without an address.",
         {"email": InputField(label="Email", required=True)},
-        [Node("check", "Check address", "transform", 0.1)],
+        _one_after_another(Node("check", "Check address", "transform", 0.1)),
     )
     for workflow in (hello, welcome, failing, pausing, strict):
         service.workflows[workflow.id] = workflow
@@ -142,6 +144,10 @@ def _add_workflows(service: Service) -> None:
         service.triggers[trigger.id] = trigger
 
 
+def _one_after_another(*nodes: Node) -> List[NodeStep]:
+    return [(node,) for node in nodes]
+
+
 def _welcome(inputs: Dict[str, Any]) -> Dict[str, Any]:
     name = inputs.get("customer_name") or inputs.get("name") or "customer"
     return {"message": f"Welcome, {name}!", "sent_to": inputs.get("customer_email")}
@@ -152,7 +158,11 @@ def _add_executions(service: Service) -> None:
     for number in range(PAST_EXECUTIONS):
         workflow, began = cast[number % len(cast)], -DAY + number * 600.0
         failed = workflow.id == FAILING_WORKFLOW_ID
-        broken = {node.id: node.error for node in workflow.nodes if node.error is not None}
+        broken = {
+            node.id: service.dialect.node_error or node.error
+            for (node,) in workflow.nodes
+            if node.error
+        }
         inputs = {"name": f"Visitor {number}"}
         execution = Execution(
             service.new_id(),

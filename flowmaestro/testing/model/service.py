@@ -140,7 +140,7 @@ class Service:
         self.used: Set[Tuple[str, str]] = set()
         self.missed: Dict[Tuple[str, str], List[str]] = {}
         self.deliveries: DeliveryQueue = DeliveryQueue(timeline, self.new_id)
-        self.runner: ExecutionRunner = ExecutionRunner(timeline, self._happened)
+        self.runner: ExecutionRunner = ExecutionRunner(timeline, self._happened, dialect.node_error)
         self._random_source = random_source
         self._live = live
         self._streams: DefaultDict[str, List[EventStream]] = defaultdict(list)
@@ -182,9 +182,12 @@ class Service:
         newest_first = reversed(self.executions.values())
         return sorted(newest_first, key=lambda execution: -execution.created_at)
 
-    def message_answers(self, agent: Agent) -> MessageAnswers:
-        """Return how `agent` answers a message with `"stream": true`: `"sse"` or `"refused"`."""
-        if self._message_answers is None and agent.scripted:
+    def message_answers(self, agent: Optional[Agent]) -> MessageAnswers:
+        """Return how `agent` answers a message with `"stream": true`: `"sse"` or `"refused"`.
+
+        `None` stands for an agent that no test has scripted.
+        """
+        if self._message_answers is None and agent is not None and agent.scripted:
             return "sse"
         return self._message_answers or self.dialect.message_answers
 

@@ -180,7 +180,7 @@ class DeliveryQueue:
         if status is not None and 200 <= status < 300:
             self._finish(delivery, "delivered")
             return
-        delivery.error = "No response from the receiver" if status is None else f"HTTP {status}"
+        delivery.error = "fetch failed" if status is None else f"HTTP {status}"
         temporary = status is None or status >= 500 or status in (408, 425, 429)
         if temporary and delivery.attempts <= len(delivery.retry_delays):
             delay = delivery.retry_delays[delivery.attempts - 1]

@@ -421,7 +421,7 @@ def test_an_end_that_arrived_during_a_hanging_poll_is_read_at_the_deadline() -> 
 
 
 def ended_fields() -> Any:
-    return {"outputs": {"a": 1}, "error": None}
+    return {"outputs": {"a": 1}, "error": None, "completed_at": None}
 
 
 @pytest.mark.parametrize("content", [KEEPALIVE, b":", sse("node:stream")])

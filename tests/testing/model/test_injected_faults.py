@@ -269,7 +269,10 @@ class TestReceivers:
         heard = []
 
         def receive(request):
-            id = json.loads(request.body)["data"]["execution_id"]
+            data = json.loads(request.body)["data"]
+            id = data["execution_id"]
+            if data["inputs"].get("customer_email"):
+                return 200  # One of the executions that a new fake already holds.
             heard.append(client.executions.get(id)["data"]["status"])
             return 200
 

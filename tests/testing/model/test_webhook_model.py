@@ -171,14 +171,14 @@ def test_an_attempt_is_handed_out_once(caller):
             None,
             {
                 "success": False,
-                "error": "No response from the receiver",
+                "error": "fetch failed",
                 "message": "Failed to deliver test webhook",
             },
             {
                 "success": False,
                 "status_code": None,
                 "response_time_ms": 250,
-                "error_message": "No response from the receiver",
+                "error_message": "fetch failed",
             },
         ),
     ],

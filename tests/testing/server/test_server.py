@@ -261,7 +261,7 @@ def test_webhooks_are_really_delivered_and_repeated(fake):
             signature = hmac.new(hook["secret"].encode(), request.body, hashlib.sha256).hexdigest()
             assert request["X-FlowMaestro-Signature"] == f"v1={signature}"
             assert request["X-FlowMaestro-Delivery-ID"] == first["X-FlowMaestro-Delivery-ID"]
-        error = 'Workflow completed with 1 failed nodes: {"call":"Service answered 503"}'
+        error = 'Workflow completed with 1 failed nodes: {"call":"Activity task failed"}'
         assert json.loads(first.body)["data"]["error"] == error
         wait_for(lambda: any(d.webhook_id == hook["id"] for d in fake.deliveries))
 

@@ -31,6 +31,7 @@ from flowmaestro.testing import (
     MemoryCheckpoint,
     Node,
     Quiet,
+    ScriptedEvent,
     ScriptedTransport,
 )
 from flowmaestro_transports import (
@@ -594,8 +595,12 @@ def test_a_trigger_has_its_id_and_its_execution(play: Any, telemetry: Telemetry)
 @pytest.mark.parametrize("content", [False, True])
 def test_error_texts_are_content(play: Any, telemetry: Telemetry, content: bool) -> None:
     fake, hooks = FakeFlowMaestro(), telemetry.hooks(content=content)
-    work = Node("work", name="Work", error="no fm_live_0123456789abcdef")
-    fake.workflow("wf_123", nodes=[work])
+    failing = [
+        ScriptedEvent("node:started", "work"),
+        ScriptedEvent("node:failed", "work", error="no fm_live_0123456789abcdef"),
+        ScriptedEvent("execution:failed"),
+    ]
+    fake.workflow("wf_123", events=failing)
     play(fake, lambda client: client.workflows.run("wf_123"), hooks)
     play(fake, lambda client: client.workflows.run_many("wf_123", [{}]), hooks)
     texts = [span.status.description for span in telemetry.named("invoke_workflow")]

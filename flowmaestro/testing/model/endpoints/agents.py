@@ -83,9 +83,10 @@ def stream_thread(service: Service, call: EndpointRequest) -> Outcome:
     If its agent does not answer with events (`Service.message_answers`), raise the 404 refusal of a
     path without an endpoint.
     """
+    known = service.threads.get(call.id)
+    if service.message_answers(known.agent if known else None) == "refused":
+        raise no_route("GET", f"/api/v1/threads/{call.id}/events")
     thread = service.threads.find(call.id)
-    if service.message_answers(thread.agent) == "refused":
-        raise no_route("GET", f"/api/v1/threads/{thread.id}/events")
     stream = service.subscribe(thread.id)
     stream.publish("connected", {"thread_id": thread.id, "status": "active"})
     return stream
@@ -118,7 +119,7 @@ def update_memory(service: Service, call: EndpointRequest) -> Outcome:
     """
     agent, user_id, now = service.agents.find(call.id), call.ids["user_id"], service.timeline.now
     refusal = "working_memory is required and must be a non-empty string"
-    text, metadata = call.text("working_memory", refusal), call.mapping("metadata")
+    text, metadata = call.trimmed("working_memory", refusal), call.mapping("metadata")
     if user_id not in agent.memories:
         service.dialect.check_id(user_id)
     memory = agent.memories.setdefault(user_id, Memory(user_id, text, {}, now, now))
@@ -141,7 +142,7 @@ def search_memory(service: Service, call: EndpointRequest) -> Outcome:
     The result is empty if the request has a `user_id` other than `MEMORY_OWNER`.
     """
     agent = service.agents.find(call.id)
-    query = call.text("query", "query is required and must be a non-empty string")
+    query = call.trimmed("query", "query is required and must be a non-empty string")
     top_k, threshold = call.count("top_k", 10), call.number("similarity_threshold", 0.0)
     said = _said(service, agent) if call.body.get("user_id") in (None, MEMORY_OWNER) else []
     found = [(similarity(query, thread.messages[at].content), thread, at) for thread, at in said]
@@ -169,7 +170,7 @@ def memory_stats(service: Service, call: EndpointRequest) -> Outcome:
         "agent_id": agent.id,
         "working_memory_count": len(agent.memories),
         "embedding_count": len(_said(service, agent)),
-        "memory_config": {"type": "buffer", "max_messages": 50},
+        "memory_config": {"type": "buffer", "max_messages": 20},
     }
     return Answer(200, {"data": stats})
 

@@ -7,11 +7,15 @@ from flowmaestro.testing.model.replies import Answer
 from flowmaestro.testing.model.routing import EndpointRoute, Outcome, every, one
 from flowmaestro.testing.model.service import Service
 
+MOST_RESULTS = 20
+"""The server returns no more, whatever the request says, and returns this as `top_k`."""
+
 
 def query_knowledge_base(service: Service, call: EndpointRequest) -> Outcome:
     """Return the paragraphs that are most similar to a query."""
     base = service.knowledge_bases.find(call.id)
-    query, top_k = call.text("query", "Query is required"), service.dialect.top_k(call)
+    query = call.text("query", "Query is required")
+    top_k = min(service.dialect.top_k(call), MOST_RESULTS)
     results = [service.dialect.hit(hit) for hit in base.search(query, top_k)]
     return Answer(200, {"data": {"results": results, "query": query, "top_k": top_k}})
 
