@@ -139,8 +139,8 @@ class FlowMaestroClient(_Client):
                 reconnects a lost one; the defaults of `StreamTimes` when left out.
             hooks: functions to call before each request, after it, and before each retry.
             max_reply_size: maximum size of a response body after decompression, in bytes; a
-                larger one raises `ServerError` (code `reply_too_large`). The transports of this
-                package read at most 64 MiB. Events of a stream have their own limits.
+                larger one raises `ServerError` (code `reply_too_large`), and takes at most twice
+                this size and 1 MiB of memory. Events of a stream have their own limits.
 
         Raises:
             ValueError, TypeError: an argument is missing or wrong; the message names it.

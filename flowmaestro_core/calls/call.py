@@ -138,12 +138,18 @@ class Call(Operation[R, Coroutine[Any, Any, R]]):
         return f"<Call {self.method} {showable_url(self.path)}>"
 
     def request(
-        self, options: ClientOptions, token: str, *own: Tuple[str, str], stream: bool = False
+        self,
+        options: ClientOptions,
+        token: str,
+        *own: Tuple[str, str],
+        stream: bool = False,
+        max_reply_size: Optional[int] = None,
     ) -> Request:
         """Return the request of this call.
 
         `token`, a random text, is the `Idempotency-Key` of a POST without an `idempotency_key`.
         `own` are further header fields. With `stream`, the request asks for an event stream.
+        `max_reply_size` is that of the `Request`.
 
         Header fields of the client's options replace those that the SDK sends with every call.
         `own` and `idempotency_key` replace those of the options.
@@ -159,7 +165,8 @@ class Call(Operation[R, Coroutine[Any, Any, R]]):
             headers = options.request_headers(*fields, call=own)
         else:
             headers = options.standing_headers(fields)
-        return Request(self.method, options.api_root + self.path, headers, self.body)
+        url = options.api_root + self.path
+        return Request(self.method, url, headers, self.body, max_reply_size)
 
     def reply(self, response: Response, attempts: int = 1) -> R:
         """Return the reply in a successful response, in the form that callers get.
@@ -205,7 +212,7 @@ def _invalid_response(problem: str, response: Response) -> ServerError:
 
 def _too_large(response: Response, limit: int) -> ServerError:
     return ServerError(
-        f"The server's response has {len(response.body)} bytes, more than max_reply_size={limit}; "
+        f"The server's response has more bytes than max_reply_size={limit}; "
         "create the client with a larger max_reply_size",
         "reply_too_large",
         response.status,
@@ -303,7 +310,10 @@ class CallMachine(Machine[Any]):
         """An attempt must be sent, and its response received, before this time: the timeout of each
         attempt is shortened to it."""
         self._until_sent = until_sent
-        self._request = call.request(context.options, token, *headers, stream=stream)
+        bound = None if stream else context.max_reply_size  # A stream is read in pieces.
+        self._request = call.request(
+            context.options, token, *headers, stream=stream, max_reply_size=bound
+        )
         self._redirects = 0
         """How many redirects were followed, in all attempts."""
         self._maybe_done = False

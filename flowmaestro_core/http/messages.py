@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, List, Optional, Tuple, TypeVar, Union, cast, overload
 
 from flowmaestro_core.http.secrets import showable_url, showable_value
@@ -94,20 +94,31 @@ class Request:
 
     `url` is absolute and already percent-encoded. `headers` are the fields that the core wants
     sent; they may be passed as `Headers`, a mapping or pairs. A transport adds fields of its own,
-    such as Host and Content-Length. `body` is the exact bytes, `b""` for none. Raises `TypeError`,
-    naming the argument, for headers or a body of another type.
+    such as Host and Content-Length. `body` is the exact bytes, `b""` for none. `max_reply_size` is
+    the most bytes of the response's decoded body that the sender can use, or `None`. It bounds
+    memory: see the transport contract. Raises `TypeError`, naming the argument, for headers or a
+    body of another type.
     """
 
     method: str
     url: str
     headers: Headers
     body: bytes
+    max_reply_size: Optional[int] = field(default=None, compare=False)
 
-    def __init__(self, method: str, url: str, headers: HeaderFields, body: bytes = b"") -> None:
+    def __init__(
+        self,
+        method: str,
+        url: str,
+        headers: HeaderFields,
+        body: bytes = b"",
+        max_reply_size: Optional[int] = None,
+    ) -> None:
         _set(self, "method", method)
         _set(self, "url", url)
         _set(self, "headers", _as_headers(headers))
         _set(self, "body", _as_body(body))
+        _set(self, "max_reply_size", max_reply_size)
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {showable_url(self.url)}, {len(self.body)} bytes>"

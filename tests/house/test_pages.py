@@ -27,7 +27,6 @@ from flowmaestro_core.resources.threads import ANSWER_TIMEOUT
 from flowmaestro_core.streams.event_stream import MOST_REMEMBERED
 from flowmaestro_core.streams.sse import MAX_EVENT_SIZE
 from flowmaestro_transports import SocketTransport
-from flowmaestro_transports.http11.content_coding import MAX_BODY
 from flowmaestro_transports.http11.exchange import MAX_HEAD
 from tests.harness.house.pages import (
     MARKDOWN,
@@ -355,7 +354,6 @@ class TestTables:
         page = (ROOT / "docs" / "limits.md").read_text(encoding="utf-8")
         rows = dict(re.findall(r"^\| (.+?) \| (.+?) \| .*\|$", page, re.MULTILINE))
         assert {name: rows.get(name) for name in expected} == expected
-        assert f"of the client, up to {MAX_BODY >> 20} MiB" in page
 
 
 def default_of(function, name):

@@ -47,13 +47,14 @@ def test_bytes_that_arrived_before_the_deadline_are_delivered(
         peer.read_request()
         peer.send(scripted.reply())
         peer.read_request()
+        time.sleep(0.2)  # Until the client waits: nothing shows it.
         asked.set()
         may_answer.wait(60)
         may_answer.clear()
         peer.send(scripted.reply(gzip.compress(BODY), headers=[("Content-Encoding", "gzip")]))
         peer.read_request()
         peer.send(scripted.HEAD_CHUNKED)
-        time.sleep(0.2)  # Until the read waits: nothing shows it.
+        time.sleep(0.2)
         asked.set()
         may_answer.wait(60)
         peer.send(scripted.chunk(b"came in time"))

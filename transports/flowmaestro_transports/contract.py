@@ -15,6 +15,10 @@ FlowMaestro. Rules that the signatures cannot say:
 * A quiet body is neither at its end nor broken. A transport that cannot continue to read after a
   timeout says so with an attribute `patient = False` (absence means True). If its read times out,
   it raises `TransportFailure` (*reply broken*, `timed_out`). The event stream then reconnects.
+* `Request.max_reply_size`, if it is not `None`, is the most bytes of a decoded body that the caller
+  of `send` can use. A transport that bounds its memory so has an attribute `bounds_replies = True`:
+  `send` stops to read once it has more bytes, returns these (at most 1 MiB more), and closes the
+  connection. The caller raises the error. Without this attribute, nothing is expected.
 * If a transport sends secrets beside the request, such as a proxy's password, it lists them in an
   attribute `secrets`, a collection of strings. No error shows them.
 * An async transport releases its connection when the calling task is cancelled.

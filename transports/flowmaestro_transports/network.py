@@ -20,6 +20,8 @@ class NetworkTransport(NotPicklable):
     It checks and stores the arguments for proxies, TLS and connections.
     """
 
+    bounds_replies = True
+
     def __init__(
         self,
         *,

@@ -12,6 +12,7 @@ import gzip
 import threading
 import time
 import zlib
+from dataclasses import replace
 from typing import List, Optional, Sequence, Tuple
 
 from flowmaestro.testing.conformance.check import check, checks_of, live_body
@@ -137,6 +138,20 @@ async def twenty_megabytes(runner: Runner) -> None:
     expect(response.body == content, f"`send` returned {len(response.body)} bytes, or other ones")
     pieces = await read_out(transport, request, 6 * LIMIT)
     expect(pieces == content, "the bytes read in pieces differ")
+
+
+@check(WIRE, why="A reply that is too large would take as much memory as it has, or more.")
+async def a_reply_beyond_its_limit(runner: Runner) -> None:
+    """`send` stops to read a body that has more than `max_reply_size` bytes, decompressed."""
+    transport = runner.transport()
+    if not runner.bounds_replies:
+        raise NotOffered("bounds_replies", "a large reply takes as much memory as it has")
+    limit, content = 100_000, bytes(20_000_000)
+    for headers, data in ((), content), ([("Content-Encoding", "gzip")], gzip.compress(content)):
+        server = runner.server(answering(reply(data, headers=headers)))
+        request = replace(ask(server.url), max_reply_size=limit)
+        got = len((await transport.send(request, LIMIT)).body)
+        expect(limit < got <= limit + 2**20, f"of {len(content)} bytes, `send` returned {got}")
 
 
 @check(WIRE, why="Networks may split a response at any byte.")

@@ -123,6 +123,8 @@ class Runner(ABC):
     def __init__(self, make_transport: Callable[..., Any], serve_site: ServeSite) -> None:
         self.patient: bool = True
         """Whether reading can continue after a quiet read. True unless the transport denies it."""
+        self.bounds_replies: bool = False
+        """Whether the transport observes `Request.max_reply_size`. False unless it says so."""
         self.asked: List[Request] = []
         """Every request that came to a site."""
         self._make_transport = make_transport
@@ -190,6 +192,7 @@ class Runner(ABC):
             raise FactoryError(f"make_transport(): {error}") from None
         self._transports.append(transport)
         self.patient = getattr(made, "patient", True)
+        self.bounds_replies = getattr(made, "bounds_replies", False)
         for need, consequence in _NOT_OF_FUNCTIONS.items():
             if whole_only and need in self._needs:
                 raise NotOffered(need, consequence)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import threading
+from dataclasses import replace
 from typing import Any, Callable, Optional
 
 import requests
@@ -324,6 +325,14 @@ class SendsBeforeItLooks(TrustsEveryone):
         raise TransportFailure(Phase.NOT_SENT, "nobody vouches for it")
 
     open = send
+
+
+class IgnoresTheLimitOfAReply(SocketTransport):
+    """One that says that it bounds replies, and reads them whole."""
+
+    def send(self, request: Request, timeout: float) -> Response:
+        """Send it without its limit."""
+        return super().send(replace(request, max_reply_size=None), timeout)
 
 
 class IgnoresItsOptions(Wrapper):

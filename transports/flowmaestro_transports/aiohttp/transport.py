@@ -24,12 +24,11 @@ from typing import (
     Mapping,
     Optional,
     Set,
-    cast,
+    Type,
 )
 from urllib.request import getproxies
 
 import aiohttp
-import anyio
 from yarl import URL
 
 from flowmaestro_core.http.messages import (
@@ -52,7 +51,7 @@ from flowmaestro_transports.http11.content_coding import (
 from flowmaestro_transports.http11.exchange import ANY_HOST, RequestWriter
 from flowmaestro_transports.http11.failures import closed
 from flowmaestro_transports.http11.proxies import basic, secrets_in
-from flowmaestro_transports.http11.round_trip import LATE_STEPS
+from flowmaestro_transports.http11.round_trip import LastLook
 from flowmaestro_transports.primitives.fork_guard import ForkGuard, NotPicklable, of_the_parent
 
 _LONGEST_LINE = 64 * 1024
@@ -90,6 +89,7 @@ class AiohttpTransport(NotPicklable):
     Raises `TypeError` for a `session` of another type.
     """
 
+    bounds_replies = True
     known_failures: ClassVar[Mapping[str, str]] = {
         "a-body-cut-off-under-tls": "aiohttp takes any end of a connection for that of the body",
         "stale-bytes-after-cpu-work": "aiohttp uses a kept connection without a look at it",
@@ -116,8 +116,8 @@ class AiohttpTransport(NotPicklable):
     async def send(self, request: Request, timeout: float) -> Response:
         """Send the request and receive the whole response, all within `timeout` seconds.
 
-        Raises `TransportFailure`. A body of more than 64 MiB, decoded, is a failure (*reply
-        broken*).
+        Raises `TransportFailure`. A body of more than `max_reply_size` bytes, decoded, is
+        returned in part; without this limit, one of more than 64 MiB is a failure (*reply broken*).
         """
         response: Response = await self._attempt(request, timeout, whole=True)
         return response
@@ -203,19 +203,19 @@ class AiohttpTransport(NotPicklable):
                 connector=aiohttp.TCPConnector(limit=0, enable_cleanup_closed=abort_later),
                 trust_env=bool(getproxies()),  # With it, each call reads the .netrc from disk.
             )
-        limits = Limits(timeout)
+        limits, bound = Limits(timeout), request.max_reply_size
+        most = MAX_BODY if whole and bound is None else sys.maxsize
         body = None
         try:
             async with _deadline(limits.end):
                 async with _deadline(limits.head):
                     # The response is in no local variable: its repr has the header fields.
                     body = AiohttpBody(
-                        await _response_to(self._session, request, limits, self.secrets),
-                        MAX_BODY if whole else sys.maxsize,
+                        await _response_to(self._session, request, limits, self.secrets), most
                     )
                 self._bodies.add(body)
                 if whole:
-                    content = await body.read_whole(limits)
+                    content = await body.read_whole(limits, sys.maxsize if bound is None else bound)
                     return Response(body.status, body.headers, content)
         except BaseException as error:
             if body is not None:
@@ -314,22 +314,26 @@ class AiohttpBody:
         self.release()
         raise failure
 
-    async def read_whole(self, limits: Limits) -> bytes:
-        """Return the rest of the body, decoded.
+    async def read_whole(self, limits: Limits, enough: int) -> bytes:
+        """Return the rest of the body, decoded. Release a body of more than `enough` bytes early.
 
         Raises what aiohttp raises, `CodingError` if the body cannot be decoded or is too long, and
         `asyncio.TimeoutError` if a piece does not come in time.
         """
-        content = bytearray()
+        content: List[bytes] = []
+        size = 0
         while True:
             if self._owes_turn:
                 self._owes_turn = False
                 await asyncio.sleep(0)  # The time limits are looked at here, too.
             async with _deadline(limits.piece):
                 piece = await self._next()
-            if not piece:
-                return bytes(content)
-            content += piece
+            content.append(piece)
+            size += len(piece)
+            if size > enough:
+                self.release()
+            if not piece or size > enough:
+                return b"".join(content)
 
     async def close(self) -> None:
         """Release the connection now, at the end of the body or before.
@@ -401,34 +405,41 @@ class _deadline:  # noqa: N801 - like `asyncio.timeout_at`
     """`asyncio.timeout_at`, except that what arrived before a late deadline is not dropped.
 
     If the event loop was blocked beyond the deadline, the data that arrived meanwhile and the
-    deadline are due in the same turn of the loop. So the task is cancelled `LATE_STEPS` turns
-    later.
+    deadline are due in the same turn of the loop. So the task is cancelled some turns later
+    (`LastLook`).
     """
 
     def __init__(self, when: Optional[float]) -> None:
         self._when = when
-        self._scope = anyio.CancelScope()
+        self._expired = False
         self._timer: Optional[asyncio.Handle] = None
+        self._task: Any = None
+        self._cancellations = 0
 
     async def __aenter__(self) -> None:
-        self._scope.__enter__()
         if self._when is not None:
+            self._task = asyncio.current_task()
+            if sys.version_info >= (3, 11):
+                self._cancellations = self._task.cancelling()
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_at(self._when, self._pass, loop, LATE_STEPS)
+            self._timer = loop.call_at(self._when, self._pass, loop, LastLook())
 
-    async def __aexit__(self, *raised: object) -> Optional[bool]:
+    async def __aexit__(self, kind: Optional[Type[BaseException]], *_: object) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        suppressed = self._scope.__exit__(*cast("Any", raised))
-        if self._scope.cancelled_caught:
-            raise asyncio.TimeoutError
-        return suppressed
+        if self._expired:
+            cancelled_outside = False
+            if sys.version_info >= (3, 11):
+                cancelled_outside = self._task.uncancel() > self._cancellations
+            if kind is asyncio.CancelledError and not cancelled_outside:
+                raise asyncio.TimeoutError
 
-    def _pass(self, loop: asyncio.AbstractEventLoop, turns: int) -> None:
-        if turns:
-            self._timer = loop.call_soon(self._pass, loop, turns - 1)
+    def _pass(self, loop: asyncio.AbstractEventLoop, look: LastLook) -> None:
+        if look.goes_on(loop.time()):
+            self._timer = loop.call_soon(self._pass, loop, look)
         else:
-            self._scope.cancel()
+            self._expired = True
+            self._task.cancel()
 
 
 class Limits:

@@ -82,8 +82,8 @@ class AnyioTransport(NetworkTransport):
     async def send(self, request: Request, timeout: float) -> Response:
         """Send the request and receive the whole response, all within `timeout` seconds.
 
-        Raises `TransportFailure`. A body of more than 64 MiB, decoded, is a failure (*reply
-        broken*).
+        Raises `TransportFailure`. A body of more than `max_reply_size` bytes, decoded, is
+        returned in part; without this limit, one of more than 64 MiB is a failure (*reply broken*).
         """
         return await self._round_trip(request, timeout, MAX_BODY, RoundTrip.read_response, _whole)
 

@@ -16,7 +16,7 @@ from anyio.lowlevel import checkpoint
 
 from flowmaestro_transports.http11 import failures
 from flowmaestro_transports.http11.dialing import literal
-from flowmaestro_transports.http11.round_trip import LATE_STEPS, AttemptDeadline
+from flowmaestro_transports.http11.round_trip import AttemptDeadline, LastLook
 from flowmaestro_transports.http11.wire import IOSteps, IOWait, Readiness
 
 T = TypeVar("T")
@@ -73,13 +73,14 @@ async def carry_out(steps: IOSteps[T], deadline: AttemptDeadline, scope: anyio.C
 
 
 async def carry_out_late(steps: IOSteps[T], deadline: AttemptDeadline) -> List[T]:
-    """Resume `steps` after the deadline, with what has arrived already (`LATE_STEPS`).
+    """Resume `steps` after the deadline, with what has arrived already (`LastLook`).
 
     Return their result in a list. The list is empty if they need more, or if their deadline has
     moved: then they can be carried out again.
     """
+    look = LastLook()
     try:
-        for _ in range(LATE_STEPS):
+        while look.goes_on(deadline.clock()):
             wait = next(steps)
             if wait.readiness is not Readiness.READABLE or deadline.clock() < deadline.at:
                 break

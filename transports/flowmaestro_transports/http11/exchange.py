@@ -171,8 +171,9 @@ class ExchangeState(Enum):
 class Exchange:
     """One request and its response. See `ExchangeState`.
 
-    `limit` is the most bytes that the body may have, decompressed. Raises `TransportFailure` for a
-    request that HTTP/1.1 cannot express.
+    `limit` is the most bytes that the body may have, decompressed; the caller itself observes the
+    `max_reply_size` of a request. Raises `TransportFailure` for a request that HTTP/1.1 cannot
+    express.
     """
 
     __slots__ = (
@@ -185,6 +186,7 @@ class Exchange:
         "_method",
         "_reader",
         "head",
+        "max_reply_size",
         "phase",
         "state",
         "unsent",
@@ -208,7 +210,10 @@ class Exchange:
         """The head of the final response, once complete. `Content-Encoding` is removed if we decode
         it."""
         self._method = request.method  # A response to HEAD or CONNECT has no body.
-        self._limit = limit  # bytes
+        bound = request.max_reply_size
+        self._limit = limit if bound is None else sys.maxsize  # bytes
+        self.max_reply_size: int = sys.maxsize if bound is None else bound
+        """The most bytes of the body that the caller can use, decompressed."""
         self._reader: Optional[HeadReader] = None  # of a head that is not plain
         self._content = b""  # received and decoded, not taken yet
         self._error = ""  # why the state is BROKEN

@@ -23,10 +23,9 @@ from flowmaestro_transports.http11.wire import TURN, IOSteps, IOWait, Readiness,
 from flowmaestro_transports.primitives.ownership import Owned
 
 LATE_STEPS = 128
-"""How often the steps of an attempt are resumed, without waiting, once its deadline has passed.
-
-The process may have been stopped, or its event loop blocked, while the response arrived. 128 steps
-read 8 MiB, more than a socket buffers, and a server that never stops sending gains nothing."""
+"""The most steps of a `LastLook`. They read 8 MiB, more than a socket buffers."""
+LATE_SECONDS = 0.1
+"""The most seconds of a `LastLook`. A server may send what is slow to read, and never stop."""
 UNREAD_SECONDS = 1.0
 """Seconds for which a server that has sent its whole response may leave the rest of a request
 unread, until no more of it is sent."""
@@ -100,6 +99,26 @@ class AttemptDeadline:
         self.at, self.seconds = min(limits)
 
 
+class LastLook:
+    """Bounds what an attempt may still read, without waiting, once its deadline has passed.
+
+    The process may have been stopped, or its event loop blocked, while the response arrived.
+    """
+
+    __slots__ = ("_steps", "_until")
+
+    def __init__(self) -> None:
+        self._steps = 0
+        self._until = 0.0  # set by the first step
+
+    def goes_on(self, now: float) -> bool:
+        """Return whether there may be another step at the time `now`. Each call is a step."""
+        if not self._steps:
+            self._until = now + LATE_SECONDS
+        self._steps += 1
+        return self._steps <= LATE_STEPS and now <= self._until
+
+
 class RoundTrip:
     """One request and its response, on a new connection or a reused one.
 
@@ -158,23 +177,29 @@ class RoundTrip:
         return (yield from exchange_heads(self.connections[0].wire, self.exchange, self.deadline))
 
     def read_response(self) -> IOSteps[Response]:
-        """Send the request, and receive the whole response."""
+        """Send the request, and receive the whole response.
+
+        If the body has more than `max_reply_size` bytes, return it as far as it was received then.
+        """
         parts = yield from self.read_head()
         wire, exchange = self.connections[0].wire, self.exchange
         self.deadline.received()
-        while True:
+        room = exchange.max_reply_size - sum(map(len, parts))
+        while room >= 0:
             data = exchange.take()
             if data is None:
                 yield wire.readable
                 if receive(wire, exchange):
                     self.deadline.received()
-            elif data:
-                parts.append(data)
-                if exchange.has_more:
-                    yield TURN
-            else:
-                head = exchange.final_head
-                return Response(head.status, head.headers, b"".join(parts))
+                continue
+            if not data:
+                break
+            parts.append(data)
+            room -= len(data)
+            if exchange.has_more:
+                yield TURN
+        head = exchange.final_head
+        return Response(head.status, head.headers, b"".join(parts))
 
 
 @contextmanager
@@ -273,6 +298,8 @@ def _send_request(
         while piece := exchange.take():
             early.append(piece)
             size += len(piece)
+            if size > exchange.max_reply_size:
+                return  # The caller can use no more, and closes the connection.
             if size > MAX_BODY:
                 raise ReplyError(f"more than {MAX_BODY} bytes came before the request was sent")
             if exchange.has_more:

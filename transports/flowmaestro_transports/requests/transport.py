@@ -49,7 +49,7 @@ from flowmaestro_transports.http11.exchange import ANY_HOST, RequestWriter
 from flowmaestro_transports.http11.failures import ReplyError, closed, too_slow
 from flowmaestro_transports.http11.framing import framing_of
 from flowmaestro_transports.http11.proxies import basic, secrets_in
-from flowmaestro_transports.http11.round_trip import LATE_STEPS
+from flowmaestro_transports.http11.round_trip import LastLook
 from flowmaestro_transports.primitives.fork_guard import ForkGuard, NotPicklable, of_the_parent
 from flowmaestro_transports.requests.failures import (
     ERRORS,
@@ -174,6 +174,7 @@ class RequestsTransport(NotPicklable):
     """
 
     patient = False
+    bounds_replies = True
     known_failures: ClassVar[Mapping[str, str]] = cast("Any", _KnownFailures())
     """The conformance checks that it fails, each with its consequence for users."""
 
@@ -205,15 +206,17 @@ class RequestsTransport(NotPicklable):
         """Send the request and receive the whole response within `timeout` seconds.
 
         A head or a chunk header that comes byte by byte may take longer. Raises `TransportFailure`.
-        A body of more than 64 MiB, decoded, is a failure (*reply broken*).
+        A body of more than `max_reply_size` bytes, decoded, is
+        returned in part; without this limit, one of more than 64 MiB is a failure (*reply broken*).
         """
         deadline = time.monotonic() + min(timeout, LONGEST)
         silence = LONGEST
         if isinstance(timeout, Timeout):
             silence = timeout.read or LONGEST
-        body = self._begin(request, timeout, MAX_BODY)
+        bound = request.max_reply_size
+        body = self._begin(request, timeout, MAX_BODY if bound is None else sys.maxsize)
         try:
-            content = body.read_whole(deadline, silence)
+            content = body.read_whole(deadline, silence, sys.maxsize if bound is None else bound)
         finally:
             body.close()
         if not content and _may_be_truncated(request, body):
@@ -379,21 +382,19 @@ class RequestsBody:
                 raise self._timeout()
         return b""
 
-    def read_whole(self, deadline: float, silence: float) -> bytes:
-        """Return the rest of the body once it has ended.
+    def read_whole(self, deadline: float, silence: float, enough: int) -> bytes:
+        """Return the rest of the body once it has ended, or has more than `enough` bytes.
 
         Raises `TransportFailure` as `read` does, also if the body has not ended at `deadline`, or
         if no byte comes for `silence` seconds.
         """
         content = io.BytesIO()  # Unlike bytes, its repr shows nothing of the response.
-        late = 0
-        while not self._ended:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                # The process may have been stopped while the body arrived.
-                late += 1
-                if late > LATE_STEPS:
-                    raise self._timeout()
+        look = LastLook()
+        while not self._ended and content.tell() <= enough:
+            now = time.monotonic()
+            left = deadline - now
+            if left <= 0 and not look.goes_on(now):
+                raise self._timeout()
             content.write(self._piece(min(left, silence)))
         return content.getvalue()
 

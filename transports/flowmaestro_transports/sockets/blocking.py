@@ -15,7 +15,7 @@ import time
 from contextlib import suppress
 from typing import List, Sequence, TypeVar
 
-from flowmaestro_transports.http11.round_trip import LATE_STEPS, AttemptDeadline
+from flowmaestro_transports.http11.round_trip import AttemptDeadline, LastLook
 from flowmaestro_transports.http11.wire import IOSteps, Readiness
 from flowmaestro_transports.primitives.ownership import Owned
 
@@ -114,18 +114,17 @@ class BlockingOp:
     def carry_out(self, steps: IOSteps[T], deadline: AttemptDeadline) -> T:
         """Carry out `steps`, wait as they say, and return their result.
 
-        After the deadline, the steps go on with what has arrived already (`LATE_STEPS`). Raises
+        After the deadline, the steps go on with what has arrived already (`LastLook`). Raises
         `Interrupted` if it would wait after `interrupt`, `DeadlineExceeded` if it would wait on
         after the deadline, and what the steps raise.
         """
-        late = 0
+        look = LastLook()
         try:
             while True:
                 readiness, socks, seconds = next(steps)
                 now, until = time.monotonic(), deadline.at
                 if now >= until:
-                    late += 1
-                    if late > LATE_STEPS or readiness is not Readiness.READABLE:
+                    if readiness is not Readiness.READABLE or not look.goes_on(now):
                         raise DeadlineExceeded
                     if not socks:
                         continue
