@@ -9,10 +9,9 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, cast
 
 from flowmaestro import RetryInfo
 from flowmaestro.cli.console import Console, RichConsole, Text, console, shorten
-from flowmaestro.inputs import mapping_or_empty
 from flowmaestro.types import Execution, ExecutionEvent
 from flowmaestro_core.payloads.json_values import LONGEST_NAME
-from flowmaestro_core.showing.texts import event_time
+from flowmaestro_core.showing.texts import event_time, waits_for_person
 from flowmaestro_core.showing.timeline import why_no_nodes
 
 _STYLES = {
@@ -133,8 +132,7 @@ class RunView:
         else:
             self.status = {"started": "running", "resumed": "running"}.get(what, what)
             if what == "paused":
-                prompt = mapping_or_empty(event.get("pause_context")).get("prompt")
-                self.note = "paused: it waits for a person" + (f": {prompt}" if prompt else "")
+                self.note = f"paused: {event.get('reason') or 'it waits for a person'}"
             elif self.note.startswith("paused"):
                 self.note = ""
         failed = event.get("failed_node_id") or event.get("failed_node")
@@ -147,6 +145,8 @@ class RunView:
         if what in ("started", "retry"):
             node.status, node.began, node.seconds = "started", now, None
             node.note = f"attempt {event.get('attempt')}" if what == "retry" else node.note
+        elif waits_for_person(event):
+            node.status, node.note = "paused", "waits for a person"
         elif what in ("completed", "failed"):
             took = event.get("duration_ms")
             node.status = what
@@ -168,6 +168,7 @@ class RunView:
         if event.get("node_id") is not None:
             node = self._node(str(event["node_id"]), event.get("node_name"))
             took = "" if node.seconds is None else f" ({node.seconds:.2f} s)"
+            took = f" {node.note}" if node.status == "paused" else took
             texts.append(f"  {node.name}{took}")
         elif isinstance(progress, (int, float)):
             texts.append(f"  {progress:.0f} %")
@@ -175,6 +176,8 @@ class RunView:
             texts.append(f"  {event['error']}")
         if event["type"].startswith("stream:"):
             texts.append(f"  {self.note}")
+        if event["type"] == "execution:paused" and event.get("reason"):
+            texts.append(f"  {event['reason']}")
         self.screen.line(*texts, indent=11)
 
 

@@ -361,7 +361,7 @@ def test_a_pause_names_the_person_it_waits_for():
     from flowmaestro.cli.console import Console
 
     view = RunView(Console(out))
-    view.show({"type": "execution:paused", "pause_context": {"prompt": "Approve?"}})
-    assert view.note == "paused: it waits for a person: Approve?"
+    view.show({"type": "execution:paused", "reason": "Waiting for human review: Approve?"})
+    assert view.note == "paused: Waiting for human review: Approve?"
     view.show({"type": "execution:resumed"})
     assert (view.note, view.status) == ("", "running")

@@ -207,3 +207,16 @@ def test_frames_are_less_than_a_fifth_of_a_second_apart(make):
 )  # fmt: skip
 def test_durations_are_short_and_have_no_seconds_above_an_hour(seconds, text):
     assert in_short(seconds) == text
+
+
+def test_a_node_that_waits_for_a_person_is_not_done(make):
+    view = make()
+    node = {"node_id": "ask", "node_name": "Approve"}
+    view.show({"type": "node:started", **node})
+    view.show({"type": "node:completed", "metadata": {"paused": True}, **node})
+    reason = "Waiting for human review: Approve?"
+    view.show({"type": "execution:paused", "status": "paused", "reason": reason})
+    (_, _, line, note) = picture(view)
+    assert line.strip().endswith("Approve  waits for a person")
+    assert view.screen.symbols.good not in line
+    assert note == f"paused: {reason}"

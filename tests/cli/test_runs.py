@@ -544,6 +544,13 @@ def test_a_paused_execution_gets_no_advice_to_cancel(command):
     assert "cancel it" not in done.err
 
 
+def test_a_paused_run_shows_the_question_and_no_node_done_that_waits(command):
+    lines = command("run", PAUSING_WORKFLOW_ID, "--timeout", "9").err.splitlines()
+    told = [line.partition(" s  ")[2] for line in lines]
+    assert "node:completed  Approve waits for a person" in told
+    assert "execution:paused  Waiting for human review: Approve?" in told
+
+
 def test_a_deleted_execution_gets_no_advice(command, fake):
     fake.workflow("wf_slow", nodes=[Node("wait", seconds=3600)])
     execution_id = command("run", "wf_slow", "--detach").out.strip()

@@ -7,7 +7,7 @@ from typing import Any, Optional
 
 import pytest
 
-from flowmaestro_core.showing.texts import event_time, in_words
+from flowmaestro_core.showing.texts import event_time, in_words, waits_for_person
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,17 @@ def test_a_time_in_milliseconds_or_in_iso_8601_is_seconds(
 )
 def test_a_duration_in_words(seconds: float, said: str) -> None:
     assert in_words(seconds) == said
+
+
+@pytest.mark.parametrize(
+    ("event", "waits"),
+    [
+        ({"type": "node:completed", "metadata": {"paused": True}}, True),
+        ({"type": "node:completed", "metadata": {"paused": False}}, False),
+        ({"type": "node:completed", "metadata": "paused"}, False),
+        ({"type": "node:completed"}, False),
+        ({"type": "node:started", "metadata": {"paused": True}}, False),
+    ],
+)
+def test_a_completed_node_may_wait_for_a_person(event: Any, waits: bool) -> None:
+    assert waits_for_person(event) is waits
