@@ -223,7 +223,7 @@ SESSIONS = (
         "(the newest of a workflow). While no events come, the view says how old its last poll is.",
         (
             Command("run wf_slow --timeout 1"),
-            Command("run wf_slow", (("Count", "\x03"),)),
+            Command("run wf_slow", (("running", "\x03"),)),
             Command("run wf_audit --detach"),
             Command("watch --last"),
             Command("run wf_slow --detach"),
@@ -244,7 +244,11 @@ SESSIONS = (
         "the request for the list of workflows succeeded, and the command did not find the name in it.\n\n"
         "| exit status | meaning |\n|---|---|\n| 0 | done |\n| 1 | failed |\n| 2 | wrong arguments |\n"
         "| 3 | not found |\n| 4 | key refused |\n| 5 | rate limit |\n| 6 | network |\n"
-        "| 124 | `--timeout` was reached; the execution goes on |\n| 130 | Ctrl-C |\n\n"
+        "| 124 | `--timeout` was reached; the execution goes on |\n"
+        "| 129 | SIGHUP, as when the terminal is closed |\n| 130 | Ctrl-C |\n| 143 | SIGTERM |\n\n"
+        "SIGTERM and SIGHUP end `run`, `map` and `watch` as Ctrl-C does: the executions go on, and the command\n"
+        "says how to watch them. A signal that the shell ignores, as `nohup` does, stays ignored. If stderr\n"
+        "cannot be written, its texts are dropped, and the results are complete.\n\n"
         "In a pipe, the command writes no colors and no control codes of its own. `NO_COLOR` takes the\n"
         "colors away on a terminal, too, and `FORCE_COLOR` keeps them in a pipe. `--debug` shows tracebacks.",
         (Command("run nosuchthing --json"),),
@@ -301,15 +305,17 @@ KEEPING = """
 
 `flowmaestro login` asks for a key, checks it at the server, and keeps it: in the keyring of the
 system (with the extra `keyring`), or else in a file that only you can read, in your folder for
-settings. `--file` always uses the file. You can also pipe the key in: `pass show flowmaestro |
-flowmaestro login`. `logout` deletes the key from this machine, and `profiles` lists the profiles.
-`logout`, and `login --file`, which keeps the key in the file, delete any key that the keyring still
-has for the profile. If the keyring is locked, they cannot: they do everything else, and name the
-entry that you have to delete yourself.
+settings. `--file` always uses the file. If the file is a symbolic link, the file that it leads to is
+changed. On a terminal, `login` asks again after a wrong key. You can also pipe the key in: `pass show
+flowmaestro | flowmaestro login`. Before it sends the key, it says to which server. `logout` deletes the
+key from this machine, and `profiles` lists the profiles. `logout`, and `login --file`, which keeps the
+key in the file, delete any key that the keyring still has for the profile. If the keyring is locked,
+they cannot: they do everything else, and name the entry that you have to delete yourself.
 
 A profile is a pair of a key and a server: `login --profile work --base-url https://...` makes
-another one, and `--profile work` or `FLOWMAESTRO_PROFILE=work` uses it. A command uses the first of
-these keys that is set:
+another one, and `--profile work` or `FLOWMAESTRO_PROFILE=work` uses it. For a new key of the same
+profile, `login --profile work` is enough: it goes to the server of the profile. A command uses the
+first of these keys that is set:
 
 1. `--api-key`,
 2. the key of the profile that `--profile` names,
