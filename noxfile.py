@@ -379,6 +379,7 @@ def build_site(session: nox.Session) -> None:
     """Gather the pages in `build/pages`, and make the site of them in `build/site`."""
     session.run("python", "docs/site.py", "build")
     session.run("zensical", "build", *SITE, "--strict", "--clean")
+    session.run("python", "docs/markdown_pages.py", "build")
 
 
 @nox.session(python=NEWEST)

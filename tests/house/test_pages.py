@@ -8,6 +8,7 @@ import functools
 import inspect
 import pkgutil
 import re
+import sys
 
 import pytest
 
@@ -294,6 +295,63 @@ class TestSite:
     def test_a_lost_link_is_reported_with_page_and_line(self, move):
         with pytest.raises(SystemExit, match=r"^page.md:2: no lost.md for the site$"):
             move("One\n[two](lost.md)\n")
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="the script needs tomllib")
+class TestMarkdownPages:
+    """Pages as Markdown, `llms.txt` and `llms-full.txt`."""
+
+    ADDRESS = "https://docs.test/python/"
+    PAGES = {
+        "index.md": (
+            "# Start\n\n```sh\nno prose\n```\n\nSay [hello](guide/a.md#b). More.\n\n"
+            "```text\n[c](d.md)\n```\n"
+        ),
+        "guide/a.md": (
+            '---\ntitle: A\n---\n# A\n\nGo [up](../index.md).\n\n<img src="../p.svg">\n'
+        ),
+        "hidden.md": "---\nsearch:\n  exclude: true\n---\n# Hidden\n",
+    }
+    SETTINGS = """
+        [project]
+        site_name = "Name"
+        site_description = "About"
+        nav = [
+            { "Start" = "index.md" },
+            { "Guides" = [ { "One" = "guide/a.md" } ] },
+            { "Not searched" = "hidden.md" },
+        ]
+    """
+
+    @pytest.fixture
+    def site(self, tmp_path):
+        (tmp_path / "pages" / "guide").mkdir(parents=True)
+        for name, text in self.PAGES.items():
+            (tmp_path / "pages" / name).write_text(text)
+        (tmp_path / "zensical.toml").write_text(self.SETTINGS)
+        script("markdown_pages").write_pages(tmp_path, self.ADDRESS)
+        return tmp_path / "site"
+
+    def test_the_list_has_titles_addresses_and_first_sentences(self, site):
+        assert (site / "llms.txt").read_text() == (
+            "# Name\n\n> About\n\n## Start\n\n"
+            f"- [Start]({self.ADDRESS}index.md): Say hello.\n\n## Guides\n\n"
+            f"- [One]({self.ADDRESS}guide/a.md): Go up.\n"
+        )
+
+    def test_links_are_absolute_but_in_code(self, site):
+        page = (site / "index.md").read_text()
+        assert f"[hello]({self.ADDRESS}guide/a.md#b)" in page
+        assert "[c](d.md)" in page
+        below = (site / "guide" / "a.md").read_text()
+        assert f"[up]({self.ADDRESS}index.md)" in below
+        assert f'<img src="{self.ADDRESS}p.svg">' in below
+
+    def test_hidden_pages_and_front_matter_are_left_out(self, site):
+        whole = (site / "llms-full.txt").read_text()
+        assert "Hidden" not in whole
+        assert "---" not in whole
+        assert not (site / "hidden.md").exists()
 
 
 class TestTables:
