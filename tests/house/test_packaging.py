@@ -24,6 +24,8 @@ PACKAGES = {
     "flowmaestro_transports": ROOT / "transports" / "flowmaestro_transports",
 }
 
+SKILL = "flowmaestro/.agents/skills/flowmaestro/"
+
 
 def build(target, directory, source=ROOT):
     """Build with the backend itself: offline, and without leaving anything in the tree."""
@@ -68,7 +70,15 @@ def test_the_wheel_holds_the_three_packages_whole_and_nothing_else(wheel):
         if file.suffix in (".py", ".html") or file.name == "py.typed"
     }
     shipped = {name for name in wheel.namelist() if ".dist-info/" not in name}
-    assert shipped == source
+    assert {name for name in shipped if not name.startswith(SKILL)} == source
+
+
+def test_the_wheel_holds_the_skill_and_every_page_that_it_names(wheel):
+    text = wheel.read(f"{SKILL}SKILL.md").decode()
+    named = set(re.findall(r"`(references/[\w./-]+)`", text))
+    assert len(named) > 4
+    for name in named:
+        assert any(it.startswith(SKILL + name) for it in wheel.namelist()), name
 
 
 def test_each_package_is_marked_as_typed(wheel):

@@ -97,6 +97,7 @@ FOREIGN = {
     "ActivityEnvironment",
     "ClientSession",
     "DataFrame",
+    "StreamingResponse",
     "TypeAdapter",
     "TypedDict",
 }

@@ -21,6 +21,7 @@ PAGES = [
     *sorted((ROOT / "docs").glob("**/*.md")),
     ROOT / "transports" / "README.md",
     ROOT / "examples" / "README.md",
+    ROOT / "flowmaestro" / ".agents" / "skills" / "flowmaestro" / "SKILL.md",
 ]
 OUTPUT = "output"
 """What a block of Python prints, in the block that follows it; `...` stands for any lines."""
