@@ -81,8 +81,8 @@ async def show(progress, total, message):
 
 async def main():
     async with mcp.Client(OURS) as client:
-        for tool in (await client.list_tools()).tools:
-            print(tool.name, tool.input_schema)
+        tool, wait = (await client.list_tools()).tools
+        print(tool.name, tool.input_schema)
         result = await client.call_tool(tool.name, {"name": "Ada"}, progress_callback=show)
         print(result.content[0].text)
 
@@ -374,9 +374,11 @@ OFFER = Session(
     f"```text\n{SETTINGS}```\n\n"
     "The assistant sees only the workflows that you name, because running one can have side effects. The\n"
     "first progress message has the id of the execution. If the assistant cancels a run, or a run takes\n"
-    "longer than `--timeout`, the execution goes on at the server. If the server declares no inputs for a\n"
-    "workflow, describe them with `--schema wf_report=schema.json`. A lone surrogate, such as half an emoji\n"
-    "in the outputs, becomes `?`.\n\n"
+    "longer than `--timeout`, the execution goes on at the server. If it waits for a person, the assistant\n"
+    "is told at once. The tool `wait_for_execution` waits for it again; it starts nothing, and knows only\n"
+    "executions of the workflows that you name. If the server declares no inputs for a workflow, describe\n"
+    "them with `--schema wf_report=schema.json`. A workflow whose schema is not one of an object is not\n"
+    "offered; stderr says so. A lone surrogate, such as half an emoji in the outputs, becomes `?`.\n\n"
     "A client, `ask.py`:\n\n"
     f"```text\n{ASK}```",
     (Command("ask.py"), Command("mcp --workflow wf_unknown")),

@@ -13,11 +13,12 @@ from typing import Any, Callable, Iterator, List, Optional, Tuple, Union, cast
 
 from flowmaestro import FlowMaestroClient
 from flowmaestro.cli import NOT_FOUND, USAGE, CommandFailed
-from flowmaestro.cli.console import Console, RichConsole, Writer, console, printable_lines
+from flowmaestro.cli.console import Console, RichConsole, Writer, console
 from flowmaestro.cli.output import print_json, written
 from flowmaestro.cli.session import client_for, find_agent, objects, server_words
 from flowmaestro.cli.state import state_folder
 from flowmaestro.errors import FlowMaestroError, NotFoundError
+from flowmaestro.printable import printable_lines
 
 _LEAD = "agent  "
 _SILENT_STDIN = 3.0
