@@ -15,6 +15,7 @@ stream, as in 2, the error is a timeout, or the error of a poll that was refused
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import Enum
 from typing import Any, Optional
 
@@ -98,7 +99,10 @@ class MessageStreamMachine(EventStreamMachine):
         ):
             self._phase = MessagePhase.SENDING_WHOLE
             # The body differs from the refused one, so the idempotency key must differ, too.
-            whole = CallMachine(self._message.whole, self._context, self._token + "-whole")
+            call, key = self._message.whole, self._message.whole.idempotency_key
+            if key is not None:
+                call = replace(call, idempotency_key=key + "-whole")
+            whole = CallMachine(call, self._context, self._token + "-whole")
             return self._delegate(whole, now, jitter)
         return super()._not_opened(error, now, jitter)
 

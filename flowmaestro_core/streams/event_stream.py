@@ -525,6 +525,10 @@ class EventStreamMachine(Machine[Any]):
         if now >= self._monitor.stream_deadline:
             return self._next(now, jitter)  # The ending is a timeout, not this error.
         transient = self._is_transient(error)
+        # The id of an event is all that differs from the first opening, which was accepted.
+        if error.status_code == 431 and self._connection.headers:
+            self._connection.refuse_id()
+            return self._connection_lost(error, now, jitter)
         # A first opening that failed was retried already, as any call.
         may_reopen = self._reconnects_at_once or self._connection.was_open
         if may_reopen and transient and not is_daily_quota_error(error):
