@@ -310,6 +310,17 @@ def syscalls(session: nox.Session) -> None:
     session.run("python", "-m", "tests.harness.syscalls.every_call", *session.posargs)
 
 
+@nox.session(python=NEWEST)
+def stores(session: nox.Session) -> None:
+    """The stores of `docs/stores.md` on a real Redis and a real PostgreSQL; `-- few` for less."""
+    found = [*map(shutil.which, ("redis-server", "initdb", "postgres"))]
+    debian = [*Path("/usr/lib/postgresql").glob("*/bin/initdb")]
+    if found[0] is None or not (all(found) or debian):
+        session.skip("NOT RUN: needs redis-server, and initdb and postgres")
+    session.install("--editable", ".", "markdown-it-py", "redis", "psycopg[binary]")
+    session.run("python", "-m", "tests.engines.stores_driver", *session.posargs)
+
+
 OF_ENGINES = [python for python in INSTALLED if python in ("3.11", "3.12", "3.13")] or [NEWEST]
 
 
