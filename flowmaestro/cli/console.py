@@ -213,8 +213,10 @@ class RichConsole(Console):
         if self.terminal.encoding.lower().startswith("utf"):
             self.symbols = UNICODE
 
-    def live(self, render: Callable[[], Any]) -> Any:
+    def live(self, render: Callable[[], Any], *, transient: bool = False) -> Any:
         """Return a `rich.live.Live`, not started yet, that draws what `render` returns.
+
+        At its end, the last picture stays, or with `transient`, nothing.
 
         It redirects neither standard output nor standard error, because data is written to the
         real standard output meanwhile.
@@ -231,6 +233,7 @@ class RichConsole(Console):
             refresh_per_second=FRAMES_PER_SECOND,
             redirect_stdout=False,
             redirect_stderr=False,
+            transient=transient,
         )
 
     def fit(self) -> None:
