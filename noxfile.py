@@ -493,6 +493,12 @@ def bench(session: nox.Session) -> None:
     session.run("python", "-m", "benchmarks", *session.posargs)
 
 
+@nox.session(name="bench-quick", python=NEWEST)
+def bench_quick(session: nox.Session) -> None:
+    """Measure an event and a call on the default transports, end to end: two minutes."""
+    session.run("python", "-m", "benchmarks", "--events-and-calls", *session.posargs)
+
+
 @nox.session(python=NEWEST)
 def terminals(session: nox.Session) -> None:
     """Every command on terminals, pipes, files and full disks, pairwise: several minutes."""
