@@ -118,7 +118,7 @@ class MessageStreamMachine(EventStreamMachine):
         if not is_pending(answer):
             *events, last = events_of(answer)
             self._queue.extend(events)
-            self._end_with(Emit(last))
+            self._end_with(Emit([last]))
         elif self._message_id is None:
             said = "The answer is still to come, and the server gave no message_id to find it by"
             self._end_with(Fail(StreamError(said, code="stream_lost")))
@@ -170,7 +170,7 @@ class MessageStreamMachine(EventStreamMachine):
         text = text_or_empty(terminal.get("content"))
         if text.startswith(self._text) and text != self._text:
             self._queue.append(token_event(ids_of(terminal), text[len(self._text) :]))
-        self._end_with(Emit(terminal))
+        self._end_with(Emit([terminal]))
 
     # Probing the messages
 

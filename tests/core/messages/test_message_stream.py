@@ -381,7 +381,7 @@ class MessageStreamProperties(MachineProperties):
         if isinstance(self.stepper.action, Done):
             assert self.stepper.ended_by in MESSAGE_TERMINAL
         assert not isinstance(self.stepper.action, Fail) or self.stepper.ended_by is None
-        assert not isinstance(self.stepper.action, Emit) or self.stepper.action.item["type"]
+        assert not isinstance(self.stepper.action, Emit) or self.stepper.action.items[0]["type"]
 
 
 TestMessageStreamProperties = collected(MessageStreamProperties)
