@@ -114,8 +114,8 @@ class EventStreamMachine(Machine[Any]):
     )
     """Every state that `_next` may choose without events in the queue. The most frequent one is
     found first."""
-    # The two rows with `_ANY_RULE` constrain nearly nothing, for this reason: events are emitted, all
-    # of them, before anything else is decided, and a probe may show anything. The other rows have
+    # The two rows with `_ANY_RULE` constrain nearly nothing, for this reason: all events are
+    # emitted before anything else is decided, and a probe may show anything. The other rows have
     # these reasons:
     #
     # * A lost connection is followed by a pause, so `opening` follows at once only if another
