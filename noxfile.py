@@ -47,6 +47,7 @@ def is_installed(python: str) -> bool:
 
 os.environ["PATH"] = os.pathsep.join([*pyenv_interpreters(), os.environ["PATH"]])
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each of a thousand processes compiles all
+os.environ.setdefault("UV_SYSTEM_CERTS", "1")  # pip, which installed uv, trusts them, too
 INSTALLED = [python for python in PYTHONS if is_installed(python)]
 ABSENT = [python for python in PYTHONS if python not in INSTALLED]
 NEWEST = INSTALLED[-1]
