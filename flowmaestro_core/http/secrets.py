@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import List, Tuple, TypeVar, Union
+from typing import List, Pattern, Tuple, TypeVar, Union
 
 T = TypeVar("T")
 
@@ -71,13 +71,21 @@ HARMLESS_MEMBERS = (
     "^_idempotency_key$",
     "^_key$",
     "^_token$",
-    "continuation_?token$",
-    "next_?token$",
-    "page_?token$",
+    "^_continuation_?token$",
+    "^_next_?token$",
+    "^_(next_|prev_|previous_)?page_?token$",
 )
 """Names in JSON that are not secret although they match a list above."""
 
 _WORD_ENDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|[^A-Za-z]+")
+# One expression for each list: a text may have 100,000 different names.
+_SECRET_NAME = re.compile("|".join(SECRET_NAMES))
+_SECRET_FIELD, _HARMLESS_FIELD = (
+    re.compile("|".join(names)) for names in (SECRET_FIELDS, HARMLESS_FIELDS)
+)
+_SECRET_MEMBER, _HARMLESS_MEMBER = (
+    re.compile("|".join(names)) for names in (SECRET_MEMBERS, HARMLESS_MEMBERS)
+)
 _CREDENTIALS = re.compile(r"^([^:/]+://)([^/]*)@")
 _KEY = re.compile(API_SECRET.decode())
 _SHOWN_PARAMETER = re.compile(
@@ -94,21 +102,20 @@ def is_secret_field(name: str) -> bool:
     name that contains a text such as token, secret or key, except `Idempotency-Key`.
     """
     words = "_" + re.sub("[^a-z]+", "_", name.lower()).strip("_")
-    return _is_secret(words, SECRET_FIELDS, HARMLESS_FIELDS)
+    return _is_secret(words, _SECRET_FIELD, _HARMLESS_FIELD)
 
 
 @lru_cache(maxsize=1024)
 def is_secret_member(name: str) -> bool:
     """Return whether the member `name` of a JSON object may be a credential."""
     words = "_" + _WORD_ENDS.sub("_", name).lower().strip("_")
-    return _is_secret(words, SECRET_MEMBERS, HARMLESS_MEMBERS)
+    return _is_secret(words, _SECRET_MEMBER, _HARMLESS_MEMBER)
 
 
-def _is_secret(words: str, secret: Tuple[str, ...], harmless: Tuple[str, ...]) -> bool:
-    if any(re.search(part, words) for part in SECRET_NAMES):
+def _is_secret(words: str, secret: Pattern[str], harmless: Pattern[str]) -> bool:
+    if _SECRET_NAME.search(words):
         return True
-    has = any(re.search(part, words) for part in secret)
-    return has and not any(re.search(part, words) for part in harmless)
+    return secret.search(words) is not None and harmless.search(words) is None
 
 
 def showable_value(name: str, value: T) -> Union[T, str]:

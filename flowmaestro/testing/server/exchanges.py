@@ -14,7 +14,7 @@ import re
 from collections import OrderedDict
 from functools import cached_property
 from hashlib import sha256
-from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
 from urllib.parse import parse_qsl, urlsplit
 
 from flowmaestro.testing.explain import API_KEY, curl_lines
@@ -38,7 +38,7 @@ MAX_KEPT_BYTES = 64 * 1024 * 1024
 Those stored first are dropped first.
 """
 MAX_SEARCHED = 1024 * 1024
-"""A search ends once it has redacted so many bytes. To redact 4 MiB takes about a second."""
+"""A search ends once it has redacted so many bytes. To redact them takes up to half a second."""
 RETRY_SECONDS = 120.0
 """Seconds after a failure within which an equal request counts as its retry."""
 
@@ -84,7 +84,9 @@ class InspectedRequest:
         self.events = 0
         """How many events an event stream has sent."""
         self.event_seconds: List[float] = []
-        """When each event was sent, in seconds after `at`, until the stored body was full."""
+        """When each event was sent, in seconds after `at`, until the stored body was full.
+
+        Empty once the body was dropped."""
         self.has_terminal_event = False
         self.ended: Optional[str] = None
         """How an event stream ended: `complete`, `cut` by a fault, or `left` by the client. `None`
@@ -270,9 +272,10 @@ class Exchanges:
         """Return the requests about one execution, the oldest first."""
         return [each for each in self if each.execution_id == execution_id]
 
-    def search(self, text: str) -> Tuple[List[int], Optional[int]]:
-        """Return the numbers of requests with `text` in a body, and where the search ended early.
+    def search(self, text: str) -> Callable[[], Tuple[List[int], Optional[int]]]:
+        """Return a function that searches, which may be called in another thread.
 
+        It returns the numbers of requests with `text` in a body, and where the search ended early.
         The last request comes first, by the time when the first bytes of its bodies were stored.
         Both bodies of an exchange are searched, as they are shown: redacted. Bodies that were
         dropped are not searched. Case does not matter.
@@ -283,20 +286,24 @@ class Exchanges:
         """
         # A body may hold the text as JSON writes it (RFC 8259, 7).
         forms = {text.lower(), json.dumps(text.lower())[1:-1]}
-        found: List[int] = []
-        left = MAX_SEARCHED
-        for number in reversed(self._with_bodies):
-            each = self._by_number[number]
-            data = b"%s\n%s" % (each.request.body, each.body)
-            if not _may_have(data, forms):
-                continue
-            # Only what is shown may be found: a search must not tell a secret letter by letter.
-            if _has_any(shown_body(data, each.request.headers), forms):
-                found.append(number)
-            left -= len(data)
-            if left <= 0:
-                return found, number
-        return found, None
+        stored = [self._by_number[number] for number in reversed(self._with_bodies)]
+
+        def search() -> Tuple[List[int], Optional[int]]:
+            found: List[int] = []
+            left = MAX_SEARCHED
+            for each in stored:
+                data = b"%s\n%s" % (each.request.body, each.body)
+                if not _may_have(data, forms):
+                    continue
+                # Only what is shown may be found: a search must not tell a secret by its letters.
+                if _has_any(shown_body(data, each.request.headers), forms):
+                    found.append(each.number)
+                left -= len(data)
+                if left <= 0:
+                    return found, each.number
+            return found, None
+
+        return search
 
     def add(self, request: Request, at: float) -> InspectedRequest:
         """Store a request that arrived at `at`, in Unix seconds. Return it with its number.
@@ -339,7 +346,7 @@ class Exchanges:
             events = data.count(b"\ndata: ") + data.startswith(b"data: ")
             exchange.events += events
             exchange.has_terminal_event |= _TERMINAL.search(data) is not None
-            if len(exchange.body) < MAX_BODY_BYTES:
+            if len(exchange.body) < MAX_BODY_BYTES and not exchange.body_dropped:
                 exchange.event_seconds += [seconds] * events
         if not exchange.body_dropped:
             kept = data[: MAX_BODY_BYTES - len(exchange.body)]

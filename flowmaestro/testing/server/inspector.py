@@ -38,6 +38,8 @@ from flowmaestro_core.payloads.shapes import snake_case_keys
 MAX_EXECUTIONS = MAX_DELIVERIES = 1_000
 MAX_EVENTS = 2_000
 """The most events that are stored of one execution, the last ones."""
+MAX_INPUTS = 4096
+"""Characters of the inputs of an execution that are redacted for its row, which shows 200."""
 MAX_FAULTS = 100
 FIRST_REQUESTS = 200
 """The most requests that a page gets at first."""
@@ -99,6 +101,11 @@ class Inspector:
         """Returns what the fake takes for the Unix time; set by the server."""
         self.changed: Callable[[], None] = lambda: None
         """Called when the fake may have something new to do; set by the server."""
+        self.work: Callable[[Callable[[], FakeReply], FakeReply], None] = _work_now
+        """Calls a function that takes a while, and completes a response with what it returns.
+
+        The server sets it, to call the function in another thread: to redact 1 MiB takes 0.2 s.
+        """
         fake.listen(self._happened)
         fake.listen_to_faults(self._fault_happened)
         fake.keep_last(MAX_EXCHANGES)
@@ -187,7 +194,8 @@ class Inspector:
         events = self._events.setdefault(execution.id, deque(maxlen=MAX_EVENTS))
         self._executions[execution.id] = execution
         if execution.id not in self._begun:
-            inputs = redacted_text(json.dumps(execution.inputs, default=str, ensure_ascii=False))
+            text = json.dumps(execution.inputs, default=str, ensure_ascii=False)
+            inputs = redacted_text(text[:MAX_INPUTS])
             began = round(self._now(), 3)
             self._begun[execution.id] = {"at": began, "ended_at": None, "inputs": inputs[:200]}
         begun = self._begun[execution.id]
@@ -265,16 +273,16 @@ class Inspector:
                 rows = [each for each in rows if each.number < before][-MORE_REQUESTS:]
             return json_reply(200, [each.summary() for each in rows])
         if parts == ["search"]:
-            found, back_to = self._exchanges.search(query.get("text", [""])[0][:200])
-            return json_reply(200, {"found": found, "back_to": back_to})
+            search = self._exchanges.search(query.get("text", [""])[0][:200])
+            return self._later(lambda: dict(zip(("found", "back_to"), search())))
         if parts == ["routes"]:
             return json_reply(200, [f"{route.method} {route.template}" for route in ROUTES])
         if len(parts) == 2 and parts[0] == "requests":
-            return json_reply(200, self._find(parts[1]).details())
+            return self._later(self._find(parts[1]).details)
         if len(parts) == 2 and parts[0] == "executions":
-            return json_reply(200, self._execution(parts[1]))
+            return self._later(self._execution(parts[1]))
         if len(parts) == 2 and parts[0] == "deliveries":
-            return json_reply(200, self._find_delivery(parts[1]).details())
+            return self._later(self._find_delivery(parts[1]).details)
         if len(parts) == 2 and parts[0] == "timelines":
             width = _number(query.get("width", ["828"])[0])
             return self._timeline(parts[1], min(max(width, 320), 4000))
@@ -296,7 +304,7 @@ class Inspector:
         if (kind, action) == ("executions", "cancel"):
             self._fake.cancel(name)
             self.changed()
-            return json_reply(200, self._execution(name))
+            return self._later(self._execution(name))
         if (kind, action) == ("requests", "send"):
             return json_reply(200, {"id": self._send_again(self._find(name))})
         if (kind, action) == ("deliveries", "send"):
@@ -337,20 +345,27 @@ class Inspector:
         except KeyError:
             raise LookupError(f"delivery {name} is not kept") from None
 
-    def _execution(self, name: str) -> Dict[str, Any]:
+    def _later(self, details: Callable[[], Dict[str, Any]]) -> FakeReply:
+        """Return a response that becomes ready when `details` has been called."""
+        reply = FakeReply()
+        self.work(lambda: json_reply(200, details()), reply)
+        return reply
+
+    def _execution(self, name: str) -> Callable[[], Dict[str, Any]]:
+        """Return a function that returns the details of an execution as it is now.
+
+        The function redacts them, and may be called in another thread.
+        """
         with self._fake.lock:
             execution = self._executions.get(name)
             if execution is None:
                 raise LookupError(f"execution {name} is not kept")
-            events = [_shown_json(event) for event in self._events[name]]
+            events = list(self._events[name])
             row = self._execution_row(execution, len(events))
             data = {"inputs": execution.inputs, "outputs": execution.outputs}
-            return {
-                **row,
-                **_shown_json(data),
+            more = {
                 "workflow_id": execution.workflow.id,
                 "created_at": execution.created_at,
-                "events": events,
                 "requests": [each.summary() for each in self._exchanges.of_execution(name)],
                 "deliveries": [
                     each.summary()
@@ -358,6 +373,7 @@ class Inspector:
                     if each.execution_id == name
                 ],
             }
+        return lambda: {**row, **_shown_json(data), **more, "events": [*map(_shown_json, events)]}
 
     def _execution_row(self, execution: Execution, events: int) -> Dict[str, Any]:
         error = execution.error
@@ -550,6 +566,11 @@ class Feed:
         """Close the stream: no further data is sent."""
         self.closed = True
         self._outbox.clear()
+
+
+def _work_now(job: Callable[[], FakeReply], reply: FakeReply) -> None:
+    done = job()
+    reply.complete(done.status, done.headers, body=done.body)
 
 
 def _message(value: Mapping[str, Any]) -> bytes:

@@ -94,6 +94,7 @@ async def serve(
             server.only_name = host.lower() if is_loopback(listener.address) else None
             if inspector is not None:
                 server.inspector, inspector.has_page = inspector, is_loopback(host)
+                inspector.work = server.work
                 inspector.send, inspector.changed = (
                     partial(server.send_again, inspector),
                     server.wake,
@@ -159,6 +160,8 @@ class _Server:
         self._speed = speed
         self._clock = clock
         self._plans_changed = anyio.Event()
+        # One at a time: threads that compute would make each other and the event loop wait.
+        self._workers = anyio.CapacityLimiter(1)
         self.only_name: Optional[str] = None
         """The only accepted `Host`, beside loopback names; `None` if every host is accepted."""
         self.subscribers: Optional[Collection[str]] = None
@@ -207,6 +210,21 @@ class _Server:
     def wake(self) -> None:
         """Make `keep_time` compute again when the model must act next."""
         self._plans_changed.set()
+
+    def work(self, job: Callable[[], FakeReply], reply: FakeReply) -> None:
+        """Start a task that calls `job` in another thread, and completes `reply` with its result.
+
+        Other clients are answered meanwhile.
+        """
+        self._tasks.start_soon(self._work, job, reply)
+
+    async def _work(self, job: Callable[[], FakeReply], reply: FakeReply) -> None:
+        try:
+            done = await anyio.to_thread.run_sync(job, limiter=self._workers)
+        except Exception as error:  # An error of one page must not end the server.
+            _LOG.exception("the inspector could not show something")
+            done = json_reply(500, {"error": f"{type(error).__name__}: {error}"})
+        reply.complete(done.status, done.headers, body=done.body)
 
     def send_again(self, inspector: Inspector, exchange: InspectedRequest) -> None:
         """Start a task that sends `exchange.request` to the fake, and reports to the inspector."""

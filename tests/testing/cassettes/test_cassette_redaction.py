@@ -20,6 +20,7 @@ from flowmaestro.testing import (
     MemoryTransport,
     Quiet,
     ScriptedTransport,
+    redaction,
 )
 from flowmaestro.testing.cassettes.jsonlines import RecordedExchange
 from flowmaestro.testing.cassettes.redaction import Redaction
@@ -135,8 +136,8 @@ BODIES = {
     ),
     "JSON in a text, none": ('{"a":"{\\q","b":"[1]"}', '{"a":"{\\q","b":"[1]"}'),
     "tokens of a text": (
-        'data: {"token":"Hel","usage":{"total_tokens":12}}\n\n',
-        'data: {"token":"Hel","usage":{"total_tokens":12}}\n\n',
+        'event: message:token\ndata: {"token":"Hel","usage":{"total_tokens":12}}\n\n',
+        'event: message:token\ndata: {"token":"Hel","usage":{"total_tokens":12}}\n\n',
     ),
     "what is no secret": (
         '{"author":"Ada","session_id":"s","key":"k","next_token":"n","monkey":"m"}',
@@ -320,3 +321,72 @@ def test_and_of_an_async_transport(tmp_path, mode):
         assert "you sent ***" in path.read_text(encoding="utf-8")
 
     anyio.run(main)
+
+
+@pytest.mark.parametrize(
+    ("body", "shown"),
+    [
+        (b'{"inputs": {"token": "abcd-efgh"}}', '{"inputs": {"token": "***"}}'),
+        (b'{"token": 12345678}', '{"token": "***"}'),
+        (b'{"next_page_token": "abcd"}', None),
+        (b'{"page_token": "abcd", "nextToken": "x"}', None),
+        (b'{"my_page_token": "abcd"}', '{"my_page_token": "***"}'),
+        (b'event: message:token\ndata: {"token": "Hello"}\n\n', None),
+        (b'event: message:token\r\nid: 1\r\ndata: {"token": "Hello"}\r\n\r\n', None),
+        (b'data: {"type": "message:token", "token": "Hello"}\n\n', None),
+        (
+            b'event: message:token\ndata: {"token": "Hi"}\n\nevent: x\ndata: {"token": "s3"}\n\n',
+            'event: message:token\ndata: {"token": "Hi"}\n\nevent: x\ndata: {"token": "***"}\n\n',
+        ),
+        (
+            b'{"headers": [["Accept", "x"], ["X-Auth", "s3"]]}',
+            '{"headers": [["Accept", "x"], ["X-Auth", "***"]]}',
+        ),
+        (b'["X-Auth", "s3"]', None),
+        (b"curl -H 'Authorization: Basic dTpw'", "curl -H 'Authorization: Basic ***'"),
+        (b'say "authorization: bearer abc.def"', 'say "authorization: bearer ***"'),
+        (b"then Bearer abcdefghij0123456789== works", "then Bearer *** works"),
+        (b"the bearer of this letter", None),
+    ],
+)
+def test_tokens_header_pairs_and_credentials_in_texts(body, shown):
+    assert redacted_body(body) == (body.decode() if shown is None else shown)
+
+
+def test_a_huge_secret_value_is_replaced_as_a_whole():
+    numbers = ",".join(["1"] * 2000)
+    assert redacted_body(b'{"secret": [%s], "n": 1}' % numbers.encode()) == (
+        '{"secret": "***", "n": 1}'
+    )
+
+
+def test_many_documents_in_strings_are_replaced_as_a_whole_from_some_point_on():
+    row = json.dumps(json.dumps({"api_key": "s3"}))
+    shown = json.loads(redacted_body(f"[{','.join([row] * 1500)}]".encode()))
+    assert shown == [json.dumps({"api_key": "***"})] * 1000 + ["***"] * 500
+
+
+def test_values_within_each_other_take_linear_time(monkeypatch):
+    """Counts the tokens that are looked at, for unclosed objects within each other."""
+    looked = []
+
+    class Counting:
+        def __init__(self, pattern):
+            self.pattern = pattern
+
+        def finditer(self, *args):
+            for found in self.pattern.finditer(*args):
+                looked.append(found)
+                yield found
+
+        def match(self, *args):
+            return self.pattern.match(*args)
+
+    for name in ("_BRACKET", "_TOKEN", "_STRING"):
+        monkeypatch.setattr(redaction, name, Counting(getattr(redaction, name)))
+    counts = []
+    for levels in (500, 1000, 2000):
+        looked.clear()
+        redacted_body(b'{"token": 1, ' + b'"headers": {' * levels)
+        counts.append(len(looked))
+    assert counts[2] < 5 * counts[0]

@@ -672,3 +672,34 @@ def test_a_clock_that_is_set_back_makes_no_duration_negative():
     world.time = 900.0
     world.inspector.responded(exchange, world.fake.handle(request, 0.0))
     assert exchange.seconds == 0.0
+
+
+def test_requests_with_their_own_secrets_compile_no_expressions(monkeypatch):
+    """To compile one takes 5 ms, in which the server answers nobody."""
+    world = World()
+    compiled = []
+    real = re.compile
+    monkeypatch.setattr(re, "compile", lambda *args: compiled.append(args) or real(*args))
+    for number in range(100):
+        secret = f'own-session-{number}/"quoted"'
+        body = json.dumps({"said": secret, "needle": True}).encode()
+        headers = {"X-Session-Id": secret}
+        world.send("POST", "/api/v1/x", body, **headers)
+    assert len(world.look("search?text=needle")["found"]) == 100
+    shown = world.look("requests/100")
+    assert json.loads(shown["request_body"]) == {"said": "***", "needle": True}
+    assert compiled == []
+
+
+def test_times_of_events_of_a_dropped_body_are_dropped(monkeypatch):
+    monkeypatch.setattr(exchanges, "MAX_KEPT_BYTES", 100)
+    kept = exchanges.Exchanges()
+    get = Request("GET", "http://localhost/api/v1/executions/e/events", {}, b"")
+    streaming, other = kept.add(get, 0.0), kept.add(get, 0.0)
+    for exchange in (streaming, other):
+        exchange.streams = True
+        kept.received(exchange, b"event: a\ndata: {}\n\n" * 5, 1.0)
+    kept.received(streaming, b"event: a\ndata: {}\n\n", 2.0)
+    assert (streaming.body_dropped, streaming.events) == (True, 6)
+    assert streaming.event_seconds == []
+    assert len(other.event_seconds) == 5

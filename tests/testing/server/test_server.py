@@ -8,6 +8,7 @@ import hmac
 import http.client
 import json
 import socket
+import threading
 import time
 from contextlib import suppress
 from functools import partial
@@ -21,6 +22,7 @@ from flowmaestro import AsyncFlowMaestroClient
 from flowmaestro.testing import FakeFlowMaestro, Node, running_server, serve
 from flowmaestro.testing.conformance.scripted_server import ScriptedServer, reply
 from flowmaestro.testing.model.seeds import FAILING_WORKFLOW_ID
+from flowmaestro.testing.server.exchanges import InspectedRequest
 from flowmaestro.testing.server.inspector import Inspector
 from flowmaestro.testing.server.serve import _Server
 from flowmaestro.testing.server.sockets import Peer
@@ -504,3 +506,28 @@ def test_a_connection_whose_client_has_left_is_closed_at_once():
     with pytest.raises(OSError, match="Invalid argument"):
         Peer(sock)
     assert sock.fileno() == -1
+
+
+def test_the_inspector_redacts_in_another_thread(fake, monkeypatch):
+    threads = {}
+    for owner, name in ((InspectedRequest, "details"), (Inspector, "arrived")):
+        real = getattr(owner, name)
+
+        def noting(self, *args, name=name, real=real):
+            threads[name] = threading.get_ident()
+            return real(self, *args)
+
+        monkeypatch.setattr(owner, name, noting)
+    with start_blocking_portal() as portal:
+        serving = partial(serve, inspector=Inspector(fake))
+        server, url = portal.start_task(serving, fake, "127.0.0.1", 0)
+        connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=SHORT)
+        ask(connection, fake, "GET", "/workflows")
+        connection.request("GET", "/_inspect/requests/1")
+        assert json.loads(connection.getresponse().read())["path"] == "/api/v1/workflows"
+        monkeypatch.setattr(InspectedRequest, "details", lambda self: 1 / 0)
+        connection.request("GET", "/_inspect/requests/1")
+        assert connection.getresponse().status == 500
+        connection.close()
+        server.cancel()
+    assert threads["details"] != threads["arrived"]
