@@ -92,33 +92,18 @@ HTTPX_AWAITING = Row("httpx-async", "httpx", "httpx_awaiting")
 OPENAI = Row("openai", "openai", "openai_blocking")
 OPENAI_AWAITING = Row("openai-async", "openai", "openai_awaiting")
 
-FORMER_EVENTS = Row("ec6f533", "ec6f533", "flowmaestro_blocking", ("SocketTransport",))
-FORMER_EVENTS_AWAITING = Row(
-    "ec6f533-async", "ec6f533", "flowmaestro_awaiting", ("AnyioTransport", "asyncio")
-)
-FORMER_CALLS = Row("52f1d423", "52f1d423", "flowmaestro_blocking", ("SocketTransport",))
-FORMER_CALLS_AWAITING = Row(
-    "52f1d423-async", "52f1d423", "flowmaestro_awaiting", ("AnyioTransport", "asyncio")
-)
-
 BLOCKING = (
     *(OURS_SOCKETS, OURS_REQUESTS, OURS_PYREQWEST, REQUESTS, URLLIB3),
-    *(PEER, HTTPX, OPENAI, SOCKET, FORMER_CALLS),
+    *(PEER, HTTPX, OPENAI, SOCKET),
 )
 AWAITING = (
     *(OURS_AIOHTTP, AIOHTTP, OURS_ANYIO, ANYIO, OURS_TRIO, TRIO),
-    *(PEER_AWAITING, HTTPX_AWAITING, OPENAI_AWAITING, STREAMS, FORMER_CALLS_AWAITING),
+    *(PEER_AWAITING, HTTPX_AWAITING, OPENAI_AWAITING, STREAMS),
 )
 CALLS = (
     Case("call", "call", 200),
     Case("list page", "list_page", 200),
     Case("execute", "execute", 200),
-)
-EVENTS = (
-    Case("one event a chunk", "events", 20_000),
-    Case("64 events a chunk", "events", 20_000, {"kind": "packed"}),
-    Case("deployed events", "events", 20_000, {"kind": "deployed"}),
-    Case("one event a read", "events", 500, {"kind": "paced"}),
 )
 
 
@@ -137,15 +122,6 @@ def _growing(what: str, task: str, counts: Tuple[int, ...], at_least: int) -> Tu
         for count in counts
     )
 
-
-QUICK_BENCHMARKS = ("streams", "streams-async", "calls", "calls-async")
-QUICK_ROWS = (
-    *("raw-socket", "ours-sockets", "peer", "ec6f533", "bare-requests", "52f1d423"),
-    *("raw-asyncio", "ours-anyio-asyncio", "peer-async", "ec6f533-async", "bare-aiohttp"),
-    "52f1d423-async",
-)
-"""What `nox -s bench-quick` runs: an event and a call on the default transports, and what they are
-compared with."""
 
 CLIENTS = "from flowmaestro import FlowMaestroClient, AsyncFlowMaestroClient"
 FIRST_CALL = (
@@ -193,19 +169,10 @@ BENCHMARKS = (
     ),
     Benchmark(
         "streams",
-        "An event of a stream, for a sync client",
-        (OURS_SOCKETS, OURS_REQUESTS, PEER, FORMER_EVENTS, SOCKET),
-        EVENTS,
-        "raw-socket",
-        rounds=9,
-    ),
-    Benchmark(
-        "streams-async",
-        "An event of a stream, for an async client",
-        (OURS_ANYIO, OURS_AIOHTTP, OURS_TRIO, PEER_AWAITING, FORMER_EVENTS_AWAITING, STREAMS),
-        EVENTS,
-        "raw-asyncio",
-        rounds=9,
+        "A stream of events, each in a chunk of its own",
+        (OURS_SOCKETS, OURS_REQUESTS, PEER, OURS_AIOHTTP, OURS_ANYIO, OURS_TRIO, PEER_AWAITING),
+        (Case("event", "events", 20_000),),
+        "peer",
     ),
     Benchmark(
         "imports",
@@ -259,6 +226,38 @@ BENCHMARKS = (
         tuple(
             Case(f"runs of {seconds:g} s", "wait", 1000, {"seconds": seconds}, "late_ms")
             for seconds in (0.3, 1, 2.2, 5, 10, 20)
+        ),
+        "ours",
+        rounds=1,
+    ),
+    Benchmark(
+        "requests",
+        "Requests of a pro key that waiting for many costs, on a virtual clock",
+        (_ours("ours", "waiting_for_many"),),
+        (
+            *(
+                Case(
+                    f"rows of {seconds} s{' ± 50 %' if spread else ''}, {concurrency} at a time",
+                    "rows",
+                    count,
+                    {"seconds": seconds, "spread": spread, "concurrency": concurrency},
+                    "a_row",
+                )
+                for seconds, count, concurrency in ((60, 2000, 100), (60, 2000, 8), (1, 1000, 8))
+                for spread in (0.0, 0.5)
+            ),
+            *(
+                Case(
+                    f"{{count}} runs of 20 s{' ± 50 %' if spread else ''}, no events",
+                    "runs",
+                    100,
+                    {"seconds": 20, "spread": spread},
+                    "requests",
+                )
+                for spread in (0.0, 0.5)
+            ),
+            Case("wait_many of {count} that have ended", "known", 1000, metric="requests"),
+            Case("a lookup behind {count:,} executions", "lookup", 10_000, metric="requests"),
         ),
         "ours",
         rounds=1,

@@ -56,14 +56,6 @@ def _ratio(
     ]
 
 
-def _events(case: str, limits: Dict[str, float]) -> List[Target]:
-    return _ratio("streams", case, "ours-sockets", {**limits, "ec6f533": 1})
-
-
-def _events_async(case: str, limits: Dict[str, float]) -> List[Target]:
-    return _ratio("streams-async", case, "ours-anyio-asyncio", {**limits, "ec6f533-async": 1})
-
-
 def _decode(case: str, other: str, limit: float) -> Target:
     case += ", with JSON"
     return Target(f"{case}: ours / {other}", limit, "decode", case, "ours", (case, other))
@@ -75,7 +67,7 @@ DEFAULTS = ("ours-sockets", "ours-anyio-asyncio")
 TARGETS = (
     *_ratio(
         *("calls", "call", "ours-sockets"),
-        {"bare-requests": 0.21, "bare-urllib3": 0.75, "peer": 0.40},
+        {"bare-requests": 0.28, "bare-urllib3": 0.75, "peer": 0.40},
     ),
     *_ratio("calls", "call", "ours-requests", {"bare-requests": 0.95}),
     *_ratio(
@@ -92,18 +84,10 @@ TARGETS = (
     _decode("small events, 64-byte chunks", "httpx-sse", 0.40),
     _decode("50 KB events, 16384-byte chunks", "bare-split", 1.1),
     _decode("50 KB events, 64-byte chunks", "httpx-sse", 0.20),
-    *_ratio("calls", "call", "ours-sockets", {"52f1d423": 1}),
+    *_ratio("streams", "event", "ours-sockets", {"peer": 0.40}),
     *_ratio(
-        "calls-async", "call", "ours-anyio-asyncio", {"bare-aiohttp": 1.15, "52f1d423-async": 1}
+        *("streams", "event", "ours-anyio-asyncio"), {"peer-async": 0.45, "ours-aiohttp": 1.15}
     ),
-    *_events("one event a chunk", {"raw-socket": 2.0, "peer": 0.27}),
-    *_events("64 events a chunk", {"peer": 0.75}),
-    *_events("deployed events", {}),
-    *_events("one event a read", {}),
-    *_events_async("one event a chunk", {"raw-asyncio": 2.6, "peer-async": 0.40}),
-    *_events_async("64 events a chunk", {"peer-async": 0.85}),
-    *_events_async("deployed events", {}),
-    *_events_async("one event a read", {}),
     Target("the core's share of a call, µs", 25, "core", "call", "ours"),
     *_ratio("imports", "import", "ours", {"peer": 0.40}),
     *_ratio("imports", "import", "ours-anyio-made", {"peer": 0.75}),
@@ -133,6 +117,32 @@ TARGETS = (
         for case in (f"runs of {seconds:g} s" for seconds in (0.3, 1, 2.2, 5, 10, 20))
     ),
     Target("runs of 2.2 s: requests", 10, "waiting", "runs of 2.2 s", "ours", None, "requests"),
+    *(
+        Target(f"{case}{spread}, {width} at a time: {what}", most, "requests", *at)
+        for case, width, limits in (
+            ("rows of 60 s", 100, (1.3, 3, 6)),
+            ("rows of 60 s", 8, (3, 3, 6)),
+            ("rows of 1 s", 8, (1.5,)),
+        )
+        for spread in ("", " ± 50 %")
+        for most, what, metric in zip(
+            limits,
+            ("requests a row", "late, s, median", "late, s, at most"),
+            ("a_row", "median_late_s", "latest_s"),
+        )
+        for at in ((f"{case}{spread}, {width} at a time", "ours", None, metric),)
+    ),
+    *(
+        Target(f"{case}: {what}", most, "requests", case, "ours", None, metric)
+        for case, most, what, metric in (
+            ("100 runs of 20 s, no events", 0, "429s", "refused"),
+            ("100 runs of 20 s, no events", 45, "late, s, at most", "latest_s"),
+            ("100 runs of 20 s ± 50 %, no events", 0, "429s", "refused"),
+            ("100 runs of 20 s ± 50 %, no events", 45, "late, s, at most", "latest_s"),
+            ("wait_many of 1000 that have ended", 12, "requests", "requests"),
+            ("a lookup behind 10,000 executions", 101, "requests", "requests"),
+        )
+    ),
     *(
         Target(
             f"a row of a batch: with a journal / without, {unit}",

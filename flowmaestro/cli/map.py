@@ -20,7 +20,7 @@ from flowmaestro.cli.run_view import in_short
 from flowmaestro.input_files import Rows, counted, read_rows, typed_rows
 from flowmaestro.inputs import is_strict
 from flowmaestro_core.errors import FlowMaestroError, TimeoutError
-from flowmaestro_core.executions.outcome import BatchProgress, RunOutcome, RunOutcomes
+from flowmaestro_core.executions.outcome import BatchProgress, RunOutcome, RunOutcomes, day_ends
 
 COLUMNS = ("row", "index", "execution_id", "status", "error", "outputs")
 """Columns of results as CSV. `row` counts from 1, as messages do; `index` from 0."""
@@ -49,7 +49,7 @@ def map_command(options: argparse.Namespace) -> None:
         raise CommandFailed(f"--redo: there is no row {beyond[0]} in {name}", USAGE)
     view = _view(len(rows), options)
     with session.client_for(options, Hooks(response=view.responded)) as client:
-        workflow_id = session.find(client, "workflow", options.workflow).id
+        workflow_id = session.find_workflow(client, options.workflow).id
         workflow = session.workflow_schema(client, options, workflow_id)
         schema = workflow.get("input_schema")
         rows = typed_rows(rows, schema if is_strict(schema) else None, name)
@@ -312,6 +312,8 @@ class _View:
         self.refused = self.unfinished = 0
         self.screen = screen
         self._replayed, self._is_resumed = 0, False
+        self._has_warned = False
+        """Whether a line has said that the requests of the day will not suffice."""
         self._at = BatchProgress(0, 0, 0, total, None)
         self._total = total
         self._settle_after = settle_after
@@ -329,6 +331,9 @@ class _View:
         After the end of a row, `delivered` is called next and does this.
         """
         is_of_a_row = at.done > self._at.done
+        if at.day_ends_after is not None and not self._has_warned:
+            self._has_warned = True
+            self.screen.line(day_ends(at))
         self._at = at
         if not is_of_a_row:
             self._show_progress()

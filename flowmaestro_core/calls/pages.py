@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, replace
-from typing import Any, Callable, ClassVar, Dict, List, Optional, Set, TypeVar, Union
+from typing import Any, Callable, ClassVar, Deque, Dict, List, Optional, Set, TypeVar, Union
 
 from flowmaestro_core.actions import Action, Done, Emit, Fail
 from flowmaestro_core.calls.call import Call, CallMachine
@@ -84,7 +85,7 @@ class Pages(Operation[SyncItems[T], AsyncItems[T]]):
 
 
 class PagesMachine(Machine[None]):
-    """Requests a page, emits its items at once, requests the next.
+    """Requests a page, emits its items, requests the next.
 
     State that `TRANSITIONS` does not show: the items to emit, whether another page follows, and
     which items of the present page the caller wants. The cursor, which finds the next page, gets
@@ -99,14 +100,14 @@ class PagesMachine(Machine[None]):
             "transport_failed": ("asking", "failed"),
             "waited": ("asking",),
         },
-        "emitting": {"emitted": ("asking", "done")},
+        "emitting": {"emitted": ("emitting", "asking", "done")},
     }
 
     def __init__(self, pages: Pages[Any], context: Context, token: str) -> None:
         super().__init__(context, token)
         self._page = pages.page
         self._cursor = pages.cursor()
-        self._items: List[Any] = []
+        self._items: Deque[Any] = deque()
         """The items of the present page that are not emitted yet."""
         self._more = True
         """Whether there is another page."""
@@ -116,8 +117,7 @@ class PagesMachine(Machine[None]):
     def _next(self, now: float, jitter: float) -> Action:
         if self._items:
             self.state = "emitting"
-            items, self._items = self._items, []
-            return Emit(items)
+            return Emit(self._items.popleft())
         if not self._more:
             return self._done(None)
         self.state = "asking"

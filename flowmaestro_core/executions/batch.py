@@ -136,9 +136,16 @@ class BatchMachine(Machine[None]):
         """The present progress of the batch."""
         rows, total = self._rows, self.batch.total
         seconds = rows.outcomes.seconds_for(None if total is None else total - rows.outcomes.done)
-        running, in_doubt = len(rows.active), len(rows.in_doubt)
+        running = len(rows.active)
+        started = running if self.batch.start is not None else 0
         return BatchProgress(
-            rows.outcomes.done, rows.outcomes.failed, running, total, seconds, in_doubt
+            rows.outcomes.done,
+            rows.outcomes.failed,
+            running,
+            total,
+            seconds,
+            len(rows.in_doubt),
+            rows.outcomes.day_ends_after(total, started, self.batch.concurrency),
         )
 
     def last_record(self) -> Record:
@@ -232,7 +239,7 @@ class BatchMachine(Machine[None]):
         self.state = "emitting"
         if not isinstance(item, RunStarted):  # That one is for `on_start`, not for `progress`.
             self._reported_in_doubt = len(self._rows.in_doubt)
-        return Emit([item])
+        return Emit(item)
 
     @property
     def starting_row(self) -> Optional[int]:

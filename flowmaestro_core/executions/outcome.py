@@ -251,6 +251,9 @@ class BatchProgress:
             limit of the key; `None` if it is unknown.
         in_doubt: how many rows are in doubt: they may have been started, and are settled last. 0
             without a journal.
+        day_ends_after: after how many rows the requests that the key has left today will be used
+            up, at the pace so far, if that is before the last row; else `None`. The batch is not
+            slowed, because the server does not say when its day ends.
 
     """
 
@@ -260,6 +263,17 @@ class BatchProgress:
     total: Optional[int]
     seconds_left: Optional[float]
     in_doubt: int = 0
+    day_ends_after: Optional[int] = None
+
+
+def day_ends(progress: BatchProgress) -> str:
+    """Return the sentence that says that the requests of the day will not suffice."""
+    after = progress.day_ends_after or 0
+    about = int(float(f"{after:.1e}"))  # Two digits: it is an estimate.
+    return (
+        f"the key's requests of this day are used up after about {about:,} of {progress.total:,} "
+        "rows at this rate"
+    )
 
 
 class _Runs(Protocol):

@@ -82,6 +82,22 @@ class OutcomeQueue:
         """The outcomes that were added and are not delivered yet."""
         return tuple(self._waiting.values())
 
+    def day_ends_after(self, total: Optional[int], started: int, fewest: int) -> Optional[int]:
+        """Return after how many of `total` rows the key's requests of this day are used up.
+
+        Each row is expected to need as many requests as the rows so far. `started` is how many of
+        the rows in flight have had the request that starts them. Return `None` if the requests
+        suffice, if that cannot be known, or before `fewest` rows were delivered: until then, the
+        first polls of rows in flight make each row look expensive.
+        """
+        left = self._limit.remaining_day
+        if total is None or left is None or self._not_replayed < fewest:
+            return None
+        queued = len(self._waiting)
+        a_row = max(self._requests - started, 1) / (self._not_replayed + queued)
+        ends_after = self.done + queued + int((left + started) / a_row)
+        return ends_after if ends_after < total else None
+
     def seconds_for(self, rows: Optional[int]) -> Optional[float]:
         """Return an estimate of the seconds that `rows` more rows take.
 

@@ -14,8 +14,9 @@ from flowmaestro_core.executions.outcome import EndedExecution, ended
 from flowmaestro_core.executions.wait import PollState, WaitMachine, last_poll_until
 from flowmaestro_core.machine import Machine, Transitions, event
 from flowmaestro_core.payloads import shapes
-from flowmaestro_core.payloads.reply import Reply, missing_id_error
+from flowmaestro_core.payloads.reply import RateLimit, Reply, missing_id_error
 from flowmaestro_core.payloads.shapes import is_terminal
+from flowmaestro_core.policy.pace import Pace
 from flowmaestro_core.policy.polling import PollSchedule
 from flowmaestro_core.policy.stream_times import StreamTimes
 from flowmaestro_core.streams.event_stream import EventStreamMachine
@@ -43,9 +44,11 @@ class RunMonitor(IdleMonitor):
     interval. Later openings delay none.
     """
 
-    def __init__(self, times: StreamTimes, schedule: PollSchedule) -> None:
+    def __init__(self, times: StreamTimes, schedule: PollSchedule, pace: Pace) -> None:
         super().__init__(times, can_probe=True)
         self._schedule = schedule
+        self._pace = pace
+        """Gives the probe its turn: many runs of the client may wait."""
         self._live = False
         """Whether an event other than `connected` was received on this connection."""
 
@@ -62,6 +65,7 @@ class RunMonitor(IdleMonitor):
         self._schedule.answered(now)
 
     def on_opened(self, now: float, *, is_first: bool) -> None:
+        self._pace.request_made(told=False)
         self.on_bytes(now)
 
     def on_lost(self, now: float, *, had_progress: bool) -> None:
@@ -70,9 +74,16 @@ class RunMonitor(IdleMonitor):
 
     def _schedule_probe(self, now: float) -> None:
         super()._schedule_probe(now)
-        self._schedule.answered(now)
+        wanted = self._schedule.answered(now)
         if not self._live:
             self._due_at = self._schedule.next_at
+        delay = self._pace.plan(wanted, now)
+        if delay > wanted:
+            self._not_before = max(self._not_before, now + delay)
+
+    def probe_answered(self, limit: RateLimit, now: float) -> None:
+        self._pace.replied(limit, now)
+        super().probe_answered(limit, now)
 
 
 class RunMachine(Machine[EndedExecution]):
@@ -144,6 +155,7 @@ class RunMachine(Machine[EndedExecution]):
     @event
     def start(self, now: float, jitter: float) -> Action:
         self._started = now
+        self._context.pace.run_begins(now)
         self.state = "executing"
         deadline = now + self._run.timeout
         execute = self._run.execute
@@ -177,13 +189,15 @@ class RunMachine(Machine[EndedExecution]):
             return self._fail(missing_id_error(started, cause))
         self.execution_id = execution_id
         self._waiting = waiting
+        self._context.pace.replied(started.rate_limit, now)
+        self._context.pace.request_made(told=True)
         left = self._started + self._run.timeout - now
         if left <= 0:  # A start with a checkpoint may have waited for `settle_after`.
             return self._wait(attached, now, jitter, overtime=None)
         self.state = "following"
         schedule = PollSchedule(now, waiting.poll_interval)
         events = replace(events, timeout=left)
-        monitor = RunMonitor(self._context.stream_times, schedule)
+        monitor = RunMonitor(self._context.stream_times, schedule, self._context.pace)
         self._following = EventStreamMachine(
             events, self._context, self._token, monitor, reconnects_at_once=True
         )

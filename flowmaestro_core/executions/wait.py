@@ -211,7 +211,7 @@ class WaitMachine(Machine[Execution]):
         self._answer = outcome
         if self._waiting.listener is not None and isinstance(outcome, Done):
             self.state = "emitting"
-            return Emit([dict(outcome.value["data"])])  # the listener may change it
+            return Emit(dict(outcome.value["data"]))  # the listener may change it
         return self._go_on(now)
 
     def _go_on(self, now: float) -> Action:
@@ -221,4 +221,8 @@ class WaitMachine(Machine[Execution]):
         if isinstance(verdict, Fail):
             return self._fail(verdict.error)
         self.state = "pausing"
-        return verdict
+        if isinstance(self._answer, Done):
+            self._context.pace.replied(self._answer.value.rate_limit, now)
+        delay = self._context.pace.plan(verdict.seconds, now)
+        latest = max(self._poll.deadline - now, verdict.seconds)  # The last poll has no turn.
+        return Wait(min(delay, latest), verdict.because)

@@ -6,7 +6,9 @@ Rules, in this order:
 2. Machines that wait for three or more executions, and all machines once more than `FEW` wait, poll
    in turn. Each poll gets the next free turn. The turns of a window use at most `SHARE` of what is
    left of it then, so that starts and other calls always find some of it. Starts have no turns.
-3. Without rate-limit headers there are no turns.
+3. If no turn is taken, the first one comes after `LEAD` of the time in which each machine has one:
+   who polls at its very beginning learns nothing, and waits for its next turn for all that time.
+4. Without rate-limit headers there are no turns.
 
 The day never slows a poll: the server does not say when the day ends.
 
@@ -27,6 +29,10 @@ FEW = 10
 their waits are short as a rule, and a wait for one execution must not be slower than before."""
 SHARE = 0.5
 """The share of what is left of a window that polls may use. The other half is for starts."""
+LEAD = 0.15
+EXPECTED_WITHIN = 30.0
+"""Seconds after which a request that a run was to make is not expected any more: the run has ended
+otherwise. This is the default timeout of a call."""
 MINUTE = 60.0
 """The window of the rate limit, in seconds, if the server does not say when it ends."""
 
@@ -57,6 +63,8 @@ class Pace:
         self._planned: List[float] = []
         """The times of the planned polls, sorted. Those that have passed are dropped, whether they
         were sent or not: so a machine that was abandoned is forgotten."""
+        self._expected: List[float] = []
+        """For each request that a run makes before its first poll: when it is given up, sorted."""
 
     def replied(self, limit: RateLimit, now: float) -> None:
         """Take over the limits that a reply of this key has shown."""
@@ -67,6 +75,21 @@ class Pace:
             self._limit, self._remaining = limit.limit, limit.remaining
             self._resets_at = now + left
 
+    def run_begins(self, now: float) -> None:
+        """Expect the two requests that a run makes before it polls: its start, and its stream."""
+        for _ in range(2):
+            insort(self._expected, now + EXPECTED_WITHIN)
+
+    def request_made(self, *, told: bool) -> None:
+        """Note that one of these requests was made. `told` says that its reply showed the limits.
+
+        The head of a stream shows none.
+        """
+        if self._expected:
+            self._expected.pop()
+        if not told:
+            self._remaining -= 1
+
     def plan(self, delay: float, now: float, *, many: bool = False) -> float:
         """Plan the next poll of a machine, which wants it in `delay` seconds.
 
@@ -75,18 +98,19 @@ class Pace:
         """
         planned = self._planned
         del planned[: bisect_right(planned, now)]
-        poll_at = now + delay
-        if self._limit and (many or len(planned) >= FEW):
-            last = max(self._turn_at, now)
+        del self._expected[: bisect_right(self._expected, now)]
+        others = len(planned) + len(self._expected) // 2
+        if self._limit and (many or others >= FEW):
+            last = self._turn_at if self._turn_at > now else now + LEAD * others * self._gap(now)
             self._turn_at = last + self._gap(last)
-            poll_at = max(poll_at, self._turn_at)
-        insort(planned, poll_at)
-        return poll_at - now
+            delay = max(delay, self._turn_at - now)
+        insort(planned, now + delay)
+        return delay
 
     def _gap(self, last: float) -> float:
         """Return the seconds from the turn at `last` to the next one."""
         if last >= self._resets_at:  # The window after that which the last reply has shown.
             return MINUTE / (SHARE * self._limit)
         # The planned polls are not sent yet, so what is left at their time is less.
-        left = self._remaining - bisect_right(self._planned, self._resets_at)
+        left = self._remaining - bisect_right(self._planned, self._resets_at) - len(self._expected)
         return (self._resets_at - last) / max(SHARE * left, 1.0)

@@ -98,3 +98,11 @@ def test_after_ctrl_c_the_bar_has_the_figure_of_the_message(draw):
     view, _ = draw(80, BatchProgress(120, 3, 10, 500, 160.0))
     view.stop(9)
     assert view._parts() == ["3 failed", "9 running"]
+
+
+def test_a_day_that_will_not_suffice_is_said_once(monkeypatch, clock):
+    out = io.StringIO()
+    view = map_command._View(500, 60.0, Console(out))
+    for done in (120, 121):
+        view.update(BatchProgress(done, 0, 8, 500, 60.0, day_ends_after=312))
+    assert out.getvalue().count("are used up after about 310 of 500 rows at this rate\n") == 1

@@ -50,7 +50,9 @@ PLAUSIBLE = {
 
 
 @pytest.fixture(params=KINDS)
-def make(request: pytest.FixtureRequest) -> Any:
+def make(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.delenv("FLOWMAESTRO_API_KEY", raising=False)
+    monkeypatch.delenv("FLOWMAESTRO_BASE_URL", raising=False)
     return KINDS[request.param]
 
 

@@ -27,7 +27,8 @@ IN_OTHER_WAYS = {"dask_batch", "fastapi_agent", "fastapi_stream", "prefork_worke
 
 
 @pytest.fixture(autouse=True)
-def importable_examples(monkeypatch):
+def without_a_key(monkeypatch):
+    monkeypatch.delenv("FLOWMAESTRO_API_KEY", raising=False)
     monkeypatch.syspath_prepend(str(EXAMPLES))
 
 

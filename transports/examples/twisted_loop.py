@@ -50,8 +50,7 @@ async def perform(
                     await transport.sleep(action.seconds)
                     report = machine.waited
                 elif isinstance(action, Emit):
-                    for item in action.items:
-                        emit(item)
+                    emit(action.item)
                     report = machine.emitted
                 elif isinstance(action, Done):
                     return action.value

@@ -182,7 +182,7 @@ class Documented:
         return self._page(_cut(rows, query), len(rows), query)
 
     def _page(self, rows: List[JsonObject], total: int, query: Mapping[str, str]) -> JsonObject:
-        number, size = _page_of(query)
+        number, size = page_of(query)
         more = number * size < total
         pagination = {
             "page": number,
@@ -490,7 +490,7 @@ class Deployed(Documented):
             rows = _with_status(_cut(matching, query), query)
             count = len(rows) if "status" in query else len(matching)
         else:
-            number, size = _page_of(query)
+            number, size = page_of(query)
             matching = _with_status(executions[: number * size], query)
             rows, count = _cut(matching, query), len(matching)
         return self._page([self.execution(row) for row in rows], count, query)
@@ -558,11 +558,11 @@ def _of_workflow(executions: Sequence[Execution], query: Mapping[str, str]) -> L
 
 def _cut(rows: Sequence[Any], query: Mapping[str, str]) -> List[Any]:
     """Return those of `rows` that are on the page that the query selects."""
-    number, size = _page_of(query)
+    number, size = page_of(query)
     return list(rows[(number - 1) * size : number * size])
 
 
-def _page_of(query: Mapping[str, str]) -> Tuple[int, int]:
+def page_of(query: Mapping[str, str]) -> Tuple[int, int]:
     """Return number and size of the page that the query selects.
 
     Malformed values are ignored. The number is at least 1, the size from 1 to 100.

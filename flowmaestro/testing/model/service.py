@@ -92,8 +92,9 @@ class Service:
         credits: how many more executions can be paid for; `None` for no limit.
         started: the executions that requests have started, the oldest first; after
             `World.keep_last`, only the last ones.
-        unlistable: the error of each later request for the list of a workflow's executions, by the
-            id of the workflow; of workflows whose stored inputs are neither an object nor an array.
+        unlistable: by the id of a workflow, the inputs that were stored and are neither an object
+            nor an array: how many executions of the workflow are older, and the error of each page
+            of the list that they are on.
         used: kind and id of the resources that requests have read; a request for the list of
             executions does not count.
         missed: kind and (truncated) id of the last `MAX_MISSED` requested resources that did not
@@ -136,7 +137,7 @@ class Service:
         self.webhooks: Resources[Webhook] = Resources("webhook", self)
         self.started: Deque[Execution] = deque()
         self.listener: Listener = lambda _name, _data, _execution: None
-        self.unlistable: Dict[str, str] = {}
+        self.unlistable: Dict[str, List[Tuple[int, str]]] = {}
         self.used: Set[Tuple[str, str]] = set()
         self.missed: Dict[Tuple[str, str], List[str]] = {}
         self.deliveries: DeliveryQueue = DeliveryQueue(timeline, self.new_id)
@@ -173,6 +174,23 @@ class Service:
         self.used.add(("workflow", workflow.id))
         self.runner.start(execution, error=NO_CREDITS if unpaid else None)
         return execution
+
+    def store_bad_inputs(self, workflow: Workflow, error: str) -> None:
+        """Store inputs of a workflow that break each page of its list that they are on."""
+        older = self._count_of(workflow.id)
+        self.unlistable.setdefault(workflow.id, []).append((older, error))
+
+    def bad_inputs_among(self, workflow_id: Optional[str], first: int, end: int) -> Optional[str]:
+        """Return the error of bad inputs that are between two ranks of a workflow's list, if any.
+
+        The newest execution has the rank 0; `end` is not among them.
+        """
+        found = self.unlistable.get(workflow_id or "", [])
+        count = self._count_of(workflow_id) if found else 0
+        return next((error for older, error in found if first <= count - older < end), None)
+
+    def _count_of(self, workflow_id: Optional[str]) -> int:
+        return sum(one.workflow.id == workflow_id for one in self.executions.values())
 
     def newest_executions(self) -> List[Execution]:
         """Return every execution, the newest first.

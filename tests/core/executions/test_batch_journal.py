@@ -848,6 +848,23 @@ def test_seconds_left_is_none_without_a_delivered_row() -> None:
     assert pace.seconds_for(20) == pytest.approx(10 / 100 * 86_400)
 
 
+def test_rows_that_the_day_suffices_for_follow_from_the_requests_so_far() -> None:
+    pace = OutcomeQueue(ordered=False)
+    for _ in range(6):
+        pace.replied(RateLimit(limit_day=100, remaining_day=30), 1.0)
+    assert pace.day_ends_after(50, 0, 1) is None  # No row was delivered.
+    for index in range(2):
+        pace.put(RunOutcome(index))
+        pace.get(1.0)
+    assert pace.day_ends_after(50, 0, 3) is None
+    assert pace.day_ends_after(None, 0, 2) is None
+    assert pace.day_ends_after(12, 0, 2) is None
+    assert pace.day_ends_after(13, 0, 2) == 12  # Three requests a row, and 30 are left.
+    assert pace.day_ends_after(19, 2, 2) == 18  # Two of them have started rows in flight.
+    pace.replied(RateLimit(), 1.0)
+    assert pace.day_ends_after(13, 0, 2) is None
+
+
 def test_digests_are_equal_if_the_server_stores_equal_values() -> None:
     assert digest_of('{"b":1,"a":12345678901234567890}') == digest_of(
         '{"a":12345678901234567000.0,"b":1.0}'

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowmaestro_core.payloads.reply import RateLimit
-from flowmaestro_core.policy.pace import FEW, Pace
+from flowmaestro_core.policy.pace import EXPECTED_WITHIN, FEW, LEAD, Pace
 
 
 def paced(remaining: int = 200, reset_after: float = 60.0, limit: int = 300) -> Pace:
@@ -74,6 +74,41 @@ def test_a_window_without_a_known_end_lasts_a_minute() -> None:
     pace = Pace()
     pace.replied(RateLimit(limit=60, remaining=0), 0.0)
     assert pace.plan(0.0, 0.0, many=True) == 60.0
+
+
+def test_requests_that_runs_are_about_to_make_are_not_left_for_polls() -> None:
+    pace = paced(remaining=300)
+    for _ in range(100):
+        pace.run_begins(0.0)
+    for _ in range(100):
+        pace.request_made(told=False)
+    # 100 starts and 100 streams: 100 were made, and as many are still to come.
+    first = pace.plan(0.0, 0.0, many=True)
+    assert first == pytest.approx(60 / 50 * (LEAD * 50 + 1), rel=0.2)
+
+
+def test_requests_that_do_not_come_are_expected_no_longer_than_a_call_takes() -> None:
+    pace = paced(remaining=300)
+    for _ in range(100):
+        pace.run_begins(0.0)
+    assert pace.plan(0.15, EXPECTED_WITHIN) == 0.15
+
+
+def test_a_request_that_was_not_expected_is_taken_from_what_is_left() -> None:
+    pace = paced(remaining=2)
+    for _ in range(2):
+        pace.request_made(told=False)
+    pace.request_made(told=True)
+    assert pace.plan(0.0, 0.0, many=True) == 60.0
+
+
+def test_first_turn_among_many_comes_after_a_part_of_their_cycle() -> None:
+    """Else who is polled at its very beginning learns nothing, and waits for a whole cycle."""
+    pace = paced()
+    for _ in range(FEW):
+        pace.plan(0.5, 0.0)
+    gap = 60 / (0.5 * (200 - FEW))
+    assert pace.plan(0.5, 0.0) == pytest.approx(LEAD * FEW * gap + gap, rel=0.05)
 
 
 def test_the_day_is_told_and_slows_nothing() -> None:

@@ -8,6 +8,7 @@ from typing import Any, Dict, Optional
 from flowmaestro_core.actions import Read, Send
 from flowmaestro_core.defaults import MAX_REPLY_SIZE
 from flowmaestro_core.executions.run import RunMonitor
+from flowmaestro_core.policy.pace import Pace
 from flowmaestro_core.policy.polling import PollSchedule
 from flowmaestro_core.policy.stream_times import StreamTimes
 from flowmaestro_core.resources.executions import Executions
@@ -34,7 +35,7 @@ def streaming(
 ) -> Stepper:
     """`silent_poll`: as in a run whose wait would ask at this interval."""
     if silent_poll is not None:
-        more["monitor"] = RunMonitor(times, PollSchedule(1000.0, silent_poll))
+        more["monitor"] = RunMonitor(times, PollSchedule(1000.0, silent_poll), Pace())
         more["reconnects_at_once"] = True
     if "deadline" in more:
         events = replace(events, timeout=more.pop("deadline") - 1000.0)

@@ -347,6 +347,19 @@ def test_inputs_that_are_not_an_object_break_the_list_where_deployed(caller, sha
     assert caller.call("GET", "/executions?workflow_id=wf_abc123").status == 200
 
 
+@pytest.mark.parametrize("shapes", ["deployed"])
+def test_bad_inputs_break_only_the_page_that_they_are_on(caller, shapes):
+    caller.call("POST", "/workflows/wf_123/execute", {"inputs": "x"})
+    for _ in range(3):
+        caller.call("POST", "/workflows/wf_123/execute", {"inputs": {}})
+
+    def status(page, per_page):
+        query = f"workflow_id=wf_123&page={page}&per_page={per_page}"
+        return caller.call("GET", f"/executions?{query}").status
+
+    assert [status(1, 3), status(2, 3), status(1, 4)] == [200, 500, 500]
+
+
 def test_a_null_character_in_inputs_leaves_the_list_whole(caller):
     caller.call("POST", "/workflows/wf_123/execute", {"inputs": {"a": "\0"}})
     assert caller.call("GET", "/executions?workflow_id=wf_123").status == 200

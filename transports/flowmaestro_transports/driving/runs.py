@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Callable, Deque, Optional, Tuple
 
 from flowmaestro_core.errors import StreamError
 from flowmaestro_core.executions.batch import BatchMachine, RunStarted
-from flowmaestro_core.executions.outcome import BatchProgress, RunOutcome
+from flowmaestro_core.executions.outcome import BatchProgress, RunOutcome, day_ends
 from flowmaestro_transports.driving.iterators import AsyncHandle, BaseHandle, SyncHandle
 from flowmaestro_transports.observing.observers import Observers
-from flowmaestro_transports.primitives.claims import Claimant
+from flowmaestro_transports.observing.sdk_log import sdk_logger
 from flowmaestro_transports.primitives.fork_guard import ForkGuard
+from flowmaestro_transports.primitives.ownership import Owned
 
 if TYPE_CHECKING:
     from flowmaestro_transports.driving.journal import Journal
@@ -116,16 +117,23 @@ def _listener(machine: BatchMachine, recent: Deque[RunOutcome]) -> Callable[[Any
     """Return the driver's listener, which calls the user's `on_start` and `progress`.
 
     The listener calls `on_start` for a started row, and `progress` for any other item. It skips a
-    callback that the user did not set. It also appends each outcome to `recent`.
+    callback that the user did not set. It also appends each outcome to `recent`, and logs once if
+    the requests that the key has left today will not suffice.
     """
     batch = machine.batch
+    has_warned = False
 
     def hear(item: Any) -> Any:
+        nonlocal has_warned
         if isinstance(item, RunStarted):
             return batch.on_start and batch.on_start(item.outcome)
+        progress = machine.progress
         if isinstance(item, RunOutcome):
             recent.append(item)
-        return batch.progress and batch.progress(machine.progress)
+        if progress.day_ends_after is not None and not has_warned:
+            has_warned = True
+            sdk_logger().warning("%s: %s", machine.operation, day_ends(progress))
+        return batch.progress and batch.progress(progress)
 
     return hear
 
@@ -157,13 +165,16 @@ class RunOutcomes(_Outcomes, SyncHandle[Any]):
         releases the journal afterwards.
         """
         super().close()
-        me = Claimant()
+        held: Owned[None] = Owned()
         try:
-            if self._readers.enter(me):
-                # Otherwise, the thread that advances releases the journal.
-                self._leave()
+            try:
+                if self._slot.move_to(held):
+                    # Otherwise, the thread that advances releases the journal.
+                    self._leave()
+            finally:
+                held.move_to(self._slot)
         finally:
-            self._readers.leave(me)
+            held.move_to(self._slot)  # Once more, as in `SyncHandle.__next__`.
 
 
 class AsyncRunOutcomes(_Outcomes, AsyncHandle[Any]):

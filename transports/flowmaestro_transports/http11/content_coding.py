@@ -161,8 +161,7 @@ class ContentDecoder:
         if self._coding in _GZIP:
             return zlib.decompressobj(16 + zlib.MAX_WBITS)
         if self._coding != _DEFLATE:
-            # Do not quote it: it may echo a secret, and in other letters than the request.
-            raise CodingError("the content coding of the response is neither gzip nor deflate")
+            raise CodingError(f"content coding {self._coding!r} cannot be undone")
         # A zlib header begins with the method, 8, in its low four bits (RFC 1950, 2.2). Bare
         # deflate data never does: it would be a stored block with padding that is not zero.
         zlib_wrapped = first_byte & 0x0F == 8

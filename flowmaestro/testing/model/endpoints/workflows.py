@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from flowmaestro.testing.model.dialects import page_of
 from flowmaestro.testing.model.endpoint_request import EndpointRequest
 from flowmaestro.testing.model.refusals import Refusal, invalid, unreadable
 from flowmaestro.testing.model.replies import Answer
@@ -17,15 +18,19 @@ def execute_workflow(service: Service, call: EndpointRequest) -> Outcome:
     except Refusal as refusal:
         is_object = isinstance(call.body.get("inputs"), (dict, list))
         if service.dialect.stores_bad_inputs and not is_object:
-            service.unlistable[workflow.id] = refusal.message
+            service.store_bad_inputs(workflow, refusal.message)
         raise
     return Answer(202, {"data": service.dialect.started(service.start(workflow, inputs))})
 
 
 def list_executions(service: Service, call: EndpointRequest) -> Outcome:
-    """List executions, the newest first, with the filters that the modelled server applies."""
+    """List executions, the newest first, with the filters that the modelled server applies.
+
+    Raises a 500 refusal for a page on which inputs are that the server cannot read.
+    """
     workflow_id = call.query.get("workflow_id")
-    error = service.unlistable.get(workflow_id or "")
+    number, size = page_of(call.query)
+    error = service.bad_inputs_among(workflow_id, (number - 1) * size, number * size)
     if error is not None:
         raise unreadable(500, error)
     if workflow_id is not None and workflow_id not in service.workflows:
