@@ -47,6 +47,7 @@ def is_installed(python: str) -> bool:
 
 os.environ["PATH"] = os.pathsep.join([*pyenv_interpreters(), os.environ["PATH"]])
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each of a thousand processes compiles all
+os.environ.setdefault("UV_SYSTEM_CERTS", "1")  # pip, which installed uv, trusts them, too
 INSTALLED = [python for python in PYTHONS if is_installed(python)]
 ABSENT = [python for python in PYTHONS if python not in INSTALLED]
 NEWEST = INSTALLED[-1]
@@ -310,6 +311,17 @@ def syscalls(session: nox.Session) -> None:
     session.run("python", "-m", "tests.harness.syscalls.every_call", *session.posargs)
 
 
+@nox.session(python=NEWEST)
+def stores(session: nox.Session) -> None:
+    """The stores of `docs/stores.md` on a real Redis and a real PostgreSQL; `-- few` for less."""
+    found = [*map(shutil.which, ("redis-server", "initdb", "postgres"))]
+    debian = [*Path("/usr/lib/postgresql").glob("*/bin/initdb")]
+    if found[0] is None or not (all(found) or debian):
+        session.skip("NOT RUN: needs redis-server, and initdb and postgres")
+    session.install("--editable", ".", "markdown-it-py", "redis", "psycopg[binary]")
+    session.run("python", "-m", "tests.engines.stores_driver", *session.posargs)
+
+
 OF_ENGINES = [python for python in INSTALLED if python in ("3.11", "3.12", "3.13")] or [NEWEST]
 
 
@@ -480,6 +492,12 @@ def release(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Run the benchmarks, or those named after `--`, each peer in its own environment."""
     session.run("python", "-m", "benchmarks", *session.posargs)
+
+
+@nox.session(name="bench-quick", python=NEWEST)
+def bench_quick(session: nox.Session) -> None:
+    """Measure an event and a call on the default transports, end to end: two minutes."""
+    session.run("python", "-m", "benchmarks", "--events-and-calls", *session.posargs)
 
 
 @nox.session(python=NEWEST)

@@ -9,7 +9,7 @@ from textwrap import wrap
 from typing import Dict, List, Optional, Set
 
 from benchmarks import environments, report
-from benchmarks.catalogue import BENCHMARKS, Benchmark
+from benchmarks.catalogue import BENCHMARKS, QUICK_BENCHMARKS, QUICK_ROWS, Benchmark
 from benchmarks.runner import Interpreters, Results, run, serving
 
 QUICK = 0.1
@@ -31,6 +31,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("names", nargs="*", metavar="NAME", help="benchmarks to run; all if none")
     made.add_argument("--only", metavar="ROW,ROW", help="only these rows, the first listed twice")
     made.add_argument("--quick", action="store_true", help="a tenth of the work, fewer rounds")
+    made.add_argument(
+        "--events-and-calls", action="store_true", help="only these, on the default transports"
+    )
     made.add_argument("--json", type=Path, metavar="FOLDER", help="write every round, as NAME.json")
     made.add_argument(
         "--publish",
@@ -74,6 +77,8 @@ def main(
 ) -> Dict[str, Results]:
     """Run, print the tables, write what was asked for; the results by benchmark."""
     told = parser().parse_args(arguments)
+    if told.events_and_calls:
+        told.names, told.only = list(QUICK_BENCHMARKS), ",".join(QUICK_ROWS)
     if told.publish and (told.quick or told.only is not None):
         raise SystemExit("--publish is for whole benchmarks: leave out --quick and --only")
     benchmarks = chosen(told.names)

@@ -92,18 +92,33 @@ HTTPX_AWAITING = Row("httpx-async", "httpx", "httpx_awaiting")
 OPENAI = Row("openai", "openai", "openai_blocking")
 OPENAI_AWAITING = Row("openai-async", "openai", "openai_awaiting")
 
+FORMER_EVENTS = Row("ec6f533", "ec6f533", "flowmaestro_blocking", ("SocketTransport",))
+FORMER_EVENTS_AWAITING = Row(
+    "ec6f533-async", "ec6f533", "flowmaestro_awaiting", ("AnyioTransport", "asyncio")
+)
+FORMER_CALLS = Row("52f1d423", "52f1d423", "flowmaestro_blocking", ("SocketTransport",))
+FORMER_CALLS_AWAITING = Row(
+    "52f1d423-async", "52f1d423", "flowmaestro_awaiting", ("AnyioTransport", "asyncio")
+)
+
 BLOCKING = (
     *(OURS_SOCKETS, OURS_REQUESTS, OURS_PYREQWEST, REQUESTS, URLLIB3),
-    *(PEER, HTTPX, OPENAI, SOCKET),
+    *(PEER, HTTPX, OPENAI, SOCKET, FORMER_CALLS),
 )
 AWAITING = (
     *(OURS_AIOHTTP, AIOHTTP, OURS_ANYIO, ANYIO, OURS_TRIO, TRIO),
-    *(PEER_AWAITING, HTTPX_AWAITING, OPENAI_AWAITING, STREAMS),
+    *(PEER_AWAITING, HTTPX_AWAITING, OPENAI_AWAITING, STREAMS, FORMER_CALLS_AWAITING),
 )
 CALLS = (
     Case("call", "call", 200),
     Case("list page", "list_page", 200),
     Case("execute", "execute", 200),
+)
+EVENTS = (
+    Case("one event a chunk", "events", 20_000),
+    Case("64 events a chunk", "events", 20_000, {"kind": "packed"}),
+    Case("deployed events", "events", 20_000, {"kind": "deployed"}),
+    Case("one event a read", "events", 500, {"kind": "paced"}),
 )
 
 
@@ -122,6 +137,15 @@ def _growing(what: str, task: str, counts: Tuple[int, ...], at_least: int) -> Tu
         for count in counts
     )
 
+
+QUICK_BENCHMARKS = ("streams", "streams-async", "calls", "calls-async")
+QUICK_ROWS = (
+    *("raw-socket", "ours-sockets", "peer", "ec6f533", "bare-requests", "52f1d423"),
+    *("raw-asyncio", "ours-anyio-asyncio", "peer-async", "ec6f533-async", "bare-aiohttp"),
+    "52f1d423-async",
+)
+"""What `nox -s bench-quick` runs: an event and a call on the default transports, and what they are
+compared with."""
 
 CLIENTS = "from flowmaestro import FlowMaestroClient, AsyncFlowMaestroClient"
 FIRST_CALL = (
@@ -169,10 +193,19 @@ BENCHMARKS = (
     ),
     Benchmark(
         "streams",
-        "A stream of events, each in a chunk of its own",
-        (OURS_SOCKETS, OURS_REQUESTS, PEER, OURS_AIOHTTP, OURS_ANYIO, OURS_TRIO, PEER_AWAITING),
-        (Case("event", "events", 20_000),),
-        "peer",
+        "An event of a stream, for a sync client",
+        (OURS_SOCKETS, OURS_REQUESTS, PEER, FORMER_EVENTS, SOCKET),
+        EVENTS,
+        "raw-socket",
+        rounds=9,
+    ),
+    Benchmark(
+        "streams-async",
+        "An event of a stream, for an async client",
+        (OURS_ANYIO, OURS_AIOHTTP, OURS_TRIO, PEER_AWAITING, FORMER_EVENTS_AWAITING, STREAMS),
+        EVENTS,
+        "raw-asyncio",
+        rounds=9,
     ),
     Benchmark(
         "imports",

@@ -18,7 +18,11 @@ PACKAGES = {
     "aiohttp": ("aiohttp",),
     "anyio": ("anyio", "h11", "trio"),
     "bare": (),
+    "ec6f533": (f"flowmaestro[aiohttp,requests] @ git+{ROOT.as_uri()}@ec6f533",),
+    "52f1d423": (f"flowmaestro[aiohttp,requests] @ git+{ROOT.as_uri()}@52f1d423",),
 }
+"""What each environment holds. Two hold this SDK as it was: at `ec6f533` events, and at `52f1d423`
+calls, cost least before."""
 
 
 def interpreter(name: str) -> Path:

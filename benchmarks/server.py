@@ -10,6 +10,9 @@ It prints its port and serves until its standard input ends. The path says what 
     /api/v1/workflows/run-MS/execute           one that ends after MS milliseconds
     /api/v1/executions/run-...[/events]        that one, and its stream
     /api/v1/executions/events-N/events         N events at once, each in a chunk of its own
+    /api/v1/executions/packed-N/events         N events at once, 64 in a chunk
+    /api/v1/executions/deployed-N/events       N at once, with the deployed server's keys
+    /api/v1/executions/paced-N/events          N events, one after another, so that each is one read
     /api/v1/executions/idle/events             `connected`, and nothing more
 """
 
@@ -26,8 +29,12 @@ META = {"request_id": "req_1", "timestamp": "2025-01-01T00:00:00Z"}
 STREAM_HEAD = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 )
-BLOCK = 500
+BLOCK = 512
 """Events that are written in one go."""
+PACKED = 64
+"""Events of one chunk of a packed stream."""
+PAUSE = 0.001
+"""Seconds between paced events: several times what a client needs for one, so that it waits."""
 
 
 def workflow(filling: int) -> Dict[str, Any]:
@@ -61,10 +68,14 @@ def reply(body: Dict[str, Any], status: str = "200 OK") -> bytes:
     )
 
 
-def chunk(kind: str, **data: Any) -> bytes:
-    """One event, in a chunk of its own."""
-    event = f"event: {kind}\ndata: {json.dumps(data)}\n\n".encode()
-    return b"%x\r\n%s\r\n" % (len(event), event)
+def event(kind: str, **data: Any) -> bytes:
+    """One event."""
+    return f"event: {kind}\ndata: {json.dumps(data)}\n\n".encode()
+
+
+def chunk(content: bytes) -> bytes:
+    """Return a chunk of a chunked body."""
+    return b"%x\r\n%s\r\n" % (len(content), content)
 
 
 WORKFLOW = reply({"data": workflow(720), "meta": META})
@@ -73,19 +84,40 @@ PAGE = reply(page(1, 1))
 STARTED = reply(
     {"data": {"execution_id": "exec_1", "status": "pending"}, "meta": META}, "202 Accepted"
 )
-CONNECTED = chunk("connected", execution_id="exec_1", status="running")
-EVENT = chunk("node:stream", type="node:stream", node_id="node_1", token="lorem ipsum dolor sit a")
-ENDED = chunk("execution:completed", type="execution:completed", outputs={})
+CONNECTED = chunk(event("connected", execution_id="exec_1", status="running"))
+EVENT = event("node:stream", type="node:stream", node_id="node_1", token="lorem ipsum dolor sit a")
+ENDED = chunk(event("execution:completed", type="execution:completed", outputs={}))
+LAST = b"0\r\n\r\n"
 
 
-def events(count: int) -> Iterator[bytes]:
+def deployed(kind: str, **data: Any) -> bytes:
+    """One event, with the keys that the deployed server sends."""
+    given = {"type": kind, "timestamp": 1796099856274, "executionId": "96a7871a-fc2f-4c53-b047"}
+    return event(kind, **given, **data)
+
+
+NODE = {"nodeId": "transform1", "nodeName": "Compose", "nodeType": "transform"}
+DEPLOYED = (
+    chunk(deployed("node:started", **NODE)),
+    chunk(deployed("node:completed", **NODE, output={"text": "Hello, Ada"}, duration=3)),
+    chunk(deployed("execution:progress", completed=1, total=3, percentage=33)),
+    chunk(deployed("node:started", **NODE)),
+)
+BLOCKS = {
+    "events": chunk(EVENT) * BLOCK,
+    "packed": chunk(EVENT * PACKED) * (BLOCK // PACKED),
+    "deployed": b"".join(DEPLOYED) * (BLOCK // len(DEPLOYED)),
+}
+"""The bytes of `BLOCK` events, by the kind of the stream."""
+
+
+def events(kind: str, count: int) -> Iterator[bytes]:
     """Yield a stream of `count` events, the last of them terminal."""
     yield STREAM_HEAD
     blocks, rest = divmod(count - 1, BLOCK)
-    block = EVENT * BLOCK
     for _ in range(blocks):
-        yield block
-    yield EVENT * rest + ENDED + b"0\r\n\r\n"
+        yield BLOCKS[kind]
+    yield chunk(EVENT) * rest + ENDED + LAST
 
 
 class Connection(asyncio.Protocol):
@@ -130,8 +162,12 @@ class Connection(asyncio.Protocol):
         name, _, what = rest.partition("/")
         if kind == "executions" and name.startswith("run-"):
             self._run(name, what)
-        elif kind == "executions" and name.startswith("events-"):
-            self._blocks = events(int(name[len("events-") :]))
+        elif kind == "executions" and name.startswith("paced-"):
+            self._transport.write(STREAM_HEAD)
+            self._pace(int(name[len("paced-") :]))
+        elif kind == "executions" and "-" in name:
+            written, _, count = name.partition("-")
+            self._blocks = events(written, int(count))
             self._go_on()
         elif kind == "executions":
             self._transport.write(STREAM_HEAD + CONNECTED)
@@ -152,6 +188,13 @@ class Connection(asyncio.Protocol):
         else:
             self._transport.write(PAGE)
 
+    def _pace(self, count: int) -> None:
+        if count == 1:
+            self._transport.write(ENDED + LAST)
+        elif not self._transport.is_closing():
+            self._transport.write(chunk(EVENT))
+            asyncio.get_running_loop().call_later(PAUSE, self._pace, count - 1)
+
     def _run(self, name: str, what: str) -> None:
         """An execution whose id says when it began and how long it runs; it tells its end."""
         _, milliseconds, began = name.split("-")
@@ -163,7 +206,7 @@ class Connection(asyncio.Protocol):
             self._transport.write(reply({"data": running if left > 0 else ended}))
             return
         self._transport.write(STREAM_HEAD + CONNECTED)
-        terminal = chunk("execution:completed", type="execution:completed", **ended)
+        terminal = chunk(event("execution:completed", type="execution:completed", **ended))
         asyncio.get_running_loop().call_later(max(0.0, left), self._transport.write, terminal)
 
 

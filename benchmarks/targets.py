@@ -56,6 +56,14 @@ def _ratio(
     ]
 
 
+def _events(case: str, limits: Dict[str, float]) -> List[Target]:
+    return _ratio("streams", case, "ours-sockets", {**limits, "ec6f533": 1})
+
+
+def _events_async(case: str, limits: Dict[str, float]) -> List[Target]:
+    return _ratio("streams-async", case, "ours-anyio-asyncio", {**limits, "ec6f533-async": 1})
+
+
 def _decode(case: str, other: str, limit: float) -> Target:
     case += ", with JSON"
     return Target(f"{case}: ours / {other}", limit, "decode", case, "ours", (case, other))
@@ -67,7 +75,7 @@ DEFAULTS = ("ours-sockets", "ours-anyio-asyncio")
 TARGETS = (
     *_ratio(
         *("calls", "call", "ours-sockets"),
-        {"bare-requests": 0.28, "bare-urllib3": 0.75, "peer": 0.40},
+        {"bare-requests": 0.21, "bare-urllib3": 0.75, "peer": 0.40},
     ),
     *_ratio("calls", "call", "ours-requests", {"bare-requests": 0.95}),
     *_ratio(
@@ -84,10 +92,18 @@ TARGETS = (
     _decode("small events, 64-byte chunks", "httpx-sse", 0.40),
     _decode("50 KB events, 16384-byte chunks", "bare-split", 1.1),
     _decode("50 KB events, 64-byte chunks", "httpx-sse", 0.20),
-    *_ratio("streams", "event", "ours-sockets", {"peer": 0.40}),
+    *_ratio("calls", "call", "ours-sockets", {"52f1d423": 1}),
     *_ratio(
-        *("streams", "event", "ours-anyio-asyncio"), {"peer-async": 0.45, "ours-aiohttp": 1.15}
+        "calls-async", "call", "ours-anyio-asyncio", {"bare-aiohttp": 1.15, "52f1d423-async": 1}
     ),
+    *_events("one event a chunk", {"raw-socket": 2.0, "peer": 0.27}),
+    *_events("64 events a chunk", {"peer": 0.75}),
+    *_events("deployed events", {}),
+    *_events("one event a read", {}),
+    *_events_async("one event a chunk", {"raw-asyncio": 2.6, "peer-async": 0.40}),
+    *_events_async("64 events a chunk", {"peer-async": 0.85}),
+    *_events_async("deployed events", {}),
+    *_events_async("one event a read", {}),
     Target("the core's share of a call, µs", 25, "core", "call", "ours"),
     *_ratio("imports", "import", "ours", {"peer": 0.40}),
     *_ratio("imports", "import", "ours-anyio-made", {"peer": 0.75}),

@@ -25,7 +25,8 @@ NOTE = "<!-- This page is generated: run `python docs/notebook.py` after a chang
 def executed() -> Any:
     """Return the notebook with new outputs; the service in it runs in virtual time."""
     notebook = nbformat.read(NOTEBOOK, as_version=4)
-    os.environ.pop("FLOWMAESTRO_API_KEY", None)
+    for name in [name for name in os.environ if name.startswith("FLOWMAESTRO_")]:
+        del os.environ[name]
     NotebookClient(notebook, timeout=60, kernel_name="python3").execute()
     for cell in notebook.cells:
         cell.metadata = {}  # when it was executed

@@ -141,6 +141,7 @@ OF_TESTING = {
         RecordedRequest Execution EventStream Delivery FakeReply explain Explanation
     """,
     "Cassettes": "Cassette CassetteError CassetteMismatch",
+    "Checks of stores": "check_store check_async_store",
     "Transports for tests": """
         ScriptedTransport AsyncScriptedTransport Quiet MemoryTransport AsyncMemoryTransport
     """,

@@ -81,8 +81,8 @@ async def show(progress, total, message):
 
 async def main():
     async with mcp.Client(OURS) as client:
-        for tool in (await client.list_tools()).tools:
-            print(tool.name, tool.input_schema)
+        tool, wait = (await client.list_tools()).tools
+        print(tool.name, tool.input_schema)
         result = await client.call_tool(tool.name, {"name": "Ada"}, progress_callback=show)
         print(result.content[0].text)
 
@@ -266,8 +266,9 @@ SESSIONS = (
     ),
     Session(
         "Check the connection",
-        "`doctor` checks Python, the key, the server, the proxy, TLS, the clock, the rate limit and the\n"
-        "scopes, and says what to do. Without a key, it makes the checks that need no key.\n\n"
+        "`doctor` checks Python, the key, the server, the proxy, TLS, the clock and the rate limit, and says\n"
+        "what to do. It says which commands work with the scopes of the key, and which do not. Without a key,\n"
+        "it makes the checks that need no key.\n\n"
         "![A check of the connection in a terminal](pictures/doctor.svg)",
         (
             Command("doctor"),
@@ -276,7 +277,8 @@ SESSIONS = (
     ),
     Session(
         "Talk to an agent",
-        "Name an agent as you name a workflow. Ctrl-C stops showing an answer, but does not stop the agent.\n"
+        "Name an agent as you name a workflow. Until its answer begins, a line shows how long the agent has been\n"
+        "working. Ctrl-C stops showing an answer, but does not stop the agent.\n"
         "Ctrl-D leaves, and prints the command that continues the thread. Answers are shown as Markdown. Pasted\n"
         "lines are one message, and Alt-Enter begins a new line. The arrow keys bring back what you typed, in\n"
         "earlier conversations, too (`--no-history` keeps nothing). `/save FILE` writes the whole conversation to\n"
@@ -293,7 +295,7 @@ SESSIONS = (
     ),
     Session(
         "Search, and fire a trigger",
-        "",
+        "Name a knowledge base and a trigger as you name a workflow.",
         (
             Command('query kb_123 "How do I reset my password?" --top-k 1'),
             Command("fire trigger_123 -i name=Ada"),
@@ -374,9 +376,11 @@ OFFER = Session(
     f"```text\n{SETTINGS}```\n\n"
     "The assistant sees only the workflows that you name, because running one can have side effects. The\n"
     "first progress message has the id of the execution. If the assistant cancels a run, or a run takes\n"
-    "longer than `--timeout`, the execution goes on at the server. If the server declares no inputs for a\n"
-    "workflow, describe them with `--schema wf_report=schema.json`. A lone surrogate, such as half an emoji\n"
-    "in the outputs, becomes `?`.\n\n"
+    "longer than `--timeout`, the execution goes on at the server. If it waits for a person, the assistant\n"
+    "is told at once. The tool `wait_for_execution` waits for it again; it starts nothing, and knows only\n"
+    "executions of the workflows that you name. If the server declares no inputs for a workflow, describe\n"
+    "them with `--schema wf_report=schema.json`. A workflow whose schema is not one of an object is not\n"
+    "offered; stderr says so. A lone surrogate, such as half an emoji in the outputs, becomes `?`.\n\n"
     "A client, `ask.py`:\n\n"
     f"```text\n{ASK}```",
     (Command("ask.py"), Command("mcp --workflow wf_unknown")),

@@ -14,9 +14,9 @@ An operation or a row that sends no request has no span.
 
 ID is the id of the workflow or of the knowledge base. The workflow's id is left out if it is not
 known when the span starts, as for a stream. The name of a span never changes afterwards. The
-workflow's name is in the attributes `gen_ai.agent.name` and `gen_ai.workflow.name`, if the event
-`execution:started` has it. NAME is the name of the node, or its id if the name is unknown. The span
-of an attempt of `client.request` has no path in its name.
+workflow's name is in the attribute `gen_ai.workflow.name`, if the event `execution:started` has it.
+NAME is the name of the node, or its id if the name is unknown. The span of an attempt of
+`client.request` has no path in its name.
 
 The span of a row starts with the first request of that row and ends with the last one. This span is
 the root of its own trace, because a batch may have 10,000 rows. A row that was in doubt may have
@@ -28,11 +28,13 @@ difference is estimated from `Date` and from the events. The span of a node is t
 span of its parent. The attribute `flowmaestro.node.duration` is the duration that the server
 measured, if an event has it.
 
-Metrics: `http.client.request.duration`, `flowmaestro.client.operation.duration` (both in seconds),
+Metrics: `http.client.request.duration`, `flowmaestro.client.operation.duration`,
+`gen_ai.invoke_workflow.duration` of each `workflows.run` and `executions.stream` (all in seconds),
 `flowmaestro.client.retries`, `flowmaestro.client.reconnections`, and
 `flowmaestro.client.rate_limit.remaining`, by `window` (`minute`, `day`).
 
-The source of the names: OpenTelemetry semantic conventions 1.44, HTTP (stable) and GenAI.
+The source of the names: OpenTelemetry semantic conventions, HTTP (stable); those of GenAI, the
+schema and the duration of a workflow are as in the package `opentelemetry-util-genai`.
 """
 
 from __future__ import annotations
@@ -72,7 +74,7 @@ except ImportError as _error:
         "flowmaestro.opentelemetry needs opentelemetry-api: pip install 'flowmaestro[otel]'"
     ) from _error
 
-SCHEMA_URL = "https://opentelemetry.io/schemas/1.44.0"
+SCHEMA_URL = "https://opentelemetry.io/schemas/1.37.0"
 RUNS = frozenset({"workflows.run", "executions.stream"})
 BATCHES = frozenset({"workflows.run_many", "executions.wait_many"})
 MESSAGES = frozenset({"threads.send_message", "threads.send_message_stream"})
@@ -91,6 +93,8 @@ _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0
 """Seconds, by the HTTP conventions."""
 _OPERATION_BUCKETS = (*_BUCKETS, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
 """Seconds. The bounds of requests, continued: an operation may wait for a run for an hour."""
+_WORKFLOW_BUCKETS = (1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0)
+"""Seconds, as `opentelemetry-util-genai` has them for the duration of a workflow."""
 
 _ID_ATTRIBUTES = {
     "agent_id": "gen_ai.agent.id",
@@ -187,6 +191,12 @@ class _Instruments:
             "s",
             explicit_bucket_boundaries_advisory=_OPERATION_BUCKETS,
         )
+        self.workflows: metrics.Histogram = meter.create_histogram(
+            "gen_ai.invoke_workflow.duration",
+            "s",
+            "Measures the duration of a workflow execution.",
+            explicit_bucket_boundaries_advisory=_WORKFLOW_BUCKETS,
+        )
         self.retries: metrics.Counter = meter.create_counter(f"{own}.retries", "{retry}")
         self.reconnections: metrics.Counter = meter.create_counter(
             f"{own}.reconnections", "{reconnection}"
@@ -249,6 +259,8 @@ class _Operation:
         """
         self._has_sent_body = False
         """Whether a request with a body was sent. The first one has the inputs."""
+        self._workflow: Dict[str, str] = {}
+        """The attribute with the name of the workflow that a run or stream follows, once known."""
         self._failed: Optional[str] = None
         """The `error.type` of an outcome that is a failure but raises nothing; else `None`."""
         self._attempt: Optional[_AttemptSpan] = None
@@ -352,9 +364,8 @@ class _Operation:
             elif kind == "node":
                 self._nodes.take(what, item, at, self._began_at)
             elif what == "started" and item.get("workflow_name"):
-                name = _name(item["workflow_name"])
-                self._span.set_attribute("gen_ai.workflow.name", name)
-                self._span.set_attribute("gen_ai.agent.name", name)
+                self._workflow["gen_ai.workflow.name"] = _name(item["workflow_name"])
+                self._span.set_attributes(self._workflow)
             elif what in ("completed", "failed", "cancelled"):
                 self._failed = EXECUTION_FAILED if what == "failed" else None
                 self._set_execution(self._span, {**item, "status": what})
@@ -385,7 +396,11 @@ class _Operation:
             elif self._failed is not None:
                 attributes["error.type"] = self._failed
             span.end(now)
-            self._to.operations.record(self._clock() - self._began, attributes)
+            took = self._clock() - self._began
+            self._to.operations.record(took, attributes)
+            if self._operation in RUNS:
+                failed = {key: attributes[key] for key in ("error.type",) if key in attributes}
+                self._to.workflows.record(took, {**self._workflow, **failed})
 
     def _set_value(self, span: trace.Span, value: Any) -> None:
         """Set the attributes that come from `value`, the argument of `ended`."""

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Dict, Optional, Tuple, Union
+from typing import Any, Dict, Optional, Sequence, Tuple, Union
 
 from flowmaestro_core.errors import Attempt, FlowMaestroError
 from flowmaestro_core.http.messages import Request
@@ -104,12 +104,13 @@ class Wait:
 
 @dataclass
 class Emit:
-    """Yield `item` to the caller, or pass it to a callback, or both.
+    """Deliver `items` to the caller, or to a callback, or both, one after another.
 
-    Continue when the caller wants the next one.
+    There is at least one. Continue when the caller wants the next one after the last of them. If
+    the caller stops before, drop the rest.
     """
 
-    item: Any
+    items: Sequence[Any]
 
 
 @dataclass(frozen=True)

@@ -181,7 +181,7 @@ class Machine(Generic[T]):
 
     @event
     def emitted(self, now: float, jitter: float) -> Action:
-        """Report that the caller took the item of `Emit` and wants the next one.
+        """Report that the caller took all items of `Emit` and wants the next one.
 
         Return the next action.
         """

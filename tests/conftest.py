@@ -1,11 +1,12 @@
-"""No test judges the speed of the machine that runs it; Hypothesis tries few examples.
+"""No test judges the speed of the machine that runs it, or sees the settings of its user.
 
-Continuous integration tries others each time.
+Hypothesis tries few examples; continuous integration tries others each time.
 """
 
 from __future__ import annotations
 
 import gc
+import os
 import time
 from typing import Callable, List
 
@@ -15,6 +16,11 @@ from hypothesis import HealthCheck, settings
 from tests.slow import AT_MOST, IS_SLOW
 
 pytest.register_assert_rewrite("tests.harness")
+
+FOR_TESTS = ("FLOWMAESTRO_FAULTS", "FLOWMAESTRO_INTERRUPTS", "FLOWMAESTRO_TEST_")
+for name in list(os.environ):
+    if name.startswith("FLOWMAESTRO_") and not name.startswith(FOR_TESTS):
+        del os.environ[name]  # A key or an address of the user would reach clients of the tests.
 
 settings.register_profile(
     "patient",

@@ -57,6 +57,7 @@ SLOW: Dict[str, Tuple[str, ...]] = {
         "tests/fuzz/test_fuzz.py",
     ),
     "Processes are forked or killed, or an exception is raised at every bytecode.": (
+        "tests/batches/test_every_call.py",
         "tests/batches/test_killed_batches.py",
         "tests/batches/test_killed_tasks.py",
         "tests/cli/test_map.py::test_killed_and_repeated_each_row_is_run_once",

@@ -62,8 +62,8 @@ async def in_flight(count, width):
     await together(width, call, count // width)
 
 
-async def events(count):
-    async for event in client.executions.stream(f"events-{count}"):
+async def events(count, kind="events"):
+    async for event in client.executions.stream(f"{kind}-{count}"):
         if event["type"] == "execution:completed":
             break
 

@@ -47,8 +47,8 @@ def execute(count):
         client.workflows.execute("wf_1", inputs=INPUTS)
 
 
-def events(count):
-    for event in client.executions.stream(f"events-{count}"):
+def events(count, kind="events"):
+    for event in client.executions.stream(f"{kind}-{count}"):
         if event["type"] == "execution:completed":
             break
 

@@ -28,8 +28,24 @@ async def main():
 
         return task
 
+    async def events(count, kind="events"):
+        """Decode the events, and skip the framing without reading it."""
+        writer.write(request("GET", f"/api/v1/executions/{kind}-{count}/events"))
+        await reader.readuntil(b"\r\n\r\n")
+        rest, seen = b"", 0
+        while seen < count:
+            *blocks, rest = (rest + await reader.read(65_536)).split(b"\n\n")
+            for block in blocks:
+                _, found, data = block.partition(b"\ndata: ")
+                if found:
+                    json.loads(data)
+                    seen += 1
+        while not rest.endswith(b"0\r\n\r\n"):
+            rest += await reader.read(65_536)
+
     body = json.dumps({"inputs": INPUTS}).encode()
     await serve_awaiting(
+        events=events,
         call=repeated(request("GET", "/api/v1/workflows/wf_1")),
         list_page=repeated(request("GET", "/api/v1/workflows?page=1&per_page=4")),
         execute=repeated(request("POST", "/api/v1/workflows/wf_1/execute", body)),

@@ -33,7 +33,23 @@ def repeated(data):
     return task
 
 
+def events(count, kind="events"):
+    """Decode the events, and skip the framing without reading it."""
+    connection.sendall(request("GET", f"/api/v1/executions/{kind}-{count}/events"))
+    rest, seen = b"", 0
+    while seen < count:
+        *blocks, rest = (rest + connection.recv(65_536)).split(b"\n\n")
+        for block in blocks:
+            _, found, data = block.partition(b"\ndata: ")
+            if found:
+                json.loads(data)
+                seen += 1
+    while not rest.endswith(b"0\r\n\r\n"):
+        rest += connection.recv(65_536)
+
+
 serve(
+    events=events,
     call=repeated(request("GET", "/api/v1/workflows/wf_1")),
     list_page=repeated(request("GET", "/api/v1/workflows?page=1&per_page=4")),
     execute=repeated(

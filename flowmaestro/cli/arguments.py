@@ -299,7 +299,7 @@ _SIGN = _checked(
     "single character, other than a quote and the end of a line",
 )
 
-_LISTED = tuple(kind for kind in _KINDS if kind != "threads")
+LISTED = tuple(kind for kind in _KINDS if kind != "threads")
 """The kinds of resources that `list` accepts: all but threads, of which the API has no list."""
 _WORKFLOW = _of("workflow", "id or name of the workflow, or a unique beginning of one")
 _OF_WORKFLOW = "id or name of a workflow"
@@ -458,7 +458,7 @@ COMMANDS: Dict[str, _Command] = {
     "list": _command(
         "list workflows, executions, agents and more",
         ("workflows", "executions --status failed --since 2h", "executions --all -o csv"),
-        _of("resource", _one_of(_LISTED), type=_listed, choices=_LISTED),
+        _of("resource", _one_of(LISTED), type=_listed, choices=LISTED),
         _option("--limit", "N", "how many at most [20]", type=_COUNT),
         _flag("--all", "all of them"),
         _option(
@@ -492,15 +492,15 @@ COMMANDS: Dict[str, _Command] = {
     "query": _command(
         "search a knowledge base",
         ('kb_123 "How do I reset my password?"',),
-        _of("kb", "id of the knowledge base"),
+        _of("kb", "id or name of the knowledge base, or a unique beginning of one"),
         _of("text", "what to look for"),
         _option("--top-k", "N", "how many results", type=_COUNT),
         *_json("print a JSON array"),
     ),
     "fire": _command(
         "fire a trigger",
-        ("trigger_123 -i name=Ada",),
-        _of("trigger", "id of the trigger"),
+        ('"Order placed" -i name=Ada',),
+        _of("trigger", "id or name of the trigger, or a unique beginning of one"),
         *_INPUTS,
         *_json("print the server's reply as JSON"),
     ),

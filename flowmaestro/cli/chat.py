@@ -7,17 +7,20 @@ import os
 import select
 import shlex
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Callable, Iterator, List, Optional, Tuple, Union, cast
 
 from flowmaestro import FlowMaestroClient
 from flowmaestro.cli import NOT_FOUND, USAGE, CommandFailed
-from flowmaestro.cli.console import Console, RichConsole, Writer, console, printable_lines
+from flowmaestro.cli.console import Console, RichConsole, Writer, console
 from flowmaestro.cli.output import print_json, written
-from flowmaestro.cli.session import client_for, find_agent, objects, server_words
+from flowmaestro.cli.run_view import in_short
+from flowmaestro.cli.session import client_for, find, objects, server_words
 from flowmaestro.cli.state import state_folder
 from flowmaestro.errors import FlowMaestroError, NotFoundError
+from flowmaestro.printable import printable_lines
 
 _LEAD = "agent  "
 _SILENT_STDIN = 3.0
@@ -53,7 +56,7 @@ def chat_command(options: argparse.Namespace) -> None:
     if message is not None and not message.strip():
         raise CommandFailed("the message must not be empty", USAGE)
     with client_for(options) as client:
-        agent: Any = client.agents.get(find_agent(client, options.agent).id)["data"]
+        agent: Any = client.agents.get(find(client, "agent", options.agent).id)["data"]
         if options.thread is not None:  # Refuse a wrong id before the user has typed anything.
             _check_thread(client, options.thread)
         thread_id = options.thread or client.agents.create_thread(agent["id"])["data"]["id"]
@@ -246,14 +249,45 @@ def _answer(
     `show` is called with each piece of the answer as it comes.
     """
     answer, fault = "", ""
-    with client.threads.send_message_stream(thread_id, text) as stream:
+    with _Working() as work, client.threads.send_message_stream(thread_id, text) as stream:
         for event in stream:
             if event["type"] == "message:token":
+                work.end()
                 answer += event["token"]
                 show(event["token"])
             elif event["type"] == "message:failed":
                 fault = f"the agent failed: {cast('Any', event).get('error')}"
     return answer, fault
+
+
+class _Working:
+    """Shows on a terminal that the agent works, and for how long, until its answer begins."""
+
+    def __init__(self) -> None:
+        self._live: Any = None
+        self._began = time.monotonic()
+
+    def __enter__(self) -> _Working:
+        """Begin to show it, if standard error is a terminal."""
+        screen = console(sys.stderr)
+        if isinstance(screen, RichConsole) and screen.columns is not None:
+
+            def render() -> Any:
+                seconds = int(time.monotonic() - self._began)
+                return screen.styled((f"the agent works, {in_short(seconds)}", "dim"))
+
+            self._live = screen.live(render, transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Stop showing it."""
+        self.end()
+
+    def end(self) -> None:
+        """Stop showing it. Calling it twice is harmless."""
+        if self._live is not None:
+            self._live.stop()
 
 
 def _show_nothing(_: str) -> None:

@@ -24,6 +24,7 @@ from typing import (
 )
 
 from flowmaestro.cli import discard
+from flowmaestro.printable import printable, printable_lines
 
 if TYPE_CHECKING:
     from rich.text import Text as RichText
@@ -57,8 +58,6 @@ _split_words = re.compile("(?<=[^\\S\xa0\u2007\u202f])").split
 """Splits a text after each white-space character but a no-break space."""
 _JOINERS = "\u200c\u200d"
 """ZWNJ and ZWJ, which part and join letters."""
-_KEPT = frozenset(_JOINERS + "\xa0\u1680\u202f\u205f\u3000").union(map(chr, range(0x2000, 0x200B)))
-"""Joiners and spaces: they are harmless, although `str.isprintable` is False for them."""
 
 
 class Console:
@@ -214,8 +213,10 @@ class RichConsole(Console):
         if self.terminal.encoding.lower().startswith("utf"):
             self.symbols = UNICODE
 
-    def live(self, render: Callable[[], Any]) -> Any:
+    def live(self, render: Callable[[], Any], *, transient: bool = False) -> Any:
         """Return a `rich.live.Live`, not started yet, that draws what `render` returns.
+
+        At its end, the last picture stays, or with `transient`, nothing.
 
         It redirects neither standard output nor standard error, because data is written to the
         real standard output meanwhile.
@@ -232,6 +233,7 @@ class RichConsole(Console):
             refresh_per_second=FRAMES_PER_SECOND,
             redirect_stdout=False,
             redirect_stderr=False,
+            transient=transient,
         )
 
     def fit(self) -> None:
@@ -346,22 +348,6 @@ def console(out: TextIO) -> Console:
         except ImportError:
             pass
     return Console(out)
-
-
-def printable(text: str) -> str:
-    """Return the text with a space for each character that may control a terminal.
-
-    These are the characters for which `str.isprintable` is False, such as control characters, bidi
-    marks and line separators, but not spaces and joiners.
-    """
-    if text.isprintable():
-        return text
-    return "".join(s if s.isprintable() or s in _KEPT else " " for s in text)
-
-
-def printable_lines(text: str) -> str:
-    """Return the text with each of its lines `printable`."""
-    return "\n".join(map(printable, text.split("\n")))
 
 
 def expressible(text: str, encoding: str) -> str:

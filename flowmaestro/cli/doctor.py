@@ -11,11 +11,12 @@ import sys
 import time
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple, cast
+from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple, cast
 from urllib.parse import urlsplit
 
 from flowmaestro import FlowMaestroClient, __version__
 from flowmaestro.cli import AUTHENTICATION, FAILED, NETWORK, RATE_LIMIT, USAGE, CommandFailed
+from flowmaestro.cli.arguments import LISTED
 from flowmaestro.cli.console import console
 from flowmaestro.cli.credentials import Credentials, credentials_of, url_of
 from flowmaestro.cli.entry import status_of
@@ -26,6 +27,7 @@ from flowmaestro_core.defaults import DEFAULT_BASE_URL, DEFAULT_TIMEOUT
 from flowmaestro_core.http.dates import parse_http_date
 from flowmaestro_core.http.messages import Request, TransportFailure
 from flowmaestro_core.http.secrets import showable_url
+from flowmaestro_core.payloads.json_values import list_or_empty
 from flowmaestro_transports.defaults import default_transport
 from flowmaestro_transports.http11.proxies import Proxies
 from flowmaestro_transports.http11.tls import tls_when_needed
@@ -37,9 +39,37 @@ _CHECK_THE_WAY = "Check the host name, the network, the proxy and the firewall."
 
 
 OK, WARNING, BAD = "ok", "warning", "failed"
-_NO_WORKFLOW = "00000000-0000-0000-0000-000000000000"
+_NO_ID = "00000000-0000-0000-0000-000000000000"
 _EXTRAS = ("aiohttp", "requests", "trio", "rich", "keyring", "mcp", "opentelemetry-api")
 """A package of each extra."""
+_RUN = "workflows:read workflows:execute executions:read"
+_NEEDED = {
+    **dict.fromkeys(("run", "map", "mcp"), _RUN),
+    "watch": "executions:read",
+    "cancel": "executions:read executions:cancel",
+    "chat": "agents:read agents:execute threads:write",
+    "query": "knowledge-bases:read knowledge-bases:query",
+    "fire": "triggers:read triggers:execute",
+    **{f"list {kind}": f"{kind}:read" for kind in LISTED},
+    "get threads": "threads:read",
+}
+"""The scopes that each command needs. `get` needs those of `list`."""
+_SCOPES = tuple(dict.fromkeys(" ".join(_NEEDED.values()).split()))
+_PROBES: Dict[str, Callable[[FlowMaestroClient], Any]] = {
+    "workflows:read": lambda client: client.workflows.list(per_page=1),
+    "executions:read": lambda client: client.executions.list(per_page=1),
+    "agents:read": lambda client: client.agents.list(per_page=1),
+    "triggers:read": lambda client: client.triggers.list(per_page=1),
+    "knowledge-bases:read": lambda client: client.knowledge_bases.list(per_page=1),
+    "webhooks:read": lambda client: client.webhooks.list(per_page=1),
+    "threads:read": lambda client: client.threads.get(_NO_ID),
+    "workflows:execute": lambda client: client.workflows.execute(_NO_ID),
+    "executions:cancel": lambda client: client.executions.cancel(_NO_ID),
+    "triggers:execute": lambda client: client.triggers.execute(_NO_ID),
+    "knowledge-bases:query": lambda client: client.knowledge_bases.query(_NO_ID, "?"),
+    "agents:execute": lambda client: client.threads.send_message(_NO_ID, "?"),
+}
+"""A call that needs a scope, by the scope. None can change anything: there is no such id."""
 _BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 _OPENSSL = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
@@ -236,51 +266,45 @@ def _permissions(client: FlowMaestroClient) -> Iterator[Finding]:
     """Yield what is found about the rate limit and the scopes of the key, or why a call failed."""
     try:
         limit = client.workflows.list(per_page=1).rate_limit
+        if limit.remaining is not None:
+            found = f"{limit.remaining} of {limit.limit} requests left in this minute"
+            yield Finding("rate limit", OK, found)
+    except AuthorizationError:
+        pass  # The key is good, but not for workflows.
     except FlowMaestroError as error:
         yield _refusal(error)
         return
-    if limit.remaining is not None:
-        found = f"{limit.remaining} of {limit.limit} requests left in this minute"
-        yield Finding("rate limit", OK, found)
     yield _scopes(client)
 
 
 def _scopes(client: FlowMaestroClient) -> Finding:
-    """Return which parts of the API the key may read, and whether it may start workflows.
+    """Return which commands work with the key, and which scopes it lacks.
 
-    For the second, start a workflow that does not exist: the server answers 404 to a key that may
-    start workflows, and 403 to others. If a call fails in another way, return why.
+    Each probe reads, or names a resource that does not exist: the server answers 404 to a key that
+    has the scope, and 403 to others. Its first 403 may list all scopes of the key. If a call fails
+    in another way, return why.
     """
     missing: List[str] = []
-    for name in ("executions", "agents", "triggers", "knowledge_bases", "webhooks"):
+    for scope, probe in _PROBES.items():
         try:
-            getattr(client, name).list(per_page=1)
+            probe(client)
         except AuthorizationError as error:
-            missing += _missing_scopes(error, f"{name.replace('_', '-')}:read")
+            details = cast("Dict[str, Any]", error.details or {})
+            known = list_or_empty(details.get("your_scopes"))
+            if known:
+                missing = [scope for scope in _SCOPES if scope not in known]
+                break
+            missing += list_or_empty(details.get("missing_scopes")) or [scope]
+        except NotFoundError:
+            pass
         except FlowMaestroError as error:
             return _refusal(error)
-    may_start = True
-    try:
-        client.workflows.execute(_NO_WORKFLOW)
-    except AuthorizationError as error:
-        may_start = False
-        missing += _missing_scopes(error, "workflows:execute")
-    except NotFoundError:
-        pass
-    except FlowMaestroError as error:
-        return _refusal(error)
     if not missing:
-        return Finding("scopes", OK, "the key may read everything and start workflows")
-    lacking = "the key lacks " + ", ".join(dict.fromkeys(missing))
-    if may_start:
-        return Finding("scopes", OK, lacking, "Add these scopes to the key if you need them.")
-    advice = "`list`, `get`, `watch` and `query` work; `run` and `map` do not."
-    return Finding("scopes", WARNING, f"the key may start no workflow: {lacking}", advice)
-
-
-def _missing_scopes(error: AuthorizationError, otherwise: str) -> List[str]:
-    details = cast("Dict[str, Any]", error.details or {})
-    return details.get("missing_scopes") or [otherwise]
+        return Finding("scopes", OK, "every command works with this key")
+    works = [name for name, scopes in _NEEDED.items() if not {*scopes.split()} & {*missing}]
+    others = [name for name in _NEEDED if name not in works]
+    advice = f"Work: {', '.join(works) or 'none'}. Do not: {', '.join(others)}."
+    return Finding("scopes", WARNING, f"the key lacks {', '.join(dict.fromkeys(missing))}", advice)
 
 
 def _refusal(error: FlowMaestroError) -> Finding:

@@ -49,7 +49,7 @@ def map_command(options: argparse.Namespace) -> None:
         raise CommandFailed(f"--redo: there is no row {beyond[0]} in {name}", USAGE)
     view = _view(len(rows), options)
     with session.client_for(options, Hooks(response=view.responded)) as client:
-        workflow_id = session.find_workflow(client, options.workflow).id
+        workflow_id = session.find(client, "workflow", options.workflow).id
         workflow = session.workflow_schema(client, options, workflow_id)
         schema = workflow.get("input_schema")
         rows = typed_rows(rows, schema if is_strict(schema) else None, name)

@@ -13,7 +13,7 @@ from flowmaestro.cli import USAGE, CommandFailed
 from flowmaestro.cli.console import Writer, console
 from flowmaestro.cli.credentials import DEFAULT_PROFILE, existing_profile, read_profiles, url_of
 from flowmaestro.cli.output import json_text
-from flowmaestro.cli.session import client_for, credentials_for, find_workflow
+from flowmaestro.cli.session import client_for, credentials_for, find
 from flowmaestro.input_files import read_object
 from flowmaestro.inputs import schema_problem
 from flowmaestro_core.http.urls import api_root
@@ -53,7 +53,7 @@ def mcp_command(options: argparse.Namespace) -> None:
     with client_for(options) as client:
         workflows: List[Dict[str, Any]] = []
         for each in options.workflow:
-            workflow: Any = client.workflows.get(find_workflow(client, each).id)["data"]
+            workflow: Any = client.workflows.get(find(client, "workflow", each).id)["data"]
             schema = {"input_schema": schemas[each]} if each in schemas else {}
             workflows.append({**workflow, **schema})
     if sys.stdin.isatty():

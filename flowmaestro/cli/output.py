@@ -16,7 +16,8 @@ import re
 import sys
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, TextIO, cast
 
-from flowmaestro.cli.console import Console, Writer, console, printable_lines
+from flowmaestro.cli.console import Console, Writer, console
+from flowmaestro.printable import printable_lines
 
 _UNSAFE = re.compile(
     "[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ufeff\ufff9-\ufffb"

@@ -10,7 +10,7 @@ from typing import List
 
 from flowmaestro import AuthenticationError, AuthorizationError, FlowMaestroClient
 from flowmaestro.cli import AUTHENTICATION, NOT_FOUND, USAGE, CommandFailed, output
-from flowmaestro.cli.console import Text, console, printable
+from flowmaestro.cli.console import Text, console
 from flowmaestro.cli.credentials import (
     DEFAULT_PROFILE,
     drop_profile,
@@ -19,6 +19,7 @@ from flowmaestro.cli.credentials import (
     read_profiles,
     url_of,
 )
+from flowmaestro.printable import printable
 from flowmaestro_core.arguments import check_token
 from flowmaestro_core.defaults import DEFAULT_BASE_URL
 from flowmaestro_core.http.secrets import showable_url

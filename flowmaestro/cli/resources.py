@@ -12,7 +12,7 @@ from flowmaestro import FlowMaestroClient
 from flowmaestro.cli import NOT_FOUND, USAGE, CommandFailed, output
 from flowmaestro.cli.console import Text, console
 from flowmaestro.cli.output import written
-from flowmaestro.cli.session import client_for, find_agent, find_workflow, objects, unusable
+from flowmaestro.cli.session import client_for, find, objects, unusable
 from flowmaestro_core.http.secrets import showable_value
 from flowmaestro_core.payloads.json_values import LONGEST_NAME
 from flowmaestro_core.showing.texts import event_time
@@ -75,9 +75,9 @@ def get_command(options: argparse.Namespace) -> None:
             rows = objects(resource.iterate())
             found = next((row for row in rows if row["id"] == options.id), None)
         elif options.resource == "workflows":
-            found = resource.get(find_workflow(client, options.id).id)["data"]
+            found = resource.get(find(client, "workflow", options.id).id)["data"]
         elif options.resource == "agents":
-            found = resource.get(find_agent(client, options.id).id)["data"]
+            found = resource.get(find(client, "agent", options.id).id)["data"]
         else:
             found = resource.get(options.id)["data"]
     if found is None:
@@ -95,7 +95,8 @@ def query_command(options: argparse.Namespace) -> None:
     """Print the chunks of a knowledge base that match a text, in the server's order."""
     top_k = {} if options.top_k is None else {"top_k": options.top_k}
     with client_for(options) as client:
-        reply = client.knowledge_bases.query(options.kb, options.text, **top_k)
+        found = find(client, "knowledge base", options.kb)
+        reply = client.knowledge_bases.query(found.id, options.text, **top_k)
     results = list(objects(reply["data"]["results"], "results"))
     if options.output is not None:
         output.print_json(results)
@@ -128,7 +129,7 @@ def _iterate(
     resource: Any = getattr(client, options.resource.replace("-", "_"))
     filters: Dict[str, Any] = {}
     if options.workflow is not None:
-        filters["workflow_id"] = find_workflow(client, options.workflow).id
+        filters["workflow_id"] = find(client, "workflow", options.workflow).id
     if options.status is not None:
         filters["status"] = options.status[0]
     per_page = 100 if options.all else min(limit, 100)  # One page for a short list.

@@ -50,7 +50,7 @@ def run_command(options: argparse.Namespace) -> None:
     if options.rerun and options.checkpoint is None:
         raise CommandFailed("--rerun needs a --checkpoint", USAGE)
     with session.client_for(options, Hooks(retry=view.retrying)) as client:
-        workflow_id, name = session.find_workflow(client, options.workflow)
+        workflow_id, name = session.find(client, "workflow", options.workflow)
         workflow = session.workflow_schema(client, options, workflow_id)
         session.check_all_inputs(workflow, [("", inputs)])
         kept = _checkpoint_of(options)
@@ -154,8 +154,9 @@ def fire_command(options: argparse.Namespace) -> None:
     """Fire a trigger, and print the id of its execution, or with `--json` the server's reply."""
     inputs = session.inputs_of(options)
     with session.client_for(options) as client:
+        trigger_id = session.find(client, "trigger", options.trigger).id
         with _maybe_started("", options):
-            started = client.triggers.execute(options.trigger, inputs=inputs)["data"]
+            started = client.triggers.execute(trigger_id, inputs=inputs)["data"]
         execution_id = _started_id(cast("Mapping[str, Any]", started), options)
         remember_execution(session.root_of(options), execution_id)
     _print_started(execution_id, started, options)
@@ -219,7 +220,7 @@ def _execution_to_watch(client: FlowMaestroClient, options: argparse.Namespace) 
         return str(options.execution)
     chosen: Optional[str]
     if options.workflow is not None:
-        workflow_id = session.find_workflow(client, options.workflow).id
+        workflow_id = session.find(client, "workflow", options.workflow).id
         found = client.executions.list(workflow_id=workflow_id, per_page=1)["data"]
         chosen = next((row["id"] for row in session.objects(found)), None)
         missing = f"the workflow {options.workflow} has no executions"

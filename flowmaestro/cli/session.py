@@ -71,41 +71,34 @@ def root_of(options: argparse.Namespace) -> str:
 
 
 class Found(NamedTuple):
-    """A workflow or an agent that the user means; its name is "" if it is not known."""
+    """What the user means; its name is "" if it is not known."""
 
     id: str
     name: str = ""
 
 
-def find_workflow(client: FlowMaestroClient, text: str) -> Found:
-    """Return the workflow that the user means.
+KINDS = {
+    "workflow": "workflows",
+    "agent": "agents",
+    "knowledge base": "knowledge_bases",
+    "trigger": "triggers",
+}
+"""The resource of the client, by what users name."""
 
-    If `text` is a UUID, it is the id, and no request is sent. Otherwise the list of workflows is
+
+def find(client: FlowMaestroClient, kind: str, text: str) -> Found:
+    """Return the resource that the user means; `kind` is one of `KINDS`.
+
+    If `text` is a UUID, it is the id, and no request is sent. Otherwise the list of this kind is
     searched for this id, then for this name, then for an id or a name that begins with `text`, if
     that has at least `SHORTEST_BEGINNING` characters. Unless `text` is an id, the name and id that
     were chosen are written to standard error, if there is a name. Raises `CommandFailed` if `text`
-    is empty, and unless exactly one workflow fits. Raises `ServerError` (code `invalid_response`)
-    if the chosen workflow has no id.
+    is empty, and unless exactly one fits. Raises `ServerError` (code `invalid_response`) if the
+    chosen one has no id.
     """
-    return _find(client.workflows, "workflow", text)
-
-
-def find_agent(client: FlowMaestroClient, text: str) -> Found:
-    """Return the agent that the user means.
-
-    If `text` is a UUID, it is the id, and no request is sent. Otherwise the list of agents is
-    searched for this id, then for this name, then for an id or a name that begins with `text`, if
-    that has at least `SHORTEST_BEGINNING` characters. Unless `text` is an id, the name and id that
-    were chosen are written to standard error, if there is a name. Raises `CommandFailed` if `text`
-    is empty, and unless exactly one agent fits. Raises `ServerError` (code `invalid_response`) if
-    the chosen agent has no id.
-    """
-    return _find(client.agents, "agent", text)
-
-
-def _find(resource: Any, kind: str, text: str) -> Found:
+    resource: Any = getattr(client, KINDS[kind])
     if not text:
-        raise CommandFailed(f"{kind}_id must be an id, not ''", USAGE)
+        raise CommandFailed(f"{kind.replace(' ', '_')}_id must be an id, not ''", USAGE)
     if _UUID.fullmatch(text):
         return Found(text)
     found: List[Found] = []
@@ -117,7 +110,7 @@ def _find(resource: Any, kind: str, text: str) -> Found:
     if not chosen and len(text) >= SHORTEST_BEGINNING:
         chosen = [each for each in found if any(word.startswith(text) for word in each)]
     if not chosen:
-        hint = f"`flowmaestro list {kind}s` shows all"
+        hint = f"`flowmaestro list {kind.replace(' ', '-')}s` shows all"
         other_case = [name for _, name in found if name.lower().startswith(text.lower())]
         if any(word.startswith(text) for each in found for word in each):
             hint = f"the beginning of a name needs at least {SHORTEST_BEGINNING} characters"

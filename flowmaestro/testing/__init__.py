@@ -7,8 +7,8 @@
         fake.workflow("wf_invoice", outputs={"total": 7})
         client = FlowMaestroClient()
 
-The names for cassettes and for the server are imported on first use, the other names together with
-this module. Of these imports, only that of the server loads an HTTP stack or an event loop.
+The names for cassettes, stores and the server are imported on first use, the other names together
+with this module. Of these imports, only that of the server loads an HTTP stack or an event loop.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from flowmaestro.testing.virtual.transport import AsyncMemoryTransport, MemoryTr
 if TYPE_CHECKING:
     from flowmaestro.testing.cassettes import Cassette, CassetteError, CassetteMismatch
     from flowmaestro.testing.server.serve import running_server, serve
+    from flowmaestro.testing.stores import check_async_store, check_store
 
 __all__ = [
     "AsyncMemoryTransport",
@@ -62,6 +63,8 @@ __all__ = [
     "Shapes",
     "UnusedScriptWarning",
     "VirtualClock",
+    "check_async_store",
+    "check_store",
     "explain",
     "running_server",
     "serve",
@@ -72,6 +75,8 @@ _LATER = {
     "Cassette": "cassettes",
     "CassetteError": "cassettes",
     "CassetteMismatch": "cassettes",
+    "check_async_store": "stores",
+    "check_store": "stores",
     "running_server": "server.serve",
     "serve": "server.serve",
 }

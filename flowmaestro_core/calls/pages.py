@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, replace
-from typing import Any, Callable, ClassVar, Deque, Dict, List, Optional, Set, TypeVar, Union
+from typing import Any, Callable, ClassVar, Dict, List, Optional, Set, TypeVar, Union
 
 from flowmaestro_core.actions import Action, Done, Emit, Fail
 from flowmaestro_core.calls.call import Call, CallMachine
@@ -85,7 +84,7 @@ class Pages(Operation[SyncItems[T], AsyncItems[T]]):
 
 
 class PagesMachine(Machine[None]):
-    """Requests a page, emits its items, requests the next.
+    """Requests a page, emits its items at once, requests the next.
 
     State that `TRANSITIONS` does not show: the items to emit, whether another page follows, and
     which items of the present page the caller wants. The cursor, which finds the next page, gets
@@ -100,14 +99,14 @@ class PagesMachine(Machine[None]):
             "transport_failed": ("asking", "failed"),
             "waited": ("asking",),
         },
-        "emitting": {"emitted": ("emitting", "asking", "done")},
+        "emitting": {"emitted": ("asking", "done")},
     }
 
     def __init__(self, pages: Pages[Any], context: Context, token: str) -> None:
         super().__init__(context, token)
         self._page = pages.page
         self._cursor = pages.cursor()
-        self._items: Deque[Any] = deque()
+        self._items: List[Any] = []
         """The items of the present page that are not emitted yet."""
         self._more = True
         """Whether there is another page."""
@@ -117,7 +116,8 @@ class PagesMachine(Machine[None]):
     def _next(self, now: float, jitter: float) -> Action:
         if self._items:
             self.state = "emitting"
-            return Emit(self._items.popleft())
+            items, self._items = self._items, []
+            return Emit(items)
         if not self._more:
             return self._done(None)
         self.state = "asking"

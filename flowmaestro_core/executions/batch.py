@@ -239,7 +239,7 @@ class BatchMachine(Machine[None]):
         self.state = "emitting"
         if not isinstance(item, RunStarted):  # That one is for `on_start`, not for `progress`.
             self._reported_in_doubt = len(self._rows.in_doubt)
-        return Emit(item)
+        return Emit([item])
 
     @property
     def starting_row(self) -> Optional[int]:

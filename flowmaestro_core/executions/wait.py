@@ -211,7 +211,7 @@ class WaitMachine(Machine[Execution]):
         self._answer = outcome
         if self._waiting.listener is not None and isinstance(outcome, Done):
             self.state = "emitting"
-            return Emit(dict(outcome.value["data"]))  # the listener may change it
+            return Emit([dict(outcome.value["data"])])  # the listener may change it
         return self._go_on(now)
 
     def _go_on(self, now: float) -> Action:

@@ -98,11 +98,18 @@ class SecretScrubber:
     def headers(self, headers: Headers) -> Headers:
         """Return the header fields of a response, without `Set-Cookie`.
 
-        Values are redacted and truncated.
+        Values are redacted and truncated. A name that holds a secret, in any letters, is redacted,
+        too: proxies write names in lower case.
         """
+        secrets = [secret.lower() for secret in self.secrets if len(secret) >= SHORTEST_SECRET]
+
+        def shown(name: str) -> str:
+            lowered = name.lower()
+            return REDACTED if any(map(lowered.__contains__, secrets)) else self.text(name)
+
         return Headers(
             tuple(
-                (name, REDACTED if is_secret_field(name) else self.text(value))
+                (shown(name), REDACTED if is_secret_field(name) else self.text(value))
                 for name, value in headers.pairs
                 if name.lower() not in ("set-cookie", "set-cookie2")
             )

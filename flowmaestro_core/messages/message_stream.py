@@ -15,6 +15,7 @@ stream, as in 2, the error is a timeout, or the error of a poll that was refused
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import Enum
 from typing import Any, Optional
 
@@ -98,7 +99,10 @@ class MessageStreamMachine(EventStreamMachine):
         ):
             self._phase = MessagePhase.SENDING_WHOLE
             # The body differs from the refused one, so the idempotency key must differ, too.
-            whole = CallMachine(self._message.whole, self._context, self._token + "-whole")
+            call, key = self._message.whole, self._message.whole.idempotency_key
+            if key is not None:
+                call = replace(call, idempotency_key=key + "-whole")
+            whole = CallMachine(call, self._context, self._token + "-whole")
             return self._delegate(whole, now, jitter)
         return super()._not_opened(error, now, jitter)
 
@@ -114,7 +118,7 @@ class MessageStreamMachine(EventStreamMachine):
         if not is_pending(answer):
             *events, last = events_of(answer)
             self._queue.extend(events)
-            self._end_with(Emit(last))
+            self._end_with(Emit([last]))
         elif self._message_id is None:
             said = "The answer is still to come, and the server gave no message_id to find it by"
             self._end_with(Fail(StreamError(said, code="stream_lost")))
@@ -166,7 +170,7 @@ class MessageStreamMachine(EventStreamMachine):
         text = text_or_empty(terminal.get("content"))
         if text.startswith(self._text) and text != self._text:
             self._queue.append(token_event(ids_of(terminal), text[len(self._text) :]))
-        self._end_with(Emit(terminal))
+        self._end_with(Emit([terminal]))
 
     # Probing the messages
 

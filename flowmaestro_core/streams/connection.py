@@ -79,6 +79,8 @@ class ReconnectState:
         self._is_last = False
         """Whether the next connection was planned for `_away_until` or later. If it fails without
         progress, no other is planned. Counts only while `has_progressed` is False."""
+        self._sends_id = True
+        """Whether a reconnection may send `Last-Event-ID`."""
         self._last_failed: Optional[Attempt] = None
         """The failure after which `plan` has planned no connection; `reopen` may plan one."""
 
@@ -97,8 +99,10 @@ class ReconnectState:
         """The header fields of a reconnection: `Last-Event-ID`, or none.
 
         There is none if the last id of the server is missing, empty or not printable ASCII, or
-        begins or ends with a space.
+        begins or ends with a space. Nor is there one after `refuse_id`.
         """
+        if not self._sends_id:
+            return ()
         sent = self.decoder.last_event_id
         fits = sent.isascii() and sent.isprintable() and sent == sent.strip()
         return (("Last-Event-ID", sent),) if sent and fits else ()
@@ -110,6 +114,10 @@ class ReconnectState:
         return now
 
     # What happened
+
+    def refuse_id(self) -> None:
+        """Send no `Last-Event-ID` any more: for this server, it makes the head too large (431)."""
+        self._sends_id = False
 
     def opened(self, now: float) -> bool:
         """Record that a connection was made. Return whether it replaces a lost one."""

@@ -4,7 +4,7 @@ Each report of the driver updates the parts: the queue of events to emit, the co
 (`connection.py`), the idle clocks (`probe.py`), and the ending (`ending.py`). Then `_next` picks
 the action, by the first of these rules that applies:
 
-1. The queue is not empty: emit.
+1. The queue is not empty: emit all of it.
 2. There is no ending, and the deadline has passed: the ending is a timeout, unless what has already
    arrived has a terminal event, or an event that moves the deadline.
 3. There is an ending. A body is open: read what has already arrived, if that may bring a better
@@ -38,7 +38,7 @@ Openings and probes are machines that the stream owns.
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, ClassVar, Deque, Dict, Mapping, Optional, Tuple, Union, cast
+from typing import Any, ClassVar, Deque, Dict, List, Mapping, Optional, Tuple, Union, cast
 
 from flowmaestro_core.actions import LEAST_PATIENCE, Action, Done, Emit, Fail, Read, Wait
 from flowmaestro_core.calls.call import Call, CallMachine
@@ -104,7 +104,6 @@ class EventStreamMachine(Machine[Any]):
     state: str
     _ANY_RULE = (
         "streaming",
-        "emitting",
         "draining",
         "closing",
         "probing",
@@ -113,9 +112,11 @@ class EventStreamMachine(Machine[Any]):
         "failed",
         "opening",
     )
-    """Every state that `_next` may choose. The most frequent one is found first."""
-    # The two rows with `_ANY_RULE` constrain nothing, for this reason: events are emitted before
-    # anything else is decided, and a probe may show anything. The other rows have these reasons:
+    """Every state that `_next` may choose without events in the queue. The most frequent one is
+    found first."""
+    # The two rows with `_ANY_RULE` constrain nearly nothing, for this reason: all events are
+    # emitted before anything else is decided, and a probe may show anything. The other rows have
+    # these reasons:
     #
     # * A lost connection is followed by a pause, so `opening` follows at once only if another
     #   request of the same call is sent, or if the body was set aside (`Read.impatient`).
@@ -149,7 +150,7 @@ class EventStreamMachine(Machine[Any]):
             "transport_failed": ("ending", "failed"),
         },
         "probing": {
-            "response_received": _ANY_RULE,
+            "response_received": (*_ANY_RULE, "emitting"),
             # No event is queued by a probe that fails, and no ending found but an error.
             "transport_failed": (
                 "opening",
@@ -191,7 +192,7 @@ class EventStreamMachine(Machine[Any]):
         times = context.stream_times
         can_probe = events.reconcile is not None
         self._events = events
-        self._queue: Deque[Dict[str, Any]] = deque()
+        self._queue: List[Dict[str, Any]] = []
         """The events to emit, without the terminal one."""
         self._connection = ReconnectState(times)
         self._monitor = monitor or IdleMonitor(times, can_probe=can_probe)
@@ -247,7 +248,7 @@ class EventStreamMachine(Machine[Any]):
     @property
     def _terminal(self) -> Dict[str, Any]:
         """The terminal event, once it has been emitted (`finished`)."""
-        last: Dict[str, Any] = cast("Emit", cast("Ending", self._ending).action).item
+        last: Dict[str, Any] = cast("Emit", cast("Ending", self._ending).action).items[0]
         return last
 
     # What happened
@@ -266,17 +267,21 @@ class EventStreamMachine(Machine[Any]):
             # The rest of the body cannot be decoded, so it is not read.
             self._end_with(Fail(error) if self._ending is None else self._ending.action)
             return self._next(now, jitter)
+        progressed = False
         for sse in decoded:
             # What follows a terminal event is dropped.
-            if self._ending is None or isinstance(self._ending, UnlessRead):
-                item = event_from_sse(sse)
-                # To decode it later, if ever, costs less than to take its parts now.
-                if item["type"] in REMEMBERED:
-                    self._seen.append(sse if len(sse.data) <= SHORT_EVENT else timeline_part(item))
-                if self._accept_event(item, now):
-                    self._connection.progressed()
-                    self._monitor.on_event(now)
-                    self._first_wait = None
+            if self._ending is not None and not isinstance(self._ending, UnlessRead):
+                break
+            item = event_from_sse(sse)
+            # To decode it later, if ever, costs less than to take its parts now.
+            if item["type"] in REMEMBERED:
+                self._seen.append(sse if len(sse.data) <= SHORT_EVENT else timeline_part(item))
+            if self._accept_event(item, now):
+                progressed = True
+        if progressed:
+            self._connection.progressed()
+            self._monitor.on_event(now)
+            self._first_wait = None
         if self._ending is not None and isinstance(self._ending, UnlessRead):
             if isinstance(self._ending.action, Fail) and now < self._monitor.stream_deadline:
                 self._ending = None  # An event has moved the deadline, so this is no timeout.
@@ -335,7 +340,7 @@ class EventStreamMachine(Machine[Any]):
                 self._queue.append(item)
             return False
         if kind in self._events.terminal:
-            self._end_with(Emit(item))
+            self._end_with(Emit([item]))
         else:
             if kind == "execution:paused":
                 self._is_paused = True
@@ -351,7 +356,8 @@ class EventStreamMachine(Machine[Any]):
         if self._queue:
             self.state = "emitting"
             self._monitor.on_emit(now)
-            return Emit(self._queue.popleft())
+            items, self._queue = self._queue, []
+            return Emit(items)
         # Rules 2 and 3
         monitor = self._monitor
         if self._ending is None and now >= monitor.stream_deadline:
@@ -408,7 +414,7 @@ class EventStreamMachine(Machine[Any]):
                 return Wait(min(monitor.probe_at, monitor.stream_deadline) - now)
         if isinstance(ending.action, Emit):
             self.state = "ending"
-            return Emit(dict(ending.action.item))  # The caller may change it.
+            return Emit([dict(ending.action.items[0])])  # The caller may change it.
         return self._fail(ending.action.error)
 
     def _reconnect(self, now: float, jitter: float) -> Action:
@@ -525,6 +531,10 @@ class EventStreamMachine(Machine[Any]):
         if now >= self._monitor.stream_deadline:
             return self._next(now, jitter)  # The ending is a timeout, not this error.
         transient = self._is_transient(error)
+        # The id of an event is all that differs from the first opening, which was accepted.
+        if error.status_code == 431 and self._connection.headers:
+            self._connection.refuse_id()
+            return self._connection_lost(error, now, jitter)
         # A first opening that failed was retried already, as any call.
         may_reopen = self._reconnects_at_once or self._connection.was_open
         if may_reopen and transient and not is_daily_quota_error(error):
@@ -609,7 +619,7 @@ class EventStreamMachine(Machine[Any]):
         """
         self.last_seen = data
         if is_terminal(data):
-            self._end_after_reading(Emit(terminal_event(data)))
+            self._end_after_reading(Emit([terminal_event(data)]))
             return
         if isinstance(self._ending, UnlessProbed) and self._ending.resumes:
             # The server is back, and the execution still runs.

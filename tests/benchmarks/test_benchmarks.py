@@ -26,7 +26,7 @@ def this_python(_environment: str) -> Path:
 
 @pytest.mark.parametrize(
     ("name", "row"),
-    [("calls", "ours-requests"), ("streams", "ours-anyio-trio")],
+    [("calls", "ours-requests"), ("streams-async", "ours-anyio-trio")],
 )
 def test_one_of_ours_alone(name: str, row: str, tmp_path: Path, capsys) -> None:
     arguments = [name, "--only", row, "--quick", "--json", str(tmp_path)]

@@ -21,15 +21,14 @@ from flowmaestro_core.http.messages import Headers, Request
 
 
 class CommandLine:
-    """`python -m flowmaestro`, with every warning an error and none of our environment's keys."""
+    """`python -m flowmaestro`, with every warning an error."""
 
     def __init__(self, state: Path) -> None:
         self.command = [sys.executable, "-W", "error", "-m", "flowmaestro"]
         self.environment = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith("FLOWMAESTRO_")
-            and name not in ("NO_COLOR", "FORCE_COLOR", "COLUMNS")
+            if name not in ("NO_COLOR", "FORCE_COLOR", "COLUMNS")
         }
         self.environment["XDG_STATE_HOME"] = str(state)
         self.environment["XDG_CONFIG_HOME"] = str(state / "config")
@@ -111,8 +110,6 @@ def here(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Callable[..., Done]:
     """Runs a command in this process."""
-    for name in ("API_KEY", "BASE_URL", "PROFILE"):
-        monkeypatch.delenv(f"FLOWMAESTRO_{name}", raising=False)
     for name in ("NO_COLOR", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
     for kind in ("STATE", "CONFIG"):

@@ -23,6 +23,7 @@ from flowmaestro.testing import FakeFlowMaestro
 
 ROOT = Path(__file__).parents[2]
 START_UP = {"flowmaestro", "flowmaestro_core", "flowmaestro.__main__", "flowmaestro.cli"}
+START_UP |= {"flowmaestro.printable"}
 START_UP |= {f"flowmaestro.cli.{name}" for name in ("arguments", "console", "entry")}
 """All modules of ours that `--help` and `version` need."""
 
@@ -186,8 +187,11 @@ def test_the_demo_loads_only_the_stack_that_it_shows(flowmaestro):
             ["chat", "0fa11000-0000-4000-8000-00000000000f", "-m", "Hi"],
             "; `flowmaestro list agents`",
         ),
-        (["query", "kb_0", "text"], "; `flowmaestro list knowledge-bases` shows all"),
-        (["fire", "trigger_0"], "; `flowmaestro list triggers` shows all"),
+        (
+            ["query", "0fa11000-0000-4000-8000-00000000000f", "text"],
+            "; `flowmaestro list knowledge-bases` shows all",
+        ),
+        (["fire", "0fa11000-0000-4000-8000-00000000000f"], "; `flowmaestro list triggers` shows"),
         (["get", "webhook", "webhook_0"], "; `flowmaestro list webhooks` shows all"),
         (["get", "threads", "thread_0"], "\n"),
     ],

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import os
 import re
 import stat
 import sys
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -438,3 +441,25 @@ def test_without_a_home_folder_nothing_typed_is_remembered(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     chat._prompt(True)
     assert given == [None]
+
+
+def test_a_terminal_shows_how_long_the_agent_works_until_it_answers(command, fake, monkeypatch):
+    class Screen(Terminal):
+        def write(self, text):
+            if "the agent works, 2 m 00 s" in self.getvalue():
+                worked.set()
+            return super().write(text)
+
+    def answer(text):
+        assert worked.wait(30)
+        return "Done."
+
+    worked, screen = threading.Event(), Screen()
+    fake.agent("agent_slow", answer)
+    times = itertools.count(0, 40)  # Each look at the clock is 40 s later.
+    monkeypatch.setattr(chat, "time", SimpleNamespace(monotonic=lambda: next(times)))
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("sys.stderr", screen)
+    done = command("chat", "agent_slow", "-m", "hi")
+    assert (done.status, done.out) == (0, "Done.\n")
+    assert on_screen(screen.getvalue(), 24)[-1] == ""

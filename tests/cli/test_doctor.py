@@ -18,7 +18,6 @@ from flowmaestro.testing.conformance.scripted_server import (
     answering,
     reply,
 )
-from flowmaestro.testing.model.seeds import READ_ONLY_KEY
 
 
 @pytest.fixture(autouse=True)
@@ -44,22 +43,42 @@ def test_doctor_exits_0_if_every_check_is_good(doctor):
     assert checks[4:] == ["server", "proxy", "key", "connection", "clock", "rate", "scopes"]
     assert [finding["state"] for finding in listed] == ["ok"] * 11
     assert listed[0] == {"check": "flowmaestro", "state": "ok", "found": __version__, "advice": ""}
-    assert "the key may read everything and start workflows" in done.out
+    assert "every command works with this key" in done.out
     assert fake.executions == []
     assert fake.api_key not in done.out
 
 
-def test_missing_scopes_are_named_and_are_no_failure(doctor):
+@pytest.mark.parametrize("tells_all", [True, False])
+@pytest.mark.parametrize(
+    ("scopes", "works"),
+    [
+        ("workflows:read", "list workflows"),
+        ("workflows:read workflows:execute executions:read",
+         "run, map, mcp, watch, list workflows, list executions"),
+        ("agents:read agents:execute threads:write", "chat, list agents"),
+        ("knowledge-bases:read knowledge-bases:query", "query, list knowledge-bases"),
+    ],
+)  # fmt: skip
+def test_doctor_tells_which_commands_work_with_the_scopes_of_a_key(
+    doctor, scopes, works, tells_all, monkeypatch
+):
     fake = FakeFlowMaestro(epoch=time.time())
-    key = fake.add_key("fm_live_few", scopes=["workflows:read", "agents:read"])
+    key, handle = fake.add_key("fm_live_few", scopes=scopes.split()), fake.handle
+
+    def say_less(request, now):
+        reply = handle(request, now)
+        reply.body = reply.body.replace(b'"your_scopes"', b'"other"')
+        return reply
+
+    if not tells_all:
+        monkeypatch.setattr(fake, "handle", say_less)
     with running_server(fake) as url:
         done = doctor(url, key)
+        (finding,) = json.loads(doctor(url, key, "--json").out)[-1:]
     assert done.status == 0
-    assert (
-        "! scopes      the key may start no workflow: the key lacks executions:read, " in done.out
-    )
-    assert "`run` and `map` do not." in done.out
-    assert READ_ONLY_KEY not in done.out
+    assert finding["found"].startswith("the key lacks ")
+    assert finding["advice"].startswith(f"Work: {works}. Do not: ")
+    assert fake.executions == []
 
 
 @pytest.mark.parametrize(

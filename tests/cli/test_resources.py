@@ -8,6 +8,7 @@ import pytest
 
 from flowmaestro import FlowMaestroClient
 
+KB = "0fa33000-0000-4000-8000-000000000001"
 LISTED = ["workflows", "executions", "agents", "knowledge-bases", "triggers", "webhooks"]
 
 
@@ -130,7 +131,7 @@ RESULTS = [{}, *({"results": each} for each in ({}, "", 0, None, [None]))]
         (["get", "triggers", "trigger_123"], {"data": [None]}, "data"),
         (["run", "Hello"], {"data": ["Hello"]}, "data"),
         (["watch", "--workflow", WORKFLOW], {"data": [None]}, "data"),
-        *((["query", "kb_123", "x"], {"data": data}, "results") for data in RESULTS),
+        *((["query", KB, "x"], {"data": data}, "results") for data in RESULTS),
     ],
 )
 @pytest.mark.parametrize("form", [[], ["--json"]])
@@ -154,14 +155,28 @@ def test_a_similarity_that_is_not_a_number_is_an_unusable_response(
     command, answer_with, similarity
 ):
     answer_with({"data": {"results": [{"content": "text", "similarity": similarity}]}})
-    done = command("query", "kb_123", "x")
+    done = command("query", KB, "x")
     said = 'The server\'s response has no number as the "similarity" of a result'
     said += "; this API does not send such responses"
     assert (done.status, done.out) == (1, "")
     assert done.err == f"flowmaestro query: [invalid_response] {said}\n"
-    assert command("query", "kb_123", "x", "--json").status == 0
+    assert command("query", KB, "x", "--json").status == 0
 
 
 def test_nothing_found_is_said_on_stderr(command):
     done = command("query", "kb_abc123", "zzz")
     assert (done.status, done.out, done.err) == (0, "", "none\n")
+
+
+def test_a_knowledge_base_and_a_trigger_are_named_by_their_names(command, fake):
+    fake.knowledge_base("kb_notes", name="Field notes", texts=["Bees dance."])
+    done = command("query", "Field n", "Do bees dance?")
+    assert (done.status, done.err) == (0, "Field notes is kb_notes\n")
+    done = command("query", "Help center", "x")
+    assert (done.status, "2 knowledge bases fit" in done.err) == (2, True)
+    done = command("fire", "Order placed")
+    assert (done.status, done.err) == (0, "Order placed is trigger_123\n")
+    for words, kind in ((["query", "Nothing", "x"], "knowledge-base"), (["fire", "x"], "trigger")):
+        done = command(*words)
+        assert done.status == 3
+        assert f"`flowmaestro list {kind}s` shows all" in done.err

@@ -50,9 +50,7 @@ PLAUSIBLE = {
 
 
 @pytest.fixture(params=KINDS)
-def make(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.delenv("FLOWMAESTRO_API_KEY", raising=False)
-    monkeypatch.delenv("FLOWMAESTRO_BASE_URL", raising=False)
+def make(request: pytest.FixtureRequest) -> Any:
     return KINDS[request.param]
 
 

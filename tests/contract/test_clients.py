@@ -31,9 +31,7 @@ from tests.harness.runners import ASYNC, IN_MEMORY, RUNNERS, Runner
 
 
 @pytest.fixture(params=KINDS)
-def make(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.delenv("FLOWMAESTRO_API_KEY", raising=False)
-    monkeypatch.delenv("FLOWMAESTRO_BASE_URL", raising=False)
+def make(request: pytest.FixtureRequest) -> Any:
     return KINDS[request.param]
 
 

@@ -65,7 +65,6 @@ def fields(**headers: Any) -> Any:
 def in_environment(name: str, value: str) -> Callable[[], Any]:
     def make() -> Any:
         with pytest.MonkeyPatch.context() as patch:
-            patch.delenv("FLOWMAESTRO_API_KEY", raising=False)
             patch.setenv(name, value)
             return FlowMaestroClient(KEY if name.endswith("URL") else None)
 

@@ -64,7 +64,7 @@ class Night(Machine[str]):
         if isinstance(outcome, Fail):
             return self._fail(outcome.error)
         self.state = "telling"
-        return Emit(outcome.value)
+        return Emit([outcome.value])
 
 
 def test_an_event_takes_the_machine_to_the_next_action() -> None:
@@ -95,7 +95,7 @@ def test_an_event_that_does_not_belong_names_those_that_do() -> None:
 def test_an_owned_machine_gets_the_events_and_its_owner_the_result() -> None:
     night = Stepper(Night("sheep"))
     assert night.start() == Wait(0.5)
-    assert night.waits() == Emit("sheep")
+    assert night.waits() == Emit(["sheep"])
 
 
 def test_the_failure_of_the_owned_machine_comes_back_too() -> None:
@@ -146,7 +146,7 @@ class Evening(Machine[str]):
     def _inner_waits(self, wait: Wait, now: float, jitter: float) -> Action:
         self.parked = self._park()
         self.state = "telling"
-        return Emit(wait.seconds)
+        return Emit([wait.seconds])
 
     def _inner_ended(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
         assert isinstance(outcome, Done)
@@ -160,7 +160,7 @@ class Evening(Machine[str]):
 
 def test_a_machine_that_waits_is_set_aside_and_taken_up_again() -> None:
     evening = Stepper(Evening(a_context(), "token"))
-    assert evening.start() == Emit(0.5)
+    assert evening.start() == Emit([0.5])
     evening.refuses(Report("waited"))
     assert evening.takes() == Wait(2.0)
     evening.body_open = True

@@ -69,11 +69,13 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def redis_server() -> Iterator[str]:
-    """Run a Redis of our own; gives its URL."""
+def redis_server(*, durable: bool = False) -> Iterator[str]:
+    """Run a Redis of our own; gives its URL. If `durable`, each command is on the disk at once."""
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         command = ["redis-server", "--port", str(port), "--save", "", "--dir", folder]
+        if durable:
+            command += ["--appendonly", "yes", "--appendfsync", "always"]
         server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         try:
             until(lambda: socket.create_connection(("127.0.0.1", port), 1).close() is None)

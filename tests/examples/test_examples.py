@@ -27,8 +27,7 @@ IN_OTHER_WAYS = {"dask_batch", "fastapi_agent", "fastapi_stream", "prefork_worke
 
 
 @pytest.fixture(autouse=True)
-def without_a_key(monkeypatch):
-    monkeypatch.delenv("FLOWMAESTRO_API_KEY", raising=False)
+def importable_examples(monkeypatch):
     monkeypatch.syspath_prepend(str(EXAMPLES))
 
 

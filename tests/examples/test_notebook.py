@@ -28,8 +28,7 @@ def without_ids(texts):
     return [re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "ID", text) for text in texts]
 
 
-def test_its_outputs_are_what_its_cells_give(monkeypatch):
-    monkeypatch.delenv("FLOWMAESTRO_API_KEY", raising=False)
+def test_its_outputs_are_what_its_cells_give():
     namespace = {}
     outputs = 0
     for cell in CELLS:

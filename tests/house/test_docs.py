@@ -63,8 +63,15 @@ GENERATED = {*(ROOT / "docs" / "reference").glob("*.md"), ROOT / "docs" / "noteb
 """Their blocks of `py` are signatures, or the cells of a notebook that is run elsewhere."""
 RECEIVER = re.compile("from (?:fastapi|flask|django.http|aiohttp) import ")
 """How a receiver of webhooks begins: `tests/examples/test_receivers.py` runs these."""
+STORE = re.compile("import json\n\nimport (?:redis|psycopg)\n")
+"""How a store begins: the session `stores` runs these on real servers."""
 BLOCKS = [block for page in PAGES if page != CONTRACT for block in blocks_of(page)]
-PYTHON = [block for block in BLOCKS if block.info == "python" and not RECEIVER.match(block.text)]
+ELSEWHERE = RECEIVER.match, STORE.match
+PYTHON = [
+    block
+    for block in BLOCKS
+    if block.info == "python" and not any(match(block.text) for match in ELSEWHERE)
+]
 SHELL = [block for block in BLOCKS if block.info == "sh"]
 
 

@@ -55,7 +55,8 @@ LOOP = "an async handle releases its body on its own event loop"
 DIFFERENT = {
     "FlowMaestroClient.aclose": ACLOSE,
     "FlowMaestroClient.request": "mypy needs to be told the type of what is awaited",
-    "SyncDriver.advance": f"only a coroutine can be dropped while it waits; {CALLBACK}",
+    "SyncDriver.advance": "only a coroutine can be dropped while it waits",
+    "SyncDriver.deliver": CALLBACK,
     "SyncDriver.drop": LOOP,
     "SyncDriver._opened": LOOP,
     "SyncDriver._home": LOOP,
@@ -63,7 +64,7 @@ DIFFERENT = {
     "SyncExecutor.perform": LOOP,
     "SyncExecutor.iterate": "an operation has a type for each kind of client",
     "SyncHandle.__init__": f"{THREADS}; every async transport can be interrupted",
-    "SyncHandle.__next__": THREADS,
+    "SyncHandle._next_item": THREADS,
     "SyncHandle.aclose": ACLOSE,
     "SyncHandle.__del__": LOOP,
     "_Text.__next__": "Python 3.9 has no anext()",

@@ -150,3 +150,26 @@ def test_a_failed_call_leaves_nothing_to_the_next(runner: Runner, scripted: Any)
             with fails(Phase.REPLY_BROKEN, timed_out=True):
                 transport.send(get(server), Timeout(30.0, read=0.2))
             assert transport.send(post(server)).body == b"ok"
+
+
+@pytest.mark.parametrize("fields", ["Transfer-Encoding: chunked", "Content-Length: 5"])
+def test_a_204_has_no_body_whatever_its_framing_says(
+    runner: Runner, scripted: Any, fields: str
+) -> None:
+    head = f"HTTP/1.1 204 No Content\r\n{fields}\r\n\r\n".encode()
+    with scripted.ScriptedServer(scripted.answering(head)) as server, runner() as transport:
+        assert transport.send(get(server), 60.0).body == b""
+
+
+@pytest.mark.parametrize("runner", OURS, ids=str, indirect=True)
+@pytest.mark.parametrize("data", [b"SSH-2.0-OpenSSH_9", b"HTTP/1.1 2x0", b"\x16\x03\x01"])
+def test_bytes_that_begin_no_status_line_are_refused_at_once(
+    runner: Runner, scripted: Any, data: bytes
+) -> None:
+    """A server of another protocol may wait for us, and never end the line."""
+    with (
+        scripted.ScriptedServer(scripted.answering(data)) as server,
+        runner() as transport,
+        fails(Phase.REPLY_BROKEN, "it is not HTTP"),
+    ):
+        transport.send(get(server), 60.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import socket
 import ssl
 import threading
@@ -19,7 +20,7 @@ from flowmaestro_core.http.messages import Headers, Phase, Request, TransportFai
 from flowmaestro_transports import RequestsTransport
 from tests.harness.runners import ASYNC, OURS, Runner
 
-KEY = "fm_live_" + "0123456789abcdef" * 5
+KEY = "fm_live_" + "0123456789abCDef" * 5
 """Longer than what anybody would quote: the rest of a key that was cut is not known again."""
 PART = "0123456789"
 FOREIGN = {"urllib3", "requests", "aiohttp", "http", "h11"}
@@ -80,6 +81,20 @@ REPEATED: Dict[str, Callable[[Any], None]] = {
         b"\r\n\r\n",
     ),
 }
+
+
+DAMAGED = gzip.compress(b"")[:10] + b"\xff" + KEY.encode()
+REPEATED["as the name of a field"] = saying(
+    b"HTTP/1.1 500 No\r\n%s: x\r\nContent-Length: 0\r\n\r\n" % KEY.encode()
+)
+REPEATED["in other letters"] = saying(
+    b"HTTP/1.1 500 No\r\n%s: x\r\nContent-Length: 2\r\nContent-Encoding: %s\r\n\r\n{}"
+    % (KEY.lower().encode(), KEY.upper().encode())
+)
+REPEATED["in gzip that is damaged"] = saying(
+    b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%s"
+    % (len(DAMAGED), DAMAGED)
+)
 
 
 def request_to(url: str, method: str = "GET") -> Request:

@@ -50,7 +50,8 @@ async def perform(
                     await transport.sleep(action.seconds)
                     report = machine.waited
                 elif isinstance(action, Emit):
-                    emit(action.item)
+                    for item in action.items:
+                        emit(item)
                     report = machine.emitted
                 elif isinstance(action, Done):
                     return action.value

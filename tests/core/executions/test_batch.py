@@ -56,9 +56,9 @@ def test_starting_row_is_known_only_during_its_start() -> None:
 def test_each_execution_is_polled_and_delivered_as_it_ends() -> None:
     wait = waiting("a", "b", "c")
     says(wait, "running")
-    assert says(wait, "completed").item.execution_id == "b"
+    assert says(wait, "completed").items[0].execution_id == "b"
     assert isinstance(wait.takes(), Send)
-    assert says(wait, "failed").item.execution_id == "c"
+    assert says(wait, "failed").items[0].execution_id == "c"
     wait.takes()
     assert asked(until_asked(wait)) == "a"
     says(wait, "cancelled")
@@ -109,7 +109,7 @@ def test_last_poll_comes_at_the_deadline() -> None:
         until_asked(wait)
         says(wait, "running")
     assert wait.now == pytest.approx(1005.0)
-    assert isinstance(wait.action.item.error, TimeoutError)
+    assert isinstance(wait.action.items[0].error, TimeoutError)
 
 
 def test_an_error_of_one_row_never_ends_the_others() -> None:
@@ -265,7 +265,7 @@ def test_a_lack_of_credits_stops_new_starts() -> None:
     until_asked(run)
     reason = "Insufficient credits for workflow execution. Estimated need: 5 credits"
     run.replies(200, an_envelope({"id": "a", "status": "failed", "error": reason}))
-    outcome = run.action.item
+    outcome = run.action.items[0]
     assert (outcome.ok, outcome.execution["status"]) == (False, "failed")
     assert isinstance(outcome.error, InsufficientCreditsError)
     assert outcome.error.execution_id == "a"
@@ -346,7 +346,7 @@ def test_row_that_cannot_be_sent_is_named_in_its_turn(bad: Any) -> None:
     starts(run, "a")
     until_asked(run)
     says(run, "completed")
-    assert run.takes().item.index == 1
+    assert run.takes().items[0].index == 1
     (error,) = errors(run)
     assert isinstance(error, ValidationError)
     assert error.code == "invalid_input"
@@ -380,7 +380,7 @@ def test_exception_of_the_iterator_is_raised_unchanged() -> None:
 
     run = running(broken())
     starts(run, "a")
-    assert says(until_asked(run), "completed").item.execution_id == "a"
+    assert says(until_asked(run), "completed").items[0].execution_id == "a"
     run.foreign = (TypeError,)
     run.takes()
     assert isinstance(run.error, TypeError)

@@ -64,7 +64,7 @@ def test_total_is_known_if_the_rows_have_a_length() -> None:
 
 def test_on_start_is_called_as_soon_as_an_execution_has_an_id() -> None:
     run = running([{"n": 1}], on_start=print)
-    started = starts(run, "a").item
+    started = starts(run, "a").items[0]
     assert isinstance(started, RunStarted)
     assert started.outcome == RunOutcome(0, {"n": 1}, "a")
     assert run.machine.in_flight == (started.outcome,)

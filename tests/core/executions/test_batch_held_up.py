@@ -55,7 +55,7 @@ def play(
         if isinstance(action, Wait):
             stepper.waits()
         elif isinstance(action, Emit):
-            handed[action.item.execution_id] = now
+            handed[action.items[0].execution_id] = now
             stepper.takes()
         else:
             assert isinstance(action, Send)
@@ -146,7 +146,7 @@ def test_hanging_poll_times_out_after_its_deadline() -> None:
             wait.fails(timed_out=True, after=wait.action.timeout)
         else:
             wait.replies(200, an_envelope({"id": "b", "status": "running"}))
-    assert isinstance(wait.action.item.error, TimeoutError)
+    assert isinstance(wait.action.items[0].error, TimeoutError)
     assert wait.now <= 1000.0 + 20.0 + 2 * LEAST_TIMEOUT
 
 
@@ -219,8 +219,8 @@ def test_rejected_start_has_no_more_attempts_than_a_call() -> None:
         attempts += 1
         run.replies(503, headers={"Retry-After": "5"})
     assert attempts == 4
-    assert len(run.action.item.error.attempts) == 4
-    assert run.action.item.error.gave_up == "max_retries=3 is used up"
+    assert len(run.action.items[0].error.attempts) == 4
+    assert run.action.items[0].error.gave_up == "max_retries=3 is used up"
 
 
 @pytest.mark.parametrize("phase", [Phase.MAYBE_PROCESSED, Phase.REPLY_BROKEN])
@@ -262,7 +262,7 @@ def test_start_that_timed_out_while_parked_is_not_sent() -> None:
     assert isinstance(run.action, Emit)
     run.takes(after=20.0)
     assert isinstance(run.action, Emit)
-    assert isinstance(run.action.item.error, TimeoutError)
+    assert isinstance(run.action.items[0].error, TimeoutError)
     assert sum(map(starts, run.trace)) == 2
 
 
@@ -300,8 +300,8 @@ def test_permanent_refusal_is_an_error_at_once() -> None:
     run = busy()
     run.replies(500)
     assert isinstance(run.action, Emit)
-    assert isinstance(run.action.item.error, ServerError)
-    assert not isinstance(run.action.item.error, RateLimitError)
+    assert isinstance(run.action.items[0].error, ServerError)
+    assert not isinstance(run.action.items[0].error, RateLimitError)
 
 
 # The process is held up

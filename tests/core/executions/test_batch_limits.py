@@ -48,7 +48,9 @@ def test_executions_with_time_left_wait_for_a_429() -> None:
     starts(run, "a")
     run.replies(202, an_envelope({"execution_id": "b"}), after=20.0)
     assert asked(run) == "a"
-    assert isinstance(run.replies(429, headers={"Retry-After": "50"}).item.error, RateLimitError)
+    assert isinstance(
+        run.replies(429, headers={"Retry-After": "50"}).items[0].error, RateLimitError
+    )
     assert run.takes() == Wait(50.0)
     run.waits()
     assert asked(run) == "b"
@@ -202,11 +204,11 @@ def test_start_that_times_out_in_a_spent_window_is_not_sent() -> None:
 def test_starts_continue_after_the_pause_of_a_429() -> None:
     run = running([{}, {}], timeout=10.0, concurrency=1)
     starts(run, "a")
-    assert says(until_asked(run), "completed").item.execution_id == "a"
+    assert says(until_asked(run), "completed").items[0].execution_id == "a"
     run.takes()
     run.replies(429, headers={"Retry-After": "9"})
     starts(until_asked(run), "b")
-    assert says(until_asked(run), "completed").item.execution_id == "b"
+    assert says(until_asked(run), "completed").items[0].execution_id == "b"
     assert run.takes() == Done(None)
 
 

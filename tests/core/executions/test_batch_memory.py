@@ -32,7 +32,7 @@ def test_ended_row_is_released_long_before_its_deadline() -> None:
     ended = 0
     while ended < 6:
         if isinstance(run.action, Emit):
-            ended += run.action.item.ok
+            ended += run.action.items[0].ok
             run.takes()
         elif isinstance(run.action, Wait):
             run.waits()

@@ -149,7 +149,7 @@ def test_a_listener_may_change_the_event_that_ends_the_run() -> None:
     run = following()
     run.receives(COMPLETED)
     ending: Any = run.closes()
-    ending.item.clear()
+    ending.items[0].clear()
     run.takes()
     run.replies(500)
     assert run.value["outputs"] == {"a": 1}
@@ -558,7 +558,7 @@ class RunProperties(MachineProperties):
             assert stepper.error.execution_id is not None
         if isinstance(stepper.action, Wait):
             assert stepper.now + stepper.action.seconds <= 1000.0 + self.timeout + 1e-6
-        assert not isinstance(stepper.action, Emit) or "type" in stepper.action.item
+        assert not isinstance(stepper.action, Emit) or "type" in stepper.action.items[0]
 
 
 class ShortRunProperties(RunProperties):

@@ -51,7 +51,7 @@ def refused_for(stepper: Stepper, seconds: float) -> List[float]:
 
 def error_of(stepper: Stepper) -> Any:
     if isinstance(stepper.action, Emit):
-        return stepper.action.item.error
+        return stepper.action.items[0].error
     assert isinstance(stepper.action, Fail), stepper.action
     return stepper.action.error
 

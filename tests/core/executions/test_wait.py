@@ -392,7 +392,7 @@ def test_a_listener_hears_of_every_answer_the_last_one_too() -> None:
 def test_a_listener_may_change_what_it_is_told() -> None:
     wait = started(on_poll=print)
     told: Any = wait.replies(200, COMPLETED)
-    told.item.clear()
+    told.items[0].clear()
     assert isinstance(wait.takes(), Done)
     assert wait.value["status"] == "completed"
 

@@ -68,7 +68,7 @@ def test_rows_cost_few_requests_and_are_seen_soon() -> None:
     late: Dict[str, float] = {}
     while not isinstance(batch.action, Done):
         if isinstance(batch.action, Emit):
-            item = batch.action.item
+            item = batch.action.items[0]
             (known,) = (one for one in server.executions if one.id == item.execution_id)
             late[item.execution_id] = batch.now - known.ends_at
             batch.takes()

@@ -140,7 +140,7 @@ def test_a_silent_stream_of_the_post_is_probed_once_the_message_id_is_known() ->
 
 def test_the_stream_of_the_post_may_be_silent_for_the_whole_timeout() -> None:
     stream = own()
-    assert stream.receives(STARTED) == Emit({"type": "message:started", "message_id": "m"})
+    assert stream.receives(STARTED) == Emit([{"type": "message:started", "message_id": "m"}])
     stream.takes()
     stream.receives(token("Hello you"), after=120.0)
     stream.takes()

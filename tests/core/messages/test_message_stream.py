@@ -323,6 +323,14 @@ def test_a_refused_message_is_an_error(status: int, kind: Any) -> None:
     assert isinstance(message.error, kind)
 
 
+def test_message_sent_whole_after_a_501_has_another_key_of_the_caller() -> None:
+    message = started(idempotency_key="order-4711")
+    message.opens(501, "application/json")
+    message.ends()
+    keys = [request.headers["Idempotency-Key"] for request in message.sent]
+    assert keys == ["order-4711", "order-4711-whole"]
+
+
 def test_a_second_501_is_an_error() -> None:
     message = not_offered()
     message.replies(501)
@@ -373,7 +381,7 @@ class MessageStreamProperties(MachineProperties):
         if isinstance(self.stepper.action, Done):
             assert self.stepper.ended_by in MESSAGE_TERMINAL
         assert not isinstance(self.stepper.action, Fail) or self.stepper.ended_by is None
-        assert not isinstance(self.stepper.action, Emit) or self.stepper.action.item["type"]
+        assert not isinstance(self.stepper.action, Emit) or self.stepper.action.items[0]["type"]
 
 
 TestMessageStreamProperties = collected(MessageStreamProperties)

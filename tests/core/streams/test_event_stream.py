@@ -48,7 +48,7 @@ def test_events_are_emitted_in_order_up_to_the_terminal_one() -> None:
     assert stream.receives(COMPLETED) == Close()
     action = stream.closes()
     assert isinstance(action, Emit)
-    assert action.item["outputs"] == {"a": 1}
+    assert action.items[0]["outputs"] == {"a": 1}
     assert isinstance(stream.takes(), Done)
     assert kinds(stream) == ["connected", "node:started", "execution:completed"]
     assert stream.items[1]["node_id"] == "n1"
@@ -60,7 +60,7 @@ def test_each_terminal_event_closes_before_it_is_handed_over(kind: str) -> None:
     assert stream.receives(sse(kind) + sse("node:started")) == Close()
     action = stream.closes()
     assert isinstance(action, Emit)
-    assert {"outputs", "error"} <= set(action.item)
+    assert {"outputs", "error"} <= set(action.items[0])
     assert isinstance(stream.takes(), Done)
     assert kinds(stream) == [kind]
 

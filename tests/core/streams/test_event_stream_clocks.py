@@ -352,11 +352,20 @@ def test_events_do_not_hasten_a_probe_in_a_used_up_rate_limit() -> None:
 def test_time_of_a_slow_caller_does_not_count_as_silence() -> None:
     stream = opened()
     stream.receives(sse("node:started") + sse("node:completed"))
-    assert isinstance(stream.takes(after=500.0), Emit)
-    assert stream.takes(after=500.0) == Read(5.0)
+    assert stream.takes(after=1000.0) == Read(5.0)
 
 
 # What a run asks for: a deadline, and questions on the schedule of a wait
+
+
+def test_events_that_came_before_the_deadline_are_delivered_after_it() -> None:
+    stream = opened(deadline=1003.0)
+    late = stream.receives(sse("node:started") + sse("node:completed"), after=9.0)
+    assert isinstance(late, Emit)
+    assert [event["type"] for event in late.items] == ["node:started", "node:completed"]
+    assert stream.takes(after=9.0) == Close()
+    stream.closes()
+    assert isinstance(stream.error, TimeoutError)
 
 
 def test_a_deadline_closes_the_stream() -> None:

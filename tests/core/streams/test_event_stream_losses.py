@@ -377,6 +377,19 @@ def test_last_event_id_is_sent_if_it_is_printable_ascii(event_id: str, sent: Any
     assert stream.sent[-1].headers.get("last-event-id") == sent
 
 
+def test_stream_refused_for_its_event_id_reconnects_without_it() -> None:
+    stream = opened()
+    stream.receives(sse("node:started", {"node_id": "a"}, id="7"))
+    stream.takes_all()
+    stream.ends()
+    stream.waits()
+    stream.opens(431, "text/html")
+    stream.ends()
+    stream.waits()
+    assert isinstance(stream.action, Open)
+    assert [it.headers.get("last-event-id") for it in stream.sent[-2:]] == ["7", None]
+
+
 def test_an_event_too_large_closes_the_stream_with_a_typed_error() -> None:
     stream = opened()
     assert stream.receives(b"data: " + b"x" * MAX_EVENT_SIZE) == Close()

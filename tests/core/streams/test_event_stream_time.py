@@ -416,7 +416,7 @@ def test_an_end_that_arrived_during_a_hanging_poll_is_read_at_the_deadline() -> 
     stream.fails(timed_out=True, after=2.0)
     stream.receives(sse("node:completed") + COMPLETED)
     stream.takes_all()
-    assert stream.closes() == Emit({"type": "execution:completed", **ended_fields()})
+    assert stream.closes() == Emit([{"type": "execution:completed", **ended_fields()}])
     assert (kinds(stream)[0], stream.now) == ("node:completed", 1007.0)
 
 

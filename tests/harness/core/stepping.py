@@ -245,7 +245,7 @@ class Stepper:
 
     @property
     def items(self) -> List[Any]:
-        return [action.item for action in self.trace if isinstance(action, Emit)]
+        return [item for action in self.trace if isinstance(action, Emit) for item in action.items]
 
     @property
     def value(self) -> Any:
@@ -336,7 +336,11 @@ class Stepper:
         elif isinstance(action, Wait):
             assert 0 <= action.seconds < math.inf
         elif isinstance(action, Emit) and self.terminal is not None:
-            self._check_event(action.item)
+            assert action.items, "an Emit without an item"
+            for item in action.items:
+                self._check_event(item)
+            if self.ended_by is not None:
+                assert len(action.items) == 1, "the last event comes alone"
         elif isinstance(action, Fail):
             assert isinstance(action.error, (FlowMaestroError, *self.foreign)), repr(action.error)
             str(action.error)
@@ -345,7 +349,7 @@ class Stepper:
         """After the end; of a stream of events, after its terminal event already."""
         of_events = type(self.machine).finished is not Machine.finished
         if isinstance(action, Emit) and of_events:
-            return action.item["type"] in (self.terminal or ())
+            return action.items[0]["type"] in (self.terminal or ())
         return isinstance(action, Done)
 
     def _check_event(self, item: Any) -> None:

@@ -200,7 +200,7 @@ async def failing(client):
 
 
 @pytest.mark.parametrize("key", [None, "replayed", "delivery"])
-def test_a_body_that_holds_the_word_that_is_the_key_is_replayed(tmp_path, monkeypatch, key):
+def test_a_body_that_holds_the_word_that_is_the_key_is_replayed(tmp_path, key):
     def execute(client):
         with client:
             note = "the delivery was replayed, fm_live_replayed"
@@ -210,7 +210,6 @@ def test_a_body_that_holds_the_word_that_is_the_key_is_replayed(tmp_path, monkey
     with Cassette(tmp_path / "c.jsonl") as cassette:
         transport = cassette.transport(MemoryTransport(fake))
         recorded = execute(FlowMaestroClient(fake.api_key, transport=transport))
-    monkeypatch.delenv("FLOWMAESTRO_API_KEY", raising=False)
     with Cassette(tmp_path / "c.jsonl", mode="none") as cassette, cassette.installed():
         assert execute(FlowMaestroClient(key)) == recorded
 

@@ -300,8 +300,7 @@ def test_report_lists_unplayed_requests(path, recorded):
     assert Cassette(path, mode="all").report().endswith("nothing is written when the test fails")
 
 
-def test_installed_cassette_serves_default_clients(path, recorded, monkeypatch):
-    monkeypatch.delenv("FLOWMAESTRO_API_KEY", raising=False)
+def test_installed_cassette_serves_default_clients(path, recorded):
     with Cassette(path) as cassette, cassette.installed() as same:
         assert same is cassette
         with FlowMaestroClient() as client:

@@ -132,6 +132,9 @@ class Sync:
     def advance(self):
         return self.driver.advance()
 
+    def deliver(self, item):
+        self.driver.deliver(item)
+
     def close(self):
         self.driver.close()
 
@@ -143,6 +146,9 @@ class Async:
 
     def advance(self):
         return anyio.run(self.driver.advance)
+
+    def deliver(self, item):
+        anyio.run(self.driver.deliver, item)
 
     def close(self):
         anyio.run(self.driver.close)
@@ -193,21 +199,21 @@ def test_a_transport_that_loses_a_quiet_body_is_read_as_long_as_its_machine_says
     assert run.transport.log[1:4] == [("read", wait) for wait in waits]
 
 
-def test_an_item_is_handed_over_and_the_machine_goes_on(drive):
-    machine = Scripted(Emit("item"), Done(None))
+def test_items_are_returned_at_once_and_the_machine_goes_on(drive):
+    machine = Scripted(Emit(["one", "two"]), Done(None))
     run = drive(machine)
-    assert run.advance() == Emit("item")
+    assert run.advance() == Emit(["one", "two"])
     assert run.advance() == Done(None)
     assert machine.heard == [("start",), ("emitted",)]
 
 
-def test_an_item_goes_to_the_listener_before_it_is_handed_over(drive):
+def test_the_listener_gets_each_item_when_it_is_delivered(drive):
     heard = []
-    run = drive(Scripted(Emit("item"), Done("value")), listener=heard.append)
-    assert run.advance() == Emit("item")
-    assert heard == ["item"]
+    run = drive(Scripted(Emit(["one", "two"]), Done("value")), listener=heard.append)
     run.advance()
-    assert heard == ["item"]
+    assert heard == []
+    run.deliver("one")
+    assert heard == ["one"]
 
 
 @pytest.mark.parametrize("error", [LOST, TransportClosedError(), KeyError("no")])
@@ -215,17 +221,18 @@ def test_exception_of_listener_reaches_the_caller(drive, error):
     def listener(item):
         raise error
 
-    machine = Scripted(Open(REQUEST, 3.0), Emit("item"))
+    machine = Scripted(Open(REQUEST, 3.0), Emit(["item"]))
     run = drive(machine, None, listener=listener)
+    run.advance()
     with pytest.raises(type(error)) as caught:
-        run.advance()
+        run.deliver("item")
     assert caught.value is error
     assert (run.driver.closed, run.transport.open_bodies) == (True, 0)
     assert [event for event, *_ in machine.heard] == ["start", "stream_opened"]
 
 
 def test_an_interrupt_at_the_moment_a_body_was_opened_closes_it():
-    run = Sync(Scripted(Open(REQUEST, 3.0), Emit("item")), [None], None)
+    run = Sync(Scripted(Open(REQUEST, 3.0), Emit(["item"])), [None], None)
 
     def interrupt(frame, _event, _arg):
         if frame.f_code.co_filename == drivers.__file__ and run.transport.open_bodies:
@@ -251,7 +258,7 @@ def test_close_releases_the_body(drive):
 
 
 def test_opening_again_releases_the_body_before(drive):
-    machine = Scripted(Open(REQUEST, 3.0), Open(REQUEST, 3.0), Emit(1))
+    machine = Scripted(Open(REQUEST, 3.0), Open(REQUEST, 3.0), Emit([1]))
     run = drive(machine, None, None)
     run.advance()
     assert run.transport.log == [("open", 3.0), "close", ("open", 3.0)]
@@ -275,7 +282,7 @@ def test_an_ending_leaves_no_body_open(drive, ending):
 
 
 def test_a_failed_read_is_reported_and_the_body_is_gone(drive):
-    machine = Scripted(Open(REQUEST, 3.0), Read(1.0), Emit("after"))
+    machine = Scripted(Open(REQUEST, 3.0), Read(1.0), Emit(["after"]))
     run = drive(machine, None, LOST)
     run.advance()
     assert machine.heard[-1] == ("transport_failed", LOST)
@@ -283,7 +290,7 @@ def test_a_failed_read_is_reported_and_the_body_is_gone(drive):
 
 
 def test_a_failed_question_beside_an_open_body_leaves_it_open(drive):
-    machine = Scripted(Open(REQUEST, 3.0), Send(REQUEST, 1.0), Emit("after"))
+    machine = Scripted(Open(REQUEST, 3.0), Send(REQUEST, 1.0), Emit(["after"]))
     run = drive(machine, None, LOST)
     run.advance()
     assert machine.heard[-1] == ("transport_failed", LOST)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dis
+import itertools
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
@@ -15,7 +16,7 @@ from flowmaestro import StreamError
 from flowmaestro_core.actions import Emit
 from flowmaestro_transports.driving import iterators
 from flowmaestro_transports.driving.iterators import SyncItems
-from flowmaestro_transports.primitives import ownership
+from flowmaestro_transports.primitives import claims
 
 
 class Items:
@@ -23,10 +24,13 @@ class Items:
 
     state, finished, last_event_id, runs_callers_code = "emitting", False, "", False
 
+    def __init__(self) -> None:
+        self.numbers = itertools.count()
+
     def __getattr__(self, event: str) -> Any:
         if event not in ("start", "emitted"):
             raise AttributeError(event)
-        return lambda *_: Emit({"type": "item"})
+        return lambda *_: Emit([next(self.numbers) for _ in range(3)])
 
 
 class Still:
@@ -43,7 +47,7 @@ class InterruptAt:
         self.left = number
 
     def __call__(self, frame: FrameType, event: str, _arg: Any) -> Optional[InterruptAt]:
-        if frame.f_code.co_filename not in (iterators.__file__, ownership.__file__):
+        if frame.f_code.co_filename not in (iterators.__file__, claims.__file__):
             return None
         frame.f_trace_opcodes = True
         # CPython runs signal handlers at calls and jumps, and never at a NOP, which may lie between
@@ -58,18 +62,23 @@ class InterruptAt:
 
 
 def reaches(number: int) -> bool:
-    """Interrupt `next` at this bytecode, and call it again. Return False beyond the last one."""
-    stream = SyncItems[Any](Items(), Still())  # type: ignore[arg-type]
-    tracer = InterruptAt(number)
+    """Interrupt `next` at this bytecode, and call it again. Return False beyond the last one.
+
+    At most one item is lost, between the queue and the caller.
+    """
+    stream = SyncItems[int](Items(), Still())  # type: ignore[arg-type]
+    tracer, got = InterruptAt(number), []
     sys.settrace(tracer)
     try:
-        next(stream)
+        got.extend(itertools.islice(stream, 5))
     except KeyboardInterrupt:
         pass
     finally:
         sys.settrace(None)
     with contextlib.suppress(StreamError):
-        next(stream)
+        got += [next(stream) for _ in range(5)]
+        assert got == sorted(got)
+        assert got[-1] <= len(got)
         return tracer.left <= 0
     with pytest.raises(StreamError, match="stream_closed"):
         next(stream)

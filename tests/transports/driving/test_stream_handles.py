@@ -161,7 +161,7 @@ def test_closing_from_another_thread_wakes_the_reader(fake, client):
     read_until_paused(stream)
     with ThreadPoolExecutor(1) as pool:
         reader = pool.submit(next, stream)
-        while stream._slot:
+        while not len(stream._readers):
             time.sleep(0.001)
         assert not reader.done()
         with refuses("stream_busy"):

@@ -85,7 +85,7 @@ STEPS = [Send(REQUEST, 9), Open(REQUEST, 9), Wait(9)]
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: type(step).__name__)
 def test_a_step_that_cannot_be_cut_short_ends_in_the_error_when_it_ends(step):
     gate = Gate()
-    stream = SyncItems(Scripted(step, Emit("lost")), gate)
+    stream = SyncItems(Scripted(step, Emit(["lost"])), gate)
     with ThreadPoolExecutor(1) as pool:
         reader = pool.submit(next, stream)
         assert gate.entered.wait(PROMPT)
@@ -102,7 +102,7 @@ def test_an_error_of_the_stack_during_a_close_becomes_stream_closed():
             if self.bodies:
                 stream.close()
 
-    stream = SyncItems(Scripted(Open(REQUEST, 9), Read(9), Emit("lost")), Closing())
+    stream = SyncItems(Scripted(Open(REQUEST, 9), Read(9), Emit(["lost"])), Closing())
     with refuses():
         next(stream)
 
@@ -191,7 +191,7 @@ def test_without_release_the_body_is_closed_by_a_task(backend):
         first, second = transport.closed
 
         def begin():
-            return AsyncItems(Scripted(Open(REQUEST, 9), Emit("item")), transport)
+            return AsyncItems(Scripted(Open(REQUEST, 9), Emit(["item"])), transport)
 
         with anyio.fail_after(PROMPT):
             async for _ in begin():
@@ -215,7 +215,7 @@ def test_a_read_that_is_dropped_in_a_callback_leaves_the_body_to_a_task(backend)
         transport = SlowToClose()
         closed = anyio.Event()
         transport.closed = [closed]
-        stream = AsyncItems(Scripted(Open(REQUEST, 9), Emit("item")), transport, hear)
+        stream = AsyncItems(Scripted(Open(REQUEST, 9), Emit(["item"])), transport, hear)
         reading = stream.__anext__()
         assert reading.send(None) == "item"
         reading.close()
@@ -227,7 +227,7 @@ def test_a_read_that_is_dropped_in_a_callback_leaves_the_body_to_a_task(backend)
 
 
 def test_outside_of_asyncio_and_trio_it_works_and_a_drop_is_told():
-    actions = Wait(1), Open(REQUEST, 9), Emit("item")
+    actions = Wait(1), Open(REQUEST, 9), Emit(["item"])
     held = [AsyncItems(Scripted(*actions), SlowToClose())]
     with pytest.raises(StopIteration) as returned:
         held[0].__anext__().send(None)
@@ -281,7 +281,7 @@ def test_a_lost_connection_beside_a_close_is_not_made_anew():
 
 
 def test_done_ends_the_handle():
-    with contextlib.closing(SyncItems(Scripted(Emit(1), Done(None)), Gate())) as stream:
+    with contextlib.closing(SyncItems(Scripted(Emit([1]), Done(None)), Gate())) as stream:
         assert list(stream) == [1]
 
 

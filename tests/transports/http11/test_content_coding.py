@@ -181,7 +181,7 @@ def test_other_codings_are_refused_with_the_first_byte(coding: str) -> None:
     other = decoder(coding)
     assert "content-encoding" in other.headers
     assert other.feed(b"") == b""
-    with pytest.raises(CodingError, match=f"'{coding}' cannot be undone"):
+    with pytest.raises(CodingError, match="neither gzip nor deflate"):
         other.feed(b"x")
 
 

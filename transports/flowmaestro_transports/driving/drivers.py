@@ -135,7 +135,7 @@ class _Driver:
         Args:
             machine: not started yet.
             transport: carries out the actions.
-            listener: called with each item that the machine emits.
+            listener: called with each item that the machine emits, when the caller gets it.
             observers: get each request and its response.
             noun: what the caller iterates over, for error messages.
             view: a transport for this driver alone, which carries out the actions in place of
@@ -181,6 +181,11 @@ class _Driver:
         """
         return _REAL_TIME if self._in_flight is None else self._in_flight()
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether a reporter or a listener gets each item: then call `deliver`."""
+        return self._reporter is not None or self._listener is not None
+
     def _opened(self) -> None:
         """Note the event loop that opened `_body`. A sync driver has none, so this does nothing.
 
@@ -200,22 +205,32 @@ class SyncDriver(_Driver):
     _reporter: Optional[SyncReporter]
 
     def advance(self) -> Union[Emit, Done]:
-        """Carry out actions until the machine emits an item or ends. Return that `Emit` or `Done`.
+        """Carry out actions until the machine emits items or ends. Return that `Emit` or `Done`.
 
-        The listener gets each item before it is returned. Raises the error of a machine that fails,
-        exceptions of the listener, `StreamError` if the driver is closed, and `ClientClosedError`
-        if the transport is. After an exception, no body is open.
+        Raises the error of a machine that fails, `StreamError` if the driver is closed, and
+        `ClientClosedError` if the transport is. After an exception, no body is open.
         """
         try:
-            # A stream comes here for each of its events, so no empty block is entered.
+            # A stream comes here for each of its reads, so no empty block is entered.
             if self._in_flight is None:
-                action = self._advance()
-            else:
-                with self._in_flight():
-                    action = self._advance()
-            if self._listener is not None and isinstance(action, Emit):
-                refuse_awaitable("the callback", self._listener(action.item))
-            return action
+                return self._advance()
+            with self._in_flight():
+                return self._advance()
+        except BaseException as error:
+            self._stop(error)
+            self.close()
+            raise
+
+    def deliver(self, item: Any) -> None:
+        """Report one item of an `Emit` to the reporter and the listener, before the caller gets it.
+
+        Raises what the listener raises, and closes the driver then.
+        """
+        try:
+            if self._reporter is not None:
+                self._reporter.delivers(item)
+            if self._listener is not None:
+                refuse_awaitable("the callback", self._listener(item))
         except BaseException as error:
             self._stop(error)
             self.close()
@@ -334,26 +349,40 @@ class AsyncDriver(_Driver):
     _home: Optional[EventLoop] = None
 
     async def advance(self) -> Union[Emit, Done]:
-        """Carry out actions until the machine emits an item or ends. Return that `Emit` or `Done`.
+        """Carry out actions until the machine emits items or ends. Return that `Emit` or `Done`.
 
-        The listener gets each item before it is returned. Raises the error of a machine that fails,
-        exceptions of the listener, `StreamError` if the driver is closed, and `ClientClosedError`
-        if the transport is. After an exception or a cancellation, no body is open.
+        Raises the error of a machine that fails, `StreamError` if the driver is closed, and
+        `ClientClosedError` if the transport is. After an exception or a cancellation, no body is
+        open.
 
         One case differs: if this coroutine is collected before it has ended, its body stays
         open until `drop` or `close` releases it.
         """
         try:
+            # A stream comes here for each of its reads, so no empty block is entered.
             if self._in_flight is None:
-                action = await self._advance()
-            else:
-                with self._in_flight():
-                    action = await self._advance()
-            if self._listener is not None and isinstance(action, Emit):
-                heard = self._listener(action.item)
+                return await self._advance()
+            with self._in_flight():
+                return await self._advance()
+        except BaseException as error:
+            self._stop(error)
+            if not isinstance(error, GeneratorExit):
+                # The coroutine is collected and cannot await. `drop` releases the body.
+                await self.close()
+            raise
+
+    async def deliver(self, item: Any) -> None:
+        """Report one item of an `Emit` to the reporter and the listener, before the caller gets it.
+
+        Raises what the listener raises, and closes the driver then.
+        """
+        try:
+            if self._reporter is not None:
+                self._reporter.delivers(item)
+            if self._listener is not None:
+                heard = self._listener(item)
                 if inspect.isawaitable(heard):
                     await heard
-            return action
         except BaseException as error:
             self._stop(error)
             if not isinstance(error, GeneratorExit):

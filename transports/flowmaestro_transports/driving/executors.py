@@ -245,6 +245,8 @@ class SyncExecutor(_Lifetime[Transport]):
             with driver.in_flight() if operation.listener is None else nullcontext():
                 action = driver.advance()
                 while isinstance(action, Emit):
+                    for item in action.items:
+                        driver.deliver(item)
                     action = driver.advance()
         finally:
             if not driver.closed:
@@ -335,6 +337,8 @@ class AsyncExecutor(_Lifetime[AsyncTransport]):
             with driver.in_flight() if operation.listener is None else nullcontext():
                 action = await driver.advance()
                 while isinstance(action, Emit):
+                    for item in action.items:
+                        await driver.deliver(item)
                     action = await driver.advance()
         except GeneratorExit:
             driver.drop()

@@ -14,9 +14,11 @@ So a `for` loop that runs to the terminal event needs no `close`. Nor does one t
 from __future__ import annotations
 
 import warnings
+from collections import deque
 from typing import (
     Any,
     ClassVar,
+    Deque,
     Generic,
     Mapping,
     Optional,
@@ -41,8 +43,8 @@ from flowmaestro_transports.driving.drivers import (
 )
 from flowmaestro_transports.driving.interrupt import AsyncInterruptibleTransport
 from flowmaestro_transports.observing.observers import Observers
+from flowmaestro_transports.primitives.claims import Claimant, Claims
 from flowmaestro_transports.primitives.fork_guard import NotPicklable, quiet_at_exit
-from flowmaestro_transports.primitives.ownership import Owned
 
 E = TypeVar("E")
 
@@ -58,11 +60,22 @@ class BaseHandle(NotPicklable):
 
     def __init__(self, machine: Any) -> None:
         self._machine = machine
+        self._items: Deque[Any] = deque()
+        """The items of the last `Emit` that the caller has not taken. Any thread may take the
+        first: `popleft` is one call of C."""
+        self._unheard: Deque[Any] = deque()
+        """The same if a listener or an observer gets each item before the caller does. Then
+        `_items` is empty."""
         self._ended = False
         self._last_type = ""
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self._describe()}>"
+
+    def _drop_items(self) -> None:
+        """Drop what the caller has not taken: the handle was closed, or has failed."""
+        self._items.clear()
+        self._unheard.clear()
 
     def _describe(self) -> str:
         """Return the state of the handle, for its repr."""
@@ -157,7 +170,8 @@ class SyncHandle(BaseHandle, Generic[E]):
         recorder: Optional[Recorder] = None,
     ) -> None:
         super().__init__(machine)
-        self._slot: Owned[None] = Owned([None])  # Its one item is held by the thread that iterates.
+        self._readers = Claims(1)
+        """The call of `next` that advances the machine or waits for the listener."""
         view = transport.interruptible() if isinstance(transport, Interruptible) else None
         self._driver = SyncDriver(
             machine, transport, listener, observers, self._noun, view, recorder
@@ -179,28 +193,56 @@ class SyncHandle(BaseHandle, Generic[E]):
         `StreamError` (code `stream_closed`) if the handle has failed before, was closed, or is
         closed meanwhile.
         """
+        try:
+            item = self._items.popleft()
+        except IndexError:
+            item = self._next_item()
+        if self._yields_events:
+            self._last_type = item["type"]
+        return cast("E", item)
+
+    def _next_item(self) -> Any:
+        """Return the next item, of the queue `_unheard` or of the machine. Deliver it first.
+
+        Raises what `__next__` raises.
+        """
         if self._ended:
             raise StopIteration
-        held: Owned[None] = Owned()
+        driver, me = self._driver, Claimant()
         try:
+            if not self._readers.enter(me):
+                raise _busy("thread", self._noun)
             try:
-                if not self._slot.move_to(held):
-                    raise _busy("thread", self._noun)
-                action = self._driver.advance()
-            except StopIteration as stray:
-                # A transport or a listener has raised it; it is not the end of the iteration.
-                raise RuntimeError("the transport or a callback raised StopIteration") from stray
-            finally:
-                held.move_to(self._slot)
+                return self._take_item()
+            except BaseException:
+                # An interrupt may have lost what the machine has just emitted, and the iteration
+                # must not go on after a gap.
+                driver.close()
+                raise
+        except StopIteration as stray:
+            if self._ended:
+                raise
+            # A transport or a listener has raised it; it is not the end of the iteration.
+            raise RuntimeError("the transport or a callback raised StopIteration") from stray
         finally:
-            # Once more, because an exception may have interrupted the first time (see `Owned`).
-            held.move_to(self._slot)
-        if isinstance(action, Done):
-            self._ended = True
-            raise StopIteration
-        item: E = action.item
-        if self._yields_events:
-            self._last_type = action.item["type"]
+            if driver.closed:
+                self._drop_items()
+            self._readers.leave(me)
+
+    def _take_item(self) -> Any:
+        """Take an item of the queue `_unheard`, or let the machine go on. Deliver the item."""
+        driver = self._driver
+        try:
+            item = self._unheard.popleft()
+        except IndexError:
+            action = driver.advance()
+            if isinstance(action, Done):
+                self._ended = True
+                raise StopIteration from None
+            item, *others = action.items
+            (self._unheard if driver.is_heard else self._items).extend(others)
+        if driver.is_heard:
+            driver.deliver(item)
         return item
 
     def close(self) -> None:
@@ -212,6 +254,8 @@ class SyncHandle(BaseHandle, Generic[E]):
         one, except from a name resolution. On other transports it finishes that operation first.
         A `next` that is in the `listener` is not woken, and returns its item.
         """
+        self._driver.closed = True  # Before the queue is dropped, or `next` could fill it again.
+        self._drop_items()
         self._driver.close()
 
     def __enter__(self) -> SyncHandle[E]:
@@ -268,24 +312,50 @@ class AsyncHandle(BaseHandle, Generic[E]):
         `StreamError` (code `stream_closed`) if the handle has failed before, was closed, or is
         closed meanwhile.
         """
+        try:
+            item = self._items.popleft()
+        except IndexError:
+            item = await self._next_item()
+        if self._yields_events:
+            self._last_type = item["type"]
+        return cast("E", item)
+
+    async def _next_item(self) -> Any:
+        """Return the next item, of the queue `_unheard` or of the machine. Deliver it first.
+
+        Raises what `__anext__` raises.
+        """
         if self._ended:
             raise StopAsyncIteration
         if self._busy:
             raise _busy("task", self._noun)
         self._busy = True
         try:
-            action = await self._driver.advance()
+            return await self._take_item()
         except StopAsyncIteration as stray:
+            if self._ended:
+                raise
             # A transport or a listener has raised it; it is not the end of the iteration.
             raise RuntimeError("the transport or a callback raised StopAsyncIteration") from stray
         finally:
+            if self._driver.closed:
+                self._drop_items()
             self._busy = False
-        if isinstance(action, Done):
-            self._ended = True
-            raise StopAsyncIteration
-        item: E = action.item
-        if self._yields_events:
-            self._last_type = action.item["type"]
+
+    async def _take_item(self) -> Any:
+        """Take an item of the queue `_unheard`, or let the machine go on. Deliver the item."""
+        driver = self._driver
+        try:
+            item = self._unheard.popleft()
+        except IndexError:
+            action = await driver.advance()
+            if isinstance(action, Done):
+                self._ended = True
+                raise StopAsyncIteration from None
+            item, *others = action.items
+            (self._unheard if driver.is_heard else self._items).extend(others)
+        if driver.is_heard:
+            await driver.deliver(item)
         return item
 
     async def close(self) -> None:
@@ -295,6 +365,8 @@ class AsyncHandle(BaseHandle, Generic[E]):
         that awaits a callback of yours does not wake, but sends nothing afterwards; after the
         `listener`, it returns its item.
         """
+        self._driver.closed = True  # Before the queue is dropped, or `next` could fill it again.
+        self._drop_items()
         await self._driver.close()
 
     aclose = close

@@ -16,8 +16,8 @@ from flowmaestro_core.executions.outcome import BatchProgress, RunOutcome, day_e
 from flowmaestro_transports.driving.iterators import AsyncHandle, BaseHandle, SyncHandle
 from flowmaestro_transports.observing.observers import Observers
 from flowmaestro_transports.observing.sdk_log import sdk_logger
+from flowmaestro_transports.primitives.claims import Claimant
 from flowmaestro_transports.primitives.fork_guard import ForkGuard
-from flowmaestro_transports.primitives.ownership import Owned
 
 if TYPE_CHECKING:
     from flowmaestro_transports.driving.journal import Journal
@@ -165,16 +165,13 @@ class RunOutcomes(_Outcomes, SyncHandle[Any]):
         releases the journal afterwards.
         """
         super().close()
-        held: Owned[None] = Owned()
+        me = Claimant()
         try:
-            try:
-                if self._slot.move_to(held):
-                    # Otherwise, the thread that advances releases the journal.
-                    self._leave()
-            finally:
-                held.move_to(self._slot)
+            if self._readers.enter(me):
+                # Otherwise, the thread that advances releases the journal.
+                self._leave()
         finally:
-            held.move_to(self._slot)  # Once more, as in `SyncHandle.__next__`.
+            self._readers.leave(me)
 
 
 class AsyncRunOutcomes(_Outcomes, AsyncHandle[Any]):

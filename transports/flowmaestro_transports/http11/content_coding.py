@@ -161,7 +161,8 @@ class ContentDecoder:
         if self._coding in _GZIP:
             return zlib.decompressobj(16 + zlib.MAX_WBITS)
         if self._coding != _DEFLATE:
-            raise CodingError(f"content coding {self._coding!r} cannot be undone")
+            # Do not quote it: it may echo a secret, and in other letters than the request.
+            raise CodingError("the content coding of the response is neither gzip nor deflate")
         # A zlib header begins with the method, 8, in its low four bits (RFC 1950, 2.2). Bare
         # deflate data never does: it would be a stored block with padding that is not zero.
         zlib_wrapped = first_byte & 0x0F == 8

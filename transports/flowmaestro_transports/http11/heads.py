@@ -21,6 +21,20 @@ _NO_HTTP = ("", "illegal request line")
 """The messages of h11 for bytes that are not HTTP, such as those of TLS."""
 
 
+_STATUS_LINE = b"HTTP/0.0 000"
+"""What a status line begins with, with zeros for digits (RFC 9112, 4)."""
+
+
+def _refuse_unlike_http(begun: bytes) -> None:
+    """Raise `ReplyError` if no status line begins with these bytes.
+
+    h11 looks only once the line has ended, and another protocol may never end a line.
+    """
+    for byte, expected in zip(begun, _STATUS_LINE):
+        if byte != expected and not (chr(expected) == "0" and chr(byte) in "0123456789"):
+            raise ReplyError("it is not HTTP")
+
+
 class HeadReader:
     """Reads the head of a final response, and skips the informational responses before it.
 
@@ -30,6 +44,7 @@ class HeadReader:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._size = 0
+        self._begun = b""  # the first bytes, until they are as many as `_STATUS_LINE`
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=limit)
         self._http.send(_ANY_REQUEST)
 
@@ -39,6 +54,9 @@ class HeadReader:
         Otherwise return the HTTP version, the head, and the bytes that follow the head. Raises
         `ReplyError` for a head that is malformed, too long, not HTTP/1, or changes the protocol.
         """
+        if self._size < len(_STATUS_LINE):
+            _refuse_unlike_http(self._begun + data[: len(_STATUS_LINE)])
+            self._begun += data[: len(_STATUS_LINE)]
         self._size += len(data)
         self._http.receive_data(data)
         event, refusal = self._next_event()

@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Callable, Optional, Tuple, Union, cast
 from weakref import WeakKeyDictionary
 
-from flowmaestro_core.actions import Action, Done, Emit, Fail, Open, Send, Wait
+from flowmaestro_core.actions import Action, Done, Fail, Open, Send, Wait
 from flowmaestro_core.arguments import header_fields
 from flowmaestro_core.errors import Attempt
 from flowmaestro_core.http.messages import (
@@ -88,6 +88,12 @@ class _Reporter:
         told = self._log is not None or self._trace is not None
         return told or any(self._hooks.functions().values())
 
+    def delivers(self, item: Any) -> None:
+        """Report to the trace that the caller gets `item`, an item of `Emit`."""
+        self._tell_trace("emitted", item)
+        if self._machine.finished:
+            self.ended()
+
     def ended(self, error: Optional[BaseException] = None) -> None:
         """Report the end of the operation to its trace, and the `error` that ended it, if any.
 
@@ -110,11 +116,7 @@ class _Reporter:
             return self._hooks.request, self._request_info(action)
         if isinstance(action, Wait) and action.because is not None:
             return self._hooks.retry, self._retry_info(action, action.because)
-        if isinstance(action, Emit):
-            self._tell_trace("emitted", action.item)
-            if self._machine.finished:
-                self.ended()
-        elif isinstance(action, Done):
+        if isinstance(action, Done):
             self._tell_trace("ended", action.value, None)
         return _NO_HOOK
 

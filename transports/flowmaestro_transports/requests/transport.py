@@ -361,6 +361,10 @@ class RequestsBody:
         self.headers: Headers = self._coding.headers
         if self._receive is None and refusal is None:
             refusal = "a hook of the session has read the body, but not with response.content"
+        if self.status == 204 and "transfer-encoding" in self.headers and refusal is None:
+            # It has no body whatever this field says (RFC 9112, 6.3), but http.client would wait.
+            self.close()
+            self._closed, self._ended = False, True
         if refusal is not None:  # Raised here, so that no frame with the head is in the traceback.
             self.close()
             raise TransportFailure(Phase.REPLY_BROKEN, refusal)
@@ -432,6 +436,7 @@ class RequestsBody:
             raise of_the_parent()
         if self._closed:
             raise closed(Phase.REPLY_BROKEN)
+        data = b""
         try:
             # `connection` is None once the connection is back in its pool, as in `close`.
             sock = getattr(getattr(self._raw, "connection", None), "sock", None)
@@ -449,6 +454,7 @@ class RequestsBody:
                 self._ended = not data and not pending
                 return content
             failure = closed(Phase.REPLY_BROKEN)
+        del data  # The frame is in the traceback, and these bytes may echo a secret.
         if self._closed:
             raise closed(Phase.REPLY_BROKEN)
         self.close()

@@ -1,0 +1,111 @@
+"""The stores of `docs/stores.md` on a real Redis and a real PostgreSQL.
+
+`python -m tests.engines.stores_driver`; needs `redis-server`, and `initdb` and `postgres` on the
+path or in Debian's place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, Tuple
+
+from flowmaestro.testing import check_store
+from tests.engines.service import ROOT, free_port, redis_server, until
+from tests.harness.house.pages import blocks_of
+
+PAGE = ROOT / "docs" / "stores.md"
+DEBIAN = Path("/usr/lib/postgresql")
+
+
+def store_of(kind: str) -> Dict[str, Any]:
+    """Return the names that the block of the page defines for `redis` or `psycopg`."""
+    (block,) = (it for it in blocks_of(PAGE) if f"\nimport {kind}\n" in it.text)
+    names: Dict[str, Any] = {}
+    exec(compile(block.text, str(PAGE), "exec"), names)
+    return names
+
+
+def redis_store(url: str, name: str) -> Any:
+    names = store_of("redis")
+    return names["RedisStore"](names["redis"].Redis.from_url(url), name)
+
+
+def postgres_store(url: str, name: str) -> Any:
+    names = store_of("psycopg")
+    connection = names["psycopg"].connect(url, autocommit=True)
+    with contextlib.suppress(names["psycopg"].errors.UniqueViolation):
+        connection.execute(names["TABLES"])  # Two that create it at once.
+    return names["PostgresStore"](connection, name)
+
+
+STORES: Dict[str, Callable[[str, str], Any]] = {"redis": redis_store, "postgres": postgres_store}
+
+
+@contextlib.contextmanager
+def postgres_server() -> Iterator[str]:
+    """Run a PostgreSQL of our own, which refuses to run as root; gives its URL."""
+    user: Dict[str, Any] = {}
+    if os.geteuid() == 0:
+        user = {"user": "postgres", "cwd": "/"}
+    port = free_port()
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder, "data")
+        if user:
+            os.chown(folder, pwd.getpwnam("postgres").pw_uid, -1)
+        make = [tool("initdb"), "-D", str(data), "-A", "trust", "-U", "postgres", "-E", "UTF8"]
+        subprocess.run(make, check=True, stdout=subprocess.DEVNULL, **user)
+        command = [tool("postgres"), "-D", str(data), "-p", str(port), "-k", folder]
+        server = subprocess.Popen([*command, "-h", "127.0.0.1"], stderr=subprocess.DEVNULL, **user)
+        url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
+        try:
+            until(lambda: accepts(url))
+            yield url
+        finally:
+            server.terminate()
+            server.wait()
+
+
+def accepts(url: str) -> bool:
+    import psycopg
+
+    try:
+        psycopg.connect(url).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+def tool(name: str) -> str:
+    """Return the path of a program of PostgreSQL; exit if there is none."""
+    found = shutil.which(name) or next(map(str, sorted(DEBIAN.glob(f"*/bin/{name}"))), None)
+    if found is None:
+        sys.exit(f"there is no {name}")
+    return found
+
+
+def check(kind: str, url: str) -> None:
+    begun = time.monotonic()
+    check_store(lambda name: STORES[kind](url, name))
+    print(f"{kind}: check_store passed in {time.monotonic() - begun:.1f} s", flush=True)
+
+
+def main() -> None:
+    servers: Tuple[Tuple[str, Any], ...] = (
+        ("redis", lambda: redis_server(durable=True)),
+        ("postgres", postgres_server),
+    )
+    for kind, server in servers:
+        with server() as url:
+            check(kind, url)
+
+
+if __name__ == "__main__":
+    main()
