@@ -52,6 +52,16 @@ SEARCHES = {
     "get all executions": "questions/#how-do-i-get-all-executions-over-all-pages",
     "change timeout": "questions/#how-long-does-a-call-wait",
     "fire a trigger": "running/#fire-a-trigger",
+    "timeout vs deadline": "questions/#timeout-vs-deadline",
+    "total timeout": "questions/#timeout-vs-deadline",
+    "streaming tokens fastapi": "questions/#how-do-i-stream-tokens",
+    "async generator cancel": "questions/#what-happens-if-i-leave-or-cancel",
+    "run in Celery": "questions/#how-do-i-run-a-workflow-in-a-celery-task",
+    "retry on 500": "questions/#retry-on-500",
+    "how do I keep a workflow from being started twice": "questions/#how-do-i-keep-a-workflow",
+    "pydantic outputs": "questions/#how-do-i-get-typed-outputs",
+    "what happens when my laptop sleeps": "questions/#what-happens-when-my-laptop-sleeps",
+    "rotate webhook secret": "questions/#how-do-i-rotate-a-webhook-secret",
 }
 """What a reader types, and where the first result leads."""
 PICTURES = {"", "streaming", "reference/workflows", "reference/testing-the-fake", "state-diagrams"}
