@@ -22,6 +22,7 @@ from flowmaestro import (
     ConnectionError,
     FlowMaestroClient,
     FlowMaestroError,
+    ServerError,
     StreamTimes,
 )
 from tests.harness.runners import RUNNERS
@@ -198,5 +199,9 @@ def test_a_record_that_somebody_between_has_changed(
 
 def test_decompression_bomb_is_stopped_at_the_limit(ask: Any, scripted: Any) -> None:
     data = scripted.reply(gzip.compress(bytes(65 << 20), 1), headers=[("Content-Encoding", "gzip")])
-    with scripted.ScriptedServer(scripted.answering(data)) as server, fails(ConnectionError):
+    with (
+        scripted.ScriptedServer(scripted.answering(data)) as server,
+        fails(ServerError) as caught,
+    ):
         ask(server.url)
+    assert caught.value.code == "reply_too_large"

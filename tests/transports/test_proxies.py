@@ -274,6 +274,8 @@ def test_a_refused_tunnel_counts_as_not_sent(
                 assert f"proxy {server.url}" in str(caught.value)
                 assert "pa ss" not in str(caught.value)
                 assert caught.value.__cause__ is not None
+                # The same credentials would be refused again, and may lock an account.
+                assert caught.value.permanent is (text == "407")
 
 
 @pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\nX-", b"HTTP/1.1 200 OK\r\n\r\n"])
@@ -394,6 +396,37 @@ def repeating(peer: Any) -> None:
         f"HTTP/1.1 407 {said.decode()}\r\nConnection: close\r\nContent-Length: {len(said)}\r\n\r\n"
     )
     peer.send(head.encode() + said)
+
+
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "ALL_PROXY"])
+@pytest.mark.parametrize("proxy", ["https", "http", "socks5"])
+def test_no_request_goes_past_the_proxy_of_the_environment(
+    runner: Runner, scripted: Any, monkeypatch: pytest.MonkeyPatch, variable: str, proxy: str
+) -> None:
+    """It goes to the proxy, or the call fails; it never goes to the server, with the key."""
+    with (
+        scripted.ScriptedServer(scripted.echo) as server,
+        scripted.ScriptedServer(scripted.Peer.close) as between,
+    ):
+        monkeypatch.setenv(variable, between.url.replace("http", proxy))
+        with runner() as transport, pytest.raises(TransportFailure):
+            transport.send(Request("POST", server.url, Headers(), b"x"), 5.0)
+    assert not server.requests
+
+
+@pytest.mark.parametrize("runner", RUNNERS.values(), ids=str)
+def test_a_password_in_latin_1_is_a_secret(
+    runner: Runner, scripted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with scripted.ScriptedServer(repeating) as server:
+        monkeypatch.setenv("http_proxy", server.url.replace("//", "//user:gr%C3%BCnkohl@"))
+        with runner() as transport:
+            response = transport.send(Request("GET", "http://o.example/", Headers()))
+            scrubber = SecretScrubber(more=lambda: transport.secrets)
+    (request,) = server.requests
+    token = request["proxy-authorization"].partition(" ")[2].encode()
+    assert token in response.body
+    assert token not in scrubber.beginning(response.body, 1000)
 
 
 @pytest.mark.parametrize("runner", RUNNERS.values(), ids=str)

@@ -14,6 +14,7 @@ import pytest
 import trustme
 
 from flowmaestro_core.http.messages import Phase, TransportFailure
+from flowmaestro_transports.http11 import failures
 from flowmaestro_transports.http11.tls import context_for, tls_when_needed
 from tests.harness.runners import OURS, Runner, fails, post
 
@@ -537,3 +538,26 @@ def test_without_the_certificate_that_is_asked_for(
     ):
         transport.send(post(server))
     assert not server.requests
+
+
+def test_handshake_without_a_free_descriptor_is_no_untrusted_certificate(
+    runner: Runner, scripted: Any, server_tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenSSL then finds no certificate in a folder."""
+    monkeypatch.setattr(failures, "_descriptors_are_used_up", lambda: True)
+    with (
+        scripted.ScriptedServer(scripted.echo, tls=server_tls) as server,
+        runner() as transport,
+        pytest.raises(TransportFailure, match="no file descriptor is free") as caught,
+    ):
+        transport.send(post(server))
+    assert not caught.value.permanent
+
+
+def test_free_descriptor_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def opened(*_: Any) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    assert not failures._descriptors_are_used_up()
+    monkeypatch.setattr(os, "open", opened)
+    assert failures._descriptors_are_used_up()

@@ -711,3 +711,27 @@ def test_forked_child_uses_an_adapter_that_cannot_be_closed(
         monkeypatch.setattr(os, "getpid", lambda: number)
         for _ in range(2):
             assert made.send(get("canned://x"), 5.0).body == b"hello"
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_bundle_that_cannot_be_read_is_not_sent_and_named(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, damaged: bool
+) -> None:
+    bundle = tmp_path / "company.pem"
+    if damaged:
+        bundle.write_text("no certificate")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
+    transport = RequestsTransport()
+    with pytest.raises(TransportFailure, match=r"REQUESTS_CA_BUNDLE: .*company\.pem") as caught:
+        transport.send(get("https://o.example"), 5.0)
+    assert (caught.value.phase, caught.value.permanent) == (Phase.NOT_SENT, True)
+    transport.close()
+
+
+def test_https_proxy_under_an_http_url_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "https://proxy.example:3128")
+    transport = RequestsTransport()
+    with pytest.raises(TransportFailure, match="does not verify the certificate") as caught:
+        transport.send(get("http://o.example"), 5.0)
+    assert (caught.value.phase, caught.value.permanent) == (Phase.NOT_SENT, True)
+    transport.close()

@@ -40,25 +40,36 @@ class AfterSendError(aiohttp.ClientError):
         self.head_came = head_came
 
 
-def failure_of(error: BaseException, *, head_came: bool) -> TransportFailure:
+def failure_of(
+    error: BaseException, *, head_came: bool, connected: bool = True
+) -> TransportFailure:
     """Return the failure for one of `ERRORS`.
 
     `head_came` says whether the head of the response had come. If `error` is an `AfterSendError`,
-    its own `head_came` is used instead.
+    its own `head_came` is used instead. `connected` is False if it is certain that there was no
+    connection yet to send the request on.
     """
     may_be_sent = isinstance(error, AfterSendError)
     if isinstance(error, AfterSendError):
         head_came, error = error.head_came, error.error
     timed_out = isinstance(error, asyncio.TimeoutError)
-    if not (head_came or may_be_sent) and _is_not_sent(error):
+    if not connected or (not (head_came or may_be_sent) and _is_not_sent(error)):
         phase = Phase.NOT_SENT
     elif head_came or (not timed_out and _is_of_the_head(error)):
         phase = Phase.REPLY_BROKEN
     else:
         phase = Phase.MAYBE_PROCESSED
     untrusted = isinstance(error, aiohttp.ClientConnectorCertificateError)
-    reason = _reason(error)
-    return library_failure(phase, error, reason, timed_out=timed_out, untrusted=untrusted)
+    # To repeat credentials that a proxy refuses may lock an account.
+    permanent = isinstance(error, aiohttp.ClientHttpProxyError) and error.status == 407
+    return library_failure(
+        phase,
+        error,
+        _reason(error),
+        timed_out=timed_out,
+        untrusted=untrusted,
+        permanent=permanent,
+    )
 
 
 def _is_not_sent(error: BaseException) -> bool:

@@ -50,7 +50,8 @@ from flowmaestro_transports.http11.content_coding import (
 )
 from flowmaestro_transports.http11.exchange import ANY_HOST, RequestWriter
 from flowmaestro_transports.http11.failures import closed
-from flowmaestro_transports.http11.proxies import basic, secrets_in
+from flowmaestro_transports.http11.hosts import with_ascii_host
+from flowmaestro_transports.http11.proxies import Proxies, credentials
 from flowmaestro_transports.http11.round_trip import LastLook
 from flowmaestro_transports.primitives.fork_guard import ForkGuard, NotPicklable, of_the_parent
 
@@ -202,16 +203,19 @@ class AiohttpTransport(NotPicklable):
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, enable_cleanup_closed=abort_later),
                 trust_env=bool(getproxies()),  # With it, each call reads the .netrc from disk.
+                trace_configs=[_connecting_trace()],
             )
         limits, bound = Limits(timeout), request.max_reply_size
         most = MAX_BODY if whole and bound is None else sys.maxsize
-        body = None
+        # Only our own session reports when it has connected.
+        progress, body = _Progress(connected=not self._owns_session), None
         try:
             async with _deadline(limits.end):
                 async with _deadline(limits.head):
                     # The response is in no local variable: its repr has the header fields.
                     body = AiohttpBody(
-                        await _response_to(self._session, request, limits, self.secrets), most
+                        await _response_to(self._session, request, limits, self.secrets, progress),
+                        most,
                     )
                 self._bodies.add(body)
                 if whole:
@@ -223,9 +227,12 @@ class AiohttpTransport(NotPicklable):
             if isinstance(error, TransportFailure) or not isinstance(error, Exception):
                 # A refusal or a cancellation, without the frames below, which hold the headers.
                 raise error.with_traceback(None)  # noqa: B904
+            if _has_no_address(error):
+                error = OSError("the host has no address")
+                progress.connected = False
             if not isinstance(error, ERRORS):
                 raise
-            failure = failure_of(error, head_came=body is not None)
+            failure = failure_of(error, head_came=body is not None, connected=progress.connected)
         else:
             if self._closed:  # It was closed at the very moment when the head came.
                 body.release()
@@ -314,7 +321,7 @@ class AiohttpBody:
         self.release()
         raise failure
 
-    async def read_whole(self, limits: Limits, enough: int) -> bytes:
+    async def read_whole(self, limits: Limits, enough: int = sys.maxsize) -> bytes:
         """Return the rest of the body, decoded. Release a body of more than `enough` bytes early.
 
         Raises what aiohttp raises, `CodingError` if the body cannot be decoded or is too long, and
@@ -476,20 +483,69 @@ class Limits:
         return None if self._read is None else self._clock() + self._read
 
 
+class _Progress:
+    """Whether an attempt has a connection to the server, so that its request may be sent."""
+
+    def __init__(self, *, connected: bool) -> None:
+        self.connected = connected
+
+
+def _connecting_trace() -> aiohttp.TraceConfig:
+    """Return a trace config that sets `connected` of the `_Progress` of a request.
+
+    It does so once the connection is ready, after TLS and a proxy's tunnel.
+    """
+
+    async def connected(_session: Any, context: Any, _params: Any) -> None:
+        context.trace_request_ctx.connected = True
+
+    trace = aiohttp.TraceConfig()
+    trace.on_connection_create_end.append(connected)
+    trace.on_connection_reuseconn.append(connected)
+    return trace
+
+
+def _has_no_address(error: BaseException) -> bool:
+    """Return whether aiohttp has met a resolver that returned no address."""
+    return isinstance(error, RuntimeError) and isinstance(error.__cause__, StopIteration)
+
+
+def _refuse_unused_proxy(url: URL, *, used: Optional[URL]) -> None:
+    """Raise `TransportFailure` if the environment names a proxy that aiohttp would not use.
+
+    `used` is the proxy that it uses. It ignores `ALL_PROXY`, and proxies with TLS or SOCKS: the
+    request, with its key, would go to the server directly.
+    """
+    if used is not None and not used.scheme.startswith("socks"):
+        return
+    found = Proxies().proxy_for(url.scheme, url.host or "", url.port or 0)
+    if found is not None and (found.scheme == "https" or not getproxies().get(url.scheme)):
+        raise TransportFailure(
+            Phase.NOT_SENT,
+            f"aiohttp does not use the proxy {found.url} of the environment; "
+            "pass AiohttpTransport(ClientSession(proxy=...)), or use AnyioTransport",
+            permanent=True,
+        )
+
+
 async def _response_to(
-    session: aiohttp.ClientSession, request: Request, limits: Limits, secrets: Set[str]
+    session: aiohttp.ClientSession,
+    request: Request,
+    limits: Limits,
+    secrets: Set[str],
+    progress: _Progress,
 ) -> aiohttp.ClientResponse:
     """Send a request. Return the response once its head has come.
 
-    Raises what aiohttp raises, or an `AfterSendError` around that. If credentials are sent to a
-    proxy, adds them to `secrets`.
+    Raises what aiohttp raises, or an `AfterSendError` around that, or `TransportFailure` for a
+    proxy that is not used. If credentials are sent to a proxy, adds them to `secrets`.
     """
     given, body = request.headers, request.body
     came: List[aiohttp.ClientResponse] = []
     try:
         return await session.request(
             request.method,
-            URL(request.url, encoded=True),
+            URL(with_ascii_host(request.url), encoded=True),
             data=io.BytesIO(body) if len(body) > _LARGE_BODY else body or None,
             # Beside an Authorization header, aiohttp would refuse the session's credentials.
             headers=[pair for pair in given.pairs if pair[0].lower() != "authorization"],
@@ -497,7 +553,8 @@ async def _response_to(
             allow_redirects=False,
             raise_for_status=False,
             timeout=limits.for_aiohttp,
-            middlewares=(partial(_send_once, given, session.headers, came, secrets),),
+            middlewares=(partial(_send_once, given, session, came, secrets),),
+            trace_request_ctx=progress,
             auto_decompress=False,  # Ours is bounded.
             max_line_size=_LONGEST_LINE,
             max_field_size=_LONGEST_LINE,
@@ -512,7 +569,7 @@ async def _response_to(
 
 async def _send_once(
     given: Headers,
-    of_session: Mapping[str, str],
+    session: aiohttp.ClientSession,
     came: List[aiohttp.ClientResponse],
     secrets: Set[str],
     request: aiohttp.ClientRequest,
@@ -520,17 +577,19 @@ async def _send_once(
 ) -> aiohttp.ClientResponse:
     """Send the request as it was given, once. This is a middleware of aiohttp.
 
-    `given` are the header fields to send. `of_session` are those that the session adds; they are
-    removed again. `handler` sends the request. Appends the response to `came`. If credentials are
+    `given` are the header fields to send. Those that the `session` adds are removed again.
+    `handler` sends the request. Appends the response to `came`. If credentials are
     sent to a proxy, adds them to `secrets`. Raises `AfterSendError` in place of an error after
     which aiohttp might send the request again, and of some other errors.
     """
-    _restore_headers(request, given, of_session)
+    _restore_headers(request, given, session.headers)
+    if session.trust_env:
+        _refuse_unused_proxy(request.url, used=request.proxy)
     if request.proxy is not None:
         auth: Any = request.proxy_auth  # A named tuple, whose parts have no types.
         user, password = auth[:2] if auth else (request.proxy.user, request.proxy.password)
         if user or password:
-            secrets.update(secrets_in(basic(user or "", password or "")))
+            secrets.update(credentials(user or "", password or ""))
     try:
         response = await handler(request)
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError, ValueError) as error:

@@ -29,12 +29,10 @@ async def look_up(host: str, port: int) -> List[Any]:
     """Resolve a host name. Return addresses as `getaddrinfo` does. Raises `OSError`."""
     found = literal(host, port)
     if not found:  # Only a name needs a resolver, and with it a thread.
-        # Encode it as sockets do: anyio refuses some names that sockets accept.
-        name = host.encode("idna").decode()
         try:
-            resolved = await anyio.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+            resolved = await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except RuntimeError:  # No thread can be started when the interpreter exits.
-            return socket.getaddrinfo(name, port, 0, socket.SOCK_STREAM)
+            return socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
         found = [(*each[:4], _with_scope(*each[4])) for each in resolved]
     return found
 

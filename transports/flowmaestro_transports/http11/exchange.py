@@ -26,9 +26,11 @@ from typing import TYPE_CHECKING, NamedTuple, Optional, Tuple
 from urllib.parse import urlsplit
 
 from flowmaestro_core.http.messages import Headers, Phase, Request, ResponseHead
+from flowmaestro_core.http.urls import can_be_host
 from flowmaestro_transports.http11.content_coding import MAX_PIECE, CodingError, ContentDecoder
 from flowmaestro_transports.http11.failures import ReplyError, unsendable
 from flowmaestro_transports.http11.framing import Framing, framing_of
+from flowmaestro_transports.http11.hosts import ascii_host
 
 if TYPE_CHECKING:
     from flowmaestro_transports.http11.heads import HeadReader
@@ -97,9 +99,10 @@ class RequestWriter:
         that check these only after part of the request may have been sent.
         """
         try:
-            (urlsplit(request.url).hostname or "").encode("idna")
-            fields = self._fields_of(request)
-        except ValueError:  # from `urlsplit`; `UnicodeError` is a `ValueError`, too
+            host = urlsplit(request.url).hostname or ""
+            valid = ":" in host or can_be_host(ascii_host(host))
+            fields = self._fields_of(request) if valid else None
+        except ValueError:  # from `urlsplit`
             fields = None
         if fields is None:
             raise unsendable() from None

@@ -1,7 +1,12 @@
-"""The failures of an exchange, as the transport contract defines them. Pure."""
+"""The failures of an exchange, as the transport contract defines them.
+
+May touch: a file descriptor, to see whether there is a free one.
+"""
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import Optional
 
 from flowmaestro_core.http.messages import Phase, TransportFailure
@@ -47,24 +52,45 @@ def network_failure(phase: Phase, error: BaseException) -> TransportFailure:
 
 
 def library_failure(
-    phase: Phase, error: BaseException, reason: str, *, timed_out: bool, untrusted: bool = False
+    phase: Phase,
+    error: BaseException,
+    reason: str,
+    *,
+    timed_out: bool,
+    untrusted: bool = False,
+    permanent: bool = False,
 ) -> TransportFailure:
     """Return the failure for an `error` of an HTTP library, with a `reason` without secrets.
 
     Its cause is a `LibraryError`. If `timed_out` is True, the failure is a timeout, and its message
-    leaves out the `reason`. `untrusted` says whether a certificate was not trusted.
-    Raise the failure outside of the `except` block, or `error` would be its context.
+    leaves out the `reason`. `untrusted` says whether a certificate was not trusted, `permanent`
+    whether another attempt would fail in the same way. Raise the failure outside of the `except`
+    block, or `error` would be its context.
     """
-    failure = too_slow(phase) if timed_out else _failure(phase, reason, untrusted)
+    failure = too_slow(phase) if timed_out else _failure(phase, reason, untrusted, permanent)
     kind = type(error)
     failure.__cause__ = LibraryError(f"{kind.__module__}.{kind.__qualname__}: {reason}")
     return failure
 
 
-def _failure(phase: Phase, reason: str, untrusted: bool) -> TransportFailure:
+def _failure(
+    phase: Phase, reason: str, untrusted: bool, permanent: bool = False
+) -> TransportFailure:
+    if untrusted and _descriptors_are_used_up():
+        # OpenSSL looks for certificates in a folder at each handshake. Without a descriptor it
+        # finds none, and says that it trusts none.
+        reason, untrusted = "no file descriptor is free to read certificates", False
     if untrusted:
         reason += " (verify= says whom to trust)"
-    return TransportFailure(phase, f"{_DOING[phase]}: {reason}", permanent=untrusted)
+    return TransportFailure(phase, f"{_DOING[phase]}: {reason}", permanent=untrusted or permanent)
+
+
+def _descriptors_are_used_up() -> bool:
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        return error.errno in (errno.EMFILE, errno.ENFILE)
+    return False
 
 
 def unsendable() -> TransportFailure:

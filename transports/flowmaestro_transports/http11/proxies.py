@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 from flowmaestro_core.http.messages import Phase, TransportFailure
 from flowmaestro_core.http.secrets import SHORTEST_SECRET
 from flowmaestro_core.http.urls import can_be_host
+from flowmaestro_transports.http11.hosts import ascii_host
 
 _PORTS = {"http": 80, "https": 443}
 
@@ -95,10 +96,10 @@ class Proxies:
 
     @property
     def secrets(self) -> Tuple[str, ...]:
-        """The credentials of the proxies, as `secrets_in` returns them."""
+        """The credentials of the proxies, as `credentials` returns them."""
         proxies = [each for each in self._by_scheme.values() if isinstance(each, Proxy)]
         sent = [proxy.authorization for proxy in proxies if proxy.authorization]
-        return tuple(secret for text in sent for secret in secrets_in(text))
+        return tuple(secret for text in sent for secret in _credentials_in(text))
 
     def _read_environment(self) -> None:
         settings = {source: _setting(source) for source in (*_PORTS, "all")}
@@ -115,21 +116,28 @@ class Proxies:
             self._exempt = [each for each in found if each.pattern]
 
 
-def basic(user: str, password: str) -> str:
+def basic(user: str, password: str, encoding: str = "utf-8") -> str:
     """Return the value of `Proxy-Authorization` (RFC 7617)."""
-    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode(encoding)).decode("ascii")
 
 
-def secrets_in(authorization: str) -> Tuple[str, ...]:
-    """Return the secrets in a value of `Proxy-Authorization`: itself, its token, its password.
+def credentials(user: str, password: str) -> Tuple[str, ...]:
+    """Return the secrets that a value of `Proxy-Authorization` for this user holds.
 
-    If there is no password, the user name takes its place. Texts with fewer than `SHORTEST_SECRET`
-    characters are left out.
+    They are the value itself and its token, in UTF-8 as we send them and in Latin-1 as requests and
+    aiohttp do, and the password. If there is no password, the user name takes its place. Texts with
+    fewer than `SHORTEST_SECRET` characters are left out.
     """
-    token = authorization.partition(" ")[2]
-    user, _, password = base64.b64decode(token).decode().partition(":")
-    found = (authorization, token, password or user)
+    values = {basic(user, password)}
+    with suppress(UnicodeEncodeError):
+        values.add(basic(user, password, "latin-1"))
+    found = (*values, *(value.partition(" ")[2] for value in values), password or user)
     return tuple(text for text in found if len(text) >= SHORTEST_SECRET)
+
+
+def _credentials_in(authorization: str) -> Tuple[str, ...]:
+    user, _, password = base64.b64decode(authorization.partition(" ")[2]).decode().partition(":")
+    return credentials(user, password)
 
 
 def _setting(name: str) -> str:
@@ -204,7 +212,9 @@ def _parse(name: str, url: object) -> Proxy:
             raise _SocksError(f"{name}: SOCKS is not supported, only http:// and https:// proxies")
         raise bad
     host = parts.hostname or ""
-    if not can_be_host(host) or port == 0 or re.search(r"[\s%]", host):
+    with suppress(TransportFailure):
+        host = ascii_host(host)
+    if not host.isascii() or not can_be_host(host) or port == 0 or re.search(r"[\s%]", host):
         raise bad
     if parts.path not in {"", "/"} or parts.query or parts.fragment:
         raise bad

@@ -338,7 +338,8 @@ def _start_tls(outer: Wire, tls: TlsContext, host: str) -> IOSteps[Wire]:
 def _open_tunnel(wire: Wire, route: Route) -> IOSteps[None]:
     """Have the proxy connect us to the origin (CONNECT, RFC 9110, 9.3.6).
 
-    Only the proxy gets the proxy's credentials. Raises `ConnectionRefusedError` if the status of
+    Only the proxy gets the proxy's credentials. Raises `TransportFailure` if it refuses them: to
+    repeat them may lock an account. Raises `ConnectionRefusedError` if the status of
     its response is not 2xx, and what `exchange_heads` raises.
     """
     target = route.origin.host_and_port
@@ -346,5 +347,12 @@ def _open_tunnel(wire: Wire, route: Route) -> IOSteps[None]:
     exchange = Exchange(RequestWriter(fields), Request("CONNECT", "", Headers()), target)
     yield from exchange_heads(wire, exchange)
     head = exchange.head
+    if head is not None and head.status == 407 and route.proxy is not None:
+        raise TransportFailure(
+            Phase.NOT_SENT,
+            f"proxy {route.proxy.url}: CONNECT was answered with status 407: "
+            "the proxy refuses these credentials, or needs some",
+            permanent=True,
+        ) from ConnectionRefusedError(f"CONNECT was answered with status {head.status}")
     if head is None or not 200 <= head.status < 300:
         raise ConnectionRefusedError(f"CONNECT was answered with status {head and head.status}")

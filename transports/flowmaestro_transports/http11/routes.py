@@ -11,7 +11,9 @@ from typing import Dict, Hashable, NamedTuple, Optional, Tuple
 from urllib.parse import urlsplit
 
 from flowmaestro_core.http.messages import Headers, Phase, TransportFailure
+from flowmaestro_core.http.urls import can_be_host
 from flowmaestro_transports.http11.exchange import RequestWriter
+from flowmaestro_transports.http11.hosts import ascii_host
 from flowmaestro_transports.http11.proxies import Proxies, Proxy
 
 _URL = re.compile(r"(https?://[^/?#]+)([^#]*)", re.IGNORECASE)
@@ -44,8 +46,6 @@ class Origin(NamedTuple):
         host = self.host
         if ":" in host:
             host = host.partition("%")[0]  # A scope has a meaning only on this host.
-        if not (host.isascii() and all(0 < len(label) < 64 for label in host.split("."))):
-            host = host.encode("idna").decode()  # Loading the tables of IDNA takes a while.
         return f"[{host}]" if ":" in host else host
 
 
@@ -60,8 +60,6 @@ class Route:
         is_tunnel: whether the proxy must open a tunnel to the origin.
         credentials: the header fields that authenticate the user to the proxy, if any.
         writer: writes the requests.
-
-    Raises `UnicodeError` for an origin whose host the codec `idna` refuses.
 
     """
 
@@ -125,7 +123,7 @@ class Routes:
             origin = _parse_origin(start)
             proxy = self._proxies.proxy_for(*origin)
             return Route(origin, proxy)
-        except ValueError:  # `UnicodeError` is a `ValueError`, too.
+        except ValueError:
             raise _bad_url() from None
 
 
@@ -136,6 +134,8 @@ def _parse_origin(start: str) -> Origin:
     host = parts.hostname
     if ":" in host:
         host = host.replace("%25", "%")  # `%25` stands before a scope (RFC 6874).
+    elif not can_be_host(host := ascii_host(host)):
+        raise ValueError
     return Origin(parts.scheme, host, parts.port or _PORTS[parts.scheme])
 
 

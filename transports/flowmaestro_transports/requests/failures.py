@@ -58,6 +58,8 @@ def failure_before_head(error: BaseException) -> TransportFailure:
         _reason(causes[-1]) + (" (by the proxy)" if any(map(_is_of_proxy, causes)) else ""),
         timed_out=any(map(_is_timeout, causes)),
         untrusted=any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes),
+        # The proxy refuses the credentials; to repeat them may lock an account.
+        permanent=any(_is_refused_tunnel(cause) and " 407 " in str(cause) for cause in causes),
     )
 
 

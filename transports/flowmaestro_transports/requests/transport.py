@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import io
+import os
 import re
 import sys
 import threading
@@ -24,7 +25,7 @@ from urllib.request import getproxies
 import requests
 import urllib3
 from requests.structures import CaseInsensitiveDict
-from requests.utils import get_auth_from_url
+from requests.utils import get_auth_from_url, select_proxy
 from urllib3.util import SKIP_HEADER
 from urllib3.util import Timeout as Urllib3Timeout
 
@@ -48,8 +49,10 @@ from flowmaestro_transports.http11.content_coding import (
 from flowmaestro_transports.http11.exchange import ANY_HOST, RequestWriter
 from flowmaestro_transports.http11.failures import ReplyError, closed, too_slow
 from flowmaestro_transports.http11.framing import framing_of
-from flowmaestro_transports.http11.proxies import basic, secrets_in
+from flowmaestro_transports.http11.hosts import with_ascii_host
+from flowmaestro_transports.http11.proxies import credentials
 from flowmaestro_transports.http11.round_trip import LastLook
+from flowmaestro_transports.http11.tls import tls_when_needed
 from flowmaestro_transports.primitives.fork_guard import ForkGuard, NotPicklable, of_the_parent
 from flowmaestro_transports.requests.failures import (
     ERRORS,
@@ -190,7 +193,7 @@ class RequestsTransport(NotPicklable):
     def secrets(self) -> Tuple[str, ...]:
         """The credentials in the proxy URLs of the session and, with `trust_env`, of the system.
 
-        They have the form that `secrets_in` returns.
+        They have the form that `credentials` returns.
         """
         urls = [*self._session.proxies.values()]
         if self._session.trust_env:
@@ -199,7 +202,7 @@ class RequestsTransport(NotPicklable):
         for url in urls:
             with contextlib.suppress(ValueError):  # Nothing is sent to a proxy without a valid URL.
                 user = get_auth_from_url(url)
-                found += secrets_in(basic(*user)) if any(user) else ()
+                found += credentials(*user) if any(user) else ()
         return tuple(found)
 
     def send(self, request: Request, timeout: float) -> Response:
@@ -302,9 +305,9 @@ class RequestsTransport(NotPicklable):
         try:
             _refuse_unsafe(session.get_adapter(request.url))
             prepared = _prepared(request, guard)
-            response, position = _response_to(
-                session, prepared, guard, timeout=limits, **self._settings(request.url)
-            )
+            settings = self._settings(request.url)
+            _check_network(request.url, settings)
+            response, position = _response_to(session, prepared, guard, timeout=limits, **settings)
         except ERRORS as error:
             failure = failure_before_head(error)
         except TooLate:
@@ -555,6 +558,33 @@ def _refuse_unsafe(adapter: Any) -> None:
         )
 
 
+def _check_network(url: str, settings: Mapping[str, Any]) -> None:
+    """Raise `TransportFailure` for settings under which requests fails late or is not safe.
+
+    `settings` are those of `Session.send`. A file of certificates that cannot be read would be an
+    `OSError` without its path, as if the request had been sent. A proxy with TLS is not verified
+    under an http URL.
+    """
+    verify, cert = settings["verify"], settings["cert"]
+    secure = url.lower().startswith("https:")
+    if secure and (isinstance(verify, str) or cert):
+        try:
+            tls_when_needed(verify if isinstance(verify, str) else True, cert)
+        except (OSError, ValueError, TypeError) as error:
+            reason = str(error)
+        else:
+            return
+        names = [name for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE") if verify]
+        names = [name for name in names if os.environ.get(name) == verify]
+        raise _refusal(reason.replace("verify:", f"{names[0]}:", 1) if names else reason)
+    proxy = None if secure else select_proxy(url, settings["proxies"])
+    if proxy and proxy.lower().startswith("https:") and verify is not False:
+        raise _refusal(
+            "requests does not verify the certificate of an https proxy for an http URL; "
+            "use an http proxy, or https in base_url"
+        )
+
+
 def _refusal(reason: str) -> TransportFailure:
     return TransportFailure(Phase.NOT_SENT, reason, permanent=True)
 
@@ -699,7 +729,7 @@ def _prepared(request: Request, guard: _SendGuard) -> requests.PreparedRequest:
         headers["Content-Length"] = str(len(request.body))
     prepared = requests.PreparedRequest()
     prepared.method = request.method
-    prepared.url = request.url
+    prepared.url = with_ascii_host(request.url)
     prepared.headers = headers
     prepared.body = request.body or None
     return prepared
