@@ -223,6 +223,8 @@ def flakes(session: nox.Session) -> None:
 def demo(session: nox.Session) -> None:
     """Installed as a user does it, with nothing else around, the package imports and runs."""
     session.install(".")
+    session.run("python", "-m", "flowmaestro", "--help", silent=True)
+    session.install(".[cli]")
     session.run("python", "-m", "flowmaestro", "demo")
 
 
@@ -460,7 +462,8 @@ def package(session: nox.Session) -> None:
         shutil.rmtree(home, ignore_errors=True)
         session.run(f"python{python}", "-m", "venv", home, external=True)
         installed = os.path.join(home, "bin", "python")
-        session.run(installed, "-m", "pip", "install", "--quiet", str(wheel), external=True)
+        package = f"{wheel}[cli]"
+        session.run(installed, "-m", "pip", "install", "--quiet", package, external=True)
         session.run(installed, "-m", "flowmaestro", "demo", external=True, silent=True)
 
     session.install(f"{wheel}[all]")

@@ -4,8 +4,8 @@ python docs/sessions.py            # write the page
 python docs/sessions.py --check    # exit with status 1 if a command says something that is
                                    # not on the page
 
-Each command runs in a pseudo-terminal against `flowmaestro serve`, once with rich and once as if
-rich were not installed. A line that a terminal would break within a word is an error.
+Each command runs in a pseudo-terminal against `flowmaestro serve`. A line that a terminal would break
+within a word is an error.
 """
 
 from __future__ import annotations
@@ -39,7 +39,6 @@ from flowmaestro.__main__ import main as flowmaestro_main
 
 PAGE = Path(__file__).with_name("cli.md")
 WIDTH = 80
-KINDS = ("rich", "plain")
 SHOWN_URL, SHOWN_KEY = "http://127.0.0.1:8787", "fm_live_" + "0" * 40
 SEEDS = """\
 from flowmaestro.testing import Node
@@ -118,7 +117,6 @@ class Session(NamedTuple):
     title: str
     text: str
     commands: Tuple[Command, ...]
-    shows_plain: bool = False
 
 
 class Shown(NamedTuple):
@@ -138,7 +136,6 @@ SESSIONS = (
         "node. If the terminal has too few lines for all nodes, the view shows how many are done.\n\n"
         "![A run in a terminal](pictures/run.svg)",
         (Command('run "Nightly report" -i name=Ada'), Command("run wf_broken")),
-        shows_plain=True,
     ),
     Session(
         "Give inputs",
@@ -400,8 +397,8 @@ flowmaestro run "Nightly report" -i name=Ada
 `flowmaestro COMMAND --help` begins with examples. Without a key, [try it on a fake
 server](#try-it-without-a-key). `login` keeps your key in [a profile](#keep-a-key). In scripts, set
 `FLOWMAESTRO_API_KEY` instead, and `FLOWMAESTRO_BASE_URL` for another server. The options `--api-key`
-and `--base-url` replace these two for one command. The extra `cli` brings colors, the live view,
-editing in `chat`, and completion. Without it, everything except completion works, in plain lines.
+and `--base-url` replace these two for one command. Commands need the extra `cli`; only `--help`,
+`version`, `doctor`, `serve` and `mcp` work without it.
 
 The examples on this page use the workflows of [`my_flows.py`](#try-it-without-a-key). To follow them,
 run `flowmaestro serve --seed my_flows.py`, and set the two variables that it prints.
@@ -417,9 +414,8 @@ FILE` calls the function `seed(fake)` of a Python file, which adds resources of 
 fake in a thread that `seed` starts and waits for: the thread cannot reach the fake before `seed` has
 returned.
 
-The examples on this page were recorded by `docs/sessions.py` in a terminal of {WIDTH} columns, with the
-extra `cli`. Those in [Run a workflow](#run-a-workflow) were also recorded without it. This is their
-`my_flows.py`:
+The examples on this page were recorded by `docs/sessions.py` in a terminal of {WIDTH} columns. This is
+their `my_flows.py`:
 
 ```text
 {SEEDS}```
@@ -434,7 +430,7 @@ setups.
 """
 
 
-def terminal(argv: List[str], kind: str, environment: Dict[str, str], command: Command) -> Shown:
+def terminal(argv: List[str], environment: Dict[str, str], command: Command) -> Shown:
     """Run one command in a pseudo-terminal of its own."""
     pid, screen = pty.fork()
     if pid == 0:
@@ -445,10 +441,6 @@ def terminal(argv: List[str], kind: str, environment: Dict[str, str], command: C
         os.environ.update(
             environment, PATH=path, PROMPT_TOOLKIT_NO_CPR="1", TERM="xterm", COLUMNS=str(WIDTH)
         )
-        if kind == "plain":
-            for name in [name for name in sys.modules if name.partition(".")[0] == "rich"]:
-                del sys.modules[name]
-            sys.modules["rich"] = None  # type: ignore[assignment]
         status = 70
         try:
             if argv[0].endswith(".py"):
@@ -505,7 +497,7 @@ def shown(output: str) -> str:
     return "\n".join(line.rstrip() for line in rows).strip("\n")
 
 
-def record(session: Session, kind: str, environment: Dict[str, str]) -> List[Shown]:
+def record(session: Session, environment: Dict[str, str]) -> List[Shown]:
     """Run the commands of one session in a folder of their own."""
     done: List[Shown] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -516,18 +508,18 @@ def record(session: Session, kind: str, environment: Dict[str, str]) -> List[Sho
             last = done[-1].screen.rpartition("\n")[2] if done else ""
             words = command.words.replace("{id}", last)
             argv = [each.strip('"') for each in re.findall(r'".*?"|\S+', words)]
-            done.append(terminal(argv, kind, environment, command)._replace(words=words))
+            done.append(terminal(argv, environment, command)._replace(words=words))
         os.chdir("/")
     return done
 
 
-def beside(session: Session, kind: str, environment: Dict[str, str]) -> int:
+def beside(session: Session, environment: Dict[str, str]) -> int:
     """Record a session in another process; the file descriptor to read it from."""
     ours, theirs = os.pipe()
     if os.fork() == 0:
         try:
             with os.fdopen(theirs, "w", encoding="utf-8") as out:
-                json.dump(record(session, kind, environment), out)
+                json.dump(record(session, environment), out)
         except BaseException:
             traceback.print_exc()
         finally:
@@ -536,12 +528,12 @@ def beside(session: Session, kind: str, environment: Dict[str, str]) -> int:
     return ours
 
 
-Recorded = Dict[Tuple[str, str], List[Shown]]
-"""What was done in each session, by its kind and its title."""
+Recorded = Dict[str, List[Shown]]
+"""What was done in each session, by its title."""
 
 
 def record_all(every: Tuple[Session, ...]) -> Tuple[str, Recorded]:
-    """What `serve` printed, and every session with rich, and some without."""
+    """What `serve` printed, and every session."""
     FlowMaestroClient("fm_live_any").close()  # imports its transport
     import rich.live
     import rich.progress
@@ -552,8 +544,6 @@ def record_all(every: Tuple[Session, ...]) -> Tuple[str, Recorded]:
         del os.environ[name]
     for name in ("NO_COLOR", "FORCE_COLOR"):
         os.environ.pop(name, None)
-    printed: Dict[str, str] = {}
-    environments: Dict[str, Dict[str, str]] = {}
     recorded: Recorded = {}
     with tempfile.TemporaryDirectory() as folder:
         os.environ["XDG_STATE_HOME"] = folder  # `run` remembers what it started.
@@ -561,27 +551,20 @@ def record_all(every: Tuple[Session, ...]) -> Tuple[str, Recorded]:
         seeds = Path(folder) / "my_flows.py"
         seeds.write_text(SEEDS, "utf-8")
         serve = [sys.executable, "-m", "flowmaestro", "serve", "--port", "0", "--seed", str(seeds)]
-        servers = [
-            subprocess.Popen(serve, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-            for _ in KINDS
-        ]
+        server = subprocess.Popen(
+            serve, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
         try:
-            for kind, server in zip(KINDS, servers):
-                lines = cast("TextIO", server.stdout)
-                printed[kind] = "".join(iter(lines.readline, "Press Ctrl-C to stop.\n"))
-                environments[kind] = dict(re.findall(r"export (\S+)=(\S+)", printed[kind]))
-            pipes = {
-                (kind, session.title): beside(session, kind, environments[kind])
-                for session in every
-                for kind in (KINDS if session.shows_plain else KINDS[:1])
-            }
-            for (kind, title), pipe in pipes.items():
-                recorded[kind, title] = _received(pipe, environments[kind])
+            lines = cast("TextIO", server.stdout)
+            printed = "".join(iter(lines.readline, "Press Ctrl-C to stop.\n"))
+            environment = dict(re.findall(r"export (\S+)=(\S+)", printed))
+            pipes = {session.title: beside(session, environment) for session in every}
+            for title, pipe in pipes.items():
+                recorded[title] = _received(pipe, environment)
         finally:
-            for server in servers:
-                server.kill()
-                server.communicate()
-    return _masked(printed["rich"], environments["rich"]) + "Press Ctrl-C to stop.", recorded
+            server.kill()
+            server.communicate()
+    return _masked(printed, environment) + "Press Ctrl-C to stop.", recorded
 
 
 def _received(pipe: int, environment: Dict[str, str]) -> List[Shown]:
@@ -607,13 +590,9 @@ def page(printed: str, recorded: Recorded) -> str:
     for session in (*SESSIONS, OFFER):
         if session is OFFER:
             parts += [KEEPING, SERVER, serve, SHAPES]
-        if ("rich", session.title) in recorded:
-            text = f"\n{session.text}\n" if session.text else ""
-            done = _block(_session(recorded["rich", session.title]))
-            parts.append(f"\n## {session.title}\n{text}\n{done}")
-        if session.shows_plain:
-            done = _block(_session(recorded["plain", session.title]))
-            parts.append(f"\nWithout the extra `cli`:\n\n{done}")
+        if session.title in recorded:
+            done = _block(_session(recorded[session.title]))
+            parts.append(f"\n## {session.title}\n\n{session.text}\n\n{done}")
     return "".join(parts)
 
 

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, Callable, Dict, List, Mapping, NoReturn, Optional, Sequence, Tuple
 
 from flowmaestro.cli import USAGE, CommandFailed
-from flowmaestro.cli.console import Console, Writer
+from flowmaestro.cli.console import Lines, Writer
 
 _KINDS = ("workflows", "executions", "agents", "threads", "knowledge-bases", "triggers", "webhooks")
 RESOURCES = (*_KINDS, *(kind[:-1] for kind in _KINDS))
@@ -87,7 +87,7 @@ def build_parser(
     that these arguments get, for shtab.
     """
     # A script does not depend on the terminal on which it is printed.
-    width = sys.maxsize if completed is not None else (Console(sys.stdout).width or 80) - 2
+    width = sys.maxsize if completed is not None else (Lines(sys.stdout).width or 80) - 2
     column = min(24, max(width // 3, 10))  # In a narrow terminal, the texts need more room.
     shape = partial(argparse.RawDescriptionHelpFormatter, width=width, max_help_position=column)
     common: Any = {"formatter_class": shape, "allow_abbrev": False}

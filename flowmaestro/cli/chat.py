@@ -14,7 +14,7 @@ from typing import Any, Callable, Iterator, List, Optional, Tuple, Union, cast
 
 from flowmaestro import FlowMaestroClient
 from flowmaestro.cli import NOT_FOUND, USAGE, CommandFailed
-from flowmaestro.cli.console import Console, RichConsole, Writer, console
+from flowmaestro.cli.console import Console, Writer
 from flowmaestro.cli.output import print_json, written
 from flowmaestro.cli.run_view import in_short
 from flowmaestro.cli.session import client_for, find, objects, server_words
@@ -32,7 +32,7 @@ _HELP = (
     "/help         this help",
     "//text        send a message that begins with /",
     "Ctrl-C stops an answer, Ctrl-D leaves.",
-    "With the extra cli, pasted lines are one message, and Alt-Enter begins a new line.",
+    "Pasted lines are one message, and Alt-Enter begins a new line.",
 )
 
 
@@ -68,7 +68,7 @@ def chat_command(options: argparse.Namespace) -> None:
                 raise CommandFailed(fault)
             print_json({"thread_id": thread_id, "answer": text})
         else:
-            view = AnswerView(console(sys.stdout), "")
+            view = AnswerView(Console(sys.stdout), "")
             try:
                 _, fault = _answer(client, thread_id, message, view.add)
             finally:
@@ -119,7 +119,7 @@ def _converse(
 
     Raises `NotFoundError` if a message is sent and the thread no longer exists.
     """
-    screen, hints = console(sys.stdout), console(sys.stderr)
+    screen, hints = Console(sys.stdout), Console(sys.stderr)
     title = f"{agent['name']}, thread {thread_id}"
     hints.line(title)
     hints.line("/help shows what you can type, Ctrl-D leaves.")
@@ -165,7 +165,7 @@ def _obey(text: str, thread_id: str, conversation: Callable[[], List[str]], hint
         for line in _HELP:
             hints.line(line, indent=14)
     elif command == "/thread":
-        console(sys.stdout).copyable(thread_id)
+        Console(sys.stdout).copyable(thread_id)
     elif command == "/save" and rest.strip():
         try:
             path = os.path.expanduser(rest.strip())
@@ -186,21 +186,18 @@ def _obey(text: str, thread_id: str, conversation: Callable[[], List[str]], hint
 def _prompt(has_history: bool) -> Callable[[], Optional[str]]:
     """Return a function that asks the user for a message and returns it, or None after Ctrl-D.
 
-    With `has_history`, the function also offers the messages of earlier chats, if prompt_toolkit is
-    installed, standard error is a terminal other than `TERM=dumb`, and the user has a home folder.
+    With `has_history`, the function also offers the messages of earlier chats, if standard error is
+    a terminal other than `TERM=dumb`, and the user has a home folder.
     """
-    if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
-        history: Optional[Path] = None
-        if has_history:
-            with suppress(RuntimeError):  # There is no home folder: nothing is remembered.
-                history = state_folder() / "chat-history"
-        try:
-            from flowmaestro.cli.prompt import message_prompt
+    if not Console(sys.stderr).is_live:
+        return _plain_line
+    from flowmaestro.cli.prompt import message_prompt
 
-            return message_prompt(history)
-        except ImportError:
-            pass
-    return _plain_line
+    history: Optional[Path] = None
+    if has_history:
+        with suppress(RuntimeError):  # There is no home folder: nothing is remembered.
+            history = state_folder() / "chat-history"
+    return message_prompt(history)
 
 
 def _plain_line() -> Optional[str]:
@@ -269,8 +266,8 @@ class _Working:
 
     def __enter__(self) -> _Working:
         """Begin to show it, if standard error is a terminal."""
-        screen = console(sys.stderr)
-        if isinstance(screen, RichConsole) and screen.columns is not None:
+        screen = Console(sys.stderr)
+        if screen.is_live:
 
             def render() -> Any:
                 seconds = int(time.monotonic() - self._began)
@@ -295,7 +292,7 @@ def _show_nothing(_: str) -> None:
 
 
 class AnswerView:
-    """A growing answer: rendered as Markdown by rich on a terminal, else as plain text.
+    """A growing answer: rendered as Markdown on a terminal, else as plain text.
 
     As Markdown, a complete block, such as a paragraph, is printed once. Only the last block is
     drawn again with each piece.
@@ -310,7 +307,7 @@ class AnswerView:
         self._screen, self._lead = screen, lead
         self._live: Any = None
         self._rest = ""
-        self._is_markdown = isinstance(screen, RichConsole) and screen.columns is not None
+        self._is_markdown = screen.is_live
 
     def add(self, piece: str) -> None:
         """Add a piece to the answer, and show it."""
@@ -318,9 +315,8 @@ class AnswerView:
         if not self._is_markdown:
             self._screen.stream(piece, self._lead)
             return
-        screen = cast("RichConsole", self._screen)
-        screen.fit()
-        terminal = screen.terminal
+        self._screen.fit()
+        terminal = self._screen.terminal
         if self._live is None:
             from rich.live import Live
 
@@ -342,12 +338,12 @@ class AnswerView:
         if self._live is not None:
             self._live.update("")  # `stop` would draw a tall paragraph as a whole.
             self._live.stop()
-            terminal = cast("RichConsole", self._screen).terminal
+            terminal = self._screen.terminal
             terminal.print(_Markdown(self._rest))
             if self._lead:
                 terminal.print()
         elif not self._is_markdown:
-            self._screen.end_stream(len(self._lead))
+            self._screen.end_stream()
 
 
 class _Markdown:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 
-from flowmaestro.cli import CommandFailed
 from flowmaestro.cli.arguments import COMMANDS, build_parser
 from flowmaestro.cli.console import Writer
 
@@ -20,15 +19,9 @@ _COMMANDS = {
 
 
 def completion_command(options: argparse.Namespace) -> None:
-    """Print the completion script for the shell that the user names.
+    """Print the completion script for the shell that the user names."""
+    import shtab
 
-    Raises `CommandFailed` if shtab is not installed.
-    """
-    try:
-        import shtab
-    except ImportError:
-        text = "completion needs the package shtab: pip install 'flowmaestro[cli]'"
-        raise CommandFailed(text) from None
     parser = build_parser(completed={"file": shtab.FILE, "command": _COMMANDS})
     script = shtab.complete(parser, options.shell)
     # shtab tells apart `eval` and a file that zsh loads by itself, but not `source <(...)`.

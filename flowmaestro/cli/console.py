@@ -1,14 +1,13 @@
-r"""The output of commands: written by rich if `console` chooses it, else in plain lines.
+r"""The output of commands: drawn by rich, or plain `Lines` where no extra is needed.
 
-A text may come from a server. So in what a `Console` writes to a terminal, a space replaces each
-bidi mark and each control character; only `document` and `stream` keep line feeds. Every character
+A text may come from a server. So in what is written to a terminal, a space replaces each bidi mark
+and each control character; only `document` and `stream` keep line feeds. Every character
 that the output cannot express becomes a `\u` or `\U` escape, never a question mark.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import sys
 from typing import (
     TYPE_CHECKING,
@@ -54,27 +53,25 @@ class Symbols(NamedTuple):
 
 UNICODE = Symbols("▸", "✓", "✗", "●", "\N{MULTIPLICATION SIGN}", "…")
 ASCII = Symbols("*", "+", "x", ">", "x", "~")
-_split_words = re.compile("(?<=[^\\S\xa0\u2007\u202f])").split
-"""Splits a text after each white-space character but a no-break space."""
 _JOINERS = "\u200c\u200d"
 """ZWNJ and ZWJ, which part and join letters."""
 
 
-class Console:
-    """One output, in plain lines. On a terminal, `line` and `stream` wrap at words.
+class Lines:
+    """One output, in plain lines without styles. On a terminal, `line` wraps at words.
+
+    Commands that need no extra print these, and so does the error of any command.
 
     Attributes:
         symbols: signs that the encoding of the output has.
 
     """
 
-    symbols: Symbols = ASCII
-
     def __init__(self, out: TextIO) -> None:
         self._is_terminal = out.isatty()
         self._out = Writer(out)
-        self._streams, self._column = False, 0
-        self._word = self._gap = ""
+        is_unicode = self._out.encoding.lower().startswith("utf")
+        self.symbols: Symbols = UNICODE if is_unicode else ASCII
 
     @property
     def columns(self) -> Optional[int]:
@@ -94,12 +91,16 @@ class Console:
         """
         whole = "".join(text for text, _ in _spans(texts)).rstrip()
         if self.width is not None and text_width(whole) > self.width:
+            from textwrap import wrap
+
             indent = _fitting(indent, whole, self.width)
-            self._out.write(whole[:indent])
-            self._column, self._gap = indent, ""
-            for word in _split_words(whole[indent:]):
-                self._add_word(word, self.width, indent)
-            whole = ""
+            parts = wrap(
+                whole[indent:],
+                self.width - indent,
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+            whole = whole[:indent] + ("\n" + " " * indent).join(parts)
         self._out.write(whole + "\n")
 
     def copyable(self, text: str) -> None:
@@ -112,6 +113,49 @@ class Console:
         On a terminal, each of its lines is made `printable`; elsewhere, control characters stay.
         """
         self._out.write((text if self.columns is None else printable_lines(text)) + "\n")
+
+
+class Console(Lines):
+    """One output that rich writes to. Lines and tables have styles on a terminal.
+
+    `NO_COLOR` takes the colors away there, and `FORCE_COLOR` keeps them in a pipe.
+    """
+
+    def __init__(self, out: TextIO) -> None:
+        super().__init__(out)
+        from rich.console import Console as Terminal
+
+        self.terminal: Any = Terminal(
+            file=self._out,  # type: ignore[arg-type]  # it uses `write`, `flush`, `isatty`, `fileno`
+            width=self.columns or WIDEST,
+            highlight=False,
+            markup=False,
+            emoji=False,
+        )
+        self._colors = not os.environ.get("NO_COLOR")
+        self._streams = False
+
+    @property
+    def is_live(self) -> bool:
+        """Whether a picture can be drawn again: the output is a terminal that moves its cursor."""
+        return self._is_terminal and os.environ.get("TERM") != "dumb"
+
+    def line(self, *texts: Text, indent: int = 0) -> None:
+        """Write one line with its styles. On a terminal, it is wrapped if it is too long.
+
+        The part after a wrap is indented by `indent` columns, unless a word is too long for that.
+        """
+        whole = self.styled(*texts)
+        if self.width is None:
+            whole.rstrip()
+            self.terminal.print(whole, soft_wrap=True)
+            return
+        indent = _fitting(indent, whole.plain, self.width)
+        lead, rest = whole[:indent], whole[indent:]
+        for part in rest.wrap(self.terminal, self.width - indent):
+            part.rstrip()
+            self.terminal.print(lead + part, soft_wrap=True)
+            lead = self.styled(" " * indent)
 
     def table(self, headings: Sequence[str], rows: Sequence[Sequence[Text]]) -> None:
         """Write the headings and the rows in columns.
@@ -146,72 +190,22 @@ class Console:
     def stream(self, piece: str, lead: str = "") -> None:
         """Write a piece of a growing text; `lead` goes before its first line.
 
-        On a terminal, control characters but the line feed become spaces, and a word is held back
-        until it is complete, so that it is wrapped as a whole. Elsewhere, control characters stay.
+        On a terminal, control characters but the line feed become spaces. Elsewhere, they stay.
         """
         if not self._streams:
             self._streams = True
             self._out.write(lead)
-            self._column, self._gap = len(lead), ""
-        if self.width is None:
-            self._out.write(piece)
-            return
-        *whole, self._word = _split_words(self._word + printable_lines(piece))
-        for word in whole:
-            self._add_word(word, self.width, len(lead))
+        self._out.write(piece if self.columns is None else printable_lines(piece))
 
-    def end_stream(self, indent: int = 0) -> None:
-        """Write the last word of a text that `stream` has written, and end its line.
-
-        If the word does not fit on the line, it is written on a new one, indented by `indent`
-        columns unless it is too long for that. Does nothing if no such text was begun.
-        """
+    def end_stream(self) -> None:
+        """End the line of a text that `stream` has written. Do nothing if there is none."""
         if self._streams:
-            if self._word and self.width is not None:
-                self._add_word(self._word, self.width, indent)
-            self._streams, self._word = False, ""
+            self._streams = False
             self._out.write("\n")
 
     def show_cursor(self) -> None:
         """Show the cursor, after a signal that came while a live view was begun or ended."""
-
-    def _row(self, spans: Sequence[Text]) -> None:
-        self._out.write("".join(text for text, _ in _spans(spans)).rstrip() + "\n")
-
-    def _add_word(self, word: str, width: int, indent: int) -> None:
-        text, indent = word.rstrip(), _fitting(indent, " " * indent + word, width)
-        columns = text_width(self._gap + text)
-        if self._column > indent and self._column + columns > width:
-            self._break_line(indent)
-            columns = text_width(text)
-        self._out.write(self._gap + text)
-        self._column += columns
-        self._gap = word[len(text) :]
-        if "\n" in word:
-            self._break_line(indent)
-
-    def _break_line(self, indent: int) -> None:
-        self._out.write("\n" + " " * indent)
-        self._column, self._gap = indent, ""
-
-
-class RichConsole(Console):
-    """One output that rich writes to. Lines and tables have styles, unless `NO_COLOR` is set."""
-
-    def __init__(self, out: TextIO) -> None:
-        super().__init__(out)
-        from rich.console import Console as Terminal
-
-        self.terminal: Any = Terminal(
-            file=self._out,  # type: ignore[arg-type]  # it uses `write`, `flush`, `isatty`, `fileno`
-            width=self.columns or WIDEST,
-            highlight=False,
-            markup=False,
-            emoji=False,
-        )
-        self._colors = not os.environ.get("NO_COLOR")
-        if self.terminal.encoding.lower().startswith("utf"):
-            self.symbols = UNICODE
+        self.terminal.show_cursor(True)
 
     def live(self, render: Callable[[], Any], *, transient: bool = False) -> Any:
         """Return a `rich.live.Live`, not started yet, that draws what `render` returns.
@@ -240,23 +234,6 @@ class RichConsole(Console):
         """Let rich draw as wide as the terminal is now, because the user may have resized it."""
         self.terminal.width = self.columns or WIDEST
 
-    def line(self, *texts: Text, indent: int = 0) -> None:
-        """Write one line with its styles. On a terminal, it is wrapped if it is too long.
-
-        The part after a wrap is indented by `indent` columns, unless a word is too long for that.
-        """
-        whole = self.styled(*texts)
-        if self.width is None:
-            whole.rstrip()
-            self.terminal.print(whole, soft_wrap=True)
-            return
-        indent = _fitting(indent, whole.plain, self.width)
-        lead, rest = whole[:indent], whole[indent:]
-        for part in rest.wrap(self.terminal, self.width - indent):
-            part.rstrip()
-            self.terminal.print(lead + part, soft_wrap=True)
-            lead = self.styled(" " * indent)
-
     def styled(self, *texts: Text) -> RichText:
         """Return the texts as one `rich.text.Text`, without styles if `NO_COLOR` is set."""
         from rich.text import Text as RichText
@@ -265,10 +242,6 @@ class RichConsole(Console):
         if self._colors:
             return RichText.assemble(*spans)
         return RichText.assemble(*(text for text, _ in spans))
-
-    def show_cursor(self) -> None:
-        """Show the cursor, after a signal that came while a live view was begun or ended."""
-        self.terminal.show_cursor(True)
 
     def bar(self, total: float, done: float, width: int) -> Any:
         """Return a progress bar for rich: `width` columns, of which `done` of `total` is filled."""
@@ -331,23 +304,6 @@ class Writer:
             return os.get_terminal_size(self._out.fileno()).columns or 80
         except OSError:
             return 80
-
-
-def console(out: TextIO) -> Console:
-    """Return the best console for `out`.
-
-    If rich is installed, it is used on a terminal that is not `TERM=dumb`, and everywhere if
-    `FORCE_COLOR` is set. `NO_COLOR` wins over `FORCE_COLOR`. On a terminal, `NO_COLOR` removes the
-    colors, but not the live view (no-color.org).
-    """
-    is_able = out.isatty() and os.environ.get("TERM") != "dumb"
-    wants_color = os.environ.get("FORCE_COLOR") and not os.environ.get("NO_COLOR")
-    if is_able or wants_color:
-        try:
-            return RichConsole(out)
-        except ImportError:
-            pass
-    return Console(out)
 
 
 def expressible(text: str, encoding: str) -> str:

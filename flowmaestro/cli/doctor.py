@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from flowmaestro import FlowMaestroClient, __version__
 from flowmaestro.cli import AUTHENTICATION, FAILED, NETWORK, RATE_LIMIT, USAGE, CommandFailed
 from flowmaestro.cli.arguments import LISTED
-from flowmaestro.cli.console import console
+from flowmaestro.cli.console import Lines
 from flowmaestro.cli.credentials import Credentials, credentials_of, url_of
 from flowmaestro.cli.entry import status_of
 from flowmaestro.cli.output import print_json
@@ -95,7 +95,7 @@ def doctor_command(options: argparse.Namespace) -> None:
     a malformed base URL.
     """
     findings: List[Finding] = []
-    screen = console(sys.stdout)
+    screen = Lines(sys.stdout)
     refusal: Optional[Finding] = None
     try:
         used = credentials_of(options)
@@ -115,10 +115,9 @@ def doctor_command(options: argparse.Namespace) -> None:
         for finding in _findings(client, used, refusal):
             findings.append(finding)
             if options.output is None:
-                signs = {OK: (screen.symbols.good, "green"), WARNING: ("!", "yellow")}
-                sign, style = signs.get(finding.state, (screen.symbols.bad, "red"))
-                lead = f"{sign} {finding.check:12}"
-                screen.line((lead, style), finding.found, indent=len(lead))
+                signs = {OK: screen.symbols.good, WARNING: "!", BAD: screen.symbols.bad}
+                lead = f"{signs[finding.state]} {finding.check:12}"
+                screen.line(lead, finding.found, indent=len(lead))
                 if finding.advice:
                     screen.line(" " * len(lead), finding.advice, indent=len(lead))
             if finding.state == BAD and finding.exit_status == NETWORK:

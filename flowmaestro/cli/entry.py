@@ -7,11 +7,12 @@ import sys
 from argparse import Namespace
 from contextlib import ExitStack
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, Mapping, NamedTuple, Optional, Sequence
 
 from flowmaestro import cli
 from flowmaestro.cli.arguments import COMMANDS, RESOURCES, build_parser, suggestion
-from flowmaestro.cli.console import Console, Writer, shorten
+from flowmaestro.cli.console import Lines, Writer, shorten
 from flowmaestro_core import __version__
 
 _MODULES = {
@@ -20,6 +21,9 @@ _MODULES = {
     **dict.fromkeys(("login", "logout"), "profiles"),
 }
 """The module of a command; the others are in a module of their own name."""
+_WITHOUT_EXTRA = ("doctor", "mcp", "serve")
+"""The commands that print plain lines. The others need the packages of the extra `cli`."""
+_EXTRA = ("rich", "prompt_toolkit", "shtab")
 _STOPPED = ("run", "map", "watch")
 """The commands that SIGTERM and SIGHUP end as Ctrl-C does, because something runs on after them."""
 _LISTS = {
@@ -93,7 +97,7 @@ def _status(command: str, words: Sequence[str], until_the_end: ExitStack) -> int
             _print_json_error(failure)
         elif failure.text:
             name = f"flowmaestro {command}" if command in COMMANDS else "flowmaestro"
-            Console(sys.stderr).line(f"{name}: {failure.text}")
+            Lines(sys.stderr).line(f"{name}: {failure.text}")
     return status
 
 
@@ -122,7 +126,7 @@ def _print_json_error(failure: Failure) -> None:
 def _print_traceback() -> None:
     import traceback
 
-    Console(sys.stderr).document(_without_keys(traceback.format_exc().rstrip("\n")))
+    Lines(sys.stderr).document(_without_keys(traceback.format_exc().rstrip("\n")))
 
 
 def _without_keys(text: str) -> str:
@@ -171,6 +175,10 @@ def _run(command: str, words: Sequence[str], options: Namespace, until_the_end: 
     if command == "version":
         Writer(sys.stdout).write(f"flowmaestro {__version__}\n")
         return cli.DONE
+    missing = [name for name in _EXTRA if find_spec(name) is None]
+    if missing and command not in _WITHOUT_EXTRA:
+        text = f"it needs {', '.join(missing)}: pip install 'flowmaestro[cli]'"
+        raise cli.CommandFailed(text)
     if command in _STOPPED:
         from flowmaestro.cli.signals import stopped_by_signals
 

@@ -14,7 +14,7 @@ from typing import Any, Dict, List, Optional, TextIO, Tuple
 
 from flowmaestro import Hooks, ResponseInfo
 from flowmaestro.cli import TIMED_OUT, USAGE, CommandFailed, session, status_after
-from flowmaestro.cli.console import Console, RichConsole, Text, console, text_width
+from flowmaestro.cli.console import Console, Text, text_width
 from flowmaestro.cli.output import Results, written
 from flowmaestro.cli.run_view import in_short
 from flowmaestro.input_files import Rows, counted, read_rows, typed_rows
@@ -42,7 +42,7 @@ def map_command(options: argparse.Namespace) -> None:
     rows = read_rows(options.rows, delimiter=options.delimiter)
     name = "stdin" if options.rows == "-" else options.rows
     if not rows:
-        console(sys.stderr).line(f"{name} has no rows")
+        Console(sys.stderr).line(f"{name} has no rows")
     redo = range(1, len(rows) + 1) if options.redo is None else options.redo
     beyond = [row for row in redo if row > len(rows)]
     if beyond:
@@ -74,7 +74,7 @@ def map_command(options: argparse.Namespace) -> None:
         running, status = interrupted
         are = "is" if running == 1 else "are"
         said = f"{counted(running, 'execution')} {are} still running"
-        console(sys.stderr).line(f"{said}; run the same command again to resume.")
+        Console(sys.stderr).line(f"{said}; run the same command again to resume.")
         text = "" if options.output is None else "interrupted"
         raise CommandFailed(text, status)
     failures.report(len(rows), options.timeout)
@@ -148,7 +148,7 @@ def _run(
         if shown:
             cells = [[_cell(line, name) for name in ("row", *COLUMNS[2:])] for line in shown]
             headings = ["row", "execution id", *COLUMNS[3:]]
-            console(sys.stdout).table(headings, cells)
+            Console(sys.stdout).table(headings, cells)
     return None
 
 
@@ -227,7 +227,7 @@ class _Failures:
         """Print the most frequent causes, each with its first rows, if `count` is at least 2."""
         if self.count < 2:
             return
-        screen = console(sys.stderr)
+        screen = Console(sys.stderr)
         causes = sorted(self._causes.items(), key=lambda cause: -len(cause[1]))
         for pattern, found in causes[:MOST_CAUSES]:
             texts = {text for _, text in found}
@@ -391,9 +391,8 @@ class _View:
 class _LiveView(_View):
     """The progress of a batch as a bar, on one line that fits the terminal."""
 
-    def __init__(self, total: int, settle_after: float, screen: RichConsole) -> None:
+    def __init__(self, total: int, settle_after: float, screen: Console) -> None:
         super().__init__(total, settle_after, screen)
-        self._rich = screen
         self._live = screen.live(self._bar)
 
     def __enter__(self) -> None:
@@ -422,9 +421,9 @@ class _LiveView(_View):
             is_bad = re.match(r"(, )?[1-9]\d* (failed|refused)", part)
             spans.append((part, "red" if is_bad else ""))
         width = min(room + 5, 40)
-        bar = self._rich.bar(self._total, self._at.done, width)
+        bar = self.screen.bar(self._total, self._at.done, width)
         grid = Table.grid()
-        grid.add_row(bar, self._rich.styled((count, "bold"), *spans))
+        grid.add_row(bar, self.screen.styled((count, "bold"), *spans))
         return grid
 
 
@@ -434,8 +433,8 @@ def _view(total: int, options: argparse.Namespace) -> _View:
     If `--output` writes each result to a terminal at once, the progress is plain lines, because
     results would interrupt a bar.
     """
-    screen = console(sys.stderr)
+    screen = Console(sys.stderr)
     is_free = options.output in (None, "table") or not sys.stdout.isatty()
-    if isinstance(screen, RichConsole) and screen.columns is not None and is_free:
+    if screen.is_live and is_free:
         return _LiveView(total, options.settle_after, screen)
     return _View(total, options.settle_after, screen)

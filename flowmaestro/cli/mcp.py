@@ -10,7 +10,7 @@ from typing import Any, Dict, List, Mapping, Optional
 
 from flowmaestro import AsyncFlowMaestroClient
 from flowmaestro.cli import USAGE, CommandFailed
-from flowmaestro.cli.console import Writer, console
+from flowmaestro.cli.console import Lines, Writer
 from flowmaestro.cli.credentials import DEFAULT_PROFILE, existing_profile, read_profiles, url_of
 from flowmaestro.cli.output import json_text
 from flowmaestro.cli.session import client_for, credentials_for, find
@@ -41,7 +41,7 @@ def mcp_command(options: argparse.Namespace) -> None:
         if profile is None and options.config != "vscode":
             text += "; write your key in place of fm_live_..., or run `flowmaestro login` and"
             text += f" add --profile {DEFAULT_PROFILE} here: then the file needs no key"
-        console(sys.stderr).line(text)
+        Lines(sys.stderr).line(text)
         return
     try:
         from flowmaestro.mcp_server import serve_on_stdio, workflow_server
@@ -59,7 +59,7 @@ def mcp_command(options: argparse.Namespace) -> None:
     if sys.stdin.isatty():
         text = "an AI assistant starts this command, and talks to it on stdin and stdout"
         text += "; --config prints the settings of an assistant, Ctrl-C leaves"
-        console(sys.stderr).line(text)
+        Lines(sys.stderr).line(text)
         # A read of a terminal cannot be cancelled: Ctrl-C would wait for the end of a line.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 

@@ -16,7 +16,7 @@ import re
 import sys
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, TextIO, cast
 
-from flowmaestro.cli.console import Console, Writer, console
+from flowmaestro.cli.console import Console, Writer
 from flowmaestro.printable import printable_lines
 
 _UNSAFE = re.compile(
@@ -65,7 +65,7 @@ def print_text(value: Any) -> None:
     For `None`, write nothing.
     """
     if isinstance(value, str):
-        console(sys.stdout).document(value)
+        Console(sys.stdout).document(value)
     elif value is not None:
         print_json(value)
 
@@ -76,7 +76,7 @@ def print_fields(fields: Mapping[str, Any]) -> None:
     A list or dict that is not empty is written as JSON, below its name. If a text has several
     lines, the others are written below the first.
     """
-    screen = console(sys.stdout)
+    screen = Console(sys.stdout)
     width = max(map(len, fields), default=0)
     for name, value in fields.items():
         if value is not None:

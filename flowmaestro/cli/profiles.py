@@ -10,7 +10,7 @@ from typing import List
 
 from flowmaestro import AuthenticationError, AuthorizationError, FlowMaestroClient
 from flowmaestro.cli import AUTHENTICATION, NOT_FOUND, USAGE, CommandFailed, output
-from flowmaestro.cli.console import Text, console
+from flowmaestro.cli.console import Console, Text
 from flowmaestro.cli.credentials import (
     DEFAULT_PROFILE,
     drop_profile,
@@ -46,7 +46,7 @@ def login_command(options: argparse.Namespace) -> None:
     url = _server_of(name, options)
     api_root(url)
     key = _working_key(url)
-    hints = console(sys.stderr)
+    hints = Console(sys.stderr)
     place, left = keep_profile(name, url, key, in_file=options.file)
     hints.line(f"profile {name} is for {showable_url(url)}; its key is in {place}")
     if left:
@@ -65,7 +65,7 @@ def logout_command(options: argparse.Namespace) -> None:
     if not drop_profile(name):
         hint = "`flowmaestro profiles` shows all"
         raise CommandFailed(f"there is no profile {name!r}", NOT_FOUND, hint=hint)
-    console(sys.stderr).line(f"profile {name} is deleted here; the server still accepts its key")
+    Console(sys.stderr).line(f"profile {name} is deleted here; the server still accepts its key")
 
 
 def profiles_command(options: argparse.Namespace) -> None:
@@ -82,9 +82,9 @@ def profiles_command(options: argparse.Namespace) -> None:
         output.print_json(rows)
     elif rows:
         cells: List[List[Text]] = [[row["name"], row["base_url"], row["key_in"]] for row in rows]
-        console(sys.stdout).table(("name", "server", "key in"), cells)
+        Console(sys.stdout).table(("name", "server", "key in"), cells)
     else:
-        console(sys.stderr).line("none; `flowmaestro login` makes one")
+        Console(sys.stderr).line("none; `flowmaestro login` makes one")
 
 
 def _name_of(options: argparse.Namespace) -> str:
@@ -111,7 +111,7 @@ def _working_key(url: str) -> str:
     A key from a pipe is the only one; the server is named before the key is sent. Raises the error
     of the last key.
     """
-    hints, is_terminal = console(sys.stderr), sys.stdin.isatty()
+    hints, is_terminal = Console(sys.stderr), sys.stdin.isatty()
     if not is_terminal:
         hints.line(f"the key goes to {showable_url(url)}")
     for left in range(MOST_KEYS if is_terminal else 1, 0, -1):
@@ -135,7 +135,7 @@ def _check_key(key: str, url: str) -> None:
             client.workflows.list(per_page=1)
         except AuthorizationError:  # The key is good, but not for workflows.
             text = "the key may not read workflows; `flowmaestro doctor` shows its scopes"
-            console(sys.stderr).line(text)
+            Console(sys.stderr).line(text)
 
 
 def _check_folder() -> None:

@@ -10,7 +10,7 @@ from typing import Any, Dict, Iterable, List, Mapping, Sequence, Tuple, cast
 
 from flowmaestro import FlowMaestroClient
 from flowmaestro.cli import NOT_FOUND, USAGE, CommandFailed, output
-from flowmaestro.cli.console import Text, console
+from flowmaestro.cli.console import Console, Text
 from flowmaestro.cli.output import written
 from flowmaestro.cli.session import client_for, find, objects, unusable
 from flowmaestro_core.http.secrets import showable_value
@@ -58,9 +58,9 @@ def list_command(options: argparse.Namespace) -> None:
     elif rows:
         _print_table(names, rows)
     if not rows and options.output in (None, "table"):
-        console(sys.stderr).line("none")
+        Console(sys.stderr).line("none")
     if not options.all and options.limit is None and len(rows) == limit:
-        console(sys.stderr).line(f"the first {limit}; --all shows all")
+        Console(sys.stderr).line(f"the first {limit}; --all shows all")
 
 
 def get_command(options: argparse.Namespace) -> None:
@@ -102,8 +102,8 @@ def query_command(options: argparse.Namespace) -> None:
         output.print_json(results)
         return
     if not results:
-        console(sys.stderr).line("none")
-    screen = console(sys.stdout)
+        Console(sys.stderr).line("none")
+    screen = Console(sys.stdout)
     for result in results:
         try:
             score = f"{result['similarity'] or 0.0:.3f}  "
@@ -160,7 +160,7 @@ def _without_secrets(row: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def _print_table(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    screen, now = console(sys.stdout), time.time()
+    screen, now = Console(sys.stdout), time.time()
     cells: List[List[Text]] = []
     for row in rows:
         cells.append([])

@@ -1,4 +1,4 @@
-"""An execution on standard error: lines for its events, or with rich a live picture of nodes."""
+"""An execution on standard error: a live picture of its nodes, or lines for its events."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, cast
 
 from flowmaestro import RetryInfo
-from flowmaestro.cli.console import Console, RichConsole, Text, console, shorten
+from flowmaestro.cli.console import Console, Text, shorten
 from flowmaestro.types import Execution, ExecutionEvent
 from flowmaestro_core.payloads.json_values import LONGEST_NAME
 from flowmaestro_core.showing.texts import event_time, waits_for_person
@@ -188,7 +188,7 @@ class LiveRunView(RunView):
     rows, completed nodes are left out first, and lines count the nodes that are left out.
     """
 
-    def __init__(self, screen: RichConsole) -> None:
+    def __init__(self, screen: Console) -> None:
         super().__init__(screen)
         # Imported now: an import while drawing would delay the first events.
         from rich.console import Group
@@ -197,7 +197,6 @@ class LiveRunView(RunView):
         self._group, self._padding = Group, Padding
         screen.bar(1, 0, 1)
 
-        self._rich = screen
         self._stream: Any = None
         self._polled: Mapping[str, Any] = {}
         self._polled_at = self._event_at = 0.0
@@ -237,11 +236,11 @@ class LiveRunView(RunView):
         now = time.monotonic()
         self._look_at_polls(now)
         columns = max((self.screen.width or 80) - 2, 20)  # Leaves room for the `^C` of a terminal.
-        rows = self._rich.terminal.height - 1
+        rows = self.screen.terminal.height - 1
         lines: List[Any] = [self._line(columns, *part) for part in self._head(now, columns)]
         foot: List[Any] = []
         if self.progress is not None and self.status not in _ENDED:
-            bar = self._rich.bar(100, self.progress, min(columns - 2, 40))
+            bar = self.screen.bar(100, self.progress, min(columns - 2, 40))
             foot.append(self._padding(bar, (0, 0, 0, 2), expand=False))
         age = self._age(now)
         notes = [(age, "dim"), (self.note, "yellow"), (self.why_no_nodes, "dim")]
@@ -331,7 +330,7 @@ class LiveRunView(RunView):
         )
 
     def _line(self, columns: int, *texts: Text) -> Any:
-        line = self._rich.styled(*texts)
+        line = self.screen.styled(*texts)
         line.no_wrap = True
         line.truncate(columns, overflow="ellipsis" if self.screen.symbols.cut == "…" else "crop")
         return line
@@ -378,9 +377,9 @@ def run_view(*, prints_events: bool = False) -> RunView:
     terminals, the view prints only the execution's id, because the events would interrupt a live
     picture.
     """
-    screen = console(sys.stderr)
+    screen = Console(sys.stderr)
     if prints_events and sys.stdout.isatty() and screen.columns is not None:
         return QuietRunView(screen)
-    if isinstance(screen, RichConsole) and screen.columns is not None:
+    if screen.is_live:
         return LiveRunView(screen)
     return RunView(screen)

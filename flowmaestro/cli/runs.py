@@ -20,7 +20,7 @@ from flowmaestro.cli import (
     session,
     status_after,
 )
-from flowmaestro.cli.console import console
+from flowmaestro.cli.console import Console
 from flowmaestro.cli.entry import sdk_failure
 from flowmaestro.cli.resources import ago
 from flowmaestro.cli.run_view import LiveRunView, RunView, run_view
@@ -89,7 +89,7 @@ def _checkpoint_of(options: argparse.Namespace) -> Optional[Checkpoint]:
         state = json.loads(Path(options.checkpoint).read_bytes())
         if state.get("state") == "starting":
             text = f"may have been started before; looking for it in {kept.settle_after:g} s"
-            console(sys.stderr).line(text)
+            Console(sys.stderr).line(text)
     return kept
 
 
@@ -98,7 +98,7 @@ def _report_earlier_end(execution: Mapping[str, Any], options: argparse.Namespac
     when = "before"
     with suppress(ValueError):
         when = ago(time.time() - parse_timestamp(str(execution["completed_at"])))
-    console(sys.stderr).line(
+    Console(sys.stderr).line(
         f"ended {when}; nothing was started; "
         f"delete {options.checkpoint} or name another for a new run"
     )
@@ -138,7 +138,7 @@ def cancel_command(options: argparse.Namespace) -> None:
                 text = str(error)
                 if isinstance(error, errors.FlowMaestroError):
                     text = f"{execution_id}: {sdk_failure(error, ('cancel',), options).text}"
-                console(sys.stderr).line(text)
+                Console(sys.stderr).line(text)
                 continue
             replies.append(reply)
             if options.output is None:
@@ -254,7 +254,7 @@ def _follow(
         try:
             _draw_timeline(stream, execution, view, options)
         except OSError as problem:  # The other failure says more.
-            console(sys.stderr).line(f"{options.timeline}: {problem.strerror or problem}")
+            Console(sys.stderr).line(f"{options.timeline}: {problem.strerror or problem}")
         raise
     _draw_timeline(stream, execution, view, options)
 
@@ -334,7 +334,7 @@ def _say_how_to_continue(view: RunView, options: argparse.Namespace) -> None:
 
     A paused execution cannot be cancelled, so only the first command is printed for it.
     """
-    screen, is_paused = console(sys.stderr), view.status == "paused"
+    screen, is_paused = Console(sys.stderr), view.status == "paused"
     state = "is paused: it waits for a person" if is_paused else "is still running"
     screen.line(f"The execution {state}.")
     words = view.execution_id + session.server_words(options)

@@ -14,7 +14,7 @@ from typing import Optional
 import anyio
 
 from flowmaestro.cli import USAGE, CommandFailed
-from flowmaestro.cli.console import console
+from flowmaestro.cli.console import Lines
 from flowmaestro.testing import FakeFlowMaestro
 from flowmaestro.testing import serve as serve_fake
 from flowmaestro.testing.server.inspector import Inspector
@@ -45,7 +45,7 @@ def serve_command(options: argparse.Namespace) -> None:
     fake = FakeFlowMaestro(options.shapes, options.events, messages=options.messages, epoch=now)
     fake.revoke_keys()
     key = fake.add_key(options.api_key or f"fm_live_{secrets.token_hex(20)}")
-    inspector = Inspector(fake, log=console(sys.stderr).copyable)
+    inspector = Inspector(fake, log=Lines(sys.stderr).copyable)
     seeds = None if options.seed is None else SeedFile(options.seed, fake)
     if seeds is not None and (trouble := seeds.load()):
         raise CommandFailed(trouble, USAGE)
@@ -78,7 +78,7 @@ def serve_command(options: argparse.Namespace) -> None:
 
 
 def _announce(url: str, options: argparse.Namespace, api_key: str) -> None:
-    screen, about = console(sys.stdout), f"{options.shapes} shapes, {options.events} events"
+    screen, about = Lines(sys.stdout), f"{options.shapes} shapes, {options.events} events"
     screen.copyable(f"FlowMaestro ({about}) listens on {url}")
     screen.copyable(f"A key with every scope: {api_key}")
     screen.line()

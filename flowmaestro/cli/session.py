@@ -13,7 +13,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Opt
 
 from flowmaestro import FlowMaestroClient, Hooks, ServerError
 from flowmaestro.cli import AUTHENTICATION, NOT_FOUND, NOT_UNICODE, USAGE, CommandFailed
-from flowmaestro.cli.console import console
+from flowmaestro.cli.console import Lines
 from flowmaestro.cli.credentials import Credentials, credentials_of
 from flowmaestro.input_files import parse_json, read_object
 from flowmaestro.inputs import check_inputs, schema_problem
@@ -125,7 +125,7 @@ def find(client: FlowMaestroClient, kind: str, text: str) -> Found:
     if not chosen[0].id:
         raise unusable(f"has no text as the id of the {kind}")
     if chosen[0].name:
-        console(sys.stderr).line(f"{chosen[0].name} is {chosen[0].id}")
+        Lines(sys.stderr).line(f"{chosen[0].name} is {chosen[0].id}")
     return chosen[0]
 
 
@@ -269,4 +269,4 @@ def _would_fit_as_json(workflow: Mapping[str, Any], inputs: Mapping[str, Any]) -
 
 def print_server_text(text: Any) -> None:
     """Write a server's text, such as an id, on one line of standard output."""
-    console(sys.stdout).copyable(str(cast("object", text)))
+    Lines(sys.stdout).copyable(str(cast("object", text)))

@@ -22,7 +22,7 @@ from prompt_toolkit.output import DummyOutput
 
 from flowmaestro.cli import chat, prompt
 from flowmaestro.cli.chat import AnswerView
-from flowmaestro.cli.console import Console, RichConsole
+from flowmaestro.cli.console import Console
 from flowmaestro.cli.prompt import add_to_history, read_history
 from flowmaestro.errors import ConnectionError
 
@@ -252,7 +252,7 @@ class TestHistory:
 def test_markdown_is_rendered_and_cannot_steer_the_terminal(monkeypatch):
     terminal = Terminal()
     monkeypatch.setenv("TERM", "xterm")
-    view = AnswerView(RichConsole(terminal), "agent  ")
+    view = AnswerView(Console(terminal), "agent  ")
     for piece in ("# Ti", "tle\n\nSome **bo", "ld** &#x202e; \x1b]52;c;x\x07 text\n\n", "- one"):
         view.add(piece)
     view.close()
@@ -270,7 +270,7 @@ def test_a_paragraph_taller_than_the_screen_is_shown_once(monkeypatch, rows):
     terminal = Terminal()
     for name, value in {"TERM": "xterm", "COLUMNS": "40", "LINES": str(rows)}.items():
         monkeypatch.setenv(name, value)
-    view = AnswerView(RichConsole(terminal), "agent  ")
+    view = AnswerView(Console(terminal), "agent  ")
     lines = [f" • line {number}" for number in range(20)]
     for line in lines:
         view.add(line.replace(" •", "*") + "\n")
@@ -346,7 +346,7 @@ def test_ctrl_c_at_the_prompt_drops_the_line_and_not_the_session(command, fake, 
 def test_spaces_that_indent_the_next_line_end_no_block(monkeypatch, pieces):
     terminal = Terminal()
     monkeypatch.setenv("TERM", "xterm")
-    view = AnswerView(RichConsole(terminal), "agent  ")
+    view = AnswerView(Console(terminal), "agent  ")
     for piece in pieces:
         view.add(piece)
     view.close()
@@ -381,7 +381,7 @@ def test_a_path_with_a_nul_is_not_saved_and_the_conversation_goes_on(command, fa
 def test_words_in_angle_brackets_are_shown(monkeypatch):
     terminal = Terminal()
     monkeypatch.setenv("TERM", "xterm")
-    view = AnswerView(RichConsole(terminal), "agent  ")
+    view = AnswerView(Console(terminal), "agent  ")
     view.add("Run login <your-key> **<now>**.\n\n<details>\nmore <b>of</b> it\n</details>\n\nEnd.")
     view.close()
     lines = [line.strip() for line in on_screen(terminal.getvalue(), 24) if line]

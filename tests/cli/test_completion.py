@@ -115,7 +115,7 @@ def read_until(terminal, text):
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_a_narrow_terminal_does_not_change_the_script(here, monkeypatch, shell):
     script = here("completion", shell).out
-    monkeypatch.setattr("flowmaestro.cli.arguments.Console.width", 40)
+    monkeypatch.setattr("flowmaestro.cli.arguments.Lines.width", 40)
     assert here("completion", shell).out == script
 
 
@@ -123,4 +123,4 @@ def test_a_missing_package_is_named(here, monkeypatch):
     monkeypatch.setitem(sys.modules, "shtab", None)
     done = here("completion", "bash")
     assert done.status == 1
-    assert "completion needs the package shtab: pip install 'flowmaestro[cli]'" in done.err
+    assert "completion: it needs shtab: pip install 'flowmaestro[cli]'" in done.err

@@ -95,7 +95,7 @@ def test_without_a_good_key_all_is_checked_that_needs_none(doctor, key, said):
         listed = json.loads(doctor(url, key, "--json").out)
     assert done.status == 4
     assert said in done.out
-    assert "+ connection  the server answered in " in done.out
+    assert "✓ connection  the server answered in " in done.out
     assert "this machine's clock is " in done.out
     failed = [finding["check"] for finding in listed if finding["state"] == "failed"]
     assert sorted(failed) == ["clock", "key"]
@@ -124,7 +124,7 @@ def test_a_spent_rate_limit_is_reported(command, fake):
     fake.fail_next(1, 429, path="/workflows", retry_after=7)
     done = command("doctor", "--api-key", fake.api_key)
     assert done.status == 5
-    assert done.out.endswith("x rate limit  Too Many Requests\n              Try again in 7 s.\n")
+    assert done.out.endswith("✗ rate limit  Too Many Requests\n              Try again in 7 s.\n")
 
 
 def test_an_untrusted_certificate_is_explained(doctor, monkeypatch, tmp_path):
@@ -134,7 +134,7 @@ def test_an_untrusted_certificate_is_explained(doctor, monkeypatch, tmp_path):
     with ScriptedServer(answering(reply()), tls=authority.server_context()) as server:
         done = doctor(server.url, "fm_live_any")
     assert done.status == 6
-    assert "x connection  the certificate is not trusted: " in done.out
+    assert "✗ connection  the certificate is not trusted: " in done.out
     assert "Point SSL_CERT_FILE to its authority." in done.out
 
 
@@ -148,7 +148,7 @@ def test_the_variable_that_decides_about_trust_is_named(doctor, monkeypatch, tmp
     monkeypatch.setenv(name, bundle)
     with ScriptedServer(answering(reply()), tls=authority.server_context()) as server:
         done = doctor(server.url, "fm_live_any")
-    assert f"+ trust       the certificates in {bundle} ({name})" in done.out
+    assert f"✓ trust       the certificates in {bundle} ({name})" in done.out
     assert f"to {bundle}, or unset {name}." in done.out
 
 
@@ -218,7 +218,7 @@ def test_a_plain_server_on_an_https_url_is_explained(doctor):
         url = url.replace("http:", "https:")
         done = doctor(url, "fm_live_any")
     assert done.status == 6
-    assert f"x connection  {url} speaks plain HTTP, not TLS\n" in done.out
+    assert f"✗ connection  {url} speaks plain HTTP, not TLS\n" in done.out
     assert "_ssl.c" not in done.out
 
 

@@ -153,10 +153,9 @@ CSV = [
 ]
 
 
-@pytest.mark.parametrize("has_rich", [True, False])
 @pytest.mark.parametrize("refuses", [False, True])
 def test_no_control_character_of_a_server_reaches_a_terminal(
-    handler, here, monkeypatch, tmp_path, has_rich, refuses
+    handler, here, monkeypatch, tmp_path, refuses
 ):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
@@ -164,8 +163,6 @@ def test_no_control_character_of_a_server_reaches_a_terminal(
     monkeypatch.setenv("FLOWMAESTRO_BASE_URL", handler.url)
     monkeypatch.setenv("FLOWMAESTRO_API_KEY", "fm_live_x")
     handler.refuses = refuses
-    if not has_rich:
-        monkeypatch.setitem(__import__("sys").modules, "rich.console", None)
     found, seen = [], ""
     for words in (*COMMANDS, *JSON, *CSV):
         (tmp_path / "rows.csv").write_text("name\nAda\n")

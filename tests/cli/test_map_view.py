@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from flowmaestro.cli import map as map_command
-from flowmaestro.cli.console import Console, RichConsole
+from flowmaestro.cli.console import Console
 from flowmaestro_core.executions.outcome import BatchProgress
 
 
@@ -35,7 +35,7 @@ def draw(monkeypatch, clock):
         monkeypatch.setenv("COLUMNS", str(columns))
         monkeypatch.setenv("TERM", "xterm")
         out = Terminal()
-        view = map_command._LiveView(500, 60.0, RichConsole(out))
+        view = map_command._LiveView(500, 60.0, Console(out))
         for at in views:
             view.update(at)
         view.screen.terminal.print(view._bar())

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from flowmaestro.cli import run_view
-from flowmaestro.cli.console import FRAMES_PER_SECOND, RichConsole
+from flowmaestro.cli.console import FRAMES_PER_SECOND, Console
 from flowmaestro.cli.run_view import LiveRunView, in_short
 
 
@@ -37,7 +37,7 @@ def make(monkeypatch, clock):
             monkeypatch.setenv(name, value)
         out = Terminal()
         out.encoding = encoding
-        view = LiveRunView(RichConsole(out))
+        view = LiveRunView(Console(out))
         view.workflow, view.execution_id = "Nightly report", "0fa11000-0000-4000-8000-000000000001"
         view.began = clock.now
         view._live.refresh = lambda: None

@@ -18,7 +18,7 @@ import pytest
 
 from flowmaestro import FlowMaestroClient
 from flowmaestro.cli import run_view, runs, signals
-from flowmaestro.cli.console import Console, RichConsole
+from flowmaestro.cli.console import Console
 from flowmaestro.cli.output import print_json, print_text
 from flowmaestro.cli.run_view import LiveRunView, RunView
 from flowmaestro.testing import FakeFlowMaestro, Node, running_server
@@ -31,7 +31,7 @@ def drawn(monkeypatch):
     """Have executions drawn by rich; of its pictures only the last one is written."""
 
     def draw():
-        monkeypatch.setattr(runs, "run_view", lambda **_: LiveRunView(RichConsole(sys.stderr)))
+        monkeypatch.setattr(runs, "run_view", lambda **_: LiveRunView(Console(sys.stderr)))
 
     return draw
 
@@ -404,7 +404,7 @@ def test_a_text_that_is_not_unicode_is_named_in_words(command):
     assert "-i name: this is not valid Unicode: it has bytes that are not UTF-8" in done.err
     done = command("run", "wf_123", "-i", 'name:=["\\ud800"]')
     assert "-i name: this is not valid Unicode" in done.err
-    done = command("fire", "trigger\udcff")
+    done = command("watch", "exec\udcff")
     assert "surrogate, which" not in done.err
     assert "is not valid Unicode" in done.err
 

@@ -1,4 +1,4 @@
-"""The tour fails where something is not as it should be."""
+"""The demo fails where something is not as it should be."""
 
 from __future__ import annotations
 
@@ -8,42 +8,41 @@ from functools import partial
 import pytest
 
 from flowmaestro import FlowMaestroClient, webhooks
-from flowmaestro.cli import CommandFailed, tour
+from flowmaestro.cli import CommandFailed, demo
 from flowmaestro.cli.console import Console
-from flowmaestro.cli.demo import last_delivery
 from flowmaestro.testing import FakeFlowMaestro, MemoryTransport
 from flowmaestro.testing.model.seeds import FAILING_WORKFLOW_ID
 
 
-def take_tour(fake, out):
+def show_everything(fake, out):
     transport = MemoryTransport(fake)
-    tell = tour.Narrator(Console(out), transport.now)
+    tell = demo.Narrator(Console(out), transport.now)
     with FlowMaestroClient(fake.api_key, transport=transport) as client:
-        tour.take_tour(client, partial(last_delivery, fake), tell)
+        demo.show_everything(client, partial(demo.last_delivery, fake), tell)
 
 
-def test_an_unexpected_status_fails_the_tour(tmp_path):
+def test_an_unexpected_status_fails_the_demo(tmp_path):
     fake = FakeFlowMaestro(epoch=time.time())
     fake.workflow(FAILING_WORKFLOW_ID)
     with (tmp_path / "out").open("w") as out, pytest.raises(CommandFailed) as caught:
-        take_tour(fake, out)
+        show_everything(fake, out)
     assert "is completed, not failed" in str(caught.value)
     fake = FakeFlowMaestro(epoch=time.time())
     fake.workflow("wf_abc123", error="Broke")
     with (tmp_path / "out").open("w") as out, pytest.raises(CommandFailed) as caught:
-        take_tour(fake, out)
+        show_everything(fake, out)
     assert "is failed, not completed: " in str(caught.value)
     assert '{"work":"Activity task failed"}' in str(caught.value)
 
 
-def test_an_agent_that_fails_fails_the_tour(tmp_path):
+def test_an_agent_that_fails_fails_the_demo(tmp_path):
     def broken(question):
         raise RuntimeError("no model")
 
     fake = FakeFlowMaestro("documented", epoch=time.time())
     fake.agent("agent_abc123", broken)
     with (tmp_path / "out").open("w") as out, pytest.raises(CommandFailed) as caught:
-        take_tour(fake, out)
+        show_everything(fake, out)
     assert "the agent failed: RuntimeError: no model" in str(caught.value)
 
 
@@ -56,5 +55,5 @@ def test_the_last_delivery_is_that_of_its_own_webhook():
         ]
         client.workflows.run("wf_123", inputs={"name": "Ada"})
         for webhook in made:
-            body, signature = last_delivery(fake, webhook["id"])
+            body, signature = demo.last_delivery(fake, webhook["id"])
             assert webhooks.parse(body, signature, webhook["secret"], tolerance=300)
