@@ -222,6 +222,7 @@ _DOCUMENTED = {
 }
 """From a key of an event to its documented name. It has the keys that the server renames, and some
 frequent camelCase keys, because a lookup is faster than a conversion."""
+_RENAMED = frozenset(key for key in _DOCUMENTED if key.islower())
 
 
 def snake_case_keys(event: JsonObject) -> None:
@@ -229,6 +230,9 @@ def snake_case_keys(event: JsonObject) -> None:
 
     Only keys at the top level are copied.
     """
+    # Most events of a stream of tokens have only such keys. These two checks run in C.
+    if all(map(str.islower, event)) and _RENAMED.isdisjoint(event):
+        return
     for key in list(event):
         documented = _DOCUMENTED.get(key)
         if documented is None:

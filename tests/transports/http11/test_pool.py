@@ -6,14 +6,13 @@ from types import SimpleNamespace
 from typing import Any, List
 
 from flowmaestro_transports.http11.pool import IdleConnections
-from flowmaestro_transports.primitives.ownership import Owned
 
 
 def held_connection(closed: List[int], number: int) -> Any:
     def close() -> None:
         closed.append(number)
 
-    return Owned([SimpleNamespace(key="origin", close=close)])
+    return SimpleNamespace(key="origin", close=close)
 
 
 def test_two_threads_that_store_a_connection_at_once_keep_to_the_limit() -> None:

@@ -130,7 +130,7 @@ def test_response_that_decompresses_to_60_mib_is_read_with_a_turn_for_each_piece
     exchange = Exchange(route.writer, Request("GET", "http://api.test/", Headers()), target)
     trip = RoundTrip(route, exchange, 5.0, lambda: 0.0)
     wire = ScriptedWire([1000], [head, body])
-    trip.connections.append(Connection(wire, route.key))
+    trip.connection = Connection(wire, route.key)
     turns = [wait for wait in trip.read_response() if wait is TURN]
     assert len(turns) >= size // MAX_PIECE - 1
 
@@ -163,7 +163,7 @@ def test_limit_of_the_head_ends_with_the_head_while_the_request_is_sent(
     trip = RoundTrip(route, exchange, Timeout(60, head=5, read=read), lambda: now)
     head, body = REPLY[:-2], REPLY[-2:]
     wire = ScriptedWire([10, 0, 0, 10, 0, 2000], [head, None, body])
-    trip.connections.append(Connection(wire, route.key))
+    trip.connection = Connection(wire, route.key)
     seen = []
     for at, _ in zip((1.0, 3.0, 5.0, 7.0), trip.read_head()):
         seen.append(trip.deadline.at)
@@ -182,7 +182,7 @@ def test_complete_response_is_returned_if_the_server_reads_no_more(
     exchange = Exchange(route.writer, Request("POST", "http://api.test/", {}, bytes(1000)), target)
     trip = RoundTrip(route, exchange, timeout, lambda: now)
     wire = ScriptedWire([10, 0, 0, 10, 0, 0], [REPLY])
-    trip.connections.append(Connection(wire, route.key))
+    trip.connection = Connection(wire, route.key)
     steps = trip.read_head()
     assert next(steps).readiness is Readiness.EITHER
     assert next(steps) == (Readiness.WRITABLE, (wire.sock,), patience)

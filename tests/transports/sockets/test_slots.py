@@ -19,7 +19,7 @@ from flowmaestro_core.http.messages import Request, TransportClosedError, Transp
 from flowmaestro_transports import SocketTransport
 from flowmaestro_transports.sockets import blocking
 from flowmaestro_transports.sockets.blocking import BlockingOp, Interrupted
-from flowmaestro_transports.sockets.pool import Slots, SocketPool
+from flowmaestro_transports.sockets.pool import InFlight, Slots, SocketPool
 from tests.harness.runners import get
 
 
@@ -142,17 +142,17 @@ def test_a_quiet_body_needs_no_file(scripted: Any, no_file_left: List[object]) -
 
 def test_a_crowd_leaves_few_files_open() -> None:
     pool = SocketPool(1)
-    crowd = [BlockingOp() for _ in range(200)]
-    for step in crowd:
-        pool.begin(step)
-        step.acquire_waker()
-    for step in crowd:
-        pool.end_op(step)
+    crowd = [InFlight(BlockingOp()) for _ in range(200)]
+    for flight in crowd:
+        pool.begin(flight)
+        flight.op.acquire_waker()
+    for flight in crowd:
+        pool.end_op(flight)
     assert 0 < len(pool.wakers) < 50
-    pool.begin(step)
-    step.acquire_waker()
+    pool.begin(flight)
+    flight.op.acquire_waker()
     pool.close()
-    pool.end_op(step)
+    pool.end_op(flight)
     assert not pool.wakers
 
 
@@ -163,7 +163,8 @@ def test_any_number_of_turns_takes_little_memory() -> None:
 def test_no_exception_keeps_a_waker() -> None:
     step = BlockingOp()
     step.acquire_waker()
-    waker = weakref.ref(step._waker[0])
+    assert step._waker is not None
+    waker = weakref.ref(step._waker)
     other = threading.Timer(0.05, step.interrupt)
     other.start()
     with pytest.raises(Interrupted) as caught:

@@ -11,9 +11,8 @@ from flowmaestro_core.http.messages import Phase
 from flowmaestro_transports.anyio.waiting import NETWORK_ERRORS
 from flowmaestro_transports.http11.body import BodyState, OpenBody
 from flowmaestro_transports.http11.failures import closed
-from flowmaestro_transports.http11.round_trip import Connection, receive
+from flowmaestro_transports.http11.round_trip import receive
 from flowmaestro_transports.http11.wire import Wire
-from flowmaestro_transports.primitives.ownership import Owned
 
 
 class AnyioOpenResponse(OpenBody):
@@ -34,12 +33,11 @@ class AnyioOpenResponse(OpenBody):
         Raises `TransportFailure` if the body is truncated or malformed, or was closed, and
         `RuntimeError` while another task is reading.
         """
-        held: Owned[Connection] = Owned()
-        self._begin_read(held)
-        if not held:
+        connection = self._begin_read()
+        if connection is None:
             return b""
         try:
-            data = await self._next(held[0].wire, patience)
+            data = await self._next(connection.wire, patience)
             if self._state is BodyState.CLOSED:
                 raise closed(Phase.REPLY_BROKEN)
             if data == b"":
@@ -47,7 +45,7 @@ class AnyioOpenResponse(OpenBody):
         except NETWORK_ERRORS as error:
             raise self._broken(error) from error
         finally:
-            self._end_read(held)
+            self._end_read(connection)
         return data
 
     async def close(self) -> None:

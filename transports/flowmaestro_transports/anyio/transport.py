@@ -156,7 +156,7 @@ class AnyioTransport(NetworkTransport):
                     pool.calls.add(scope)
                     try:
                         async with pool.slots:
-                            if not trip.connections:
+                            if trip.connection is None:
                                 await self._prepare(pool, trip, scope)
                             return conclude(
                                 pool, trip, await carry_out(steps, trip.deadline, scope)
@@ -183,7 +183,8 @@ class AnyioTransport(NetworkTransport):
     async def _prepare(self, pool: AnyioPool, trip: RoundTrip, scope: anyio.CancelScope) -> None:
         """Give `trip` a connection: an idle one, or a new one once connected."""
         route = trip.route
-        if not pool.idle.take(route.key, trip.connections):
+        trip.connection = pool.idle.take(route.key)
+        if trip.connection is None:
             _, host, port = route.first_hop
             with proxy_errors(route):
                 found = await look_up(host, port)

@@ -169,6 +169,8 @@ class _Driver:
         alone = self._reporter is not None or machine.runs_callers_code
         self._in_flight = None if alone else in_flight_of(transport)
         self._started = False
+        self.is_heard: bool = self._reporter is not None or listener is not None
+        """Whether a reporter or a listener gets each item: then call `deliver`."""
         self.closed: bool = False
         """Whether it has stopped: it was closed, has failed, or has ended."""
 
@@ -180,11 +182,6 @@ class _Driver:
         reporter, or if the machine runs the caller's code.
         """
         return _REAL_TIME if self._in_flight is None else self._in_flight()
-
-    @property
-    def is_heard(self) -> bool:
-        """Whether a reporter or a listener gets each item: then call `deliver`."""
-        return self._reporter is not None or self._listener is not None
 
     def _opened(self) -> None:
         """Note the event loop that opened `_body`. A sync driver has none, so this does nothing.

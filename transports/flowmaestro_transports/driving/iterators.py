@@ -170,7 +170,7 @@ class SyncHandle(BaseHandle, Generic[E]):
         recorder: Optional[Recorder] = None,
     ) -> None:
         super().__init__(machine)
-        self._readers = Claims(1)
+        self._readers: Claims[Claimant] = Claims(1)
         """The call of `next` that advances the machine or waits for the listener."""
         view = transport.interruptible() if isinstance(transport, Interruptible) else None
         self._driver = SyncDriver(

@@ -15,7 +15,6 @@ from flowmaestro_transports.http11.failures import closed, network_failure
 from flowmaestro_transports.http11.pool import ConnectionPool
 from flowmaestro_transports.http11.round_trip import Connection, RoundTrip
 from flowmaestro_transports.primitives.fork_guard import of_the_parent, quiet_at_exit
-from flowmaestro_transports.primitives.ownership import Owned
 
 
 class BodyState(Enum):
@@ -23,15 +22,14 @@ class BodyState(Enum):
 
     | state | who owns the connection | what a read does |
     |---|---|---|
-    | `OPEN`, no read runs | the body (its attribute `_idle`) | takes the connection, and reads |
-    | `OPEN`, a read runs | the read (its local `held`) | raises `RuntimeError` |
+    | `OPEN`, no read runs | the body (its list `_idle`) | takes the connection, and reads |
+    | `OPEN`, a read runs | the read | raises `RuntimeError` |
     | `ENDED` | nobody: it is reused or closed | returns `b""` |
     | `BROKEN` | nobody: it is closed | raises `TransportFailure` |
     | `CLOSED` | nobody: it is reused if all was received, or closed | raises `TransportFailure` |
 
     In any state, a read that runs owns the connection until it ends. There is no state for that,
-    because the owner of the connection shows it. The owner changes in one step, which no other
-    thread and no signal handler can interrupt (see `Owned`).
+    because the list shows it. A thread takes the connection with `pop`, so only one can get it.
     """
 
     OPEN = 1
@@ -59,12 +57,14 @@ class OpenBody:
         """The header fields, without `Content-Encoding` if the body is decoded here."""
         self._exchange = trip.exchange  # decodes what the connection receives
         self._early = deque(early)  # what was received of the body before this object was made
-        self._idle: Owned[Connection] = Owned()  # the connection, while no read runs
+        self._idle: List[Connection] = []  # the connection, while no read runs
         self._state = BodyState.OPEN
         self._failure = closed(Phase.REPLY_BROKEN).message  # why a read fails if BROKEN or CLOSED
         self._pool = pool  # gets the connection back
         pool.bodies[id(self)] = ref(self), self._idle
-        trip.connections.move_to(self._idle)
+        connection = trip.detach()
+        if connection is not None:
+            self._idle.append(connection)
         # Check after registering the body: a `close` in another thread must not miss it.
         if pool.closed:
             self.release()
@@ -79,18 +79,16 @@ class OpenBody:
         """
         if self._state is BodyState.OPEN:
             self._state = BodyState.CLOSED
-        held: Owned[Connection] = Owned()
         try:
             if not self._pool.process.forked:
                 self._wake_reader()
-            self._idle.move_to(held)
         finally:
-            self._release_connection(held)
+            self._let_go()
 
     @quiet_at_exit
     def __del__(self) -> None:
         pool = getattr(self, "_pool", None)  # unset if an interrupt came before
-        # An interrupt may have left the body in the pool, with a connection or without one.
+        # Left unclosed, or an interrupt has left it in the pool, with a connection or without one.
         if pool is not None and id(self) in pool.bodies:
             self.release()
 
@@ -98,18 +96,21 @@ class OpenBody:
         """Wake the thread or task that reads, if there is one."""
         raise NotImplementedError
 
-    def _begin_read(self, held: Owned[Connection]) -> None:
-        """Move the connection to `held`, for a read. Leave `held` empty if the body has ended.
+    def _begin_read(self) -> Optional[Connection]:
+        """Return the connection, for a read. Return None if the body has ended.
 
         Raises `TransportFailure` if the body is broken or closed, or was opened by the parent
-        process, and `RuntimeError` while another read runs.
+        process, and `RuntimeError` while another read runs. Call `_end_read` afterwards.
         """
         if self._pool.process.forked:
             raise of_the_parent()
-        if self._idle.move_to(held) or self._state is BodyState.ENDED:
-            return
         if self._state is BodyState.OPEN:
-            raise RuntimeError("another task or another thread is reading this body")
+            try:
+                return self._idle.pop()
+            except IndexError:
+                raise RuntimeError("another task or thread is reading this body") from None
+        if self._state is BodyState.ENDED:
+            return None
         raise TransportFailure(Phase.REPLY_BROKEN, self._failure)
 
     def _take(self) -> Optional[bytes]:
@@ -129,20 +130,19 @@ class OpenBody:
         self._state = BodyState.BROKEN
         return failure
 
-    def _end_read(self, held: Owned[Connection]) -> None:
-        """Move the connection from `held` back to the body if the body is still `OPEN`.
+    def _end_read(self, connection: Connection) -> None:
+        """Return the connection after a read. Release it if the body is not `OPEN` any more."""
+        self._idle.append(connection)
+        # Check after storing it: `release` in another thread may have found nothing just before.
+        if self._state is not BodyState.OPEN:
+            self._let_go()
 
-        Otherwise release the connection. May be called twice.
-        """
-        if held:
-            if self._state is BodyState.OPEN:
-                held.move_to(self._idle)
-            # Look again: `release` in another thread may have found `_idle` empty just before.
-            if self._state is not BodyState.OPEN:
-                self._idle.move_to(held)
-                self._release_connection(held)
-
-    def _release_connection(self, held: Owned[Connection]) -> None:
+    def _let_go(self) -> None:
+        """Release the connection, unless a read has it, which then releases it."""
         pool = self._pool
-        pool.give_back(held, self._exchange.reusable and not pool.process.forked)
         pool.bodies.pop(id(self), None)
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            return
+        pool.give_back(connection, self._exchange.reusable and not pool.process.forked)

@@ -1,19 +1,18 @@
 """The idle connections and open bodies of one transport in one process.
 
-Each connection has an owner at any moment (`Owned`). May touch: sockets, the wall clock.
+May touch: sockets, the wall clock.
 """
 
 from __future__ import annotations
 
 import time
 from contextlib import suppress
-from typing import Dict, Hashable, Tuple
+from typing import Dict, Hashable, List, Optional, Tuple
 from weakref import ReferenceType
 
 from flowmaestro_transports.contract import IDLE_SECONDS, Releasable
 from flowmaestro_transports.http11.round_trip import Connection, RoundTrip
 from flowmaestro_transports.primitives.fork_guard import ForkGuard
-from flowmaestro_transports.primitives.ownership import Owned
 
 
 class IdleConnections:
@@ -29,35 +28,35 @@ class IdleConnections:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._by_key: Dict[Hashable, Owned[Connection]] = {}
+        self._by_key: Dict[Hashable, List[Connection]] = {}
 
     def __len__(self) -> int:
         return sum(map(len, list(self._by_key.values())))
 
-    def take(self, key: Hashable, into: Owned[Connection]) -> bool:
-        """Move a connection for `key` to `into`. Return False if none can be reused.
+    def take(self, key: Hashable) -> Optional[Connection]:
+        """Return a connection for `key`. Return None if none can be reused.
 
         The connection that was stored last is tried first. If it is too old, or the server has
         closed it or sent bytes on it, it is closed, and the one before it is tried.
         """
-        stack = self._by_key.get(key)
-        while stack and stack.move_to(into):
-            connection = into[-1]
+        stack = self._by_key.get(key, [])
+        while True:
+            try:
+                connection = stack.pop()
+            except IndexError:
+                return None
             fresh = 0 <= time.time() - connection.idle_since <= IDLE_SECONDS
             if fresh and connection.wire.is_silent():
-                return True
+                return connection
             connection.close()
-            into.pop()
-        return False
 
-    def keep(self, held: Owned[Connection]) -> None:
-        """Move the last connection of `held` to the idle connections, for reuse.
+    def keep(self, connection: Connection) -> None:
+        """Store a connection for reuse.
 
         If there are then more than `limit`, close those that were idle for longest.
         """
-        connection = held[-1]
         connection.idle_since = time.time()
-        held.move_to(self._by_key.setdefault(connection.key, Owned()))
+        self._by_key.setdefault(connection.key, []).append(connection)
         # Check after storing it: other threads may have stored theirs since the last check.
         while len(self) > self._limit:
             self._close_oldest()
@@ -65,16 +64,14 @@ class IdleConnections:
     def close(self) -> None:
         """Close all idle connections."""
         for stack in list(self._by_key.values()):
-            taken: Owned[Connection] = Owned()
-            while stack.move_to(taken):
-                taken.close_all()
+            with suppress(IndexError):
+                while True:
+                    stack.pop().close()
 
     def _close_oldest(self) -> None:
-        taken: Owned[Connection] = Owned()
         with suppress(IndexError, ValueError):  # Another thread took the last one.
             stacks = [stack for stack in self._by_key.values() if stack]
-            min(stacks, key=lambda stack: stack[0].idle_since).move_to(taken, 0)
-        taken.close_all()
+            min(stacks, key=lambda stack: stack[0].idle_since).pop(0).close()
 
 
 class ConnectionPool:
@@ -86,7 +83,7 @@ class ConnectionPool:
     def __init__(self, max_connections: int) -> None:
         self.process: ForkGuard = ForkGuard()
         self.idle: IdleConnections = IdleConnections(max_connections)
-        self.bodies: Dict[int, Tuple[ReferenceType[Releasable], Owned[Connection]]] = {}
+        self.bodies: Dict[int, Tuple[ReferenceType[Releasable], List[Connection]]] = {}
         """The open bodies, by `id`, with their connections. Without this reference, a body that
         nobody closed would be garbage together with its connection, and the socket might be
         collected first, with a warning."""
@@ -100,19 +97,24 @@ class ConnectionPool:
         Also close the sockets of a connection that is not ready yet. Call this whether the round
         trip succeeded or not; a second call has no effect.
         """
-        self.give_back(trip.connections, trip.exchange.reusable)
-        trip.sockets.close_all()
+        connection = trip.detach()
+        if connection is not None:
+            self.give_back(connection, trip.exchange.reusable)
+        for sock in trip.sockets:
+            sock.close()
+        trip.sockets.clear()
 
-    def give_back(self, held: Owned[Connection], reusable: bool) -> None:
-        """Store the held connection for reuse, if it is `reusable` and the pool stores connections.
+    def give_back(self, connection: Connection, reusable: bool) -> None:
+        """Store the connection for reuse, if it is `reusable` and the pool stores connections.
 
         Otherwise close it. A pool that is closed or retired stores none.
         """
-        if held and reusable:
-            self.idle.keep(held)
-            if self.closed or self.retired:
-                self.idle.close()
-        held.close_all()
+        if not reusable:
+            connection.close()
+            return
+        self.idle.keep(connection)
+        if self.closed or self.retired:
+            self.idle.close()
 
     def close(self) -> None:
         """Close idle connections and open bodies."""

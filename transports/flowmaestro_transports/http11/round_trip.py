@@ -20,7 +20,6 @@ from flowmaestro_transports.http11.failures import ReplyError
 from flowmaestro_transports.http11.routes import Route
 from flowmaestro_transports.http11.tls import TlsContext
 from flowmaestro_transports.http11.wire import TURN, IOSteps, IOWait, Readiness, Wire
-from flowmaestro_transports.primitives.ownership import Owned
 
 LATE_STEPS = 128
 """The most steps of a `LastLook`. They read 8 MiB, more than a socket buffers."""
@@ -32,7 +31,11 @@ unread, until no more of it is sent."""
 
 
 class Connection:
-    """A connection that carries one exchange after another. It always has an owner (`Owned`).
+    """A connection that carries one exchange after another.
+
+    A round trip, an open body or the pool has it, and the code that takes it from there is then its
+    only owner. If an exception from a signal handler comes at that moment, the connection is
+    garbage. So it is closed, and never reused.
 
     Attributes:
         wire: sends and receives its bytes.
@@ -133,12 +136,12 @@ class RoundTrip:
         exchange: the request and its response. The exchange is made first, so that a request that
             cannot be sent makes no connection.
         deadline: when the round trip must end.
-        connections: the connection that the round trip owns, if any.
+        connection: the connection that the round trip owns, if any.
         sockets: the sockets of a connection that is not ready yet.
 
     """
 
-    __slots__ = ("connections", "deadline", "exchange", "route", "sockets")
+    __slots__ = ("connection", "deadline", "exchange", "route", "sockets")
 
     def __init__(
         self, route: Route, exchange: Exchange, timeout: float, clock: Callable[[], float]
@@ -146,8 +149,19 @@ class RoundTrip:
         self.route: Route = route
         self.exchange: Exchange = exchange
         self.deadline: AttemptDeadline = AttemptDeadline(timeout, clock)
-        self.connections: Owned[Connection] = Owned()
-        self.sockets: Owned[socket.socket] = Owned()
+        self.connection: Optional[Connection] = None
+        self.sockets: List[socket.socket] = []
+
+    def detach(self) -> Optional[Connection]:
+        """Return the connection, if any, and own it no longer."""
+        connection, self.connection = self.connection, None
+        return connection
+
+    @property
+    def _wire(self) -> Wire:
+        if self.connection is None:
+            raise RuntimeError("the round trip has no connection yet")
+        return self.connection.wire
 
     def connect(self, addresses: Sequence[Any], tls: TlsContext) -> IOSteps[None]:
         """Connect to one of `addresses`, those of the proxy if there is one, else of the server.
@@ -164,7 +178,7 @@ class RoundTrip:
                 yield from _open_tunnel(wire, route)
         if route.is_tunnel:
             wire = yield from _start_tls(wire, tls, route.origin.host)
-        self.connections.append(Connection(wire, route.key))
+        self.connection = Connection(wire, route.key)
         self.sockets.clear()
 
     def read_head(self) -> IOSteps[List[bytes]]:
@@ -174,7 +188,7 @@ class RoundTrip:
         none: see `exchange_heads`.
         """
         self.deadline.connected()  # Once the steps begin, not when they are made.
-        return (yield from exchange_heads(self.connections[0].wire, self.exchange, self.deadline))
+        return (yield from exchange_heads(self._wire, self.exchange, self.deadline))
 
     def read_response(self) -> IOSteps[Response]:
         """Send the request, and receive the whole response.
@@ -182,7 +196,7 @@ class RoundTrip:
         If the body has more than `max_reply_size` bytes, return it as far as it was received then.
         """
         parts = yield from self.read_head()
-        wire, exchange = self.connections[0].wire, self.exchange
+        wire, exchange = self._wire, self.exchange
         self.deadline.received()
         room = exchange.max_reply_size - sum(map(len, parts))
         while room >= 0:

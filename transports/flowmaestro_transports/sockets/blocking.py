@@ -13,11 +13,10 @@ import select
 import socket
 import time
 from contextlib import suppress
-from typing import List, Sequence, TypeVar
+from typing import List, Optional, Sequence, TypeVar
 
 from flowmaestro_transports.http11.round_trip import AttemptDeadline, LastLook
 from flowmaestro_transports.http11.wire import IOSteps, Readiness
-from flowmaestro_transports.primitives.ownership import Owned
 
 T = TypeVar("T")
 
@@ -69,11 +68,9 @@ class BlockingOp:
     """A blocking operation of a thread: a call, a pause or a read.
 
     A body has one `BlockingOp` for all its reads, a stream has one for all its calls and pauses.
-    The operation owns its resources (`Owned`), so that an exception from a signal handler leaks
-    none of them.
     """
 
-    __slots__ = ("_waker", "free_wakers", "interrupted", "slot", "wait_failed")
+    __slots__ = ("_waker", "free_wakers", "interrupted", "wait_failed")
 
     def __init__(self) -> None:
         self.interrupted: bool = False
@@ -82,11 +79,9 @@ class BlockingOp:
         self.wait_failed: bool = False
         """Whether a wait has raised an `OSError`. Failures of the network show when a socket is
         used, not in `poll`, so a signal handler has raised it: a `TimeoutError`, for example."""
-        self.slot: Owned[None] = Owned()
-        """The slot that the call occupies (`Slots`), if any."""
-        self.free_wakers: Owned[Waker] = Owned()
+        self.free_wakers: List[Waker] = []
         """The unused wakers of its pool. It takes one of them, if there is one, before it waits."""
-        self._waker: Owned[Waker] = Owned()  # The waker that it took.
+        self._waker: Optional[Waker] = None  # The waker that it took.
 
     def interrupt(self) -> None:
         """Make the current `wait`, if any, and every later one raise `Interrupted`.
@@ -98,7 +93,8 @@ class BlockingOp:
 
     def wake(self) -> None:
         """Wake the thread of this operation, if it waits. Any thread may call this."""
-        for waker in self._waker[:1]:
+        waker = self._waker
+        if waker is not None:
             waker.wake()
 
     def acquire_waker(self) -> None:
@@ -106,10 +102,14 @@ class BlockingOp:
 
         If the operation then has a waker, a `wake` after this ends the next `wait`.
         """
-        if not self._waker and not self.free_wakers.move_to(self._waker):
+        if self._waker is not None:
+            return
+        try:
+            self._waker = self.free_wakers.pop()
+        except IndexError:
             # If the process has no file descriptor left, `wait` checks every `RECHECK_INTERVAL`.
             with suppress(OSError):
-                self._waker.append(Waker())
+                self._waker = Waker()
 
     def carry_out(self, steps: IOSteps[T], deadline: AttemptDeadline) -> T:
         """Carry out `steps`, wait as they say, and return their result.
@@ -150,30 +150,33 @@ class BlockingOp:
         before the wait or during it. Raises what a signal handler raises; if that is an `OSError`,
         `wait_failed` is then True.
         """
-        self.acquire_waker()
+        if self._waker is None:
+            self.acquire_waker()
         # Check after acquiring the waker: an interrupt after this line wakes the poll.
         if self.interrupted:
             raise Interrupted
         seconds = max(until - time.monotonic(), 0.0)
         if not seconds and not socks:
             return False
-        read_ends = [waker.read_end for waker in self._waker]
+        read_ends = [] if self._waker is None else [self._waker.read_end]
         longest = _LONGEST if read_ends else RECHECK_INTERVAL
         try:
             ready = _ready(read_ends, socks, readiness, min(seconds, longest))
         except OSError:
             self.wait_failed = True
             raise
-        if read_ends and read_ends[0].fileno() in ready:
-            # Not through a variable: the traceback of `Interrupted` would keep the waker alive.
-            self._waker[0].drain()
+        # Not through a variable: the traceback of `Interrupted` would keep the waker alive.
+        if self._waker is not None and self._waker.read_end.fileno() in ready:
+            self._waker.drain()
         if self.interrupted:
             raise Interrupted
         return bool(ready) or longest < seconds
 
     def return_waker(self) -> None:
         """Return the waker to the free ones, for other operations."""
-        self._waker.move_to(self.free_wakers)
+        waker, self._waker = self._waker, None
+        if waker is not None:
+            self.free_wakers.append(waker)
 
 
 def _ready(

@@ -9,7 +9,6 @@ from flowmaestro_core.http.messages import Phase
 from flowmaestro_transports.http11.body import BodyState, OpenBody
 from flowmaestro_transports.http11.failures import NETWORK_ERRORS, closed
 from flowmaestro_transports.http11.round_trip import Connection, RoundTrip, receive
-from flowmaestro_transports.primitives.ownership import Owned
 from flowmaestro_transports.sockets.blocking import BlockingOp, Interrupted
 from flowmaestro_transports.sockets.pool import SocketPool
 
@@ -30,27 +29,19 @@ class SocketOpenResponse(OpenBody):
 
         Return `None` if there were none within `patience` seconds. Raises `TransportFailure` if the
         body is malformed, truncated or closed, and `RuntimeError` while another thread is reading.
-        An exception from a signal handler, such as `KeyboardInterrupt`, closes the body, since
-        bytes that were received may be lost.
+        After an exception from a signal handler, such as `KeyboardInterrupt`, close the body: bytes
+        that were received may be lost.
         """
-        held: Owned[Connection] = Owned()
-        began = False
+        connection = self._begin_read()
+        if connection is None:
+            return b""
         try:
-            self._begin_read(held)
-            began = True
-            data = self._read(patience, held) if held else b""
-            self._end_read(held)
-            return data  # Within `try`: until it is returned, it may be lost.
+            return self._read(patience, connection)
         except BaseException:
-            try:
-                try:
-                    if began:
-                        self.release()
-                finally:
-                    self._end_read(held)
-            finally:
-                self._end_read(held)  # Once more, as `Owned` explains.
+            self.release()
             raise
+        finally:
+            self._end_read(connection)
 
     def close(self) -> None:
         """Release the connection, at the end of the body or before.
@@ -60,8 +51,8 @@ class SocketOpenResponse(OpenBody):
         """
         self.release()
 
-    def _read(self, patience: float, held: Owned[Connection]) -> Optional[bytes]:
-        wire, exchange = held[0].wire, self._exchange
+    def _read(self, patience: float, connection: Connection) -> Optional[bytes]:
+        wire, exchange = connection.wire, self._exchange
         until = time.monotonic() + patience
         try:
             data = self._take()
@@ -69,7 +60,7 @@ class SocketOpenResponse(OpenBody):
             while data is None and not late and self._op.wait(until, (wire.sock,)):
                 late = time.monotonic() >= until
                 receive(wire, exchange)
-                data = self._take()
+                data = exchange.take()
             if data == b"":
                 self._state = BodyState.ENDED
             return data

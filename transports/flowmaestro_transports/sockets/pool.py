@@ -3,71 +3,69 @@
 The state consists of slots (permits for calls in flight), wakers (which end the wait of a thread),
 connections, and running operations. There is no lock, because a signal handler may raise an
 exception between any two bytecodes. If that happened to a thread that holds a lock, all other
-threads would wait for ever. See `Owned`.
+threads would wait for ever. What is in use is counted by what is alive (`Claims`).
 """
 
 from __future__ import annotations
 
+import sys
 import time
-from contextlib import suppress
-from typing import List, Optional, Set
+from typing import List, Optional
 
 from flowmaestro_core.http.messages import TransportClosedError
 from flowmaestro_transports.http11.pool import ConnectionPool
 from flowmaestro_transports.http11.round_trip import RoundTrip
-from flowmaestro_transports.primitives.ownership import Owned
+from flowmaestro_transports.primitives.claims import Claims
 from flowmaestro_transports.sockets.blocking import RECHECK_INTERVAL, BlockingOp, Waker
 
 _FREE_WAKERS = 32
 """How many unused wakers `end_op` leaves for reuse. Each has two open file descriptors."""
 
-_ALL_THREADS = 2**16
-"""How many slots are made at most. More slots than threads would not be a limit."""
+
+class InFlight:
+    """A call or a pause that is in flight, and its operation: a local variable of its method.
+
+    With the method ends its claim on a slot, also if an exception from a signal handler has come
+    before the `finally` that returns the slot.
+    """
+
+    __slots__ = ("__weakref__", "op", "waits_for_slot")
+
+    def __init__(self, op: BlockingOp) -> None:
+        self.op: BlockingOp = op
+        self.waits_for_slot: bool = False
 
 
 class Slots:
-    """The slots for calls in flight: first come, first served.
-
-    This object owns the free slots. A slot that is taken is owned by its operation.
-    """
+    """The slots for calls in flight: first come, first served."""
 
     def __init__(self, count: int) -> None:
-        self._free: Owned[None] = Owned([None] * min(count, _ALL_THREADS))
-        self._waiting: List[BlockingOp] = []
+        self._claims: Claims[InFlight] = Claims(count)
 
-    def take(self, op: BlockingOp, until: float) -> bool:
+    def take(self, flight: InFlight, until: float) -> bool:
         """Wait for a slot. Return False if there was none until the time `until`.
 
-        `until` is a time of `time.monotonic`. Raises `Interrupted` if `op` is interrupted while it
-        waits. Call `give_back` afterwards, whatever this returns or raises.
+        `until` is a time of `time.monotonic`. Raises `Interrupted` if the operation is interrupted
+        while it waits. Call `give_back` afterwards, whatever this returns or raises.
         """
-        # No lock is needed: at worst, this thread overtakes one that has just begun to wait.
-        if not self._waiting and self._free.move_to(op.slot):
+        if self._claims.enter(flight):
             return True
-        op.acquire_waker()
-        self._waiting.append(op)
-        while self._waiting[0] is not op or not self._free.move_to(op.slot):
+        flight.op.acquire_waker()
+        flight.waits_for_slot = True
+        # Check after both: from now on, the call that gives its slot back wakes this thread.
+        while not self._claims.holds(flight):
             if time.monotonic() >= until:
                 return False
-            op.wait(min(until, time.monotonic() + RECHECK_INTERVAL))
-        self._leave_queue(op)
-        self._wake_first()  # There may be another free slot.
+            flight.op.wait(min(until, time.monotonic() + RECHECK_INTERVAL))
+        flight.waits_for_slot = False
         return True
 
-    def give_back(self, op: BlockingOp) -> None:
-        """Release the slot of `op`, or its place in the queue. May be called twice."""
-        op.slot.move_to(self._free)
-        if self._waiting:
-            self._leave_queue(op)
-            self._wake_first()
-
-    def _leave_queue(self, op: BlockingOp) -> None:
-        with suppress(ValueError):  # It does not wait, or has left already.
-            self._waiting.remove(op)
-
-    def _wake_first(self) -> None:
-        for first in self._waiting[:1]:
-            first.wake()
+    def give_back(self, flight: InFlight) -> None:
+        """Release the slot of a call, or its place in the queue."""
+        self._claims.leave(flight)
+        for other in self._claims.holders():
+            if other.waits_for_slot:
+                other.op.wake()
 
 
 class SocketPool(ConnectionPool):
@@ -80,34 +78,32 @@ class SocketPool(ConnectionPool):
     def __init__(self, max_connections: int) -> None:
         super().__init__(max_connections)
         self.slots: Slots = Slots(max_connections)
-        self.wakers: Owned[Waker] = Owned()
+        self.wakers: List[Waker] = []
         """The wakers that no operation uses."""
-        self._ops: Set[BlockingOp] = set()
+        self._in_flight: Claims[InFlight] = Claims(sys.maxsize)
 
-    def begin(self, op: BlockingOp) -> None:
-        """Register an operation. Raises `TransportClosedError` if the pool is closed.
+    def begin(self, flight: InFlight) -> None:
+        """Register a call or a pause. Raises `TransportClosedError` if the pool is closed.
 
         Call `end_op` afterwards, also if this raises.
         """
-        op.free_wakers = self.wakers
-        self._ops.add(op)
+        flight.op.free_wakers = self.wakers
+        self._in_flight.enter(flight)
         # Check after registering the operation: a `close` in another thread must not miss it.
         if self.closed:
             raise TransportClosedError
 
-    def end_op(self, op: BlockingOp, trip: Optional[RoundTrip] = None) -> None:
-        """Release the slot and the waker of an operation, successful or not.
+    def end_op(self, flight: InFlight, trip: Optional[RoundTrip] = None) -> None:
+        """Release the slot and the waker of a call or a pause, successful or not.
 
-        Also end `trip`, its round trip, if there is one. May be called twice.
+        Also end `trip`, its round trip, if there is one.
         """
-        if op not in self._ops:
-            return
         if trip is not None:
             self.end(trip)
-        self.slots.give_back(op)
-        op.return_waker()
+            self.slots.give_back(flight)
+        flight.op.return_waker()
         del self.wakers[0 if self.closed else _FREE_WAKERS :]
-        self._ops.discard(op)
+        self._in_flight.leave(flight)
 
     def close(self) -> None:
         """Close idle connections and open bodies, and interrupt the registered operations.
@@ -115,7 +111,7 @@ class SocketPool(ConnectionPool):
         A name resolution is not interrupted. Its operation is interrupted once it has resolved.
         """
         self.closed = True
-        for op in list(self._ops):
-            op.interrupt()
+        for flight in self._in_flight.holders():
+            flight.op.interrupt()
         super().close()
         self.wakers.clear()

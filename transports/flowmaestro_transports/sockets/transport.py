@@ -10,15 +10,13 @@ from __future__ import annotations
 import os
 import socket
 import sys
-import threading
 import time
-from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, TypeVar
+from typing import TYPE_CHECKING, Callable, Dict, TypeVar, cast
 
 from flowmaestro_core.http.messages import Phase, Request, Response, TransportClosedError
 from flowmaestro_transports.contract import (
     InterruptibleTransport,
     OpenResponse,
-    Transport,
 )
 from flowmaestro_transports.http11.content_coding import MAX_BODY
 from flowmaestro_transports.http11.dialing import literal
@@ -34,7 +32,7 @@ from flowmaestro_transports.network import NetworkTransport
 from flowmaestro_transports.primitives.fork_guard import quiet_at_exit, warn_unclosed
 from flowmaestro_transports.sockets.blocking import BlockingOp, DeadlineExceeded, Interrupted
 from flowmaestro_transports.sockets.body import SocketOpenResponse
-from flowmaestro_transports.sockets.pool import SocketPool
+from flowmaestro_transports.sockets.pool import InFlight, SocketPool
 
 T = TypeVar("T")
 _Conclude = Callable[[SocketPool, BlockingOp, RoundTrip], T]
@@ -69,8 +67,6 @@ class SocketTransport(NetworkTransport):
     instead.
     """
 
-    _at_hand: Optional[threading.local] = None
-
     def _reset(self) -> None:
         self._pools: Dict[int, SocketPool] = {}
 
@@ -80,30 +76,39 @@ class SocketTransport(NetworkTransport):
         Raises `TransportFailure`. A body of more than `max_reply_size` bytes, decoded, is
         returned in part; without this limit, one of more than 64 MiB is a failure (*reply broken*).
         """
-        return self._round_trip(request, timeout, MAX_BODY, _whole)
+        return self._round_trip(BlockingOp(), request, timeout, MAX_BODY, _whole)
 
     def open(self, request: Request, timeout: float) -> SocketOpenResponse:
         """Send the request and receive the head of the response within `timeout` seconds.
 
         `timeout` does not bound the body. Raises `TransportFailure`.
         """
-        return self._round_trip(request, timeout, sys.maxsize, _opened)
+        return self._round_trip(BlockingOp(), request, timeout, sys.maxsize, _opened)
 
     def sleep(self, seconds: float) -> None:
         """Wait for `seconds`. Raises `TransportClosedError` once the transport is closed."""
-        op, pool, until = self._next_op(), self._pool(), time.monotonic() + seconds
+        self.sleep_as(BlockingOp(), seconds)
+
+    def send_as(self, op: BlockingOp, request: Request, timeout: float) -> Response:
+        """Do the same as `send`, as an operation that another thread may interrupt."""
+        return self._round_trip(op, request, timeout, MAX_BODY, _whole)
+
+    def open_as(self, op: BlockingOp, request: Request, timeout: float) -> SocketOpenResponse:
+        """Do the same as `open`, as an operation that another thread may interrupt."""
+        return self._round_trip(op, request, timeout, sys.maxsize, _opened)
+
+    def sleep_as(self, op: BlockingOp, seconds: float) -> None:
+        """Do the same as `sleep`, as an operation that another thread may interrupt."""
+        flight, pool, until = InFlight(op), self._pool(), time.monotonic() + seconds
         try:
-            try:
-                pool.begin(op)
-                while op.wait(until):
-                    pass
-            except Interrupted:
-                if pool.closed:
-                    raise TransportClosedError from None
-            finally:
-                pool.end_op(op)
+            pool.begin(flight)
+            while op.wait(until):
+                pass
+        except Interrupted:
+            if pool.closed:
+                raise TransportClosedError from None
         finally:
-            pool.end_op(op)  # Once more, as `Owned` explains.
+            pool.end_op(flight)
 
     if TYPE_CHECKING:  # As an attribute, it would not have the type of the protocol's method.
 
@@ -117,10 +122,13 @@ class SocketTransport(NetworkTransport):
         """Return a view of the transport whose operations another thread can interrupt.
 
         The view is for one stream, and need not be closed. Its `interrupt` does not end a name
-        resolution.
+        resolution. A subclass with a `send`, `open` or `sleep` of its own has no view, because its
+        methods take no operation to interrupt: this returns the transport itself.
         """
-        # `setdefault`, so that several threads that call this at once share one object.
-        return InterruptibleSockets(self, vars(self).setdefault("_at_hand", threading.local()))
+        own, base = type(self), SocketTransport
+        if (own.send, own.open, own.sleep) != (base.send, base.open, base.sleep):
+            return cast("InterruptibleTransport", self)
+        return InterruptibleSockets(self)
 
     def close(self) -> None:
         """Close every connection. Later calls raise `TransportClosedError`.
@@ -131,45 +139,43 @@ class SocketTransport(NetworkTransport):
         self._pool().close()
 
     def _round_trip(
-        self, request: Request, timeout: float, limit: int, conclude: _Conclude[T]
+        self, op: BlockingOp, request: Request, timeout: float, limit: int, conclude: _Conclude[T]
     ) -> T:
-        op, pool = self._next_op(), self._pool()
+        flight, pool = InFlight(op), self._pool()
         route, target = self._routes.find(request.url)
         exchange = Exchange(route.writer, request, target, limit)
         trip = RoundTrip(route, exchange, timeout, time.monotonic)
         try:
-            try:
-                pool.begin(op)
-                self._prepare(pool, op, trip)
-                return conclude(pool, op, trip)
-            except Interrupted:
-                if pool.closed and exchange.phase is Phase.NOT_SENT:
-                    raise TransportClosedError from None
-                raise closed(exchange.phase) from None
-            except DeadlineExceeded:
-                raise too_slow(exchange.phase, trip.deadline.seconds) from None
-            except NETWORK_ERRORS as error:
-                if op.wait_failed:
-                    raise
-                raise network_failure(exchange.phase, error) from error
-            finally:
-                pool.end_op(op, trip)
+            pool.begin(flight)
+            self._prepare(pool, flight, trip)
+            return conclude(pool, op, trip)
+        except Interrupted:
+            if pool.closed and exchange.phase is Phase.NOT_SENT:
+                raise TransportClosedError from None
+            raise closed(exchange.phase) from None
+        except DeadlineExceeded:
+            raise too_slow(exchange.phase, trip.deadline.seconds) from None
+        except NETWORK_ERRORS as error:
+            if op.wait_failed:
+                raise
+            raise network_failure(exchange.phase, error) from error
         finally:
-            pool.end_op(op, trip)  # Once more, as `Owned` explains.
+            pool.end_op(flight, trip)
 
-    def _prepare(self, pool: SocketPool, op: BlockingOp, trip: RoundTrip) -> None:
+    def _prepare(self, pool: SocketPool, flight: InFlight, trip: RoundTrip) -> None:
         """Wait for a slot, then give `trip` a connection: an idle one, or a new one once connected.
 
         Raises `DeadlineExceeded`, `Interrupted`, or the error that connecting raised.
         """
-        route, deadline = trip.route, trip.deadline
-        if not pool.slots.take(op, deadline.at):
+        route, deadline, op = trip.route, trip.deadline, flight.op
+        if not pool.slots.take(flight, deadline.at):
             raise DeadlineExceeded
         # `close` interrupts one operation after another. This one may have got the slot of an
         # interrupted one before its own turn.
         if op.interrupted or pool.closed:
             raise Interrupted
-        if not pool.idle.take(route.key, trip.connections):
+        trip.connection = pool.idle.take(route.key)
+        if trip.connection is None:
             _, host, port = route.first_hop
             with proxy_errors(route):
                 # Positional arguments: a function that replaces `getaddrinfo`, as in gevent, may
@@ -181,13 +187,6 @@ class SocketTransport(NetworkTransport):
         # A reused connection needs no wait that would check the deadline.
         if time.monotonic() >= deadline.at:
             raise DeadlineExceeded
-
-    def _next_op(self) -> BlockingOp:
-        at_hand = self._at_hand
-        op: Optional[BlockingOp] = getattr(at_hand, "op", None)
-        if at_hand is not None:
-            at_hand.op = None  # A call that a signal handler makes meanwhile gets its own.
-        return op or BlockingOp()
 
     def _pool(self) -> SocketPool:
         """Return the pool of this process. A child after `os.fork` gets its own."""
@@ -223,19 +222,14 @@ def _opened(pool: SocketPool, op: BlockingOp, trip: RoundTrip) -> SocketOpenResp
 
 
 class InterruptibleSockets:
-    """A view of a `SocketTransport` for one stream: see `InterruptibleTransport`.
+    """A view of a `SocketTransport` for one stream: see `InterruptibleTransport`."""
 
-    It calls the methods of the transport, which a subclass may have overridden. The operation to
-    interrupt is passed to them in `at_hand`, which is local to the thread.
-    """
-
-    def __init__(self, transport: Transport, at_hand: threading.local) -> None:
+    def __init__(self, transport: SocketTransport) -> None:
         self.now: Callable[[], float] = transport.now
         """Returns the time of the transport's monotonic clock, in seconds."""
         self.close: Callable[[], None] = transport.close
         """Closes the transport itself, with every connection."""
         self._transport = transport
-        self._at_hand = at_hand
         self._op = BlockingOp()
 
     def interrupt(self) -> None:
@@ -251,7 +245,7 @@ class InterruptibleSockets:
 
         Raises `TransportFailure` if that fails or is interrupted.
         """
-        return self._interruptibly(self._transport.send, request, timeout)
+        return self._transport.send_as(self._op, request, timeout)
 
     def open(self, request: Request, timeout: float) -> OpenResponse:
         """Send the request and receive the head of the response within `timeout` seconds.
@@ -259,22 +253,11 @@ class InterruptibleSockets:
         `timeout` does not bound the body. Raises `TransportFailure` if the operation fails or is
         interrupted.
         """
-        return self._interruptibly(self._transport.open, request, timeout)
+        return self._transport.open_as(self._op, request, timeout)
 
     def sleep(self, seconds: float) -> None:
         """Wait for `seconds`; return early if interrupted.
 
         Raises `TransportClosedError` once the transport is closed.
         """
-        self._interruptibly(self._transport.sleep, seconds)
-
-    def _interruptibly(self, begin: Callable[..., T], *args: Any) -> T:
-        at_hand = self._at_hand
-        try:
-            try:
-                at_hand.op = self._op
-                return begin(*args)
-            finally:
-                at_hand.op = None
-        finally:
-            at_hand.op = None  # Once more: an exception may have come before the first time.
+        self._transport.sleep_as(self._op, seconds)
