@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from functools import partial
 from typing import Any, Callable, Dict, List, Mapping, NoReturn, Optional, Sequence, Tuple
@@ -59,6 +60,8 @@ class _Parser(argparse.ArgumentParser):
     """A parser whose errors are one line, and raise `CommandFailed`."""
 
     def error(self, message: str) -> NoReturn:
+        # Some patch releases of Python put quotes around the choices, others do not.
+        message = re.sub(r"\(choose from .*\)", lambda found: found[0].replace("'", ""), message)
         raise CommandFailed(f"{message} (see {self.prog} --help)", USAGE)
 
     def print_help(self, file: Any = None) -> None:

@@ -90,7 +90,7 @@ def test_no_command_is_answered_with_the_help(here):
         (["lits", "workflows"], "did you mean list?"),
         (["get", "workfow", "wf_123"], "did you mean workflows?"),
         (["help", "lits"], "there is no command 'lits'; did you mean list?"),
-        (["completion", "tcsh"], "invalid choice: 'tcsh'"),
+        (["completion", "tcsh"], "invalid choice: 'tcsh' (choose from bash, "),
         (["list", "threads"], "the API has no list of threads; `flowmaestro get threads ID`"),
         (["list", "agents", "--status", "failed"], "--status is for executions"),
         (["serve", "--port", "65536"], "'65536' is not a port: 0 to 65535"),

@@ -7,6 +7,7 @@ import itertools
 import os
 import stat
 import sys
+import threading
 import time
 import warnings
 from contextlib import suppress
@@ -61,18 +62,28 @@ class InterruptAt:
         return self
 
 
+def open_and_close(path: Path, interrupt: InterruptAt) -> None:
+    """Open a journal, and be interrupted.
+
+    An exception of a trace function may leave the one that is being handled with its thread, as the
+    context of all that is raised there later. So this is for a thread of its own.
+    """
+    with suppress(KeyboardInterrupt):
+        sys.settrace(interrupt)
+        try:
+            open_journal(path).close()
+        finally:
+            sys.settrace(None)
+
+
 def test_interrupt_while_opening_releases_the_journal(tmp_path: Path) -> None:
-    before = sys.gettrace()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)  # for what the interrupt left open
         for moment in itertools.count(1):
             interrupt = InterruptAt(moment)
-            with suppress(KeyboardInterrupt):
-                sys.settrace(interrupt)
-                try:
-                    open_journal(tmp_path / "j").close()
-                finally:
-                    sys.settrace(before)
+            thread = threading.Thread(target=open_and_close, args=(tmp_path / "j", interrupt))
+            thread.start()
+            thread.join()
             open_journal(tmp_path / "j").close()
             if interrupt.left > 0:
                 break
