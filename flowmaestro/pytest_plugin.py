@@ -58,14 +58,17 @@ def flowmaestro_fake(request: pytest.FixtureRequest) -> Generator[FakeFlowMaestr
 
     When the test has passed, scripts that were never used cause an `UnusedScriptWarning`, or with
     `strict=True` in the marker an `AssertionError`. The marker's arguments are those of the fake:
-    `@pytest.mark.flowmaestro_fake(time="real")`. To use another fake in every test, define a
-    fixture of this name; the fixtures for clients then use that.
+    `@pytest.mark.flowmaestro_fake(time="real")`. It may also have the `allow_network` of
+    `installed`. To use another fake in every test, define a fixture of this name; the fixtures for
+    clients then use that.
     """
     from flowmaestro.testing import FakeFlowMaestro
 
     marker = cast("Any", request).node.get_closest_marker("flowmaestro_fake")
-    fake = FakeFlowMaestro(*marker.args, **marker.kwargs) if marker else FakeFlowMaestro()
-    yield from _during_the_test(request, fake)
+    arguments = dict(marker.kwargs) if marker else {}
+    allow_network = arguments.pop("allow_network", False)
+    fake = FakeFlowMaestro(*(marker.args if marker else ()), **arguments)
+    yield from _during_the_test(request, fake, allow_network=allow_network)
 
 
 @pytest.fixture
@@ -166,7 +169,7 @@ def pytest_runtest_makereport(
 
 
 def _during_the_test(
-    request: pytest.FixtureRequest, block: ContextManager[K]
+    request: pytest.FixtureRequest, block: ContextManager[K], *, allow_network: bool = False
 ) -> Generator[K, None, None]:
     """Enter `block`, of a fake or a cassette, for a test, and install what it yields.
 
@@ -175,7 +178,7 @@ def _during_the_test(
     expected, has not passed.
     """
     item: pytest.Item = cast("Any", request).node
-    with suppress(_NotPassed), block as kit, kit.installed():
+    with suppress(_NotPassed), block as kit, kit.installed(allow_network=allow_network):
         kits, passed = item.stash.setdefault(_KITS, []), list[bool]()
         kits.append((kit, passed))
         try:

@@ -190,17 +190,20 @@ class FakeFlowMaestro(Scripts, FaultInjection, Assertions):
             self._keys.revoke_all()
 
     @contextmanager
-    def installed(self: F) -> Generator[F, None, None]:
+    def installed(self: F, *, allow_network: bool = False) -> Generator[F, None, None]:
         """Have clients made without `transport=` use this fake in a `with` block. Yield the fake.
 
         They need no key: from then on, the fake accepts unknown keys, with every scope. The block
         affects the whole process with all its threads. Of several fakes, the one installed last is
-        used. A client made in the block keeps using this fake afterwards; one made before is not
-        affected.
+        used. A client made in the block keeps using this fake afterwards.
+
+        Any other client, one made before or with a `transport=` of its own, might send to the real
+        server. Its calls raise `RuntimeError`, unless `allow_network` is true, or it calls a
+        loopback address. Raises `RuntimeError` if another thread has installed another fake.
         """
         with self.lock:
             self._keys.accept_unknown_keys()
-        with override_transport(self):
+        with override_transport(self, allow_network=allow_network):
             yield self
 
     def transport(self) -> Transport:

@@ -3,16 +3,17 @@
 Starting another program fails it, too. A few operations are allowed: see `NetworkGuard.meet`.
 
 The guard listens to the interpreter's audit events (`sys.addaudithook`), which cover `socket`,
-`_socket` and everything on top of them, and the start of other programs. uvloop's own C code sends
-no audit events, so the guard replaces methods of its event loop. The guard does not see other C
-code that opens sockets by itself, connections that were made before, and processes that
-`multiprocessing` spawns. In a forked child, the same operations raise, but that does not fail the
-test.
+`_socket` and everything on top of them, and the start of other programs. `listen` of a socket and
+uvloop's own C code send no audit events, so the guard replaces that method, and methods of uvloop's
+event loop. The guard does not see other C code that opens sockets by itself, connections that were
+made before, and processes that `multiprocessing` spawns. In a forked child, the same operations
+raise, but that does not fail the test.
 """
 
 from __future__ import annotations
 
 import inspect
+import socket
 import sys
 from importlib import import_module
 from importlib.util import find_spec
@@ -83,6 +84,9 @@ class NetworkGuard:
             loop = import_module("uvloop").Loop
             for name in _UVLOOP:
                 self._patches.setattr(loop, name, self._refusing(f"uvloop.Loop.{name}"))
+        # Has no audit event. It binds a socket that is not bound.
+        listen = socket.socket.listen
+        self._patches.setattr(socket.socket, "listen", self._guarding(listen))
         _active.append(self)
         return self
 
@@ -127,6 +131,14 @@ class NetworkGuard:
 
     def _refusing(self, name: str) -> Callable[..., Any]:
         return lambda *_, **__: self._refuse(name, ())
+
+    def _guarding(self, listen: Callable[..., Any]) -> Callable[..., Any]:
+        def guarded(it: socket.socket, *args: Any) -> Any:
+            if not _is_within_the_process():
+                self._refuse("socket.listen", ())
+            return listen(it, *args)
+
+        return guarded
 
     def _tell(self) -> None:
         __tracebackhide__ = True

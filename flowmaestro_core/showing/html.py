@@ -182,7 +182,7 @@ def _resource(resource: Mapping[str, Any]) -> str:
     """
     lines: List[str] = []
     for name in list(resource)[:MOST_ROWS]:
-        value = hidden_member(name, resource[name])
+        value = hidden_member(str(name), resource[name])
         if isinstance(value, (dict, list)):
             shown = "..." if name == "headers" else _folded("", cast("Any", value))
             lines.append(f"<tr><th>{_text(name)}</th><td>{shown}</td></tr>")
@@ -231,7 +231,7 @@ def _table(rows: Sequence[Any]) -> str:
 
 
 def _cell(name: str, row: Mapping[str, Any]) -> str:
-    value = hidden_member(name, row.get(name))
+    value = hidden_member(str(name), row.get(name))
     if not isinstance(value, (dict, list)):
         return _text(value)
     return "..." if name == "headers" else _text(_json(value, indent=None), LONGEST_CELL)

@@ -115,7 +115,7 @@ def timeline_svg(
     `width` below 320.
 
     """
-    if width < 320:
+    if not 320 <= width < math.inf:
         raise ValueError(f"width must be at least 320, not {width!r}")
     events = None if events is None else _list_of(events)
     return draw(events, execution or {}, now=now, width=width, transparent=transparent)

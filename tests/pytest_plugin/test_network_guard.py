@@ -24,6 +24,7 @@ class TestGuard:
             'tcp.connect(("127.0.0.1", 9))',
             'tcp.connect_ex(("127.0.0.1", 9))',
             'tcp.bind(("127.0.0.1", 0))',
+            "tcp.listen()",
             'udp.sendto(b"", ("127.0.0.1", 9))',
             'udp.sendmsg([b""], [], 0, ("127.0.0.1", 9))',
             'requests.get("http://127.0.0.1:9")',
@@ -33,7 +34,7 @@ class TestGuard:
             'trio.run(trio.open_tcp_stream, "127.0.0.1", 9)',
             'asyncio.run(aiohttp_get("http://localhost:9"))',
         ],
-        ids=range(14),
+        ids=range(15),
     )
     def test_guard_refuses_every_network_operation(self, call):
         with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:

@@ -11,6 +11,7 @@ import pytest
 
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient
 from flowmaestro.testing import FakeFlowMaestro, MemoryTransport
+from flowmaestro_transports import Response
 from flowmaestro_transports.defaults import current_override
 from tests.harness.testing.side_by_side import BACKENDS
 
@@ -81,6 +82,53 @@ def test_a_fake_installed_by_another_thread_is_used():
     finally:
         opened.__exit__(None, None, None)
     assert current_override() is None
+
+
+def test_a_client_that_would_send_past_the_fake_is_refused():
+    before, sent = FlowMaestroClient("fm_live_mine"), []
+    own = FlowMaestroClient("fm_live_mine", transport=lambda request: sent.append(request))
+    with FakeFlowMaestro().installed():
+        for client in (before, own, own.with_options(timeout=1)):
+            with pytest.raises(RuntimeError, match=r"nothing was sent: this client of api\.") as it:
+                client.workflows.list()
+            assert "is installed. The client was made before that" in str(it.value)
+            with pytest.raises(RuntimeError, match="allow_network=True"):
+                list(client.executions.stream("exec_1"))
+    assert sent == []
+
+
+def test_an_async_client_that_would_send_past_the_fake_is_refused():
+    before = AsyncFlowMaestroClient("fm_live_mine")
+
+    async def main():
+        with pytest.raises(RuntimeError, match="nothing was sent"):
+            await before.workflows.list()
+
+    with FakeFlowMaestro().installed():
+        asyncio.run(main())
+
+
+def test_the_network_can_be_allowed_and_loopback_is():
+    answer = Response(200, {}, b'{"data": []}')
+    far = FlowMaestroClient("fm_live_mine", transport=lambda request: answer)
+    near = FlowMaestroClient(
+        "fm_live_mine", base_url="http://127.0.0.1:1", transport=lambda request: answer
+    )
+    with FakeFlowMaestro().installed():
+        assert near.workflows.list()["data"] == []
+    with FakeFlowMaestro().installed(allow_network=True):
+        assert far.workflows.list()["data"] == []
+
+
+def test_two_threads_do_not_install_different_fakes_at_once():
+    def install():
+        with FakeFlowMaestro().installed():
+            pass
+
+    with FakeFlowMaestro().installed(), ThreadPoolExecutor(1) as pool:
+        error = pool.submit(install).exception()
+    assert "is installed by the thread 'MainThread'" in str(error)
+    install()
 
 
 def test_outside_of_the_block_nothing_is_changed():

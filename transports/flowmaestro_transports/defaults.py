@@ -7,11 +7,12 @@ itself here, so that it need not patch the application.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import Generator, List, Optional, Protocol
+from typing import Generator, Optional, Protocol
 
 import flowmaestro_transports
 from flowmaestro_transports.contract import AsyncTransport, Transport
 from flowmaestro_transports.driving.executors import ClientTransport
+from flowmaestro_transports.primitives.installed import current, install
 
 
 class TransportOverride(Protocol):
@@ -31,29 +32,23 @@ class TransportOverride(Protocol):
         ...
 
 
-# State of the module, on purpose: a context variable would not reach the threads that an
-# application starts, nor a test from its fixture.
-_overrides: List[TransportOverride] = []
-
-
 @contextmanager
-def override_transport(override: TransportOverride) -> Generator[None, None, None]:
+def override_transport(
+    override: TransportOverride, *, allow_network: bool = False
+) -> Generator[None, None, None]:
     """In a `with` block, let `override` make the transports of new clients without `transport=`.
 
-    This applies to the whole process. If blocks are nested, the innermost one applies.
+    This applies to the whole process. If blocks are nested, the innermost one applies. Other
+    clients are refused, unless `allow_network` is true. Raises `RuntimeError` if another thread has
+    installed another override.
     """
-    _overrides.append(override)
-    try:
+    with install(override, allow_network=allow_network):
         yield
-    finally:
-        _overrides.reverse()
-        _overrides.remove(override)
-        _overrides.reverse()
 
 
 def current_override() -> Optional[TransportOverride]:
     """Return the override in force, or `None`."""
-    return _overrides[-1] if _overrides else None
+    return current()
 
 
 def default_transport() -> ClientTransport[Transport]:

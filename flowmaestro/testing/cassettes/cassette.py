@@ -163,12 +163,13 @@ class Cassette:
         return AsyncRecordingTransport(inner, self._recording, replaying if self._loaded else None)
 
     @contextmanager
-    def installed(self: C) -> Generator[C, None, None]:
+    def installed(self: C, *, allow_network: bool = False) -> Generator[C, None, None]:
         """Have clients made without `transport=` use this cassette in a `with` block.
 
-        The block affects the whole process. A cassette that only replays needs no key.
+        The block affects the whole process. A cassette that only replays needs no key. Calls of
+        other clients raise `RuntimeError`, unless `allow_network` is true.
         """
-        with override_transport(self):
+        with override_transport(self, allow_network=allow_network):
             yield self
 
     def report(self) -> str:

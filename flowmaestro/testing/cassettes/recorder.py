@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
-from typing import Callable, Generator, Generic, List, Optional, Tuple, TypeVar, Union, cast
+from typing import (
+    Callable,
+    Generator,
+    Generic,
+    List,
+    Literal,
+    Optional,
+    Tuple,
+    TypeVar,
+    Union,
+    cast,
+)
 
 from flowmaestro.testing.cassettes.jsonlines import RecordedExchange
 from flowmaestro.testing.cassettes.player import CassetteMismatch
@@ -154,6 +165,9 @@ class _Recorder(NotPicklable, Generic[T, W]):
     virtual one of `replaying` and that of `inner`. A pause after a replayed response takes virtual
     time. A pause after a recorded response takes time on the clock of `inner`.
     """
+
+    of_testing_kit: Literal[True] = True
+    """It may send while a fake is installed: whoever records wants the network."""
 
     def __init__(self, inner: T, recording: Recording, replaying: Optional[W] = None) -> None:
         self.patient: bool = getattr(inner, "patient", True)

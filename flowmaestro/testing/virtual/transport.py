@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import random
 import weakref
-from typing import Callable, ContextManager, Generator, Optional, Protocol, Type, TypeVar
+from typing import Callable, ContextManager, Generator, Literal, Optional, Protocol, Type, TypeVar
 
 from flowmaestro.testing.checks import check_seconds
 from flowmaestro.testing.model.replies import FakeReply
@@ -53,6 +53,9 @@ class _InMemory(NotPicklable):
 
     The random source is the transport's own. It begins with the server's `seed`.
     """
+
+    of_testing_kit: Literal[True] = True
+    """It does not use the network, so it may send while a fake is installed."""
 
     def __init__(self, server: SimulatedServer) -> None:
         self._server = server

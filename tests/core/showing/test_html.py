@@ -23,7 +23,7 @@ from flowmaestro_core.executions.outcome import (
 from flowmaestro_core.http.secrets import is_secret_member
 from flowmaestro_core.payloads.json_values import hidden_member
 from flowmaestro_core.payloads.reply import Reply
-from flowmaestro_core.showing.html import MOST_ROWS, batch_html, stream_html
+from flowmaestro_core.showing.html import MOST_ROWS, batch_html, reply_html, stream_html
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -291,3 +291,12 @@ class TestHtml:
             for said in (html, repr(shown) if isinstance(shown, EndedExecution) else ""):
                 assert "hush" not in said
                 assert KEY not in said
+
+
+def test_a_name_that_is_not_a_text_is_shown() -> None:
+    shown = reply_html({"data": {1: "one"}})
+    assert shown is not None
+    assert "<bdi>1</bdi>" in shown
+    table = reply_html({"data": [{1: "one"}]})
+    assert table is not None
+    assert "<bdi>1</bdi>" in table

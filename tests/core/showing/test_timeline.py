@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import xml.etree.ElementTree as ElementTree
 
@@ -444,3 +445,9 @@ def test_a_transparent_picture_is_readable_on_white_and_on_black(page, sight):
         assert contrast(drawn[part], page, sight) >= 3, part
     for part in ("retry", "lost"):  # the mark, or its halo
         assert max(contrast(drawn[it], page, sight) for it in (part, "halo")) >= 3, part
+
+
+@pytest.mark.parametrize("width", [319, math.nan, math.inf, -math.inf])
+def test_a_width_that_is_too_small_or_not_finite_is_refused(width):
+    with pytest.raises(ValueError, match="width must be"):
+        timeline_svg([], width=width)

@@ -41,6 +41,7 @@ from flowmaestro_transports.driving.drivers import AsyncDriver, SyncDriver
 from flowmaestro_transports.observing.observers import Observers
 from flowmaestro_transports.primitives.callbacks import refuse_coroutine_functions
 from flowmaestro_transports.primitives.fork_guard import NotPicklable
+from flowmaestro_transports.primitives.installed import refuse_network
 
 if TYPE_CHECKING:
     from flowmaestro_core.executions.batch import BatchMachine
@@ -148,10 +149,15 @@ class _Lifetime(NotPicklable, Generic[X]):
         return machine
 
     def _open_transport(self) -> X:
-        """Return the transport. Raises `ClientClosedError` if the client was closed."""
+        """Return the transport.
+
+        Raises `ClientClosedError` if the client was closed, and `RuntimeError` if it would send
+        past an installed fake.
+        """
         transport = self.transport
         if self.closed:  # Checked last: another thread may close it while the transport is made.
             raise ClientClosedError
+        refuse_network(transport, self.context.options.base_url)
         return transport
 
     @contextmanager
