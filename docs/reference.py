@@ -138,7 +138,7 @@ OF_TESTING = {
         Node ScriptedEvent InputField Fault UnusedScriptWarning MemoryCheckpoint
     """,
     "What was called": """
-        RecordedRequest Execution EventStream Delivery FakeReply explain Explanation
+        RecordedRequest Execution EventStream Delivery FakeReply
     """,
     "Cassettes": "Cassette CassetteError CassetteMismatch",
     "Checks of stores": "check_store check_async_store",

@@ -17,7 +17,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from flowmaestro.testing.checkpoints import MemoryCheckpoint
-from flowmaestro.testing.explain import Explanation, explain
 from flowmaestro.testing.fake import FakeFlowMaestro
 from flowmaestro.testing.model.dialects import Events, MessageAnswers, Shapes
 from flowmaestro.testing.model.executions import Execution, InputField
@@ -47,7 +46,6 @@ __all__ = [
     "EventStream",
     "Events",
     "Execution",
-    "Explanation",
     "FakeFlowMaestro",
     "FakeReply",
     "Fault",
@@ -65,7 +63,6 @@ __all__ = [
     "VirtualClock",
     "check_async_store",
     "check_store",
-    "explain",
     "running_server",
     "serve",
 ]

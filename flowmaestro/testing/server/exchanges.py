@@ -17,7 +17,6 @@ from hashlib import sha256
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
 from urllib.parse import parse_qsl, urlsplit
 
-from flowmaestro.testing.explain import API_KEY, curl_lines
 from flowmaestro.testing.model.replies import FakeReply
 from flowmaestro.testing.model.requests import (
     SHORT_SIZE,
@@ -26,6 +25,7 @@ from flowmaestro.testing.model.requests import (
     size_of_long,
 )
 from flowmaestro.testing.redaction import redacted_text, secrets_of, shown_url
+from flowmaestro.testing.server.curl import API_KEY, curl_lines
 from flowmaestro_core.http.messages import Headers, Request
 from flowmaestro_core.http.secrets import showable_value, without_keys
 
