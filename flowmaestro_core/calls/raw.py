@@ -18,9 +18,6 @@ IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 
 _METHOD = re.compile(r"[A-Za-z]+")
 _PATH = re.compile(r"(/([A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})*)+")
-_CREDENTIALS = re.compile(r"\A(?!/[^/])((?:[A-Za-z][A-Za-z0-9+.-]*:)?//)?.*@", re.DOTALL)
-"""What precedes an `@`, except in a path that begins with one `/`. The group is what to keep: a
-scheme with its `//`. Unlike `showable_url`, it also fits a URL without a scheme."""
 
 
 def raw_call(
@@ -60,7 +57,7 @@ def _shown(text: Any) -> str:
     """
     if not isinstance(text, str):
         return type(text).__name__
-    return repr(showable_url(_CREDENTIALS.sub(r"\1", text.partition("?")[0])))
+    return repr(showable_url(text.partition("?")[0]))
 
 
 def _leads_up(path: str) -> bool:

@@ -86,7 +86,19 @@ _SECRET_FIELD, _HARMLESS_FIELD = (
 _SECRET_MEMBER, _HARMLESS_MEMBER = (
     re.compile("|".join(names)) for names in (SECRET_MEMBERS, HARMLESS_MEMBERS)
 )
-_CREDENTIALS = re.compile(r"^([^:/]+://)([^/]*)@")
+_CREDENTIALS = re.compile(
+    r"""
+    \A(?!/[^/])                                        # A path has no credentials.
+    (?:
+        (?P<start>(?:[A-Za-z][A-Za-z0-9+.-]*:)?//)     # With or without a scheme:
+        (?P<given>[^/]*|[^/:]*:(?![0-9]*(?:/|\Z)).*)@   # a password may have a slash; a port not.
+    |
+        (?!(?:[A-Za-z][A-Za-z0-9+.-]*:)?//)(?P<text>.*)@  # This is no URL: show the end alone.
+    )
+    """,
+    re.DOTALL | re.VERBOSE,
+)
+"""The credentials of a URL, or of a text that was given in place of one."""
 _KEY = re.compile(API_SECRET.decode())
 _SHOWN_PARAMETER = re.compile(
     r"(page|per_page|limit|offset)=\d{1,9}|status=[a-z]{1,20}|workflow_id=[\w-]{1,40}", re.ASCII
@@ -144,7 +156,8 @@ def credentials_in(url: str) -> List[Tuple[str, str]]:
         name, _, value = part.partition("=")
         pairs.append((name, value))
     if found is not None:
-        pairs.append(("password", found[2].partition(":")[2] or found[2]))
+        given = found["given"] or found["text"] or ""
+        pairs.append(("password", given.partition(":")[2] or given))
     return pairs
 
 
@@ -157,7 +170,11 @@ def showable_url(url: str) -> str:
         return url
     sent, fragment_mark, _ = url.partition("#")
     location, query_mark, query = sent.partition("?")
-    shown = _CREDENTIALS.sub(r"\1", location) + query_mark + "&".join(map(_shown, query.split("&")))
+    shown = (
+        _CREDENTIALS.sub(r"\g<start>", location)
+        + query_mark
+        + "&".join(map(_shown, query.split("&")))
+    )
     return shown + fragment_mark + (REDACTED if fragment_mark else "")
 
 

@@ -57,6 +57,7 @@ DIFFERENT = {
     "FlowMaestroClient.request": "mypy needs to be told the type of what is awaited",
     "SyncDriver.advance": "only a coroutine can be dropped while it waits",
     "SyncDriver.deliver": CALLBACK,
+    "SyncDriver._release": "only a task can be cancelled while its body closes",
     "SyncDriver.drop": LOOP,
     "SyncDriver._opened": LOOP,
     "SyncDriver._home": LOOP,

@@ -75,6 +75,8 @@ def test_members_that_are_not(name: str) -> None:
         ("https://api.test/x?a=1&b=2&a=", "https://api.test/x?a=***&b=***&a=***"),
         ("https://api.test/x?a=b=c?d", "https://api.test/x?a=***"),
         ("https://me:pw@api.test:8443/x@y", "https://api.test:8443/x@y"),
+        ("https://api.test:8443/x@y", "https://api.test:8443/x@y"),
+        ("https://me:p/w@api.test/x", "https://api.test/x"),
         ("https://me:p@w@api.test/?q=me@home", "https://api.test/?q=***"),
         ("https://api.test/a://b@c", "https://api.test/a://b@c"),
         ("/x@y?a=1", "/x@y?a=***"),

@@ -89,11 +89,15 @@ async def carry_out_late(steps: IOSteps[T], deadline: AttemptDeadline) -> List[T
 
 
 async def _wait_for_any(wait: IOWait) -> None:
+    errors: List[Exception] = []
     async with anyio.create_task_group() as waits:
         waits.cancel_scope.deadline = anyio.current_time() + wait.seconds
 
         async def until(ready: Callable[[socket.socket], Awaitable[None]], sock: Any) -> None:
-            await ready(sock)
+            try:
+                await ready(sock)
+            except Exception as error:  # From the group it would come within an `ExceptionGroup`.
+                errors.append(error)
             waits.cancel_scope.cancel()
 
         for sock in wait.socks:
@@ -101,3 +105,5 @@ async def _wait_for_any(wait: IOWait) -> None:
                 waits.start_soon(until, anyio.wait_readable, sock)
             if wait.readiness is not Readiness.READABLE:
                 waits.start_soon(until, anyio.wait_writable, sock)
+    if errors:
+        raise errors[0]

@@ -55,7 +55,12 @@ from flowmaestro_transports.contract import (
     random_source_of,
     wall_clock_of,
 )
-from flowmaestro_transports.driving.event_loops import EventLoop, release_without_loop, running_loop
+from flowmaestro_transports.driving.event_loops import (
+    EventLoop,
+    current_task,
+    release_without_loop,
+    running_loop,
+)
 from flowmaestro_transports.observing.observers import Observers
 from flowmaestro_transports.primitives.callbacks import refuse_awaitable
 
@@ -506,6 +511,16 @@ class AsyncDriver(_Driver):
         self._home = running_loop()
 
     async def _release(self) -> None:
-        body, self._body = self._body, None
-        if body is not None:
+        """Close the body, also in a cancelled task. It is forgotten once that has succeeded."""
+        body = self._body
+        if body is None:
+            return
+        if current_task() is None:  # Neither asyncio nor trio: anyio has no cancel scope here.
             await body.close()
+        else:
+            from anyio import CancelScope
+
+            with CancelScope(shield=True):
+                await body.close()
+        if self._body is body:
+            self._body = None
