@@ -87,8 +87,10 @@ ANYIO = Row("bare-anyio-asyncio", "anyio", "bare_anyio", ("asyncio",))
 TRIO = Row("bare-anyio-trio", "anyio", "bare_anyio", ("trio",))
 SOCKET = Row("raw-socket", "bare", "raw_socket")
 STREAMS = Row("raw-asyncio", "bare", "raw_asyncio")
-HTTPX = Row("httpx", "httpx", "httpx_blocking")
-HTTPX_AWAITING = Row("httpx-async", "httpx", "httpx_awaiting")
+HTTPX = Row("httpx", "httpx", "httpx_blocking", ("httpx",))
+HTTPX_AWAITING = Row("httpx-async", "httpx", "httpx_awaiting", ("httpx",))
+HTTPX2 = Row("httpx2", "httpx2", "httpx_blocking", ("httpx2",))
+HTTPX2_AWAITING = Row("httpx2-async", "httpx2", "httpx_awaiting", ("httpx2",))
 OPENAI = Row("openai", "openai", "openai_blocking")
 OPENAI_AWAITING = Row("openai-async", "openai", "openai_awaiting")
 
@@ -103,11 +105,18 @@ FORMER_CALLS_AWAITING = Row(
 
 BLOCKING = (
     *(OURS_SOCKETS, OURS_REQUESTS, OURS_PYREQWEST, REQUESTS, URLLIB3),
-    *(PEER, HTTPX, OPENAI, SOCKET, FORMER_CALLS),
+    *(PEER, HTTPX, HTTPX2, OPENAI, SOCKET, FORMER_CALLS),
 )
 AWAITING = (
     *(OURS_AIOHTTP, AIOHTTP, OURS_ANYIO, ANYIO, OURS_TRIO, TRIO),
-    *(PEER_AWAITING, HTTPX_AWAITING, OPENAI_AWAITING, STREAMS, FORMER_CALLS_AWAITING),
+    *(
+        PEER_AWAITING,
+        HTTPX_AWAITING,
+        HTTPX2_AWAITING,
+        OPENAI_AWAITING,
+        STREAMS,
+        FORMER_CALLS_AWAITING,
+    ),
 )
 CALLS = (
     Case("call", "call", 200),

@@ -10,19 +10,26 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / ".benchmarks"
 
 PACKAGES = {
-    "ours": ("--editable", f"{ROOT}[aiohttp,requests,trio]", "pyreqwest; python_version>='3.11'"),
-    "peer": ("flowmaestro==0.1.0", "sniffio"),  # without sniffio it is slower by a quarter
-    "httpx": ("httpx", "httpx-sse"),
-    "openai": ("openai",),
-    "requests": ("requests",),
-    "aiohttp": ("aiohttp",),
-    "anyio": ("anyio", "h11", "trio"),
+    "ours": (
+        "--editable",
+        f"{ROOT}[aiohttp,requests,trio]",
+        "pyreqwest==0.15.1; python_version>='3.11'",
+    ),
+    "peer": ("flowmaestro==0.1.0", "sniffio==1.3.1"),  # without sniffio it is slower by a quarter
+    "httpx": ("httpx==0.28.1", "httpx-sse==0.4.3"),
+    "httpx2": ("httpx2==2.16.2",),  # needs Python 3.11
+    "openai": ("openai==3.57.0",),
+    "requests": ("requests==2.34.2",),
+    "aiohttp": ("aiohttp==3.14.5",),
+    "anyio": ("anyio==4.16.0", "h11==0.16.0", "trio==0.35.0"),
     "bare": (),
     "ec6f533": (f"flowmaestro[aiohttp,requests] @ git+{ROOT.as_uri()}@ec6f533",),
     "52f1d423": (f"flowmaestro[aiohttp,requests] @ git+{ROOT.as_uri()}@52f1d423",),
 }
-"""What each environment holds. Two hold this SDK as it was: at `ec6f533` events, and at `52f1d423`
-calls, cost least before."""
+"""What each environment holds. Peers are pinned, so that two runs compare the same.
+
+Two hold this SDK as it was: at `ec6f533` events, and at `52f1d423` calls, cost least before.
+"""
 
 
 def interpreter(name: str) -> Path:

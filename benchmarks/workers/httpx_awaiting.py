@@ -1,10 +1,12 @@
-"""httpx under asyncio."""
+"""httpx or httpx2 under asyncio."""
 
 import asyncio
+import importlib
 import json
 
-import httpx
-from protocol import HEADERS, INPUTS, URL, serve_awaiting
+from protocol import ARGUMENTS, HEADERS, INPUTS, URL, serve_awaiting
+
+httpx = importlib.import_module(ARGUMENTS[0])
 
 
 async def main():

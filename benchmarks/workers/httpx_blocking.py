@@ -1,10 +1,11 @@
-"""httpx, which the peer stands on."""
+"""httpx, which the peer stands on, or httpx2."""
 
+import importlib
 import json
 
-import httpx
-from protocol import HEADERS, INPUTS, URL, serve
+from protocol import ARGUMENTS, HEADERS, INPUTS, URL, serve
 
+httpx = importlib.import_module(ARGUMENTS[0])
 client = httpx.Client(base_url=URL, headers=HEADERS)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from ssl import SSLContext
 from typing import Any, Callable, Coroutine, Dict, Generator, List, Optional, TypeVar
 
-import httpx
+import httpx_transport
 import pytest
 import urllib3
 from fetch_transport import FetchTransport, JavaScript
@@ -115,9 +115,10 @@ class TestHttpx(WorkedExample, TransportConformance):
         self, verify: Any = True, client_cert: Any = None, max_connections: int = 100
     ) -> HttpxTransport:
         context = tls_when_needed(verify, client_cert)()
-        bound = httpx.Limits(max_connections=max_connections)
+        bound = httpx_transport.httpx.Limits(max_connections=max_connections)
         return HttpxTransport(
-            httpx.Client(verify=context, limits=bound), httpx.Client(verify=context)
+            httpx_transport.httpx.Client(verify=context, limits=bound),
+            httpx_transport.httpx.Client(verify=context),
         )
 
 
@@ -129,9 +130,10 @@ class TestAsyncHttpx(WorkedExample, AsyncTransportConformance):
         self, verify: Any = True, client_cert: Any = None, max_connections: int = 100
     ) -> AsyncHttpxTransport:
         context = tls_when_needed(verify, client_cert)()
-        bound = httpx.Limits(max_connections=max_connections)
+        bound = httpx_transport.httpx.Limits(max_connections=max_connections)
         return AsyncHttpxTransport(
-            httpx.AsyncClient(verify=context, limits=bound), httpx.AsyncClient(verify=context)
+            httpx_transport.httpx.AsyncClient(verify=context, limits=bound),
+            httpx_transport.httpx.AsyncClient(verify=context),
         )
 
 

@@ -1,4 +1,7 @@
-"""httpx, for sync clients and for async clients on asyncio.
+"""httpx2 or httpx, for sync clients and for async clients on asyncio.
+
+httpx2 continues httpx, needs Python 3.11, and has the same API. Keep the import of the one that you
+use.
 
 Its extension `trace` tells how far a request came before it failed.
 """
@@ -6,11 +9,11 @@ Its extension `trace` tells how far a request came before it failed.
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from typing import Any, Mapping
 
 import anyio
-import httpx
 from bodies import ImpatientBody, ImpatientTransport, PatientBody
 
 from flowmaestro_transports import (
@@ -22,6 +25,11 @@ from flowmaestro_transports import (
     TransportClosedError,
     TransportFailure,
 )
+
+if sys.version_info >= (3, 11):
+    import httpx2 as httpx
+else:
+    import httpx
 
 _ERRORS = (httpx.HTTPError, httpx.StreamError, TimeoutError)
 """All exceptions of httpx and of a time limit around it."""
