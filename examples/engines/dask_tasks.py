@@ -1,4 +1,4 @@
-"""Dask tasks that start their workflows once: the state is a `Variable` of the scheduler.
+"""Dask tasks that start their workflows once: the state is in the metadata of the scheduler.
 
 pip install distributed
 
@@ -10,22 +10,20 @@ from __future__ import annotations
 
 from typing import Any, List
 
-from distributed import Client, Variable
+from distributed import Client, get_client
 
 from flowmaestro import Checkpoint, FlowMaestroClient
 
 
 def checkpoint_of(task: str) -> Checkpoint:
     """Return the checkpoint of one task."""
-    kept = Variable(f"flowmaestro-{task}")
-
-    def load() -> Any:
-        try:
-            return kept.get(timeout=1)
-        except TimeoutError:  # It was never set.
-            return None
-
-    return Checkpoint(load, kept.set, rerun=("failed",))
+    scheduler: Any = get_client()
+    key = ["flowmaestro", task]
+    return Checkpoint(
+        lambda: scheduler.get_metadata(key, default=None),
+        lambda state: scheduler.set_metadata(key, state),
+        rerun=("failed",),
+    )
 
 
 def report(customer: str) -> Any:

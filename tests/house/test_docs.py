@@ -67,7 +67,9 @@ RECEIVER = re.compile("from (?:fastapi|flask|django.http|aiohttp) import ")
 STORE = re.compile("import json\n\nimport (?:redis|psycopg)\n")
 """How a store begins: the session `stores` runs these on real servers."""
 BLOCKS = [block for page in PAGES if page != CONTRACT for block in blocks_of(page)]
-ELSEWHERE = RECEIVER.match, STORE.match
+LIMITER = re.compile("(?s).*from limits import ")
+"""The session `limits` runs this one, with Redis."""
+ELSEWHERE = RECEIVER.match, STORE.match, LIMITER.match
 PYTHON = [
     block
     for block in BLOCKS
