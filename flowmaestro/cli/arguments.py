@@ -553,13 +553,13 @@ COMMANDS: Dict[str, _Command] = {
         _option(
             "--messages",
             "X",
-            "how a streamed message is answered: sse, or refused (501) as deployed [sse for "
-            "agents of --seed, otherwise as the shapes have it]",
+            "how a streamed message is answered: sse, or refused (501) as deployed [sse]",
             choices=("refused", "sse"),
         ),
-        _option("--api-key", "KEY", "the key [a new one at each start]"),
+        _option("--api-key", "KEY", "the key [the same at each start]"),
         _file("--seed", "a Python file whose `def seed(fake)` adds resources"),
         _flag("--reload", "reload the --seed file when it changes"),
+        _file("--state", "a file that keeps executions over a restart"),
         _many("--allow-webhooks-to", "HOST", "send webhooks to this host, too"),
     ),
     "demo": _command(

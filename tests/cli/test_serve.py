@@ -46,8 +46,8 @@ class Served:
 
 
 @contextmanager
-def serving(flowmaestro, folder, *arguments):
-    """A server on a free port; at the end it is interrupted."""
+def serving(flowmaestro, folder, *arguments, killed=False):
+    """A server on a free port; at the end it is interrupted, or killed."""
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
             [*flowmaestro.command, "serve", "--port", "0", *arguments],
@@ -58,12 +58,12 @@ def serving(flowmaestro, folder, *arguments):
         )
         try:
             yield Served(process, folder / "log")
-            process.send_signal(signal.SIGINT)
+            process.send_signal(signal.SIGKILL if killed else signal.SIGINT)
             rest, _ = process.communicate(timeout=60)
         finally:
             process.kill()
             process.communicate()
-    assert (process.returncode, rest) == (130, "")
+    assert (process.returncode, rest) == (-signal.SIGKILL if killed else 130, "")
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def test_a_client_connects_with_the_printed_address_and_key(served):
     [((), 200), (("--messages", "sse"), 200), (("--messages", "refused"), 501)],
 )
 def test_streamed_messages_are_answered_as_asked(here, monkeypatch, tmp_path, arguments, status):
-    """An agent of the seed file streams, unless the deployed server's refusal is asked for."""
+    """An agent streams, unless the deployed server's refusal is asked for."""
 
     async def listen(fake, *_, **__):
         made.append(fake)
@@ -192,13 +192,13 @@ def test_a_seed_file_adds_resources_and_is_read_again_when_it_changes(flowmaestr
         assert client.workflows.run("wf_mine")["outputs"] == {"n": 2}
 
 
-def test_ctrl_c_with_an_open_stream_is_quiet_and_the_next_key_is_new(served, flowmaestro, tmp_path):
+def test_ctrl_c_with_an_open_stream_is_quiet_and_the_key_stays(served, flowmaestro, tmp_path):
     anywhere = ("--host", "0.0.0.0")  # where the inspector is off
     with serving(flowmaestro, tmp_path, *anywhere) as other, other.client() as client:
         assert "in a browser" not in other.printed
         with pytest.raises(urllib.error.HTTPError, match="404"):
             urllib.request.urlopen(f"{other.url}/_inspect/routes")
-        assert other.api_key != served.api_key
+        assert other.api_key == served.api_key
         run = client.workflows.execute(PAUSING_WORKFLOW_ID)["data"]  # It does not end.
         with client.executions.stream(run["execution_id"]) as events:
             assert next(events)["type"] == "connected"
@@ -223,3 +223,34 @@ def test_a_seed_file_that_is_wrong_is_one_clear_line(here, tmp_path, text, said)
     assert (done.status, done.out) == (2, "")
     assert done.err.startswith(f"flowmaestro serve: {seeds}{said}")
     assert len(done.err.splitlines()) == 1
+
+
+def test_executions_outlast_a_server_that_is_killed(flowmaestro, tmp_path):
+    flows = tmp_path / "flows.py"
+    flows.write_text(
+        "from flowmaestro.testing import Node\n\n"
+        "def seed(fake):\n"
+        "    fake.workflow('wf_quick', outputs={'n': 1})\n"
+        "    fake.workflow('wf_slow', nodes=[Node('a', seconds=3), 'b'], outputs={'n': 2})\n"
+    )
+    which = ["--seed", str(flows), "--state", str(tmp_path / "state")]
+    with serving(flowmaestro, tmp_path, *which, killed=True) as first, first.client() as client:
+        ended = client.workflows.run("wf_quick")
+        started = [client.workflows.execute("wf_slow", {"n": n})["data"] for n in range(5)]
+    with serving(flowmaestro, tmp_path, *which) as second, second.client() as client:
+        assert client.executions.get(ended["id"])["data"] == ended
+        for each in started:
+            again = client.executions.wait_for_completion(each["execution_id"])
+            assert (again["status"], again["inputs"]) == ("completed", each["inputs"])
+        assert len(client.executions.list(workflow_id="wf_slow")["data"]) == 5
+
+
+def test_an_unusable_state_file_is_named(here, tmp_path):
+    text = tmp_path / "notes.txt"
+    text.write_text("not a database, but a text")
+    done = here("serve", "--state", str(text))
+    assert done.status == 2
+    assert "--state: " in done.err
+    assert "notes.txt" in done.err
+    assert text.read_text() == "not a database, but a text"
+    assert here("serve", "--state", str(tmp_path)).status == 2

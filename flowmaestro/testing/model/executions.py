@@ -165,6 +165,19 @@ class ExecutionRunner:
 
         With an `error`, or if `Workflow.steps` raises, it fails as soon as it is taken.
         """
+        self._follow(execution, iter(self._plan(execution, error)), pickup)
+
+    def resume(self, execution: Execution, taken: int) -> None:
+        """Continue an execution of an earlier service, which had taken `taken` steps of its plan.
+
+        A step that was due before is taken now.
+        """
+        plan = self._plan(execution, None)
+        due = execution.created_at + PICKUP_SECONDS + sum(step.seconds for step in plan[:taken])
+        delay = due - self._timeline.now
+        self._follow(execution, iter(plan[taken:]), delay, catches_up=True)
+
+    def _plan(self, execution: Execution, error: Optional[str]) -> Sequence[PlannedEvent]:
         plan: Sequence[PlannedEvent] = ()
         try:
             plan = execution.workflow.steps(execution.inputs) if error is None else ()
@@ -175,28 +188,36 @@ class ExecutionRunner:
                 PlannedEvent("execution:started"),
                 PlannedEvent("execution:failed", error=error),
             ]
-        self._follow(execution, iter(plan), pickup)
+        return plan
 
     def cancel(self, execution: Execution) -> None:
         """Cancel an execution now. Its remaining planned events are dropped."""
         self._take(execution, PlannedEvent("execution:cancelled"))
 
     def _follow(
-        self, execution: Execution, plan: Iterator[PlannedEvent], delay: float = 0.0
+        self,
+        execution: Execution,
+        plan: Iterator[PlannedEvent],
+        delay: float = 0.0,
+        *,
+        catches_up: bool = False,
     ) -> None:
         """Schedule the next event of the plan, `delay` seconds later than planned.
 
         When it happens, the event after it is scheduled. Events of an ended execution are dropped.
+        With `catches_up`, events that were due before now happen now.
         """
         planned = next(plan, None)
         if planned is None:
             return
         step: PlannedEvent = planned
+        due = self._timeline.now + delay + step.seconds
 
         def take() -> None:
             if not execution.ended:
                 self._take(execution, step)
-                self._follow(execution, plan)
+                late = min(0.0, due - self._timeline.now) if catches_up else 0.0
+                self._follow(execution, plan, late, catches_up=catches_up)
 
         self._timeline.schedule(delay + step.seconds, take)
 

@@ -37,6 +37,8 @@ LONGEST_ID = 200
 
 T = TypeVar("T")
 Listener = Callable[[str, JsonObject, Execution], None]
+ChangeListener = Callable[[Execution, bool], None]
+"""Is called with an execution that has changed, and whether it has just been started."""
 
 NO_CREDITS = "Insufficient credits for workflow execution. Estimated need: 1 credits"
 """The error of an execution that cannot be paid for (`docs/api-facts.md`, row 402)."""
@@ -137,6 +139,7 @@ class Service:
         self.webhooks: Resources[Webhook] = Resources("webhook", self)
         self.started: Deque[Execution] = deque()
         self.listener: Listener = lambda _name, _data, _execution: None
+        self.note_change: ChangeListener = lambda _execution, _started: None
         self.unlistable: Dict[str, List[Tuple[int, str]]] = {}
         self.used: Set[Tuple[str, str]] = set()
         self.missed: Dict[Tuple[str, str], List[str]] = {}
@@ -171,6 +174,7 @@ class Service:
         execution = Execution(self.new_id(), workflow, inputs, self.timeline.now, trigger_id)
         self.executions[execution.id] = execution
         self.started.append(execution)
+        self.note_change(execution, True)
         self.used.add(("workflow", workflow.id))
         self.runner.start(execution, error=NO_CREDITS if unpaid else None)
         return execution
@@ -191,6 +195,16 @@ class Service:
 
     def _count_of(self, workflow_id: Optional[str]) -> int:
         return sum(one.workflow.id == workflow_id for one in self.executions.values())
+
+    def restore(self, execution: Execution, taken: int) -> None:
+        """Add an execution of an earlier service, which had taken `taken` steps of its plan.
+
+        If it has not ended, its next step is taken when it is due, or now if it was due before.
+        """
+        self.executions[execution.id] = execution
+        self.started.append(execution)
+        if not execution.ended:
+            self.runner.resume(execution, taken)
 
     def newest_executions(self) -> List[Execution]:
         """Return every execution, the newest first.
@@ -259,6 +273,7 @@ class Service:
     def _happened(self, execution: Execution, step: PlannedEvent) -> None:
         name, data = step.event, {**self.dialect.event_data(execution, step), **step.data}
         self.listener(name, data, execution)
+        self.note_change(execution, False)
         if self._live and name != "execution:cancelled":
             self._publish(execution.id, name, data, is_last=execution.ended)
         topic, _, what = name.partition(":")

@@ -11,16 +11,16 @@ import threading
 from collections import deque
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Callable, Dict, Generator, List, Optional, Tuple
+from typing import Any, Callable, Dict, Generator, List, Mapping, Optional, Tuple
 
 from flowmaestro.testing.model.agents import Replies
 from flowmaestro.testing.model.dispatch import Dispatcher
-from flowmaestro.testing.model.executions import Execution
+from flowmaestro.testing.model.executions import Execution, Workflow
 from flowmaestro.testing.model.faults import Fault, Faults
 from flowmaestro.testing.model.keys import KeyRing
 from flowmaestro.testing.model.replies import FakeReply
 from flowmaestro.testing.model.requests import RecordedRequest
-from flowmaestro.testing.model.service import Listener, Service
+from flowmaestro.testing.model.service import ChangeListener, Listener, Service
 from flowmaestro.testing.model.webhooks import Delivery
 from flowmaestro_core.arguments import check_count
 from flowmaestro_core.http.messages import Request
@@ -171,6 +171,26 @@ class World:
         """
         with self.lock:
             self._service.listener = listener
+
+    def note_changes(self, listener: ChangeListener) -> None:
+        """Call `listener` with each execution that starts or changes, and whether it has started.
+
+        `listener` is called before the response to the start, from now on, and replaces an earlier
+        one. The execution is the fake's own, not a copy.
+        """
+        with self.lock:
+            self._service.note_change = listener
+
+    def restore(self, execution: Execution, taken: int) -> None:
+        """Add an execution of an earlier fake, which had taken `taken` steps of its plan."""
+        with self.lock:
+            self._service.restore(execution, taken)
+
+    @property
+    def workflows(self) -> Mapping[str, Workflow]:
+        """The workflows by id; a copy."""
+        with self.lock:
+            return dict(self._service.workflows)
 
     def listen_to_faults(self, listener: Callable[[Fault], None]) -> None:
         """Call `listener` with the fault for each request that a fault affects.
