@@ -82,6 +82,8 @@ OPTIONS = (
     "RequestInfo",
     "ResponseInfo",
     "RetryInfo",
+    "Store",
+    "AsyncStore",
     "StreamTimes",
     "Timeout",
 )

@@ -42,11 +42,13 @@ if TYPE_CHECKING:
     from flowmaestro_core import __version__
     from flowmaestro_core.checkpoint import Checkpoint
     from flowmaestro_core.policy.stream_times import StreamTimes
+    from flowmaestro_core.store import AsyncStore, Store
     from flowmaestro_core.timeouts import Timeout
     from flowmaestro_transports.observing.hooks import Hooks, RequestInfo, ResponseInfo, RetryInfo
 
 __all__ = [
     "AsyncFlowMaestroClient",
+    "AsyncStore",
     "AuthenticationError",
     "AuthorizationError",
     "Checkpoint",
@@ -68,6 +70,7 @@ __all__ = [
     "RetryInfo",
     "ServerError",
     "StartUnknownError",
+    "Store",
     "StreamError",
     "StreamTimes",
     "Timeout",
@@ -79,12 +82,14 @@ __all__ = [
 
 _HOMES = {
     "AsyncFlowMaestroClient": "flowmaestro.client",
+    "AsyncStore": "flowmaestro_core.store",
     "Checkpoint": "flowmaestro_core.checkpoint",
     "FlowMaestroClient": "flowmaestro.client",
     "Hooks": "flowmaestro_transports.observing.hooks",
     "RequestInfo": "flowmaestro_transports.observing.hooks",
     "ResponseInfo": "flowmaestro_transports.observing.hooks",
     "RetryInfo": "flowmaestro_transports.observing.hooks",
+    "Store": "flowmaestro_core.store",
     "StreamTimes": "flowmaestro_core.policy.stream_times",
     "Timeout": "flowmaestro_core.timeouts",
     "__version__": "flowmaestro_core",

@@ -1,4 +1,4 @@
-"""The eleven actions that a machine can return to its driver, as plain values.
+"""The ten actions that a machine can return to its driver, as plain values.
 
 A driver carries out one action, and reports what happened: it calls one of the machine's methods
 that stand beside the action. The method returns the next action.
@@ -11,9 +11,8 @@ that stand beside the action. The method returns the next action.
 | `Close` | `stream_closed`                                                       |
 | `Wait`  | `waited`                                                              |
 | `Emit`  | `emitted`                                                             |
-| `Record`| `recorded`                                                            |
-| `LoadState` | `state_loaded`, `checkpoint_failed`                               |
-| `SaveState` | `state_saved`, `checkpoint_failed`                                |
+| `Load`  | `loaded`, `store_failed`                                              |
+| `Save`  | `saved`, `store_failed`                                               |
 | `Done`  | nothing: the machine has ended with a value                           |
 | `Fail`  | nothing: the machine has ended with an error                          |
 
@@ -29,7 +28,6 @@ from typing import Any, Dict, Optional, Sequence, Tuple, Union
 
 from flowmaestro_core.errors import Attempt, FlowMaestroError
 from flowmaestro_core.http.messages import Request
-from flowmaestro_core.records import JournalRow, Key
 
 
 @dataclass(frozen=True)
@@ -114,39 +112,30 @@ class Emit:
 
 
 @dataclass(frozen=True)
-class Record:
-    """Write `rows` to the journal, all of them or none. Then report what the journal holds.
+class Load:
+    """Read from the store.
 
     Attributes:
-        rows: the new records. Each replaces the earlier record of its row. The record of a row that
-            is `starting` must survive a power loss; the others need only survive the end of the
-            process.
-        keys: the keys of the rows whose records to return.
-        brief: if true, a returned record need not hold the execution, and its state need only show
-            whether the row is `open`.
+        keys: the keys of the states to return.
+        outcomes: whether ended states must have their `outcome`.
         execution_ids: ids of executions. The numbers of their starts are to be returned.
 
     """
 
-    rows: Tuple[JournalRow, ...] = ()
-    keys: Tuple[Key, ...] = ()
-    brief: bool = False
+    keys: Tuple[str, ...] = ()
+    outcomes: bool = False
     execution_ids: Tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class LoadState:
-    """Load the state that the checkpoint holds."""
+class Save:
+    """Keep `states` in the store, all of them or none. The first one is the header.
 
-
-@dataclass(frozen=True)
-class SaveState:
-    """Save `state` in the checkpoint, after adding `at`: the present time, in Unix seconds.
-
-    The machine leaves `at` out, because it reads no clock.
+    A state that is `starting` must survive a power loss. The others need only survive the end of
+    the process.
     """
 
-    state: Dict[str, Any]
+    states: Tuple[Dict[str, Any], ...]
 
 
 @dataclass(frozen=True)
@@ -167,4 +156,4 @@ class Fail:
     error: FlowMaestroError
 
 
-Action = Union[Send, Open, Read, Close, Wait, Emit, Record, LoadState, SaveState, Done, Fail]
+Action = Union[Send, Open, Read, Close, Wait, Emit, Load, Save, Done, Fail]

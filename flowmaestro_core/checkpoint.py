@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Iterable, NamedTuple, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, Optional, Tuple, Union
 
 from flowmaestro_core.arguments import (
     check_callback,
@@ -16,19 +16,6 @@ from flowmaestro_core.types import ExecutionStatus
 
 SETTLE_AFTER = 60.0
 """Seconds after which the server can be relied on to list an execution that it has accepted."""
-
-
-class LoadedState(NamedTuple):
-    """The reply of a checkpoint to a `LoadState`.
-
-    Attributes:
-        state: the state that was saved last; `None` if there is none.
-        wall_time: when the state was loaded, in Unix seconds.
-
-    """
-
-    state: Any = None
-    wall_time: float = 0.0
 
 
 class Checkpoint:

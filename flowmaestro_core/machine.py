@@ -26,12 +26,11 @@ import functools
 from typing import Any, Callable, ClassVar, Generic, Mapping, Optional, Tuple, TypeVar, Union, cast
 
 from flowmaestro_core.actions import Action, Close, Done, Fail, Wait
-from flowmaestro_core.checkpoint import LoadedState
 from flowmaestro_core.context import Context
-from flowmaestro_core.errors import CheckpointConflict, CheckpointError, FlowMaestroError
+from flowmaestro_core.errors import FlowMaestroError
 from flowmaestro_core.http.messages import Response, ResponseHead, TransportFailure
 from flowmaestro_core.http.scrub import SecretScrubber
-from flowmaestro_core.records import Recalled
+from flowmaestro_core.store import Loaded
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Action])
@@ -96,8 +95,7 @@ class Machine(Generic[T]):
     """Whether an event method, or an action other than a request or `Emit`, may run caller's code.
 
     That code may wait for another call. The listener of `Emit` does not count. A batch reads the
-    caller's rows in its events, and a start with a checkpoint has the driver call `load` and
-    `save`.
+    caller's rows in its events, and the driver calls the methods of a caller's store.
     """
 
     def __init__(self, context: Context, token: str) -> None:
@@ -188,31 +186,23 @@ class Machine(Generic[T]):
         return self._next(now, jitter)
 
     @event
-    def recorded(self, recalled: Recalled, now: float, jitter: float) -> Action:
-        """Report that `Record` was carried out. Return the next action.
+    def loaded(self, loaded: Loaded, now: float, jitter: float) -> Action:
+        """Report that `Load` was carried out. Return the next action.
 
-        `recalled` is what the journal holds for the `keys` and `execution_ids` of the `Record`.
+        `loaded` is what the store holds for the `keys` and `execution_ids` of the `Load`.
         """
         raise NotImplementedError
 
     @event
-    def state_loaded(self, loaded: LoadedState, now: float, jitter: float) -> Action:
-        """Report that `LoadState` was carried out. Return the next action."""
+    def saved(self, now: float, jitter: float) -> Action:
+        """Report that `Save` was carried out. Return the next action."""
         raise NotImplementedError
 
     @event
-    def state_saved(self, now: float, jitter: float) -> Action:
-        """Report that `SaveState` was carried out. Return the next action."""
-        raise NotImplementedError
+    def store_failed(self, error: FlowMaestroError, now: float, jitter: float) -> Action:
+        """Report that `Load` or `Save` failed. Return the next action.
 
-    @event
-    def checkpoint_failed(
-        self, error: Union[CheckpointError, CheckpointConflict], now: float, jitter: float
-    ) -> Action:
-        """Report that `LoadState` or `SaveState` failed. Return the next action.
-
-        `error` is a `CheckpointConflict` if `SaveState` found that another process has saved a
-        state meanwhile.
+        `error` is a `CheckpointConflict` if `Save` found that another process has saved meanwhile.
         """
         raise NotImplementedError
 

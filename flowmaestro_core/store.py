@@ -56,9 +56,11 @@ from typing import (
     List,
     Literal,
     Mapping,
+    NamedTuple,
     Optional,
     Protocol,
     Sequence,
+    Tuple,
     TypedDict,
     Union,
 )
@@ -117,6 +119,21 @@ class StartState(_StartState, total=False):
 
 
 State = Union[HeaderState, StartState]
+
+
+class Loaded(NamedTuple):
+    """What a store holds, as it returned it: the reply to a `Load`. Nothing is checked yet.
+
+    Attributes:
+        states: the states under the keys of the `Load`.
+        known: the numbers of the starts of its executions, by id.
+        wall_time: when they were loaded, in Unix seconds.
+
+    """
+
+    states: Tuple[Any, ...] = ()
+    known: Mapping[Any, Any] = {}
+    wall_time: float = 0.0
 
 
 class Store(Protocol):

@@ -90,14 +90,13 @@ class Service:
 
 def journal(count):
     """Write a journal of so many rows, then read it again by the same call."""
-    longest, keep = 0.0, Journal.keep
+    longest, save = 0.0, Journal.save
 
-    def timed(self, record):
+    def timed(self, states):
         nonlocal longest
         began = time.perf_counter()
-        recalled = keep(self, record)
+        save(self, states)
         longest = max(longest, time.perf_counter() - began)
-        return recalled
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "runs.sqlite3")
@@ -105,10 +104,10 @@ def journal(count):
         run(client, rows_of(8), Path(folder, "first"))
         rows = rows_of(count)
         before = peak_kb()
-        Journal.keep = timed
+        Journal.save = timed
         with Measurement() as writing:
             size = run(client, rows, path, bytes_of, concurrency=64)
-        Journal.keep = keep
+        Journal.save = save
         grown, disk = peak_kb() - before, path.stat().st_size
         with Measurement() as reading:  # what a caller makes of the executions is not of it
             assert run(client, rows, path) > 0

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from itertools import islice
-from typing import Any, ClassVar, List, NamedTuple, Optional, Tuple, Union, cast
+from typing import Any, ClassVar, NamedTuple, Optional, Tuple, Union, cast
 
-from flowmaestro_core.actions import Action, Done, Emit, Fail, Record, Wait
+from flowmaestro_core.actions import Action, Done, Emit, Fail, Save, Wait
 from flowmaestro_core.calls.call import CallMachine
 from flowmaestro_core.context import Context
-from flowmaestro_core.errors import FlowMaestroError
+from flowmaestro_core.errors import CheckpointConflict, FlowMaestroError, JournalError
+from flowmaestro_core.executions.ledger import Ledger
 from flowmaestro_core.executions.operation import Batch, PageOf, Start
 from flowmaestro_core.executions.outcome import BatchProgress, RunOutcome
 from flowmaestro_core.executions.rows import Row
-from flowmaestro_core.executions.settling import LookupMachine
+from flowmaestro_core.executions.settling import LookupMachine, WalkEnd
 from flowmaestro_core.executions.state import BatchState
 from flowmaestro_core.executions.watch import rate_limit_pause
 from flowmaestro_core.machine import Machine, Transitions, event
-from flowmaestro_core.records import Recalled
+from flowmaestro_core.store import Loaded
 
 
 class RunStarted(NamedTuple):
@@ -38,7 +38,8 @@ class Settling(NamedTuple):
 
 
 _ANY = (
-    "recording",
+    "saving",
+    "loading",
     "emitting",
     "reading baseline",
     "starting",
@@ -57,8 +58,8 @@ class BatchMachine(Machine[None]):
     Events update what is known (`BatchState`), and `_next` decides. It takes the first of these
     tasks for which there is something to do:
 
-    1. *recording*: write to the journal what was noted, and load the journal's entries for the rows
-       that were just read. So each fact is in the journal before the SDK acts on it.
+    1. *saving*: save what was noted in the journal, so that each fact is in the journal before the
+       SDK acts on it. Else *loading*: load the states of the rows that were just read.
     2. *emitting*: call `on_start` for an execution that got its id; else yield an outcome.
     3. Read the next rows, if they may be looked up in the journal or started now; then begin again
        at 1.
@@ -75,8 +76,9 @@ class BatchMachine(Machine[None]):
        batch, end with that error.
 
     `TRANSITIONS` constrains little: which event each task takes, and that the journal is opened
-    first. Any task may follow any event. The order above is the rule. These promises follow from
-    it:
+    first (*opening*: its header is loaded; *taking over*: it is saved, so that no other process can
+    save any more). Any task may follow any event. The order above is the rule. These promises
+    follow from it:
 
     * While a noted change is not yet in the journal, nothing is sent.
     * The baseline is read only before the first start of a new journal.
@@ -97,8 +99,10 @@ class BatchMachine(Machine[None]):
     state: str
     TRANSITIONS: ClassVar[Transitions] = {
         "ready": {"start": ("opening", *_ANY)},
-        "opening": {"recorded": _ANY},
-        "recording": {"recorded": _ANY},
+        "opening": {"loaded": ("taking over", "failed"), "store_failed": ("failed",)},
+        "taking over": {"saved": _ANY, "store_failed": ("failed",)},
+        "saving": {"saved": _ANY, "store_failed": ("failed",)},
+        "loading": {"loaded": _ANY, "store_failed": ("failed",)},
         "reading baseline": {"response_received": _ANY, "transport_failed": _ANY},
         "starting": {"response_received": _ANY, "transport_failed": _ANY},
         "polling": {"response_received": _ANY, "transport_failed": _ANY},
@@ -108,16 +112,19 @@ class BatchMachine(Machine[None]):
             "response_received": _ANY,
             "transport_failed": _ANY,
             "waited": _ANY,
-            "recorded": _ANY,
+            "loaded": _ANY,
+            "store_failed": ("failed",),
         },
     }
 
     def __init__(self, batch: Batch, context: Context, token: str) -> None:
         super().__init__(context, token)
         self.batch = batch
-        keyed = batch.journal is not None and batch.journal.key is not None
-        self.runs_callers_code: bool = keyed or not isinstance(batch.inputs, (list, tuple))
-        self._rows = BatchState(batch, context.scrubber, context.pace)
+        plan = batch.journal
+        runs_code = plan is not None and not (plan.is_locked and plan.key is None)
+        self.runs_callers_code: bool = runs_code or not isinstance(batch.inputs, (list, tuple))
+        ledger = Ledger(plan, context.options.api_root, token)
+        self._rows = BatchState(batch, ledger, context.scrubber, context.pace)
         self._reported_in_doubt = 0
         """How many rows in doubt `progress` was last called with."""
 
@@ -148,15 +155,21 @@ class BatchMachine(Machine[None]):
             rows.outcomes.day_ends_after(total, started, self.batch.concurrency),
         )
 
-    def last_record(self) -> Record:
-        """Return a record that notes each queued row as `open`, unless its start is in flight.
+    def last_save(self) -> Optional[Save]:
+        """Return the action that notes each queued row as not started; `None` if there is none.
 
         A later call may then start these rows. A row whose start is in flight stays `starting`: the
-        server may start it. So does a row with an earlier start that may have been processed.
+        server may start it. So does a row with an earlier start that may have been processed. The
+        batch must not advance afterwards.
+
+        Nothing is saved after a save that failed, or that was interrupted: another process may have
+        saved first, and the next serial number would be the one after its own.
         """
-        sent = 1 if self.state == "starting" else 0
-        unsent = islice(self._rows.starts.queue, sent, None)
-        return Record(tuple(row.record("open") for row in unsent if not row.is_unsettled))
+        if self.state in ("saving", "taking over", "failed"):
+            return None
+        sent, queue = int(self.state == "starting"), self._rows.starts.queue
+        unsent = [queue.pop() for _ in range(len(queue) - sent)]
+        return self._rows.ledger.release_all(reversed(unsent))
 
     # Events
 
@@ -167,16 +180,45 @@ class BatchMachine(Machine[None]):
             self._rows.follow(Row(index, None, index, execution_id=execution_id), now)
         if self.batch.journal is not None:
             self.state = "opening"
-            return Record()
+            return self._rows.ledger.open()
         return self._next(now, jitter)
 
     @event
-    def recorded(self, recalled: Recalled, now: float, jitter: float) -> Action:
-        if self.state == "opening":
-            self._rows.opened(recalled, now)
-        else:
-            self._rows.recalled(recalled, now)
+    def loaded(self, loaded: Loaded, now: float, jitter: float) -> Action:
+        try:
+            if self.state == "opening":
+                save = self._rows.ledger.opened(loaded, now)
+                self.state, self._token = "taking over", self._rows.ledger.header.token
+                return save
+            self._rows.loaded(loaded, now)
+        except JournalError as error:  # The store returned garbage.
+            return self._fail(error)
         return self._next(now, jitter)
+
+    @event
+    def saved(self, now: float, jitter: float) -> Action:
+        if self.state == "taking over":
+            self._rows.opened(now)
+        return self._next(now, jitter)
+
+    @event
+    def store_failed(self, error: FlowMaestroError, now: float, jitter: float) -> Action:
+        return self._store_failed(error)
+
+    def _store_failed(self, error: FlowMaestroError) -> Action:
+        """Fail at once: nothing may be sent that the journal does not hold.
+
+        If another process has saved first, it continues the batch, and settles what this one sent.
+        """
+        if isinstance(error, CheckpointConflict):
+            busy = JournalError(
+                "The journal is in use by another process, which has saved to it and continues "
+                "the batch",
+                "journal_busy",
+            )
+            busy.__cause__ = error
+            error = busy
+        return self._fail(error)
 
     def _inner_waits(self, wait: Wait, now: float, jitter: float) -> Action:
         # Only a start is parked. Polls have no retries, and a lookup runs when nothing else can.
@@ -190,7 +232,9 @@ class BatchMachine(Machine[None]):
 
     def _inner_ended(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
         rows = self._rows
-        if self.state == "looking up" and isinstance(outcome, Done):
+        if self.state == "looking up":
+            if isinstance(outcome, Fail):  # The journal could not be read.
+                return self._store_failed(outcome.error)
             rows.looked_up(outcome.value, now)
             return self._next(now, jitter)
         if isinstance(outcome, Done):
@@ -203,9 +247,9 @@ class BatchMachine(Machine[None]):
             if self.state == "starting" or is_refused:
                 rows.not_started(outcome.error, now)
             else:
-                rows.record_baseline(None)
+                rows.set_baseline(None)
         elif self.state == "reading baseline":
-            rows.record_baseline(outcome.value)
+            rows.set_baseline(outcome.value)
         else:
             rows.started(outcome.value, now)
         return self._next(now, jitter)
@@ -215,10 +259,14 @@ class BatchMachine(Machine[None]):
     def _next(self, now: float, jitter: float) -> Action:
         rows = self._rows
         while True:
-            record = rows.record()
-            if record is not None:
-                self.state = "recording"
-                return record
+            save = rows.ledger.save()
+            if save is not None:
+                self.state = "saving"
+                return save
+            load = rows.load()
+            if load is not None:
+                self.state = "loading"
+                return load
             if rows.started_outcomes:
                 return self._emit(RunStarted(rows.started_outcomes.popleft()))
             outcome = rows.outcomes.get(now)
@@ -257,7 +305,7 @@ class BatchMachine(Machine[None]):
             call = CallMachine(newest, self._context, self._token, max_retries=0)
             return self._request(call, now, jitter)
         # `starting` must be in the journal before the request is sent.
-        if starts.record():
+        if starts.announce():
             return self._next(now, jitter)
         self.state = "starting"
         parked, starts.parked = starts.parked, None
@@ -290,7 +338,7 @@ class BatchMachine(Machine[None]):
         The assertions check two promises that follow from the order of the tasks (see the class).
         """
         rows = self._rows
-        assert rows.is_written, "noted, and not in the journal"  # noqa: S101
+        assert rows.ledger.is_saved, "noted, and not in the journal"  # noqa: S101
         if self.state == "looking up":
             is_idle = not rows.active.by_row and not rows.starts.queue
             assert is_idle, "a lookup while executions run or rows wait"  # noqa: S101
@@ -308,8 +356,7 @@ class BatchMachine(Machine[None]):
                 self.state = "pausing"
                 return Wait(rows.settles_at - now)
             self.state, self._reported_in_doubt = "looking up", 0
-            machine = _lookup_machine(self.batch, rows.in_doubt, self._context, self._token)
-            return self._request(machine, now, jitter)
+            return self._request(self._lookup_machine(), now, jitter)
         outcome = rows.outcomes.get(now, final=True)
         if outcome is not None:
             return self._emit(outcome)
@@ -321,10 +368,10 @@ class BatchMachine(Machine[None]):
         # An exception of the caller's iterator or key function is raised as it is.
         return Fail(cast("Any", rows.stop_error))
 
-
-def _lookup_machine(
-    batch: Batch, in_doubt: List[Row], context: Context, token: str
-) -> LookupMachine:
-    since = min(row.order for row in in_doubt)
-    digests = Counter(row.digest for row in in_doubt)
-    return LookupMachine(cast("PageOf", batch.page_of), since, digests, context, token)
+    def _lookup_machine(self) -> LookupMachine:
+        ledger, in_doubt = self._rows.ledger, self._rows.in_doubt
+        since = min(row.number for row in in_doubt)
+        digests = Counter(row.digest for row in in_doubt)
+        page_of = cast("PageOf", self.batch.page_of)
+        end = WalkEnd(ledger.header.after or None, ledger.oldest, since)
+        return LookupMachine(page_of, end, digests, self._context, self._token, has_known=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any, Callable, ClassVar, Optional, Tuple, Union, cast
 
-from flowmaestro_core.actions import Action, Done, Fail, LoadState, SaveState, Wait
+from flowmaestro_core.actions import Action, Done, Fail, Load, Save, Wait
 from flowmaestro_core.calls.call import Call, CallMachine
-from flowmaestro_core.checkpoint import Checkpoint, LoadedState
+from flowmaestro_core.checkpoint import Checkpoint
 from flowmaestro_core.context import Context
 from flowmaestro_core.errors import (
     CheckpointConflict,
@@ -18,13 +18,13 @@ from flowmaestro_core.errors import (
 )
 from flowmaestro_core.executions.operation import DurableStart, PageOf
 from flowmaestro_core.executions.rows import Row
-from flowmaestro_core.executions.saved_start import SavedStart, StartIdentity, read_state
+from flowmaestro_core.executions.saved_states import SavedStart, StartIdentity, read_state
 from flowmaestro_core.executions.settling import (
-    Announcement,
     Follow,
     LookupMachine,
     LookupResult,
     Unknown,
+    WalkEnd,
     settle,
 )
 from flowmaestro_core.executions.starts import is_fatal, is_harmless, may_have_started
@@ -33,6 +33,7 @@ from flowmaestro_core.machine import Machine, Transitions, event
 from flowmaestro_core.payloads.json_values import object_or_empty, text_or_empty
 from flowmaestro_core.payloads.reply import Reply, missing_id_error
 from flowmaestro_core.records import digest_of
+from flowmaestro_core.store import HEADER_KEY, Loaded
 from flowmaestro_core.types import Execution
 
 MAX_SETBACKS = 3
@@ -90,7 +91,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
     TRANSITIONS: ClassVar[Transitions] = {
         "ready": {"start": ("loading",)},
         "loading": {
-            "state_loaded": (
+            "loaded": (
                 "reading baseline",
                 "attaching",
                 "waiting",
@@ -98,7 +99,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
                 "saving id",
                 "failed",
             ),
-            "checkpoint_failed": ("failed",),
+            "store_failed": ("failed",),
         },
         "waiting": {"waited": ("loading",)},
         "looking up": {
@@ -124,8 +125,8 @@ class DurableStartMachine(Machine[Reply[Any]]):
             "waited": ("reading baseline",),
         },
         "announcing": {
-            "state_saved": ("starting", "announcing", "releasing", "failed"),
-            "checkpoint_failed": ("loading", "failed"),
+            "saved": ("starting", "announcing", "releasing", "failed"),
+            "store_failed": ("loading", "failed"),
         },
         "starting": {
             "response_received": ("delayed", "saving id", "releasing", "waiting", "failed"),
@@ -133,12 +134,12 @@ class DurableStartMachine(Machine[Reply[Any]]):
         },
         "delayed": {"waited": ("starting", "announcing", "releasing", "failed")},
         "saving id": {
-            "state_saved": ("done", "attaching"),
-            "checkpoint_failed": ("loading", "failed"),
+            "saved": ("done", "attaching"),
+            "store_failed": ("loading", "failed"),
         },
         "releasing": {
-            "state_saved": ("failed",),
-            "checkpoint_failed": ("loading", "failed"),
+            "saved": ("failed",),
+            "store_failed": ("loading", "failed"),
         },
         "attaching": {
             "response_received": ("attaching", "announcing", "done", "failed"),
@@ -160,12 +161,14 @@ class DurableStartMachine(Machine[Reply[Any]]):
         digest = digest_of(start.body)
         self._row = Row(0, None, 0, start.body, digest, subject="the run")
         self._identity = StartIdentity(
-            context.options.api_root, start.workflow_id, self._row.digest.hex()
+            context.options.api_root, start.workflow_id, self._row.digest
         )
         self._saved = SavedStart("open", token)
         """The state that was saved or loaded last."""
         self._saved_at = 0.0
         """When the loaded state was saved, on the clock of `now`."""
+        self._epoch = 0.0
+        """The Unix time at 0 on the clock of `now`, since the last load."""
         self._awaited: Optional[Tuple[int, float]] = None
         """The `announcement` in a saved state that `settle_after` was waited for, if any."""
         self._send_before = 0.0
@@ -204,21 +207,23 @@ class DurableStartMachine(Machine[Reply[Any]]):
         return self._send(now, jitter) if self._has_time(now) else self._announce(now)
 
     @event
-    def state_loaded(self, loaded: LoadedState, now: float, jitter: float) -> Action:
+    def loaded(self, loaded: Loaded, now: float, jitter: float) -> Action:
         newest = self._saved.serial
+        (state,) = loaded.states or (None,)
         try:
-            saved = read_state(loaded.state, self._identity, self._saved.token)
+            saved = read_state(state, self._identity, self._saved.token)
             if saved.serial < newest:
                 raise CheckpointError("The checkpoint lost a state: load returned an older one")
         except CheckpointError as error:
             return self._fail(error)
         self._saved = saved
         self._row.reruns = saved.reruns
+        self._epoch = loaded.wall_time - now
         self._saved_at = now - max(loaded.wall_time - saved.at, 0.0)
         return self._continue_from(saved, now, jitter)
 
     @event
-    def state_saved(self, now: float, jitter: float) -> Action:
+    def saved(self, now: float, jitter: float) -> Action:
         if self.state == "announcing":
             return self._announced(now, jitter)
         if self.state == "releasing":
@@ -228,9 +233,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
         return self._attach(now, jitter)
 
     @event
-    def checkpoint_failed(
-        self, error: Union[CheckpointError, CheckpointConflict], now: float, jitter: float
-    ) -> Action:
+    def store_failed(self, error: FlowMaestroError, now: float, jitter: float) -> Action:
         if isinstance(error, CheckpointConflict):
             return self._set_back(error)
         if self.state == "releasing":
@@ -277,13 +280,13 @@ class DurableStartMachine(Machine[Reply[Any]]):
 
     def _load(self) -> Action:
         self.state = "loading"
-        return LoadState()
+        return Load((HEADER_KEY,))
 
     def _continue_from(self, saved: SavedStart, now: float, jitter: float) -> Action:
         """Return the next action, after the state `saved` was loaded."""
         if self._reply is not None and saved.state != "started":
             # Another process took over, but the execution of this process runs: record that one.
-            return self._save_id(cast("str", self.execution_id))
+            return self._save_id(cast("str", self.execution_id), now)
         if saved.state == "open":
             return self._read_baseline(now, jitter)
         if saved.state == "started":
@@ -304,15 +307,16 @@ class DurableStartMachine(Machine[Reply[Any]]):
             return self._wait_again(now)
         self.state = "looking up"
         page_of = cast("PageOf", self._start.page_of)
-        announcement = Announcement(saved.after, self._saved_at)
+        end = WalkEnd(saved.after, self._saved_at)
         digests = {self._row.digest: 1}
-        look_up = LookupMachine(page_of, 1, digests, self._context, self._token, announcement)
+        look_up = LookupMachine(page_of, end, digests, self._context, self._token, has_known=False)
         return self._delegate(look_up, now, jitter)
 
-    def _save(self, state: str, saved: SavedStart) -> Action:
+    def _save(self, state: str, saved: SavedStart, now: float) -> Action:
         self.state = state
-        self._saved = saved._replace(serial=saved.serial + 1)
-        return SaveState(self._saved.as_dict(self._identity))
+        at = round(self._epoch + now, 3)
+        self._saved = saved._replace(serial=saved.serial + 1, at=at)
+        return Save((self._saved.as_dict(self._identity),))
 
     def _set_back(self, error: CheckpointConflict) -> Action:
         """Load the checkpoint again, because another process has saved a state first.
@@ -358,7 +362,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
     def _announce(self, now: float) -> Action:
         self._send_before = now + self._checkpoint.settle_after / 2
         starting = self._saved._replace(state="starting", execution_id=None)
-        return self._save("announcing", starting)
+        return self._save("announcing", starting, now)
 
     def _announced(self, now: float, jitter: float) -> Action:
         if self._has_time(now):
@@ -378,7 +382,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
         delayed, self._delayed = self._delayed, None
         least = self._least_timeout if delayed is None else self._least_timeout / 2
         if now + least > self._deadline:
-            return self._too_late(None if delayed is None else delayed.last_failure)
+            return self._too_late(None if delayed is None else delayed.last_failure, now)
         self.state = "starting"
         if delayed is not None:
             delayed.send_before = self._send_before
@@ -398,7 +402,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
             error = outcome.error
             starts_nothing = is_harmless(self._row, error) or not may_have_started(error)
             if is_fatal(error) or starts_nothing:
-                return self._release(error)
+                return self._release(error, now)
             return self._in_doubt(error)
         reply: Reply[Any] = outcome.value
         execution_id: Any = reply["data"].get("execution_id")
@@ -407,7 +411,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
         except (TypeError, ValueError) as cause:
             return self._in_doubt(self.scrubber.clean(missing_id_error(reply, cause)))
         self._reply = reply
-        return self._save_id(execution_id)
+        return self._save_id(execution_id, now)
 
     def _in_doubt(self, error: FlowMaestroError) -> Action:
         """Begin to settle a start that may have been processed: wait. `error` is its failure."""
@@ -439,7 +443,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
             return self._fail(StartUnknownError(_ANNOUNCED_AGAIN))
         return self._wait_until_listed()
 
-    def _release(self, error: FlowMaestroError) -> Action:
+    def _release(self, error: FlowMaestroError, now: float) -> Action:
         """Save in the checkpoint that nothing was started. Afterwards, fail with `error`.
 
         If an earlier start may have been processed (`on_unknown="start"`), save nothing and fail at
@@ -448,9 +452,9 @@ class DurableStartMachine(Machine[Reply[Any]]):
         if self._may_run:
             return self._fail(error)
         self._start_error = error
-        return self._save("releasing", self._saved._replace(state="open"))
+        return self._save("releasing", self._saved._replace(state="open"), now)
 
-    def _too_late(self, failure: Optional[FlowMaestroError]) -> Action:
+    def _too_late(self, failure: Optional[FlowMaestroError], now: float) -> Action:
         """Fail, because the deadline leaves too little time to send the start.
 
         `failure` is the error of an earlier attempt; `None` if there was none.
@@ -458,13 +462,13 @@ class DurableStartMachine(Machine[Reply[Any]]):
         late = TimeoutError("The execution could not be started within the timeout, and was not")
         if failure is not None:
             late.__cause__, late.attempts = failure, failure.attempts
-        return self._release(late)
+        return self._release(late, now)
 
-    def _save_id(self, execution_id: str) -> Action:
+    def _save_id(self, execution_id: str, now: float) -> Action:
         self.execution_id = execution_id
         self._may_run = False
         started = self._saved._replace(state="started", execution_id=execution_id)
-        return self._save("saving id", started)
+        return self._save("saving id", started, now)
 
     # The lookup
 
@@ -479,13 +483,13 @@ class DurableStartMachine(Machine[Reply[Any]]):
         (conclusion,) = settle([self._row], found, start_unknown=may_start)
         if isinstance(conclusion, Follow):
             self._may_rerun = False
-            return self._save_id(conclusion.execution_id)
+            return self._save_id(conclusion.execution_id, now)
         if isinstance(conclusion, Unknown):
             return self._fail(conclusion.error)
-        self._row.not_found(conclusion.harmless_failure)
+        self._row.not_found(conclusion.refusal)
         self._may_run = not conclusion.is_certain
         if now >= self._deadline:
-            return self._too_late(self._row.failure)
+            return self._too_late(self._row.failure, now)
         if baseline is None:
             return self._read_baseline(now, jitter)
         return self._announce(now)

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Callable, Coroutine, Iterable, Mapping, Optional, Tuple, TypeVar, cast
+from typing import Any, Callable, Coroutine, Dict, Iterable, Mapping, Optional, Tuple, TypeVar, cast
 
 from flowmaestro_core.calls.call import Call
 from flowmaestro_core.checkpoint import Checkpoint
@@ -143,4 +143,8 @@ class Batch(Operation[RunOutcomes, AsyncRunOutcomes]):
     journal: Optional[JournalPlan] = None
 
     def callbacks(self) -> Mapping[str, Optional[Callable[..., Any]]]:
-        return {"on_start": self.on_start, "progress": self.progress}
+        given: Dict[str, Any] = {"on_start": self.on_start, "progress": self.progress}
+        if self.journal is not None and not self.journal.is_locked:
+            for name in ("load", "save", "known"):
+                given[f"journal.{name}"] = getattr(self.journal.store, name)
+        return given

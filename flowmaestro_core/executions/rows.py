@@ -9,7 +9,19 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, Optional, Tuple, cast
+from typing import (
+    Any,
+    Callable,
+    Deque,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Tuple,
+    cast,
+)
 
 from flowmaestro_core.errors import (
     FlowMaestroError,
@@ -20,16 +32,16 @@ from flowmaestro_core.errors import (
 from flowmaestro_core.executions.operation import Batch, Encode
 from flowmaestro_core.executions.outcome import EndedExecution, RunOutcome
 from flowmaestro_core.executions.outcome_queue import OutcomeQueue
-from flowmaestro_core.records import JournalPlan, JournalRow, Key, RowState, digest_of
+from flowmaestro_core.executions.saved_states import SavedRow
+from flowmaestro_core.records import JournalPlan, Key, digest_of
+from flowmaestro_core.store import HEADER_KEY, MAX_KEY_SIZE, MAX_KEYS, Stage
 
-CHUNK = 256
-"""The most rows that one `Record` action looks up in the journal."""
 LOOK_AHEAD = 4
 """With `ordered`: this number times `concurrency` rows may be read ahead of the next outcome. A
-lookup in the journal may exceed this by up to `CHUNK` rows."""
+lookup in the journal may exceed this by up to `MAX_KEYS` rows."""
 MAX_BACKLOG = 1024
 """With an iterator as input: how many rows may wait for their start while rows that the journal
-knows are still being read. A lookup in the journal may exceed this by up to `CHUNK` rows."""
+knows are still being read. A lookup in the journal may exceed this by up to `MAX_KEYS` rows."""
 
 
 @dataclass(eq=False)
@@ -40,8 +52,9 @@ class Row:
         key: identifies the row in the journal: its index, or the `str` of what `key=` returns.
         body: the body of the request that starts the row; empty while it is not needed.
         digest: of its inputs, to compare them with the journal's; empty until it is known.
+        is_saved: whether the journal has a state of the row, or the next `Save` keeps one.
         reruns: how often `rerun` or `redo` has started the row again.
-        order: the number of its last start, in the order of all starts of the journal. If
+        number: that of its last start, in the order of all starts of the journal. If
             `is_unsettled`, the number of its first start that may have been processed.
         lookups: how often this call has started the row again after a lookup did not find its
             execution.
@@ -50,8 +63,8 @@ class Row:
             was not conclusive and `on_unknown` is `start`. The journal keeps such a row in doubt.
         from_earlier_call: whether the last start of the row is one of an earlier call, as the
             journal shows.
-        harmless_failure: the digest (`failure_digest`) of a server error after which a lookup has
-            shown that no execution was started for this row; `b""` if there is none.
+        refusal: the digest (`failure_digest`) of a server error after which a lookup has shown
+            that no execution was started for this row; `""` if there is none.
         subject: its name in errors, instead of `inputs[0]`, if it is not part of a batch.
 
     """
@@ -60,15 +73,16 @@ class Row:
     inputs: Any
     key: Key
     body: bytes = b""
-    digest: bytes = b""
+    digest: str = ""
+    is_saved: bool = False
     reruns: int = 0
-    order: int = 0
+    number: int = 0
     execution_id: Optional[str] = None
     lookups: int = 0
     failure: Optional[FlowMaestroError] = None
     is_unsettled: bool = False
     from_earlier_call: bool = False
-    harmless_failure: bytes = b""
+    refusal: str = ""
     subject: Optional[str] = None
 
     def outcome(
@@ -85,22 +99,27 @@ class Row:
         """
         return RunOutcome(self.index, self.inputs, self.execution_id, execution, error, replayed)
 
-    def record(self, state: RowState, execution: Optional[EndedExecution] = None) -> JournalRow:
-        """Return a journal record that puts this row in `state`. Does not write it.
+    @property
+    def saved_key(self) -> str:
+        """The key of its state in the journal."""
+        return str(self.key)
 
-        `execution` is the execution of the row if it has ended, else `None`.
+    def saved(self, stage: Stage, outcome: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
+        """Return a state that puts this row in `stage`. Does not save it.
+
+        `outcome` is the execution of the row if it has ended, else `None`.
         """
-        found = self.execution_id if state in ("started", "ended") else None
-        return JournalRow(
-            self.key,
+        found = self.execution_id if stage in ("started", "ended") else None
+        return SavedRow(
+            self.saved_key,
+            stage,
             self.digest,
-            state,
+            self.number,
             self.reruns,
-            self.order,
+            self.refusal,
             found,
-            execution,
-            self.harmless_failure,
-        )
+            outcome,
+        ).as_dict()
 
     def rerun(self) -> None:
         """Forget the ended execution, because the row is started again.
@@ -110,14 +129,14 @@ class Row:
         self.reruns += 1
         self.execution_id, self.from_earlier_call = None, False
 
-    def not_found(self, harmless_failure: bytes) -> None:
+    def not_found(self, refusal: str) -> None:
         """Note that a lookup has not found the execution, before this call starts the row again.
 
-        `harmless_failure` is the new value of the attribute.
+        `refusal` is the new value of the attribute.
         """
         self.lookups += 1
         self.from_earlier_call = False
-        self.harmless_failure = harmless_failure
+        self.refusal = refusal
 
     def token(self, batch: str) -> str:
         """Return the `Idempotency-Key` of this row's start.
@@ -145,44 +164,6 @@ def unknown(
     error.candidates = candidates
     error.__cause__ = cause
     return error
-
-
-class PendingRecords:
-    """The row states that the next `Record` action will write to the journal.
-
-    Without a journal, there are no such states.
-    """
-
-    def __init__(self, *, journaled: bool) -> None:
-        self.journaled = journaled
-        self._rows: List[JournalRow] = []
-
-    def release(self, row: Row) -> None:
-        """Note that a row was not started, unless an earlier start of it may have been processed.
-
-        The row becomes `open`: a later call with this journal starts it without a lookup.
-        """
-        if not row.is_unsettled:
-            self.add(row, "open")
-
-    def add(self, row: Row, state: RowState, execution: Optional[EndedExecution] = None) -> None:
-        """Note the state of a row, with its ended execution if there is one.
-
-        The state is written to the journal before the next request is sent. Without a journal, do
-        nothing.
-        """
-        if self.journaled:
-            self._rows.append(row.record(state, execution))
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether there is nothing to write."""
-        return not self._rows
-
-    def drain(self) -> Tuple[JournalRow, ...]:
-        """Remove and return the pending records."""
-        rows, self._rows = tuple(self._rows), []
-        return rows
 
 
 class RowIterator:
@@ -229,14 +210,14 @@ class RowIterator:
         encoded, or if its digest was known and is another one now. After such an error, the digest
         of the row is equal to that of no row that can be sent.
         """
-        read, row.digest = row.digest, b"cannot be sent"
+        read, row.digest = row.digest, "cannot be sent"
         try:
             body = cast("Encode", self._encode)(row.inputs)
             digest = digest_of(body)
         except Exception as cause:  # A mapping class of the caller may raise any exception.
             said = cause if isinstance(cause, (TypeError, ValueError)) else repr(cause)
             raise _unsendable(row, said) from cause
-        if read not in (b"", digest):
+        if read not in ("", digest):
             raise _unsendable(row, "it has changed since it was read")
         row.body, row.digest = body, digest
 
@@ -247,10 +228,17 @@ class RowIterator:
             raise TypeError(f"key must make a str or an int of inputs[{index}], not {kind}")
         text = str(made)
         try:
-            text.encode()
+            size = len(text.encode())
         except UnicodeEncodeError:
             said = f"the key of inputs[{index}] holds a lone surrogate, which UTF-8 cannot express"
             raise ValueError(said) from None
+        if size > MAX_KEY_SIZE:
+            raise ValueError(
+                f"the key of inputs[{index}] has {size} bytes; at most {MAX_KEY_SIZE} are allowed: "
+                "pass a digest of it"
+            )
+        if text == HEADER_KEY:
+            raise ValueError(f"the key of inputs[{index}] must not be {text!r}: it is reserved")
         if text in self._seen:
             raise JournalError(
                 f"inputs[{self._seen[text]}] and inputs[{index}] have the same key {text!r}",
@@ -265,8 +253,8 @@ class RowReader:
 
     There is no room while `MAX_BACKLOG` rows of an iterator wait for their start. In an ordered
     batch, there is also no room for a row that is `LOOK_AHEAD` times the concurrency ahead of the
-    next outcome. A lookup in the journal reads up to `CHUNK` rows, and checks only before the first
-    one whether there is room.
+    next outcome. A lookup in the journal reads up to `MAX_KEYS` rows, and checks only before the
+    first one whether there is room.
 
     To compare is to check that a row has the inputs that the journal has for its key, and that no
     two rows have the same key. A sequence is read twice if the journal holds rows, or if `key=` is
@@ -305,7 +293,7 @@ class RowReader:
         self.outcomes = outcomes
 
     def opened(self, known: int) -> None:
-        """Store `known`, the number of rows that the journal holds.
+        """Set `known`, the number of rows that the journal holds.
 
         Without `key=`, `known` is the index after the last row in the journal, even if the journal
         lacks some rows before it. If the input is a sequence that is read twice, `look_up` begins
@@ -326,7 +314,7 @@ class RowReader:
         source = self.unchecked or self.source
         if self.unchecked is None and not (self._replaying and self._may_read):
             return False
-        while len(self.to_look_up) < CHUNK:
+        while len(self.to_look_up) < MAX_KEYS:
             row = source.next()
             if row is None:
                 break
@@ -342,34 +330,37 @@ class RowReader:
             self.unchecked = None
         return True
 
-    def looked_up(self, found: Iterable[JournalRow]) -> Iterator[Tuple[Row, JournalRow]]:
-        """Yield the rows that need not be started, each with its record.
+    def looked_up(self, in_journal: Mapping[str, SavedRow]) -> Iterator[Tuple[Row, SavedRow]]:
+        """Yield the rows that need not be started, each with its state in the journal.
 
-        The other rows are queued to be started. During the first reading of a sequence, rows are
-        only compared: none is yielded or queued.
+        The other rows are queued to be started. A row whose outcome the store has left out is
+        looked up again. During the first reading of a sequence, rows are only compared: none is
+        yielded or queued.
 
         Raises `JournalError` if a row differs from its record and `redo` does not allow that, or
         if, without `key=`, the journal holds rows beyond the end of the inputs.
         """
         rows, self.to_look_up = self.to_look_up, []
-        in_journal = {row.key: row for row in found}
         for row in rows:
-            had = in_journal.get(row.key)
+            had = in_journal.get(row.saved_key)
             if had is not None and _has_changed(row, had):
                 self._check_change(row, had)
         if self.unchecked is not None or not rows:
             return
         if self.source.exhausted:
             self._refuse_missing(self.source)
-        self._matched += len(rows if self._by_index else in_journal)
         for row in rows:
-            had = in_journal.get(row.key)
+            had = in_journal.get(row.saved_key)
+            if had is not None and had.state == "ended" and had.outcome is None:
+                self.to_look_up.append(row)
+                continue
+            self._matched += 1 if self._by_index or had is not None else 0
             if had is not None and self._restore(row, had):
                 yield row, had
             else:
                 self.to_start.append(row)
 
-    def _check_change(self, row: Row, had: JournalRow) -> None:
+    def _check_change(self, row: Row, had: SavedRow) -> None:
         """Raise `JournalError` unless the changed row may be started again.
 
         It may if the caller listed it in `redo`, and its last execution, of which the journal has
@@ -399,13 +390,14 @@ class RowReader:
                 "journal_mismatch",
             )
 
-    def _restore(self, row: Row, had: JournalRow) -> bool:
-        """Restore the state of a row from `had`, its record in the journal.
+    def _restore(self, row: Row, had: SavedRow) -> bool:
+        """Restore the state of a row from `had`, its state in the journal.
 
         Return False if the row must be started.
         """
-        row.reruns, row.order, row.harmless_failure = had.reruns, had.order, had.harmless_failure
-        is_to_rerun = had.state == "ended" and had.execution["status"] in self._rerun
+        row.is_saved = True
+        row.reruns, row.number, row.refusal = had.reruns, had.number, had.refusal
+        is_to_rerun = had.outcome is not None and had.outcome["status"] in self._rerun
         if is_to_rerun or _has_changed(row, had):
             row.rerun()
             return False
@@ -451,12 +443,12 @@ class RowReader:
             raise _mismatch(f"it has inputs[{known - 1}], and {end}")
 
 
-def _has_changed(row: Row, had: JournalRow) -> bool:
+def _has_changed(row: Row, had: SavedRow) -> bool:
     """Return whether a row that was started before has other inputs now.
 
     Return False if the row is `open` in the journal, or if its digest is not known yet.
     """
-    return had.state != "open" and row.digest not in (b"", had.digest)
+    return had.state != "open" and row.digest not in ("", had.digest)
 
 
 def _unsendable(row: Row, why: object) -> ValidationError:

@@ -111,9 +111,9 @@ class RunMachine(Machine[EndedExecution]):
             "response_received": ("executing", "following", "waiting", "done", "failed"),
             "transport_failed": ("executing", "failed"),
             "waited": ("executing", "failed"),
-            "state_loaded": ("executing", "failed"),
-            "state_saved": ("executing", "following", "waiting", "failed"),
-            "checkpoint_failed": ("executing", "failed"),
+            "loaded": ("executing", "failed"),
+            "saved": ("executing", "following", "waiting", "failed"),
+            "store_failed": ("executing", "failed"),
         },
         "following": {
             "stream_opened": ("following",),

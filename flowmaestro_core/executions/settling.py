@@ -24,20 +24,22 @@ from typing import (
     Union,
 )
 
-from flowmaestro_core.actions import Action, Done, Fail, Record
+from flowmaestro_core.actions import Action, Done, Fail, Load
 from flowmaestro_core.calls.call import CallMachine
 from flowmaestro_core.calls.pages import MAX_PER_PAGE, PageCursor
 from flowmaestro_core.context import Context
-from flowmaestro_core.errors import FlowMaestroError, ServerError, StartUnknownError
+from flowmaestro_core.errors import FlowMaestroError, JournalError, ServerError, StartUnknownError
 from flowmaestro_core.executions.operation import PageOf
 from flowmaestro_core.executions.rows import Row, unknown
+from flowmaestro_core.executions.saved_states import read_known
 from flowmaestro_core.executions.starts import failure_digest
 from flowmaestro_core.http.dates import parse_http_date, parse_timestamp
 from flowmaestro_core.http.urls import is_id
 from flowmaestro_core.machine import Machine, Transitions, event
 from flowmaestro_core.payloads.json_values import object_or_empty, text_or_empty
 from flowmaestro_core.payloads.reply import Reply
-from flowmaestro_core.records import Recalled, digest_of
+from flowmaestro_core.records import digest_of
+from flowmaestro_core.store import Loaded
 
 CLOCK_MARGIN = 60.0
 """An execution that is older than the journal (or than the announcement of a start) by more than
@@ -77,45 +79,36 @@ class LookupResult(NamedTuple):
     dated: bool = True
 
 
-class Announcement(NamedTuple):
-    """What a checkpoint knows of the one start that is in doubt.
+class WalkEnd(NamedTuple):
+    """What ends a walk through the list: an execution that is older than every start in doubt.
 
     Attributes:
-        baseline: an execution older than the start, as `SavedStart.after`: `""` if there was none,
-            `None` if it is not known.
-        at: when the start was announced, on the clock of `now`.
+        baseline: the id of an execution older than all starts of the store; `None` if it is not
+            known. `""`, if there was none, matches no execution.
+        oldest: no start in doubt was made before this time, on the clock of `now`. It counts only
+            if the baseline is not known. Minus infinity if it is not known either.
+        since: the number of the first start in doubt. An execution whose start has a lower number
+            is older.
 
     """
 
     baseline: Optional[str]
-    at: float
-
-    def recalled(self, now: float) -> Recalled:
-        """Return the reply of an imagined journal that was created at the announcement.
-
-        If the baseline is known, the reply holds it as the start with the number 0, and `age` is
-        infinite, so that the ages of executions do not matter. If the baseline is not known, the
-        reply holds no start, and `age` is the seconds since the announcement.
-        """
-        if self.baseline is None:
-            return Recalled(age=now - self.at)
-        return Recalled(orders=((self.baseline, 0),), age=math.inf)
+    oldest: float
+    since: int = 1
 
 
 class LookupMachine(Machine[LookupResult]):
     """Walks through the executions of a workflow, from the newest to one that is old enough.
 
-    It never fails: the error of a request is the `failure` of the result.
+    The error of a request is the `failure` of the result. The machine fails only if the store does.
 
-    The journal numbers the starts. `since` is the number of the first start in doubt. An execution
-    is old enough if the journal knows it under a lower number, or if it is older than the journal
-    by `CLOCK_MARGIN`. Ages count only if the journal holds no baseline: the clock may have been
-    set back. After each page, a `Record` asks the journal which executions of the page it knows.
-    After a reply that is too large, the walk continues with pages of half the size. A page may
+    The store numbers the starts. `end` says which execution is old enough: the baseline, one whose
+    start has a lower number than the first start in doubt, or one that is older than `oldest` by
+    `CLOCK_MARGIN`. With `has_known`, a `Load` after each page asks the store which executions of
+    the page it knows. The store of a checkpoint knows none while its start is in doubt. After a
+    reply that is too large, the walk continues with pages of half the size. A page may
     repeat an earlier one, because the list grows at its beginning. Only `MAX_REPEATED_PAGES` such
     pages end the walk.
-
-    With an `announcement`, no journal is asked: the announcement takes its place.
 
     A workflow may have any number of executions. Only those are kept whose inputs are those of a
     row in doubt, at most `MAX_SURPLUS` more than there are such rows. Once there are more of them
@@ -127,26 +120,30 @@ class LookupMachine(Machine[LookupResult]):
     TRANSITIONS: ClassVar[Transitions] = {
         "ready": {"start": ("reading",)},
         "reading": {
-            "response_received": ("reading", "recalling", "done"),
+            "response_received": ("reading", "loading", "done"),
             "transport_failed": ("reading", "done"),
             "waited": ("reading",),
         },
-        "recalling": {"recorded": ("reading", "done")},
+        "loading": {
+            "loaded": ("reading", "done", "failed"),
+            "store_failed": ("failed",),
+        },
     }
 
     def __init__(
         self,
         page_of: PageOf,
-        since: int,
-        digests: Mapping[bytes, int],
+        end: WalkEnd,
+        digests: Mapping[str, int],
         context: Context,
         token: str,
-        announcement: Optional[Announcement] = None,
+        *,
+        has_known: bool,
     ) -> None:
         super().__init__(context, token)
-        self._announcement = announcement
         self._page_of = page_of
-        self._since = since
+        self._end = end
+        self._has_known = has_known
         self._missing = dict(digests)
         """For each digest, the number of rows minus that of the executions found so far."""
         self._size = MAX_PER_PAGE
@@ -175,11 +172,10 @@ class LookupMachine(Machine[LookupResult]):
     def _inner_ended(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
         if isinstance(outcome, Done):
             self._page = outcome.value
-            if self._announcement is not None:
-                return self._read_page(self._announcement.recalled(now), now, jitter)
-            ids = (text_or_empty(object_or_empty(row).get("id")) for row in self._page["data"])
-            self.state = "recalling"
-            return Record(execution_ids=tuple(filter(None, ids)))
+            if not self._has_known:
+                return self._read_page({}, now, jitter)
+            self.state = "loading"
+            return Load(execution_ids=self._ids)
         if outcome.error.code != "reply_too_large" or self._size == 1:
             return self._done(LookupResult(failure=outcome.error))
         # Continue at the same row, with pages of half the size.
@@ -187,19 +183,38 @@ class LookupMachine(Machine[LookupResult]):
         self._cursor = PageCursor(self._size, page=first // self._size + 1)
         return self._next(now, jitter)
 
-    @event
-    def recorded(self, recalled: Recalled, now: float, jitter: float) -> Action:
-        return self._read_page(recalled, now, jitter)
+    @property
+    def _ids(self) -> Tuple[str, ...]:
+        """The usable ids of the executions of the page."""
+        ids = (text_or_empty(object_or_empty(row).get("id")) for row in self._page["data"])
+        return tuple(filter(is_id, ids))
 
-    def _read_page(self, recalled: Recalled, now: float, jitter: float) -> Action:
+    @event
+    def loaded(self, loaded: Loaded, now: float, jitter: float) -> Action:
+        try:
+            known = read_known(loaded, self._ids)
+        except JournalError as error:
+            return self._fail(error)
+        return self._read_page(known, now, jitter)
+
+    @event
+    def store_failed(self, error: FlowMaestroError, now: float, jitter: float) -> Action:
+        return self._fail(error)
+
+    def _read_page(self, numbers: Dict[str, int], now: float, jitter: float) -> Action:
         """Add the executions of the page that was read last to the result. Return the next action.
 
-        `recalled` says which of them the journal knows. The walk ends with the last page, or after
-        the first execution that is old enough (see the class) and those that were created at the
-        same time. It ends earlier if no row can be settled for certain, or if too many pages were
-        repeated.
+        `numbers` are those of the starts that the store knows, by execution id. The walk ends with
+        the last page, or after the first execution that is old enough (see the class) and those
+        that were created at the same time. It ends earlier if no row can be settled for certain, or
+        if too many pages were repeated.
         """
-        orders = dict(recalled.orders)
+        baseline, oldest, _ = self._end
+        age = math.inf
+        if baseline is None:
+            age = now - oldest
+        else:
+            numbers[baseline] = 0
         more = self._cursor.advance(self._page)
         if self._cursor.repeated:
             more = self._advance_behind_repeated_page()
@@ -207,7 +222,7 @@ class LookupMachine(Machine[LookupResult]):
             created_at = execution.get("created_at")
             if self._oldest_needed is not None and created_at != self._oldest_needed:
                 more = False
-            elif self._add(execution, orders, recalled.age):
+            elif self._add(execution, numbers, age):
                 self._oldest_needed = created_at or ""
         if more and max(self._missing.values()) >= 0:
             return self._next(now, jitter)
@@ -228,23 +243,23 @@ class LookupMachine(Machine[LookupResult]):
         self._cursor = PageCursor(self._size, page=self._cursor.page)
         return self._cursor.advance(self._page)
 
-    def _add(self, execution: Dict[str, Any], orders: Dict[str, int], age: float) -> bool:
+    def _add(self, execution: Dict[str, Any], numbers: Dict[str, int], age: float) -> bool:
         """Update the result by one execution.
 
         Return True if the execution is certainly older than every row in doubt.
 
-        `orders` are the numbers of the starts that the journal knows, by execution id. `age` is the
-        age of the journal, or of the announcement, in seconds; infinity if it does not matter.
+        `numbers` are those of the starts that the store knows, by execution id. No start in doubt
+        is older than `age` seconds; infinity if that does not matter or is not known.
         """
         found = text_or_empty(execution.get("id"))
         # An execution without a usable id belongs to nobody. It is not the baseline `""` either.
         if not is_id(found):
             return False
-        # The journal knows this execution. The list shows it, so it shows the later ones as well.
+        # The store knows this execution. The list shows it, so it shows the later ones as well.
         # If ages do not end the walk, one that is old enough must do so: behind the rows in doubt,
         # the list may have executions from before the batch with the same inputs.
-        if found in orders:
-            is_old = orders[found] < self._since
+        if found in numbers:
+            is_old = numbers[found] < self._end.since
             self._is_conclusive = self._is_conclusive or is_old or age < math.inf
             return is_old
         seconds = self._age_of(execution)
@@ -286,12 +301,12 @@ class Follow(NamedTuple):
 class StartAgain(NamedTuple):
     """The conclusion that a row must be started again: see `Row.not_found`.
 
-    `harmless_failure` is the new value of the row's attribute. `is_certain` says whether the lookup
+    `refusal` is the new value of the row's attribute. `is_certain` says whether the lookup
     has shown that the row was not started.
     """
 
     row: Row
-    harmless_failure: bytes
+    refusal: str
     is_certain: bool
 
 
@@ -321,8 +336,8 @@ def settle(rows: List[Row], found: LookupResult, *, start_unknown: bool) -> List
     `StartUnknownError`; with `start_unknown`, they are started again. A row that was started again
     `MAX_RESTARTS` times gets the error instead of another start.
     """
-    alike: DefaultDict[bytes, Tuple[List[Row], List[Any]]] = defaultdict(lambda: ([], []))
-    for row in sorted(rows, key=lambda row: row.order):
+    alike: DefaultDict[str, Tuple[List[Row], List[Any]]] = defaultdict(lambda: ([], []))
+    for row in sorted(rows, key=lambda row: row.number):
         alike[row.digest][0].append(row)
     for execution in found.unclaimed.values():
         alike[_digest_of_inputs(execution)][1].append(execution)
@@ -334,8 +349,8 @@ def settle(rows: List[Row], found: LookupResult, *, start_unknown: bool) -> List
         for row in group[len(ids) :]:
             if (is_certain or start_unknown) and row.lookups < MAX_RESTARTS:
                 # If that is not certain, the server may have started the row in spite of its error.
-                harmless = failure_digest(row.failure) if is_certain else row.harmless_failure
-                conclusions.append(StartAgain(row, harmless, is_certain))
+                refusal = failure_digest(row.failure) if is_certain else row.refusal
+                conclusions.append(StartAgain(row, refusal, is_certain))
             else:
                 error = unknown(row, tuple(matches), found.failure or row.failure)
                 conclusions.append(Unknown(row, error))
@@ -346,5 +361,5 @@ def _unusable(said: str) -> ServerError:
     return ServerError(said, "invalid_response", 200)
 
 
-def _digest_of_inputs(execution: Dict[str, Any]) -> bytes:
+def _digest_of_inputs(execution: Dict[str, Any]) -> str:
     return digest_of(json.dumps({"inputs": execution.get("inputs")}))

@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import deque
-from itertools import count
-from typing import Any, Deque, Iterator, Optional
+from typing import Any, Deque, Optional
 
 from flowmaestro_core.errors import (
     AuthenticationError,
@@ -18,8 +17,9 @@ from flowmaestro_core.errors import (
     ServerError,
     ValidationError,
 )
+from flowmaestro_core.executions.ledger import Ledger
 from flowmaestro_core.executions.operation import Batch
-from flowmaestro_core.executions.rows import PendingRecords, Row, RowReader, unknown
+from flowmaestro_core.executions.rows import Row, RowReader, unknown
 from flowmaestro_core.executions.watch import Watch
 from flowmaestro_core.http.messages import Phase
 from flowmaestro_core.machine import Machine
@@ -33,8 +33,8 @@ from flowmaestro_core.policy.retry import (
 
 PAUSE_AFTER_REFUSAL = THROTTLED_BASE_DELAY
 """Least time in seconds until a new call is made for a start whose call has failed with a 429."""
-STARTS_PER_RECORD = 16
-"""The most rows that one record notes as `starting`. Each such record waits for the disk."""
+STARTS_PER_SAVE = 16
+"""The most rows that one save notes as `starting`. Each such save waits for the disk."""
 KEY_ERRORS = (AuthenticationError, AuthorizationError, InsufficientCreditsError)
 FATAL_ERRORS = (*KEY_ERRORS, NotFoundError)
 """Errors that every further start would fail with as well."""
@@ -49,9 +49,8 @@ class Starts:
     """The queue of rows to start. `take_turn` makes the first one the current start.
 
     Attributes:
-        queue: the rows to start, in their order. With a journal, one record notes all of them as
+        queue: the rows to start, in their order. With a journal, one save notes all of them as
             `starting`.
-        orders: an iterator over the numbers of the next starts.
         parked: the call of the current start, while it waits for a retry.
         deadline: when the current start times out; infinity if no start is current. The timeout
             counts from the time at which the row is the first one and may begin, so that no row
@@ -59,18 +58,15 @@ class Starts:
 
     """
 
-    def __init__(
-        self, batch: Batch, reader: RowReader, active: Watch, records: PendingRecords
-    ) -> None:
+    def __init__(self, batch: Batch, reader: RowReader, active: Watch, ledger: Ledger) -> None:
         self.queue: Deque[Row] = deque()
-        self.orders: Iterator[int] = count(1)
         self.parked: Optional[Machine[Any]] = None
         self.deadline: float = math.inf
         self._batch = batch
         self._reader = reader
         self._active = active
-        self._records = records
-        self._recorded = False
+        self._ledger = ledger
+        self._announced = False
         """Whether the state `starting` of the queued rows was noted for the journal."""
         self._not_before = -math.inf
         """No start is sent before this time, because of the back-off, a retry delay, or a 429."""
@@ -91,7 +87,7 @@ class Starts:
         if self.queue or not self._has_room:
             return False
         taken = 0
-        for row in self._reader.take(STARTS_PER_RECORD if self._records.journaled else 1):
+        for row in self._reader.take(STARTS_PER_SAVE if self._ledger.has_store else 1):
             taken += 1
             try:
                 self._reader.source.prepare(row)
@@ -102,9 +98,9 @@ class Starts:
             else:
                 # A lookup must go back to the first start that may have been processed.
                 if not row.is_unsettled:
-                    row.order = next(self.orders)
+                    row.number = self._ledger.next_number()
                 self.queue.append(row)
-        self._recorded = False
+        self._announced = False
         return taken > 0
 
     def take_turn(self, now: float) -> None:
@@ -125,16 +121,16 @@ class Starts:
             return math.inf
         return min(max(self._not_before, self._active.not_before), self.deadline)
 
-    def record(self) -> bool:
-        """Note the state `starting` of each queued row for the next `Record`.
+    def announce(self) -> bool:
+        """Note the state `starting` of each queued row for the next `Save`.
 
         Return False if there is no journal, or if these states were noted before.
         """
-        if not self._records.journaled or self._recorded:
+        if not self._ledger.has_store or self._announced:
             return False
-        self._recorded = True
+        self._announced = True
         for row in self.queue:
-            self._records.add(row, "starting")
+            self._ledger.add(row, "starting")
         return True
 
     def postpone(
@@ -181,20 +177,20 @@ def is_fatal(error: FlowMaestroError) -> bool:
     return isinstance(error, FATAL_ERRORS)
 
 
-def failure_digest(error: Optional[FlowMaestroError]) -> bytes:
-    """Return a digest of a 500's code and message, or `b""`.
+def failure_digest(error: Optional[FlowMaestroError]) -> str:
+    """Return a digest of a 500's code and message in hexadecimal digits, or `""`.
 
-    Return `b""` for any other error or `None`, and for a 500 whose body is empty or not JSON: such
+    Return `""` for any other error or `None`, and for a 500 whose body is empty or not JSON: such
     a body comes from a gateway, and says nothing about the row.
     """
     if not isinstance(error, ServerError) or error.status_code != 500:
-        return b""
+        return ""
     if isinstance(error.details, NonJsonBody) or error.code == "invalid_response":
-        return b""
+        return ""
     if error.body == "":
-        return b""
+        return ""
     said = f"{error.code}\n{error.message}"
-    return hashlib.blake2b(said.encode("utf-8", "replace"), digest_size=16).digest()
+    return hashlib.blake2b(said.encode("utf-8", "replace"), digest_size=16).hexdigest()
 
 
 def is_harmless(row: Row, error: FlowMaestroError) -> bool:
@@ -203,7 +199,7 @@ def is_harmless(row: Row, error: FlowMaestroError) -> bool:
     That is known if an earlier start of the row failed with an equal error, and a conclusive lookup
     afterwards found no execution: the server fails on this row before it starts an execution.
     """
-    return row.harmless_failure != b"" and failure_digest(error) == row.harmless_failure
+    return row.refusal != "" and failure_digest(error) == row.refusal
 
 
 def may_have_started(error: FlowMaestroError) -> bool:

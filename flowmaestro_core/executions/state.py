@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from itertools import count
 from typing import Any, Deque, List, Optional
 
-from flowmaestro_core.actions import Done, Record
+from flowmaestro_core.actions import Done, Load
 from flowmaestro_core.errors import (
     FlowMaestroError,
     InsufficientCreditsError,
@@ -15,10 +14,12 @@ from flowmaestro_core.errors import (
     RateLimitError,
     TimeoutError,
 )
+from flowmaestro_core.executions.ledger import Ledger
 from flowmaestro_core.executions.operation import Batch
 from flowmaestro_core.executions.outcome import EndedExecution, RunOutcome, ended
 from flowmaestro_core.executions.outcome_queue import OutcomeQueue
-from flowmaestro_core.executions.rows import PendingRecords, Row, RowReader, unknown
+from flowmaestro_core.executions.rows import Row, RowReader, unknown
+from flowmaestro_core.executions.saved_states import read_rows
 from flowmaestro_core.executions.settling import Follow, LookupResult, StartAgain, settle
 from flowmaestro_core.executions.starts import (
     KEY_ERRORS,
@@ -36,7 +37,8 @@ from flowmaestro_core.payloads.json_values import object_or_empty, text_or_empty
 from flowmaestro_core.payloads.reply import RateLimit, Reply, is_daily_quota_error, missing_id_error
 from flowmaestro_core.policy.pace import Pace
 from flowmaestro_core.policy.polling import slowed_by_rate_limit
-from flowmaestro_core.records import JournalPlan, Recalled
+from flowmaestro_core.records import JournalPlan
+from flowmaestro_core.store import Loaded
 from flowmaestro_core.types import Execution
 
 NO_CREDITS = "Insufficient credits"
@@ -52,6 +54,7 @@ class BatchState:
     have been started goes to `in_doubt`, and from there to any later stage, or back to be started.
 
     Attributes:
+        ledger: what is to be saved in the journal, if there is one.
         outcomes: the outcomes that are not delivered yet.
         reader, starts, active: the rows that are being read, that wait for their start, and whose
             executions run.
@@ -67,16 +70,16 @@ class BatchState:
 
     """
 
-    def __init__(self, batch: Batch, scrubber: SecretScrubber, pace: Pace) -> None:
+    def __init__(self, batch: Batch, ledger: Ledger, scrubber: SecretScrubber, pace: Pace) -> None:
         self._batch = batch
         self._pace = pace
         self._scrubber = scrubber
         self._plan = batch.journal or JournalPlan("", "")
-        self._records = PendingRecords(journaled=batch.journal is not None)
+        self.ledger = ledger
         self.outcomes: OutcomeQueue = OutcomeQueue(batch.ordered)
         self.reader: RowReader = RowReader(batch, self._plan, self.outcomes)
         self.active: Watch = Watch(batch, pace)
-        self.starts: Starts = Starts(batch, self.reader, self.active, self._records)
+        self.starts: Starts = Starts(batch, self.reader, self.active, ledger)
         self.in_doubt: List[Row] = []
         self.settles_at: float = -math.inf
         self.started_outcomes: Deque[RunOutcome] = deque()
@@ -85,22 +88,22 @@ class BatchState:
 
     # The journal
 
-    def opened(self, recalled: Recalled, now: float) -> None:
-        """Take over from `recalled` what the journal holds now that it is open.
+    def opened(self, now: float) -> None:
+        """Use what the journal holds, now that it is open.
 
         Starts of earlier calls were sent before `now`, so `settle_after` counts from now.
         """
         self.settles_at = now + self._plan.settle_after
-        self.starts.orders = count(recalled.last_order + 1)
-        self.needs_baseline = not recalled.last_order
-        self.reader.opened(recalled.known)
+        header = self.ledger.header
+        self.needs_baseline = header.after is None and not header.last_number
+        self.reader.opened(header.rows)
 
-    def record_baseline(self, page: Optional[Reply[Any]]) -> None:
-        """Record the baseline: the newest execution in `page`, older than every start of the batch.
+    def set_baseline(self, page: Optional[Reply[Any]]) -> None:
+        """Set the baseline: the newest execution in `page`, older than every start of the batch.
 
-        The journal stores it as a start with number 0. `page` is `None` if the list of executions
-        could not be read. Without a baseline, a lookup may have to read more of the list, and may
-        not be conclusive. An execution without a usable id is not recorded.
+        It is saved with the first start. `page` is `None` if the list of executions could not be
+        read. Without a baseline, a lookup may have to read more of the list, and may not be
+        conclusive. An execution without a usable id is no baseline.
         """
         self.needs_baseline = False
         rows: List[Any] = [] if page is None else page["data"]
@@ -108,42 +111,36 @@ class BatchState:
             found = text_or_empty(object_or_empty(newest).get("id"))
             # No listed execution can match another id, and no lookup would be conclusive then.
             if is_id(found):
-                baseline = Row(0, None, "", execution_id=found)
-                self._records.add(baseline, "started")
+                self.ledger.header = self.ledger.header._replace(after=found)
 
-    @property
-    def is_written(self) -> bool:
-        """Whether there are no records that wait for the next `Record`."""
-        return self._records.is_empty
+    def load(self) -> Optional[Load]:
+        """Return the action that loads the states of the rows that were read; `None` if none were.
 
-    def record(self) -> Optional[Record]:
-        """Return the next `Record`: the records to write, and the rows to look up in the journal.
-
-        Return `None` if there are neither records nor rows.
+        While the rows of a sequence are compared only, their outcomes are not loaded.
         """
-        rows, to_look_up = self._records.drain(), self.reader.to_look_up
-        if not rows and not to_look_up:
-            return None
-        # With `redo`, the whole records are needed: only they say whether a changed row still runs.
-        brief = self.reader.unchecked is not None and not self._plan.redo
-        return Record(rows, tuple(row.key for row in to_look_up), brief)
+        keys = tuple(row.saved_key for row in self.reader.to_look_up)
+        return Load(keys, outcomes=self.reader.unchecked is None) if keys else None
 
-    def recalled(self, recalled: Recalled, now: float) -> None:
-        """Use what the journal holds of the rows that were looked up in it.
+    def loaded(self, loaded: Loaded, now: float) -> None:
+        """Use the states of the rows that were looked up in the journal.
 
         A row that may have been started is put in doubt. The execution of a started row is
         followed. The outcome of an ended row is queued. `RowReader` queues the other rows to be
         started, and ended rows that are started again. While `RowReader` only compares the rows,
         nothing else is done. If it raises `JournalError`, the batch stops.
+
+        Raises `JournalError` if the store returned anything but states of these rows.
         """
+        keys = {row.saved_key for row in self.reader.to_look_up}
+        found = read_rows(loaded, keys, outcomes=self.reader.unchecked is None)
         try:
-            for row, known in self.reader.looked_up(recalled.rows):
+            for row, known in self.reader.looked_up(found):
                 if known.state == "starting":
                     self.in_doubt.append(row)
-                elif known.state == "started":
+                elif known.outcome is None:
                     self.follow(row, now)
                 else:
-                    self.outcomes.put(row.outcome(ended(known.execution), replayed=True))
+                    self.outcomes.put(row.outcome(ended(known.outcome), replayed=True))
         except JournalError as error:
             self.stop(error)
 
@@ -196,9 +193,8 @@ class BatchState:
         row.execution_id = execution_id
         if row.is_unsettled:
             # This execution is newer than the first start of the row, so it gets a later number.
-            row.is_unsettled, row.order = False, next(self.starts.orders)
-            self._records.add(row, "starting")
-        self._records.add(row, "started")
+            row.is_unsettled, row.number = False, self.ledger.next_number()
+        self.ledger.add(row, "started")
         self.follow(row, now, started_now=started_now)
 
     def not_started(self, error: FlowMaestroError, now: float) -> None:
@@ -219,7 +215,7 @@ class BatchState:
             error.gave_up = error.gave_up if is_daily_quota_error(error) else NO_TIME_FOR_PAUSE
         row = self.starts.pop()
         if refused is not None or is_fatal(error):
-            self._records.release(row)
+            self.ledger.release(row)
             self.stop(error)
         elif may_have_started(error) and not is_harmless(row, error):
             self._put_in_doubt(row, now, error)
@@ -242,7 +238,7 @@ class BatchState:
         A later call with this journal starts the row. But if an earlier start of the row may have
         been processed, the outcome is a `StartUnknownError`, and the row stays in doubt.
         """
-        self._records.release(row)
+        self.ledger.release(row)
         self.outcomes.put(row.outcome(error=unknown(row, (), error) if row.is_unsettled else error))
 
     def _put_in_doubt(self, row: Row, now: float, error: FlowMaestroError) -> None:
@@ -251,7 +247,7 @@ class BatchState:
         Rows in doubt are settled `settle_after` seconds from now, or later. Without a journal, no
         row is put in doubt: `error` is the outcome of the row.
         """
-        if not self._records.journaled:
+        if not self.ledger.has_store:
             self.outcomes.put(row.outcome(error=error))
         else:
             row.failure = error
@@ -280,7 +276,7 @@ class BatchState:
             if isinstance(conclusion, Follow):
                 self._found(row, conclusion.execution_id, now, started_now=False)
             elif isinstance(conclusion, StartAgain):
-                row.not_found(conclusion.harmless_failure)
+                row.not_found(conclusion.refusal)
                 row.is_unsettled = not conclusion.is_certain
                 self.reader.to_start.append(row)
             else:
@@ -312,7 +308,7 @@ class BatchState:
             if isinstance(verdict, Done):
                 execution = verdict.value
                 error = _lack_of_credits(verdict.value, row.execution_id)
-                self._records.add(row, "ended" if error is None else "open", execution)
+                self.ledger.add(row, "ended" if error is None else "open", execution)
                 # `rerun=` applies to executions of earlier calls, whether the journal has their end
                 # or this call polls it. One call applies `rerun=` to a row at most once.
                 if row.from_earlier_call and error is None and self._is_to_rerun(verdict.value):
@@ -348,7 +344,7 @@ class BatchState:
         self.stop_error = self.stop_error or error
         # The queued rows may be recorded as `starting`, but were certainly not started.
         while self.starts.queue:
-            self._records.release(self.starts.pop())
+            self.ledger.release(self.starts.pop())
 
 
 def _lack_of_credits(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Callable, FrozenSet, Iterable, Mapping, Optional, Sized, Union
+from typing import Any, Callable, FrozenSet, Iterable, Mapping, Optional, Sized, Union, cast
 
 from flowmaestro_core.arguments import (
     check_callback,
@@ -35,6 +35,7 @@ from flowmaestro_core.resources.executions import (
     waiting_for,
 )
 from flowmaestro_core.resources.listing import iterate_pages, list_call
+from flowmaestro_core.store import AsyncStore, Store
 from flowmaestro_core.types import (
     ExecuteWorkflowResponse,
     ExecutionEvent,
@@ -201,7 +202,7 @@ class Workflows(Resource[D]):
         ordered: bool = False,
         on_start: Optional[Callable[[RunOutcome], Any]] = None,
         progress: Optional[Callable[[BatchProgress], Any]] = None,
-        journal: Union[str, PathLike, None] = None,
+        journal: Union[str, PathLike, Store, AsyncStore, None] = None,
         key: Optional[Callable[[Any], Union[int, str]]] = None,
         rerun: Iterable[ExecutionStatus] = (),
         redo: Iterable[int] = (),
@@ -250,7 +251,9 @@ class Workflows(Resource[D]):
             progress: called with a `BatchProgress` before each outcome is delivered. It is also
                 called before the batch waits (`settle_after`) to look up rows in doubt, unless the
                 last call showed their number.
-            journal: path of a file that records each start and each end.
+            journal: path of a file that records each start and each end; or a store of yours with
+                the methods of `Store` (on an async client also of `AsyncStore`), which keeps them
+                in a database that other machines can reach.
             key: with a journal, a function that returns a `str` or an `int` that identifies a row,
                 so that rows may move. By default a row is identified by its index, and new rows go
                 to the end.
@@ -342,7 +345,7 @@ def _body_of(inputs: Optional[Mapping[str, Any]]) -> bytes:
 
 
 def _plan(
-    journal: Union[str, PathLike, None],
+    journal: Union[str, PathLike, Store, AsyncStore, None],
     workflow_id: str,
     key: Optional[Callable[[Any], Union[str, int]]],
     rerun: Iterable[ExecutionStatus],
@@ -367,8 +370,26 @@ def _plan(
         )
     if journal is None:
         return None
-    path = file_path("journal", journal)
-    return JournalPlan(path, workflow_id, key, statuses, settle_after, on_unknown, indices)
+    store = _store("journal", journal)
+    return JournalPlan(store, workflow_id, key, statuses, settle_after, on_unknown, indices)
+
+
+def _store(name: str, value: Any) -> Union[str, Store]:
+    """Return a path as a `str`, or a store. Raise `TypeError` for anything else."""
+    if isinstance(value, (str, bytes)) or hasattr(value, "__fspath__"):
+        return file_path(name, value)
+    methods = ("load", "save", "known")
+    missing = [method for method in methods if not callable(getattr(value, method, None))]
+    kind = type(value).__name__
+    if isinstance(value, Checkpoint):
+        raise TypeError(f"{name} must be a path or a store; a {kind} is for one run")
+    if isinstance(value, type):
+        raise TypeError(f"{name} must be a path or a store, not the class {value.__name__}")
+    if missing:
+        raise TypeError(
+            f"{name} must be a path or a store, not {kind}: it has no method {missing[0]}()"
+        )
+    return cast("Store", value)
 
 
 def _indices(redo: Iterable[int], total: Optional[int]) -> FrozenSet[int]:

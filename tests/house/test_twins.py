@@ -17,7 +17,7 @@ FUNCTIONS = "transports/flowmaestro_transports/functions.py"
 CONTRACT = "transports/flowmaestro_transports/contract.py"
 TWINS = [
     (f"{DRIVING}/drivers.py", "SyncDriver", "AsyncDriver"),
-    (f"{DRIVING}/checkpoints.py", "SyncKeeper", "AsyncKeeper"),
+    (f"{DRIVING}/stores.py", "SyncKeeper", "AsyncKeeper"),
     (f"{DRIVING}/executors.py", "SyncExecutor", "AsyncExecutor"),
     (f"{DRIVING}/iterators.py", "SyncHandle", "AsyncHandle"),
     (f"{DRIVING}/iterators.py", "_Text", "_AsyncText"),
@@ -73,7 +73,9 @@ DIFFERENT = {
     "_Text.aclose": ACLOSE,
     "RunOutcomes.close": THREADS,
     "RunOutcomes.aclose": ACLOSE,
+    "RunOutcomes.__next__": "only a coroutine can be dropped while it waits",
     "RunOutcomes.__del__": "AsyncHandle.__del__ does not close, so the journal is closed before it",
+    "RunOutcomes._drop_journal": "only an async handle may have to be released without waiting",
     "SyncReporter._tell": CALLBACK,
     "SyncKeeper._call": CALLBACK,
     "FlowMaestroClient.": "only the async client may be entered by mistake with a plain `with`",

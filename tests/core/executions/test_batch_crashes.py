@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections import Counter
+from contextlib import suppress
 from datetime import datetime, timezone
 from typing import Any, Dict, List, Optional
 
@@ -18,9 +19,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from flowmaestro_core.actions import Done, Emit, Fail, Record, Send, Wait
+from flowmaestro_core.actions import Done, Emit, Fail, Load, Save, Send, Wait
 from flowmaestro_core.context import Context
-from flowmaestro_core.errors import StartUnknownError
+from flowmaestro_core.errors import CheckpointConflict, StartUnknownError
 from flowmaestro_core.executions.batch import RunStarted
 from flowmaestro_core.http.dates import http_date
 from flowmaestro_core.http.messages import Phase, Request
@@ -159,18 +160,17 @@ class CrashingBatch(RuleBasedStateMachine):
         self.stepper.now = self.now
         self.stepper.start()
 
-    @precondition(lambda self: isinstance(self.action, Record))
+    @precondition(lambda self: isinstance(self.action, (Load, Save)))
     @rule()
-    def it_is_recorded(self) -> None:
+    def the_store_does_it(self) -> None:
         assert self.stepper is not None
-        recalled = self.journal.keep(self.action)
         self.stepper.now = self.now
-        self.stepper.records(recalled)
+        self.journal.carry_out(self.stepper)
 
-    @precondition(lambda self: isinstance(self.action, Record))
+    @precondition(lambda self: isinstance(self.action, Save))
     @rule()
-    def it_dies_when_it_is_recorded(self) -> None:
-        self.journal.keep(self.action)
+    def it_dies_when_it_is_saved(self) -> None:
+        self.journal.save(self.action.states)
         self.it_dies()
 
     @precondition(lambda self: self.stepper is not None)
@@ -182,9 +182,10 @@ class CrashingBatch(RuleBasedStateMachine):
     @rule()
     def it_is_closed(self) -> None:
         assert self.stepper is not None
-        last = self.stepper.machine.last_record()
+        last = self.stepper.machine.last_save()
         if last is not None:
-            self.journal.keep(last)
+            with suppress(CheckpointConflict):  # It is closed while it saves.
+                self.journal.save(last.states)
         self.stepper = None
 
     @precondition(lambda self: self.sends("POST"))
@@ -318,14 +319,16 @@ class CrashingBatch(RuleBasedStateMachine):
         items = [it for it in self.stepper.items if not isinstance(it, RunStarted)]
         return sorted(it.index for it in items if isinstance(it.error, StartUnknownError))
 
-    def goes_on(self, look_up: str = "true", *, records: int = 400) -> None:
-        """Without other trouble, to its end or up to a record, after so many others."""
+    def goes_on(self, look_up: str = "true", *, saves: int = 400) -> None:
+        """Without other trouble, to its end or up to a save, after so many others."""
         for _ in range(400):
-            if isinstance(self.action, Record):
-                if not records:
+            if isinstance(self.action, Load):
+                self.the_store_does_it()
+            elif isinstance(self.action, Save):
+                if not saves:
                     return
-                records -= 1
-                self.it_is_recorded()
+                saves -= 1
+                self.the_store_does_it()
             elif isinstance(self.action, Wait):
                 self.it_waits()
             elif isinstance(self.action, Emit):
@@ -351,21 +354,19 @@ TestCrashes.settings = settings(
 @pytest.mark.no_cover
 @pytest.mark.parametrize("on_unknown", ["error", "start"])
 @pytest.mark.parametrize("look_up", [*LOOK_UPS, "more candidates"])
-def test_no_row_is_started_twice_after_a_crash_at_each_record(
-    look_up: str, on_unknown: str
-) -> None:
+def test_no_row_is_started_twice_after_a_crash_at_each_save(look_up: str, on_unknown: str) -> None:
     """It dies just before something is in the journal, or just after."""
     in_doubt = 0
-    for records, kept in itertools.product(range(11), (False, True)):
+    for saves, kept in itertools.product(range(10), (False, True)):
         batch = CrashingBatch()
         batch.rows = ROWS[:4]
         batch.the_same_call_is_made(0.0)
-        batch.goes_on(records=records)
-        assert isinstance(batch.action, Record)
+        batch.goes_on(saves=saves)
+        assert isinstance(batch.action, Save)
         if kept:
-            batch.journal.keep(batch.action)
+            batch.journal.save(batch.action.states)
         batch.it_dies()
-        starting = {n for n, row in batch.journal.rows.items() if row.state == "starting"}
+        starting = {int(n) for n, row in batch.journal.rows.items() if row["state"] == "starting"}
         in_doubt += len(starting)
         if look_up == "more candidates":
             for inputs in batch.rows * 2:

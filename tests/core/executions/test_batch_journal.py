@@ -7,7 +7,7 @@ from typing import Any, Callable, Iterator, List
 
 import pytest
 
-from flowmaestro_core.actions import Done, Emit, Fail, Record, Send, Wait
+from flowmaestro_core.actions import Done, Emit, Fail, Load, Save, Send, Wait
 from flowmaestro_core.context import Context
 from flowmaestro_core.errors import (
     AuthenticationError,
@@ -38,9 +38,9 @@ def by_n(row: Any) -> int:
 class World:
     """A journal, and a service that starts, lists and ends whatever it is asked to."""
 
-    def __init__(self, *, keyed: bool = False) -> None:
+    def __init__(self) -> None:
         self.now = 1000.0
-        self.journal = MemoryJournal(lambda: self.now, keyed=keyed)
+        self.journal = MemoryJournal(lambda: self.now)
         self.started = 0
         self.told: List[BatchProgress] = []
 
@@ -55,8 +55,8 @@ class World:
         while not isinstance(stepper.action, (Done, Fail)):
             self.now = stepper.now
             action = stepper.action
-            if isinstance(action, Record):
-                stepper.records(self.journal.keep(action))
+            if isinstance(action, (Load, Save)):
+                self.journal.carry_out(stepper)
             elif isinstance(action, Wait):
                 stepper.waits()
             elif isinstance(action, Emit):
@@ -96,7 +96,7 @@ ROWS = [{"n": n} for n in range(3)]
 
 
 def test_rows_with_a_key_may_move() -> None:
-    world = World(keyed=True)
+    world = World()
     world.run(ROWS, key=by_n)
     again = world.run(list(reversed(ROWS)), key=by_n)
     assert all(item.replayed for item in again.items)
@@ -117,7 +117,7 @@ def test_429_on_reading_the_baseline_delays_the_starts(seconds: str, waits: bool
     )
     if waits:
         assert Wait(float(seconds or 1)) in run.trace
-        assert world.journal.orders["old"] == 0
+        assert world.journal.header["after"] == "old"
         assert len(run.items) == 3
     else:
         assert isinstance(run.error, RateLimitError)
@@ -148,16 +148,16 @@ def test_mismatched_keys_and_rows_are_named(kind: Any) -> None:
     def error(world: World, rows: Any, key: Any) -> Any:
         return world.run(kind(rows), key=key).error
 
-    world = World(keyed=True)
+    world = World()
     found = error(world, ROWS, lambda row: "same")
     assert world.started == 0
     assert isinstance(found, JournalError)
     assert "inputs[0] and inputs[1] have the same key 'same'" in found.message
-    found = error(World(keyed=True), ROWS, lambda row: None)
+    found = error(World(), ROWS, lambda row: None)
     assert "key must make a str or an int of inputs[0], not NoneType" in str(found)
-    found = error(World(keyed=True), ROWS, lambda row: "\ud800")
+    found = error(World(), ROWS, lambda row: "\ud800")
     assert "the key of inputs[0] holds a lone surrogate" in str(found)
-    world = World(keyed=True)
+    world = World()
     world.run(ROWS, key=lambda row: "a" if row["n"] == 0 else str(row["n"]))
     found = error(world, [{"n": 9}], lambda row: "a")
     assert isinstance(found, JournalError)
@@ -220,8 +220,8 @@ def test_many_rows_are_looked_up_in_chunks() -> None:
     assert started.machine.batch.total is None
     again = world.run(iter(rows))
     assert indexes(again) == list(range(600))
-    looked_up = [len(it.keys) for it in again.trace if isinstance(it, Record) and it.keys]
-    assert looked_up == [256, 256, 88]
+    looked_up = [len(it.keys) for it in again.trace if isinstance(it, Load)]
+    assert looked_up == [1, 256, 256, 88]
 
 
 def test_row_that_cannot_be_sent_is_not_in_the_journal() -> None:
@@ -230,7 +230,7 @@ def test_row_that_cannot_be_sent_is_not_in_the_journal() -> None:
     for _ in range(2):
         outcomes = {item.index: item.ok for item in world.run(rows).items}
         assert outcomes == {0: True, 1: False, 2: True}
-    assert set(world.journal.rows) == {0, 2}
+    assert set(world.journal.rows) == {"0", "2"}
 
 
 def one_dict_again_and_again(count: int) -> Iterator[Any]:
@@ -257,7 +257,7 @@ def test_a_row_that_changed_since_it_was_looked_up_is_not_started() -> None:
 
 
 def test_rows_that_have_ended_come_first_however_many_are_new() -> None:
-    world = World(keyed=True)
+    world = World()
     rows = [{"n": n} for n in range(1100)]
     world.run(rows[-1:], key=by_n)
     again = world.run(rows, lambda it: (422, None) if is_start(it) else None, key=by_n)
@@ -306,7 +306,8 @@ def test_row_whose_cancellation_is_found_out_in_this_call_is_rerun(status: str) 
         rerun=[status],
     )
     assert [(item.execution_id, item.ok) for item in again.items] == [("ex_2", True)]
-    assert [(row.state, row.reruns) for row in world.journal.rows.values()] == [("ended", 1)]
+    rows = world.journal.rows.values()
+    assert [(row["state"], row["reruns"]) for row in rows] == [("ended", 1)]
 
 
 def fails_to_start_and_to_look_up(request: Request) -> Any:
@@ -400,7 +401,7 @@ def test_changed_row_outside_redo_is_refused_with_what_to_do(rows_of: Any) -> No
 
 
 def test_redo_with_a_key_means_the_rows_of_this_call() -> None:
-    world = World(keyed=True)
+    world = World()
     world.run([{"n": 0, "v": 1}, {"n": 1, "v": 1}], key=by_n)
     rows = [{"n": 1, "v": 2}, {"n": 0, "v": 1}]
     assert "under the key '1'; pass redo=[0]" in str(world.run(rows, key=by_n).error)
@@ -437,8 +438,8 @@ def test_redo_records_the_new_digest_before_the_start() -> None:
     )
     died.now = world.now
     died.start()
-    while isinstance(died.action, Record):
-        died.records(world.journal.keep(died.action))
+    while isinstance(died.action, (Load, Save)):
+        world.journal.carry_out(died)
     assert is_start(died.action.request)  # type: ignore[union-attr]
     again = world.run(CHANGED[1:2], redo=[0])
     assert [it.ok for it in again.items] == [True]
@@ -637,7 +638,6 @@ def test_a_clock_that_was_set_back_does_not_make_a_lost_start_older_than_the_bat
     world = World()
     lost = {"id": "ex_lost", "inputs": {"n": 0}, "created_at": "1970-01-01T00:16:41Z"}
     world.journal._clock = lambda: world.now - 3600.0
-    world.journal._begun_at = -3000.0
     run = world.run(ROWS[:1], with_a_lost_start(lost, BASELINE))
     assert [(item.execution_id, item.ok) for item in run.items] == [("ex_lost", True)]
     assert sum(map(is_start, run.sent)) == 1
@@ -653,7 +653,7 @@ def test_newest_execution_without_a_usable_id_is_no_baseline(id: Any) -> None:
     first = iter([(200, an_envelope([newest]))])
     run = world.run(ROWS[:1], lambda request: next(first, None) or answer(request))
     assert [(item.execution_id, item.ok) for item in run.items] == [("ex_1", True)]
-    assert 0 not in world.journal.orders.values()
+    assert world.journal.header["after"] is None
 
 
 def test_few_of_many_candidates_are_kept_while_the_lookup_goes_on() -> None:
@@ -686,7 +686,7 @@ def test_a_refused_second_start_leaves_the_row_in_doubt(status: int) -> None:
     unknown = [item.error for item in run.items if not item.ok]
     assert [type(error) for error in unknown] == ([StartUnknownError] if status == 422 else [])
     assert all(isinstance(error.__cause__, ValidationError) for error in unknown)
-    assert world.journal.rows[0].state == "starting"
+    assert world.journal.rows["0"]["state"] == "starting"
     lost = {"id": "ex_lost", "inputs": {"n": 0}, "created_at": "1970-01-01T00:16:41Z"}
     ours = {"id": "ex_1", "inputs": {"n": 1}, "created_at": "1970-01-01T00:16:42Z"}
     older = {"id": "older", "inputs": {}, "created_at": "1970-01-01T00:00:00Z"}
@@ -723,7 +723,7 @@ def test_row_in_doubt_that_can_no_longer_be_prepared_is_unknown() -> None:
     assert isinstance(errors[0], StartUnknownError)
     assert isinstance(errors[0].__cause__, ValidationError)
     assert "inputs[0] cannot be sent: it has changed since it was read" in str(errors[0])
-    assert world.journal.rows[0].state == "starting"
+    assert world.journal.rows["0"]["state"] == "starting"
 
 
 def test_a_second_start_that_was_not_sent_stays_in_doubt() -> None:
@@ -736,8 +736,8 @@ def test_a_second_start_that_was_not_sent_stays_in_doubt() -> None:
     stepper.start()
     while not (stepper.machine.state == "starting" and next(replies, None) is None):
         action = stepper.action
-        if isinstance(action, Record):
-            stepper.records(world.journal.keep(action))
+        if isinstance(action, (Load, Save)):
+            world.journal.carry_out(stepper)
         elif isinstance(action, Wait):
             stepper.waits()
         else:
@@ -747,7 +747,7 @@ def test_a_second_start_that_was_not_sent_stays_in_doubt() -> None:
             else:
                 stepper.replies(500)
     machine: Any = stepper.machine
-    assert machine.last_record().rows == ()
+    assert machine.last_save() is None
 
 
 def test_an_accepted_second_start_gets_a_later_number_than_the_first() -> None:
@@ -755,8 +755,8 @@ def test_an_accepted_second_start_gets_a_later_number_than_the_first() -> None:
     world = World()
     run = world.run(ROWS, with_a_lost_start_and_refused_lookups(), on_unknown="start")
     assert all(item.ok for item in run.items)
-    assert world.journal.orders == {"old": 0, "ex_1": 2, "ex_2": 3, "ex_3": 4}
-    assert world.journal.rows[0].order == 4
+    assert world.journal.numbers == {"ex_1": 2, "ex_2": 3, "ex_3": 4}
+    assert world.journal.rows["0"]["number"] == 4
 
 
 def test_a_listed_execution_without_its_inputs_could_be_a_lost_start() -> None:
@@ -783,8 +783,8 @@ def test_rows_in_doubt_are_settled_a_minute_after_resuming() -> None:
     world, rows = World(), [{"n": n} for n in range(300)]
     world.run(rows)
     for index in (0, 299):
-        row = world.journal.rows[index]
-        world.journal.rows[index] = row._replace(state="starting", execution_id=None)
+        row = {**world.journal.rows[str(index)], "state": "starting", "execution_id": None}
+        world.journal.states[str(index)] = json.dumps(row)
     again = world.run(rows, ordered=True)
     assert indexes(again) == list(range(300))
     assert [wait for wait in again.waited_for if wait > 10] == [60.0]
@@ -874,17 +874,19 @@ def test_digests_are_equal_if_the_server_stores_equal_values() -> None:
     assert digest_of('{"a":%s}' % ("9" * 400)) == digest_of('{"a":null}')
 
 
-def test_last_record_releases_the_rows_that_were_not_sent() -> None:
+def test_last_save_releases_the_rows_that_were_not_sent() -> None:
     """The start of the first row is in flight: the server may start it."""
     world = World()
     batch = Workflows.run_many("w", [{"n": n} for n in range(3)], journal="unused")
     stepper = BatchStepper(machine_for(batch, a_context(), "token"))
     stepper.start()
     while stepper.machine.state != "starting":
-        if isinstance(stepper.action, Record):
-            stepper.records(world.journal.keep(stepper.action))
+        if isinstance(stepper.action, (Load, Save)):
+            world.journal.carry_out(stepper)
         else:  # The newest execution before the batch: there is none.
             stepper.replies(200, an_envelope([]))
     machine: Any = stepper.machine
-    released = machine.last_record().rows
-    assert [(row.key, row.state) for row in released] == [(1, "open"), (2, "open")]
+    header, *released = machine.last_save().states
+    assert header["serial"] == world.journal.header["serial"] + 1
+    assert [(row["key"], row["state"]) for row in released] == [("1", "open"), ("2", "open")]
+    assert machine.last_save() is None

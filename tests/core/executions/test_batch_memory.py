@@ -6,10 +6,11 @@ import tracemalloc
 import weakref
 from typing import Any, Dict, List
 
-from flowmaestro_core.actions import Emit, Record, Wait
-from flowmaestro_core.executions.settling import LookupMachine
-from flowmaestro_core.records import Recalled, digest_of
+from flowmaestro_core.actions import Emit, Load, Wait
+from flowmaestro_core.executions.settling import LookupMachine, WalkEnd
+from flowmaestro_core.records import digest_of
 from flowmaestro_core.resources.executions import Executions
+from flowmaestro_core.store import Loaded
 from tests.harness.core.batch_steps import asked, running, says, starts
 from tests.harness.core.stepping import Stepper, a_context, an_envelope
 
@@ -64,11 +65,13 @@ def test_a_lookup_keeps_only_executions_with_the_inputs_of_a_row_in_doubt() -> N
     def page_of(page: int, size: int) -> Any:
         return Executions.list(page=page, per_page=size)
 
-    lookup = Stepper(LookupMachine(page_of, 1, digests, a_context(), "token"))
+    lookup = Stepper(
+        LookupMachine(page_of, WalkEnd(None, 0.0), digests, a_context(), "token", has_known=True)
+    )
     lookup.start()
     for page in range(3):
         rows = [{"id": f"ex_{page}_{n}", "inputs": {"n": n}} for n in range(20)]
         lookup.replies(200, an_envelope(rows, pagination={"has_next": page < 2}))
-        assert isinstance(lookup.action, Record)
-        lookup.records(Recalled())
+        assert isinstance(lookup.action, Load)
+        lookup.loads(Loaded())
     assert list(lookup.value.unclaimed) == ["ex_0_1", "ex_1_1", "ex_2_1"]

@@ -58,7 +58,7 @@ def broken() -> Stepper:
 
 def test_every_event_of_the_table_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     """`BatchStepper` checks the promises of the scheduler at each step of these walks."""
-    monkeypatch.setattr(batch_starts, "STARTS_PER_RECORD", 1)  # so that rows are recorded often
+    monkeypatch.setattr(batch_starts, "STARTS_PER_SAVE", 1)  # so that rows are saved often
     world: Any = Possibilities((*REPLIES, STARTED, STARTED, STARTED))
     wanders = [
         wander(make, world, walks=walks)

@@ -14,7 +14,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from flowmaestro_core.actions import Done, Fail, LoadState, SaveState, Send, Wait
+from flowmaestro_core.actions import Done, Fail, Load, Save, Send, Wait
 from flowmaestro_core.errors import CheckpointError
 from flowmaestro_core.http.messages import Phase
 from tests.harness.core.durable import INPUTS, SETTLE_AFTER, World
@@ -121,10 +121,10 @@ class CrashingStarts(RuleBasedStateMachine):
         `lost`: after a save that is lost, of an id or of a refusal, but not of an announcement.
         """
         action = self.action(place)
-        if isinstance(action, (LoadState, SaveState, Send)) and when == "after":
+        if isinstance(action, (Load, Save, Send)) and when == "after":
             self.it_goes_on(place, 0.0, 1)
-        elif when == "lost" and isinstance(action, SaveState):
-            self.world.step(self.at(place), lose=action.state["state"] != "starting")
+        elif when == "lost" and isinstance(action, Save):
+            self.world.step(self.at(place), lose=action.states[0]["state"] != "starting")
         self.processes[place] = None
 
     @rule(

@@ -6,7 +6,7 @@ from typing import Any, Dict
 
 import pytest
 
-from flowmaestro_core.actions import Fail, SaveState, Send, Wait
+from flowmaestro_core.actions import Fail, Save, Send, Wait
 from flowmaestro_core.errors import (
     CheckpointConflict,
     CheckpointError,
@@ -168,14 +168,14 @@ def test_nothing_is_released_while_a_lookup_has_not_shown_what_was_started(
     process = world.process(run=True, on_unknown="start", settle_after=100.0)
     if not own:
         world.until(world.process(), "starting")  # It dies.
-    while not (isinstance(process.action, Send) and "per_page=20" in process.action.request.url):
+    while not (isinstance(process.action, Send) and "per_page=100" in process.action.request.url):
         if own and isinstance(process.action, Send) and process.action.request.method == "POST":
             world.lose_reply(process, started=True)
         else:
             world.step(process)
     process.now = world.now
     process.replies(403, an_error("insufficient_scope"))
-    assert isinstance(process.action, SaveState)
+    assert isinstance(process.action, Save)
     if late:
         world.now += 300.0
         world.finish(process)
@@ -190,7 +190,7 @@ def test_a_refused_second_start_does_not_release_the_first_one() -> None:
     world = World()
     world.until(world.process(), "starting")  # It dies.
     process = world.process(on_unknown="start")
-    while not (isinstance(process.action, Send) and "per_page=20" in process.action.request.url):
+    while not (isinstance(process.action, Send) and "per_page=100" in process.action.request.url):
         world.step(process)
     process.now = world.now
     process.replies(403, an_error("insufficient_scope"))
@@ -210,7 +210,7 @@ def test_saves_that_take_too_long_are_an_error_in_the_end() -> None:
     process = world.until(world.process(), "announcing")
     for _ in range(2):
         process.saves(after=31.0)
-        assert isinstance(process.action, SaveState), "announced again"
+        assert isinstance(process.action, Save), "announced again"
     process.saves(after=31.0)
     assert "save took longer than half of settle_after" in str(process.error)
     assert methods(process) == ["GET"]

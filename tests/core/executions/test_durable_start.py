@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from flowmaestro_core.actions import Done, Fail, SaveState, Send, Wait
+from flowmaestro_core.actions import Done, Fail, Save, Send, Wait
 from flowmaestro_core.defaults import DEFAULT_BASE_URL
 from flowmaestro_core.errors import (
     ConnectionError,
@@ -86,9 +86,9 @@ def test_a_state_has_about_400_bytes() -> None:
     machine._identity = machine._identity._replace(api_root=api_root(DEFAULT_BASE_URL))
     machine._saved = machine._saved._replace(after="b" * 36, serial=99, reruns=99)
     machine.start(0.0, 0.0)
-    saved = machine._save_id("c" * 36)
-    assert isinstance(saved, SaveState)
-    assert len(json.dumps({**saved.state, "at": 1234567890.123456})) <= 400
+    saved = machine._save_id("c" * 36, 1234567890.123456)
+    assert isinstance(saved, Save)
+    assert len(json.dumps(saved.states[0])) <= 400
 
 
 def test_a_workflow_without_executions_has_an_empty_baseline() -> None:
@@ -384,7 +384,7 @@ def test_a_long_429_leaves_an_open_checkpoint() -> None:
 def test_a_start_that_is_never_sent_leaves_an_open_checkpoint() -> None:
     world = World()
     process = world.until(world.process(), "starting")
-    while not isinstance(process.action, (Fail, SaveState)):
+    while not isinstance(process.action, (Fail, Save)):
         process.now = world.now
         if isinstance(process.action, Wait):
             world.step(process)
@@ -429,7 +429,7 @@ def test_a_start_after_a_slow_save_is_announced_again() -> None:
     world = World()
     process = world.until(world.process(), "announcing")
     process.saves(after=29.5)
-    assert isinstance(process.action, SaveState)
+    assert isinstance(process.action, Save)
     process.saves(after=28.5)
     assert isinstance(process.action, Send)
 
@@ -529,7 +529,7 @@ def test_a_start_is_not_made_after_the_time_of_the_run() -> None:
 def test_a_start_is_not_sent_if_its_announcement_outlasts_the_run() -> None:
     world = World()
     process = world.until(world.process(run=True, settle_after=700.0), "executing")
-    while not isinstance(process.action, SaveState):
+    while not isinstance(process.action, Save):
         world.step(process)
     world.now += 300.0
     world.finish(process)
@@ -543,12 +543,12 @@ def test_a_start_is_not_sent_without_time_for_its_response(left: float, sent: bo
     """The announcement is saved shortly before the deadline of the run."""
     world = World()
     process = world.until(world.process(run=True, settle_after=700.0), "executing")
-    while not isinstance(process.action, SaveState):
+    while not isinstance(process.action, Save):
         world.step(process)
     process.saves(after=300.0 - left)
     assert isinstance(process.action, Send) is sent
     if not sent:
-        world.store.state = process.trace[-2].state  # type: ignore[union-attr]
+        world.store.state = process.trace[-2].states[0]  # type: ignore[union-attr]
         world.finish(process)
         assert isinstance(process.error, TimeoutError)
         assert world.store.state["state"] == "open"

@@ -7,13 +7,14 @@ import json
 from datetime import datetime, timezone
 from typing import Any, Dict, List, Optional, Tuple
 
-from flowmaestro_core.actions import Action, Done, Fail, LoadState, SaveState, Send, Wait
-from flowmaestro_core.checkpoint import Checkpoint, LoadedState
+from flowmaestro_core.actions import Action, Done, Fail, Load, Save, Send, Wait
+from flowmaestro_core.checkpoint import Checkpoint
 from flowmaestro_core.errors import CheckpointConflict, CheckpointError
 from flowmaestro_core.http.dates import http_date
 from flowmaestro_core.http.messages import Phase, Request
 from flowmaestro_core.machines import machine_for
 from flowmaestro_core.resources.workflows import Workflows
+from flowmaestro_core.store import Loaded
 from tests.harness.core.stepping import Possibilities, Report, Stepper, a_context, an_envelope
 
 SETTLE_AFTER = 60.0
@@ -28,13 +29,13 @@ class Store:
         self.compares = compares
         self.saves: List[Dict[str, Any]] = []
 
-    def save(self, state: Dict[str, Any], wall_time: float, *, lose: bool = False) -> None:
-        """Keep a state, as a keeper does. With `lose`, nothing is kept."""
+    def save(self, state: Dict[str, Any], *, lose: bool = False) -> None:
+        """Keep a state. With `lose`, nothing is kept."""
         held = self.state["serial"] if self.state and "serial" in self.state else 0
         if self.compares and state["serial"] != held + 1:
             raise CheckpointConflict
         if not lose:
-            self.state = json.loads(json.dumps({**state, "at": wall_time}))
+            self.state = json.loads(json.dumps(state))
             self.saves.append(self.state)
 
 
@@ -119,11 +120,11 @@ class World:
         """Carry out the next action of a process without any fault."""
         action = process.action
         process.now = self.now
-        if isinstance(action, LoadState):
-            return process.loads(self.store.state, self.now)
-        if isinstance(action, SaveState):
+        if isinstance(action, Load):
+            return process.loads(Loaded((self.store.state,), wall_time=self.now))
+        if isinstance(action, Save):
             try:
-                self.store.save(action.state, self.now, **more)
+                self.store.save(*action.states, **more)
             except CheckpointConflict as conflict:
                 return process.fails_to_keep(conflict)
             return process.saves()
@@ -180,18 +181,18 @@ class Checkpointed:
         self.durations = durations
 
     def after(self, action: Optional[Action]) -> List[Report]:
-        broken = Report("checkpoint_failed", (CheckpointError(),))
-        if isinstance(action, SaveState):
-            kept = Report("state_saved")
-            lost = Report("checkpoint_failed", (CheckpointConflict(),))
-            last = {**action.state, "at": 1000.0}
+        broken = Report("store_failed", (CheckpointError(),))
+        if isinstance(action, Save):
+            kept = Report("saved")
+            lost = Report("store_failed", (CheckpointConflict(),))
+            last = {**action.states[0], "at": 1000.0}
             self._last = (last, {**last, "state": "open"})
             self._saves += 1
             # Most saves succeed, so that walks come far.
             return [lost, broken] if self._saves % 4 == 0 else [kept]
-        if isinstance(action, LoadState):
-            loaded = [LoadedState(it, 1000.0) for it in (*self._states, *self._last)]
+        if isinstance(action, Load):
+            loaded = [Loaded((it,), wall_time=1000.0) for it in (*self._states, *self._last)]
             self._loads += 1
-            succeeded = [Report("state_loaded", (it,)) for it in loaded]
+            succeeded = [Report("loaded", (it,)) for it in loaded]
             return [broken] if self._loads % 16 == 0 else succeeded
         return self._world.after(action)

@@ -2,57 +2,79 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any, Callable, Dict, List, Optional, Tuple, Type
+import json
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Type
 
-from flowmaestro_core.actions import Action, Record
+from flowmaestro_core.actions import Action, Load, Save
+from flowmaestro_core.errors import CheckpointConflict, JournalError
 from flowmaestro_core.machines import machine_for
-from flowmaestro_core.records import JournalRow, Key, Recalled
 from flowmaestro_core.resources.workflows import Workflows
+from flowmaestro_core.store import HEADER_KEY, Loaded
 from tests.harness.core.batch_steps import BatchStepper
 from tests.harness.core.stepping import Possibilities, Report, Stepper, a_context
 
 
-class MemoryJournal:
-    """Does what `Record` asks, as the journal on disk does."""
+class MemoryStore:
+    """Keeps states as JSON, as a store of a user does. `numbers` has those of known executions."""
 
-    def __init__(self, clock: Callable[[], float], *, keyed: bool = False) -> None:
-        self.rows: Dict[Key, JournalRow] = {}
-        self.orders: Dict[str, int] = {}
+    def __init__(self) -> None:
+        self.states: Dict[str, str] = {}
+        self.numbers: Dict[str, int] = {}
+
+    def load(self, keys: Sequence[str], outcomes: bool) -> List[Dict[str, Any]]:
+        states = [json.loads(self.states[key]) for key in keys if key in self.states]
+        if not outcomes:
+            for state in states:
+                state.pop("outcome", None)
+        return states
+
+    def save(self, states: Sequence[Dict[str, Any]]) -> None:
+        header = json.loads(self.states.get(HEADER_KEY, '{"serial": 0}'))
+        if states[0]["serial"] != header["serial"] + 1:
+            raise CheckpointConflict
+        for state in states:
+            self.states[state["key"]] = json.dumps(state)
+            if state.get("execution_id"):
+                self.numbers[state["execution_id"]] = state["number"]
+
+    def known(self, execution_ids: Sequence[str]) -> Dict[str, int]:
+        return {it: self.numbers[it] for it in execution_ids if it in self.numbers}
+
+
+class MemoryJournal(MemoryStore):
+    """A store, and what a driver does with it. It outlives the machines that save to it."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        super().__init__()
         self._clock = clock
-        self._keyed = keyed
-        self._begun_at = clock()
 
     @property
-    def known(self) -> int:
-        if self._keyed:
-            return len(self.rows)
-        return max((int(key) + 1 for key in self.rows), default=0)
+    def header(self) -> Dict[str, Any]:
+        header: Dict[str, Any] = json.loads(self.states[HEADER_KEY])
+        return header
 
-    def keep(self, record: Record) -> Recalled:
-        known = self.known
-        last_order = max([0, *self.orders.values(), *(row.order for row in self.rows.values())])
-        for row in record.rows:
-            self._put(row)
-        rows = tuple(self.rows[key] for key in record.keys if key in self.rows)
-        orders = tuple((it, self.orders[it]) for it in record.execution_ids if it in self.orders)
-        has_baseline = 0 in self.orders.values()
-        age = math.inf if has_baseline else self._clock() - self._begun_at
-        return Recalled(rows, orders, known, last_order, age)
+    @property
+    def rows(self) -> Dict[str, Dict[str, Any]]:
+        """The states of rows, by their keys."""
+        rows = {key: json.loads(state) for key, state in self.states.items()}
+        rows.pop(HEADER_KEY, None)
+        return rows
 
-    def _put(self, row: JournalRow) -> None:
-        before = self.rows.get(row.key)
-        if row.state == "starting":
-            self.rows[row.key] = row
-        elif before is not None:
-            self.rows[row.key] = before._replace(
-                state=row.state,
-                execution_id=row.execution_id,
-                execution=row.execution,
-                harmless_failure=row.harmless_failure,
-            )
-        if row.state == "started":
-            self.orders[str(row.execution_id)] = row.order
+    def loaded(self, action: Load) -> Loaded:
+        states = tuple(self.load(action.keys, action.outcomes))
+        return Loaded(states, self.known(action.execution_ids), self._clock())
+
+    def carry_out(self, stepper: Stepper) -> Action:
+        """Do what the `Load` or `Save` of a machine asks, and report it."""
+        action = stepper.action
+        if isinstance(action, Load):
+            return stepper.loads(self.loaded(action))
+        assert isinstance(action, Save)
+        try:
+            self.save(action.states)
+        except CheckpointConflict as conflict:
+            return stepper.fails_to_keep(conflict)
+        return stepper.saves()
 
 
 class Journaled:
@@ -63,7 +85,7 @@ class Journaled:
     def __init__(self, responses: Any) -> None:
         self._world = Possibilities(responses)
         self._journal: MemoryJournal
-        self._left = 0
+        self._left = self._calls = 0
         self.foreign: Tuple[Type[Exception], ...] = ()
 
     def journaling(self, rows: List[Any], **more: Any) -> Stepper:
@@ -73,12 +95,23 @@ class Journaled:
         stepper = BatchStepper(machine_for(batch, a_context(), "token"))
         stepper.foreign = self.foreign
         if self._left % 3 == 0:
-            self._journal = MemoryJournal(lambda: stepper.now, keyed="key" in more)
+            self._journal = MemoryJournal(lambda: stepper.now)
         self._journal._clock = lambda: stepper.now
         self._left += 1
         return stepper
 
     def after(self, action: Optional[Action]) -> List[Report]:
-        if isinstance(action, Record):
-            return [Report("recorded", (self._journal.keep(action),))]
-        return self._world.after(action)
+        if not isinstance(action, (Load, Save)):
+            return self._world.after(action)
+        self._calls += 1
+        if self._calls % 37 == 0:
+            conflicts = isinstance(action, Save)
+            return [
+                Report("store_failed", (CheckpointConflict() if conflicts else JournalError(),))
+            ]
+        if isinstance(action, Load):
+            garbage = Loaded((None,), {"nobody's": 1})
+            loaded = garbage if self._calls % 41 == 0 else self._journal.loaded(action)
+            return [Report("loaded", (loaded,))]
+        self._journal.save(action.states)
+        return [Report("saved")]

@@ -15,7 +15,6 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from flowmaestro_core.actions import Action
 from flowmaestro_core.http.messages import Headers, Phase, Response, ResponseHead
-from flowmaestro_core.records import Recalled
 from tests.harness.core.stepping import EVENTS_OF, Report, Stepper, a_failure
 
 moments = st.one_of(
@@ -168,15 +167,6 @@ class MachineProperties(RuleBasedStateMachine):
     @rule(after=moments, jitter=rng)
     def emitted(self, after: Optional[float], jitter: float) -> None:
         self.happens("emitted", after=after, jitter=jitter)
-
-    def recalled(self) -> Recalled:
-        """What the journal says to the present `Record`."""
-        raise NotImplementedError
-
-    @precondition(lambda self: self.expects("recorded"))
-    @rule(after=moments, jitter=rng)
-    def recorded(self, after: Optional[float], jitter: float) -> None:
-        self.happens("recorded", self.recalled(), after=after, jitter=jitter)
 
     @rule()
     def whatever_does_not_belong_is_refused(self) -> None:

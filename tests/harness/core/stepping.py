@@ -34,15 +34,13 @@ from flowmaestro_core.actions import (
     Done,
     Emit,
     Fail,
-    LoadState,
+    Load,
     Open,
     Read,
-    Record,
-    SaveState,
+    Save,
     Send,
     Wait,
 )
-from flowmaestro_core.checkpoint import LoadedState
 from flowmaestro_core.context import Context
 from flowmaestro_core.errors import CheckpointError, FlowMaestroError
 from flowmaestro_core.http.messages import (
@@ -56,7 +54,7 @@ from flowmaestro_core.http.messages import (
 from flowmaestro_core.machine import LocalProtocolError, Machine
 from flowmaestro_core.options import ClientOptions
 from flowmaestro_core.payloads.reply import retry_after
-from flowmaestro_core.records import Recalled
+from flowmaestro_core.store import Loaded
 
 EVENTS_OF = {
     Send: ("response_received", "transport_failed"),
@@ -65,9 +63,8 @@ EVENTS_OF = {
     Close: ("stream_closed",),
     Wait: ("waited",),
     Emit: ("emitted",),
-    Record: ("recorded",),
-    LoadState: ("state_loaded", "checkpoint_failed"),
-    SaveState: ("state_saved", "checkpoint_failed"),
+    Load: ("loaded", "store_failed"),
+    Save: ("saved", "store_failed"),
     Done: (),
     Fail: (),
 }
@@ -213,18 +210,15 @@ class Stepper:
     def takes(self, *, after: float = 0.0) -> Action:
         return self.report(Report("emitted", (), after))
 
-    def records(self, recalled: Recalled, *, after: float = 0.0) -> Action:
-        return self.report(Report("recorded", (recalled,), after))
-
-    def loads(self, state: Any, wall_time: float = 0.0, *, after: float = 0.0) -> Action:
-        return self.report(Report("state_loaded", (LoadedState(state, wall_time),), after))
+    def loads(self, loaded: Loaded, *, after: float = 0.0) -> Action:
+        return self.report(Report("loaded", (loaded,), after))
 
     def saves(self, *, after: float = 0.0) -> Action:
-        return self.report(Report("state_saved", (), after))
+        return self.report(Report("saved", (), after))
 
     def fails_to_keep(self, error: Exception, *, after: float = 0.0) -> Action:
-        """The checkpoint fails."""
-        return self.report(Report("checkpoint_failed", (error,), after))
+        """The store fails."""
+        return self.report(Report("store_failed", (error,), after))
 
     def takes_all(self) -> Action:
         """The caller takes items as long as there are any."""
@@ -411,10 +405,9 @@ _ANY_ARGS: Dict[str, Tuple[Any, ...]] = {
     "stream_closed": (),
     "waited": (),
     "emitted": (),
-    "recorded": (Recalled(),),
-    "state_loaded": (LoadedState(),),
-    "state_saved": (),
-    "checkpoint_failed": (CheckpointError(),),
+    "loaded": (Loaded(),),
+    "saved": (),
+    "store_failed": (CheckpointError(),),
 }
 
 

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import textwrap
 import warnings
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 
 import anyio
 import pytest
@@ -25,11 +25,12 @@ from flowmaestro import (
     TimeoutError,
 )
 from flowmaestro.testing import AsyncMemoryTransport, FakeFlowMaestro, MemoryTransport, Node
-from flowmaestro_core.actions import Record
-from flowmaestro_core.records import JournalPlan, JournalRow
+from flowmaestro_core.errors import CheckpointConflict
+from flowmaestro_core.store import HEADER_KEY
 from flowmaestro_transports.driving import journal as journal_module
 from flowmaestro_transports.driving import runs
 from flowmaestro_transports.driving.journal import Journal
+from tests.harness.stores.states import Saves, a_header, a_state, by_key
 
 ROWS = [{"n": number} for number in range(12)]
 posix = pytest.mark.skipif(sys.platform == "win32", reason="of POSIX")
@@ -138,9 +139,8 @@ def test_a_second_batch_is_refused_at_once(run, path):
         assert caught.value.code == "journal_busy"
         assert str(path) in str(caught.value)
         opened = textwrap.dedent(f"""
-            from flowmaestro_core.records import JournalPlan
             from flowmaestro_transports.driving.journal import Journal
-            Journal(JournalPlan({str(path)!r}, "wf_mine"), "r", lambda: 0.0, "t")
+            Journal({str(path)!r})
         """)
         done = subprocess.run([sys.executable, "-c", opened], capture_output=True, text=True)
         assert "is in use by another batch" in done.stderr
@@ -149,15 +149,15 @@ def test_a_second_batch_is_refused_at_once(run, path):
 
 def test_another_workflow_or_api_root_is_refused(run, fake, client, path):
     list(run())
-    with pytest.raises(JournalError, match="its workflow: wf_mine, not wf_123"):
-        client.workflows.run_many("wf_123", ROWS, journal=path)
+    with pytest.raises(JournalError, match="its workflow id: wf_mine, not wf_123"):
+        next(client.workflows.run_many("wf_123", ROWS, journal=path))
     other = FlowMaestroClient(
         fake.api_key, base_url="https://other.test", transport=MemoryTransport(fake)
     )
-    with pytest.raises(JournalError, match=r"its API root: .*, not https://other\.test"):
-        other.workflows.run_many("wf_mine", ROWS, journal=path)
+    with pytest.raises(JournalError, match=r"its api root: .*, not https://other\.test"):
+        next(other.workflows.run_many("wf_mine", ROWS, journal=path))
     with pytest.raises(JournalError, match="its rows: known by their index, not known by a key"):
-        run(key=lambda row: row["n"])
+        next(run(key=lambda row: row["n"]))
 
 
 def test_new_rows_at_the_end_are_started(run, fake):
@@ -200,14 +200,14 @@ def test_timed_out_execution_is_followed_by_the_next_call(run, fake):
 
 def test_deleted_execution_is_the_error_of_its_row(run, fake):
     fake.workflow("wf_mine", nodes=[Node("work", seconds=50)], outputs=dict)
-    with run(ROWS[:3], timeout=20) as runs:
+    with run(ROWS[:2], timeout=20) as runs:
         gone = next(runs).execution_id
     fake.fail_next(status=404, path=f"/executions/{gone}", method="GET")
-    outcomes = list(run(ROWS[:3]))
+    outcomes = list(run(ROWS[:2]))
     (missed,) = (it for it in outcomes if not it.ok)
     assert missed.execution_id == missed.error.execution_id == gone
     assert isinstance(missed.error, NotFoundError)
-    assert len(fake.executions) == 3
+    assert len(fake.executions) == 2
 
 
 @pytest.mark.parametrize("fake", ["documented"], indirect=True)
@@ -348,10 +348,10 @@ def test_killed_journal_that_another_program_has_read_is_resumed(
 
 
 def test_wal_file_does_not_grow_with_the_batch(path):
-    journal = Journal(JournalPlan(str(path), "wf"), "root", lambda: 5.0, "token")
-    for order in range(1, 3000):
-        execution = {"text": "x" * 4000}
-        journal.keep(Record((JournalRow(0, b"", "ended", 0, order, "e", execution),)))
+    journal = Journal(str(path))
+    saves = Saves(journal)
+    for number in range(1, 3000):
+        saves(a_state("0", "ended", number, outcome={"text": "x" * 4000}))
     assert os.path.getsize(f"{path}-wal") < 10_000_000 < os.path.getsize(path)
     journal.close()
 
@@ -447,56 +447,56 @@ def test_a_forked_child_leaves_the_journal_to_its_parent(run, fake):
 
 def test_a_start_is_durable_before_it_goes_out(path):
     """The level is that of the connection when the transaction is committed."""
-    journal = Journal(JournalPlan(str(path), "wf"), "root", lambda: 5.0, "token")
+    journal = Journal(str(path))
+    saves = Saves(journal)
     for state, level in (("starting", 2), ("started", 1)):
-        journal.keep(Record((JournalRow(0, b"", state, execution_id="e"),)))
+        saves(a_state("0", state))
         assert journal._db.execute("PRAGMA synchronous").fetchone() == (level,)
     assert journal._db.execute("PRAGMA fullfsync").fetchone() == (1,)
     journal.close()
     journal.close()
 
 
-def test_age_of_a_journal_is_unknown_after_its_clock_was_set_back(path):
-    plan = JournalPlan(str(path), "wf")
-    ages = []
-    for at in (1000.0, 999.0):
-        journal = Journal(plan, "root", lambda at=at: at, "token")
-        ages.append(journal.keep(Record()).age)
-        journal.close()
-    assert ages == [0.0, float("inf")]
+def test_states_are_there_after_reopening(path):
+    journal = Journal(str(path))
+    saves = Saves(journal)
+    states = [
+        a_state("0", "starting", 1),
+        a_state("b", "ended", 2, outcome={"x": "\ud800"}),
+        a_state("\u00e9\0", "started", 3, reruns=7),
+        a_state("d", "open", 9, refusal="ab" * 16),
+    ]
+    saves(*(a_state(it["key"], "starting", it["number"] or 9) for it in states))
+    saves(a_state("d", "started", 9), last_number=9)
+    saves(*states, after="ex_0")
+    journal.close()
+    again = Journal(str(path))
+    keys = [*(it["key"] for it in states), HEADER_KEY, "unknown"]
+    wanted = by_key([a_header(3, after="ex_0"), *states])
+    assert by_key(again.load(keys, True)) == wanted
+    del wanted["b"]["outcome"]
+    assert by_key(again.load(keys, False)) == wanted
+    assert again.known(["ex_2", "ex_9", "no"]) == {"ex_2": 2, "ex_9": 9}
+    again.close()
 
 
-def test_age_of_a_journal_is_unknown_once_it_holds_the_baseline(path):
-    baseline = JournalRow("", b"", "started", execution_id="ex_0")
-    ages = []
-    for rows in ((), (baseline,), ()):
-        journal = Journal(JournalPlan(str(path), "wf"), "root", lambda: 5.0, "token")
-        ages.append(journal.keep(Record(rows)).age)
-        journal.close()
-    assert ages == [0.0, float("inf"), float("inf")]
+def test_save_with_another_serial_keeps_nothing(path):
+    with closing(Journal(str(path))) as journal:
+        for serial in (2, 1, 1, 3):
+            with suppress(CheckpointConflict):
+                journal.save([a_header(serial), a_state(str(serial), "starting")])
+        (header,) = journal.load([HEADER_KEY], False)
+        assert header["serial"] == 1
+        assert [it["key"] for it in journal.load(["1", "2", "3"], False)] == ["1"]
 
 
-@pytest.mark.parametrize(("key", "keys", "known"), [(None, (0, 1, 2, 5), 6), (str, "cabd", 4)])
-def test_records_are_recalled_after_reopening(path, key, keys, known):
-    plan = JournalPlan(str(path), "wf", key)
-    rows = [JournalRow(name, b"%d" % n, "starting", n, n + 1) for n, name in enumerate(keys)]
-    _, ended, started, again = rows
-    ended = ended._replace(state="ended", execution_id="e2", execution={"x": "\ud800"})
-    started = started._replace(state="started", execution_id="e3")
-    again = again._replace(order=9, execution_id="e9")
-    expected = [rows[0], ended, started, again._replace(state="open", order=0, execution_id=None)]
-    recorded = [*rows, ended._replace(state="started"), ended, started, started]
-    recorded += [again._replace(state=state) for state in ("starting", "started", "open")]
-    asked = tuple(keys) if key else tuple(range(6))
-    for at, token, *opened in ((5.0, "first", 0, 0), (8.0, "second", known, 9)):
-        journal = Journal(plan, "root", lambda at=at: at, token)
-        recalled = journal.keep(Record(tuple(recorded), asked, execution_ids=("e2", "e9", "no")))
-        journal.close()
-        recorded.clear()
-        assert (journal.token, recalled.age) == ("first", at - 5.0)
-        assert [recalled.known, recalled.last_order] == opened
-        assert sorted(recalled.rows) == sorted(expected)
-        assert sorted(recalled.orders) == [("e2", 2), ("e9", 9)]
+def test_outcomes_of_a_load_are_limited(path, monkeypatch):
+    monkeypatch.setattr(journal_module, "MAX_OUTCOMES_SIZE", 100)
+    with closing(Journal(str(path))) as journal:
+        large = {"text": "x" * 200}
+        Saves(journal)(*(a_state(str(n), "ended", n, outcome=large) for n in range(1, 4)))
+        loaded = journal.load(["1", "2", "3"], True)
+        assert [it.get("outcome") for it in loaded] == [large, None, None]
 
 
 def test_rows_without_a_working_iterator_release_the_journal(fake, path):

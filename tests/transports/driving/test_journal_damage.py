@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import sqlite3
-import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
@@ -13,42 +12,44 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flowmaestro_core.actions import Record
 from flowmaestro_core.errors import JournalError
-from flowmaestro_core.records import JournalPlan, JournalRow, Key
+from flowmaestro_core.store import HEADER_KEY
 from flowmaestro_transports.driving.journal import Journal
+from tests.harness.stores.states import Saves, a_state
 
-Told = Tuple[Tuple[JournalRow, ...], Dict[str, int], str]
-
-
-def open_journal(path: Path, key: Any = None) -> Journal:
-    return Journal(JournalPlan(str(path), "wf_1", key), "https://api.test", time.time, "token")
+Told = Tuple[List[Dict[str, Any]], Dict[str, int], str]
 
 
-def written(path: Path, keys: List[Key], key: Any = None) -> bytes:
+def open_journal(path: Path) -> Journal:
+    return Journal(str(path))
+
+
+def written(path: Path, keys: List[str]) -> bytes:
     """Write a journal of rows in each state; return the content of its file."""
-    journal = open_journal(path, key)
-    for order, name in enumerate(keys, 1):
-        row = JournalRow(name, b"%016d" % order, "starting", 0, order)
-        found = {"id": f"ex_{order}", "status": "completed", "outputs": {"total": order * 111}}
-        stages = [row, row._replace(state="started", execution_id=f"ex_{order}")]
-        if order % 4:
-            stages.append(stages[1]._replace(state="ended", execution=found))
-        if order % 5 == 0:
-            stages.append(row._replace(state="open", harmless_failure=b"%016d" % order))
-        journal.keep(Record(tuple(stages[: 1 + order % 7])))
+    journal = open_journal(path)
+    saves = Saves(journal)
+    saves(keyed=keys == NAMES)
+    for number, key in enumerate(keys, 1):
+        found = {"id": f"ex_{number}", "status": "completed", "outputs": {"total": number * 111}}
+        stages = [a_state(key, "starting", number), a_state(key, "started", number)]
+        if number % 4:
+            stages.append(a_state(key, "ended", number, outcome=found))
+        if number % 5 == 0:
+            stages.append(a_state(key, "open", number, refusal=f"{number:032x}"))
+        saves(*stages[: 1 + number % 7])
     journal.close()
     return path.read_bytes()
 
 
-def told(path: Path, keys: List[Key], key: Any = None) -> Optional[Told]:
+def told(path: Path, keys: List[str]) -> Optional[Told]:
     """Return what the journal tells, or `None` if it is refused in one line that names it."""
     try:
-        journal = open_journal(path, key)
+        journal = open_journal(path)
         try:
-            ids = tuple(f"ex_{order}" for order in range(len(keys) + 2))
-            recalled = journal.keep(Record(keys=tuple(keys), execution_ids=ids))
-            return recalled.rows, dict(recalled.orders), journal.token
+            ids = [f"ex_{number}" for number in range(len(keys) + 2)]
+            (header,) = journal.load([HEADER_KEY], False)
+            states = [state for key in keys for state in journal.load([key], True)]
+            return states, journal.known(ids), header["token"]
         finally:
             journal.close()
     except JournalError as error:
@@ -63,10 +64,10 @@ def told(path: Path, keys: List[Key], key: Any = None) -> Optional[Told]:
 class Corruptions:
     """Corrupts single bytes of one journal, and compares what it tells with the truth."""
 
-    def __init__(self, folder: Path, keys: List[Key], key: Any = None) -> None:
-        self.path, self.keys, self.key = folder / "j", keys, key
-        self.content = written(self.path, keys, key)
-        self.truth = told(self.path, keys, key)
+    def __init__(self, folder: Path, keys: List[str]) -> None:
+        self.path, self.keys = folder / "j", keys
+        self.content = written(self.path, keys)
+        self.truth = told(self.path, keys)
         assert self.truth is not None
         self.content = self.path.read_bytes()
 
@@ -77,18 +78,18 @@ class Corruptions:
         content = bytearray(self.content)
         content[place] ^= mask
         self.path.write_bytes(content)
-        answer = told(self.path, self.keys, self.key)
+        answer = told(self.path, self.keys)
         if answer is None:
             return True
         assert self.truth is not None
         # A start that cannot be found by its execution's id is settled through the list.
-        orders = {name: start for name, start in self.truth[1].items() if name in answer[1]}
-        assert answer == (self.truth[0], orders, self.truth[2]), (place, mask)
+        known = {name: number for name, number in self.truth[1].items() if name in answer[1]}
+        assert answer == (self.truth[0], known, self.truth[2]), (place, mask)
         return False
 
 
-INDEXES: List[Key] = list(range(40))
-NAMES: List[Key] = [f"order-{number:04d}" for number in range(40)]
+INDEXES: List[str] = list(map(str, range(40)))
+NAMES: List[str] = [f"order-{number:04d}" for number in range(40)]
 
 
 @pytest.fixture(scope="module", params=["index", "key"])
@@ -96,7 +97,7 @@ def corruptions(request: Any, tmp_path_factory: Any) -> Corruptions:
     folder = tmp_path_factory.mktemp("journal")
     if request.param == "index":
         return Corruptions(folder, INDEXES)
-    return Corruptions(folder, NAMES, str)
+    return Corruptions(folder, NAMES)
 
 
 @settings(
@@ -124,7 +125,7 @@ def test_changed_output_is_named_as_damage(tmp_path: Path) -> None:
     content = written(tmp_path / "j", INDEXES)
     (tmp_path / "j").write_bytes(content.replace(b'"total":222}', b'"total":223}'))
     with pytest.raises(JournalError) as caught, closing(open_journal(tmp_path / "j")) as journal:
-        journal.keep(Record(keys=tuple(INDEXES)))
+        journal.load(INDEXES, True)
     assert str(caught.value).endswith(
         "j is damaged: an execution; a new journal, or an older copy, would start rows again"
     )
@@ -134,7 +135,7 @@ def test_changed_output_is_named_as_damage(tmp_path: Path) -> None:
 def test_execution_that_belongs_to_no_start_is_named_as_damage(tmp_path: Path) -> None:
     """A changed number of its start would turn an ended row into one that runs."""
     path = tmp_path / "j"
-    written(path, list(range(1, 9)))
+    written(path, INDEXES[1:9])
     with closing(sqlite3.connect(path)) as database, database:
         database.execute("UPDATE ended SET start = 0 WHERE start = (SELECT min(start) FROM ended)")
     with pytest.raises(
@@ -146,7 +147,7 @@ def test_execution_that_belongs_to_no_start_is_named_as_damage(tmp_path: Path) -
 def test_execution_that_reads_as_null_is_named_as_damage(tmp_path: Path) -> None:
     """A record whose header has the length 0 has only NULLs: its row would count as running."""
     path = tmp_path / "j"
-    written(path, list(range(1, 9)))
+    written(path, INDEXES[1:9])
     with closing(sqlite3.connect(path)) as database, database:
         database.execute(
             "UPDATE ended SET execution = NULL, checksum = NULL"
@@ -162,12 +163,12 @@ def test_text_that_is_not_utf_8_is_not_shown_by_the_error(tmp_path: Path) -> Non
     content = written(tmp_path / "j", INDEXES)
     (tmp_path / "j").write_bytes(content.replace(b'"total":222}', b'"total":\xff22}'))
     with pytest.raises(JournalError) as caught, closing(open_journal(tmp_path / "j")) as journal:
-        journal.keep(Record(keys=tuple(INDEXES)))
+        journal.load(INDEXES, True)
     assert "is damaged: an execution" in str(caught.value)
     assert "total" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("stored", "shown"), [(b"FMJ3", "3"), (b"FMJ1", "1"), (b"FMJ9", "9")])
+@pytest.mark.parametrize(("stored", "shown"), [(b"FMJ4", "4"), (b"FMJ1", "1"), (b"FMJ9", "9")])
 def test_another_format_is_refused_in_one_line(tmp_path: Path, stored: bytes, shown: str) -> None:
     db = sqlite3.connect(tmp_path / "j")
     db.execute(f"PRAGMA application_id = {int.from_bytes(stored, 'big')}")
@@ -176,7 +177,7 @@ def test_another_format_is_refused_in_one_line(tmp_path: Path, stored: bytes, sh
     before = (tmp_path / "j").read_bytes()
     with pytest.raises(JournalError) as caught:
         open_journal(tmp_path / "j")
-    assert f"has format {shown}, and this version of the SDK reads format 4; " in str(caught.value)
+    assert f"has format {shown}, and this version of the SDK reads format 5; " in str(caught.value)
     assert caught.value.code == "journal_unusable"
     assert "\n" not in str(caught.value)
     assert (tmp_path / "j").read_bytes() == before

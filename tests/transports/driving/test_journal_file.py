@@ -8,7 +8,6 @@ import os
 import stat
 import sys
 import threading
-import time
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +17,6 @@ from typing import Any
 import pytest
 
 from flowmaestro_core.errors import JournalError
-from flowmaestro_core.records import JournalPlan
 from flowmaestro_transports.driving import journal as module
 from flowmaestro_transports.driving.journal import Journal
 
@@ -26,7 +24,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="modes of POSIX"
 
 
 def open_journal(path: Path) -> Journal:
-    return Journal(JournalPlan(str(path), "wf_1"), "https://api.test", time.time, "token")
+    return Journal(str(path))
 
 
 def test_mode_of_a_readable_journal_becomes_private(

@@ -7,32 +7,29 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 from pathlib import Path
 from typing import List
 
 import pytest
 
-from flowmaestro_core.actions import Record
 from flowmaestro_core.errors import JournalError
-from flowmaestro_core.records import JournalPlan, JournalRow
 from flowmaestro_transports.driving.journal import Journal
 from flowmaestro_transports.primitives import file_lock as module
+from tests.harness.stores.states import Saves, a_state
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="links and locks of POSIX")
 linux = pytest.mark.skipif(sys.platform != "linux", reason="open file description locks")
 
 
 def open_journal(path: Path) -> Journal:
-    return Journal(JournalPlan(str(path), "wf_1"), "https://api.test", time.time, "token")
+    return Journal(str(path))
 
 
 def open_elsewhere(path: Path) -> str:
     """Open a journal in another process; return the last line of what it writes."""
     program = textwrap.dedent(f"""
-        from flowmaestro_core.records import JournalPlan
         from flowmaestro_transports.driving.journal import Journal
-        Journal(JournalPlan({str(path)!r}, "wf_1"), "https://api.test", lambda: 0.0, "t").close()
+        Journal({str(path)!r}).close()
         print("opened")
     """)
     done = subprocess.run(
@@ -93,12 +90,13 @@ def test_refused_hard_link_takes_no_lock_from_the_batch_of_the_same_process(
 ) -> None:
     """Without these locks, a program that reads the journal would remove its `-wal` file."""
     first = open_journal(tmp_path / "j")
-    first.keep(Record((JournalRow(0, b"", "starting", order=1),)))
+    saves = Saves(first)
+    saves(a_state("0", "starting", 1))
     os.link(tmp_path / "j", tmp_path / "k")
     refused(tmp_path / "k")
     (tmp_path / "k").unlink()
     assert rows_seen_elsewhere(tmp_path / "j") == "1"
-    first.keep(Record((JournalRow(1, b"", "starting", order=2),)))
+    saves(a_state("1", "starting", 2))
     assert rows_seen_elsewhere(tmp_path / "j") == "2"
     first.close()
 
@@ -109,11 +107,10 @@ def test_removed_lock_file_lets_no_second_batch_in(tmp_path: Path) -> None:
     (tmp_path / "j.lock").unlink()
     assert "journal_busy" in open_elsewhere(tmp_path / "j")
     refused(tmp_path / "j")
-    first.keep(Record((JournalRow(0, b"", "starting", order=1),)))
+    Saves(first)(a_state("0", "starting"))
     first.close()
     again = open_journal(tmp_path / "j")
-    (row,) = again.keep(Record(keys=(0,))).rows
-    assert row.state == "starting"
+    assert again.load(["0"], False) == [a_state("0", "starting")]
     again.close()
 
 
@@ -123,12 +120,10 @@ def test_refused_journal_is_closed_when_the_process_ends(tmp_path: Path) -> None
     program = textwrap.dedent(f"""
         import os
         from flowmaestro_core.errors import JournalError
-        from flowmaestro_core.records import JournalPlan
         from flowmaestro_transports.driving.journal import Journal
 
         def open_journal():
-            plan = JournalPlan({str(tmp_path / "j")!r}, "wf_1")
-            return Journal(plan, "https://api.test", lambda: 0.0, "t")
+            return Journal({str(tmp_path / "j")!r})
 
         first = open_journal()
         os.unlink({str(tmp_path / "j.lock")!r})
@@ -212,12 +207,10 @@ def test_child_that_is_forked_during_a_batch_neither_unlocks_the_journal_nor_kee
     program = textwrap.dedent(f"""
         import gc, os
         from flowmaestro_core.errors import JournalError
-        from flowmaestro_core.records import JournalPlan
         from flowmaestro_transports.driving.journal import Journal
 
         def open_journal():
-            plan = JournalPlan({str(tmp_path / "j")!r}, "wf_1")
-            return Journal(plan, "https://api.test", lambda: 0.0, "t")
+            return Journal({str(tmp_path / "j")!r})
 
         first = open_journal()
         collected, to_parent = os.pipe()

@@ -14,7 +14,6 @@ from typing import (
     Callable,
     ContextManager,
     Optional,
-    Protocol,
     TypeVar,
     Union,
     cast,
@@ -25,19 +24,13 @@ from flowmaestro_core.actions import (
     Done,
     Emit,
     Fail,
-    LoadState,
+    Load,
     Open,
     Read,
-    Record,
-    SaveState,
+    Save,
     Send,
 )
-from flowmaestro_core.errors import (
-    CheckpointConflict,
-    CheckpointError,
-    ClientClosedError,
-    StreamError,
-)
+from flowmaestro_core.errors import ClientClosedError, StreamError
 from flowmaestro_core.http.dates import http_date, parse_http_date
 from flowmaestro_core.http.messages import (
     Headers,
@@ -47,7 +40,7 @@ from flowmaestro_core.http.messages import (
     TransportFailure,
 )
 from flowmaestro_core.machine import Machine
-from flowmaestro_core.records import Recalled
+from flowmaestro_core.store import Loaded
 from flowmaestro_transports.contract import (
     AsyncTransport,
     Transport,
@@ -65,7 +58,7 @@ from flowmaestro_transports.observing.observers import Observers
 from flowmaestro_transports.primitives.callbacks import refuse_awaitable
 
 if TYPE_CHECKING:
-    from flowmaestro_transports.driving.checkpoints import AsyncKeeper, SyncKeeper
+    from flowmaestro_transports.driving.stores import AsyncKeeper, SyncKeeper
     from flowmaestro_transports.observing.reporters import AsyncReporter, SyncReporter
 
 R = TypeVar("R", bound=Union[Response, ResponseHead])
@@ -105,14 +98,6 @@ def client_closed(machine: Machine[Any]) -> ClientClosedError:
     return error
 
 
-class Recorder(Protocol):
-    """Carries out the `Record` actions of a batch. In the SDK, this is a `Journal`."""
-
-    def keep(self, record: Record) -> Recalled:
-        """Write the rows of `record`, all or none. Return what is stored for its keys and ids."""
-        ...
-
-
 class _Driver:
     """The common part of both drivers."""
 
@@ -120,8 +105,7 @@ class _Driver:
     """Carries out the actions: the transport, or the view of it for this stream."""
     _body: Any
     _reporter: Any
-    # Most calls need neither of these, and each attribute that is set costs every call.
-    _recorder: Any = None
+    # Most calls need none, and each attribute that is set costs every call.
     _keeper: Any = None
 
     def __init__(
@@ -132,7 +116,6 @@ class _Driver:
         observers: Optional[Observers] = None,
         noun: str = "stream",
         view: Optional[object] = None,
-        recorder: Optional[Recorder] = None,
         keeper: Union[SyncKeeper, AsyncKeeper, None] = None,
     ) -> None:
         """Drive `machine` over `transport`.
@@ -145,9 +128,8 @@ class _Driver:
             noun: what the caller iterates over, for error messages.
             view: a transport for this driver alone, which carries out the actions in place of
                 `transport`.
-            recorder: carries out `Record`, for a batch with a journal. Its owner, the handle of the
-                batch, closes it.
-            keeper: carries out `LoadState` and `SaveState`, for a start with a checkpoint.
+            keeper: carries out `Load` and `Save`, for a batch with a journal and a start with a
+                checkpoint. Its owner closes it.
 
         """
         self.machine = machine
@@ -156,8 +138,6 @@ class _Driver:
         self._given = transport
         self._transport = transport if view is None else view
         self._listener = listener
-        if recorder is not None:
-            self._recorder = recorder
         if keeper is not None:
             self._keeper = keeper
         self._body = None
@@ -294,15 +274,18 @@ class SyncDriver(_Driver):
                 elif isinstance(action, Close):
                     self._release()
                     action = machine.stream_closed(now(), jitter())
-                elif isinstance(action, Record):
-                    recalled = self._recorder.keep(action)
-                    action = machine.recorded(recalled, now(), jitter())
-                elif isinstance(action, LoadState):
-                    loaded = self._keeper.load()
-                    action = machine.state_loaded(loaded, now(), jitter())
-                elif isinstance(action, SaveState):
-                    self._keeper.save(action.state)
-                    action = machine.state_saved(now(), jitter())
+                elif isinstance(action, Load):
+                    loaded = self._keeper.load(action)
+                    if isinstance(loaded, Loaded):
+                        action = machine.loaded(loaded, now(), jitter())
+                    else:
+                        action = machine.store_failed(loaded, now(), jitter())
+                elif isinstance(action, Save):
+                    error = self._keeper.save(action)
+                    if error is None:
+                        action = machine.saved(now(), jitter())
+                    else:
+                        action = machine.store_failed(error, now(), jitter())
                 else:
                     transport.sleep(action.seconds)
                     action = machine.waited(now(), jitter())
@@ -312,8 +295,6 @@ class SyncDriver(_Driver):
                 if reporter is not None:
                     reporter.note(failure, now())
                 action = machine.transport_failed(failure, now(), jitter())
-            except (CheckpointError, CheckpointConflict) as error:
-                action = machine.checkpoint_failed(error, now(), jitter())
             except TransportClosedError as error:
                 raise client_closed(machine) from error
             except Exception:
@@ -448,15 +429,18 @@ class AsyncDriver(_Driver):
                 elif isinstance(action, Close):
                     await self._release()
                     action = machine.stream_closed(now(), jitter())
-                elif isinstance(action, Record):
-                    recalled = self._recorder.keep(action)
-                    action = machine.recorded(recalled, now(), jitter())
-                elif isinstance(action, LoadState):
-                    loaded = await self._keeper.load()
-                    action = machine.state_loaded(loaded, now(), jitter())
-                elif isinstance(action, SaveState):
-                    await self._keeper.save(action.state)
-                    action = machine.state_saved(now(), jitter())
+                elif isinstance(action, Load):
+                    loaded = await self._keeper.load(action)
+                    if isinstance(loaded, Loaded):
+                        action = machine.loaded(loaded, now(), jitter())
+                    else:
+                        action = machine.store_failed(loaded, now(), jitter())
+                elif isinstance(action, Save):
+                    error = await self._keeper.save(action)
+                    if error is None:
+                        action = machine.saved(now(), jitter())
+                    else:
+                        action = machine.store_failed(error, now(), jitter())
                 else:
                     await transport.sleep(action.seconds)
                     action = machine.waited(now(), jitter())
@@ -466,8 +450,6 @@ class AsyncDriver(_Driver):
                 if reporter is not None:
                     await reporter.note(failure, now())
                 action = machine.transport_failed(failure, now(), jitter())
-            except (CheckpointError, CheckpointConflict) as error:
-                action = machine.checkpoint_failed(error, now(), jitter())
             except TransportClosedError as error:
                 raise client_closed(machine) from error
             except Exception:

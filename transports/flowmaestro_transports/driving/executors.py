@@ -9,12 +9,11 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, nullcontext
 from typing import (
     TYPE_CHECKING,
     Any,
     Callable,
-    Generator,
     Generic,
     Mapping,
     Optional,
@@ -35,7 +34,6 @@ from flowmaestro_transports.contract import (
     Transport,
     new_token,
     secrets_of,
-    wall_clock_of,
 )
 from flowmaestro_transports.driving.drivers import AsyncDriver, SyncDriver
 from flowmaestro_transports.observing.observers import Observers
@@ -44,12 +42,11 @@ from flowmaestro_transports.primitives.fork_guard import NotPicklable
 from flowmaestro_transports.primitives.installed import refuse_network
 
 if TYPE_CHECKING:
-    from flowmaestro_core.executions.batch import BatchMachine
-    from flowmaestro_transports.driving.journal import Journal
     from flowmaestro_transports.observing.hooks import Hooks
 
 T = TypeVar("T")
 X = TypeVar("X")
+H = TypeVar("H")
 L = TypeVar("L", bound="_Lifetime[Any]")
 
 
@@ -160,27 +157,25 @@ class _Lifetime(NotPicklable, Generic[X]):
         refuse_network(transport, self.context.options.base_url)
         return transport
 
-    @contextmanager
     def _batch(
-        self, operation: Operation[Any, Any], name: str, transport: X
-    ) -> Generator[Tuple[BatchMachine, Optional[Journal]], None, None]:
-        """Open the journal of a batch. Yield the machine of the batch, and the journal, if any.
+        self, operation: Operation[Any, Any], name: str, transport: X, kind: Callable[..., H]
+    ) -> H:
+        """Open the journal of a batch, if it has one. Return the handle of the batch, a `kind`.
 
-        If an exception is raised in the `with` block, the journal is closed. Otherwise the block
-        has passed it on to a handle, which closes it.
+        The handle closes the journal. If an exception is raised here, the journal is closed.
         """
-        journal, token = None, new_token(transport)
-        with ExitStack() as opened:
-            if operation.journal is not None:
-                from flowmaestro_transports.driving.journal import Journal
+        from flowmaestro_transports.driving.stores import journal_kept_by
 
-                root = self.context.options.api_root
-                journal = Journal(operation.journal, root, wall_clock_of(transport), token)
-                opened.callback(journal.close)
-                token = journal.token
+        with ExitStack() as opened:
+            kept = None
+            if operation.journal is not None:
+                kept = journal_kept_by(operation.journal)
+                opened.callback(kept.close)
             # The rows of a batch are a caller's object: to iterate over them may raise.
-            yield cast("BatchMachine", self._machine(operation, name, token)), journal
+            machine = self._machine(operation, name, new_token(transport))
+            made = kind(machine, transport, self._observers, kept)
             opened.pop_all()
+        return made
 
 
 def _name_of(build: Callable[..., Any]) -> str:
@@ -241,9 +236,10 @@ class SyncExecutor(_Lifetime[Transport]):
         if operation.checkpoint is None:
             driver = SyncDriver(machine, transport, listener, observers)
         else:
-            from flowmaestro_transports.driving.checkpoints import SyncKeeper
+            from flowmaestro_transports.driving.checkpoints import kept_by
+            from flowmaestro_transports.driving.stores import SyncKeeper
 
-            keeper = SyncKeeper(operation.checkpoint, transport)
+            keeper = SyncKeeper(kept_by(operation.checkpoint), transport)
             driver = SyncDriver(machine, transport, listener, observers, keeper=keeper)
         try:
             # A listener may wait for another call, so each operation of the transport is in flight
@@ -271,8 +267,7 @@ class SyncExecutor(_Lifetime[Transport]):
         if operation.handle is HandleKind.OUTCOMES:
             from flowmaestro_transports.driving.runs import RunOutcomes
 
-            with self._batch(operation, name, transport) as (batch, journal):
-                made = RunOutcomes(batch, transport, self._observers, journal)
+            made = self._batch(operation, name, transport, RunOutcomes)
         else:
             machine = self._machine(operation, name, new_token(transport))
             kind = SYNC_HANDLES[operation.handle]
@@ -333,9 +328,10 @@ class AsyncExecutor(_Lifetime[AsyncTransport]):
         if operation.checkpoint is None:
             driver = AsyncDriver(machine, transport, listener, observers)
         else:
-            from flowmaestro_transports.driving.checkpoints import AsyncKeeper
+            from flowmaestro_transports.driving.checkpoints import kept_by
+            from flowmaestro_transports.driving.stores import AsyncKeeper
 
-            keeper = AsyncKeeper(operation.checkpoint, transport)
+            keeper = AsyncKeeper(kept_by(operation.checkpoint), transport)
             driver = AsyncDriver(machine, transport, listener, observers, keeper=keeper)
         try:
             # A listener may wait for another call, so each operation of the transport is in flight
@@ -366,8 +362,7 @@ class AsyncExecutor(_Lifetime[AsyncTransport]):
         if operation.handle is HandleKind.OUTCOMES:
             from flowmaestro_transports.driving.runs import AsyncRunOutcomes
 
-            with self._batch(operation, name, transport) as (batch, journal):
-                made = AsyncRunOutcomes(batch, transport, self._observers, journal)
+            made = self._batch(operation, name, transport, AsyncRunOutcomes)
         else:
             machine = self._machine(operation, name, new_token(transport))
             kind = ASYNC_HANDLES[operation.handle]

@@ -16,6 +16,7 @@ from __future__ import annotations
 import warnings
 from collections import deque
 from typing import (
+    TYPE_CHECKING,
     Any,
     ClassVar,
     Deque,
@@ -37,7 +38,6 @@ from flowmaestro_transports.contract import AsyncTransport, Interruptible, Trans
 from flowmaestro_transports.driving.drivers import (
     AsyncDriver,
     Listener,
-    Recorder,
     SyncDriver,
     handle_closed,
 )
@@ -45,6 +45,9 @@ from flowmaestro_transports.driving.interrupt import AsyncInterruptibleTransport
 from flowmaestro_transports.observing.observers import Observers
 from flowmaestro_transports.primitives.claims import Claimant, Claims
 from flowmaestro_transports.primitives.fork_guard import NotPicklable, quiet_at_exit
+
+if TYPE_CHECKING:
+    from flowmaestro_transports.driving.stores import AsyncKeeper, SyncKeeper
 
 E = TypeVar("E")
 
@@ -167,15 +170,13 @@ class SyncHandle(BaseHandle, Generic[E]):
         transport: Transport,
         listener: Optional[Listener] = None,
         observers: Optional[Observers] = None,
-        recorder: Optional[Recorder] = None,
+        keeper: Optional[SyncKeeper] = None,
     ) -> None:
         super().__init__(machine)
         self._readers: Claims[Claimant] = Claims(1)
         """The call of `next` that advances the machine or waits for the listener."""
         view = transport.interruptible() if isinstance(transport, Interruptible) else None
-        self._driver = SyncDriver(
-            machine, transport, listener, observers, self._noun, view, recorder
-        )
+        self._driver = SyncDriver(machine, transport, listener, observers, self._noun, view, keeper)
 
     def __iter__(self) -> SyncHandle[E]:
         """Return the handle itself.
@@ -287,12 +288,12 @@ class AsyncHandle(BaseHandle, Generic[E]):
         transport: AsyncTransport,
         listener: Optional[Listener] = None,
         observers: Optional[Observers] = None,
-        recorder: Optional[Recorder] = None,
+        keeper: Optional[AsyncKeeper] = None,
     ) -> None:
         super().__init__(machine)
         view = AsyncInterruptibleTransport(transport)
         self._driver = AsyncDriver(
-            machine, transport, listener, observers, self._noun, view, recorder
+            machine, transport, listener, observers, self._noun, view, keeper
         )
         self._busy = False
 

@@ -1,7 +1,7 @@
 """The journal of a batch: an SQLite file, and a lock file beside it.
 
-Touches the disk, in the thread that calls it, and reads the wall clock that it is given. The record
-of a row that is `starting` survives a power loss; every record survives the end of the process.
+Touches the disk, in the thread that calls it. A state that is `starting` survives a power loss;
+every state survives the end of the process.
 While a batch runs, the journal is up to three files that belong together: the file itself, `-wal`
 and `-shm`. Other programs may read the journal. The lock file stays when the batch is closed.
 
@@ -20,7 +20,6 @@ from __future__ import annotations
 import atexit
 import errno
 import json
-import math
 import os
 import sqlite3
 import stat
@@ -31,21 +30,21 @@ import zlib
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from io import FileIO
-from typing import Any, Callable, Dict, Generator, List, Optional, Tuple
+from typing import Any, Callable, Dict, Generator, List, Optional, Sequence
 
-from flowmaestro_core.actions import Record
-from flowmaestro_core.errors import JournalError
-from flowmaestro_core.records import JournalPlan, JournalRow, Recalled
+from flowmaestro_core.actions import Save
+from flowmaestro_core.errors import CheckpointConflict, JournalError
+from flowmaestro_core.store import HEADER_KEY, MAX_OUTCOMES_SIZE, VERSION
 from flowmaestro_transports.primitives.file_lock import is_named, open_file, open_lock_file
 from flowmaestro_transports.primitives.fork_guard import ForkGuard
 
 _APPLICATION = b"FMJ"
-_FORMAT = 4
-"""The format of this journal. Formats 1 to 3 were those of development versions."""
+_FORMAT = 5
+"""The format of this journal. Formats 1 to 4 were those of development versions."""
 _SCHEMA = (
-    "CREATE TABLE header (name TEXT PRIMARY KEY, value, checksum INTEGER) WITHOUT ROWID",
+    "CREATE TABLE header (serial INTEGER, state TEXT, checksum INTEGER)",
     """CREATE TABLE rows (
-    key PRIMARY KEY,      -- the row's index, or what `key=` returns for it
+    key TEXT PRIMARY KEY, -- the row's index, or what `key=` returns for it
     digest BLOB,          -- of its inputs
     reruns INTEGER,       -- how often `rerun=` or `redo=` has started it again
     start INTEGER,        -- the number of its start, in the order of the starts; NULL: none
@@ -55,15 +54,22 @@ _SCHEMA = (
     "CREATE TABLE started (start INTEGER PRIMARY KEY, execution_id TEXT, checksum INTEGER)",
     "CREATE TABLE ended (start INTEGER PRIMARY KEY, execution TEXT, checksum INTEGER)",
 )
-_BRIEF = """
-SELECT key, digest, CASE WHEN start IS NULL THEN 'open' ELSE 'starting' END,
-    reruns, coalesce(start, 0), NULL, NULL, refusal, NULL
-FROM rows WHERE """
-_WHOLE = """
-SELECT key, digest, CASE WHEN start IS NULL THEN 'open' WHEN execution_id IS NULL THEN 'starting'
-    WHEN execution IS NULL THEN 'started' ELSE 'ended' END,
-    reruns, coalesce(start, 0), execution_id, execution, refusal, ended.checksum
-FROM rows LEFT JOIN started USING (start) LEFT JOIN ended USING (start) WHERE """
+_LOAD = """
+SELECT key, digest, coalesce(start, 0), reruns, refusal, execution_id,
+    CASE WHEN start IS NULL THEN 'open' WHEN execution_id IS NULL THEN 'starting'
+    WHEN ended.start IS NULL THEN 'started' ELSE 'ended' END
+FROM rows LEFT JOIN started USING (start) LEFT JOIN ended USING (start) WHERE key IN """
+_INSERTS = {
+    # A page that does not change is not written: a `started` row is saved again when it has ended.
+    table: f"INSERT INTO {table} VALUES ({', '.join('?' * len(names))}) ON CONFLICT ({names[0]}) "  # noqa: S608
+    f"DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in names[1:])} "
+    "WHERE checksum IS NOT excluded.checksum"
+    for table, names in {
+        "rows": ("key", "digest", "reruns", "start", "refusal", "checksum"),
+        "started": ("start", "execution_id", "checksum"),
+        "ended": ("start", "execution", "checksum"),
+    }.items()
+}
 _PARTS = ("", "-wal", "-shm")
 _NEEDS_WAL = 1
 """The mark of a file whose last records are in its `-wal` file."""
@@ -78,26 +84,16 @@ _CLOSED_AT_EXIT: List[FileIO] = []
 
 
 class Journal:
-    """An open journal, locked against every other batch.
+    """An open journal, locked against every other batch: a store (`flowmaestro_core/store.py`).
 
-    Raises `JournalError`: code `journal_busy` if another batch may be using it,
-    `journal_mismatch` if it belongs to another batch, `journal_unusable` for any other reason, such
-    as damage or another format.
-
-    Attributes:
-        token: a random text of the batch, from which the idempotency keys of its starts are
-            derived. A new journal stores the given text, an existing journal has its own.
-
+    Raises `JournalError`: code `journal_busy` if another batch may be using it, `journal_unusable`
+    for any other reason, such as damage or another format.
     """
 
-    def __init__(
-        self, plan: JournalPlan, api_root: str, wall_clock: Callable[[], float], token: str
-    ) -> None:
-        self._name = os.path.abspath(plan.path)
+    def __init__(self, path: str) -> None:
+        self._name = os.path.abspath(path)
         # All names of one file lead to one lock and to one `-wal` file.
-        self._path = os.path.realpath(plan.path)
-        self._wall_clock = wall_clock
-        self.token: str = token
+        self._path = os.path.realpath(path)
         self._process = ForkGuard()
         self._lock = threading.Lock()
         self._durable: Optional[bool] = None
@@ -114,8 +110,7 @@ class Journal:
             # A damaged text must reach its checksum instead of failing to decode.
             self._db.text_factory = _text
             self._check_file()
-            self._read_header(plan, api_root)
-            self._read_rows(plan)
+            self._check_rows()
             self._checkpoint()
             self._opened = opened.pop_all()
 
@@ -126,29 +121,71 @@ class Journal:
                 "is in use by the parent process, which continues the batch", "journal_busy"
             )
 
-    def keep(self, record: Record) -> Recalled:
-        """Write the rows of `record` to the file. Return what the file holds for its keys and ids.
+    def load(self, keys: Sequence[str], outcomes: bool) -> List[Dict[str, Any]]:
+        """Return the states under `keys`: see `Store.load`.
 
-        Either all rows are written, or none. Raises `JournalError` if the file cannot be used, and
-        in a child process (`check_process`).
+        Raises `JournalError` if the file cannot be used, and in a child process (`check_process`).
         """
         self.check_process()
         with self._lock, self._journal_errors():
-            if record.rows:
-                self._write(record.rows)
-            return self._recall(record)
+            states: List[Dict[str, Any]] = []
+            if HEADER_KEY in keys:
+                for text, checksum in self._db.execute("SELECT state, checksum FROM header"):
+                    if checksum != _checksum(text):
+                        raise self._damage("the header")
+                    states.append(json.loads(text))
+            found = self._db.execute(f"{_LOAD} ({_marks(keys)})", tuple(keys))
+            size = 0
+            for key, digest, number, reruns, refusal, execution_id, state in found:
+                made = {
+                    "key": key,
+                    "v": VERSION,
+                    "state": state,
+                    "digest": digest.hex(),
+                    "number": number,
+                    "reruns": reruns,
+                    "refusal": refusal.hex(),
+                    "execution_id": execution_id,
+                }
+                if outcomes and state == "ended" and size < MAX_OUTCOMES_SIZE:
+                    text = self._outcome(number)
+                    size += len(text)
+                    made["outcome"] = json.loads(text)
+                states.append(made)
+            return states
 
-    def close(self, last: Optional[Record] = None) -> None:
-        """Write the rows of `last`, close the file and release its locks. May be called twice.
+    def save(self, states: List[Dict[str, Any]]) -> None:
+        """Write all `states`, or none: see `Store.save`.
 
-        If the rows cannot be written, no error is raised. In a child process after `os.fork`, this
-        does nothing.
+        Raises `CheckpointConflict`, and the errors of `load`.
+        """
+        self.check_process()
+        with self._lock, self._journal_errors():
+            self._write(states)
+
+    def known(self, execution_ids: Sequence[str]) -> Dict[str, int]:
+        """Return the numbers of the starts of these executions: see `Store.known`.
+
+        Raises the errors of `load`.
+        """
+        self.check_process()
+        with self._lock, self._journal_errors():
+            marks = _marks(execution_ids)
+            starts = f"SELECT execution_id, start FROM started WHERE execution_id IN ({marks})"  # noqa: S608
+            return dict(self._db.execute(starts, tuple(execution_ids)))
+
+    def close(self, last: Optional[Save] = None) -> None:
+        """Write the states of `last`, close the file and release its locks. May be called twice.
+
+        If they cannot be written, no error is raised. In a child process after `os.fork`, this does
+        nothing.
         """
         if self._process.forked:
             return
-        with self._lock, suppress(JournalError), self._journal_errors(), self._opened:
-            if last is not None and last.rows:
-                self._write(last.rows)
+        refused = suppress(JournalError, CheckpointConflict)
+        with self._lock, refused, self._journal_errors(), self._opened:
+            if last is not None:
+                self._write(last.states)
 
     def _open_file(self) -> FileIO:
         """Create the file if there is none, lock it if possible, and return it.
@@ -213,61 +250,28 @@ class Journal:
             identified = f"PRAGMA application_id = {int.from_bytes(ours, 'big')}"
             self._db.executescript("; ".join(("BEGIN", identified, *_SCHEMA, "COMMIT")))
 
-    def _read_header(self, plan: JournalPlan, api_root: str) -> None:
-        batch: Dict[str, Any] = {
-            "API root": api_root,
-            "workflow": plan.workflow_id,
-            "rows": "known by their index" if plan.key is None else "known by a key",
-        }
-        made = {**batch, "token": self.token, "began_at": self._wall_clock()}
-        header: Dict[str, Any] = {}
-        for name, value, checksum in self._db.execute("SELECT * FROM header"):
-            if checksum != _checksum(name, value):
-                raise self._damage("the header")
-            header[name] = value
-        if not header:
-            header = made
-            with self._db:
-                self._db.execute("BEGIN IMMEDIATE")
-                for item in header.items():
-                    values = (*item, _checksum(*item))
-                    self._db.execute("INSERT INTO header VALUES (?, ?, ?)", values)
-        if header.keys() != made.keys():
-            raise self._damage("the header")
-        for name, value in batch.items():
-            if header[name] != value:
-                raise self._error(
-                    f"belongs to another batch: its {name}: {header[name]}, not {value}",
-                    "journal_mismatch",
-                )
-        self.token = header["token"]
-        self._began_at: float = header["began_at"]
+    def _check_rows(self) -> None:
+        """Check all rows and starts. Raises `JournalError` if one is damaged.
 
-    def _read_rows(self, plan: JournalPlan) -> None:
-        """Check all rows and starts. Set `_rows_in_journal`, `_last_order` and `_has_baseline`.
-
-        Raises `JournalError` if one is damaged. A row whose key is damaged would not be found
-        later, and would be started twice. So all rows and starts are checked now. Of executions,
-        only whether each one is not null and belongs to a start is checked now. Their contents are
-        checked when they are read.
+        A row whose key is damaged would not be found later, and would be started twice. So all rows
+        and starts are checked now. Of executions, only whether each one is not null and belongs to
+        a start is checked now. Their contents are checked when they are read.
         """
-        self._rows_in_journal = self._last_order = 0
-        self._has_baseline = False
-        for key, *values, checksum in self._db.execute("SELECT * FROM rows"):
-            if checksum != _checksum(key, *values):
+        has_rows = False
+        for *values, checksum in self._db.execute("SELECT * FROM rows"):
+            has_rows = True
+            if checksum != _checksum(*values):
                 raise self._damage("a row")
-            self._last_order = max(self._last_order, values[2] or 0)
-            self._rows_in_journal = self._rows_in_journal + 1 if plan.key is not None else key + 1
-        for start, execution_id, checksum in self._db.execute("SELECT * FROM started"):
-            if checksum != _checksum(start, execution_id):
+        for *values, checksum in self._db.execute("SELECT * FROM started"):
+            if checksum != _checksum(*values):
                 raise self._damage("a start")
-            self._last_order = max(self._last_order, start)
-            self._has_baseline = self._has_baseline or start == 0
         if self._db.execute(
             "SELECT 1 FROM ended"
             " WHERE execution IS NULL OR start NOT IN (SELECT start FROM started)"
         ).fetchone():
             raise self._damage("an execution that is empty or has no start")
+        if has_rows and not self._db.execute("SELECT 1 FROM header").fetchone():
+            raise self._damage("the header")
 
     def _checkpoint(self) -> None:
         """Copy the pages of the `-wal` file to the file, so that it shows if it loses that file.
@@ -300,74 +304,56 @@ class Journal:
                 self._db.execute(last)
             raise
 
-    def _write(self, rows: Tuple[JournalRow, ...]) -> None:
-        durable = any(row.state == "starting" for row in rows)
+    def _write(self, states: Sequence[Dict[str, Any]]) -> None:
+        header, *rows = states
+        durable = any(row["state"] == "starting" for row in rows)
         if durable is not self._durable:
             self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             self._durable = durable
         with self._db:  # Commits, or rolls back if an exception is raised.
-            if len(rows) > 1:
-                self._db.execute("BEGIN IMMEDIATE")
+            self._db.execute("BEGIN IMMEDIATE")
+            self._put_header(header)
             for row in rows:
                 self._put(row)
-        self._pages += 2 * len(rows)  # A page of a table, and now and then another one.
+        self._pages += 2 + 2 * len(rows)  # A page of a table, and now and then another one.
         if self._pages >= _PAGES:
             self._checkpoint()
 
-    def _put(self, row: JournalRow) -> None:
-        if row.state == "starting":
-            values: Tuple[Any, ...] = (
-                row.key,
-                row.digest,
-                row.reruns,
-                row.order,
-                row.harmless_failure,
-            )
-            self._insert("rows", *values)
-        elif row.state == "started":
-            self._insert("started", row.order, row.execution_id)
-            self._has_baseline = self._has_baseline or row.order == 0
-        elif row.state == "ended":
-            execution = _encoded(row.execution)
-            self._pages += len(execution) // 4096
-            self._insert("ended", row.order, execution)
+    def _put_header(self, header: Dict[str, Any]) -> None:
+        text = json.dumps(header)
+        values = (header["serial"], text, _checksum(text))
+        if header["serial"] == 1:
+            change = "INSERT INTO header SELECT ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM header)"
         else:
-            values = (row.digest, row.reruns, None, row.harmless_failure)
-            self._db.execute(
-                "UPDATE rows SET digest = ?, reruns = ?, start = ?, refusal = ?, checksum = ? "
-                "WHERE key = ?",
-                (*values, _checksum(row.key, *values), row.key),
+            change = (
+                "UPDATE header SET serial = ?1, state = ?2, checksum = ?3 WHERE serial = ?1 - 1"
             )
+        if self._db.execute(change, values).rowcount == 0:
+            raise CheckpointConflict
+
+    def _put(self, row: Dict[str, Any]) -> None:
+        is_open = row["state"] == "open"
+        digest, refusal = map(bytes.fromhex, (row["digest"], row["refusal"]))
+        number = None if is_open else row["number"]
+        self._insert("rows", row["key"], digest, row["reruns"], number, refusal)
+        if row["execution_id"] is not None:
+            self._insert("started", number, row["execution_id"])
+        if "outcome" in row:
+            outcome = _encoded(row["outcome"])
+            self._pages += len(outcome) // 4096
+            self._insert("ended", number, outcome)
 
     def _insert(self, table: str, *values: Any) -> None:
-        marks = _marks((*values, "checksum"))
-        statement = f"INSERT OR REPLACE INTO {table} VALUES ({marks})"  # noqa: S608 - our own names
-        self._db.execute(statement, (*values, _checksum(*values)))
+        self._db.execute(_INSERTS[table], (*values, _checksum(*values)))
 
-    def _recall(self, record: Record) -> Recalled:
-        keys, ids = record.keys, record.execution_ids
-        rows: List[JournalRow] = []
-        orders: Tuple[Tuple[str, int], ...] = ()
-        if keys:
-            which, values = f"key IN ({_marks(keys)})", keys
-            if isinstance(keys[0], int):  # They are consecutive, and a range is read faster.
-                which, values = "key BETWEEN ? AND ?", (keys[0], keys[-1])
-            found = self._db.execute((_BRIEF if record.brief else _WHOLE) + which, values)
-            for *known, execution, refusal, checksum in found:
-                if execution is not None and checksum != _checksum(known[4], execution):
-                    raise self._damage("an execution")
-                row: Any = (*known, execution and json.loads(execution), refusal)
-                rows.append(JournalRow(*row))
-        if ids:
-            marks = _marks(ids)
-            starts = f"SELECT execution_id, start FROM started WHERE execution_id IN ({marks})"  # noqa: S608
-            orders = tuple(self._db.execute(starts, ids))
-        age = self._wall_clock() - self._began_at
-        if age < 0 or self._has_baseline:
-            # If the clock was set back, starts of the batch would seem older than the journal. The
-            # order of the list cannot be wrong like that, so with a baseline it alone counts.
-            age = math.inf
-        return Recalled(tuple(rows), orders, self._rows_in_journal, self._last_order, age)
+    def _outcome(self, number: int) -> str:
+        """Return the outcome of the start with this number, as JSON."""
+        read = "SELECT execution, checksum FROM ended WHERE start = ?"
+        execution, checksum = self._db.execute(read, (number,)).fetchone()
+        if checksum != _checksum(number, execution):
+            raise self._damage("an execution")
+        text: str = execution
+        return text
 
     @contextmanager
     def _journal_errors(self) -> Generator[None, None, None]:
@@ -426,7 +412,7 @@ def _size_of(path: str) -> int:
         return 0
 
 
-def _marks(values: Tuple[Any, ...]) -> str:
+def _marks(values: Sequence[Any]) -> str:
     return ",".join("?" * len(values))
 
 

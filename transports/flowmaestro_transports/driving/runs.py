@@ -8,20 +8,17 @@ touches the disk.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any, Callable, Deque, Optional, Tuple
+from typing import Any, Callable, ClassVar, Deque, Optional, Tuple
 
-from flowmaestro_core.errors import StreamError
+from flowmaestro_core.errors import JournalError, StreamError
 from flowmaestro_core.executions.batch import BatchMachine, RunStarted
 from flowmaestro_core.executions.outcome import BatchProgress, RunOutcome, day_ends
 from flowmaestro_transports.driving.iterators import AsyncHandle, BaseHandle, SyncHandle
+from flowmaestro_transports.driving.stores import AsyncKeeper, Kept, SyncKeeper
 from flowmaestro_transports.observing.observers import Observers
 from flowmaestro_transports.observing.sdk_log import sdk_logger
 from flowmaestro_transports.primitives.claims import Claimant
 from flowmaestro_transports.primitives.fork_guard import ForkGuard
-
-if TYPE_CHECKING:
-    from flowmaestro_transports.driving.journal import Journal
-
 
 MOST_RECENT = 20
 
@@ -30,23 +27,25 @@ class _Outcomes(BaseHandle):
     """The common part of both handles of batches: what other handles do not have."""
 
     _noun = "batch"
-    _journal: Optional[Journal] = None
+    _keeps: ClassVar[Any]
+    """The class of its keeper."""
+    _keeper: Any = None
 
     def __init__(
         self,
         machine: BatchMachine,
         transport: Any,
         observers: Optional[Observers],
-        journal: Optional[Journal],
+        kept: Optional[Kept],
     ) -> None:
         self._process = ForkGuard()
         self._recent: Deque[RunOutcome] = deque(maxlen=MOST_RECENT)
         listener: Any = _listener(machine, self._recent)
-        # An async driver, too, waits for the disk in its thread, the one of the event loop.
-        super().__init__(machine, transport, listener, observers, journal)  # type: ignore[call-arg]
+        keeper = None if kept is None else self._keeps(kept, transport)
+        super().__init__(machine, transport, listener, observers, keeper)  # type: ignore[call-arg]
         # From here on the handle closes the journal. Before, the handle has no machine to ask for
-        # its last record.
-        self._journal = journal
+        # its last save.
+        self._keeper = keeper
 
     @property
     def in_flight(self) -> Tuple[RunOutcome, ...]:
@@ -70,8 +69,11 @@ class _Outcomes(BaseHandle):
         It is a `JournalError` if the batch has a journal, else a `StreamError`.
         """
         if self._process.forked:
-            if self._journal is not None:
-                self._journal.check_process()
+            if self._keeper is not None:
+                raise JournalError(
+                    "The journal is in use by the parent process, which continues the batch",
+                    "journal_busy",
+                )
             raise StreamError(
                 "This batch belongs to the parent process, which continues it", code="stream_closed"
             )
@@ -104,14 +106,6 @@ class _Outcomes(BaseHandle):
 
         return batch_html(self._machine.progress, self._recent)
 
-    def _leave(self) -> None:
-        """Write the last record to the journal of the batch, if it has one. Release the journal.
-
-        The batch must not advance afterwards.
-        """
-        if self._journal is not None:
-            self._journal.close(self._machine.last_record())
-
 
 def _listener(machine: BatchMachine, recent: Deque[RunOutcome]) -> Callable[[Any], Any]:
     """Return the driver's listener, which calls the user's `on_start` and `progress`.
@@ -140,6 +134,8 @@ def _listener(machine: BatchMachine, recent: Deque[RunOutcome]) -> Callable[[Any
 
 class RunOutcomes(_Outcomes, SyncHandle[Any]):
     """Iterates over the outcomes of a batch. Close it, or use `with`, to leave early."""
+
+    _keeps = SyncKeeper
 
     def __next__(self) -> RunOutcome:
         """Return the next outcome. Raises `StopIteration` after the last one.
@@ -173,9 +169,19 @@ class RunOutcomes(_Outcomes, SyncHandle[Any]):
         finally:
             self._readers.leave(me)
 
+    def _leave(self) -> None:
+        """Save which rows were not started, if the batch has a journal. Release the journal.
+
+        The batch must not advance afterwards. In a child after `os.fork`, do nothing.
+        """
+        if self._keeper is not None and not self._process.forked:
+            self._keeper.close(self._machine.last_save())
+
 
 class AsyncRunOutcomes(_Outcomes, AsyncHandle[Any]):
     """Iterates over outcomes with `async for`. Close it, or use `async with`, to leave early."""
+
+    _keeps = AsyncKeeper
 
     async def __anext__(self) -> RunOutcome:
         """Return the next outcome. Raises `StopAsyncIteration` after the last one.
@@ -190,9 +196,12 @@ class AsyncRunOutcomes(_Outcomes, AsyncHandle[Any]):
                 item: Any = await super().__anext__()
                 if isinstance(item, RunOutcome):
                     return item
+        except GeneratorExit:  # The coroutine is collected and cannot await.
+            self._drop_journal()
+            raise
         finally:
             if self._driver.closed:
-                self._leave()
+                await self._leave()
 
     async def close(self) -> None:
         """Stop. Running executions continue, and stay in `in_flight`. May be called twice.
@@ -201,10 +210,28 @@ class AsyncRunOutcomes(_Outcomes, AsyncHandle[Any]):
         """
         await super().close()
         if not self._busy:
-            self._leave()
+            await self._leave()
 
     aclose = close
 
     def __del__(self) -> None:
-        self._leave()
+        self._drop_journal()
         super().__del__()
+
+    def _drop_journal(self) -> None:
+        """Release the journal without waiting.
+
+        If it is a file, save which rows were not started. If it is the caller's store, these rows
+        are in doubt in the next call.
+        """
+        keeper, self._keeper = self._keeper, None
+        if keeper is not None and not self._process.forked:
+            keeper.drop(self._machine.last_save())
+
+    async def _leave(self) -> None:
+        """Save which rows were not started, if the batch has a journal. Release the journal.
+
+        The batch must not advance afterwards. In a child after `os.fork`, do nothing.
+        """
+        if self._keeper is not None and not self._process.forked:
+            await self._keeper.close(self._machine.last_save())

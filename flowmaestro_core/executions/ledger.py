@@ -1,0 +1,108 @@
+"""What a batch has still to save: the header of its store, and the states of rows."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Dict, Iterable, List, Optional
+
+from flowmaestro_core.actions import Load, Save
+from flowmaestro_core.executions.rows import Row
+from flowmaestro_core.executions.saved_states import BatchIdentity, Header, read_header
+from flowmaestro_core.records import JournalPlan
+from flowmaestro_core.store import HEADER_KEY, Loaded, Stage
+
+
+class Ledger:
+    """The header of the journal, and the states of rows that the next `Save` will keep.
+
+    Without a journal, there are no such states.
+
+    Attributes:
+        has_store: whether there is a journal.
+        header: the header as it was loaded or saved last, with the changes to save.
+        oldest: when the journal was created, on the clock of `now`: no start in doubt is older.
+            Minus infinity if that does not matter, because the baseline is known, or is not known,
+            because the wall clock was set back to a time before the journal was created.
+
+    """
+
+    def __init__(self, plan: Optional[JournalPlan], api_root: str, token: str) -> None:
+        self.has_store = plan is not None
+        self.header: Header = Header(token, 0.0)
+        self._created_at = -math.inf
+        self._rows: List[Dict[str, Any]] = []
+        self._plan = plan
+        if plan is not None:
+            self._identity = BatchIdentity(api_root, plan.workflow_id, plan.key is not None)
+
+    def open(self) -> Load:
+        """Return the action that loads the header."""
+        return Load((HEADER_KEY,))
+
+    def opened(self, loaded: Loaded, now: float) -> Save:
+        """Take over the header that was loaded. Return the action that saves it.
+
+        That save is the fence: no process that has loaded the header before can save any more.
+        Raises `JournalError` if the header is malformed or belongs to another batch.
+        """
+        known = read_header(loaded, self._identity)
+        self.header = known or self.header._replace(at=loaded.wall_time)
+        age = loaded.wall_time - self.header.at
+        # If the clock was set back, starts of the batch would seem older than the journal.
+        self._created_at = now - age if age >= 0 else -math.inf
+        return self._save_with(())
+
+    @property
+    def oldest(self) -> float:
+        # The order of the list cannot be wrong as a clock can, so with a baseline it alone counts.
+        return -math.inf if self.header.after else self._created_at
+
+    def next_number(self) -> int:
+        """Return the number of the next start."""
+        number = self.header.last_number + 1
+        self.header = self.header._replace(last_number=number)
+        return number
+
+    def add(self, row: Row, stage: Stage, outcome: Optional[Dict[str, Any]] = None) -> None:
+        """Note the state of a row, with the ended execution if there is one.
+
+        It is saved before the next request is sent. Without a journal, do nothing.
+        """
+        if not self.has_store:
+            return
+        self._rows.append(row.saved(stage, outcome))
+        rows = row.index + 1 if isinstance(row.key, int) else self.header.rows + 1
+        if not row.is_saved and rows > self.header.rows:
+            self.header = self.header._replace(rows=rows)
+        row.is_saved = True
+
+    def release(self, row: Row) -> None:
+        """Note that a row was not started, unless an earlier start of it may have been processed.
+
+        The row becomes `open`: a later call with this journal starts it without a lookup.
+        """
+        if row.is_saved and not row.is_unsettled:
+            self.add(row, "open")
+
+    @property
+    def is_saved(self) -> bool:
+        """Whether there are no states that wait for the next `Save`."""
+        return not self._rows
+
+    def save(self) -> Optional[Save]:
+        """Return the action that saves what was noted; `None` if nothing was."""
+        rows, self._rows = self._rows, []
+        return self._save_with(rows) if rows else None
+
+    def release_all(self, rows: Iterable[Row]) -> Optional[Save]:
+        """Return the action that saves `rows` as not started, when the batch is closed.
+
+        Rows with an earlier start that may have been processed stay in doubt. Return `None` if
+        nothing is to be saved.
+        """
+        open_rows = [row.saved("open") for row in rows if row.is_saved and not row.is_unsettled]
+        return self._save_with(open_rows) if open_rows else None
+
+    def _save_with(self, rows: Iterable[Dict[str, Any]]) -> Save:
+        self.header = self.header._replace(serial=self.header.serial + 1)
+        return Save((self.header.as_dict(self._identity), *rows))

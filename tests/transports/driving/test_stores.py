@@ -1,0 +1,360 @@
+"""A batch whose journal is a store of the caller: taken up, fenced, and told what is wrong."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Callable, Dict, Iterator, List, Sequence
+
+import anyio
+import pytest
+
+from flowmaestro import (
+    AsyncFlowMaestroClient,
+    Checkpoint,
+    CheckpointConflict,
+    FlowMaestroClient,
+    JournalError,
+)
+from flowmaestro.testing import AsyncMemoryTransport, FakeFlowMaestro, MemoryTransport
+from flowmaestro_core.store import HEADER_KEY
+from tests.harness.core.journals import MemoryStore
+from tests.harness.stores.states import a_header, a_state
+
+ROWS = [{"n": number} for number in range(6)]
+
+
+@pytest.fixture
+def fake() -> FakeFlowMaestro:
+    fake = FakeFlowMaestro()
+    fake.workflow("wf_mine", outputs=dict)
+    return fake
+
+
+@pytest.fixture
+def client(fake: FakeFlowMaestro) -> Iterator[FlowMaestroClient]:
+    with FlowMaestroClient(fake.api_key, transport=MemoryTransport(fake)) as client:
+        yield client
+
+
+def run(client: FlowMaestroClient, store: Any, rows: Any = ROWS, **more: Any) -> Any:
+    return client.workflows.run_many("wf_mine", rows, journal=store, **more)
+
+
+def started(fake: FakeFlowMaestro) -> List[int]:
+    return sorted(it.inputs["n"] for it in fake.executions if it.inputs["n"] >= 0)
+
+
+class Later(MemoryStore):
+    """The same as coroutine functions."""
+
+    async def load(self, keys: Sequence[str], outcomes: bool) -> Any:  # type: ignore[override]
+        await anyio.lowlevel.checkpoint()
+        return super().load(keys, outcomes)
+
+    async def save(self, states: Sequence[Dict[str, Any]]) -> None:  # type: ignore[override]
+        await anyio.lowlevel.checkpoint()
+        super().save(states)
+
+    async def known(self, execution_ids: Sequence[str]) -> Any:  # type: ignore[override]
+        await anyio.lowlevel.checkpoint()
+        return super().known(execution_ids)
+
+
+class Failing(MemoryStore):
+    """Raises at one call, counted from 1: `before` or `after` it has done what it was asked."""
+
+    def __init__(self, moment: int, when: str) -> None:
+        super().__init__()
+        self.left = moment
+        self._when = when
+
+    def _call(self, method: Callable[..., Any], *args: Any) -> Any:
+        self.left -= 1
+        if not self.left and self._when == "before":
+            raise OSError("the database is away")
+        done = method(*args)
+        if not self.left and self._when == "after":
+            raise OSError("the database is away")
+        return done
+
+    def load(self, keys: Sequence[str], outcomes: bool) -> Any:
+        return self._call(super().load, keys, outcomes)
+
+    def save(self, states: Sequence[Dict[str, Any]]) -> None:
+        return self._call(super().save, states)
+
+    def known(self, execution_ids: Sequence[str]) -> Any:
+        return self._call(super().known, execution_ids)
+
+
+def test_batch_is_taken_up_from_a_store(fake: FakeFlowMaestro, client: FlowMaestroClient) -> None:
+    store = MemoryStore()
+    with run(client, store, concurrency=2) as runs:
+        first = next(runs)
+    other = FlowMaestroClient(fake.api_key, transport=MemoryTransport(fake))
+    again = {it.index: it for it in run(other, store)}
+    assert again[first.index].replayed
+    assert again[first.index].execution == first.execution
+    assert all(it.ok for it in again.values())
+    assert started(fake) == list(range(6))
+    assert not any("wf_mine" in key for key in store.states)
+
+
+def test_async_client_takes_both_kinds_of_stores(fake: FakeFlowMaestro) -> None:
+    async def main(store: Any) -> None:
+        transport = AsyncMemoryTransport(fake)
+        async with AsyncFlowMaestroClient(fake.api_key, transport=transport) as client:
+            many: Any = client.workflows.run_many
+            async with many("wf_mine", ROWS, journal=store, concurrency=2) as runs:
+                await runs.__anext__()
+            assert not any('"starting"' in state for state in store.states.values())
+            outcomes = [it async for it in many("wf_mine", ROWS, journal=store)]
+            assert [it.ok for it in outcomes] == [True] * 6
+
+    for store in (MemoryStore(), Later()):
+        anyio.run(main, store)
+    assert started(fake) == sorted([*range(6)] * 2)
+
+
+def test_dropped_async_handle_leaves_rows_of_a_store_in_doubt(fake: FakeFlowMaestro) -> None:
+    async def main() -> None:
+        transport = AsyncMemoryTransport(fake)
+        async with AsyncFlowMaestroClient(fake.api_key, transport=transport) as client:
+            many: Any = client.workflows.run_many
+            runs = many("wf_mine", ROWS, journal=store)
+            await runs.__anext__()
+            del runs
+            assert all([it.ok async for it in many("wf_mine", ROWS, journal=store)])
+
+    store = Later()
+    anyio.run(main)
+    assert started(fake) == list(range(6))
+
+
+def test_sync_client_refuses_coroutine_functions(client: FlowMaestroClient) -> None:
+    with pytest.raises(TypeError, match=r"given as journal\.load"):
+        run(client, Later())
+
+
+@pytest.mark.parametrize(
+    ("store", "said"),
+    [
+        (object(), "not object: it has no method load()"),
+        (7, "not int: it has no method load()"),
+        (MemoryStore, "not the class MemoryStore"),
+        (Checkpoint(dict, print), "a Checkpoint is for one run"),
+        ({"load": print}, "not dict: it has no method load()"),
+    ],
+)
+def test_object_without_the_methods_is_refused_at_the_call(
+    client: FlowMaestroClient, store: Any, said: str
+) -> None:
+    with pytest.raises(TypeError) as caught:
+        run(client, store)
+    assert "journal must be a path or a store" in str(caught.value)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_store_that_raises_at_any_call_ends_the_batch_and_starts_nothing_twice(when: str) -> None:
+    for moment in range(1, 100):
+        fake = FakeFlowMaestro()
+        fake.workflow("wf_mine", outputs=dict)
+        store = Failing(moment, when)
+        with FlowMaestroClient(fake.api_key, transport=MemoryTransport(fake)) as client:
+            client.workflows.execute("wf_mine", inputs={"n": -1})
+            fake.fail_next(status=500, path="/workflows/*/execute")  # so that `known` is called
+            failures = []
+            try:
+                list(run(client, store, ROWS[:3], concurrency=2))
+            except JournalError as error:
+                failures.append(error)
+            for failure in failures:
+                assert failure.code == "journal_unusable"
+                assert "raised OSError: the database is away" in str(failure)
+                assert isinstance(failure.__cause__, OSError)
+            store.left = 0
+            assert all(it.ok for it in run(client, store, ROWS[:3]))
+        assert started(fake) == [0, 1, 2]
+        if not failures:
+            break
+    assert moment > 10
+
+
+def test_batch_that_another_process_has_taken_over_ends_and_sends_nothing(
+    fake: FakeFlowMaestro, client: FlowMaestroClient
+) -> None:
+    store = MemoryStore()
+    with run(client, store, concurrency=2) as first:
+        next(first)
+        other = FlowMaestroClient(fake.api_key, transport=MemoryTransport(fake))
+        again = run(other, store)
+        next(again)
+        sent = len(fake.requests)
+        with pytest.raises(JournalError) as caught:
+            list(first)
+        assert caught.value.code == "journal_busy"
+        assert isinstance(caught.value.__cause__, CheckpointConflict)
+        posts = [it for it in fake.requests[sent:] if it.method == "POST"]
+        assert len(posts) <= 1, "a start that was announced before"
+    list(again)
+    assert started(fake) == list(range(6))
+    assert all(it.replayed for it in run(client, store))
+
+
+def alters(change: Callable[[List[Any]], Any]) -> Any:
+    class Altering(MemoryStore):
+        def load(self, keys: Sequence[str], outcomes: bool) -> Any:
+            return change(super().load(keys, outcomes))
+
+    return Altering()
+
+
+def row_without(name: str, value: Any = None) -> Callable[[List[Any]], Any]:
+    def change(states: List[Any]) -> Any:
+        return [{**it, name: value} if it["key"] != HEADER_KEY else it for it in states]
+
+    return change
+
+
+def header_with(**changed: Any) -> Callable[[List[Any]], Any]:
+    return lambda states: [{**it, **changed} if it["key"] == HEADER_KEY else it for it in states]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda states: None, "load raised TypeError"),
+        (lambda states: [None], "a NoneType in place of a state"),
+        (lambda states: ["{}"], "a str in place of a state"),
+        (lambda states: [{"key": "alien"}], "another key than it was asked for"),
+        (lambda states: [{"key": HEADER_KEY}], 'without a version "v"'),
+        (header_with(v=2), "a state of version 2, and this SDK reads 1: update it"),
+        (header_with(serial=0), "a header whose 'serial' is missing or malformed"),
+        (header_with(token="a\r\nX-Evil: 1"), "a header whose 'token' is missing"),
+        (header_with(rows=None), "a header whose 'rows' is missing"),
+        (row_without("state", "lost"), "a state whose 'state' is missing or malformed"),
+        (row_without("digest"), "a state whose 'digest' is missing"),
+        (row_without("number", -1), "a state whose 'number' is missing"),
+        (row_without("execution_id", ".."), "a state whose 'execution_id' is missing"),
+        (row_without("outcome"), "no 'outcome' of the rows that have ended"),
+        (row_without("outcome", {"id": "x"}), "whose 'outcome' is not an ended execution"),
+    ],
+)
+def test_garbage_of_a_store_is_named_and_starts_nothing(
+    fake: FakeFlowMaestro, client: FlowMaestroClient, change: Any, said: str
+) -> None:
+    good, store = MemoryStore(), alters(change)
+    list(run(client, good, ROWS[:2]))
+    store.states = good.states
+    sent = len(fake.requests)
+    with pytest.raises(JournalError) as caught:
+        list(run(client, store, ROWS[:2]))
+    assert said in str(caught.value)
+    assert caught.value.code == "journal_unusable"
+    assert len(fake.requests) == sent
+
+
+@pytest.mark.parametrize("known", [None, {"nobody": 1}, {"ex": "1"}])
+def test_garbage_of_known_ends_the_batch(
+    fake: FakeFlowMaestro, client: FlowMaestroClient, known: Any
+) -> None:
+    store = MemoryStore()
+    store.known = lambda ids: known  # type: ignore[method-assign]
+    fake.fail_next(status=500, path="/workflows/*/execute")
+    with pytest.raises(JournalError):
+        list(run(client, store, ROWS[:2]))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("workflow_id", "wf_other", "its workflow id: wf_other, not wf_mine"),
+        ("api_root", "https://other.test", "its api root: https://other.test, not "),
+        ("keyed", True, "its rows: known by a key, not known by their index"),
+    ],
+)
+def test_store_of_another_batch_is_refused(
+    fake: FakeFlowMaestro, client: FlowMaestroClient, name: str, value: Any, said: str
+) -> None:
+    store = MemoryStore()
+    list(run(client, store))
+    store.states[HEADER_KEY] = json.dumps({**json.loads(store.states[HEADER_KEY]), name: value})
+    with pytest.raises(JournalError) as caught:
+        list(run(client, store))
+    assert caught.value.code == "journal_mismatch"
+    assert said in str(caught.value)
+
+
+def test_outcomes_that_a_store_leaves_out_are_loaded_again(client: FlowMaestroClient) -> None:
+    class Little(MemoryStore):
+        """Returns one outcome at a time."""
+
+        def load(self, keys: Sequence[str], outcomes: bool) -> Any:
+            states = super().load(keys, outcomes)
+            ended = [state for state in states if "outcome" in state]
+            for state in ended[1:]:
+                del state["outcome"]
+            return states
+
+    store = Little()
+    list(run(client, store))
+    for ordered in (True, False):
+        again = list(run(client, store, ordered=ordered))
+        assert [it.index for it in again] == list(range(6))
+        assert all(it.replayed and it.ok for it in again)
+
+
+@pytest.mark.parametrize(
+    ("key", "kind", "said"),
+    [
+        (lambda row: "x" * 1001, ValueError, "has 1001 bytes; at most 1000 are allowed"),
+        (lambda row: HEADER_KEY, ValueError, "must not be 'flowmaestro:header': it is reserved"),
+        (lambda row: b"1", TypeError, "key must make a str or an int of inputs[0], not bytes"),
+    ],
+)
+def test_unusable_key_is_named(client: FlowMaestroClient, key: Any, kind: Any, said: str) -> None:
+    with pytest.raises(kind) as caught:
+        list(run(client, MemoryStore(), key=key))
+    assert said in str(caught.value)
+
+
+def test_store_that_hangs_holds_its_batch(fake: FakeFlowMaestro) -> None:
+    class Hanging(MemoryStore):
+        async def save(self, states: Any) -> None:  # type: ignore[override]
+            await anyio.sleep_forever()
+
+    async def main() -> None:
+        transport = AsyncMemoryTransport(fake)
+        async with AsyncFlowMaestroClient(fake.api_key, transport=transport) as client:
+            runs = client.workflows.run_many("wf_mine", ROWS, journal=Hanging())
+            with anyio.move_on_after(0.05) as scope:
+                await runs.__anext__()
+            assert scope.cancelled_caught
+
+    anyio.run(main)
+    assert fake.requests == []
+
+
+def test_execution_of_a_replaced_start_is_not_taken_for_the_new_one(
+    fake: FakeFlowMaestro, client: FlowMaestroClient
+) -> None:
+    """Two rows with equal inputs, of which one was started again and is in doubt."""
+    rows = [{"n": 0}, {"n": 0}]
+    store = MemoryStore()
+    fake.workflow("wf_mine", error="no")
+    list(run(client, store, rows))
+    fake.workflow("wf_mine", outputs=dict)
+    fake.fail_next(status=500, path="/workflows/*/execute")
+    again = list(run(client, store, rows, rerun=["failed"]))
+    assert [it.ok for it in again] == [True, True]
+    assert len({it.execution_id for it in again}) == 2
+    assert len(fake.executions) == 4
+
+
+def test_states_look_as_they_are_documented(client: FlowMaestroClient) -> None:
+    store = MemoryStore()
+    list(run(client, store, ROWS[:1]))
+    header, row = (json.loads(store.states[key]) for key in (HEADER_KEY, "0"))
+    assert header.keys() == a_header(1).keys()
+    assert row.keys() == a_state("0", "ended").keys()
