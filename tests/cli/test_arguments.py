@@ -18,13 +18,14 @@ from hypothesis import strategies as st
 
 from flowmaestro import __version__
 from flowmaestro.__main__ import main
+from flowmaestro.cli import arguments
 from flowmaestro.cli.arguments import COMMANDS
 from flowmaestro.testing import FakeFlowMaestro
 
 ROOT = Path(__file__).parents[2]
 START_UP = {"flowmaestro", "flowmaestro_core", "flowmaestro.__main__", "flowmaestro.cli"}
 START_UP |= {"flowmaestro.printable"}
-START_UP |= {f"flowmaestro.cli.{name}" for name in ("arguments", "console", "entry")}
+START_UP |= {f"flowmaestro.cli.{name}" for name in ("addresses", "arguments", "console", "entry")}
 """All modules of ours that `--help` and `version` need."""
 
 
@@ -209,15 +210,22 @@ def test_help_of_a_command_is_that_of_its_option(here):
     assert here("help", "map").status == 0
 
 
-def test_each_help_begins_with_examples_and_ends_with_the_address_of_its_page(here):
+def test_each_help_begins_with_examples_and_ends_with_the_address_of_its_page(here, monkeypatch):
+    monkeypatch.setattr(arguments, "DOCUMENTATION", "https://docs.test/")
     for words in ([], *([name] for name in COMMANDS)):
         text = here(*words, "--help").out
         # Python 3.9 heads them `optional arguments`.
         options = re.search("\n(options|optional arguments):\n", text).start()
         assert text.index("\nexamples:\n  flowmaestro ") < options
         last = text.splitlines()[-1]
-        page = re.fullmatch(r"more: https://flowmaestro\.example/python/([a-z]+)/", last)
+        page = re.fullmatch(r"more: https://docs\.test/([a-z]+)/", last)
         assert (ROOT / "docs" / f"{page[1]}.md").exists()
+
+
+def test_help_has_no_link_while_the_documentation_has_no_address(here, monkeypatch):
+    monkeypatch.setattr(arguments, "DOCUMENTATION", "")
+    for words in ([], ["run"]):
+        assert "more:" not in here(*words, "--help").out
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")

@@ -5,7 +5,7 @@ python -m tests.harness.mutants build/mutants.jsonl 20 2       # 20 of seed 2
 
 Each mutant changes one operator, number or word of a file in place, and the file is restored.
 Results are lines of JSON. What the file holds already is not tried again, so a run that was
-stopped goes on. At its end stands what the quick tests found of all that was found.
+stopped goes on. Kill nothing but this process: it restores the file that it has changed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Iterator, List, NamedTuple, Optional
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("flowmaestro_core", "transports/flowmaestro_transports", "flowmaestro")
@@ -131,40 +131,34 @@ def failing(*arguments: str) -> Optional[str]:
     return next(iter(re.findall(r"^(?:FAILED|ERROR) (\S+)", printed, re.MULTILINE)), "crashes")
 
 
-def found_by(mutant: Mutant) -> Tuple[str, Optional[str]]:
-    """Apply a mutant. Return "quick", "slow" or "none", and the test that finds it."""
+def finds(mutant: Mutant, stage: str) -> Optional[str]:
+    """Apply a mutant, and run the tests of a stage. Return the one that finds it."""
     file = ROOT / mutant.file
     source = file.read_bytes()
-    parallel = ("-n", "2")
     try:
         file.write_bytes(source[: mutant.start] + mutant.text.encode() + source[mutant.end :])
-        near = failing("-m", "not slow", *nearest(mutant.file))
-        test = near or failing("-m", "not slow", *parallel)
-        if test:
-            return "quick", test
-        test = failing("-m", "slow", *parallel)
-        return ("slow" if test else "none"), test
+        if stage == "near":
+            return failing("-m", "not slow", *nearest(mutant.file))
+        return failing("-m", "slow" if stage == "slow" else "not slow", "-n", "2")
     finally:
         file.write_bytes(source)
 
 
 def main(results: str, number: str = "200", seed: str = "1") -> None:
-    """Try the mutants of a seed, and print what found them."""
+    """Try the mutants of a seed: all with the nearest tests, then what these do not find."""
     kept = Path(results)
-    known: Dict[Tuple[Any, ...], str] = {}
-    if kept.exists():
-        lines = map(json.loads, kept.read_text("utf-8").splitlines())
-        known = {tuple(line["mutant"]): line["found_by"] for line in lines}
-    found: List[str] = []
-    for mutant in chosen(int(number), int(seed)):
-        if mutant not in known:
-            known[mutant], test = found_by(mutant)
-            line = {"mutant": mutant, "found_by": known[mutant], "test": test}
-            with kept.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
-        found.append(known[mutant])
-    all_found = len(found) - found.count("none")
-    print(f"{len(found)} mutants; {found.count('quick')} of {all_found} that are found, quickly")
+    lines = kept.read_text("utf-8").splitlines() if kept.exists() else []
+    tried = {(*line["mutant"], line["stage"]): line["test"] for line in map(json.loads, lines)}
+    left = chosen(int(number), int(seed))
+    for stage in ("near", "quick", "slow"):
+        for mutant in left:
+            if (*mutant, stage) not in tried:
+                test = tried[(*mutant, stage)] = finds(mutant, stage)
+                with kept.open("a", encoding="utf-8") as file:
+                    line = {"mutant": mutant, "stage": stage, "test": test}
+                    file.write(json.dumps(line) + "\n")
+        left = [mutant for mutant in left if tried[(*mutant, stage)] is None]
+        print(f"{int(number) - len(left)} of {number} are found by the tests up to: {stage}")
 
 
 if __name__ == "__main__":

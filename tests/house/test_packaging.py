@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -25,12 +26,12 @@ PACKAGES = {
 }
 
 SKILL = "flowmaestro/.agents/skills/flowmaestro/"
+SHOWN = (".html", ".md", ".py", ".toml")
 
 
 def build(target, directory, source=ROOT):
     """Build with the backend itself: offline, and without leaving anything in the tree."""
-    for name in ("hatchling", "hatch_fancy_pypi_readme"):
-        pytest.importorskip(name, reason=f"{name} is NOT INSTALLED, so nothing can be built")
+    pytest.importorskip("hatchling", reason="hatchling is NOT INSTALLED, so nothing can be built")
     command = [sys.executable, "-m", "hatchling", "build", "-t", target, "-d", str(directory)]
     subprocess.run(command, cwd=source, check=True, capture_output=True)
     (made,) = directory.iterdir()
@@ -108,67 +109,89 @@ def test_it_needs_three_libraries(metadata):
     assert all(">=" in requirement for requirement in needed)
 
 
-class TestPageOnTheIndex:
-    """The long description: README.md, with links that work outside the repository."""
+REPOSITORY = "https://source.test/flowmaestro"
 
-    FILES = "https://flowmaestro.example/python/source/{}/v" + flowmaestro_core.__version__ + "/"
+
+@pytest.fixture(scope="module")
+def hook():
+    """Return the names of `hatch_build.py`, which hatchling runs."""
+    pytest.importorskip("hatchling", reason="hatchling is NOT INSTALLED, so nothing can be built")
+    return runpy.run_path(str(ROOT / "hatch_build.py"))
+
+
+class TestPageOnTheIndex:
+    """The long description: a part of README.md, with links that work outside the repository."""
+
+    @pytest.fixture(params=[REPOSITORY, ""], ids=["set", "unset"])
+    def repository(self, request):
+        return request.param
 
     @pytest.fixture
-    def links(self, metadata):
-        """Return where each link and each picture of the rendered page leads."""
-        html = MARKDOWN.render(metadata.get_payload())
-        return re.findall(r' (href|src)="([^"]*)"', html)
+    def text(self, hook, repository):
+        readme = (ROOT / "README.md").read_text(encoding="utf-8")
+        return hook["long_description"](readme, repository, flowmaestro_core.__version__)
 
+    @pytest.fixture
+    def links(self, text):
+        """Return where each link and each picture of the rendered page leads."""
+        return re.findall(r' (href|src)="([^"]*)"', MARKDOWN.render(text))
+
+    @pytest.mark.parametrize("repository", [REPOSITORY], indirect=True)
     def test_links_lead_to_files_of_this_version(self, links):
-        for kind, link in links:
-            prefix = self.FILES.format("raw" if kind == "src" else "blob")
-            if link.startswith("https://flowmaestro.example"):
-                assert link.startswith(prefix)
-                name, _, fragment = link[len(prefix) :].partition("#")
-                assert (ROOT / name).is_file(), link
-                assert not fragment or fragment in headings_of(ROOT / name), link
+        ours = [(kind, link) for kind, link in links if link.startswith(REPOSITORY)]
+        assert len(ours) > 20
+        for kind, link in ours:
+            place = "raw" if kind == "src" else "blob"
+            prefix = f"{REPOSITORY}/{place}/v{flowmaestro_core.__version__}/"
+            assert link.startswith(prefix)
+            name, _, fragment = link[len(prefix) :].partition("#")
+            assert (ROOT / name).is_file(), link
+            assert not fragment or fragment in headings_of(ROOT / name), link
 
     def test_no_link_is_relative(self, links):
-        assert len(links) > 20
         assert [link for _, link in links if not link.startswith("https://")] == []
 
-    def test_each_link_of_the_readme_is_there(self, links):
-        html = MARKDOWN.render((ROOT / "README.md").read_text(encoding="utf-8"))
-        assert len(re.findall(r' (?:href|src)="', html)) == len(links)
+    @pytest.mark.parametrize("repository", [""], indirect=True)
+    def test_without_an_address_nothing_leads_to_a_file(self, links, text):
+        assert links == [("href", "https://flowmaestro.io")]
+        assert "](" not in text.replace("](https://flowmaestro.io)", "")
 
-    def test_pictures_are_shown(self, links):
-        assert sum(kind == "src" for kind, _ in links) == 2
+    def test_pictures_are_shown_once_there_is_an_address(self, links, repository):
+        assert sum(kind == "src" for kind, _ in links) == (2 if repository else 0)
 
-    def test_it_is_markdown(self, metadata):
+    def test_what_is_for_clones_is_left_out(self, text):
+        assert "pip install 'flowmaestro>=1'" in text
+        assert text.rstrip().endswith("MIT license.")
+        for word in ("pip install '.", "nox", "until", "index:"):
+            assert word not in text
+
+    def test_it_is_what_is_built(self, hook, metadata):
+        known = runpy.run_path(str(PACKAGES["flowmaestro"] / "cli" / "addresses.py"))
+        readme = (ROOT / "README.md").read_text(encoding="utf-8")
+        told = (known["REPOSITORY"], flowmaestro_core.__version__)
+        assert metadata.get_payload() == hook["long_description"](readme, *told)
         assert metadata["Description-Content-Type"] == "text/markdown"
+        urls = hook["project_urls"](known["DOCUMENTATION"], known["REPOSITORY"])
+        assert metadata.get_all("Project-URL", []) == [", ".join(it) for it in urls.items()]
 
 
-def test_each_project_url_is_there(metadata):
-    urls = {url.partition(",")[0] for url in metadata.get_all("Project-URL")}
-    assert urls == {"Changelog", "Documentation", "Issues", "Source"}
-
-
-def test_the_release_check_refuses_every_file_with_a_placeholder():
-    """`nox -s release` fails while one of them has an address at `flowmaestro.example`."""
-    noxfile = (ROOT / "noxfile.py").read_text(encoding="utf-8")
-    names = re.search(r"HAVE_PLACEHOLDERS = \(([^)]*)\)", noxfile)[1]
-    refused = set(re.findall(r'"([\w./]+)"', names))
-    files = [file for file in ROOT.iterdir() if file.suffix in {".md", ".py", ".toml"}]
-    for folder in (
-        "benchmarks",
-        "docs",
-        "examples",
-        "flowmaestro",
-        "flowmaestro_core",
-        "transports",
-    ):
-        files += (it for it in (ROOT / folder).rglob("*") if it.suffix in {".md", ".py", ".html"})
-    found = {
-        file.relative_to(ROOT).as_posix()
-        for file in files
-        if "https://flowmaestro.example" in file.read_text(encoding="utf-8")
+def test_project_urls_are_those_that_have_an_address(hook):
+    assert hook["project_urls"]("", "") == {}
+    assert hook["project_urls"]("https://docs.test/", REPOSITORY) == {
+        "Documentation": "https://docs.test/",
+        "Source": REPOSITORY,
+        "Changelog": f"{REPOSITORY}/blob/main/CHANGELOG.md",
+        "Issues": f"{REPOSITORY}/issues",
     }
-    assert found - {"noxfile.py"} == refused
+
+
+def test_no_file_has_an_address_that_is_a_placeholder():
+    """`flowmaestro/cli/addresses.py` is the one place of the addresses."""
+    folders = ("benchmarks", "docs", "examples", "flowmaestro", "flowmaestro_core", "transports")
+    files = [*ROOT.iterdir(), *(file for name in folders for file in (ROOT / name).rglob("*"))]
+    texts = {file: file.read_text("utf-8") for file in files if file.suffix in SHOWN}
+    found = [file for file, text in texts.items() if "https://flowmaestro.example" in text]
+    assert found == []
 
 
 def test_builds_are_reproducible(built, tmp_path):
