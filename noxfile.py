@@ -495,7 +495,8 @@ def release(session: nox.Session) -> None:
     `-- v1.2.3` is the tag, which must be that of the version.
     """
     file = "flowmaestro/cli/addresses.py"
-    unset = [name for name, address in runpy.run_path(file).items() if address == ""]
+    known = runpy.run_path(file).items()
+    unset = [name for name, address in known if name.isupper() and not address]
     if unset:
         session.error(f"{file} lacks an address: {', '.join(unset)}")
     package(session)

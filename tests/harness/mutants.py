@@ -5,7 +5,7 @@ python -m tests.harness.mutants build/mutants.jsonl 20 2       # 20 of seed 2
 
 Each mutant changes one operator, number or word of a file in place, and the file is restored.
 Results are lines of JSON. What the file holds already is not tried again, so a run that was
-stopped goes on. Kill nothing but this process: it restores the file that it has changed.
+stopped goes on. Stop it by Ctrl-C: it then restores the file that it has changed.
 """
 
 from __future__ import annotations
