@@ -326,11 +326,12 @@ class _View:
         """Stop showing the progress."""
 
     def update(self, at: BatchProgress) -> None:
-        """Store the progress `at`. Unless a row has just ended, show the progress if a line is due.
+        """Store the progress `at`. If the number of rows in doubt has changed, show it.
 
-        After the end of a row, `delivered` is called next and does this.
+        After the end of a row, `delivered` is called next and shows the progress. While rows are
+        settled, the same progress comes every second: one line of it is enough.
         """
-        is_of_a_row = at.done > self._at.done
+        is_of_a_row = at.done > self._at.done or at.in_doubt == self._at.in_doubt
         if at.day_ends_after is not None and not self._has_warned:
             self._has_warned = True
             self.screen.line(day_ends(at))

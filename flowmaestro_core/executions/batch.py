@@ -14,7 +14,7 @@ from flowmaestro_core.executions.ledger import Ledger
 from flowmaestro_core.executions.operation import Batch, PageOf, Start
 from flowmaestro_core.executions.outcome import BatchProgress, RunOutcome
 from flowmaestro_core.executions.rows import Row
-from flowmaestro_core.executions.settling import LookupMachine, WalkEnd
+from flowmaestro_core.executions.settling import TOLD_EVERY, LookupMachine, Settling, WalkEnd
 from flowmaestro_core.executions.state import BatchState
 from flowmaestro_core.executions.watch import rate_limit_pause
 from flowmaestro_core.machine import Machine, Transitions, event
@@ -28,13 +28,6 @@ class RunStarted(NamedTuple):
     """
 
     outcome: RunOutcome
-
-
-class Settling(NamedTuple):
-    """Emitted before the wait that precedes settling, so that `progress` shows the rows in doubt.
-
-    Not emitted if `progress` is not set or has shown them. Callers never see it.
-    """
 
 
 _ANY = (
@@ -114,6 +107,7 @@ class BatchMachine(Machine[None]):
             "waited": _ANY,
             "loaded": _ANY,
             "store_failed": ("failed",),
+            "emitted": ("looking up",),
         },
     }
 
@@ -125,8 +119,10 @@ class BatchMachine(Machine[None]):
         self.runs_callers_code: bool = runs_code or not isinstance(batch.inputs, (list, tuple))
         ledger = Ledger(plan, context.options.api_root, token)
         self._rows = BatchState(batch, ledger, context.scrubber, context.pace)
-        self._reported_in_doubt = 0
-        """How many rows in doubt `progress` was last called with."""
+        self._told_at = -math.inf
+        """When `progress` was last called, or would have been."""
+        self._settles_in: Optional[float] = None
+        """The seconds until rows in doubt may be settled, while nothing else is left to do."""
 
     # What the handle of the batch reads
 
@@ -143,6 +139,8 @@ class BatchMachine(Machine[None]):
         """The present progress of the batch."""
         rows, total = self._rows, self.batch.total
         seconds = rows.outcomes.seconds_for(None if total is None else total - rows.outcomes.done)
+        if self._settles_in is not None:
+            seconds = max(seconds or 0.0, self._settles_in)
         running = len(rows.active)
         started = running if self.batch.start is not None else 0
         return BatchProgress(
@@ -235,6 +233,7 @@ class BatchMachine(Machine[None]):
         if self.state == "looking up":
             if isinstance(outcome, Fail):  # The journal could not be read.
                 return self._store_failed(outcome.error)
+            self._settles_in = None
             rows.looked_up(outcome.value, now)
             return self._next(now, jitter)
         if isinstance(outcome, Done):
@@ -268,10 +267,10 @@ class BatchMachine(Machine[None]):
                 self.state = "loading"
                 return load
             if rows.started_outcomes:
-                return self._emit(RunStarted(rows.started_outcomes.popleft()))
+                return self._emit(RunStarted(rows.started_outcomes.popleft()), now)
             outcome = rows.outcomes.get(now)
             if outcome is not None:
-                return self._emit(outcome)
+                return self._emit(outcome, now)
             if not rows.read_on():
                 break
         rows.starts.take_turn(now)
@@ -283,10 +282,10 @@ class BatchMachine(Machine[None]):
             return Wait(min(start_at, poll_at) - now)
         return self._begin(now, jitter) if start_at <= now else self._poll(now, jitter)
 
-    def _emit(self, item: Union[RunStarted, Settling, RunOutcome]) -> Action:
+    def _emit(self, item: Union[RunStarted, Settling, RunOutcome], now: float) -> Action:
         self.state = "emitting"
         if not isinstance(item, RunStarted):  # That one is for `on_start`, not for `progress`.
-            self._reported_in_doubt = len(self._rows.in_doubt)
+            self._told_at = now
         return Emit([item])
 
     @property
@@ -347,19 +346,19 @@ class BatchMachine(Machine[None]):
     def _settle_or_end(self, now: float, jitter: float) -> Action:
         rows = self._rows
         if rows.in_doubt and rows.stop_error is None:
+            is_told = self.batch.progress is not None
+            tell_at = self._told_at + TOLD_EVERY if is_told else math.inf
+            self._settles_in = max(rows.settles_at - now, 0.0)
             if rows.settles_at > now:
-                # `progress` has not been called with these rows in doubt: call it before the pause.
-                if self.batch.progress is not None and self._reported_in_doubt != len(
-                    rows.in_doubt
-                ):
-                    return self._emit(Settling())
+                if tell_at <= now:
+                    return self._emit(Settling(), now)
                 self.state = "pausing"
-                return Wait(rows.settles_at - now)
-            self.state, self._reported_in_doubt = "looking up", 0
-            return self._request(self._lookup_machine(), now, jitter)
+                return Wait(min(rows.settles_at, tell_at) - now)
+            self.state = "looking up"
+            return self._request(self._lookup_machine(tell_at), now, jitter)
         outcome = rows.outcomes.get(now, final=True)
         if outcome is not None:
-            return self._emit(outcome)
+            return self._emit(outcome, now)
         if rows.stop_error is None:
             return self._done(None)
         if isinstance(rows.stop_error, FlowMaestroError):
@@ -368,10 +367,12 @@ class BatchMachine(Machine[None]):
         # An exception of the caller's iterator or key function is raised as it is.
         return Fail(cast("Any", rows.stop_error))
 
-    def _lookup_machine(self) -> LookupMachine:
+    def _lookup_machine(self, tell_at: float) -> LookupMachine:
         ledger, in_doubt = self._rows.ledger, self._rows.in_doubt
         since = min(row.number for row in in_doubt)
         digests = Counter(row.digest for row in in_doubt)
         page_of = cast("PageOf", self.batch.page_of)
         end = WalkEnd(ledger.header.after or None, ledger.oldest, since)
-        return LookupMachine(page_of, end, digests, self._context, self._token, has_known=True)
+        return LookupMachine(
+            page_of, end, digests, self._context, self._token, has_known=True, tell_at=tell_at
+        )

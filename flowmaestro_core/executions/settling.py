@@ -24,7 +24,7 @@ from typing import (
     Union,
 )
 
-from flowmaestro_core.actions import Action, Done, Fail, Load
+from flowmaestro_core.actions import Action, Done, Emit, Fail, Load
 from flowmaestro_core.calls.call import CallMachine
 from flowmaestro_core.calls.pages import MAX_PER_PAGE, PageCursor
 from flowmaestro_core.context import Context
@@ -53,6 +53,18 @@ executions may move those of one page to the next. But the server may also send 
 without end."""
 MAX_RESTARTS = 3
 """How often one call starts a row again after lookups that did not find its execution."""
+
+
+TOLD_EVERY = 1.0
+"""Seconds between two calls of `progress` while rows in doubt are settled, so that a user sees that
+the batch has not stopped."""
+
+
+class Settling(NamedTuple):
+    """Emitted while rows in doubt are settled, so that `progress` is called.
+
+    Only if the caller gave `progress`. Callers never see it.
+    """
 
 
 class LookupResult(NamedTuple):
@@ -114,20 +126,23 @@ class LookupMachine(Machine[LookupResult]):
     row in doubt, at most `MAX_SURPLUS` more than there are such rows. Once there are more of them
     than rows for each of the `digests`, no row can be settled for certain, so the walk ends.
     `digests` has the number of rows in doubt for each digest of inputs.
+
+    From `tell_at` on, the walk emits a `Settling` before a page, every `TOLD_EVERY` seconds.
     """
 
     state: str
     TRANSITIONS: ClassVar[Transitions] = {
-        "ready": {"start": ("reading",)},
+        "ready": {"start": ("reading", "telling")},
         "reading": {
             "response_received": ("reading", "loading", "done"),
             "transport_failed": ("reading", "done"),
             "waited": ("reading",),
         },
         "loading": {
-            "loaded": ("reading", "done", "failed"),
+            "loaded": ("reading", "telling", "done", "failed"),
             "store_failed": ("failed",),
         },
+        "telling": {"emitted": ("reading",)},
     }
 
     def __init__(
@@ -139,8 +154,11 @@ class LookupMachine(Machine[LookupResult]):
         token: str,
         *,
         has_known: bool,
+        tell_at: float = math.inf,
     ) -> None:
         super().__init__(context, token)
+        self._tell_at = tell_at
+        """When the next `Settling` is due."""
         self._page_of = page_of
         self._end = end
         self._has_known = has_known
@@ -165,6 +183,12 @@ class LookupMachine(Machine[LookupResult]):
         self._unclaimed: Dict[str, Dict[str, Any]] = {}
 
     def _next(self, now: float, jitter: float) -> Action:
+        if now >= self._tell_at:
+            self.state = "telling"
+            return Emit([Settling()])
+        return self._request(now, jitter)
+
+    def _request(self, now: float, jitter: float) -> Action:
         self.state = "reading"
         call = self._page_of(self._cursor.page, self._size)
         return self._delegate(CallMachine(call, self._context, self._token), now, jitter)
@@ -181,6 +205,12 @@ class LookupMachine(Machine[LookupResult]):
         # Continue at the same row, with pages of half the size.
         first, self._size = (self._cursor.page - 1) * self._size, self._size // 2
         self._cursor = PageCursor(self._size, page=first // self._size + 1)
+        return self._request(now, jitter)
+
+    @event
+    def emitted(self, now: float, jitter: float) -> Action:
+        # Counted from here: a slow `progress` must not keep the walk from its next page.
+        self._tell_at = now + TOLD_EVERY
         return self._next(now, jitter)
 
     @property

@@ -154,8 +154,11 @@ class PollState:
         `cause` is the error of the last poll, or `None` if that poll succeeded.
         """
         said = f"Execution {self.execution_id} did not complete within {self._waiting.timeout:g}s"
-        if object_or_empty(self._last).get("status") == "paused":
+        status = object_or_empty(self._last).get("status")
+        if status == "paused":
             said += "; it is paused"
+        elif status in ("pending", "running"):
+            said += f"; it is {status}; if it never ends, the platform has lost it: cancel it"
         error = TimeoutError(said)
         error.__cause__ = cause
         return self.give_up(error)

@@ -248,9 +248,8 @@ class Workflows(Resource[D]):
             on_start: called with an outcome as soon as an execution has an id, also if an earlier
                 call with the journal has started it; on an async client it may be a coroutine
                 function, and so may `progress`.
-            progress: called with a `BatchProgress` before each outcome is delivered. It is also
-                called before the batch waits (`settle_after`) to look up rows in doubt, unless the
-                last call showed their number.
+            progress: called with a `BatchProgress` before each outcome is delivered, and about
+                every second while rows in doubt are settled, which comes last.
             journal: path of a file that records each start and each end; or a store of yours with
                 the methods of `Store` (on an async client also of `AsyncStore`), which keeps them
                 in a database that other machines can reach.

@@ -71,6 +71,8 @@ class World:
     def answer(self, stepper: Stepper, request: Request, own: Any) -> None:
         if own == "lost":
             stepper.fails(Phase.MAYBE_PROCESSED)
+        elif callable(own):
+            own(stepper)
         elif own is not None:
             stepper.replies(*own)
         elif request.method == "POST":
@@ -524,10 +526,28 @@ def test_progress_counts_rows_in_doubt() -> None:
     assert [(it.done, it.in_doubt) for it in world.told] == [(1, 1), (2, 1), (3, 0)]
 
 
-def test_progress_is_called_before_the_pause_for_rows_in_doubt() -> None:
+def test_progress_is_called_each_second_until_rows_in_doubt_are_settled() -> None:
     world, answers = World(), iter(["lost", "lost", "lost"])
     world.run(ROWS, lambda it: next(answers, None) if is_start(it) else None, progress=print)
-    assert [(it.done, it.in_doubt) for it in world.told] == [(0, 3), (1, 0), (2, 0), (3, 0)]
+    settling = [it for it in world.told if it.in_doubt]
+    assert {(it.done, it.in_doubt) for it in settling} == {(0, 3)}
+    assert [it.seconds_left for it in settling] == [60.0 - n for n in range(61)]
+    assert [(it.done, it.in_doubt) for it in world.told[61:]] == [(1, 0), (2, 0), (3, 0)]
+
+
+def test_progress_is_called_each_second_while_the_list_is_read() -> None:
+    world, pages, starts = World(), iter(range(5)), iter(["lost"])
+
+    def answer(request: Request) -> Any:
+        if "per_page=100" not in request.url:
+            return next(starts, None) if is_start(request) else None
+        rows = [{"id": f"{request.url}{n}", "inputs": {}, "created_at": "no"} for n in range(9)]
+        body = an_envelope(rows, pagination={"has_next": next(pages, None) is not None})
+        return lambda stepper: stepper.replies(200, body, after=0.7)
+
+    world.run(ROWS[:1], answer, progress=print, settle_after=0.5)
+    told = [it.seconds_left for it in world.told if it.in_doubt]
+    assert told == [0.5, 0.0, 0.0, 0.0]  # Six pages take 4.2 s. One call in two is due.
 
 
 def test_on_start_does_not_count_as_progress_for_rows_in_doubt() -> None:
@@ -550,7 +570,9 @@ def test_progress_is_called_each_time_a_row_is_in_doubt() -> None:
         return next(answers, None) if is_start(request) else None
 
     world.run(ROWS[:1], answer, on_unknown="start", progress=print)
-    assert [(it.done, it.in_doubt) for it in world.told] == [(0, 1), (0, 1), (1, 0)]
+    seconds = [it.seconds_left for it in world.told if it.in_doubt]
+    assert seconds.count(60.0) == 2
+    assert (world.told[-1].done, world.told[-1].in_doubt) == (1, 0)
 
 
 def test_a_lost_start_that_is_listed_is_followed() -> None:

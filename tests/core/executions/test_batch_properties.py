@@ -89,6 +89,11 @@ def test_every_event_of_the_table_happens(monkeypatch: pytest.MonkeyPatch) -> No
         (partial(throttled.journaling, rows=[{}]), throttled, 30),
         (partial(slow.journaling, rows=[{}, {}], ordered=True, timeout=3.0), slow, 200),
     ]
+    told = Journaled((STARTED, PAGE, PAGE))
+    told.durations = (0.0, 1.5)
+    journaled.append(
+        (partial(told.journaling, rows=[{}], settle_after=0.2, progress=print), told, 200)
+    )
     ends = Journaled(())
     ends.foreign = (ZeroDivisionError,)
     journaled.append((partial(ends.journaling, rows=(1 / 0 for _ in range(1))), ends, 1))
