@@ -21,6 +21,7 @@ import textwrap
 from collections.abc import Coroutine
 from contextlib import AbstractContextManager
 from enum import Enum
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Tuple, Union, get_args, get_origin, get_type_hints
 
@@ -30,6 +31,7 @@ import flowmaestro.resources
 import flowmaestro.testing
 import flowmaestro.types
 import flowmaestro.webhooks
+import flowmaestro_core
 import flowmaestro_core.resources
 import flowmaestro_transports
 from flowmaestro.testing import conformance
@@ -75,6 +77,10 @@ TOOLS = (
 OF_TRANSPORTS = tuple(
     name for name in flowmaestro_transports.__all__ if name not in flowmaestro.__all__
 )
+OF_CORE = tuple(
+    name for name in flowmaestro_core.__all__ if name not in flowmaestro_core.resources.__all__
+)
+"""The core's names without the builders, which the pages of a client's attributes describe."""
 OF_WEBHOOKS = tuple(name for name in flowmaestro.webhooks.__all__ if not name.startswith("Webhook"))
 OPTIONS = (
     "Checkpoint",
@@ -229,6 +235,7 @@ def pages() -> Dict[str, str]:
     made.update(type_pages())
     made.update(testing_pages())
     for file, title, module, names in (
+        ("core.md", "The core", flowmaestro_core, OF_CORE),
         ("conformance.md", "Conformance kit", conformance, conformance.__all__),
         ("transports.md", "Transports", flowmaestro_transports, OF_TRANSPORTS),
         ("webhook-verification.md", "Verify deliveries", flowmaestro.webhooks, OF_WEBHOOKS),
@@ -266,6 +273,7 @@ def places_of_names(of_testing: bool) -> Dict[str, str]:
     }
     found = {
         **({} if of_testing else testing),
+        **dict.fromkeys(OF_CORE, "core.md"),
         **dict.fromkeys(conformance.__all__, "conformance.md"),
         **dict.fromkeys(OF_TRANSPORTS, "transports.md"),
         **dict.fromkeys(OF_WEBHOOKS, "webhook-verification.md"),
@@ -306,6 +314,7 @@ def index_page() -> str:
 * [Verify deliveries](webhook-verification.md) of webhooks
 * [Testing kit](testing.md), [conformance kit](conformance.md)
 * [Transports](transports.md)
+* [The core](core.md): what a driver of your own needs
 * [Tools](tools.md): timelines, checks of inputs, OpenTelemetry
 * [The contract](../python-sdk.md): the published description of the SDK"""
     return page("Reference", "Every method of a client.", [*sections, rest])
@@ -484,7 +493,7 @@ def described_function(function: Any, name: str) -> Iterator[str]:
     yield prose(function.__doc__)
     given = returned(function)
     inner = inspect.unwrap(function)
-    if inner is not function or get_origin(given) is AbstractContextManager:
+    if inspect.isgeneratorfunction(inner) or get_origin(given) is AbstractContextManager:
         value = get_args(given)[0]
         gives = "" if value is type(None) else f" that yields {shown(value)}"
         yield f"**Returns** a context manager{gives}."
@@ -513,14 +522,15 @@ def ours(kind: Any) -> List[Any]:
 
 def methods(kind: Any) -> List[str]:
     """Return the names of the public methods of a class, its own before inherited ones."""
-    return list(
-        dict.fromkeys(
-            name
-            for base in ours(kind)
-            for name in vars(base)
-            if not name.startswith("_") and inspect.isroutine(getattr(base, name))
-        )
-    )
+    found: Dict[str, None] = {}
+    for base in ours(kind):
+        for name in vars(base):
+            member = getattr(base, name)
+            is_method = inspect.isroutine(member) and not isinstance(member, cached_property)
+            is_field = name in getattr(kind, "__dataclass_fields__", ())
+            if is_method and not is_field and not name.startswith("_"):
+                found[name] = None
+    return list(found)
 
 
 def attributes(kind: Any) -> Dict[str, Tuple[str, str]]:
@@ -677,6 +687,8 @@ def details(kind: Any) -> str:
         heading = ["", "**Methods**", ""] if lines else []
         return "\n".join([with_attributes(kind), *heading, *lines])
     kinds = get_args(kind)
+    if not all(hasattr(it, "__total__") for it in kinds):
+        return f"One of {', '.join(map(shown, kinds))}."
     if len({frozenset(get_type_hints(it)) for it in kinds}) == 1:
         return f"One of {', '.join(map(shown, kinds))}:\n\n{fields(*kinds)}"
     lines = ["Its keys besides `type`, by `type`:", ""]

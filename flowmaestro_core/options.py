@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Dict, Mapping, Optional, Tuple
 
-from flowmaestro_core import __version__
 from flowmaestro_core.arguments import check_count, check_seconds, check_token, header_fields
 from flowmaestro_core.defaults import DEFAULT_BASE_URL, DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT
 from flowmaestro_core.http.messages import Fields, Headers
 from flowmaestro_core.http.urls import api_root
 from flowmaestro_core.timeouts import Timeout, with_attempt
+from flowmaestro_core.version import __version__
 
 USER_AGENT = f"flowmaestro-python/{__version__}"
 _NO_HEADERS = Headers()

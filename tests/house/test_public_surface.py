@@ -19,6 +19,7 @@ import pytest
 import flowmaestro
 import flowmaestro.resources
 import flowmaestro.testing
+import flowmaestro_core
 import flowmaestro_core.resources
 import flowmaestro_transports
 from flowmaestro.testing import AsyncMemoryTransport, FakeFlowMaestro, MemoryTransport
@@ -34,6 +35,7 @@ MODULES = [
         for name in ("errors", "resources", "testing", "types", "webhooks")
     ),
     flowmaestro_transports,
+    flowmaestro_core,
 ]
 PUBLIC = {
     f"{module.__name__}.{name}": getattr(module, name)

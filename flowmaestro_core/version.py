@@ -1,0 +1,3 @@
+"""The version of the SDK. The build reads it from this file."""
+
+__version__ = "1.0.0"
