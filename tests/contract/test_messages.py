@@ -16,13 +16,21 @@ from typing import Any, Callable, Iterator, List, Tuple
 import pytest
 
 import flowmaestro
-from flowmaestro import Checkpoint, FlowMaestroClient, StreamTimes, Timeout, webhooks
+from flowmaestro import (
+    AsyncFlowMaestroClient,
+    Checkpoint,
+    FlowMaestroClient,
+    StreamTimes,
+    Timeout,
+    webhooks,
+)
 from flowmaestro.input_files import read_rows
 from flowmaestro.timeline import timeline_of, timeline_svg
 from flowmaestro_core.context import Context
 from flowmaestro_core.http.messages import Request, Response
 from flowmaestro_core.options import ClientOptions
 from flowmaestro_core.payloads.encode import encode_json
+from flowmaestro_core.store import HEADER_KEY
 
 KEY = "fm_live_0123456789"
 ANY: Any = None
@@ -249,7 +257,33 @@ MESSAGES: List[Row] = [
         lambda: run_many([{}], journal="j", redo=[1]),
         "redo holds 1, but inputs ends at index 0",
     ),
-    (lambda: run_many([], journal=7), "journal must be a path, not int"),
+    (
+        lambda: run_many([], journal=7),
+        "journal must be a path or a store, not int: it has no method load()",
+    ),
+    (
+        lambda: run_many([], journal=Checkpoint(dict, print)),
+        "journal must be a path or a store; a Checkpoint is for one run",
+    ),
+    (
+        lambda: run_many([], journal=Checkpoint),
+        "journal must be a path or a store, not the class Checkpoint",
+    ),
+    (
+        lambda: keyed("k" * 2000),
+        "the key of inputs[0] has 2000 bytes; at most 1000 are allowed: pass a digest of it",
+    ),
+    (lambda: keyed(HEADER_KEY), f"the key of inputs[0] must not be {HEADER_KEY!r}: it is reserved"),
+    (
+        lambda: client(call_timeout=Timeout(3)),
+        "call_timeout must be a number of seconds, not a Timeout, which limits an attempt; "
+        "pass a Timeout as timeout",
+    ),
+    (
+        lambda: AsyncFlowMaestroClient(KEY).__enter__(),
+        "AsyncFlowMaestroClient is async: write `async with`",
+    ),
+    (lambda: run_many([], journal=b"j"), "journal must be a path, not bytes"),
     (lambda: run_many([], journal=""), "journal must not be empty"),
     (lambda: run_many([], journal="a\0b"), "journal must not hold a null character"),
     (
@@ -281,7 +315,7 @@ MESSAGES: List[Row] = [
     # Webhooks
     (
         lambda: webhooks.verify(b"", "v1=", ""),
-        "secret must be the webhook's secret, a non-empty str",
+        "secret must be the webhook's secret, a non-empty str, or a list of such secrets",
     ),
     (
         lambda: webhooks.verify(ANY, "v1=", "whsec"),
