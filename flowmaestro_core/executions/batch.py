@@ -59,7 +59,9 @@ class BatchMachine(Machine[None]):
     4. *starting*: send the start whose turn it is, if it is due. No start has its turn while as
        many executions as `concurrency` allows are in flight. Before the first start of a new
        journal: *reading baseline*, the newest execution of the workflow. Every execution of the
-       batch is newer, so no later lookup has to go back further.
+       batch is newer, so no later lookup has to go back further. The rows that wait for their turn
+       are announced first, and again if half of `settle_after` has passed since, unless the journal
+       is locked against other processes.
     5. *polling*: poll the execution that is due.
     6. *pausing*: wait until the next start or poll is due.
     7. Nothing is in flight any more. If rows are in doubt and no error has stopped the batch, wait
@@ -224,7 +226,8 @@ class BatchMachine(Machine[None]):
             return wait
         starts, active = self._rows.starts, self._rows.active
         throttled = wait.because is not None and wait.because.outcome == 429
-        starts.postpone(self._park(), wait.seconds, now, throttled=throttled)
+        call = cast("CallMachine", self._park())
+        starts.postpone(call, wait.seconds, now, throttled=throttled)
         self.state = "pausing"
         return Wait(max(min(starts.due(), active.due()) - now, 0.0), wait.because)
 
@@ -304,10 +307,13 @@ class BatchMachine(Machine[None]):
             call = CallMachine(newest, self._context, self._token, max_retries=0)
             return self._request(call, now, jitter)
         # `starting` must be in the journal before the request is sent.
-        if starts.announce():
-            return self._next(now, jitter)
+        try:
+            if starts.announce(now):
+                return self._next(now, jitter)
+        except JournalError as error:
+            return self._fail(error)
         self.state = "starting"
-        parked, starts.parked = starts.parked, None
+        parked = starts.sent()
         if parked is not None:
             return self._resume(parked, now, jitter)
         row = starts.queue[0]
@@ -319,6 +325,7 @@ class BatchMachine(Machine[None]):
             deadline=starts.deadline,
             until_sent=True,
         )
+        call.send_before = starts.send_before
         return self._request(call, now, jitter)
 
     def _poll(self, now: float, jitter: float) -> Action:

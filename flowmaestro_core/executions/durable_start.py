@@ -27,7 +27,12 @@ from flowmaestro_core.executions.settling import (
     WalkEnd,
     settle,
 )
-from flowmaestro_core.executions.starts import is_fatal, is_harmless, may_have_started
+from flowmaestro_core.executions.starts import (
+    LEAST_TIMEOUT,
+    is_fatal,
+    is_harmless,
+    may_have_started,
+)
 from flowmaestro_core.executions.wait import LAST_POLL_TIMEOUT
 from flowmaestro_core.machine import Machine, Transitions, event
 from flowmaestro_core.payloads.json_values import object_or_empty, text_or_empty
@@ -40,12 +45,6 @@ MAX_SETBACKS = 3
 """After this many setbacks, the start ends with an error. A setback is a conflict with another
 process, a save that takes too long or, without a deadline, an announcement of another process that
 comes during the wait for an earlier one."""
-LEAST_TIMEOUT = 1.0
-"""A start that would have less than these seconds for its response is announced again first. Else,
-a start that the server accepts could be in doubt, and cost a wait of `settle_after`. It is not sent
-at all if the deadline is so near. With a short `settle_after` or timeout, a quarter of that takes
-the place of this constant. Half of it is enough for the next attempt of a start that was delayed:
-the last one is planned for `LAST_ATTEMPT_TIMEOUT` before the deadline, and clocks wake late."""
 _UNKNOWN = "It is not known whether the run was started"
 _ANNOUNCED_AGAIN = (
     f"{_UNKNOWN}: another process announced a start during the wait; make the same call again"
@@ -175,7 +174,10 @@ class DurableStartMachine(Machine[Reply[Any]]):
         """Before this time the request must be sent, and its response must be received: half of
         `settle_after` after the last save of an announcement began."""
         self._least_timeout = LEAST_TIMEOUT
-        """`LEAST_TIMEOUT`, or less if there is little time for all."""
+        """`LEAST_TIMEOUT`, or less if there is little time for all. The start is not sent at all if
+        the deadline is so near. Half of it is enough for the next attempt of a start that was
+        delayed: the last one is planned for `LAST_ATTEMPT_TIMEOUT` before the deadline, and clocks
+        wake late."""
         self._setbacks = 0
         """How many setbacks there were: see `MAX_SETBACKS`."""
         self._may_rerun = False

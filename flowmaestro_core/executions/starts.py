@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import deque
-from typing import Any, Deque, Optional
+from typing import Deque, Optional, cast
 
+from flowmaestro_core.calls.call import CallMachine
 from flowmaestro_core.errors import (
     AuthenticationError,
     AuthorizationError,
     FlowMaestroError,
     InsufficientCreditsError,
+    JournalError,
     NotFoundError,
     RateLimitError,
     ServerError,
@@ -22,7 +24,6 @@ from flowmaestro_core.executions.operation import Batch
 from flowmaestro_core.executions.rows import Row, RowReader, unknown
 from flowmaestro_core.executions.watch import Watch
 from flowmaestro_core.http.messages import Phase
-from flowmaestro_core.machine import Machine
 from flowmaestro_core.payloads.reply import NonJsonBody
 from flowmaestro_core.policy.retry import (
     BASE_DELAY,
@@ -30,11 +31,18 @@ from flowmaestro_core.policy.retry import (
     THROTTLED_BASE_DELAY,
     is_rejected_unprocessed,
 )
+from flowmaestro_core.records import JournalPlan
 
 PAUSE_AFTER_REFUSAL = THROTTLED_BASE_DELAY
 """Least time in seconds until a new call is made for a start whose call has failed with a 429."""
 STARTS_PER_SAVE = 16
 """The most rows that one save notes as `starting`. Each such save waits for the disk."""
+LEAST_TIMEOUT = 1.0
+"""A start that would have less than these seconds for its response is announced again first. Else,
+a start that the server accepts could be in doubt, and cost a wait of `settle_after`. With a short
+`settle_after`, a quarter of it takes the place of this constant."""
+MAX_SLOW_SAVES = 3
+"""So many announcements one after another that took too long to save end a batch or a run."""
 KEY_ERRORS = (AuthenticationError, AuthorizationError, InsufficientCreditsError)
 FATAL_ERRORS = (*KEY_ERRORS, NotFoundError)
 """Errors that every further start would fail with as well."""
@@ -55,39 +63,50 @@ class Starts:
         deadline: when the current start times out; infinity if no start is current. The timeout
             counts from the time at which the row is the first one and may begin, so that no row
             times out in the queue.
+        send_before: before this time, an announced start must be sent, and its response received:
+            half of `settle_after` after its announcement. So another process that has taken over
+            finds the execution in the list after `settle_after`. Infinity without a journal, and
+            with one that is locked against other processes.
 
     """
 
     def __init__(self, batch: Batch, reader: RowReader, active: Watch, ledger: Ledger) -> None:
         self.queue: Deque[Row] = deque()
-        self.parked: Optional[Machine[Any]] = None
+        self.parked: Optional[CallMachine] = None
         self.deadline: float = math.inf
+        self.send_before: float = math.inf
         self._batch = batch
         self._reader = reader
         self._active = active
         self._ledger = ledger
         self._announced = False
         """Whether the state `starting` of the queued rows was noted for the journal."""
+        self._unsent_announcements = 0
+        """How many announcements were made since a start was sent. More than one: the saves took so
+        long that the starts could not be sent in time."""
         self._not_before = -math.inf
         """No start is sent before this time, because of the back-off, a retry delay, or a 429."""
         self._failures = 0
         """How many starts have failed since the last success, for the back-off: see `failed`."""
 
     @property
-    def _has_room(self) -> bool:
-        return len(self._active) < self._batch.concurrency
+    def _room(self) -> int:
+        """How many rows may be started now."""
+        return self._batch.concurrency - len(self._active)
 
     def enqueue(self) -> bool:
-        """Read the next rows into the queue, if it is empty.
+        """Read the next rows into the queue, if it is empty: no more than may be started now.
 
-        Nothing is read while `concurrency` executions are in flight. Return False if nothing was
-        read. A row that cannot be prepared gets its outcome at once: a `ValidationError`, or, if it
-        is unsettled, a `StartUnknownError`. Raises what `RowReader.take` raises.
+        A row that is announced and must wait would be in doubt if the process died. Return False if
+        nothing was read. A row that cannot be prepared gets its outcome at once: a
+        `ValidationError`, or, if it is unsettled, a `StartUnknownError`. Raises what
+        `RowReader.take` raises.
         """
-        if self.queue or not self._has_room:
+        if self.queue or self._room <= 0:
             return False
         taken = 0
-        for row in self._reader.take(STARTS_PER_SAVE if self._ledger.has_store else 1):
+        most = min(self._room, STARTS_PER_SAVE) if self._ledger.has_store else 1
+        for row in self._reader.take(most):
             taken += 1
             try:
                 self._reader.source.prepare(row)
@@ -109,7 +128,7 @@ class Starts:
         Do nothing if a start is current, if the queue is empty, or if as many executions as
         `concurrency` allows are in flight.
         """
-        if self.queue and self.deadline == math.inf and self._has_room:
+        if self.queue and self.deadline == math.inf and self._room > 0:
             self.deadline = now + self._batch.timeout
 
     def due(self) -> float:
@@ -121,20 +140,42 @@ class Starts:
             return math.inf
         return min(max(self._not_before, self._active.not_before), self.deadline)
 
-    def announce(self) -> bool:
+    def announce(self, now: float) -> bool:
         """Note the state `starting` of each queued row for the next `Save`.
 
-        Return False if there is no journal, or if these states were noted before.
+        Return False if there is no journal, or if these states were noted before and there is time
+        to send the current start. Raises `JournalError` after `MAX_SLOW_SAVES`.
         """
-        if not self._ledger.has_store or self._announced:
+        if not self._ledger.has_store or (self._announced and self._has_time(now)):
             return False
+        if self._unsent_announcements == MAX_SLOW_SAVES:
+            raise JournalError(
+                "The journal cannot be used: save took longer than half of settle_after, "
+                f"{MAX_SLOW_SAVES} times"
+            )
+        plan = cast("JournalPlan", self._batch.journal)
         self._announced = True
+        self._unsent_announcements += 1
+        self.send_before = math.inf if plan.is_locked else now + plan.settle_after / 2
         for row in self.queue:
             self._ledger.add(row, "starting")
         return True
 
+    def _has_time(self, now: float) -> bool:
+        """Return whether enough time is left to send the start without another announcement."""
+        plan = cast("JournalPlan", self._batch.journal)
+        return now + min(LEAST_TIMEOUT, plan.settle_after / 4) <= self.send_before
+
+    def sent(self) -> Optional[CallMachine]:
+        """Note that the current start is sent now. Return its call, if it was postponed."""
+        self._unsent_announcements = 0
+        parked, self.parked = self.parked, None
+        if parked is not None:
+            parked.send_before = self.send_before
+        return parked
+
     def postpone(
-        self, call: Optional[Machine[Any]], seconds: float, now: float, *, throttled: bool
+        self, call: Optional[CallMachine], seconds: float, now: float, *, throttled: bool
     ) -> None:
         """Delay the current start by `seconds`.
 

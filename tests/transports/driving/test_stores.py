@@ -13,9 +13,15 @@ from flowmaestro import (
     Checkpoint,
     CheckpointConflict,
     FlowMaestroClient,
+    Hooks,
     JournalError,
 )
-from flowmaestro.testing import AsyncMemoryTransport, FakeFlowMaestro, MemoryTransport
+from flowmaestro.testing import (
+    AsyncMemoryTransport,
+    FakeFlowMaestro,
+    MemoryCheckpoint,
+    MemoryTransport,
+)
 from flowmaestro_core.store import HEADER_KEY
 from tests.harness.core.journals import MemoryStore
 from tests.harness.stores.states import a_header, a_state
@@ -358,3 +364,59 @@ def test_states_look_as_they_are_documented(client: FlowMaestroClient) -> None:
     header, row = (json.loads(store.states[key]) for key in (HEADER_KEY, "0"))
     assert header.keys() == a_header(1).keys()
     assert row.keys() == a_state("0", "ended").keys()
+
+
+def held_up(fake: FakeFlowMaestro, meanwhile: Callable[[], Any]) -> FlowMaestroClient:
+    """A client whose hook holds up its first start for 40 s."""
+    calls: List[Any] = []
+
+    def hold(request: Any) -> None:
+        if request.method == "POST" and not calls:
+            calls.append(request)
+            fake.clock.advance(40)
+            meanwhile()
+
+    hooks = Hooks(request=hold)
+    return FlowMaestroClient(fake.api_key, transport=MemoryTransport(fake), hooks=hooks)
+
+
+def test_start_that_a_hook_holds_up_is_not_sent_if_another_process_has_taken_over(
+    fake: FakeFlowMaestro, client: FlowMaestroClient
+) -> None:
+    client.workflows.execute("wf_mine", inputs={"n": -1})
+    store = MemoryStore()
+    others: List[Any] = []
+    slow = held_up(fake, lambda: others.extend(run(client, store, ROWS[:2])))
+    with pytest.raises(JournalError) as caught:
+        list(run(slow, store, ROWS[:2]))
+    assert caught.value.code == "journal_busy"
+    assert all(it.ok for it in others)
+    assert started(fake) == [0, 1]
+
+
+def test_start_that_a_hook_holds_up_is_announced_again(
+    fake: FakeFlowMaestro, tmp_path: Any
+) -> None:
+    for journal in (MemoryStore(), tmp_path / "runs.sqlite3"):
+        slow = held_up(fake, lambda: None)
+        assert all(it.ok for it in run(slow, journal, ROWS[:2]))
+    assert started(fake) == [0, 0, 1, 1]
+
+
+def test_start_with_a_checkpoint_that_a_hook_holds_up_follows_the_other_process(
+    fake: FakeFlowMaestro, client: FlowMaestroClient
+) -> None:
+    for run_it in (False, True):
+        checkpoint = MemoryCheckpoint()
+        others: List[Any] = []
+
+        def start(by: FlowMaestroClient, run_it: bool = run_it, kept: Any = checkpoint) -> str:
+            if run_it:
+                return by.workflows.run("wf_mine", {"n": 7}, checkpoint=kept).id
+            reply = by.workflows.execute("wf_mine", inputs={"n": 7}, checkpoint=kept)
+            return reply["data"]["execution_id"]
+
+        before = len(fake.executions)
+        slow = held_up(fake, lambda start=start, others=others: others.append(start(client)))
+        assert start(slow) == others[0]
+        assert len(fake.executions) == before + 1
