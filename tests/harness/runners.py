@@ -120,6 +120,23 @@ class Driven:
         self._call(self._transport.sleep, seconds)
 
 
+OF_THE_LIBRARY: Dict[Any, Dict[str, str]] = {
+    RequestsTransport: {
+        "a-body-cut-off-under-tls": "http.client accepts the end of a connection as one of TLS",
+        "a-garbled-length": "http.client accepts as the size of a chunk whatever int() accepts",
+        "a-garbled-status-line": "http.client accepts as a status whatever int() accepts",
+        "a-head-that-dribbles": "urllib3 bounds each receive alone: a head may take hours",
+        "a-last-chunk-cut-short": "http.client accepts the end of a connection as that of a body",
+    },
+    AiohttpTransport: {
+        "a-body-cut-off-under-tls": "aiohttp takes any end of a connection for that of the body",
+        "complete-chunks-before-failure": "aiohttp gives nothing of what a break came with",
+        "stale-bytes-after-cpu-work": "aiohttp uses a kept connection without a look at it",
+    },
+}
+"""What the libraries of the adapters decide, by the hostile checks of the kit that they fail."""
+
+
 @dataclass(frozen=True)
 class Runner:
     """`make` makes the transport; `backend` is the event loop it needs, `None` for threads.
@@ -151,7 +168,7 @@ class Runner:
 
     @property
     def _known_failures(self) -> Mapping[str, str]:
-        return getattr(self.make, "known_failures", {})
+        return {**getattr(self.make, "known_failures", {}), **OF_THE_LIBRARY.get(self.make, {})}
 
     def made(self, *args: Any, **options: Any) -> Any:
         return (self.on_session if options and self.on_session else self.make)(*args, **options)

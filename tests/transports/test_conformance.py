@@ -47,6 +47,7 @@ class TestRequests(TransportConformance):
 
 
 class TestSockets(OffersEverything, TransportConformance):
+    hostile = True
     make_transport = SocketTransport
 
 
@@ -61,6 +62,7 @@ class TestAiohttp(AsyncTransportConformance):
 
 
 class TestAnyio(OffersEverything, AsyncTransportConformance):
+    hostile = True
     make_transport = AnyioTransport
 
 

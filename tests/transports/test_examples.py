@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
-import sys
 import threading
 from pathlib import Path
 from ssl import SSLContext
@@ -47,25 +45,10 @@ FAILING = "TransportFailure"
 LATE = ("a job had not ended", "the failure took")
 TAKEN_IN = "the call returned <Response 200"
 SHORTCOMINGS = {
-    "a-body-cut-off-under-tls": (TAKEN_IN, FAILING),
-    "a-body-that-dribbles": LATE,
-    "a-flood-of-informational-replies": LATE,
-    "a-flood-of-trailers": LATE,
-    "a-garbled-length": TAKEN_IN,
-    "a-garbled-status-line": TAKEN_IN,
-    "a-head-that-dribbles": LATE,
-    "a-header-line-of-60000-bytes": FAILING,
-    "a-last-chunk-cut-short": TAKEN_IN,
-    "a-stream-flooded-with-trailers": LATE,
     "a-wrong-host-is-refused": CAUTIOUS,
     "an-unknown-authority-is-refused": CAUTIOUS,
-    "an-endless-header-line": TAKEN_IN,
-    "an-interrupted-call-loses-nothing": ("hangs", "Pool is empty", "timed out"),
-    "an-interrupted-stream-loses-nothing": ("hangs", "timed out"),
-    "body-until-the-connection-ends": FAILING,
     "connect-timeout": (CAUTIOUS, *LATE),
     "handshake-timeout": (CAUTIOUS, *LATE),
-    "informational-replies": FAILING,
     "no-frame-of-a-failure-shows-a-secret": "the key is in",
     "no-redirect-is-followed": FAILING,
     "no-secret-is-reachable-from-a-failure": "the key is in",
@@ -91,14 +74,6 @@ class WorkedExample:
 
 
 class TestTheFunctionOfTheReadme(WorkedExample, TransportConformance):
-    known_failures = {
-        **dict.fromkeys(
-            ["a-garbled-length", "a-garbled-status-line"],
-            "http.client accepts as a number whatever int() accepts",
-        ),
-        "a-last-chunk-cut-short": "it takes the end of the connection for that of the body",
-    }
-
     def make_transport(self) -> Callable[[Request], Response]:
         page = EXAMPLES.with_name("README.md").read_text("utf-8")
         block = page.split("```python\n")[1].partition("\n\n\nwith ")[0]
@@ -109,8 +84,6 @@ class TestTheFunctionOfTheReadme(WorkedExample, TransportConformance):
 
 
 class TestHttpx(WorkedExample, TransportConformance):
-    known_failures = HttpxTransport.known_failures
-
     def make_transport(
         self, verify: Any = True, client_cert: Any = None, max_connections: int = 100
     ) -> HttpxTransport:
@@ -124,7 +97,6 @@ class TestHttpx(WorkedExample, TransportConformance):
 
 class TestAsyncHttpx(WorkedExample, AsyncTransportConformance):
     backends = ("asyncio",)
-    known_failures = AsyncHttpxTransport.known_failures
 
     def make_transport(
         self, verify: Any = True, client_cert: Any = None, max_connections: int = 100
@@ -138,9 +110,7 @@ class TestAsyncHttpx(WorkedExample, AsyncTransportConformance):
 
 
 class TestUrllib3(WorkedExample, TransportConformance):
-    known_failures = dict(Urllib3Transport.known_failures)
-    if sys.version_info < (3, 10) and ssl.OPENSSL_VERSION_INFO >= (3,):
-        del known_failures["a-body-cut-off-under-tls"]  # Python did not know the new error by name
+    known_failures = Urllib3Transport.known_failures
 
     def make_transport(
         self, verify: Any = True, client_cert: Any = None, max_connections: int = 100

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import threading
 import time
 import weakref
 from abc import ABC, abstractmethod
@@ -61,11 +62,16 @@ class PatientBody:
         await asyncio.wait({reading}, timeout=patience)
         if not reading.done():
             return None
+        failure = None
         try:
             piece = reading.result()
         except (Exception, asyncio.CancelledError) as error:
             # `_reading` stays as it is, so that every further read fails, too.
-            raise TransportFailure(Phase.REPLY_BROKEN, f"the body broke off: {error}") from error
+            failure = TransportFailure(Phase.REPLY_BROKEN, f"the body broke off: {error}")
+            # Only its name and text: the exception may lead to the request, and so to the key.
+            failure.__cause__ = Exception(f"{type(error).__name__}: {error}")
+        if failure is not None:  # Raised here, where `error` is not its context.
+            raise failure
         self._reading = None
         return piece
 
@@ -123,11 +129,15 @@ class ImpatientBody:
             connection.suppress_ragged_eofs = False
 
     def read(self, patience: float) -> bytes:
+        failure = None
         try:
             piece = b"" if self._ended or self._closed else self._read(patience)
         except Exception as error:
             self.close()
-            raise self._failure(error) from error
+            failure = self._failure(error)
+            failure.__cause__ = failure.__cause__ or error
+        if failure is not None:  # Raised here, where `error` is not its context.
+            raise failure
         if self._closed:
             raise TransportFailure(Phase.REPLY_BROKEN, "the body was closed before its end")
         self._ended = not piece
@@ -136,15 +146,23 @@ class ImpatientBody:
     def read_whole(self, end: float) -> bytes:
         """Return the whole body. Raise `TransportFailure` if it has not ended at `end`.
 
-        The time is compared between two reads only.
+        The stack bounds each receive alone, so a timer shuts the socket down at `end`.
         """
+        late = TransportFailure(Phase.REPLY_BROKEN, "no end in time", timed_out=True)
+        timer = threading.Timer(end - time.monotonic(), self.close)
+        timer.daemon = True
+        timer.start()
         content = bytearray()
-        while piece := self.read(max(0.001, end - time.monotonic())):
-            content += piece
-            if time.monotonic() > end:
-                self.close()
-                raise TransportFailure(Phase.REPLY_BROKEN, "no end in time", timed_out=True)
-        self.close()
+        try:
+            while piece := self.read(max(0.001, end - time.monotonic())):
+                content += piece
+        except TransportFailure:
+            if time.monotonic() < end:
+                raise
+            raise late from None
+        finally:
+            timer.cancel()
+            self.close()
         return bytes(content)
 
     def close(self) -> None:

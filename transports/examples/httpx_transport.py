@@ -39,10 +39,8 @@ _PHASES = {
     "send_request_headers.started": Phase.MAYBE_PROCESSED,
     "receive_response_headers.complete": Phase.REPLY_BROKEN,
 }
-_REQUEST = {"no-secret-is-reachable-from-a-failure": "The stack's own exception has the request."}
-_LONG_LINES = {
-    "an-endless-header-line": "httpx bounds what it holds of a head, not each line of it."
-}
+_LONGEST_LINE = 100_000
+"""The most bytes of a header line. httpx bounds what it holds of a head, not each line of it."""
 
 
 class _Attempt:
@@ -75,8 +73,23 @@ class _Attempt:
         )
 
     def failure(self, error: BaseException) -> TransportFailure:
+        """Return the failure. Raise it outside of `except`, so that `error` is not its context.
+
+        The cause has only the text of `error`, whose attribute `request` has the key.
+        """
         late = isinstance(error, _TIMEOUTS)
-        return TransportFailure(self.phase, str(error) or type(error).__name__, timed_out=late)
+        text = str(error) or type(error).__name__
+        failure = TransportFailure(self.phase, text, timed_out=late)
+        failure.__cause__ = Exception(f"{type(error).__name__}: {text}")
+        return failure
+
+
+def _has_long_lines(response: httpx.Response) -> bool:
+    return any(len(name) + len(value) > _LONGEST_LINE for name, value in response.headers.raw)
+
+
+def _too_long() -> TransportFailure:
+    return TransportFailure(Phase.REPLY_BROKEN, "a header line of the reply is too long")
 
 
 class HttpxTransport(ImpatientTransport[httpx.Client]):
@@ -85,29 +98,20 @@ class HttpxTransport(ImpatientTransport[httpx.Client]):
     A body keeps the patience of its first read.
     """
 
-    known_failures = {
-        **_LONG_LINES,
-        **_REQUEST,
-        **dict.fromkeys(
-            ("a-head-that-dribbles", "a-body-that-dribbles", "a-flood-of-informational-replies"),
-            "The stack bounds each read alone: a server that goes on and on may keep a call for "
-            "hours.",
-        ),
-        **dict.fromkeys(
-            ("an-interrupted-call-loses-nothing", "an-interrupted-stream-loses-nothing"),
-            "The stack's locks are written in Python: an interrupt between two steps keeps one "
-            "taken.",
-        ),
-    }
-
     def begin(self, pool: httpx.Client, request: Request, timeout: float) -> ImpatientBody:
         attempt = _Attempt()
         limits = {"pool": timeout, "connect": timeout, "write": timeout, "read": timeout}
         sent = attempt.request(request, attempt.trace, limits)
+        failure = None
         try:
             response = pool.send(sent, stream=True, auth=None, follow_redirects=False)
         except _ERRORS as error:
-            raise attempt.failure(error) from error
+            failure = attempt.failure(error)
+        if failure is not None:
+            raise failure
+        if _has_long_lines(response):
+            response.close()
+            raise _too_long()
         pieces = response.iter_bytes()
 
         def read(patience: float) -> bytes:
@@ -124,12 +128,6 @@ class HttpxTransport(ImpatientTransport[httpx.Client]):
 
 class AsyncHttpxTransport:
     """httpx for async clients, on asyncio, made of two `httpx.AsyncClient`: calls and streams."""
-
-    known_failures = {
-        **_LONG_LINES,
-        **_REQUEST,
-        "a-body-cut-off-under-tls": "The stack takes the end of the connection for the end of TLS.",
-    }
 
     def __init__(self, calls: httpx.AsyncClient, streams: httpx.AsyncClient) -> None:
         self._calls, self._streams = calls, streams
@@ -161,8 +159,15 @@ async def _send(
         raise TransportClosedError
     attempt = _Attempt()
     sent = attempt.request(request, attempt.async_trace, {})
+    failure = None
     try:
         with anyio.fail_after(timeout):
-            return await client.send(sent, stream=stream, auth=None, follow_redirects=False)
+            response = await client.send(sent, stream=stream, auth=None, follow_redirects=False)
     except _ERRORS as error:
-        raise attempt.failure(error) from error
+        failure = attempt.failure(error)
+    if failure is not None:
+        raise failure
+    if _has_long_lines(response):
+        await response.aclose()
+        raise _too_long()
+    return response

@@ -31,7 +31,6 @@ _KNOWN_FAILURES = {
     "reset-in-the-handshake": _AS_IF_SENT,
     "connect-timeout": _TIME_LIMIT,
     "handshake-timeout": _TIME_LIMIT,
-    "an-endless-header-line": "hyper bounds a whole head, at 400 KB.",
     "close-frees-every-connection": _IDLE,
 }
 
@@ -44,12 +43,7 @@ class PyreqwestTransport:
     """
 
     patient = False
-    known_failures = {
-        **_KNOWN_FAILURES,
-        "a-flood-of-informational-replies": (
-            "Only each receive of `open` has a limit: `read_timeout`."
-        ),
-    }
+    known_failures = _KNOWN_FAILURES
 
     def __init__(self, calls: SyncClient, streams: SyncClient) -> None:
         self._calls, self._streams, self._closed = calls, streams, False

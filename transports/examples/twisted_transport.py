@@ -24,7 +24,6 @@ from flowmaestro_transports import (
 )
 
 _SENT = (client.RequestGenerationFailed, client.RequestTransmissionFailed, client.ResponseFailed)
-_NO_LENGTH = "A response without a length fails, because it may be truncated."
 _AS_IF_SENT = "It fails as if the request had been sent, so a POST is not retried."
 
 
@@ -32,11 +31,6 @@ class TwistedTransport:
     """Made of an `Agent` with your TLS settings. It uses a connection for each request."""
 
     known_failures = {
-        **dict.fromkeys(
-            ("an-interrupted-call-loses-nothing", "an-interrupted-stream-loses-nothing"),
-            "The stack's locks are written in Python: an interrupt between two steps keeps one "
-            "taken.",
-        ),
         **dict.fromkeys(
             (
                 "a-wrong-host-is-refused",
@@ -46,10 +40,6 @@ class TwistedTransport:
             ),
             _AS_IF_SENT,
         ),
-        "a-body-cut-off-under-tls": _NO_LENGTH,
-        "body-until-the-connection-ends": _NO_LENGTH,
-        "a-garbled-status-line": "Twisted accepts as a status whatever int() accepts.",
-        "a-header-line-of-60000-bytes": "Lines from 16 KiB on fail, as large cookies make them.",
         "no-frame-of-a-failure-shows-a-secret": (
             "A local variable holds the header fields as they are."
         ),

@@ -30,28 +30,9 @@ class Urllib3Transport(ImpatientTransport[PoolManager]):
 
     known_failures = {
         **dict.fromkeys(
-            ("an-interrupted-call-loses-nothing", "an-interrupted-stream-loses-nothing"),
-            "The stack's locks are written in Python: an interrupt between two steps keeps one "
-            "taken.",
-        ),
-        **dict.fromkeys(
-            ("a-head-that-dribbles", "a-body-that-dribbles", "a-flood-of-informational-replies"),
-            "The stack bounds each read alone: a server that goes on and on may keep a call for "
-            "hours.",
-        ),
-        **dict.fromkeys(
             ("handshake-timeout", "reset-in-the-handshake"),
             "A broken handshake looks like a lost response, so a POST is not retried.",
         ),
-        **dict.fromkeys(
-            ("a-flood-of-trailers", "a-stream-flooded-with-trailers"),
-            "http.client, below urllib3, reads all trailers without checking the time limit.",
-        ),
-        "a-body-cut-off-under-tls": "The stack takes the end of the connection for the end of TLS.",
-        "a-garbled-length": "http.client, below urllib3, reads until the connection ends.",
-        "a-garbled-status-line": "http.client accepts as a status whatever int() accepts.",
-        "a-last-chunk-cut-short": "It takes the end of the connection for that of the body.",
-        "informational-replies": "urllib3 takes a 103 for the response, so the call fails.",
         "no-frame-of-a-failure-shows-a-secret": (
             "A local variable holds the header fields as they are."
         ),

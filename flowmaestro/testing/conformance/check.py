@@ -53,7 +53,9 @@ class Check:
             text = str(finding)
         else:
             text = f"it raised {type(finding).__name__}: {finding}"
-            if not isinstance(finding, TransportFailure):
+            if isinstance(finding, AttributeError):
+                what_to_do = f"Write this method or attribute. {what_to_do}"
+            elif not isinstance(finding, TransportFailure):
                 what_to_do = f"Catch it and raise TransportFailure(phase, …) from it. {what_to_do}"
         return CheckFailed(
             f"{self.name}: {text}\nThe rule: {self.rule}\nWhy it matters: {self.why}\n"

@@ -7,6 +7,7 @@ import time
 
 from flowmaestro.testing.conformance.check import check
 from flowmaestro.testing.conformance.expectations import (
+    HOSTILE,
     IMMEDIATE,
     LIMIT,
     STREAMS,
@@ -44,7 +45,11 @@ async def unsolicited_response(runner: Runner) -> None:
     await _expect_echoes(runner, _reply_unasked)
 
 
-@check(WIRE, why="A program that computes between its calls does not read its sockets meanwhile.")
+@check(
+    WIRE,
+    HOSTILE,
+    why="A program that computes between its calls reads no sockets meanwhile.",
+)
 async def stale_bytes_after_cpu_work(runner: Runner) -> None:
     """Bytes received on an idle connection while the program was busy prevent its reuse."""
     for farewell in (_reply_unasked, Peer.close):
@@ -86,13 +91,13 @@ async def _expect_echoes(runner: Runner, farewell: Handler, *, busy: bool = Fals
     await expect_echo(transport, server.url, b"second")
 
 
-@check(WIRE, why="The next call would fail on a connection that the server closes.")
+@check(WIRE, HOSTILE, why="The next call would fail on a connection that the server closes.")
 async def connection_close(runner: Runner) -> None:
     """After a response with `Connection: close`, the connection is not used again."""
     await _expect_not_kept(runner, reply(b"ok", headers=[("Connection", "close")]))
 
 
-@check(WIRE, why="HTTP/1.0 servers close the connection after the response (RFC 9112, 9.3).")
+@check(WIRE, HOSTILE, why="HTTP/1.0 servers close the connection afterwards (RFC 9112, 9.3).")
 async def http_1_0_reply(runner: Runner) -> None:
     """A response in HTTP/1.0 is read, and its connection is not used again."""
     await _expect_not_kept(runner, b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok")

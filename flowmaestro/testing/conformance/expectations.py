@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import sys
+import threading
 import time
 import traceback
 import warnings
@@ -24,6 +25,9 @@ from flowmaestro_transports.contract import AsyncOpenResponse, AsyncTransport
 
 IMMEDIATE = 15.0
 """Seconds that a step which does not wait may take. Most take about a millisecond."""
+
+FORGET_SECONDS = 5.0
+"""Seconds for which `forget_frames` is waited for. It takes milliseconds if nothing hangs."""
 
 KEY = "fm_live_conformance"
 """The key of every request."""
@@ -47,6 +51,10 @@ SIGNALS = "signals"
 
 On an event loop, cancellation is checked instead.
 """
+HOSTILE = "hostile"
+"""The check tries what an HTTP library itself decides: malformed, truncated or endless responses of
+a broken or hostile peer, and exceptions of signal handlers at any place. The author of an adapter
+can rarely mend that."""
 TIME_LIMITS = "time limits"
 """The check tests a time limit. A plain function gets none."""
 
@@ -223,8 +231,16 @@ def forget_frames(error: Optional[BaseException]) -> None:
     """Clear the frames in the tracebacks of `error` and of its chain of causes, or else contexts.
 
     This collects the resources of a failed check now, so that their warnings affect no other test.
+    It is done in a thread, and waited for `FORGET_SECONDS` at most: a finalizer may wait for a lock
+    that an interrupted call has left locked.
     """
-    with quiet_finalizers():
-        while error is not None:
-            traceback.clear_frames(error.__traceback__)
-            error = error.__cause__ or error.__context__
+
+    def forget(error: Optional[BaseException]) -> None:
+        with quiet_finalizers():
+            while error is not None:
+                traceback.clear_frames(error.__traceback__)
+                error = error.__cause__ or error.__context__
+
+    forgetting = threading.Thread(target=forget, args=(error,), daemon=True)
+    forgetting.start()
+    forgetting.join(FORGET_SECONDS)

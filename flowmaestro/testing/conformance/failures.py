@@ -14,6 +14,7 @@ from functools import partial
 
 from flowmaestro.testing.conformance.check import check
 from flowmaestro.testing.conformance.expectations import (
+    HOSTILE,
     LIMIT,
     NO_HEAD,
     STREAMS,
@@ -39,6 +40,10 @@ from flowmaestro_core.http.messages import Phase, Request, TransportFailure
 from flowmaestro_transports.contract import AsyncTransport
 
 _TRUNCATED = "Half of a result would be taken for all of it."
+_UNCHAINED = (
+    "the library's own exception is not chained: chain it, with its text only, since its "
+    "attributes and frames lead to the key"
+)
 _PHASE = "A wrong phase makes the core retry what has run, or not retry what has not."
 
 
@@ -56,7 +61,7 @@ async def truncated_chunked_body(runner: Runner) -> None:
         await expect_broken(runner, HEAD_CHUNKED + body)
 
 
-@check(WIRE, why=_TRUNCATED)
+@check(WIRE, HOSTILE, why=_TRUNCATED)
 async def a_last_chunk_cut_short(runner: Runner) -> None:
     """A chunked body that is truncated within its last chunk is a failure (RFC 9112, 7.1)."""
     for end in (b"0", b"0\r\n", b"0\r\n\r"):
@@ -81,10 +86,10 @@ async def _expect_failures(transport: AsyncTransport, request: Request, *phases:
     for use in (transport.send, partial(read_out, transport)):
         failure = await expect_failure(use(request, LIMIT), *phases, timed_out=False)
         chained = phases == (Phase.REPLY_BROKEN,) or failure.__cause__ is not None
-        expect(chained, "the library's own exception is not chained")
+        expect(chained, _UNCHAINED)
 
 
-@check(WIRE, why=_TRUNCATED)
+@check(WIRE, HOSTILE, why=_TRUNCATED)
 async def a_body_cut_off_under_tls(runner: Runner) -> None:
     """Under TLS, a body without a length is complete after `close_notify`, else a failure."""
 
@@ -145,7 +150,7 @@ async def no_reply(runner: Runner) -> None:
         await _expect_failures(runner.transport(), request, Phase.MAYBE_PROCESSED)
 
 
-@check(WIRE, why=_PHASE)
+@check(WIRE, HOSTILE, why=_PHASE)
 async def reset_within_the_head(runner: Runner) -> None:
     """A response with a truncated head is a failure, but never *not sent*."""
     server = runner.server(answering(b"HTTP/1.1 200 OK\r\nContent-Le", then=Peer.reset))
@@ -175,7 +180,12 @@ async def reset_within_the_body(runner: Runner) -> None:
         await body.close()
 
 
-@check(WIRE, STREAMS, why="The last events before the failure, often the result, would be lost.")
+@check(
+    WIRE,
+    HOSTILE,
+    STREAMS,
+    why="The last events before it, often the result, would be lost.",
+)
 async def complete_chunks_before_failure(runner: Runner) -> None:
     """The data before a fault in the chunking are returned first; only then does a read fail."""
     for broken in (b"zz\r\nok\r\n", b"5\r\nhelloX", b"-1\r\n"):
@@ -200,14 +210,14 @@ async def nothing_is_sent_twice(runner: Runner) -> None:
         expect(times == 1, f"a {method} reached the server {times} times")
 
 
-@check(WIRE, why="Arbitrary bytes would become a wrong result.")
+@check(WIRE, HOSTILE, why="Arbitrary bytes would become a wrong result.")
 async def garbage_instead_of_a_reply(runner: Runner) -> None:
     """A response that is not HTTP is a failure."""
     for data in (b"SSH-2.0-OpenSSH\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\r\n\r\n"):
         await _expect_no_reply(runner, data, data.decode("latin-1"))
 
 
-@check(WIRE, why="An attacker can hide a response in one that two readers parse differently.")
+@check(WIRE, HOSTILE, why="An attacker can hide a response where two readers parse differently.")
 async def a_garbled_status_line(runner: Runner) -> None:
     """A response whose status line has a malformed version or status code is a failure."""
     for line in ("HTTP/1.1 +200 OK", "HTTP/1.1 2_00 OK", "HTTP/1.1 0200 OK", "HTTP/1.x 200 OK"):
@@ -215,7 +225,7 @@ async def a_garbled_status_line(runner: Runner) -> None:
         await _expect_no_reply(runner, data, line)
 
 
-@check(WIRE, why="If the end of a response is guessed, a truncated result looks complete.")
+@check(WIRE, HOSTILE, why="If the end of a response is guessed, a truncated result looks complete.")
 async def a_garbled_length(runner: Runner) -> None:
     """A response is a failure if a length in it is malformed, or is given twice and differs."""
     for length in ("+2", "2x", "0x2", "2\r\nContent-Length: 1"):
@@ -234,7 +244,7 @@ async def _expect_no_reply(runner: Runner, data: bytes, line: str) -> None:
         raise CheckFailed(f"{error}; the line sent was {line!r}") from error.__cause__
 
 
-@check(WIRE, why="A server could fill the memory of its client with one line.")
+@check(WIRE, HOSTILE, why="A server could fill the memory of its client with one line.")
 async def an_endless_header_line(runner: Runner) -> None:
     """A response with a header line of 128 KiB is a failure, even if it comes in two parts."""
     data = reply(b"ok", headers=[("X-Long", "x" * (128 * 1024))])

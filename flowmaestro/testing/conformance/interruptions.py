@@ -17,6 +17,7 @@ from typing import Any, Awaitable, Callable, Dict, List, Tuple
 
 from flowmaestro.testing.conformance.check import check
 from flowmaestro.testing.conformance.expectations import (
+    HOSTILE,
     LIMIT,
     SIGNALS,
     CheckFailed,
@@ -83,13 +84,13 @@ def _release_conditions() -> None:
                 frame.f_locals["self"].release()
 
 
-@check(SIGNALS, why=_WHY)
+@check(SIGNALS, HOSTILE, why=_WHY)
 async def an_interrupted_call_loses_nothing(runner: Runner) -> None:
     """An exception that interrupts a call at any point leaves the transport usable."""
     await _expect_repaired(runner, _call)
 
 
-@check(SIGNALS, why=_WHY)
+@check(SIGNALS, HOSTILE, why=_WHY)
 async def an_interrupted_stream_loses_nothing(runner: Runner) -> None:
     """An exception that interrupts a stream at any point leaves the transport usable."""
     await _expect_repaired(runner, _stream)

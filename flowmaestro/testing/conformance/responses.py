@@ -17,6 +17,7 @@ from typing import List, Optional, Sequence, Tuple
 
 from flowmaestro.testing.conformance.check import check, checks_of, live_body
 from flowmaestro.testing.conformance.expectations import (
+    HOSTILE,
     IMMEDIATE,
     LIMIT,
     STREAMS,
@@ -117,7 +118,7 @@ async def replies_without_a_body(runner: Runner) -> None:
             await expect_echo(transport, url, b"next")
 
 
-@check(WIRE, why="The call would wait for a body that a 304 never has.")
+@check(WIRE, HOSTILE, why="The call would wait for a body that a 304 never has.")
 async def reply_304_with_a_length(runner: Runner) -> None:
     """A response with status 304 has no body even if it has a Content-Length."""
     data = b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n"
@@ -154,14 +155,16 @@ async def a_reply_beyond_its_limit(runner: Runner) -> None:
         expect(limit < got <= limit + 2**20, f"of {len(content)} bytes, `send` returned {got}")
 
 
-@check(WIRE, why="Networks may split a response at any byte.")
+@check(WIRE, HOSTILE, why="Networks may split a response at any byte.")
 async def counted_body(runner: Runner) -> None:
     """A body with Content-Length is read whole, even if it comes byte by byte."""
     await _expect_text(runner, reply(b"hello world"))
 
 
 @check(
-    WIRE, why="Event streams are chunked, and any chunked response may have both (RFC 9112, 7.1)."
+    WIRE,
+    HOSTILE,
+    why="Event streams are chunked, and chunks may have both (RFC 9112, 7.1).",
 )
 async def chunks_with_extensions_and_trailers(runner: Runner) -> None:
     """A chunked body that comes byte by byte is read whole, without its extensions and trailers."""
@@ -170,7 +173,7 @@ async def chunks_with_extensions_and_trailers(runner: Runner) -> None:
     )
 
 
-@check(WIRE, why="Old proxies end a body by closing its connection (RFC 9112, 6.3).")
+@check(WIRE, HOSTILE, why="Old proxies end a body by closing its connection (RFC 9112, 6.3).")
 async def body_until_the_connection_ends(runner: Runner) -> None:
     """A body without a length ends when the connection is closed."""
     await _expect_text(runner, b"HTTP/1.1 200 OK\r\n\r\nhello world", then_close=True)
@@ -192,7 +195,7 @@ async def _expect_text(runner: Runner, data: bytes, *, then_close: bool = False)
     expect(pieces == b"hello world", f"read in pieces, it was {pieces!r}")
 
 
-@check(WIRE, why="A 103 that is taken for the response would be an empty result.")
+@check(WIRE, HOSTILE, why="A 103 that is taken for the response would be an empty result.")
 async def informational_replies(runner: Runner) -> None:
     """A 100 and a 103 before the final response are skipped, and so are their header fields."""
     early = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
@@ -204,13 +207,13 @@ async def informational_replies(runner: Runner) -> None:
         expect("link" not in response.headers, "a field of the 103 is among those of the response")
 
 
-@check(WIRE, why="Gateways add dozens of header lines.")
+@check(WIRE, HOSTILE, why="Gateways add dozens of header lines.")
 async def ninety_header_lines(runner: Runner) -> None:
     """A head of 90 header lines is accepted, none of them lost."""
     await _expect_fields(runner, [(f"X-{number}", str(number)) for number in range(89)])
 
 
-@check(WIRE, why="Cookies, policies and tokens make lines of tens of kilobytes.")
+@check(WIRE, HOSTILE, why="Cookies, policies and tokens make lines of tens of kilobytes.")
 async def a_header_line_of_60000_bytes(runner: Runner) -> None:
     """A header line of 60,000 bytes is accepted."""
     await _expect_fields(runner, [("X-Long", "x" * (60_000 - len("X-Long: \r\n")))])
@@ -347,6 +350,7 @@ async def read_with_zero_patience(runner: Runner) -> None:
         "a chunk": (b"5\r\nhe", b"ll", b"o", b"\r", b"\n0\r\n\r", b"\n"),
     },
     WIRE,
+    HOSTILE,
     STREAMS,
     why=_QUIET_WHY,
 )

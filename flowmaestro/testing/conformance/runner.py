@@ -123,6 +123,8 @@ class Runner(ABC):
     def __init__(self, make_transport: Callable[..., Any], serve_site: ServeSite) -> None:
         self.patient: bool = True
         """Whether reading can continue after a quiet read. True unless the transport denies it."""
+        self.too_long: float = TOO_LONG
+        """Seconds after which the check fails because it hangs."""
         self.bounds_replies: bool = False
         """Whether the transport observes `Request.max_reply_size`. False unless it says so."""
         self.asked: List[Request] = []
@@ -284,7 +286,7 @@ class SyncRunner(Runner):
 
     def _run(self, check: CheckFunction) -> None:
         # A thread runs it, because a check that hangs must not hold up the others.
-        run_to_its_end(self.start(self._carry_out, check).outcome(TOO_LONG))
+        run_to_its_end(self.start(self._carry_out, check).outcome(self.too_long))
 
     def start(self, step: JobFunction, *args: Any) -> Job:
         job = Job(self)
@@ -382,8 +384,8 @@ class AsyncRunner(Runner):
         )
         async with anyio.create_task_group() as self._tasks:
             job = self.start(self._carry_out, check)
-            if not await self.until(lambda: job.done, TOO_LONG):
-                error = CheckFailed(f"the check had not ended after {TOO_LONG:.0f} s")
+            if not await self.until(lambda: job.done, self.too_long):
+                error = CheckFailed(f"the check had not ended after {self.too_long:.0f} s")
             elif job.error is not None or job.value:
                 error = job.error
             self._tasks.cancel_scope.cancel()

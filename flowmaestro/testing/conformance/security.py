@@ -296,7 +296,12 @@ async def _expect_kept(
             for use in (transport.send, partial(read_out, transport)):
                 failure = await expect_failure(use(ask(url), limit), within=5 * IMMEDIATE)
                 found = find(failure, KEY)
-                expect(found is None, f"after a response that is {name}, the key is in {found}")
+                expect(
+                    found is None,
+                    f"after a response that is {name}, the key is in {found}; raise the failure "
+                    "outside of `except`, and chain the library's exception with its text only, "
+                    "since its attributes and frames lead to the key",
+                )
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Any, Callable, ContextManager, List, Mapping, Optional, Sequence, Set, Tuple
@@ -21,6 +22,7 @@ from flowmaestro.testing.conformance import (
 from flowmaestro.testing.conformance.check import Check, Checks
 from flowmaestro.testing.conformance.expectations import (
     CANCELLATION,
+    HOSTILE,
     SIGNALS,
     WIRE,
     CheckFailed,
@@ -51,6 +53,10 @@ _REPEATS = 3
 A server of the check that stands still for `limit` seconds, because the machine is busy, lets the
 transport pass: the time limit of a single receive then ends the call.
 """
+QUICK_SECONDS = 20.0
+"""The most seconds that all checks of a class take with `quick`."""
+_QUICK_CHECK = 5.0
+"""The most seconds that one of them takes then. All but a few take less than one."""
 _DECLARED = 1.0
 """Seconds that a check in `known_failures` waits for steps which should happen at once."""
 
@@ -65,6 +71,19 @@ class _Conformance:
     wire = True
     """Whether the transport sends bytes over sockets; a transport in memory does not."""
 
+    hostile = False
+    """Whether to run the checks of hostile peers, and of interrupts at any place, too.
+
+    They try the HTTP library below an adapter more than the adapter: malformed, truncated and
+    endless responses. Set it for a transport with an HTTP implementation of its own.
+    """
+
+    quick = False
+    """Whether all checks together may take at most `QUICK_SECONDS`, for the loop of an author.
+
+    Each check of timing is then tried once. Checks that the time is not enough for are skipped.
+    """
+
     known_failures: Mapping[str, str] = {}
     """The checks that the transport is known to fail: their names, and why, in plain English.
 
@@ -73,6 +92,7 @@ class _Conformance:
     """
 
     make_transport: Callable[..., Any]
+    _quick_until: float
 
     def serve_site(self, respond: Respond) -> ContextManager[str]:
         """Serve a site to a check. The `with` block gets its URL.
@@ -151,11 +171,14 @@ class _Conformance:
         the expected outcome.
         """
         finding: Optional[Exception] = None
-        for pace in (1, *[_PATIENT] * (_REPEATS if declared else 1)):
+        again = 0 if self.quick else _REPEATS if declared else 1
+        for pace in (1, *[_PATIENT] * again):
             runner, finding = self._runner(backend), None
             runner.pace = pace
+            if self.quick:
+                runner.too_long = self._quick_seconds()
             if declared:
-                runner.exhaustive, runner.immediate = True, _DECLARED
+                runner.exhaustive, runner.immediate = not self.quick, _DECLARED
             try:
                 runner.run(check.run, check.needs)
             except Exception as error:
@@ -167,8 +190,22 @@ class _Conformance:
                 forget_frames(finding)
         return finding
 
+    def _quick_seconds(self) -> float:
+        """Return how many seconds the next check may take with `quick`; skip it if there are none.
+
+        The time counts from the first check of the class.
+        """
+        kind = type(self)
+        if "_quick_until" not in vars(kind):
+            kind._quick_until = time.monotonic() + QUICK_SECONDS
+        left = kind._quick_until - time.monotonic()
+        if left <= 0:
+            pytest.skip(f"quick: {QUICK_SECONDS:.0f} s are over; run the class without it")
+        return min(left, _QUICK_CHECK)
+
     def _lacks(self) -> Set[str]:
-        return set() if self.wire else {WIRE}
+        lacks = set() if self.wire else {WIRE}
+        return lacks if self.hostile else {HOSTILE, *lacks}
 
     def _backends(self) -> Sequence[str]:
         raise NotImplementedError

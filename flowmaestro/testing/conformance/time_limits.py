@@ -17,6 +17,7 @@ from typing import Callable, NamedTuple, Optional, Sequence
 from flowmaestro.testing.conformance.check import check, checks_of
 from flowmaestro.testing.conformance.expectations import (
     CANCELLATION,
+    HOSTILE,
     IMMEDIATE,
     LIMIT,
     NO_HEAD,
@@ -120,14 +121,14 @@ async def body_timeout(runner: Runner) -> None:
     await _expect_in_time(runner, ask(url), Phase.REPLY_BROKEN, uses=("send",))
 
 
-@check(WIRE, TIME_LIMITS, why="A slow server would delay a call for hours.")
+@check(WIRE, HOSTILE, TIME_LIMITS, why="A slow server would delay a call for hours.")
 async def a_head_that_dribbles(runner: Runner) -> None:
     """The time limit applies to the whole head, even if the head comes one byte at a time."""
     server = runner.server(Flood(b"HTTP/1.1 200 OK\r\nX: ", b"x").dribbled)
     await _expect_in_time(runner, ask(server.url), *NO_HEAD)
 
 
-@check(WIRE, TIME_LIMITS, why="A slow server would delay a call for hours.")
+@check(WIRE, HOSTILE, TIME_LIMITS, why="A slow server would delay a call for hours.")
 async def a_body_that_dribbles(runner: Runner) -> None:
     """The time limit applies to the whole body, even if the body comes one byte at a time."""
     counted = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"
@@ -225,6 +226,7 @@ async def _refuse_unasked(runner: Runner, flood: Flood) -> None:
 @checks_of(
     _FLOODS,
     WIRE,
+    HOSTILE,
     TIME_LIMITS,
     why="One hostile or broken server could block a call forever, whatever its `timeout`.",
 )
@@ -241,6 +243,7 @@ async def a_flood_of(runner: Runner, flood: Flood) -> None:
 @checks_of(
     _BODIES,
     WIRE,
+    HOSTILE,
     STREAMS,
     why="One hostile or broken server could block a stream, which could not be closed.",
 )
@@ -264,6 +267,7 @@ async def a_stream_flooded_with(runner: Runner, flood: Flood) -> None:
 @checks_of(
     _FLOODS,
     WIRE,
+    HOSTILE,
     CANCELLATION,
     why="No other task of the program would run, not even its timeouts.",
 )

@@ -8,6 +8,7 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any, ClassVar, Dict, List, Optional, Set
@@ -23,6 +24,7 @@ from flowmaestro.testing.conformance import (
     CheckFailed,
     NotOffered,
     TransportConformance,
+    expectations,
     time_limits,
 )
 from flowmaestro.testing.conformance.check import Checks
@@ -506,3 +508,42 @@ def test_a_client_that_leaves_during_a_send_is_noticed(sends: int) -> None:
     peer: Any = Leaving()
     assert _play(live, peer) is False
     assert live.hung_up.is_set()
+
+
+def test_quick_skips_what_its_time_is_not_enough_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Quick(TransportConformance):
+        quick = True
+        make_transport = SocketTransport
+
+    kit = Quick()
+    assert kit._quick_seconds() == pytest.approx(5.0)
+    monkeypatch.setattr(Quick, "_quick_until", time.monotonic())
+    with pytest.raises(pytest.skip.Exception, match="run the class without it"):
+        kit._quick_seconds()
+
+
+def test_frames_of_a_failure_that_hangs_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A finalizer may wait for a lock that an interrupt has left locked."""
+    lock = threading.Lock()
+
+    class Hangs:
+        def __del__(self) -> None:
+            with lock:
+                pass
+
+    def fails() -> None:
+        held = Hangs()
+        raise CheckFailed(f"with {held!r}")
+
+    monkeypatch.setattr(expectations, "FORGET_SECONDS", 0.1)
+    with lock:
+        try:
+            fails()
+        except CheckFailed as error:
+            expectations.forget_frames(error)
+
+
+def test_missing_attribute_is_named_with_what_to_do() -> None:
+    found = CHECKS["whole-reply"].verdict(AttributeError("'Body' object has no attribute 'close'"))
+    assert "no attribute 'close'" in str(found)
+    assert "Write this method or attribute" in str(found)

@@ -12,6 +12,7 @@ import pytest
 
 from flowmaestro_core.http.messages import Headers, Request
 from flowmaestro_transports import AiohttpTransport, AnyioTransport
+from tests.harness.runners import OF_THE_LIBRARY
 
 on_each = pytest.mark.parametrize(
     ("make", "backend"),
@@ -61,7 +62,7 @@ def test_over_tls_a_dead_connection_is_seen_before_it_is_used(
 ) -> None:
     """As the kit's `stale-bytes-after-cpu-work`, where the bytes mean nothing by themselves."""
     if make is AiohttpTransport:
-        pytest.skip(make.known_failures["stale-bytes-after-cpu-work"])
+        pytest.skip(OF_THE_LIBRARY[make]["stale-bytes-after-cpu-work"])
     answered, left = threading.Event(), threading.Event()
 
     def handler(peer: Any) -> None:

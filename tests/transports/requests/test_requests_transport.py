@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gzip
-import http.client
 import io
 import itertools
 import os
@@ -70,26 +69,6 @@ def test_a_failure_that_somebody_keeps_holds_no_connection(scripted: Any) -> Non
         made.close()
         assert hung_up.wait(60)
     del kept
-
-
-FLOODS = {
-    "a-flood-of-informational-replies",
-    "a-flood-of-trailers",
-    "a-stream-flooded-with-trailers",
-}
-
-
-def test_floods_that_http_client_bounds_are_not_declared(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Patch releases of 2026 bound both, so http.client is tried, but not at import."""
-    declared = RequestsTransport.known_failures
-    assert FLOODS & set(declared) == set(requests_transport._floods())
-
-    class Bounded(http.client.HTTPResponse):
-        def begin(self) -> None:
-            raise http.client.HTTPException("got more than 100 interim responses")
-
-    monkeypatch.setattr(http.client, "HTTPResponse", Bounded)
-    assert RequestsTransport.known_failures.keys() == declared.keys() - FLOODS
 
 
 # A session of the caller's
@@ -362,32 +341,6 @@ UNKEPT = {
 }
 
 
-@pytest.mark.parametrize("call", ["send", "open"])
-@pytest.mark.parametrize("framing", ["counted", "chunked"])
-@pytest.mark.parametrize("read", UNKEPT.values(), ids=UNKEPT)
-def test_hook_that_reads_a_body_and_does_not_keep_it_breaks_the_reply(
-    scripted: Any, session: requests.Session, read: Any, framing: str, call: str
-) -> None:
-    """What is left of the body must not count as all of it."""
-    reply = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
-    if framing == "chunked":
-        reply = HEAD_CHUNKED + b"5\r\nhello\r\n0\r\n\r\n"
-    responses: List[requests.Response] = []
-
-    def hook(response: requests.Response, **_: Any) -> None:
-        responses.append(response)
-        read(response)
-
-    session.hooks["response"].append(hook)
-    with (
-        scripted.ScriptedServer(scripted.answering(reply)) as server,
-        transport(session) as made,
-        fails(Phase.REPLY_BROKEN, "a hook of the session has read the body"),
-    ):
-        getattr(made, call)(post(server.url), 5.0)
-    assert [response.raw.closed for response in responses] == [True]
-
-
 @pytest.mark.parametrize("raised", [ValueError, requests.ConnectTimeout])
 def test_a_hook_that_raises_breaks_the_reply(
     scripted: Any, session: requests.Session, raised: Any
@@ -524,38 +477,6 @@ def test_body_without_a_socket_need_not_have_a_position(
         session.mount("canned://", Canned(raw, {}))
         with transport(session) as made:
             assert made.send(get("canned://x"), 5.0).body == b"hello"
-
-
-@pytest.mark.parametrize("call", ["send", "open"])
-@pytest.mark.parametrize("read", UNKEPT.values(), ids=UNKEPT)
-def test_hook_that_reads_a_body_without_a_socket_and_does_not_keep_it_breaks_the_reply(
-    session: requests.Session, read: Any, call: str
-) -> None:
-    def hook(response: requests.Response, **_: Any) -> None:
-        read(response)
-
-    session.mount("canned://", Canned(io.BytesIO(b"hello"), {}))
-    session.hooks["response"].append(hook)
-    with (
-        transport(session) as made,
-        fails(Phase.REPLY_BROKEN, "a hook of the session has read the body"),
-    ):
-        getattr(made, call)(get("canned://x"), 5.0)
-
-
-def test_hook_that_iterates_over_a_body_without_a_position_breaks_the_reply(
-    session: requests.Session,
-) -> None:
-    def hook(response: requests.Response, **_: Any) -> None:
-        list(response.iter_content())
-
-    session.mount("canned://", Canned(Positionless(b"hello"), {}))
-    session.hooks["response"].append(hook)
-    with (
-        transport(session) as made,
-        fails(Phase.REPLY_BROKEN, "a hook of the session has read the body"),
-    ):
-        made.send(get("canned://x"), 5.0)
 
 
 def test_error_of_a_body_without_a_socket_is_not_blamed_on_a_hook(

@@ -85,18 +85,16 @@ class AiohttpTransport(NotPicklable):
 
     With a `Timeout` that has a `head`, the head of a response must arrive within `connect` + `head`
     seconds of the start, however soon the connection was made; without `connect`, within `head`
-    seconds. `known_failures` lists the conformance checks that the transport fails.
+    seconds. `known_failures` lists the conformance checks that the transport fails. What a
+    malformed, truncated or endless response means is decided as aiohttp does it.
 
     Raises `TypeError` for a `session` of another type.
     """
 
     bounds_replies = True
     known_failures: ClassVar[Mapping[str, str]] = {
-        "a-body-cut-off-under-tls": "aiohttp takes any end of a connection for that of the body",
-        "stale-bytes-after-cpu-work": "aiohttp uses a kept connection without a look at it",
         "unsolicited-response": "aiohttp takes earlier bytes of a reused connection for a response",
         "reset-within-the-body": "aiohttp takes any end of a connection for that of the body",
-        "complete-chunks-before-failure": "aiohttp gives nothing of what a break came with",
     }
     """The conformance checks that it fails, each with its consequence for users."""
 
@@ -107,6 +105,8 @@ class AiohttpTransport(NotPicklable):
         """The credentials that were sent to proxies."""
         self._session = session
         self._owns_session = session is None
+        self._traced = False
+        """Whether the session reports when it has connected: only one that was made here does."""
         self._closing: Optional[asyncio.Future[None]] = None
         """A future that has a result once `close` was called. It belongs to the event loop of the
         first call."""
@@ -198,6 +198,7 @@ class AiohttpTransport(NotPicklable):
         if timeout <= 0:
             raise TransportFailure(Phase.NOT_SENT, "no time left to connect", timed_out=True)
         if self._session is None:
+            self._traced = True
             # Before Python 3.11, nothing else ends the wait for a close_notify under TLS.
             abort_later = sys.version_info < (3, 11)
             self._session = aiohttp.ClientSession(
@@ -207,8 +208,7 @@ class AiohttpTransport(NotPicklable):
             )
         limits, bound = Limits(timeout), request.max_reply_size
         most = MAX_BODY if whole and bound is None else sys.maxsize
-        # Only our own session reports when it has connected.
-        progress, body = _Progress(connected=not self._owns_session), None
+        progress, body = _Progress(connected=not self._traced), None
         try:
             async with _deadline(limits.end):
                 async with _deadline(limits.head):

@@ -9,7 +9,6 @@ May touch: the network, by way of the session; the variables that name proxies a
 from __future__ import annotations
 
 import contextlib
-import http.client
 import io
 import os
 import re
@@ -18,7 +17,6 @@ import threading
 import time
 import weakref
 from functools import partial
-from types import SimpleNamespace
 from typing import Any, Callable, ClassVar, Dict, List, Mapping, Optional, Tuple, cast
 from urllib.request import getproxies
 
@@ -66,92 +64,22 @@ LONGEST = 1e6
 _SHORTEST = 0.001
 """Seconds: a socket timeout of zero would mean "do not wait", not "the deadline has passed"."""
 
-_FLOOD = 200
-"""How many trailers, or informational responses, `_floods` tries. http.client allows 100 where it
-has a limit."""
-
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _FOLD = re.compile(r"[ \t]*\r?\n[ \t]+")
 """An obsolete line fold within the value of a header field; it stands for a space."""
 
 
-def _floods() -> Mapping[str, str]:
-    """Return the conformance checks about floods that this transport fails, with the reasons.
-
-    http.client of older patch releases of Python reads any number of trailers and of informational
-    responses. This function tries out both limits, because comparing versions is less certain.
-    """
-    found: Dict[str, str] = {}
-    if _reads_without_limit(b"HTTP/1.1 100 Continue\r\n\r\n" * _FLOOD + b"HTTP/1.1 200 OK\r\n\r\n"):
-        found["a-flood-of-informational-replies"] = (
-            "http.client reads any number of them, whatever the time limit"
-        )
-    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-    if _reads_without_limit(head + b"0\r\n" + b"X: y\r\n" * _FLOOD + b"\r\n"):
-        for name in ("a-flood-of-trailers", "a-stream-flooded-with-trailers"):
-            found[name] = "http.client reads any number of trailers, whatever the time limit"
-    return found
-
-
-def _reads_without_limit(data: bytes) -> bool:
-    """Return whether http.client reads a response to its end if the peer sends `data`.
-
-    Return False if http.client raises, because `data` exceeds one of its limits.
-    """
-    peer: Any = SimpleNamespace(makefile=partial(_file_of, data))
-    response = http.client.HTTPResponse(peer)
-    try:
-        response.begin()
-        response.read()
-    except http.client.HTTPException:
-        return False
-    return True
-
-
-def _file_of(data: bytes, _mode: str) -> io.BytesIO:
-    """Return what `socket.makefile` would return for a peer that has sent `data`."""
-    return io.BytesIO(data)
-
-
 _KNOWN_FAILURES: Mapping[str, str] = {
     **dict.fromkeys(
-        (
-            "quiet-body",
-            "read-with-zero-patience",
-            "quiet-within-a-chunk-header",
-            "quiet-within-a-chunk",
-            "quiet-over-tls",
-        ),
+        ("quiet-body", "read-with-zero-patience", "quiet-over-tls"),
         "a receive that has timed out cannot be repeated: streams reconnect",
     ),
-    "a-body-cut-off-under-tls": "http.client accepts the end of a connection as one of TLS",
-    "a-body-that-dribbles": "a chunk header that comes byte by byte may take hours",
-    **dict.fromkeys(
-        ("an-interrupted-call-loses-nothing", "an-interrupted-stream-loses-nothing"),
-        "the lock of urllib3's pool is written in Python: an interrupt may leave it locked",
-    ),
-    "a-garbled-length": "http.client accepts as the size of a chunk whatever int() accepts",
-    "a-garbled-status-line": "http.client accepts as a status whatever int() accepts",
-    "a-last-chunk-cut-short": "http.client accepts the end of a connection as that of the body",
-    "a-head-that-dribbles": "urllib3 bounds each receive alone: a head may take hours",
     "close-wakes-a-call": "a call waits for the head of its response until it times out",
     **dict.fromkeys(
         ("handshake-timeout", "reset-in-the-handshake"),
         "cannot be told apart from a lost response, so a POST is not retried",
     ),
-    "informational-replies": "urllib3 returns a 103 as the response: the call fails",
 }
-"""The checks that the transport fails with every http.client, and the reasons."""
-
-
-class _KnownFailures:
-    """The attribute `known_failures` of `RequestsTransport`: `_KNOWN_FAILURES` and `_floods()`.
-
-    `_floods` tries out http.client. It is called each time the attribute is read, not at import.
-    """
-
-    def __get__(self, transport: object, kind: object) -> Mapping[str, str]:
-        return {**_KNOWN_FAILURES, **_floods()}
 
 
 class RequestsTransport(NotPicklable):
@@ -166,19 +94,20 @@ class RequestsTransport(NotPicklable):
     the transport makes one, with the defaults of requests, and closes that one; a child process
     makes another.
 
-    A response hook that reads the body must do so by `response.content`, which keeps it. After any
-    other reading, the call fails (*reply broken*).
+    A response hook that reads the body must do so by `response.content`, which keeps it.
 
     The transport is not patient: a read that times out loses the body. `known_failures` lists the
-    conformance checks that the transport fails. For example, a head that comes byte by byte may
-    take longer than `timeout`.
+    conformance checks that the transport fails. What a malformed, truncated or endless response
+    means is decided as requests and urllib3 do it. For example, a head that comes byte by byte may
+    take longer than `timeout`, a body without a length may be truncated in silence under TLS, and
+    a 102, 103 or 199 before the response makes the call fail (*reply broken*).
 
     Raises `TypeError` for a `session` of another type.
     """
 
     patient = False
     bounds_replies = True
-    known_failures: ClassVar[Mapping[str, str]] = cast("Any", _KnownFailures())
+    known_failures: ClassVar[Mapping[str, str]] = _KNOWN_FAILURES
     """The conformance checks that it fails, each with its consequence for users."""
 
     def __init__(self, session: Optional[requests.Session] = None) -> None:
@@ -222,9 +151,6 @@ class RequestsTransport(NotPicklable):
             content = body.read_whole(deadline, silence, sys.maxsize if bound is None else bound)
         finally:
             body.close()
-        if not content and _may_be_truncated(request, body):
-            message = "the response was truncated: it has neither a length nor a body"
-            raise TransportFailure(Phase.REPLY_BROKEN, message)
         return Response(body.status, body.headers, content)
 
     def open(self, request: Request, timeout: float) -> OpenResponse:
@@ -298,7 +224,7 @@ class RequestsTransport(NotPicklable):
         if self._closing.is_set():
             raise TransportClosedError
         session, failure = self._session, None
-        response, position = cast("Any", None), None
+        response = cast("Any", None)
         self._writer.check(request)
         limits = _limits(timeout)
         guard = _SendGuard(time.monotonic() + min(timeout, LONGEST), self._closing)
@@ -307,7 +233,7 @@ class RequestsTransport(NotPicklable):
             prepared = _prepared(request, guard)
             settings = self._settings(request.url)
             _check_network(request.url, settings)
-            response, position = _response_to(session, prepared, guard, timeout=limits, **settings)
+            response = _response_to(session, prepared, guard, timeout=limits, **settings)
         except ERRORS as error:
             failure = failure_before_head(error)
         except TooLate:
@@ -318,7 +244,7 @@ class RequestsTransport(NotPicklable):
             if self._closing.is_set() and failure.phase is Phase.NOT_SENT:
                 raise TransportClosedError
             raise failure
-        body = RequestsBody(response, position, request.method, limit)
+        body = RequestsBody(response, request.method, limit)
         bodies = self._bodies
         bodies[weakref.ref(body, lambda gone: bodies.pop(gone, None))] = response.raw
         if self._closing.is_set():
@@ -342,7 +268,6 @@ class RequestsTransport(NotPicklable):
 class RequestsBody:
     """A response whose body is still open. One thread reads; any thread may close.
 
-    `position` is the one of `response.raw` before hooks were called, as `_position` returns it.
     `limit` is the most bytes that the decoded body may have.
 
     The patience of a read limits each receive from the socket. If the body ends when the
@@ -350,20 +275,16 @@ class RequestsBody:
     limit of the head. A receive that has timed out cannot be repeated.
     """
 
-    def __init__(
-        self, response: requests.Response, position: Optional[int], method: str, limit: int
-    ) -> None:
+    def __init__(self, response: requests.Response, method: str, limit: int) -> None:
         raw: Any = response.raw
         self._raw: Any = raw
         self._process = ForkGuard()
         self._closed = self._ended = False
         self.status: int = response.status_code
         self._receive: Any
-        is_decoded, self._receive = _reader(response, position)
+        is_decoded, self._receive = _reader(response)
         self._coding, refusal = _read_head(response, method, limit, is_decoded)
         self.headers: Headers = self._coding.headers
-        if self._receive is None and refusal is None:
-            refusal = "a hook of the session has read the body, but not with response.content"
         if self.status == 204 and "transfer-encoding" in self.headers and refusal is None:
             # It has no body whatever this field says (RFC 9112, 6.3), but http.client would wait.
             self.close()
@@ -493,49 +414,17 @@ def _read_head(
     return coding, None
 
 
-def _reader(
-    response: requests.Response, position: Optional[int]
-) -> Tuple[bool, Optional[Callable[[], bytes]]]:
+def _reader(response: requests.Response) -> Tuple[bool, Callable[[], bytes]]:
     """Return whether the body is decoded already, and a function that returns some bytes of it.
 
     The function returns `b""` at the end. A body is decoded already if urllib3 has received it and
-    a hook has read it. In place of the function, return `None` if requests does not keep all that
-    hooks have read. `position` is the one of `response.raw` before hooks were called.
+    a hook has read it. An adapter without a network may give a body of another kind.
     """
     raw = response.raw
     is_urllib3 = isinstance(raw, urllib3.BaseHTTPResponse)
-    if is_urllib3:
-        if not raw.closed and not raw.tell():
-            return False, partial(raw.read1, MAX_PIECE, decode_content=False)
-    elif _position(raw) in (0, position):
-        # The response of an adapter without a network, and no hook is known to have read it.
-        try:
-            # This reads nothing yet. It raises if a hook has read all of it this way.
-            response.iter_content()
-        except requests.exceptions.StreamConsumedError:
-            return False, None
-        return False, partial(io.BytesIO(response.content).read, MAX_PIECE)
-    # Without `raw`, `content` is what requests keeps, or None. With it, it would also be what is
-    # left of the body. It raises RuntimeError after `iter_content`, which keeps nothing.
-    response.raw = None
-    try:
-        content: Optional[bytes] = response.content
-    except RuntimeError:
-        content = None
-    finally:
-        response.raw = raw
-    return is_urllib3, None if content is None else partial(io.BytesIO(content).read, MAX_PIECE)
-
-
-def _position(raw: Any) -> Optional[int]:
-    """Return how far a body was read; 0 if it has no `tell`, `None` if `tell` raises.
-
-    `tell` raises for a file that is closed, or that has no position, such as a pipe.
-    """
-    try:
-        return raw.tell() if hasattr(raw, "tell") else 0
-    except (OSError, ValueError):
-        return None
+    if is_urllib3 and not raw.closed and not raw.tell():
+        return False, partial(raw.read1, MAX_PIECE, decode_content=False)
+    return is_urllib3, partial(io.BytesIO(response.content).read, MAX_PIECE)
 
 
 def _refuse_unsafe(adapter: Any) -> None:
@@ -740,23 +629,19 @@ def _response_to(
     prepared: requests.PreparedRequest,
     guard: _SendGuard,
     **settings: Any,
-) -> Tuple[requests.Response, Optional[int]]:
-    """Send a request through the session's adapters and hooks.
+) -> requests.Response:
+    """Send a request through the session's adapters and hooks. Return its response.
 
-    Return its response, and the position of its `raw` before the hooks of the session were called.
     Redirects are not followed. `guard` is inactive once the head of the response has come.
     `settings` are those of `Session.send`. Raises `TransportFailure` (*reply broken*) if a hook
     raises one of `ERRORS`; every other exception unchanged.
     """
     came: List[requests.Response] = []
     found: List[str] = []
-    position: Optional[int] = 0
 
     def note(response: requests.Response, **_: Any) -> None:
-        nonlocal position
         guard.over = True
         came.append(response)
-        position = _position(response.raw)
 
     def hide_location(response: requests.Response, **_: Any) -> None:
         # Session.send reads the whole body of a redirect, to prepare the next request.
@@ -781,17 +666,7 @@ def _response_to(
     else:
         if found:
             response.headers["Location"] = found[0]
-        return response, position
+        return response
     finally:
         came.clear()  # The response refers to its request, and so to this list: a cycle.
     raise failure
-
-
-def _may_be_truncated(request: Request, body: RequestsBody) -> bool:
-    """Return whether a response without a body may be one whose head is truncated.
-
-    http.client accepts a truncated head. A server that sends no body says so with a length, or
-    with a status that allows no body (RFC 9110, 8.6).
-    """
-    says_so = "content-length" in body.headers or "transfer-encoding" in body.headers
-    return not says_so and request.method != "HEAD" and body.status not in (204, 304)
