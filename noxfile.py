@@ -407,17 +407,15 @@ def build_site(session: nox.Session) -> None:
 
 @nox.session(python=NEWEST)
 def docs(session: nox.Session) -> None:
-    """Build the site in `build/site`: run what pages show, check every link and name.
+    """Execute the notebook, and build the site in `build/site`; its links must lead somewhere.
 
-    `-- serve` checks nothing, and serves the site instead.
+    The tests run what pages show. `-- serve` checks nothing, and serves the site instead.
     """
     session.install(*EXTRAS, *packages("test", "docs"))
     if session.posargs == ["serve"]:
         session.run("python", "docs/site.py", "build")
         session.run("zensical", "serve", *SITE)
         return
-    pages = ("tests/house/test_docs.py", "tests/house/test_pages.py")
-    session.run("pytest", *pages, "--numprocesses=2")
     session.run("python", "docs/notebook.py", "--check")
     build_site(session)
 

@@ -269,6 +269,13 @@ class TestSite:
         script("site").gather(tmp_path / "pages")
         assert (tmp_path / "pages" / "index.md").exists()
 
+    def test_the_header_links_to_the_repository_once_that_has_an_address(self):
+        text = (ROOT / "zensical.toml").read_text(encoding="utf-8")
+        settings = script("site").settings
+        assert "repo_url" not in settings(text, "https://docs.test/", [])
+        linked = settings(text, "https://docs.test/", [], "https://source.test/a")
+        assert 'site_url = "https://docs.test/"\nrepo_url = "https://source.test/a"\n' in linked
+
     @pytest.fixture
     def move(self, tmp_path, monkeypatch):
         """Return a function from a text to the page of the site, beside a source and a picture."""
