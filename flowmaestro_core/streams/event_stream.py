@@ -27,8 +27,8 @@ What the table of states (`EventStreamMachine.TRANSITIONS`) does not say:
   finds its ending. If the probe is answered and the execution runs, the stream reconnects.
 * A probe that is refused ends a stream that had not failed before. (An open stream of a message
   goes on.)
-* Some transports lose a quiet body (`Read.impatient`). For the first event they wait only for the
-  `FIRST_EVENT_WAITS`, in turn. After each, the execution is probed and the stream opened again.
+* Some transports lose a quiet body (`Read.impatient`). Their waits for the first event are short
+  (`first_event.py`). After each, the execution is probed and the stream opened again.
 * If only a probe has seen that the execution was paused or resumed, that is emitted as an event,
   once.
 
@@ -40,7 +40,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, ClassVar, Deque, Dict, List, Mapping, Optional, Tuple, Union, cast
 
-from flowmaestro_core.actions import LEAST_PATIENCE, Action, Done, Emit, Fail, Read, Wait
+from flowmaestro_core.actions import Action, Done, Emit, Fail, Read, Wait
 from flowmaestro_core.calls.call import Call, CallMachine
 from flowmaestro_core.context import Context
 from flowmaestro_core.errors import FlowMaestroError, RateLimitError, StreamError, TimeoutError
@@ -64,6 +64,7 @@ from flowmaestro_core.streams.events import (
     terminal_event,
     timeline_part,
 )
+from flowmaestro_core.streams.first_event import FirstEventWaits
 from flowmaestro_core.streams.operation import Events
 from flowmaestro_core.streams.probe import IdleMonitor
 from flowmaestro_core.streams.sse import ServerSentEvent
@@ -75,10 +76,6 @@ DRAIN_READS = 100
 timed out."""
 DRAIN_OVERTIME = 0.05
 """Seconds after the stream's deadline in which it reads what has already arrived."""
-FIRST_EVENT_WAITS = (2.0, 4.0, 8.0, 16.0)
-"""Seconds that a transport which loses a quiet body waits for the first event, in turn. After the
-last one, it waits as long as for later events. Such a transport cannot poll the execution beside an
-open stream, and the deployed server may publish no events at all."""
 MOST_REMEMBERED = 1000
 SHORT_EVENT = 1000
 """The longest event, in characters, that is remembered whole, for `seen_events`.
@@ -202,10 +199,7 @@ class EventStreamMachine(Machine[Any]):
         `_end_after_reading` and `_end_unless_probed`. Each read changes it (`after_read`). Two
         things may reset it to `None`: a probe that is answered, and an event that moves the
         deadline."""
-        self._first_waits = iter(FIRST_EVENT_WAITS if can_probe else ())
-        self._first_wait = next(self._first_waits, None)
-        """Seconds for which a transport that loses a quiet body (`Read.impatient`) waits for the
-        first event. `None` once an event came, or if it must wait as long as for later events."""
+        self._first_event = FirstEventWaits(can_probe=can_probe)
         self._greeted_on = 0
         """The number of the connection whose `connected` was emitted; 0 if there was none yet. The
         first connection may be lost or set aside before it sends one."""
@@ -281,7 +275,7 @@ class EventStreamMachine(Machine[Any]):
         if progressed:
             self._connection.progressed()
             self._monitor.on_event(now)
-            self._first_wait = None
+            self._first_event.event_came()
         if self._ending is not None and isinstance(self._ending, UnlessRead):
             if isinstance(self._ending.action, Fail) and now < self._monitor.stream_deadline:
                 self._ending = None  # An event has moved the deadline, so this is no timeout.
@@ -307,9 +301,10 @@ class EventStreamMachine(Machine[Any]):
 
     @event
     def transport_failed(self, failure: TransportFailure, now: float, jitter: float) -> Action:
-        if failure.timed_out and self._first_wait is not None and self._ending is None:
+        waited = failure.timed_out and self._first_event.seconds is not None
+        if waited and self._ending is None:
             # The transport has waited for the first event, and cannot read this body again.
-            self._first_wait = next(self._first_waits, None)
+            self._first_event.over()
             self._connection.set_aside()
             self._monitor.probe_now()
             return self._next(now, jitter)
@@ -374,18 +369,9 @@ class EventStreamMachine(Machine[Any]):
         if quiet <= 0:
             return self._probe(now, jitter)
         self.state = "streaming"
-        # Comparisons, because each call of min() or max() is half a percent of an event's cost.
-        patience = quiet
-        if left < patience:
-            patience = left
-        impatient = patience
-        if self._first_wait is not None:
-            impatient = min(left, self._first_wait)
-        elif impatient < LEAST_PATIENCE:
-            impatient = LEAST_PATIENCE
-            if left < impatient:
-                impatient = left
-        return Read(patience, impatient)
+        # A comparison, because a call of min() is half a percent of an event's cost.
+        patience = min(left, quiet)
+        return Read(patience, self._first_event.limit(patience, left))
 
     def _end(self, ending: Ending, now: float, jitter: float) -> Action:
         """Return the next action of a stream that has an ending (rule 3 of `_next`).

@@ -21,7 +21,8 @@ from flowmaestro_core.errors import StreamError, TimeoutError
 from flowmaestro_core.http.messages import Phase
 from flowmaestro_core.policy.stream_times import StreamTimes
 from flowmaestro_core.resources.executions import Executions
-from flowmaestro_core.streams.event_stream import DRAIN_OVERTIME, FIRST_EVENT_WAITS
+from flowmaestro_core.streams.event_stream import DRAIN_OVERTIME
+from flowmaestro_core.streams.first_event import WAITS
 from tests.harness.core.followed import (
     COMPLETED,
     CONNECTED,
@@ -327,7 +328,7 @@ def test_an_impatient_transport_waits_longer_and_longer_for_the_first_event(
     stream = streaming(silent_poll=silent_poll)
     stream.start()
     waits = []
-    for wait in FIRST_EVENT_WAITS:
+    for wait in WAITS:
         action = stream.opens()
         if silent_poll is not None and isinstance(action, Send):
             action = stream.replies(200, RUNNING)
@@ -339,7 +340,7 @@ def test_an_impatient_transport_waits_longer_and_longer_for_the_first_event(
         assert isinstance(stream.replies(200, RUNNING), Open), wait
     action = stream.opens()
     assert isinstance(action, Read)
-    assert (tuple(waits), action.impatient) == (FIRST_EVENT_WAITS, LEAST_PATIENCE)
+    assert (tuple(waits), action.impatient) == (WAITS, LEAST_PATIENCE)
     assert kinds(stream) == ["connected"]
     assert stream.machine.reconnects == 0  # type: ignore[attr-defined]
 

@@ -9,7 +9,7 @@ from typing import Any, List
 import pytest
 
 from flowmaestro import FlowMaestroClient, StreamTimes
-from flowmaestro_core.streams import event_stream as stream_module
+from flowmaestro_core.streams import first_event
 from flowmaestro_transports import RequestsTransport
 
 
@@ -17,7 +17,7 @@ def test_on_requests_a_stream_lives_on_keepalives_and_notices_a_cancellation(
     scripted: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On sockets, in a fraction of the time."""
-    monkeypatch.setattr(stream_module, "LEAST_PATIENCE", 20.0)
+    monkeypatch.setattr(first_event, "LEAST_PATIENCE", 20.0)
     probes: List[float] = []
 
     def handler(peer: Any) -> None:
@@ -55,7 +55,7 @@ def test_on_requests_a_late_first_event_is_read_and_none_after_it_is_lost(
     scripted: Any, monkeypatch: pytest.MonkeyPatch, first_after: float
 ) -> None:
     """As an event after 3 s and after 10 s, in a tenth of the time."""
-    monkeypatch.setattr(stream_module, "FIRST_EVENT_WAITS", (0.2, 0.4, 0.8, 1.6))
+    monkeypatch.setattr(first_event, "WAITS", (0.2, 0.4, 0.8, 1.6))
     first_at = time.monotonic() + first_after
 
     def handler(peer: Any) -> None:
@@ -90,7 +90,7 @@ def test_on_requests_a_late_first_event_is_read_and_none_after_it_is_lost(
 def test_on_requests_the_end_of_a_silent_execution_is_noticed_between_the_first_waits(
     scripted: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream_module, "FIRST_EVENT_WAITS", (0.1, 0.2, 0.4, 0.8))
+    monkeypatch.setattr(first_event, "WAITS", (0.1, 0.2, 0.4, 0.8))
     polls: List[str] = []
 
     def handler(peer: Any) -> None:
