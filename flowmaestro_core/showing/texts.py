@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping as AnyMapping
 from html import escape
-from typing import Any, Mapping, Optional, cast
+from typing import Any, Mapping, Optional
 
 from flowmaestro_core.http.dates import parse_timestamp
 from flowmaestro_core.http.secrets import without_keys
@@ -30,14 +29,6 @@ def event_time(value: Any) -> Optional[float]:
         return parse_timestamp(str(value)[:40])
     except (ValueError, OverflowError):
         return None
-
-
-def waits_for_person(event: Mapping[str, Any]) -> bool:
-    """Return whether a `node:completed` is of a node that waits for a person, and is not done."""
-    metadata = event.get("metadata")
-    if event.get("type") != "node:completed" or not isinstance(metadata, AnyMapping):
-        return False
-    return cast("Mapping[str, Any]", metadata).get("paused") is True
 
 
 def duration_of(execution: Mapping[str, Any]) -> Optional[str]:

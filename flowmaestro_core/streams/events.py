@@ -6,7 +6,7 @@ from typing import Any, Dict, Mapping, Union
 
 from flowmaestro_core.payloads.json_values import LONGEST_NAME, JsonObject
 from flowmaestro_core.payloads.reply import decode_json
-from flowmaestro_core.payloads.shapes import snake_case_keys, token_usage
+from flowmaestro_core.payloads.shapes import snake_case_keys, token_usage, waits_for_person
 from flowmaestro_core.streams.sse import ServerSentEvent
 
 EXECUTION_TERMINAL = frozenset({"execution:completed", "execution:failed", "execution:cancelled"})
@@ -16,6 +16,8 @@ REMEMBERED = frozenset(
     {
         "connected",
         "execution:started",
+        "execution:paused",
+        "execution:resumed",
         "stream:reconnected",
         "node:started",
         "node:completed",
@@ -25,7 +27,17 @@ REMEMBERED = frozenset(
 )
 """The types of the events that a timeline needs. It also needs the terminal event, which a stream
 keeps separately."""
-_TIMELINE_KEYS = ("type", "status", "timestamp", "node_id", "node_name", "duration_ms", "error")
+_TIMELINE_KEYS = (
+    "type",
+    "status",
+    "timestamp",
+    "node_id",
+    "node_name",
+    "duration_ms",
+    "error",
+    "reason",
+    "workflow_name",
+)
 
 
 def event_from_sse(sse: ServerSentEvent) -> Dict[str, Any]:
@@ -90,7 +102,12 @@ def timeline_part(event: Union[ServerSentEvent, Mapping[str, Any]]) -> Dict[str,
     Values that are `None` are left out. A `ServerSentEvent` is decoded first.
     """
     read = event_from_sse(event) if isinstance(event, ServerSentEvent) else event
-    return {key: _short(read[key]) for key in _TIMELINE_KEYS if read.get(key) is not None}
+    part: Dict[str, Any] = {
+        key: _short(read[key]) for key in _TIMELINE_KEYS if read.get(key) is not None
+    }
+    if waits_for_person(read):
+        part["metadata"] = {"paused": True}
+    return part
 
 
 def _short(value: Any) -> Union[int, float, str]:

@@ -135,3 +135,10 @@ def test_brief_events_keep_the_error_of_a_node_if_there_is_one() -> None:
     assert timeline_part(failed) == {**failed, "error": "x" * LONGEST_NAME}
     ended = ServerSentEvent("execution:completed", "{}")
     assert timeline_part(ended) == {"type": "execution:completed"}
+
+
+def test_the_part_for_a_timeline_says_that_a_node_waits() -> None:
+    waiting = {"type": "node:completed", "node_id": "a", "outputs": {"prompt": "?"}}
+    paused = {"paused": True}
+    assert timeline_part({**waiting, "metadata": {**paused, "x": 1}})["metadata"] == paused
+    assert "metadata" not in timeline_part({**waiting, "metadata": {"x": 1}})
