@@ -106,9 +106,11 @@ def until(holds: Callable[[], bool], *, timeout: float = 60.0) -> None:
 
 def children_of(pid: int) -> List[int]:
     """Return the ids of the children of a process; none if it has ended."""
-    with contextlib.suppress(OSError):
-        return [*map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
-    return []
+    children: List[int] = []
+    for thread in Path("/proc", str(pid), "task").glob("*"):
+        with contextlib.suppress(OSError):
+            children += map(int, (thread / "children").read_text().split())
+    return children
 
 
 class Process:

@@ -50,11 +50,14 @@ class Store:
         return None if row is None else json.loads(row[0])
 
     def save(self, state: Dict[str, Any]) -> None:
-        row = (self._task, state["serial"], json.dumps(state))
+        row = {"task": self._task, "serial": state["serial"], "state": json.dumps(state)}
         if state["serial"] == 1:
-            change = "INSERT OR IGNORE INTO kept VALUES (?, ?, ?)"
+            change = "INSERT OR IGNORE INTO kept VALUES (:task, :serial, :state)"
         else:
-            change = "UPDATE kept SET serial = ?2, state = ?3 WHERE task = ?1 AND serial = ?2 - 1"
+            change = (
+                "UPDATE kept SET serial = :serial, state = :state "
+                "WHERE task = :task AND serial = :serial - 1"
+            )
         if self._db.execute(change, row).rowcount == 0:
             raise CheckpointConflict
 

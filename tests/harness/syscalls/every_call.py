@@ -37,21 +37,20 @@ TAKES_ROOM, WRITES, CANNOT_FAIL = 1, 2, 4
 """The flags of a call, as `shim.c` has them."""
 CHANGE_NOTHING = ("flock", "read", "pread64", "mmap", "open64")
 """A kill after such a call is a kill before the next one."""
+NEEDS_WAL = 1
+"""The first mark of a journal, which has a `-wal` file from then on."""
 FEW = 12
 
 Trial = Dict[str, Any]
 
 
 class Call(NamedTuple):
-    """A system call: its name, its flags, the name of its file.
-
-    `between` is whether the journal has the first of its two marks just before the call.
-    """
+    """A system call: its name, its flags, the mark that it writes or 0, the name of its file."""
 
     name: str
     flags: int
+    mark: int
     file: str
-    between: bool
 
 
 class Trials:
@@ -97,22 +96,27 @@ class Trials:
         )
         for trial in trials:
             rows = range(ROWS if trial["kind"] == "journal" else 1)
+            trial["may_refuse"] = trial["then"] == "lose" or (
+                trial["then"] == "read" and self._is_between(trial)
+            )
             trial["started"] = [started[trial["number"], row] for row in rows]
         return trials
 
-    def calls(self, kind: str, number: int) -> List[Call]:
-        """Return the system calls of a trial with the action `COUNT`."""
-        lines = (self._folder / f"{self._folder.name}{number}.calls").read_text().splitlines()
+    def calls(self, trial: str) -> List[Call]:
+        """Return the system calls of the first attempt of a trial."""
         calls: List[Call] = []
-        between = False
-        for line in lines:
+        for line in (self._folder / f"{trial}.calls").read_text().splitlines():
             name, flags, mark, path = line.split(" ", 3)
             is_file = path.startswith(str(self._folder))
             file = Path(path).name if is_file else "the connection"
-            calls.append(Call(name, int(flags), file, between))
-            if file.endswith("-wal") and int(mark):
-                between = int(mark) == 1
+            calls.append(Call(name, int(flags), int(mark), file))
         return calls
+
+    def _is_between(self, trial: Trial) -> bool:
+        """Return whether the journal had the first of its two marks when it was killed."""
+        *done, _ = self.calls(trial["number"])
+        marks = [call.mark for call in done if call.mark and call.file.endswith("-wal")]
+        return marks[-1:] == [NEEDS_WAL]
 
 
 def plan(trials: Trials, kind: str, calls: List[Call], step: int) -> None:
@@ -140,9 +144,7 @@ def plan(trials: Trials, kind: str, calls: List[Call], step: int) -> None:
         trials.add(kind, "ENOSPC from there on", at, FAIL_FROM_HERE, error=errno.ENOSPC)
     if kind == "journal":
         for at in numbers():
-            may_refuse = calls[at - 1].between
-            more = {"then": "read", "may_refuse": may_refuse}
-            trials.add(kind, "killed, then read", at, KILL_BEFORE, **more)
+            trials.add(kind, "killed, then read", at, KILL_BEFORE, then="read")
             trials.add(
                 kind, "killed, then -wal deleted", at, KILL_BEFORE, then="lose", may_refuse=True
             )
@@ -204,7 +206,7 @@ def tried(folder: Path, step: int = 1) -> bool:
     ok = report(counting.run())
     trials = Trials(folder / "trials", shim)
     for number, kind in enumerate(kinds):
-        calls = counting.calls(kind, number)
+        calls = counting.calls(f"counting{number}")
         print(f"{kind}: {len(calls)} system calls")
         counts = Counter(f"{call.name} {call.file}" for call in calls)
         for what, count in sorted(counts.items()):
