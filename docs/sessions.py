@@ -52,8 +52,8 @@ def seed(fake):
     fake.workflow("wf_broken", name="Monthly bill", nodes=[fetch, pay], fails_at="pay")
     fetch = Node("fetch", name="Fetch a year", seconds=1.5)
     fake.workflow("wf_audit", name="Tax audit", nodes=[fetch, send], outputs={"errors": 0})
-    endless = [Node("open", name="Open books"), Node("all", name="Count", seconds=3600)]
-    fake.workflow("wf_slow", name="Yearly audit", nodes=endless)
+    books = Node("open", name="Open books", seconds=0.5)
+    fake.workflow("wf_slow", name="Yearly audit", nodes=[books, Node("all", name="Count", seconds=3600)])
     fake.workflow("wf_charge", name="Charge a card", outputs=charge)
     fake.agent("agent_parrot", lambda text: f"You said: {text}", name="Parrot")
 
@@ -169,11 +169,13 @@ SESSIONS = (
         "use a schema (`--schema`, or that of the server), or end the name of the column in `:=`, which makes\n"
         "its cells JSON: `cards.csv` has the columns `card` and `amount:=`. In a column of text, an empty\n"
         "cell is an empty text. In other columns, an empty cell gives no input.\n\n"
-        "**Results** go to `--out`. A `.csv` file is for a spreadsheet. Its columns are `row` (from 1, as in\n"
-        "`--redo`), `index` (from 0, as in Python), `execution_id`, `status`, `error` and `outputs`. It begins\n"
-        "with a byte-order mark, without which Excel would not read UTF-8; in Python open it with\n"
-        '`encoding="utf-8-sig"`. A text that a spreadsheet could take for a formula begins with an added `\'`;\n'
-        "otherwise texts are unchanged. A `.jsonl` file is for programs.\n\n"
+        "**Results** go to `--out`. A `.csv` file is for a spreadsheet. It has the columns of the rows, and then\n"
+        "`execution_id`, `status`, `error` and `outputs` (JSON); `--columns total,name` makes columns of these\n"
+        "outputs instead. A name that the rows have, too, becomes `flowmaestro.status`. The separator is that of\n"
+        "the rows. The file begins with a byte-order mark, without which Excel would not read UTF-8; in Python\n"
+        'open it with `encoding="utf-8-sig"`. A text that a spreadsheet could take for a formula begins with an\n'
+        "added `'`; otherwise texts are unchanged. A `.jsonl` file is for programs: an object for each row, with\n"
+        "its number `row` (from 1, as in `--redo`) and its `inputs`.\n\n"
         "A row with the status `refused` was not started, because the server rejected its inputs: correct\n"
         "it, and the same command starts it. A row that is `running` or `paused` did not end within\n"
         "`--timeout`: the same command continues to wait for it. At the end, failures are grouped by cause.\n\n"
@@ -196,7 +198,8 @@ SESSIONS = (
         "webhooks. The API has no list of threads, but `get threads ID` shows one. `list executions` has the\n"
         "filters `--workflow`, `--status` (one status) and `--since` (`90s`, `15m`, `2h`, `3d`). Columns are\n"
         "shortened until they fit the terminal, but ids are not, so that you can copy them: if the terminal\n"
-        "is too narrow, an id has a line of its own. In a pipe, nothing is shortened.\n\n"
+        "is too narrow, an id has a line of its own. On a terminal, `list executions` names the workflows, where\n"
+        "the key may read them. In a pipe, nothing is shortened.\n\n"
         "![A list in a terminal](pictures/list.svg)",
         (
             Command("list workflows"),
@@ -220,7 +223,7 @@ SESSIONS = (
         "(the newest of a workflow). While no events come, the view says how old its last poll is.",
         (
             Command("run wf_slow --timeout 1"),
-            Command("run wf_slow", (("running", "\x03"),)),
+            Command("run wf_slow", (("Count", "\x03"),)),
             Command("run wf_audit --detach"),
             Command("watch --last"),
             Command("run wf_slow --detach"),

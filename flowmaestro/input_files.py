@@ -31,10 +31,19 @@ class Rows(List[Dict[str, Any]]):
     Attributes:
         are_cells: whether the file is CSV or TSV, formats without types. A value is then a text,
             unless the name of its column ends in `:=`, or `typed_rows` has converted it.
+        names: the names of the columns as the sheet has them; of JSON, the names of all inputs in
+            the order of their first rows.
+        cells: the texts of each row as the sheet has them; empty for JSON.
+        delimiter: the sign between cells; a comma for JSON.
 
     """
 
-    are_cells = False
+    def __init__(self, rows: Iterable[Dict[str, Any]] = ()) -> None:
+        super().__init__(rows)
+        self.are_cells = False
+        self.names: List[str] = list(dict.fromkeys(name for row in self for name in row))
+        self.cells: List[List[str]] = []
+        self.delimiter = ","
 
 
 def read_object(path: str, where: str) -> Dict[str, Any]:
@@ -77,7 +86,9 @@ def read_rows(path: str, *, delimiter: Optional[str] = None) -> Rows:
         return Rows(_array(where, text) if suffix == ".json" else _lines(where, text))
     limit = csv.field_size_limit(LARGEST_CELL)
     try:
-        rows = Rows(_cells(where, text, delimiter or ("\t" if suffix == ".tsv" else ",")))
+        rows = Rows()
+        rows.delimiter = delimiter or ("\t" if suffix == ".tsv" else ",")
+        _read_cells(where, text, rows)
     finally:
         csv.field_size_limit(limit)
     rows.are_cells = True
@@ -98,6 +109,7 @@ def typed_rows(rows: Rows, schema: Any, where: str) -> Rows:
         return rows
     typed = Rows()
     typed.are_cells = True
+    typed.names, typed.cells, typed.delimiter = rows.names, rows.cells, rows.delimiter
     for number, row in enumerate(rows, 1):
         found: Dict[str, Any] = {}
         for name, value in row.items():
@@ -170,7 +182,9 @@ def _as_object(value: Any, where: str) -> Dict[str, Any]:
     return cast("Dict[str, Any]", value)
 
 
-def _cells(where: str, text: str, delimiter: str) -> Iterator[Dict[str, Any]]:
+def _read_cells(where: str, text: str, rows: Rows) -> None:
+    """Add the rows of CSV. Raises `ValueError` if it is malformed."""
+    delimiter = rows.delimiter
     taken: List[str] = []  # Lines of the row that is being read.
 
     def take() -> Iterator[str]:
@@ -180,7 +194,7 @@ def _cells(where: str, text: str, delimiter: str) -> Iterator[Dict[str, Any]]:
 
     lines = csv.reader(take(), strict=True, delimiter=delimiter)
     try:
-        names: List[str] = next(filter(None, lines), [])
+        names = rows.names = next(filter(None, lines), [])
         _check_names(where, names, delimiter)
         taken.clear()
         for number, cells in enumerate(lines, 1):
@@ -192,7 +206,8 @@ def _cells(where: str, text: str, delimiter: str) -> Iterator[Dict[str, Any]]:
                     text + ("has no name" if len(cells) > len(names) else "is missing")
                 )
             if cells:
-                yield _row(f"{where}, row {number}", names, cells)
+                rows.append(_row(f"{where}, row {number}", names, cells))
+                rows.cells.append(cells)
             taken.clear()
     except csv.Error as error:
         column = _malformed_column("".join(taken), re.escape(delimiter))

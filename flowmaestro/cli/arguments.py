@@ -98,10 +98,16 @@ def build_parser(
     shape = partial(argparse.RawDescriptionHelpFormatter, width=width, max_help_position=column)
     common: Any = {"formatter_class": shape, "allow_abbrev": False}
     about = _fitted(f"{_ABOUT}\n{_EXAMPLES}", width)
+    about += "".join(_group(title, names, width) for title, names in _GROUPS.items())
     end = f"{_fitted(_EXIT_STATUSES, width)}\n\n{_more('cli', width)}".rstrip()
-    parser = _Parser(prog="flowmaestro", description=about, epilog=end, **common)
+    usage = "flowmaestro [-h] [-V] COMMAND ..."
+    parser = _Parser(prog="flowmaestro", usage=usage, description=about, epilog=end, **common)
     parser.add_argument("-V", "--version", action="store_true", help="show the version and exit")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    # The description has the commands, in groups, which argparse cannot make.
+    hidden: Any = {"help": argparse.SUPPRESS} if completed is None else {}
+    commands = parser.add_subparsers(
+        dest="command", metavar="COMMAND", prog="flowmaestro", **hidden
+    )
     for name in [only] if only in COMMANDS else COMMANDS:
         what, examples, arguments = COMMANDS[name]
         about = f"{what[0].upper()}{what[1:]}.\n\nexamples:"
@@ -111,8 +117,9 @@ def build_parser(
         usage = f"flowmaestro {name} [options]{''.join(map(_in_usage, arguments))}"
         usage = _fitted(usage, width - len("usage: ")).replace("\n", "\n       ")
         about = _fitted(about, width)
+        told: Any = {} if completed is None else {"help": what}
         command = commands.add_parser(
-            name, help=what, usage=usage, description=about, epilog=page, **common
+            name, usage=usage, description=about, epilog=page, **common, **told
         )
         for flags, settings in arguments if only in (None, name) else ():
             kind = settings.get("complete")
@@ -120,8 +127,20 @@ def build_parser(
                 *flags, **{key: settings[key] for key in settings if key != "complete"}
             )
             if completed is not None and kind is not None:
-                argument.complete = completed[kind]  # type: ignore[attr-defined]
+                argument.complete = completed[kind]
     return parser
+
+
+def _group(title: str, names: Sequence[str], width: int) -> str:
+    """Return the lines of the help for commands that belong together."""
+    from textwrap import fill
+
+    lines = [f"\n{title}:"]
+    for name in names:
+        lead = f"  {name:12}"
+        lines.append(fill(COMMANDS[name][0], max(width, 30), initial_indent=lead,
+                          subsequent_indent=" " * len(lead)))  # fmt: skip
+    return "\n".join(lines) + "\n"
 
 
 def _fitted(text: str, width: int) -> str:
@@ -212,6 +231,17 @@ def _seconds_ago(text: str) -> float:
 def _delimiter(text: str) -> str:
     r"""Return the delimiter that `text` stands for: a tab for `\t` or `tab`, else `text`."""
     return "\t" if text in ("\\t", "tab") else text
+
+
+def _names(text: str) -> List[str]:
+    """Return the names in a text such as `total,name`, without repetitions.
+
+    Raises `ArgumentTypeError` if one is empty.
+    """
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of names; write total,name")
+    return list(dict.fromkeys(names))
 
 
 def _row_numbers(text: str) -> Optional[List[int]]:
@@ -368,6 +398,15 @@ def _formats(help: str, *forms: str, json: str = "json") -> Tuple[_Argument, ...
     return (output, _json_flag(json, f"the same as -o {json}"), *_SERVER)
 
 
+_GROUPS = {
+    "workflows": ("run", "watch", "map", "cancel", "fire"),
+    "agents and what there is": ("chat", "query", "list", "get"),
+    "keys, and trying things": (
+        *("login", "logout", "profiles", "doctor", "serve", "demo", "mcp", "completion", "help"),
+        "version",
+    ),
+}
+"""The commands in the order in which the help lists them."""
 COMMANDS: Dict[str, _Command] = {
     "run": _command(
         "run a workflow, show its events, print its outputs",
@@ -421,10 +460,16 @@ COMMANDS: Dict[str, _Command] = {
         ),
         _file(
             "--out",
-            "results: a .csv file with the columns row, index, execution_id, status, error and "
-            "outputs, or a .jsonl file with an object for each row, which has its inputs, too",
+            "results: a .csv file with the columns of ROWS, execution_id, status, error and "
+            "outputs, or a .jsonl file with an object for each row",
             type=_RESULTS,
             required=True,
+        ),
+        _option(
+            "--columns",
+            "NAMES",
+            "make columns of these outputs in the .csv file, such as total,name [outputs as JSON]",
+            type=_names,
         ),
         _output("--journal", "file that makes the batch resumable [OUT.journal]"),
         _option(
@@ -435,7 +480,7 @@ COMMANDS: Dict[str, _Command] = {
         ),
         _flag("--rerun", "start the rows again whose execution failed or was cancelled"),
         _option("--redo", "ROWS", _REDO, type=_row_numbers, default=[]),
-        _option("--concurrency", "N", "executions at a time [10]", type=_COUNT, default=10),
+        _option("--concurrency", "N", "executions at a time [8]", type=_COUNT, default=8),
         _option("--settle-after", "SECONDS", _SETTLE_AFTER, type=_SECONDS, default=60.0),
         _TIMEOUT,
         *_CHECK,

@@ -133,7 +133,7 @@ def _converse(
         if text is None:
             hints.line("go on with:")
             words = f"{shlex.quote(agent['id'])} --thread {thread_id}{server_words(options)}"
-            hints.copyable(f"  flowmaestro chat {words}")
+            hints.command("  ", f"flowmaestro chat {words}")
             return
         if text.startswith("/") and not text.startswith("//"):
             _obey(text, thread_id, conversation, hints)

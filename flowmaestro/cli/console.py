@@ -107,6 +107,26 @@ class Lines:
         """Write one line that is never wrapped, so that the user can copy it."""
         self._out.write(printable(text) + "\n")
 
+    def command(self, lead: str, command: str) -> None:
+        r"""Write a command that the user can copy, after `lead`.
+
+        On a terminal that is too narrow, the command begins on a line of its own, and continues
+        after `\\` at the end of a line, as shells read it. It never breaks within a word, such as
+        an id.
+        """
+        columns = self.columns
+        if columns is None or text_width(lead + command) <= columns:
+            self.copyable(lead + command)
+            return
+        self.copyable(lead.rstrip())
+        line = " "
+        for word in command.split(" "):
+            if line.strip() and text_width(f"{line} {word} \\") > columns:
+                self.copyable(f"{line} \\")
+                line = "   "
+            line += f" {word}"
+        self.copyable(line)
+
     def document(self, text: str) -> None:
         """Write a text of several lines, and the end of its last line. It is never wrapped.
 
@@ -243,11 +263,11 @@ class Console(Lines):
             return RichText.assemble(*spans)
         return RichText.assemble(*(text for text, _ in spans))
 
-    def bar(self, total: float, done: float, width: int) -> Any:
+    def bar(self, total: float, done: float, width: int, style: str = "cyan") -> Any:
         """Return a progress bar for rich: `width` columns, of which `done` of `total` is filled."""
         from rich.progress_bar import ProgressBar
 
-        style = "cyan" if self._colors else "default"
+        style = style if self._colors else "default"
         return ProgressBar(
             total=total, completed=done, width=width, complete_style=style, finished_style=style
         )

@@ -15,15 +15,15 @@ from typing import Any, Dict, List, Optional, TextIO, Tuple
 from flowmaestro import Hooks, ResponseInfo
 from flowmaestro.cli import TIMED_OUT, USAGE, CommandFailed, session, status_after
 from flowmaestro.cli.console import Console, Text, text_width
-from flowmaestro.cli.output import Results, written
+from flowmaestro.cli.output import FORMULA_SIGNS, Results, written
 from flowmaestro.cli.run_view import in_short
 from flowmaestro.input_files import Rows, counted, read_rows, typed_rows
-from flowmaestro.inputs import is_strict
+from flowmaestro.inputs import is_strict, mapping_or_empty
 from flowmaestro_core.errors import FlowMaestroError, TimeoutError
 from flowmaestro_core.executions.outcome import BatchProgress, RunOutcome, RunOutcomes, day_ends
 
-COLUMNS = ("row", "index", "execution_id", "status", "error", "outputs")
-"""Columns of results as CSV. `row` counts from 1, as messages do; `index` from 0."""
+COLUMNS = ("execution_id", "status", "error", "outputs")
+"""Columns of results, after those of the sheet."""
 REFUSED = "refused"
 """The status of a row whose start the server refused: nothing was run."""
 MOST_CAUSES = 5
@@ -37,6 +37,7 @@ def map_command(options: argparse.Namespace) -> None:
 
     Raises `CommandFailed` if a row did not complete, and after a Ctrl-C while rows are run.
     """
+    began = time.monotonic()
     journal = options.journal or f"{options.out}.journal"
     _check_files(options.rows, options.out, journal)
     rows = read_rows(options.rows, delimiter=options.delimiter)
@@ -47,6 +48,8 @@ def map_command(options: argparse.Namespace) -> None:
     beyond = [row for row in redo if row > len(rows)]
     if beyond:
         raise CommandFailed(f"--redo: there is no row {beyond[0]} in {name}", USAGE)
+    if options.columns is not None and not options.out.lower().endswith(".csv"):
+        raise CommandFailed("--columns is for results as CSV: --out must end in .csv", USAGE)
     view = _view(len(rows), options)
     with session.client_for(options, Hooks(response=view.responded)) as client:
         workflow_id = session.find(client, "workflow", options.workflow).id
@@ -78,6 +81,10 @@ def map_command(options: argparse.Namespace) -> None:
         text = "" if options.output is None else "interrupted"
         raise CommandFailed(text, status)
     failures.report(len(rows), options.timeout)
+    if rows:
+        screen, took = Console(sys.stderr), in_short(time.monotonic() - began)
+        said = f"{counted(len(rows), 'row')} completed in {took}; the results are in {options.out}"
+        screen.line((f"{screen.symbols.good} {said}", "green"))
 
 
 def _check_files(rows: str, out: str, journal: str) -> None:
@@ -117,9 +124,10 @@ def _run(
     is_new = not os.path.exists(options.out)
     shown: List[Dict[str, Any]] = []
     results = None
+    sheet = _Sheet(rows, options.columns)
     if options.output in ("json", "jsonl", "csv"):
-        results = Results(sys.stdout, options.output, COLUMNS)
-    file = _ResultsFile(options.out)
+        results = sheet.results(sys.stdout, options.output)
+    file = _ResultsFile(options.out, sheet)
     try:
         with view:
             try:
@@ -130,7 +138,7 @@ def _run(
                     view.refused, view.unfinished = failures.refused, failures.unfinished
                     view.delivered(replayed=outcome.replayed)
                     if results is not None:
-                        results.add(line)
+                        results.add(sheet.line(line) if options.output == "csv" else line)
                     elif options.output == "table":
                         shown.append(line)
             finally:
@@ -146,10 +154,49 @@ def _run(
         if results is not None:
             results.close()
         if shown:
-            cells = [[_cell(line, name) for name in ("row", *COLUMNS[2:])] for line in shown]
-            headings = ["row", "execution id", *COLUMNS[3:]]
+            cells = [[_cell(line, name) for name in ("row", *COLUMNS)] for line in shown]
+            headings = ["row", "execution id", *COLUMNS[1:]]
             Console(sys.stdout).table(headings, cells)
     return None
+
+
+class _Sheet:
+    """Results as lines of a sheet: its own columns in their order, and then those of results.
+
+    With `outputs`, these outputs have columns of their own, in place of `outputs` as JSON. A name
+    that the sheet has, too, begins with `flowmaestro.`.
+    """
+
+    def __init__(self, rows: Rows, outputs: Optional[List[str]]) -> None:
+        self._rows = rows
+        self._outputs = outputs
+        names = COLUMNS if outputs is None else (*COLUMNS[:-1], *outputs)
+        self._added = [f"flowmaestro.{name}" if name in rows.names else name for name in names]
+
+    def results(self, out: TextIO, form: str) -> Results:
+        """Return what writes results to `out`."""
+        return Results(out, form, [*self._rows.names, *self._added], self._rows.delimiter)
+
+    def line(self, line: Dict[str, Any]) -> Dict[str, Any]:
+        """Return the cells of a result, by the names of their columns.
+
+        A cell of the sheet is unchanged, except that a number which a spreadsheet could take for a
+        formula, such as -5, is a number.
+        """
+        index, inputs = line["index"], line["inputs"]
+        cells: Dict[str, Any] = dict(inputs)
+        if self._rows.are_cells:
+            cells = dict(zip(self._rows.names, self._rows.cells[index]))
+            for name, text in cells.items():
+                value = inputs.get(name.removesuffix(":="))
+                if text.startswith(FORMULA_SIGNS) and isinstance(value, (int, float)):
+                    cells[name] = value
+        found = [line[name] for name in COLUMNS[:-1]]
+        if self._outputs is None:
+            found.append(line["outputs"])
+        else:
+            found += [mapping_or_empty(line["outputs"]).get(name) for name in self._outputs]
+        return {**cells, **dict(zip(self._added, found))}
 
 
 class _ResultsFile:
@@ -158,9 +205,11 @@ class _ResultsFile:
     Before the first result, `run_many` has checked that the journal belongs to these rows.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, sheet: _Sheet) -> None:
         self.count = 0
         self._path = path
+        self._sheet = sheet
+        self._is_csv = path.lower().endswith(".csv")
         self._file: TextIO = open(path, "a", encoding="utf-8", newline="")  # noqa: SIM115
         self._results: Optional[Results] = None
 
@@ -170,11 +219,11 @@ class _ResultsFile:
             if self._results is None:
                 if os.path.isfile(self._path):  # A device, such as /dev/null, cannot be emptied.
                     self._file.truncate(0)
-                form = "csv" if self._path.lower().endswith(".csv") else "jsonl"
-                if form == "csv":
+                if self._is_csv:
                     self._file.write("\ufeff")  # Without it, Excel does not read UTF-8.
-                self._results = Results(self._file, form, COLUMNS)
-            self._results.add(line)
+                form = "csv" if self._is_csv else "jsonl"
+                self._results = self._sheet.results(self._file, form)
+            self._results.add(self._sheet.line(line) if self._is_csv else line)
         except OSError as error:
             hint = "run the same command again to resume"
             raise CommandFailed(
@@ -422,7 +471,9 @@ class _LiveView(_View):
             is_bad = re.match(r"(, )?[1-9]\d* (failed|refused)", part)
             spans.append((part, "red" if is_bad else ""))
         width = min(room + 5, 40)
-        bar = self.screen.bar(self._total, self._at.done, width)
+        is_good = self._at.done == self._total and not self._at.failed
+        style = "green" if is_good else "cyan"
+        bar = self.screen.bar(self._total, self._at.done, width, style)
         grid = Table.grid()
         grid.add_row(bar, self.screen.styled((count, "bold"), *spans))
         return grid

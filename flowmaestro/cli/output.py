@@ -27,7 +27,7 @@ _UNSAFE = re.compile(
 
 `json` escapes C0 itself.
 """
-_FORMULA_SIGNS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "\t", "\r")
+FORMULA_SIGNS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "\t", "\r")
 """A spreadsheet may take a cell that begins with one of them for a formula."""
 _RENAMED = {"output": "outputs", "duration": "duration_ms", "percentage": "progress"}
 """Keys of live events, and the documented key that the SDK adds beside each."""
@@ -111,19 +111,23 @@ class Results:
     results have come. In the form `csv`, a result has only the cells of `columns`.
     """
 
-    def __init__(self, out: TextIO, form: str, columns: Sequence[str] = ()) -> None:
+    def __init__(
+        self, out: TextIO, form: str, columns: Sequence[str] = (), delimiter: str = ","
+    ) -> None:
         self._out = Writer(out)
+        self._delimiter = delimiter
         self._form = form
         self._columns = columns
         self._indent = 2 if form == "json" and self._out.isatty() else None
         self._count = 0
         if form == "csv":
-            self._out.write(csv_line(columns))
+            self._out.write(csv_line(columns, delimiter))
 
     def add(self, result: Mapping[str, Any]) -> None:
         """Write one result."""
         if self._form == "csv":
-            line = csv_line([result.get(name) for name in self._columns])
+            cells = [result.get(name) for name in self._columns]
+            line = csv_line(cells, self._delimiter)
             self._out.write(printable_lines(line) if self._out.isatty() else line)
             return
         text = json_text(result, self._out.encoding, self._indent)
@@ -145,7 +149,7 @@ class Results:
             self._out.write(("" if self._count else "[") + end + "\n")
 
 
-def csv_line(cells: Iterable[Any]) -> str:
+def csv_line(cells: Iterable[Any], delimiter: str = ",") -> str:
     """Return one record of CSV, with the line feed after it.
 
     A text that begins with `=`, `+`, `-`, `@`, the full-width form of one of them, a tab or a
@@ -154,14 +158,15 @@ def csv_line(cells: Iterable[Any]) -> str:
     """
     line = io.StringIO()
     # Before Python 3.13, the writer quotes of all line breaks only those of its line terminator.
-    csv.writer(line, lineterminator="\r\n").writerow([_cell(cell) for cell in cells])
+    writer = csv.writer(line, delimiter=delimiter, lineterminator="\r\n")
+    writer.writerow([_cell(cell) for cell in cells])
     return line.getvalue()[:-2] + "\n"
 
 
 def _cell(value: Any) -> Any:
     if isinstance(value, bool) or (value is not None and not isinstance(value, (str, int, float))):
         value = json_text(value)
-    if isinstance(value, str) and value.startswith(_FORMULA_SIGNS):
+    if isinstance(value, str) and value.startswith(FORMULA_SIGNS):
         return "'" + value
     return value
 

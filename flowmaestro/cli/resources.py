@@ -5,21 +5,24 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from contextlib import suppress
 from itertools import islice, takewhile
-from typing import Any, Dict, Iterable, List, Mapping, Sequence, Tuple, cast
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, cast
 
 from flowmaestro import FlowMaestroClient
 from flowmaestro.cli import NOT_FOUND, USAGE, CommandFailed, output
 from flowmaestro.cli.console import Console, Text
 from flowmaestro.cli.output import written
+from flowmaestro.cli.run_view import in_short
 from flowmaestro.cli.session import client_for, find, objects, unusable
+from flowmaestro.errors import FlowMaestroError
 from flowmaestro_core.http.secrets import showable_value
 from flowmaestro_core.payloads.json_values import LONGEST_NAME
 from flowmaestro_core.showing.texts import event_time
 
 _COLUMNS: Dict[str, Tuple[str, ...]] = {
     "workflows": ("id", "name", "description"),
-    "executions": ("id", "status", "started_at", "workflow_id"),
+    "executions": ("id", "status", "started_at", "duration", "workflow_id"),
     "agents": ("id", "name", "model"),
     "knowledge-bases": ("id", "name", "document_count"),
     "triggers": ("id", "name", "type", "enabled"),
@@ -48,6 +51,11 @@ def list_command(options: argparse.Namespace) -> None:
     with client_for(options) as client:
         found = islice(_iterate(client, options, limit), None if options.all else limit)
         rows = [dict(row) for row in found]
+        if options.resource == "executions" and options.output not in ("json", "jsonl"):
+            for row in rows:
+                row["duration"] = _duration(row)
+            if rows and options.output != "csv" and Console(sys.stdout).columns is not None:
+                _name_workflows(client, rows)
     names = _COLUMNS[options.resource]
     if options.output == "json":
         output.print_json(rows)
@@ -149,6 +157,25 @@ def _created(execution: Mapping[str, Any]) -> float:
     return next((at for at in time_of if at is not None), time.time())
 
 
+def _duration(execution: Mapping[str, Any]) -> Optional[float]:
+    """Return how many seconds an ended execution took, to the millisecond; `None` if unknown."""
+    began, ended = (event_time(execution.get(key)) for key in ("started_at", "completed_at"))
+    return None if began is None or ended is None else round(max(ended - began, 0.0), 3)
+
+
+def _name_workflows(client: FlowMaestroClient, rows: List[Dict[str, Any]]) -> None:
+    """Give each execution the name of its workflow as `workflow`, or the id if that is unknown.
+
+    One page of workflows is read. If the key may not read it, or the call fails, ids must do.
+    """
+    names: Dict[Any, Any] = {}
+    with suppress(FlowMaestroError):
+        asking = client.with_options(max_retries=0)
+        names = {each["id"]: each["name"] for each in asking.workflows.list(per_page=100)["data"]}
+    for row in rows:
+        row["workflow_id"] = names.get(row.get("workflow_id")) or row.get("workflow_id")
+
+
 def _without_secrets(row: Mapping[str, Any]) -> Dict[str, Any]:
     """Return the fields of a resource, with the secret header fields of a webhook redacted."""
     fields = dict(row)
@@ -169,8 +196,13 @@ def _print_table(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Non
             at = event_time(row.get(name)) if name.endswith("_at") else None
             if at is not None and screen.columns is not None:  # A script gets the time itself.
                 text = ago(now - at)
+            if name == "duration" and row.get(name) is not None:
+                text = in_short(float(row[name]))
             cells[-1].append((text, _STYLES.get(text, "") if name == "status" else ""))
-    screen.table([name.replace("_", " ").replace(" at", "") for name in names], cells)
+    headings = [name.replace("_", " ").replace(" at", "") for name in names]
+    if "duration" in names and screen.columns is not None:
+        headings[-1] = "workflow"
+    screen.table(headings, cells)
 
 
 def ago(seconds: float) -> str:

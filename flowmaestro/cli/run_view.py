@@ -95,6 +95,9 @@ class RunView:
         """Store the end of the execution. `events` are those that its stream has kept."""
         self.took = _duration_of(cast("Mapping[str, Any]", execution))
         self.status = execution["status"]
+        if execution["error"]:  # The command ends with it, and with the names of failed nodes.
+            for node in self.nodes.values():
+                node.note = "" if node.status == "failed" else node.note
         # A cancelled execution may never have come to a node.
         self.why_no_nodes = "" if self.status == "cancelled" else why_no_nodes(events)
 

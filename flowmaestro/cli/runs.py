@@ -316,12 +316,21 @@ def _end(execution: Execution, view: RunView, options: argparse.Namespace) -> No
         output.print_json_line(execution)
     if execution["status"] != "completed":
         said = {"failed": "failed", "cancelled": "was cancelled"}
-        text = f"the execution {execution['id']} {said.get(execution['status'], 'did not end')}"
+        which = f" {execution['id']}" if options.output in _JSON else ""
+        text = f"the execution{which} {said.get(execution['status'], 'did not end')}"
         text += f" at the node {', '.join(view.failed)}" if view.failed else ""
         text += f": {execution['error']}" if execution["error"] else ""
         code = f"execution_{execution['status']}"
         is_kept = options.command == "run" and options.checkpoint is not None
         hint = "with --rerun, this command starts it again" if is_kept else ""
+        if options.output not in _JSON:
+            screen = Console(sys.stderr)
+            screen.line((f"flowmaestro {options.command}: {text}", "red"))
+            if hint:
+                screen.line(f"{hint[0].upper()}{hint[1:]}.")
+            words = execution["id"] + session.server_words(options)
+            screen.command("  look at it: ", f"flowmaestro get executions {words}")
+            text = ""
         raise CommandFailed(text, code=code, hint=hint, execution_id=execution["id"])
     if options.output == "table" and isinstance(outputs, dict):
         output.print_fields(outputs)
@@ -338,9 +347,9 @@ def _say_how_to_continue(view: RunView, options: argparse.Namespace) -> None:
     state = "is paused: it waits for a person" if is_paused else "is still running"
     screen.line(f"The execution {state}.")
     words = view.execution_id + session.server_words(options)
-    screen.copyable(f"  watch it:  flowmaestro watch {words}")
+    screen.command("  watch it:  ", f"flowmaestro watch {words}")
     if not is_paused:
-        screen.copyable(f"  cancel it: flowmaestro cancel {words}")
+        screen.command("  cancel it: ", f"flowmaestro cancel {words}")
 
 
 def _left(view: RunView, options: argparse.Namespace, text: str, status: int) -> CommandFailed:

@@ -55,7 +55,7 @@ def test_rerun_starts_a_failed_execution_again(command, fake, kept):
     for _ in range(2):
         failed = command("run", "wf_bad", "--checkpoint", kept)
         assert failed.status == 1
-        assert failed.err.endswith("; with --rerun, this command starts it again\n")
+        assert "\nWith --rerun, this command starts it again.\n" in failed.err
     fake.assert_executed("wf_bad", times=1)
     command("run", "wf_bad", "--checkpoint", kept, "--rerun")
     fake.assert_executed("wf_bad", times=2)

@@ -265,3 +265,20 @@ def test_a_terminal_without_the_symbols_gets_ascii_and_its_colours(screen):
     written = screen("ascii")
     assert written.isascii()
     assert "\x1b[36m* \x1b[0m" in written
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_command_to_copy_never_breaks_within_an_id(monkeypatch, narrow, kind):
+    monkeypatch.setenv("COLUMNS", "40")
+    out = Terminal()
+    kind(out).command("  watch it:  ", f"flowmaestro watch {ID} --base-url http://127.0.0.1:8787")
+    lines = out.getvalue().splitlines()
+    assert lines == [
+        "  watch it:",
+        "  flowmaestro watch \\",
+        f"    {ID} \\",
+        "    --base-url http://127.0.0.1:8787",
+    ]
+    out = Terminal(tty=False)
+    kind(out).command("  watch it:  ", f"flowmaestro watch {ID} --profile work")
+    assert out.getvalue() == f"  watch it:  flowmaestro watch {ID} --profile work\n"

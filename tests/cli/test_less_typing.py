@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -304,8 +305,27 @@ class TestLists:
     def test_csv_has_the_columns_of_the_table_and_whole_times(self, command):
         command("run", "wf_123")
         head, line, *_ = command("list", "executions", "-o", "csv").out.splitlines()
-        assert head == "id,status,started_at,workflow_id"
-        assert "T" in line.split(",")[2]
+        assert head == "id,status,started_at,duration,workflow_id"
+        _, _, started, took, workflow = line.split(",")
+        assert "T" in started
+        assert float(took) > 0
+        assert workflow == "wf_123"
+
+    @pytest.mark.parametrize("may_read", [True, False])
+    def test_a_terminal_shows_durations_and_the_names_of_workflows(
+        self, command, fake, monkeypatch, may_read
+    ):
+        command("run", "wf_123")
+        monkeypatch.setenv("COLUMNS", "100")
+        monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+        if not may_read:
+            fake.fail_next(1, 403, path="/workflows")
+        table = re.sub(r"\x1b\[[0-9;]*m", "", command("list", "executions").out)
+        head, line, *_ = table.splitlines()
+        assert head.split() == ["id", "status", "started", "duration", "workflow"]
+        shown = re.split("  +", line.strip())
+        assert re.fullmatch(r"\d\.\d\d s", shown[3])
+        assert shown[4] == ("Hello" if may_read else "wf_123")
 
 
 def test_cancel_goes_on_after_an_execution_that_cannot_be_cancelled(command, fake):

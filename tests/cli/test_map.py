@@ -46,7 +46,9 @@ def test_each_row_is_run_and_cells_are_text(command, rows):
     ]
     assert [line["outputs"]["message"] for line in found] == ["Hello, Ada!", "Hello, Grace!"]
     assert len(done.out.splitlines()) == 2
-    assert done.err.splitlines()[-1].startswith("2 of 2, 0 failed")
+    *_, progress, last = done.err.splitlines()
+    assert progress.startswith("2 of 2, 0 failed")
+    assert re.fullmatch(r"✓ 2 rows completed in .* s; the results are in out\.jsonl", last)
 
 
 def test_the_same_command_again_starts_nothing_and_writes_the_results_anew(command, fake, rows):
@@ -100,11 +102,11 @@ def test_rows_that_were_done_before_are_one_line(command, fake, rows):
     with open(rows / "rows.csv", "a") as file:
         file.write("".join(f"{number}\n" for number in range(8, 20)))
     done = command(*which)
-    first, second, *_, last = done.err.splitlines()
+    first, second, *_, last, _ = done.err.splitlines()
     assert first == "8 rows were done before, 12 to go"
     assert second.startswith("9 of 20, 0 failed")
     assert last == "20 of 20, 0 failed"
-    assert command(*which).err == "20 rows were done before, 0 to go\n"
+    assert command(*which).err.startswith("20 rows were done before, 0 to go\n✓ 20 rows completed")
 
 
 def test_results_that_cannot_be_opened_leave_no_open_journal(command, rows, monkeypatch):
@@ -340,7 +342,7 @@ def test_rows_in_doubt_are_reported_before_the_pause(command, fake, rows, lost, 
     told = command("map", "wf_123", "rows.csv", "--out", "out.jsonl").err.splitlines()
     said = f"{done} of 2, 0 failed, {lost} may have been started, looking in (59|60) s"
     assert re.fullmatch(said, told[0])
-    assert told[-1] == "2 of 2, 0 failed"
+    assert told[-2] == "2 of 2, 0 failed"
 
 
 def test_ctrl_c_counts_running_executions_and_the_same_command_resumes(here, rows):
@@ -483,15 +485,15 @@ def test_cells_have_the_types_that_the_schema_names(command, fake, rows):
     assert "rows.csv, row 2, column 'n': '3,5' is not of type integer\n" in done.err
 
 
-def test_csv_results_are_safe_in_a_spreadsheet_and_have_fixed_columns(command, fake, rows):
+def test_csv_results_are_safe_in_a_spreadsheet_after_the_columns_of_the_sheet(command, fake, rows):
     fake.workflow("wf_odd", outputs=lambda inputs: {"größe": inputs["name"]})
     fake.workflow("wf_bad", error="=cmd|' /C calc'!A0")
     done = command("map", "wf_odd", "rows.csv", "--out", "out.csv", "-o", "csv")
     written = (rows / "out.csv").read_bytes()
     assert written.startswith(b"\xef\xbb\xbf")  # Excel takes the file for UTF-8.
     lines = sorted(written.decode("utf-8-sig").splitlines())
-    assert lines[-1] == "row,index,execution_id,status,error,outputs"
-    assert [line.partition(",")[0] for line in lines[:-1]] == ["1", "2"]
+    assert lines[-1] == "name,age,execution_id,status,error,outputs"
+    assert lines[0].startswith("Ada,36,")
     assert lines[0].endswith(',completed,,"{""größe"": ""Ada""}"')
     assert sorted(done.out.splitlines()) == lines
     command("map", "wf_bad", "rows.csv", "--out", "bad.csv")
@@ -552,3 +554,47 @@ def test_failures_are_grouped_by_cause_apart_from_refused_rows(command, fake, ro
 def test_blank_lines_before_the_names_of_the_columns_are_skipped(rows):
     (rows / "blank.csv").write_text("\n\r\nname,age\nAda,36\n")
     assert read_rows(str(rows / "blank.csv")) == [{"name": "Ada", "age": "36"}]
+
+
+SHEET = "status;=SUM(A1);amount:=;note\n007;x;-5;=2+3\n8;y;;'\n"
+
+
+@pytest.mark.parametrize("columns", [None, "total,note"])
+def test_results_as_csv_have_the_columns_of_the_sheet_first(command, fake, rows, columns):
+    fake.workflow("wf_sum", outputs={"total": 7, "note": [1], "other": "x"})
+    (rows / "sheet.csv").write_text(SHEET)
+    which = ["map", "wf_sum", "sheet.csv", "--delimiter", ";", "--out", "out.csv"]
+    assert command(*which, *(["--columns", columns] if columns else [])).status == 0
+    text = (rows / "out.csv").read_text("utf-8-sig")
+    head, *found = csv.reader(io.StringIO(text), delimiter=";")
+    added = ["execution_id", "flowmaestro.status", "error"]
+    added += ["total", "flowmaestro.note"] if columns else ["outputs"]
+    assert head == ["status", "'=SUM(A1)", "amount:=", "note", *added]
+    first, second = sorted(found)
+    assert first[:4] == ["007", "x", "-5", "'=2+3"]
+    assert second[:4] == ["8", "y", "", "'"]
+    ended = ["completed", ""]
+    outputs = ["7", "[1]"] if columns else ['{"total": 7, "note": [1], "other": "x"}']
+    assert first[5:] == [*ended, *outputs]
+
+
+def test_rows_of_json_have_the_columns_of_all_inputs(command, rows):
+    (rows / "rows.jsonl").write_text('{"name": "Ada"}\n{"age": 3, "name": "-x"}\n')
+    assert command("map", "wf_123", "rows.jsonl", "--out", "out.csv").status == 0
+    head, *found = csv.reader(io.StringIO((rows / "out.csv").read_text("utf-8-sig")))
+    assert head == ["name", "age", "execution_id", "status", "error", "outputs"]
+    assert sorted(line[:2] for line in found) == [["'-x", "3"], ["Ada", ""]]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--out", "out.jsonl", "--columns", "a"], "--columns is for results as CSV"),
+        (["--out", "out.csv", "--columns", "a,,b"], "'a,,b' is not a list of names"),
+    ],
+)
+def test_columns_that_cannot_be_made_are_refused(command, rows, words, said):
+    done = command("map", "wf_123", "rows.csv", *words)
+    assert done.status == 2
+    assert said in done.err
+    assert not (rows / words[1]).exists()

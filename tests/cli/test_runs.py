@@ -44,7 +44,7 @@ def test_run_prints_the_outputs_and_tells_the_events_on_stderr(command):
 
 def test_the_log_names_the_execution_and_repeats_nothing(command, fake):
     done = command("run", FAILING_WORKFLOW_ID)
-    first, *lines, last = done.err.splitlines()
+    first, *lines, last, _ = done.err.splitlines()
     assert first == f"execution {fake.executions[-1].id}"
     assert not any("execution:progress" in line for line in lines)
     said = "Workflow completed with 1 failed nodes"
@@ -86,8 +86,10 @@ def test_a_run_that_is_cancelled_before_its_first_node_blames_no_server(command,
 def test_a_failed_run_exits_1_and_names_the_node(command):
     done = command("run", FAILING_WORKFLOW_ID)
     assert (done.status, done.out) == (1, "")
-    assert "failed at the node Call service: " in done.err.splitlines()[-1]
-    assert 'failed nodes: {"call":"Activity task failed"}' in done.err.splitlines()[-1]
+    *_, failed, look = done.err.splitlines()
+    assert "failed at the node Call service: " in failed
+    assert 'failed nodes: {"call":"Activity task failed"}' in failed
+    assert re.fullmatch(r"  look at it: flowmaestro get executions [0-9a-f-]{36}", look)
 
 
 def test_a_failed_run_in_its_own_process_exits_1_and_names_the_node(flowmaestro):
@@ -97,7 +99,7 @@ def test_a_failed_run_in_its_own_process_exits_1_and_names_the_node(flowmaestro)
     with running_server(fake) as url:
         done = flowmaestro.run("run", "wf_bad", "--base-url", url, "--api-key", fake.api_key)
     assert (done.returncode, done.stdout) == (1, "")
-    last = done.stderr.splitlines()[-1]
+    *_, last, _ = done.stderr.splitlines()
     assert " failed at the node Charge cards: " in last
     assert last.endswith(': {"pay":"Activity task failed"}')
 
