@@ -14,6 +14,8 @@ from typing import Any, Dict, Optional, Tuple, TypeVar, cast
 
 from flowmaestro_core.http.messages import Headers
 
+__tracebackhide__ = True  # pytest shows the lines of the test instead.
+
 T = TypeVar("T")
 
 _FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")

@@ -10,6 +10,8 @@ from urllib.parse import quote, urlencode, urljoin, urlsplit
 from flowmaestro_core.arguments import text
 from flowmaestro_core.defaults import DEFAULT_BASE_URL
 
+__tracebackhide__ = True  # pytest shows the lines of the test instead.
+
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _UNRESERVED = re.compile(r"[A-Za-z0-9._~-]+")  # RFC 3986, 2.3: such a segment is its own encoding
 _NO_IDS: Mapping[str, str] = {}

@@ -7,6 +7,8 @@ import math
 import sys
 from typing import Any, Dict, Sequence, cast
 
+__tracebackhide__ = True  # pytest shows the lines of the test instead.
+
 _LARGEST = int(sys.float_info.max)
 """The server reads a larger number as infinite, and stores null."""
 _JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))

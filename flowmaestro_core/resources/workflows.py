@@ -43,6 +43,8 @@ from flowmaestro_core.types import (
     Workflow,
 )
 
+__tracebackhide__ = True  # pytest shows the lines of the test instead.
+
 
 class Workflows(Resource[D]):
     """`client.workflows`. Needs the scope `workflows:read`.

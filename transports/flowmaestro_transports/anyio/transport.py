@@ -24,6 +24,8 @@ from flowmaestro_transports.http11.wire import IOSteps
 from flowmaestro_transports.network import NetworkTransport
 from flowmaestro_transports.primitives.fork_guard import quiet_at_exit, warn_unclosed
 
+__tracebackhide__ = True  # pytest shows the lines of the test instead.
+
 R = TypeVar("R")
 T = TypeVar("T")
 

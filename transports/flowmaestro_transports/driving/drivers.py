@@ -61,6 +61,8 @@ if TYPE_CHECKING:
     from flowmaestro_transports.driving.stores import AsyncKeeper, SyncKeeper
     from flowmaestro_transports.observing.reporters import AsyncReporter, SyncReporter
 
+__tracebackhide__ = True  # pytest shows the lines of the test instead.
+
 R = TypeVar("R", bound=Union[Response, ResponseHead])
 Listener = Callable[[Any], Any]
 _REAL_TIME: ContextManager[None] = nullcontext()

@@ -44,6 +44,8 @@ from flowmaestro_transports.primitives.installed import refuse_network
 if TYPE_CHECKING:
     from flowmaestro_transports.observing.hooks import Hooks
 
+__tracebackhide__ = True  # pytest shows the lines of the test instead.
+
 T = TypeVar("T")
 X = TypeVar("X")
 H = TypeVar("H")

@@ -49,7 +49,10 @@ from flowmaestro_transports.primitives.fork_guard import NotPicklable, quiet_at_
 if TYPE_CHECKING:
     from flowmaestro_transports.driving.stores import AsyncKeeper, SyncKeeper
 
+__tracebackhide__ = True  # pytest shows the lines of the test instead.
+
 E = TypeVar("E")
+_NOTHING: Any = object()
 
 
 class BaseHandle(NotPicklable):
@@ -197,6 +200,8 @@ class SyncHandle(BaseHandle, Generic[E]):
         try:
             item = self._items.popleft()
         except IndexError:
+            item = _NOTHING
+        if item is _NOTHING:  # Outside the handler: no error has an IndexError as context.
             item = self._next_item()
         if self._yields_events:
             self._last_type = item["type"]
@@ -236,10 +241,12 @@ class SyncHandle(BaseHandle, Generic[E]):
         try:
             item = self._unheard.popleft()
         except IndexError:
+            item = _NOTHING
+        if item is _NOTHING:
             action = driver.advance()
             if isinstance(action, Done):
                 self._ended = True
-                raise StopIteration from None
+                raise StopIteration
             item, *others = action.items
             (self._unheard if driver.is_heard else self._items).extend(others)
         if driver.is_heard:
@@ -316,6 +323,8 @@ class AsyncHandle(BaseHandle, Generic[E]):
         try:
             item = self._items.popleft()
         except IndexError:
+            item = _NOTHING
+        if item is _NOTHING:  # Outside the handler: no error has an IndexError as context.
             item = await self._next_item()
         if self._yields_events:
             self._last_type = item["type"]
@@ -349,10 +358,12 @@ class AsyncHandle(BaseHandle, Generic[E]):
         try:
             item = self._unheard.popleft()
         except IndexError:
+            item = _NOTHING
+        if item is _NOTHING:
             action = await driver.advance()
             if isinstance(action, Done):
                 self._ended = True
-                raise StopAsyncIteration from None
+                raise StopAsyncIteration
             item, *others = action.items
             (self._unheard if driver.is_heard else self._items).extend(others)
         if driver.is_heard:

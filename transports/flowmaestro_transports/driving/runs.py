@@ -20,6 +20,8 @@ from flowmaestro_transports.observing.sdk_log import sdk_logger
 from flowmaestro_transports.primitives.claims import Claimant
 from flowmaestro_transports.primitives.fork_guard import ForkGuard
 
+__tracebackhide__ = True  # pytest shows the lines of the test instead.
+
 MOST_RECENT = 20
 
 

@@ -23,6 +23,8 @@ from flowmaestro_transports.primitives.callbacks import refuse_awaitable
 if TYPE_CHECKING:
     from flowmaestro_transports.driving.journal import Journal
 
+__tracebackhide__ = True  # pytest shows the lines of the test instead.
+
 LOCK_TIMEOUT = 10.0
 """Seconds to wait for the lock of a store. Other processes hold it only while they load or save."""
 LOCK_INTERVAL = 0.05

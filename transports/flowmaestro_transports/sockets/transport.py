@@ -34,6 +34,8 @@ from flowmaestro_transports.sockets.blocking import BlockingOp, DeadlineExceeded
 from flowmaestro_transports.sockets.body import SocketOpenResponse
 from flowmaestro_transports.sockets.pool import InFlight, SocketPool
 
+__tracebackhide__ = True  # pytest shows the lines of the test instead.
+
 T = TypeVar("T")
 _Conclude = Callable[[SocketPool, BlockingOp, RoundTrip], T]
 
