@@ -20,6 +20,7 @@ import tempfile
 import termios
 import threading
 import time
+from datetime import datetime, timezone
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
@@ -30,7 +31,7 @@ from rich.text import Text
 
 from flowmaestro import FlowMaestroClient
 from flowmaestro.testing import FakeFlowMaestro, Node, running_server
-from flowmaestro.timeline import timeline_svg
+from flowmaestro.timeline import timeline_of
 
 FOLDER = Path(__file__).with_name("pictures")
 COLUMNS, LINES = 104, 31
@@ -189,19 +190,20 @@ def picture(command: str, lines: List[str], columns: int, name: str) -> str:
 
 
 def timeline() -> str:
-    """Return the timeline of one run on a fake FlowMaestro."""
-    fake = FakeFlowMaestro()
+    """Return the timeline of one run on a fake FlowMaestro, of which a parallel node failed."""
+    fake = FakeFlowMaestro(epoch=datetime(2026, 12, 1, 9, 30, tzinfo=timezone.utc).timestamp())
     nodes = [
-        Node("fetch", name="Fetch customer", seconds=0.8),
-        Node("score", name="Score risk", seconds=1.6),
-        Node("write", name="Write offer", seconds=2.4),
-        Node("send", name="Send email", seconds=0.5),
+        Node("order", name="Order", type="input", seconds=0.2),
+        (
+            Node("customer", name="Fetch customer", seconds=2.8),
+            Node("stock", name="Check stock", seconds=1.9),
+            Node("card", name="Charge card", seconds=0.4),
+        ),
+        Node("offer", name="Write offer", seconds=2.4),
     ]
-    fake.workflow("wf_offer", nodes=nodes)
+    fake.workflow("wf_order", name="New order", nodes=nodes, fails_at="card")
     with FlowMaestroClient(fake.api_key, transport=fake.transport()) as client:
-        events = []
-        client.workflows.run("wf_offer", on_event=events.append)
-    return timeline_svg(events)
+        return timeline_of(client.workflows.run("wf_order"))
 
 
 if __name__ == "__main__":
