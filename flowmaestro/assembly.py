@@ -30,7 +30,7 @@ from flowmaestro_transports.defaults import (
     default_transport,
 )
 from flowmaestro_transports.driving.executors import AsyncExecutor, ClientTransport, SyncExecutor
-from flowmaestro_transports.primitives.callbacks import refuse_coroutine_functions
+from flowmaestro_transports.primitives.checks import refuse_coroutine_functions
 
 if TYPE_CHECKING:
     from flowmaestro_core.policy.stream_times import StreamTimes

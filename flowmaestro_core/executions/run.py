@@ -53,6 +53,8 @@ class RunMonitor(IdleMonitor):
         """Whether an event other than `connected` was received on this connection."""
 
     def opening_at(self, at: float) -> float:
+        # An opening is expected to take as long as the last poll. If polls take longer than their
+        # interval, no opening would ever fit between two of them, so some of the interval is left.
         takes = min(self._timeout.took, 0.9 * self._schedule.interval)
         return at if at + takes <= self.probe_at else math.inf
 

@@ -73,10 +73,13 @@ DRAIN_IDLE = 0.02
 """Seconds without a byte after which the open body is closed if the execution has ended."""
 DRAIN_READS = 100
 """How many pieces are read at most of an open body once the execution has ended or the stream has
-timed out."""
+timed out. A piece has up to 64 KiB, so these are more than the buffers between the server and us
+hold as a rule. A server that sends without end cannot keep the stream open."""
 DRAIN_OVERTIME = 0.05
 """Seconds after the stream's deadline in which it reads what has already arrived."""
 MOST_REMEMBERED = 1000
+"""How many events are remembered for `seen_events`: those of a run of 300 nodes. With
+`SHORT_EVENT`, a stream then holds about a megabyte at most."""
 SHORT_EVENT = 1000
 """The longest event, in characters, that is remembered whole, for `seen_events`.
 

@@ -15,9 +15,13 @@ from flowmaestro_core.policy.retry import retry_after_of
 from flowmaestro_core.policy.stream_times import StreamTimes
 
 PROBE_BACKOFF = 1.5
+"""How much longer each interval between the probes of a quiet stream is than the last one. With the
+default `StreamTimes` these are 5, 7.5, 11, 17, 25 and then 30 s: a silence of a minute costs five
+probes, one of an hour about 120."""
 MAX_INTERVALS_WITHOUT_PROBE = 10
 """A probe is due after this many times `event_idle_max`, even while events come. These events may
-be a mere heartbeat, or the same event on each connection."""
+be a mere heartbeat, or the same event on each connection. Ten are five minutes by default: a
+probe every five minutes costs a key little."""
 RECONNECT_GRACE = 1.0
 """Seconds for which a new connection may deliver the missed events, before a probe ends the
 stream."""

@@ -23,7 +23,7 @@ from flowmaestro_transports.contract import (
     SyncFunction,
     Transport,
 )
-from flowmaestro_transports.primitives.callbacks import is_coroutine_function
+from flowmaestro_transports.primitives.checks import is_coroutine_function
 from flowmaestro_transports.primitives.fork_guard import NotPicklable
 
 

@@ -41,7 +41,6 @@ from flowmaestro_core.http.messages import (
 )
 from flowmaestro_core.timeouts import Timeout
 from flowmaestro_transports.aiohttp.failures import ERRORS, AfterSendError, failure_of
-from flowmaestro_transports.arguments import check_session
 from flowmaestro_transports.contract import AsyncOpenResponse
 from flowmaestro_transports.http11.content_coding import (
     MAX_BODY,
@@ -53,6 +52,7 @@ from flowmaestro_transports.http11.failures import closed
 from flowmaestro_transports.http11.hosts import with_ascii_host
 from flowmaestro_transports.http11.proxies import Proxies, credentials
 from flowmaestro_transports.http11.round_trip import LastLook
+from flowmaestro_transports.primitives.checks import check_session
 from flowmaestro_transports.primitives.fork_guard import ForkGuard, NotPicklable, of_the_parent
 
 _LONGEST_LINE = 64 * 1024

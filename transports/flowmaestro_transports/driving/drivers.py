@@ -55,7 +55,7 @@ from flowmaestro_transports.driving.event_loops import (
     running_loop,
 )
 from flowmaestro_transports.observing.observers import Observers
-from flowmaestro_transports.primitives.callbacks import refuse_awaitable
+from flowmaestro_transports.primitives.checks import refuse_awaitable
 
 if TYPE_CHECKING:
     from flowmaestro_transports.driving.stores import AsyncKeeper, SyncKeeper

@@ -37,7 +37,7 @@ from flowmaestro_transports.contract import (
 )
 from flowmaestro_transports.driving.drivers import AsyncDriver, SyncDriver
 from flowmaestro_transports.observing.observers import Observers
-from flowmaestro_transports.primitives.callbacks import refuse_coroutine_functions
+from flowmaestro_transports.primitives.checks import refuse_coroutine_functions
 from flowmaestro_transports.primitives.fork_guard import NotPicklable
 from flowmaestro_transports.primitives.installed import refuse_network
 

@@ -23,6 +23,7 @@ from flowmaestro_transports.primitives.fork_guard import ForkGuard
 __tracebackhide__ = True  # pytest shows the lines of the test instead.
 
 MOST_RECENT = 20
+"""How many outcomes the HTML of a notebook shows: what fits on a screen."""
 
 
 class _Outcomes(BaseHandle):

@@ -18,7 +18,7 @@ from flowmaestro_core.errors import (
 from flowmaestro_core.records import JournalPlan
 from flowmaestro_core.store import Loaded
 from flowmaestro_transports.contract import wall_clock_of
-from flowmaestro_transports.primitives.callbacks import refuse_awaitable
+from flowmaestro_transports.primitives.checks import refuse_awaitable
 
 if TYPE_CHECKING:
     from flowmaestro_transports.driving.journal import Journal

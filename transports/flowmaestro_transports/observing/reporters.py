@@ -39,7 +39,7 @@ from flowmaestro_transports.observing.hooks import (
     Trace,
 )
 from flowmaestro_transports.observing.sdk_log import sdk_logger
-from flowmaestro_transports.primitives.callbacks import refuse_awaitable
+from flowmaestro_transports.primitives.checks import refuse_awaitable
 
 if TYPE_CHECKING:
     from logging import Logger

@@ -1,1 +1,1 @@
-"""What every part of the transports may use: claims, guards, locks and checks of callbacks."""
+"""What every part of the transports may use: claims, guards, locks, checks of what users pass."""

@@ -37,7 +37,6 @@ from flowmaestro_core.http.messages import (
     TransportFailure,
 )
 from flowmaestro_core.timeouts import Timeout
-from flowmaestro_transports.arguments import check_session
 from flowmaestro_transports.contract import OpenResponse
 from flowmaestro_transports.http11.content_coding import (
     MAX_BODY,
@@ -51,6 +50,7 @@ from flowmaestro_transports.http11.hosts import with_ascii_host
 from flowmaestro_transports.http11.proxies import credentials
 from flowmaestro_transports.http11.round_trip import LastLook
 from flowmaestro_transports.http11.tls import tls_when_needed
+from flowmaestro_transports.primitives.checks import check_session
 from flowmaestro_transports.primitives.fork_guard import ForkGuard, NotPicklable, of_the_parent
 from flowmaestro_transports.requests.failures import (
     ERRORS,

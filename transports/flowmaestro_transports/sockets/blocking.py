@@ -21,7 +21,8 @@ from flowmaestro_transports.http11.wire import IOSteps, Readiness
 T = TypeVar("T")
 
 RECHECK_INTERVAL = 0.5
-"""Seconds between the checks of an operation that waits without a waker, or for a slot."""
+"""Seconds between the checks of an operation that waits without a waker, or for a slot. Long enough
+to cost nothing, and short enough that a person who closes a client does not notice it."""
 _LONGEST = 1e6
 """Seconds: the longest timeout that `poll` accepts on every platform."""
 

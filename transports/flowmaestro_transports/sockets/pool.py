@@ -19,7 +19,8 @@ from flowmaestro_transports.primitives.claims import Claims
 from flowmaestro_transports.sockets.blocking import RECHECK_INTERVAL, BlockingOp, Waker
 
 _FREE_WAKERS = 32
-"""How many unused wakers `end_op` leaves for reuse. Each has two open file descriptors."""
+"""How many unused wakers `end_op` leaves for reuse. Each has two open file descriptors, and many
+systems allow a process 256 or 1,024 of them. To make a waker costs some system calls."""
 
 
 class InFlight:

@@ -1,4 +1,4 @@
-"""Checks that refuse callbacks of a sync client that must be awaited. Pure."""
+"""Checks of what users pass: a session, and callbacks that a sync client cannot await. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ from typing import Any, Mapping
 
 from flowmaestro_core.arguments import is_coroutine_function
 
-__all__ = ["is_coroutine_function", "refuse_awaitable", "refuse_coroutine_functions"]
+__all__ = [
+    "check_session",
+    "is_coroutine_function",
+    "refuse_awaitable",
+    "refuse_coroutine_functions",
+]
 
 
 def refuse_awaitable(name: str, returned: object) -> None:
@@ -34,3 +39,10 @@ def refuse_coroutine_functions(callbacks: Mapping[str, Any]) -> None:
                 f"a sync client cannot await the coroutine function given as {name}; "
                 "pass a plain function, or use AsyncFlowMaestroClient"
             )
+
+
+def check_session(session: object, kind: type) -> None:
+    """Raise `TypeError`, naming the argument, if `session` is not an instance of `kind`."""
+    if not isinstance(session, kind):
+        expected = f"{kind.__module__.partition('.')[0]}.{kind.__name__}"
+        raise TypeError(f"session must be an instance of {expected}, not {type(session).__name__}")
