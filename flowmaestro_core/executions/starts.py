@@ -27,6 +27,7 @@ from flowmaestro_core.http.messages import Phase
 from flowmaestro_core.payloads.reply import NonJsonBody
 from flowmaestro_core.policy.retry import (
     BASE_DELAY,
+    LAST_ATTEMPT_TIMEOUT,
     MAX_DELAY,
     THROTTLED_BASE_DELAY,
     is_rejected_unprocessed,
@@ -62,7 +63,9 @@ class Starts:
         parked: the call of the current start, while it waits for a retry.
         deadline: when the current start times out; infinity if no start is current. The timeout
             counts from the time at which the row is the first one and may begin, so that no row
-            times out in the queue.
+            times out in the queue. There is one exception, an outage: see `failed`.
+        outage: the error of the last start that was not sent in all of its time; `None` if a later
+            start was sent.
         send_before: before this time, an announced start must be sent, and its response received:
             half of `settle_after` after its announcement. So another process that has taken over
             finds the execution in the list after `settle_after`. Infinity without a journal, and
@@ -88,6 +91,9 @@ class Starts:
         """No start is sent before this time, because of the back-off, a retry delay, or a 429."""
         self._failures = 0
         """How many starts have failed since the last success, for the back-off: see `failed`."""
+        self.outage: Optional[FlowMaestroError] = None
+        self._waited_together = 0
+        """How many of the next rows have waited through the outage together with the last one."""
 
     @property
     def _room(self) -> int:
@@ -129,7 +135,8 @@ class Starts:
         `concurrency` allows are in flight.
         """
         if self.queue and self.deadline == math.inf and self._room > 0:
-            self.deadline = now + self._batch.timeout
+            self.deadline = now if self._waited_together else now + self._batch.timeout
+            self._waited_together = max(self._waited_together - 1, 0)
 
     def due(self) -> float:
         """Return when the current start may be sent, or its deadline if that is earlier.
@@ -198,13 +205,24 @@ class Starts:
 
     def succeeded(self) -> None:
         """Reset the back-off after an accepted start."""
-        self._failures = 0
+        self._failures, self._waited_together, self.outage = 0, 0, None
 
     def failed(self, error: FlowMaestroError, now: float) -> None:
         """Delay the next start, twice as long after each consecutive failure, up to `MAX_DELAY`.
 
         A 400, 422 or 429 neither delays it nor counts as a failure.
+
+        In an outage, a start is certainly not sent in all of its time. All rows that could have
+        been started then have waited as long, while this one has tried for them. So the next ones
+        time out at once, without an attempt: one after another, they would take `timeout` each.
         """
+        is_unsent = bool(error.attempts) and error.attempts[-1].outcome is Phase.NOT_SENT
+        # The last attempt ends so soon before the deadline, because a retry would come after it.
+        at_the_end = min(LAST_ATTEMPT_TIMEOUT, self._batch.timeout / 4)
+        if is_unsent and now >= self.deadline - at_the_end:
+            self.outage, self._waited_together = error, self._room - 1
+        else:
+            self.outage, self._waited_together = None, 0
         if not isinstance(error, (RateLimitError, ValidationError)):
             bound = BASE_DELAY * 2.0 ** min(self._failures, 64)
             self._failures += 1

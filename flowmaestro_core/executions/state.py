@@ -230,6 +230,7 @@ class BatchState:
         """
         within = f"no start was accepted within {self._batch.timeout:g} s"
         error = TimeoutError(f"The execution was not started: {within}")
+        error.__cause__ = self.starts.outage
         self._refused(self.starts.pop(), error)
 
     def _refused(self, row: Row, error: FlowMaestroError) -> None:

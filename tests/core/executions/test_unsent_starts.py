@@ -7,7 +7,7 @@ from typing import Any, Callable, List
 import pytest
 
 from flowmaestro_core.actions import Done, Emit, Fail, Send, Wait
-from flowmaestro_core.errors import ConnectionError
+from flowmaestro_core.errors import ConnectionError, TimeoutError
 from flowmaestro_core.http.messages import Phase
 from flowmaestro_core.machines import machine_for
 from flowmaestro_core.policy.retry import UNSENT_MAX_DELAY
@@ -179,3 +179,50 @@ def test_outage_of_14_seconds_costs_no_row_of_a_batch() -> None:
             ended = an_envelope({"id": execution_id, "status": "completed"})
             run.replies(200, ended, after=0.3)
     assert [item.ok for item in run.items] == [True] * rows
+
+
+def batch_in_an_outage(rows: int, *, ends: float, **options: Any) -> Stepper:
+    """A batch whose starts are not sent until the outage ends, and whose rows then complete."""
+    batch = begun(Workflows.run_many("wf_1", [{} for _ in range(rows)], **options))
+    began = batch.now
+    while not isinstance(batch.action, (Done, Fail)):
+        action = batch.action
+        if isinstance(action, Wait):
+            batch.waits()
+        elif isinstance(action, Emit):
+            batch.takes()
+        elif batch.now < began + ends:
+            batch.fails(Phase.NOT_SENT, after=0.01)
+        elif action.request.method == "POST":  # type: ignore[union-attr]
+            batch.replies(202, an_envelope({"execution_id": f"ex_{len(batch.sent)}"}))
+        elif "?" in action.request.url:  # type: ignore[union-attr]
+            batch.replies(500)
+        else:
+            batch.replies(200, an_envelope({"status": "completed"}))
+    return batch
+
+
+def test_rows_wait_together_in_an_outage() -> None:
+    batch = batch_in_an_outage(6, ends=1e9, timeout=30.0)
+    assert batch.now <= 1000.0 + 30.0 + 0.1
+    first, *others = [item.error for item in batch.items]
+    assert isinstance(first, ConnectionError)
+    assert len(others) == 5
+    assert all(isinstance(error, TimeoutError) for error in others)
+    assert {error.__cause__ for error in others} == {first}
+
+
+def test_rows_beyond_the_concurrency_wait_next() -> None:
+    batch = batch_in_an_outage(20, ends=1e9, timeout=30.0, concurrency=8)
+    assert len(batch.items) == 20
+    assert 1000.0 + 2 * 30.0 < batch.now <= 1000.0 + 3 * 31.0
+
+
+def test_rows_start_when_the_outage_ends_in_time() -> None:
+    batch = batch_in_an_outage(20, ends=25.0, timeout=30.0)
+    assert [item.ok for item in batch.items] == [True] * 20
+
+
+def test_rows_after_an_outage_have_their_whole_time() -> None:
+    batch = batch_in_an_outage(20, ends=40.0, timeout=30.0, concurrency=8)
+    assert sum(item.ok for item in batch.items) == 12
