@@ -218,7 +218,7 @@ class Starts:
         """
         is_unsent = bool(error.attempts) and error.attempts[-1].outcome is Phase.NOT_SENT
         # The last attempt ends so soon before the deadline, because a retry would come after it.
-        at_the_end = min(LAST_ATTEMPT_TIMEOUT, self._batch.timeout / 4)
+        at_the_end = min(LAST_ATTEMPT_TIMEOUT, self._batch.timeout / 2)
         if is_unsent and now >= self.deadline - at_the_end:
             self.outage, self._waited_together = error, self._room - 1
         else:

@@ -181,10 +181,10 @@ def test_outage_of_14_seconds_costs_no_row_of_a_batch() -> None:
     assert [item.ok for item in run.items] == [True] * rows
 
 
-def batch_in_an_outage(rows: int, *, ends: float, **options: Any) -> Stepper:
+def batch_in_an_outage(rows: int, *, ends: float, jitter: float = 0.5, **options: Any) -> Stepper:
     """A batch whose starts are not sent until the outage ends, and whose rows then complete."""
     batch = begun(Workflows.run_many("wf_1", [{} for _ in range(rows)], **options))
-    began = batch.now
+    began, batch.jitter = batch.now, jitter
     while not isinstance(batch.action, (Done, Fail)):
         action = batch.action
         if isinstance(action, Wait):
@@ -202,9 +202,11 @@ def batch_in_an_outage(rows: int, *, ends: float, **options: Any) -> Stepper:
     return batch
 
 
-def test_rows_wait_together_in_an_outage() -> None:
-    batch = batch_in_an_outage(6, ends=1e9, timeout=30.0)
-    assert batch.now <= 1000.0 + 30.0 + 0.1
+@pytest.mark.parametrize("timeout", [3.0, 30.0])
+@pytest.mark.parametrize("jitter", [0.0, 0.5, 0.99])
+def test_rows_wait_together_in_an_outage(timeout: float, jitter: float) -> None:
+    batch = batch_in_an_outage(6, ends=1e9, timeout=timeout, jitter=jitter)
+    assert batch.now <= 1000.0 + timeout + 0.1
     first, *others = [item.error for item in batch.items]
     assert isinstance(first, ConnectionError)
     assert len(others) == 5
