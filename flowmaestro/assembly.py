@@ -43,14 +43,16 @@ def sync_executor(
     stream_times: Optional[StreamTimes],
     hooks: Optional[Hooks],
     max_reply_size: Optional[int],
+    owns_transport: bool,
 ) -> SyncExecutor:
     """Return the executor of a new `FlowMaestroClient`."""
+    _check_ownership(transport, owns_transport)
     if transport is None:
         chosen = default_transport()
     else:
         from flowmaestro_transports.functions import as_transport
 
-        chosen = ClientTransport(as_transport(transport))
+        chosen = ClientTransport(as_transport(transport), owned=owns_transport)
     context = _context(options, chosen, stream_times, max_reply_size)
     executor = SyncExecutor(chosen, context, hooks=hooks)
     if hooks is not None:
@@ -65,16 +67,24 @@ def async_executor(
     stream_times: Optional[StreamTimes],
     hooks: Optional[Hooks],
     max_reply_size: Optional[int],
+    owns_transport: bool,
 ) -> AsyncExecutor:
     """Return the executor of a new `AsyncFlowMaestroClient`."""
+    _check_ownership(transport, owns_transport)
     if transport is None:
         chosen = default_async_transport()
     else:
         from flowmaestro_transports.functions import as_async_transport
 
-        chosen = ClientTransport(as_async_transport(transport))
+        chosen = ClientTransport(as_async_transport(transport), owned=owns_transport)
     context = _context(options, chosen, stream_times, max_reply_size)
     return AsyncExecutor(chosen, context, hooks=hooks)
+
+
+def _check_ownership(transport: object, owns_transport: bool) -> None:
+    """Raise `ValueError` if nobody would close the transport that a client makes itself."""
+    if transport is None and not owns_transport:
+        raise ValueError("owns_transport=False needs a transport=, which its owner closes")
 
 
 def _context(

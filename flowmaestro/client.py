@@ -116,6 +116,7 @@ class FlowMaestroClient(_Client):
         stream_times: Optional[option_types.StreamTimes] = None,
         hooks: Optional[option_types.Hooks] = None,
         max_reply_size: Optional[int] = MAX_REPLY_SIZE,
+        owns_transport: bool = True,
     ) -> None:
         """Create a client. It sends nothing and loads no HTTP library before the first call.
 
@@ -141,6 +142,8 @@ class FlowMaestroClient(_Client):
             max_reply_size: maximum size of a response body after decompression, in bytes; a
                 larger one raises `ServerError` (code `reply_too_large`), and takes at most twice
                 this size and 1 MiB of memory. Events of a stream have their own limits.
+            owns_transport: whether closing the client closes the `transport` that was passed to
+                it. With False, its owner closes it, and several clients may share it.
 
         Raises:
             ValueError, TypeError: an argument is missing or wrong; the message names it.
@@ -153,7 +156,7 @@ class FlowMaestroClient(_Client):
             api_key, base_url, timeout, max_retries, headers, transport, call_timeout
         )
         self._executor: SyncExecutor = sync_executor(
-            options, transport, stream_times, hooks, max_reply_size
+            options, transport, stream_times, hooks, max_reply_size, owns_transport
         )
 
     @cached_property
@@ -220,9 +223,10 @@ class FlowMaestroClient(_Client):
     def close(self) -> None:
         """Close all connections, and the transport. Later calls raise `ClientClosedError`.
 
-        A transport that was passed to the client is closed, too, so it cannot serve a second client
-        afterwards. A client made with `with_options` uses the connections of the original client.
-        Closing the new client leaves them open.
+        A transport that was passed to the client is closed, too, unless `owns_transport` is False.
+        Then its owner closes it, and open streams stay open until they are closed. A client made
+        with `with_options` uses the connections of the original client. Closing the new client
+        leaves them open.
         """
         self._executor.close()
 
@@ -257,6 +261,7 @@ class AsyncFlowMaestroClient(_Client):
         stream_times: Optional[option_types.StreamTimes] = None,
         hooks: Optional[option_types.Hooks] = None,
         max_reply_size: Optional[int] = MAX_REPLY_SIZE,
+        owns_transport: bool = True,
     ) -> None:
         """Create a client. Arguments and errors are those of `FlowMaestroClient`.
 
@@ -271,7 +276,7 @@ class AsyncFlowMaestroClient(_Client):
             api_key, base_url, timeout, max_retries, headers, transport, call_timeout
         )
         self._executor: AsyncExecutor = async_executor(
-            options, transport, stream_times, hooks, max_reply_size
+            options, transport, stream_times, hooks, max_reply_size, owns_transport
         )
 
     @cached_property
@@ -339,9 +344,10 @@ class AsyncFlowMaestroClient(_Client):
     async def close(self) -> None:
         """Close all connections, and the transport. Later calls raise `ClientClosedError`.
 
-        A transport that was passed to the client is closed, too, so it cannot serve a second client
-        afterwards. A client made with `with_options` uses the connections of the original client.
-        Closing the new client leaves them open.
+        A transport that was passed to the client is closed, too, unless `owns_transport` is False.
+        Then its owner closes it, and open streams stay open until they are closed. A client made
+        with `with_options` uses the connections of the original client. Closing the new client
+        leaves them open.
         """
         await self._executor.close()
 

@@ -23,13 +23,16 @@ class ServerSeen:
     Attributes:
         has_answered: whether any call got a response, whatever its status. If so, the base URL
             leads to a server, so a start that could not be sent is worth repeating.
+        client_closed: whether the client itself was closed. If not, somebody else has closed its
+            transport.
 
     """
 
-    __slots__ = ("has_answered",)
+    __slots__ = ("client_closed", "has_answered")
 
     def __init__(self) -> None:
         self.has_answered: bool = False
+        self.client_closed: bool = False
 
 
 @dataclass(frozen=True)

@@ -268,7 +268,7 @@ class ExecutionError(FlowMaestroError):
 
 
 class ClientClosedError(FlowMaestroError, RuntimeError):
-    """The client was closed, before the call or during it."""
+    """The client, or the transport that it shares, was closed, before the call or during it."""
 
     _MESSAGE, _CODE = "This client is closed; make a new one", "client_closed"
 

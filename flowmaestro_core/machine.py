@@ -123,6 +123,11 @@ class Machine(Generic[T]):
         """The scrubber that redacts the secrets of this machine's requests in its error."""
         return self._context.scrubber
 
+    @property
+    def client_is_closed(self) -> bool:
+        """Whether the client was closed that this machine works for."""
+        return self._context.server.client_closed
+
     @event
     def start(self, now: float, jitter: float) -> Action:
         """Begin. Return the first action. Call this once."""

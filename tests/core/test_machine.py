@@ -16,6 +16,8 @@ from flowmaestro_core import actions
 from flowmaestro_core.actions import Action, Close, Done, Emit, Fail, Wait
 from flowmaestro_core.errors import FlowMaestroError
 from flowmaestro_core.machine import LocalProtocolError, Machine, event
+from flowmaestro_core.machines import machine_for
+from flowmaestro_core.resources import Workflows
 from tests.harness.core.stepping import EVENTS_OF, Report, Stepper, a_context
 
 
@@ -207,3 +209,11 @@ def test_the_vocabulary_is_closed() -> None:
     events = {name for names in EVENTS_OF.values() for name in names}
     defined: Any = {name for name, value in vars(Machine).items() if hasattr(value, "__wrapped__")}
     assert events | {"start"} == defined
+
+
+def test_machine_tells_whether_its_client_is_closed() -> None:
+    context = a_context()
+    machine = machine_for(Workflows.get("wf_1"), context, "token")
+    assert not machine.client_is_closed
+    context.server.client_closed = True
+    assert machine.client_is_closed

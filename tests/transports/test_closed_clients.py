@@ -12,7 +12,12 @@ from flowmaestro import (
     FlowMaestroError,
     StreamTimes,
 )
-from flowmaestro.testing import FakeFlowMaestro, MemoryTransport, running_server
+from flowmaestro.testing import (
+    AsyncMemoryTransport,
+    FakeFlowMaestro,
+    MemoryTransport,
+    running_server,
+)
 from flowmaestro_transports import AiohttpTransport, AnyioTransport, TransportClosedError
 
 SOON = StreamTimes(reconnect_base=0.01, reconnect_max=0.01)
@@ -106,3 +111,43 @@ def test_closing_ends_idle_connections_though_an_error_is_kept(scripted):
         client.workflows.list()
         client.close()
         assert hung_up.wait(60), f"{kept.value} keeps a connection"
+
+
+def test_borrowed_transport_stays_open_for_other_clients():
+    fake = FakeFlowMaestro()
+    transport = MemoryTransport(fake)
+    for _ in range(2):
+        with FlowMaestroClient(fake.api_key, transport=transport, owns_transport=False) as client:
+            assert client.workflows.get("wf_123")["data"]["id"] == "wf_123"
+        with pytest.raises(ClientClosedError, match="This client is closed"):
+            client.workflows.get("wf_123")
+    transport.close()
+
+
+def test_borrowed_async_transport_stays_open_for_other_clients():
+    fake = FakeFlowMaestro()
+
+    async def main():
+        transport = AsyncMemoryTransport(fake)
+        for _ in range(2):
+            async with AsyncFlowMaestroClient(
+                fake.api_key, transport=transport, owns_transport=False
+            ) as client:
+                assert (await client.workflows.get("wf_123"))["data"]["id"] == "wf_123"
+        await transport.close()
+
+    anyio.run(main)
+
+
+def test_client_whose_transport_another_closed_says_so():
+    fake = FakeFlowMaestro()
+    transport = MemoryTransport(fake)
+    open_client = FlowMaestroClient(fake.api_key, transport=transport)
+    FlowMaestroClient(fake.api_key, transport=transport).close()
+    with pytest.raises(ClientClosedError, match="closed by another client or by its owner"):
+        open_client.workflows.get("wf_123")
+
+
+def test_client_must_own_the_transport_that_it_makes():
+    with pytest.raises(ValueError, match="owns_transport=False needs a transport="):
+        FlowMaestroClient("fm_live_key", owns_transport=False)

@@ -12,8 +12,21 @@ from flowmaestro import (
     FlowMaestroClient,
 )
 from flowmaestro.testing import AsyncMemoryTransport, FakeFlowMaestro, MemoryTransport
-from flowmaestro_transports import Headers, Phase, Request, Response, TransportFailure
-from flowmaestro_transports.functions import AsyncFunctionTransport, FunctionTransport
+from flowmaestro_transports import (
+    AnyioTransport,
+    Headers,
+    Phase,
+    Request,
+    Response,
+    SocketTransport,
+    TransportFailure,
+)
+from flowmaestro_transports.functions import (
+    AsyncFunctionTransport,
+    FunctionTransport,
+    as_async_transport,
+    as_transport,
+)
 
 SEEN = b'event: execution:completed\ndata: {"outputs": {"n": 1}}\n\n'
 
@@ -173,3 +186,26 @@ def test_missing_methods_of_transport_are_named(make_client):
 
     with pytest.raises(TypeError, match="which lacks sleep, close"):
         make_client("key", transport=Half())
+
+
+class Client:
+    """As if it was httpx's."""
+
+    __module__ = "httpx"
+
+    def send(self):
+        """Send nothing."""
+
+
+@pytest.mark.parametrize(
+    ("make", "given", "text"),
+    [
+        (as_transport, AnyioTransport(), "it is for AsyncFlowMaestroClient: see docs/"),
+        (as_async_transport, SocketTransport(), "it is for FlowMaestroClient: see docs/"),
+        (as_transport, Client(), "has the adapter for httpx"),
+    ],
+    ids=["async", "sync", "httpx"],
+)
+def test_wrong_kind_of_transport_is_told_what_it_is_for(make, given, text):
+    with pytest.raises(TypeError, match=text):
+        make(given)

@@ -38,7 +38,7 @@ def as_transport(given: Union[Transport, SyncFunction]) -> Transport:
         return FunctionTransport(cast("SyncFunction", given))
     raise TypeError(
         "transport must be a Transport or a function from Request to Response, "
-        f"neither with coroutines, not {given!r}{_why(given)}"
+        f"neither with coroutines, not {given!r}{_why(given, wants_sync=True)}"
     )
 
 
@@ -53,7 +53,7 @@ def as_async_transport(given: Union[AsyncTransport, AsyncFunction]) -> AsyncTran
         return AsyncFunctionTransport(cast("AsyncFunction", given))
     raise TypeError(
         "transport must be an AsyncTransport, with coroutines, or a function from Request to "
-        f"Response, not {given!r}{_why(given)}"
+        f"Response, not {given!r}{_why(given, wants_sync=False)}"
     )
 
 
@@ -77,19 +77,27 @@ _ADAPTERS = {
     "requests.Session": "RequestsTransport",
     "aiohttp.ClientSession": "AiohttpTransport",
 }
+_HTTPX = ("httpx.Client", "httpx.AsyncClient", "httpx2.Client", "httpx2.AsyncClient")
+"""Clients of httpx, for which `transports/examples` has the adapter."""
 """The transport to make from a session of an HTTP library."""
 
 
-def _why(given: Any) -> str:
+def _why(given: Any, *, wants_sync: bool) -> str:
     """Return the end of the error message for `given`, which is not a transport.
 
-    The text says what to pass instead of a session of requests or aiohttp, or which methods an
-    object with `send` lacks. Otherwise it is `""`.
+    The text says what to pass instead of a session of requests, aiohttp or httpx, which client a
+    transport of the other kind is for, or which methods an object with `send` lacks. Otherwise it
+    is `""`.
     """
     for kind in type(given).__mro__:
-        adapter = _ADAPTERS.get(f"{kind.__module__.partition('.')[0]}.{kind.__name__}")
-        if adapter is not None:
-            return f"; pass {adapter}(session), from flowmaestro_transports"
+        name = f"{kind.__module__.partition('.')[0]}.{kind.__name__}"
+        if name in _ADAPTERS:
+            return f"; pass {_ADAPTERS[name]}(session), from flowmaestro_transports"
+        if name in _HTTPX:
+            return "; transports/README.md (Worked examples) has the adapter for httpx"
+    if not _lacking(given):
+        other = "AsyncFlowMaestroClient" if wants_sync else "FlowMaestroClient"
+        return f"; it is for {other}: see docs/choosing-a-transport.md"
     lacking = _lacking(given)
     return "" if not lacking or "send" in lacking else f", which lacks {', '.join(lacking)}"
 

@@ -7,7 +7,7 @@ from typing import Any, Callable
 import pytest
 import requests
 
-from flowmaestro import FlowMaestroClient
+from flowmaestro import ConnectionError, FlowMaestroClient
 from flowmaestro_transports import RequestsTransport
 
 URL = "https://api.flowmaestro.test"
@@ -23,6 +23,15 @@ def make_client(request: pytest.FixtureRequest) -> Any:
         )
 
     return make
+
+
+def test_unmatched_url_of_the_responses_library_stays_in_the_message(
+    make_client: Callable[..., FlowMaestroClient],
+) -> None:
+    responses = pytest.importorskip("responses")
+    unmatched = pytest.raises(ConnectionError, match="doesn't match any registered mock")
+    with responses.RequestsMock(), make_client() as client, unmatched:
+        client.workflows.list()
 
 
 def test_responses_library_mocks_requests(make_client: Callable[..., FlowMaestroClient]) -> None:

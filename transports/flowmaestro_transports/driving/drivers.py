@@ -93,9 +93,15 @@ def handle_closed(noun: str) -> StreamError:
     return StreamError(f"This {noun} is closed; ask for a new one", code="stream_closed")
 
 
+_TRANSPORT_CLOSED = (
+    "The transport of this client was closed by another client or by its owner; "
+    "make a new one, and pass owns_transport=False to clients that share it"
+)
+
+
 def client_closed(machine: Machine[Any]) -> ClientClosedError:
-    """Return the error for a call whose client was closed before the call had ended."""
-    error = ClientClosedError()
+    """Return the error for a call whose client, or its transport, was closed before its end."""
+    error = ClientClosedError("" if machine.client_is_closed else _TRANSPORT_CLOSED)
     error.execution_id = machine.execution_id
     return error
 

@@ -55,16 +55,20 @@ L = TypeVar("L", bound="_Lifetime[Any]")
 class ClientTransport(Generic[X]):
     """A holder of the transport that a client and the clients derived from it share.
 
-    The transport is `given`, or else made by `make` at the first call of `get`.
+    The transport is `given`, or else made by `make` at the first call of `get`. The client closes
+    it unless `owned` is False.
     """
 
     made: Optional[X] = None
     """The transport; `None` before it is made."""
 
-    def __init__(self, given: Optional[X], make: Optional[Callable[[], X]] = None) -> None:
+    def __init__(
+        self, given: Optional[X], make: Optional[Callable[[], X]] = None, *, owned: bool = True
+    ) -> None:
         if given is not None:
             self.made = given
         self._make = make
+        self.owned = owned
 
     def get(self) -> X:
         """Return the transport. Threads that need it at the same moment get the same one."""
@@ -136,10 +140,14 @@ class _Lifetime(NotPicklable, Generic[X]):
         """Mark this executor as closed.
 
         Return the transport if the caller must close it. Return `None` if no transport was made
-        yet, or if this executor was derived from another one, whose transport it shares.
+        yet, if it belongs to somebody else, or if this executor was derived from another one, whose
+        transport it shares.
         """
         self._closed = True
-        return self._transport.made if self._parent is None else None
+        if self._parent is not None:
+            return None
+        self.context.server.client_closed = True
+        return self._transport.made if self._transport.owned else None
 
     def _machine(self, operation: Operation[Any, Any], name: str, token: str) -> Machine[Any]:
         """Return the machine of an operation. `name` is the operation's name for observers."""

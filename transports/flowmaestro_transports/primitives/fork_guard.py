@@ -23,8 +23,8 @@ class NotPicklable:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
-            f"a {type(self).__name__} holds connections, so it cannot be copied and cannot be "
-            "pickled; make one in each process"
+            f"a {type(self).__name__} holds connections, which pickle and copy cannot duplicate; "
+            "make one in each process"
         )
 
 

@@ -118,4 +118,7 @@ def _reason(cause: BaseException) -> str:
     """
     if isinstance(cause, ssl.SSLError) or _is_refused_tunnel(cause):
         return str(cause)
+    if type(cause) is requests.ConnectionError and cause.args and isinstance(cause.args[0], str):
+        # Raised by a tool in the place of the network: `responses` says that no mock matches.
+        return cause.args[0].partition("\n")[0]
     return (isinstance(cause, OSError) and cause.strerror) or type(cause).__name__
