@@ -101,7 +101,7 @@ _STARTING = (
 def in_doubt(journal: Path) -> Set[int]:
     """The rows that were being started when the process died."""
     with closing(sqlite3.connect(journal)) as db:
-        return {key for (key,) in db.execute(_STARTING)}
+        return {int(key) for (key,) in db.execute(_STARTING)}
 
 
 def main(arguments: List[str]) -> None:

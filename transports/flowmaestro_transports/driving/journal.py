@@ -30,7 +30,7 @@ import zlib
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from io import FileIO
-from typing import Any, Callable, Dict, Generator, List, Optional, Sequence
+from typing import Any, Callable, Dict, Generator, List, Optional, Sequence, Tuple
 
 from flowmaestro_core.actions import Save
 from flowmaestro_core.errors import CheckpointConflict, JournalError
@@ -320,14 +320,13 @@ class Journal:
             self._checkpoint()
 
     def _put_header(self, header: Dict[str, Any]) -> None:
-        text = json.dumps(header)
-        values = (header["serial"], text, _checksum(text))
-        if header["serial"] == 1:
+        serial, text = header["serial"], json.dumps(header)
+        values: Tuple[Any, ...] = (serial, text, _checksum(text))
+        if serial == 1:
             change = "INSERT INTO header SELECT ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM header)"
         else:
-            change = (
-                "UPDATE header SET serial = ?1, state = ?2, checksum = ?3 WHERE serial = ?1 - 1"
-            )
+            change = "UPDATE header SET serial = ?, state = ?, checksum = ? WHERE serial = ?"
+            values = (*values, serial - 1)
         if self._db.execute(change, values).rowcount == 0:
             raise CheckpointConflict
 
