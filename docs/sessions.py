@@ -342,7 +342,9 @@ profiles: a client in your program does not.
 
 ## Complete words with TAB
 
-`flowmaestro completion` prints a script that completes commands, options, choices and files.
+`flowmaestro completion` prints a script that completes commands, options, choices, files, and ids of
+workflows and executions. The ids are those that `run`, `fire` and `list` have shown, for the server
+and the profile that a command without options uses. They are in a file that only you can read.
 
 | shell | once |
 |---|---|

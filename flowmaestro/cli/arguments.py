@@ -338,7 +338,9 @@ _SIGN = _checked(
 
 LISTED = tuple(kind for kind in _KINDS if kind != "threads")
 """The kinds of resources that `list` accepts: all but threads, of which the API has no list."""
-_WORKFLOW = _of("workflow", "id or name of the workflow, or a unique beginning of one")
+_WORKFLOW = _of(
+    "workflow", "id or name of the workflow, or a unique beginning of one", complete="workflow"
+)
 _OF_WORKFLOW = "id or name of a workflow"
 _INPUTS = (
     _many("-i --input", "KEY=TEXT", "an input; KEY:=JSON for a number, list or object; KEY=@FILE"),
@@ -434,10 +436,13 @@ COMMANDS: Dict[str, _Command] = {
     "watch": _command(
         "follow an execution to its end",
         ("2f1c9a52-…", "--last", '--workflow "Nightly report" --json'),
-        _of("execution", "id of the execution", nargs="?"),
+        _of("execution", "id of the execution", nargs="?", complete="execution"),
         _flag("--last", "the last execution that you started from this machine"),
         _option(
-            "--workflow", "WORKFLOW", f"the newest execution of this workflow ({_OF_WORKFLOW})"
+            "--workflow",
+            "WORKFLOW",
+            f"the newest execution of this workflow ({_OF_WORKFLOW})",
+            complete="workflow",
         ),
         *_FOLLOW,
         _json_flag("jsonl", "print each event as a line of JSON"),
@@ -514,7 +519,10 @@ COMMANDS: Dict[str, _Command] = {
         _option("--limit", "N", "how many at most [20]", type=_COUNT),
         _flag("--all", "all of them"),
         _option(
-            "--workflow", "WORKFLOW", f"executions and triggers of this workflow ({_OF_WORKFLOW})"
+            "--workflow",
+            "WORKFLOW",
+            f"executions and triggers of this workflow ({_OF_WORKFLOW})",
+            complete="workflow",
         ),
         _option(
             "--status",
@@ -538,7 +546,7 @@ COMMANDS: Dict[str, _Command] = {
     "cancel": _command(
         "cancel running executions",
         ("2f1c9a52-…", "2f1c9a52-… 77d0b1aa-…"),
-        _of("execution", "id of an execution", nargs="+"),
+        _of("execution", "id of an execution", nargs="+", complete="execution"),
         *_json("print a JSON array of the server's replies"),
     ),
     "query": _command(
@@ -581,7 +589,13 @@ COMMANDS: Dict[str, _Command] = {
             "--workflow wf_123 --schema wf_123=schema.json",
             "--workflow wf_123 --profile work --config claude",
         ),
-        _many("--workflow", "ID", f"offer this workflow ({_OF_WORKFLOW})", required=True),
+        _many(
+            "--workflow",
+            "ID",
+            f"offer this workflow ({_OF_WORKFLOW})",
+            required=True,
+            complete="workflow",
+        ),
         _many("--schema", "ID=FILE", "a JSON Schema for the inputs of one of them"),
         _option(
             "--config",

@@ -118,6 +118,21 @@ def credentials_of(options: argparse.Namespace) -> Credentials:
     return Credentials(None, url, "", source)
 
 
+def place_without_key() -> str:
+    """Return what `session.place_of` returns for a command without options.
+
+    No key is read: a keyring could ask the user for a password.
+    """
+    name = os.environ.get("FLOWMAESTRO_PROFILE") or DEFAULT_PROFILE
+    if os.environ.get("FLOWMAESTRO_API_KEY", "").strip():
+        name = ""
+    profile = read_profiles().get(name)
+    url = os.environ.get("FLOWMAESTRO_BASE_URL") or DEFAULT_BASE_URL
+    if profile is not None:
+        url = profile["base_url"]
+    return f"{api_root(url)} {'' if profile is None else name}"
+
+
 def _of_profile(
     name: str, profile: Mapping[str, str], url: Optional[str], url_source: str
 ) -> Credentials:

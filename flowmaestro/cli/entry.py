@@ -142,6 +142,11 @@ def _run(command: str, words: Sequence[str], options: Namespace, until_the_end: 
         topic = words[1] if len(words) > 1 else ""
         words = [topic, "--help"] if topic else ["--help"]
         return _run(topic, words, options, until_the_end)
+    if command == "__ids":  # Scripts of `completion` call it.
+        from flowmaestro.cli.completion import print_ids
+
+        print_ids(words[1:])
+        return cli.DONE
     parser = build_parser(command)
     if command and command not in COMMANDS:
         parser.error(f"there is no command {command!r}{suggestion(command, tuple(COMMANDS))}")

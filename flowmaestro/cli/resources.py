@@ -14,7 +14,8 @@ from flowmaestro.cli import NOT_FOUND, USAGE, CommandFailed, output
 from flowmaestro.cli.console import Console, Text
 from flowmaestro.cli.output import written
 from flowmaestro.cli.run_view import in_short
-from flowmaestro.cli.session import client_for, find, objects, unusable
+from flowmaestro.cli.session import client_for, find, objects, place_of, unusable
+from flowmaestro.cli.state import remember_ids
 from flowmaestro.errors import FlowMaestroError
 from flowmaestro_core.http.secrets import showable_value
 from flowmaestro_core.payloads.json_values import LONGEST_NAME
@@ -51,6 +52,9 @@ def list_command(options: argparse.Namespace) -> None:
     with client_for(options) as client:
         found = islice(_iterate(client, options, limit), None if options.all else limit)
         rows = [dict(row) for row in found]
+        if options.resource in ("workflows", "executions"):
+            ids = (row.get("id") for row in rows)
+            remember_ids(place_of(options), options.resource, ids)
         if options.resource == "executions" and options.output not in ("json", "jsonl"):
             for row in rows:
                 row["duration"] = _duration(row)

@@ -24,7 +24,7 @@ from flowmaestro.cli.console import Console
 from flowmaestro.cli.entry import sdk_failure
 from flowmaestro.cli.resources import ago
 from flowmaestro.cli.run_view import LiveRunView, RunView, run_view
-from flowmaestro.cli.state import last_execution, remember_execution
+from flowmaestro.cli.state import last_execution, remember_execution, remember_ids
 from flowmaestro.timeline import timeline_svg
 from flowmaestro.types import EventStream, Execution, ExecutionEvent
 from flowmaestro_core.http.dates import parse_timestamp
@@ -59,6 +59,9 @@ def run_command(options: argparse.Namespace) -> None:
         started: Mapping[str, Any] = {**reply["data"]}
         execution_id = _started_id(started, options)
         remember_execution(session.root_of(options), execution_id)
+        place = session.place_of(options)
+        remember_ids(place, "executions", [execution_id])
+        remember_ids(place, "workflows", [workflow_id])
         # Not `completed_at`: it stays null if the execution was cancelled.
         was_ended = kept is not None and is_terminal(started)
         if was_ended:
@@ -159,6 +162,7 @@ def fire_command(options: argparse.Namespace) -> None:
             started = client.triggers.execute(trigger_id, inputs=inputs)["data"]
         execution_id = _started_id(cast("Mapping[str, Any]", started), options)
         remember_execution(session.root_of(options), execution_id)
+        remember_ids(session.place_of(options), "executions", [execution_id])
     _print_started(execution_id, started, options)
 
 

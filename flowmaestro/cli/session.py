@@ -70,6 +70,12 @@ def root_of(options: argparse.Namespace) -> str:
     return api_root(credentials_for(options).base_url)
 
 
+def place_of(options: argparse.Namespace) -> str:
+    """Return the API root and the profile of a command; ids are remembered by it."""
+    source = credentials_for(options).key_source
+    return f"{root_of(options)} {source[8:] if source.startswith('profile ') else ''}"
+
+
 class Found(NamedTuple):
     """What the user means; its name is "" if it is not known."""
 

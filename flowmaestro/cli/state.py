@@ -1,8 +1,8 @@
-"""The folders of this user, and the file in which a command remembers the last execution.
+"""The folders of this user, and the files in which commands remember executions and ids.
 
-This file, `executions.json`, is in this user's folder for state. The file holds ids and API roots,
-and no key. If it cannot be read or written, nothing is remembered, and the file stays as it is. If
-it is malformed, it counts as empty.
+The files `executions.json`, for `watch --last`, and `ids.json`, for completion, are in this user's
+folder for state. They hold ids, API roots and names of profiles, and no key. If one cannot be read
+or written, nothing is remembered, and it stays as it is. If it is malformed, it counts as empty.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
+import stat
 import sys
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Callable, Dict, Generator, Optional
+from typing import Any, Callable, Dict, Generator, Iterable, List, Optional
 
 from flowmaestro_transports.primitives.file_lock import open_lock_file
 
@@ -24,6 +26,15 @@ except ImportError:
     user_config_path = user_state_path = None  # type: ignore[assignment]
 
 _FILE = "executions.json"
+_IDS = "ids.json"
+ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+"""The ids that completion offers: none of these signs means anything to a shell."""
+MOST_IDS = 100
+"""How many ids of a kind are remembered for each server and profile: the newest."""
+MOST_PLACES = 20
+"""How many servers and profiles ids are remembered for: those used last."""
+LARGEST_FILE = 1_048_576
+"""Bytes of a larger file of ids are not read. Full, it has about 270,000."""
 LONGEST_WAIT = 5.0
 """Seconds to wait for another command that changes a file. A stopped one may never end."""
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
@@ -144,3 +155,56 @@ def _executions() -> Dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}  # pyright: ignore[reportUnknownVariableType]
+
+
+def remember_ids(place: str, kind: str, ids: Iterable[Any]) -> None:
+    """Remember ids for completion, the newest first.
+
+    `place` is a server and a profile (`session.place_of`), `kind` is `"workflows"` or
+    `"executions"`. Values that are not an `ID` are left out.
+    """
+    new = [id for id in ids if isinstance(id, str) and ID.fullmatch(id)][:MOST_IDS]
+
+    def merged(known: Dict[str, Dict[str, List[str]]]) -> Dict[str, Dict[str, List[str]]]:
+        here = dict(known.get(place, {}))
+        here[kind] = list(dict.fromkeys([*new, *here.get(kind, [])]))[:MOST_IDS]
+        others = [each for each in known.items() if each[0] != place]
+        return dict([*others, (place, here)][-MOST_PLACES:])
+
+    with suppress(OSError, RuntimeError):
+        known = _known_ids()
+        if new and merged(known) != known:
+            change_private(state_folder() / _IDS, lambda: json.dumps(merged(_known_ids())))
+
+
+def known_ids(place: str, kind: str) -> List[str]:
+    """Return the remembered ids of this kind, the newest first."""
+    with suppress(OSError, RuntimeError):
+        return _known_ids().get(place, {}).get(kind, [])
+    return []
+
+
+def _known_ids() -> Dict[str, Dict[str, List[str]]]:
+    """Return what `ids.json` holds: ids by place and kind. Only values that are an `ID` are kept.
+
+    A file that others may write, or that is large, counts as empty.
+    """
+    try:
+        with open(state_folder() / _IDS, encoding="utf-8") as file:
+            about = os.fstat(file.fileno())
+            is_ours = not hasattr(os, "getuid") or about.st_uid == os.getuid()
+            is_private = os.name != "posix" or not about.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+            if not (is_ours and is_private and about.st_size <= LARGEST_FILE):
+                return {}
+            found: Any = json.load(file)
+        return {
+            place: {
+                kind: [id for id in ids if isinstance(id, str) and ID.fullmatch(id)]
+                for kind, ids in kinds.items()
+            }
+            for place, kinds in found.items()
+        }
+    except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
+        return {}
+    except (AttributeError, TypeError):  # It is JSON of another form.
+        return {}

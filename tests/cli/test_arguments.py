@@ -24,7 +24,7 @@ from flowmaestro.testing import FakeFlowMaestro
 
 ROOT = Path(__file__).parents[2]
 START_UP = {"flowmaestro", "flowmaestro_core", "flowmaestro.__main__", "flowmaestro.cli"}
-START_UP |= {"flowmaestro.printable"}
+START_UP |= {"flowmaestro.printable", "flowmaestro_core.version"}
 START_UP |= {f"flowmaestro.cli.{name}" for name in ("addresses", "arguments", "console", "entry")}
 """All modules of ours that `--help` and `version` need."""
 
