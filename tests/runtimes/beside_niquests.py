@@ -6,6 +6,7 @@ Calls and streams work on the default transport, and on `RequestsTransport` over
 from __future__ import annotations
 
 import tempfile
+import warnings
 from pathlib import Path
 
 import niquests  # noqa: F401 - it is installed, and may change what it finds
@@ -19,7 +20,11 @@ from flowmaestro_transports import RequestsTransport
 def main() -> None:
     assert int(urllib3.__version__.split(".")[2]) >= 900, "urllib3 is not that of niquests"
     with tempfile.TemporaryDirectory() as folder, flowmaestro(Path(folder)) as url:
-        for transport in (None, RequestsTransport()):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            on_requests = RequestsTransport()
+        assert "urllib3-future" in str(caught[0].message)
+        for transport in (None, on_requests):
             with FlowMaestroClient(KEY, base_url=url, transport=transport) as client:
                 assert client.workflows.list()
                 execution = client.workflows.execute("wf_long")["data"]["execution_id"]

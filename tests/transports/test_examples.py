@@ -10,6 +10,7 @@ from typing import Any, Callable, Coroutine, Dict, Generator, List, Optional, Ty
 import httpx_transport
 import pytest
 import urllib3
+from asgi_transport import AsgiTransport, serve_app
 from fetch_transport import FetchTransport, JavaScript
 from httpx_transport import AsyncHttpxTransport, HttpxTransport
 from twisted.internet.defer import Deferred
@@ -206,6 +207,18 @@ class TestFetch(WorkedExample, AsyncTransportConformance):
 
     def make_transport(self) -> FetchTransport:
         return FetchTransport(JavaScript(fake_fetch, AbortController, dict))
+
+
+class TestAsgi(WorkedExample, AsyncTransportConformance):
+    backends = ("asyncio",)
+    wire = False
+    app: Any = None
+
+    def serve_site(self, respond: Any) -> Any:
+        return serve_app(respond, self)
+
+    def make_transport(self) -> AsgiTransport:
+        return AsgiTransport(self.app)
 
 
 class TestTheLoopOfOnesOwn:

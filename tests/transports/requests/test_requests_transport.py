@@ -656,3 +656,9 @@ def test_https_proxy_under_an_http_url_is_refused(monkeypatch: pytest.MonkeyPatc
         transport.send(get("http://o.example"), 5.0)
     assert (caught.value.phase, caught.value.permanent) == (Phase.NOT_SENT, True)
     transport.close()
+
+
+def test_urllib3_future_is_named_in_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(urllib3, "__version__", "2.12.919")
+    with pytest.warns(RuntimeWarning, match="urllib3-future, which niquests installs"):
+        RequestsTransport().close()

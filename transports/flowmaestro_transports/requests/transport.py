@@ -15,6 +15,7 @@ import re
 import sys
 import threading
 import time
+import warnings
 import weakref
 from functools import partial
 from typing import Any, Callable, ClassVar, Dict, List, Mapping, Optional, Tuple, cast
@@ -57,6 +58,12 @@ from flowmaestro_transports.requests.failures import (
     failure_before_head,
     failure_within_body,
 )
+
+_FUTURE = (
+    "urllib3-future, which niquests installs, is in the place of urllib3; it answers differently, "
+    "and RequestsTransport is not tested with it: use the default transport here"
+)
+"""A warning, since some responses are judged otherwise: four checks of the kit fail with it."""
 
 LONGEST = 1e6
 """Seconds: the longest time that fits into a socket's timeout on every platform."""
@@ -113,6 +120,8 @@ class RequestsTransport(NotPicklable):
     def __init__(self, session: Optional[requests.Session] = None) -> None:
         if session is not None:
             check_session(session, requests.Session)
+        if re.fullmatch(r"\d+\.\d+\.9\d\d", getattr(urllib3, "__version__", "")):  # so numbered
+            warnings.warn(_FUTURE, RuntimeWarning, stacklevel=2)
         self._callers_session = session
         self._closing = threading.Event()
         self._writer = RequestWriter(ANY_HOST)
