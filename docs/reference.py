@@ -149,7 +149,7 @@ OF_TESTING = {
         RecordedRequest Execution EventStream Delivery FakeReply
     """,
     "Cassettes": "Cassette CassetteError CassetteMismatch",
-    "Checks of stores": "check_store check_async_store",
+    "Checks of stores and drivers": "check_store check_async_store check_driver",
     "Transports for tests": """
         ScriptedTransport AsyncScriptedTransport Quiet MemoryTransport AsyncMemoryTransport
     """,

@@ -36,6 +36,11 @@ SLOW: Dict[str, Tuple[str, ...]] = {
         r"tests/transports/test_conformance.py::TestAnyio::test_conformance\[trio-",
         "tests/transports/test_conformance.py::TestRequests",
     ),
+    "A check of drivers waits for retries, in real time.": (
+        "tests/transports/test_driver_check.py::test_a_good_driver_passes",
+        "tests/transports/test_driver_check.py::test_a_listener",
+        "tests/transports/test_examples.py::.*test_the_loop_passes_the_check",
+    ),
     "No code of the SDK uses the examples. Their short checks are quick.": (
         rf"tests/transports/test_example.*[\[-]({LONG_CHECKS})\]",
     ),

@@ -33,6 +33,7 @@ from flowmaestro.testing.virtual.transport import AsyncMemoryTransport, MemoryTr
 
 if TYPE_CHECKING:
     from flowmaestro.testing.cassettes import Cassette, CassetteError, CassetteMismatch
+    from flowmaestro.testing.drivers import check_driver
     from flowmaestro.testing.server.serve import running_server, serve
     from flowmaestro.testing.stores import check_async_store, check_store
 
@@ -62,6 +63,7 @@ __all__ = [
     "UnusedScriptWarning",
     "VirtualClock",
     "check_async_store",
+    "check_driver",
     "check_store",
     "running_server",
     "serve",
@@ -73,6 +75,7 @@ _LATER = {
     "CassetteError": "cassettes",
     "CassetteMismatch": "cassettes",
     "check_async_store": "stores",
+    "check_driver": "drivers",
     "check_store": "stores",
     "running_server": "server.serve",
     "serve": "server.serve",

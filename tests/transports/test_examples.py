@@ -22,7 +22,7 @@ from twisted_transport import TwistedBody, TwistedTransport
 from urllib3_transport import Urllib3Transport
 
 from flowmaestro import NotFoundError
-from flowmaestro.testing import FakeFlowMaestro, running_server
+from flowmaestro.testing import FakeFlowMaestro, check_driver, running_server
 from flowmaestro.testing.conformance import (
     AsyncTransportConformance,
     NotOffered,
@@ -31,6 +31,7 @@ from flowmaestro.testing.conformance import (
 from flowmaestro.testing.conformance.check import Check
 from flowmaestro.testing.conformance.scripted_server import Peer, ScriptedServer, reply
 from flowmaestro_core.context import Context
+from flowmaestro_core.machines import machine_for
 from flowmaestro_core.options import ClientOptions
 from flowmaestro_core.resources.workflows import Workflows
 from flowmaestro_transports import Request, Response
@@ -230,7 +231,8 @@ class TestTheLoopOfOnesOwn:
             context = Context(ClientOptions(fake.api_key, url))
 
             def run(operation: Any, emit: Callable[[Any], object] = print) -> Any:
-                return reactor.run(perform(operation, context, transport, emit))
+                machine = machine_for(operation, context, "any-text")
+                return reactor.run(perform(machine, transport, emit))
 
             yield run
             reactor.run(transport.close())
@@ -249,6 +251,15 @@ class TestTheLoopOfOnesOwn:
         assert run["outputs"] == {"message": "Hello, Ada!"}
         assert events[-1]["type"] == "execution:completed"
 
+    def test_the_loop_passes_the_check_of_drivers(self, reactor: Reactor) -> None:
+        transport = TwistedTransport(Agent(reactor.reactor), reactor.reactor)
+
+        def drive(machine: Any, emit: Callable[[Any], object], store: Any) -> Any:
+            return reactor.run(perform(machine, transport, emit, store))
+
+        check_driver(drive)
+        reactor.run(transport.close())
+
     def test_a_failure_that_is_tried_again(self, reactor: Reactor) -> None:
         def handler(peer: Peer) -> None:
             peer.read_request()
@@ -258,6 +269,7 @@ class TestTheLoopOfOnesOwn:
         transport = TwistedTransport(Agent(reactor.reactor), reactor.reactor)
         with ScriptedServer(handler) as server:
             context = Context(ClientOptions("fm_live_key", server.url))
-            workflow = reactor.run(perform(Workflows.get("wf_123"), context, transport, print))
+            machine = machine_for(Workflows.get("wf_123"), context, "any-text")
+            workflow = reactor.run(perform(machine, transport, print))
         assert workflow["data"]["id"] == "wf_123"
         assert workflow.attempts == 2

@@ -3,34 +3,49 @@
 from __future__ import annotations
 
 import random
+import time
 from functools import partial
 from typing import Any, Callable, Optional
 
 from twisted_transport import TwistedBody, TwistedTransport
 
-from flowmaestro_core.actions import Action, Close, Done, Emit, Fail, Open, Read, Send, Wait
-from flowmaestro_core.context import Context
-from flowmaestro_core.machines import machine_for
-from flowmaestro_core.operation import Operation
+from flowmaestro_core import (
+    Action,
+    Close,
+    Done,
+    Emit,
+    Fail,
+    Load,
+    Loaded,
+    Machine,
+    Open,
+    Read,
+    Save,
+    Send,
+    Wait,
+)
 from flowmaestro_transports import ResponseHead, TransportFailure
 
 Emitted = Callable[[Any], object]
 
 
 async def perform(
-    operation: Operation[Any, Any], context: Context, transport: TwistedTransport, emit: Emitted
+    machine: Machine[Any], transport: TwistedTransport, emit: Emitted, store: Any = None
 ) -> Any:
-    """Carry out an operation and return its result.
+    """Carry out a machine and return its value.
 
-    `emit` is called with each item before, such as an event of a stream. Raises the error that the
-    operation fails with.
+    `emit` is called with each item before, such as an event of a stream. `store` is for a batch
+    with a store. Raises the error that the machine fails with.
     """
-    machine = machine_for(operation, context, f"{random.getrandbits(128):032x}")
     report: Callable[..., Action] = machine.start
     body: Optional[TwistedBody] = None
     try:
         while True:
             action = report(transport.now(), random.random())  # noqa: S311
+            if isinstance(action, Done):
+                return action.value
+            if isinstance(action, Fail):
+                raise action.error
             try:
                 if isinstance(action, Send):
                     reply = await transport.send(action.request, action.timeout)
@@ -53,10 +68,13 @@ async def perform(
                     for item in action.items:
                         emit(item)
                     report = machine.emitted
-                elif isinstance(action, Done):
-                    return action.value
-                elif isinstance(action, Fail):
-                    raise action.error
+                elif isinstance(action, Load):
+                    states = store.load(action.keys, action.outcomes) if action.keys else ()
+                    known = store.known(action.execution_ids) if action.execution_ids else {}
+                    report = partial(machine.loaded, Loaded(tuple(states), known, time.time()))
+                elif isinstance(action, Save):
+                    store.save(action.states)
+                    report = machine.saved
             except TransportFailure as failure:
                 report = partial(machine.transport_failed, failure)
     finally:
