@@ -31,6 +31,7 @@ from flowmaestro_core.errors import (
 )
 from flowmaestro_core.http.messages import (
     Fields,
+    Headers,
     Phase,
     Request,
     Response,
@@ -387,10 +388,17 @@ class CallMachine(Machine[Any]):
             self._partial = None
         else:
             self.state, action = "sending", Send
+        attempt, request = self._retries.attempt, self._request
+        if attempt > 1:
+            # For logs of servers and proxies: without a key, a retry looks like another call.
+            fields = (*request.headers.pairs, ("X-FlowMaestro-Attempt", str(attempt)))
+            request = Request(
+                request.method, request.url, Headers(fields), request.body, request.max_reply_size
+            )
         return action(
-            self._request,
+            request,
             timeout,
-            self._retries.attempt,
+            attempt,
             self._call.path,
             self._retries,
             self._latest,

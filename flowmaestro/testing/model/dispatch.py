@@ -91,6 +91,8 @@ class Dispatcher:
             if fault is not None and fault.drops:
                 if isinstance(outcome, EventStream):
                     outcome.close()
+                elif isinstance(outcome, Answer) and outcome.body is not None:
+                    reply.lost = encode(outcome.body)
                 message = "the connection was closed unanswered"
                 reply.fail(TransportFailure(Phase.MAYBE_PROCESSED, message))
             elif isinstance(outcome, EventStream):

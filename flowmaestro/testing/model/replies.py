@@ -159,6 +159,9 @@ class FakeReply:
         self.body: bytes = b""
         self.stream: Optional[PolledBody] = None
         self.failure: Optional[TransportFailure] = None
+        self.lost: bytes = b""
+        """The body of a response that a fault has lost. The inspector reads it; no client gets it.
+        """
         self.wake: Callable[[], None] = lambda: None
         self._abandoned = False
 

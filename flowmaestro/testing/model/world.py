@@ -11,7 +11,7 @@ import threading
 from collections import deque
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Callable, Dict, Generator, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Collection, Dict, Generator, List, Mapping, Optional, Tuple
 
 from flowmaestro.testing.model.agents import Replies
 from flowmaestro.testing.model.dispatch import Dispatcher
@@ -191,6 +191,17 @@ class World:
         """The workflows by id; a copy."""
         with self.lock:
             return dict(self._service.workflows)
+
+    def missed_in(self, ids: Collection[str]) -> Optional[Tuple[str, str, List[str]]]:
+        """Return kind and id of the last resource that did not exist, if its id is in `ids`.
+
+        The third value has the last ids of this kind that there were. `None` if none was missed.
+        """
+        with self.lock:
+            for (kind, id), known in reversed(list(self._service.missed.items())):
+                if id in ids:
+                    return kind, id, known
+        return None
 
     def listen_to_faults(self, listener: Callable[[Fault], None]) -> None:
         """Call `listener` with the fault for each request that a fault affects.

@@ -96,6 +96,8 @@ class InspectedRequest:
 
         `None` if it has neither, and for other responses.
         """
+        self.hint: str = ""
+        """What the server knows about a refusal, and does not tell the client; `""` for nothing."""
         self.execution_id: Optional[str] = None
         self.retry_of: Optional[int] = None
         """The number of the first attempt of the same call; `None` if this request is that one."""
@@ -171,6 +173,7 @@ class InspectedRequest:
             "request_body": shown_body(self.request.body, self.request.headers),
             "headers": shown_headers(self.headers),
             "body": shown_body(bytes(self.body), self.request.headers),
+            "hint": self.hint,
             "event_ms": [round(seconds * 1000, 1) for seconds in self.event_seconds],
             "body_dropped": self.body_dropped,
             "request_truncated": not self.body_dropped and self.request_truncated,
@@ -336,7 +339,7 @@ class Exchanges:
         exchange.streams = reply.stream is not None
         self._keep(exchange, size_of_long(headers))
         self.received(exchange, reply.body, seconds)
-        self._read(exchange)
+        self._read(exchange, reply.lost or bytes(exchange.body))
         self._note_outcome(exchange)
 
     def received(self, exchange: InspectedRequest, data: bytes, seconds: float) -> None:
@@ -392,14 +395,16 @@ class Exchanges:
         """Return the number of the call's first attempt if this request is a retry, else `None`.
 
         Attempts of one call have the same `Idempotency-Key`. A request without this header is a
-        retry if an equal request failed at most `RETRY_SECONDS` before, and none has succeeded
-        since.
+        retry if `X-FlowMaestro-Attempt` says so, and an equal request failed at most
+        `RETRY_SECONDS` before.
         """
         key = exchange.request.headers.get("idempotency-key")
         if key is not None:
             first = self._first_attempts.setdefault(key[:SHORT_SIZE], exchange.number)
             _trim(self._first_attempts)
             return first if first != exchange.number else None
+        if "x-flowmaestro-attempt" not in exchange.request.headers:
+            return None
         failure = self._failures.get(exchange.kind)
         if failure is None or exchange.at > failure[1]:
             return None
@@ -415,14 +420,17 @@ class Exchanges:
         elif not exchange.streams or exchange.ended == "complete":
             self._failures.pop(kind, None)
 
-    def _read(self, exchange: InspectedRequest) -> None:
-        """Set the id of the started execution, or the code of the error, if the response has it."""
+    def _read(self, exchange: InspectedRequest, body: bytes) -> None:
+        """Set the id of the started execution, or the code of the error, if the body has it.
+
+        `body` is that of the response, also if the response was lost.
+        """
         status = exchange.status or 0
         starts = _START.fullmatch(path_below_root(exchange.request.url)) is not None
-        if exchange.streams or not (status >= 400 or (starts and status == 202)):
+        if exchange.streams or not (status >= 400 or (starts and status in (0, 202))):
             return
         try:
-            reply: Any = json.loads(bytes(exchange.body))
+            reply: Any = json.loads(body)
             if status >= 400:
                 error: Any = reply["error"]
                 nested = isinstance(error, dict)

@@ -20,6 +20,7 @@ from flowmaestro.testing.model.endpoints import ROUTES
 from flowmaestro.testing.model.executions import Execution
 from flowmaestro.testing.model.faults import Fault
 from flowmaestro.testing.model.replies import FakeReply
+from flowmaestro.testing.model.service import LONGEST_ID
 from flowmaestro.testing.model.webhooks import Delivery
 from flowmaestro.testing.redaction import redacted_text, shown_url
 from flowmaestro.testing.server.exchanges import (
@@ -135,12 +136,32 @@ class Inspector:
     def responded(self, exchange: InspectedRequest, reply: FakeReply) -> None:
         """Record a response, the head of an event stream, or a dropped connection."""
         self._exchanges.responded(exchange, reply, self._since(exchange))
+        exchange.hint = self._hint(exchange)
         started = self._fake.find_execution(exchange.execution_id or "")
         if started is not None and started.id not in self._executions:
             self._note(started)
         self._publish({**exchange.summary(), "kept_bytes": self._exchanges.kept_bytes})
         if self._log is not None:
             self._log(exchange.line())
+            if exchange.hint:
+                self._log(f"  {exchange.hint}")
+
+    def _hint(self, exchange: InspectedRequest) -> str:
+        """Return why the request was refused, for the person at this server; `""` for nothing.
+
+        The client does not get it: the deployed server does not say it either.
+        """
+        if exchange.status == 401:
+            return "another key was sent than this server has printed"
+        if exchange.status not in (404, 500):
+            return ""
+        path = urlsplit(exchange.request.url).path
+        found = self._fake.missed_in({unquote(part)[:LONGEST_ID] for part in path.split("/")})
+        if found is None:
+            return ""
+        kind, id, known = found
+        there = f"there are {', '.join(known)}" if known else "there is none yet"
+        return redacted_text(f"there is no {kind} {id}; {there}")
 
     def streamed(self, exchange: InspectedRequest, data: bytes) -> None:
         """Record bytes of an event stream that were sent."""
@@ -364,7 +385,6 @@ class Inspector:
             row = self._execution_row(execution, len(events))
             data = {"inputs": execution.inputs, "outputs": execution.outputs}
             more = {
-                "workflow_id": execution.workflow.id,
                 "created_at": execution.created_at,
                 "requests": [each.summary() for each in self._exchanges.of_execution(name)],
                 "deliveries": [
@@ -382,6 +402,7 @@ class Inspector:
             "kind": "execution",
             "id": execution.id,
             "workflow": execution.workflow.name,
+            "workflow_id": execution.workflow.id,
             "status": execution.status,
             "error": None if error is None else redacted_text(error),
             "seconds": execution.duration,
@@ -478,6 +499,7 @@ class _ArmedFault:
             "at": round(self.at, 3),
             "times": self.times,
             "left": 0 if self.disarmed else self.fault.times,
+            "state": "disarmed" if self.disarmed else "armed" if self.fault.times else "spent",
             "hits": list(self.hits),
         }
 

@@ -60,8 +60,9 @@ def test_every_attempt_is_the_same_request() -> None:
     call.fails(Phase.NOT_SENT)
     call.waits()
     first, second = call.sent
-    assert first == second
-    assert first.headers.pairs == second.headers.pairs
+    number = (("X-FlowMaestro-Attempt", "2"),)
+    assert second.headers.pairs == first.headers.pairs + number
+    assert replace(second, headers=first.headers) == first
 
 
 def test_actions_tell_observers_the_attempt_and_the_reason_of_a_wait() -> None:
@@ -144,6 +145,18 @@ def test_a_repeatable_call_is_tried_again_three_times(status: int) -> None:
     assert [attempt.delay for attempt in call.error.attempts] == [*call.waited_for, None]
     assert call.error.gave_up == "max_retries=3 is used up"
     assert "gave up after attempt 4" in str(call.error)
+
+
+@pytest.mark.parametrize("spec", [GET, EXECUTE])
+def test_attempts_from_the_second_on_say_their_number(spec: Any) -> None:
+    call = started(spec)
+    for _ in range(2):
+        call.replies(429)
+        call.waits()
+    sent = [request.headers.get("x-flowmaestro-attempt") for request in call.sent]
+    assert sent == [None, "2", "3"]
+    bodies = {(request.method, request.url, request.body) for request in call.sent}
+    assert len(bodies) == 1
 
 
 def test_delays_grow_with_full_jitter() -> None:

@@ -117,10 +117,15 @@ def test_attempts_of_one_call_are_linked():
         world.send(*execute, **{"Idempotency-Key": "one"})
     world.send(*execute, **{"Idempotency-Key": "another"})
     world.fake.fail_next(path="/workflows")
-    for _ in range(3):
+    for _ in range(2):
         world.send("GET", "/api/v1/workflows")
+    world.send("GET", "/api/v1/workflows", **{"X-FlowMaestro-Attempt": "2"})
     rows = world.look("requests")
-    assert [row["retry_of"] for row in rows] == [None, 1, 1, None, None, 5, None]
+    assert [row["retry_of"] for row in rows] == [None, 1, 1, None, None, None, None]
+    world.fake.fail_next(path="/workflows")
+    world.send("GET", "/api/v1/workflows")
+    world.send("GET", "/api/v1/workflows", **{"X-FlowMaestro-Attempt": "2"})
+    assert [row["retry_of"] for row in world.look("requests")[7:]] == [None, 8]
     assert [row["code"] for row in rows[:3]] == ["rate_limit_exceeded"] * 2 + [None]
 
 
@@ -703,3 +708,41 @@ def test_times_of_events_of_a_dropped_body_are_dropped(monkeypatch):
     assert (streaming.body_dropped, streaming.events) == (True, 6)
     assert streaming.event_seconds == []
     assert len(other.event_seconds) == 5
+
+
+def test_a_lost_response_says_which_execution_it_started():
+    world = World()
+    world.fake.drop_connection(path="/workflows/*/execute")
+    world.send(
+        "POST", "/api/v1/workflows/wf_123/execute", b"{}", **{"Content-Type": "application/json"}
+    )
+    (row,) = world.look("requests")
+    (execution,) = world.fake.executions
+    assert (row["status"], row["execution"]) == (None, execution.id)
+    assert world.look(f"executions/{execution.id}")["workflow_id"] == "wf_123"
+
+
+def test_a_refusal_is_explained_to_the_person_and_not_to_the_client():
+    world, lines = World(), []
+    world.inspector._log = lines.append
+    reply = world.send("GET", "/api/v1/workflows/wf_12")
+    assert b"wf_123" not in reply.body
+    hint = world.look("requests/1")["hint"]
+    assert hint.startswith("there is no workflow wf_12; there are wf_123, wf_abc123")
+    assert lines[1] == f"  {hint}"
+    world.send("GET", "/api/v1/workflows", **{"X-API-Key": "fm_live_other"})
+    assert world.look("requests/2")["hint"] == "another key was sent than this server has printed"
+    world.send("GET", "/api/v1/nothing")
+    world.send("GET", "/api/v1/workflows")
+    assert [world.look(f"requests/{number}")["hint"] for number in (3, 4)] == ["", ""]
+
+
+def test_a_spent_fault_is_not_armed():
+    world = World()
+    world.fake.fail_next()
+    world.fake.drop_connection(path="/agents")
+    assert [fault["state"] for fault in world.state()["faults"]] == ["armed", "armed"]
+    world.send("GET", "/api/v1/workflows")
+    name = world.state()["faults"][1]["id"]
+    world.send("POST", f"/_inspect/faults/{name}/disarm")
+    assert [fault["state"] for fault in world.state()["faults"]] == ["spent", "disarmed"]
