@@ -24,6 +24,7 @@ from flowmaestro_core.machines import machine_for
 from flowmaestro_core.payloads.reply import RateLimit
 from flowmaestro_core.records import digest_of
 from flowmaestro_core.resources.workflows import Workflows
+from flowmaestro_core.store import HEADER_KEY
 from tests.harness.core.batch_steps import BatchStepper
 from tests.harness.core.journals import MemoryJournal
 from tests.harness.core.stepping import Stepper, a_context, an_envelope
@@ -159,6 +160,10 @@ def test_mismatched_keys_and_rows_are_named(kind: Any) -> None:
     assert "key must make a str or an int of inputs[0], not NoneType" in str(found)
     found = error(World(), ROWS, lambda row: "\ud800")
     assert "the key of inputs[0] holds a lone surrogate" in str(found)
+    found = error(World(), ROWS, lambda row: "x" * 1001)
+    assert "the key of inputs[0] has 1001 bytes; at most 1000 are allowed" in str(found)
+    found = error(World(), ROWS, lambda row: HEADER_KEY)
+    assert "must not be 'flowmaestro:header': it is reserved" in str(found)
     world = World()
     world.run(ROWS, key=lambda row: "a" if row["n"] == 0 else str(row["n"]))
     found = error(world, [{"n": 9}], lambda row: "a")
@@ -912,3 +917,20 @@ def test_last_save_releases_the_rows_that_were_not_sent() -> None:
     assert header["serial"] == world.journal.header["serial"] + 1
     assert [(row["key"], row["state"]) for row in released] == [("1", "open"), ("2", "open")]
     assert machine.last_save() is None
+
+
+def test_outcome_that_the_store_leaves_out_is_loaded_again() -> None:
+    world = World()
+    world.run(ROWS)
+    load = world.journal.load
+
+    def one_at_a_time(keys: Any, outcomes: bool) -> Any:
+        states = load(keys, outcomes)
+        for state in [it for it in states if "outcome" in it][1:]:
+            del state["outcome"]
+        return states
+
+    world.journal.load = one_at_a_time  # type: ignore[method-assign]
+    again = world.run(ROWS)
+    assert indexes(again) == [0, 1, 2]
+    assert all(item.replayed for item in again.items)

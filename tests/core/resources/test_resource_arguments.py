@@ -8,6 +8,7 @@ from typing import Any, Callable, List
 
 import pytest
 
+from flowmaestro_core.checkpoint import Checkpoint
 from flowmaestro_core.operation import Operation
 from flowmaestro_core.resources import (
     Agents,
@@ -281,6 +282,10 @@ def test_a_callback_is_callable(build: Callable[..., Any], name: str) -> None:
     ("given", "kind", "message"),
     [
         ({"ordered": 1}, TypeError, "ordered must be a bool, not int"),
+        ({"journal": object()}, TypeError, "not object: it has no method load()"),
+        ({"journal": 7}, TypeError, "journal must be a path or a store, not int"),
+        ({"journal": dict}, TypeError, "not the class dict"),
+        ({"journal": Checkpoint(dict, print)}, TypeError, "a Checkpoint is for one run"),
         ({"key": len}, ValueError, "are for a journal; pass journal="),
         ({"rerun": ["failed"]}, ValueError, "are for a journal; pass journal="),
         ({"redo": [0]}, ValueError, "are for a journal; pass journal="),
@@ -294,7 +299,6 @@ def test_a_callback_is_callable(build: Callable[..., Any], name: str) -> None:
         ({"journal": "j", "rerun": ["completed"]}, ValueError, '"cancelled" only, not'),
         ({"journal": "j", "rerun": "failed"}, TypeError, "rerun must be a list"),
         ({"journal": "j", "settle_after": 0}, ValueError, "settle_after must be"),
-        ({"journal": 7}, TypeError, "journal must be a path, not int"),
         ({"journal": ""}, ValueError, "journal must not be empty"),
         ({"journal": Path("a\0b")}, ValueError, "journal must not hold a null"),
         ({"journal": b"a"}, TypeError, "journal must be a path, not bytes"),

@@ -10,7 +10,6 @@ import pytest
 
 from flowmaestro import (
     AsyncFlowMaestroClient,
-    Checkpoint,
     CheckpointConflict,
     FlowMaestroClient,
     Hooks,
@@ -142,25 +141,6 @@ def test_sync_client_refuses_coroutine_functions(client: FlowMaestroClient) -> N
         run(client, Later())
 
 
-@pytest.mark.parametrize(
-    ("store", "said"),
-    [
-        (object(), "not object: it has no method load()"),
-        (7, "not int: it has no method load()"),
-        (MemoryStore, "not the class MemoryStore"),
-        (Checkpoint(dict, print), "a Checkpoint is for one run"),
-        ({"load": print}, "not dict: it has no method load()"),
-    ],
-)
-def test_object_without_the_methods_is_refused_at_the_call(
-    client: FlowMaestroClient, store: Any, said: str
-) -> None:
-    with pytest.raises(TypeError) as caught:
-        run(client, store)
-    assert "journal must be a path or a store" in str(caught.value)
-    assert said in str(caught.value)
-
-
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_store_that_raises_at_any_call_ends_the_batch_and_starts_nothing_twice(when: str) -> None:
     for moment in range(1, 100):
@@ -232,19 +212,8 @@ def header_with(**changed: Any) -> Callable[[List[Any]], Any]:
     [
         (lambda states: None, "load raised TypeError"),
         (lambda states: [None], "a NoneType in place of a state"),
-        (lambda states: ["{}"], "a str in place of a state"),
-        (lambda states: [{"key": "alien"}], "another key than it was asked for"),
-        (lambda states: [{"key": HEADER_KEY}], 'without a version "v"'),
-        (header_with(v=2), "a state of version 2, and this SDK reads 1: update it"),
         (header_with(serial=0), "a header whose 'serial' is missing or malformed"),
-        (header_with(token="a\r\nX-Evil: 1"), "a header whose 'token' is missing"),
-        (header_with(rows=None), "a header whose 'rows' is missing"),
         (row_without("state", "lost"), "a state whose 'state' is missing or malformed"),
-        (row_without("digest"), "a state whose 'digest' is missing"),
-        (row_without("number", -1), "a state whose 'number' is missing"),
-        (row_without("execution_id", ".."), "a state whose 'execution_id' is missing"),
-        (row_without("outcome"), "no 'outcome' of the rows that have ended"),
-        (row_without("outcome", {"id": "x"}), "whose 'outcome' is not an ended execution"),
     ],
 )
 def test_garbage_of_a_store_is_named_and_starts_nothing(
@@ -261,7 +230,7 @@ def test_garbage_of_a_store_is_named_and_starts_nothing(
     assert len(fake.requests) == sent
 
 
-@pytest.mark.parametrize("known", [None, {"nobody": 1}, {"ex": "1"}])
+@pytest.mark.parametrize("known", [None, {"nobody": 1}])
 def test_garbage_of_known_ends_the_batch(
     fake: FakeFlowMaestro, client: FlowMaestroClient, known: Any
 ) -> None:
@@ -270,26 +239,6 @@ def test_garbage_of_known_ends_the_batch(
     fake.fail_next(status=500, path="/workflows/*/execute")
     with pytest.raises(JournalError):
         list(run(client, store, ROWS[:2]))
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "said"),
-    [
-        ("workflow_id", "wf_other", "its workflow id: wf_other, not wf_mine"),
-        ("api_root", "https://other.test", "its api root: https://other.test, not "),
-        ("keyed", True, "its rows: known by a key, not known by their index"),
-    ],
-)
-def test_store_of_another_batch_is_refused(
-    fake: FakeFlowMaestro, client: FlowMaestroClient, name: str, value: Any, said: str
-) -> None:
-    store = MemoryStore()
-    list(run(client, store))
-    store.states[HEADER_KEY] = json.dumps({**json.loads(store.states[HEADER_KEY]), name: value})
-    with pytest.raises(JournalError) as caught:
-        list(run(client, store))
-    assert caught.value.code == "journal_mismatch"
-    assert said in str(caught.value)
 
 
 def test_outcomes_that_a_store_leaves_out_are_loaded_again(client: FlowMaestroClient) -> None:
@@ -309,20 +258,6 @@ def test_outcomes_that_a_store_leaves_out_are_loaded_again(client: FlowMaestroCl
         again = list(run(client, store, ordered=ordered))
         assert [it.index for it in again] == list(range(6))
         assert all(it.replayed and it.ok for it in again)
-
-
-@pytest.mark.parametrize(
-    ("key", "kind", "said"),
-    [
-        (lambda row: "x" * 1001, ValueError, "has 1001 bytes; at most 1000 are allowed"),
-        (lambda row: HEADER_KEY, ValueError, "must not be 'flowmaestro:header': it is reserved"),
-        (lambda row: b"1", TypeError, "key must make a str or an int of inputs[0], not bytes"),
-    ],
-)
-def test_unusable_key_is_named(client: FlowMaestroClient, key: Any, kind: Any, said: str) -> None:
-    with pytest.raises(kind) as caught:
-        list(run(client, MemoryStore(), key=key))
-    assert said in str(caught.value)
 
 
 def test_store_that_hangs_holds_its_batch(fake: FakeFlowMaestro) -> None:
