@@ -9,18 +9,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowmaestro_core.actions import Done, Emit, Send, Wait
+from flowmaestro_core.actions import Done, Emit, Read, Send, Wait
 from flowmaestro_core.errors import RateLimitError, TimeoutError
 from flowmaestro_core.executions.list_plan import SMALLEST_SIZE
+from flowmaestro_core.executions.outcome import BatchProgress, day_ends
 from flowmaestro_core.executions.watch import (
     LONGEST_INTERVAL,
     PAGE_LIMIT,
     PAGES_BEFORE_GROWTH,
     SINGLES_AFTER_FAILURE,
 )
+from flowmaestro_core.machines import machine_for
+from flowmaestro_core.payloads.reply import RateLimit
+from flowmaestro_core.policy.pace import FEW
+from flowmaestro_core.resources.executions import Executions
+from flowmaestro_core.resources.workflows import Workflows
 from tests.harness.core.batch_steps import errors, ids, running, until_asked, waiting
 from tests.harness.core.listed import BEGUN, ListingServer
-from tests.harness.core.stepping import Stepper, an_envelope
+from tests.harness.core.stepping import Stepper, a_context, an_envelope
 
 LATEST = 1.2 * LONGEST_INTERVAL
 
@@ -411,3 +417,48 @@ def test_no_execution_is_lost_whatever_the_list_does(data: Any) -> None:
     assert sorted(item.index for item in batch.items) == list(range(12))
     if not stale:
         assert all(item.ok for item in batch.items)
+
+
+# Beside other waits of the client
+
+
+def crowd(stepper: Stepper) -> None:
+    """Ten other machines of the client wait, and of the key's window little is left."""
+    pace: Any = stepper.machine._context.pace
+    pace.replied(RateLimit(limit=300, remaining=20, reset_after=60.0), stepper.now)
+    for _ in range(FEW):
+        pace.plan(0.5, stepper.now)
+
+
+def test_a_wait_beside_many_others_takes_turns() -> None:
+    wait = Stepper(machine_for(Executions.wait_for_completion("ex_1"), a_context(), "token"))
+    wait.start()
+    crowd(wait)
+    action = wait.replies(200, an_envelope({"id": "ex_1", "status": "running"}))
+    assert isinstance(action, Wait)
+    assert action.seconds > 10.0
+
+
+def test_last_poll_beside_many_others_comes_at_the_deadline() -> None:
+    operation = Executions.wait_for_completion("ex_1", timeout=5.0)
+    wait = Stepper(machine_for(operation, a_context(), "token"))
+    wait.start()
+    crowd(wait)
+    assert wait.replies(200, an_envelope({"id": "ex_1", "status": "running"})) == Wait(5.0)
+
+
+def test_a_run_beside_many_others_takes_turns() -> None:
+    run = Stepper(machine_for(Workflows.run("wf_1"), a_context(), "token"))
+    run.start()
+    crowd(run)
+    run.replies(202, an_envelope({"execution_id": "ex_1"}))
+    assert isinstance(run.opens(), Read)
+    begun = run.now
+    while not isinstance(run.action, Send):
+        run.stays_quiet()
+    assert run.now - begun > 5.0
+
+
+def test_the_sentence_about_the_day_rounds_to_two_digits() -> None:
+    said = day_ends(BatchProgress(100, 0, 8, 2000, 60.0, day_ends_after=1327))
+    assert "after about 1,300 of 2,000 rows at this rate" in said
