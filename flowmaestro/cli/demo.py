@@ -32,11 +32,11 @@ _NAMES = {"sockets": "Socket", "trio": "Anyio"}
 Delivery = Callable[[str], Tuple[bytes, str]]
 """Returns the body and the signature of the last delivery to a webhook."""
 _RECEIVER = "https://receiver.example.com/webhook"
+_UNKNOWN_ID = "00000000-0000-4000-8000-000000000000"
 _MARGIN = "  "
 _STYLES = {"completed": "green", "failed": "red", "started": "cyan"}
 _SCRIPT = """\
 from flowmaestro import FlowMaestroClient
-
 with FlowMaestroClient() as client:
     for each in client.workflows.iterate():
         print(each["name"])
@@ -129,7 +129,11 @@ class Narrator:
         told = cast("Mapping[str, Any]", event)
         style = _STYLES.get(event["type"].partition(":")[2], "dim")
         lead = f"{self._now() - self._since:6.2f} s  "
-        keys = ("status",) if event["type"] == "connected" else ("error", "node_name", "node_id")
+        keys: Tuple[str, ...] = ("error", "node_name", "node_id")
+        if event["type"] == "connected":
+            keys = ("status",)
+        elif event["type"] == "execution:failed":
+            keys = ()  # The result says why.
         detail = next((str(told[key]) for key in keys if told.get(key) is not None), "")
         if told.get("progress") is not None:
             detail = f"{told['progress']:3.0f} %"
@@ -238,11 +242,17 @@ def fire_a_trigger(client: FlowMaestroClient, delivery: Delivery, tell: Narrator
 def see_failures(client: FlowMaestroClient, tell: Narrator) -> None:
     """Show a failed run, which is a result, and a failed call, which raises."""
     tell.step("See a run fail, and a call", "workflows.run")
-    tell.ended(client.workflows.run(FAILING_WORKFLOW_ID, on_event=tell.event), "failed")
+
+    def show(event: ExecutionEvent) -> None:
+        # The last part and what is next fit a terminal of 24 lines.
+        if event["type"] not in ("connected", "execution:progress"):
+            tell.event(event)
+
+    tell.ended(client.workflows.run(FAILING_WORKFLOW_ID, on_event=show), "failed")
     try:
-        client.workflows.run("wf_unknown")
+        client.workflows.run(_UNKNOWN_ID)
     except NotFoundError as error:
-        tell.bad(f"{type(error).__name__}: {error}")
+        tell.bad(f"{type(error).__name__}: {error.message}")
     else:
         raise CommandFailed("an unknown workflow was run")
 

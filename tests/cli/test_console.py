@@ -282,3 +282,10 @@ def test_a_command_to_copy_never_breaks_within_an_id(monkeypatch, narrow, kind):
     out = Terminal(tty=False)
     kind(out).command("  watch it:  ", f"flowmaestro watch {ID} --profile work")
     assert out.getvalue() == f"  watch it:  flowmaestro watch {ID} --profile work\n"
+
+
+def test_the_last_act_of_the_demo_and_what_is_next_fit_24_lines(screen):
+    lines = without_colour(screen(COLUMNS="80", LINES="24")).splitlines()
+    (first,) = (place for place, line in enumerate(lines) if "See a run fail" in line)
+    assert "What next" in " ".join(lines[first:])
+    assert len(lines) - first < 24  # One line is for the prompt of the shell.

@@ -64,7 +64,6 @@ def check_story(output, *, shapes="deployed", events=None):
     assert f'  ✗ failed: {FAILED} {{"call":"{why}"}}' in lines
     assert "  ✗ NotFoundError: " in output
     assert any(line.startswith("Everything worked, in ") for line in lines)
-    assert len(lines) - lines.index(STEPS[-2]) <= 24  # The last act fits a terminal.
     assert lines[-1] == '            print(each["name"])'
 
 
