@@ -189,7 +189,7 @@ def picture(command: str, lines: List[str], columns: int, name: str) -> str:
     return re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
 
 
-def timeline() -> str:
+def timeline(width: int) -> str:
     """Return the timeline of one run on a fake FlowMaestro, of which a parallel node failed."""
     fake = FakeFlowMaestro(epoch=datetime(2026, 12, 1, 9, 30, tzinfo=timezone.utc).timestamp())
     nodes = [
@@ -203,11 +203,12 @@ def timeline() -> str:
     ]
     fake.workflow("wf_order", name="New order", nodes=nodes, fails_at="card")
     with FlowMaestroClient(fake.api_key, transport=fake.transport()) as client:
-        return timeline_of(client.workflows.run("wf_order"))
+        return timeline_of(client.workflows.run("wf_order"), width=width)
 
 
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
     for name, svg in {"demo": demo(), **sessions()}.items():
         (FOLDER / f"{name}.svg").write_text(svg, encoding="utf-8")
-    (FOLDER / "timeline.svg").write_text(timeline(), encoding="utf-8")
+    for name, width in {"timeline": 828, "timeline-narrow": 360}.items():  # a page, a phone
+        (FOLDER / f"{name}.svg").write_text(timeline(width), encoding="utf-8")
