@@ -43,6 +43,7 @@ TWINS = [
 NO_TWINS = {
     ("Runner", "AsyncRunner"): "its base",
     ("SyncRunner", "AsyncRunner"): "threads here, a task group there",
+    ("_Calls", "_AsyncCalls"): "threads here, a task group there",
     ("TransportConformance", "AsyncTransportConformance"): "one is run on each event loop",
 }
 """Names of a pair that is not one loop written twice, and why."""
