@@ -1,0 +1,51 @@
+"""The SQLite journal passes what `check_store` asks of a user's store."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any, ClassVar, Dict, List, Mapping, Sequence, Tuple
+
+from flowmaestro.testing import check_store
+from flowmaestro_transports.driving.journal import Journal
+
+
+class Shared:
+    """A journal that stays open until another store of its name is used: it has a lock."""
+
+    lock = threading.Lock()
+    open: ClassVar[Dict[str, Tuple[Any, Journal]]] = {}
+
+    def __init__(self, path: Path) -> None:
+        self._path = str(path)
+
+    def _journal(self) -> Journal:
+        owner, journal = self.open.get(self._path, (None, None))
+        if journal is None or owner is not self:
+            if journal is not None:
+                journal.close()
+            journal = Journal(self._path)
+            self.open[self._path] = self, journal
+        return journal
+
+    def load(self, keys: Sequence[str], outcomes: bool) -> List[Dict[str, Any]]:
+        with self.lock:
+            states = self._journal().load(keys, outcomes)
+        # A journal has columns for what this version saves, and its format has a number.
+        return [{"added later": {"é": 1}, **state} for state in states]
+
+    def save(self, states: List[Dict[str, Any]]) -> None:
+        with self.lock:
+            self._journal().save(states)
+
+    def known(self, execution_ids: Sequence[str]) -> Mapping[str, int]:
+        with self.lock:
+            return self._journal().known(execution_ids)
+
+
+def test_journal_passes_the_checks_of_stores(tmp_path: Path) -> None:
+    try:
+        check_store(lambda name: Shared(tmp_path / name))
+    finally:
+        for _, journal in Shared.open.values():
+            journal.close()
