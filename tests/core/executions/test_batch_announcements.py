@@ -117,3 +117,14 @@ def test_announcement_made_again_is_fenced() -> None:
         process.step()
     assert process.stepper.error.code == "journal_busy"
     assert len(process.stepper.sent) == 2
+    machine: Any = process.stepper.machine
+    assert machine.last_save() is None, "its serial number would follow that of the other process"
+
+
+def test_methods_of_a_store_are_callbacks() -> None:
+    """So a sync client refuses coroutine functions at the call."""
+    store = MemoryStore()
+    batch = Workflows.run_many("w", ROWS, journal=store)
+    names = [name for name, given in batch.callbacks().items() if given is not None]
+    assert names == ["journal.load", "journal.save", "journal.known"]
+    assert not any(Workflows.run_many("w", ROWS, journal="path").callbacks().values())
