@@ -345,7 +345,7 @@ def shows_an_execution(site):
     with site.client() as client:
         failed = client.workflows.run("wf_fails")
     page.goto(f"{site.url}/#/executions/{failed.id}")
-    detail.locator("td .bad, td.bad", has_text="mailbox full").first.wait_for()
+    detail.locator("td .bad, td.bad", has_text="Activity task failed").first.wait_for()
     detail.locator("summary.bad", has_text="node:failed").wait_for()
     assert detail.locator("h3", has_text="requests").count() == 1
     expect(detail.locator("h3", has_text="webhook deliver")).to_have_count(1)

@@ -91,7 +91,7 @@ def _add_workflows(service: Service) -> None:
         "wf_abc123",
         "Welcome a customer",
         -29 * DAY,
-        "Looks a customer up and writes a welcome.",
+        "Writes a welcome. A run reads customer_email, which the server lists as input1.",
         {
             "customer_email": InputField(label="Email", description="Where to write to."),
             "customer_name": InputField(label="Name", description="How to address them."),
@@ -127,9 +127,9 @@ def _add_workflows(service: Service) -> None:
     )
     strict = Workflow(
         STRICT_WORKFLOW_ID,
-        "Needs an email",
+        "Wants an email (the server does not check)",
         -26 * DAY,
-        "Does not start without an address.",
+        "Declares a required address, but starts without one, as on the deployed server.",
         {"email": InputField(label="Email", required=True)},
         _one_after_another(Node("check", "Check address", "transform", 0.1)),
     )
