@@ -70,7 +70,7 @@ class PollState:
         self.unanswered: int = 0
         """How many polls have timed out since the last successful one."""
         self._last = last
-        self._limit = RateLimit()
+        self.limit: RateLimit = RateLimit()
         """The rate limit of the key, as the last successful poll has shown it."""
         self._sent_at = started
         """When the last poll was sent."""
@@ -111,7 +111,7 @@ class PollState:
         if isinstance(cause, RateLimitError) and pause and now + pause > self.deadline:
             cause.gave_up = NO_TIME_FOR_PAUSE
             return self.give_up(cause)
-        delay = slowed_by_rate_limit(self._schedule.answered(now), self._limit)
+        delay = slowed_by_rate_limit(self._schedule.answered(now), self.limit)
         return self._again(now, max(pause, delay), cause)
 
     def see(self, execution: Execution, limit: RateLimit, now: float) -> Union[Done, Fail, Wait]:
@@ -120,7 +120,7 @@ class PollState:
         `limit` is the rate limit of the key, as the response has shown it.
         """
         self.unanswered = 0
-        self._last, self._limit = execution, limit
+        self._last, self.limit = execution, limit
         if is_terminal(execution):
             return Done(ended(cast("Mapping[str, Any]", execution)))
         return self._again(now, slowed_by_rate_limit(self._schedule.answered(now), limit), None)
@@ -224,8 +224,11 @@ class WaitMachine(Machine[Execution]):
         if isinstance(verdict, Fail):
             return self._fail(verdict.error)
         self.state = "pausing"
+        pace = self._context.pace
         if isinstance(self._answer, Done):
-            self._context.pace.replied(self._answer.value.rate_limit, now)
-        delay = self._context.pace.plan(verdict.seconds, now)
-        latest = max(self._poll.deadline - now, verdict.seconds)  # The last poll has no turn.
-        return Wait(min(delay, latest), verdict.because)
+            pace.replied(self._poll.limit, now)
+        delay = pace.plan(verdict.seconds, now)
+        if delay == verdict.seconds:
+            return verdict
+        # A turn does not delay the last poll.
+        return Wait(max(min(delay, self._poll.deadline - now), verdict.seconds), verdict.because)
