@@ -24,6 +24,8 @@ class FirstEventWaits:
     waits as long as for later events.
     """
 
+    __slots__ = ("_left", "seconds")
+
     def __init__(self, *, can_probe: bool) -> None:
         self._left = iter(WAITS if can_probe else ())
         self.seconds: Optional[float] = next(self._left, None)

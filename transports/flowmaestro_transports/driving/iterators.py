@@ -55,6 +55,11 @@ E = TypeVar("E")
 _NOTHING: Any = object()
 
 
+_NO_ITEMS: Deque[Any] = deque(maxlen=0)
+"""The queue of a handle before it has one of its own: even an empty one takes 600 bytes, and there
+may be thousands of quiet streams. It never holds an item."""
+
+
 class BaseHandle(NotPicklable):
     """Base class of all handles, sync and async."""
 
@@ -66,10 +71,10 @@ class BaseHandle(NotPicklable):
 
     def __init__(self, machine: Any) -> None:
         self._machine = machine
-        self._items: Deque[Any] = deque()
+        self._items: Deque[Any] = _NO_ITEMS
         """The items of the last `Emit` that the caller has not taken. Any thread may take the
         first: `popleft` is one call of C."""
-        self._unheard: Deque[Any] = deque()
+        self._unheard: Deque[Any] = _NO_ITEMS
         """The same if a listener or an observer gets each item before the caller does. Then
         `_items` is empty."""
         self._ended = False
@@ -248,7 +253,10 @@ class SyncHandle(BaseHandle, Generic[E]):
                 self._ended = True
                 raise StopIteration
             item, *others = action.items
-            (self._unheard if driver.is_heard else self._items).extend(others)
+            if others and driver.is_heard:
+                self._unheard = deque(others)
+            elif others:
+                self._items = deque(others)
         if driver.is_heard:
             driver.deliver(item)
         return item
@@ -365,7 +373,10 @@ class AsyncHandle(BaseHandle, Generic[E]):
                 self._ended = True
                 raise StopAsyncIteration
             item, *others = action.items
-            (self._unheard if driver.is_heard else self._items).extend(others)
+            if others and driver.is_heard:
+                self._unheard = deque(others)
+            elif others:
+                self._items = deque(others)
         if driver.is_heard:
             await driver.deliver(item)
         return item
