@@ -41,6 +41,7 @@ SLOW: Dict[str, Tuple[str, ...]] = {
         "tests/transports/test_driver_check.py::test_a_listener",
         "tests/transports/test_examples.py::.*test_the_loop_passes_the_check",
     ),
+    "Stopping a process takes longer than its time limit.": ("tests/transports/test_held_up.py",),
     "No code of the SDK uses the examples. Their short checks are quick.": (
         rf"tests/transports/test_example.*[\[-]({LONG_CHECKS})\]",
     ),
