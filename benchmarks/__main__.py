@@ -78,7 +78,8 @@ def main(
     """Run, print the tables, write what was asked for; the results by benchmark."""
     told = parser().parse_args(arguments)
     if told.events_and_calls:
-        told.names, told.only = list(QUICK_BENCHMARKS), ",".join(QUICK_ROWS)
+        quick: List[str] = [*QUICK_BENCHMARKS]
+        told.names, told.only = quick, ",".join(QUICK_ROWS)
     if told.publish and (told.quick or told.only is not None):
         raise SystemExit("--publish is for whole benchmarks: leave out --quick and --only")
     benchmarks = chosen(told.names)

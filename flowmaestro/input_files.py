@@ -194,7 +194,8 @@ def _read_cells(where: str, text: str, rows: Rows) -> None:
 
     lines = csv.reader(take(), strict=True, delimiter=delimiter)
     try:
-        names = rows.names = next(filter(None, lines), [])
+        none: List[str] = []
+        names = rows.names = next((line for line in lines if line), none)
         _check_names(where, names, delimiter)
         taken.clear()
         for number, cells in enumerate(lines, 1):

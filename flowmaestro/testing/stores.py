@@ -30,7 +30,7 @@ _KEYS = (
     *("'; --", '"', "\\", "{a}", "a:b", "a/b", "a\nb", "k" * MAX_KEY_SIZE),
 )
 """Keys that a store may confuse or refuse."""
-_OUTPUTS = {
+_OUTPUTS: Dict[str, Any] = {
     "text": "Grüße, 日本語, \U0001f600",
     "escaped": "\x00 \ud800",
     "numbers": [9007199254740993, -0.5, 1e300],

@@ -177,7 +177,9 @@ def plan_of(steps: Sequence[NodeStep], inputs: Inputs) -> List[PlannedEvent]:
             continue
         plan += [PlannedEvent("node:started", node=node) for node in nodes]
         time = 0.0
-        for node in sorted(nodes, key=lambda it: it.total_seconds):
+        in_order = sorted(nodes, key=lambda it: it.total_seconds)
+        last = in_order[-1]
+        for node in in_order:
             if node.total_seconds == math.inf:
                 return plan
             event = "node:completed" if node.error is None else "node:failed"
@@ -186,13 +188,13 @@ def plan_of(steps: Sequence[NodeStep], inputs: Inputs) -> List[PlannedEvent]:
         completed += sum(node.error is None for node in nodes)
         if any(node.error is not None for node in nodes):
             # All nodes after this step depend on it, so the server skips them.
-            plan.append(PlannedEvent("execution:progress", 0.0, node, completed, total))
+            plan.append(PlannedEvent("execution:progress", 0.0, last, completed, total))
             return [*plan, PlannedEvent("execution:failed")]
         pausing = next((node for node in nodes if node.type in PAUSING_TYPES), None)
         if pausing is not None:
             return [*plan, PlannedEvent("execution:paused", node=pausing)]
         finished = _finished(timed, index)
-        plan.append(PlannedEvent("execution:progress", 0.0, node, completed, finished))
+        plan.append(PlannedEvent("execution:progress", 0.0, last, completed, finished))
     return [*plan, PlannedEvent("execution:completed")]
 
 
@@ -232,7 +234,10 @@ def scripted_nodes(
     optional_text("error", error)
     given = several("nodes", nodes, "nodes")
     steps = [
-        tuple(_node(f"nodes[{index}][{place}]", it) for place, it in enumerate(step))
+        tuple(
+            _node(f"nodes[{index}][{place}]", it)
+            for place, it in enumerate(cast("Tuple[object, ...]", step))
+        )
         if isinstance(step, tuple)
         else (_node(f"nodes[{index}]", step),)
         for index, step in enumerate(cast("List[object]", given))
