@@ -41,6 +41,10 @@ def compare(recorded: Dict[str, float], counted: Dict[str, float]) -> bool:
     """Print the figures side by side; whether each is within the tolerance."""
     fine = True
     for path, now in counted.items():
+        if path not in recorded:
+            print(f"{path:<8}{now:>12,.0f} instructions, NOT RECORDED")
+            fine = False
+            continue
         ratio = now / recorded[path]
         within = abs(ratio - 1) <= TOLERANCE
         fine &= within

@@ -2,14 +2,21 @@
 
 `call` and `event` are the core's. `driver` is a whole call over a function, `unhooked` the same as
 a client makes it when it has no hooks, and `otel` with OpenTelemetryHooks and no provider.
+
+`get` and `stream` are what a user pays: a call and an event of a client, from end to end over a
+socket. Their server is another process, which is not counted.
 """
 
 from __future__ import annotations
 
 import gc
+import subprocess
 import sys
-from typing import Callable, Dict, Optional
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Callable, Dict, Generator, Optional
 
+from flowmaestro import FlowMaestroClient
 from flowmaestro_core.actions import Done, Emit, Open, Read, Send
 from flowmaestro_core.context import Context
 from flowmaestro_core.http.messages import Response, ResponseHead
@@ -79,8 +86,37 @@ def otel(rounds: int) -> None:
     driver(rounds, Observers(OpenTelemetryHooks()))
 
 
+@contextmanager
+def client() -> Generator[FlowMaestroClient, None, None]:
+    """Yield a client of the benchmarks' server."""
+    command = [sys.executable, "-m", "benchmarks.server"]
+    root = Path(__file__).parents[2]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=root, stdin=pipe, stdout=pipe, text=True) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        url = f"http://127.0.0.1:{server.stdout.readline().strip()}"
+        with FlowMaestroClient("fm_live_0123456789abcdef", base_url=url) as made:
+            yield made
+        server.stdin.close()
+
+
+def get(rounds: int) -> None:
+    """Make a call over a socket."""
+    with client() as made:
+        for _ in range(rounds):
+            made.workflows.get("wf_1")
+
+
+def stream(rounds: int) -> None:
+    """Read events over a socket, each in a chunk of its own: ten in a round."""
+    with client() as made:
+        for _ in made.executions.stream(f"events-{10 * rounds}"):
+            pass
+
+
 PATHS: Dict[str, Callable[[int], None]] = {
-    path.__name__: path for path in (call, event, driver, unhooked, otel)
+    path.__name__: path for path in (call, event, driver, unhooked, otel, get, stream)
 }
 
 if __name__ == "__main__":

@@ -83,3 +83,12 @@ def test_no_valgrind_is_said_aloud(
     monkeypatch.setattr(guard.shutil, "which", lambda _: None)
     assert guard.main([]) == 0
     assert "no valgrind here; NOTHING WAS CHECKED" in capsys.readouterr().out
+
+
+def test_a_path_that_was_never_counted_is_named(
+    count: Count, capsys: pytest.CaptureFixture[str]
+) -> None:
+    count(1000)
+    guard.RECORD.write_text(json.dumps({guard.build(): {"call": 1000}}), "utf-8")
+    assert guard.main([]) == 1
+    assert "get            1,000 instructions, NOT RECORDED" in capsys.readouterr().out
