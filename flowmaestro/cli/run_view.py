@@ -10,8 +10,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, cast
 from flowmaestro import RetryInfo
 from flowmaestro.cli.console import Console, Text, shorten
 from flowmaestro.types import Execution, ExecutionEvent
-from flowmaestro_core.payloads.json_values import LONGEST_NAME
-from flowmaestro_core.payloads.shapes import waits_for_person
+from flowmaestro_core.payloads.json_values import LONGEST_NAME, waits_for_person
 from flowmaestro_core.showing.texts import event_time
 from flowmaestro_core.showing.timeline import why_no_nodes
 

@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterable, List, Optional, cast
+from collections.abc import Mapping as AnyMapping
+from typing import Any, Dict, Iterable, List, Mapping, Optional, cast
 
 from flowmaestro_core.http.secrets import REDACTED, is_secret_member, showable_url, without_keys
 
@@ -58,3 +59,11 @@ def hidden_member(name: str, value: Any, levels: int = MOST_LEVELS) -> Any:
     if isinstance(value, str):
         return without_keys(showable_url(value) if "://" in value[:16] else value)
     return value
+
+
+def waits_for_person(event: Mapping[str, Any]) -> bool:
+    """Return whether a `node:completed` is of a node that waits for a person, and is not done."""
+    metadata = event.get("metadata")
+    if event.get("type") != "node:completed" or not isinstance(metadata, AnyMapping):
+        return False
+    return cast("Mapping[str, Any]", metadata).get("paused") is True

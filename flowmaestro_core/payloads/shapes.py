@@ -12,9 +12,8 @@ server sent.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping as AnyMapping
 from functools import partial
-from typing import Any, List, Mapping, Optional, Tuple, Type, cast
+from typing import Any, List, Optional, Tuple, Type
 
 from flowmaestro_core.payloads.json_values import (
     JsonObject,
@@ -224,14 +223,6 @@ _DOCUMENTED = {
 """From a key of an event to its documented name. It has the keys that the server renames, and some
 frequent camelCase keys, because a lookup is faster than a conversion."""
 _RENAMED = frozenset(key for key in _DOCUMENTED if key.islower())
-
-
-def waits_for_person(event: Mapping[str, Any]) -> bool:
-    """Return whether a `node:completed` is of a node that waits for a person, and is not done."""
-    metadata = event.get("metadata")
-    if event.get("type") != "node:completed" or not isinstance(metadata, AnyMapping):
-        return False
-    return cast("Mapping[str, Any]", metadata).get("paused") is True
 
 
 def snake_case_keys(event: JsonObject) -> None:

@@ -26,8 +26,7 @@ from typing import (
 )
 
 from flowmaestro_core.arguments import check_several
-from flowmaestro_core.payloads.json_values import LONGEST_NAME
-from flowmaestro_core.payloads.shapes import waits_for_person
+from flowmaestro_core.payloads.json_values import LONGEST_NAME, waits_for_person
 from flowmaestro_core.showing.texts import event_time, in_words, safe
 
 MOST_ROWS = 100

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Dict, Mapping, Union
 
-from flowmaestro_core.payloads.json_values import LONGEST_NAME, JsonObject
+from flowmaestro_core.payloads.json_values import LONGEST_NAME, JsonObject, waits_for_person
 from flowmaestro_core.payloads.reply import decode_json
-from flowmaestro_core.payloads.shapes import snake_case_keys, token_usage, waits_for_person
+from flowmaestro_core.payloads.shapes import snake_case_keys, token_usage
 from flowmaestro_core.streams.sse import ServerSentEvent
 
 EXECUTION_TERMINAL = frozenset({"execution:completed", "execution:failed", "execution:cancelled"})

@@ -7,7 +7,7 @@ from typing import Any, Optional
 
 import pytest
 
-from flowmaestro_core.payloads.shapes import waits_for_person
+from flowmaestro_core.payloads.json_values import waits_for_person
 from flowmaestro_core.showing.texts import event_time, in_words
 
 
