@@ -178,7 +178,7 @@ def links_retries(site):
     site.fake.fail_next(path="/workflows/*")
     with site.client() as client:
         client.workflows.get("wf_123")
-    open_row(page, "2 attempts: +")
+    open_row(page, "2 attempts +")
     page.locator("#detail th", has_text="retry of").wait_for()
     page.locator("#detail td a").first.click()
     page.locator("#detail th", has_text="retried by").wait_for()
@@ -273,7 +273,7 @@ def finds_one_failure_in_fifty(site):
     row(page, "/workflows/wf_123").first.wait_for()
     for status, path, shown, detail in (
         ("none", "/agents/agent_123", "no response", "No response: the connection was dropped"),
-        ("failed", "/triggers", "3 attempts: +", "retry of"),
+        ("failed", "/triggers", "3 attempts +", "retry of"),
         ("streams", "/executions/", "cut, 1 event", "injected fault"),
         ("4", "/knowledge-bases", "403 insufficient_scope", "knowledge-bases:read"),
     ):
