@@ -123,7 +123,7 @@ def build_parser(
         )
         for flags, settings in arguments if only in (None, name) else ():
             kind = settings.get("complete")
-            argument = command.add_argument(
+            argument: Any = command.add_argument(
                 *flags, **{key: settings[key] for key in settings if key != "complete"}
             )
             if completed is not None and kind is not None:

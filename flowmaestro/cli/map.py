@@ -183,7 +183,8 @@ class _Sheet:
         A cell of the sheet is unchanged, except that a number which a spreadsheet could take for a
         formula, such as -5, is a number.
         """
-        index, inputs = line["index"], line["inputs"]
+        index: int = line["index"]
+        inputs = line["inputs"]
         cells: Dict[str, Any] = dict(inputs)
         if self._rows.are_cells:
             cells = dict(zip(self._rows.names, self._rows.cells[index]))

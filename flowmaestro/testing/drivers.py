@@ -3,6 +3,8 @@
 May open sockets on loopback: the fake is served there, with faults.
 """
 
+# pyright: reportUnknownArgumentType=false, reportUnknownLambdaType=false
+# pyright: reportUnknownMemberType=false
 from __future__ import annotations
 
 import asyncio
@@ -115,7 +117,7 @@ class _Watched:
         took = now - self._asked_at
         if isinstance(action, (Send, Open)) and took > action.timeout + LATEST:
             self._break(f"end an attempt after its timeout: {action.timeout:.3g} s")
-        if event == "waited" and took < action.seconds - SLACK:
+        if isinstance(action, Wait) and event == "waited" and took < action.seconds - SLACK:
             self._break(f"wait for the whole of Wait.seconds: {action.seconds:.3g} s")
         if event == "bytes_received" and not facts[0]:
             self._break("an empty read is the end of the body: report stream_ended")

@@ -203,7 +203,7 @@ class _Conformance:
         return _QUICK_CHECK
 
     def _lacks(self) -> Set[str]:
-        lacks = set() if self.wire else {WIRE}
+        lacks: Set[str] = set() if self.wire else {WIRE}
         return lacks if self.hostile else {HOSTILE, *lacks}
 
     def _backends(self) -> Sequence[str]:
