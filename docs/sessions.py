@@ -171,7 +171,7 @@ SESSIONS = (
         "cell is an empty text. In other columns, an empty cell gives no input.\n\n"
         "**Results** go to `--out`. A `.csv` file is for a spreadsheet. It has the columns of the rows, and then\n"
         "`execution_id`, `status`, `error` and `outputs` (JSON); `--columns total,name` makes columns of these\n"
-        "outputs instead. A name that the rows have, too, becomes `flowmaestro.status`. The separator is that of\n"
+        "outputs instead. A name that the rows have, too, gets the prefix `flowmaestro.`. The separator is that of\n"
         "the rows. The file begins with a byte-order mark, without which Excel would not read UTF-8; in Python\n"
         'open it with `encoding="utf-8-sig"`. A text that a spreadsheet could take for a formula begins with an\n'
         "added `'`; otherwise texts are unchanged. A `.jsonl` file is for programs: an object for each row, with\n"

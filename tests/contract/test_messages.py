@@ -390,6 +390,10 @@ MESSAGES: List[Row] = [
     ),
     # A transport of one's own
     (
+        lambda: FlowMaestroClient(KEY, owns_transport=False),
+        "owns_transport=False needs a transport=, which its owner closes",
+    ),
+    (
         lambda: Request("GET", "https://h", "A: b"),  # type: ignore[arg-type]
         "headers must be Headers, a mapping of str to str, or pairs of str",
     ),

@@ -294,7 +294,9 @@ def test_the_trace_says_what_was_done() -> None:
     assert second.replace(b"X-FlowMaestro-Attempt: 2\r\n", b"") == first
     assert ended["an execution that may have started is not started again"][2] == 503
     assert ended["an error"][:3] == (
-        *("NotFoundError", "[resource_not_found] No such workflow (request_id: req_1)", 404),
+        "NotFoundError",
+        "[resource_not_found] No such workflow (workflow_id='wf_none') (request_id: req_1)",
+        404,
     )
 
 
