@@ -11,6 +11,7 @@ from flowmaestro_core import __version__
 from flowmaestro_core.arguments import check_seconds
 from flowmaestro_core.http.messages import Headers
 from flowmaestro_core.options import USER_AGENT, ClientOptions
+from flowmaestro_core.timeouts import Timeout
 
 KEY = "fm_live_0123456789"
 
@@ -189,3 +190,8 @@ def test_headers_are_a_dict_of_text(headers: Any) -> None:
 def test_white_space_around_a_value_is_no_part_of_it(value: str) -> None:
     """RFC 9110, 5.5."""
     assert options(headers={"A": f" \t{value}\t "}).headers["a"] == value.strip(" \t")
+
+
+def test_the_limit_of_a_call_is_no_timeout_of_an_attempt() -> None:
+    with pytest.raises(TypeError, match="call_timeout must be a number of seconds, not a Timeout"):
+        options(call_timeout=Timeout(30, connect=5))
