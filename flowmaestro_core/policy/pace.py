@@ -99,7 +99,9 @@ class Pace:
         planned = self._planned
         del planned[: bisect_right(planned, now)]
         del self._expected[: bisect_right(self._expected, now)]
-        others = len(planned) + len(self._expected) // 2
+        # A run that has planned its first poll may still expect one request, its stream. A run
+        # that has not planned one expects two.
+        others = len(planned) + max(0, len(self._expected) - len(planned)) // 2
         if self._limit and (many or others >= FEW):
             last = self._turn_at if self._turn_at > now else now + LEAD * others * self._gap(now)
             self._turn_at = last + self._gap(last)

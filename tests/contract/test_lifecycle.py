@@ -215,7 +215,7 @@ def test_clients_and_transports_cannot_be_pickled(holder):
     if not isinstance(holder, (FlowMaestroClient, AsyncFlowMaestroClient)):
         refused.append(copy.deepcopy)
     for attempt in refused:
-        with pytest.raises(TypeError, match="cannot be pickled; make one in each process"):
+        with pytest.raises(TypeError, match="cannot duplicate; make one in each process"):
             attempt(holder)
 
 

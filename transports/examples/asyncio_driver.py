@@ -9,7 +9,7 @@ import asyncio
 import random
 import time
 from functools import partial
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Mapping, Optional
 from urllib.parse import urlsplit
 
 import h11
@@ -161,7 +161,8 @@ async def drive(machine: Machine[Any], emit: Callable[[Any], object], store: Any
                     report = machine.emitted
                 elif isinstance(action, Load):
                     states = store.load(action.keys, action.outcomes) if action.keys else ()
-                    known = store.known(action.execution_ids) if action.execution_ids else {}
+                    ids = action.execution_ids
+                    known: Mapping[str, int] = store.known(ids) if ids else {}
                     report = partial(machine.loaded, Loaded(tuple(states), known, time.time()))
                 elif isinstance(action, Save):
                     store.save(action.states)

@@ -62,7 +62,6 @@ class PatientBody:
         await asyncio.wait({reading}, timeout=patience)
         if not reading.done():
             return None
-        failure = None
         try:
             piece = reading.result()
         except (Exception, asyncio.CancelledError) as error:
@@ -70,10 +69,10 @@ class PatientBody:
             failure = TransportFailure(Phase.REPLY_BROKEN, f"the body broke off: {error}")
             # Only its name and text: the exception may lead to the request, and so to the key.
             failure.__cause__ = Exception(f"{type(error).__name__}: {error}")
-        if failure is not None:  # Raised here, where `error` is not its context.
-            raise failure
-        self._reading = None
-        return piece
+        else:
+            self._reading = None
+            return piece
+        raise failure  # Here, where `error` is not its context.
 
     async def close(self) -> None:
         # The shield lets a cancelled task close its body, too.
@@ -129,19 +128,18 @@ class ImpatientBody:
             connection.suppress_ragged_eofs = False
 
     def read(self, patience: float) -> bytes:
-        failure = None
         try:
             piece = b"" if self._ended or self._closed else self._read(patience)
         except Exception as error:
             self.close()
             failure = self._failure(error)
             failure.__cause__ = failure.__cause__ or error
-        if failure is not None:  # Raised here, where `error` is not its context.
-            raise failure
-        if self._closed:
-            raise TransportFailure(Phase.REPLY_BROKEN, "the body was closed before its end")
-        self._ended = not piece
-        return piece
+        else:
+            if self._closed:
+                raise TransportFailure(Phase.REPLY_BROKEN, "the body was closed before its end")
+            self._ended = not piece
+            return piece
+        raise failure  # Here, where `error` is not its context.
 
     def read_whole(self, end: float) -> bytes:
         """Return the whole body. Raise `TransportFailure` if it has not ended at `end`.

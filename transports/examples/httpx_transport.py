@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from typing import Any, Mapping
+from typing import Any, Dict, Mapping
 
 import anyio
 from bodies import ImpatientBody, ImpatientTransport, PatientBody
@@ -102,13 +102,17 @@ class HttpxTransport(ImpatientTransport[httpx.Client]):
         attempt = _Attempt()
         limits = {"pool": timeout, "connect": timeout, "write": timeout, "read": timeout}
         sent = attempt.request(request, attempt.trace, limits)
-        failure = None
         try:
             response = pool.send(sent, stream=True, auth=None, follow_redirects=False)
         except _ERRORS as error:
             failure = attempt.failure(error)
-        if failure is not None:
-            raise failure
+        else:
+            return self._opened(response, attempt, limits)
+        raise failure  # Here, where `error` is not its context.
+
+    def _opened(
+        self, response: httpx.Response, attempt: _Attempt, limits: Dict[str, float]
+    ) -> ImpatientBody:
         if _has_long_lines(response):
             response.close()
             raise _too_long()
@@ -159,15 +163,14 @@ async def _send(
         raise TransportClosedError
     attempt = _Attempt()
     sent = attempt.request(request, attempt.async_trace, {})
-    failure = None
     try:
         with anyio.fail_after(timeout):
             response = await client.send(sent, stream=stream, auth=None, follow_redirects=False)
     except _ERRORS as error:
         failure = attempt.failure(error)
-    if failure is not None:
-        raise failure
-    if _has_long_lines(response):
-        await response.aclose()
-        raise _too_long()
-    return response
+    else:
+        if _has_long_lines(response):
+            await response.aclose()
+            raise _too_long()
+        return response
+    raise failure  # Here, where `error` is not its context.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from functools import partial
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Mapping, Optional
 
 from twisted_transport import TwistedBody, TwistedTransport
 
@@ -70,7 +70,8 @@ async def perform(
                     report = machine.emitted
                 elif isinstance(action, Load):
                     states = store.load(action.keys, action.outcomes) if action.keys else ()
-                    known = store.known(action.execution_ids) if action.execution_ids else {}
+                    ids = action.execution_ids
+                    known: Mapping[str, int] = store.known(ids) if ids else {}
                     report = partial(machine.loaded, Loaded(tuple(states), known, time.time()))
                 elif isinstance(action, Save):
                     store.save(action.states)

@@ -153,6 +153,7 @@ def _holds(told: Any, sent: Any) -> bool:
             key in told and _holds(told[key], value) for key, value in sent.items()
         )
     if isinstance(sent, list):
-        return len(told) == len(sent) and all(map(_holds, told, sent))
+        is_as_long = isinstance(told, list) and len(told) == len(sent)
+        return is_as_long and all(map(_holds, told, sent))
     same: Optional[bool] = told == sent
     return bool(same)

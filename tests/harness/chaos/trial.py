@@ -23,7 +23,7 @@ import trustme
 
 from flowmaestro.testing import Node, running_server
 from flowmaestro.testing.conformance.runner import run_to_its_end
-from tests.harness.chaos.claims import Refused
+from tests.harness.chaos.claims import Answered, Refused
 from tests.harness.chaos.clients import QuickDice, a_client
 from tests.harness.chaos.ledger import Ledger, LedgerFake
 from tests.harness.chaos.operations import AGENT, OPERATIONS, QUICK, SLOW, Task
@@ -273,15 +273,17 @@ def _audit(report: Report, fake: LedgerFake) -> None:
     missing = report.trial.operations - len(report.outcomes)
     if missing:
         report.unanswered.append(f"{missing} operations without an answer")
+    misreads = report.trial.name == "requests"
     for outcome in report.outcomes:
         task = outcome.task
         claims = list(task.claims)
         if outcome.error is not None:
             key = None if claims else task.mark
-            misreads = report.trial.name == "requests"
             claims.append(Refused(outcome.error, key, misreads))
         report.claims += len(claims)
         for claim in claims:
+            if misreads and isinstance(claim, Answered) and claim.reply == {"data": None}:
+                continue  # urllib3 takes a body that was lost after its head for an empty one.
             lie = claim.lie(ledger)
             if lie:
                 report.invented.append(f"{task.kind} {task.mark}: {lie}")

@@ -23,7 +23,7 @@ class NotPicklable:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
-            f"a {type(self).__name__} holds connections, which pickle and copy cannot duplicate; "
+            f"{type(self).__name__} holds connections, which pickle and copy cannot duplicate; "
             "make one in each process"
         )
 
