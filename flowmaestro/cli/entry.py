@@ -93,6 +93,12 @@ def _status(command: str, words: Sequence[str], until_the_end: ExitStack) -> int
             _print_traceback()
         failure = _judge(error, words, options)
         status = failure.status
+        if isinstance(error, OSError) and error.filename is None:
+            # What could not be written is still buffered: the end would report it once more.
+            try:
+                sys.stdout.flush()
+            except OSError:
+                cli.discard(sys.stdout)
         if failure.text and wants_json(words):
             _print_json_error(failure)
         elif failure.text:
