@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 import time
-from typing import Callable, List
+from typing import Callable, List, Optional
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -45,6 +46,16 @@ def pytest_collection_finish() -> None:
     """Have no collection of garbage walk through the thousands of tests that were collected."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: Optional[pytest.Item]) -> None:
+    """No test leaves a key or an installed fake behind: a later test would use it."""
+    left = {name for name in os.environ if name.startswith(("FLOWMAESTRO_API", "FLOWMAESTRO_BASE"))}
+    module = sys.modules.get("flowmaestro_transports.primitives.installed")
+    if nextitem is None or nextitem.module is not item.module:  # Fixtures may span a module.
+        assert not left, f"the tests of {item.module.__name__} leave {sorted(left)} set"
+        assert module is None or not module.current(), f"{item.module.__name__} leaves a fake"
 
 
 @pytest.fixture
