@@ -27,7 +27,7 @@ class Ledger:
     """
 
     def __init__(self, plan: Optional[JournalPlan], api_root: str, token: str) -> None:
-        self.has_store = plan is not None
+        self.has_store: bool = plan is not None
         self.header: Header = Header(token, 0.0)
         self._created_at = -math.inf
         self._rows: List[Dict[str, Any]] = []

@@ -97,7 +97,7 @@ class Watched:
         """The workflow; `None` as long as it is unknown."""
         self.poll_at = poll_at
         """When it is polled by its own clock."""
-        self.not_before = -math.inf
+        self.not_before: float = -math.inf
         """In a round, it is not polled singly before this time, because its last poll failed."""
         self.order = 0
         """Of two with the same `poll_at`, that with the smaller number is polled first."""
@@ -115,8 +115,8 @@ class Listing:
         self.wanted = wanted
         """The executions that are looked for. Those that a page has shown stay in it, and are not
         pending any more."""
-        self.size = size
-        self.cursor = PageCursor(size)
+        self.size: int = size
+        self.cursor: PageCursor = PageCursor(size)
         self.read = 0
         """How many executions the pages so far have shown, foreign ones included."""
         self.found = 0

@@ -392,7 +392,7 @@ def _end(execution: Execution) -> Optional[float]:
 class Deployed(Documented):
     """The API as the deployed server implements it."""
 
-    node_error = "Activity task failed"
+    node_error: Optional[str] = "Activity task failed"
     accepts_test_keys = False
     accepts_any_json = True
     stores_bad_inputs = True
