@@ -6,10 +6,12 @@ import ast
 import contextlib
 import inspect
 import io
+import os
 import re
 import subprocess
 import sys
 import types
+from unittest import mock
 
 import pytest
 
@@ -129,6 +131,7 @@ def test_python_blocks_run_and_print_what_they_say(block, flowmaestro_client, mo
         if f" {package} " in block.text:
             pytest.importorskip(package)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(mock.patch.dict(os.environ))  # A block may set a variable.
         if block.page in OVER_SOCKETS:
             url = stack.enter_context(serving(FakeFlowMaestro()))
             monkeypatch.setenv("FLOWMAESTRO_BASE_URL", url)
