@@ -448,7 +448,10 @@ class Watch:
         if more and reading_depth(likely, listing.read, listing.size):
             return ended
         for execution in missing:
-            execution.rank.missed(listing.read, self._starts)
+            # An execution of an unknown workflow may be of another one: then this list says nothing
+            # of its place in its own.
+            if execution.workflow_id == listing.workflow_id:
+                execution.rank.missed(listing.read, self._starts)
         self._end_listing(listing)
         return ended
 

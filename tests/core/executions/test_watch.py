@@ -307,6 +307,14 @@ def test_executions_of_two_workflows_are_read_from_both_lists() -> None:
     assert {asked.split()[1] for asked in server.lists} == {"1"}
 
 
+def test_a_few_executions_beside_many_of_another_workflow_are_read_from_their_list() -> None:
+    server = ListingServer()
+    names = [server.add("wf_many", ends=20.0) for _ in range(100)]
+    names += [server.add("wf_few", ends=200.0) for _ in range(3)]
+    assert ended(server.play(waiting(*names))) == sorted(names)
+    assert len(server.polls) == 2  # One of each workflow, which is unknown before.
+
+
 def test_executions_of_as_many_workflows_are_polled_singly() -> None:
     server = ListingServer()
     names = [server.add(f"wf_{number}", ends=0.0) for number in range(100)]
