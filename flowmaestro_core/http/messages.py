@@ -189,6 +189,8 @@ class TransportFailure(Exception):
     def __init__(
         self, phase: Phase, message: str, *, timed_out: bool = False, permanent: bool = False
     ) -> None:
+        if not isinstance(phase, Phase) or not isinstance(message, str):
+            raise TypeError("TransportFailure takes a Phase, then a message as text")
         super().__init__(message)
         self.phase = phase
         self.message = message

@@ -27,7 +27,7 @@ from flowmaestro import (
 from flowmaestro.input_files import read_rows
 from flowmaestro.timeline import timeline_of, timeline_svg
 from flowmaestro_core.context import Context
-from flowmaestro_core.http.messages import Request, Response
+from flowmaestro_core.http.messages import Request, Response, TransportFailure
 from flowmaestro_core.options import ClientOptions
 from flowmaestro_core.payloads.encode import encode_json
 from flowmaestro_core.store import HEADER_KEY
@@ -396,6 +396,10 @@ MESSAGES: List[Row] = [
     (
         lambda: Request("GET", "https://h", "A: b"),  # type: ignore[arg-type]
         "headers must be Headers, a mapping of str to str, or pairs of str",
+    ),
+    (
+        lambda: TransportFailure("refused", "refused"),  # type: ignore[arg-type]
+        "TransportFailure takes a Phase, then a message as text",
     ),
     (lambda: Response("200", {}), "status must be an int, not str"),  # type: ignore[arg-type]
     (lambda: Response(200, {}, ""), "body must be bytes, not str"),  # type: ignore[arg-type]

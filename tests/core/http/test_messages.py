@@ -157,6 +157,12 @@ def test_messages_survive_every_pickle(protocol: int) -> None:
     assert twin.headers.pairs == response.headers.pairs
 
 
+@pytest.mark.parametrize("given", [("refused", Phase.NOT_SENT), (Phase.NOT_SENT, OSError("no"))])
+def test_transport_failure_says_what_it_takes(given: Any) -> None:
+    with pytest.raises(TypeError, match="takes a Phase, then a message as text"):
+        TransportFailure(*given)
+
+
 @pytest.mark.parametrize("phase", Phase)
 @pytest.mark.parametrize(("timed_out", "permanent"), [(True, False), (False, True)])
 def test_a_failure_says_how_far_it_came_and_survives_a_pickle(
