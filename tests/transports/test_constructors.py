@@ -36,6 +36,12 @@ def test_a_bound_below_one(name: str) -> None:
         TRANSPORTS[name](max_connections=0)
 
 
+@pytest.mark.parametrize("name", OURS)
+def test_an_expiry_that_is_no_time(name: str) -> None:
+    with pytest.raises(ValueError, match="keepalive_expiry must be a positive number of seconds"):
+        TRANSPORTS[name](keepalive_expiry=0)
+
+
 def test_a_session_of_another_stack() -> None:
     with requests.Session() as session:
         with pytest.raises(TypeError, match=r"an instance of aiohttp.ClientSession, not"):

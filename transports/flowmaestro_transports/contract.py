@@ -47,10 +47,6 @@ from typing import (
 
 from flowmaestro_core.http.messages import Headers, Request, Response
 
-IDLE_SECONDS = 50.0
-"""Seconds for which an idle connection may be reused: less than the 60 s after which load balancers
-drop one, often silently."""
-
 SyncFunction = Callable[[Request], Response]
 """A function that a sync client accepts instead of a `Transport`."""
 AsyncFunction = Callable[[Request], Union[Response, Awaitable[Response]]]

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 from typing import Optional, Tuple
 
-from flowmaestro_core.arguments import check_count
+from flowmaestro_core.arguments import check_count, check_seconds
 from flowmaestro_transports.http11.proxies import Proxies
 from flowmaestro_transports.http11.routes import Routes
 from flowmaestro_transports.http11.tls import ClientCert, Verify, tls_when_needed
 from flowmaestro_transports.primitives.fork_guard import NotPicklable
+
+KEEPALIVE_EXPIRY = 50.0
+"""Seconds for which an idle connection may be reused: less than the 60 s after which load balancers
+drop one, often silently."""
 
 
 class NetworkTransport(NotPicklable):
@@ -30,9 +34,12 @@ class NetworkTransport(NotPicklable):
         proxy: Optional[str] = None,
         trust_env: bool = True,
         max_connections: int = 100,
+        keepalive_expiry: float = KEEPALIVE_EXPIRY,
     ) -> None:
         check_count("max_connections", max_connections)
+        check_seconds("keepalive_expiry", keepalive_expiry)
         self._max_connections = max_connections
+        self._keepalive_expiry = keepalive_expiry
         try:
             self._tls = tls_when_needed(verify, client_cert, trust_env=trust_env)
         except Exception as error:

@@ -11,7 +11,6 @@ import pytest
 
 from flowmaestro_core.http.messages import Headers, Phase, Request
 from flowmaestro_transports.anyio.transport import AnyioTransport
-from flowmaestro_transports.contract import IDLE_SECONDS
 from tests.harness.runners import get, post
 from tests.harness.transports.anyio_scenes import Play, failure, read_all, replies
 
@@ -99,9 +98,23 @@ def test_a_connection_reset_in_the_very_moment(
         play(scenario)
 
 
-@pytest.mark.parametrize("passed", [IDLE_SECONDS + 1, -3600.0])
+@pytest.mark.parametrize(
+    ("options", "passed", "connections"),
+    [
+        ({}, 49.0, 1),
+        ({}, 51.0, 2),
+        ({}, -3600.0, 2),
+        ({"keepalive_expiry": 2}, 1.0, 1),
+        ({"keepalive_expiry": 2}, 2.5, 2),
+    ],
+)
 def test_an_idle_connection_expires(
-    play: Play, scripted: Any, monkeypatch: pytest.MonkeyPatch, passed: float
+    play: Play,
+    scripted: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    options: Any,
+    passed: float,
+    connections: int,
 ) -> None:
     """Also while the computer sleeps, or when its clock is set back and nobody can tell."""
 
@@ -112,8 +125,8 @@ def test_an_idle_connection_expires(
 
     real = time.time
     with scripted.ScriptedServer(scripted.echo) as server:
-        play(scenario)
-    assert server.connections == 2
+        play(scenario, **options)
+    assert server.connections == connections
 
 
 def test_idle_connections_are_bounded(play: Play, scripted: Any) -> None:

@@ -33,8 +33,8 @@ def test_a_turn_that_comes_while_the_pool_is_closed_is_not_taken(monkeypatch: An
             return super().take(*args)
 
     class NotedPool(SocketPool):
-        def __init__(self, max_connections: int) -> None:
-            super().__init__(max_connections)
+        def __init__(self, max_connections: int, expiry: float) -> None:
+            super().__init__(max_connections, expiry)
             self.slots = LateSlots(max_connections)
             pools.append(self)
 
@@ -141,7 +141,7 @@ def test_a_quiet_body_needs_no_file(scripted: Any, no_file_left: List[object]) -
 
 
 def test_a_crowd_leaves_few_files_open() -> None:
-    pool = SocketPool(1)
+    pool = SocketPool(1, 50.0)
     crowd = [InFlight(BlockingOp()) for _ in range(200)]
     for flight in crowd:
         pool.begin(flight)

@@ -33,12 +33,12 @@ T = TypeVar("T")
 class AnyioPool(ConnectionPool):
     """The connections of one event loop: at most `max_connections` calls at once.
 
-    At most as many connections are kept idle. `loop` is the event loop: the native token of anyio's
-    backend.
+    At most as many connections are kept idle, each for `expiry` seconds. `loop` is the event loop:
+    the native token of anyio's backend.
     """
 
-    def __init__(self, loop: object, max_connections: int) -> None:
-        super().__init__(max_connections)
+    def __init__(self, loop: object, max_connections: int, expiry: float) -> None:
+        super().__init__(max_connections, expiry)
         self.slots: anyio.Semaphore = anyio.Semaphore(max_connections, fast_acquire=True)
         self.calls: Set[anyio.CancelScope] = set()
         """The scopes of calls and pauses in flight. `close` cancels them."""
@@ -69,9 +69,10 @@ class AnyioPool(ConnectionPool):
 class AnyioTransport(NetworkTransport):
     """An `AsyncTransport` with a pool of its own, for asyncio and trio.
 
-    `max_connections` bounds the calls in flight, and the idle connections. `verify`, `client_cert`,
-    `proxy` and `trust_env` choose certificates and proxies. `SocketTransport` describes the
-    arguments and their errors.
+    `max_connections` bounds the calls in flight, and the idle connections. One that was idle for
+    more than `keepalive_expiry` seconds is not reused. `verify`, `client_cert`, `proxy` and
+    `trust_env` choose certificates and proxies. `SocketTransport` describes the arguments and their
+    errors.
 
     It serves one event loop at a time. If a call runs on another loop than the last call
     (`asyncio.run` twice), the idle connections of the old loop are closed. A child process after
@@ -204,7 +205,7 @@ class AnyioTransport(NetworkTransport):
         pool = self._pool
         if pool is not None and pool.serves(loop):
             return pool
-        made = AnyioPool(loop, self._max_connections)
+        made = AnyioPool(loop, self._max_connections, self._keepalive_expiry)
         pool, self._pool = self._pool, made  # in one step, since another thread may do so, too
         if pool is not None:
             pool.abandon()

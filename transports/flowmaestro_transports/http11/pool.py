@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Dict, Hashable, List, Optional, Tuple
 from weakref import ReferenceType
 
-from flowmaestro_transports.contract import IDLE_SECONDS, Releasable
+from flowmaestro_transports.contract import Releasable
 from flowmaestro_transports.http11.round_trip import Connection, RoundTrip
 from flowmaestro_transports.primitives.fork_guard import ForkGuard
 
@@ -18,16 +18,17 @@ from flowmaestro_transports.primitives.fork_guard import ForkGuard
 class IdleConnections:
     """A pool of at most `limit` idle connections. Safe to use from several threads.
 
-    A connection that was idle for more than `IDLE_SECONDS` is not reused. No timer closes it. It is
-    closed when `take` finds it, when it is the oldest one and the pool gets one too many, or with
-    the pool.
+    A connection that was idle for more than `expiry` seconds is not reused. No timer closes it. It
+    is closed when `take` finds it, when it is the oldest one and the pool gets one too many, or
+    with the pool.
 
     The idle time is measured by the wall clock. Other clocks stand still while the computer sleeps,
     and servers close connections meanwhile.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, expiry: float) -> None:
         self._limit = limit
+        self._expiry = expiry
         self._by_key: Dict[Hashable, List[Connection]] = {}
 
     def __len__(self) -> int:
@@ -45,7 +46,7 @@ class IdleConnections:
                 connection = stack.pop()
             except IndexError:
                 return None
-            fresh = 0 <= time.time() - connection.idle_since <= IDLE_SECONDS
+            fresh = 0 <= time.time() - connection.idle_since <= self._expiry
             if fresh and connection.wire.is_silent():
                 return connection
             connection.close()
@@ -75,14 +76,14 @@ class IdleConnections:
 
 
 class ConnectionPool:
-    """At most `max_connections` idle connections, and all open bodies.
+    """At most `max_connections` idle connections, each for `expiry` seconds, and all open bodies.
 
     A round trip or a body owns its connection, and gives it back to the pool.
     """
 
-    def __init__(self, max_connections: int) -> None:
+    def __init__(self, max_connections: int, expiry: float) -> None:
         self.process: ForkGuard = ForkGuard()
-        self.idle: IdleConnections = IdleConnections(max_connections)
+        self.idle: IdleConnections = IdleConnections(max_connections, expiry)
         self.bodies: Dict[int, Tuple[ReferenceType[Releasable], List[Connection]]] = {}
         """The open bodies, by `id`, with their connections. Without this reference, a body that
         nobody closed would be garbage together with its connection, and the socket might be

@@ -72,12 +72,13 @@ class Slots:
 class SocketPool(ConnectionPool):
     """At most `max_connections` calls at once, and at most as many idle connections.
 
-    Each call and each pause is registered from `begin` to `end_op`, so that `close` can interrupt
-    it. A read is not: `close` releases its body.
+    An idle connection may be reused for `expiry` seconds. Each call and each pause is registered
+    from `begin` to `end_op`, so that `close` can interrupt it. A read is not: `close` releases its
+    body.
     """
 
-    def __init__(self, max_connections: int) -> None:
-        super().__init__(max_connections)
+    def __init__(self, max_connections: int, expiry: float) -> None:
+        super().__init__(max_connections, expiry)
         self.slots: Slots = Slots(max_connections)
         self.wakers: List[Waker] = []
         """The wakers that no operation uses."""

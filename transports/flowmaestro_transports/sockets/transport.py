@@ -45,7 +45,7 @@ class SocketTransport(NetworkTransport):
 
     At most `max_connections` calls are in flight at once. Others wait for them, within their own
     time limits. An open body is not a call in flight. At most as many idle connections are stored.
-    A connection that was idle for more than 50 seconds is not reused.
+    A connection that was idle for more than `keepalive_expiry` seconds is not reused.
 
     `verify` and `client_cert` say whom to trust and which certificate to present. `proxy` is the
     URL of a proxy for every call, `http://user:password@host:3128` or `https://...`; without it,
@@ -62,11 +62,11 @@ class SocketTransport(NetworkTransport):
     failure of the network if the handler runs while the call does not wait for a socket, such as
     during a name resolution.
 
-    Raises `ValueError` for a `max_connections` below 1, and `TypeError` for one that is not an
-    `int`. For another wrong option, raises `TypeError` or `ValueError`, and `OSError` for a path
-    that cannot be read as certificates. The message names the argument or the variable. If a
-    variable for TLS is read later, with the first TLS handshake, the call raises `TransportFailure`
-    instead.
+    Raises `ValueError` for a `max_connections` below 1 or a `keepalive_expiry` that is not
+    positive, and `TypeError` for one that is no number. For another wrong option, raises
+    `TypeError` or `ValueError`, and `OSError` for a path that cannot be read as certificates. The
+    message names the argument or the variable. If a variable for TLS is read later, with the first
+    TLS handshake, the call raises `TransportFailure` instead.
     """
 
     def _reset(self) -> None:
@@ -199,7 +199,7 @@ class SocketTransport(NetworkTransport):
                 if other != number:
                     inherited.idle.close()
                     self._pools.pop(other, None)  # Another thread may have removed it already.
-            pool = SocketPool(self._max_connections)
+            pool = SocketPool(self._max_connections, self._keepalive_expiry)
             # Set it before `close` in another thread can find the pool, and close it.
             pool.closed = self._closed
             pool = self._pools.setdefault(number, pool)
