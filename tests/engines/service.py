@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -12,7 +13,7 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List
+from typing import Any, Callable, Dict, Iterator, List, Set, Tuple
 from typing import Counter as Counts
 
 from flowmaestro.testing import FakeFlowMaestro, Node, running_server
@@ -68,6 +69,45 @@ def proved(figures: Dict[str, int]) -> None:
         sys.exit(f"not each task was started once: {figures}")
 
 
+class Attempts:
+    """Which task began when in which process: a file that the tasks of a driver write.
+
+    Tells how long after the death of its process a task was repeated.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self._path = Path(folder, "attempts")
+        self._path.touch()
+        self._deaths: List[Tuple[str, float, Set[int]]] = []
+        os.environ["ATTEMPTS"] = str(self._path)
+
+    @staticmethod
+    def begin(task: str) -> None:
+        """Note, in a task, that it begins."""
+        with open(os.environ["ATTEMPTS"], "a") as file:
+            file.write(f"{time.time()} {os.getpid()} {task}\n")
+
+    def died(self, what: str, pids: Set[int]) -> None:
+        """Note that these processes were killed just now."""
+        self._deaths.append((what, time.time(), pids))
+
+    def __str__(self) -> str:
+        lines = [line.split(" ", 2) for line in self._path.read_text().splitlines()]
+        begun = [(float(at), int(pid), task) for at, pid, task in lines]
+        repeated: Dict[str, List[float]] = {}
+        for what, died_at, pids in self._deaths:
+            last = {task: pid for at, pid, task in begun if at < died_at}
+            for task, pid in last.items():
+                later = [at for at, _, it in begun if it == task and at > died_at]
+                if pid in pids and later:
+                    repeated.setdefault(what, []).append(min(later) - died_at)
+        told = (
+            f"{len(it)} after a killed {w} by {min(it):.0f} to {max(it):.0f} s"
+            for w, it in sorted(repeated.items())
+        )
+        return f"{len(begun)} attempts; repeated: " + "; ".join(told)
+
+
 def free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
@@ -113,26 +153,49 @@ def children_of(pid: int) -> List[int]:
     return children
 
 
+def tree_of(pid: int) -> Set[int]:
+    """Return the ids of a process and of all that it and its children have started."""
+    return {pid}.union(*map(tree_of, children_of(pid)))
+
+
+def pids_where(processes: List[Process], suits: Callable[[bytes], bool]) -> List[int]:
+    """Return the ids of those that the processes have started whose command line suits."""
+    found = []
+    for pid in sorted({pid for each in processes for pid in tree_of(each.pid)}):
+        with contextlib.suppress(OSError):
+            if suits(Path("/proc", str(pid), "cmdline").read_bytes()):
+                found.append(pid)
+    return found
+
+
 class Process:
     """A process of an engine, in a session of its own, that can be killed with its children.
 
-    What it prints is shown only with the argument `logs`.
+    What it prints is shown only with the argument `logs`; on standard output it may go to a file.
     """
 
-    def __init__(self, *command: str, folder: Any = ROOT) -> None:
-        self._command = [sys.executable, *command]
+    def __init__(
+        self,
+        *command: str,
+        program: str = sys.executable,
+        folder: Any = ROOT,
+        output: Any = os.devnull,
+    ) -> None:
+        self._command = [program, *command]
         self._folder = folder
+        self._output = output
         self.start()
 
     def start(self) -> None:
-        output = None if "logs" in sys.argv else subprocess.DEVNULL
-        self._process = subprocess.Popen(
-            self._command,
-            cwd=self._folder,
-            start_new_session=True,
-            stdout=output,
-            stderr=output,
-        )
+        silent = "logs" not in sys.argv
+        with open(self._output, "a") as output:
+            self._process = subprocess.Popen(
+                self._command,
+                cwd=self._folder,
+                start_new_session=True,
+                stdout=output if silent or self._output != os.devnull else None,
+                stderr=subprocess.DEVNULL if silent else None,
+            )
 
     @property
     def pid(self) -> int:
@@ -151,11 +214,21 @@ class Process:
             os.kill(children[number % len(children)], signal.SIGKILL)
         return True
 
-    def kill(self) -> None:
-        """Kill it with all its children."""
+    def kill(self) -> Set[int]:
+        """Kill it with all that it has started; return the ids of all.
+
+        Children of RQ and of Spark are in groups of their own.
+        """
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+            os.killpg(self.pid, signal.SIGSTOP)  # It must not start another child meanwhile.
+        pids = tree_of(self.pid)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self._process.wait()
+        return pids
 
     @property
     def has_ended(self) -> bool:
@@ -165,6 +238,68 @@ class Process:
         """Wait until it has ended; exit if it has failed."""
         if self._process.wait(timeout):
             sys.exit(f"failed: {self._command}")
+
+
+KILLS = 8
+WHOLE = 3
+"""So many of the kills are of a whole worker: a machine that dies."""
+
+
+class Workers:
+    """The workers of an engine, with a supervisor that starts them again."""
+
+    def __init__(self, workers: List[Process]) -> None:
+        self.workers = workers
+
+    def running(self) -> List[int]:
+        """Return the ids of processes that run tasks: the children of the workers."""
+        return [pid for each in self.workers for pid in each.children]
+
+    def kill_process(self, rng: Any) -> Set[int]:
+        """Kill one of the processes that run tasks; return its id."""
+        until(lambda: bool(self.running()))
+        victim = rng.choice(self.running())
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(victim, signal.SIGKILL)
+        return {victim}
+
+    def kill_worker(self, rng: Any) -> Set[int]:
+        """Kill a worker with all its processes, and start it again; return their ids."""
+        victim = rng.choice(self.workers)
+        pids: Set[int] = victim.kill()
+        victim.start()
+        return pids
+
+    def kill(self, kind: str, rng: Any) -> Set[int]:
+        return (self.kill_worker if kind == "worker" else self.kill_process)(rng)
+
+    def restart_ended(self) -> None:
+        for each in self.workers:
+            if each.has_ended:
+                each.start()
+
+    def end(self) -> None:
+        for each in self.workers:
+            each.kill()
+
+
+def kinds_of_kills(rng: Any) -> List[str]:
+    """Return what the kills of a proof hit, in random order."""
+    kinds = ["worker"] * WHOLE + ["process"] * (KILLS - WHOLE)
+    rng.shuffle(kinds)
+    return kinds
+
+
+def kill_at_random(workers: Workers, fake: FakeFlowMaestro, attempts: Attempts, seed: int) -> None:
+    """Kill, at random moments, as soon as tasks run. In the middle the service is away for 4 s."""
+    rng = random.Random(seed)
+    until(lambda: len(fake.executions) > 2)
+    for number, kind in enumerate(kinds_of_kills(rng)):
+        time.sleep(rng.uniform(0.5, 4.0))
+        if number == KILLS // 2:
+            away(fake, 4.0)
+        workers.restart_ended()
+        attempts.died(kind, workers.kill(kind, rng))
 
 
 def kill_once_each(

@@ -39,21 +39,26 @@ PAGE = ROOT / "docs" / "stores.md"
 DEBIAN = Path("/usr/lib/postgresql")
 
 
-def store_of(kind: str) -> Dict[str, Any]:
-    """Return the names that the block of the page defines for `redis` or `psycopg`."""
-    (block,) = (it for it in blocks_of(PAGE) if f"\nimport {kind}\n" in it.text)
+def text_with(definition: str) -> str:
+    """Return the block of the page that defines this."""
+    (block,) = (it for it in blocks_of(PAGE) if f"\n{definition}" in it.text)
+    return block.text
+
+
+def names_with(definition: str) -> Dict[str, Any]:
+    """Return the names of the block of the page that defines this."""
     names: Dict[str, Any] = {}
-    exec(compile(block.text, str(PAGE), "exec"), names)
+    exec(compile(text_with(definition), str(PAGE), "exec"), names)
     return names
 
 
 def redis_store(url: str, name: str) -> Any:
-    names = store_of("redis")
+    names = names_with("class RedisStore")
     return names["RedisStore"](names["redis"].Redis.from_url(url), name)
 
 
 def postgres_store(url: str, name: str) -> Any:
-    names = store_of("psycopg")
+    names = names_with("class PostgresStore")
     connection = names["psycopg"].connect(url, autocommit=True)
     with contextlib.suppress(names["psycopg"].errors.UniqueViolation):
         connection.execute(names["TABLES"])  # Two that create it at once.
