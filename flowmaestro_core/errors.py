@@ -54,6 +54,8 @@ class FlowMaestroError(Exception):
     _MESSAGE = "Unknown error"
     _CODE = "unknown_error"
     _STATUS: Optional[int] = None
+    _ARGS: Tuple[str, ...] = ("message", "code", "status_code", "request_id", "details")
+    """The arguments of the constructor, in their order."""
 
     attempts: Tuple[Attempt, ...] = ()
     gave_up: Optional[str] = None
@@ -76,7 +78,8 @@ class FlowMaestroError(Exception):
         self.status_code: Optional[int] = self._STATUS if status_code is None else status_code
         self.request_id = request_id
         self.details = details
-        super().__init__(self.message)
+        super().__init__()
+        set_args(self)
 
     def __str__(self) -> str:
         text = f"[{self.code}] {self.message}"
@@ -116,12 +119,22 @@ class FlowMaestroError(Exception):
         )
 
 
+def set_args(error: FlowMaestroError) -> None:
+    """Set `error.args` to the arguments with which its class makes an equal error.
+
+    Task queues that store results as JSON, such as Celery, keep nothing but the class and `args`.
+    """
+    error.args = tuple(getattr(error, name) for name in error._ARGS)
+
+
 class _StatusError(FlowMaestroError):
     """Base class of the errors that stand for an HTTP status, such as `NotFoundError` for 404.
 
     The status need not be passed: it is the last argument, not the third one as in the base class.
     `RateLimitError` has `retry_after` in its place.
     """
+
+    _ARGS = ("message", "code", "request_id", "details", "status_code")
 
     def __init__(
         self,
@@ -184,6 +197,7 @@ class RateLimitError(_StatusError):
     """429: the key's rate limit is used up. `retry_after` is in seconds, `None` if not sent."""
 
     _MESSAGE, _CODE, _STATUS = "Rate limit exceeded", "rate_limit_exceeded", 429
+    _ARGS = ("message", "code", "request_id", "details", "retry_after")
 
     def __init__(
         self,
@@ -195,6 +209,7 @@ class RateLimitError(_StatusError):
     ) -> None:
         super().__init__(message, code, request_id, details)
         self.retry_after = retry_after
+        set_args(self)
 
 
 class ServerError(FlowMaestroError):
@@ -237,6 +252,7 @@ class StreamError(FlowMaestroError):
     """
 
     _MESSAGE, _CODE = "Stream error", "stream_error"
+    _ARGS = ("message", "details", "code", "status_code", "request_id")
 
     def __init__(
         self,

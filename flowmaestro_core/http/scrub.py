@@ -10,7 +10,7 @@ import base64
 import re
 from typing import Callable, Iterable, Iterator, List, Optional, Pattern, Tuple, TypeVar
 
-from flowmaestro_core.errors import FlowMaestroError
+from flowmaestro_core.errors import FlowMaestroError, set_args
 from flowmaestro_core.http.messages import Fields, Headers, TransportFailure
 from flowmaestro_core.http.secrets import REDACTED, SHORTEST_SECRET, is_secret_field
 
@@ -136,11 +136,11 @@ class SecretScrubber:
         """
         # Twice the limit: a message holds a text of the server and our own words around it.
         error.message = self.text(error.message, 2 * LONGEST_TEXT)
-        error.args = (error.message,)
         error.code = self.text(error.code)
         error.request_id = error.request_id and self.line(error.request_id)
         if isinstance(error.details, str):
             error.details = type(error.details)(self.text(error.details, LONGEST_DETAILS))
+        set_args(error)
         cause = error.__cause__
         if isinstance(cause, TransportFailure):
             error.__cause__ = self.showable(cause)

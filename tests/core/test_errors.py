@@ -76,7 +76,7 @@ def test_every_error_can_be_made_without_arguments_and_says_something(
     assert isinstance(error, FlowMaestroError)
     assert error.message
     assert error.code
-    assert error.args == (error.message,)
+    assert error.args[0] == error.message
     assert str(error) == f"[{error.code}] {error.message}"
     assert error.status_code == BY_STATUS.get(kind)
     assert (error.request_id, error.details, error.attempts) == (None, None, ())
@@ -113,6 +113,15 @@ def test_every_error_survives_a_pickle_and_a_copy(
         assert str(twin) == str(error)
         assert repr(twin.__cause__) == repr(cause)
         assert twin.__suppress_context__ is (cause is not None)
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_every_error_can_be_made_again_of_its_args_as_json(kind: Type[FlowMaestroError]) -> None:
+    """Task queues keep no more of an exception."""
+    error = kind("no", code="c", request_id="req_1", details={"a": [1]})
+    twin = kind(*json.loads(json.dumps(error.args)))
+    assert str(twin) == str(error) == "[c] no (request_id: req_1)"
+    assert vars(twin) == vars(error)
 
 
 def test_the_builtins_of_the_same_name_catch_ours() -> None:
