@@ -495,8 +495,8 @@ def bench(session: nox.Session) -> None:
 
 @nox.session(name="bench-quick", python=NEWEST)
 def bench_quick(session: nox.Session) -> None:
-    """Measure an event and a call on the default transports, end to end: two minutes."""
-    session.run("python", "-m", "benchmarks", "--events-and-calls", *session.posargs)
+    """Measure calls, events and imports with the default transports: two minutes."""
+    session.run("python", "-m", "benchmarks", "--short", *session.posargs)
 
 
 @nox.session(python=NEWEST)

@@ -32,13 +32,15 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--only", metavar="ROW,ROW", help="only these rows, the first listed twice")
     made.add_argument("--quick", action="store_true", help="a tenth of the work, fewer rounds")
     made.add_argument(
-        "--events-and-calls", action="store_true", help="only these, on the default transports"
+        "--short",
+        action="store_true",
+        help="only calls, events and imports, with the default transports",
     )
     made.add_argument("--json", type=Path, metavar="FOLDER", help="write every round, as NAME.json")
     made.add_argument(
         "--publish",
         action="store_true",
-        help="write docs/performance*; not with --quick or --only",
+        help="write docs/performance* and benchmarks/README.md; not with --quick or --only",
     )
     return made
 
@@ -77,7 +79,7 @@ def main(
 ) -> Dict[str, Results]:
     """Run, print the tables, write what was asked for; the results by benchmark."""
     told = parser().parse_args(arguments)
-    if told.events_and_calls:
+    if told.short:
         quick: List[str] = [*QUICK_BENCHMARKS]
         told.names, told.only = quick, ",".join(QUICK_ROWS)
     if told.publish and (told.quick or told.only is not None):
@@ -99,6 +101,8 @@ def main(
             if told.publish:
                 report.publish({benchmark.name: found})
     print(report.targets(results))
+    if ratios := report.ratios(results):
+        print(f"\nThe ratios of docs/performance.md\n\n{ratios}")
     return results
 
 

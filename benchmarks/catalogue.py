@@ -147,14 +147,14 @@ def _growing(what: str, task: str, counts: Tuple[int, ...], at_least: int) -> Tu
     )
 
 
-QUICK_BENCHMARKS = ("streams", "streams-async", "calls", "calls-async")
+QUICK_BENCHMARKS = ("streams", "streams-async", "calls", "calls-async", "imports")
 QUICK_ROWS = (
     *("raw-socket", "ours-sockets", "peer", "ec6f533", "bare-requests", "52f1d423"),
     *("raw-asyncio", "ours-anyio-asyncio", "peer-async", "ec6f533-async", "bare-aiohttp"),
-    "52f1d423-async",
+    *("52f1d423-async", "ours", "requests"),
 )
-"""What `nox -s bench-quick` runs: an event and a call on the default transports, and what they are
-compared with."""
+"""What `nox -s bench-quick` runs: a call and an event on the default transports, an import, and
+what they are compared with."""
 
 CLIENTS = "from flowmaestro import FlowMaestroClient, AsyncFlowMaestroClient"
 FIRST_CALL = (

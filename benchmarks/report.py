@@ -1,4 +1,4 @@
-"""What was measured, as tables and as JSON, and the page of the documentation that shows it."""
+"""What was measured, as tables and as JSON, and the two pages that show it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,14 @@ from typing import Any, Dict, List
 
 from benchmarks.catalogue import BENCHMARKS, Benchmark, Case
 from benchmarks.runner import Results, cores
-from benchmarks.targets import TARGETS, ratios
+from benchmarks.targets import RATIOS, TARGETS
+from benchmarks.targets import ratios as ratios_of
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PAGE = DOCS / "performance.md"
+"""The page that begins with the ratios."""
+FIGURES = Path(__file__).with_name("README.md")
+"""The page with every table."""
 FOLDER = DOCS / "performance"
 
 LABELS = {
@@ -69,7 +73,7 @@ def table(benchmark: Benchmark, results: Results) -> str:
             if others is None:
                 cells += ["", ""]
             else:
-                of = ratios(
+                of = ratios_of(
                     [one[case.metric] for one in rounds], [one[case.metric] for one in others]
                 )
                 cells += [f"{median(of):.2f}", f"{min(of):.2f} to {max(of):.2f}"]
@@ -102,6 +106,20 @@ def targets(results: Dict[str, Results]) -> str:
     return "\n".join(lines)
 
 
+def ratios(results: Dict[str, Results]) -> str:
+    """Return a Markdown table of the ratios that these results have; no text if they have none."""
+    lines = ["| | the SDK, µs | beside | µs | ratio | range |", "|---|---:|---|---:|---:|---:|"]
+    for ratio in RATIOS:
+        measured = ratio.measured(results)
+        if measured is not None:
+            ours, other, (middle, low, high) = measured
+            lines.append(
+                f"| {ratio.what} | {shown(ours)} | {ratio.beside} | {shown(other)} "
+                f"| **{middle:.2f}** | {low:.2f} to {high:.2f} |"
+            )
+    return "\n".join(lines) if len(lines) > 2 else ""
+
+
 def machine() -> Dict[str, Any]:
     """Where this was measured."""
     return {
@@ -112,17 +130,17 @@ def machine() -> Dict[str, Any]:
 
 
 def publish(results: Dict[str, Results]) -> None:
-    """Write plots, JSON, and the tables of the page, of those benchmarks that were run."""
-    from benchmarks.plot import svg
+    """Write these results as JSON, and both pages and all plots from what is now there."""
+    from benchmarks.plot import plots
 
     FOLDER.mkdir(exist_ok=True)
-    for benchmark in BENCHMARKS:
-        found = results.get(benchmark.name)
-        if found is not None:
-            plot = FOLDER / f"{benchmark.name}.svg"
-            plot.write_text(svg(benchmark, found), encoding="utf-8")
-            write(found, FOLDER / f"{benchmark.name}.json")
-    PAGE.write_text(filled(PAGE.read_text(encoding="utf-8"), published()), encoding="utf-8")
+    for name, found in results.items():
+        write(found, FOLDER / f"{name}.json")
+    files = published()
+    for page in (PAGE, FIGURES):
+        page.write_text(filled(page.read_text(encoding="utf-8"), files), encoding="utf-8")
+    for name, svg in plots(results_of(files)).items():
+        (FOLDER / f"{name}.svg").write_text(svg, encoding="utf-8")
 
 
 def write(found: Results, file: Path) -> None:
@@ -140,18 +158,24 @@ def published() -> Dict[str, Dict[str, Any]]:
     }
 
 
-def filled(page: str, files: Dict[str, Dict[str, Any]]) -> str:
-    """Return the page with everything between its marks written anew, from such files."""
-    results: Dict[str, Results] = {
+def results_of(files: Dict[str, Dict[str, Any]]) -> Dict[str, Results]:
+    """Return the rounds of such files, by benchmark."""
+    return {
         name: {(one["case"], one["row"]): one["rounds"] for one in file["results"]}
         for name, file in files.items()
     }
+
+
+def filled(page: str, files: Dict[str, Dict[str, Any]]) -> str:
+    """Return the page with everything between its marks written anew, from such files."""
+    results = results_of(files)
     texts = {
         benchmark.name: _figures(benchmark, results[benchmark.name])
         for benchmark in BENCHMARKS
         if benchmark.name in results
     }
     texts["targets"] = targets(results)
+    texts["ratios"] = ratios(results)
     places = {
         f"{one['system']}, Python {one['python']}, {one['cores']} cores"
         for one in (file["machine"] for file in files.values())
@@ -167,6 +191,6 @@ def filled(page: str, files: Dict[str, Dict[str, Any]]) -> str:
 
 def _figures(benchmark: Benchmark, results: Results) -> str:
     return (
-        f"![{benchmark.title}](performance/{benchmark.name}.svg)\n\n"
+        f"![{benchmark.title}](../docs/performance/{benchmark.name}.svg)\n\n"
         f"<details><summary>Figures</summary>\n\n{table(benchmark, results)}\n\n</details>"
     )

@@ -1,4 +1,4 @@
-"""What must be reached, as data."""
+"""What must be reached, and the ratios that the documentation begins with, as data."""
 
 from __future__ import annotations
 
@@ -42,6 +42,29 @@ class Target:
         return median(values), min(values), max(values)
 
 
+@dataclass(frozen=True)
+class Ratio:
+    """The CPU time of a row of ours beside another row of the same case, named for readers."""
+
+    what: str
+    beside: str
+    benchmark: str
+    case: str
+    row: str
+    other: str
+
+    def measured(self, results: Dict[str, Results]) -> Optional[Tuple[float, float, Measured]]:
+        """Return the medians of both, and of the ratio; `None` if one of them was not run."""
+        found = results.get(self.benchmark, {})
+        if not {(self.case, self.row), (self.case, self.other)} <= set(found):
+            return None
+        ours, others = (
+            [one["cpu_us"] for one in found[self.case, row]] for row in (self.row, self.other)
+        )
+        of = ratios(ours, others)
+        return median(ours), median(others), (median(of), min(of), max(of))
+
+
 def ratios(values: List[float], others: List[float]) -> List[float]:
     """Of each round: what slowed both does not show."""
     return [value / other for value, other in zip(values, others)]
@@ -68,6 +91,21 @@ def _decode(case: str, other: str, limit: float) -> Target:
     case += ", with JSON"
     return Target(f"{case}: ours / {other}", limit, "decode", case, "ours", (case, other))
 
+
+RATIOS = (
+    Ratio("sync call", "requests", "calls", "call", "ours-sockets", "bare-requests"),
+    Ratio("async call", "aiohttp", "calls-async", "call", "ours-anyio-asyncio", "bare-aiohttp"),
+    Ratio(
+        *("event, sync", "a bare loop", "streams", "deployed events"),
+        *("ours-sockets", "raw-socket"),
+    ),
+    Ratio(
+        *("event, async", "a bare loop", "streams-async", "deployed events"),
+        *("ours-anyio-asyncio", "raw-asyncio"),
+    ),
+    Ratio("import", "requests", "imports", "import", "ours", "requests"),
+)
+"""What `nox -s bench-quick` measures, and the page about performance begins with."""
 
 ROWS = "100,000 rows"
 DEFAULTS = ("ours-sockets", "ours-anyio-asyncio")

@@ -28,12 +28,14 @@ ELSEWHERE = {
     "CONTRIBUTING.md": "contributing.md",
     "README.md": "index.md",
     "SECURITY.md": "security.md",
+    "benchmarks/README.md": "benchmarks.md",
     "examples/README.md": "examples.md",
     "transports/README.md": "transports.md",
 }
 """Pages outside `docs/`, and their places on the site."""
-NOT_SEARCHED = {"python-sdk.md"}
-"""Pages that the search does not find. The guides say the same as the contract, with reasons."""
+NOT_SEARCHED = {"python-sdk.md", "benchmarks.md"}
+"""Pages that the search does not find. The guides say the same as the contract, with reasons, and
+tables of figures are in the way of words."""
 HIDDEN = "---\nsearch:\n  exclude: true\n---\n"
 """The front matter of a page that the search does not find."""
 _LINK = re.compile(

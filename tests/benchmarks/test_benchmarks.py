@@ -13,11 +13,18 @@ import pytest
 
 from benchmarks import report
 from benchmarks.__main__ import chosen, main
-from benchmarks.catalogue import BENCHMARKS, Benchmark, Case, Row
+from benchmarks.catalogue import (
+    BENCHMARKS,
+    QUICK_BENCHMARKS,
+    QUICK_ROWS,
+    Benchmark,
+    Case,
+    Row,
+)
 from benchmarks.environments import PACKAGES
-from benchmarks.plot import svg
+from benchmarks.plot import plots, svg
 from benchmarks.runner import WORKERS, Results, Worker, stopped
-from benchmarks.targets import TARGETS, Target
+from benchmarks.targets import RATIOS, TARGETS, Target
 
 
 def this_python(_environment: str) -> Path:
@@ -141,14 +148,43 @@ def test_the_plot_is_xml_and_shows_every_row_that_worked() -> None:
     assert shown == ["Made up", "work <1> (CPU, µs)", "us", "12", "them", "30"]
 
 
-class TestPage:
-    def test_its_tables_are_those_of_the_published_rounds(self) -> None:
-        page = report.PAGE.read_text(encoding="utf-8")
+class TestRatios:
+    def test_a_ratio_shows_both_sides_and_the_rounds(self) -> None:
+        first = RATIOS[0]
+        ours, others = ([{"cpu_us": us} for us in each] for each in ((10, 40, 12), (20, 80, 30)))
+        results: Dict[str, Results] = {
+            first.benchmark: {(first.case, first.row): ours, (first.case, first.other): others}
+        }
+        (line,) = report.ratios(results).splitlines()[2:]
+        assert line == "| sync call | 12 | requests | 30 | **0.50** | 0.40 to 0.50 |"
+
+    def test_a_part_that_has_no_ratio_prints_none(self) -> None:
+        assert report.ratios({"calls": ROUNDS}) == ""
+
+    def test_the_short_run_measures_every_ratio(self) -> None:
+        for ratio in RATIOS:
+            assert ratio.benchmark in QUICK_BENCHMARKS
+            (benchmark,) = chosen([ratio.benchmark])
+            rows = {row.name for row in benchmark.rows} & {*QUICK_ROWS}
+            assert {ratio.row, ratio.other} <= rows
+            assert ratio.case in {case.name for case in benchmark.cases}
+
+
+class TestPages:
+    @pytest.mark.parametrize("file", [report.PAGE, report.FIGURES], ids=["ratios", "figures"])
+    def test_their_tables_are_those_of_the_published_rounds(self, file: Path) -> None:
+        page = file.read_text(encoding="utf-8")
         assert page == report.filled(page, report.published()), "run with --publish"
 
-    def test_every_benchmark_has_its_place_and_its_plot(self) -> None:
-        page = report.PAGE.read_text(encoding="utf-8")
-        places = re.findall(r"<!-- measured: ([\w-]+) -->", page)
+    def test_every_benchmark_has_its_place(self) -> None:
+        figures, ratios = (
+            re.findall(r"<!-- measured: ([\w-]+) -->", file.read_text(encoding="utf-8"))
+            for file in (report.FIGURES, report.PAGE)
+        )
         names = {benchmark.name for benchmark in BENCHMARKS}
-        assert sorted(places) == sorted({*names, "machine", "targets"})
-        assert {file.stem for file in report.FOLDER.glob("*.svg")} == names
+        assert sorted(figures) == sorted({*names, "machine", "targets"})
+        assert ratios == ["ratios"]
+
+    def test_the_plots_are_those_of_the_published_rounds(self) -> None:
+        there = {file.stem: file.read_text("utf-8") for file in report.FOLDER.glob("*.svg")}
+        assert there == plots(report.results_of(report.published())), "run with --publish"

@@ -41,7 +41,7 @@ OTHER_COMMANDS = {
     ".venv/bin/nox -s lint",
     ".venv/bin/nox -s docs -- serve",
     ".venv/bin/nox -s bench",
-    ".venv/bin/nox -s bench-quick",
+    f"{CHECK} -s bench-quick",
     ".venv/bin/nox -s bench -- calls decode --quick",
     ".venv/bin/nox -s bench -- calls --only ours-requests,bare-requests,peer",
     ".venv/bin/nox -s bench -- --publish",

@@ -19,6 +19,7 @@ CONTRACT = ROOT / "docs" / "python-sdk.md"  # tests/contract runs that one
 PAGES = [
     *sorted(ROOT.glob("*.md")),
     *sorted((ROOT / "docs").glob("**/*.md")),
+    ROOT / "benchmarks" / "README.md",
     ROOT / "transports" / "README.md",
     ROOT / "examples" / "README.md",
     ROOT / "flowmaestro" / ".agents" / "skills" / "flowmaestro" / "SKILL.md",
