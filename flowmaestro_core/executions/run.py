@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Dict, Optional, Union, cast
 
@@ -14,13 +13,11 @@ from flowmaestro_core.executions.outcome import EndedExecution, ended
 from flowmaestro_core.executions.wait import PollState, WaitMachine, last_poll_until
 from flowmaestro_core.machine import Machine, Transitions, event
 from flowmaestro_core.payloads import shapes
-from flowmaestro_core.payloads.reply import RateLimit, Reply, missing_id_error
+from flowmaestro_core.payloads.reply import Reply, missing_id_error
 from flowmaestro_core.payloads.shapes import is_terminal
-from flowmaestro_core.policy.pace import Pace
 from flowmaestro_core.policy.polling import PollSchedule
-from flowmaestro_core.policy.stream_times import StreamTimes
 from flowmaestro_core.streams.event_stream import EventStreamMachine
-from flowmaestro_core.streams.probe import IdleMonitor
+from flowmaestro_core.streams.run_polls import RunPolls
 from flowmaestro_core.types import Execution
 
 if TYPE_CHECKING:
@@ -32,60 +29,6 @@ has the outcome already."""
 OVERTIME = 0.1
 """Seconds after its deadline within which a run ends, if its start was done before the deadline. A
 start with a checkpoint may take longer."""
-
-
-class RunMonitor(IdleMonitor):
-    """The idle clocks of a run. Its probes are polls of the execution.
-
-    Once the current connection has received an event (other than `connected`), a probe is due after
-    `event_idle` seconds without an event, as for other streams. Before that, and while there is no
-    connection, `schedule` sets the times of the probes. So after each loss of the connection,
-    `schedule` applies again. The first opening of the stream may delay a probe by up to one poll
-    interval. Later openings delay none.
-    """
-
-    def __init__(self, times: StreamTimes, schedule: PollSchedule, pace: Pace) -> None:
-        super().__init__(times, can_probe=True)
-        self._schedule = schedule
-        self._pace = pace
-        """Gives the probe its turn: many runs of the client may wait."""
-        self._live = False
-        """Whether an event other than `connected` was received on this connection."""
-
-    def opening_at(self, at: float) -> float:
-        # An opening is expected to take as long as the last poll. If polls take longer than their
-        # interval, no opening would ever fit between two of them, so some of the interval is left.
-        takes = min(self._timeout.took, 0.9 * self._schedule.interval)
-        return at if at + takes <= self.probe_at else math.inf
-
-    def opening_until(self, now: float, *, reopening: bool) -> float:
-        return self.probe_at if reopening else max(self.probe_at, now + self._schedule.interval)
-
-    def on_event(self, now: float) -> None:
-        super().on_event(now)
-        self._live = True
-        self._schedule.answered(now)
-
-    def on_opened(self, now: float, *, is_first: bool) -> None:
-        self._pace.request_made(told=False)
-        self.on_bytes(now)
-
-    def on_lost(self, now: float, *, had_progress: bool) -> None:
-        self._live = False
-        self._due_at = self._schedule.next_at
-
-    def _schedule_probe(self, now: float) -> None:
-        super()._schedule_probe(now)
-        wanted = self._schedule.answered(now)
-        if not self._live:
-            self._due_at = self._schedule.next_at
-        delay = self._pace.plan(wanted, now)
-        if delay > wanted:
-            self._not_before = max(self._not_before, now + delay)
-
-    def probe_answered(self, limit: RateLimit, now: float) -> None:
-        self._pace.replied(limit, now)
-        super().probe_answered(limit, now)
 
 
 class RunMachine(Machine[EndedExecution]):
@@ -199,10 +142,8 @@ class RunMachine(Machine[EndedExecution]):
         self.state = "following"
         schedule = PollSchedule(now, waiting.poll_interval)
         events = replace(events, timeout=left)
-        monitor = RunMonitor(self._context.stream_times, schedule, self._context.pace)
-        self._following = EventStreamMachine(
-            events, self._context, self._token, monitor, reconnects_at_once=True
-        )
+        polls = RunPolls(schedule, self._context.pace)
+        self._following = EventStreamMachine(events, self._context, self._token, polls)
         return self._delegate(self._following, now, jitter)
 
     def _followed(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:

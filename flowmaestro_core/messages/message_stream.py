@@ -125,7 +125,7 @@ class MessageStreamMachine(EventStreamMachine):
         else:
             self._phase = MessagePhase.POLLING
             self._allow_silence(now)
-            self._monitor.enable_probes()
+            self._stream.can_probe = True
             self._end_unless_probed(self._timeout_error(), now)
         return self._next(now, jitter)
 
@@ -141,7 +141,7 @@ class MessageStreamMachine(EventStreamMachine):
         each event.
         """
         limit = self._context.options.timeout_for(self._message.streaming.minimum_timeout)
-        self._monitor.allow_silence(now, limit)
+        self._stream.allow_silence(now, limit)
 
     # Events as they come
 
@@ -153,7 +153,7 @@ class MessageStreamMachine(EventStreamMachine):
         self._ids = {**self._ids, **ids_of(item)}
         if not had_id and self._message_id is not None:
             # Only now can the answer be recognised among the messages.
-            self._monitor.enable_probes()
+            self._stream.can_probe = True
         if kind in MESSAGE_TERMINAL:
             self._finish(item)
             return True
@@ -190,7 +190,7 @@ class MessageStreamMachine(EventStreamMachine):
         if data is None:
             return
         tells_more = not self._text.startswith(data["content"])
-        is_lost = not self._connection.is_open
+        is_lost = not self._stream.is_open
         if is_lost or tells_more or data.get("status") == "completed":
             self._finish(completed_event(self._ids, data["content"], data.get("usage")))
 
@@ -200,10 +200,10 @@ class MessageStreamMachine(EventStreamMachine):
         An open stream continues, since it may still deliver the answer. A lost stream keeps its own
         error. If there was no stream, and the answer is only polled for, end with `error`.
         """
-        self._monitor.disable_probes()
+        self._stream.can_probe = False
         if self._phase is MessagePhase.POLLING:
             self._end_with(Fail(error))
-        elif not self._connection.is_open:
+        elif not self._stream.is_open:
             super()._probe_refused(error)
 
     def _is_transient(self, error: FlowMaestroError) -> bool:

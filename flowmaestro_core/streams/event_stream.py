@@ -1,8 +1,8 @@
 """Following an event stream to its end. One method decides what to do next, whatever happened.
 
-Each report of the driver updates the parts: the queue of events to emit, the connection
-(`connection.py`), the idle clocks (`probe.py`), and the ending (`ending.py`). Then `_next` picks
-the action, by the first of these rules that applies:
+Each report of the driver updates the parts: the queue of events to emit, the facts about the
+stream (`state.py`), and the ending (`ending.py`). Then `_next` computes the deadlines that follow
+from the facts (`deadlines.py`), and picks the action, by the first of these rules that applies:
 
 1. The queue is not empty: emit all of it.
 2. There is no ending, and the deadline has passed: the ending is a timeout, unless what has already
@@ -14,15 +14,14 @@ the action, by the first of these rules that applies:
    Else read until the first of these times.
 5. No body is open. The next connection is due: open it; but if the loss is not reported yet, return
    a `Wait` of 0 s with it first, so that the driver reports it. A probe is due: probe. Else wait
-   for the first of these times. If the transport had to close a quiet body (`Read.impatient`), a
-   probe that is due comes before the connection.
+   for the first of these times.
 
 What the table of states (`EventStreamMachine.TRANSITIONS`) does not say:
 
 * A stream whose first opening fails ends with that error. If the error is transient, a probe may
   find another ending first. After a 429 there is no probe, because it would be refused as well.
-  With `reconnects_at_once`, a transient error counts as a lost connection instead, except a daily
-  quota that is used up.
+  In a run, a transient error counts as a lost connection instead, except a daily quota that is used
+  up.
 * A stream whose server was away for too long (`reconnect_for`) ends with an error, unless a probe
   finds its ending. If the probe is answered and the execution runs, the stream reconnects.
 * A probe that is refused ends a stream that had not failed before. (An open stream of a message
@@ -50,12 +49,8 @@ from flowmaestro_core.payloads.json_values import text_or_empty
 from flowmaestro_core.payloads.reply import Reply, is_daily_quota_error, shown_request_id
 from flowmaestro_core.payloads.shapes import is_terminal
 from flowmaestro_core.policy.retry import is_transient
-from flowmaestro_core.streams.connection import (
-    LONGEST_PAUSE,
-    ConnectionState,
-    ReconnectState,
-    not_resumed,
-)
+from flowmaestro_core.streams.connection import LONGEST_PAUSE, Connection, not_resumed
+from flowmaestro_core.streams.deadlines import Deadlines, deadlines, opening_until
 from flowmaestro_core.streams.ending import Certain, Ending, UnlessProbed, UnlessRead
 from flowmaestro_core.streams.events import (
     REMEMBERED,
@@ -66,8 +61,9 @@ from flowmaestro_core.streams.events import (
 )
 from flowmaestro_core.streams.first_event import FirstEventWaits
 from flowmaestro_core.streams.operation import Events
-from flowmaestro_core.streams.probe import IdleMonitor
+from flowmaestro_core.streams.run_polls import RunPolls
 from flowmaestro_core.streams.sse import ServerSentEvent
+from flowmaestro_core.streams.state import StreamState
 
 DRAIN_IDLE = 0.02
 """Seconds without a byte after which the open body is closed if the execution has ended."""
@@ -171,9 +167,7 @@ class EventStreamMachine(Machine[Any]):
         events: Events[Any],
         context: Context,
         token: str,
-        monitor: Optional[IdleMonitor] = None,
-        *,
-        reconnects_at_once: bool = False,
+        polls: Optional[RunPolls] = None,
     ) -> None:
         """Follow `events`.
 
@@ -181,22 +175,17 @@ class EventStreamMachine(Machine[Any]):
             events: the operation.
             context: the options of the client, and what all its calls share.
             token: a random text, which becomes the `Idempotency-Key` of a POST.
-            monitor: decides when a quiet stream is probed, reconnected or timed out; by default a
-                new `IdleMonitor`.
-            reconnects_at_once: whether a first opening that fails counts as a lost connection. Its
-                call is not retried then, and its transient errors do not end the stream, except a
-                daily quota that is used up.
+            polls: for the stream of a run: its probes are these polls. A first opening that fails
+                counts as a lost connection then. Its call is not retried, and its transient errors
+                do not end the stream, except a daily quota that is used up.
 
         """
         super().__init__(context, token)
-        times = context.stream_times
         can_probe = events.reconcile is not None
         self._events = events
         self._queue: List[Dict[str, Any]] = []
         """The events to emit, without the terminal one."""
-        self._connection = ReconnectState(times)
-        self._monitor = monitor or IdleMonitor(times, can_probe=can_probe)
-        self._reconnects_at_once = reconnects_at_once
+        self._stream = StreamState(context.stream_times, can_probe=can_probe, polls=polls)
         self._ending: Optional[Ending] = None
         """How the stream will end, as far as that is known. It is set by `_end_with`,
         `_end_after_reading` and `_end_unless_probed`. Each read changes it (`after_read`). Two
@@ -217,7 +206,7 @@ class EventStreamMachine(Machine[Any]):
     @property
     def last_event_id(self) -> str:
         """The last event id that the server sent, for a reconnection; `""` if it sent none."""
-        return self._connection.decoder.last_event_id
+        return self._stream.decoder.last_event_id
 
     @property
     def finished(self) -> bool:
@@ -227,7 +216,7 @@ class EventStreamMachine(Machine[Any]):
     @property
     def reconnects(self) -> int:
         """How many connections replaced a lost one."""
-        return self._connection.reconnects
+        return self._stream.reconnects
 
     @property
     def seen_events(self) -> Optional[Tuple[Mapping[str, Any], ...]]:
@@ -252,14 +241,14 @@ class EventStreamMachine(Machine[Any]):
 
     @event
     def start(self, now: float, jitter: float) -> Action:
-        self._monitor.begin(now, self._events.timeout)
+        self._stream.begin(now, self._events.timeout)
         return self._next(now, jitter)
 
     @event
     def bytes_received(self, data: bytes, now: float, jitter: float) -> Action:
-        self._monitor.on_bytes(now)
+        self._stream.heard_at = now
         try:
-            decoded = self._connection.decoder.feed(data)
+            decoded = self._stream.decoder.feed(data)
         except StreamError as error:
             # The rest of the body cannot be decoded, so it is not read.
             self._end_with(Fail(error) if self._ending is None else self._ending.action)
@@ -276,11 +265,10 @@ class EventStreamMachine(Machine[Any]):
             if self._accept_event(item, now):
                 progressed = True
         if progressed:
-            self._connection.progressed()
-            self._monitor.on_event(now)
+            self._stream.event_came(now)
             self._first_event.event_came()
         if self._ending is not None and isinstance(self._ending, UnlessRead):
-            if isinstance(self._ending.action, Fail) and now < self._monitor.stream_deadline:
+            if isinstance(self._ending.action, Fail) and now < deadlines(self._stream, now).end_at:
                 self._ending = None  # An event has moved the deadline, so this is no timeout.
             else:
                 self._ending = self._ending.after_read()
@@ -290,7 +278,7 @@ class EventStreamMachine(Machine[Any]):
     def stream_quiet(self, now: float, jitter: float) -> Action:
         if self._ending is not None:
             self._end_with(self._ending.action)  # All that has arrived was read.
-        elif now >= self._monitor.stream_deadline:
+        elif now >= deadlines(self._stream, now).end_at:
             self._end_with(Fail(self._timeout_error()))  # Nothing more has arrived in time.
         return self._next(now, jitter)
 
@@ -304,12 +292,8 @@ class EventStreamMachine(Machine[Any]):
 
     @event
     def transport_failed(self, failure: TransportFailure, now: float, jitter: float) -> Action:
-        waited = failure.timed_out and self._first_event.seconds is not None
-        if waited and self._ending is None:
-            # The transport has waited for the first event, and cannot read this body again.
-            self._first_event.over()
-            self._connection.set_aside()
-            self._monitor.probe_now()
+        if self._ending is None and self._first_event.is_over(failure):
+            self._stream.set_aside(now)
             return self._next(now, jitter)
         return self._connection_lost(failure, now, jitter)
 
@@ -317,7 +301,7 @@ class EventStreamMachine(Machine[Any]):
     def emitted(self, now: float, jitter: float) -> Action:
         if self.state == "ending":
             return self._done(self._terminal)
-        self._monitor.on_emitted(now)
+        self._stream.resumed(now)
         return self._next(now, jitter)
 
     def _accept_event(self, item: Dict[str, Any], now: float) -> bool:
@@ -330,11 +314,11 @@ class EventStreamMachine(Machine[Any]):
         if kind == "connected":
             # The execution had ended before the connection was made, so no terminal event may come.
             if is_terminal(item):
-                self._monitor.probe_now()
+                self._stream.in_doubt = True
             # Only that of the first connection that sends it is emitted. After a loss,
             # `stream:reconnected` is.
-            if self._greeted_on in (0, self._connection.openings):
-                self._greeted_on = self._connection.openings
+            if self._greeted_on in (0, self._stream.openings):
+                self._greeted_on = self._stream.openings
                 self._queue.append(item)
             return False
         if kind in self._events.terminal:
@@ -353,30 +337,28 @@ class EventStreamMachine(Machine[Any]):
         # Rule 1
         if self._queue:
             self.state = "emitting"
-            self._monitor.on_emit(now)
+            self._stream.paused_at = now
             items, self._queue = self._queue, []
             return Emit(items)
         # Rules 2 and 3
-        monitor = self._monitor
-        if self._ending is None and now >= monitor.stream_deadline:
+        due = deadlines(self._stream, now)
+        if self._ending is None and now >= due.end_at:
             self._end_after_reading(Fail(self._timeout_error()))
         if self._ending is not None:
-            return self._end(self._ending, now, jitter)
-        # Rules 4 and 5. `is_open` would be one more call for each event.
-        if self._connection.state is not ConnectionState.OPEN:
-            return self._reconnect(now, jitter)
-        left = min(monitor.dead_at, monitor.stream_deadline) - now
-        if left <= 0:
+            return self._end(self._ending, due, now, jitter)
+        # Rules 4 and 5
+        if not self._stream.is_open:
+            return self._reconnect(due, now, jitter)
+        if now >= due.lost_at:
             return self._close()  # `stream_closed` counts it as lost.
-        quiet = monitor.probe_at - now
-        if quiet <= 0:
-            return self._probe(now, jitter)
+        if now >= due.probe_at:
+            return self._probe(due, now, jitter)
         self.state = "streaming"
-        # A comparison, because a call of min() is half a percent of an event's cost.
-        patience = min(left, quiet)
+        left = min(due.lost_at, due.end_at) - now
+        patience = min(left, due.probe_at - now)
         return Read(patience, self._first_event.limit(patience, left))
 
-    def _end(self, ending: Ending, now: float, jitter: float) -> Action:
+    def _end(self, ending: Ending, due: Deadlines, now: float, jitter: float) -> Action:
         """Return the next action of a stream that has an ending (rule 3 of `_next`).
 
         With a body open: if the ending is `UnlessRead`, read what has already arrived, until
@@ -387,48 +369,41 @@ class EventStreamMachine(Machine[Any]):
         `polls_until_deadline` is False, do not wait for a probe that is due after the deadline, or
         in more than `LONGEST_PAUSE` seconds because the server asked for a long pause: fail.
         """
-        monitor = self._monitor
-        if self._connection.is_open:
-            left = monitor.stream_deadline + DRAIN_OVERTIME - now
+        if self._stream.is_open:
+            left = due.end_at + DRAIN_OVERTIME - now
             if isinstance(ending, UnlessRead) and left > 0:
                 self.state = "draining"
                 return Read(min(DRAIN_IDLE, left))
             return self._close()
-        if isinstance(ending, UnlessProbed) and now < monitor.stream_deadline:
-            if now >= monitor.probe_at:
-                return self._probe(now, jitter)
-            latest = min(now + LONGEST_PAUSE, monitor.stream_deadline)
-            if monitor.polls_until_deadline or monitor.probe_at < latest:
+        if isinstance(ending, UnlessProbed) and now < due.end_at:
+            if now >= due.probe_at:
+                return self._probe(due, now, jitter)
+            latest = min(now + LONGEST_PAUSE, due.end_at)
+            if self._stream.polls_until_deadline or due.probe_at < latest:
                 self.state = "backing off"
-                return Wait(min(monitor.probe_at, monitor.stream_deadline) - now)
+                return Wait(min(due.probe_at, due.end_at) - now)
         if isinstance(ending.action, Emit):
             self.state = "ending"
             return Emit([dict(ending.action.items[0])])  # The caller may change it.
         return self._fail(ending.action.error)
 
-    def _reconnect(self, now: float, jitter: float) -> Action:
+    def _reconnect(self, due: Deadlines, now: float, jitter: float) -> Action:
         """Return the next action of a stream that has no body open and no ending (rule 5).
 
         The action opens a connection if one is due, else probes if a probe is due, else waits. The
-        first wait after a loss reports it, and an opening never comes before that wait. If the body
-        was set aside, a probe that is due comes first.
+        first wait after a loss reports it, and an opening never comes before that wait.
         """
-        connection, monitor = self._connection, self._monitor
-        # Such a stream may be quiet because the execution has ended. So the probe comes first here.
-        if connection.state is ConnectionState.SET_ASIDE and now >= monitor.probe_at:
-            return self._probe(now, jitter)
-        due = connection.due(now)
-        reopen_at = monitor.opening_at(due)
-        if now >= reopen_at and connection.lost is None:
-            return self._open(now, jitter)
-        if now >= monitor.probe_at and now < reopen_at:
-            return self._probe(now, jitter)
+        stream = self._stream
+        if now >= due.open_at and stream.unreported is None:
+            return self._open(due, now, jitter)
+        if now >= due.probe_at and now < due.open_at:
+            return self._probe(due, now, jitter)
         self.state = "backing off"
         # A probe may have outlasted the pause. Then this wait takes no time: it reports the loss.
-        until = max(now, min(reopen_at, monitor.probe_at, monitor.stream_deadline))
-        lost, connection.lost = connection.lost, None
+        until = max(now, min(due.open_at, due.probe_at, due.end_at))
+        lost, stream.unreported = stream.unreported, None
         if lost is not None:
-            lost = lost._replace(delay=due - now)
+            lost = lost._replace(delay=max(now, stream.reopen_at) - now)
         return Wait(until - now, lost, reconnects=True)
 
     # The ending, see `ending.py`
@@ -443,7 +418,7 @@ class EventStreamMachine(Machine[Any]):
         A terminal event that has arrived replaces `action`. An event that moves the deadline
         cancels a timeout. If no body is open, nothing is read.
         """
-        if self._connection.is_open:
+        if self._stream.is_open:
             self._ending = UnlessRead(action, DRAIN_READS)
         else:
             self._ending = Certain(action)
@@ -458,23 +433,22 @@ class EventStreamMachine(Machine[Any]):
         `resumes`, see `UnlessProbed`.
         """
         self._ending = UnlessProbed(Fail(error), resumes)
-        self._connection.closed()
-        self._monitor.begin_final_probes(now)
+        self._stream.end_with_probes(now)
 
     # Opening
 
-    def _open(self, now: float, jitter: float) -> Action:
+    def _open(self, due: Deadlines, now: float, jitter: float) -> Action:
         self.state = "opening"
-        reopening = self._connection.state is not ConnectionState.UNOPENED
-        until = self._monitor.opening_until(now, reopening=reopening)
+        stream = self._stream
+        is_call = stream.connection is Connection.UNOPENED and stream.polls is None
         call = CallMachine(
             self._events.source,
             self._context,
             self._token,
             stream=True,
-            max_retries=0 if reopening or self._reconnects_at_once else None,
-            deadline=min(self._monitor.stream_deadline, until),
-            headers=self._connection.headers,
+            max_retries=None if is_call else 0,
+            deadline=min(due.end_at, opening_until(stream, due.probe_at, now)),
+            headers=stream.headers,
         )
         return self._delegate(call, now, jitter)
 
@@ -489,10 +463,7 @@ class EventStreamMachine(Machine[Any]):
 
     def _opened(self, head: ResponseHead, now: float, jitter: float) -> Action:
         self.request_id = shown_request_id(None, head.headers, self.scrubber)
-        is_first = not self._connection.was_open
-        reconnected = self._connection.opened(now)
-        self._monitor.on_opened(now, is_first=is_first)
-        if reconnected:
+        if self._stream.opened(now):
             item = {"type": "stream:reconnected", "attempt": self.reconnects}
             self._queue.append(item)
             self._seen.append(timeline_part(item))
@@ -517,15 +488,15 @@ class EventStreamMachine(Machine[Any]):
         A permanent error ends the stream. A transient error may instead lead to a reconnection or
         to a probe. After the deadline, the stream times out instead.
         """
-        if now >= self._monitor.stream_deadline:
+        if now >= deadlines(self._stream, now).end_at:
             return self._next(now, jitter)  # The ending is a timeout, not this error.
         transient = self._is_transient(error)
         # The id of an event is all that differs from the first opening, which was accepted.
-        if error.status_code == 431 and self._connection.headers:
-            self._connection.refuse_id()
+        if error.status_code == 431 and self._stream.headers:
+            self._stream.sends_id = False  # For this server, it makes the head too large.
             return self._connection_lost(error, now, jitter)
         # A first opening that failed was retried already, as any call.
-        may_reopen = self._reconnects_at_once or self._connection.was_open
+        may_reopen = self._stream.polls is not None or self._stream.was_open
         if may_reopen and transient and not is_daily_quota_error(error):
             return self._connection_lost(error, now, jitter)
         # The stream may be the only part of the server that fails, so poll the execution. After a
@@ -537,7 +508,7 @@ class EventStreamMachine(Machine[Any]):
         return self._next(now, jitter)
 
     def _is_transient(self, error: FlowMaestroError) -> bool:
-        return is_transient(error, server_known=self._connection.was_open)
+        return is_transient(error, server_known=self._stream.was_open)
 
     def _connection_lost(self, cause: Optional[Exception], now: float, jitter: float) -> Action:
         """Plan the next connection after the body was lost, or could not be opened.
@@ -547,12 +518,10 @@ class EventStreamMachine(Machine[Any]):
         error, or `None` if there was no error: the server ended the body, or sent nothing for too
         long.
         """
-        connection = self._connection
         if self._ending is not None:
-            connection.closed()  # No loss: the body was read as far as it was needed.
-            return self._next(now, jitter)
-        self._monitor.on_lost(now, had_progress=connection.has_progressed)
-        if not connection.plan(cause, now, jitter):
+            # No loss: the body was read as far as it was needed.
+            self._stream.connection = Connection.CLOSED
+        elif not self._stream.lost(cause, now, jitter):
             reason = f"no progress for {self._context.stream_times.reconnect_for:g} s"
             error = not_resumed(reason, cause, self.scrubber)
             self._end_unless_probed(error, now, resumes=True)
@@ -560,9 +529,10 @@ class EventStreamMachine(Machine[Any]):
 
     # Probing
 
-    def _probe(self, now: float, jitter: float) -> Action:
+    def _probe(self, due: Deadlines, now: float, jitter: float) -> Action:
         self.state = "probing"
-        until = min(now + self._monitor.probe_sent(now), self._monitor.stream_deadline)
+        self._stream.paused_at = now
+        until = min(now + self._stream.probe_timeout.seconds(), due.end_at)
         return self._delegate(self._probe_machine(until), now, jitter)
 
     def _probe_machine(self, until: float) -> Machine[Any]:
@@ -575,14 +545,13 @@ class EventStreamMachine(Machine[Any]):
 
     def _probed(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
         if isinstance(outcome, Fail):
-            self._monitor.probe_failed(outcome.error, now)
+            self._stream.probe_failed(outcome.error, now)
             if not self._is_transient(outcome.error):
                 self._probe_refused(outcome.error)
         else:
-            self._monitor.probe_answered(outcome.value.rate_limit, now)
-            self._connection.progressed()
+            self._stream.probe_answered(outcome.value.rate_limit, now)
             self._apply_probe(outcome.value["data"], now)
-        if isinstance(self._ending, UnlessProbed) and not self._monitor.polls_until_deadline:
+        if isinstance(self._ending, UnlessProbed) and not self._stream.polls_until_deadline:
             self._end_with(self._ending.action)  # That was the last probe.
         return self._next(now, jitter)
 
@@ -613,7 +582,7 @@ class EventStreamMachine(Machine[Any]):
         if isinstance(self._ending, UnlessProbed) and self._ending.resumes:
             # The server is back, and the execution still runs.
             self._ending = None
-            self._connection.reopen(now)
+            self._stream.reopen(now)
         status = text_or_empty(data.get("status"))
         if status and (status == "paused") != self._is_paused:
             self._is_paused = not self._is_paused

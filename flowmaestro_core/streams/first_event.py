@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Optional
 
 from flowmaestro_core.actions import LEAST_PATIENCE
+from flowmaestro_core.http.messages import TransportFailure
 
 WAITS = (2.0, 4.0, 8.0, 16.0)
 """Seconds, in turn. In recordings of the deployed server the first event came within 1 s, so 2 s
@@ -30,9 +31,15 @@ class FirstEventWaits:
         self._left = iter(WAITS if can_probe else ())
         self.seconds: Optional[float] = next(self._left, None)
 
-    def over(self) -> None:
-        """Record that a wait has passed without an event."""
+    def is_over(self, failure: TransportFailure) -> bool:
+        """Return whether `failure` is only the end of this wait. Then the next one is longer.
+
+        Otherwise, the connection was lost.
+        """
+        if self.seconds is None or not failure.timed_out:
+            return False
         self.seconds = next(self._left, None)
+        return True
 
     def event_came(self) -> None:
         """Record that an event came."""

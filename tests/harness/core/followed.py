@@ -7,13 +7,13 @@ from typing import Any, Dict, Optional
 
 from flowmaestro_core.actions import Read, Send
 from flowmaestro_core.defaults import MAX_REPLY_SIZE
-from flowmaestro_core.executions.run import RunMonitor
 from flowmaestro_core.policy.pace import Pace
 from flowmaestro_core.policy.polling import PollSchedule
 from flowmaestro_core.policy.stream_times import StreamTimes
 from flowmaestro_core.resources.executions import Executions
 from flowmaestro_core.resources.threads import Threads
 from flowmaestro_core.streams.event_stream import EventStreamMachine
+from flowmaestro_core.streams.run_polls import RunPolls
 from tests.harness.core.stepping import Stepper, a_context, an_envelope, sse
 
 USUAL = StreamTimes()
@@ -35,8 +35,7 @@ def streaming(
 ) -> Stepper:
     """`silent_poll`: as in a run whose wait would ask at this interval."""
     if silent_poll is not None:
-        more["monitor"] = RunMonitor(times, PollSchedule(1000.0, silent_poll), Pace())
-        more["reconnects_at_once"] = True
+        more["polls"] = RunPolls(PollSchedule(1000.0, silent_poll), Pace())
     if "deadline" in more:
         events = replace(events, timeout=more.pop("deadline") - 1000.0)
     context = replace(
