@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import Any, Callable, Iterable, Iterator, List, Optional, Set, Tuple, cast
 
 from flowmaestro.testing.cassettes.jsonlines import RecordedExchange
-from flowmaestro.testing.redaction import find_secrets, redacted, replace_spans
+from flowmaestro.testing.redaction import redacted
 from flowmaestro.testing.virtual.playback import Quiet, ReplyStep
 from flowmaestro_core.http.messages import Headers, Request, ResponseHead, TransportFailure
 from flowmaestro_core.http.secrets import REDACTED, SHORTEST_SECRET, is_secret_field
@@ -124,8 +124,7 @@ def _plain(text: str, secrets: Set[bytes]) -> str:
     `***` replaces `secrets` (plain, escaped or in base64), everything that looks like a key, and
     secret parameters of URLs. The user part of a URL is removed.
     """
-    data = _bytes(text)
-    return _text(b"".join(replace_spans([data], find_secrets(data, secrets))))
+    return _text(b"".join(redacted([_bytes(text)], secrets, is_body=False)))
 
 
 def _parts(value: str) -> Tuple[str, ...]:

@@ -38,7 +38,7 @@ MAX_KEPT_BYTES = 64 * 1024 * 1024
 Those stored first are dropped first.
 """
 MAX_SEARCHED = 1024 * 1024
-"""A search ends once it has redacted so many bytes. To redact them takes up to half a second."""
+"""A search ends once it has redacted so many bytes. To redact them takes up to 0.2 s."""
 RETRY_SECONDS = 120.0
 """Seconds after a failure within which an equal request counts as its retry."""
 
@@ -167,10 +167,11 @@ class InspectedRequest:
 
     def details(self) -> Dict[str, Any]:
         """Return every detail of the exchange, with credentials redacted."""
+        sent = shown_body(self.request.body, self.request.headers)
         return {
             **self.summary(),
             "request_headers": shown_headers(self.request.headers),
-            "request_body": shown_body(self.request.body, self.request.headers),
+            "request_body": sent,
             "headers": shown_headers(self.headers),
             "body": shown_body(bytes(self.body), self.request.headers),
             "hint": self.hint,
@@ -178,14 +179,15 @@ class InspectedRequest:
             "body_dropped": self.body_dropped,
             "request_truncated": not self.body_dropped and self.request_truncated,
             "body_truncated": not self.body_dropped and len(self.body) < self.size,
-            "curl": self._curl(),
-            "python": self._python(),
+            "curl": self._curl(sent),
+            "python": self._python(sent),
         }
 
-    def _curl(self) -> str:
+    def _curl(self, body: str) -> str:
         """Return a curl command that sends the request, with the key from the environment.
 
-        Other credentials are redacted in it. Return a comment if the request is not stored whole.
+        Other credentials are redacted in it, and in `body`. Return a comment if the request is not
+        stored whole.
         """
         if self.request_truncated:
             return _NOT_WHOLE
@@ -197,9 +199,9 @@ class InspectedRequest:
                 pairs.append(("Authorization", f"Bearer {API_KEY}"))
             elif name.lower() not in _CONNECTION_FIELDS:
                 pairs.append((name, showable_value(name, value)))
-        body = shown_body(self.request.body, self.request.headers).encode()
         url = f"{self._server()}{self.path}"
-        return " \\\n  ".join(curl_lines(Request(self.request.method, url, Headers(pairs), body)))
+        request = Request(self.request.method, url, Headers(pairs), body.encode())
+        return " \\\n  ".join(curl_lines(request))
 
     def _server(self) -> str:
         """Return the URL of the server, made of the request's `Host`.
@@ -210,11 +212,11 @@ class InspectedRequest:
         host = self.request.headers.get("host") or ""
         return f"http://{host if _LOOPBACK_HOST.fullmatch(host) else 'localhost'}"
 
-    def _python(self) -> str:
+    def _python(self, body: str) -> str:
         """Return a program that sends the request with the SDK. Its key is from the environment.
 
-        Other credentials are redacted in it. Return a comment if the request is not stored whole,
-        and if its body is not JSON.
+        Other credentials are redacted in it, and in `body`. Return a comment if the request is not
+        stored whole, and if its body is not JSON.
         """
         if self.request_truncated:
             return _NOT_WHOLE
@@ -223,11 +225,10 @@ class InspectedRequest:
         arguments = [repr(self.request.method), repr(below)]
         if target.query:
             arguments.append(f"params={dict(parse_qsl(target.query))!r}")
-        text = shown_body(self.request.body, self.request.headers)
-        if text:
+        if body:
             try:
-                arguments.append(f"json={json.loads(text)!r}")
-            except ValueError:
+                arguments.append(f"json={json.loads(body)!r}")
+            except (ValueError, RecursionError):
                 return "# the SDK sends JSON only; use curl for this body"
         return (
             "import os\n\n"
