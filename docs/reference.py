@@ -35,7 +35,7 @@ import flowmaestro_core
 import flowmaestro_core.resources
 import flowmaestro_transports
 from flowmaestro.testing import conformance
-from flowmaestro.testing.model.endpoints import ROUTES
+from flowmaestro.testing.fake.model.endpoints import ROUTES
 from flowmaestro.types import ExecutionEvent, ThreadEvent
 from flowmaestro_core.actions import Open, Send
 from flowmaestro_core.calls.call import Call
@@ -772,8 +772,8 @@ def raises(build: Any, entry: Any) -> str:
     )
     if scopes is None:
         sys.exit(
-            f"flowmaestro/testing/model/endpoints/ has no route for `{method} {path}`: add one, "
-            "as the recipe *Add an endpoint* in CONTRIBUTING.md says"
+            f"flowmaestro/testing/fake/model/endpoints/ has no route for `{method} {path}`: add "
+            "one, as the recipe *Add an endpoint* in CONTRIBUTING.md says"
         )
     missing = " or ".join(f"`{scope}`" for scope in scopes)
     items = [f"`AuthorizationError`: the key lacks the scope {missing}."]

@@ -54,7 +54,7 @@ SLOW: Dict[str, Tuple[str, ...]] = {
         "tests/faults/test_fault_matrix.py",
         "tests/faults/test_long_streams.py",
         "tests/faults/test_many_streams.py",
-        "tests/testing/server/test_inspector.py::test_many_large_requests_that_fail",
+        "tests/testing/fake/server/test_inspector.py::test_many_large_requests_that_fail",
         "tests/transports/test_odd_networks.py::test_a_record_that_somebody",
         "tests/transports/test_odd_networks.py::test_decompression_bomb",
     ),

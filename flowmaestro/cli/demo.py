@@ -23,7 +23,7 @@ from flowmaestro.cli import CommandFailed
 from flowmaestro.cli.console import Console, Text
 from flowmaestro.cli.output import written
 from flowmaestro.testing import FakeFlowMaestro, MemoryTransport, running_server
-from flowmaestro.testing.model.seeds import FAILING_WORKFLOW_ID
+from flowmaestro.testing.fake.model.seeds import FAILING_WORKFLOW_ID
 from flowmaestro.types import ExecutionEvent, ExecutionStatus
 from flowmaestro.webhooks import SIGNATURE_HEADER
 

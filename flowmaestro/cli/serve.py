@@ -20,9 +20,9 @@ from flowmaestro.cli.console import Lines
 from flowmaestro.cli.state import change_private, state_folder
 from flowmaestro.testing import FakeFlowMaestro
 from flowmaestro.testing import serve as serve_fake
-from flowmaestro.testing.server.inspector import Inspector
-from flowmaestro.testing.server.seed_file import SeedFile
-from flowmaestro.testing.server.serve import is_loopback
+from flowmaestro.testing.fake.server.inspector import Inspector
+from flowmaestro.testing.fake.server.seed_file import SeedFile
+from flowmaestro.testing.fake.server.serve import is_loopback
 from flowmaestro_core.arguments import check_token
 
 _KEY = re.compile(r"fm_live_[0-9a-f]{40}")
@@ -61,7 +61,7 @@ def serve_command(options: argparse.Namespace) -> None:
     if seeds is not None and (trouble := seeds.load()):
         raise CommandFailed(trouble, USAGE)
     if options.state is not None:
-        from flowmaestro.testing.server.state_file import StateFile
+        from flowmaestro.testing.fake.server.state_file import StateFile
 
         try:
             StateFile(options.state, fake)

@@ -7,6 +7,9 @@
         fake.workflow("wf_invoice", outputs={"total": 7})
         client = FlowMaestroClient()
 
+`fake/` is the service, in memory or on a port. `virtual/` has the transports in memory and their
+clocks, `cassettes/` the recordings, `conformance/` the checks of what others write.
+
 The names for cassettes, stores and the server are imported on first use, the other names together
 with this module. Of these imports, only that of the server loads an HTTP stack or an event loop.
 """
@@ -16,26 +19,26 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from flowmaestro.testing.checkpoints import MemoryCheckpoint
-from flowmaestro.testing.fake import FakeFlowMaestro
-from flowmaestro.testing.model.dialects import Events, MessageAnswers, Shapes
-from flowmaestro.testing.model.executions import Execution, InputField
-from flowmaestro.testing.model.faults import Fault
-from flowmaestro.testing.model.plans import Node, ScriptedEvent
-from flowmaestro.testing.model.replies import EventStream, FakeReply
-from flowmaestro.testing.model.requests import RecordedRequest
-from flowmaestro.testing.model.webhooks import Delivery
-from flowmaestro.testing.scripting import UnusedScriptWarning
+from flowmaestro.testing.fake.checkpoints import MemoryCheckpoint
+from flowmaestro.testing.fake.fake_flowmaestro import FakeFlowMaestro
+from flowmaestro.testing.fake.model.dialects import Events, MessageAnswers, Shapes
+from flowmaestro.testing.fake.model.executions import Execution, InputField
+from flowmaestro.testing.fake.model.faults import Fault
+from flowmaestro.testing.fake.model.plans import Node, ScriptedEvent
+from flowmaestro.testing.fake.model.replies import EventStream, FakeReply
+from flowmaestro.testing.fake.model.requests import RecordedRequest
+from flowmaestro.testing.fake.model.webhooks import Delivery
+from flowmaestro.testing.fake.scripting import UnusedScriptWarning
 from flowmaestro.testing.virtual.clock import VirtualClock
+from flowmaestro.testing.virtual.memory import AsyncMemoryTransport, MemoryTransport
 from flowmaestro.testing.virtual.playback import Quiet
 from flowmaestro.testing.virtual.scripted import AsyncScriptedTransport, ScriptedTransport
-from flowmaestro.testing.virtual.transport import AsyncMemoryTransport, MemoryTransport
 
 if TYPE_CHECKING:
     from flowmaestro.testing.cassettes import Cassette, CassetteError, CassetteMismatch
-    from flowmaestro.testing.drivers import check_driver
-    from flowmaestro.testing.server.serve import running_server, serve
-    from flowmaestro.testing.stores import check_async_store, check_store
+    from flowmaestro.testing.conformance.drivers import check_driver
+    from flowmaestro.testing.conformance.stores import check_async_store, check_store
+    from flowmaestro.testing.fake.server.serve import running_server, serve
 
 __all__ = [
     "AsyncMemoryTransport",
@@ -74,11 +77,11 @@ _LATER = {
     "Cassette": "cassettes",
     "CassetteError": "cassettes",
     "CassetteMismatch": "cassettes",
-    "check_async_store": "stores",
-    "check_driver": "drivers",
-    "check_store": "stores",
-    "running_server": "server.serve",
-    "serve": "server.serve",
+    "check_async_store": "conformance.stores",
+    "check_driver": "conformance.drivers",
+    "check_store": "conformance.stores",
+    "running_server": "fake.server.serve",
+    "serve": "fake.server.serve",
 }
 
 

@@ -22,9 +22,9 @@ from playwright.sync_api import expect, sync_playwright
 
 from flowmaestro import FlowMaestroClient, FlowMaestroError
 from flowmaestro.testing import FakeFlowMaestro, Node
-from flowmaestro.testing.server.exchanges import MAX_EXCHANGES
-from flowmaestro.testing.server.inspector import Inspector
-from flowmaestro.testing.server.serve import serve
+from flowmaestro.testing.fake.server.exchanges import MAX_EXCHANGES
+from flowmaestro.testing.fake.server.inspector import Inspector
+from flowmaestro.testing.fake.server.serve import serve
 
 TURNED = "Turned \N{RIGHT-TO-LEFT OVERRIDE}" + "x" * 10_000
 HOSTILE = '<script>document.title = "broken"</script> \N{GRINNING FACE} \N{HEBREW LETTER ALEF}'

@@ -16,7 +16,7 @@ import pytest
 
 from flowmaestro.__main__ import main
 from flowmaestro.testing import FakeFlowMaestro
-from flowmaestro.testing.model.replies import FakeReply
+from flowmaestro.testing.fake.model.replies import FakeReply
 from flowmaestro_core.http.messages import Headers, Request
 
 

@@ -11,7 +11,7 @@ from flowmaestro import FlowMaestroClient, webhooks
 from flowmaestro.cli import CommandFailed, demo
 from flowmaestro.cli.console import Console
 from flowmaestro.testing import FakeFlowMaestro, MemoryTransport
-from flowmaestro.testing.model.seeds import FAILING_WORKFLOW_ID
+from flowmaestro.testing.fake.model.seeds import FAILING_WORKFLOW_ID
 
 
 def show_everything(fake, out):

@@ -21,7 +21,7 @@ from flowmaestro.cli import map as map_command
 from flowmaestro.cli.output import csv_line
 from flowmaestro.input_files import read_rows
 from flowmaestro.testing import FakeFlowMaestro, Node, running_server
-from flowmaestro.testing.model.seeds import PAUSING_WORKFLOW_ID
+from flowmaestro.testing.fake.model.seeds import PAUSING_WORKFLOW_ID
 from flowmaestro_transports.driving.journal import Journal
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient
 from flowmaestro.testing import AsyncMemoryTransport, FakeFlowMaestro, Node, running_server
-from flowmaestro.testing.model.seeds import PAUSING_WORKFLOW_ID
+from flowmaestro.testing.fake.model.seeds import PAUSING_WORKFLOW_ID
 
 mcp = pytest.importorskip("mcp", reason="mcp is NOT INSTALLED: it needs Python 3.10")
 from flowmaestro import mcp_server  # noqa: E402

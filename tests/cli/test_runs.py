@@ -23,7 +23,7 @@ from flowmaestro.cli.output import print_json, print_text
 from flowmaestro.cli.run_view import LiveRunView, RunView
 from flowmaestro.testing import FakeFlowMaestro, Node, running_server
 from flowmaestro.testing.conformance.scripted_server import ScriptedServer, answering, reply
-from flowmaestro.testing.model.seeds import FAILING_WORKFLOW_ID, PAUSING_WORKFLOW_ID
+from flowmaestro.testing.fake.model.seeds import FAILING_WORKFLOW_ID, PAUSING_WORKFLOW_ID
 
 
 @pytest.fixture

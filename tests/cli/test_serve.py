@@ -17,8 +17,8 @@ import pytest
 from flowmaestro import AuthenticationError, FlowMaestroClient, Hooks
 from flowmaestro.cli import serve
 from flowmaestro.testing import FakeFlowMaestro, MemoryTransport
-from flowmaestro.testing.model import seeds
-from flowmaestro.testing.model.seeds import (
+from flowmaestro.testing.fake.model import seeds
+from flowmaestro.testing.fake.model.seeds import (
     DOCUMENTED_KEYS,
     FAILING_WORKFLOW_ID,
     PAUSING_WORKFLOW_ID,

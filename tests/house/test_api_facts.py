@@ -8,7 +8,7 @@ from typing import get_args
 
 import pytest
 
-from flowmaestro.testing.model.endpoints import ROUTES
+from flowmaestro.testing.fake.model.endpoints import ROUTES
 from flowmaestro.types import ExecutionEventType
 from flowmaestro_core.operation import iterating_endpoint
 from tests.harness.house.pages import ROOT, script
@@ -16,7 +16,7 @@ from tests.harness.house.pages import ROOT, script
 RECIPE = "see the recipe *Add an endpoint* in CONTRIBUTING.md"
 EVENT_RECIPE = "see the recipe *Add an event type* in CONTRIBUTING.md"
 FACTS = ROOT / "docs" / "api-facts.md"
-REPLIES = ROOT / "tests" / "testing" / "model" / "api_replies.json"
+REPLIES = ROOT / "tests" / "testing" / "fake" / "model" / "api_replies.json"
 _ROW = re.compile(
     r"^\| `(?P<name>\w+\.\w+)` \| `(?P<request>[A-Z]+ [^`]+)` \| [^|]* \| (?P<status>[\d, ]+) "
     r"\| (?P<scopes>[^|]+) \| (?P<repeatable>yes|no) \|$",
@@ -63,7 +63,7 @@ def routes():
 def test_each_method_has_a_route_in_the_fake(name):
     request = first_request(name)
     if request is not None:  # `wait_many` begins without one
-        where = "flowmaestro/testing/model/endpoints/"
+        where = "flowmaestro/testing/fake/model/endpoints/"
         assert request in routes(), f"{where} has no route for {name}, `{request}`; {RECIPE}"
 
 
@@ -93,7 +93,7 @@ def test_no_row_is_left_of_a_method_that_is_gone():
 @pytest.mark.parametrize("event", get_args(ExecutionEventType))
 def test_each_event_has_its_fields_in_the_table_of_replies(event):
     events = json.loads(REPLIES.read_text(encoding="utf-8"))["events"]
-    place = "tests/testing/model/api_replies.json has no fields of the event"
+    place = "tests/testing/fake/model/api_replies.json has no fields of the event"
     hint = "an event that no server has sent is in NOT_SENT of tests/house/test_api_facts.py"
     assert (event in events) is not (event in NOT_SENT), f"{place} {event}; {EVENT_RECIPE}; {hint}"
 

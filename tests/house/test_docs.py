@@ -57,8 +57,8 @@ OTHER_COMMANDS = {
     ".venv/bin/ruff format",
     ".venv/bin/lint-imports",
     "pytest tests/core/resources tests/core/test_operation.py \\",
-    "    tests/testing/model/test_endpoints.py tests/testing/model/test_api_replies.py \\",
-    "    tests/house/test_api_facts.py \\",
+    "    tests/testing/fake/model/test_endpoints.py \\",
+    "    tests/testing/fake/model/test_api_replies.py tests/house/test_api_facts.py \\",
     "    tests/house/test_pages.py tests/house/test_public_surface.py \\",
     "    tests/house/test_docs.py::test_python_blocks_run_and_print_what_they_say",
 }

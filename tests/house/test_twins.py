@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 DRIVING = "transports/flowmaestro_transports/driving"
 CASSETTES = "flowmaestro/testing/cassettes"
-VIRTUAL = "flowmaestro/testing/virtual/transport.py"
+VIRTUAL = "flowmaestro/testing/virtual/memory.py"
 FUNCTIONS = "transports/flowmaestro_transports/functions.py"
 CONTRACT = "transports/flowmaestro_transports/contract.py"
 TWINS = [

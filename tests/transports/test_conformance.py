@@ -15,7 +15,7 @@ from flowmaestro.testing.conformance import (
     NotOffered,
     TransportConformance,
 )
-from flowmaestro.testing.model.replies import FakeReply
+from flowmaestro.testing.fake.model.replies import FakeReply
 from flowmaestro_core.http.messages import Headers, Request, Response
 from flowmaestro_transports import (
     AiohttpTransport,

@@ -28,9 +28,9 @@ from flowmaestro.testing.cassettes.recorder import (
     RecordingTransport,
 )
 from flowmaestro.testing.cassettes.redaction import Redact, Redaction
-from flowmaestro.testing.scripting import UnusedScriptWarning
+from flowmaestro.testing.fake.scripting import UnusedScriptWarning
 from flowmaestro.testing.virtual.clock import VirtualClock
-from flowmaestro.testing.virtual.transport import AsyncMemoryTransport, MemoryTransport
+from flowmaestro.testing.virtual.memory import AsyncMemoryTransport, MemoryTransport
 from flowmaestro_transports.contract import (
     AsyncFunction,
     AsyncTransport,

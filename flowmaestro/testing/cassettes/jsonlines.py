@@ -17,7 +17,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, cast
 
-from flowmaestro.testing.checks import check_seconds, one_of
+from flowmaestro.testing.arguments import check_seconds, one_of
 from flowmaestro.testing.virtual.playback import Quiet, ReplyStep, steps_of
 from flowmaestro_core.http.messages import Phase, Request, ResponseHead, TransportFailure
 from flowmaestro_core.payloads.reply import decode_json

@@ -16,8 +16,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 from flowmaestro.testing.cassettes.jsonlines import RecordedExchange
 from flowmaestro.testing.cassettes.redaction import Redaction
-from flowmaestro.testing.model.replies import FakeReply
-from flowmaestro.testing.model.requests import path_below_root
+from flowmaestro.testing.fake.model.replies import FakeReply
+from flowmaestro.testing.fake.model.requests import path_below_root
 from flowmaestro.testing.virtual.clock import VirtualClock
 from flowmaestro.testing.virtual.playback import played
 from flowmaestro_core.http.messages import Request

@@ -19,8 +19,8 @@ from typing import (
 
 from flowmaestro.testing.cassettes.jsonlines import RecordedExchange
 from flowmaestro.testing.cassettes.player import CassetteMismatch
+from flowmaestro.testing.virtual.memory import AsyncMemoryTransport, MemoryTransport
 from flowmaestro.testing.virtual.playback import Quiet, ReplyStep
-from flowmaestro.testing.virtual.transport import AsyncMemoryTransport, MemoryTransport
 from flowmaestro_core.http.messages import (
     Headers,
     Request,

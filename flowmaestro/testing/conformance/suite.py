@@ -9,7 +9,7 @@ from typing import Any, Callable, ContextManager, List, Mapping, Optional, Seque
 
 import pytest
 
-from flowmaestro.testing.checks import several
+from flowmaestro.testing.arguments import several
 from flowmaestro.testing.conformance import (
     closing,
     connections,

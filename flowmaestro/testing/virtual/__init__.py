@@ -1,1 +1,1 @@
-"""Transports in memory, and the clocks, virtual or real, that they take their time from."""
+"""Transports in memory, to the fake, a script or a cassette, on a virtual or a real clock."""

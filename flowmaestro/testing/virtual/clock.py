@@ -17,9 +17,9 @@ from typing import (
     Optional,
 )
 
-from flowmaestro.testing.checks import check_function, check_seconds
-from flowmaestro.testing.model.replies import Source
-from flowmaestro.testing.model.world import World
+from flowmaestro.testing.arguments import check_function, check_seconds
+from flowmaestro.testing.fake.model.replies import Source
+from flowmaestro.testing.fake.model.world import World
 from flowmaestro.testing.virtual.calls import Alarm, Alarms, CallsInFlight
 from flowmaestro_transports.driving.event_loops import EventLoop, running_loop
 

@@ -12,8 +12,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any, Callable, Deque, Optional, Sequence, Tuple, Union, cast
 
-from flowmaestro.testing.checks import check_seconds
-from flowmaestro.testing.model.replies import FakeReply
+from flowmaestro.testing.arguments import check_seconds
+from flowmaestro.testing.fake.model.replies import FakeReply
 from flowmaestro.testing.virtual.clock import VirtualClock
 from flowmaestro_core.http.messages import Phase, Response, ResponseHead, TransportFailure
 

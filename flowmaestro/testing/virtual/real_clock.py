@@ -7,8 +7,8 @@ import time
 from contextlib import contextmanager, suppress
 from typing import Generator, Optional
 
-from flowmaestro.testing.model.replies import Source
-from flowmaestro.testing.model.world import World
+from flowmaestro.testing.fake.model.replies import Source
+from flowmaestro.testing.fake.model.world import World
 from flowmaestro.testing.virtual.calls import Alarm
 from flowmaestro.testing.virtual.clock import VirtualClock, setter
 from flowmaestro_transports.driving.event_loops import running_loop

@@ -6,11 +6,11 @@ import warnings
 from collections import deque
 from typing import Any, Deque, List, Sequence, Tuple, cast
 
-from flowmaestro.testing.model.replies import FakeReply
-from flowmaestro.testing.scripting import UnusedScriptWarning
+from flowmaestro.testing.fake.model.replies import FakeReply
+from flowmaestro.testing.fake.scripting import UnusedScriptWarning
 from flowmaestro.testing.virtual.clock import VirtualClock
+from flowmaestro.testing.virtual.memory import AsyncMemoryTransport, MemoryTransport
 from flowmaestro.testing.virtual.playback import ReplyStep, ScriptedReply, played, steps_of
-from flowmaestro.testing.virtual.transport import AsyncMemoryTransport, MemoryTransport
 from flowmaestro_core.http.messages import Request
 
 

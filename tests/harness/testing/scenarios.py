@@ -9,7 +9,7 @@ import pytest
 
 from flowmaestro import FlowMaestroClient
 from flowmaestro.testing import Node
-from flowmaestro.testing.model import seeds
+from flowmaestro.testing.fake.model import seeds
 
 CASES: List[Any] = []
 """Every scenario, with each combination of what its parameters may be."""

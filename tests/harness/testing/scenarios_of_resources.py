@@ -15,7 +15,7 @@ from flowmaestro import (
     TimeoutError,
     webhooks,
 )
-from flowmaestro.testing.model import seeds
+from flowmaestro.testing.fake.model import seeds
 from tests.harness.testing.scenarios import a_workflow, everything, method, one_call, scenario
 
 LISTS = {

@@ -8,7 +8,7 @@ import anyio.to_thread
 import pytest
 
 from flowmaestro import StreamError
-from flowmaestro.testing.model import seeds
+from flowmaestro.testing.fake.model import seeds
 
 PROMPT = 30.0
 """Seconds within which a reader must have been woken, and the server have seen a hang-up."""

@@ -445,8 +445,9 @@ def test_the_testing_package_loads_without_pytest() -> None:
 
 @pytest.mark.parametrize("module", ["pytest", "trustme"])
 def test_a_package_that_the_kit_needs_is_named_with_its_extra(module: str) -> None:
+    program = "from flowmaestro.testing.conformance import TransportConformance"
     needs = f"flowmaestro.testing.conformance needs {module}: pip install 'flowmaestro[testing]'"
-    assert import_error_without(module, "import flowmaestro.testing.conformance") == needs
+    assert import_error_without(module, program) == needs
 
 
 def test_an_event_loop_that_is_not_installed_is_skipped() -> None:

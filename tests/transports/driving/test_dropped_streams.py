@@ -14,7 +14,7 @@ import pytest
 
 from flowmaestro import AsyncFlowMaestroClient
 from flowmaestro.testing import AsyncMemoryTransport
-from flowmaestro.testing.model import seeds
+from flowmaestro.testing.fake.model import seeds
 from flowmaestro_transports import AiohttpTransport
 from tests.harness.transports.quiet_streams import (
     BACKENDS,

@@ -1,0 +1,316 @@
+"""Check a driver: whether it carries out the actions of the core's machines as they demand.
+
+May open sockets on loopback: the fake is served there, with faults.
+"""
+
+# pyright: reportUnknownArgumentType=false, reportUnknownLambdaType=false
+# pyright: reportUnknownMemberType=false
+from __future__ import annotations
+
+import asyncio
+import inspect
+import math
+import re
+import uuid
+from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Tuple, Type
+
+from flowmaestro.testing.fake.fake_flowmaestro import FakeFlowMaestro
+from flowmaestro.testing.fake.model.plans import Node
+from flowmaestro.testing.fake.server.serve import running_server
+from flowmaestro_core.actions import (
+    Close,
+    Done,
+    Emit,
+    Fail,
+    Load,
+    Open,
+    Read,
+    Save,
+    Send,
+    Wait,
+)
+from flowmaestro_core.context import Context
+from flowmaestro_core.errors import FlowMaestroError
+from flowmaestro_core.http.messages import TransportFailure
+from flowmaestro_core.machines import machine_for
+from flowmaestro_core.operation import Operation
+from flowmaestro_core.options import ClientOptions
+from flowmaestro_core.resources import Workflows
+
+Drive = Callable[[Any, Callable[[Any], Any], Any], Any]
+"""A driver: a function from a machine, a listener and a store to the value of the machine. Or a
+coroutine function, which `check_driver` runs on asyncio."""
+
+SPEED = 20.0
+"""The fake's time goes so much faster than ours, so that workflows of seconds need no patience."""
+SLACK = 0.02
+"""Seconds by which a pause may be too short: clocks and timers are rounded differently."""
+LATEST = 3.0
+"""Seconds by which the end of an attempt may be late: a busy machine must not fail the check. The
+response of the scene with a time limit comes 9 seconds late."""
+_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+EVENTS: Mapping[Type[Any], Tuple[str, ...]] = {
+    Send: ("response_received", "transport_failed"),
+    Open: ("stream_opened", "transport_failed"),
+    Read: ("bytes_received", "stream_quiet", "stream_ended", "transport_failed"),
+    Close: ("stream_closed",),
+    Wait: ("waited",),
+    Emit: ("emitted",),
+    Load: ("loaded", "store_failed"),
+    Save: ("saved", "store_failed"),
+    Done: (),
+    Fail: (),
+}
+"""What a driver may report after each action."""
+
+
+class _Broken(Exception):
+    """The driver has broken a rule. Raised in the driver, which must not catch it."""
+
+
+class _Watched:
+    """A machine that checks what its driver reports, and notes the actions that it returned."""
+
+    def __init__(self, machine: Any) -> None:
+        self._machine = machine
+        self._action: Any = None
+        self._asked_at = -math.inf
+        self._now = -math.inf
+        self._is_busy = False
+        self.trace: List[str] = []
+        self.broken: Optional[str] = None
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._machine, name)
+        known = {"start", *(event for events in EVENTS.values() for event in events)}
+        if name not in known:
+            return found
+
+        def report(*args: Any) -> Any:
+            return self._report(name, found, *args)
+
+        return report
+
+    def _report(self, event: str, method: Callable[..., Any], *args: Any) -> Any:
+        *facts, now, jitter = args
+        self._check(event, facts, now, jitter)
+        self._is_busy = True
+        self._action = method(*args)
+        self._is_busy = False
+        self._asked_at = self._now = now
+        self.trace.append(_described(self._action))
+        return self._action
+
+    def _check(self, event: str, facts: List[Any], now: float, jitter: float) -> None:
+        action = self._action
+        allowed = ("start",) if action is None else EVENTS[type(action)]
+        if event not in allowed:
+            said = "nothing" if action is None else type(action).__name__
+            self._break(f"after {said}, report {' or '.join(allowed) or 'nothing'}, not {event}")
+        if self._is_busy:
+            self._break("report one event at a time: call no method of a machine within another")
+        if not now >= self._now:
+            self._break(f"now must not run backwards: {now!r} after {self._now!r}")
+        if not 0 <= jitter < 1:
+            self._break(f"jitter must be at least 0 and below 1, not {jitter!r}")
+        took = now - self._asked_at
+        if isinstance(action, (Send, Open)) and took > action.timeout + LATEST:
+            self._break(f"end an attempt after its timeout: {action.timeout:.3g} s")
+        if isinstance(action, Wait) and event == "waited" and took < action.seconds - SLACK:
+            self._break(f"wait for the whole of Wait.seconds: {action.seconds:.3g} s")
+        if event == "bytes_received" and not facts[0]:
+            self._break("an empty read is the end of the body: report stream_ended")
+        if event == "transport_failed" and not isinstance(facts[0], TransportFailure):
+            self._break("transport_failed takes a TransportFailure, with its phase")
+
+    def _break(self, rule: str) -> None:
+        self.broken = self.broken or rule
+        raise _Broken(rule)
+
+
+class _Scene(NamedTuple):
+    """One thing that a driver must be able to do."""
+
+    name: str
+    make: Callable[[Any], Operation[Any, Any]]
+    """Returns the operation for a store."""
+    arrange: Callable[[FakeFlowMaestro], object]
+    """Puts the workflows and the faults into a fake."""
+    options: Dict[str, Any] = {}
+    is_exact: bool = True
+    """Whether the driver's actions and requests must be ours. Polls depend on time."""
+
+
+def _lose_a_stream(fake: FakeFlowMaestro) -> None:
+    fake.workflow("wf_long", nodes=[Node("think", seconds=20)], outputs={"answer": 42})
+    fake.drop_connection(after_events=1, path="/executions/*/events")
+
+
+_SCENES = (
+    _Scene(
+        "a call that is retried after two 503",
+        lambda _: Workflows.get("wf_123"),
+        lambda fake: fake.fail_next(2, 503, retry_after=0),
+    ),
+    _Scene(
+        "a call whose connection is lost",
+        lambda _: Workflows.get("wf_123"),
+        lambda fake: fake.drop_connection(path="/workflows/*"),
+    ),
+    _Scene(
+        "a call whose first attempt times out",
+        lambda _: Workflows.get("wf_123"),
+        lambda fake: fake.delay_next(10 * SPEED, path="/workflows/*"),
+        {"timeout": 1.0},
+    ),
+    _Scene("a call that fails", lambda _: Workflows.get("wf_gone"), lambda _: None),
+    _Scene("pages", lambda _: Workflows.iterate(per_page=1), lambda _: None),
+    _Scene(
+        "a run whose event stream is lost",
+        lambda _: Workflows.run("wf_long", timeout=60.0),
+        _lose_a_stream,
+        is_exact=False,
+    ),
+    _Scene(
+        "a batch with a store",
+        lambda store: Workflows.run_many("wf_123", [{"n": 1}, {"n": 2}, {"n": 3}], journal=store),
+        lambda _: None,
+        is_exact=False,
+    ),
+)
+
+
+def check_driver(drive: Drive) -> None:
+    """Check that a driver carries out the core's machines as they demand.
+
+    It drives calls with retries, a lost connection, a time limit, an error, pages, a run whose
+    event stream is lost, and a batch with a store, over sockets on loopback, against the fake. What
+    the driver reports is checked after each action; the values, and where time does not matter the
+    actions and requests, are compared with those of our own driver. It takes some 10 seconds.
+
+    Raises `AssertionError`, which lists what went wrong, each with the rule that was broken.
+
+    Args:
+        drive: called with a machine that was not started, a function to call with each item that
+            the machine emits, and a store with the methods of `flowmaestro.Store`, for `Load` and
+            `Save`. It must return the machine's value, or raise its error. It may be a coroutine
+            function, which is run on asyncio; for another event loop, pass a plain function that
+            runs it.
+
+    """
+    found = [f"{scene.name}: {said}" for scene in _SCENES for said in _failures(drive, scene)]
+    if found:
+        raise AssertionError("the driver breaks rules:\n" + "\n".join(f"* {it}" for it in found))
+
+
+def _failures(drive: Drive, scene: _Scene) -> Iterable[str]:
+    theirs = _played(drive, scene)
+    if theirs.broken is not None:
+        yield theirs.broken
+        return
+    ours = _played(_our_drive, scene)
+    if theirs.value != ours.value:
+        yield f"it must end with {ours.value}, not with {theirs.value}"
+    # Which events a stream shows depends on when it was opened, but not its last one.
+    wanted, given = (it.items if scene.is_exact else it.items[-1:] for it in (ours, theirs))
+    if given != wanted:
+        yield f"its listener must get {wanted}, not {given}"
+    posts = [line for line in theirs.requests if line.startswith("POST")]
+    if sorted(posts) != sorted(line for line in ours.requests if line.startswith("POST")):
+        yield f"it must send each POST once: {posts}"
+    if scene.is_exact:
+        if theirs.trace != ours.trace:
+            yield f"the machine's actions must be {ours.trace}, not {theirs.trace}"
+        elif theirs.requests != ours.requests:
+            yield f"the requests must be {ours.requests}, not {theirs.requests}"
+
+
+class _Played(NamedTuple):
+    """What came of one scene."""
+
+    value: str
+    items: List[str]
+    trace: List[str]
+    requests: List[str]
+    broken: Optional[str]
+
+
+def _played(drive: Drive, scene: _Scene) -> _Played:
+    fake = FakeFlowMaestro()
+    scene.arrange(fake)
+    items: List[Any] = []
+    store = _MemoryStore()
+    with running_server(fake, speed=SPEED) as url:
+        context = Context(ClientOptions(fake.api_key, url, **scene.options))
+        machine = _Watched(machine_for(scene.make(store), context, uuid.uuid4().hex))
+        try:
+            value = drive(machine, items.append, store)
+            if inspect.iscoroutine(value):
+                value = asyncio.run(value)
+            said = type(value).__name__
+        except _Broken:
+            said = "a broken rule"
+        except (FlowMaestroError, ValueError) as error:
+            said = type(error).__name__
+    requests = [f"{it.method} {_ID.sub('ID', it.path)}" for it in fake.requests]
+    return _Played(said, list(map(_kind, items)), machine.trace, requests, machine.broken)
+
+
+def _kind(item: Any) -> str:
+    """Return what an item is: the type of an event, or the id of a resource."""
+    if isinstance(item, dict):
+        return str(item.get("type") or item.get("id"))
+    return type(item).__name__
+
+
+def _described(action: Any) -> str:
+    """Return the name of an action, with the method and the path of its request."""
+    if isinstance(action, (Send, Open)):
+        path = _ID.sub("ID", action.request.url.partition("/api/v1")[2])
+        return f"{type(action).__name__} {action.request.method} {path}"
+    return type(action).__name__
+
+
+class _MemoryStore:
+    """A store in memory, for one batch."""
+
+    def __init__(self) -> None:
+        self._states: Dict[str, Dict[str, Any]] = {}
+
+    def load(self, keys: Iterable[str], outcomes: bool) -> List[Mapping[str, Any]]:
+        """Return the states under these keys."""
+        return [self._states[key] for key in keys if key in self._states]
+
+    def save(self, states: Iterable[Dict[str, Any]]) -> None:
+        """Keep the states."""
+        self._states.update({state["key"]: state for state in states})
+
+    def known(self, execution_ids: Iterable[str]) -> Dict[str, int]:
+        """Return the numbers of the starts of these executions."""
+        wanted = set(execution_ids)
+        return {
+            state["execution_id"]: state["number"]
+            for state in self._states.values()
+            if state.get("execution_id") in wanted
+        }
+
+
+def _our_drive(machine: Any, emit: Callable[[Any], Any], store: Any) -> Any:
+    """Carry out a machine with our own sync driver."""
+    from flowmaestro_transports.driving.drivers import SyncDriver
+    from flowmaestro_transports.driving.stores import Kept, SyncKeeper
+    from flowmaestro_transports.sockets.transport import SocketTransport
+
+    transport = SocketTransport()
+    keeper = SyncKeeper(Kept(store), transport)
+    driver = SyncDriver(machine, transport, keeper=keeper)
+    try:
+        while True:
+            action = driver.advance()
+            if isinstance(action, Done):
+                return action.value
+            for item in action.items:
+                emit(item)
+    finally:
+        transport.close()

@@ -1,1 +1,0 @@
-"""The fake FlowMaestro: its state, its rules, and the responses of its endpoints."""

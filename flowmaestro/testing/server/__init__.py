@@ -1,1 +1,0 @@
-"""The fake FlowMaestro on a real port."""
