@@ -343,7 +343,7 @@ def prove_on(session: nox.Session, engine: str, *requirements: str) -> None:
 
 @nox.session(name="engines-celery", python=OF_ENGINES)
 def engines_celery(session: nox.Session) -> None:
-    """Tasks on Celery and Redis whose workers are killed start their workflows once."""
+    """Tasks on Celery and Redis whose workers and Redis are killed start their workflows once."""
     if shutil.which("redis-server") is None:
         session.skip("NOT PROVED: there is no redis-server on the PATH")
     prove_on(session, "celery", "celery>=5.6", "redis", "packaging")

@@ -1,22 +1,24 @@
-"""A Celery task that starts its workflow once, with compare and swap in Redis.
+"""Celery tasks that start their workflow once, with compare and swap in Redis.
 
 pip install celery redis
 
 The state is in Redis, under the id of the task. `acks_late` makes Celery repeat a task whose worker
 died. After the visibility timeout it may run one task twice at the same time, so the store compares
 and swaps. Do not keep the state in Celery's result backend: `track_started` overwrites it.
+
+`report` occupies a process of the worker while the workflow runs, `report_in_steps` does not.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from typing import Any, Dict
+from typing import Any, Dict, Tuple
 
 import redis
 from celery import Celery
 
-from flowmaestro import Checkpoint, CheckpointConflict, FlowMaestroClient
+from flowmaestro import Checkpoint, CheckpointConflict, FlowMaestroClient, FlowMaestroError
 
 URL = os.environ.get("REDIS_URL", "redis://localhost:6379/0")
 app = Celery("reports", broker=URL)
@@ -31,7 +33,7 @@ return 1
 """)
 
 
-def checkpoint_of(task_id: str) -> Checkpoint:
+def checkpoint_of(task_id: str, *, rerun: Tuple[str, ...] = ("failed",)) -> Checkpoint:
     """Return the checkpoint of one task."""
     key = f"flowmaestro:{task_id}"
 
@@ -43,10 +45,11 @@ def checkpoint_of(task_id: str) -> Checkpoint:
         if not keep(keys=[key], args=[state["serial"], json.dumps(state)]):
             raise CheckpointConflict
 
-    return Checkpoint(load, save, rerun=("failed",))
+    return Checkpoint(load, save, rerun=rerun)
 
 
-@app.task(bind=True)
+# `acks_late` repeats a task after a death, not after an error, as when the service is away.
+@app.task(bind=True, autoretry_for=(FlowMaestroError,), retry_backoff=5, max_retries=5)
 def report(self: Any, customer: str) -> Any:
     """Run the workflow of one customer."""
     inputs = {"customer": customer, "task": self.request.id}
@@ -54,6 +57,27 @@ def report(self: Any, customer: str) -> Any:
         run = client.workflows.run(
             "wf_123", inputs, timeout=3000, checkpoint=checkpoint_of(self.request.id)
         )
+    if run["status"] != "completed":
+        raise RuntimeError(run["error"])
+    return run["outputs"]
+
+
+# A worker holds a task that waits for its next step, unacknowledged: so the time between two steps
+# must be shorter than the visibility timeout. 360 steps are 3 hours.
+STEP = {"countdown": float(os.environ.get("STEP", "30")), "max_retries": 360}
+
+
+@app.task(bind=True, autoretry_for=(FlowMaestroError,), retry_kwargs=STEP)
+def report_in_steps(self: Any, customer: str) -> Any:
+    """Run the workflow of one customer. Leave the process of the worker while the workflow runs."""
+    inputs = {"customer": customer, "task": self.request.id}
+    # Without `rerun=`: each step after a failure would start the workflow again.
+    checkpoint = checkpoint_of(self.request.id, rerun=())
+    with FlowMaestroClient() as client:
+        started = client.workflows.execute("wf_123", inputs=inputs, checkpoint=checkpoint)["data"]
+        if started["status"] not in ("completed", "failed", "cancelled"):
+            raise self.retry(**STEP)
+        run = client.executions.get(started["execution_id"])["data"]
     if run["status"] != "completed":
         raise RuntimeError(run["error"])
     return run["outputs"]

@@ -6,9 +6,11 @@ import functools
 import os
 from typing import Any
 
+from celery.signals import task_prerun, task_success
+
 from examples.engines import celery_redis
 from examples.engines.celery_redis import app
-from tests.engines.service import SETTLE_AFTER
+from tests.engines.service import SETTLE_AFTER, Attempts
 
 __all__ = ["app"]
 
@@ -22,4 +24,16 @@ app.conf.worker_proc_alive_timeout = 60
 shorter = functools.partial(celery_redis.Checkpoint, settle_after=SETTLE_AFTER)
 setattr(celery_redis, "Checkpoint", shorter)  # noqa: B010
 if os.environ.get("BARE"):
-    setattr(celery_redis, "checkpoint_of", lambda task_id: None)  # noqa: B010
+    setattr(celery_redis, "checkpoint_of", lambda task_id, **_: None)  # noqa: B010
+
+
+@task_prerun.connect
+def note_begin(task_id: str, **_: Any) -> None:
+    """Note that a task begins."""
+    Attempts.begin(task_id)
+
+
+@task_success.connect
+def note_end(sender: Any, **_: Any) -> None:
+    """Note that a task has ended."""
+    celery_redis.store.sadd("ended", sender.request.id)

@@ -1,79 +1,117 @@
 """Proof on Celery and Redis: tasks whose workers are killed start their workflows once.
 
 `python -m tests.engines.celery_driver`; needs `redis-server` on the path.
+
+Each task is sent once. Children and whole workers are killed, the service is away for a while, and
+Redis, which has each command on the disk, is killed once and started again. Last, one process of
+one worker does twenty tasks, with and without waiting in it.
 """
 
 from __future__ import annotations
 
 import os
-import random
-import sys
+import tempfile
 import time
 from typing import Any, Dict
 
-from tests.engines.service import Process, ledger, proved, redis_server, report, service, until
+from tests.engines.service import (
+    KILLS,
+    Attempts,
+    Process,
+    RedisServer,
+    Workers,
+    kill_at_random,
+    proved,
+    report,
+    service,
+    until,
+)
+
+TASKS = 20
 
 
-def worker(number: int) -> Process:
+def worker(number: int, *, processes: int = 3) -> Process:
     command = ("-m", "celery", "-A", "tests.engines.celery_app", "--quiet", "worker")
-    options = ("--concurrency=3", f"--hostname=w{number}@here", "--loglevel=ERROR")
+    options = (f"--concurrency={processes}", f"--hostname=w{number}@here", "--loglevel=ERROR")
     return Process(*command, *options, "--without-gossip", "--without-mingle")
 
 
-def prove(
-    name: str, *, tasks: int, kills: int, seconds: float, visibility: float
-) -> Dict[str, int]:
-    """Send tasks to two workers, kill workers and their children, and return the figures."""
-    rng = random.Random(7)
-    os.environ["VISIBILITY"] = str(visibility)
+def send(task: str) -> Any:
+    """Empty Redis and send each task once. Return Redis."""
     # Imported only now: the example reads the URL of Redis from the environment.
     from tests.engines.celery_app import celery_redis
 
-    queue: Any = celery_redis.store
-    queue.flushall()
-    with service(seconds) as fake:
-        for number in range(tasks):
-            celery_redis.report.apply_async((f"customer {number}",), task_id=f"task-{number}")
-        workers = [worker(number) for number in range(2)]
-        done = 0
+    store: Any = celery_redis.store
+    store.flushall()
+    for number in range(TASKS):
+        getattr(celery_redis, task).apply_async((f"customer {number}",), task_id=f"task-{number}")
+    return store
+
+
+def prove(
+    name: str, redis: RedisServer, task: str, *, seconds: float, visibility: float
+) -> Dict[str, int]:
+    """Send tasks to two workers, kill, and return the figures when all tasks have succeeded."""
+    os.environ["VISIBILITY"] = str(visibility)
+
+    def restart() -> None:
+        redis.kill()
+        redis.start()
+
+    with service(seconds) as fake, tempfile.TemporaryDirectory() as folder:
+        attempts = Attempts(folder)
+        store = send(task)
+        workers = Workers([worker(number) for number in range(2)])
         try:
-            until(lambda: len(fake.executions) > 2)
-            while done < kills and queue.llen("celery") > 0:
-                victim = rng.choice(workers)
-                if rng.random() < 0.3:
-                    victim.kill()
-                    victim.start()
-                    done += 1
-                else:
-                    done += victim.kill_child(rng.randrange(9))
-                time.sleep(rng.uniform(0.2, 2.5))
-            until(
-                lambda: queue.llen("celery") == 0 and queue.hlen("unacked") == 0,
-                timeout=visibility * 4 + 240,
-            )
+            kill_at_random(workers, fake, attempts, 7, pause=(0.5, 3.0), middle=restart)
+            until(lambda: store.scard("ended") == TASKS, timeout=visibility * 4 + 240)
         finally:
-            for each in workers:
-                each.kill()
-        running = [it.id for it in fake.executions if it.status == "running"]
-        if running:
-            print("left running:", len(running), max(ledger(fake).values()))
-        return report(name, fake, tasks, done)
+            workers.end()
+        print(attempts, flush=True)
+        return report(name, fake, TASKS, KILLS)
+
+
+def occupied(task: str) -> None:
+    """Have one process of one worker do all tasks, and print what that takes."""
+    os.environ["VISIBILITY"] = "60"
+    with service(6.0) as fake, tempfile.TemporaryDirectory() as folder:
+        Attempts(folder)
+        store = send(task)
+        only = worker(0, processes=1)
+        try:
+            until(lambda: len(fake.executions) > 0)
+            begun = time.monotonic()
+            until(lambda: store.scard("ended") == TASKS, timeout=600)
+            seconds = time.monotonic() - begun
+        finally:
+            only.kill()
+        print(
+            f"{TASKS} tasks of 6 s as {task} on one process: {seconds:.0f} s, "
+            f"{len(fake.executions)} executions, {len(fake.requests)} requests",
+            flush=True,
+        )
 
 
 def main() -> None:
-    few = "few" in sys.argv
-    tasks, kills = (20, 8) if few else (100, 40)
-    killed = {"tasks": tasks, "kills": kills, "seconds": 1.0, "visibility": 15.0}
-    twice = {"tasks": 24, "kills": 6, "seconds": 4.0, "visibility": 3.0}
-    with redis_server() as url:
-        os.environ["REDIS_URL"] = url
-        figures = [
-            prove("Celery, workers killed", **killed),  # type: ignore[arg-type]
-            prove("Celery, two workers on one task", **twice),  # type: ignore[arg-type]
-        ]
-        os.environ["BARE"] = "1"
-        prove("the same without a checkpoint", **killed)  # type: ignore[arg-type]
-        prove("the same without a checkpoint", **twice)  # type: ignore[arg-type]
+    os.environ["STEP"] = "5"
+    killed: Dict[str, Any] = {"seconds": 3.0, "visibility": 15.0}
+    twice: Dict[str, Any] = {"seconds": 4.0, "visibility": 3.0}
+    with tempfile.TemporaryDirectory() as folder:
+        redis = RedisServer(folder, durable=True)
+        try:
+            os.environ["REDIS_URL"] = redis.url
+            figures = [
+                prove("Celery", redis, "report", **killed),
+                prove("Celery, two workers on one task", redis, "report", **twice),
+                prove("Celery in steps", redis, "report_in_steps", **killed),
+            ]
+            for task in ("report", "report_in_steps"):
+                occupied(task)
+            os.environ["BARE"] = "1"
+            prove("without a checkpoint", redis, "report", **killed)
+            prove("two workers on one task, without a checkpoint", redis, "report", **twice)
+        finally:
+            redis.kill()
     for each in figures:
         proved(each)
 

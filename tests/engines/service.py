@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Set, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Set, Tuple
 from typing import Counter as Counts
 
 from flowmaestro.testing import FakeFlowMaestro, Node, running_server
@@ -115,21 +115,36 @@ def free_port() -> int:
         return port
 
 
+class RedisServer:
+    """A Redis of our own. If `durable`, each command is on the disk at once."""
+
+    def __init__(self, folder: str, *, durable: bool) -> None:
+        port = free_port()
+        self.url = f"redis://127.0.0.1:{port}/0"
+        self._address = ("127.0.0.1", port)
+        self._command = ["redis-server", "--port", str(port), "--save", "", "--dir", folder]
+        if durable:
+            self._command += ["--appendonly", "yes", "--appendfsync", "always"]
+        self.start()
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
+        until(lambda: socket.create_connection(self._address, 1).close() is None)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
 @contextlib.contextmanager
 def redis_server(*, durable: bool = False) -> Iterator[str]:
-    """Run a Redis of our own; gives its URL. If `durable`, each command is on the disk at once."""
-    port = free_port()
+    """Run a Redis of our own; gives its URL."""
     with tempfile.TemporaryDirectory() as folder:
-        command = ["redis-server", "--port", str(port), "--save", "", "--dir", folder]
-        if durable:
-            command += ["--appendonly", "yes", "--appendfsync", "always"]
-        server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        server = RedisServer(folder, durable=durable)
         try:
-            until(lambda: socket.create_connection(("127.0.0.1", port), 1).close() is None)
-            yield f"redis://127.0.0.1:{port}/0"
+            yield server.url
         finally:
             server.kill()
-            server.wait()
 
 
 def until(holds: Callable[[], bool], *, timeout: float = 60.0) -> None:
@@ -257,7 +272,7 @@ class Workers:
 
     def kill_process(self, rng: Any) -> Set[int]:
         """Kill one of the processes that run tasks; return its id."""
-        until(lambda: bool(self.running()))
+        until(lambda: bool(self.running()), timeout=300)
         victim = rng.choice(self.running())
         with contextlib.suppress(ProcessLookupError):
             os.kill(victim, signal.SIGKILL)
@@ -290,16 +305,30 @@ def kinds_of_kills(rng: Any) -> List[str]:
     return kinds
 
 
-def kill_at_random(workers: Workers, fake: FakeFlowMaestro, attempts: Attempts, seed: int) -> None:
-    """Kill, at random moments, as soon as tasks run. In the middle the service is away for 4 s."""
+def kill_at_random(
+    workers: Workers,
+    fake: FakeFlowMaestro,
+    attempts: Optional[Attempts],
+    seed: int,
+    *,
+    pause: Tuple[float, float] = (0.5, 4.0),
+    middle: Callable[[], object] = bool,
+) -> None:
+    """Kill, at random moments, as soon as tasks run. In the middle the service is away for 4 s.
+
+    Then `middle` is called, which may kill the server of the engine.
+    """
     rng = random.Random(seed)
-    until(lambda: len(fake.executions) > 2)
+    until(lambda: len(fake.executions) > 2, timeout=600)
     for number, kind in enumerate(kinds_of_kills(rng)):
-        time.sleep(rng.uniform(0.5, 4.0))
+        time.sleep(rng.uniform(*pause))
         if number == KILLS // 2:
             away(fake, 4.0)
+            middle()
         workers.restart_ended()
-        attempts.died(kind, workers.kill(kind, rng))
+        pids = workers.kill(kind, rng)
+        if attempts is not None:
+            attempts.died(kind, pids)
 
 
 def kill_once_each(
