@@ -16,7 +16,7 @@ import trustme
 from flowmaestro_core.http.messages import Phase, TransportFailure
 from flowmaestro_transports.http11 import failures
 from flowmaestro_transports.http11.tls import context_for, tls_when_needed
-from tests.harness.runners import OURS, Runner, fails, post
+from tests.harness.runners import OURS, RUNNERS, Runner, fails, post
 
 
 def tls_context(*args: Any, **options: Any) -> ssl.SSLContext:
@@ -540,6 +540,7 @@ def test_without_the_certificate_that_is_asked_for(
     assert not server.requests
 
 
+@pytest.mark.parametrize("runner", RUNNERS.values(), ids=str)
 def test_handshake_without_a_free_descriptor_is_no_untrusted_certificate(
     runner: Runner, scripted: Any, server_tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
