@@ -2,8 +2,12 @@
 
 python -m tests.harness.mutants build/mutants.jsonl            # the 200 mutants of seed 1
 python -m tests.harness.mutants build/mutants.jsonl 20 2       # 20 of seed 2
+python -m tests.harness.mutants build/mutants.jsonl 200 1 flowmaestro_core tests/core  # a part
 
-Each mutant changes one operator, number or word of a file in place, and the file is restored.
+At first, all quick and all slow tests run with coverage, which takes long: the result is kept
+beside the file of results. A mutant is then tried with the tests that run its line. Each mutant
+changes one operator, number or word of a file in place, and the file is restored.
+
 Results are lines of JSON. What the file holds already is not tried again, so a run that was
 stopped goes on. Stop it by Ctrl-C: it then restores the file that it has changed.
 """
@@ -19,7 +23,10 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Iterator, List, NamedTuple, Optional
+from tempfile import TemporaryDirectory
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Set
+
+from coverage import CoverageData
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("flowmaestro_core", "transports/flowmaestro_transports", "flowmaestro")
@@ -34,8 +41,11 @@ PAIRS = (
     ("+", "-"),
 )
 SWAPPED = dict((*PAIRS, *((new, old) for old, new in PAIRS)))
-LONGEST = 1800
-"""Seconds for one run of pytest. A mutant that hangs is found."""
+LONGEST = 300
+"""Seconds for the tests of one mutant. A mutant that hangs is found."""
+FEW = 40
+"""Tests that are tried first, if many run the line of a mutant. Most mutants are found by them."""
+PYTEST = (sys.executable, "-m", "pytest", "-pno:cacheprovider")
 NONE_OF_THIS_KIND = 5
 """The exit status of pytest if there are no such tests."""
 
@@ -92,13 +102,45 @@ def run_nodes(tree: ast.AST) -> Iterator[ast.AST]:
                 yield from run_nodes(node)
 
 
-def chosen(number: int, seed: int) -> List[Mutant]:
+def chosen(number: int, seed: int, packages: Sequence[str] = PACKAGES) -> List[Mutant]:
     """Choose mutants, the same for a seed as long as the source is the same."""
-    files = [file for name in PACKAGES for file in sorted((ROOT / name).rglob("*.py"))]
+    files = [file for name in packages for file in sorted((ROOT / name).rglob("*.py"))]
     ascii_only = [file for file in files if file.read_text("utf-8").isascii()]
     return random.Random(seed).sample(
         [it for each in ascii_only for it in mutants_of(each)], number
     )
+
+
+def run_with_coverage(
+    kept: Path, speed: str, packages: Sequence[str], tests: Sequence[str]
+) -> None:
+    """Run the quick or the slow tests, and keep which of them runs which line."""
+    if kept.exists():
+        return
+    covered = (f"--cov={name}" for name in packages)
+    contexts = ("--cov-context=test", "--cov-report=")
+    command = (*PYTEST, "-q", "-m", speed, "-n", "5", *covered, *contexts, *tests)
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "COVERAGE_FILE": str(kept)})
+    if done.returncode not in (0, NONE_OF_THIS_KIND):
+        raise SystemExit("tests fail without a mutant, too")
+
+
+class Lines:
+    """Which tests run which line."""
+
+    def __init__(self, kept: Path) -> None:
+        self._data = CoverageData(str(kept))
+        self._data.read()
+        self._of_file: Dict[str, Dict[int, List[str]]] = {}
+
+    def tests(self, mutant: Mutant) -> List[str]:
+        """Return the ids of the tests that run the line of a mutant. Import is no test."""
+        file = str(ROOT / mutant.file)
+        if file not in self._of_file:
+            self._of_file[file] = self._data.contexts_by_lineno(file)
+        line = (ROOT / mutant.file).read_bytes()[: mutant.start].count(b"\n") + 1
+        found: Set[str] = {name.rpartition("|")[0] for name in self._of_file[file].get(line, ())}
+        return sorted(found - {""})
 
 
 def nearest(file: str) -> List[str]:
@@ -112,53 +154,72 @@ def nearest(file: str) -> List[str]:
     return [str(path) for path in found or [folder]]
 
 
-def failing(*arguments: str) -> Optional[str]:
+def failing(tests: Sequence[str], *arguments: str) -> Optional[str]:
     """Return the id of a test that fails, "hangs", or `None` if all pass."""
-    command = (sys.executable, "-m", "pytest", "-qx", "-rfE", "-pno:cacheprovider", *arguments)
-    tests = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
-    )
-    try:
-        printed = tests.communicate(timeout=LONGEST)[0].decode(errors="replace")
-    except subprocess.TimeoutExpired:
-        return "hangs"
-    finally:
-        if tests.poll() is None:
-            os.killpg(tests.pid, signal.SIGKILL)
-            tests.wait()
-    if tests.returncode in (0, NONE_OF_THIS_KIND):
+    with TemporaryDirectory() as folder:
+        names = Path(folder, "names")
+        names.write_text("\n".join(tests), "utf-8")
+        command = (*PYTEST, "-qx", "-rfE", *arguments, f"@{names}")
+        run = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            printed = run.communicate(timeout=LONGEST)[0].decode(errors="replace")
+        except subprocess.TimeoutExpired:
+            return "hangs"
+        finally:
+            if run.poll() is None:
+                os.killpg(run.pid, signal.SIGKILL)
+                run.wait()
+    if run.returncode in (0, NONE_OF_THIS_KIND):
         return None
     return next(iter(re.findall(r"^(?:FAILED|ERROR) (\S+)", printed, re.MULTILINE)), "crashes")
 
 
-def finds(mutant: Mutant, stage: str) -> Optional[str]:
-    """Apply a mutant, and run the tests of a stage. Return the one that finds it."""
+def finds(mutant: Mutant, lines: Lines, speed: str) -> Optional[str]:
+    """Apply a mutant, and run the tests of its line. Return the one that finds it.
+
+    What runs at import alone is tried with all tests of its folder.
+    """
+    tests = lines.tests(mutant)
     file = ROOT / mutant.file
     source = file.read_bytes()
     try:
         file.write_bytes(source[: mutant.start] + mutant.text.encode() + source[mutant.end :])
-        if stage == "near":
-            return failing("-m", "not slow", *nearest(mutant.file))
-        return failing("-m", "slow" if stage == "slow" else "not slow", "-n", "2")
+        if not tests:
+            return failing(nearest(mutant.file), "-m", speed)
+        few = tests[:: -(-len(tests) // FEW)]
+        return failing(few) or (failing(tests) if len(tests) > len(few) else None)
     finally:
         file.write_bytes(source)
 
 
-def main(results: str, number: str = "200", seed: str = "1") -> None:
-    """Try the mutants of a seed: all with the nearest tests, then what these do not find."""
-    kept = Path(results)
+def main(
+    results: str, number: str = "200", seed: str = "1", package: str = "", *tests: str
+) -> None:
+    """Try the mutants of a seed: with quick tests first, then what these do not find."""
+    kept = Path(results).resolve()
+    kept.parent.mkdir(exist_ok=True)
     lines = kept.read_text("utf-8").splitlines() if kept.exists() else []
-    tried = {(*line["mutant"], line["stage"]): line["test"] for line in map(json.loads, lines)}
-    left = chosen(int(number), int(seed))
-    for stage in ("near", "quick", "slow"):
+    tried = {(*line["mutant"], line["speed"]): line["test"] for line in map(json.loads, lines)}
+    packages = (package,) if package else PACKAGES
+    left = chosen(int(number), int(seed), packages)
+    for speed in ("not slow", "slow"):
+        covered = kept.with_name(f"{kept.stem}-{speed.replace(' ', '-')}.coverage")
+        run_with_coverage(covered, speed, packages, tests)
+        known = Lines(covered)
         for mutant in left:
-            if (*mutant, stage) not in tried:
-                test = tried[(*mutant, stage)] = finds(mutant, stage)
+            if (*mutant, speed) not in tried:
+                test = tried[(*mutant, speed)] = finds(mutant, known, speed)
                 with kept.open("a", encoding="utf-8") as file:
-                    line = {"mutant": mutant, "stage": stage, "test": test}
+                    line = {"mutant": mutant, "speed": speed, "test": test}
                     file.write(json.dumps(line) + "\n")
-        left = [mutant for mutant in left if tried[(*mutant, stage)] is None]
-        print(f"{int(number) - len(left)} of {number} are found by the tests up to: {stage}")
+        left = [mutant for mutant in left if tried[(*mutant, speed)] is None]
+        print(f"{int(number) - len(left)} of {number} are found by the tests up to: {speed}")
 
 
 if __name__ == "__main__":
