@@ -1,20 +1,7 @@
 """The ten actions that a machine can return to its driver, as plain values.
 
 A driver carries out one action, and reports what happened: it calls one of the machine's methods
-that stand beside the action. The method returns the next action.
-
-| action  | the driver reports                                                    |
-|---------|-----------------------------------------------------------------------|
-| `Send`  | `response_received`, `transport_failed`                               |
-| `Open`  | `stream_opened`, `transport_failed`                                   |
-| `Read`  | `bytes_received`, `stream_quiet`, `stream_ended`, `transport_failed`  |
-| `Close` | `stream_closed`                                                       |
-| `Wait`  | `waited`                                                              |
-| `Emit`  | `emitted`                                                             |
-| `Load`  | `loaded`, `store_failed`                                              |
-| `Save`  | `saved`, `store_failed`                                               |
-| `Done`  | nothing: the machine has ended with a value                           |
-| `Fail`  | nothing: the machine has ended with an error                          |
+that `EVENTS` lists for the action. The method returns the next action.
 
 `Read` and `Emit` are not frozen, because a stream needs very many of them, and a frozen dataclass
 takes several times as long to make.
@@ -24,7 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Dict, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, Type, Union
 
 from flowmaestro_core.errors import Attempt, FlowMaestroError
 from flowmaestro_core.http.messages import Request
@@ -157,3 +144,17 @@ class Fail:
 
 
 Action = Union[Send, Open, Read, Close, Wait, Emit, Load, Save, Done, Fail]
+
+EVENTS: Mapping[Type[Any], Tuple[str, ...]] = {
+    Send: ("response_received", "transport_failed"),
+    Open: ("stream_opened", "transport_failed"),
+    Read: ("bytes_received", "stream_quiet", "stream_ended", "transport_failed"),
+    Close: ("stream_closed",),
+    Wait: ("waited",),
+    Emit: ("emitted",),
+    Load: ("loaded", "store_failed"),
+    Save: ("saved", "store_failed"),
+    Done: (),
+    Fail: (),
+}
+"""The methods of the machine of which a driver calls one after each action."""

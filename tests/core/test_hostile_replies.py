@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import flowmaestro_core.resources
-from flowmaestro_core.actions import Emit, Send, Wait
+from flowmaestro_core.actions import EVENTS, Emit, Send, Wait
 from flowmaestro_core.calls.call import Call
 from flowmaestro_core.calls.raw import raw_call
 from flowmaestro_core.errors import FlowMaestroError
@@ -29,7 +29,7 @@ from flowmaestro_core.payloads.reply import error_from_response, is_daily_quota_
 from flowmaestro_core.streams.events import event_from_sse
 from flowmaestro_core.streams.sse import ServerSentEvent
 from tests.harness.core.properties import header_fields
-from tests.harness.core.stepping import EVENTS_OF, Report, Stepper, a_context
+from tests.harness.core.stepping import Report, Stepper, a_context
 
 NAMES = """
     data meta request_id pagination page per_page total_count total_pages has_next has_more
@@ -205,7 +205,7 @@ def test_machine_survives_a_wrong_value_under_each_key(
                     Report("response_received", (Response(200, Headers(), body),))
                 )
             elif isinstance(action, (Emit, Wait)):
-                action = stepper.report(Report(EVENTS_OF[type(action)][0]))
+                action = stepper.report(Report(EVENTS[type(action)][0]))
 
 
 @pytest.mark.parametrize("status", [400, 404, 408, 429, 500, 503, 999])

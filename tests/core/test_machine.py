@@ -13,12 +13,12 @@ import pytest
 
 import flowmaestro_core
 from flowmaestro_core import actions
-from flowmaestro_core.actions import Action, Close, Done, Emit, Fail, Wait
+from flowmaestro_core.actions import EVENTS, Action, Close, Done, Emit, Fail, Wait
 from flowmaestro_core.errors import FlowMaestroError
 from flowmaestro_core.machine import LocalProtocolError, Machine, event
 from flowmaestro_core.machines import machine_for
 from flowmaestro_core.resources import Workflows
-from tests.harness.core.stepping import EVENTS_OF, Report, Stepper, a_context
+from tests.harness.core.stepping import Report, Stepper, a_context
 
 
 class Nap(Machine[str]):
@@ -205,8 +205,8 @@ def test_machines_declare_their_attributes_when_they_are_made() -> None:
 
 def test_the_vocabulary_is_closed() -> None:
     everything = set(actions.Action.__args__)  # type: ignore[attr-defined]
-    assert everything == set(EVENTS_OF)
-    events = {name for names in EVENTS_OF.values() for name in names}
+    assert everything == set(EVENTS)
+    events = {name for names in EVENTS.values() for name in names}
     defined: Any = {name for name, value in vars(Machine).items() if hasattr(value, "__wrapped__")}
     assert events | {"start"} == defined
 

@@ -9,26 +9,13 @@ import pytest
 from asyncio_driver import drive as drive_on_asyncio
 
 from flowmaestro.testing import check_driver
+from flowmaestro.testing.conformance.drivers import our_drive
 from flowmaestro_core import Done
-from flowmaestro_transports import AnyioTransport, SocketTransport
-from flowmaestro_transports.driving.drivers import AsyncDriver, SyncDriver
-from flowmaestro_transports.driving.stores import AsyncKeeper, Kept, SyncKeeper
+from flowmaestro_transports import AnyioTransport
+from flowmaestro_transports.driving.drivers import AsyncDriver
+from flowmaestro_transports.driving.stores import AsyncKeeper, Kept
 
 Emit = Callable[[Any], Any]
-
-
-def drive(machine: Any, emit: Emit, store: Any) -> Any:
-    transport = SocketTransport()
-    driver = SyncDriver(machine, transport, keeper=SyncKeeper(Kept(store), transport))
-    try:
-        while True:
-            action = driver.advance()
-            if isinstance(action, Done):
-                return action.value
-            for item in action.items:
-                emit(item)
-    finally:
-        transport.close()
 
 
 async def drive_async(machine: Any, emit: Emit, store: Any) -> Any:
@@ -45,7 +32,7 @@ async def drive_async(machine: Any, emit: Emit, store: Any) -> Any:
         await transport.close()
 
 
-@pytest.mark.parametrize("good", [drive, drive_async, drive_on_asyncio])
+@pytest.mark.parametrize("good", [our_drive, drive_async, drive_on_asyncio])
 def test_a_good_driver_passes(good: Any) -> None:
     check_driver(good)
 
@@ -81,7 +68,7 @@ MISTAKES: Dict[str, Dict[str, Callable[..., Any]]] = {
 @pytest.mark.parametrize("rule", MISTAKES)
 def test_a_mistake_is_told_with_its_rule(rule: str) -> None:
     def faulty(machine: Any, emit: Emit, store: Any) -> Any:
-        return drive(Faulty(machine, **MISTAKES[rule]), emit, store)
+        return our_drive(Faulty(machine, **MISTAKES[rule]), emit, store)
 
     with pytest.raises(AssertionError, match=rule):
         check_driver(faulty)
@@ -101,7 +88,7 @@ def test_a_driver_that_does_not_wait_is_told() -> None:
 
 def test_a_listener_that_misses_items_is_told() -> None:
     def deaf(machine: Any, emit: Emit, store: Any) -> Any:
-        return drive(machine, lambda item: None, store)
+        return our_drive(machine, lambda item: None, store)
 
     with pytest.raises(AssertionError, match="its listener must get"):
         check_driver(deaf)

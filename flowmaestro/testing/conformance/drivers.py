@@ -12,20 +12,15 @@ import inspect
 import math
 import re
 import uuid
-from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Tuple, Type
+from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional
 
 from flowmaestro.testing.fake.fake_flowmaestro import FakeFlowMaestro
 from flowmaestro.testing.fake.model.plans import Node
 from flowmaestro.testing.fake.server.serve import running_server
 from flowmaestro_core.actions import (
-    Close,
+    EVENTS,
     Done,
-    Emit,
-    Fail,
-    Load,
     Open,
-    Read,
-    Save,
     Send,
     Wait,
 )
@@ -49,20 +44,6 @@ LATEST = 3.0
 """Seconds by which the end of an attempt may be late: a busy machine must not fail the check. The
 response of the scene with a time limit comes 9 seconds late."""
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-
-EVENTS: Mapping[Type[Any], Tuple[str, ...]] = {
-    Send: ("response_received", "transport_failed"),
-    Open: ("stream_opened", "transport_failed"),
-    Read: ("bytes_received", "stream_quiet", "stream_ended", "transport_failed"),
-    Close: ("stream_closed",),
-    Wait: ("waited",),
-    Emit: ("emitted",),
-    Load: ("loaded", "store_failed"),
-    Save: ("saved", "store_failed"),
-    Done: (),
-    Fail: (),
-}
-"""What a driver may report after each action."""
 
 
 class _Broken(Exception):
@@ -209,7 +190,7 @@ def _failures(drive: Drive, scene: _Scene) -> Iterable[str]:
     if theirs.broken is not None:
         yield theirs.broken
         return
-    ours = _played(_our_drive, scene)
+    ours = _played(our_drive, scene)
     if theirs.value != ours.value:
         yield f"it must end with {ours.value}, not with {theirs.value}"
     # Which events a stream shows depends on when it was opened, but not its last one.
@@ -296,7 +277,7 @@ class _MemoryStore:
         }
 
 
-def _our_drive(machine: Any, emit: Callable[[Any], Any], store: Any) -> Any:
+def our_drive(machine: Any, emit: Callable[[Any], Any], store: Any) -> Any:
     """Carry out a machine with our own sync driver."""
     from flowmaestro_transports.driving.drivers import SyncDriver
     from flowmaestro_transports.driving.stores import Kept, SyncKeeper

@@ -13,9 +13,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from flowmaestro_core.actions import Action
+from flowmaestro_core.actions import EVENTS, Action
 from flowmaestro_core.http.messages import Headers, Phase, Response, ResponseHead
-from tests.harness.core.stepping import EVENTS_OF, Report, Stepper, a_failure
+from tests.harness.core.stepping import Report, Stepper, a_failure
 
 moments = st.one_of(
     st.none(), st.sampled_from([0.0, 1e-6, 0.2]), st.floats(0, 400, allow_nan=False)
@@ -111,7 +111,7 @@ class MachineProperties(RuleBasedStateMachine):
 
     def expects(self, event: str) -> bool:
         action: Optional[Action] = self.stepper.action
-        return event in (("start",) if action is None else EVENTS_OF[type(action)])
+        return event in (("start",) if action is None else EVENTS[type(action)])
 
     def happens(self, event: str, *args: Any, after: Optional[float], jitter: float) -> None:
         self.stepper.jitter = jitter

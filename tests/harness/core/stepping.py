@@ -29,15 +29,14 @@ from typing import (
 )
 
 from flowmaestro_core.actions import (
+    EVENTS,
     Action,
     Close,
     Done,
     Emit,
     Fail,
-    Load,
     Open,
     Read,
-    Save,
     Send,
     Wait,
 )
@@ -55,20 +54,6 @@ from flowmaestro_core.machine import LocalProtocolError, Machine
 from flowmaestro_core.options import ClientOptions
 from flowmaestro_core.payloads.reply import retry_after
 from flowmaestro_core.store import Loaded
-
-EVENTS_OF = {
-    Send: ("response_received", "transport_failed"),
-    Open: ("stream_opened", "transport_failed"),
-    Read: ("bytes_received", "stream_quiet", "stream_ended", "transport_failed"),
-    Close: ("stream_closed",),
-    Wait: ("waited",),
-    Emit: ("emitted",),
-    Load: ("loaded", "store_failed"),
-    Save: ("saved", "store_failed"),
-    Done: (),
-    Fail: (),
-}
-"""What a driver may report for each action: the whole vocabulary."""
 
 HeaderFields = Union[Mapping[str, str], Tuple[Tuple[str, str], ...]]
 Transition = Tuple[str, str, str, str]
@@ -278,7 +263,7 @@ class Stepper:
 
     def refuses_all_but_expected(self) -> None:
         """Every event of the vocabulary that the present action does not call for is refused."""
-        expected = ("start",) if self.action is None else EVENTS_OF[type(self.action)]
+        expected = ("start",) if self.action is None else EVENTS[type(self.action)]
         for name, args in _ANY_ARGS.items():
             if name not in expected:
                 self.refuses(Report(name, args))
@@ -317,7 +302,7 @@ class Stepper:
             assert not self.body_open, "ended beside an open body"
 
     def _check(self, action: Action) -> None:
-        assert type(action) in EVENTS_OF, action
+        assert type(action) in EVENTS, action
         ended = isinstance(action, (Done, Fail))
         assert ended == (self.machine.state in ("done", "failed"))
         if self.terminal is not None:
@@ -431,7 +416,7 @@ class Possibilities(NamedTuple):
         if isinstance(action, Read):
             received = [Report("bytes_received", (chunk,)) for chunk in self.chunks]
             return [*received, Report("stream_quiet"), Report("stream_ended"), *_FAILURES]
-        return [Report(name) for name in EVENTS_OF[type(action)]]
+        return [Report(name) for name in EVENTS[type(action)]]
 
 
 _FAILURES = [
