@@ -23,6 +23,7 @@ for each event), because a machine reads no clock and draws no random numbers.
 from __future__ import annotations
 
 import functools
+from enum import Enum
 from typing import Any, Callable, ClassVar, Generic, Mapping, Optional, Tuple, TypeVar, Union, cast
 
 from flowmaestro_core.actions import Action, Close, Done, Fail, Wait
@@ -37,6 +38,16 @@ F = TypeVar("F", bound=Callable[..., Action])
 
 Transitions = Mapping[str, Mapping[str, Tuple[str, ...]]]
 """`{state: {event: (possible next states, ...)}}`"""
+
+
+class State(str, Enum):
+    """The base of a machine's states. A state equals its text.
+
+    Every machine has `"ready"`, in which it has not been started, and `"done"` and `"failed"`.
+    """
+
+    __str__ = str.__str__
+    __repr__ = str.__repr__
 
 
 class LocalProtocolError(RuntimeError):

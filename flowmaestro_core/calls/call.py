@@ -41,7 +41,7 @@ from flowmaestro_core.http.messages import (
 from flowmaestro_core.http.scrub import SecretScrubber
 from flowmaestro_core.http.secrets import showable_url
 from flowmaestro_core.http.urls import origin, resolve
-from flowmaestro_core.machine import Machine, Transitions, event
+from flowmaestro_core.machine import Machine, State, Transitions, event
 from flowmaestro_core.operation import Operation
 from flowmaestro_core.options import ClientOptions
 from flowmaestro_core.payloads.json_values import JsonObject, list_or_empty
@@ -233,6 +233,29 @@ class _PartialResponse:
         return Response(self.head.status, self.head.headers, bytes(self.body))
 
 
+class CallState(State):
+    """The states of `CallMachine`."""
+
+    READY = "ready"
+    SENDING = "sending"
+    """The request is sent, and its whole response received."""
+    OPENING = "opening"
+    """The request of an event stream is sent, and the head of its response received."""
+    READING = "reading"
+    """The body of a response is read that is not an event stream."""
+    CLOSING = "closing"
+    """Such a body is closed: it was too large, or its end did not come in time."""
+    WAITING = "waiting"
+    """The delay before the next attempt."""
+    CONFIRMING = "confirming"
+    """Another call finds out whether a refused one took effect."""
+    DONE = "done"
+    FAILED = "failed"
+
+
+_S = CallState  # Short, for the table.
+
+
 class CallMachine(Machine[Any]):
     """Makes one call: sends, follows redirects, retries, and reads the reply.
 
@@ -264,27 +287,27 @@ class CallMachine(Machine[Any]):
 
     state: str
     TRANSITIONS: ClassVar[Transitions] = {
-        "ready": {"start": ("sending", "opening")},
-        "sending": {
-            "response_received": ("sending", "waiting", "confirming", "done", "failed"),
-            "transport_failed": ("waiting", "failed"),
+        _S.READY: {"start": (_S.SENDING, _S.OPENING)},
+        _S.SENDING: {
+            "response_received": (_S.SENDING, _S.WAITING, _S.CONFIRMING, _S.DONE, _S.FAILED),
+            "transport_failed": (_S.WAITING, _S.FAILED),
         },
-        "opening": {
-            "stream_opened": ("reading", "done"),
-            "transport_failed": ("waiting", "failed"),
+        _S.OPENING: {
+            "stream_opened": (_S.READING, _S.DONE),
+            "transport_failed": (_S.WAITING, _S.FAILED),
         },
-        "reading": {
-            "bytes_received": ("reading", "closing"),
-            "stream_quiet": ("closing",),
-            "stream_ended": ("opening", "waiting", "done", "failed"),
-            "transport_failed": ("opening", "waiting", "failed"),
+        _S.READING: {
+            "bytes_received": (_S.READING, _S.CLOSING),
+            "stream_quiet": (_S.CLOSING,),
+            "stream_ended": (_S.OPENING, _S.WAITING, _S.DONE, _S.FAILED),
+            "transport_failed": (_S.OPENING, _S.WAITING, _S.FAILED),
         },
-        "closing": {"stream_closed": ("opening", "waiting", "failed")},
-        "waiting": {"waited": ("sending", "opening")},
-        "confirming": {
-            "response_received": ("confirming", "done", "failed"),
-            "transport_failed": ("confirming", "failed"),
-            "waited": ("confirming",),
+        _S.CLOSING: {"stream_closed": (_S.OPENING, _S.WAITING, _S.FAILED)},
+        _S.WAITING: {"waited": (_S.SENDING, _S.OPENING)},
+        _S.CONFIRMING: {
+            "response_received": (_S.CONFIRMING, _S.DONE, _S.FAILED),
+            "transport_failed": (_S.CONFIRMING, _S.FAILED),
+            "waited": (_S.CONFIRMING,),
         },
     }
 
@@ -327,6 +350,13 @@ class CallMachine(Machine[Any]):
         """The deadline or `send_before`, whichever comes first, at the present attempt."""
 
     @event
+    def start(self, now: float, jitter: float) -> Action:
+        call_timeout = self._context.options.call_timeout
+        if call_timeout is not None:
+            self._deadline = min(self._deadline, now + call_timeout)
+        return self._next(now, jitter)
+
+    @event
     def response_received(self, response: Response, now: float, jitter: float) -> Action:
         return self._judge(response, now, jitter)
 
@@ -337,7 +367,7 @@ class CallMachine(Machine[Any]):
         if head.status == 200 and kind.lower() == "text/event-stream":
             self._retries.succeeded()
             return self._done(head)
-        self.state = "reading"
+        self.state = CallState.READING
         self._partial = _PartialResponse(head)
         return Read(max(self._until - now, 0.001))
 
@@ -372,8 +402,6 @@ class CallMachine(Machine[Any]):
 
     def _next(self, now: float, jitter: float) -> Action:
         options = self._context.options
-        if options.call_timeout is not None and self._retries.attempt == 1:
-            self._deadline = min(self._deadline, now + options.call_timeout)
         limit = options.timeout_for(self._call.minimum_timeout)
         self._latest = min(self._deadline, self.send_before)
         if limit > self._latest - now:
@@ -384,10 +412,10 @@ class CallMachine(Machine[Any]):
     def _send(self, timeout: float) -> Action:
         action: Type[Union[Open, Send]]
         if self._stream:
-            self.state, action = "opening", Open
+            self.state, action = CallState.OPENING, Open
             self._partial = None
         else:
-            self.state, action = "sending", Send
+            self.state, action = CallState.SENDING, Send
         attempt, request = self._retries.attempt, self._request
         if attempt > 1:
             # For logs of servers and proxies: without a key, a retry looks like another call.
@@ -424,7 +452,7 @@ class CallMachine(Machine[Any]):
         if self._maybe_done and confirmation is not None and confirmation.is_refusal(error):
             if confirmation.ask is None:
                 return self._succeed(Response(204, response.headers))
-            self.state, self._refusal = "confirming", error
+            self.state, self._refusal = CallState.CONFIRMING, error
             ask = CallMachine(confirmation.ask, self._context, self._token, deadline=self._deadline)
             return self._delegate(ask, now, jitter)
         # A server or gateway that fails may have acted before.
@@ -490,7 +518,7 @@ class CallMachine(Machine[Any]):
         if self._until_sent:
             error.attempts = self._retries.failures
             self.last_failure = self.scrubber.clean(error)
-        self.state = "waiting"
+        self.state = CallState.WAITING
         return verdict
 
     def _give_up(

@@ -9,7 +9,7 @@ from flowmaestro_core.actions import Action, Done, Emit, Fail
 from flowmaestro_core.calls.call import Call, CallMachine
 from flowmaestro_core.context import Context
 from flowmaestro_core.handles import AsyncItems, SyncItems
-from flowmaestro_core.machine import Machine, Transitions
+from flowmaestro_core.machine import Machine, State, Transitions
 from flowmaestro_core.operation import Operation
 from flowmaestro_core.payloads.json_values import count_or_none, list_or_empty, object_or_empty
 
@@ -83,6 +83,21 @@ class Pages(Operation[SyncItems[T], AsyncItems[T]]):
     cursor: Callable[[], PageCursor]
 
 
+class PagesState(State):
+    """The states of `PagesMachine`."""
+
+    READY = "ready"
+    ASKING = "asking"
+    """A page is requested."""
+    EMITTING = "emitting"
+    """The caller has the items of a page."""
+    DONE = "done"
+    FAILED = "failed"
+
+
+_S = PagesState  # Short, for the table.
+
+
 class PagesMachine(Machine[None]):
     """Requests a page, emits its items at once, requests the next.
 
@@ -93,13 +108,13 @@ class PagesMachine(Machine[None]):
 
     state: str
     TRANSITIONS: ClassVar[Transitions] = {
-        "ready": {"start": ("asking",)},
-        "asking": {
-            "response_received": ("asking", "emitting", "done", "failed"),
-            "transport_failed": ("asking", "failed"),
-            "waited": ("asking",),
+        _S.READY: {"start": (_S.ASKING,)},
+        _S.ASKING: {
+            "response_received": (_S.ASKING, _S.EMITTING, _S.DONE, _S.FAILED),
+            "transport_failed": (_S.ASKING, _S.FAILED),
+            "waited": (_S.ASKING,),
         },
-        "emitting": {"emitted": ("asking", "done")},
+        _S.EMITTING: {"emitted": (_S.ASKING, _S.DONE)},
     }
 
     def __init__(self, pages: Pages[Any], context: Context, token: str) -> None:
@@ -115,12 +130,12 @@ class PagesMachine(Machine[None]):
 
     def _next(self, now: float, jitter: float) -> Action:
         if self._items:
-            self.state = "emitting"
+            self.state = PagesState.EMITTING
             items, self._items = self._items, []
             return Emit(items)
         if not self._more:
             return self._done(None)
-        self.state = "asking"
+        self.state = PagesState.ASKING
         call = self._page(self._cursor.page)
         self._keep = call.keep
         unfiltered = CallMachine(replace(call, keep=None), self._context, self._token)

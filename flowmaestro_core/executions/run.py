@@ -11,7 +11,7 @@ from flowmaestro_core.context import Context
 from flowmaestro_core.executions.operation import DurableStart, Poll, Run
 from flowmaestro_core.executions.outcome import EndedExecution, ended
 from flowmaestro_core.executions.wait import PollState, WaitMachine, last_poll_until
-from flowmaestro_core.machine import Machine, Transitions, event
+from flowmaestro_core.machine import Machine, State, Transitions, event
 from flowmaestro_core.payloads import shapes
 from flowmaestro_core.payloads.reply import Reply, missing_id_error
 from flowmaestro_core.payloads.shapes import is_terminal
@@ -29,6 +29,25 @@ has the outcome already."""
 OVERTIME = 0.1
 """Seconds after its deadline within which a run ends, if its start was done before the deadline. A
 start with a checkpoint may take longer."""
+
+
+class RunState(State):
+    """The states of `RunMachine`."""
+
+    READY = "ready"
+    EXECUTING = "executing"
+    """The execution is started, if it was not."""
+    FOLLOWING = "following"
+    """Its events are followed. The probes of the stream are the polls of the run."""
+    POLLING = "polling"
+    """The execution is polled once, after its terminal event."""
+    WAITING = "waiting"
+    """The stream has failed, or did not tell the outcome: the execution is polled until it ends."""
+    DONE = "done"
+    FAILED = "failed"
+
+
+_S = RunState  # Short, for the table.
 
 
 class RunMachine(Machine[EndedExecution]):
@@ -51,34 +70,34 @@ class RunMachine(Machine[EndedExecution]):
     execution_id: Optional[str]
     state: str
     TRANSITIONS: ClassVar[Transitions] = {
-        "ready": {"start": ("executing",)},
-        "executing": {
-            "response_received": ("executing", "following", "waiting", "done", "failed"),
-            "transport_failed": ("executing", "failed"),
-            "waited": ("executing", "failed"),
-            "loaded": ("executing", "failed"),
-            "saved": ("executing", "following", "waiting", "failed"),
-            "store_failed": ("executing", "failed"),
+        _S.READY: {"start": (_S.EXECUTING,)},
+        _S.EXECUTING: {
+            "response_received": (_S.EXECUTING, _S.FOLLOWING, _S.WAITING, _S.DONE, _S.FAILED),
+            "transport_failed": (_S.EXECUTING, _S.FAILED),
+            "waited": (_S.EXECUTING, _S.FAILED),
+            "loaded": (_S.EXECUTING, _S.FAILED),
+            "saved": (_S.EXECUTING, _S.FOLLOWING, _S.WAITING, _S.FAILED),
+            "store_failed": (_S.EXECUTING, _S.FAILED),
         },
-        "following": {
-            "stream_opened": ("following",),
-            "bytes_received": ("following",),
-            "stream_quiet": ("following",),
-            "stream_ended": ("following", "waiting"),
-            "stream_closed": ("following", "waiting"),
-            "transport_failed": ("following", "waiting"),
-            "response_received": ("following", "waiting"),
-            "waited": ("following", "waiting"),
-            "emitted": ("following", "polling", "waiting", "done"),
+        _S.FOLLOWING: {
+            "stream_opened": (_S.FOLLOWING,),
+            "bytes_received": (_S.FOLLOWING,),
+            "stream_quiet": (_S.FOLLOWING,),
+            "stream_ended": (_S.FOLLOWING, _S.WAITING),
+            "stream_closed": (_S.FOLLOWING, _S.WAITING),
+            "transport_failed": (_S.FOLLOWING, _S.WAITING),
+            "response_received": (_S.FOLLOWING, _S.WAITING),
+            "waited": (_S.FOLLOWING, _S.WAITING),
+            "emitted": (_S.FOLLOWING, _S.POLLING, _S.WAITING, _S.DONE),
         },
-        "polling": {
-            "response_received": ("polling", "done"),
-            "transport_failed": ("done",),
+        _S.POLLING: {
+            "response_received": (_S.POLLING, _S.DONE),
+            "transport_failed": (_S.DONE,),
         },
-        "waiting": {
-            "response_received": ("waiting", "done", "failed"),
-            "transport_failed": ("waiting", "failed"),
-            "waited": ("waiting",),
+        _S.WAITING: {
+            "response_received": (_S.WAITING, _S.DONE, _S.FAILED),
+            "transport_failed": (_S.WAITING, _S.FAILED),
+            "waited": (_S.WAITING,),
         },
     }
 
@@ -101,7 +120,7 @@ class RunMachine(Machine[EndedExecution]):
     def start(self, now: float, jitter: float) -> Action:
         self._started = now
         self._context.pace.run_begins(now)
-        self.state = "executing"
+        self.state = RunState.EXECUTING
         deadline = now + self._run.timeout
         execute = self._run.execute
         if isinstance(execute, DurableStart):
@@ -113,13 +132,13 @@ class RunMachine(Machine[EndedExecution]):
         return self._delegate(call, now, jitter)
 
     def _inner_ended(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
-        if self.state == "following":
+        if self.state == RunState.FOLLOWING:
             return self._followed(outcome, now, jitter)
-        if self.state == "polling":
+        if self.state == RunState.POLLING:
             return self._polled(outcome)
         if isinstance(outcome, Fail):
             return self._fail(outcome.error)
-        if self.state == "executing":
+        if self.state == RunState.EXECUTING:
             return self._follow(outcome.value, now, jitter)
         return self._ended(outcome.value)
 
@@ -139,7 +158,7 @@ class RunMachine(Machine[EndedExecution]):
         left = self._started + self._run.timeout - now
         if left <= 0:  # A start with a checkpoint may have waited for `settle_after`.
             return self._wait(attached, now, jitter, overtime=None)
-        self.state = "following"
+        self.state = RunState.FOLLOWING
         schedule = PollSchedule(now, waiting.poll_interval)
         events = replace(events, timeout=left)
         polls = RunPolls(schedule, self._context.pace)
@@ -153,7 +172,7 @@ class RunMachine(Machine[EndedExecution]):
         if isinstance(outcome, Done) and is_terminal(execution):
             return self._ended(execution)
         if isinstance(outcome, Done) and _has_outcome(outcome.value, self.execution_id):
-            self.state = "polling"
+            self.state = RunState.POLLING
             self._terminal = outcome.value
             end = self._started + self._run.timeout
             deadline = min(now + FINAL_POLL_TIMEOUT, last_poll_until(end, now, OVERTIME))
@@ -174,7 +193,7 @@ class RunMachine(Machine[EndedExecution]):
         the deadline; one that begins shortly before or after the deadline may last
         `LAST_POLL_TIMEOUT` seconds.
         """
-        self.state = "waiting"
+        self.state = RunState.WAITING
         known = PollState(self._waiting, self._started, seen, overtime=overtime)
         wait = WaitMachine(self._waiting, self._context, self._token, known)
         return self._delegate(wait, now, jitter)

@@ -11,7 +11,7 @@ from flowmaestro_core.context import Context
 from flowmaestro_core.errors import FlowMaestroError, RateLimitError, TimeoutError
 from flowmaestro_core.executions.operation import Poll
 from flowmaestro_core.executions.outcome import ended
-from flowmaestro_core.machine import Machine, Transitions, event
+from flowmaestro_core.machine import Machine, State, Transitions, event
 from flowmaestro_core.payloads.json_values import object_or_empty
 from flowmaestro_core.payloads.reply import RateLimit, is_daily_quota_error
 from flowmaestro_core.payloads.shapes import is_terminal
@@ -164,6 +164,23 @@ class PollState:
         return self.give_up(error)
 
 
+class WaitState(State):
+    """The states of `WaitMachine`."""
+
+    READY = "ready"
+    POLLING = "polling"
+    """The execution is polled."""
+    EMITTING = "emitting"
+    """The listener has what the poll returned."""
+    PAUSING = "pausing"
+    """The time until the next poll."""
+    DONE = "done"
+    FAILED = "failed"
+
+
+_S = WaitState  # Short, for the table.
+
+
 class WaitMachine(Machine[Execution]):
     """Polls one execution until it has ended, or until the wait fails: see `PollState`.
 
@@ -173,13 +190,13 @@ class WaitMachine(Machine[Execution]):
 
     state: str
     TRANSITIONS: ClassVar[Transitions] = {
-        "ready": {"start": ("polling",)},
-        "polling": {
-            "response_received": ("polling", "emitting", "pausing", "done", "failed"),
-            "transport_failed": ("pausing", "failed"),
+        _S.READY: {"start": (_S.POLLING,)},
+        _S.POLLING: {
+            "response_received": (_S.POLLING, _S.EMITTING, _S.PAUSING, _S.DONE, _S.FAILED),
+            "transport_failed": (_S.PAUSING, _S.FAILED),
         },
-        "emitting": {"emitted": ("pausing", "done", "failed")},
-        "pausing": {"waited": ("polling",)},
+        _S.EMITTING: {"emitted": (_S.PAUSING, _S.DONE, _S.FAILED)},
+        _S.PAUSING: {"waited": (_S.POLLING,)},
     }
 
     def __init__(
@@ -206,14 +223,14 @@ class WaitMachine(Machine[Execution]):
         return self._go_on(now)
 
     def _next(self, now: float, jitter: float) -> Action:
-        self.state = "polling"
+        self.state = WaitState.POLLING
         call = self._poll.call(self._context, self._token, now)
         return self._delegate(call, now, jitter)
 
     def _inner_ended(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
         self._answer = outcome
         if self._waiting.listener is not None and isinstance(outcome, Done):
-            self.state = "emitting"
+            self.state = WaitState.EMITTING
             return Emit([dict(outcome.value["data"])])  # the listener may change it
         return self._go_on(now)
 
@@ -223,7 +240,7 @@ class WaitMachine(Machine[Execution]):
             return self._done(verdict.value)
         if isinstance(verdict, Fail):
             return self._fail(verdict.error)
-        self.state = "pausing"
+        self.state = WaitState.PAUSING
         pace = self._context.pace
         if isinstance(self._answer, Done):
             pace.replied(self._poll.limit, now)

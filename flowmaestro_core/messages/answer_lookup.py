@@ -8,9 +8,22 @@ from flowmaestro_core.actions import Action, Done, Fail
 from flowmaestro_core.calls.call import Call, CallMachine
 from flowmaestro_core.calls.pages import MAX_PER_PAGE, PageCursor
 from flowmaestro_core.context import Context
-from flowmaestro_core.machine import Machine, Transitions
+from flowmaestro_core.machine import Machine, State, Transitions
 from flowmaestro_core.payloads.json_values import JsonObject, object_or_empty, text_or_empty
 from flowmaestro_core.payloads.reply import Reply
+
+
+class LookupState(State):
+    """The states of `AnswerLookup`."""
+
+    READY = "ready"
+    READING = "reading"
+    """A page of messages is requested."""
+    DONE = "done"
+    FAILED = "failed"
+
+
+_S = LookupState  # Short, for the table.
 
 
 class AnswerLookup(Machine[Reply[Any]]):
@@ -23,10 +36,10 @@ class AnswerLookup(Machine[Reply[Any]]):
     """
 
     TRANSITIONS: ClassVar[Transitions] = {
-        "ready": {"start": ("reading",)},
-        "reading": {
-            "response_received": ("reading", "done", "failed"),
-            "transport_failed": ("failed",),
+        _S.READY: {"start": (_S.READING,)},
+        _S.READING: {
+            "response_received": (_S.READING, _S.DONE, _S.FAILED),
+            "transport_failed": (_S.FAILED,),
         },
     }
 
@@ -46,7 +59,7 @@ class AnswerLookup(Machine[Reply[Any]]):
         """The number of the page to read, and whether there is another one."""
 
     def _next(self, now: float, jitter: float) -> Action:
-        self.state = "reading"
+        self.state = LookupState.READING
         call = self._page(self._cursor.page)
         machine = CallMachine(call, self._context, self._token, max_retries=0, deadline=self._until)
         return self._delegate(machine, now, jitter)

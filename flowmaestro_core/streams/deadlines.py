@@ -6,7 +6,7 @@ import math
 from typing import NamedTuple
 
 from flowmaestro_core.streams.connection import Connection
-from flowmaestro_core.streams.state import RECONNECT_GRACE, StreamState
+from flowmaestro_core.streams.facts import RECONNECT_GRACE, StreamFacts
 
 MAX_INTERVALS_WITHOUT_PROBE = 10
 """A probe is due after this many times `event_idle_max`, even while events come. These events may
@@ -35,7 +35,7 @@ class Deadlines(NamedTuple):
     open_at: float
 
 
-def deadlines(stream: StreamState, now: float) -> Deadlines:
+def deadlines(stream: StreamFacts, now: float) -> Deadlines:
     """Return the deadlines of a stream at the time `now`.
 
     | deadline   | counts                    | until                                            |
@@ -80,7 +80,7 @@ def deadlines(stream: StreamState, now: float) -> Deadlines:
     return Deadlines(end_at, lost_at, probe_at, open_at)
 
 
-def opening_until(stream: StreamState, probe_at: float, now: float) -> float:
+def opening_until(stream: StreamFacts, probe_at: float, now: float) -> float:
     """Return the deadline of an opening that begins now. The next probe is due at `probe_at`.
 
     The first opening may take as long as any call: infinity. A later one must not delay a probe for

@@ -1,7 +1,7 @@
 """Following an event stream to its end. One method decides what to do next, whatever happened.
 
 Each report of the driver updates the parts: the queue of events to emit, the facts about the
-stream (`state.py`), and the ending (`ending.py`). Then `_next` computes the deadlines that follow
+stream (`facts.py`), and the ending (`ending.py`). Then `_next` computes the deadlines that follow
 from the facts (`deadlines.py`), and picks the action, by the first of these rules that applies:
 
 1. The queue is not empty: emit all of it.
@@ -44,7 +44,7 @@ from flowmaestro_core.calls.call import Call, CallMachine
 from flowmaestro_core.context import Context
 from flowmaestro_core.errors import FlowMaestroError, RateLimitError, StreamError, TimeoutError
 from flowmaestro_core.http.messages import ResponseHead, TransportFailure
-from flowmaestro_core.machine import Machine, Transitions, event
+from flowmaestro_core.machine import Machine, State, Transitions, event
 from flowmaestro_core.payloads.json_values import text_or_empty
 from flowmaestro_core.payloads.reply import Reply, is_daily_quota_error, shown_request_id
 from flowmaestro_core.payloads.shapes import is_terminal
@@ -59,11 +59,11 @@ from flowmaestro_core.streams.events import (
     terminal_event,
     timeline_part,
 )
+from flowmaestro_core.streams.facts import StreamFacts
 from flowmaestro_core.streams.first_event import FirstEventWaits
 from flowmaestro_core.streams.operation import Events
 from flowmaestro_core.streams.run_polls import RunPolls
 from flowmaestro_core.streams.sse import ServerSentEvent
-from flowmaestro_core.streams.state import StreamState
 
 DRAIN_IDLE = 0.02
 """Seconds without a byte after which the open body is closed if the execution has ended."""
@@ -83,6 +83,33 @@ Only the parts that the timeline needs are remembered of a longer one.
 """
 
 
+class StreamState(State):
+    """The states of `EventStreamMachine`."""
+
+    READY = "ready"
+    OPENING = "opening"
+    """A connection is made."""
+    STREAMING = "streaming"
+    """The open body is read."""
+    EMITTING = "emitting"
+    """The caller has the events that a read, an opening or a probe has brought."""
+    DRAINING = "draining"
+    """The ending is known. What has already arrived on the open body is read."""
+    PROBING = "probing"
+    """The execution is polled, or the answer looked for."""
+    CLOSING = "closing"
+    """The open body is closed."""
+    BACKING_OFF = "backing off"
+    """No body is open. The next connection or probe is due later."""
+    ENDING = "ending"
+    """The caller has the terminal event."""
+    DONE = "done"
+    FAILED = "failed"
+
+
+_S = StreamState  # Short, for the table.
+
+
 class EventStreamMachine(Machine[Any]):
     """A machine that emits events up to a terminal one, or ends with an error.
 
@@ -99,14 +126,14 @@ class EventStreamMachine(Machine[Any]):
 
     state: str
     _ANY_RULE = (
-        "streaming",
-        "draining",
-        "closing",
-        "probing",
-        "backing off",
-        "ending",
-        "failed",
-        "opening",
+        _S.STREAMING,
+        _S.DRAINING,
+        _S.CLOSING,
+        _S.PROBING,
+        _S.BACKING_OFF,
+        _S.ENDING,
+        _S.FAILED,
+        _S.OPENING,
     )
     """Every state that `_next` may choose without events in the queue. The most frequent one is
     found first."""
@@ -120,46 +147,53 @@ class EventStreamMachine(Machine[Any]):
     # * `ending`, which emits the terminal event, follows only when no body is open. So a caller who
     #   stops there leaves no connection open.
     TRANSITIONS: ClassVar[Transitions] = {
-        "ready": {"start": ("opening", "failed")},
-        "opening": {
-            "response_received": ("opening", "emitting", "probing", "failed"),
-            "stream_opened": ("opening", "streaming", "emitting", "probing", "draining", "closing"),
-            "transport_failed": ("opening", "probing", "backing off", "failed"),
-            "waited": ("opening",),
+        _S.READY: {"start": (_S.OPENING, _S.FAILED)},
+        _S.OPENING: {
+            "response_received": (_S.OPENING, _S.EMITTING, _S.PROBING, _S.FAILED),
+            "stream_opened": (
+                _S.OPENING,
+                _S.STREAMING,
+                _S.EMITTING,
+                _S.PROBING,
+                _S.DRAINING,
+                _S.CLOSING,
+            ),
+            "transport_failed": (_S.OPENING, _S.PROBING, _S.BACKING_OFF, _S.FAILED),
+            "waited": (_S.OPENING,),
             # The body of a response that is not an event stream.
-            "bytes_received": ("opening",),
-            "stream_quiet": ("opening",),
-            "stream_ended": ("opening", "emitting", "probing", "backing off", "failed"),
-            "stream_closed": ("opening", "probing", "backing off", "failed"),
+            "bytes_received": (_S.OPENING,),
+            "stream_quiet": (_S.OPENING,),
+            "stream_ended": (_S.OPENING, _S.EMITTING, _S.PROBING, _S.BACKING_OFF, _S.FAILED),
+            "stream_closed": (_S.OPENING, _S.PROBING, _S.BACKING_OFF, _S.FAILED),
         },
-        "streaming": {
-            "bytes_received": ("streaming", "emitting", "probing", "draining", "closing"),
-            "stream_quiet": ("streaming", "probing", "closing"),
-            "stream_ended": ("probing", "backing off", "failed"),
-            "transport_failed": ("opening", "probing", "backing off", "failed"),
+        _S.STREAMING: {
+            "bytes_received": (_S.STREAMING, _S.EMITTING, _S.PROBING, _S.DRAINING, _S.CLOSING),
+            "stream_quiet": (_S.STREAMING, _S.PROBING, _S.CLOSING),
+            "stream_ended": (_S.PROBING, _S.BACKING_OFF, _S.FAILED),
+            "transport_failed": (_S.OPENING, _S.PROBING, _S.BACKING_OFF, _S.FAILED),
         },
-        "emitting": {"emitted": _ANY_RULE},
-        "draining": {
-            "bytes_received": ("draining", "emitting", "closing"),
-            "stream_quiet": ("closing",),
-            "stream_ended": ("ending", "failed"),
-            "transport_failed": ("ending", "failed"),
+        _S.EMITTING: {"emitted": _ANY_RULE},
+        _S.DRAINING: {
+            "bytes_received": (_S.DRAINING, _S.EMITTING, _S.CLOSING),
+            "stream_quiet": (_S.CLOSING,),
+            "stream_ended": (_S.ENDING, _S.FAILED),
+            "transport_failed": (_S.ENDING, _S.FAILED),
         },
-        "probing": {
-            "response_received": (*_ANY_RULE, "emitting"),
+        _S.PROBING: {
+            "response_received": (*_ANY_RULE, _S.EMITTING),
             # No event is queued by a probe that fails, and no ending found but an error.
             "transport_failed": (
-                "opening",
-                "backing off",
-                "streaming",
-                "draining",
-                "closing",
-                "failed",
+                _S.OPENING,
+                _S.BACKING_OFF,
+                _S.STREAMING,
+                _S.DRAINING,
+                _S.CLOSING,
+                _S.FAILED,
             ),
         },
-        "closing": {"stream_closed": ("ending", "probing", "backing off", "failed")},
-        "backing off": {"waited": ("opening", "probing", "backing off", "failed")},
-        "ending": {"emitted": ("done",)},
+        _S.CLOSING: {"stream_closed": (_S.ENDING, _S.PROBING, _S.BACKING_OFF, _S.FAILED)},
+        _S.BACKING_OFF: {"waited": (_S.OPENING, _S.PROBING, _S.BACKING_OFF, _S.FAILED)},
+        _S.ENDING: {"emitted": (_S.DONE,)},
     }
 
     def __init__(
@@ -185,7 +219,7 @@ class EventStreamMachine(Machine[Any]):
         self._events = events
         self._queue: List[Dict[str, Any]] = []
         """The events to emit, without the terminal one."""
-        self._stream = StreamState(context.stream_times, can_probe=can_probe, polls=polls)
+        self._stream = StreamFacts(context.stream_times, can_probe=can_probe, polls=polls)
         self._ending: Optional[Ending] = None
         """How the stream will end, as far as that is known. It is set by `_end_with`,
         `_end_after_reading` and `_end_unless_probed`. Each read changes it (`after_read`). Two
@@ -211,7 +245,7 @@ class EventStreamMachine(Machine[Any]):
     @property
     def finished(self) -> bool:
         """Whether the terminal event has been emitted."""
-        return self.state in ("ending", "done")
+        return self.state in (StreamState.ENDING, StreamState.DONE)
 
     @property
     def reconnects(self) -> int:
@@ -299,7 +333,7 @@ class EventStreamMachine(Machine[Any]):
 
     @event
     def emitted(self, now: float, jitter: float) -> Action:
-        if self.state == "ending":
+        if self.state == StreamState.ENDING:
             return self._done(self._terminal)
         self._stream.resumed(now)
         return self._next(now, jitter)
@@ -336,7 +370,7 @@ class EventStreamMachine(Machine[Any]):
     def _next(self, now: float, jitter: float) -> Action:
         # Rule 1
         if self._queue:
-            self.state = "emitting"
+            self.state = StreamState.EMITTING
             self._stream.paused_at = now
             items, self._queue = self._queue, []
             return Emit(items)
@@ -353,7 +387,7 @@ class EventStreamMachine(Machine[Any]):
             return self._close()  # `stream_closed` counts it as lost.
         if now >= due.probe_at:
             return self._probe(due, now, jitter)
-        self.state = "streaming"
+        self.state = StreamState.STREAMING
         left = min(due.lost_at, due.end_at) - now
         patience = min(left, due.probe_at - now)
         return Read(patience, self._first_event.limit(patience, left))
@@ -372,7 +406,7 @@ class EventStreamMachine(Machine[Any]):
         if self._stream.is_open:
             left = due.end_at + DRAIN_OVERTIME - now
             if isinstance(ending, UnlessRead) and left > 0:
-                self.state = "draining"
+                self.state = StreamState.DRAINING
                 return Read(min(DRAIN_IDLE, left))
             return self._close()
         if isinstance(ending, UnlessProbed) and now < due.end_at:
@@ -380,10 +414,10 @@ class EventStreamMachine(Machine[Any]):
                 return self._probe(due, now, jitter)
             latest = min(now + LONGEST_PAUSE, due.end_at)
             if self._stream.polls_until_deadline or due.probe_at < latest:
-                self.state = "backing off"
+                self.state = StreamState.BACKING_OFF
                 return Wait(min(due.probe_at, due.end_at) - now)
         if isinstance(ending.action, Emit):
-            self.state = "ending"
+            self.state = StreamState.ENDING
             return Emit([dict(ending.action.items[0])])  # The caller may change it.
         return self._fail(ending.action.error)
 
@@ -398,7 +432,7 @@ class EventStreamMachine(Machine[Any]):
             return self._open(due, now, jitter)
         if now >= due.probe_at and now < due.open_at:
             return self._probe(due, now, jitter)
-        self.state = "backing off"
+        self.state = StreamState.BACKING_OFF
         # A probe may have outlasted the pause. Then this wait takes no time: it reports the loss.
         until = max(now, min(due.open_at, due.probe_at, due.end_at))
         lost, stream.unreported = stream.unreported, None
@@ -438,7 +472,7 @@ class EventStreamMachine(Machine[Any]):
     # Opening
 
     def _open(self, due: Deadlines, now: float, jitter: float) -> Action:
-        self.state = "opening"
+        self.state = StreamState.OPENING
         stream = self._stream
         is_call = stream.connection is Connection.UNOPENED and stream.polls is None
         call = CallMachine(
@@ -453,7 +487,7 @@ class EventStreamMachine(Machine[Any]):
         return self._delegate(call, now, jitter)
 
     def _inner_ended(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
-        if self.state == "probing":
+        if self.state == StreamState.PROBING:
             return self._probed(outcome, now, jitter)
         if isinstance(outcome, Fail):
             return self._not_opened(outcome.error, now, jitter)
@@ -530,7 +564,7 @@ class EventStreamMachine(Machine[Any]):
     # Probing
 
     def _probe(self, due: Deadlines, now: float, jitter: float) -> Action:
-        self.state = "probing"
+        self.state = StreamState.PROBING
         self._stream.paused_at = now
         until = min(now + self._stream.probe_timeout.seconds(), due.end_at)
         return self._delegate(self._probe_machine(until), now, jitter)

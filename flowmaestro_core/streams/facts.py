@@ -30,7 +30,7 @@ RECONNECT_GRACE = 1.0
 stream. A pause of 0.5 s and a round trip to another continent fit in."""
 
 
-class StreamState:
+class StreamFacts:
     """The facts about a stream, of which `deadlines` computes what counts now.
 
     All times are in seconds, on the clock that gives `now`. The clocks of silence stand still while
