@@ -11,7 +11,7 @@ from asyncio_driver import drive as drive_on_asyncio
 from flowmaestro.testing import check_driver
 from flowmaestro.testing.conformance.drivers import our_drive
 from flowmaestro_core import Done
-from flowmaestro_transports import AnyioTransport
+from flowmaestro_transports import AnyioTransport, Request, Response, SocketTransport
 from flowmaestro_transports.driving.drivers import AsyncDriver
 from flowmaestro_transports.driving.stores import AsyncKeeper, Kept
 
@@ -84,6 +84,26 @@ def test_a_driver_that_does_not_wait_is_told() -> None:
 
     with pytest.raises(AssertionError, match=r"wait for the whole of Wait\.seconds"):
         check_driver(hasty)
+
+
+def test_a_driver_that_loses_its_stream_during_a_poll_is_told() -> None:
+    class Forgetful(SocketTransport):
+        opened: Any = None
+
+        def open(self, request: Request, timeout: float) -> Any:
+            self.opened = super().open(request, timeout)
+            return self.opened
+
+        def send(self, request: Request, timeout: float) -> Response:
+            if self.opened is not None:
+                self.opened.close()
+            return super().send(request, timeout)
+
+    def forgetful(machine: Any, emit: Emit, store: Any) -> Any:
+        return our_drive(machine, emit, store, Forgetful())
+
+    with pytest.raises(AssertionError, match="must keep a stream open while it carries out a Send"):
+        check_driver(forgetful)
 
 
 def test_a_listener_that_misses_items_is_told() -> None:

@@ -30,7 +30,9 @@ from flowmaestro_core.http.messages import TransportFailure
 from flowmaestro_core.machines import machine_for
 from flowmaestro_core.operation import Operation
 from flowmaestro_core.options import ClientOptions
+from flowmaestro_core.policy.stream_times import StreamTimes
 from flowmaestro_core.resources import Workflows
+from flowmaestro_transports.contract import Transport
 
 Drive = Callable[[Any, Callable[[Any], Any], Any], Any]
 """A driver: a function from a machine, a listener and a store to the value of the machine. Or a
@@ -121,6 +123,13 @@ class _Scene(NamedTuple):
     options: Dict[str, Any] = {}
     is_exact: bool = True
     """Whether the driver's actions and requests must be ours. Polls depend on time."""
+    times: StreamTimes = StreamTimes()
+    opens: Optional[int] = None
+    """How often the stream must be opened; `None` if that depends on time."""
+
+
+def _be_quiet(fake: FakeFlowMaestro) -> None:
+    fake.workflow("wf_quiet", nodes=[Node("think", seconds=1.5 * SPEED)], outputs={"answer": 42})
 
 
 def _lose_a_stream(fake: FakeFlowMaestro) -> None:
@@ -154,6 +163,14 @@ _SCENES = (
         is_exact=False,
     ),
     _Scene(
+        "a run whose event stream is quiet, so that the execution is polled",
+        lambda _: Workflows.run("wf_quiet", timeout=60.0),
+        _be_quiet,
+        is_exact=False,
+        times=StreamTimes(event_idle=0.4),
+        opens=1,
+    ),
+    _Scene(
         "a batch with a store",
         lambda store: Workflows.run_many("wf_123", [{"n": 1}, {"n": 2}, {"n": 3}], journal=store),
         lambda _: None,
@@ -165,10 +182,11 @@ _SCENES = (
 def check_driver(drive: Drive) -> None:
     """Check that a driver carries out the core's machines as they demand.
 
-    It drives calls with retries, a lost connection, a time limit, an error, pages, a run whose
-    event stream is lost, and a batch with a store, over sockets on loopback, against the fake. What
-    the driver reports is checked after each action; the values, and where time does not matter the
-    actions and requests, are compared with those of our own driver. It takes some 10 seconds.
+    It drives calls with retries, a lost connection, a time limit, an error, pages, runs whose event
+    stream is lost or quiet, and a batch with a store, over sockets on loopback, against the fake.
+    What the driver reports is checked after each action; the values, and where time does not matter
+    the actions and requests, are compared with those of our own driver. It takes some 12
+    seconds.
 
     Raises `AssertionError`, which lists what went wrong, each with the rule that was broken.
 
@@ -200,6 +218,9 @@ def _failures(drive: Drive, scene: _Scene) -> Iterable[str]:
     posts = [line for line in theirs.requests if line.startswith("POST")]
     if sorted(posts) != sorted(line for line in ours.requests if line.startswith("POST")):
         yield f"it must send each POST once: {posts}"
+    opens = sum(line.endswith("/events") for line in theirs.requests)
+    if scene.opens not in (None, opens):
+        yield f"it must keep a stream open while it carries out a Send, not open {opens} in turn"
     if scene.is_exact:
         if theirs.trace != ours.trace:
             yield f"the machine's actions must be {ours.trace}, not {theirs.trace}"
@@ -223,7 +244,8 @@ def _played(drive: Drive, scene: _Scene) -> _Played:
     items: List[Any] = []
     store = _MemoryStore()
     with running_server(fake, speed=SPEED) as url:
-        context = Context(ClientOptions(fake.api_key, url, **scene.options))
+        options = ClientOptions(fake.api_key, url, **scene.options)
+        context = Context(options, stream_times=scene.times)
         machine = _Watched(machine_for(scene.make(store), context, uuid.uuid4().hex))
         try:
             value = drive(machine, items.append, store)
@@ -277,13 +299,15 @@ class _MemoryStore:
         }
 
 
-def our_drive(machine: Any, emit: Callable[[Any], Any], store: Any) -> Any:
-    """Carry out a machine with our own sync driver."""
+def our_drive(
+    machine: Any, emit: Callable[[Any], Any], store: Any, transport: Optional[Transport] = None
+) -> Any:
+    """Carry out a machine with our own sync driver, and close the transport."""
     from flowmaestro_transports.driving.drivers import SyncDriver
     from flowmaestro_transports.driving.stores import Kept, SyncKeeper
     from flowmaestro_transports.sockets.transport import SocketTransport
 
-    transport = SocketTransport()
+    transport = transport or SocketTransport()
     keeper = SyncKeeper(Kept(store), transport)
     driver = SyncDriver(machine, transport, keeper=keeper)
     try:
