@@ -12,7 +12,7 @@ import secrets
 import time
 from collections import OrderedDict, deque
 from pathlib import Path
-from typing import Any, Callable, Deque, Dict, List, Mapping, Optional, Set
+from typing import Any, Callable, Deque, Dict, List, Mapping, NamedTuple, Optional, Set
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from flowmaestro.testing.fake.fake_flowmaestro import FakeFlowMaestro
@@ -64,6 +64,14 @@ _PAGE_HEADERS = [
 ]
 
 
+class _Asked(NamedTuple):
+    """What a page asks for: the name in the path, `""` for none, the query and the body."""
+
+    name: str
+    query: Mapping[str, List[str]]
+    body: bytes
+
+
 class Inspector:
     """Watches one fake. `now` returns the Unix time, in seconds, that the page shows.
 
@@ -107,6 +115,26 @@ class Inspector:
 
         The server sets it, to call the function in another thread: to redact 1 MiB takes 0.2 s.
         """
+        self._routes: Dict[str, Callable[[_Asked], FakeReply]] = {
+            "GET feed": self._open_feed,
+            "GET requests": self._list_requests,
+            "GET search": self._search,
+            "GET routes": lambda _: json_reply(
+                200, [f"{route.method} {route.template}" for route in ROUTES]
+            ),
+            "GET requests *": lambda asked: self._later(self._find(asked.name).details),
+            "GET executions *": lambda asked: self._later(self._execution(asked.name)),
+            "GET deliveries *": lambda asked: self._later(self._find_delivery(asked.name).details),
+            "GET timelines *": self._draw,
+            "POST faults": lambda asked: self._inject(asked.body),
+            "POST faults * disarm": self._disarm,
+            "POST executions * cancel": self._cancel,
+            "POST requests * send": lambda asked: json_reply(
+                200, {"id": self._send_again(self._find(asked.name))}
+            ),
+            "POST deliveries * send": self._deliver_again,
+        }
+        """The method, and the path below `/_inspect/`, in which `*` is a name or a number."""
         fake.listen(self._happened)
         fake.listen_to_faults(self._fault_happened)
         fake.keep_last(MAX_EXCHANGES)
@@ -272,68 +300,57 @@ class Inspector:
             reply = FakeReply()
             reply.complete(200, Headers(_PAGE_HEADERS), body=_PAGE.read_bytes())
             return reply
-        parts = [unquote(part) for part in target.path.split("/")[2:]]
-        if request.method in ("GET", "HEAD"):
-            return self._get(parts, parse_qs(target.query))
-        if request.method == "POST":
-            return self._post(parts, request.body)
-        return json_reply(405, {"error": f"{request.method} is not for {target.path}"})
+        method = "GET" if request.method == "HEAD" else request.method
+        if method not in ("GET", "POST"):
+            return json_reply(405, {"error": f"{method} is not for {target.path}"})
+        kind, *rest = [unquote(part) for part in target.path.split("/")[2:]]
+        name, *action = rest or [""]
+        route = self._routes.get(" ".join([method, kind, *(["*"] if rest else []), *action]))
+        if route is None:
+            raise LookupError(f"there is no {method} {target.path}")
+        return route(_Asked(name, parse_qs(target.query), request.body))
 
-    def _get(self, parts: List[str], query: Mapping[str, List[str]]) -> FakeReply:
-        """Answer a GET or HEAD, which changes nothing in the fake."""
-        if parts == ["feed"]:
-            # The state and what follows come on one connection: nothing is missed in between, and
-            # the page is filled after one round trip.
-            feed = Feed({"kind": "state", **self._state()})
-            self._feeds.add(feed)
-            return feed.reply()
-        if parts == ["requests"]:
-            rows = list(self._exchanges)
-            if "before" in query:
-                before = _number(query["before"][0])
-                rows = [each for each in rows if each.number < before][-MORE_REQUESTS:]
-            return json_reply(200, [each.summary() for each in rows])
-        if parts == ["search"]:
-            search = self._exchanges.search(query.get("text", [""])[0][:200])
-            return self._later(lambda: dict(zip(("found", "back_to"), search())))
-        if parts == ["routes"]:
-            return json_reply(200, [f"{route.method} {route.template}" for route in ROUTES])
-        if len(parts) == 2 and parts[0] == "requests":
-            return self._later(self._find(parts[1]).details)
-        if len(parts) == 2 and parts[0] == "executions":
-            return self._later(self._execution(parts[1]))
-        if len(parts) == 2 and parts[0] == "deliveries":
-            return self._later(self._find_delivery(parts[1]).details)
-        if len(parts) == 2 and parts[0] == "timelines":
-            width = _number(query.get("width", ["828"])[0])
-            return self._timeline(parts[1], min(max(width, 320), 4000))
-        raise LookupError(f"there is nothing at /_inspect/{'/'.join(parts)}")
+    def _open_feed(self, _: _Asked) -> FakeReply:
+        # The state and what follows come on one connection: nothing is missed in between, and
+        # the page is filled after one round trip.
+        feed = Feed({"kind": "state", **self._state()})
+        self._feeds.add(feed)
+        return feed.reply()
 
-    def _post(self, parts: List[str], body: bytes) -> FakeReply:
-        """Answer a POST: change the fake or the inspector."""
-        if parts == ["faults"]:
-            return self._inject(body)
-        kind, name, action = parts if len(parts) == 3 else ("", "", "")
-        if (kind, action) == ("faults", "disarm"):
-            armed = next((each for each in self._faults.values() if each.name == name), None)
-            if armed is None:
-                raise LookupError(f"there is no fault {name!r}")
-            self._fake.disarm(armed.fault)
-            armed.disarmed = True
-            self._publish(armed.summary())
-            return json_reply(200, armed.summary())
-        if (kind, action) == ("executions", "cancel"):
-            self._fake.cancel(name)
-            self.changed()
-            return self._later(self._execution(name))
-        if (kind, action) == ("requests", "send"):
-            return json_reply(200, {"id": self._send_again(self._find(name))})
-        if (kind, action) == ("deliveries", "send"):
-            kept = self._find_delivery(name)
-            self._fake.deliver_again(kept.delivery)
-            self.changed()
-            return json_reply(200, kept.summary())
-        raise LookupError(f"there is nothing to do at /_inspect/{'/'.join(parts)}")
+    def _list_requests(self, asked: _Asked) -> FakeReply:
+        rows = list(self._exchanges)
+        if "before" in asked.query:
+            before = _number(asked.query["before"][0])
+            rows = [each for each in rows if each.number < before][-MORE_REQUESTS:]
+        return json_reply(200, [each.summary() for each in rows])
+
+    def _search(self, asked: _Asked) -> FakeReply:
+        search = self._exchanges.search(asked.query.get("text", [""])[0][:200])
+        return self._later(lambda: dict(zip(("found", "back_to"), search())))
+
+    def _draw(self, asked: _Asked) -> FakeReply:
+        width = _number(asked.query.get("width", ["828"])[0])
+        return self._timeline(asked.name, min(max(width, 320), 4000))
+
+    def _disarm(self, asked: _Asked) -> FakeReply:
+        armed = next((each for each in self._faults.values() if each.name == asked.name), None)
+        if armed is None:
+            raise LookupError(f"there is no fault {asked.name!r}")
+        self._fake.disarm(armed.fault)
+        armed.disarmed = True
+        self._publish(armed.summary())
+        return json_reply(200, armed.summary())
+
+    def _cancel(self, asked: _Asked) -> FakeReply:
+        self._fake.cancel(asked.name)
+        self.changed()
+        return self._later(self._execution(asked.name))
+
+    def _deliver_again(self, asked: _Asked) -> FakeReply:
+        kept = self._find_delivery(asked.name)
+        self._fake.deliver_again(kept.delivery)
+        self.changed()
+        return json_reply(200, kept.summary())
 
     def _state(self) -> Dict[str, Any]:
         with self._fake.lock:
