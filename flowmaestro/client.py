@@ -336,6 +336,7 @@ class AsyncFlowMaestroClient(_Client):
         `TypeError` or `ValueError` for a wrong argument.
 
         """
+        # Unlike the sync form: mypy needs to be told the type of what is awaited.
         from flowmaestro_core.calls.raw import raw_call
 
         reply: Reply[Any] = await self._executor.perform(raw_call(method, path, params, json))
@@ -353,6 +354,7 @@ class AsyncFlowMaestroClient(_Client):
 
     async def aclose(self) -> None:
         """Close all connections, as `close`. `contextlib.aclosing` calls this name."""
+        # Unlike the sync form: contextlib.aclosing calls this name.
         await self.close()
 
     async def __aenter__(self: C) -> C:
@@ -362,7 +364,7 @@ class AsyncFlowMaestroClient(_Client):
         await self.close()
 
     if not TYPE_CHECKING:  # A type checker knows that it cannot be used so.
-
+        # Unlike the sync form: only this one may be entered with a plain `with` by mistake.
         def __enter__(self) -> None:
             raise TypeError("AsyncFlowMaestroClient is async: write `async with`")
 

@@ -1,93 +1,27 @@
-"""Sync and async forms of one loop are compared: `async`, `await` and names may differ alone."""
+"""Sync and async forms of one loop are compared: `async`, `await` and names may differ alone.
+
+A pair is found by its names: `X` or `SyncX` and `AsyncX`, `f` and `f_async`. A part that must
+differ all the same says why in a comment, `# Unlike the sync form: ...`. A class that is no twin of
+the one with its name says that: `# Not a twin: ...`.
+"""
 
 from __future__ import annotations
 
 import ast
 import re
 from pathlib import Path
-from typing import Any, Dict, Union
+from typing import Any, Dict, List, Tuple
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-DRIVING = "transports/flowmaestro_transports/driving"
-CASSETTES = "flowmaestro/testing/cassettes"
-VIRTUAL = "flowmaestro/testing/virtual/memory.py"
-FUNCTIONS = "transports/flowmaestro_transports/functions.py"
-CONTRACT = "transports/flowmaestro_transports/contract.py"
-TWINS = [
-    (f"{DRIVING}/drivers.py", "SyncDriver", "AsyncDriver"),
-    (f"{DRIVING}/stores.py", "SyncKeeper", "AsyncKeeper"),
-    (f"{DRIVING}/executors.py", "SyncExecutor", "AsyncExecutor"),
-    (f"{DRIVING}/iterators.py", "SyncHandle", "AsyncHandle"),
-    (f"{DRIVING}/iterators.py", "_Text", "_AsyncText"),
-    (f"{DRIVING}/iterators.py", "SyncItems", "AsyncItems"),
-    (f"{DRIVING}/iterators.py", "EventStream", "AsyncEventStream"),
-    (f"{DRIVING}/iterators.py", "MessageEventStream", "AsyncMessageEventStream"),
-    (f"{DRIVING}/runs.py", "RunOutcomes", "AsyncRunOutcomes"),
-    ("transports/flowmaestro_transports/observing/reporters.py", "SyncReporter", "AsyncReporter"),
-    (FUNCTIONS, "FunctionTransport", "AsyncFunctionTransport"),
-    (FUNCTIONS, "_SyncBody", "_AsyncBody"),
-    (f"{CASSETTES}/recorder.py", "RecordingTransport", "AsyncRecordingTransport"),
-    (f"{CASSETTES}/recorder.py", "RecordedBody", "AsyncRecordedBody"),
-    (VIRTUAL, "MemoryTransport", "AsyncMemoryTransport"),
-    (VIRTUAL, "MemoryBody", "AsyncMemoryBody"),
-    (VIRTUAL, "_carry_out", "_carry_out_async"),
-    ("flowmaestro/testing/virtual/scripted.py", "ScriptedTransport", "AsyncScriptedTransport"),
-    ("flowmaestro/client.py", "FlowMaestroClient", "AsyncFlowMaestroClient"),
-    (CONTRACT, "OpenResponse", "AsyncOpenResponse"),
-    (CONTRACT, "Transport", "AsyncTransport"),
+FILES = [
+    path
+    for package in ("transports/flowmaestro_transports", "flowmaestro")
+    for path in sorted((ROOT / package).rglob("*.py"))
 ]
-"""A file, and the two forms in it."""
-
-NO_TWINS = {
-    ("Runner", "AsyncRunner"): "its base",
-    ("SyncRunner", "AsyncRunner"): "threads here, a task group there",
-    ("_Calls", "_AsyncCalls"): "threads here, a task group there",
-    ("TransportConformance", "AsyncTransportConformance"): "one is run on each event loop",
-}
-"""Names of a pair that is not one loop written twice, and why."""
-
-CALLBACK = "a sync client refuses a coroutine of a callback, an async one awaits it"
-ACLOSE = "contextlib.aclosing calls this name"
-THREADS = "threads need a lock where tasks need a flag"
-LOOP = "an async handle releases its body on its own event loop"
-
-DIFFERENT = {
-    "FlowMaestroClient.aclose": ACLOSE,
-    "FlowMaestroClient.request": "mypy needs to be told the type of what is awaited",
-    "SyncDriver.advance": "only a coroutine can be dropped while it waits",
-    "SyncDriver.deliver": CALLBACK,
-    "SyncDriver._release": "only a task can be cancelled while its body closes",
-    "SyncDriver.drop": LOOP,
-    "SyncDriver._opened": LOOP,
-    "SyncDriver._home": LOOP,
-    "SyncExecutor.method": "a coroutine function shows itself as one, so it needs an `async def`",
-    "SyncExecutor.perform": LOOP,
-    "SyncExecutor.iterate": "an operation has a type for each kind of client",
-    "SyncHandle.__init__": f"{THREADS}; every async transport can be interrupted",
-    "SyncHandle._next_item": THREADS,
-    "SyncHandle.aclose": ACLOSE,
-    "SyncHandle.__del__": LOOP,
-    "_Text.__next__": "Python 3.9 has no anext()",
-    "_Text.close": ACLOSE,
-    "_Text.aclose": ACLOSE,
-    "RunOutcomes.close": THREADS,
-    "RunOutcomes.aclose": ACLOSE,
-    "RunOutcomes.__next__": "only a coroutine can be dropped while it waits",
-    "RunOutcomes.__del__": "AsyncHandle.__del__ does not close, so the journal is closed before it",
-    "RunOutcomes._drop_journal": "only an async handle may have to be released without waiting",
-    "SyncReporter._tell": CALLBACK,
-    "SyncKeeper._call": CALLBACK,
-    "FlowMaestroClient.": "only the async client may be entered by mistake with a plain `with`",
-    "FunctionTransport.send": "an async client takes a coroutine function and a plain one",
-    "FunctionTransport.sleep": "each has the sleep of its world",
-    "RecordingTransport.open": "only an async body may have to be released without waiting",
-    "MemoryBody.close": "only an async body may have to be released without waiting",
-    "MemoryBody.release": "only an async body may have to be released without waiting",
-    "_carry_out.": "an async call lets other tasks run once",
-}
-"""Methods that differ all the same, and why they must."""
+UNLIKE = re.compile(r"# Unlike the (?:sync|async) form: [^\n]+\.$", re.MULTILINE)
+NOT_A_TWIN = re.compile(r"# Not a twin: [^\n]+\.$", re.MULTILINE)
 
 NAMES = [
     (r"(?<![A-Za-z0-9])(?:Sync|Async)(?=[A-Z])", ""),
@@ -125,50 +59,82 @@ def plain(node: ast.AST) -> str:
     return source
 
 
-def parts_of(node: Union[ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef]) -> Dict[str, str]:
-    """Return the methods and attributes of a class by name; a function is its only part."""
-    if not isinstance(node, ast.ClassDef):
-        return {"": plain(node)}
-    parts: Dict[str, str] = {}
-    for member in node.body:
-        if isinstance(member, ast.Expr):  # a docstring
-            continue
-        if isinstance(member, ast.Assign):
-            name = ast.unparse(member.targets[0])
-        elif isinstance(member, ast.AnnAssign):
-            name = ast.unparse(member.target)
-        else:
-            name = re.sub(*NAMES[1], getattr(member, "name", ""))
-        parts[name] = plain(member)
-    return parts
+class Form:
+    """One of the two forms: the parts of a class by name; a function is its only part."""
+
+    def __init__(self, node: Any, lines: List[str]) -> None:
+        self.parts: Dict[str, str] = {}
+        self.unlike: Dict[str, bool] = {}
+        """Whether a part has the comment that says why it differs."""
+        for member in node.body if isinstance(node, ast.ClassDef) else [node]:
+            if isinstance(member, ast.Expr):  # a docstring
+                continue
+            name = _name(member) if isinstance(node, ast.ClassDef) else ""
+            source = "\n".join(lines[member.lineno - 1 : member.end_lineno])
+            self.unlike[name] = UNLIKE.search(source) is not None
+            self.parts[name] = plain(member)
 
 
-@pytest.mark.parametrize(("path", "sync", "other"), TWINS, ids=[twin[1] for twin in TWINS])
-def test_twins_differ_in_async_and_await_alone(path: str, sync: str, other: str) -> None:
-    tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
-    nodes: Dict[str, Any] = {getattr(node, "name", ""): node for node in tree.body}
-    ours, theirs = parts_of(nodes[sync]), parts_of(nodes[other])
-    known = {name for name in DIFFERENT if name.partition(".")[0] == sync}
-    different = {}
-    for name in {*ours, *theirs}:
-        if ours.get(name) != theirs.get(name):
-            different[f"{sync}.{name}"] = (ours.get(name), theirs.get(name))
-    new = {name: forms for name, forms in different.items() if name not in known}
-    assert not new, f"bring them into line, or name the reason in DIFFERENT: {new}"
-    assert not known - set(different), "these agree now: take them off DIFFERENT"
+def _name(member: Any) -> str:
+    if isinstance(member, ast.Assign):
+        return ast.unparse(member.targets[0])
+    if isinstance(member, ast.AnnAssign):
+        return ast.unparse(member.target)
+    return re.sub(*NAMES[1], getattr(member, "name", ""))
 
 
-def test_every_pair_of_names_is_compared() -> None:
-    found = set()
-    for package in ("transports/flowmaestro_transports", "flowmaestro"):
-        for path in (ROOT / package).rglob("*.py"):
-            names = [getattr(node, "name", "") for node in ast.parse(path.read_text("utf-8")).body]
-            for name in names:
-                bare = re.sub(r"^(_?)Async(?=.)|_async$", r"\1", name)
-                for other in {bare, re.sub(r"^(_?)", r"\1Sync", bare)} & {*names}:
-                    if bare != name and (other, name) not in NO_TWINS:
-                        found.add((path.relative_to(ROOT).as_posix(), other, name))
-    assert found == set(TWINS)
+def pairs(source: str) -> Dict[str, Tuple[Form, Form]]:
+    """Return the sync and the async form of each pair in a file, by the name of the async one."""
+    lines = source.splitlines()
+    nodes = {getattr(node, "name", ""): node for node in ast.parse(source).body}
+    found: Dict[str, Tuple[Form, Form]] = {}
+    for name, node in nodes.items():
+        bare = re.sub(r"^(_?)Async(?=.)|_async$", r"\1", name)
+        for other in {bare, re.sub(r"^(_?)", r"\1Sync", bare)} & {*nodes}:
+            text = "\n".join(lines[node.lineno - 1 : node.end_lineno])
+            if bare != name and not NOT_A_TWIN.search(text):
+                found[name] = (Form(nodes[other], lines), Form(node, lines))
+    return found
+
+
+def quarrels(source: str) -> List[str]:
+    """Return the parts that differ and do not say why, and those that say why but agree."""
+    wrong = []
+    for name, (sync, other) in pairs(source).items():
+        for part in {*sync.parts, *other.parts}:
+            differ = sync.parts.get(part) != other.parts.get(part)
+            if differ != (sync.unlike.get(part, False) or other.unlike.get(part, False)):
+                how = "differs without a reason" if differ else "agrees, but says why it differs"
+                wrong.append(f"{name}.{part} {how}")
+    return wrong
+
+
+TWINS = [path for path in FILES if pairs(path.read_text("utf-8"))]
+
+
+@pytest.mark.parametrize("path", TWINS, ids=[path.stem for path in TWINS])
+def test_twins_differ_in_async_and_await_alone(path: Path) -> None:
+    assert quarrels(path.read_text("utf-8")) == []
+
+
+def test_the_large_pairs_are_found() -> None:
+    names = {name for path in TWINS for name in pairs(path.read_text("utf-8"))}
+    assert {"AsyncDriver", "AsyncExecutor", "AsyncHandle", "AsyncFlowMaestroClient"} <= names
+
+
+def test_a_reason_is_demanded_where_forms_differ_and_nowhere_else() -> None:
+    def both(sync: str, other: str) -> List[str]:
+        return quarrels(f"class It:\n  {sync}\nclass AsyncIt:\n  {other}")
+
+    reason = "# Unlike the sync form: here."
+    assert both("def f(self): g()", "async def f(self): await g()") == []
+    assert both("def f(self): g()", "def f(self): h()") == ["AsyncIt.f differs without a reason"]
+    assert both("def f(self): g()", f"def f(self):\n    {reason}\n    h()") == []
+    assert both("def f(self): g()", f"def f(self):\n    {reason}\n    g()") == [
+        "AsyncIt.f agrees, but says why it differs"
+    ]
+    assert both("a = 1", f"a = 2  {reason}") == []
+    assert both("a = 1", "# Not a twin: see there.\n  a = 2") == []
 
 
 def test_a_difference_is_seen() -> None:

@@ -214,6 +214,7 @@ class AsyncFunctionTransport(_OnFunction):
 
     async def send(self, request: Request, timeout: float) -> Response:
         """Call the function and return its response. `timeout` is ignored."""
+        # Unlike the sync form: the function may be a coroutine function or a plain one.
         if self._closed:
             raise TransportClosedError
         try:
@@ -228,6 +229,7 @@ class AsyncFunctionTransport(_OnFunction):
 
     async def sleep(self, seconds: float) -> None:
         """Sleep for `seconds`. Other tasks of the event loop run meanwhile."""
+        # Unlike the sync form: an event loop has a sleep of its own.
         import anyio
 
         await anyio.sleep(seconds)

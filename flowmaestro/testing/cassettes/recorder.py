@@ -287,6 +287,7 @@ class AsyncRecordingTransport(_Recorder[AsyncTransport, AsyncMemoryTransport]):
 
         Else send the request through `inner` and record the exchange.
         """
+        # Unlike the sync form: only an async body may have to be released without waiting.
         if self._replaying is not None:
             with self._if_held():
                 return await self._replaying.open(request, timeout)

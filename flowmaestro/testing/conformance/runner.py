@@ -359,6 +359,7 @@ def run_to_its_end(steps: Coroutine[Any, Any, Any]) -> Any:
 class AsyncRunner(Runner):
     """Runs a check on an `AsyncTransport`, or on a function, on the event loop `backend`."""
 
+    # Not a twin: it has a task group where the other has threads.
     crowd = 200
 
     def __init__(

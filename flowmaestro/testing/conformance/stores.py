@@ -117,6 +117,7 @@ class _Calls:
 class _AsyncCalls(_Calls):
     """Calls the methods of an async store."""
 
+    # Not a twin: it has a task group where the other has threads.
     async def call(self, method: Callable[..., Any], *args: Any) -> Any:
         """Return the result of a method."""
         return await method(*copy.deepcopy(args))

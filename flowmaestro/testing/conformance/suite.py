@@ -252,6 +252,7 @@ class AsyncTransportConformance(_Conformance):
     asynchronous tests is needed.
     """
 
+    # Not a twin: its tests run once on each event loop.
     backends: Sequence[str] = ("asyncio", "trio")
     """The event loops that the transport claims to run on.
 

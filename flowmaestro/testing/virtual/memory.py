@@ -281,10 +281,12 @@ class AsyncMemoryBody(_Body):
 
         This cannot be cancelled, since it never waits.
         """
+        # Unlike the sync form: only an async body may have to be released without waiting.
         self.release()
 
     def release(self) -> None:
         """Do what `close` does, without `await`."""
+        # Unlike the sync form: only an async body may have to be released without waiting.
         self.break_off()
 
 
@@ -310,6 +312,7 @@ def _carry_out(clock: VirtualClock, steps: Steps[T]) -> T:
 
 
 async def _carry_out_async(clock: VirtualClock, steps: Steps[T]) -> T:
+    # Unlike the sync form: an async call lets other tasks run once.
     from anyio.lowlevel import checkpoint
 
     with clock.in_flight():

@@ -337,7 +337,7 @@ class AsyncDriver(_Driver):
 
     _transport: AsyncTransport
     _reporter: Optional[AsyncReporter]
-    _home: Optional[EventLoop] = None
+    _home: Optional[EventLoop] = None  # Unlike the sync form: a body belongs to its loop.
 
     async def advance(self) -> Union[Emit, Done]:
         """Carry out actions until the machine emits items or ends. Return that `Emit` or `Done`.
@@ -349,6 +349,7 @@ class AsyncDriver(_Driver):
         One case differs: if this coroutine is collected before it has ended, its body stays
         open until `drop` or `close` releases it.
         """
+        # Unlike the sync form: only a coroutine can be dropped while it waits.
         try:
             # A stream comes here for each of its reads, so no empty block is entered.
             if self._in_flight is None:
@@ -367,6 +368,7 @@ class AsyncDriver(_Driver):
 
         Raises what the listener raises, and closes the driver then.
         """
+        # Unlike the sync form: it awaits a coroutine of the listener.
         try:
             if self._reporter is not None:
                 self._reporter.delivers(item)
@@ -488,6 +490,7 @@ class AsyncDriver(_Driver):
         Return True, also if no body is open. But if that loop has ended, or was neither of asyncio
         nor of trio, release the body as far as that is possible without a loop, and return False.
         """
+        # Unlike the sync form: an async body must be released on its own event loop.
         self._stop()
         body, self._body = self._body, None
         if body is None:
@@ -498,10 +501,12 @@ class AsyncDriver(_Driver):
         return self._home.release(body)
 
     def _opened(self) -> None:
+        # Unlike the sync form: an async body must be released on its own event loop.
         self._home = running_loop()
 
     async def _release(self) -> None:
         """Close the body, also in a cancelled task. It is forgotten once that has succeeded."""
+        # Unlike the sync form: only a task can be cancelled while its body closes.
         body = self._body
         if body is None:
             return

@@ -304,6 +304,7 @@ class AsyncExecutor(_Lifetime[AsyncTransport]):
         With `iterates`, it is a plain method that returns a handle (see `iterate`). Otherwise it is
         a coroutine function that returns a value (see `perform`).
         """
+        # Unlike the sync form: a coroutine function must be an `async def`, which tools look for.
         name = _name_of(build)
 
         def iterate(resource: Any, /, *args: Any, **kwargs: Any) -> Any:
@@ -332,6 +333,7 @@ class AsyncExecutor(_Lifetime[AsyncTransport]):
         Observers get `name`. The operation's listener, which may be a coroutine function, gets the
         items that the machine emits.
         """
+        # Unlike the sync form: a coroutine may be closed, and then it cannot await the body.
         transport = self._open_transport()
         machine = self._machine(operation, name, new_token(transport))
         listener, observers = operation.listener, self._observers
@@ -365,6 +367,7 @@ class AsyncExecutor(_Lifetime[AsyncTransport]):
 
         The operation's listener gets each item before the caller does. Observers get `name`.
         """
+        # Unlike the sync form: the type of an operation has two parameters.
         transport = self._open_transport()
         from flowmaestro_transports.driving.iterators import ASYNC_HANDLES, AsyncHandle
 

@@ -305,6 +305,7 @@ class AsyncHandle(BaseHandle, Generic[E]):
         observers: Optional[Observers] = None,
         keeper: Optional[AsyncKeeper] = None,
     ) -> None:
+        # Unlike the sync form: a flag is enough for tasks, and every transport can be interrupted.
         super().__init__(machine)
         view = AsyncInterruptibleTransport(transport)
         self._driver = AsyncDriver(
@@ -343,6 +344,7 @@ class AsyncHandle(BaseHandle, Generic[E]):
 
         Raises what `__anext__` raises.
         """
+        # Unlike the sync form: threads need a lock where a flag is enough for tasks.
         if self._ended:
             raise StopAsyncIteration
         if self._busy:
@@ -392,7 +394,7 @@ class AsyncHandle(BaseHandle, Generic[E]):
         self._drop_items()
         await self._driver.close()
 
-    aclose = close
+    aclose = close  # Unlike the sync form: contextlib.aclosing calls this name.
     """The same as `close`, under the name that asynchronous generators and `contextlib.aclosing`
     use."""
 
@@ -404,6 +406,7 @@ class AsyncHandle(BaseHandle, Generic[E]):
 
     @quiet_at_exit
     def __del__(self) -> None:
+        # Unlike the sync form: an async body must be released on its own event loop.
         if self._driver is not None and not self._driver.drop():
             warnings.warn(
                 f"a {self._noun} was dropped, neither read to its end nor closed, after its event "
@@ -509,6 +512,7 @@ class _Text:
 
     def close(self) -> None:
         """Close the event stream that the text comes from."""
+        # Unlike the async form: contextlib.aclosing calls this name.
         self._events.close()
 
 
@@ -522,6 +526,7 @@ class _AsyncText:
         return self
 
     async def __anext__(self) -> str:
+        # Unlike the sync form: Python 3.9 has no `anext`.
         while True:
             text = _text_of(await self._events.__anext__())
             if text:
@@ -529,6 +534,7 @@ class _AsyncText:
 
     async def aclose(self) -> None:
         """Close the event stream that the text comes from."""
+        # Unlike the sync form: contextlib.aclosing calls this name.
         await self._events.aclose()
 
 

@@ -193,6 +193,7 @@ class AsyncRunOutcomes(_Outcomes, AsyncHandle[Any]):
         handle has failed before, was closed before the last outcome, or was made by the parent
         process. In a child after `os.fork`, a batch with a journal raises `JournalError` instead.
         """
+        # Unlike the sync form: only a coroutine can be dropped while it waits.
         try:
             while True:
                 self._check_process()
@@ -211,13 +212,15 @@ class AsyncRunOutcomes(_Outcomes, AsyncHandle[Any]):
 
         If another task is in `anext` or in a callback, that task releases the journal afterwards.
         """
+        # Unlike the sync form: threads need a lock where a flag is enough for tasks.
         await super().close()
         if not self._busy:
             await self._leave()
 
-    aclose = close
+    aclose = close  # Unlike the sync form: contextlib.aclosing calls this name.
 
     def __del__(self) -> None:
+        # Unlike the sync form: the base's `__del__` does not close the journal.
         self._drop_journal()
         super().__del__()
 
@@ -227,6 +230,7 @@ class AsyncRunOutcomes(_Outcomes, AsyncHandle[Any]):
         If it is a file, save which rows were not started. If it is the caller's store, these rows
         are in doubt in the next call.
         """
+        # Unlike the sync form: only an async handle may have to be released without waiting.
         keeper, self._keeper = self._keeper, None
         if keeper is not None and not self._process.forked:
             keeper.drop(self._machine.last_save())

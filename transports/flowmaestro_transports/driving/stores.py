@@ -225,6 +225,7 @@ class AsyncKeeper(_Keeper):
         While somebody else holds the lock of the file, `method` is called again, for up to
         `LOCK_TIMEOUT` seconds.
         """
+        # Unlike the sync form: it awaits a coroutine of the store.
         give_up_at = self._transport.now() + LOCK_TIMEOUT
         while True:
             try:

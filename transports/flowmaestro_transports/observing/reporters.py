@@ -340,6 +340,7 @@ class AsyncReporter(_Reporter):
         await self._tell(*self._after_outcome(outcome, now))
 
     async def _tell(self, hook: Optional[Callable[[Any], Any]], info: Any) -> Any:
+        # Unlike the sync form: it awaits a coroutine of the hook.
         if hook is None:
             return None
         try:
