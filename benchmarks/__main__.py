@@ -89,7 +89,8 @@ def main(
     results: Dict[str, Results] = {}
     with serving() as url:
         for whole in benchmarks:
-            benchmark = whole.scaled(QUICK) if told.quick else whole
+            benchmark = whole.short() if told.short else whole
+            benchmark = benchmark.scaled(QUICK) if told.quick else benchmark
             rows = tuple(row for row in benchmark.rows if only is None or row.name in only)
             if not rows:
                 continue

@@ -67,6 +67,11 @@ class Benchmark:
         rounds = max(2, round(self.rounds * scale)) if self.rounds > 1 else 1
         return replace(self, rounds=rounds, cases=tuple(it.scaled(scale) for it in self.cases))
 
+    def short(self) -> Benchmark:
+        """Return the part of it that `nox -s bench-quick` runs, with all rows."""
+        cases = tuple(case for case in self.cases if case.label in QUICK_CASES)
+        return replace(self, rounds=min(self.rounds, QUICK_ROUNDS), cases=cases)
+
 
 def _ours(name: str, script: str, *arguments: str) -> Row:
     return Row(name, "ours", script, arguments)
@@ -127,7 +132,8 @@ EVENTS = (
     Case("one event a chunk", "events", 20_000),
     Case("64 events a chunk", "events", 20_000, {"kind": "packed"}),
     Case("deployed events", "events", 20_000, {"kind": "deployed"}),
-    Case("one event a read", "events", 500, {"kind": "paced"}),
+    # Few, because the server waits for a millisecond before each.
+    Case("one event a read", "events", 250, {"kind": "paced"}),
 )
 
 
@@ -155,6 +161,10 @@ QUICK_ROWS = (
 )
 """What `nox -s bench-quick` runs: a call and an event on the default transports, an import, and
 what they are compared with."""
+QUICK_CASES = ("call", "import", *(case.label for case in EVENTS))
+"""A page and a start cost about what a call does, and would take a minute more."""
+QUICK_ROUNDS = 15
+"""With more rounds of calls, it would take more than two minutes."""
 
 CLIENTS = "from flowmaestro import FlowMaestroClient, AsyncFlowMaestroClient"
 FIRST_CALL = (
@@ -287,6 +297,16 @@ BENCHMARKS = (
                 )
                 for seconds, count, concurrency in ((60, 2000, 100), (60, 2000, 8), (1, 1000, 8))
                 for spread in (0.0, 0.5)
+            ),
+            *(
+                Case(
+                    f"{{count:,}} rows of 60 s, {concurrency} at a time, a store of 50 ms",
+                    "stored",
+                    2000,
+                    {"seconds": 60, "store": 0.05, "concurrency": concurrency},
+                    "saves",
+                )
+                for concurrency in (100, 8)
             ),
             *(
                 Case(

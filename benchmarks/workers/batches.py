@@ -90,13 +90,15 @@ class Service:
 
 def journal(count):
     """Write a journal of so many rows, then read it again by the same call."""
-    longest, save = 0.0, Journal.save
+    longest, saving, saves, save = 0.0, 0.0, 0, Journal.save
 
     def timed(self, states):
-        nonlocal longest
-        began = time.perf_counter()
+        nonlocal longest, saving, saves
+        began, cpu = time.perf_counter(), time.process_time()
         save(self, states)
         longest = max(longest, time.perf_counter() - began)
+        saving += time.process_time() - cpu
+        saves += 1
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "runs.sqlite3")
@@ -108,14 +110,17 @@ def journal(count):
         with Measurement() as writing:
             size = run(client, rows, path, bytes_of, concurrency=64)
         Journal.save = save
-        grown, disk = peak_kb() - before, path.stat().st_size
+        disk = path.stat().st_size
         with Measurement() as reading:  # what a caller makes of the executions is not of it
             assert run(client, rows, path) > 0
+        grown = peak_kb() - before
     return {
         **reading.of_one(count),
         "replay_s": reading.wall / 1e9,
         "replay_cpu_s": reading.cpu / 1e9,
         "written_us": writing.cpu / count / 1000,
+        "saved_us": saving / count * 1e6,
+        "saves": saves / count,
         "grown_mb": grown / 1024,
         "disk_bytes": (disk - size) / count,
         "stall_ms": longest * 1000,

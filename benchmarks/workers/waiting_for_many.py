@@ -57,6 +57,47 @@ def rows(count, seconds, spread, concurrency=8):
     return figures(fake, count, lates)
 
 
+class SlowStore:
+    """A store of dicts, each of whose methods takes some seconds of the virtual clock."""
+
+    def __init__(self, clock, seconds):
+        self.clock, self.seconds = clock, seconds
+        self.states, self.numbers, self.saves = {}, {}, 0
+
+    def load(self, keys, outcomes):
+        self.clock.advance(self.seconds)
+        return [self.states[key] for key in keys if key in self.states]
+
+    def save(self, states):
+        self.clock.advance(self.seconds)
+        self.saves += 1
+        for state in states:
+            self.states[state["key"]] = state
+            if state.get("execution_id") is not None:
+                self.numbers[state["execution_id"]] = state["number"]
+
+    def known(self, execution_ids):
+        self.clock.advance(self.seconds)
+        return {one: self.numbers[one] for one in execution_ids if one in self.numbers}
+
+
+def stored(count, seconds, store, concurrency):
+    """The rows of one batch whose states a store keeps; how long the batch takes."""
+    fake = a_fake(seconds, 0.0, count)
+    kept = SlowStore(fake.clock, store)
+    inputs = [{"n": number} for number in range(count)]
+    lates = []
+    with flowmaestro.FlowMaestroClient(fake.api_key, transport=fake.transport()) as client:
+        began = fake.clock.now
+        for outcome in client.workflows.run_many(
+            WORKFLOW, inputs, journal=kept, concurrency=concurrency, timeout=3600
+        ):
+            assert outcome.ok, outcome.error
+            lates.append(late(fake, outcome.execution_id))
+        lasts = fake.clock.now - began
+    return {**figures(fake, count, lates), "saves": kept.saves / count, "lasts_s": lasts}
+
+
 def known(count):
     """Executions of one workflow that were started elsewhere and have ended."""
     fake = a_fake(1.0, 0.0, count)
@@ -111,4 +152,4 @@ def lookup(count):
     return {"requests": len(pages)}
 
 
-serve(rows=rows, known=known, runs=runs, lookup=lookup)
+serve(rows=rows, stored=stored, known=known, runs=runs, lookup=lookup)
