@@ -270,7 +270,7 @@ class _Search:
                     fields.append(depth)
                 elif mark == b"[" and fields and depth == fields[-1] + 1 and not secret:
                     pair = _PAIR.match(self._data, found.start())
-                    if pair is not None and _is_field(pair[1]):
+                    if pair is not None and pair[2] and _is_field(pair[1]):
                         yield _Span(*pair.span(2))
             elif mark in b"}]":
                 if depth == secret:

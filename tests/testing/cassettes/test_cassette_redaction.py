@@ -342,6 +342,7 @@ def test_and_of_an_async_transport(tmp_path, mode):
             b'{"headers": [["Accept", "x"], ["X-Auth", "s3"]]}',
             '{"headers": [["Accept", "x"], ["X-Auth", "***"]]}',
         ),
+        (b'{"headers": [["X-Auth", ""]]}', None),
         (b'["X-Auth", "s3"]', None),
         (b"curl -H 'Authorization: Basic dTpw'", "curl -H 'Authorization: Basic ***'"),
         (b'say "authorization: bearer abc.def"', 'say "authorization: bearer ***"'),
