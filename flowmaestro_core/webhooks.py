@@ -20,7 +20,8 @@ SIGNATURE_HEADER = "X-FlowMaestro-Signature"
 DELIVERY_ID_HEADER = "X-FlowMaestro-Delivery-ID"
 """Name of the header field with the id of a delivery."""
 LONGEST_SIGNATURE = 4096
-"""The most characters that a signature header may have. One signature has 67."""
+"""The most characters that a signature header may have. One signature has 67, so there is room for
+dozens of secrets that are being rotated; each one costs a comparison."""
 
 
 class WebhookEvent(TypedDict):

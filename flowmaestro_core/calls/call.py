@@ -65,6 +65,8 @@ from flowmaestro_core.timeouts import at_most
 R = TypeVar("R")
 
 MAX_REDIRECTS = 5
+"""A GET is redirected so often at most. A gateway may redirect to https, to another path and to one
+with a slash at its end; a longer chain is a loop."""
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 

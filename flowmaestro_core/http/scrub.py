@@ -17,12 +17,15 @@ from flowmaestro_core.http.secrets import REDACTED, SHORTEST_SECRET, is_secret_f
 E = TypeVar("E", bound=FlowMaestroError)
 
 LONGEST_TEXT = 1000
-"""Characters that an error keeps of a server's message, of a code or of an id."""
+"""Characters that an error keeps of a server's message, of a code or of an id: about ten lines of a
+terminal. A server may repeat a whole input in its message."""
 LONGEST_DETAILS = 500
-"""Characters that the `details` of an error keep of an error body that is not JSON."""
+"""Characters that the `details` of an error keep of an error body that is not JSON. The title and
+the heading of a proxy's error page are among them."""
 
 LONGEST_BODY = 4000
-"""Characters that the `body` of an error keeps of an error body, whatever it is."""
+"""Characters that the `body` of an error keeps of an error body, whatever it is: the start of a
+page for whoever debugs a proxy. An error may be logged or kept for each of thousands of rows."""
 
 _MARK = REDACTED.encode()
 _LONGEST_CHARACTER = 26

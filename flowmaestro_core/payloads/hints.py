@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Dict, Tuple
 from flowmaestro_core.payloads.json_values import list_or_empty, object_or_empty
 
 _SHOWN_KEYS = 12
-"""How many keys a hint lists."""
+"""How many keys a hint lists. Outputs may have thousands."""
 _LONGEST_KEY = 60
-"""How many characters of a key a hint shows."""
+"""How many characters of a key a hint shows. With twelve keys, a hint has at most ten lines."""
 _shown = reprlib.Repr()
 
 

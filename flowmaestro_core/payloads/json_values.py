@@ -14,7 +14,8 @@ JsonObject = Dict[str, Any]
 LONGEST_NAME = 200
 """The most characters of a short text that is shown, such as a node's name in a timeline."""
 MOST_LEVELS = 100
-"""Levels of nested objects and arrays that are shown."""
+"""Levels of nested objects and arrays that are shown. They are shown by recursion, and Python
+allows 1,000 frames, of which the caller may have used most."""
 
 
 def object_or_empty(value: Any) -> JsonObject:

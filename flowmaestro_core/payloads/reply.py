@@ -363,9 +363,11 @@ def _snippet(text: str) -> str:
 
 
 LONGEST_ERROR_BODY = 1 << 16
-"""Bytes of an error body that are decoded."""
+"""Bytes of an error body that are decoded. An error of the API has some hundred; the search for
+secrets in a body takes time for each byte."""
 _QUOTED = 120
-"""Characters of an error body of unknown shape that an error's message quotes."""
+"""Characters of an error body of unknown shape that an error's message quotes: one or two lines of
+a terminal, as messages of the API have."""
 
 _MARKUP = re.compile(r"<[/!a-zA-Z][^<>]*>")
 

@@ -19,13 +19,18 @@ from flowmaestro_core.http.messages import Phase, TransportFailure
 from flowmaestro_core.payloads.reply import NonJsonBody
 
 BASE_DELAY = 0.5
-"""Seconds: the upper bound of the first random delay. The bound doubles with each retry."""
+"""Seconds: the upper bound of the first random delay. The bound doubles with each retry. So the
+three retries of the default take 1.75 s on average: long enough for a process of the server to be
+replaced behind its load balancer, and short for a person who waits."""
 THROTTLED_BASE_DELAY = 1.0
-"""Used instead of `BASE_DELAY` after a 429, in seconds."""
+"""Used instead of `BASE_DELAY` after a 429, in seconds. A rate limit lasts longer than a lost
+connection, and each early retry counts against it."""
 MAX_DELAY = 20.0
-"""Seconds: no random delay is longer."""
+"""Seconds: no random delay is longer. It is reached at the seventh retry, by callers who set more
+than the default. Their server then gets a request every 10 s on average."""
 MAX_RETRY_AFTER = 60.0
-"""Seconds: if the server asks for a longer delay, the call fails at once."""
+"""Seconds: if the server asks for a longer delay, the call fails at once, and its error has the
+delay. The window of the rate limit is a minute, so a longer one is mostly about the daily quota."""
 UNSENT_MAX_DELAY = 5.0
 """Longest delay, in seconds, between two attempts to send a start that was not sent yet. It is
 short, so that a batch continues soon after the server is back."""
@@ -34,6 +39,7 @@ LAST_ATTEMPT_TIMEOUT = 1.0
 to send such a start."""
 
 RETRYABLE_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
+"""After these, a later attempt may succeed. Every other status is about the request itself."""
 
 
 def is_rejected_unprocessed(error: FlowMaestroError, status: int) -> bool:

@@ -23,6 +23,7 @@ from flowmaestro_core.streams.operation import Events
 from flowmaestro_core.types import CancelledExecution, Execution, ExecutionEvent, ExecutionStatus
 
 DEFAULT_WAIT_TIMEOUT = 300.0
+"""Seconds: the contract's value."""
 
 
 class Executions(Resource[D]):

@@ -16,7 +16,9 @@ from flowmaestro_core.payloads.json_values import hidden_member, list_or_empty, 
 from flowmaestro_core.showing.texts import duration_of, safe
 from flowmaestro_core.showing.timeline import draw, timeline_svg
 
+# A cell of a notebook is about 1,000 pixels wide, and is saved with the notebook.
 MOST_ROWS = 100
+"""As many as a page of a list may have."""
 MOST_COLUMNS = 8
 LONGEST_CELL = 80
 LONGEST_VALUE = 2000

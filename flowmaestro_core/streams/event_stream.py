@@ -66,13 +66,15 @@ from flowmaestro_core.streams.run_polls import RunPolls
 from flowmaestro_core.streams.sse import ServerSentEvent
 
 DRAIN_IDLE = 0.02
-"""Seconds without a byte after which the open body is closed if the execution has ended."""
+"""Seconds without a byte after which the open body is closed if the execution has ended. What the
+server had sent before is in the buffers of the system by then; the end of a run is late by it."""
 DRAIN_READS = 100
 """How many pieces are read at most of an open body once the execution has ended or the stream has
 timed out. A piece has up to 64 KiB, so these are more than the buffers between the server and us
 hold as a rule. A server that sends without end cannot keep the stream open."""
 DRAIN_OVERTIME = 0.05
-"""Seconds after the stream's deadline in which it reads what has already arrived."""
+"""Seconds after the stream's deadline in which it reads what has already arrived. Half of the time
+that a run may take beyond its own deadline (0.1 s): the rest is for its last poll."""
 MOST_REMEMBERED = 1000
 """How many events are remembered for `seen_events`: those of a run of 300 nodes. With
 `SHORT_EVENT`, a stream then holds about a megabyte at most."""

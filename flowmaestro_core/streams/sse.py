@@ -15,7 +15,8 @@ from typing import Any, List, NamedTuple, Optional, cast
 from flowmaestro_core.errors import StreamError
 
 MAX_EVENT_SIZE = 16 * 1024 * 1024
-"""The most bytes of one incomplete event, with its comments and line ends."""
+"""The most bytes of one incomplete event, with its comments and line ends: as many as a whole reply
+may have by default, because an event may hold all outputs."""
 
 _BOM = b"\xef\xbb\xbf"
 _CR, _LF = b"\r\n"
@@ -30,7 +31,8 @@ bytes.
 """
 _RETRY = re.compile(rb"^retry:(.*)\n", re.MULTILINE)
 _LARGE = 64 * 1024
-"""A text of at least so many bytes is decoded in pieces, which takes more time and less memory."""
+"""A text of at least so many bytes is decoded in pieces, which takes more time and less memory. One
+read returns at most as many, so only an event that several reads bring is."""
 
 
 class ServerSentEvent(NamedTuple):

@@ -56,7 +56,8 @@ from flowmaestro_transports.primitives.checks import check_session
 from flowmaestro_transports.primitives.fork_guard import ForkGuard, NotPicklable, of_the_parent
 
 _LONGEST_LINE = 64 * 1024
-"""Bytes that one line in the head of a response may have."""
+"""Bytes that one line in the head of a response may have. aiohttp's own limit, 8190 bytes, is less
+than some gateways send in a cookie or a policy."""
 
 _AUTO_HEADERS = ("Accept", "Accept-Encoding", "User-Agent")
 """The header fields that aiohttp would add to any request."""

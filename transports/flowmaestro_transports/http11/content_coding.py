@@ -13,7 +13,8 @@ from typing import Any, List, Optional
 from flowmaestro_core.http.messages import Headers
 
 MAX_BODY = 64 * 1024 * 1024
-"""The most bytes of a response that is read whole, decompressed, if its request names no limit."""
+"""The most bytes of a response that is read whole, decompressed, if its request names no limit. The
+core names one for each call, so this one is for other callers of a transport."""
 MAX_PIECE = 64 * 1024
 """The most bytes that one `ContentDecoder.feed` decompresses. A few kilobytes may stand for
 gigabytes. Between two pieces the reader checks its deadline, and an event loop runs other tasks."""

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from flowmaestro_transports.http11.heads import HeadReader
 
 MAX_HEAD = 100 * 1024
-"""The most bytes of a head, including all informational responses before it."""
+"""The most bytes of a head, including all informational responses before it. curl allows as much
+for one field; servers allow 8 to 64 KiB for the head of a request."""
 
 _BODY_EXPECTED = frozenset({"POST", "PUT", "PATCH"})
 ANY_HOST = Headers((("Host", "any"),))

@@ -15,9 +15,11 @@ from flowmaestro_core.http.messages import ResponseHead
 from flowmaestro_transports.http11.failures import ReplyError
 
 MAX_LINE = 16 * 1024
-"""The most bytes of one chunk header, with the line end before it, or of one trailer line."""
+"""The most bytes of one chunk header, with the line end before it, or of one trailer line: h11's
+limit for an incomplete line."""
 MAX_TRAILERS = 64 * 1024
-"""The most bytes of all trailer lines of a body."""
+"""The most bytes of all trailer lines of a body. They are skipped, so this only bounds the time for
+which a server can keep the end of a body away."""
 
 _SPACE = " \t"
 """The white space of a header field (RFC 9110, 5.6.3)."""

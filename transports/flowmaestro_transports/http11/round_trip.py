@@ -24,10 +24,11 @@ from flowmaestro_transports.http11.wire import TURN, IOSteps, IOWait, Readiness,
 LATE_STEPS = 128
 """The most steps of a `LastLook`. They read 8 MiB, more than a socket buffers."""
 LATE_SECONDS = 0.1
-"""The most seconds of a `LastLook`. A server may send what is slow to read, and never stop."""
+"""The most seconds of a `LastLook`. A server may send what is slow to read, and never stop: 8 MiB
+in tiny members of gzip take seconds. 8 MiB of plain bytes are read within this time."""
 UNREAD_SECONDS = 1.0
 """Seconds for which a server that has sent its whole response may leave the rest of a request
-unread, until no more of it is sent."""
+unread, until no more of it is sent. A server that still reads does so within a round trip."""
 
 
 class Connection:

@@ -19,6 +19,8 @@ from flowmaestro_transports.http11.proxies import Proxies, Proxy
 _URL = re.compile(r"(https?://[^/?#]+)([^#]*)", re.IGNORECASE)
 _PORTS = {"http": 80, "https": 443}
 _MAX_ROUTES = 256
+"""A client has one route, or one for each server that its transport is shared for. A program that
+makes a client for each of thousands of servers must not grow without bound."""
 
 
 class Origin(NamedTuple):

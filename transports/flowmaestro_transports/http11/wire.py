@@ -13,6 +13,8 @@ import socket
 from typing import Generator, NamedTuple, Optional, Sequence, TypeVar
 
 READ_SIZE = 64 * 1024
+"""The most bytes of one `recv`. It allocates so many before it knows how many have arrived, so
+more of them would cost each small response."""
 
 T = TypeVar("T")
 
