@@ -632,7 +632,6 @@ class EventStreamMachine(Machine[Any]):
         return super()._fail(error)
 
     def _timeout_error(self) -> FlowMaestroError:
-        """Return the error of a stream that has timed out."""
         whose = f" of execution {self.execution_id}" if self.execution_id else ""
         said = f"The event stream{whose} did not end in time"
         if self._is_paused:
