@@ -383,7 +383,9 @@ class EventStreamMachine(Machine[Any]):
         if self._ending is not None:
             return self._end(self._ending, due, now, jitter)
         # Rules 4 and 5
-        if not self._stream.is_open:
+        connection = self._stream.connection
+        # `is_open` would be one more call for each read.
+        if connection is not Connection.LIVE and connection is not Connection.OPEN:
             return self._reconnect(due, now, jitter)
         if now >= due.lost_at:
             return self._close()  # `stream_closed` counts it as lost.
