@@ -358,18 +358,43 @@ def engines_celery(session: nox.Session) -> None:
     prove_on(session, "celery", "celery>=5.6", "redis", "packaging")
 
 
+def prove_on_stores(session: nox.Session, engine: str, *requirements: str) -> None:
+    """Run the driver of an engine with the Redis store of `docs/stores.md`."""
+    if shutil.which("redis-server") is None:
+        session.skip("NOT PROVED: there is no redis-server on the PATH")
+    prove_on(session, engine, *requirements, "redis", "markdown-it-py")
+
+
+@nox.session(name="engines-rq", python=OF_ENGINES)
+def engines_rq(session: nox.Session) -> None:
+    """The same on RQ, whose jobs keep their checkpoints in a store; `-- few` for one round."""
+    prove_on_stores(session, "rq", "rq>=3.0")
+
+
+@nox.session(name="engines-dramatiq", python=OF_ENGINES)
+def engines_dramatiq(session: nox.Session) -> None:
+    """The same on Dramatiq and Redis."""
+    prove_on_stores(session, "dramatiq", "dramatiq[redis]>=2.2")
+
+
+@nox.session(name="engines-spark", python=OF_ENGINES)
+def engines_spark(session: nox.Session) -> None:
+    """A job with a batch in each partition, on a Spark master and two workers."""
+    if shutil.which("java") is None:
+        session.skip("NOT PROVED: there is no java on the PATH")
+    prove_on_stores(session, "spark", "pyspark>=4.0")
+
+
 @nox.session(name="engines-limits", python=OF_ENGINES)
 def engines_limits(session: nox.Session) -> None:
     """Eight processes on one key wait for a limiter in Redis, and get no 429."""
-    if shutil.which("redis-server") is None:
-        session.skip("NOT PROVED: there is no redis-server on the PATH")
-    prove_on(session, "limits", "limits", "redis", "markdown-it-py")
+    prove_on_stores(session, "limits", "limits")
 
 
 @nox.session(name="engines-dask", python=OF_ENGINES)
 def engines_dask(session: nox.Session) -> None:
-    """The same on Dask; then a batch beside Dask, of which a worker is killed."""
-    prove_on(session, "dask", "distributed>=2024.8")
+    """The same on Dask; then a bag with batches, and a batch beside Dask."""
+    prove_on_stores(session, "dask", "dask>=2024.8", "distributed>=2024.8")
     session.run("python", "examples/dask_batch.py")
 
 

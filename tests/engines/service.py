@@ -279,8 +279,14 @@ class Workers:
         return {victim}
 
     def kill_worker(self, rng: Any) -> Set[int]:
-        """Kill a worker with all its processes, and start it again; return their ids."""
-        victim = rng.choice(self.workers)
+        """Kill a worker that runs a task, with all its processes, and start it again.
+
+        Return their ids.
+        """
+        until(lambda: bool(self.running()), timeout=300)
+        running = set(self.running())
+        busy = [each for each in self.workers if tree_of(each.pid) & running]
+        victim = rng.choice(busy or self.workers)
         pids: Set[int] = victim.kill()
         victim.start()
         return pids

@@ -70,9 +70,11 @@ RECEIVER = re.compile("from (?:fastapi|flask|django.http|aiohttp) import ")
 STORE = re.compile("import json\n\nimport (?:redis|psycopg)\n")
 """How a store begins: the session `stores` runs these on real servers."""
 BLOCKS = [block for page in PAGES if page != CONTRACT for block in blocks_of(page)]
-LIMITER = re.compile("(?s).*from limits import ")
-"""The session `limits` runs this one, with Redis."""
-ELSEWHERE = RECEIVER.match, STORE.match, LIMITER.match
+LIMITER = re.compile("(?s).*from (?:limits|prefect.concurrency.sync) import ")
+"""The session `engines-limits` runs these, with Redis and with Prefect."""
+PARTITIONS = re.compile(r"(?s)# \w+\.py\n.*from (?:stores|partitions) import ")
+"""The sessions of Spark and Dask run these, on clusters."""
+ELSEWHERE = RECEIVER.match, STORE.match, LIMITER.match, PARTITIONS.match
 PYTHON = [
     block
     for block in BLOCKS

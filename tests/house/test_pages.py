@@ -100,6 +100,7 @@ FOREIGN = {
     "StreamingResponse",
     "TypeAdapter",
     "TypedDict",
+    "maintenance_chance",
 }
 
 

@@ -1,0 +1,79 @@
+"""Proof on Dramatiq and Redis: messages whose workers are killed start their workflows once.
+
+`python -m tests.engines.dramatiq_driver`; needs `redis-server` on the path.
+
+Each message is sent once. A worker ends as soon as one of its processes has died, so it is started
+again, as a supervisor would do.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from typing import Dict
+
+import redis
+
+from tests.engines.service import (
+    KILLS,
+    Attempts,
+    Process,
+    Workers,
+    kill_at_random,
+    proved,
+    redis_server,
+    report,
+    service,
+    until,
+)
+
+TASKS = 20
+
+
+def worker() -> Process:
+    command = ("-m", "dramatiq", "tests.engines.dramatiq_app", "--processes", "2", "--threads", "2")
+    return Process(*command, "--worker-shutdown-timeout", "1000")
+
+
+def prove(name: str, url: str, *, seconds: float, heartbeat: int) -> Dict[str, int]:
+    """Send messages to two workers of two processes, kill, and return the figures.
+
+    `heartbeat` is the heartbeat timeout in milliseconds.
+    """
+    os.environ["HEARTBEAT_TIMEOUT"] = str(heartbeat)
+    # Imported only now: the broker reads the environment.
+    from tests.engines import dramatiq_app
+
+    connection = redis.Redis.from_url(url)
+    connection.flushall()
+    with service(seconds) as fake, tempfile.TemporaryDirectory() as folder:
+        attempts = Attempts(folder)
+        for _ in range(TASKS):
+            dramatiq_app.report.send()
+        workers = Workers([worker() for _ in range(2)])
+
+        def all_ended() -> bool:
+            workers.restart_ended()
+            queues = ("dramatiq:default.msgs", "dramatiq:default.DQ.msgs")
+            return not any(map(connection.hlen, queues))
+
+        try:
+            kill_at_random(workers, fake, attempts, 7)
+            until(all_ended, timeout=600)
+        finally:
+            workers.end()
+        print(f"{connection.zcard('dramatiq:default.XQ')} messages failed; {attempts}", flush=True)
+        return report(name, fake, TASKS, KILLS)
+
+
+def main() -> None:
+    with redis_server(durable=True) as url:
+        os.environ["REDIS_URL"] = url
+        figures = prove("Dramatiq, processes and workers killed", url, seconds=6.0, heartbeat=60000)
+        os.environ["BARE"] = "1"
+        prove("the same without a checkpoint", url, seconds=6.0, heartbeat=60000)
+    proved(figures)
+
+
+if __name__ == "__main__":
+    main()

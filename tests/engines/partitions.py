@@ -1,0 +1,91 @@
+"""What the drivers of Spark, Ray and Dask share: the jobs of `docs/stores.md`.
+
+A job runs as the page says, with one batch a partition on a store. Meanwhile workers are killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Callable, ContextManager, Dict
+
+from tests.engines.service import (
+    KILLS,
+    SETTLE_AFTER,
+    Process,
+    Workers,
+    kinds_of_kills,
+    ledger,
+    proved,
+    redis_server,
+    report,
+    service,
+    until,
+)
+from tests.engines.stores_driver import PAGE, text_with
+from tests.harness.house.pages import blocks_of
+
+ROWS = 200
+
+
+class Cluster(Workers):
+    """A cluster of an engine that divides rows."""
+
+    def submit(self, job: Path, output: Path) -> Process:
+        """Run the job; its standard output goes to a file."""
+        raise NotImplementedError
+
+
+def write_job(folder: Path, name: str, *, bare: bool) -> Path:
+    """Write the files of the page into a folder, without the store if `bare`; return the job."""
+    texts = {block.file: block.text for block in blocks_of(PAGE) if block.file}
+    # The page has the default of 60 s.
+    kept = f", journal=store, settle_after={SETTLE_AFTER}"
+    partitions = texts["partitions"].replace(", journal=store", "" if bare else kept)
+    if partitions == texts["partitions"]:
+        sys.exit("the page passes no store")
+    (folder / "stores.py").write_text(text_with("class RedisStore"))
+    (folder / "partitions.py").write_text(partitions)
+    job = folder / f"{name}.py"
+    job.write_text(texts[name])
+    return job
+
+
+def prove(
+    what: str, name: str, start: Callable[[Path], ContextManager[Cluster]], *, bare: bool
+) -> Dict[str, int]:
+    """Run a job, kill each time after some more starts, and return the figures at its end.
+
+    `start` gets a folder that all workers can import from.
+    """
+    rng = random.Random(7)
+    with contextlib.ExitStack() as stack:
+        os.environ["REDIS_URL"] = stack.enter_context(redis_server(durable=True))
+        fake = stack.enter_context(service(2.0))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        job = write_job(folder, name, bare=bare)
+        os.environ["PYTHONPATH"] += os.pathsep + str(folder)
+        cluster = stack.enter_context(start(folder))
+        output = folder / "output"
+        running = cluster.submit(job, output)
+        stack.callback(running.kill)
+        for number, kind in enumerate(kinds_of_kills(rng)):
+            aim = (number + 1) * ROWS // (KILLS + 2)
+            until(lambda: len(ledger(fake)) >= aim, timeout=600)  # noqa: B023 - called at once
+            time.sleep(rng.random())
+            cluster.kill(kind, rng)
+        running.end(timeout=1200)
+        print(output.read_text().strip().splitlines()[-1:])
+        return report(what, fake, ROWS, KILLS)
+
+
+def prove_both(what: str, name: str, start: Callable[[Path], ContextManager[Cluster]]) -> None:
+    """Print the figures of a job with the store, and without it; exit if the former are bad."""
+    figures = prove(what, name, start, bare=False)
+    prove("the same without a store", name, start, bare=True)
+    proved(figures)
