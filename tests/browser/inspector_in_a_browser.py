@@ -82,7 +82,7 @@ def main(pictures: Path, names) -> None:
             *(shows_an_execution, shows_a_webhook, injects_faults, keeps_the_reader_in_place),
             *(takes_keys, keeps_all_at_a_reload, names_everything, shows_hostile_texts),
             survives_hostile_requests,
-            *(is_a_tree_for_a_screen_reader, is_walked_by_keyboard),
+            *(is_a_tree_for_a_screen_reader, is_walked_by_keyboard, widens),
             *(draws_a_batch, holds_many, notices_another_server),
         )
         try:
@@ -173,16 +173,20 @@ def follows_a_stream(site):
 
 
 def links_retries(site):
-    """The attempts of one call lead to each other."""
+    """The attempts of one call lead to each other, with the time between them."""
     page = site.page("#/requests?text=workflows/wf_123")
     site.fake.fail_next(path="/workflows/*")
     with site.client() as client:
         client.workflows.get("wf_123")
     open_row(page, "2 attempts +")
-    page.locator("#detail th", has_text="retry of").wait_for()
-    page.locator("#detail td a").first.click()
-    page.locator("#detail th", has_text="retried by").wait_for()
-    expect(page.locator("#detail .bad", has_text="503 service_unavailable")).to_have_count(1)
+    attempts = page.locator("#detail h3", has_text="2 attempts of this call").locator("+ table")
+    expect(attempts.locator("td", has_text=re.compile(r"^\+\d"))).to_have_count(1)
+    expect(attempts.locator(".bad", has_text="503 service_unavailable")).to_have_count(1)
+    first = attempts.locator("a").inner_text()
+    attempts.locator("a").click()
+    page.locator("#detail h2", has_text=f"{first} GET").wait_for()
+    expect(attempts.locator("strong", has_text=first)).to_have_count(1)
+    expect(attempts.locator("a")).to_have_count(1)
     page.close()
 
 
@@ -273,7 +277,7 @@ def finds_one_failure_in_fifty(site):
     row(page, "/workflows/wf_123").first.wait_for()
     for status, path, shown, detail in (
         ("none", "/agents/agent_123", "no response", "No response: the connection was dropped"),
-        ("failed", "/triggers", "3 attempts +", "retry of"),
+        ("failed", "/triggers", "3 attempts +", "4 attempts of this call"),
         ("streams", "/executions/", "cut, 1 event", "injected fault"),
         ("4", "/knowledge-bases", "403 insufficient_scope", "knowledge-bases:read"),
     ):
@@ -572,6 +576,28 @@ def is_walked_by_keyboard(site):
     page.keyboard.press("Escape")
     page.keyboard.press("Escape")
     expect(page.locator("#detail")).to_be_hidden()
+    page.close()
+
+
+def widens(site):
+    """The divider gives its columns to the list or to the details, by mouse and by keyboard."""
+    page = site.page("#/requests?text=/workflows/wf_123")
+    open_row(page, "/workflows/wf_123")
+    path = page.locator(".row > :nth-child(3)").first
+    narrow = path.bounding_box()["width"]
+    handle = page.locator("#divider").bounding_box()
+    page.mouse.move(handle["x"] + 3, 400)
+    page.mouse.down()
+    page.mouse.move(handle["x"] + 203, 400)
+    page.mouse.up()
+    wide = path.bounding_box()["width"]
+    assert wide > narrow + 80, (narrow, wide)
+    page.locator("#divider").focus()
+    page.keyboard.press("ArrowLeft")
+    assert narrow < path.bounding_box()["width"] < wide
+    page.reload()
+    path.wait_for()
+    assert narrow < path.bounding_box()["width"] < wide, "it stays after a reload"
     page.close()
 
 
