@@ -400,13 +400,13 @@ def engines_dask(session: nox.Session) -> None:
 
 @nox.session(name="engines-prefect", python=OF_ENGINES)
 def engines_prefect(session: nox.Session) -> None:
-    """The same for processes of Prefect flows, with a Prefect server."""
-    prove_on(session, "prefect", "prefect>=3.4")
+    """The same on a Prefect server and two process workers, all of which are killed."""
+    prove_on(session, "prefect", "prefect>=3.9")
 
 
 @nox.session(name="engines-dagster", python=OF_ENGINES)
 def engines_dagster(session: nox.Session) -> None:
-    """The same for processes of Dagster runs."""
+    """The same on a daemon and a gRPC server of Dagster, both of which are killed."""
     prove_on(session, "dagster", "dagster>=1.11")
 
 
@@ -418,7 +418,7 @@ def engines_temporal(session: nox.Session) -> None:
 
 @nox.session(name="engines-airflow", python=OF_ENGINES)
 def engines_airflow(session: nox.Session) -> None:
-    """The same for an operator, a deferrable one and a mapped task, with a triggerer killed."""
+    """The same for mapped tasks and operators of Airflow, with its parts killed."""
     prove_on(session, "airflow", "apache-airflow>=3.3")
 
 

@@ -18,6 +18,8 @@ from flowmaestro import Checkpoint, FlowMaestroClient
 
 def checkpoint_of(name: str) -> Checkpoint:
     """Return the checkpoint of one unit of work; a name has small letters, digits, `_` and `-`."""
+    # Compares and swaps, with `stores.py` of `docs/stores.md`:
+    # return stores.checkpoint_of(stores.RedisStore(redis.Redis(), name))
 
     def load() -> Any:
         return cast("Any", Variable.get(name))

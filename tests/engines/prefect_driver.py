@@ -1,73 +1,163 @@
-"""Proof on Prefect: flows whose processes are killed start their workflows once.
+"""Proof on Prefect: flow runs whose processes and workers are killed start their workflows once.
 
 `python -m tests.engines.prefect_driver`
+
+A server with its database on disk, two workers that run each flow run in a process, and
+`examples/engines/prefect_run_again.py`. Each flow run is created once. Processes and workers with
+all their processes are killed, the service is away for a while, and the server is killed once and
+started again. A supervisor starts workers that have ended, since a worker ends if the server is
+away. Last, two threads do each task at the same time; the `Variable` of the example does not
+compare.
 """
 
 from __future__ import annotations
 
-import functools
+import asyncio
 import os
-import random
-import sys
 import tempfile
+import time
 import urllib.request
-from typing import Any
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Callable, Dict, List
 
+from flowmaestro import FlowMaestroClient
 from tests.engines.service import (
-    SETTLE_AFTER,
+    KILLS,
+    ROOT,
+    WORKFLOW,
     Process,
+    Workers,
     free_port,
-    kill_once_each,
+    kill_at_random,
     proved,
     report,
     service,
     until,
 )
 
-
-def child(task: str) -> None:
-    """Run one flow in this process."""
-    from examples.engines import prefect_flow
-
-    checkpoint: Any = prefect_flow.Checkpoint
-    shorter: Any = functools.partial(checkpoint, settle_after=SETTLE_AFTER)
-    prefect_flow.Checkpoint = shorter  # type: ignore[misc]
-    if os.environ.get("BARE"):
-        prefect_flow.checkpoint_of = lambda name: None  # type: ignore[assignment,return-value]
-    prefect_flow.report(task)
+POOL = "processes"
+TASKS = 20
 
 
-def start(task: str, attempt: int) -> Process:
-    return Process("-m", "tests.engines.prefect_driver", "child", task)
+def worker(number: int) -> Process:
+    options = ("--pool", POOL, "--name", f"worker-{number}", "--limit", "2", "--type", "process")
+    return Process("-m", "prefect", "worker", "start", *options, "--install-policy", "never")
+
+
+async def create(days: List[str]) -> None:
+    """Make the work pool and the deployment, then each flow run once."""
+    from prefect import flow
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import WorkPoolCreate
+
+    entrypoint = "tests/engines/prefect_app.py:report"
+    async with get_client() as client:
+        await client.create_work_pool(WorkPoolCreate(name=POOL, type="process"), overwrite=True)
+        loaded: Any = await flow.from_source(source=str(ROOT), entrypoint=entrypoint)
+        deployment: Any = await loaded.deploy(
+            name="proof", work_pool_name=POOL, print_next_steps=False, ignore_warnings=True
+        )
+        for day in days:
+            await client.create_flow_run_from_deployment(deployment, parameters={"day": day})
+
+
+async def states(days: List[str]) -> Dict[str, int]:
+    """Return how many of the flow runs are in each state."""
+    from prefect.client.orchestration import get_client
+
+    async with get_client() as client:
+        runs = await client.read_flow_runs()
+    return Counter(run.state_name or "" for run in runs if run.parameters["day"] in days)
+
+
+class Supervised(Workers):
+    """Two workers, and the process that schedules flow runs again."""
+
+    def __init__(self) -> None:
+        super().__init__([worker(number) for number in range(2)])
+        self.again = Process("-m", "examples.engines.prefect_run_again")
+
+    def restart_ended(self) -> None:
+        super().restart_ended()
+        if self.again.has_ended:
+            self.again.start()
+
+    def end(self) -> None:
+        super().end()
+        self.again.kill()
+
+
+def prove(name: str, server: Process, health: str) -> Dict[str, int]:
+    """Create flow runs, kill, and return the figures when all have ended."""
+    days = [f"{'bare' if os.environ.get('BARE') else 'day'}-{number}" for number in range(TASKS)]
+    begun = time.monotonic()
+
+    def restart() -> None:
+        server.kill()
+        server.start()
+        until(lambda: urllib.request.urlopen(health).status == 200, timeout=300)
+
+    with service(30.0) as fake:
+        asyncio.run(create(days))
+        workers = Supervised()
+
+        def ended() -> bool:
+            workers.restart_ended()
+            counts = asyncio.run(states(days))
+            seconds = time.monotonic() - begun
+            print(f"  {seconds:.0f} s: {dict(counts)}, {len(fake.executions)} started", flush=True)
+            time.sleep(10)
+            return counts["Completed"] == TASKS
+
+        try:
+            kill_at_random(workers, fake, None, 7, pause=(2.0, 12.0), middle=restart)
+            until(ended, timeout=1200)
+        finally:
+            workers.end()
+        return report(name, fake, TASKS, KILLS)
+
+
+def two_at_once(name: str, checkpoint_of: Callable[[str], Any]) -> Dict[str, int]:
+    """Have two threads do each task at the same time, and return the figures."""
+    tasks = [f"two-{number}" for number in range(TASKS)]
+    with service(2.0) as fake, FlowMaestroClient() as client, ThreadPoolExecutor(8) as threads:
+
+        def run(task: str) -> Any:
+            kept = checkpoint_of(task)
+            return client.workflows.run(WORKFLOW, {"task": task}, timeout=600, checkpoint=kept)
+
+        list(threads.map(run, [task for task in tasks for _ in range(2)]))
+        return report(name, fake, TASKS, 0)
 
 
 def main() -> None:
-    count = 3 if "few" in sys.argv else 10
-    tasks = [f"day-{number}" for number in range(count)]
     port = free_port()
-    with tempfile.TemporaryDirectory() as home:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
         os.environ.update(
-            PREFECT_HOME=home, PREFECT_LOGGING_LEVEL="ERROR", PREFECT_SERVER_ANALYTICS_ENABLED="0"
+            PREFECT_HOME=home,
+            PREFECT_LOGGING_LEVEL="ERROR",
+            PREFECT_SERVER_ANALYTICS_ENABLED="0",
+            PREFECT_API_DATABASE_TIMEOUT="60",
+            PREFECT_FLOWS_HEARTBEAT_FREQUENCY="30",  # Prefect allows no less.
         )
         server = Process("-m", "prefect", "server", "start", "--port", str(port))
+        health = f"http://127.0.0.1:{port}/api/health"
         try:
-            url = f"http://127.0.0.1:{port}/api"
-            until(lambda: urllib.request.urlopen(f"{url}/health").status == 200, timeout=180)
-            os.environ["PREFECT_API_URL"] = url
-            with service(3.0) as fake:
-                kills = kill_once_each(fake, tasks, start, random.Random(7))
-                figures = report("Prefect, processes killed", fake, count, kills)
+            until(lambda: urllib.request.urlopen(health).status == 200, timeout=300)
+            os.environ["PREFECT_API_URL"] = health.rpartition("/")[0]
+            # Imported only now: it reads the settings from the environment.
+            from tests.engines import prefect_app
+
+            figures = prove("Prefect", server, health)
             os.environ["BARE"] = "1"
-            with service(3.0) as fake:
-                kills = kill_once_each(fake, tasks, start, random.Random(7))
-                report("the same without a checkpoint", fake, count, kills)
+            prove("the same without a checkpoint", server, health)
+            del os.environ["BARE"]
+            two_at_once("two workers at once, Variable", prefect_app.prefect_flow.checkpoint_of)
         finally:
             server.kill()
     proved(figures)
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["child"]:
-        child(sys.argv[2])
-    else:
-        main()
+    main()
