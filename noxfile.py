@@ -401,7 +401,7 @@ def engines_dask(session: nox.Session) -> None:
 @nox.session(name="engines-prefect", python=OF_ENGINES)
 def engines_prefect(session: nox.Session) -> None:
     """The same on a Prefect server and two process workers, all of which are killed."""
-    prove_on(session, "prefect", "prefect>=3.9")
+    prove_on_stores(session, "prefect", "prefect>=3.9")
 
 
 @nox.session(name="engines-dagster", python=OF_ENGINES)

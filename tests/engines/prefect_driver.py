@@ -1,13 +1,13 @@
 """Proof on Prefect: flow runs whose processes and workers are killed start their workflows once.
 
-`python -m tests.engines.prefect_driver`
+`python -m tests.engines.prefect_driver`; needs `redis-server` on the path.
 
 A server with its database on disk, two workers that run each flow run in a process, and
 `examples/engines/prefect_run_again.py`. Each flow run is created once. Processes and workers with
 all their processes are killed, the service is away for a while, and the server is killed once and
 started again. A supervisor starts workers that have ended, since a worker ends if the server is
-away. Last, two threads do each task at the same time; the `Variable` of the example does not
-compare.
+away. Last, two threads do each task at the same time: with the `Variable` of the example, and with
+the Redis store of `docs/stores.md`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable, Dict, List
 
 from flowmaestro import FlowMaestroClient
+from tests.engines import stored_task
 from tests.engines.service import (
     KILLS,
     ROOT,
@@ -31,6 +32,7 @@ from tests.engines.service import (
     free_port,
     kill_at_random,
     proved,
+    redis_server,
     report,
     service,
     until,
@@ -154,9 +156,13 @@ def main() -> None:
             prove("the same without a checkpoint", server, health)
             del os.environ["BARE"]
             two_at_once("two workers at once, Variable", prefect_app.prefect_flow.checkpoint_of)
+            with redis_server(durable=True) as url:
+                os.environ["REDIS_URL"] = url
+                twice = two_at_once("two workers at once, RedisStore", stored_task.checkpoint_of)
         finally:
             server.kill()
     proved(figures)
+    proved(twice)
 
 
 if __name__ == "__main__":
