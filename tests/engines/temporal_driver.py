@@ -1,29 +1,42 @@
 """Proof on Temporal: activities whose workers are killed start their workflows once.
 
-`python -m tests.engines.temporal_driver`; with `few`, fewer workflows.
+`python -m tests.engines.temporal_driver`
 
 A Temporal server with its database on disk, and two workers. Each workflow is started once:
 Temporal repeats its activity, because of the heartbeat timeout. Workers are killed, the service is
-away for a while, and the server is killed once and started again.
+away for a while, and the server is killed once and started again. Last, a worker with a single slot
+for activities does twenty workflows, with and without waiting in it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
-import random
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any, Dict, List
 
 from temporalio.client import Client
 
-from tests.engines.service import Process, away, free_port, proved, report, service, until
+from tests.engines.service import (
+    KILLS,
+    Process,
+    Workers,
+    free_port,
+    kill_at_random,
+    proved,
+    report,
+    service,
+    until,
+)
 
+TASKS = 20
 HEARTBEAT_TIMEOUT = 10
 
 
@@ -56,6 +69,13 @@ def bin_of_this() -> str:
     return os.path.dirname(sys.executable)
 
 
+class Single(Workers):
+    """Workers that run activities in their own process."""
+
+    def running(self) -> List[int]:
+        return [each.pid for each in self.workers]
+
+
 def worker() -> Process:
     return Process("-m", "tests.engines.temporal_app")
 
@@ -70,56 +90,82 @@ async def connected(address: str) -> Client:
     sys.exit("Temporal does not answer")
 
 
-async def prove(name: str, server: Server, *, tasks: int, kills: int) -> Dict[str, int]:
+async def started(client: Client, workflow: str, ids: List[str]) -> List[Any]:
+    """Start each workflow once."""
+    return [
+        await client.start_workflow(workflow, f"customer {each}", id=each, task_queue="reports")
+        for each in ids
+    ]
+
+
+async def occupied(workflow: str, server: Server) -> None:
+    """Have a worker with one slot for activities run workflows, and print what that takes."""
+    os.environ.update(TEMPORAL_ADDRESS=f"127.0.0.1:{server.port}", SLOTS="1", STEP="5")
+    with service(6.0) as fake:
+        client = await connected(f"127.0.0.1:{server.port}")
+        ids = [f"{workflow}-{number}" for number in range(TASKS)]
+        handles = await started(client, workflow, ids)
+        only = worker()
+        try:
+            await asyncio.to_thread(until, lambda: len(fake.executions) > 0)
+            begun = time.monotonic()
+            for handle in handles:
+                await asyncio.wait_for(handle.result(), 600)
+            seconds = time.monotonic() - begun
+        finally:
+            only.kill()
+            del os.environ["SLOTS"]
+        print(
+            f"{TASKS} workflows of 6 s as {workflow} in one slot: {seconds:.0f} s, "
+            f"{len(fake.executions)} executions, {len(fake.requests)} requests",
+            flush=True,
+        )
+
+
+async def prove(name: str, server: Server, workflow: str) -> Dict[str, int]:
     """Start workflows, kill, and return the figures when all have ended."""
-    rng = random.Random(7)
     address = f"127.0.0.1:{server.port}"
     os.environ.update(TEMPORAL_ADDRESS=address, HEARTBEAT_TIMEOUT=str(HEARTBEAT_TIMEOUT))
-    with service(4.0) as fake:
+
+    def restart() -> None:
+        server.kill()
+        server.start()
+
+    # Few slots, so that workflows still run when the last worker is killed.
+    os.environ["SLOTS"] = "2"
+    with service(5.0) as fake:
         client = await connected(address)
-        handles: List[Any] = []
-        for number in range(tasks):
-            task_id = f"{name}-{number}".replace(" ", "-")
-            handles.append(
-                await client.start_workflow(
-                    "Reports", f"customer {number}", id=task_id, task_queue="reports"
-                )
-            )
-        workers = [worker(), worker()]
-        done = 0
+        ids = [f"{name}-{number}".replace(" ", "-") for number in range(TASKS)]
+        await started(client, workflow, ids)
+        workers = Single([worker(), worker()])
+        kill = functools.partial(kill_at_random, pause=(1.0, 6.0), middle=restart)
         try:
-            await asyncio.to_thread(until, lambda: len(fake.executions) > 2)
-            while done < kills:
-                victim = rng.choice(workers)
-                victim.kill()
-                victim.start()
-                done += 1
-                if done == kills // 2:
-                    await asyncio.to_thread(away, fake, 4.0)
-                    server.kill()
-                    server.start()
-                    client = await connected(address)
-                await asyncio.sleep(rng.uniform(1.0, 6.0))
-            for handle in handles:
-                await asyncio.wait_for(client.get_workflow_handle(handle.id).result(), 600)
+            await asyncio.to_thread(kill, workers, fake, None, 7)
+            client = await connected(address)
+            for each in ids:
+                await asyncio.wait_for(client.get_workflow_handle(each).result(), 600)
         finally:
-            for each in workers:
-                each.kill()
-        return report(name, fake, tasks, done)
+            workers.end()
+        return report(name, fake, TASKS, KILLS)
 
 
 def main() -> None:
-    few = "few" in sys.argv
-    given = {"tasks": 8 if few else 30, "kills": 4 if few else 12}
+    os.environ["STEP"] = "5"
     with tempfile.TemporaryDirectory() as folder:
         server = Server(folder)
         try:
-            figures = asyncio.run(prove("Temporal, workers killed", server, **given))
+            figures = [
+                asyncio.run(prove("Temporal", server, "Reports")),
+                asyncio.run(prove("Temporal in steps", server, "ReportsInSteps")),
+            ]
+            for workflow in ("Reports", "ReportsInSteps"):
+                asyncio.run(occupied(workflow, server))
             os.environ["BARE"] = "1"
-            asyncio.run(prove("the same without a checkpoint", server, **given))
+            asyncio.run(prove("without a checkpoint", server, "Reports"))
         finally:
             server.kill()
-    proved(figures)
+    for each in figures:
+        proved(each)
 
 
 if __name__ == "__main__":
