@@ -28,6 +28,12 @@ if TYPE_CHECKING:
         Wait,
     )
     from flowmaestro_core.context import Context
+    from flowmaestro_core.errors import (
+        CheckpointConflict,
+        CheckpointError,
+        FlowMaestroError,
+        JournalError,
+    )
     from flowmaestro_core.machine import LocalProtocolError, Machine
     from flowmaestro_core.machines import machine_for
     from flowmaestro_core.operation import Operation
@@ -46,6 +52,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Action",
     "Agents",
+    "CheckpointConflict",
+    "CheckpointError",
     "ClientOptions",
     "Close",
     "Context",
@@ -53,6 +61,8 @@ __all__ = [
     "Emit",
     "Executions",
     "Fail",
+    "FlowMaestroError",
+    "JournalError",
     "KnowledgeBases",
     "Load",
     "Loaded",
@@ -82,6 +92,9 @@ _HOMES = {
     **dict.fromkeys(
         ("Agents", "Executions", "KnowledgeBases", "Threads", "Triggers", "Webhooks", "Workflows"),
         "resources",
+    ),
+    **dict.fromkeys(
+        ("CheckpointConflict", "CheckpointError", "FlowMaestroError", "JournalError"), "errors"
     ),
 }
 """The module of each public name that is not an action."""

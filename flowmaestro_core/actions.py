@@ -21,7 +21,7 @@ from flowmaestro_core.http.messages import Request
 class _Sending:
     """Base of `Send` and `Open`: a request, and its timeout in seconds.
 
-    The other attributes are for observers: `attempt` is the number of the attempt within its call,
+    Three attributes are for observers: `attempt` is the number of the attempt within its call,
     `path` is the path of the call (see `Path`), and `call` is an object that is the same in all
     attempts of one call.
 

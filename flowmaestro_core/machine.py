@@ -153,7 +153,8 @@ class Machine(Generic[T]):
     def transport_failed(self, failure: TransportFailure, now: float, jitter: float) -> Action:
         """Report that `Send`, `Open` or `Read` failed. Return the next action.
 
-        No body is open any more.
+        After a failed `Open` or `Read`, no body is open any more. After a failed `Send`, the body
+        that was open beside it still is, and the machine may go on reading it.
         """
         raise NotImplementedError
 
@@ -218,7 +219,9 @@ class Machine(Generic[T]):
     def store_failed(self, error: FlowMaestroError, now: float, jitter: float) -> Action:
         """Report that `Load` or `Save` failed. Return the next action.
 
-        `error` is a `CheckpointConflict` if `Save` found that another process has saved meanwhile.
+        `error` is the error of the SDK that the store raised, such as a `CheckpointConflict`. For
+        any other exception, the driver makes one: a `JournalError`, or a `CheckpointError` if the
+        store is a checkpoint.
         """
         raise NotImplementedError
 

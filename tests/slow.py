@@ -38,8 +38,6 @@ SLOW: Dict[str, Tuple[str, ...]] = {
     ),
     "A check of drivers waits for retries, in real time.": (
         "tests/transports/test_driver_check.py::test_a_good_driver_passes",
-        "tests/transports/test_driver_check.py::test_a_driver_that_loses",
-        "tests/transports/test_driver_check.py::test_a_listener",
         "tests/transports/test_examples.py::.*test_the_loop_passes_the_check",
     ),
     "Stopping a process takes longer than its time limit.": ("tests/transports/test_held_up.py",),

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, Tuple
 
 import pytest
 from asyncio_driver import drive as drive_on_asyncio
 
 from flowmaestro.testing import check_driver
-from flowmaestro.testing.conformance.drivers import our_drive
-from flowmaestro_core import Done
-from flowmaestro_transports import AnyioTransport, Request, Response, SocketTransport
+from flowmaestro.testing.conformance.drivers import SCENES, check_scenes, our_drive
+from flowmaestro_core import Done, FlowMaestroError
+from flowmaestro_transports import (
+    AnyioTransport,
+    Phase,
+    Request,
+    Response,
+    SocketTransport,
+    TransportFailure,
+)
 from flowmaestro_transports.driving.drivers import AsyncDriver
 from flowmaestro_transports.driving.stores import AsyncKeeper, Kept
 
@@ -49,29 +56,81 @@ class Faulty:
         return found if change is None else lambda *args: change(found, *args)
 
 
-MISTAKES: Dict[str, Dict[str, Callable[..., Any]]] = {
-    "now must not run backwards": {
-        "response_received": lambda report, it, now, jitter: report(it, now - 1e6, jitter)
-    },
-    "jitter must be at least 0 and below 1": {
-        "start": lambda report, now, jitter: report(now, 1.0),
-    },
-    "an empty read is the end of the body": {
-        "bytes_received": lambda report, it, now, jitter: report(b"", now, jitter)
-    },
-    "transport_failed takes a TransportFailure": {
-        "transport_failed": lambda report, it, now, jitter: report(OSError(), now, jitter)
-    },
+def reports_as(**changed: Any) -> Callable[..., Any]:
+    """Report a failure with other attributes than it has."""
+
+    def report_it(report: Callable[..., Any], it: Any, now: float, jitter: float) -> Any:
+        told = {"phase": it.phase, "timed_out": it.timed_out, **changed}
+        return report(TransportFailure(told.pop("phase"), it.message, **told), now, jitter)
+
+    return report_it
+
+
+MISTAKES: Dict[str, Tuple[str, str, Callable[..., Any]]] = {
+    "now must not run backwards": (
+        "pages",
+        "response_received",
+        lambda report, it, now, jitter: report(it, now - 1e6, jitter),
+    ),
+    "jitter must be at least 0 and below 1": (
+        "pages",
+        "start",
+        lambda report, now, jitter: report(now, 1.0),
+    ),
+    "an empty read is the end of the body": (
+        "a run whose event stream is lost",
+        "bytes_received",
+        lambda report, it, now, jitter: report(b"", now, jitter),
+    ),
+    "transport_failed takes a TransportFailure": (
+        "a response that breaks off",
+        "transport_failed",
+        lambda report, it, now, jitter: report(OSError(), now, jitter),
+    ),
+    "it must send each POST once": (
+        "a start whose response is lost",
+        "transport_failed",
+        reports_as(phase=Phase.NOT_SENT),
+    ),
+    "'failed NOT_SENT', 'Wait'": (
+        "a start whose connection is refused",
+        "transport_failed",
+        reports_as(phase=Phase.MAYBE_PROCESSED),
+    ),
+    "'failed MAYBE_PROCESSED timed_out'": (
+        "a call whose first attempt times out",
+        "transport_failed",
+        reports_as(timed_out=False),
+    ),
+    "store_failed takes an error of the SDK": (
+        "a batch with a store that fails",
+        "store_failed",
+        lambda report, it, now, jitter: report(OSError(), now, jitter),
+    ),
+    "wall_time is the present time": (
+        "a batch with a store",
+        "loaded",
+        lambda report, it, now, jitter: report(it._replace(wall_time=0.0), now, jitter),
+    ),
 }
+
+
+def check_scene(name: str, drive: Any) -> None:
+    """Check what the scenes whose names begin with `name` show."""
+    scenes = [scene for scene in SCENES if scene.name.startswith(name)]
+    assert scenes
+    check_scenes(drive, scenes)
 
 
 @pytest.mark.parametrize("rule", MISTAKES)
 def test_a_mistake_is_told_with_its_rule(rule: str) -> None:
+    scene, event, change = MISTAKES[rule]
+
     def faulty(machine: Any, emit: Emit, store: Any) -> Any:
-        return our_drive(Faulty(machine, **MISTAKES[rule]), emit, store)
+        return our_drive(Faulty(machine, **{event: change}), emit, store)
 
     with pytest.raises(AssertionError, match=rule):
-        check_driver(faulty)
+        check_scene(scene, faulty)
 
 
 def test_a_driver_that_does_not_wait_is_told() -> None:
@@ -83,7 +142,7 @@ def test_a_driver_that_does_not_wait_is_told() -> None:
             asyncio.sleep = sleep  # type: ignore[assignment]
 
     with pytest.raises(AssertionError, match=r"wait for the whole of Wait\.seconds"):
-        check_driver(hasty)
+        check_scene("a call that is retried", hasty)
 
 
 def test_a_driver_that_loses_its_stream_during_a_poll_is_told() -> None:
@@ -103,7 +162,18 @@ def test_a_driver_that_loses_its_stream_during_a_poll_is_told() -> None:
         return our_drive(machine, emit, store, Forgetful())
 
     with pytest.raises(AssertionError, match="must keep a stream open while it carries out a Send"):
-        check_driver(forgetful)
+        check_scene("a run whose event stream is quiet", forgetful)
+
+
+def test_a_driver_that_lets_the_exception_of_a_store_escape_is_told() -> None:
+    def careless(machine: Any, emit: Emit, store: Any) -> Any:
+        try:
+            return our_drive(machine, emit, store)
+        except FlowMaestroError as error:
+            raise error.__cause__ or error from None
+
+    with pytest.raises(AssertionError, match="must end with JournalError, not with OSError"):
+        check_scene("a batch with a store that fails", careless)
 
 
 def test_a_listener_that_misses_items_is_told() -> None:
@@ -111,4 +181,4 @@ def test_a_listener_that_misses_items_is_told() -> None:
         return our_drive(machine, lambda item: None, store)
 
     with pytest.raises(AssertionError, match="its listener must get"):
-        check_driver(deaf)
+        check_scene("pages", deaf)

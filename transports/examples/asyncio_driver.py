@@ -9,7 +9,7 @@ import asyncio
 import random
 import time
 from functools import partial
-from typing import Any, Callable, Mapping, Optional
+from typing import Any, Callable, Mapping, Optional, Union
 from urllib.parse import urlsplit
 
 import h11
@@ -19,6 +19,8 @@ from flowmaestro_core import (
     Done,
     Emit,
     Fail,
+    FlowMaestroError,
+    JournalError,
     Load,
     Loaded,
     Machine,
@@ -116,6 +118,26 @@ class Exchange:
             self._http.receive_data(await self._reader.read(65536))
 
 
+def stored(
+    machine: Machine[Any], action: Union[Load, Save], store: Any
+) -> Callable[[float, float], Any]:
+    """Call the store. Return what to report."""
+    try:
+        if isinstance(action, Save):
+            store.save(action.states)
+            return machine.saved
+        states = store.load(action.keys, action.outcomes) if action.keys else ()
+        ids = action.execution_ids
+        known: Mapping[str, int] = store.known(ids) if ids else {}
+        return partial(machine.loaded, Loaded(tuple(states), known, time.time()))
+    except FlowMaestroError as error:  # such as a `CheckpointConflict`
+        return partial(machine.store_failed, error)
+    except Exception as error:
+        failed = JournalError(f"The journal cannot be used: {error}")
+        failed.__cause__ = error
+        return partial(machine.store_failed, failed)
+
+
 async def drive(machine: Machine[Any], emit: Callable[[Any], object], store: Any = None) -> Any:
     """Carry out a machine. Return its value, or raise its error."""
     clock = asyncio.get_running_loop().time
@@ -128,6 +150,14 @@ async def drive(machine: Machine[Any], emit: Callable[[Any], object], store: Any
                 return action.value
             if isinstance(action, Fail):
                 raise action.error  # It may be an OSError, so not within `try`.
+            if isinstance(action, Emit):
+                for item in action.items:
+                    emit(item)
+                report = machine.emitted
+                continue
+            if isinstance(action, (Load, Save)):
+                report = stored(machine, action, store)
+                continue
             exchange = body
             try:
                 if isinstance(action, Send):
@@ -155,18 +185,6 @@ async def drive(machine: Machine[Any], emit: Callable[[Any], object], store: Any
                 elif isinstance(action, Wait):
                     await asyncio.sleep(action.seconds)
                     report = machine.waited
-                elif isinstance(action, Emit):
-                    for item in action.items:
-                        emit(item)
-                    report = machine.emitted
-                elif isinstance(action, Load):
-                    states = store.load(action.keys, action.outcomes) if action.keys else ()
-                    ids = action.execution_ids
-                    known: Mapping[str, int] = store.known(ids) if ids else {}
-                    report = partial(machine.loaded, Loaded(tuple(states), known, time.time()))
-                elif isinstance(action, Save):
-                    store.save(action.states)
-                    report = machine.saved
             except (OSError, asyncio.TimeoutError, h11.RemoteProtocolError) as error:
                 await exchange.close()
                 late = isinstance(error, asyncio.TimeoutError)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import random
-import time
 from functools import partial
-from typing import Any, Callable, Mapping, Optional
+from typing import Any, Callable, Optional
 
+from asyncio_driver import stored
 from twisted_transport import TwistedBody, TwistedTransport
 
 from flowmaestro_core import (
@@ -16,7 +16,6 @@ from flowmaestro_core import (
     Emit,
     Fail,
     Load,
-    Loaded,
     Machine,
     Open,
     Read,
@@ -46,6 +45,14 @@ async def perform(
                 return action.value
             if isinstance(action, Fail):
                 raise action.error
+            if isinstance(action, Emit):
+                for item in action.items:
+                    emit(item)
+                report = machine.emitted
+                continue
+            if isinstance(action, (Load, Save)):
+                report = stored(machine, action, store)
+                continue
             try:
                 if isinstance(action, Send):
                     reply = await transport.send(action.request, action.timeout)
@@ -64,18 +71,6 @@ async def perform(
                 elif isinstance(action, Wait):
                     await transport.sleep(action.seconds)
                     report = machine.waited
-                elif isinstance(action, Emit):
-                    for item in action.items:
-                        emit(item)
-                    report = machine.emitted
-                elif isinstance(action, Load):
-                    states = store.load(action.keys, action.outcomes) if action.keys else ()
-                    ids = action.execution_ids
-                    known: Mapping[str, int] = store.known(ids) if ids else {}
-                    report = partial(machine.loaded, Loaded(tuple(states), known, time.time()))
-                elif isinstance(action, Save):
-                    store.save(action.states)
-                    report = machine.saved
             except TransportFailure as failure:
                 report = partial(machine.transport_failed, failure)
     finally:

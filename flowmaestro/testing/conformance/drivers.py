@@ -8,11 +8,28 @@ May open sockets on loopback: the fake is served there, with faults.
 from __future__ import annotations
 
 import asyncio
+import errno
 import inspect
 import math
 import re
+import socket
+import threading
+import time
 import uuid
-from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional
+from contextlib import contextmanager, suppress
+from typing import (
+    Any,
+    Callable,
+    ContextManager,
+    Dict,
+    Generator,
+    Iterable,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+)
 
 from flowmaestro.testing.fake.fake_flowmaestro import FakeFlowMaestro
 from flowmaestro.testing.fake.model.plans import Node
@@ -44,7 +61,8 @@ SLACK = 0.02
 """Seconds by which a pause may be too short: clocks and timers are rounded differently."""
 LATEST = 3.0
 """Seconds by which the end of an attempt may be late: a busy machine must not fail the check. The
-response of the scene with a time limit comes 9 seconds late."""
+responses of the scenes with a time limit come 9 seconds late."""
+HOUR = 3600.0
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -78,6 +96,9 @@ class _Watched:
     def _report(self, event: str, method: Callable[..., Any], *args: Any) -> Any:
         *facts, now, jitter = args
         self._check(event, facts, now, jitter)
+        if event == "transport_failed":
+            late = " timed_out" if facts[0].timed_out else ""
+            self.trace.append(f"failed {facts[0].phase.name}{late}")
         self._is_busy = True
         self._action = method(*args)
         self._is_busy = False
@@ -106,173 +127,14 @@ class _Watched:
             self._break("an empty read is the end of the body: report stream_ended")
         if event == "transport_failed" and not isinstance(facts[0], TransportFailure):
             self._break("transport_failed takes a TransportFailure, with its phase")
+        if event == "store_failed" and not isinstance(facts[0], FlowMaestroError):
+            self._break("store_failed takes an error of the SDK: make a JournalError of any other")
+        if event == "loaded" and not abs(facts[0].wall_time - time.time()) < HOUR:
+            self._break("Loaded.wall_time is the present time, in Unix seconds")
 
     def _break(self, rule: str) -> None:
         self.broken = self.broken or rule
         raise _Broken(rule)
-
-
-class _Scene(NamedTuple):
-    """One thing that a driver must be able to do."""
-
-    name: str
-    make: Callable[[Any], Operation[Any, Any]]
-    """Returns the operation for a store."""
-    arrange: Callable[[FakeFlowMaestro], object]
-    """Puts the workflows and the faults into a fake."""
-    options: Dict[str, Any] = {}
-    is_exact: bool = True
-    """Whether the driver's actions and requests must be ours. Polls depend on time."""
-    times: StreamTimes = StreamTimes()
-    opens: Optional[int] = None
-    """How often the stream must be opened; `None` if that depends on time."""
-
-
-def _be_quiet(fake: FakeFlowMaestro) -> None:
-    fake.workflow("wf_quiet", nodes=[Node("think", seconds=1.5 * SPEED)], outputs={"answer": 42})
-
-
-def _lose_a_stream(fake: FakeFlowMaestro) -> None:
-    fake.workflow("wf_long", nodes=[Node("think", seconds=20)], outputs={"answer": 42})
-    fake.drop_connection(after_events=1, path="/executions/*/events")
-
-
-_SCENES = (
-    _Scene(
-        "a call that is retried after two 503",
-        lambda _: Workflows.get("wf_123"),
-        lambda fake: fake.fail_next(2, 503, retry_after=0),
-    ),
-    _Scene(
-        "a call whose connection is lost",
-        lambda _: Workflows.get("wf_123"),
-        lambda fake: fake.drop_connection(path="/workflows/*"),
-    ),
-    _Scene(
-        "a call whose first attempt times out",
-        lambda _: Workflows.get("wf_123"),
-        lambda fake: fake.delay_next(10 * SPEED, path="/workflows/*"),
-        {"timeout": 1.0},
-    ),
-    _Scene("a call that fails", lambda _: Workflows.get("wf_gone"), lambda _: None),
-    _Scene("pages", lambda _: Workflows.iterate(per_page=1), lambda _: None),
-    _Scene(
-        "a run whose event stream is lost",
-        lambda _: Workflows.run("wf_long", timeout=60.0),
-        _lose_a_stream,
-        is_exact=False,
-    ),
-    _Scene(
-        "a run whose event stream is quiet, so that the execution is polled",
-        lambda _: Workflows.run("wf_quiet", timeout=60.0),
-        _be_quiet,
-        is_exact=False,
-        times=StreamTimes(event_idle=0.4),
-        opens=1,
-    ),
-    _Scene(
-        "a batch with a store",
-        lambda store: Workflows.run_many("wf_123", [{"n": 1}, {"n": 2}, {"n": 3}], journal=store),
-        lambda _: None,
-        is_exact=False,
-    ),
-)
-
-
-def check_driver(drive: Drive) -> None:
-    """Check that a driver carries out the core's machines as they demand.
-
-    It drives calls with retries, a lost connection, a time limit, an error, pages, runs whose event
-    stream is lost or quiet, and a batch with a store, over sockets on loopback, against the fake.
-    What the driver reports is checked after each action; the values, and where time does not matter
-    the actions and requests, are compared with those of our own driver. It takes some 12
-    seconds.
-
-    Raises `AssertionError`, which lists what went wrong, each with the rule that was broken.
-
-    Args:
-        drive: called with a machine that was not started, a function to call with each item that
-            the machine emits, and a store with the methods of `flowmaestro.Store`, for `Load` and
-            `Save`. It must return the machine's value, or raise its error. It may be a coroutine
-            function, which is run on asyncio; for another event loop, pass a plain function that
-            runs it.
-
-    """
-    found = [f"{scene.name}: {said}" for scene in _SCENES for said in _failures(drive, scene)]
-    if found:
-        raise AssertionError("the driver breaks rules:\n" + "\n".join(f"* {it}" for it in found))
-
-
-def _failures(drive: Drive, scene: _Scene) -> Iterable[str]:
-    theirs = _played(drive, scene)
-    if theirs.broken is not None:
-        yield theirs.broken
-        return
-    ours = _played(our_drive, scene)
-    if theirs.value != ours.value:
-        yield f"it must end with {ours.value}, not with {theirs.value}"
-    # Which events a stream shows depends on when it was opened, but not its last one.
-    wanted, given = (it.items if scene.is_exact else it.items[-1:] for it in (ours, theirs))
-    if given != wanted:
-        yield f"its listener must get {wanted}, not {given}"
-    posts = [line for line in theirs.requests if line.startswith("POST")]
-    if sorted(posts) != sorted(line for line in ours.requests if line.startswith("POST")):
-        yield f"it must send each POST once: {posts}"
-    opens = sum(line.endswith("/events") for line in theirs.requests)
-    if scene.opens not in (None, opens):
-        yield f"it must keep a stream open while it carries out a Send, not open {opens} in turn"
-    if scene.is_exact:
-        if theirs.trace != ours.trace:
-            yield f"the machine's actions must be {ours.trace}, not {theirs.trace}"
-        elif theirs.requests != ours.requests:
-            yield f"the requests must be {ours.requests}, not {theirs.requests}"
-
-
-class _Played(NamedTuple):
-    """What came of one scene."""
-
-    value: str
-    items: List[str]
-    trace: List[str]
-    requests: List[str]
-    broken: Optional[str]
-
-
-def _played(drive: Drive, scene: _Scene) -> _Played:
-    fake = FakeFlowMaestro()
-    scene.arrange(fake)
-    items: List[Any] = []
-    store = _MemoryStore()
-    with running_server(fake, speed=SPEED) as url:
-        options = ClientOptions(fake.api_key, url, **scene.options)
-        context = Context(options, stream_times=scene.times)
-        machine = _Watched(machine_for(scene.make(store), context, uuid.uuid4().hex))
-        try:
-            value = drive(machine, items.append, store)
-            if inspect.iscoroutine(value):
-                value = asyncio.run(value)
-            said = type(value).__name__
-        except _Broken:
-            said = "a broken rule"
-        except (FlowMaestroError, ValueError) as error:
-            said = type(error).__name__
-    requests = [f"{it.method} {_ID.sub('ID', it.path)}" for it in fake.requests]
-    return _Played(said, list(map(_kind, items)), machine.trace, requests, machine.broken)
-
-
-def _kind(item: Any) -> str:
-    """Return what an item is: the type of an event, or the id of a resource."""
-    if isinstance(item, dict):
-        return str(item.get("type") or item.get("id"))
-    return type(item).__name__
-
-
-def _described(action: Any) -> str:
-    """Return the name of an action, with the method and the path of its request."""
-    if isinstance(action, (Send, Open)):
-        path = _ID.sub("ID", action.request.url.partition("/api/v1")[2])
-        return f"{type(action).__name__} {action.request.method} {path}"
-    return type(action).__name__
 
 
 class _MemoryStore:
@@ -297,6 +159,273 @@ class _MemoryStore:
             for state in self._states.values()
             if state.get("execution_id") in wanted
         }
+
+
+class _FullStore(_MemoryStore):
+    """A store that cannot save."""
+
+    def save(self, states: Iterable[Dict[str, Any]]) -> None:
+        raise OSError(errno.ENOSPC, "no space left on the device")
+
+
+@contextmanager
+def _served(fake: FakeFlowMaestro) -> Generator[str, None, None]:
+    with running_server(fake, speed=SPEED) as url:
+        yield url
+
+
+@contextmanager
+def _refusing(_fake: FakeFlowMaestro) -> Generator[str, None, None]:
+    """An address that refuses connections."""
+    with socket.socket() as bound:  # It does not listen.
+        bound.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
+
+
+@contextmanager
+def _breaking_off(_fake: FakeFlowMaestro) -> Generator[str, None, None]:
+    """A server that ends each connection within the body of its response."""
+
+    def answer(listener: socket.socket) -> None:
+        with suppress(OSError):  # It was closed: the scene is over.
+            while True:
+                connection, _ = listener.accept()
+                with connection:
+                    while b"\r\n\r\n" not in connection.recv(65536):
+                        pass
+                    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = threading.Thread(target=answer, args=(listener,), daemon=True)
+        server.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        listener.shutdown(socket.SHUT_RDWR)
+    server.join()
+
+
+class Scene(NamedTuple):
+    """One thing that a driver must be able to do."""
+
+    name: str
+    make: Callable[[Any], Operation[Any, Any]]
+    """Returns the operation for a store."""
+    arrange: Callable[[FakeFlowMaestro], object] = lambda _: None
+    """Puts the workflows and the faults into a fake."""
+    options: Dict[str, Any] = {}
+    is_exact: bool = True
+    """Whether the driver's actions and requests must be ours. Polls depend on time."""
+    times: StreamTimes = StreamTimes()
+    opens: Optional[int] = None
+    """How often the stream must be opened; `None` if that depends on time."""
+    served: Callable[[FakeFlowMaestro], ContextManager[str]] = _served
+    """Serves the fake, or a server that does worse, and gives its URL."""
+    store: Callable[[], _MemoryStore] = _MemoryStore
+
+
+def _be_quiet(fake: FakeFlowMaestro) -> None:
+    fake.workflow("wf_quiet", nodes=[Node("think", seconds=1.5 * SPEED)], outputs={"answer": 42})
+
+
+def _be_quiet_and_lose_a_poll(fake: FakeFlowMaestro) -> None:
+    _be_quiet(fake)
+    fake.drop_connection(method="GET", path="/executions/*")
+
+
+def _open_late(fake: FakeFlowMaestro) -> None:
+    fake.workflow("wf_quiet", nodes=[Node("think", seconds=2 * SPEED)], outputs={"answer": 42})
+    fake.delay_next(10 * SPEED, path="/executions/*/events")
+
+
+def _lose_a_stream(fake: FakeFlowMaestro) -> None:
+    fake.workflow("wf_long", nodes=[Node("think", seconds=20)], outputs={"answer": 42})
+    fake.drop_connection(after_events=1, path="/executions/*/events")
+
+
+SCENES = (
+    Scene(
+        "a call that is retried after two 503",
+        lambda _: Workflows.get("wf_123"),
+        lambda fake: fake.fail_next(2, 503, retry_after=0),
+    ),
+    Scene(
+        "a call whose connection is lost",
+        lambda _: Workflows.get("wf_123"),
+        lambda fake: fake.drop_connection(path="/workflows/*"),
+    ),
+    Scene(
+        "a call whose first attempt times out",
+        lambda _: Workflows.get("wf_123"),
+        lambda fake: fake.delay_next(10 * SPEED, path="/workflows/*"),
+        {"timeout": 1.0},
+    ),
+    Scene("a call that fails", lambda _: Workflows.get("wf_gone")),
+    Scene("pages", lambda _: Workflows.iterate(per_page=1)),
+    Scene(
+        "a start whose connection is refused: nothing was sent, so it is retried",
+        lambda _: Workflows.execute("wf_123"),
+        options={"max_retries": 1},
+        served=_refusing,
+    ),
+    Scene(
+        "a start whose response is lost: it may have been processed, so it is not retried",
+        lambda _: Workflows.execute("wf_123"),
+        lambda fake: fake.drop_connection(method="POST", path="/workflows/*/execute"),
+    ),
+    Scene(
+        "a response that breaks off",
+        lambda _: Workflows.get("wf_123"),
+        options={"max_retries": 0},
+        served=_breaking_off,
+    ),
+    Scene(
+        "a run whose event stream is lost",
+        lambda _: Workflows.run("wf_long", timeout=60.0),
+        _lose_a_stream,
+        is_exact=False,
+    ),
+    Scene(
+        "a run whose event stream is quiet, so that the execution is polled",
+        lambda _: Workflows.run("wf_quiet", timeout=60.0),
+        _be_quiet,
+        is_exact=False,
+        times=StreamTimes(event_idle=0.4),
+        opens=1,
+    ),
+    Scene(
+        "a run with a quiet event stream, and a poll beside it that fails",
+        lambda _: Workflows.run("wf_quiet", timeout=60.0),
+        _be_quiet_and_lose_a_poll,
+        is_exact=False,
+        times=StreamTimes(event_idle=0.4),
+        opens=1,
+    ),
+    Scene(
+        "a run whose event stream is not opened in time",
+        lambda _: Workflows.run("wf_quiet", timeout=60.0),
+        _open_late,
+        {"timeout": 1.0},
+        is_exact=False,
+    ),
+    Scene(
+        "a batch with a store",
+        lambda store: Workflows.run_many("wf_123", [{"n": 1}, {"n": 2}, {"n": 3}], journal=store),
+        is_exact=False,
+    ),
+    Scene(
+        "a batch with a store that fails",
+        lambda store: Workflows.run_many("wf_123", [{"n": 1}], journal=store),
+        store=_FullStore,
+    ),
+)
+
+
+def check_driver(drive: Drive) -> None:
+    """Check that a driver carries out the core's machines as they demand.
+
+    It drives calls with retries, time limits, errors and lost connections, starts, pages, runs
+    whose event stream is lost, late or quiet, and batches with a store, over sockets on loopback,
+    against the fake. What the driver reports is checked after each action; the values, and where
+    time does not matter the actions, failures and requests, are compared with those of our own
+    driver. It takes some 20 seconds.
+
+    It does not see whether a driver decompresses, speaks TLS, closes what it must, or dates an
+    error response that has no `Date`.
+
+    Raises `AssertionError`, which lists what went wrong, each with the rule that was broken.
+
+    Args:
+        drive: called with a machine that was not started, a function to call with each item that
+            the machine emits, and a store with the methods of `flowmaestro.Store`, for `Load` and
+            `Save`. It must return the machine's value, or raise its error. It may be a coroutine
+            function, which is run on asyncio; for another event loop, pass a plain function that
+            runs it.
+
+    """
+    check_scenes(drive, SCENES)
+
+
+def check_scenes(drive: Drive, scenes: Sequence[Scene]) -> None:
+    """Check some of the things that a driver must be able to do: see `check_driver`."""
+    played = [(scene, _played(drive, scene)) for scene in scenes]
+    found = [f"* {scene.name}: {said}" for scene, it in played for said in _failures(scene, it)]
+    if found:
+        raised = next((it.raised for _, it in played if it.raised is not None), None)
+        raise AssertionError("the driver breaks rules:\n" + "\n".join(found)) from raised
+
+
+def _failures(scene: Scene, theirs: _Played) -> Iterable[str]:
+    if theirs.broken is not None:
+        yield theirs.broken
+        return
+    ours = _played(our_drive, scene)
+    if theirs.value != ours.value:
+        yield f"it must end with {ours.value}, not with {theirs.value}"
+    # Which events a stream shows depends on when it was opened, but not its last one.
+    wanted, given = (it.items if scene.is_exact else it.items[-1:] for it in (ours, theirs))
+    if given != wanted:
+        yield f"its listener must get {wanted}, not {given}"
+    posts = [line for line in theirs.requests if line.startswith("POST")]
+    if sorted(posts) != sorted(line for line in ours.requests if line.startswith("POST")):
+        yield f"it must send each POST once: {posts}"
+    opens = sum(line.endswith("/events") for line in theirs.requests)
+    if scene.opens not in (None, opens):
+        yield f"it must keep a stream open while it carries out a Send, not open {opens} in turn"
+    if scene.is_exact:
+        if theirs.trace != ours.trace:
+            yield f"actions and failures must be {ours.trace}, not {theirs.trace}"
+        elif theirs.requests != ours.requests:
+            yield f"the requests must be {ours.requests}, not {theirs.requests}"
+
+
+class _Played(NamedTuple):
+    """What came of one scene."""
+
+    value: str
+    items: List[str]
+    trace: List[str]
+    requests: List[str]
+    broken: Optional[str]
+    raised: Optional[Exception]
+    """What the driver raised, if it is no error of a machine."""
+
+
+def _played(drive: Drive, scene: Scene) -> _Played:
+    fake = FakeFlowMaestro()
+    scene.arrange(fake)
+    items: List[Any] = []
+    store = scene.store()
+    raised: Optional[Exception] = None
+    with scene.served(fake) as url:
+        options = ClientOptions(fake.api_key, url, **scene.options)
+        context = Context(options, stream_times=scene.times)
+        machine = _Watched(machine_for(scene.make(store), context, uuid.uuid4().hex))
+        try:
+            value = drive(machine, items.append, store)
+            if inspect.iscoroutine(value):
+                value = asyncio.run(value)
+            said = type(value).__name__
+        except Exception as error:
+            said = type(error).__name__
+            if not isinstance(error, (FlowMaestroError, _Broken)):
+                raised = error
+    requests = [f"{it.method} {_ID.sub('ID', it.path)}" for it in fake.requests]
+    shown = list(map(_kind, items))
+    return _Played(said, shown, machine.trace, requests, machine.broken, raised)
+
+
+def _kind(item: Any) -> str:
+    """Return what an item is: the type of an event, or the id of a resource."""
+    if isinstance(item, dict):
+        return str(item.get("type") or item.get("id"))
+    return type(item).__name__
+
+
+def _described(action: Any) -> str:
+    """Return the name of an action, with the method and the path of its request."""
+    if isinstance(action, (Send, Open)):
+        path = _ID.sub("ID", action.request.url.partition("/api/v1")[2])
+        return f"{type(action).__name__} {action.request.method} {path}"
+    return type(action).__name__
 
 
 def our_drive(
