@@ -81,6 +81,11 @@ OF_CORE = tuple(
     name for name in flowmaestro_core.__all__ if name not in flowmaestro_core.resources.__all__
 )
 """The core's names without the builders, which the pages of a client's attributes describe."""
+BUILDERS = (
+    f"\n\nAnd from there, {', '.join(f'`{name}`' for name in flowmaestro_core.resources.__all__)}: "
+    "the classes of a client's attributes. Read from the class, a method builds an operation, such "
+    'as `Executions.stream("exec_xyz789")`.'
+)
 OF_WEBHOOKS = tuple(name for name in flowmaestro.webhooks.__all__ if not name.startswith("Webhook"))
 OPTIONS = (
     "Checkpoint",
@@ -241,7 +246,8 @@ def pages() -> Dict[str, str]:
         ("webhook-verification.md", "Verify deliveries", flowmaestro.webhooks, OF_WEBHOOKS),
     ):
         sections = [part for name in names for part in described_name(module, name)]
-        made[file] = page(title, f"Import them from `{module.__name__}`.", sections)
+        about = f"Import them from `{module.__name__}`."
+        made[file] = page(title, about + (BUILDERS if names is OF_CORE else ""), sections)
     made["tools.md"] = tools_page()
     made["index.md"] = index_page()
     for file, guides in GUIDES.items():

@@ -19,17 +19,7 @@ from flowmaestro_core.http.messages import Request
 
 @dataclass(frozen=True)
 class _Sending:
-    """Base of `Send` and `Open`: a request, and its timeout in seconds.
-
-    Three attributes are for observers: `attempt` is the number of the attempt within its call,
-    `path` is the path of the call (see `Path`), and `call` is an object that is the same in all
-    attempts of one call.
-
-    `latest` is the time, on the clock of `now`, until which the response must come. `timeout`
-    is already shortened to it. If a hook delays the request in the driver, the driver shortens
-    `timeout` again. If no time is left, the driver does not send the request. It reports a failure
-    that is `NOT_SENT` and timed out.
-    """
+    """Base of `Send`, which describes the attributes, and `Open`."""
 
     request: Request
     timeout: float
@@ -40,13 +30,22 @@ class _Sending:
 
 
 class Send(_Sending):
-    """Send one request and receive the whole response, all within `timeout` seconds."""
+    """Send one request and receive the whole response, all within `timeout` seconds.
+
+    `attempt`, `path` and `call` are for observers: the number of the attempt within its call, the
+    path of the call, and an object that is the same in all attempts of one call.
+
+    `latest` is the time, on the clock of `now`, until which the response must come. `timeout` is
+    already shortened to it. So only a driver that lets a hook delay the request needs it: it
+    shortens `timeout` again and, if no time is left, reports a failure that is `NOT_SENT` and timed
+    out without sending anything.
+    """
 
 
 class Open(_Sending):
     """Send one request and receive the head of the response within `timeout` seconds.
 
-    The body stays open for `Read`.
+    The body stays open for `Read`. The attributes are those of `Send`.
     """
 
 

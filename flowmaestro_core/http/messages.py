@@ -173,8 +173,8 @@ class Phase(enum.Enum):
     """The request was sent, at least in part, but no response was received. The server may have
     acted."""
     REPLY_BROKEN = "reply broken"
-    """A part of the response was received, and the rest is missing or malformed. The server has
-    almost certainly acted."""
+    """The response has begun, and the rest is missing or malformed. The server has almost certainly
+    acted."""
 
 
 class TransportFailure(Exception):

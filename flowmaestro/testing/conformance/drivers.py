@@ -125,11 +125,12 @@ class _Watched:
             self._break(f"wait for the whole of Wait.seconds: {action.seconds:.3g} s")
         if event == "bytes_received" and not facts[0]:
             self._break("an empty read is the end of the body: report stream_ended")
-        if event == "transport_failed" and not isinstance(facts[0], TransportFailure):
+        fact: Any = facts[0] if facts else None
+        if event == "transport_failed" and not isinstance(fact, TransportFailure):
             self._break("transport_failed takes a TransportFailure, with its phase")
-        if event == "store_failed" and not isinstance(facts[0], FlowMaestroError):
+        if event == "store_failed" and not isinstance(fact, FlowMaestroError):
             self._break("store_failed takes an error of the SDK: make a JournalError of any other")
-        if event == "loaded" and not abs(facts[0].wall_time - time.time()) < HOUR:
+        if event == "loaded" and not abs(fact.wall_time - time.time()) < HOUR:
             self._break("Loaded.wall_time is the present time, in Unix seconds")
 
     def _break(self, rule: str) -> None:
