@@ -274,10 +274,12 @@ def test_rerun_starts_failed_rows_again(command, fake, rows):
         ("rows.jsonl", '{"a": NaN}\n', "rows.jsonl, line 1: this is not JSON, which has no NaN"),
         ("rows.csv", "a;b\n1;2\n", "its one column is named 'a;b'; commas must separate columns"),
         ("rows.txt", "", "rows.txt must be a .csv, .tsv, .jsonl or .json file"),
+        ("rows.csv", b"a\n\xff\n", "rows.csv: it is not UTF-8; save it as UTF-8"),
+        ("rows.json", "{}", "rows.json: it must be a JSON array of objects"),
     ],
 )
 def test_malformed_rows_are_named_and_start_nothing(command, fake, rows, name, text, said):
-    (rows / name).write_text(text)
+    (rows / name).write_bytes(text if isinstance(text, bytes) else text.encode())
     before = len(fake.executions)
     done = command("map", "wf_123", name, "--out", "out.jsonl")
     assert (done.status, done.out) == (2, "")
@@ -418,6 +420,20 @@ def test_a_full_disk_names_the_file(command, rows):
     assert done.status == 1
     said = "out.jsonl: No space left on device; run the same command again to resume\n"
     assert done.err.endswith(said)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["absent.csv"], "absent.csv: No such file or directory"),
+        (["rows.json", "--delimiter", ";"], "rows.json is JSON, which has no delimiter"),
+    ],
+)
+def test_unusable_file_of_rows_is_named(command, rows, arguments, said):
+    (rows / "rows.json").write_text("[]")
+    done = command("map", "wf_123", *arguments, "--out", "out.jsonl")
+    assert (done.status, done.out) == (2, "")
+    assert said in done.err
 
 
 @pytest.mark.parametrize(

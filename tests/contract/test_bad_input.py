@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import inspect
 import json
 import math
 import re
-from operator import attrgetter
 from pathlib import Path
-from typing import Any, List, Tuple, Type
+from typing import Any, List, Type
 
 import aiohttp
 import pytest
@@ -18,35 +16,7 @@ import requests
 
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient
 from flowmaestro_core.http.messages import Request, Response
-from flowmaestro_core.resources import (
-    Agents,
-    Executions,
-    KnowledgeBases,
-    Threads,
-    Triggers,
-    Webhooks,
-    Workflows,
-)
 from tests.harness.contract.clients import KEY, KINDS, ask, nothing_is_sent
-
-RESOURCES = {
-    "agents": Agents,
-    "executions": Executions,
-    "knowledge_bases": KnowledgeBases,
-    "threads": Threads,
-    "triggers": Triggers,
-    "webhooks": Webhooks,
-    "workflows": Workflows,
-}
-PLAUSIBLE = {
-    "content": "Hello",
-    "query": "how",
-    "name": "n",
-    "url": "https://hooks.example.com",
-    "events": ["execution.completed"],
-    "working_memory": "m",
-}
-"""A value for each argument that is required and is no id."""
 
 
 @pytest.fixture(params=KINDS)
@@ -57,24 +27,6 @@ def make(request: pytest.FixtureRequest) -> Any:
 @pytest.fixture
 def client(make: Any) -> Any:
     return make(KEY, transport=nothing_is_sent)
-
-
-def methods() -> List[Tuple[str, str, List[str]]]:
-    """Every method of every resource, with its required parameters."""
-    found = []
-    for resource, kind in RESOURCES.items():
-        for name in (name for name in vars(kind) if not name.startswith("_")):
-            parameters = inspect.signature(getattr(kind, name)).parameters.values()
-            required = [p.name for p in parameters if p.default is p.empty]
-            found.append((resource, name, required))
-    return found
-
-
-METHODS = methods()
-
-
-def test_more_than_forty_methods_are_tried() -> None:
-    assert len(METHODS) > 40
 
 
 # Making a client.
@@ -132,28 +84,6 @@ def test_client_names_invalid_option(make: Any, client: Any, name: str, value: A
 
 
 # Calling it.
-
-
-@pytest.mark.parametrize(
-    ("resource", "method", "required"), METHODS, ids=[".".join(row[:2]) for row in METHODS]
-)
-def test_bad_ids_and_page_numbers(
-    client: Any, resource: str, method: str, required: List[str]
-) -> None:
-    """All that is refused is in `tests/core/resources`; nothing of it reaches a transport."""
-    good = {name: PLAUSIBLE.get(name, "an_id") for name in required}
-    bad: List[Tuple[str, Any, Type[Exception]]] = []
-    for name in filter(lambda name: name.endswith("_id"), required):
-        bad += [(name, "", ValueError), (name, ["wf_1"], TypeError)]
-    if method.startswith(("list", "iterate")):
-        bad += [("per_page", 0, ValueError), ("per_page", "1", TypeError)]
-    if method.startswith("list"):
-        bad += [("page", 0, ValueError), ("page", True, TypeError)]
-    call = attrgetter(f"{resource}.{method}")
-    for name, value, kind in bad:
-        given = {**good, name: value}
-        with pytest.raises(kind, match=rf"\b{name}\b"):
-            ask(client, lambda client, given=given: call(client)(**given))
 
 
 def test_input_that_json_cannot_express_is_refused_with_its_place(client: Any) -> None:
