@@ -1,10 +1,12 @@
-"""Draws `docs/pictures/`: commands in a terminal, and the timeline of a run.
+"""Draws `docs/pictures/`: commands in a terminal, timelines of runs, and the inspector.
 
 python docs/pictures.py
+python docs/pictures.py inspector
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import io
 import itertools
@@ -13,6 +15,7 @@ import platform
 import pty
 import re
 import shlex
+import shutil
 import struct
 import subprocess
 import sys
@@ -25,13 +28,16 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
+from anyio.from_thread import start_blocking_portal
 from rich.console import Console
 from rich.terminal_theme import MONOKAI
 from rich.text import Text
 
-from flowmaestro import FlowMaestroClient
+from flowmaestro import FlowMaestroClient, FlowMaestroError
 from flowmaestro.testing import FakeFlowMaestro, Node, running_server
-from flowmaestro.timeline import timeline_of
+from flowmaestro.testing.fake.server.inspector import Inspector
+from flowmaestro.testing.fake.server.serve import serve
+from flowmaestro.timeline import timeline_svg
 
 FOLDER = Path(__file__).with_name("pictures")
 COLUMNS, LINES = 104, 31
@@ -189,10 +195,9 @@ def picture(command: str, lines: List[str], columns: int, name: str) -> str:
     return re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
 
 
-def timeline(width: int) -> str:
-    """Return the timeline of one run on a fake FlowMaestro, of which a parallel node failed."""
-    fake = FakeFlowMaestro(epoch=datetime(2026, 12, 1, 9, 30, tzinfo=timezone.utc).timestamp())
-    nodes = [
+def timelines() -> Dict[str, str]:
+    """Return timelines of runs on a fake FlowMaestro, by name; of one also for a phone."""
+    order = [
         Node("order", name="Order", type="input", seconds=0.2),
         (
             Node("customer", name="Fetch customer", seconds=2.8),
@@ -201,14 +206,115 @@ def timeline(width: int) -> str:
         ),
         Node("offer", name="Write offer", seconds=2.4),
     ]
-    fake.workflow("wf_order", name="New order", nodes=nodes, fails_at="card")
+    reviewed = [
+        Node("draft", name="Draft the answer", type="llm", seconds=3.1),
+        Node("review", name="Review by a person", type="humanReview"),
+        Node("send", name="Send the answer", seconds=0.3),
+    ]
+    many = [
+        Node("read", name="Read the orders", seconds=2),
+        tuple(
+            Node(f"o{at}", name=f"Order {at + 1:03}", seconds=0.5 + at % 7 / 4) for at in range(190)
+        ),
+        *(Node(f"s{at}", name=f"Sum up region {at + 1}", seconds=0.6) for at in range(9)),
+    ]
+    thirty = [
+        node
+        for region in ("North", "East", "South", "West", "Center")
+        for node in (
+            Node(f"{region}-read", name=f"Read the orders of region {region}", seconds=0.9),
+            tuple(
+                Node(f"{region}-{step}", name=f"{step} of region {region}", seconds=seconds)
+                for step, seconds in (("Totals", 1.2), ("Returns", 2.1), ("Complaints", 0.4))
+            ),
+            Node(f"{region}-check", name=f"Check the figures of region {region}", seconds=0.7),
+            Node(f"{region}-send", name=f"Send the report of region {region}", seconds=0.3),
+        )
+    ]
+    return {
+        **{
+            name: timeline("New order", order, width, fails_at="card")
+            for name, width in {"timeline": 828, "timeline-narrow": 360}.items()
+        },
+        "timeline-30": timeline("Five regions", thirty),
+        "timeline-200": timeline("Nightly orders", many, fails_at="o77"),
+        "timeline-paused": timeline("Answer a customer", reviewed),
+    }
+
+
+def timeline(name: str, nodes: List[Any], width: int = 828, **options: Any) -> str:
+    """Return the timeline of a run of these nodes, up to its end or its first pause."""
+    fake = FakeFlowMaestro(epoch=datetime(2026, 12, 1, 9, 30, tzinfo=timezone.utc).timestamp())
+    fake.workflow("wf", name=name, nodes=nodes, **options)
     with FlowMaestroClient(fake.api_key, transport=fake.transport()) as client:
-        return timeline_of(client.workflows.run("wf_order"), width=width)
+        started = client.workflows.execute("wf")["data"]["execution_id"]
+        with client.executions.stream(started) as events:
+            for event in events:
+                if event["type"] == "execution:paused":
+                    break
+            execution = client.executions.get(started)["data"]
+            return timeline_svg(events.seen_events, execution=execution, width=width)
+
+
+def inspector() -> Dict[str, bytes]:
+    """Return pictures of the inspector: a list, a call of four attempts, a lost response."""
+    from PIL import Image  # only the group `browser` has these two
+    from playwright.sync_api import sync_playwright
+
+    fake = FakeFlowMaestro(epoch=time.time())
+    fake.workflow("0fa22000-0000-4000-8000-000000000001", name="New order", nodes=["order"])
+    opened = {"list": None, "storm": "503", "lost": "no response"}
+    with start_blocking_portal() as portal, sync_playwright() as playwright:
+
+        async def served(*, task_status: Any) -> None:
+            await serve(fake, port=0, inspector=Inspector(fake), task_status=task_status)
+
+        server, url = portal.start_task(served)
+        with FlowMaestroClient(fake.api_key, base_url=url) as client:
+            misbehave(fake, client)
+        chromium = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-lcd-text"]
+        )
+        page = chromium.new_page(viewport={"width": 1280, "height": 400})
+        pictures: Dict[str, bytes] = {}
+        for name, text in opened.items():
+            page.goto(url)
+            page.locator(".row").nth(8).wait_for()
+            if text:
+                page.locator(".row", has_text=text).click()
+                page.locator("#detail h2").wait_for()
+            small = io.BytesIO()
+            image = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+            image.quantize(64, Image.Quantize.FASTOCTREE).save(small, "PNG", optimize=True)
+            pictures[name] = small.getvalue()
+        server.cancel()
+    return pictures
+
+
+def misbehave(fake: FakeFlowMaestro, client: FlowMaestroClient) -> None:
+    """Make calls, of which some meet a fault."""
+    (workflow,) = (it for it in fake.workflows if it.startswith("0fa22000"))
+    client.workflows.list()
+    client.workflows.run(workflow, {"customer": "Ada"})
+    fake.fail_next(2, 429, path="/agents")
+    client.agents.list()
+    fake.fail_next(4, path="/workflows/*")
+    fake.drop_connection(path="/workflows/*/execute")
+    for call in (
+        lambda: client.workflows.get(workflow),
+        lambda: client.workflows.execute(workflow, {"customer": "Bob"}),
+        lambda: client.knowledge_bases.get("kb_misspelled"),
+    ):
+        with contextlib.suppress(FlowMaestroError):
+            call()
+    client.workflows.list()
 
 
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
-    for name, svg in {"demo": demo(), **sessions()}.items():
+    if sys.argv[1:] == ["inspector"]:
+        for name, png in inspector().items():
+            (FOLDER / f"inspector-{name}.png").write_bytes(png)
+        sys.exit()
+    for name, svg in {"demo": demo(), **sessions(), **timelines()}.items():
         (FOLDER / f"{name}.svg").write_text(svg, encoding="utf-8")
-    for name, width in {"timeline": 828, "timeline-narrow": 360}.items():  # a page, a phone
-        (FOLDER / f"{name}.svg").write_text(timeline(width), encoding="utf-8")
