@@ -17,9 +17,10 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
-from typing import Dict, Iterator, List, Set, Tuple, Type
+from typing import Dict, Iterator, List, Set, Tuple, Type, Union
 
 import flowmaestro_core
+from flowmaestro_core.executions.start import Start
 from flowmaestro_core.machine import Machine, Transitions
 
 PAGE = Path(__file__).with_name("state-diagrams.md")
@@ -30,8 +31,8 @@ MOST_ARROWS = 20
 INTRODUCTION = """\
 # State diagrams
 
-One diagram for each machine of `flowmaestro_core`. [Architecture](architecture.md) says what the
-machines do. A box is a state. Below its name are the events that keep the machine in it (*stays*)
+One diagram for each machine of `flowmaestro_core`, and one for `Start`: a batch has a start for each
+row, a run with a checkpoint has one. [Architecture](architecture.md) says what the machines do. A box is a state. Below its name are the events that keep the machine in it (*stays*)
 or end it (*done*, *failed*). An arrow names the events that lead to another state. If an event of
 one state appears in several places, the method of the event decides between them. Where there are
 too many arrows to follow, each box lists its events with the states that they lead to; *any*
@@ -51,11 +52,12 @@ _STYLE = """\
 """
 
 
-def machines() -> Dict[str, Type[Machine[object]]]:
-    """Return every machine of the core with a table of its own, by name."""
+def machines() -> Dict[str, Union[Type[Machine[object]], Type[Start]]]:
+    """Return every class of the core with a table of its own, by name: machines and `Start`."""
     for module in pkgutil.walk_packages(flowmaestro_core.__path__, "flowmaestro_core."):
         importlib.import_module(module.name)
-    return {kind.__name__: kind for kind in _descendants(Machine) if "TRANSITIONS" in vars(kind)}
+    kinds = [kind for kind in _descendants(Machine) if "TRANSITIONS" in vars(kind)]
+    return {kind.__name__: kind for kind in (*kinds, Start)}
 
 
 def _descendants(kind: Type[Machine[object]]) -> Iterator[Type[Machine[object]]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from typing import Any, ClassVar, NamedTuple, Optional, Tuple, Union, cast
+from typing import Any, ClassVar, Optional, Tuple, Union, cast
 
 from flowmaestro_core.actions import Action, Done, Emit, Fail, Save, Wait
 from flowmaestro_core.calls.call import CallMachine
@@ -14,21 +14,11 @@ from flowmaestro_core.executions.ledger import Ledger
 from flowmaestro_core.executions.operation import Batch, PageOf, Start
 from flowmaestro_core.executions.outcome import BatchProgress, RunOutcome
 from flowmaestro_core.executions.rows import Row
-from flowmaestro_core.executions.settling import TOLD_EVERY, LookupMachine, Settling, WalkEnd
+from flowmaestro_core.executions.settling import TOLD_EVERY, LookupMachine, WalkEnd
 from flowmaestro_core.executions.state import BatchState
 from flowmaestro_core.executions.watch import rate_limit_pause
 from flowmaestro_core.machine import Machine, Transitions, event
 from flowmaestro_core.store import Loaded
-
-
-class RunStarted(NamedTuple):
-    """Emitted when the batch begins to follow an execution, so that `on_start` is called.
-
-    Callers never see it.
-    """
-
-    outcome: RunOutcome
-
 
 _ANY = (
     "saving",
@@ -53,7 +43,8 @@ class BatchMachine(Machine[None]):
 
     1. *saving*: save what was noted in the journal, so that each fact is in the journal before the
        SDK acts on it. Else *loading*: load the states of the rows that were just read.
-    2. *emitting*: call `on_start` for an execution that got its id; else yield an outcome.
+    2. *emitting*: emit the outcome of an execution that got its id, which still runs, for
+       `on_start`; else an outcome to yield.
     3. Read the next rows, if they may be looked up in the journal or started now; then begin again
        at 1.
     4. *starting*: send the start whose turn it is, if it is due. No start has its turn while as
@@ -167,9 +158,8 @@ class BatchMachine(Machine[None]):
         """
         if self.state in ("saving", "taking over", "failed"):
             return None
-        sent, queue = int(self.state == "starting"), self._rows.starts.queue
-        unsent = [queue.pop() for _ in range(len(queue) - sent)]
-        return self._rows.ledger.release_all(reversed(unsent))
+        self._rows.withdraw_unsent()
+        return self._rows.ledger.save()
 
     # Events
 
@@ -177,7 +167,9 @@ class BatchMachine(Machine[None]):
     def start(self, now: float, jitter: float) -> Action:
         self._rows.outcomes.begin(now)
         for index, execution_id in enumerate(self.batch.execution_ids):
-            self._rows.follow(Row(index, None, index, execution_id=execution_id), now)
+            row = Row(index, None, index)
+            row.restore("started", execution_id, 0)
+            self._rows.follow(row, now)
         if self.batch.journal is not None:
             self.state = "opening"
             return self._rows.ledger.open()
@@ -270,7 +262,8 @@ class BatchMachine(Machine[None]):
                 self.state = "loading"
                 return load
             if rows.started_outcomes:
-                return self._emit(RunStarted(rows.started_outcomes.popleft()), now)
+                self.state = "emitting"
+                return Emit([rows.started_outcomes.popleft()])
             outcome = rows.outcomes.get(now)
             if outcome is not None:
                 return self._emit(outcome, now)
@@ -285,10 +278,9 @@ class BatchMachine(Machine[None]):
             return Wait(min(start_at, poll_at) - now)
         return self._begin(now, jitter) if start_at <= now else self._poll(now, jitter)
 
-    def _emit(self, item: Union[RunStarted, Settling, RunOutcome], now: float) -> Action:
-        self.state = "emitting"
-        if not isinstance(item, RunStarted):  # That one is for `on_start`, not for `progress`.
-            self._told_at = now
+    def _emit(self, item: Union[RunOutcome, BatchProgress], now: float) -> Action:
+        """Emit an outcome, or the progress. `progress` is called for both."""
+        self.state, self._told_at = "emitting", now
         return Emit([item])
 
     @property
@@ -313,7 +305,7 @@ class BatchMachine(Machine[None]):
         except JournalError as error:
             return self._fail(error)
         self.state = "starting"
-        parked = starts.sent()
+        parked = starts.send()
         if parked is not None:
             return self._resume(parked, now, jitter)
         row = starts.queue[0]
@@ -325,7 +317,7 @@ class BatchMachine(Machine[None]):
             deadline=starts.deadline,
             until_sent=True,
         )
-        call.send_before = starts.send_before
+        call.send_before = starts.window.send_before
         return self._request(call, now, jitter)
 
     def _poll(self, now: float, jitter: float) -> Action:
@@ -358,7 +350,7 @@ class BatchMachine(Machine[None]):
             self._settles_in = max(rows.settles_at - now, 0.0)
             if rows.settles_at > now:
                 if tell_at <= now:
-                    return self._emit(Settling(), now)
+                    return self._emit(self.progress, now)
                 self.state = "pausing"
                 return Wait(min(rows.settles_at, tell_at) - now)
             self.state = "looking up"
@@ -381,5 +373,12 @@ class BatchMachine(Machine[None]):
         page_of = cast("PageOf", self.batch.page_of)
         end = WalkEnd(ledger.header.after or None, ledger.oldest, since)
         return LookupMachine(
-            page_of, end, digests, self._context, self._token, has_known=True, tell_at=tell_at
+            page_of,
+            end,
+            digests,
+            self._context,
+            self._token,
+            has_known=True,
+            tell_at=tell_at,
+            news=lambda: self.progress,
         )

@@ -8,8 +8,9 @@ from typing import Any, Dict, Iterable, List, Optional
 from flowmaestro_core.actions import Load, Save
 from flowmaestro_core.executions.rows import Row
 from flowmaestro_core.executions.saved_states import BatchIdentity, Header, read_header
+from flowmaestro_core.executions.start import UNKNOWN
 from flowmaestro_core.records import JournalPlan
-from flowmaestro_core.store import HEADER_KEY, Loaded, Stage
+from flowmaestro_core.store import HEADER_KEY, Loaded
 
 
 class Ledger:
@@ -63,26 +64,23 @@ class Ledger:
         self.header = self.header._replace(last_number=number)
         return number
 
-    def add(self, row: Row, stage: Stage, outcome: Optional[Dict[str, Any]] = None) -> None:
+    def add(self, row: Row, outcome: Optional[Dict[str, Any]] = None) -> None:
         """Note the state of a row, with the ended execution if there is one.
 
         It is saved before the next request is sent. Without a journal, do nothing.
         """
         if not self.has_store:
             return
-        self._rows.append(row.saved(stage, outcome))
+        self._rows.append(row.saved(outcome))
         rows = row.index + 1 if isinstance(row.key, int) else self.header.rows + 1
         if not row.is_saved and rows > self.header.rows:
             self.header = self.header._replace(rows=rows)
         row.is_saved = True
 
-    def release(self, row: Row) -> None:
-        """Note that a row was not started, unless an earlier start of it may have been processed.
-
-        The row becomes `open`: a later call with this journal starts it without a lookup.
-        """
-        if row.is_saved and not row.is_unsettled:
-            self.add(row, "open")
+    def update(self, row: Row) -> None:
+        """Note the state of a row, unless the journal has it, or has no state of the row."""
+        if row.is_saved and row.state is not UNKNOWN:
+            self.add(row)
 
     @property
     def is_saved(self) -> bool:
@@ -93,15 +91,6 @@ class Ledger:
         """Return the action that saves what was noted; `None` if nothing was."""
         rows, self._rows = self._rows, []
         return self._save_with(rows) if rows else None
-
-    def release_all(self, rows: Iterable[Row]) -> Optional[Save]:
-        """Return the action that saves `rows` as not started, when the batch is closed.
-
-        Rows with an earlier start that may have been processed stay in doubt. Return `None` if
-        nothing is to be saved.
-        """
-        open_rows = [row.saved("open") for row in rows if row.is_saved and not row.is_unsettled]
-        return self._save_with(open_rows) if open_rows else None
 
     def _save_with(self, rows: Iterable[Dict[str, Any]]) -> Save:
         self.header = self.header._replace(serial=self.header.serial + 1)

@@ -266,6 +266,11 @@ class BatchProgress:
     day_ends_after: Optional[int] = None
 
 
+def still_runs(outcome: RunOutcome) -> bool:
+    """Return whether an outcome is that of an execution that has not ended, for `on_start`."""
+    return outcome.execution is None and outcome.error is None
+
+
 def day_ends(progress: BatchProgress) -> str:
     """Return the sentence that says that the requests of the day will not suffice."""
     after = progress.day_ends_after or 0

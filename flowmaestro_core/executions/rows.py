@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import (
     Any,
@@ -26,15 +24,15 @@ from typing import (
 from flowmaestro_core.errors import (
     FlowMaestroError,
     JournalError,
-    StartUnknownError,
     ValidationError,
 )
 from flowmaestro_core.executions.operation import Batch, Encode
 from flowmaestro_core.executions.outcome import EndedExecution, RunOutcome
 from flowmaestro_core.executions.outcome_queue import OutcomeQueue
 from flowmaestro_core.executions.saved_states import SavedRow
+from flowmaestro_core.executions.start import NEW, Start
 from flowmaestro_core.records import JournalPlan, Key, digest_of
-from flowmaestro_core.store import HEADER_KEY, MAX_KEY_SIZE, MAX_KEYS, Stage
+from flowmaestro_core.store import HEADER_KEY, MAX_KEY_SIZE, MAX_KEYS
 
 LOOK_AHEAD = 4
 """With `ordered`: this number times `concurrency` rows may be read ahead of the next outcome. A
@@ -44,46 +42,30 @@ MAX_BACKLOG = 1024
 knows are still being read. A lookup in the journal may exceed this by up to `MAX_KEYS` rows."""
 
 
-@dataclass(eq=False)
-class Row:
-    """One element of `inputs`, and its execution.
+class Row(Start):
+    """One element of `inputs`, and its start.
 
     Attributes:
-        key: identifies the row in the journal: its index, or the `str` of what `key=` returns.
+        index: its position in `inputs`.
+        inputs: the element.
         body: the body of the request that starts the row; empty while it is not needed.
-        digest: of its inputs, to compare them with the journal's; empty until it is known.
         is_saved: whether the journal has a state of the row, or the next `Save` keeps one.
-        reruns: how often `rerun` or `redo` has started the row again.
-        number: that of its last start, in the order of all starts of the journal. If
-            `is_unsettled`, the number of its first start that may have been processed.
-        lookups: how often this call has started the row again after a lookup did not find its
-            execution.
-        failure: the error that has put the row in doubt, if that happened in this call.
-        is_unsettled: whether an earlier start of the row may have been processed, because a lookup
-            was not conclusive and `on_unknown` is `start`. The journal keeps such a row in doubt.
-        from_earlier_call: whether the last start of the row is one of an earlier call, as the
-            journal shows.
-        refusal: the digest (`failure_digest`) of a server error after which a lookup has shown
-            that no execution was started for this row; `""` if there is none.
-        subject: its name in errors, instead of `inputs[0]`, if it is not part of a batch.
 
     """
 
-    index: int
-    inputs: Any
-    key: Key
-    body: bytes = b""
-    digest: str = ""
-    is_saved: bool = False
-    reruns: int = 0
-    number: int = 0
-    execution_id: Optional[str] = None
-    lookups: int = 0
-    failure: Optional[FlowMaestroError] = None
-    is_unsettled: bool = False
-    from_earlier_call: bool = False
-    refusal: str = ""
-    subject: Optional[str] = None
+    __slots__ = ("body", "index", "inputs", "is_saved")
+
+    def __init__(self, index: int, inputs: Any, key: Key) -> None:
+        """`key` identifies the row in the journal: its index, or what `key=` returns as a text."""
+        super().__init__(key)
+        self.index: int = index
+        self.inputs: Any = inputs
+        self.body: bytes = b""
+        self.is_saved: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"inputs[{self.index}]"
 
     def outcome(
         self,
@@ -104,11 +86,12 @@ class Row:
         """The key of its state in the journal."""
         return str(self.key)
 
-    def saved(self, stage: Stage, outcome: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
-        """Return a state that puts this row in `stage`. Does not save it.
+    def saved(self, outcome: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
+        """Return its state, to be saved. `outcome` is its execution if it has ended, else `None`.
 
-        `outcome` is the execution of the row if it has ended, else `None`.
+        Does not save it.
         """
+        stage = self.stage
         found = self.execution_id if stage in ("started", "ended") else None
         return SavedRow(
             self.saved_key,
@@ -120,50 +103,6 @@ class Row:
             found,
             outcome,
         ).as_dict()
-
-    def rerun(self) -> None:
-        """Forget the ended execution, because the row is started again.
-
-        The new start has another `Idempotency-Key`.
-        """
-        self.reruns += 1
-        self.execution_id, self.from_earlier_call = None, False
-
-    def not_found(self, refusal: str) -> None:
-        """Note that a lookup has not found the execution, before this call starts the row again.
-
-        `refusal` is the new value of the attribute.
-        """
-        self.lookups += 1
-        self.from_earlier_call = False
-        self.refusal = refusal
-
-    def token(self, batch: str) -> str:
-        """Return the `Idempotency-Key` of this row's start.
-
-        It is derived from `batch`, the random text of the batch, and from the row's key and reruns.
-        """
-        name = str(self.key)
-        if isinstance(self.key, str):
-            name = hashlib.blake2b(name.encode(), digest_size=12).hexdigest()
-        return f"{batch}-{name}-{self.reruns}" if self.reruns else f"{batch}-{name}"
-
-
-def unknown(
-    row: Row, candidates: Tuple[Any, ...], cause: Optional[FlowMaestroError]
-) -> StartUnknownError:
-    """Return the error of a row that may have been started, but is not known to have been.
-
-    `candidates` are the executions that may be the row's; `cause` is the last failure.
-    """
-    error = StartUnknownError(
-        f"It is not known whether {row.subject or f'inputs[{row.index}]'} was started: "
-        f"{len(candidates)} executions could be it"
-        + ("" if cause is None else f"; the last failure: {cause}")
-    )
-    error.candidates = candidates
-    error.__cause__ = cause
-    return error
 
 
 class RowIterator:
@@ -396,15 +335,13 @@ class RowReader:
         Return False if the row must be started.
         """
         row.is_saved = True
-        row.reruns, row.number, row.refusal = had.reruns, had.number, had.refusal
+        row.number, row.refusal = had.number, had.refusal
+        row.restore(had.state, had.execution_id, had.reruns)
         is_to_rerun = had.outcome is not None and had.outcome["status"] in self._rerun
         if is_to_rerun or _has_changed(row, had):
             row.rerun()
+        if row.state is NEW:
             return False
-        row.execution_id = had.execution_id
-        if had.state == "open":
-            return False
-        row.from_earlier_call = True
         row.digest = row.digest or had.digest
         return True
 

@@ -13,6 +13,7 @@ import math
 from collections import defaultdict
 from typing import (
     Any,
+    Callable,
     ClassVar,
     DefaultDict,
     Dict,
@@ -20,6 +21,7 @@ from typing import (
     Mapping,
     NamedTuple,
     Optional,
+    Sequence,
     Tuple,
     Union,
 )
@@ -28,11 +30,10 @@ from flowmaestro_core.actions import Action, Done, Emit, Fail, Load
 from flowmaestro_core.calls.call import CallMachine
 from flowmaestro_core.calls.pages import MAX_PER_PAGE, PageCursor
 from flowmaestro_core.context import Context
-from flowmaestro_core.errors import FlowMaestroError, JournalError, ServerError, StartUnknownError
+from flowmaestro_core.errors import FlowMaestroError, JournalError, ServerError
 from flowmaestro_core.executions.operation import PageOf
-from flowmaestro_core.executions.rows import Row, unknown
 from flowmaestro_core.executions.saved_states import read_known
-from flowmaestro_core.executions.starts import failure_digest
+from flowmaestro_core.executions.start import MAX_RESTARTS, Start
 from flowmaestro_core.http.dates import parse_http_date, parse_timestamp
 from flowmaestro_core.http.urls import is_id
 from flowmaestro_core.machine import Machine, Transitions, event
@@ -51,20 +52,9 @@ MAX_REPEATED_PAGES = 3
 """After so many pages that repeat an earlier one, a walk ends without a result. While it reads, new
 executions may move those of one page to the next. But the server may also send the same page
 without end."""
-MAX_RESTARTS = 3
-"""How often one call starts a row again after lookups that did not find its execution."""
-
-
 TOLD_EVERY = 1.0
 """Seconds between two calls of `progress` while rows in doubt are settled, so that a user sees that
 the batch has not stopped."""
-
-
-class Settling(NamedTuple):
-    """Emitted while rows in doubt are settled, so that `progress` is called.
-
-    Only if the caller gave `progress`. Callers never see it.
-    """
 
 
 class LookupResult(NamedTuple):
@@ -127,7 +117,7 @@ class LookupMachine(Machine[LookupResult]):
     than rows for each of the `digests`, no row can be settled for certain, so the walk ends.
     `digests` has the number of rows in doubt for each digest of inputs.
 
-    From `tell_at` on, the walk emits a `Settling` before a page, every `TOLD_EVERY` seconds.
+    From `tell_at` on, the walk emits `news()` before a page, every `TOLD_EVERY` seconds.
     """
 
     state: str
@@ -155,10 +145,12 @@ class LookupMachine(Machine[LookupResult]):
         *,
         has_known: bool,
         tell_at: float = math.inf,
+        news: Callable[[], Any] = tuple,
     ) -> None:
         super().__init__(context, token)
         self._tell_at = tell_at
-        """When the next `Settling` is due."""
+        """When the next `news` are due."""
+        self._news = news
         self._page_of = page_of
         self._end = end
         self._has_known = has_known
@@ -185,7 +177,7 @@ class LookupMachine(Machine[LookupResult]):
     def _next(self, now: float, jitter: float) -> Action:
         if now >= self._tell_at:
             self.state = "telling"
-            return Emit([Settling()])
+            return Emit([self._news()])
         return self._request(now, jitter)
 
     def _request(self, now: float, jitter: float) -> Action:
@@ -321,70 +313,44 @@ class LookupMachine(Machine[LookupResult]):
         return None if sent_at is None else sent_at - created_at
 
 
-class Follow(NamedTuple):
-    """The conclusion that a row was started: `execution_id` is the id of its execution."""
+def settle(starts: Sequence[Start], found: LookupResult) -> None:
+    """Tell each start in doubt what the lookup has shown: started, new or unknown.
 
-    row: Row
-    execution_id: str
-
-
-class StartAgain(NamedTuple):
-    """The conclusion that a row must be started again: see `Row.not_found`.
-
-    `refusal` is the new value of the row's attribute. `is_certain` says whether the lookup
-    has shown that the row was not started.
-    """
-
-    row: Row
-    refusal: str
-    is_certain: bool
-
-
-class Unknown(NamedTuple):
-    """The conclusion that a row gets an error: `error`.
-
-    It is not known whether the row was started, or it was started again `MAX_RESTARTS` times
-    already.
-    """
-
-    row: Row
-    error: StartUnknownError
-
-
-Conclusion = Union[Follow, StartAgain, Unknown]
-
-
-def settle(rows: List[Row], found: LookupResult, *, start_unknown: bool) -> List[Conclusion]:
-    """Return a conclusion for each row in doubt.
-
-    After a conclusive lookup, rows and unclaimed executions with equal inputs form a group. In a
-    group, they are paired, the earliest start with the earliest execution, and rows that are left
-    over are started again. A group with more executions than rows is not paired: some of these
+    After a conclusive lookup, starts and unclaimed executions with equal inputs form a group. In a
+    group, they are paired, the earliest start with the earliest execution, and starts that are left
+    over are made again. A group with more executions than starts is not paired: some of these
     executions belong to another client.
 
-    The rows of such a group, and all rows if the lookup is not conclusive, get a
-    `StartUnknownError`; with `start_unknown`, they are started again. A row that was started again
-    `MAX_RESTARTS` times gets the error instead of another start.
+    The starts of such a group are unknown, and all of them if the lookup is not conclusive. So is
+    one that was made again `MAX_RESTARTS` times.
     """
-    alike: DefaultDict[str, Tuple[List[Row], List[Any]]] = defaultdict(lambda: ([], []))
-    for row in sorted(rows, key=lambda row: row.number):
-        alike[row.digest][0].append(row)
+    alike: DefaultDict[str, Tuple[List[Start], List[Any]]] = defaultdict(lambda: ([], []))
+    for start in sorted(starts, key=lambda start: start.number):
+        alike[start.digest][0].append(start)
     for execution in found.unclaimed.values():
         alike[_digest_of_inputs(execution)][1].append(execution)
-    conclusions: List[Conclusion] = []
     for group, matches in alike.values():
         is_certain = found.is_conclusive and len(matches) <= len(group)
         ids = [match["id"] for match in reversed(matches)] if is_certain else []
-        conclusions += map(Follow, group, ids)
-        for row in group[len(ids) :]:
-            if (is_certain or start_unknown) and row.lookups < MAX_RESTARTS:
-                # If that is not certain, the server may have started the row in spite of its error.
-                refusal = failure_digest(row.failure) if is_certain else row.refusal
-                conclusions.append(StartAgain(row, refusal, is_certain))
+        for start, execution_id in zip(group, ids):
+            start.find(execution_id)
+        for start in group[len(ids) :]:
+            if is_certain and start.restarts < MAX_RESTARTS:
+                start.miss()
             else:
-                error = unknown(row, tuple(matches), found.failure or row.failure)
-                conclusions.append(Unknown(row, error))
-    return conclusions
+                start.give_up(tuple(matches), found.failure)
+
+
+def baseline_of(page: Reply[Any]) -> Optional[str]:
+    """Return the id of the first execution of a page: of the newest one, if it is the first page.
+
+    Return `""` if there is none. Return `None` if it has no usable id: no listed execution can
+    match another one, so no lookup would be conclusive.
+    """
+    for newest in page["data"][:1]:
+        found = text_or_empty(object_or_empty(newest).get("id"))
+        return found if is_id(found) else None
+    return ""
 
 
 def _unusable(said: str) -> ServerError:

@@ -18,22 +18,21 @@ from flowmaestro_core.executions.ledger import Ledger
 from flowmaestro_core.executions.operation import Batch
 from flowmaestro_core.executions.outcome import EndedExecution, RunOutcome, ended
 from flowmaestro_core.executions.outcome_queue import OutcomeQueue
-from flowmaestro_core.executions.rows import Row, RowReader, unknown
+from flowmaestro_core.executions.rows import Row, RowReader
 from flowmaestro_core.executions.saved_states import read_rows
-from flowmaestro_core.executions.settling import Follow, LookupResult, StartAgain, settle
-from flowmaestro_core.executions.starts import (
+from flowmaestro_core.executions.settling import LookupResult, baseline_of, settle
+from flowmaestro_core.executions.start import (
+    IN_DOUBT,
     KEY_ERRORS,
-    PAUSE_AFTER_REFUSAL,
-    Starts,
+    NEW,
+    STARTED,
     is_fatal,
-    is_harmless,
-    may_have_started,
 )
+from flowmaestro_core.executions.start_queue import PAUSE_AFTER_REFUSAL, StartQueue
 from flowmaestro_core.executions.wait import NO_TIME_FOR_PAUSE
 from flowmaestro_core.executions.watch import Ended, Watch, rate_limit_pause
 from flowmaestro_core.http.scrub import SecretScrubber
-from flowmaestro_core.http.urls import is_id
-from flowmaestro_core.payloads.json_values import object_or_empty, text_or_empty
+from flowmaestro_core.payloads.json_values import text_or_empty
 from flowmaestro_core.payloads.reply import RateLimit, Reply, is_daily_quota_error, missing_id_error
 from flowmaestro_core.policy.pace import Pace
 from flowmaestro_core.policy.polling import slowed_by_rate_limit
@@ -79,7 +78,7 @@ class BatchState:
         self.outcomes: OutcomeQueue = OutcomeQueue(batch.ordered)
         self.reader: RowReader = RowReader(batch, self._plan, self.outcomes)
         self.active: Watch = Watch(batch, pace)
-        self.starts: Starts = Starts(batch, self.reader, self.active, ledger)
+        self.starts: StartQueue = StartQueue(batch, self.reader, self.active, ledger)
         self.in_doubt: List[Row] = []
         self.settles_at: float = -math.inf
         self.started_outcomes: Deque[RunOutcome] = deque()
@@ -103,15 +102,11 @@ class BatchState:
 
         It is saved with the first start. `page` is `None` if the list of executions could not be
         read. Without a baseline, a lookup may have to read more of the list, and may not be
-        conclusive. An execution without a usable id is no baseline.
+        conclusive.
         """
         self.needs_baseline = False
-        rows: List[Any] = [] if page is None else page["data"]
-        for newest in rows[:1]:
-            found = text_or_empty(object_or_empty(newest).get("id"))
-            # No listed execution can match another id, and no lookup would be conclusive then.
-            if is_id(found):
-                self.ledger.header = self.ledger.header._replace(after=found)
+        after = None if page is None else baseline_of(page)
+        self.ledger.header = self.ledger.header._replace(after=after)
 
     def load(self) -> Optional[Load]:
         """Return the action that loads the states of the rows that were read; `None` if none were.
@@ -135,7 +130,7 @@ class BatchState:
         found = read_rows(loaded, keys, outcomes=self.reader.unchecked is None)
         try:
             for row, known in self.reader.looked_up(found):
-                if known.state == "starting":
+                if row.state is IN_DOUBT:
                     self.in_doubt.append(row)
                 elif known.outcome is None:
                     self.follow(row, now)
@@ -183,18 +178,23 @@ class BatchState:
         except (TypeError, ValueError) as cause:
             error = self._scrubber.clean(missing_id_error(reply, cause))
             self.starts.failed(error, now)
-            self._put_in_doubt(row, now, error)
+            row.doubt(error)
+            self._put_in_doubt(row, now)
         else:
             self.starts.succeeded()
-            self._found(row, execution_id, now, started_now=True)
+            was_unknown = row.may_run
+            row.accept(execution_id)
+            self._found(row, now, was_unknown=was_unknown, started_now=True)
 
-    def _found(self, row: Row, execution_id: str, now: float, *, started_now: bool) -> None:
-        """Note the execution of a row, and follow it: see `follow`."""
-        row.execution_id = execution_id
-        if row.is_unsettled:
-            # This execution is newer than the first start of the row, so it gets a later number.
-            row.is_unsettled, row.number = False, self.ledger.next_number()
-        self.ledger.add(row, "started")
+    def _found(self, row: Row, now: float, *, was_unknown: bool, started_now: bool = False) -> None:
+        """Note the execution of a row, and follow it: see `follow`.
+
+        If it `was_unknown` whether an earlier request was processed, `number` is that of the first
+        one. The execution may be newer, so it gets a later number.
+        """
+        if was_unknown:
+            row.number = self.ledger.next_number()
+        self.ledger.add(row)
         self.follow(row, now, started_now=started_now)
 
     def not_started(self, error: FlowMaestroError, now: float) -> None:
@@ -214,13 +214,14 @@ class BatchState:
                 return
             error.gave_up = error.gave_up if is_daily_quota_error(error) else NO_TIME_FOR_PAUSE
         row = self.starts.pop()
+        row.fail(error)
         if refused is not None or is_fatal(error):
-            self.ledger.release(row)
+            self.ledger.update(row)
             self.stop(error)
-        elif may_have_started(error) and not is_harmless(row, error):
-            self._put_in_doubt(row, now, error)
+        elif row.state is IN_DOUBT:
+            self._put_in_doubt(row, now)
         else:
-            self._refused(row, error)
+            self._refused(row)
 
     def out_of_time(self) -> None:
         """Remove the current row from the queue, and end it: its start has timed out.
@@ -231,27 +232,24 @@ class BatchState:
         within = f"no start was accepted within {self._batch.timeout:g} s"
         error = TimeoutError(f"The execution was not started: {within}")
         error.__cause__ = self.starts.outage
-        self._refused(self.starts.pop(), error)
+        row = self.starts.pop()
+        row.refuse(error)
+        self._refused(row)
 
-    def _refused(self, row: Row, error: FlowMaestroError) -> None:
-        """Make `error` the outcome of a row that was not started.
+    def _refused(self, row: Row) -> None:
+        """Queue the outcome of a row that was refused, or is unknown. Save its state."""
+        self.ledger.update(row)
+        self.outcomes.put(row.outcome(error=row.error))
 
-        A later call with this journal starts the row. But if an earlier start of the row may have
-        been processed, the outcome is a `StartUnknownError`, and the row stays in doubt.
-        """
-        self.ledger.release(row)
-        self.outcomes.put(row.outcome(error=unknown(row, (), error) if row.is_unsettled else error))
-
-    def _put_in_doubt(self, row: Row, now: float, error: FlowMaestroError) -> None:
+    def _put_in_doubt(self, row: Row, now: float) -> None:
         """Put a row in doubt: the server may have started it before now.
 
-        Rows in doubt are settled `settle_after` seconds from now, or later. Without a journal, no
-        row is put in doubt: `error` is the outcome of the row.
+        Rows in doubt are settled `settle_after` seconds from now, or later. Without a journal, they
+        are not, and the failure of the start is the outcome.
         """
         if not self.ledger.has_store:
-            self.outcomes.put(row.outcome(error=error))
+            self.outcomes.put(row.outcome(error=row.error))
         else:
-            row.failure = error
             self.in_doubt.append(row)
             self.settles_at = now + self._plan.settle_after
 
@@ -264,24 +262,23 @@ class BatchState:
         the 429 lasts longer than a start may take, it stops the batch instead, and the rows stay in
         doubt.
         """
-        start = self._plan.on_unknown == "start"
+        starts_unknown = self._plan.on_unknown == "start"
         # A 429 is about the key, so starts would get one, too.
-        if start and isinstance(found.failure, RateLimitError):
+        if starts_unknown and isinstance(found.failure, RateLimitError):
             if self._affects_all_starts(found.failure):
                 self.stop(found.failure)
                 return
             self.active.hold(rate_limit_pause(found.failure) or 0.0, now)
         rows, self.in_doubt = self.in_doubt, []
-        for conclusion in settle(rows, found, start_unknown=start):
-            row = conclusion.row
-            if isinstance(conclusion, Follow):
-                self._found(row, conclusion.execution_id, now, started_now=False)
-            elif isinstance(conclusion, StartAgain):
-                row.not_found(conclusion.refusal)
-                row.is_unsettled = not conclusion.is_certain
+        were_unknown = {row.index for row in rows if row.may_run}
+        settle(rows, found)
+        for row in rows:
+            if row.state is STARTED:
+                self._found(row, now, was_unknown=row.index in were_unknown)
+            elif row.state is NEW or (starts_unknown and row.start_anyway()):
                 self.reader.to_start.append(row)
             else:
-                self.outcomes.put(row.outcome(error=conclusion.error))
+                self.outcomes.put(row.outcome(error=row.error))
 
     # Executions end
 
@@ -309,10 +306,11 @@ class BatchState:
             if isinstance(verdict, Done):
                 execution = verdict.value
                 error = _lack_of_credits(verdict.value, row.execution_id)
-                self.ledger.add(row, "ended" if error is None else "open", execution)
+                row.end(error)
+                self.ledger.add(row, execution)
                 # `rerun=` applies to executions of earlier calls, whether the journal has their end
                 # or this call polls it. One call applies `rerun=` to a row at most once.
-                if row.from_earlier_call and error is None and self._is_to_rerun(verdict.value):
+                if not row.sent_here and error is None and self._is_to_rerun(verdict.value):
                     row.rerun()
                     self.reader.to_start.append(row)
                     continue
@@ -343,9 +341,16 @@ class BatchState:
         if self._batch.start is None:
             return
         self.stop_error = self.stop_error or error
-        # The queued rows may be recorded as `starting`, but were certainly not started.
-        while self.starts.queue:
-            self.ledger.release(self.starts.pop())
+        self.withdraw_unsent()
+
+    def withdraw_unsent(self) -> None:
+        """Remove the rows from the queue whose start is not in flight, and note that.
+
+        A later call may then start these rows without a lookup.
+        """
+        for row in self.starts.take_unsent():
+            row.withdraw()
+            self.ledger.update(row)
 
 
 def _lack_of_credits(

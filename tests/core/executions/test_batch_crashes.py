@@ -22,7 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from flowmaestro_core.actions import Done, Emit, Fail, Load, Save, Send, Wait
 from flowmaestro_core.context import Context
 from flowmaestro_core.errors import CheckpointConflict, StartUnknownError
-from flowmaestro_core.executions.batch import RunStarted
+from flowmaestro_core.executions.outcome import still_runs
 from flowmaestro_core.http.dates import http_date
 from flowmaestro_core.http.messages import Phase, Request
 from flowmaestro_core.machines import machine_for
@@ -285,7 +285,7 @@ class CrashingBatch(RuleBasedStateMachine):
     @rule()
     def it_is_over(self) -> None:
         assert self.stepper is not None
-        items = [it for it in self.stepper.items if not isinstance(it, RunStarted)]
+        items = [it for it in self.stepper.items if not still_runs(it)]
         indexes = [it.index for it in items]
         assert len(set(indexes)) == len(indexes)
         if isinstance(self.action, Done):
@@ -316,7 +316,7 @@ class CrashingBatch(RuleBasedStateMachine):
     def unknown(self) -> List[int]:
         """The rows of which the batch could not find out."""
         assert self.stepper is not None
-        items = [it for it in self.stepper.items if not isinstance(it, RunStarted)]
+        items = [it for it in self.stepper.items if not still_runs(it)]
         return sorted(it.index for it in items if isinstance(it.error, StartUnknownError))
 
     def goes_on(self, look_up: str = "true", *, saves: int = 400) -> None:

@@ -8,7 +8,6 @@ import pytest
 
 from flowmaestro_core.actions import Done, Emit, Fail, Send, Wait
 from flowmaestro_core.errors import AuthenticationError
-from flowmaestro_core.executions.batch import RunStarted
 from flowmaestro_core.executions.outcome import BatchProgress, RunOutcome
 from flowmaestro_core.machines import machine_for
 from flowmaestro_core.resources.executions import Executions
@@ -65,9 +64,8 @@ def test_total_is_known_if_the_rows_have_a_length() -> None:
 def test_on_start_is_called_as_soon_as_an_execution_has_an_id() -> None:
     run = running([{"n": 1}], on_start=print)
     started = starts(run, "a").items[0]
-    assert isinstance(started, RunStarted)
-    assert started.outcome == RunOutcome(0, {"n": 1}, "a")
-    assert run.machine.in_flight == (started.outcome,)
+    assert started == RunOutcome(0, {"n": 1}, "a")
+    assert run.machine.in_flight == (started,)
     run.takes()
     says(until_asked(run), "completed")
     assert run.takes() == Done(None)

@@ -8,7 +8,7 @@ import pytest
 
 from flowmaestro_core.actions import Done, Emit, Fail, Send, Wait
 from flowmaestro_core.errors import RateLimitError, TimeoutError
-from flowmaestro_core.executions.starts import PAUSE_AFTER_REFUSAL
+from flowmaestro_core.executions.start_queue import PAUSE_AFTER_REFUSAL
 from tests.harness.core.batch_steps import (
     DAY_SPENT,
     EPOCH,

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from flowmaestro_core.actions import Fail, Send
 from flowmaestro_core.errors import RateLimitError
-from flowmaestro_core.executions import starts as batch_starts
+from flowmaestro_core.executions import start_queue as batch_starts
 from flowmaestro_core.executions.batch import BatchMachine
 from flowmaestro_core.executions.settling import LookupMachine
-from flowmaestro_core.executions.starts import FATAL_ERRORS
+from flowmaestro_core.executions.start import FATAL_ERRORS
 from flowmaestro_core.resources.executions import Executions
 from flowmaestro_core.resources.workflows import Workflows
 from tests.harness.core.batch_steps import NEARLY_SPENT, stepping

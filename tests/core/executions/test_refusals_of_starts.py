@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flowmaestro_core.errors import FlowMaestroError, NotFoundError, ServerError
-from flowmaestro_core.executions.starts import failure_digest
+from flowmaestro_core.executions.start import failure_digest
 from flowmaestro_core.http.messages import Headers, Response
 from flowmaestro_core.payloads.reply import NonJsonBody, error_from_response
 

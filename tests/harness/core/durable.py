@@ -140,12 +140,12 @@ class World:
         return process.replies(status, body, headers)
 
     def until(self, process: Stepper, state: str) -> Stepper:
-        """Go on until the machine is in a state, or has ended."""
+        """Go on until the machine is in a state, or has ended. A save is, say, "saving started"."""
         for _ in range(100):
-            if process.machine.state == state or isinstance(process.action, (Done, Fail)):
+            if state_of(process) == state or isinstance(process.action, (Done, Fail)):
                 break
             self.step(process)
-        assert process.machine.state == state, process.action
+        assert state_of(process) == state, process.action
         return process
 
     def finish(self, process: Stepper) -> Stepper:
@@ -163,6 +163,13 @@ class World:
             self.server.accept(process.action.request, self.now, listed_after)
         process.now = self.now
         return process.fails(Phase.MAYBE_PROCESSED)
+
+
+def state_of(process: Stepper) -> str:
+    """The state of the machine. While it saves, with that of the start."""
+    machine: Any = process.machine
+    state: str = machine.state
+    return f"saving {machine._start.state.value}" if state == "saving" else state
 
 
 class Checkpointed:

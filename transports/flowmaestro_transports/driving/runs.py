@@ -11,8 +11,8 @@ from collections import deque
 from typing import Any, Callable, ClassVar, Deque, Optional, Tuple
 
 from flowmaestro_core.errors import JournalError, StreamError
-from flowmaestro_core.executions.batch import BatchMachine, RunStarted
-from flowmaestro_core.executions.outcome import BatchProgress, RunOutcome, day_ends
+from flowmaestro_core.executions.batch import BatchMachine
+from flowmaestro_core.executions.outcome import BatchProgress, RunOutcome, day_ends, still_runs
 from flowmaestro_transports.driving.iterators import AsyncHandle, BaseHandle, SyncHandle
 from flowmaestro_transports.driving.stores import AsyncKeeper, Kept, SyncKeeper
 from flowmaestro_transports.observing.observers import Observers
@@ -122,8 +122,8 @@ def _listener(machine: BatchMachine, recent: Deque[RunOutcome]) -> Callable[[Any
 
     def hear(item: Any) -> Any:
         nonlocal has_warned
-        if isinstance(item, RunStarted):
-            return batch.on_start and batch.on_start(item.outcome)
+        if isinstance(item, RunOutcome) and still_runs(item):
+            return batch.on_start and batch.on_start(item)
         progress = machine.progress
         if isinstance(item, RunOutcome):
             recent.append(item)
@@ -151,7 +151,7 @@ class RunOutcomes(_Outcomes, SyncHandle[Any]):
             while True:
                 self._check_process()
                 item: Any = super().__next__()
-                if isinstance(item, RunOutcome):
+                if isinstance(item, RunOutcome) and not still_runs(item):
                     return item
         finally:
             if self._driver.closed:
@@ -198,7 +198,7 @@ class AsyncRunOutcomes(_Outcomes, AsyncHandle[Any]):
             while True:
                 self._check_process()
                 item: Any = await super().__anext__()
-                if isinstance(item, RunOutcome):
+                if isinstance(item, RunOutcome) and not still_runs(item):
                     return item
         except GeneratorExit:  # The coroutine is collected and cannot await.
             self._drop_journal()

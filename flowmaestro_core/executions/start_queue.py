@@ -1,36 +1,29 @@
-"""The starts of a batch: the queue of rows, the time of the next start, and failed starts."""
+"""The starts of a batch that wait for their turn: their queue, and the time of the next one."""
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections import deque
-from typing import Deque, Optional, cast
+from typing import Deque, List, Optional
 
 from flowmaestro_core.calls.call import CallMachine
 from flowmaestro_core.errors import (
-    AuthenticationError,
-    AuthorizationError,
     FlowMaestroError,
-    InsufficientCreditsError,
     JournalError,
-    NotFoundError,
     RateLimitError,
-    ServerError,
     ValidationError,
 )
 from flowmaestro_core.executions.ledger import Ledger
 from flowmaestro_core.executions.operation import Batch
-from flowmaestro_core.executions.rows import Row, RowReader, unknown
+from flowmaestro_core.executions.rows import Row, RowReader
+from flowmaestro_core.executions.start import ANNOUNCED, SENT, SLOW_SAVES, SendWindow
 from flowmaestro_core.executions.watch import Watch
 from flowmaestro_core.http.messages import Phase
-from flowmaestro_core.payloads.reply import NonJsonBody
 from flowmaestro_core.policy.retry import (
     BASE_DELAY,
     LAST_ATTEMPT_TIMEOUT,
     MAX_DELAY,
     THROTTLED_BASE_DELAY,
-    is_rejected_unprocessed,
 )
 from flowmaestro_core.records import JournalPlan
 
@@ -38,23 +31,9 @@ PAUSE_AFTER_REFUSAL = THROTTLED_BASE_DELAY
 """Least time in seconds until a new call is made for a start whose call has failed with a 429."""
 STARTS_PER_SAVE = 16
 """The most rows that one save notes as `starting`. Each such save waits for the disk."""
-LEAST_TIMEOUT = 1.0
-"""A start that would have less than these seconds for its response is announced again first. Else,
-a start that the server accepts could be in doubt, and cost a wait of `settle_after`. With a short
-`settle_after`, a quarter of it takes the place of this constant."""
-MAX_SLOW_SAVES = 3
-"""So many announcements one after another that took too long to save end a batch or a run."""
-KEY_ERRORS = (AuthenticationError, AuthorizationError, InsufficientCreditsError)
-FATAL_ERRORS = (*KEY_ERRORS, NotFoundError)
-"""Errors that every further start would fail with as well."""
 
 
-INVALID_WORKFLOW = "Workflow validation failed"
-"""The beginning of the message of a 400 for an invalid workflow, which refuses every start
-(`docs/api-facts.md`). Every other 400 is about the inputs of one row."""
-
-
-class Starts:
+class StartQueue:
     """The queue of rows to start. `take_turn` makes the first one the current start.
 
     Attributes:
@@ -66,10 +45,7 @@ class Starts:
             times out in the queue. There is one exception, an outage: see `failed`.
         outage: the error of the last start that was not sent in all of its time; `None` if a later
             start was sent.
-        send_before: before this time, an announced start must be sent, and its response received:
-            half of `settle_after` after its announcement. So another process that has taken over
-            finds the execution in the list after `settle_after`. Infinity without a journal, and
-            with one that is locked against other processes.
+        window: the time in which the announced rows may be sent.
 
     """
 
@@ -77,16 +53,12 @@ class Starts:
         self.queue: Deque[Row] = deque()
         self.parked: Optional[CallMachine] = None
         self.deadline: float = math.inf
-        self.send_before: float = math.inf
+        plan = batch.journal or JournalPlan("", "")
+        self.window: SendWindow = SendWindow(plan.settle_after, is_locked=plan.is_locked)
         self._batch = batch
         self._reader = reader
         self._active = active
         self._ledger = ledger
-        self._announced = False
-        """Whether the state `starting` of the queued rows was noted for the journal."""
-        self._unsent_announcements = 0
-        """How many announcements were made since a start was sent. More than one: the saves took so
-        long that the starts could not be sent in time."""
         self._not_before = -math.inf
         """No start is sent before this time, because of the back-off, a retry delay, or a 429."""
         self._failures = 0
@@ -104,9 +76,8 @@ class Starts:
         """Read the next rows into the queue, if it is empty: no more than may be started now.
 
         A row that is announced and must wait would be in doubt if the process died. Return False if
-        nothing was read. A row that cannot be prepared gets its outcome at once: a
-        `ValidationError`, or, if it is unsettled, a `StartUnknownError`. Raises what
-        `RowReader.take` raises.
+        nothing was read. A row that cannot be prepared is refused, and gets its outcome at once.
+        Raises what `RowReader.take` raises.
         """
         if self.queue or self._room <= 0:
             return False
@@ -117,15 +88,13 @@ class Starts:
             try:
                 self._reader.source.prepare(row)
             except ValidationError as error:
-                # An earlier start of an unsettled row may have been processed.
-                told = unknown(row, (), error) if row.is_unsettled else error
-                self._reader.outcomes.put(row.outcome(error=told))
+                row.refuse(error)
+                self._reader.outcomes.put(row.outcome(error=row.error))
             else:
                 # A lookup must go back to the first start that may have been processed.
-                if not row.is_unsettled:
+                if not row.may_run:
                     row.number = self._ledger.next_number()
                 self.queue.append(row)
-        self._announced = False
         return taken > 0
 
     def take_turn(self, now: float) -> None:
@@ -150,35 +119,26 @@ class Starts:
     def announce(self, now: float) -> bool:
         """Note the state `starting` of each queued row for the next `Save`.
 
-        Return False if there is no journal, or if these states were noted before and there is time
-        to send the current start. Raises `JournalError` after `MAX_SLOW_SAVES`.
+        Return False if there is no need: the current start is announced, and there is time to send
+        it. Raises `JournalError` after `MAX_SLOW_SAVES`.
         """
-        if not self._ledger.has_store or (self._announced and self._has_time(now)):
+        if self.queue[0].state is ANNOUNCED and self.window.has_time(now):
             return False
-        if self._unsent_announcements == MAX_SLOW_SAVES:
-            raise JournalError(
-                "The journal cannot be used: save took longer than half of settle_after, "
-                f"{MAX_SLOW_SAVES} times"
-            )
-        plan = cast("JournalPlan", self._batch.journal)
-        self._announced = True
-        self._unsent_announcements += 1
-        self.send_before = math.inf if plan.is_locked else now + plan.settle_after / 2
+        if self.window.is_hopeless:
+            raise JournalError(f"The journal cannot be used: {SLOW_SAVES}")
+        self.window.announced(now)
         for row in self.queue:
-            self._ledger.add(row, "starting")
+            row.announce()
+            self._ledger.add(row)
         return True
 
-    def _has_time(self, now: float) -> bool:
-        """Return whether enough time is left to send the start without another announcement."""
-        plan = cast("JournalPlan", self._batch.journal)
-        return now + min(LEAST_TIMEOUT, plan.settle_after / 4) <= self.send_before
-
-    def sent(self) -> Optional[CallMachine]:
+    def send(self) -> Optional[CallMachine]:
         """Note that the current start is sent now. Return its call, if it was postponed."""
-        self._unsent_announcements = 0
+        self.window.sent()
+        self.queue[0].send()
         parked, self.parked = self.parked, None
         if parked is not None:
-            parked.send_before = self.send_before
+            parked.send_before = self.window.send_before
         return parked
 
     def postpone(
@@ -190,6 +150,8 @@ class Starts:
         `None`, a new call is made then. If `throttled`, the polls are delayed as well, because a
         429 limits the API key, not one request.
         """
+        if self.queue[0].state is SENT:
+            self.queue[0].hold_up()
         self.parked = call
         self._not_before = now + seconds
         if throttled:
@@ -202,6 +164,14 @@ class Starts:
         row = self.queue.popleft()
         row.body = b""
         return row
+
+    def take_unsent(self) -> List[Row]:
+        """Remove the rows whose request is not in flight, and return them."""
+        unsent = [row for row in self.queue if row.state is not SENT]
+        if len(unsent) == len(self.queue):
+            self.parked, self.deadline = None, math.inf
+        self.queue = deque(row for row in self.queue if row.state is SENT)
+        return unsent
 
     def succeeded(self) -> None:
         """Reset the back-off after an accepted start."""
@@ -227,57 +197,3 @@ class Starts:
             bound = BASE_DELAY * 2.0 ** min(self._failures, 64)
             self._failures += 1
             self._not_before = now + min(bound, MAX_DELAY)
-
-
-def is_fatal(error: FlowMaestroError) -> bool:
-    """Return whether every further start would fail with this error as well."""
-    if isinstance(error, ValidationError) and error.code == "validation_error":
-        return error.message.startswith(INVALID_WORKFLOW)
-    return isinstance(error, FATAL_ERRORS)
-
-
-def failure_digest(error: Optional[FlowMaestroError]) -> str:
-    """Return a digest of a 500's code and message in hexadecimal digits, or `""`.
-
-    Return `""` for any other error or `None`, and for a 500 whose body is empty or not JSON: such
-    a body comes from a gateway, and says nothing about the row.
-    """
-    if not isinstance(error, ServerError) or error.status_code != 500:
-        return ""
-    if isinstance(error.details, NonJsonBody) or error.code == "invalid_response":
-        return ""
-    if error.body == "":
-        return ""
-    said = f"{error.code}\n{error.message}"
-    return hashlib.blake2b(said.encode("utf-8", "replace"), digest_size=16).hexdigest()
-
-
-def is_harmless(row: Row, error: FlowMaestroError) -> bool:
-    """Return whether it is known that a start of `row` that fails with `error` starts nothing.
-
-    That is known if an earlier start of the row failed with an equal error, and a conclusive lookup
-    afterwards found no execution: the server fails on this row before it starts an execution.
-    """
-    return row.refusal != "" and failure_digest(error) == row.refusal
-
-
-def may_have_started(error: FlowMaestroError) -> bool:
-    """Return whether the server may have started an execution, although the start failed.
-
-    The last attempt decides, because the attempts before it have started nothing. After a failure
-    of the network, the execution may exist unless the request was not sent.
-
-    The server inserts the execution before it starts the engine, so after a 5xx the execution may
-    exist. There are two exceptions: a 503 with `Retry-After`, which rejects a request unprocessed,
-    and a 5xx for a malformed id (`NotFoundError`).
-
-    The execution may exist after a 303, which redirects to the result of a request that was
-    processed, and after a 302, which many servers send in its place. It may also exist after a 408
-    and after a 2xx with an unusable body, but not after any other status.
-    """
-    outcome = error.attempts[-1].outcome
-    if isinstance(outcome, Phase):
-        return outcome is not Phase.NOT_SENT
-    if isinstance(error, NotFoundError) or is_rejected_unprocessed(error, outcome):
-        return False
-    return outcome >= 500 or outcome < 300 or outcome in (302, 303, 408)

@@ -1,0 +1,441 @@
+"""A start: one unit of work that must be started once. Its states, and the rules of each event.
+
+`Start` sends nothing and saves nothing. Two schedulers use it: a batch (`batch.py`) has one for
+each row, a run with a checkpoint (`durable_start.py`) has a single one. A scheduler tells it what
+has happened, and acts by its `state`.
+
+| state | stored as | meaning | leaves when |
+|---|---|---|---|
+| new | nothing, or `open` | nothing was started | it is its turn: announced |
+| announced | `starting` | the store has it; the request is not out | the request goes out: sent |
+| sent | `starting` | the request may be processed | the reply comes, or will not come |
+| in doubt | `starting` | an execution may run | a lookup has read the server's list |
+| started | `started` | the id of its execution is known | the execution has ended |
+| ended | `ended` | its outcome is known | `rerun` or `redo`: new |
+| refused | `open` | nothing was started; `error` says why | the next call: new |
+| unknown | `starting` | this call cannot tell; `error` says why | the next call: in doubt |
+
+Events, by the state that they come in. Each one is a method.
+
+* new, announced: `announce`, before the store saves `starting`. Again, if the request was held up
+  for too long (`SendWindow`): announced. `withdraw`, if the scheduler sends no more: new. `refuse`,
+  if it cannot be sent at all: refused.
+* announced: `send`: sent.
+* sent: `hold_up`, if nothing was processed and the same call tries again later: announced.
+  `accept`, if the reply has an id: started. `fail` otherwise: refused if nothing was started
+  (`may_have_started`, `_is_harmless`), else in doubt. `doubt`, if the reply has no id: in doubt.
+* in doubt: after `settle_after` seconds the list of the server shows every execution. `settle`
+  pairs starts with equal inputs with executions. `find`: started. `miss`, if certainly nothing was
+  started: new, to be started again. `give_up`, if the list does not show it: unknown.
+* unknown: `start_anyway`, if the user passed `on_unknown="start"`: new.
+* started: `end`: ended, or refused if the account lacked credits.
+* ended: `rerun`: new.
+* any: `restore`, after the store was read: new, in doubt, started or ended.
+
+Three things do not show in the state:
+
+* `may_run`: an earlier request may have been processed, because the start was unknown and was
+  started anyway. `find`, `accept` and `miss` end that. Meanwhile `refuse` and `withdraw`
+  lead to unknown, not to refused and new, so that the store keeps `starting`, and the next call
+  looks for the execution of the earlier request.
+* `sent_here`: this call has sent it. `rerun` is for executions of earlier calls alone.
+* `restarts`: how often this call has started it again. After `MAX_RESTARTS`, it is unknown.
+
+Without a store, nothing is saved and nothing is looked up: the error of a start in doubt is final.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from enum import Enum
+from typing import Any, ClassVar, Dict, Optional, Tuple
+
+from flowmaestro_core.errors import (
+    AuthenticationError,
+    AuthorizationError,
+    FlowMaestroError,
+    InsufficientCreditsError,
+    NotFoundError,
+    ServerError,
+    StartUnknownError,
+    ValidationError,
+)
+from flowmaestro_core.http.messages import Phase
+from flowmaestro_core.machine import Transitions
+from flowmaestro_core.payloads.reply import NonJsonBody
+from flowmaestro_core.policy.retry import is_rejected_unprocessed
+from flowmaestro_core.records import Key
+from flowmaestro_core.store import Stage
+
+MAX_RESTARTS = 3
+"""How often one call starts again what lookups did not find."""
+MAX_SLOW_SAVES = 3
+"""So many announcements one after another that took too long to save end a batch or a run."""
+LEAST_TIMEOUT = 1.0
+"""A start that would have less than these seconds for its response is announced again first. Else,
+a start that the server accepts could be in doubt, and cost a wait of `settle_after`. With a short
+`settle_after`, a quarter of it takes the place of this constant."""
+KEY_ERRORS = (AuthenticationError, AuthorizationError, InsufficientCreditsError)
+FATAL_ERRORS = (*KEY_ERRORS, NotFoundError)
+"""Errors that every further start would fail with as well."""
+INVALID_WORKFLOW = "Workflow validation failed"
+"""The beginning of the message of a 400 for an invalid workflow, which refuses every start
+(`docs/api-facts.md`). Every other 400 is about the inputs of one row."""
+
+
+class StartState(Enum):
+    """The states of a start: see the module."""
+
+    NEW = "new"
+    ANNOUNCED = "announced"
+    SENT = "sent"
+    IN_DOUBT = "in doubt"
+    STARTED = "started"
+    ENDED = "ended"
+    REFUSED = "refused"
+    UNKNOWN = "unknown"
+
+
+NEW = StartState.NEW
+ANNOUNCED = StartState.ANNOUNCED
+SENT = StartState.SENT
+IN_DOUBT = StartState.IN_DOUBT
+STARTED = StartState.STARTED
+ENDED = StartState.ENDED
+REFUSED = StartState.REFUSED
+UNKNOWN = StartState.UNKNOWN
+_STORED_AS: Dict[StartState, Stage] = {
+    NEW: "open",
+    ANNOUNCED: "starting",
+    SENT: "starting",
+    IN_DOUBT: "starting",
+    STARTED: "started",
+    ENDED: "ended",
+    REFUSED: "open",
+    UNKNOWN: "starting",
+}
+_RESTORED: Dict[Stage, StartState] = {
+    "open": NEW,
+    "starting": IN_DOUBT,
+    "started": STARTED,
+    "ended": ENDED,
+}
+
+
+class Start:
+    """One unit of work that must be started once: see the module for its states and events.
+
+    Attributes:
+        state: its state.
+        key: identifies it in the store, and makes its `Idempotency-Key`.
+        digest: of its inputs, to compare them with those of executions; empty until it is known.
+        number: that of its last start, in the order of all starts of the store. If `may_run`, the
+            number of its first start that may have been processed.
+        reruns: how often `rerun` or `redo` has started it again.
+        refusal: the digest (`failure_digest`) of a server error after which a lookup has shown
+            that no execution was started; `""` if there is none.
+        execution_id: the id of its execution, in the states started and ended.
+        error: the failure that put it in doubt in this call, or that refused it, or a
+            `StartUnknownError`; `None` if there is none.
+        may_run, sent_here, restarts: see the module.
+
+    """
+
+    TRANSITIONS: ClassVar[Transitions] = {
+        "new": {
+            "restore": ("new", "in doubt", "started", "ended"),
+            "announce": ("announced",),
+            "withdraw": ("new", "unknown"),
+            "refuse": ("refused", "unknown"),
+        },
+        "announced": {
+            "restore": ("new", "in doubt", "started"),
+            "announce": ("announced",),
+            "send": ("sent",),
+            "withdraw": ("new", "unknown"),
+            "refuse": ("refused", "unknown"),
+        },
+        "sent": {
+            "hold_up": ("announced",),
+            "accept": ("started",),
+            "refuse": ("refused", "unknown"),
+            "doubt": ("in doubt",),
+        },
+        "in doubt": {
+            "restore": ("new", "in doubt", "started"),
+            "find": ("started",),
+            "miss": ("new",),
+            "give_up": ("unknown",),
+        },
+        "started": {
+            "restore": ("new", "in doubt", "started"),
+            "end": ("ended", "refused"),
+        },
+        "ended": {"rerun": ("new",)},
+        "refused": {"restore": ("new", "in doubt", "started")},
+        "unknown": {"start_anyway": ("new",)},
+    }
+
+    __slots__ = (
+        "digest",
+        "error",
+        "execution_id",
+        "key",
+        "may_run",
+        "number",
+        "refusal",
+        "reruns",
+        "restarts",
+        "sent_here",
+        "state",
+    )
+
+    def __init__(self, key: Key = 0, digest: str = "") -> None:
+        self.state: StartState = NEW
+        self.key: Key = key
+        self.digest: str = digest
+        self.number: int = 0
+        self.reruns: int = 0
+        self.refusal: str = ""
+        self.execution_id: Optional[str] = None
+        self.error: Optional[FlowMaestroError] = None
+        self.may_run: bool = False
+        self.sent_here: bool = False
+        self.restarts: int = 0
+
+    @property
+    def name(self) -> str:
+        """Its name in errors."""
+        return "the run"
+
+    @property
+    def stage(self) -> Stage:
+        """Its state as the store keeps it."""
+        return _STORED_AS[self.state]
+
+    def token(self, common: str) -> str:
+        """Return the `Idempotency-Key` of the request.
+
+        It is derived from `common`, the random text of the store, and from the key and the reruns.
+        """
+        name = str(self.key)
+        if isinstance(self.key, str):
+            name = hashlib.blake2b(name.encode(), digest_size=12).hexdigest()
+        return f"{common}-{name}-{self.reruns}" if self.reruns else f"{common}-{name}"
+
+    # Events
+
+    def restore(self, stage: Stage, execution_id: Optional[str], reruns: int) -> None:
+        """Take over what the store holds.
+
+        If it is still `starting`, a request that this call has sent may have been processed as
+        before. Else, another process has found out what became of that.
+        """
+        self._go("restore", _RESTORED[stage])
+        self.execution_id, self.reruns = execution_id, reruns
+        if stage != "starting":
+            self.error, self.may_run = None, False
+
+    def announce(self) -> None:
+        """Note that `starting` is saved next."""
+        self._go("announce", ANNOUNCED)
+
+    def withdraw(self) -> None:
+        """Note that this call does not start it."""
+        self._go("withdraw", UNKNOWN if self.may_run else NEW)
+
+    def refuse(self, error: FlowMaestroError) -> None:
+        """Note that nothing was started, because of `error`: now, or, if `may_run`, at last."""
+        self._go("refuse", UNKNOWN if self.may_run else REFUSED)
+        self.error = self.unknown((), error) if self.may_run else error
+
+    def send(self) -> None:
+        """Note that the request goes out next."""
+        self._go("send", SENT)
+        self.sent_here = True
+
+    def hold_up(self) -> None:
+        """Note that the request was not processed so far, and is sent again later."""
+        self._go("hold_up", ANNOUNCED)
+
+    def accept(self, execution_id: str) -> None:
+        """Note that the server has started an execution."""
+        self._go("accept", STARTED)
+        self.execution_id, self.may_run = execution_id, False
+
+    def fail(self, error: FlowMaestroError) -> None:
+        """Note that the request has failed with `error`."""
+        if is_fatal(error) or self._is_harmless(error) or not may_have_started(error):
+            self.refuse(error)
+        else:
+            self.doubt(error)
+
+    def doubt(self, error: FlowMaestroError) -> None:
+        """Note that the request may have been processed. `error` says why that is not known."""
+        self._go("doubt", IN_DOUBT)
+        self.error = error
+
+    def find(self, execution_id: str) -> None:
+        """Note the execution that a lookup has found."""
+        self._go("find", STARTED)
+        self.execution_id, self.may_run = execution_id, False
+
+    def miss(self) -> None:
+        """Note that a lookup has shown that nothing was started. It is started again."""
+        self._go("miss", NEW)
+        self.restarts += 1
+        # If the same server error comes again, it is known to start nothing.
+        self.refusal = failure_digest(self.error)
+        self.may_run = False
+
+    def give_up(self, candidates: Tuple[Any, ...], failure: Optional[FlowMaestroError]) -> None:
+        """Note that a lookup cannot tell. `failure` is that of the lookup, if it failed.
+
+        `candidates` are the executions that may be its own.
+        """
+        self._go("give_up", UNKNOWN)
+        self.error, self.may_run = self.unknown(candidates, failure or self.error), True
+
+    def start_anyway(self) -> bool:
+        """Start it again, although it may have been started (`on_unknown="start"`).
+
+        Return False, and do nothing, if this call has started it again `MAX_RESTARTS` times.
+        """
+        if self.restarts == MAX_RESTARTS:
+            return False
+        self._go("start_anyway", NEW)
+        self.restarts += 1
+        return True
+
+    def end(self, error: Optional[FlowMaestroError] = None) -> None:
+        """Note that the execution has ended. `error`: for lack of credits, so it is started again.
+
+        Nothing of `error` is kept here: it is part of the outcome.
+        """
+        self._go("end", ENDED if error is None else REFUSED)
+
+    def rerun(self) -> None:
+        """Forget the ended execution. The new start has another `Idempotency-Key`."""
+        self._go("rerun", NEW)
+        self.reruns += 1
+        self.execution_id = None
+
+    # Judgements
+
+    def unknown(
+        self, candidates: Tuple[Any, ...], cause: Optional[FlowMaestroError]
+    ) -> StartUnknownError:
+        """Return the error of a start that may have been made, but is not known to have been.
+
+        `candidates` are the executions that may be its own; `cause` is the last failure.
+        """
+        error = StartUnknownError(
+            f"It is not known whether {self.name} was started: "
+            f"{len(candidates)} executions could be it"
+            + ("" if cause is None else f"; the last failure: {cause}")
+        )
+        error.candidates = candidates
+        error.__cause__ = cause
+        return error
+
+    def _is_harmless(self, error: FlowMaestroError) -> bool:
+        """Return whether it is known that a request that fails with `error` starts nothing.
+
+        That is known if an earlier request failed with an equal error, and a conclusive lookup
+        afterwards found no execution: the server fails on these inputs before it starts one.
+        """
+        return self.refusal != "" and failure_digest(error) == self.refusal
+
+    def _go(self, event: str, to: StartState) -> None:
+        allowed = self.TRANSITIONS[self.state.value].get(event, ())
+        assert to.value in allowed, f"{self.state} -{event}-> {to}"  # noqa: S101
+        self.state = to
+
+
+class SendWindow:
+    """The time in which announced starts may be sent.
+
+    Another process that takes over waits for `settle_after` before it looks for executions. So a
+    start must be sent, and its response received, within half of that. The other half is for the
+    server, which must list the execution. No other process can take over a store that is locked.
+
+    Attributes:
+        send_before: the end of the window, on the clock of `now`; infinity if there is none.
+
+    """
+
+    def __init__(self, settle_after: float, *, is_locked: bool = False) -> None:
+        self.send_before: float = math.inf
+        self._size = math.inf if is_locked else settle_after / 2
+        self._least_timeout = min(LEAST_TIMEOUT, settle_after / 4)
+        self._unsent = 0
+        """How many announcements were made since a start was sent. More than one: the saves took so
+        long that the starts could not be sent in time."""
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether saves have taken too long `MAX_SLOW_SAVES` times, one after another."""
+        return self._unsent == MAX_SLOW_SAVES
+
+    def announced(self, now: float) -> None:
+        """Begin a new window: an announcement is saved next."""
+        self._unsent += 1
+        self.send_before = now + self._size
+
+    def has_time(self, now: float) -> bool:
+        """Return whether enough time is left to send a start without another announcement."""
+        return now + self._least_timeout <= self.send_before
+
+    def sent(self) -> None:
+        """Note that a start is sent."""
+        self._unsent = 0
+
+
+SLOW_SAVES = f"save took longer than half of settle_after, {MAX_SLOW_SAVES} times"
+"""What the error says if a window is hopeless."""
+
+
+def is_fatal(error: FlowMaestroError) -> bool:
+    """Return whether every further start would fail with this error as well."""
+    if isinstance(error, ValidationError) and error.code == "validation_error":
+        return error.message.startswith(INVALID_WORKFLOW)
+    return isinstance(error, FATAL_ERRORS)
+
+
+def failure_digest(error: Optional[FlowMaestroError]) -> str:
+    """Return a digest of a 500's code and message in hexadecimal digits, or `""`.
+
+    Return `""` for any other error or `None`, and for a 500 whose body is empty or not JSON: such
+    a body comes from a gateway, and says nothing about the row.
+    """
+    if not isinstance(error, ServerError) or error.status_code != 500:
+        return ""
+    if isinstance(error.details, NonJsonBody) or error.code == "invalid_response":
+        return ""
+    if error.body == "":
+        return ""
+    said = f"{error.code}\n{error.message}"
+    return hashlib.blake2b(said.encode("utf-8", "replace"), digest_size=16).hexdigest()
+
+
+def may_have_started(error: FlowMaestroError) -> bool:
+    """Return whether the server may have started an execution, although the start failed.
+
+    The last attempt decides, because the attempts before it have started nothing. After a failure
+    of the network, the execution may exist unless the request was not sent.
+
+    The server inserts the execution before it starts the engine, so after a 5xx the execution may
+    exist. There are two exceptions: a 503 with `Retry-After`, which rejects a request unprocessed,
+    and a 5xx for a malformed id (`NotFoundError`).
+
+    The execution may exist after a 303, which redirects to the result of a request that was
+    processed, and after a 302, which many servers send in its place. It may also exist after a 408
+    and after a 2xx with an unusable body, but not after any other status.
+    """
+    outcome = error.attempts[-1].outcome
+    if isinstance(outcome, Phase):
+        return outcome is not Phase.NOT_SENT
+    if isinstance(error, NotFoundError) or is_rejected_unprocessed(error, outcome):
+        return False
+    return outcome >= 500 or outcome < 300 or outcome in (302, 303, 408)
