@@ -31,12 +31,14 @@ MOST_ARROWS = 20
 INTRODUCTION = """\
 # State diagrams
 
-One diagram for each machine of `flowmaestro_core`, and one for `Start`: a batch has a start for each
-row, a run with a checkpoint has one. [Architecture](architecture.md) says what the machines do. A box is a state. Below its name are the events that keep the machine in it (*stays*)
-or end it (*done*, *failed*). An arrow names the events that lead to another state. If an event of
-one state appears in several places, the method of the event decides between them. Where there are
-too many arrows to follow, each box lists its events with the states that they lead to; *any*
-stands for every state that an event after `start` leads to.
+One diagram for each machine of `flowmaestro_core`, and one for `Start`: a batch has a start for
+each row, a run with a checkpoint has one. [Architecture](architecture.md) says what they do.
+
+A box is a state. Below its name are the events that keep the machine in it (*stays*) or end it
+(*done*, *failed*). An arrow names the events that lead to another state. If an event of one state
+appears in several places, the method of the event decides between them. Where there are too many
+arrows to follow, each box lists its events with the states that they lead to; *any* stands for
+every state that an event after `start` leads to.
 
 The pictures are drawn from the machines' tables: run `python docs/diagrams.py` after a change of a
 table. A test fails when a picture is out of date.

@@ -400,16 +400,24 @@ class DurableStartMachine(Machine[Reply[Any]]):
         return self._delegate(look_up, now, jitter)
 
     def _looked_up(self, found: LookupResult, now: float) -> None:
+        """Settle the start by the result of a lookup.
+
+        If the baseline is not an execution, the whole list was read, so it has every execution
+        since the announcement. But an empty list may be that of another workspace, to which the key
+        of this process belongs. Only the process that has sent the request knows better. Any other
+        one starts the workflow again with the start still unknown: with such a key, the server
+        refuses that, and the store keeps `starting`.
+        """
         start, baseline = self._start, self._saved.after
-        if found.failure is None and (baseline == "" or (baseline is None and found.dated)):
-            # The list has every execution since the announcement, even if it shows no older one.
+        is_whole = found.failure is None and (baseline == "" or (baseline is None and found.dated))
+        is_ours = start.sent_here and not start.may_run
+        if is_whole and (is_ours or not found.is_empty):
             found = found._replace(is_conclusive=True)
         settle([start], found)
         if start.state is STARTED:
             self.execution_id, self._is_saved = start.execution_id, False
-        elif start.state is NEW or (
-            self._checkpoint.on_unknown == "start" and now < self._deadline and start.start_anyway()
-        ):
+        starts_unknown = self._checkpoint.on_unknown == "start" or (is_whole and found.is_empty)
+        if start.state is NEW or (starts_unknown and now < self._deadline and start.start_anyway()):
             self._needs_baseline = baseline is None
 
     # The execution that was started

@@ -72,6 +72,7 @@ class LookupResult(NamedTuple):
         failure: why the walk cannot be conclusive: an error, or what the list lacks; else `None`.
         dated: False if the walk has met an execution that the journal does not know, and whose age
             is not known either.
+        is_empty: whether the walk has met no execution.
 
     """
 
@@ -79,6 +80,7 @@ class LookupResult(NamedTuple):
     unclaimed: Mapping[str, Dict[str, Any]] = {}
     failure: Optional[FlowMaestroError] = None
     dated: bool = True
+    is_empty: bool = False
 
 
 class WalkEnd(NamedTuple):
@@ -172,6 +174,7 @@ class LookupMachine(Machine[LookupResult]):
         self._is_conclusive = False
         self._failure: Optional[FlowMaestroError] = None
         self._dated = True
+        self._is_empty = True
         self._unclaimed: Dict[str, Dict[str, Any]] = {}
 
     def _next(self, now: float, jitter: float) -> Action:
@@ -249,8 +252,9 @@ class LookupMachine(Machine[LookupResult]):
         if more and max(self._missing.values()) >= 0:
             return self._next(now, jitter)
         is_conclusive = self._is_conclusive and self._failure is None
-        found = LookupResult(is_conclusive, self._unclaimed, self._failure, self._dated)
-        return self._done(found)
+        return self._done(
+            LookupResult(is_conclusive, self._unclaimed, self._failure, self._dated, self._is_empty)
+        )
 
     def _advance_behind_repeated_page(self) -> bool:
         """Move to the next page, as if the server had not sent the present one before.
@@ -277,6 +281,7 @@ class LookupMachine(Machine[LookupResult]):
         # An execution without a usable id belongs to nobody. It is not the baseline `""` either.
         if not is_id(found):
             return False
+        self._is_empty = False
         # The store knows this execution. The list shows it, so it shows the later ones as well.
         # If ages do not end the walk, one that is old enough must do so: behind the rows in doubt,
         # the list may have executions from before the batch with the same inputs.

@@ -15,6 +15,7 @@ from flowmaestro_core.errors import (
     InsufficientCreditsError,
     NotFoundError,
     RateLimitError,
+    ServerError,
     StartUnknownError,
     TimeoutError,
 )
@@ -202,12 +203,44 @@ def test_a_start_that_did_not_arrive_is_made_again_with_the_same_key() -> None:
     assert world.server.keys == [first.sent[-1].headers["idempotency-key"]]
 
 
-def test_an_empty_list_then_and_now_is_conclusive() -> None:
+def test_a_start_of_a_workflow_without_executions_is_made_again() -> None:
     world = World()
     world.server.executions.clear()
     dies_while_starting(world, started=False)
     world.finish(world.process())
     assert world.server.started == 1
+
+
+@pytest.mark.parametrize("state", [None, {"v": 1, "state": "starting", "at": 1000.0}])
+def test_a_call_with_the_key_of_another_workspace_does_not_forget_the_start(state: Any) -> None:
+    """Its list is empty, as before the start, and the server does not know the workflow."""
+    world = World()
+    world.server.executions.clear()
+    dies_while_starting(world, started=True)
+    world.store.state = state or world.store.state
+    elsewhere = World()
+    elsewhere.server.executions.clear()
+    elsewhere.now, elsewhere.store = world.now, world.store
+    stranger = elsewhere.until(elsewhere.process(), "starting")
+    stranger.replies(404, an_error("not_found"))
+    elsewhere.finish(stranger)
+    assert isinstance(stranger.error, StartUnknownError)
+    assert isinstance(stranger.error.__cause__, NotFoundError)
+    world.now = elsewhere.now
+    assert world.finish(world.process()).value["data"]["execution_id"] == "ex_1"
+    assert world.server.started == 1
+
+
+def test_a_500_twice_is_the_error_of_a_workflow_without_executions() -> None:
+    world = World()
+    world.server.executions.clear()
+    process = world.process()
+    for _ in range(2):
+        world.until(process, "starting").replies(500, an_error("internal_error", "no"))
+    world.finish(process)
+    assert isinstance(process.error, ServerError)
+    assert process.waited_for == [SETTLE_AFTER]
+    assert world.store.state["state"] == "open"
 
 
 def test_an_empty_list_then_and_other_executions_now_is_conclusive() -> None:
