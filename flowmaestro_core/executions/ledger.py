@@ -21,6 +21,7 @@ class Ledger:
     Attributes:
         has_store: whether there is a journal.
         header: the header as it was loaded or saved last, with the changes to save.
+        loaded_number: the `last_number` of the header that was loaded.
         oldest: when the journal was created, on the clock of `now`: no start in doubt is older.
             Minus infinity if that does not matter, because the baseline is known, or is not known,
             because the wall clock was set back to a time before the journal was created.
@@ -30,6 +31,7 @@ class Ledger:
     def __init__(self, plan: Optional[JournalPlan], api_root: str, token: str) -> None:
         self.has_store: bool = plan is not None
         self.header: Header = Header(token, 0.0)
+        self.loaded_number: int = 0
         self._created_at = -math.inf
         self._rows: List[Dict[str, Any]] = []
         self._plan = plan
@@ -48,6 +50,7 @@ class Ledger:
         """
         known = read_header(loaded, self._identity)
         self.header = known or self.header._replace(at=loaded.wall_time)
+        self.loaded_number = self.header.last_number
         age = loaded.wall_time - self.header.at
         # If the clock was set back, starts of the batch would seem older than the journal.
         self._created_at = now - age if age >= 0 else -math.inf

@@ -103,11 +103,14 @@ def read_header(loaded: Loaded, of: BatchIdentity) -> Optional[Header]:
     return Header(*(state[name] for name in Header._fields))
 
 
-def read_rows(loaded: Loaded, keys: Collection[str], *, outcomes: bool) -> Dict[str, SavedRow]:
+def read_rows(
+    loaded: Loaded, keys: Collection[str], *, outcomes: bool, last_number: int = _TOO_GREAT
+) -> Dict[str, SavedRow]:
     """Return the states of rows that a store returned for `keys`, by their keys.
 
-    `outcomes` says that the outcomes were asked for. Raises `JournalError` (`journal_unusable`) if
-    the store returned anything else, or left out the outcome of every ended row.
+    `outcomes` says that the outcomes were asked for. `last_number` is that of the loaded header.
+    Raises `JournalError` (`journal_unusable`) if the store returned anything else, left out the
+    outcome of every ended row, or returned a header that is older than a row.
     """
     rows: Dict[str, SavedRow] = {}
     has_ended = has_outcome = False
@@ -133,6 +136,9 @@ def read_rows(loaded: Loaded, keys: Collection[str], *, outcomes: bool) -> Dict[
         )
         if not is_sound:
             _refuse_row(state)
+        # Numbers would be given out twice, and a lookup could end before a row in doubt.
+        if row.number > last_number:
+            _refuse("a header that is older than the state of a row")
         if row.state == "ended" and outcomes:
             has_ended = True
             outcome = state.get("outcome")

@@ -127,7 +127,12 @@ class BatchState:
         Raises `JournalError` if the store returned anything but states of these rows.
         """
         keys = {row.saved_key for row in self.reader.to_look_up}
-        found = read_rows(loaded, keys, outcomes=self.reader.unchecked is None)
+        found = read_rows(
+            loaded,
+            keys,
+            outcomes=self.reader.unchecked is None,
+            last_number=self.ledger.loaded_number,
+        )
         try:
             for row, known in self.reader.looked_up(found):
                 if row.state is IN_DOUBT:

@@ -108,11 +108,15 @@ def test_saves_that_take_too_long_end_the_batch() -> None:
     assert len(process.stepper.sent) == 2, "the baseline and the first attempt"
 
 
-def test_announcement_made_again_is_fenced() -> None:
+@pytest.mark.parametrize("step", [1, -1])
+def test_announcement_made_again_is_fenced(step: int) -> None:
+    """Another process has saved, or the store has lost a save."""
     process = Process(concurrency=1)
     process.stepper.replies(429, headers={"Retry-After": "45"})
     header = json.loads(process.journal.states["flowmaestro:header"])
-    process.journal.save([{**header, "serial": header["serial"] + 1}])
+    process.journal.states["flowmaestro:header"] = json.dumps(
+        {**header, "serial": header["serial"] + step}
+    )
     while process.stepper.machine.state != "failed":
         process.step()
     assert process.stepper.error.code == "journal_busy"

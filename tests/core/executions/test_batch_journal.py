@@ -934,3 +934,15 @@ def test_outcome_that_the_store_leaves_out_is_loaded_again() -> None:
     again = world.run(ROWS)
     assert indexes(again) == [0, 1, 2]
     assert all(item.replayed for item in again.items)
+
+
+def test_header_that_is_older_than_a_row_is_refused() -> None:
+    """The store has lost a part of a save. The next starts would get numbers a second time."""
+    world = World()
+    world.run(ROWS)
+    older = {**world.journal.header, "last_number": 2}
+    world.journal.states[HEADER_KEY] = json.dumps(older)
+    refused = world.run([*ROWS, {"n": 9}])
+    assert isinstance(refused.error, JournalError)
+    assert "the store returned a header that is older than the state of a row" in str(refused.error)
+    assert refused.sent == []
