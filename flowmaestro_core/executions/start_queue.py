@@ -15,7 +15,8 @@ from flowmaestro_core.errors import (
 )
 from flowmaestro_core.executions.ledger import Ledger
 from flowmaestro_core.executions.operation import Batch
-from flowmaestro_core.executions.rows import Row, RowReader
+from flowmaestro_core.executions.row_reader import RowReader
+from flowmaestro_core.executions.rows import Row
 from flowmaestro_core.executions.start import ANNOUNCED, SENT, SLOW_SAVES, SendWindow
 from flowmaestro_core.executions.watch import Watch
 from flowmaestro_core.http.messages import Phase

@@ -18,7 +18,8 @@ from flowmaestro_core.executions.ledger import Ledger
 from flowmaestro_core.executions.operation import Batch
 from flowmaestro_core.executions.outcome import EndedExecution, RunOutcome, ended
 from flowmaestro_core.executions.outcome_queue import OutcomeQueue
-from flowmaestro_core.executions.rows import Row, RowReader
+from flowmaestro_core.executions.row_reader import RowReader
+from flowmaestro_core.executions.rows import Row
 from flowmaestro_core.executions.saved_states import read_rows
 from flowmaestro_core.executions.settling import LookupResult, baseline_of, settle
 from flowmaestro_core.executions.start import (
