@@ -302,7 +302,7 @@ class EventStreamMachine(Machine[Any]):
                 progressed = True
         if progressed:
             self._stream.event_came(now)
-            self._first_event.event_came()
+            self._first_event.seconds = None
         if self._ending is not None and isinstance(self._ending, UnlessRead):
             if isinstance(self._ending.action, Fail) and now < deadlines(self._stream, now).end_at:
                 self._ending = None  # An event has moved the deadline, so this is no timeout.

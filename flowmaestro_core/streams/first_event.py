@@ -41,10 +41,6 @@ class FirstEventWaits:
         self.seconds = next(self._left, None)
         return True
 
-    def event_came(self) -> None:
-        """Record that an event came."""
-        self.seconds = None
-
     def limit(self, patience: float, left: float) -> float:
         """Return how long such a transport waits for bytes, in seconds.
 

@@ -210,7 +210,8 @@ class SyncHandle(BaseHandle, Generic[E]):
             item = self._next_item()
         if self._yields_events:
             self._last_type = item["type"]
-        return cast("E", item)
+        taken: E = item  # `cast` would be a call for each event.
+        return taken
 
     def _next_item(self) -> Any:
         """Return the next item, of the queue `_unheard` or of the machine. Deliver it first.
@@ -337,7 +338,8 @@ class AsyncHandle(BaseHandle, Generic[E]):
             item = await self._next_item()
         if self._yields_events:
             self._last_type = item["type"]
-        return cast("E", item)
+        taken: E = item  # `cast` would be a call for each event.
+        return taken
 
     async def _next_item(self) -> Any:
         """Return the next item, of the queue `_unheard` or of the machine. Deliver it first.
