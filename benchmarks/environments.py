@@ -23,12 +23,13 @@ PACKAGES = {
     "aiohttp": ("aiohttp==3.14.5",),
     "anyio": ("anyio==4.16.0", "h11==0.16.0", "trio==0.35.0"),
     "bare": (),
-    "ec6f533": (f"flowmaestro[aiohttp,requests] @ git+{ROOT.as_uri()}@ec6f533",),
-    "52f1d423": (f"flowmaestro[aiohttp,requests] @ git+{ROOT.as_uri()}@52f1d423",),
+    "ec6f533": (f"flowmaestro[aiohttp,requests,trio] @ git+{ROOT.as_uri()}@ec6f533",),
+    "52f1d423": (f"flowmaestro[aiohttp,requests,trio] @ git+{ROOT.as_uri()}@52f1d423",),
 }
 """What each environment holds. Peers are pinned, so that two runs compare the same.
 
-Two hold this SDK as it was: at `ec6f533` events, and at `52f1d423` calls, cost least before.
+Two hold this SDK as it was: at `ec6f533` events, and at `52f1d423` calls, cost least before. They
+have the same packages as ours: with trio comes sniffio, which anyio then asks six times an event.
 """
 
 

@@ -1,4 +1,4 @@
-"""Rounds: every row does a case once, A B C, then again, A B C, and so on.
+"""Rounds: every row does a case once, A B C, then again, B C A, and so on.
 
 The server has one core, the workers another, where there are two. Rows are compared within a
 round, so that what slows the machine for a while slows all of them.
@@ -126,8 +126,12 @@ def run(
             if rounds > 1:
                 for worker in kept.values():
                     worker.do(case.scaled(WARM_UP))
-            for _ in range(rounds):
-                for name, row in named.items():
+            for number in range(rounds):
+                # Each round begins with another row: what comes after a slow row may be slower.
+                names = [*named]
+                first = number % len(names)
+                for name in names[first:] + names[:first]:
+                    row = named[name]
                     worker = kept.get(name) or start_worker(row)
                     results.setdefault((case.name, name), []).append(worker.do(case))
                     if benchmark.fresh:
