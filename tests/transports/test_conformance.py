@@ -53,7 +53,6 @@ class TestSockets(OffersEverything, TransportConformance):
 
 class TestAiohttp(AsyncTransportConformance):
     backends = ("asyncio",)
-    known_failures = AiohttpTransport.known_failures
 
     def make_transport(self, verify: Any = True, client_cert: Any = None) -> AiohttpTransport:
         if verify is True and client_cert is None:

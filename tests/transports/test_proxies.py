@@ -186,7 +186,7 @@ def test_failures_behind_a_tunnel_are_reported_alike(
                 transport.open(post(server)).read_all()
             with fails(Phase.MAYBE_PROCESSED):
                 transport.send(post(server, b""))
-        runner.needs("reset-in-the-handshake")
+        runner.needs("a-failed-handshake")
         for handler, late in ((resetting, False), (stalling, True)):
             with scripted.ScriptedServer(handler) as server:
                 server.url = server.url.replace("http:", "https:")

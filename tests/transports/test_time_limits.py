@@ -71,7 +71,7 @@ class TestConnecting:
                     operation(Request("POST", url, Headers(), b"x"), self.limit)
 
     def test_a_handshake_without_an_end(self, runner: Runner, scripted: Any) -> None:
-        runner.needs("handshake-timeout")
+        runner.needs("a-failed-handshake")
         with (
             scripted.ScriptedServer(scripted.Peer.wait_closed) as server,
             runner() as transport,

@@ -45,11 +45,10 @@ class FetchTransport:
     known_failures = {
         **dict.fromkeys(
             (
-                "an-unknown-authority-is-refused",
+                "a-stranger-is-refused",
                 "connect-timeout",
-                "handshake-timeout",
+                "a-failed-handshake",
                 "refused-connection",
-                "reset-in-the-handshake",
             ),
             "fetch gives no reason of a failure, so a POST is not retried.",
         ),

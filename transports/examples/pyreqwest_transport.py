@@ -26,11 +26,9 @@ _AS_IF_SENT = "It fails as if the request had been sent, so a POST is not retrie
 _TIME_LIMIT = "A timeout does not tell whether the request was sent, so a POST is not retried."
 _IDLE = "Idle connections are closed by the pool's own time limit."
 _KNOWN_FAILURES = {
-    "a-wrong-host-is-refused": _AS_IF_SENT,
-    "an-unknown-authority-is-refused": _AS_IF_SENT,
-    "reset-in-the-handshake": _AS_IF_SENT,
+    "a-stranger-is-refused": _AS_IF_SENT,
+    "a-failed-handshake": _AS_IF_SENT,
     "connect-timeout": _TIME_LIMIT,
-    "handshake-timeout": _TIME_LIMIT,
     "close-frees-every-connection": _IDLE,
 }
 
@@ -115,15 +113,13 @@ class AsyncPyreqwestTransport:
         **_KNOWN_FAILURES,
         **dict.fromkeys(
             (
-                "cancelled-while-connecting",
-                "cancelled-while-sending",
+                "cancelled-in-any-phase",
                 "cancelled-before-the-head",
-                "cancelled-within-the-head",
             ),
             "What is cancelled before its reply keeps its connection until the client's own "
             "limits.",
         ),
-        "waiting-for-a-connection-counts": _TIME_LIMIT,
+        "bounded-connections": _TIME_LIMIT,
         "a-cancelled-close-can-be-repeated": _IDLE,
     }
 

@@ -29,9 +29,8 @@ class Urllib3Transport(ImpatientTransport[PoolManager]):
     """Made of two `urllib3.PoolManager`."""
 
     known_failures = {
-        **dict.fromkeys(
-            ("handshake-timeout", "reset-in-the-handshake"),
-            "A broken handshake looks like a lost response, so a POST is not retried.",
+        "a-failed-handshake": (
+            "A broken handshake looks like a lost response, so a POST is not retried."
         ),
         "no-frame-of-a-failure-shows-a-secret": (
             "A local variable holds the header fields as they are."

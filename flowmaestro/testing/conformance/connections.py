@@ -11,7 +11,6 @@ from flowmaestro.testing.conformance.expectations import (
     IMMEDIATE,
     LIMIT,
     STREAMS,
-    TIME_LIMITS,
     WIRE,
     ask,
     echo_body,
@@ -39,7 +38,7 @@ async def stale_connection(runner: Runner) -> None:
         await _expect_echoes(runner, leave)
 
 
-@check(WIRE, why="A caller would get the response to another caller's request.")
+@check(WIRE, HOSTILE, why="A caller would get the response to another caller's request.")
 async def unsolicited_response(runner: Runner) -> None:
     """Bytes received on an idle connection are not used as the response to the next request."""
     await _expect_echoes(runner, _reply_unasked)
@@ -134,7 +133,8 @@ async def _expect_a_crowd_answered(runner: Runner, transport: AsyncTransport, ur
 
 @check(WIRE, why="Many calls would exhaust the sockets of the server or the client.")
 async def bounded_connections(runner: Runner) -> None:
-    """No more than `max_connections` calls are in flight at a time."""
+    """At most `max_connections` calls are in flight, and waiting for one is part of `timeout`."""
+    await _expect_wait_in_time(runner)
     lock = threading.Lock()
     full, beyond = threading.Event(), threading.Event()
     busy = most = 0
@@ -177,9 +177,8 @@ async def open_bodies_take_no_place_of_calls(runner: Runner) -> None:
     await body.close()
 
 
-@check(WIRE, TIME_LIMITS, why="A call would take longer than its `timeout`.")
-async def waiting_for_a_connection_counts(runner: Runner) -> None:
-    """A call that waits for a free connection longer than its `timeout` fails as *not sent*."""
+async def _expect_wait_in_time(runner: Runner) -> None:
+    """Check that a call which waits longer than its `timeout` fails as *not sent*."""
     live = LiveReply(held=True)
     url = runner.site(lambda _: live)
     transport = runner.transport(max_connections=1)

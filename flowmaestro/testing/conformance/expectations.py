@@ -52,9 +52,9 @@ SIGNALS = "signals"
 On an event loop, cancellation is checked instead.
 """
 HOSTILE = "hostile"
-"""The check tries what an HTTP library itself decides: malformed, truncated or endless responses of
-a broken or hostile peer, and exceptions of signal handlers at any place. The author of an adapter
-can rarely mend that."""
+"""The check tries what an HTTP library itself decides: malformed, truncated, endless or unrequested
+responses of a broken or hostile peer, and exceptions of signal handlers at any place. The author of
+an adapter can rarely mend that."""
 TIME_LIMITS = "time limits"
 """The check tests a time limit. A plain function gets none."""
 

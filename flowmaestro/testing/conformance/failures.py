@@ -11,6 +11,7 @@ import socket
 import threading
 import time
 from functools import partial
+from typing import Optional, Sequence
 
 from flowmaestro.testing.conformance.check import check
 from flowmaestro.testing.conformance.expectations import (
@@ -18,6 +19,7 @@ from flowmaestro.testing.conformance.expectations import (
     LIMIT,
     NO_HEAD,
     STREAMS,
+    TIME_LIMITS,
     WIRE,
     CheckFailed,
     ask,
@@ -48,15 +50,10 @@ _PHASE = "A wrong phase makes the core retry what has run, or not retry what has
 
 
 @check(WIRE, why=_TRUNCATED)
-async def truncated_counted_body(runner: Runner) -> None:
-    """A body shorter than its Content-Length is a failure (*reply broken*)."""
+async def a_truncated_body(runner: Runner) -> None:
+    """A body that ends before its Content-Length or its last chunk fails as *reply broken*."""
     await expect_broken(runner, b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\nhello")
     await expect_broken(runner, b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n")
-
-
-@check(WIRE, why=_TRUNCATED)
-async def truncated_chunked_body(runner: Runner) -> None:
-    """A chunked body without its last chunk is a failure (*reply broken*), wherever it ends."""
     for body in (b"", b"5", b"5\r\nhel", b"5\r\nhello", b"5\r\nhello\r\n"):
         await expect_broken(runner, HEAD_CHUNKED + body)
 
@@ -117,9 +114,9 @@ async def refused_connection(runner: Runner) -> None:
         await _expect_failures(runner.transport(), ask(url), Phase.NOT_SENT)
 
 
-@check(WIRE, why=_PHASE)
-async def reset_in_the_handshake(runner: Runner) -> None:
-    """A TLS handshake that the server ends early fails as *not sent*."""
+@check(WIRE, TIME_LIMITS, why=_PHASE)
+async def a_failed_handshake(runner: Runner) -> None:
+    """A TLS handshake that the server ends early, or that times out, fails as *not sent*."""
 
     def handler(peer: Peer) -> None:
         peer.sock.recv(100)
@@ -127,11 +124,13 @@ async def reset_in_the_handshake(runner: Runner) -> None:
 
     url = runner.server(handler).url.replace("http:", "https:")
     await _expect_lost(runner, ask(url, method="POST", body=b"{}"), Phase.NOT_SENT)
+    silent = runner.server(Peer.wait_closed).url.replace("http:", "https:")
+    await expect_in_time(runner, ask(silent, method="POST", body=b"{}"), Phase.NOT_SENT)
 
 
-@check(WIRE, why=_PHASE)
-async def reset_while_sending(runner: Runner) -> None:
-    """A request of which only a part could be sent fails as *maybe processed*."""
+@check(WIRE, TIME_LIMITS, why=_PHASE)
+async def a_request_sent_in_part(runner: Runner) -> None:
+    """A request that the server resets or stops to read fails in time as *maybe processed*."""
 
     def handler(peer: Peer) -> None:
         peer.sock.recv(65536)
@@ -139,6 +138,25 @@ async def reset_while_sending(runner: Runner) -> None:
 
     request = ask(runner.server(handler).url, method="POST", body=bytes(20_000_000))
     await _expect_lost(runner, request, Phase.MAYBE_PROCESSED)
+    await _expect_sending_ends(runner)
+
+
+async def _expect_sending_ends(runner: Runner) -> None:
+    """Check that a call whose server does not read the request times out."""
+    seen = threading.Event()
+
+    def handler(peer: Peer) -> None:
+        seen.wait(PATIENCE)
+        peer.reset()
+
+    server = runner.server(handler)
+    request = ask(server.url, method="POST", body=bytes(20_000_000))
+    try:
+        await expect_in_time(runner, request, Phase.MAYBE_PROCESSED, uses=("send",))
+    finally:
+        seen.set()
+    await runner.until(lambda: not server.open_connections)
+    await runner.pause(0.05)  # The client may drop its unsent bytes now.
 
 
 @check(WIRE, why=_PHASE)
@@ -157,11 +175,29 @@ async def reset_within_the_head(runner: Runner) -> None:
     await _expect_lost(runner, ask(server.url), *NO_HEAD)
 
 
+async def expect_in_time(
+    runner: Runner,
+    request: Request,
+    *phases: Phase,
+    uses: Sequence[str] = ("send", "open"),
+    timed_out: Optional[bool] = True,
+) -> None:
+    """Check that concurrent calls, one with each method in `uses`, fail in time.
+
+    A call may take `margin` longer than its time limit. `phases` are the correct phases.
+    `timed_out` is the correct value of the attribute of that name; `None` accepts both.
+    """
+    transport = runner.transport()
+    limit, within = runner.limit, runner.limit + runner.margin
+    for job in [runner.start(getattr(transport, use), request, limit) for use in uses]:
+        await expect_failure(job.outcome(within), *phases, timed_out=timed_out, within=within)
+
+
 async def _expect_lost(runner: Runner, request: Request, *phases: Phase) -> None:
     await expect_failure(runner.transport().send(request, LIMIT), *phases, timed_out=False)
 
 
-@check(WIRE, STREAMS, why=_PHASE)
+@check(WIRE, HOSTILE, STREAMS, why=_PHASE)
 async def reset_within_the_body(runner: Runner) -> None:
     """A truncated body fails (*reply broken*), and so does every later read."""
     for head in (HEAD_CHUNKED + b"9\r\n", b"HTTP/1.1 200 OK\r\n\r\n"):

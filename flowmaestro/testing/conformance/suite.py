@@ -74,8 +74,8 @@ class _Conformance:
     hostile = False
     """Whether to run the checks of hostile peers, and of interrupts at any place, too.
 
-    They try the HTTP library below an adapter more than the adapter: malformed, truncated and
-    endless responses. Set it for a transport with an HTTP implementation of its own.
+    They try the HTTP library below an adapter more than the adapter: malformed, truncated, endless
+    and unrequested responses. Set it for a transport with an HTTP implementation of its own.
     """
 
     quick = False

@@ -10,9 +10,8 @@ from __future__ import annotations
 import contextlib
 import gzip
 import socket
-import threading
 import time
-from typing import Callable, NamedTuple, Optional, Sequence
+from typing import Callable, NamedTuple
 
 from flowmaestro.testing.conformance.check import check, checks_of
 from flowmaestro.testing.conformance.expectations import (
@@ -28,20 +27,19 @@ from flowmaestro.testing.conformance.expectations import (
     echo_body,
     expect,
     expect_end,
-    expect_failure,
     expect_piece,
 )
+from flowmaestro.testing.conformance.failures import expect_in_time
 from flowmaestro.testing.conformance.responses import refuse_unless_asked_for
 from flowmaestro.testing.conformance.runner import TOO_LONG, Runner
 from flowmaestro.testing.conformance.scripted_server import (
     HEAD_CHUNKED,
-    PATIENCE,
     Handler,
     Peer,
     chunk,
 )
 from flowmaestro.testing.conformance.site import LiveReply
-from flowmaestro_core.http.messages import Phase, Request, TransportFailure
+from flowmaestro_core.http.messages import Phase, TransportFailure
 
 _HANGS = "A call would hang although its user has said how long it may take."
 
@@ -69,63 +67,30 @@ async def connect_timeout(runner: Runner) -> None:
             ) in waiting:  # They fill the queue of the kernel, so the next one gets no answer.
                 each.setblocking(False)
                 each.connect_ex(address)
-            await _expect_not_sent(runner, f"http://127.0.0.1:{address[1]}")
+            request = ask(f"http://127.0.0.1:{address[1]}", method="POST", body=b"{}")
+            await expect_in_time(runner, request, Phase.NOT_SENT)
         finally:
             for each in waiting:
                 each.close()
 
 
-@check(WIRE, TIME_LIMITS, why=_HANGS)
-async def handshake_timeout(runner: Runner) -> None:
-    """If a TLS handshake times out, the call fails as *not sent*."""
-    server = runner.server(Peer.wait_closed)
-    await _expect_not_sent(runner, server.url.replace("http:", "https:"))
-
-
-async def _expect_not_sent(runner: Runner, url: str) -> None:
-    await _expect_in_time(runner, ask(url, method="POST", body=b"{}"), Phase.NOT_SENT)
-
-
-@check(WIRE, TIME_LIMITS, why=_HANGS)
-async def sending_timeout(runner: Runner) -> None:
-    """If the server does not read a request, the call times out as *maybe processed*."""
-    seen = threading.Event()
-
-    def handler(peer: Peer) -> None:
-        seen.wait(PATIENCE)
-        peer.reset()
-
-    server = runner.server(handler)
-    request = ask(server.url, method="POST", body=bytes(20_000_000))
-    try:
-        await _expect_in_time(runner, request, Phase.MAYBE_PROCESSED, uses=("send",))
-    finally:
-        seen.set()
-    await runner.until(lambda: not server.open_connections)
-    await runner.pause(0.05)  # The client may drop its unsent bytes now.
-
-
 @check(TIME_LIMITS, why=_HANGS)
-async def head_timeout(runner: Runner) -> None:
-    """If no response begins in time, the call fails as *maybe processed*."""
+async def call_timeout(runner: Runner) -> None:
+    """A call times out as *maybe processed* before the head, as *reply broken* within the body."""
     url = runner.site(lambda _: LiveReply(held=True))
-    await _expect_in_time(runner, ask(url, method="POST", body=b"{}"), Phase.MAYBE_PROCESSED)
+    await expect_in_time(runner, ask(url, method="POST", body=b"{}"), Phase.MAYBE_PROCESSED)
 
-
-@check(TIME_LIMITS, why=_HANGS)
-async def body_timeout(runner: Runner) -> None:
-    """If a body does not end in time, the call fails as *reply broken*, however much has come."""
     live = LiveReply()
     live.send(b"a part")
     url = runner.site(lambda _: live)
-    await _expect_in_time(runner, ask(url), Phase.REPLY_BROKEN, uses=("send",))
+    await expect_in_time(runner, ask(url), Phase.REPLY_BROKEN, uses=("send",))
 
 
 @check(WIRE, HOSTILE, TIME_LIMITS, why="A slow server would delay a call for hours.")
 async def a_head_that_dribbles(runner: Runner) -> None:
     """The time limit applies to the whole head, even if the head comes one byte at a time."""
     server = runner.server(Flood(b"HTTP/1.1 200 OK\r\nX: ", b"x").dribbled)
-    await _expect_in_time(runner, ask(server.url), *NO_HEAD)
+    await expect_in_time(runner, ask(server.url), *NO_HEAD)
 
 
 @check(WIRE, HOSTILE, TIME_LIMITS, why="A slow server would delay a call for hours.")
@@ -134,25 +99,7 @@ async def a_body_that_dribbles(runner: Runner) -> None:
     counted = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"
     for begin in (counted, HEAD_CHUNKED + b"1;"):
         server = runner.server(Flood(begin, b"x").dribbled)
-        await _expect_in_time(runner, ask(server.url), Phase.REPLY_BROKEN, uses=("send",))
-
-
-async def _expect_in_time(
-    runner: Runner,
-    request: Request,
-    *phases: Phase,
-    uses: Sequence[str] = ("send", "open"),
-    timed_out: Optional[bool] = True,
-) -> None:
-    """Check that concurrent calls, one with each method in `uses`, fail in time.
-
-    A call may take `margin` longer than its time limit. `phases` are the correct phases.
-    `timed_out` is the correct value of the attribute of that name; `None` accepts both.
-    """
-    transport = runner.transport()
-    limit, within = runner.limit, runner.limit + runner.margin
-    for job in [runner.start(getattr(transport, use), request, limit) for use in uses]:
-        await expect_failure(job.outcome(within), *phases, timed_out=timed_out, within=within)
+        await expect_in_time(runner, ask(server.url), Phase.REPLY_BROKEN, uses=("send",))
 
 
 @check(
@@ -237,7 +184,7 @@ async def a_flood_of(runner: Runner, flood: Flood) -> None:
     server = runner.server(flood.sent(2 * (runner.limit + runner.margin) + 1))
     # `open` waits only for the head, so it is tried only with floods within the head.
     uses = ("send",) if flood.begin else ("send", "open")
-    await _expect_in_time(runner, ask(server.url), *NO_HEAD, uses=uses, timed_out=None)
+    await expect_in_time(runner, ask(server.url), *NO_HEAD, uses=uses, timed_out=None)
 
 
 @checks_of(

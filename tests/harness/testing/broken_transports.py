@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import re
+import ssl
 import threading
+import time
 from dataclasses import replace
 from typing import Any, Callable, Optional
 
@@ -106,6 +108,34 @@ class TakesABreakForTheEnd(Wrapper):
                 return super().read(patience)
             except TransportFailure:
                 return b""
+
+    body = Body
+
+
+class TakesABreakBetweenChunksForTheEnd(Wrapper):
+    class Body(WrappedBody):
+        def read(self, patience: float) -> Optional[bytes]:
+            try:
+                return super().read(patience)
+            except TransportFailure:
+                if "transfer-encoding" in self.headers:
+                    return b""
+                raise
+
+    body = Body
+
+
+class EndsWhenItIsClosed(Wrapper):
+    class Body(WrappedBody):
+        closed = False
+
+        def read(self, patience: float) -> Optional[bytes]:
+            return b"" if self.closed else super().read(patience)
+
+        def close(self) -> None:
+            super().close()
+            time.sleep(0.2)  # A read that waits must wake by its own failure.
+            self.closed = True
 
     body = Body
 
@@ -262,11 +292,22 @@ class ConnectsAnewAfterItsClose(Wrapper):
 
 
 class AsksBeforeItRefuses(ConnectsAnewAfterItsClose):
-    def send(self, request: Request, timeout: float) -> Response:
-        super().send(request, timeout)
-        raise TransportClosedError
+    closed = False
 
-    open = send
+    def send(self, request: Request, timeout: float) -> Response:
+        response = super().send(request, timeout)
+        if self.closed:
+            raise TransportClosedError
+        return response
+
+    def open(self, request: Request, timeout: float) -> Any:
+        if self.closed:
+            return self.send(request, timeout)
+        return super().open(request, timeout)
+
+    def close(self) -> None:
+        super().close()
+        self.closed = True
 
 
 class IsClosedOnce(Wrapper):
@@ -314,6 +355,29 @@ class TakesTwiceTheTime(Wrapper):
         return super().send(request, timeout + 1.0)
 
 
+class ReadsOnAfterItsTime(Wrapper):
+    def send(self, request: Request, timeout: float) -> Response:
+        body = self.inner.open(request, timeout)
+        pieces = iter(lambda: body.read(timeout + 1.0) or b"", b"")
+        return Response(body.status, body.headers, b"".join(pieces))
+
+
+class SendsPasswords(Wrapper):
+    def send(self, request: Request, timeout: float) -> Response:
+        found = requests.utils.get_netrc_auth(request.url)
+        pairs = [*request.headers.pairs, *([("Authorization", found[1])] if found else [])]
+        return super().send(
+            Request(request.method, request.url, Headers(pairs), request.body), timeout
+        )
+
+
+class LooksAtNoHost(Wrapper):
+    def __init__(self, verify: Any = True) -> None:
+        context = ssl.create_default_context(cafile=None if verify is True else verify)
+        context.check_hostname = False
+        super().__init__(verify=context)
+
+
 class TrustsEveryone(Wrapper):
     def __init__(self, verify: Any = False) -> None:
         super().__init__(verify=False)
@@ -338,6 +402,22 @@ class IgnoresTheLimitOfAReply(SocketTransport):
 class IgnoresItsOptions(Wrapper):
     def __init__(self, **_: Any) -> None:
         super().__init__()
+
+
+class BoundsOneAlone(Wrapper):
+    def __init__(self, max_connections: int = 100) -> None:
+        super().__init__(max_connections=max_connections if max_connections == 1 else 100)
+
+
+class TakesAWaitForACall(SocketTransport):
+    """One that says of each call that timed out that it may have been sent."""
+
+    def send(self, request: Request, timeout: float) -> Response:
+        """Send it, and mistake the phase of a failure."""
+        try:
+            return super().send(request, timeout)
+        except TransportFailure as failure:
+            raise TransportFailure(Phase.MAYBE_PROCESSED, failure.message, timed_out=True) from None
 
 
 class ShowsNoCertificate(Wrapper):

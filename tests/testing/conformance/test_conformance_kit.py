@@ -55,17 +55,12 @@ def not_offered(factory: Any, name: str) -> str:
 
 class TestWhatIsNotOffered:
     def test_impatient_transport_skips_checks_of_patience(self) -> None:
-        for name in (
-            "quiet-body",
-            "read-with-zero-patience",
-            "quiet-within-a-chunk",
-            "quiet-over-tls",
-        ):
+        for name in ("quiet-body", "quiet-within-a-chunk", "a-body-over-tls"):
             assert not_offered(Impatient, name).startswith("patience: every quiet spell costs")
 
     def test_an_option_that_the_factory_does_not_take(self) -> None:
-        for name in ("verify-takes-a-ca-file", "a-wrong-host-is-refused"):
-            assert not_offered(lambda: RequestsTransport(), name).startswith("verify=: users")
+        name = "verify-chooses-the-authorities"
+        assert not_offered(lambda: RequestsTransport(), name).startswith("verify=: users")
         assert "client_cert=: " in not_offered(
             lambda verify: SocketTransport(verify=verify), "a-client-certificate-is-presented"
         )
@@ -79,7 +74,7 @@ class TestWhatIsNotOffered:
 
     def test_function_skips_checks_of_streams_and_time(self) -> None:
         assert not_offered(lambda: answer, "quiet-body").startswith("streams: ")
-        assert not_offered(lambda: answer, "head-timeout").startswith("time limits: ")
+        assert not_offered(lambda: answer, "call-timeout").startswith("time limits: ")
 
     def test_a_close_that_wakes_nobody(self) -> None:
         made = Unwaking()
@@ -172,16 +167,16 @@ def test_the_verdict_tells_the_finding_the_rule_and_why() -> None:
     properties: Dict[str, object] = {}
     with pytest.raises(CheckFailed) as caught:
         Suite().test_conformance(
-            CHECKS["truncated-counted-body"], "", lambda name, value: properties.update(x=value)
+            CHECKS["a-truncated-body"], "", lambda name, value: properties.update(x=value)
         )
     assert str(caught.value).splitlines() == [
-        "truncated-counted-body: the call returned b'hello' instead of failing",
-        "The rule: A body shorter than its Content-Length is a failure (*reply broken*).",
+        "a-truncated-body: the call returned b'hello' instead of failing",
+        "The rule: A body that ends before its Content-Length or its last chunk fails as *reply "
+        "broken*.",
         "Why it matters: Half of a result would be taken for all of it.",
-        "What to do: Mend the transport, or declare known_failures = "
-        '{"truncated-counted-body": "…"}.',
+        'What to do: Mend the transport, or declare known_failures = {"a-truncated-body": "…"}.',
     ]
-    assert properties == {"x": ["truncated-counted-body", "Suite"]}
+    assert properties == {"x": ["a-truncated-body", "Suite"]}
 
 
 def ending(name: str, factory: Any, **declared: str) -> BaseException:
@@ -194,6 +189,9 @@ def ending(name: str, factory: Any, **declared: str) -> BaseException:
     with pytest.raises((CheckFailed, pytest.xfail.Exception, pytest.skip.Exception)) as caught:
         Suite().test_conformance(CHECKS[name], "", lambda *_: None)
     return caught.value
+
+
+FLOOD = "a-flood-of-small-chunks"  # a check of timing with one call
 
 
 class TestAMachineThatIsBusy:
@@ -211,26 +209,26 @@ class TestAMachineThatIsBusy:
         return attempts
 
     def test_has_a_second_attempt_at_a_time_limit_with_longer_ones(self) -> None:
-        assert self.attempts("body-timeout") == 2
+        assert self.attempts(FLOOD) == 2
 
     def test_untimed_and_declared_checks_are_tried_once(self) -> None:
         assert self.attempts("whole-reply") == 1
-        assert self.attempts("body-timeout", body_timeout="nothing is ever sent") == 1
+        assert self.attempts(FLOOD, a_flood_of_small_chunks="nothing is ever sent") == 1
 
     def test_has_a_second_attempt_at_a_declared_one_that_passes(self) -> None:
         phases = Phase.REPLY_BROKEN, Phase.NOT_SENT
-        assert self.attempts("body-timeout", *phases, body_timeout="it may hang") == 2
+        assert self.attempts(FLOOD, *phases, a_flood_of_small_chunks="it may hang") == 2
 
     def test_has_four_attempts_at_a_declared_one_that_passes_by_chance(self) -> None:
         phases = Phase.REPLY_BROKEN, Phase.REPLY_BROKEN, Phase.REPLY_BROKEN, Phase.NOT_SENT
-        assert self.attempts("body-timeout", *phases, body_timeout="it may hang") == 4
+        assert self.attempts(FLOOD, *phases, a_flood_of_small_chunks="it may hang") == 4
 
     def test_declared_check_of_timing_that_always_passes_is_out_of_date(self) -> None:
         class InTime(RequestsTransport):
             def send(self, request: Request, timeout: float) -> Response:
                 raise TransportFailure(Phase.REPLY_BROKEN, "timed out", timed_out=True)
 
-        ended = ending("body-timeout", InTime, body_timeout="it was mended")
+        ended = ending(FLOOD, InTime, a_flood_of_small_chunks="it was mended")
         assert "remove the declaration" in str(ended)
 
     def test_late_reader_does_not_get_unsolicited_bytes_with_its_response(self) -> None:
@@ -279,11 +277,9 @@ class Asked:
 
 class TestADeclaredShortfall:
     def test_is_an_expected_failure(self) -> None:
-        ended = ending(
-            "truncated-counted-body", TakesABreakForTheEnd, truncated_counted_body="the end is lost"
-        )
+        ended = ending("a-truncated-body", TakesABreakForTheEnd, a_truncated_body="the end is lost")
         assert isinstance(ended, pytest.xfail.Exception)
-        assert str(ended) == "known failure: truncated-counted-body: the end is lost"
+        assert str(ended) == "known failure: a-truncated-body: the end is lost"
 
     def test_may_be_something_not_offered(self) -> None:
         ended = ending("quiet-body", Impatient, quiet_body="a read that ran out ends it")
@@ -295,7 +291,7 @@ class TestADeclaredShortfall:
         assert str(ended).startswith("clock: the transport passes, but known_failures says")
 
     def test_known_failure_of_another_check_excuses_nothing(self) -> None:
-        ended = ending("truncated-counted-body", TakesABreakForTheEnd, clock="it stands")
+        ended = ending("a-truncated-body", TakesABreakForTheEnd, clock="it stands")
         assert isinstance(ended, CheckFailed)
 
     def test_known_failure_of_unknown_check_is_refused(self) -> None:
@@ -341,7 +337,7 @@ def test_a_suite_without_a_factory_is_told_so() -> None:
 
 def test_hanging_check_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flowmaestro.testing.conformance.runner.TOO_LONG", 0.05)
-    slow = CHECKS["head-timeout"]
+    slow = CHECKS["call-timeout"]
     for runner in (
         SyncRunner(RequestsTransport, loopback_site),
         AsyncRunner(AnyioTransport, loopback_site, "asyncio"),
@@ -413,7 +409,7 @@ def test_a_stranger_runs_it_as_the_documentation_says(tmp_path: Path) -> None:
             *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options.split()),
             *(
                 "-k",
-                "replies-without-a-body or whole-reply or bounded-connections or quiet-over-tls "
+                "replies-without-a-body or whole-reply or bounded-connections or a-body-over-tls "
                 "or test_other",
                 str(tmp_path),
             ),
@@ -425,14 +421,14 @@ def test_a_stranger_runs_it_as_the_documentation_says(tmp_path: Path) -> None:
     )
     assert run.returncode == 1, run.stdout + run.stderr
     assert re.search(r"\b1 failed, 5 passed, 2 skipped, \d+ deselected, 1 xfailed", run.stdout)
-    assert "Why it matters: Every call needs a whole response" in run.stdout
+    assert "Why it matters: The core decides what a 404" in run.stdout
     assert "TestWorse: not offered: max_connections=: users cannot limit" in run.stdout
     grid = run.stdout[run.stdout.index("conformance of transports") :]
     assert re.search(r"replies-without-a-body +\+ x", grid), grid
     assert "TestWorse: known failure: replies-without-a-body: it has no replies" in grid
     assert re.search(r"whole-reply +\+ F", grid), grid
     assert re.search(r"bounded-connections +\+ o", grid), grid
-    assert re.search(r"quiet-over-tls +\+ o", grid), grid
+    assert re.search(r"a-body-over-tls +\+ o", grid), grid
 
 
 def test_the_testing_package_loads_without_pytest() -> None:

@@ -19,7 +19,6 @@ from functools import partial
 from http.cookies import SimpleCookie
 from typing import (
     Any,
-    ClassVar,
     List,
     Mapping,
     Optional,
@@ -86,18 +85,13 @@ class AiohttpTransport(NotPicklable):
 
     With a `Timeout` that has a `head`, the head of a response must arrive within `connect` + `head`
     seconds of the start, however soon the connection was made; without `connect`, within `head`
-    seconds. `known_failures` lists the conformance checks that the transport fails. What a
-    malformed, truncated or endless response means is decided as aiohttp does it.
+    seconds. What a malformed, truncated or endless response means, and when an idle connection is
+    used again, is decided as aiohttp does it.
 
     Raises `TypeError` for a `session` of another type.
     """
 
     bounds_replies = True
-    known_failures: ClassVar[Mapping[str, str]] = {
-        "unsolicited-response": "aiohttp takes earlier bytes of a reused connection for a response",
-        "reset-within-the-body": "aiohttp takes any end of a connection for that of the body",
-    }
-    """The conformance checks that it fails, each with its consequence for users."""
 
     def __init__(self, session: Optional[aiohttp.ClientSession] = None) -> None:
         if session is not None:

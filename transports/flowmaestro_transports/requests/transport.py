@@ -78,14 +78,11 @@ _FOLD = re.compile(r"[ \t]*\r?\n[ \t]+")
 
 _KNOWN_FAILURES: Mapping[str, str] = {
     **dict.fromkeys(
-        ("quiet-body", "read-with-zero-patience", "quiet-over-tls"),
+        ("quiet-body", "a-body-over-tls"),
         "a receive that has timed out cannot be repeated: streams reconnect",
     ),
     "close-wakes-a-call": "a call waits for the head of its response until it times out",
-    **dict.fromkeys(
-        ("handshake-timeout", "reset-in-the-handshake"),
-        "cannot be told apart from a lost response, so a POST is not retried",
-    ),
+    "a-failed-handshake": "cannot be told apart from a lost response, so a POST is not retried",
 }
 
 
