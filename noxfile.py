@@ -387,8 +387,9 @@ def engines_spark(session: nox.Session) -> None:
 
 @nox.session(name="engines-limits", python=OF_ENGINES)
 def engines_limits(session: nox.Session) -> None:
-    """Eight processes on one key wait for a limiter in Redis, and get no 429."""
-    prove_on_stores(session, "limits", "limits")
+    """Eight processes on one key wait for a limiter in Redis or Prefect, and get no 429."""
+    prove_on_stores(session, "limits", "limits", "prefect>=3.4")
+    session.run("python", "-m", "tests.engines.limits_driver", "prefect", *session.posargs)
 
 
 @nox.session(name="engines-dask", python=OF_ENGINES)

@@ -77,6 +77,7 @@ def prove(
         for number, kind in enumerate(kinds_of_kills(rng)):
             aim = (number + 1) * ROWS // (KILLS + 2)
             until(lambda: len(ledger(fake)) >= aim, timeout=600)  # noqa: B023 - called at once
+            cluster.restart_ended()
             time.sleep(rng.random())
             cluster.kill(kind, rng)
         running.end(timeout=1200)
