@@ -6,6 +6,7 @@ its coroutine never waits for an event loop, so a single `send(None)` runs the c
 
 from __future__ import annotations
 
+import traceback
 from dataclasses import dataclass
 from typing import Awaitable, Callable, FrozenSet, List, Mapping, Tuple, TypeVar
 
@@ -53,7 +54,7 @@ class Check:
             text = str(finding)
         else:
             text = f"it raised {type(finding).__name__}: {finding}"
-            if isinstance(finding, AttributeError):
+            if isinstance(finding, AttributeError) and _is_ours(finding):
                 what_to_do = f"Write this method or attribute. {what_to_do}"
             elif not isinstance(finding, TransportFailure):
                 what_to_do = f"Catch it and raise TransportFailure(phase, …) from it. {what_to_do}"
@@ -61,6 +62,14 @@ class Check:
             f"{self.name}: {text}\nThe rule: {self.rule}\nWhy it matters: {self.why}\n"
             f"What to do: {what_to_do}"
         )
+
+
+def _is_ours(error: Exception) -> bool:
+    """Return whether `error` was raised in this kit or in the SDK, not in the transport."""
+    module = ""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        module = frame.f_globals.get("__name__", "")
+    return module.partition(".")[0] in ("", "flowmaestro", "flowmaestro_transports")
 
 
 class Checks(List[Check]):

@@ -18,7 +18,8 @@ The column is the name of the test class, with the event loop if there is one.
 _OUTCOMES = {"passed": "+", "skipped": "o", "xfailed": "x", "failed": "F", "error": "F"}
 _LEGEND = {
     "+": "passed",
-    "o": "not offered, or not run",
+    "o": "not offered",
+    "-": "not run",
     "x": "known failure, as declared",
     "F": "failed",
     ".": "does not apply",
@@ -34,9 +35,11 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
             for name, value in getattr(report, "user_properties", ()):
                 if name == CELL:
                     check, transport = value
-                    cells[check, transport] = sign
-                    if sign in "ox":
-                        consequences.add(f"{transport}: {_reason(report)}")
+                    reason = _reason(report) if sign in "ox" else ""
+                    offered = sign != "o" or reason.startswith("not offered")
+                    cells[check, transport] = sign if offered else "-"
+                    if reason:
+                        consequences.add(f"{transport}: {reason}")
     if cells:
         terminalreporter.section("conformance of transports")
         terminalreporter.write("\n".join([*grid(cells), "", *sorted(consequences), ""]))

@@ -28,7 +28,7 @@ from flowmaestro.testing.conformance import (
     time_limits,
 )
 from flowmaestro.testing.conformance.check import Checks
-from flowmaestro.testing.conformance.expectations import CANCELLATION
+from flowmaestro.testing.conformance.expectations import CANCELLATION, HOSTILE
 from flowmaestro.testing.conformance.grid import grid
 from flowmaestro.testing.conformance.runner import AsyncRunner, SyncRunner
 from flowmaestro.testing.conformance.site import LiveReply, _play, loopback_site
@@ -373,17 +373,24 @@ def test_an_outcome_of_pytest_s_own_is_passed_on() -> None:
 
 
 def test_grid_shows_the_result_of_each_check() -> None:
-    cells = {("b", "Mine"): "+", ("a", "Mine"): "o", ("c", "Mine"): "o", ("b", "Other"): "F"}
+    cells = {("b", "Mine"): "+", ("a", "Mine"): "o", ("c", "Mine"): "-", ("b", "Other"): "F"}
     assert grid({**cells, ("a", "Other"): "x"}) == [
         "   Mine",
         "   | Other",
         "a  o x",
         "b  + F",
-        "c  o .",
+        "c  - .",
         "",
-        "+ passed: 1, o not offered, or not run: 2, x known failure, as declared: 1, F failed: 1, "
-        ". does not apply: 1",
+        "+ passed: 1, o not offered: 1, - not run: 1, x known failure, as declared: 1, "
+        "F failed: 1, . does not apply: 1",
     ]
+
+
+def test_the_guide_names_every_check_that_an_author_can_mend() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    (table,) = re.findall(r"^\| rule \| check \|\n(.*?)\n\n", page, re.MULTILINE | re.DOTALL)
+    named = re.findall(r"`([a-z0-9-]+)`", " ".join(row.split("|")[2] for row in table.splitlines()))
+    assert {*named} == {name for name, it in CHECKS.items() if HOSTILE not in it.needs}
 
 
 PAGE = ROOT / "transports" / "README.md"
@@ -507,7 +514,7 @@ def test_a_client_that_leaves_during_a_send_is_noticed(sends: int) -> None:
     assert live.hung_up.is_set()
 
 
-def test_quick_skips_what_its_time_is_not_enough_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quick_fails_once_if_its_time_is_not_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     class Quick(TransportConformance):
         quick = True
         make_transport = SocketTransport
@@ -515,8 +522,28 @@ def test_quick_skips_what_its_time_is_not_enough_for(monkeypatch: pytest.MonkeyP
     kit = Quick()
     assert kit._quick_seconds() == pytest.approx(5.0)
     monkeypatch.setattr(Quick, "_quick_until", time.monotonic())
-    with pytest.raises(pytest.skip.Exception, match="run the class without it"):
+    with pytest.raises(CheckFailed, match="were not run: run them with pytest -k, or the class"):
         kit._quick_seconds()
+    with pytest.raises(pytest.skip.Exception, match="not run: the 20 s of quick are over"):
+        Quick()._quick_seconds()
+
+
+def test_the_checks_of_phases_and_secrets_come_first() -> None:
+    names = [check.name for check in all_checks()]
+    first, last = names.index("nothing-is-sent-twice"), names.index("many-at-once")
+    assert first < names.index("no-secret-is-reachable-from-a-failure") < names.index("quiet-body")
+    assert names.index("early-close") < last
+
+
+def test_a_crowd_that_is_not_answered_is_counted() -> None:
+    def slow(request: Request) -> Response:
+        time.sleep(2.0 if request.body == b"7" else 0.0)
+        return Response(200, {}, request.body)
+
+    runner = SyncRunner(lambda: slow, loopback_site)
+    runner.too_long = 1.0
+    found = outcome(runner, CHECKS["many-at-once"])
+    assert str(found).startswith("49 of 50 calls had ended after 0.8 s")
 
 
 def test_frames_of_a_failure_that_hangs_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -538,6 +565,15 @@ def test_frames_of_a_failure_that_hangs_are_not_waited_for(monkeypatch: pytest.M
             fails()
         except CheckFailed as error:
             expectations.forget_frames(error)
+
+
+def test_attribute_error_within_the_transport_is_no_missing_method() -> None:
+    def broken(request: Request) -> Response:
+        return request.no_such_thing  # type: ignore[attr-defined,no-any-return]
+
+    found = outcome(SyncRunner(lambda: broken, loopback_site), CHECKS["whole-reply"])
+    assert isinstance(found, AttributeError)
+    assert "Catch it and raise TransportFailure" in str(CHECKS["whole-reply"].verdict(found))
 
 
 def test_missing_attribute_is_named_with_what_to_do() -> None:
