@@ -41,8 +41,10 @@ PAIRS = (
     ("+", "-"),
 )
 SWAPPED = dict((*PAIRS, *((new, old) for old, new in PAIRS)))
-LONGEST = 300
-"""Seconds for the tests of one mutant. A mutant that hangs is found."""
+LONGEST = 1800
+"""Seconds for the tests of one mutant."""
+LONGEST_TEST = 120
+"""Seconds for one test: a mutant that hangs is found."""
 FEW = 40
 """Tests that are tried first, if many run the line of a mutant. Most mutants are found by them."""
 PYTEST = (sys.executable, "-m", "pytest", "-pno:cacheprovider")
@@ -159,7 +161,8 @@ def failing(tests: Sequence[str], *arguments: str) -> Optional[str]:
     with TemporaryDirectory() as folder:
         names = Path(folder, "names")
         names.write_text("\n".join(tests), "utf-8")
-        command = (*PYTEST, "-qx", "-rfE", *arguments, f"@{names}")
+        limit = f"--timeout={LONGEST_TEST}"
+        command = (*PYTEST, "-qx", "-rfE", "--tb=no", limit, *arguments, f"@{names}")
         run = subprocess.Popen(
             command,
             cwd=ROOT,
