@@ -22,15 +22,15 @@ import re
 import signal
 import subprocess
 import sys
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Set
+from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence
 
 from coverage import CoverageData
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("flowmaestro_core", "transports/flowmaestro_transports", "flowmaestro")
-PLACES = {"flowmaestro_core": "core", "flowmaestro_transports": "transports", "flowmaestro": ""}
 PAIRS = (
     ("==", "!="),
     ("<", "<="),
@@ -136,33 +136,30 @@ class Lines:
         self._of_file: Dict[str, Dict[int, List[str]]] = {}
 
     def tests(self, mutant: Mutant) -> List[str]:
-        """Return the ids of the tests that run the line of a mutant. Import is no test."""
+        """Return the ids of the tests that run the line of a mutant, or else any line of its file.
+
+        What runs at import alone is no line of a test.
+        """
         file = str(ROOT / mutant.file)
         if file not in self._of_file:
             self._of_file[file] = self._data.contexts_by_lineno(file)
+        known = self._of_file[file]
         line = (ROOT / mutant.file).read_bytes()[: mutant.start].count(b"\n") + 1
-        found: Set[str] = {name.rpartition("|")[0] for name in self._of_file[file].get(line, ())}
-        return sorted(found - {""})
+        return _ids(known.get(line, ())) or _ids(chain(*known.values()))
 
 
-def nearest(file: str) -> List[str]:
-    """Return the tests that are likely to notice a mutant of the file, which saves time."""
-    package, *inner = Path(file.replace("transports/flow", "flow")).with_suffix("").parts
-    if package == "flowmaestro" and len(inner) == 1:
-        return ["tests/contract"]
-    folder = ROOT / "tests" / PLACES[package]
-    own = folder.joinpath(*inner[:2])
-    found = [own] if own.is_dir() else [folder / inner[0]] if (folder / inner[0]).is_dir() else []
-    return [str(path) for path in found or [folder]]
+def _ids(contexts: Iterable[str]) -> List[str]:
+    """Return the ids of tests, of which a context has a phase, too."""
+    return sorted({name.rpartition("|")[0] for name in contexts} - {""})
 
 
-def failing(tests: Sequence[str], *arguments: str) -> Optional[str]:
+def failing(tests: Sequence[str]) -> Optional[str]:
     """Return the id of a test that fails, "hangs", or `None` if all pass."""
     with TemporaryDirectory() as folder:
         names = Path(folder, "names")
         names.write_text("\n".join(tests), "utf-8")
         limit = f"--timeout={LONGEST_TEST}"
-        command = (*PYTEST, "-qx", "-rfE", "--tb=no", limit, *arguments, f"@{names}")
+        command = (*PYTEST, "-qx", "-rfE", "--tb=no", limit, f"@{names}")
         run = subprocess.Popen(
             command,
             cwd=ROOT,
@@ -183,18 +180,15 @@ def failing(tests: Sequence[str], *arguments: str) -> Optional[str]:
     return next(iter(re.findall(r"^(?:FAILED|ERROR) (\S+)", printed, re.MULTILINE)), "crashes")
 
 
-def finds(mutant: Mutant, lines: Lines, speed: str) -> Optional[str]:
-    """Apply a mutant, and run the tests of its line. Return the one that finds it.
-
-    What runs at import alone is tried with all tests of its folder.
-    """
+def finds(mutant: Mutant, lines: Lines) -> Optional[str]:
+    """Apply a mutant, and run the tests of its line. Return the one that finds it."""
     tests = lines.tests(mutant)
     file = ROOT / mutant.file
     source = file.read_bytes()
     try:
         file.write_bytes(source[: mutant.start] + mutant.text.encode() + source[mutant.end :])
         if not tests:
-            return failing(nearest(mutant.file), "-m", speed)
+            return None
         few = tests[:: -(-len(tests) // FEW)]
         return failing(few) or (failing(tests) if len(tests) > len(few) else None)
     finally:
@@ -217,7 +211,7 @@ def main(
         known = Lines(covered)
         for mutant in left:
             if (*mutant, speed) not in tried:
-                test = tried[(*mutant, speed)] = finds(mutant, known, speed)
+                test = tried[(*mutant, speed)] = finds(mutant, known)
                 with kept.open("a", encoding="utf-8") as file:
                     line = {"mutant": mutant, "speed": speed, "test": test}
                     file.write(json.dumps(line) + "\n")
