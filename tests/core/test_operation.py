@@ -145,6 +145,7 @@ def test_a_context_with_another_key_redacts_both_keys() -> None:
     for each in (derived, again):
         text = "fm_live_old456789 fm_live_new456789 proxy-password"
         assert each.scrubber.text(text) == "*** *** ***"
+        assert "fm_live_" not in repr(each)
     assert context.scrubber.text("fm_live_old456789 fm_live_new456789").endswith("new456789")
     # A program that rotates between two keys does not keep one more key each time.
     assert derived.with_options(context.options).with_options(other).former_keys == (
