@@ -179,6 +179,8 @@ SESSIONS = (
         "A row with the status `refused` was not started, because the server rejected its inputs: correct\n"
         "it, and the same command starts it. A row that is `running` or `paused` did not end within\n"
         "`--timeout`: the same command continues to wait for it. At the end, failures are grouped by cause.\n\n"
+        "Results are in the order in which rows ended, not in that of the input: `row` of a result as JSON\n"
+        "is its number there. Results as CSV have the columns of the input to find the row by.\n\n"
         "**The exit status** is 0 if every row completed, 124 if some rows are still `running` or `paused` and\n"
         "all others completed, and 1 otherwise.\n\n"
         "**Again**: `--rerun` starts failed and cancelled rows again. `--redo 3,17` starts rows 3 and 17 again\n"

@@ -36,11 +36,12 @@ _UNKNOWN_ID = "00000000-0000-4000-8000-000000000000"
 _MARGIN = "  "
 _STYLES = {"completed": "green", "failed": "red", "started": "cyan"}
 _SCRIPT = """\
-from flowmaestro import FlowMaestroClient
-with FlowMaestroClient() as client:
-    for each in client.workflows.iterate():
-        print(each["name"])
+import flowmaestro as fm
+client = fm.FlowMaestroClient()
+for it in client.workflows.iterate():
+    print(it["name"])
 """
+"""No line is longer than 38 columns, so that it can be copied from a terminal of 40."""
 
 
 def demo_command(options: argparse.Namespace) -> None:
@@ -72,14 +73,17 @@ def demo_command(options: argparse.Namespace) -> None:
 
 
 def _say_what_is_next(screen: Console) -> None:
-    """Write what a user does after the demo: keep a key, or start the fake, and a first script."""
+    """Write what a user does after the demo: log in, or start the fake, and a first script.
+
+    A script reads the key from the environment: that of `login` is for commands only.
+    """
     screen.line()
     screen.line((screen.symbols.step + " ", "cyan"), ("What next", "bold"))
-    screen.line(_MARGIN, "with your key:  ", ("flowmaestro login", "cyan"))
-    screen.line(_MARGIN, "without one:    ", ("flowmaestro serve", "cyan"))
-    screen.line(_MARGIN, "then a script:")
+    screen.line(_MARGIN, "more commands:  ", ("flowmaestro login", "cyan"))
+    screen.line(_MARGIN, "without a key:  ", ("flowmaestro serve", "cyan"))
+    screen.line(_MARGIN, "a script, with FLOWMAESTRO_API_KEY set:", indent=len(_MARGIN))
     for line in _SCRIPT.splitlines():
-        screen.copyable((_MARGIN * 2 + line).rstrip())
+        screen.copyable(_MARGIN + line)
 
 
 class Narrator:

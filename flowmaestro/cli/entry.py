@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 from argparse import Namespace
 from contextlib import ExitStack
@@ -249,6 +250,9 @@ def sdk_failure(error: Any, words: Sequence[str], options: Namespace) -> Failure
     if status == cli.NETWORK and error.status_code is None and credentials is not None:
         peer = _peer_of(credentials.base_url)
         text, message = text.replace(message, f"{peer}: {message}"), f"{peer}: {message}"
+    if "(maybe processed)" in text and words[0] == "run":
+        # The same command would start another one.
+        hint = f"it may have been started: {_the_list(options)} shows whether it was"
     if status == cli.NOT_FOUND and message.startswith("The server answered with status"):
         hint = _SERVER_HINT  # The API says more than a status.
     not_cancelled = _NOT_CANCELLED.search(message)
@@ -303,6 +307,11 @@ def _where_ids_are(words: Sequence[str]) -> str:
     kinds = [word if word.endswith("s") else f"{word}s" for word in words if word in RESOURCES]
     kind = _LISTS.get(words[0]) or next(iter(kinds), "threads")
     return "check the id" + (f"; `flowmaestro list {kind}` shows all" if kind != "threads" else "")
+
+
+def _the_list(options: Namespace) -> str:
+    """Return the command that lists the executions of the workflow of `run`."""
+    return f"`flowmaestro list executions --workflow {shlex.quote(options.workflow)}`"
 
 
 def _with_row_numbers(text: str) -> str:

@@ -274,9 +274,7 @@ class _Failures:
         self._causes[_VARYING.sub("…", text)].append((line["row"], text))
 
     def print_causes(self) -> None:
-        """Print the most frequent causes, each with its first rows, if `count` is at least 2."""
-        if self.count < 2:
-            return
+        """Print the most frequent causes, each with its first rows."""
         screen = Console(sys.stderr)
         causes = sorted(self._causes.items(), key=lambda cause: -len(cause[1]))
         for pattern, found in causes[:MOST_CAUSES]:

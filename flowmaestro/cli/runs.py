@@ -348,8 +348,8 @@ def _say_how_to_continue(view: RunView, options: argparse.Namespace) -> None:
     A paused execution cannot be cancelled, so only the first command is printed for it.
     """
     screen, is_paused = Console(sys.stderr), view.status == "paused"
-    state = "is paused: it waits for a person" if is_paused else "is still running"
-    screen.line(f"The execution {state}.")
+    waits = "is paused: it waits for a person, who answers in FlowMaestro, not through the API"
+    screen.line(f"The execution {waits if is_paused else 'is still running'}.")
     words = view.execution_id + session.server_words(options)
     screen.command("  watch it:  ", f"flowmaestro watch {words}")
     if not is_paused:

@@ -9,7 +9,19 @@ import re
 import shlex
 import sys
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Tuple, cast
+from typing import (
+    Any,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+    cast,
+)
 
 from flowmaestro import FlowMaestroClient, Hooks, ServerError
 from flowmaestro.cli import AUTHENTICATION, NOT_FOUND, NOT_UNICODE, USAGE, CommandFailed
@@ -117,11 +129,12 @@ def find(client: FlowMaestroClient, kind: str, text: str) -> Found:
         chosen = [each for each in found if any(word.startswith(text) for word in each)]
     if not chosen:
         hint = f"`flowmaestro list {kind.replace(' ', '-')}s` shows all"
-        other_case = [name for _, name in found if name.lower().startswith(text.lower())]
+        close = [name for _, name in found if name.lower().startswith(text.lower())]
+        close = close or _closest(text, found)
         if any(word.startswith(text) for each in found for word in each):
             hint = f"the beginning of a name needs at least {SHORTEST_BEGINNING} characters"
-        elif other_case:
-            hint = f'did you mean "{other_case[0]}"? {hint}'
+        elif close:
+            hint = f'did you mean "{close[0]}"? {hint}'
         raise CommandFailed(f'there is no {kind} "{text}"', NOT_FOUND, hint=hint)
     if len(chosen) > 1:
         shown = ", ".join(f"{id} ({name})" for id, name in chosen[:5])
@@ -133,6 +146,14 @@ def find(client: FlowMaestroClient, kind: str, text: str) -> Found:
     if chosen[0].name:
         Lines(sys.stderr).line(f"{chosen[0].name} is {chosen[0].id}")
     return chosen[0]
+
+
+def _closest(text: str, found: Sequence[Found]) -> List[str]:
+    """Return the id or name that differs least from a mistyped text, if one is close to it."""
+    from difflib import get_close_matches
+
+    words = {word.lower(): word for each in found for word in each if word}
+    return [words[word] for word in get_close_matches(text.lower(), words, 1, 0.7)]
 
 
 def objects(items: Any, name: str = "data") -> Iterator[Dict[str, Any]]:

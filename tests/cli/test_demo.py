@@ -64,7 +64,9 @@ def check_story(output, *, shapes="deployed", events=None):
     assert f'  ✗ failed: {FAILED} {{"call":"{why}"}}' in lines
     assert "  ✗ NotFoundError: " in output
     assert any(line.startswith("Everything worked, in ") for line in lines)
-    assert lines[-1] == '            print(each["name"])'
+    assert lines[-1] == '      print(it["name"])'
+    script = lines[lines.index("  import flowmaestro as fm") :]
+    assert max(map(len, script)) <= 40, "it is copied from narrow terminals, too"
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)

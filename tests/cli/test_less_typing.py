@@ -65,6 +65,7 @@ def test_a_uuid_is_sent_without_a_look_up(command, fake):
         ("Night", 3, 'there is no workflow "Night"; the beginning of a name needs at least 6'),
         ("nobody", 3, 'there is no workflow "nobody"; `flowmaestro list workflows` shows all'),
         ("nightly", 3, 'there is no workflow "nightly"; did you mean "Nightly report"?'),
+        ("Nihgtly rep", 3, 'there is no workflow "Nihgtly rep"; did you mean "Nightly report"?'),
     ],
 )
 def test_a_name_that_does_not_fit_exactly_one_workflow_starts_nothing(

@@ -539,10 +539,19 @@ def test_an_execution_whose_stream_fails_is_named(command, fake):
     assert "did not end within" not in done.err
 
 
+def test_a_start_whose_response_is_lost_names_the_list_of_executions(command, fake):
+    fake.drop_connection(path="/workflows/*/execute")
+    done = command("run", "wf_123", "--no-check")
+    assert "(maybe processed)" in done.err
+    listed = "it may have been started: `flowmaestro list executions --workflow wf_123`"
+    assert listed in " ".join(done.err.split())
+    assert len(fake.executions) == 1
+
+
 def test_a_paused_execution_gets_no_advice_to_cancel(command):
     done = command("run", PAUSING_WORKFLOW_ID, "--timeout", "9")
     assert done.status == 124
-    assert "The execution is paused: it waits for a person.\n  watch it:" in done.err
+    assert "The execution is paused: it waits for a person, who answers in FlowMaestro" in done.err
     assert "cancel it" not in done.err
 
 

@@ -192,14 +192,16 @@ class World:
         with self.lock:
             return dict(self._service.workflows)
 
-    def missed_in(self, ids: Collection[str]) -> Optional[Tuple[str, str, List[str]]]:
-        """Return kind and id of the last resource that did not exist, if its id is in `ids`.
+    def missed_in(self, asked: Collection[Tuple[str, str]]) -> Optional[Tuple[str, str, List[str]]]:
+        """Return kind and id of a resource of `asked` that did not exist when it was requested.
 
-        The third value has the last ids of this kind that there were. `None` if none was missed.
+        `asked` has kinds, such as `knowledge base`, with ids. The third value has the last ids of
+        this kind that there were. `None` if none was missed.
         """
         with self.lock:
-            for (kind, id), known in reversed(list(self._service.missed.items())):
-                if id in ids:
+            for kind, id in asked:
+                known = self._service.missed.get((kind, id))
+                if known is not None:
                     return kind, id, known
         return None
 

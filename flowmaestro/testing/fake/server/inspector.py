@@ -183,8 +183,10 @@ class Inspector:
             return "another key was sent than this server has printed"
         if exchange.status not in (404, 500):
             return ""
-        path = urlsplit(exchange.request.url).path
-        found = self._fake.missed_in({unquote(part)[:LONGEST_ID] for part in path.split("/")})
+        parts = [unquote(it) for it in urlsplit(exchange.request.url).path.split("/")]
+        # `/knowledge-bases/kb_1` has an id of a `knowledge base`.
+        kinds = (part.replace("-", " ")[:-1] for part in parts)
+        found = self._fake.missed_in(list(zip(kinds, (id[:LONGEST_ID] for id in parts[1:]))))
         if found is None:
             return ""
         kind, id, known = found

@@ -737,6 +737,16 @@ def test_a_refusal_is_explained_to_the_person_and_not_to_the_client():
     assert [world.look(f"requests/{number}")["hint"] for number in (3, 4)] == ["", ""]
 
 
+def test_an_id_that_two_kinds_lack_is_explained_by_the_kind_that_was_asked_for():
+    world, id = World(), "00000000-0000-4000-8000-000000000009"
+    hints = []
+    for path in (f"/threads/{id}", f"/executions/{id}", f"/workflows/{id}", f"/threads/{id}"):
+        world.send("GET", f"/api/v1{path}")
+        hints.append(world.look(f"requests/{len(hints) + 1}")["hint"].partition(" 0")[0])
+    kinds = ("thread", "execution", "workflow", "thread")
+    assert hints == [f"there is no {kind}" for kind in kinds]
+
+
 def test_a_spent_fault_is_not_armed():
     world = World()
     world.fake.fail_next()
