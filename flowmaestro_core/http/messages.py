@@ -51,11 +51,13 @@ class Headers(Mapping[str, str]):
             self._index = index
         return index
 
+    # A call looks up eight fields. So these three ask for the index only if it is not made yet.
+
     def __getitem__(self, name: str) -> str:
-        return self._by_name()[name.lower()]
+        return (self._index or self._by_name())[name.lower()]
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and name.lower() in self._by_name()
+        return isinstance(name, str) and name.lower() in (self._index or self._by_name())
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._by_name())
@@ -69,7 +71,7 @@ class Headers(Mapping[str, str]):
     def get(self, key: str, /, default: Union[str, T]) -> Union[str, T]: ...
     def get(self, key: str, /, default: Any = None) -> Any:
         """Return the value of a field, or `default`. Takes half as long as `Mapping.get`."""
-        return self._by_name().get(key.lower(), default)
+        return (self._index or self._by_name()).get(key.lower(), default)
 
     def get_list(self, name: str) -> List[str]:
         """Return the values of all fields with this name, in order; `[]` if there are none."""
