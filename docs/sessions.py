@@ -258,7 +258,7 @@ SESSIONS = (
     Session(
         "When something is wrong",
         "If the arguments are wrong, the command starts nothing, and says in one line what to write. If the\n"
-        "connection fails, the error names the host and the port. If the error asks whether this is the base\n"
+        "connection fails, the error names the host. If the error asks whether this is the base\n"
         "URL of a FlowMaestro server, check the base URL.",
         (
             Command("run wf_report -i name"),

@@ -236,9 +236,8 @@ def _judge(error: Exception, words: Sequence[str], options: Namespace) -> Failur
 def sdk_failure(error: Any, words: Sequence[str], options: Namespace) -> Failure:
     """Return an error of the SDK as the user gets it, with advice for the command.
 
-    The database's message for a malformed id is replaced. An error of the connection names the host
-    and the port, if `options` has the credentials. Words about the SDK's arguments `max_retries`
-    and `redo` are replaced.
+    The database's message for a malformed id is replaced, and words about the SDK's arguments
+    `max_retries` and `redo`.
     """
     status, text, message = status_of(error), " ".join(str(error).split()), error.message
     if error.hint and getattr(options, "credentials", None) is not None:
@@ -246,10 +245,6 @@ def sdk_failure(error: Any, words: Sequence[str], options: Namespace) -> Failure
         text = text.replace("the argument api_key", options.credentials.key_source)
     text = _RETRIES.sub(lambda match: f" (after {match[1]} attempts)", text)
     hint = _where_ids_are(words) if status == cli.NOT_FOUND else _HINTS.get(status, "")
-    credentials = getattr(options, "credentials", None)
-    if status == cli.NETWORK and error.status_code is None and credentials is not None:
-        peer = _peer_of(credentials.base_url)
-        text, message = text.replace(message, f"{peer}: {message}"), f"{peer}: {message}"
     if "(maybe processed)" in text and words[0] == "run":
         # The same command would start another one.
         hint = f"it may have been started: {_the_list(options)} shows whether it was"
@@ -289,14 +284,6 @@ def sdk_failure(error: Any, words: Sequence[str], options: Namespace) -> Failure
         "hint": hint or None,
     }
     return Failure(status, f"{text}; {hint}" if hint else text, about)
-
-
-def _peer_of(base_url: str) -> str:
-    """Return the host and the port of a URL, without anything else in it."""
-    from urllib.parse import urlsplit
-
-    parts = urlsplit(base_url)
-    return f"{parts.hostname}:{parts.port or (80 if parts.scheme == 'http' else 443)}"
 
 
 def _where_ids_are(words: Sequence[str]) -> str:

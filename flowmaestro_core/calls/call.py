@@ -40,7 +40,7 @@ from flowmaestro_core.http.messages import (
 )
 from flowmaestro_core.http.scrub import SecretScrubber
 from flowmaestro_core.http.secrets import showable_url
-from flowmaestro_core.http.urls import origin, resolve
+from flowmaestro_core.http.urls import host_of, origin, resolve
 from flowmaestro_core.machine import Machine, State, Transitions, event
 from flowmaestro_core.operation import Operation
 from flowmaestro_core.options import ClientOptions
@@ -495,7 +495,8 @@ class CallMachine(Machine[Any]):
                 return self._judge(self._partial.response(), now, jitter)
             phase = Phase.REPLY_BROKEN
         kind = TimeoutError if failure.timed_out else ConnectionError
-        error = kind(f"{self.scrubber.line(failure.message)} ({phase.value})")
+        said = f"{host_of(self._request.url)}: {self.scrubber.line(failure.message)}"
+        error = kind(f"{said} ({phase.value})")
         error.__cause__ = failure
         if phase is not Phase.NOT_SENT:
             self._maybe_done = True

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import re
 from typing import Optional
-from urllib.parse import urlsplit
 
 from flowmaestro_core.errors import AuthenticationError, FlowMaestroError, NotFoundError
-from flowmaestro_core.http.urls import Path
+from flowmaestro_core.http.urls import Path, host_of
 from flowmaestro_core.options import ClientOptions
 
 _LONGEST_ID = 100
@@ -29,15 +28,13 @@ def what_to_check(error: FlowMaestroError, path: str, options: ClientOptions) ->
 
 
 def _about_the_key(options: ClientOptions) -> str:
-    parts = urlsplit(options.base_url)
-    host = parts.hostname if parts.port is None else f"{parts.hostname}:{parts.port}"
     if _LIVE_KEY.fullmatch(options.api_key):
         form = "has the form fm_live_..."
     elif _TEST_KEY.fullmatch(options.api_key):
         form = "has the form fm_test_..., which the deployed server refuses"
     else:
         form = "does not have the form fm_live_..."
-    return f"sent to {host}; the key from {options.key_source} {form}"
+    return f"sent to {host_of(options.base_url)}; the key from {options.key_source} {form}"
 
 
 def _about_ids(message: str, path: Path) -> Optional[str]:

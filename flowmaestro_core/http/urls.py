@@ -101,6 +101,11 @@ def origin(url: str) -> Tuple[str, str, int]:
     return parts.scheme, (parts.hostname or "").lower(), port
 
 
+def host_of(url: str) -> str:
+    """Return the host of an absolute URL, with its port if the URL has one, for messages."""
+    return urlsplit(url).netloc.rpartition("@")[2]
+
+
 def resolve(base: str, location: str) -> str:
     """Return the absolute URL of a `Location` field (RFC 9110, 10.2.2), without its fragment.
 

@@ -293,7 +293,7 @@ def test_transport_failure_is_redacted(where: str) -> None:
     assert isinstance(cause, TransportFailure)
     assert (cause.phase, cause.timed_out) == (failure.phase, failure.timed_out)
     assert cause.__cause__ is None
-    assert call.error.message == f"{cause.message} (reply broken)"
+    assert call.error.message == f"api.test: {cause.message} (reply broken)"
     assert cause.message.isprintable()
     assert len(cause.message) <= LONGEST_TEXT
     assert_hushed(call.error)
