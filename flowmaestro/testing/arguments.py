@@ -10,6 +10,8 @@ from typing import Any, List, Sequence, TypeVar
 
 from flowmaestro_core.arguments import check_several
 
+__tracebackhide__ = True  # pytest shows the lines of the test instead.
+
 N = TypeVar("N")
 
 

@@ -29,6 +29,8 @@ from flowmaestro_core.payloads.hints import HintingDict
 from flowmaestro_core.payloads.json_values import hidden_member
 from flowmaestro_core.types import ExecutionStatus
 
+__tracebackhide__ = True  # pytest shows the lines of the test instead.
+
 Self = TypeVar("Self")
 T = TypeVar("T")
 

@@ -156,9 +156,9 @@ class PollState:
         said = f"Execution {self.execution_id} did not complete within {self._waiting.timeout:g}s"
         status = object_or_empty(self._last).get("status")
         if status == "paused":
-            said += "; it is paused"
+            said += "; it is paused: it waits for a person"
         elif status in ("pending", "running"):
-            said += f"; it is {status}; if it never ends, the platform has lost it: cancel it"
+            said += f"; it is {status}: wait for it again, or cancel it if it never ends"
         error = TimeoutError(said)
         error.__cause__ = cause
         return self.give_up(error)

@@ -134,7 +134,7 @@ class TestFixtures:
         )
         assert said.count("Captured flowmaestro call") == 1
         assert '  POST /workflows/wf_invoce/execute {"inputs": {}} -> 500\n' in said
-        assert "Not there:\n  workflow wf_invoce; there are " in said
+        assert "in the fake):\n  workflow wf_invoce; the latest are " in said
         assert ", wf_invoice\n" in said
 
     def test_a_unittest_case_is_judged_like_any_other(self, run_pytest):

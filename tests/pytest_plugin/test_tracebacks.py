@@ -12,6 +12,9 @@ FAILING = {
     "progress": "list(client.workflows.run_many('wf_123', [{}], progress=refuse))",
     "stream": "list(client.executions.stream('exec_none'))",
     "argument": "client.workflows.run('wf_123', {'a': {1}})",
+    "outputs": "fail_at(fake, 'a'); client.workflows.run('wf_bad').raise_for_status()",
+    "script": "fail_at(fake, 'b')",
+    "lost": "fake.drop_connection(times=9); client.agents.list()",
     "network": "FlowMaestroClient('fm_live_x', base_url='http://127.0.0.1:9').agents.get('a')",
 }
 PROGRAM = """
@@ -20,6 +23,10 @@ from flowmaestro.testing import FakeFlowMaestro
 
 def refuse(told):
     assert told is None
+
+def fail_at(fake, node):
+    __tracebackhide__ = True
+    fake.workflow("wf_bad", nodes=["a"], fails_at=node)
 """
 TEST = """
 def test_{name}():
@@ -37,5 +44,5 @@ def test_failing_test_shows_no_frame_of_ours(run_pytest) -> None:
     assert set(shown) == set(FAILING)
     for name, line in FAILING.items():
         assert f">       {line}\n" in re.sub(r"\n> +", "\n>       ", shown[name])
-        assert not re.search(r"flowmaestro_\w+/.*py:\d", shown[name])
+        assert not re.search(r"/flowmaestro(_\w+)?/.*py:\d", shown[name])
         assert len(shown[name].splitlines()) <= 40

@@ -125,18 +125,33 @@ class Assertions(World):
         _check(f"delivery of {event}", {}, found, times, self._shown_deliveries)
 
     def report(self) -> str:
-        """Return a text that lists the latest requests, and requested ids that did not exist."""
-        return "\n".join([*self._shown(), *self._shown_missed()])
+        """Return a text that lists what a test may have stumbled over.
+
+        These are the latest requests, the latest executions that did not complete, with the reason
+        or the present node, and requested ids that did not exist.
+        """
+        return "\n".join([*self._shown(), *self._shown_incomplete(), *self._shown_missed()])
 
     def _shown(self) -> List[str]:
         return ["Called:", *_listed([_line(request) for request in self.requests])]
 
+    def _shown_incomplete(self) -> List[str]:
+        lines = [
+            f"{it.workflow.id} {it.status}"
+            + (f" at {it.current_node.id}" if it.current_node and not it.ended else "")
+            + (f": {redacted_text(it.error)}" if it.error else "")
+            for it in self.executions
+            if it.status != "completed"
+        ]
+        return ["Did not complete:", *_listed(lines)] if lines else []
+
     def _shown_missed(self) -> List[str]:
         lines = [
-            f"{kind} {id}; there are {', '.join(ids) or 'none'}"
+            f"{kind} {id}; " + (f"the latest are {', '.join(ids)}" if ids else "there is none")
             for (kind, id), ids in list(self._service.missed.items())
         ]
-        return ["Not there:", *_listed(lines)] if lines else []
+        title = "Not there (an id may have any form in the fake):"
+        return [title, *_listed(lines)] if lines else []
 
     def _shown_deliveries(self) -> List[str]:
         lines = [

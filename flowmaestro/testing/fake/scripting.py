@@ -34,6 +34,8 @@ from flowmaestro.testing.fake.model.world import Receiver, World
 from flowmaestro_core.arguments import mapping, optional_text, text
 from flowmaestro_core.http.messages import Request
 
+__tracebackhide__ = True  # pytest shows the lines of the test instead.
+
 WORK = (Node("work", "Work"),)
 
 

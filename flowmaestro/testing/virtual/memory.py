@@ -25,6 +25,8 @@ from flowmaestro_core.http.messages import (
 )
 from flowmaestro_transports.primitives.fork_guard import NotPicklable
 
+__tracebackhide__ = True  # pytest shows the lines of the test instead.
+
 T = TypeVar("T")
 B = TypeVar("B", bound="_Body")
 Steps = Generator[Alarm, None, T]

@@ -155,8 +155,8 @@ def test_the_wait_ends_at_its_deadline_with_what_was_seen_last() -> None:
     assert wait.error.last_execution["status"] == "running"
     assert wait.error.execution_id == "ex_1"
     assert wait.error.message == (
-        "Execution ex_1 did not complete within 3s; it is running; "
-        "if it never ends, the platform has lost it: cancel it"
+        "Execution ex_1 did not complete within 3s; it is running: "
+        "wait for it again, or cancel it if it never ends"
     )
 
 
@@ -164,7 +164,9 @@ def test_the_error_says_that_the_execution_is_paused() -> None:
     wait = started(timeout=3.0)
     while not isinstance(wait.replies(200, an_envelope({"status": "paused"})), Fail):
         wait.waits()
-    assert wait.error.message == "Execution ex_1 did not complete within 3s; it is paused"
+    assert wait.error.message == (
+        "Execution ex_1 did not complete within 3s; it is paused: it waits for a person"
+    )
 
 
 def test_the_last_question_is_asked_at_the_deadline() -> None:

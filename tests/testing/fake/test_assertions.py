@@ -8,7 +8,7 @@ import textwrap
 
 import pytest
 
-from flowmaestro import FlowMaestroClient, NotFoundError
+from flowmaestro import FlowMaestroClient, NotFoundError, TimeoutError
 from flowmaestro.testing import FakeFlowMaestro, MemoryTransport
 from flowmaestro_core.http.messages import Headers, Request
 
@@ -276,6 +276,21 @@ class TestAssertDelivered:
         )
 
 
+def test_report_says_which_executions_did_not_complete_and_where(fake, client):
+    fake.workflow("wf_bad", nodes=["fetch", "charge"], fails_at="charge")
+    fake.workflow("wf_hung", nodes=["fetch", "charge"], hangs_at="charge")
+    client.workflows.run("wf_123")
+    assert "Did not complete" not in fake.report()
+    client.workflows.run("wf_bad")
+    with pytest.raises(TimeoutError):
+        client.workflows.run("wf_hung", timeout=60)
+    assert fake.report().partition("Did not complete:\n")[2].splitlines() == [
+        f"  wf_bad failed: {fake.executions[1].error}",
+        "  wf_hung running at charge",
+    ]
+    assert "charge" in fake.executions[1].error
+
+
 def test_report_lists_requests_and_missing_ids(fake, client):
     assert fake.report() == "Called:\n  nothing"
     client.workflows.list()
@@ -286,8 +301,8 @@ def test_report_lists_requests_and_missing_ids(fake, client):
         Called:
           GET /workflows -> 200
           GET /knowledge-bases/kb_none -> 500
-        Not there:
-          knowledge base kb_none; there are kb_abc123, kb_123
+        Not there (an id may have any form in the fake):
+          knowledge base kb_none; the latest are kb_abc123, kb_123
         """
     )
 

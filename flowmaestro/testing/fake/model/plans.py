@@ -34,6 +34,8 @@ from flowmaestro.testing.arguments import (
 from flowmaestro_core.arguments import optional_text, text
 from flowmaestro_core.types import ExecutionEventType
 
+__tracebackhide__ = True  # pytest shows the lines of the test instead.
+
 Inputs = Dict[str, Any]
 Seconds = Union[float, Callable[[Inputs], float]]
 
