@@ -17,20 +17,42 @@ from flowmaestro_core.executions.rows import Row
 from flowmaestro_core.executions.settling import TOLD_EVERY, LookupMachine, WalkEnd
 from flowmaestro_core.executions.state import BatchState
 from flowmaestro_core.executions.watch import rate_limit_pause
-from flowmaestro_core.machine import Machine, Transitions, event
+from flowmaestro_core.machine import Machine, State, Transitions, event
 from flowmaestro_core.store import Loaded
 
+
+class BatchTask(State):
+    """The tasks of `BatchMachine`: its states."""
+
+    READY = "ready"
+    OPENING = "opening"
+    """The header of the journal is loaded."""
+    TAKING_OVER = "taking over"
+    """It is saved, so that no other process can save any more."""
+    SAVING = "saving"
+    LOADING = "loading"
+    EMITTING = "emitting"
+    READING_BASELINE = "reading baseline"
+    STARTING = "starting"
+    POLLING = "polling"
+    PAUSING = "pausing"
+    LOOKING_UP = "looking up"
+    DONE = "done"
+    FAILED = "failed"
+
+
+_S = BatchTask  # Short, for the table.
 _ANY = (
-    "saving",
-    "loading",
-    "emitting",
-    "reading baseline",
-    "starting",
-    "polling",
-    "pausing",
-    "looking up",
-    "done",
-    "failed",
+    _S.SAVING,
+    _S.LOADING,
+    _S.EMITTING,
+    _S.READING_BASELINE,
+    _S.STARTING,
+    _S.POLLING,
+    _S.PAUSING,
+    _S.LOOKING_UP,
+    _S.DONE,
+    _S.FAILED,
 )
 """The states of all tasks, and the two final states. Any of them may follow any event."""
 
@@ -84,23 +106,23 @@ class BatchMachine(Machine[None]):
 
     state: str
     TRANSITIONS: ClassVar[Transitions] = {
-        "ready": {"start": ("opening", *_ANY)},
-        "opening": {"loaded": ("taking over", "failed"), "store_failed": ("failed",)},
-        "taking over": {"saved": _ANY, "store_failed": ("failed",)},
-        "saving": {"saved": _ANY, "store_failed": ("failed",)},
-        "loading": {"loaded": _ANY, "store_failed": ("failed",)},
-        "reading baseline": {"response_received": _ANY, "transport_failed": _ANY},
-        "starting": {"response_received": _ANY, "transport_failed": _ANY},
-        "polling": {"response_received": _ANY, "transport_failed": _ANY},
-        "pausing": {"waited": _ANY},
-        "emitting": {"emitted": _ANY},
-        "looking up": {
+        _S.READY: {"start": (_S.OPENING, *_ANY)},
+        _S.OPENING: {"loaded": (_S.TAKING_OVER, _S.FAILED), "store_failed": (_S.FAILED,)},
+        _S.TAKING_OVER: {"saved": _ANY, "store_failed": (_S.FAILED,)},
+        _S.SAVING: {"saved": _ANY, "store_failed": (_S.FAILED,)},
+        _S.LOADING: {"loaded": _ANY, "store_failed": (_S.FAILED,)},
+        _S.READING_BASELINE: {"response_received": _ANY, "transport_failed": _ANY},
+        _S.STARTING: {"response_received": _ANY, "transport_failed": _ANY},
+        _S.POLLING: {"response_received": _ANY, "transport_failed": _ANY},
+        _S.PAUSING: {"waited": _ANY},
+        _S.EMITTING: {"emitted": _ANY},
+        _S.LOOKING_UP: {
             "response_received": _ANY,
             "transport_failed": _ANY,
             "waited": _ANY,
             "loaded": _ANY,
-            "store_failed": ("failed",),
-            "emitted": ("looking up",),
+            "store_failed": (_S.FAILED,),
+            "emitted": (_S.LOOKING_UP,),
         },
     }
 
@@ -156,7 +178,7 @@ class BatchMachine(Machine[None]):
         Nothing is saved after a save that failed, or that was interrupted: another process may have
         saved first, and the next serial number would be the one after its own.
         """
-        if self.state in ("saving", "taking over", "failed"):
+        if self.state in (BatchTask.SAVING, BatchTask.TAKING_OVER, BatchTask.FAILED):
             return None
         self._rows.withdraw_unsent()
         return self._rows.ledger.save()
@@ -171,16 +193,16 @@ class BatchMachine(Machine[None]):
             row.restore("started", execution_id, 0)
             self._rows.follow(row, now)
         if self.batch.journal is not None:
-            self.state = "opening"
+            self.state = BatchTask.OPENING
             return self._rows.ledger.open()
         return self._next(now, jitter)
 
     @event
     def loaded(self, loaded: Loaded, now: float, jitter: float) -> Action:
         try:
-            if self.state == "opening":
+            if self.state == BatchTask.OPENING:
                 save = self._rows.ledger.opened(loaded, now)
-                self.state, self._token = "taking over", self._rows.ledger.header.token
+                self.state, self._token = BatchTask.TAKING_OVER, self._rows.ledger.header.token
                 return save
             self._rows.loaded(loaded, now)
         except JournalError as error:  # The store returned garbage.
@@ -189,7 +211,7 @@ class BatchMachine(Machine[None]):
 
     @event
     def saved(self, now: float, jitter: float) -> Action:
-        if self.state == "taking over":
+        if self.state == BatchTask.TAKING_OVER:
             self._rows.opened(now)
         return self._next(now, jitter)
 
@@ -214,18 +236,18 @@ class BatchMachine(Machine[None]):
 
     def _inner_waits(self, wait: Wait, now: float, jitter: float) -> Action:
         # Only a start is parked. Polls have no retries, and a lookup runs when nothing else can.
-        if self.state != "starting":
+        if self.state != BatchTask.STARTING:
             return wait
         starts, active = self._rows.starts, self._rows.active
         throttled = wait.because is not None and wait.because.outcome == 429
         call = cast("CallMachine", self._park())
         starts.postpone(call, wait.seconds, now, throttled=throttled)
-        self.state = "pausing"
+        self.state = BatchTask.PAUSING
         return Wait(max(min(starts.due(), active.due()) - now, 0.0), wait.because)
 
     def _inner_ended(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
         rows = self._rows
-        if self.state == "looking up":
+        if self.state == BatchTask.LOOKING_UP:
             if isinstance(outcome, Fail):  # The journal could not be read.
                 return self._store_failed(outcome.error)
             self._settles_in = None
@@ -233,16 +255,16 @@ class BatchMachine(Machine[None]):
             return self._next(now, jitter)
         if isinstance(outcome, Done):
             rows.replied(outcome.value.rate_limit, now)
-        if self.state == "polling":
+        if self.state == BatchTask.POLLING:
             rows.ended(rows.active.answered(outcome, now, jitter))
         elif isinstance(outcome, Fail):
             # A 429 on reading the baseline is about the key, so the start would get one, too.
             is_refused = rate_limit_pause(outcome.error) is not None
-            if self.state == "starting" or is_refused:
+            if self.state == BatchTask.STARTING or is_refused:
                 rows.not_started(outcome.error, now)
             else:
                 rows.set_baseline(None)
-        elif self.state == "reading baseline":
+        elif self.state == BatchTask.READING_BASELINE:
             rows.set_baseline(outcome.value)
         else:
             rows.started(outcome.value, now)
@@ -255,14 +277,14 @@ class BatchMachine(Machine[None]):
         while True:
             save = rows.ledger.save()
             if save is not None:
-                self.state = "saving"
+                self.state = BatchTask.SAVING
                 return save
             load = rows.load()
             if load is not None:
-                self.state = "loading"
+                self.state = BatchTask.LOADING
                 return load
             if rows.started_outcomes:
-                self.state = "emitting"
+                self.state = BatchTask.EMITTING
                 return Emit([rows.started_outcomes.popleft()])
             outcome = rows.outcomes.get(now)
             if outcome is not None:
@@ -274,19 +296,19 @@ class BatchMachine(Machine[None]):
         if min(start_at, poll_at) == math.inf:
             return self._settle_or_end(now, jitter)
         if min(start_at, poll_at) > now:
-            self.state = "pausing"
+            self.state = BatchTask.PAUSING
             return Wait(min(start_at, poll_at) - now)
         return self._begin(now, jitter) if start_at <= now else self._poll(now, jitter)
 
     def _emit(self, item: Union[RunOutcome, BatchProgress], now: float) -> Action:
         """Emit an outcome, or the progress. `progress` is called for both."""
-        self.state, self._told_at = "emitting", now
+        self.state, self._told_at = BatchTask.EMITTING, now
         return Emit([item])
 
     @property
     def starting_row(self) -> Optional[int]:
         """The index of the row whose start is in flight, for observers; `None` if none is."""
-        return self._rows.starts.queue[0].index if self.state == "starting" else None
+        return self._rows.starts.queue[0].index if self.state == BatchTask.STARTING else None
 
     def _begin(self, now: float, jitter: float) -> Action:
         rows, starts = self._rows, self._rows.starts
@@ -294,7 +316,7 @@ class BatchMachine(Machine[None]):
             rows.out_of_time()
             return self._next(now, jitter)
         if rows.needs_baseline:
-            self.state = "reading baseline"
+            self.state = BatchTask.READING_BASELINE
             newest = cast("PageOf", self.batch.page_of)(1, 1)
             call = CallMachine(newest, self._context, self._token, max_retries=0)
             return self._request(call, now, jitter)
@@ -304,7 +326,7 @@ class BatchMachine(Machine[None]):
                 return self._next(now, jitter)
         except JournalError as error:
             return self._fail(error)
-        self.state = "starting"
+        self.state = BatchTask.STARTING
         parked = starts.send()
         if parked is not None:
             return self._resume(parked, now, jitter)
@@ -327,7 +349,7 @@ class BatchMachine(Machine[None]):
         if isinstance(found, list):
             rows.ended(found)
             return self._next(now, jitter)
-        self.state = "polling"
+        self.state = BatchTask.POLLING
         return self._request(found, now, jitter)
 
     def _request(self, machine: Machine[Any], now: float, jitter: float) -> Action:
@@ -337,7 +359,7 @@ class BatchMachine(Machine[None]):
         """
         rows = self._rows
         assert rows.ledger.is_saved, "noted, and not in the journal"  # noqa: S101
-        if self.state == "looking up":
+        if self.state == BatchTask.LOOKING_UP:
             is_idle = not rows.active.by_row and not rows.starts.queue
             assert is_idle, "a lookup while executions run or rows wait"  # noqa: S101
         return self._delegate(machine, now, jitter)
@@ -351,9 +373,9 @@ class BatchMachine(Machine[None]):
             if rows.settles_at > now:
                 if tell_at <= now:
                     return self._emit(self.progress, now)
-                self.state = "pausing"
+                self.state = BatchTask.PAUSING
                 return Wait(min(rows.settles_at, tell_at) - now)
-            self.state = "looking up"
+            self.state = BatchTask.LOOKING_UP
             return self._request(self._lookup_machine(tell_at), now, jitter)
         outcome = rows.outcomes.get(now, final=True)
         if outcome is not None:
@@ -362,7 +384,7 @@ class BatchMachine(Machine[None]):
             return self._done(None)
         if isinstance(rows.stop_error, FlowMaestroError):
             return self._fail(rows.stop_error)
-        self.state = "failed"
+        self.state = BatchTask.FAILED
         # An exception of the caller's iterator or key function is raised as it is.
         return Fail(cast("Any", rows.stop_error))
 

@@ -36,7 +36,7 @@ from flowmaestro_core.executions.start import (
     Start,
 )
 from flowmaestro_core.executions.wait import LAST_POLL_TIMEOUT
-from flowmaestro_core.machine import Machine, Transitions, event
+from flowmaestro_core.machine import Machine, State, Transitions, event
 from flowmaestro_core.payloads.reply import Reply, missing_id_error
 from flowmaestro_core.records import digest_of
 from flowmaestro_core.store import HEADER_KEY, Loaded
@@ -50,6 +50,28 @@ _ANNOUNCED_AGAIN = (
     "It is not known whether the run was started: another process announced a start during the "
     "wait; make the same call again"
 )
+
+
+class DurableState(State):
+    """The states of `DurableStartMachine`."""
+
+    READY = "ready"
+    LOADING = "loading"
+    SAVING = "saving"
+    WAITING = "waiting"
+    """`settle_after` passes."""
+    READING_BASELINE = "reading baseline"
+    STARTING = "starting"
+    DELAYED = "delayed"
+    """The request waits for its next attempt."""
+    LOOKING_UP = "looking up"
+    ATTACHING = "attaching"
+    """The execution is read by its id."""
+    DONE = "done"
+    FAILED = "failed"
+
+
+_S = DurableState  # Short, for the table.
 
 
 class DurableStartMachine(Machine[Reply[Any]]):
@@ -88,42 +110,42 @@ class DurableStartMachine(Machine[Reply[Any]]):
 
     state: str
     TRANSITIONS: ClassVar[Transitions] = {
-        "ready": {"start": ("loading",)},
-        "loading": {
+        _S.READY: {"start": (_S.LOADING,)},
+        _S.LOADING: {
             "loaded": (
-                "saving",
-                "reading baseline",
-                "waiting",
-                "looking up",
-                "attaching",
-                "failed",
+                _S.SAVING,
+                _S.READING_BASELINE,
+                _S.WAITING,
+                _S.LOOKING_UP,
+                _S.ATTACHING,
+                _S.FAILED,
             ),
-            "store_failed": ("failed",),
+            "store_failed": (_S.FAILED,),
         },
-        "saving": {
-            "saved": ("saving", "starting", "attaching", "done", "failed"),
-            "store_failed": ("loading", "failed"),
+        _S.SAVING: {
+            "saved": (_S.SAVING, _S.STARTING, _S.ATTACHING, _S.DONE, _S.FAILED),
+            "store_failed": (_S.LOADING, _S.FAILED),
         },
-        "waiting": {"waited": ("loading",)},
-        "reading baseline": {
-            "response_received": ("reading baseline", "saving", "failed"),
-            "transport_failed": ("reading baseline", "failed"),
-            "waited": ("reading baseline",),
+        _S.WAITING: {"waited": (_S.LOADING,)},
+        _S.READING_BASELINE: {
+            "response_received": (_S.READING_BASELINE, _S.SAVING, _S.FAILED),
+            "transport_failed": (_S.READING_BASELINE, _S.FAILED),
+            "waited": (_S.READING_BASELINE,),
         },
-        "starting": {
-            "response_received": ("delayed", "saving", "waiting", "failed"),
-            "transport_failed": ("delayed", "saving", "waiting", "failed"),
+        _S.STARTING: {
+            "response_received": (_S.DELAYED, _S.SAVING, _S.WAITING, _S.FAILED),
+            "transport_failed": (_S.DELAYED, _S.SAVING, _S.WAITING, _S.FAILED),
         },
-        "delayed": {"waited": ("starting", "saving", "failed")},
-        "looking up": {
-            "response_received": ("looking up", "saving", "reading baseline", "failed"),
-            "transport_failed": ("looking up", "saving", "reading baseline", "failed"),
-            "waited": ("looking up",),
+        _S.DELAYED: {"waited": (_S.STARTING, _S.SAVING, _S.FAILED)},
+        _S.LOOKING_UP: {
+            "response_received": (_S.LOOKING_UP, _S.SAVING, _S.READING_BASELINE, _S.FAILED),
+            "transport_failed": (_S.LOOKING_UP, _S.SAVING, _S.READING_BASELINE, _S.FAILED),
+            "waited": (_S.LOOKING_UP,),
         },
-        "attaching": {
-            "response_received": ("attaching", "saving", "done", "failed"),
-            "transport_failed": ("attaching", "failed"),
-            "waited": ("attaching",),
+        _S.ATTACHING: {
+            "response_received": (_S.ATTACHING, _S.SAVING, _S.DONE, _S.FAILED),
+            "transport_failed": (_S.ATTACHING, _S.FAILED),
+            "waited": (_S.ATTACHING,),
         },
     }
 
@@ -168,7 +190,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
 
     @event
     def waited(self, now: float, jitter: float) -> Action:
-        return self._load() if self.state == "waiting" else self._next(now, jitter)
+        return self._load() if self.state == DurableState.WAITING else self._next(now, jitter)
 
     @event
     def loaded(self, loaded: Loaded, now: float, jitter: float) -> Action:
@@ -202,21 +224,21 @@ class DurableStartMachine(Machine[Reply[Any]]):
         return self._fail(error)
 
     def _inner_waits(self, wait: Wait, now: float, jitter: float) -> Action:
-        if self.state == "starting":
+        if self.state == DurableState.STARTING:
             self._delayed = cast("CallMachine", self._park())
             self._start.hold_up()
-            self.state = "delayed"
+            self.state = DurableState.DELAYED
         return wait
 
     def _inner_ended(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
-        if self.state == "looking up":
+        if self.state == DurableState.LOOKING_UP:
             # A lookup never fails: its failure is part of its result.
             self._looked_up(cast("Done", outcome).value, now)
-        elif self.state == "starting":
+        elif self.state == DurableState.STARTING:
             self._answered(outcome)
         elif isinstance(outcome, Fail):
             return self._fail(outcome.error)
-        elif self.state == "attaching":
+        elif self.state == DurableState.ATTACHING:
             return self._found(outcome.value, now, jitter)
         else:
             self._needs_baseline = False
@@ -233,7 +255,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
         if not self._is_saved:
             return self._save(now)
         if start.state is NEW and self._needs_baseline:
-            self.state = "reading baseline"
+            self.state = DurableState.READING_BASELINE
             newest = cast("PageOf", self._operation.page_of)(1, 1)
             return self._delegate(self._machine_of(newest, self._deadline), now, jitter)
         if start.state is ANNOUNCED and self._window.has_time(now):
@@ -243,7 +265,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
         if start.state is IN_DOUBT:
             if self._awaited == self._saved.announcement:
                 return self._look_up(now, jitter)
-            self.state = "waiting"
+            self.state = DurableState.WAITING
             self._awaited = self._saved.announcement
             return Wait(self._checkpoint.settle_after)
         if start.state is STARTED:
@@ -265,7 +287,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
     # The checkpoint
 
     def _load(self) -> Action:
-        self.state = "loading"
+        self.state = DurableState.LOADING
         return Load((HEADER_KEY,))
 
     def _restore(self, saved: SavedStart, now: float) -> None:
@@ -302,7 +324,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
 
     def _save(self, now: float) -> Action:
         start = self._start
-        self.state, self._is_saved = "saving", True
+        self.state, self._is_saved = DurableState.SAVING, True
         self._saved = self._saved._replace(
             state=cast("Literal['open', 'starting', 'started']", start.stage),
             execution_id=start.execution_id,
@@ -355,7 +377,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
         delayed, self._delayed = self._delayed, None
         self._window.sent()
         self._start.send()
-        self.state = "starting"
+        self.state = DurableState.STARTING
         if delayed is not None:
             delayed.send_before = self._window.send_before
             return self._resume(delayed, now, jitter)
@@ -392,7 +414,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
     # The lookup
 
     def _look_up(self, now: float, jitter: float) -> Action:
-        self.state = "looking up"
+        self.state = DurableState.LOOKING_UP
         page_of = cast("PageOf", self._operation.page_of)
         end = WalkEnd(self._saved.after, self._saved_at)
         digests = {self._start.digest: 1}
@@ -423,7 +445,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
     # The execution that was started
 
     def _attach(self, now: float, jitter: float) -> Action:
-        self.state = "attaching"
+        self.state = DurableState.ATTACHING
         self.execution_id = self._start.execution_id
         late = now >= self._deadline  # Settling may take longer than the deadline.
         deadline = now + LAST_POLL_TIMEOUT if late else self._deadline

@@ -36,7 +36,7 @@ from flowmaestro_core.executions.saved_states import read_known
 from flowmaestro_core.executions.start import MAX_RESTARTS, Start
 from flowmaestro_core.http.dates import parse_http_date, parse_timestamp
 from flowmaestro_core.http.urls import is_id
-from flowmaestro_core.machine import Machine, Transitions, event
+from flowmaestro_core.machine import Machine, State, Transitions, event
 from flowmaestro_core.payloads.json_values import object_or_empty, text_or_empty
 from flowmaestro_core.payloads.reply import Reply
 from flowmaestro_core.records import digest_of
@@ -101,6 +101,22 @@ class WalkEnd(NamedTuple):
     since: int = 1
 
 
+class LookupState(State):
+    """The states of `LookupMachine`."""
+
+    READY = "ready"
+    READING = "reading"
+    """A page of the list."""
+    LOADING = "loading"
+    """The numbers of the executions that the store knows."""
+    TELLING = "telling"
+    DONE = "done"
+    FAILED = "failed"
+
+
+_S = LookupState  # Short, for the table.
+
+
 class LookupMachine(Machine[LookupResult]):
     """Walks through the executions of a workflow, from the newest to one that is old enough.
 
@@ -124,17 +140,17 @@ class LookupMachine(Machine[LookupResult]):
 
     state: str
     TRANSITIONS: ClassVar[Transitions] = {
-        "ready": {"start": ("reading", "telling")},
-        "reading": {
-            "response_received": ("reading", "loading", "done"),
-            "transport_failed": ("reading", "done"),
-            "waited": ("reading",),
+        _S.READY: {"start": (_S.READING, _S.TELLING)},
+        _S.READING: {
+            "response_received": (_S.READING, _S.LOADING, _S.DONE),
+            "transport_failed": (_S.READING, _S.DONE),
+            "waited": (_S.READING,),
         },
-        "loading": {
-            "loaded": ("reading", "telling", "done", "failed"),
-            "store_failed": ("failed",),
+        _S.LOADING: {
+            "loaded": (_S.READING, _S.TELLING, _S.DONE, _S.FAILED),
+            "store_failed": (_S.FAILED,),
         },
-        "telling": {"emitted": ("reading",)},
+        _S.TELLING: {"emitted": (_S.READING,)},
     }
 
     def __init__(
@@ -179,12 +195,12 @@ class LookupMachine(Machine[LookupResult]):
 
     def _next(self, now: float, jitter: float) -> Action:
         if now >= self._tell_at:
-            self.state = "telling"
+            self.state = LookupState.TELLING
             return Emit([self._news()])
         return self._request(now, jitter)
 
     def _request(self, now: float, jitter: float) -> Action:
-        self.state = "reading"
+        self.state = LookupState.READING
         call = self._page_of(self._cursor.page, self._size)
         return self._delegate(CallMachine(call, self._context, self._token), now, jitter)
 
@@ -193,7 +209,7 @@ class LookupMachine(Machine[LookupResult]):
             self._page = outcome.value
             if not self._has_known:
                 return self._read_page({}, now, jitter)
-            self.state = "loading"
+            self.state = LookupState.LOADING
             return Load(execution_ids=self._ids)
         if outcome.error.code != "reply_too_large" or self._size == 1:
             return self._done(LookupResult(failure=outcome.error))

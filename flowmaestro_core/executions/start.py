@@ -48,7 +48,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-from enum import Enum
 from typing import Any, ClassVar, Dict, Optional, Tuple
 
 from flowmaestro_core.errors import (
@@ -62,7 +61,7 @@ from flowmaestro_core.errors import (
     ValidationError,
 )
 from flowmaestro_core.http.messages import Phase
-from flowmaestro_core.machine import Transitions
+from flowmaestro_core.machine import State, Transitions
 from flowmaestro_core.payloads.reply import NonJsonBody
 from flowmaestro_core.policy.retry import is_rejected_unprocessed
 from flowmaestro_core.records import Key
@@ -84,7 +83,7 @@ INVALID_WORKFLOW = "Workflow validation failed"
 (`docs/api-facts.md`). Every other 400 is about the inputs of one row."""
 
 
-class StartState(Enum):
+class StartState(State):
     """The states of a start: see the module."""
 
     NEW = "new"
@@ -143,38 +142,38 @@ class Start:
     """
 
     TRANSITIONS: ClassVar[Transitions] = {
-        "new": {
-            "restore": ("new", "in doubt", "started", "ended"),
-            "announce": ("announced",),
-            "withdraw": ("new", "unknown"),
-            "refuse": ("refused", "unknown"),
+        NEW: {
+            "restore": (NEW, IN_DOUBT, STARTED, ENDED),
+            "announce": (ANNOUNCED,),
+            "withdraw": (NEW, UNKNOWN),
+            "refuse": (REFUSED, UNKNOWN),
         },
-        "announced": {
-            "restore": ("new", "in doubt", "started"),
-            "announce": ("announced",),
-            "send": ("sent",),
-            "withdraw": ("new", "unknown"),
-            "refuse": ("refused", "unknown"),
+        ANNOUNCED: {
+            "restore": (NEW, IN_DOUBT, STARTED),
+            "announce": (ANNOUNCED,),
+            "send": (SENT,),
+            "withdraw": (NEW, UNKNOWN),
+            "refuse": (REFUSED, UNKNOWN),
         },
-        "sent": {
-            "hold_up": ("announced",),
-            "accept": ("started",),
-            "refuse": ("refused", "unknown"),
-            "doubt": ("in doubt",),
+        SENT: {
+            "hold_up": (ANNOUNCED,),
+            "accept": (STARTED,),
+            "refuse": (REFUSED, UNKNOWN),
+            "doubt": (IN_DOUBT,),
         },
-        "in doubt": {
-            "restore": ("new", "in doubt", "started"),
-            "find": ("started",),
-            "miss": ("new",),
-            "give_up": ("unknown",),
+        IN_DOUBT: {
+            "restore": (NEW, IN_DOUBT, STARTED),
+            "find": (STARTED,),
+            "miss": (NEW,),
+            "give_up": (UNKNOWN,),
         },
-        "started": {
-            "restore": ("new", "in doubt", "started"),
-            "end": ("ended", "refused"),
+        STARTED: {
+            "restore": (NEW, IN_DOUBT, STARTED),
+            "end": (ENDED, REFUSED),
         },
-        "ended": {"rerun": ("new",)},
-        "refused": {"restore": ("new", "in doubt", "started")},
-        "unknown": {"start_anyway": ("new",)},
+        ENDED: {"rerun": (NEW,)},
+        REFUSED: {"restore": (NEW, IN_DOUBT, STARTED)},
+        UNKNOWN: {"start_anyway": (NEW,)},
     }
 
     __slots__ = (
@@ -348,8 +347,8 @@ class Start:
         return self.refusal != "" and failure_digest(error) == self.refusal
 
     def _go(self, event: str, to: StartState) -> None:
-        allowed = self.TRANSITIONS[self.state.value].get(event, ())
-        assert to.value in allowed, f"{self.state} -{event}-> {to}"  # noqa: S101
+        allowed = self.TRANSITIONS[self.state].get(event, ())
+        assert to in allowed, f"{self.state} -{event}-> {to}"  # noqa: S101
         self.state = to
 
 
