@@ -482,33 +482,6 @@ def test_resumed_row_with_the_same_500_does_not_wait_for_a_lookup() -> None:
     assert [item.ok for item in mended.items] == [True]
 
 
-@pytest.mark.parametrize(
-    "reply",
-    [
-        (500, {"error": {"code": "57P01", "message": "terminating connection"}}),
-        (502, BROKEN[1]),
-        (500, None),
-    ],
-)
-def test_another_5xx_after_a_conclusive_lookup_leaves_the_row_in_doubt(reply: Any) -> None:
-    replies: Iterator[Any] = iter([BROKEN, reply, (502, BROKEN[1]), (502, BROKEN[1])])
-    run = World().run(ROWS[:1], lambda it: next(replies) if is_start(it) else None)
-    (outcome,) = run.items
-    assert isinstance(outcome.error, StartUnknownError)
-
-
-def test_same_500_after_an_inconclusive_lookup_leaves_the_row_in_doubt() -> None:
-    nothing = (200, an_envelope([], pagination={"has_next": False}))
-
-    def answer(request: Request) -> Any:
-        return BROKEN if is_start(request) else nothing
-
-    run = World().run(ROWS[:1], answer, on_unknown="start")
-    (outcome,) = run.items
-    assert isinstance(outcome.error, StartUnknownError)
-    assert sum(map(is_start, run.sent)) == 4
-
-
 def test_stopped_ordered_batch_delivers_rows_after_one_in_doubt() -> None:
     answers: Iterator[Any] = iter(["lost", None, (401, None)])
     run = World().run(ROWS, lambda it: next(answers) if is_start(it) else None, ordered=True)

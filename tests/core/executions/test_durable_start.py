@@ -436,14 +436,6 @@ def test_a_start_that_is_never_sent_leaves_an_open_checkpoint() -> None:
     assert world.store.state["state"] == "open"
 
 
-def test_a_start_that_is_retried_soon_is_announced_once() -> None:
-    world = World()
-    process = world.until(world.process(), "starting")
-    process.replies(429, an_error("rate_limit_exceeded"), {"Retry-After": "29"})
-    world.finish(process)
-    assert [it["state"] for it in world.store.saves] == ["starting", "started"]
-
-
 def test_a_start_that_is_held_up_is_announced_again() -> None:
     world = World()
     process = world.until(world.process(), "starting")
@@ -453,17 +445,6 @@ def test_a_start_that_is_held_up_is_announced_again() -> None:
     assert len(process.sent) == 3
     keys = {it.headers["idempotency-key"] for it in process.sent if it.method == "POST"}
     assert len(keys) == 1
-
-
-@pytest.mark.parametrize(("seconds", "saves"), [("28.5", 1), ("29.5", 2)])
-def test_a_start_without_time_for_a_response_is_announced_again(seconds: str, saves: int) -> None:
-    world = World()
-    process = world.until(world.process(), "starting")
-    process.replies(503, an_error("service_unavailable"), {"Retry-After": seconds})
-    world.until(process, "starting")
-    assert len(world.store.saves) == saves
-    assert isinstance(process.action, Send)
-    assert process.action.timeout >= 1.0
 
 
 def test_a_start_after_a_slow_save_is_announced_again() -> None:
@@ -511,27 +492,6 @@ def test_a_lost_reply_is_settled_in_the_same_call(started: bool) -> None:
     assert process.waited_for == [SETTLE_AFTER]
     assert process.value["data"]["execution_id"] == "ex_1"
     assert world.server.started == 1
-
-
-@pytest.mark.parametrize("status", [302, 303])
-def test_a_redirect_after_a_processed_post_is_settled(status: int) -> None:
-    world = World()
-    process = world.until(world.process(), "starting")
-    assert isinstance(process.action, Send)
-    world.server.accept(process.action.request, world.now)
-    process.replies(status, None, {"Location": "/workflows/executions/ex_1"})
-    assert world.finish(process).value["data"]["execution_id"] == "ex_1"
-    assert world.server.started == 1
-
-
-@pytest.mark.parametrize("status", [301, 307, 308])
-def test_a_redirect_of_an_unprocessed_post_leaves_an_open_checkpoint(status: int) -> None:
-    world = World()
-    process = world.until(world.process(), "starting")
-    process.replies(status, None, {"Location": "https://elsewhere.test/"})
-    world.step(process)
-    assert process.error.code == "redirect_refused"
-    assert world.store.state["state"] == "open"
 
 
 def test_a_reply_without_an_id_is_settled_too() -> None:
