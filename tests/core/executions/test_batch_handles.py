@@ -8,7 +8,7 @@ import pytest
 
 from flowmaestro_core.actions import Done, Emit, Fail, Send, Wait
 from flowmaestro_core.errors import AuthenticationError
-from flowmaestro_core.executions.outcome import BatchProgress, RunOutcome
+from flowmaestro_core.executions.outcome import BatchProgress, RunOutcome, still_runs
 from flowmaestro_core.machines import machine_for
 from flowmaestro_core.resources.executions import Executions
 from flowmaestro_core.resources.workflows import Workflows
@@ -65,6 +65,7 @@ def test_on_start_is_called_as_soon_as_an_execution_has_an_id() -> None:
     run = running([{"n": 1}], on_start=print)
     started = starts(run, "a").items[0]
     assert started == RunOutcome(0, {"n": 1}, "a")
+    assert still_runs(started)
     assert run.machine.in_flight == (started,)
     run.takes()
     says(until_asked(run), "completed")
