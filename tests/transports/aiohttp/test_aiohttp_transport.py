@@ -402,18 +402,3 @@ def test_failure_within_connect_is_not_sent(
 
     with scripted.ScriptedServer(scripted.answering(said, then=scripted.Peer.close)) as server:
         asyncio.run(main(server.url))
-
-
-@on_asyncio
-async def test_resolver_without_an_address_is_not_sent() -> None:
-    class Empty(aiohttp.abc.AbstractResolver):
-        async def resolve(self, *_: Any, **__: Any) -> List[Any]:
-            return []
-
-        async def close(self) -> None:
-            """Nothing to close."""
-
-    connector = aiohttp.TCPConnector(resolver=Empty())
-    async with aiohttp.ClientSession(connector=connector) as session:
-        with fails(Phase.NOT_SENT, "the host has no address"):
-            await AiohttpTransport(session).send(post("http://nowhere.example"), 5.0)

@@ -27,6 +27,8 @@ from flowmaestro_core.http.messages import (
     TransportFailure,
 )
 from flowmaestro_transports import RequestsTransport
+from flowmaestro_transports.requests import body as requests_body
+from flowmaestro_transports.requests import send_guard
 from flowmaestro_transports.requests import transport as requests_transport
 from tests.harness.runners import fails
 
@@ -151,7 +153,8 @@ class Resolver:
             return resolve(*args, **kwargs)
 
         monkeypatch.setattr(socket, "getaddrinfo", resolving)
-        monkeypatch.setattr(requests_transport, "time", SimpleNamespace(monotonic=self.clock))
+        for module in (requests_transport, send_guard):
+            monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=self.clock))
 
     def clock(self) -> float:
         return self.now
@@ -544,24 +547,8 @@ def test_end_of_a_body_that_comes_after_the_deadline_is_no_timeout(
         assert body.read(5.0) == b"all"
         hours = itertools.count(0.0, 3600.0)
         clock = SimpleNamespace(monotonic=lambda: next(hours))
-        monkeypatch.setattr(requests_transport, "time", clock)
+        monkeypatch.setattr(requests_body, "time", clock)
         assert body.read(5.0) == b""
-
-
-def test_pause_may_be_longer_than_one_wait_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
-    waits: List[float] = []
-
-    def wait(seconds: float) -> bool:
-        waits.append(seconds)
-        return False
-
-    clock = SimpleNamespace(monotonic=lambda: sum(waits))
-    monkeypatch.setattr(requests_transport, "time", clock)
-    made: Any = RequestsTransport()
-    made._closing = SimpleNamespace(is_set=lambda: False, wait=wait, set=lambda: None)
-    made.sleep(2.5e6)
-    assert waits == [1e6, 1e6, 5e5]
-    made.close()
 
 
 def test_connection_that_is_back_in_its_pool_is_not_shut_down(

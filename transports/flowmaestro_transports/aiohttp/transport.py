@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import math
 import sys
 import time
 import weakref
@@ -23,7 +22,6 @@ from typing import (
     Mapping,
     Optional,
     Set,
-    Type,
 )
 from urllib.request import getproxies
 
@@ -38,21 +36,19 @@ from flowmaestro_core.http.messages import (
     TransportClosedError,
     TransportFailure,
 )
-from flowmaestro_core.timeouts import Timeout
+from flowmaestro_transports.aiohttp.body import AiohttpBody
 from flowmaestro_transports.aiohttp.failures import ERRORS, AfterSendError, failure_of
+from flowmaestro_transports.aiohttp.limits import Limits, deadline
 from flowmaestro_transports.contract import AsyncOpenResponse
 from flowmaestro_transports.http11.content_coding import (
     MAX_BODY,
-    MAX_PIECE,
-    ContentDecoder,
 )
 from flowmaestro_transports.http11.exchange import ANY_HOST, RequestWriter
 from flowmaestro_transports.http11.failures import closed
 from flowmaestro_transports.http11.hosts import with_ascii_host
 from flowmaestro_transports.http11.proxies import Proxies, credentials
-from flowmaestro_transports.http11.round_trip import LastLook
 from flowmaestro_transports.primitives.checks import check_session
-from flowmaestro_transports.primitives.fork_guard import ForkGuard, NotPicklable, of_the_parent
+from flowmaestro_transports.primitives.fork_guard import NotPicklable
 
 _LONGEST_LINE = 64 * 1024
 """Bytes that one line in the head of a response may have. aiohttp's own limit, 8190 bytes, is less
@@ -63,10 +59,6 @@ _AUTO_HEADERS = ("Accept", "Accept-Encoding", "User-Agent")
 
 _LARGE_BODY = 2**20
 """Bytes of a request beyond which aiohttp warns that one write of them blocks the event loop."""
-
-_MARGIN = 1.0
-"""Seconds by which connecting must end before the attempt as a whole; less if the timeout is below
-4 s. If both limits were reached together, it would be unknown whether the request was sent."""
 
 
 class AiohttpTransport(NotPicklable):
@@ -205,8 +197,8 @@ class AiohttpTransport(NotPicklable):
         most = MAX_BODY if whole and bound is None else sys.maxsize
         progress, body = _Progress(connected=not self._traced), None
         try:
-            async with _deadline(limits.end):
-                async with _deadline(limits.head):
+            async with deadline(limits.end):
+                async with deadline(limits.head):
                     # The response is in no local variable: its repr has the header fields.
                     body = AiohttpBody(
                         await _response_to(self._session, request, limits, self.secrets, progress),
@@ -222,9 +214,6 @@ class AiohttpTransport(NotPicklable):
             if isinstance(error, TransportFailure) or not isinstance(error, Exception):
                 # A refusal or a cancellation, without the frames below, which hold the headers.
                 raise error.with_traceback(None)  # noqa: B904
-            if _has_no_address(error):
-                error = OSError("the host has no address")
-                progress.connected = False
             if not isinstance(error, ERRORS):
                 raise
             failure = failure_of(error, head_came=body is not None, connected=progress.connected)
@@ -236,246 +225,6 @@ class AiohttpTransport(NotPicklable):
         if self._closed and failure.phase is Phase.NOT_SENT:
             raise TransportClosedError
         raise closed(failure.phase) if self._closed else failure
-
-
-class AiohttpBody:
-    """A response whose body is still open.
-
-    `limit` is the most bytes that the decoded body may have. Raises `TransportFailure` for an
-    informational response, and for a transfer coding other than chunked.
-    """
-
-    __slots__ = (
-        "__weakref__",
-        "_closed",
-        "_coding",
-        "_owes_turn",
-        "_process",
-        "_response",
-        "headers",
-        "status",
-    )
-
-    def __init__(self, response: aiohttp.ClientResponse, limit: int) -> None:
-        self.status: int = response.status
-        self._response = response
-        self._process = ForkGuard()
-        self._closed = False
-        self._owes_turn = False
-        """Whether the next read must let other tasks run first. Data that has already arrived is
-        read without an `await`, so a long body would block the event loop."""
-        given = Headers(
-            [
-                (n.decode("latin-1"), v.decode("latin-1").strip(" \t"))
-                for n, v in response.raw_headers
-            ]
-        )
-        self._coding = ContentDecoder(given, limit)
-        self.headers: Headers = self._coding.headers
-        if self.status < 200:
-            refusal = f"an informational reply ({self.status}) came as the final one"
-        elif given.get("transfer-encoding", "chunked").lower() != "chunked":
-            refusal = "the transfer coding of the response is not chunked"
-        else:
-            return
-        self.release()
-        raise TransportFailure(Phase.REPLY_BROKEN, refusal)
-
-    async def read(self, patience: float) -> Optional[bytes]:
-        """Return the next bytes of the body; `b""` at its end.
-
-        Return `None` if none came within `patience` seconds. Raises `TransportFailure` if aiohttp
-        finds the body truncated or malformed, if it cannot be decoded, or if it was closed.
-        """
-        # Before a piece is taken: a task that is cancelled here loses no bytes.
-        if self._owes_turn:
-            self._owes_turn = False
-            await asyncio.sleep(0)
-        if self._process.forked:
-            raise of_the_parent()
-        if self._closed:
-            raise closed(Phase.REPLY_BROKEN)
-        try:
-            try:
-                arrived = self._arrived()  # This saves the timer.
-                if arrived:
-                    return arrived
-                async with _deadline(asyncio.get_running_loop().time() + patience):
-                    return await self._next()
-            except asyncio.TimeoutError:
-                # The end of the wait loses no bytes. On a busy event loop, some may have arrived
-                # just before.
-                return self._arrived() or None
-        except ERRORS as error:
-            failure = failure_of(error, head_came=True)
-        buffered = self._drain_buffer()
-        if buffered:
-            return buffered
-        if self._closed:
-            raise closed(Phase.REPLY_BROKEN)
-        self.release()
-        raise failure
-
-    async def read_whole(self, limits: Limits, enough: int = sys.maxsize) -> bytes:
-        """Return the rest of the body, decoded. Release a body of more than `enough` bytes early.
-
-        Raises what aiohttp raises, `CodingError` if the body cannot be decoded or is too long, and
-        `asyncio.TimeoutError` if a piece does not come in time.
-        """
-        content: List[bytes] = []
-        size = 0
-        while True:
-            if self._owes_turn:
-                self._owes_turn = False
-                await asyncio.sleep(0)  # The time limits are looked at here, too.
-            async with _deadline(limits.piece):
-                piece = await self._next()
-            content.append(piece)
-            size += len(piece)
-            if size > enough:
-                self.release()
-            if not piece or size > enough:
-                return b"".join(content)
-
-    async def close(self) -> None:
-        """Release the connection now, at the end of the body or before.
-
-        A `read` in another task wakes and raises `TransportFailure`.
-        """
-        self.release()
-
-    def release(self) -> None:
-        """Release the connection without waiting: `close` as a plain method."""
-        self._closed = True
-        if self._process.forked:
-            return
-        connection = self._response.connection
-        if connection is not None and connection.transport is not None:
-            # Under TLS, an orderly close would wait for the close_notify of the server.
-            connection.transport.abort()
-        self._response.close()
-
-    def _arrived(self) -> bytes:
-        """Return at most `MAX_PIECE` bytes of the content that has arrived, or `b""`."""
-        content = self._coding.feed(b"") if self._coding.pending else b""
-        if not content:
-            arrived = self._response.content.read_nowait(MAX_PIECE)
-            content = self._coding.feed(arrived) if arrived else b""
-        self._owes_turn = self._coding.pending or len(content) >= MAX_PIECE
-        return content
-
-    def _drain_buffer(self) -> bytes:
-        """Return content that aiohttp has buffered, once the connection is lost; `b""` for none.
-
-        aiohttp itself no longer returns this content then.
-        """
-        stream: Any = self._response.content
-        lost = stream.exception()
-        if lost is None or self._closed:
-            return b""
-        stream.set_exception(None)
-        try:
-            return self._arrived()
-        except ERRORS:
-            return b""
-        finally:
-            stream.set_exception(lost)
-
-    async def _next(self) -> bytes:
-        """Return some content as soon as it is received; `b""` at the end of the body."""
-        stream = self._response.content
-        while True:
-            content = self._arrived()  # This saves a coroutine.
-            if content:
-                return content
-            if stream.at_eof():
-                return self._coding.finish()
-            try:
-                data = await stream.read(MAX_PIECE)
-            except RuntimeError as error:
-                # aiohttp closed the connection because of malformed data, and does not say so.
-                raise aiohttp.ClientPayloadError(
-                    "the connection was lost within the response"
-                ) from error
-            content = self._coding.feed(data) if data else b""
-            if content:
-                self._owes_turn = self._coding.pending or len(content) >= MAX_PIECE
-                return content
-
-
-class _deadline:  # noqa: N801 - like `asyncio.timeout_at`
-    """`asyncio.timeout_at`, except that what arrived before a late deadline is not dropped.
-
-    If the event loop was blocked beyond the deadline, the data that arrived meanwhile and the
-    deadline are due in the same turn of the loop. So the task is cancelled some turns later
-    (`LastLook`).
-    """
-
-    def __init__(self, when: Optional[float]) -> None:
-        self._when = when
-        self._expired = False
-        self._timer: Optional[asyncio.Handle] = None
-        self._task: Any = None
-        self._cancellations = 0
-
-    async def __aenter__(self) -> None:
-        if self._when is not None:
-            self._task = asyncio.current_task()
-            if sys.version_info >= (3, 11):
-                self._cancellations = self._task.cancelling()
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_at(self._when, self._pass, loop, LastLook())
-
-    async def __aexit__(self, kind: Optional[Type[BaseException]], *_: object) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._expired:
-            cancelled_outside = False
-            if sys.version_info >= (3, 11):
-                cancelled_outside = self._task.uncancel() > self._cancellations
-            if kind is asyncio.CancelledError and not cancelled_outside:
-                raise asyncio.TimeoutError
-
-    def _pass(self, loop: asyncio.AbstractEventLoop, look: LastLook) -> None:
-        if look.goes_on(loop.time()):
-            self._timer = loop.call_soon(self._pass, loop, look)
-        else:
-            self._expired = True
-            self._task.cancel()
-
-
-class Limits:
-    """The deadlines of an attempt that begins now, on the clock of the running event loop.
-
-    aiohttp itself enforces the limit for connecting, which it gets as `for_aiohttp`. The limit for
-    the head is counted from `Timeout.connect` seconds after the beginning, since aiohttp does not
-    say when it has connected; without `connect`, from the beginning.
-    """
-
-    def __init__(self, timeout: float) -> None:
-        self._clock = asyncio.get_running_loop().time
-        began = self._clock()
-        self.end: float = began + timeout
-        self.head: Optional[float] = None
-        self._read: Optional[float] = None
-        connect = max(timeout - _MARGIN, timeout * 3 / 4)
-        if isinstance(timeout, Timeout):
-            connect = min(timeout.connect or connect, connect)
-            self._read = timeout.read
-            if timeout.head is not None:
-                self.head = began + (timeout.connect or 0) + timeout.head
-        self.for_aiohttp: aiohttp.ClientTimeout = aiohttp.ClientTimeout(
-            connect=connect, ceil_threshold=math.inf
-        )
-
-    @property
-    def piece(self) -> Optional[float]:
-        """The deadline of the next piece of the body, if it is read now.
-
-        `None` if the timeout has no limit for a read. Then only `end`, the deadline of the whole
-        attempt, applies.
-        """
-        return None if self._read is None else self._clock() + self._read
 
 
 class _Progress:
@@ -498,11 +247,6 @@ def _connecting_trace() -> aiohttp.TraceConfig:
     trace.on_connection_create_end.append(connected)
     trace.on_connection_reuseconn.append(connected)
     return trace
-
-
-def _has_no_address(error: BaseException) -> bool:
-    """Return whether aiohttp has met a resolver that returned no address."""
-    return isinstance(error, RuntimeError) and isinstance(error.__cause__, StopIteration)
 
 
 def _refuse_unused_proxy(url: URL, *, used: Optional[URL]) -> None:

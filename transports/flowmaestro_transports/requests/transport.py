@@ -9,7 +9,6 @@ May touch: the network, by way of the session; the variables that name proxies a
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import re
 import sys
@@ -17,63 +16,47 @@ import threading
 import time
 import warnings
 import weakref
-from functools import partial
-from typing import Any, Callable, ClassVar, Dict, List, Mapping, Optional, Tuple, cast
+from typing import Any, ClassVar, Dict, List, Mapping, Optional, Tuple, cast
 from urllib.request import getproxies
 
 import requests
 import urllib3
-from requests.structures import CaseInsensitiveDict
 from requests.utils import get_auth_from_url, select_proxy
 from urllib3.util import SKIP_HEADER
 from urllib3.util import Timeout as Urllib3Timeout
 
 from flowmaestro_core.http.messages import (
-    Headers,
     Phase,
     Request,
     Response,
-    ResponseHead,
     TransportClosedError,
     TransportFailure,
 )
 from flowmaestro_core.timeouts import Timeout
 from flowmaestro_transports.contract import OpenResponse
-from flowmaestro_transports.http11.content_coding import (
-    MAX_BODY,
-    MAX_PIECE,
-    ContentDecoder,
-)
+from flowmaestro_transports.http11.content_coding import MAX_BODY
 from flowmaestro_transports.http11.exchange import ANY_HOST, RequestWriter
-from flowmaestro_transports.http11.failures import ReplyError, closed, too_slow
-from flowmaestro_transports.http11.framing import framing_of
+from flowmaestro_transports.http11.failures import closed
 from flowmaestro_transports.http11.hosts import with_ascii_host
 from flowmaestro_transports.http11.proxies import credentials
-from flowmaestro_transports.http11.round_trip import LastLook
 from flowmaestro_transports.http11.tls import tls_when_needed
 from flowmaestro_transports.primitives.checks import check_session
-from flowmaestro_transports.primitives.fork_guard import ForkGuard, NotPicklable, of_the_parent
+from flowmaestro_transports.primitives.fork_guard import ForkGuard, NotPicklable
+from flowmaestro_transports.requests.body import LONGEST, RequestsBody
 from flowmaestro_transports.requests.failures import (
     ERRORS,
     failure_before_head,
     failure_within_body,
 )
+from flowmaestro_transports.requests.send_guard import CheckedHeaders, SendGuard, TooLate
 
 _FUTURE = (
     "urllib3-future, which niquests installs, is in the place of urllib3; it answers differently, "
     "and RequestsTransport is not tested with it: use the default transport here"
 )
-"""A warning, since some responses are judged otherwise: four checks of the kit fail with it."""
-
-LONGEST = 1e6
-"""Seconds: the longest time that fits into a socket's timeout on every platform."""
-
-_SHORTEST = 0.001
-"""Seconds: a socket timeout of zero would mean "do not wait", not "the deadline has passed"."""
+"""A warning, since some responses are judged otherwise, and checks of the kit fail with it."""
 
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
-_FOLD = re.compile(r"[ \t]*\r?\n[ \t]+")
-"""An obsolete line fold within the value of a header field; it stands for a space."""
 
 
 _KNOWN_FAILURES: Mapping[str, str] = {
@@ -168,14 +151,13 @@ class RequestsTransport(NotPicklable):
         return self._begin(request, timeout, sys.maxsize)
 
     def sleep(self, seconds: float) -> None:
-        """Wait for `seconds`. Raises `TransportClosedError` once the transport is closed."""
+        """Wait for `seconds`, at most 11 days.
+
+        Raises `TransportClosedError` once the transport is closed.
+        """
         self._reset_if_forked()
-        until = time.monotonic() + seconds
-        while not self._closing.wait(min(seconds, LONGEST)):
-            if seconds <= LONGEST:
-                return
-            seconds = until - time.monotonic()
-        raise TransportClosedError
+        if self._closing.wait(min(seconds, LONGEST)):
+            raise TransportClosedError
 
     def now(self) -> float:
         """Return the time of the monotonic clock in seconds."""
@@ -233,7 +215,7 @@ class RequestsTransport(NotPicklable):
         response = cast("Any", None)
         self._writer.check(request)
         limits = _limits(timeout)
-        guard = _SendGuard(time.monotonic() + min(timeout, LONGEST), self._closing)
+        guard = SendGuard(time.monotonic() + min(timeout, LONGEST), self._closing)
         try:
             _refuse_unsafe(session.get_adapter(request.url))
             prepared = _prepared(request, guard)
@@ -250,7 +232,7 @@ class RequestsTransport(NotPicklable):
             if self._closing.is_set() and failure.phase is Phase.NOT_SENT:
                 raise TransportClosedError
             raise failure
-        body = RequestsBody(response, request.method, limit)
+        body = RequestsBody(response, limit)
         bodies = self._bodies
         bodies[weakref.ref(body, lambda gone: bodies.pop(gone, None))] = response.raw
         if self._closing.is_set():
@@ -269,168 +251,6 @@ class RequestsTransport(NotPicklable):
             settings = self._session.merge_environment_settings(url, {}, True, None, None)
             self._settings_of_origin = origin, settings
         return settings
-
-
-class RequestsBody:
-    """A response whose body is still open. One thread reads; any thread may close.
-
-    `limit` is the most bytes that the decoded body may have.
-
-    The patience of a read limits each receive from the socket. If the body ends when the
-    connection is closed, urllib3 does not give access to the socket, so each receive keeps the time
-    limit of the head. A receive that has timed out cannot be repeated.
-    """
-
-    def __init__(self, response: requests.Response, method: str, limit: int) -> None:
-        raw: Any = response.raw
-        self._raw: Any = raw
-        self._process = ForkGuard()
-        self._closed = self._ended = False
-        self.status: int = response.status_code
-        self._receive: Any
-        is_decoded, self._receive = _reader(response)
-        self._coding, refusal = _read_head(response, method, limit, is_decoded)
-        self.headers: Headers = self._coding.headers
-        if self.status == 204 and "transfer-encoding" in self.headers and refusal is None:
-            # It has no body whatever this field says (RFC 9112, 6.3), but http.client would wait.
-            self.close()
-            self._closed, self._ended = False, True
-        if refusal is not None:  # Raised here, so that no frame with the head is in the traceback.
-            self.close()
-            raise TransportFailure(Phase.REPLY_BROKEN, refusal)
-
-    def read(self, patience: float) -> bytes:
-        """Return some bytes of the body as soon as there are any; `b""` at its end.
-
-        Raises `TransportFailure` if the library finds the body malformed or truncated, if the body
-        was closed before its end, or if no content comes in time. It never returns `None`, because
-        the body cannot be read again after a timeout. The class says what `patience` limits.
-        """
-        deadline = time.monotonic() + patience
-        while not self._ended:
-            content = self._piece(patience)
-            if content:
-                return content
-            # The body has ended, or bytes came that decode to nothing.
-            if not self._ended and time.monotonic() > deadline:
-                raise self._timeout()
-        return b""
-
-    def read_whole(self, deadline: float, silence: float, enough: int) -> bytes:
-        """Return the rest of the body once it has ended, or has more than `enough` bytes.
-
-        Raises `TransportFailure` as `read` does, also if the body has not ended at `deadline`, or
-        if no byte comes for `silence` seconds.
-        """
-        content = io.BytesIO()  # Unlike bytes, its repr shows nothing of the response.
-        look = LastLook()
-        while not self._ended and content.tell() <= enough:
-            now = time.monotonic()
-            left = deadline - now
-            if left <= 0 and not look.goes_on(now):
-                raise self._timeout()
-            content.write(self._piece(min(left, silence)))
-        return content.getvalue()
-
-    def close(self) -> None:
-        """Release the connection now, at the end of the body or before.
-
-        A `read` in another thread wakes and raises `TransportFailure`.
-        """
-        if self._closed or self._ended:
-            return
-        self._closed = True
-        # `connection` is None once the connection is back in its pool, where another thread may use
-        # it: the last byte was read, but its end was not.
-        if not self._process.forked and getattr(self._raw, "connection", None) is not None:
-            # Wakes a reader. It fails if the connection is not open any more.
-            with contextlib.suppress(Exception):
-                self._raw.shutdown()
-        # It fails if a reader, which was woken just now, releases the connection meanwhile.
-        with contextlib.suppress(Exception):
-            self._raw.close()
-        # The caller may keep a failure, whose frames refer to this body.
-        self._raw = self._receive = None
-
-    def __del__(self) -> None:
-        if hasattr(self, "_ended"):
-            self.close()
-
-    def _piece(self, patience: float) -> bytes:
-        """Receive once, unless the decoder has more. Return the decoded content, maybe `b""`.
-
-        Sets `_ended` at the end of the body. Raises `TransportFailure`, also after `patience`
-        seconds without a byte.
-        """
-        if self._process.forked:
-            raise of_the_parent()
-        if self._closed:
-            raise closed(Phase.REPLY_BROKEN)
-        data = b""
-        try:
-            # `connection` is None once the connection is back in its pool, as in `close`.
-            sock = getattr(getattr(self._raw, "connection", None), "sock", None)
-            if sock is not None:
-                sock.settimeout(min(max(patience, _SHORTEST), LONGEST))
-            pending = self._coding.pending
-            data = b"" if pending else self._receive()
-            content = self._coding.feed(data) if data or pending else self._coding.finish()
-        except Exception as error:
-            if not self._closed and not isinstance(error, ERRORS):
-                raise
-            failure = failure_within_body(error)
-        else:
-            if not self._closed:
-                self._ended = not data and not pending
-                return content
-            failure = closed(Phase.REPLY_BROKEN)
-        del data  # The frame is in the traceback, and these bytes may echo a secret.
-        if self._closed:
-            raise closed(Phase.REPLY_BROKEN)
-        self.close()
-        raise failure
-
-    def _timeout(self) -> TransportFailure:
-        self.close()
-        return too_slow(Phase.REPLY_BROKEN)
-
-
-def _read_head(
-    response: requests.Response, method: str, limit: int, is_decoded: bool
-) -> Tuple[ContentDecoder, Optional[str]]:
-    """Return a decoder for the body, and why the response is refused; `None` if it is not refused.
-
-    A response is refused if it is an informational one, or if `framing_of` refuses it. `limit` is
-    the most bytes that the decoded body may have. If `is_decoded`, the body is decoded already.
-    """
-    fields = (getattr(response.raw, "headers", None) or response.headers).items()
-    given = Headers(
-        (name, _FOLD.sub(" ", value).strip(" \t"))
-        for name, value in fields
-        if not is_decoded or name.lower() != "content-encoding"
-    )
-    coding = ContentDecoder(given, limit)
-    if 100 <= response.status_code < 200:
-        return coding, f"an informational reply ({response.status_code}) came as the final one"
-    try:
-        # Where framing is ambiguous, http.client guesses; the response is refused instead.
-        framing_of(method, ResponseHead(response.status_code, given))
-    except ReplyError as error:
-        return coding, str(error)
-    return coding, None
-
-
-def _reader(response: requests.Response) -> Tuple[bool, Callable[[], bytes]]:
-    """Return whether the body is decoded already, and a function that returns some bytes of it.
-
-    The function returns `b""` at the end. A body is decoded already if urllib3 has received it and
-    a hook has read it. An adapter without a network may give a body of another kind.
-    """
-    raw = response.raw
-    is_urllib3 = isinstance(raw, urllib3.BaseHTTPResponse)
-    if is_urllib3 and not raw.closed and not raw.tell():
-        return False, partial(raw.read1, MAX_PIECE, decode_content=False)
-    return is_urllib3, partial(io.BytesIO(response.content).read, MAX_PIECE)
 
 
 def _refuse_unsafe(adapter: Any) -> None:
@@ -524,97 +344,13 @@ def _limits(timeout: float) -> Urllib3Timeout:
     return Urllib3Timeout(total=total, connect=connect, read=head)
 
 
-class TooLate(Exception):
-    """The deadline of a request had passed, or `close` was called, before it would be sent.
-
-    Not an `OSError`, which urllib3 would take for an error of the connection.
-    """
-
-
-class _SendGuard:
-    """Refuses to send a request after its deadline or after `close`.
-
-    Inactive once `over` is True.
-    """
-
-    def __init__(self, deadline: float, closing: threading.Event) -> None:
-        self.over = False
-        self._deadline = deadline
-        self._closing = closing
-        self._reads = 0  # how often values of the header fields were read
-        self._timed_out = False  # whether the deadline was the reason
-
-    def check(self) -> None:
-        """Check that the request may still be sent, and count the check.
-
-        Called whenever values of the header fields are read, which also happens right before the
-        request is written. Raises `TooLate` if the deadline has passed or the transport was closed.
-        Does not raise once `over` is True: after a refusal, and once the head of the response has
-        come or the sending has failed.
-        """
-        self._reads += 1
-        if self.over:
-            return
-        self._timed_out = time.monotonic() >= self._deadline
-        if self._timed_out or self._closing.is_set():
-            self.over = True
-            raise TooLate
-
-    def failure(self) -> TransportFailure:
-        """Return the failure for a request that `check` has refused, with its phase.
-
-        `check` runs at each read of the header fields, and the request cannot be written before the
-        first of them. So if `check` refused the first read, the request was not sent. If it refused
-        a later one, the request may have been sent: an adapter of the session may log the fields of
-        a request that it has sent.
-        """
-        phase = Phase.NOT_SENT if self._reads == 1 else Phase.MAYBE_PROCESSED
-        return too_slow(phase) if self._timed_out else closed(phase)
-
-
-class _CheckedHeaders(CaseInsensitiveDict[Any]):
-    """Header fields that refuse to be sent after the deadline or after `close`.
-
-    Reading a value calls `check` of the request's `_SendGuard`, which may raise `TooLate`. urllib3
-    reads the items right before it writes the request. A new connection is made before that with
-    TLS, and after that without TLS. Until then, requests and urllib3 read names only.
-    """
-
-    def __init__(self, data: Any, guard: _SendGuard) -> None:
-        super().__init__(data)
-        self._guard = guard
-
-    def __getitem__(self, name: str) -> Any:
-        self._guard.check()
-        return super().__getitem__(name)
-
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and name.lower() in map(str.lower, self)
-
-    def items(self) -> Any:
-        self._guard.check()
-        return self._fields().items()
-
-    def lower_items(self) -> Any:
-        return ((name.lower(), value) for name, value in self.items())
-
-    def copy(self) -> _CheckedHeaders:
-        """Return a copy that checks the deadline, too: urllib3 sends a copy of the fields."""
-        return _CheckedHeaders(self._fields(), self._guard)
-
-    def _fields(self) -> Dict[str, Any]:
-        """Return the fields. Do not check the deadline."""
-        value_of = super().__getitem__
-        return {name: value_of(name) for name in self}
-
-
-def _prepared(request: Request, guard: _SendGuard) -> requests.PreparedRequest:
+def _prepared(request: Request, guard: SendGuard) -> requests.PreparedRequest:
     """Prepare the request with its own header fields, and Content-Length if it may have a body.
 
     Suppress every other header that requests and urllib3 would add, except Host.
     """
     given = request.headers
-    headers = _CheckedHeaders({}, guard)
+    headers = CheckedHeaders({}, guard)
     for name, _ in given.pairs:
         headers[name] = given[name]
     for name in ("User-Agent", "Accept-Encoding"):
@@ -633,7 +369,7 @@ def _prepared(request: Request, guard: _SendGuard) -> requests.PreparedRequest:
 def _response_to(
     session: requests.Session,
     prepared: requests.PreparedRequest,
-    guard: _SendGuard,
+    guard: SendGuard,
     **settings: Any,
 ) -> requests.Response:
     """Send a request through the session's adapters and hooks. Return its response.
