@@ -278,7 +278,8 @@ class CallMachine(Machine[Any]):
     `reading` and `closing` there is a partial response, in `confirming` a refusal.
     """
 
-    # Most calls need neither of these, and each attribute that is set costs every call.
+    # The values with which each call begins. Most calls change few of them, and each attribute that
+    # `__init__` sets costs every call.
     _partial: Optional[_PartialResponse] = None
     """The response that is being read although it is not an event stream, if any."""
     _refusal: Optional[FlowMaestroError] = None
@@ -286,6 +287,19 @@ class CallMachine(Machine[Any]):
     last_failure: Optional[FlowMaestroError] = None
     """The error of the last attempt, with all attempts so far, if another attempt follows. Only
     with `until_sent`."""
+    send_before: float = math.inf
+    """An attempt must be sent, and its response received, before this time: the timeout of each
+    attempt is shortened to it."""
+    _redirects: int = 0
+    """How many redirects were followed, in all attempts."""
+    _maybe_done: bool = False
+    """Whether an earlier attempt may have taken effect."""
+    _limit: float = math.inf
+    """The timeout of the present attempt in seconds."""
+    _until: float = math.inf
+    """When the present attempt times out, redirects included."""
+    _latest: float = math.inf
+    """The deadline or `send_before`, whichever comes first, at the present attempt."""
 
     state: str
     TRANSITIONS: ClassVar[Transitions] = {
@@ -332,24 +346,11 @@ class CallMachine(Machine[Any]):
             max_retries = context.options.max_retries
         self._retries = Retries(max_retries, context.budget)
         self._deadline = deadline
-        self.send_before: float = math.inf
-        """An attempt must be sent, and its response received, before this time: the timeout of each
-        attempt is shortened to it."""
         self._until_sent = until_sent
         bound = None if stream else context.max_reply_size  # A stream is read in pieces.
         self._request = call.request(
             context.options, token, *headers, stream=stream, max_reply_size=bound
         )
-        self._redirects = 0
-        """How many redirects were followed, in all attempts."""
-        self._maybe_done = False
-        """Whether an earlier attempt may have taken effect."""
-        self._limit = math.inf
-        """The timeout of the present attempt in seconds."""
-        self._until = math.inf
-        """When the present attempt times out, redirects included."""
-        self._latest = math.inf
-        """The deadline or `send_before`, whichever comes first, at the present attempt."""
 
     @event
     def start(self, now: float, jitter: float) -> Action:

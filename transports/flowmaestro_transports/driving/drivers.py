@@ -111,10 +111,19 @@ class _Driver:
 
     _transport: Any
     """Carries out the actions: the transport, or the view of it for this stream."""
-    _body: Any
-    _reporter: Any
-    # Most calls need none, and each attribute that is set costs every call.
+    # Most calls need none of these, and each attribute that `__init__` sets costs every call.
+    _body: Any = None
+    """The open body, if any."""
+    _reporter: Any = None
+    """Tells hooks, trace and log what happens; `None` if there are none."""
     _keeper: Any = None
+    """Carries out `Load` and `Save`; `None` if there is no store."""
+    _interrupt: Optional[Callable[[], None]] = None
+    """Interrupts the operation in flight, if the view of the transport can."""
+    _started: bool = False
+    """Whether the machine has been started."""
+    closed: bool = False
+    """Whether it has stopped: it was closed, has failed, or has ended."""
 
     def __init__(
         self,
@@ -148,24 +157,18 @@ class _Driver:
         self._listener = listener
         if keeper is not None:
             self._keeper = keeper
-        self._body = None
-        self._reporter = None
         if observers is not None:
             awaits = isinstance(self, AsyncDriver)
             self._reporter = observers.reporter(machine, transport, awaits=awaits)
         self._jitter = random_source_of(transport).random
         self._is_patient = getattr(transport, "patient", True)
-        self._interrupt: Optional[Callable[[], None]] = None
         if view is not None:
             self._interrupt = getattr(view, "interrupt", None)
         # Code of the caller's may wait for another call.
         alone = self._reporter is not None or machine.runs_callers_code
         self._in_flight = None if alone else in_flight_of(transport)
-        self._started = False
         self.is_heard: bool = self._reporter is not None or listener is not None
         """Whether a reporter or a listener gets each item: then call `deliver`."""
-        self.closed: bool = False
-        """Whether it has stopped: it was closed, has failed, or has ended."""
 
     def in_flight(self) -> ContextManager[None]:
         """Return a context manager for all that one call does.

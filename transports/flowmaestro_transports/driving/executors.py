@@ -161,7 +161,7 @@ class _Lifetime(NotPicklable, Generic[X]):
         Raises `ClientClosedError` if the client was closed, and `RuntimeError` if it would send
         past an installed fake.
         """
-        transport = self.transport
+        transport = self._transport.get()
         if self.closed:  # Checked last: another thread may close it while the transport is made.
             raise ClientClosedError
         refuse_network(transport, self.context.options.base_url)
