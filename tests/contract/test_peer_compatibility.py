@@ -231,7 +231,7 @@ def test_errors_are_made_the_same_way(name: str) -> None:
     assert issubclass(kind, flowmaestro.FlowMaestroError)
     error = kind("words", *([] if len(theirs.parameters) < 4 else ["a_code"]))
     assert error.message == "words"
-    assert error.args == ("words",)
+    assert error.args[0] == "words"
     assert error.status_code == STATUSES.get(name)
     assert error.request_id is None
     assert error.details is None

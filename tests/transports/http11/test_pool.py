@@ -36,7 +36,7 @@ def test_two_threads_that_store_a_connection_at_once_keep_to_the_limit() -> None
 
 def test_full_pool_closes_the_connection_that_was_idle_for_longest() -> None:
     closed: List[int] = []
-    idle = IdleConnections(2)
+    idle = IdleConnections(2, expiry=60.0)
     for number in range(4):
         idle.keep(held_connection(closed, number))
     assert len(idle) == 2
