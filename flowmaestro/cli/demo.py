@@ -172,12 +172,9 @@ def show_everything(client: FlowMaestroClient, delivery: Delivery, tell: Narrato
 def list_workflows(client: FlowMaestroClient, tell: Narrator) -> None:
     """Show the first page of the list of workflows."""
     tell.step("List workflows", "workflows.list")
-    found = client.workflows.list()["data"]
-    names = max(len(workflow["name"]) for workflow in found)
-    ids = max(len(workflow["id"]) for workflow in found)
-    for workflow in found:
-        about = f"  {workflow['id']:{ids}}  {workflow['description'] or ''}"
-        tell.say(workflow["name"].ljust(names), (about, "dim"))
+    for workflow in client.workflows.list()["data"]:
+        tell.say(workflow["name"], ("  " + workflow["id"], "dim"))
+        tell.say(("  " + (workflow["description"] or ""), "dim"), indent=2)
 
 
 def execute_and_follow(client: FlowMaestroClient, tell: Narrator) -> None:

@@ -48,7 +48,7 @@ def check_story(output, *, shapes="deployed", events=None):
     assert "\x1b" not in output
     assert "\r" not in output
     assert not [line for line in lines if line != line.rstrip()]
-    assert re.search(r"^  Welcome a customer +wf_abc123 ", output, re.MULTILINE)
+    assert re.search(r"^  Welcome a customer +wf_abc123$", output, re.MULTILINE)
     assert '  ✓ {"message": "Welcome, Ada Lovelace!", "sent_to": "ada@example.com"}' in lines
     assert re.search(r"^ +\d\.\d\d s  execution:completed$", output, re.MULTILINE)
     if events is not None:  # A node may start before a stream over a socket is open.
