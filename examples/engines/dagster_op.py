@@ -1,23 +1,45 @@
-"""A Dagster op that starts its workflow once: the state is a tag of the first run.
+"""Dagster ops that start their workflow once: the state is a tag of the first run.
 
 pip install dagster
 
 Run tags are in Dagster's storage. A retried run has the tag `dagster/root_run_id`, so all retries
 share the checkpoint of the first run. Tags do not compare and swap.
+
+The tag `dagster/retry_strategy` repeats all ops. By default, Dagster repeats those that have not
+ended, and a run that dies after its last op has ended stays `FAILURE`.
+
+`reports` occupies the process of its run while the workflow runs. `starts` does not: its run ends
+when the execution has started. The sensor `ended` looks at all of them with a few requests, and
+requests a run of `results` for each execution that has ended.
 """
 
 import json
-from typing import Any
+from typing import Any, Iterator
 
-from dagster import OpExecutionContext, RetryPolicy, job, op
+from dagster import (
+    DagsterRunStatus,
+    DefaultSensorStatus,
+    OpExecutionContext,
+    RetryPolicy,
+    RunRequest,
+    RunsFilter,
+    SensorEvaluationContext,
+    job,
+    op,
+    sensor,
+)
 
 from flowmaestro import Checkpoint, FlowMaestroClient
+
+REPEATED = {"dagster/retry_strategy": "ALL_STEPS"}
 
 
 def checkpoint_of(context: OpExecutionContext) -> Checkpoint:
     """Return the checkpoint of one op, for its run and all retries of that."""
     run_id = context.run.tags.get("dagster/root_run_id", context.run_id)
     tag = f"flowmaestro/{context.op_handle}"
+    # Compares and swaps, with `stores.py` of `docs/stores.md`:
+    # return stores.checkpoint_of(stores.RedisStore(redis.Redis(), f"{run_id} {tag}"))
 
     def load() -> Any:
         run = context.instance.get_run_by_id(run_id)
@@ -42,7 +64,62 @@ def report(context: OpExecutionContext) -> Any:
     return run["outputs"]
 
 
-@job
+@job(tags=REPEATED)
 def reports() -> None:
     """Run the op."""
     report()
+
+
+STATE, EXECUTION = "flowmaestro/state", "flowmaestro/execution"
+
+
+@op(config_schema={"customer": str}, retry_policy=RetryPolicy(max_retries=2))
+def start(context: OpExecutionContext) -> None:
+    """Start the workflow of one customer. The sensor finds the execution in the tags of the run."""
+    with FlowMaestroClient() as client:
+        inputs = {"task": context.op_config["customer"]}
+        started = client.workflows.execute(
+            "wf_123", inputs=inputs, checkpoint=checkpoint_of(context)
+        )["data"]
+    tags = {STATE: "started", EXECUTION: started["execution_id"]}
+    context.instance.add_run_tags(context.run_id, tags)
+
+
+@job(tags=REPEATED)
+def starts() -> None:
+    """Run the op."""
+    start()
+
+
+@op(config_schema={"execution": str, "run": str}, retry_policy=RetryPolicy(max_retries=2))
+def result(context: OpExecutionContext) -> Any:
+    """Return the outputs of an ended execution."""
+    with FlowMaestroClient() as client:
+        run = client.executions.get(context.op_config["execution"])["data"]
+    context.instance.add_run_tags(context.op_config["run"], {STATE: "ended"})
+    if run["status"] != "completed":
+        raise RuntimeError(run["error"])
+    return run["outputs"]
+
+
+@job(tags=REPEATED)
+def results() -> None:
+    """Run the op."""
+    result()
+
+
+@sensor(job=results, minimum_interval_seconds=30, default_status=DefaultSensorStatus.RUNNING)
+def ended(context: SensorEvaluationContext) -> Iterator[RunRequest]:
+    """Request one run for each execution that has ended: Dagster ignores a `run_key` it knows."""
+    started = RunsFilter(
+        job_name="starts", statuses=[DagsterRunStatus.SUCCESS], tags={STATE: "started"}
+    )
+    runs = {run.tags[EXECUTION]: run.run_id for run in context.instance.get_runs(started)}
+    if not runs:
+        return
+    with FlowMaestroClient() as client:
+        # One look: what still runs then is an outcome with an error.
+        for outcome in client.executions.wait_many(list(runs), timeout=0.1):
+            if outcome.execution is not None:
+                config = {"execution": outcome.execution_id, "run": runs[outcome.execution_id]}
+                yield RunRequest(outcome.execution_id, {"ops": {"result": {"config": config}}})

@@ -1,68 +1,201 @@
-"""Proof on Dagster: runs whose processes are killed start their workflows once.
+"""Proof on Dagster: runs whose processes and gRPC servers are killed start their workflows once.
 
 `python -m tests.engines.dagster_driver`
+
+The daemon, and a gRPC server that runs each run in a process. A sensor requests each run once:
+Dagster repeats it, because of `run_retries`. Processes of runs and the gRPC server with all its
+processes are killed, the service is away for a while, and the daemon is killed once and started
+again. Dagster does not notice that a gRPC server has died: the runs that it had are `STARTED` until
+`max_runtime_seconds` of `run_monitoring` are over. The driver measures that, and how many are
+`STARTED` two minutes later if there is no such limit. It counts the requests of the sensor `ended`.
 """
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import os
-import random
-import sys
 import tempfile
-import uuid
-from typing import Any
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Set, Tuple
 
+from dagster import DagsterInstance, DagsterRunStatus, RunsFilter, build_sensor_context
+
+from examples.engines import dagster_op
 from tests.engines.service import (
-    SETTLE_AFTER,
+    KILLS,
     Process,
-    kill_once_each,
+    Workers,
+    free_port,
+    kill_at_random,
+    pids_where,
     proved,
     report,
     service,
+    until,
 )
 
+TASKS = 20
+MAX_RUNTIME = 120
+INSTANCE = """
+run_retries:
+  enabled: true
+  max_retries: 8
+run_monitoring:
+  enabled: true
+  poll_interval_seconds: 5
+  max_runtime_seconds: {max_runtime}
+run_coordinator:
+  module: dagster.core.run_coordinator
+  class: QueuedRunCoordinator
+  config:
+    max_concurrent_runs: 4
+    dequeue_interval_seconds: 2
+    max_user_code_failure_retries: 20
+    user_code_failure_retry_delay: 10
+telemetry:
+  enabled: false
+"""
+WORKSPACE = """
+load_from:
+  - grpc_server:
+      host: 127.0.0.1
+      port: {port}
+      location_name: proof
+"""
 
-def child(task: str, attempt: int) -> None:
-    """Make one run in this process: the first one, or a retry of it, as Dagster makes them."""
-    from dagster import DagsterInstance
 
-    from examples.engines import dagster_op
+@contextlib.contextmanager
+def running(*, tasks: int, max_runtime: int) -> Iterator[Tuple[DagsterInstance, Process, Process]]:
+    """Run a daemon and a gRPC server; gives the instance and both."""
+    port = free_port()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
+        os.environ.update(DAGSTER_HOME=home, TASKS=str(tasks))
+        Path(home, "dagster.yaml").write_text(INSTANCE.format(max_runtime=max_runtime))
+        workspace = Path(home, "workspace.yaml")
+        workspace.write_text(WORKSPACE.format(port=port))
+        # Two processes that make the tables at once would fail, so this one is first.
+        with DagsterInstance.get() as instance:
+            address = ("--host", "127.0.0.1", "--port", str(port), "--log-level", "ERROR")
+            module = ("-m", "tests.engines.dagster_app")
+            server = Process("-m", "dagster", "api", "grpc", *module, *address)
+            daemon = Process("-m", "dagster._daemon", "run", "-w", str(workspace))
+            try:
+                yield instance, daemon, server
+            finally:
+                daemon.kill()
+                server.kill()
 
-    checkpoint: Any = dagster_op.Checkpoint
-    shorter: Any = functools.partial(checkpoint, settle_after=SETTLE_AFTER)
-    dagster_op.Checkpoint = shorter  # type: ignore[misc]
-    if os.environ.get("BARE"):
-        dagster_op.checkpoint_of = lambda context: None  # type: ignore[assignment,return-value]
-    first = str(uuid.uuid5(uuid.NAMESPACE_URL, task + os.environ.get("BARE", "")))
-    tags = {} if attempt == 1 else {"dagster/root_run_id": first, "dagster/parent_run_id": first}
-    config = {"ops": {"report": {"config": {"customer": task}}}}
-    run_id = first if attempt == 1 else str(uuid.uuid4())
-    with DagsterInstance.get() as instance:
-        dagster_op.reports.execute_in_process(config, instance=instance, tags=tags, run_id=run_id)
+
+def started_in(instance: DagsterInstance) -> List[str]:
+    filters = RunsFilter(statuses=[DagsterRunStatus.STARTED])
+    return [run.run_id for run in instance.get_runs(filters)]
 
 
-def start(task: str, attempt: int) -> Process:
-    return Process("-m", "tests.engines.dagster_driver", "child", task, str(attempt))
+class Servers(Workers):
+    """One gRPC server, with the processes of its runs."""
+
+    def __init__(self, instance: DagsterInstance, server: Process) -> None:
+        super().__init__([server])
+        self.instance = instance
+        self.left: Dict[str, float] = {}
+        """The runs that were started when a server died, and when that was."""
+
+    def running(self) -> List[int]:
+        return pids_where(self.workers, lambda command: b"spawn_main" in command)
+
+    def kill_worker(self, rng: Any) -> Set[int]:
+        self.left.update(dict.fromkeys(started_in(self.instance), time.time()))
+        return super().kill_worker(rng)
+
+
+def prove(name: str) -> Dict[str, int]:
+    """Have runs made, kill, and return the figures when all tasks have succeeded."""
+    begun = time.monotonic()
+    with (
+        service(5.0) as fake,
+        running(tasks=TASKS, max_runtime=MAX_RUNTIME) as (instance, daemon, server),
+    ):
+        servers = Servers(instance, server)
+
+        def restart() -> None:
+            daemon.kill()
+            daemon.start()
+
+        def ended() -> bool:
+            runs = instance.get_runs()
+            done = {str(run.run_config) for run in runs if run.status is DagsterRunStatus.SUCCESS}
+            counts = Counter(run.status.value for run in runs)
+            seconds = time.monotonic() - begun
+            print(
+                f"  {seconds:.0f} s: {dict(counts)}, executions {len(fake.executions)}", flush=True
+            )
+            time.sleep(10)
+            return len(done) == TASKS
+
+        kill_at_random(servers, fake, None, 7, pause=(2.0, 12.0), middle=restart)
+        until(ended, timeout=1500)
+        after = [
+            (record.end_time or 0.0) - servers.left[record.dagster_run.run_id]
+            for record in instance.get_run_records(RunsFilter(run_ids=list(servers.left)))
+            if record.dagster_run.status is DagsterRunStatus.FAILURE
+        ]
+        if after:
+            print(
+                f"  {len(servers.left)} runs were STARTED when a gRPC server died; {len(after)} "
+                f"failed {min(after):.0f} to {max(after):.0f} s later (limit: {MAX_RUNTIME} s)",
+                flush=True,
+            )
+        return report(name, fake, TASKS, KILLS)
+
+
+def left_for_ever(*, seconds: float = 120.0) -> None:
+    """Kill a gRPC server without a limit of the runtime; print how many runs stay `STARTED`."""
+    with service(5.0) as fake, running(tasks=3, max_runtime=0) as (instance, _, server):
+        until(lambda: len(fake.executions) > 1 and len(started_in(instance)) > 1, timeout=300)
+        before = started_in(instance)
+        server.kill()
+        server.start()
+        time.sleep(seconds)
+        still = set(before) & set(started_in(instance))
+        print(
+            f"without a limit: of {len(before)} runs that were STARTED when the gRPC server died, "
+            f"{len(still)} are STARTED {seconds:.0f} s later",
+            flush=True,
+        )
+
+
+def look() -> None:
+    """Start executions by `starts`, have the sensor look at them, and print the requests."""
+    with tempfile.TemporaryDirectory() as home, service(60.0) as fake:
+        os.environ["DAGSTER_HOME"] = home
+        with DagsterInstance.get() as instance:
+            for number in range(TASKS):
+                config = {"ops": {"start": {"config": {"customer": f"task-{number}"}}}}
+                dagster_op.starts.execute_in_process(config, instance=instance)
+            counts = [len(fake.requests)]
+            requested: List[int] = []
+            for wait in (0, 60):
+                time.sleep(wait)
+                requests: Any = dagster_op.ended(build_sensor_context(instance=instance))
+                requested.append(len([*requests]))
+                counts.append(len(fake.requests))
+    print(
+        f"{TASKS} starts: {counts[0]} requests; a look while all run: {counts[1] - counts[0]}, "
+        f"when all have ended: {counts[2] - counts[1]}; runs requested: {requested}",
+        flush=True,
+    )
 
 
 def main() -> None:
-    count = 3 if "few" in sys.argv else 10
-    tasks = [f"task-{number}" for number in range(count)]
-    with tempfile.TemporaryDirectory() as home:
-        os.environ["DAGSTER_HOME"] = home
-        with service(3.0) as fake:
-            kills = kill_once_each(fake, tasks, start, random.Random(7))
-            figures = report("Dagster, processes killed", fake, count, kills)
-        os.environ["BARE"] = "1"
-        with service(3.0) as fake:
-            kills = kill_once_each(fake, tasks, start, random.Random(7))
-            report("the same without a checkpoint", fake, count, kills)
+    look()
+    figures = prove("Dagster")
+    left_for_ever()
+    os.environ["BARE"] = "1"
+    prove("the same without a checkpoint")
     proved(figures)
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["child"]:
-        child(sys.argv[2], int(sys.argv[3]))
-    else:
-        main()
+    main()

@@ -220,15 +220,6 @@ class Process:
     def children(self) -> List[int]:
         return children_of(self._process.pid)
 
-    def kill_child(self, number: Any) -> bool:
-        """Kill the child that `number` chooses; return whether there was one."""
-        children = self.children
-        if not children:
-            return False
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(children[number % len(children)], signal.SIGKILL)
-        return True
-
     def kill(self) -> Set[int]:
         """Kill it with all that it has started; return the ids of all.
 
@@ -335,21 +326,3 @@ def kill_at_random(
         pids = workers.kill(kind, rng)
         if attempts is not None:
             attempts.died(kind, pids)
-
-
-def kill_once_each(
-    fake: FakeFlowMaestro, tasks: List[str], start: Callable[[str, int], Process], rng: Any
-) -> int:
-    """Run each task in a process that is killed once it has started its execution; repeat it.
-
-    `start` gets the task and the number of the attempt. Returns the number of kills.
-    """
-    kills = 0
-    for task in tasks:
-        first = start(task, 1)
-        until(lambda: task in ledger(fake) or first.has_ended)  # noqa: B023 - called at once
-        time.sleep(rng.choice([0.0, 0.02, 0.2]))
-        kills += not first.has_ended
-        first.kill()
-        start(task, 2).end()
-    return kills
