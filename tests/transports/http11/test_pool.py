@@ -28,7 +28,7 @@ def test_two_threads_that_store_a_connection_at_once_keep_to_the_limit() -> None
                 self.keep(others.pop())
             return count
 
-    idle = Racing(1)
+    idle = Racing(1, expiry=60.0)
     idle.keep(held_connection(closed, 1))
     assert len(idle) == 1
     assert closed == [1]
