@@ -130,7 +130,7 @@ class _Watched:
             self._break("transport_failed takes a TransportFailure, with its phase")
         if event == "store_failed" and not isinstance(fact, FlowMaestroError):
             self._break("store_failed takes an error of the SDK: make a JournalError of any other")
-        if event == "loaded" and not abs(fact.wall_time - time.time()) < HOUR:
+        if event == "loaded" and not abs(facts[0].wall_time - time.time()) < HOUR:
             self._break("Loaded.wall_time is the present time, in Unix seconds")
 
     def _break(self, rule: str) -> None:

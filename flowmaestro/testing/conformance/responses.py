@@ -35,7 +35,7 @@ from flowmaestro.testing.conformance.expectations import (
     read_out,
     whole,
 )
-from flowmaestro.testing.conformance.failures import expect_broken
+from flowmaestro.testing.conformance.phases import expect_broken
 from flowmaestro.testing.conformance.runner import Runner
 from flowmaestro.testing.conformance.scripted_server import (
     CHUNKED,

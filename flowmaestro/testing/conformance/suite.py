@@ -13,8 +13,8 @@ from flowmaestro.testing.arguments import several
 from flowmaestro.testing.conformance import (
     closing,
     connections,
-    failures,
     interruptions,
+    phases,
     responses,
     security,
     time_limits,
@@ -35,7 +35,7 @@ from flowmaestro.testing.conformance.runner import AsyncRunner, Runner, SyncRunn
 from flowmaestro.testing.conformance.site import Respond, loopback_site
 
 _MODULES: Tuple[ModuleType, ...] = (
-    failures,
+    phases,
     security,
     time_limits,
     responses,

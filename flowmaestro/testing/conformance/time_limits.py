@@ -29,7 +29,7 @@ from flowmaestro.testing.conformance.expectations import (
     expect_end,
     expect_piece,
 )
-from flowmaestro.testing.conformance.failures import expect_in_time
+from flowmaestro.testing.conformance.phases import expect_in_time
 from flowmaestro.testing.conformance.responses import refuse_unless_asked_for
 from flowmaestro.testing.conformance.runner import TOO_LONG, Runner
 from flowmaestro.testing.conformance.scripted_server import (
