@@ -1,10 +1,11 @@
-"""An Airflow DAG whose tasks start their workflows once: a mapped `@task`, and the operator.
+"""An Airflow DAG whose tasks start their workflows once: mapped `@task`s, and mapped operators.
 
 pip install "apache-airflow>=3.3"; copy `flowmaestro_airflow.py` to `plugins/`.
 """
 
 from __future__ import annotations
 
+import os
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,12 +15,17 @@ from flowmaestro_airflow import RunWorkflowOperator
 
 from flowmaestro import Checkpoint, FlowMaestroClient
 
+CUSTOMERS = os.environ.get("CUSTOMERS", "Ada,Grace,Edsger").split(",")
+
 with DAG("flowmaestro_reports", start_date=datetime(2026, 1, 1), schedule=None) as dag:
     retried: Any = {"retries": 3, "retry_delay": timedelta(seconds=5)}
 
     @task(**retried)
-    def report(customer: str, task_state_store: Any = None) -> Any:
+    def report(customer: str, task_state_store: Any = None, run_id: Any = None) -> Any:
         """Run the workflow of one customer."""
+        name = f"{run_id} {customer}"
+        # Compares and swaps, with `stores.py` of `docs/stores.md` in `plugins/`:
+        # checkpoint = stores.checkpoint_of(stores.RedisStore(redis.Redis(), name))
         checkpoint = Checkpoint(
             lambda: task_state_store.get("flowmaestro"),
             lambda state: task_state_store.set("flowmaestro", state, retention=NEVER_EXPIRE),
@@ -27,16 +33,17 @@ with DAG("flowmaestro_reports", start_date=datetime(2026, 1, 1), schedule=None) 
         )
         with FlowMaestroClient() as client:
             run = client.workflows.run(
-                "wf_123", {"task": customer}, timeout=3600, checkpoint=checkpoint
+                "wf_123", {"task": name}, timeout=3600, checkpoint=checkpoint
             )
+        if run["status"] != "completed":
+            raise RuntimeError(run["error"])
         return run["outputs"]
 
-    report.expand(customer=["Ada", "Grace", "Edsger"])
+    report.expand(customer=CUSTOMERS)
     for deferrable in (False, True):
-        RunWorkflowOperator(
+        RunWorkflowOperator.partial(
             task_id=f"deferrable_{deferrable}".lower(),
             workflow_id="wf_123",
-            inputs={"day": "{{ run_id }}"},
             deferrable=deferrable,
             **retried,
-        )
+        ).expand(inputs=[{"customer": customer, "run": "{{ run_id }}"} for customer in CUSTOMERS])

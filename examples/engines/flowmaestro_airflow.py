@@ -7,10 +7,14 @@ not: Airflow clears XCom before each try. A trigger must be importable outside o
 so it is in a file of its own. With `deferrable=True` the worker is free while the workflow runs.
 When a user marks the task as failed or clears it, `on_kill` cancels the execution; the death of
 a worker or of the triggerer does not.
+
+Triggers that begin within the same seconds wait with one `wait_many`, so a hundred of them read one
+list of executions instead of polling each.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -51,6 +55,8 @@ class RunWorkflowOperator(BaseOperator):
         kept = Checkpoint(lambda: store.get(name), save, rerun=("failed",))
         ti = context["ti"]  # Its id is another one in each try.
         task = f"{ti.dag_id}/{ti.run_id}/{ti.task_id}/{ti.map_index}"
+        # Compares and swaps, with `stores.py` of `docs/stores.md` in `plugins/`:
+        # kept = stores.checkpoint_of(stores.RedisStore(redis.Redis(), task))
         of_task = {"inputs": {**self.inputs, "task": task}, "checkpoint": kept}
         with FlowMaestroClient() as client:
             if not self.deferrable:
@@ -74,6 +80,47 @@ class RunWorkflowOperator(BaseOperator):
                 client.executions.cancel(execution_id)
 
 
+GATHER = 5.0
+"""Seconds that a trigger waits for others to wait with."""
+
+
+class Group:
+    """Triggers of one timeout that wait together."""
+
+    gathering: dict[float, Group] = {}
+
+    def __init__(self, timeout: float) -> None:
+        self.timeout = timeout
+        self.ended: dict[str, asyncio.Future[Any]] = {}
+        self.task = asyncio.create_task(self.follow())
+
+    @classmethod
+    async def wait(cls, execution_id: str, timeout: float) -> Any:
+        """Return the ended execution."""
+        group = cls.gathering.get(timeout) or cls.gathering.setdefault(timeout, cls(timeout))
+        if execution_id not in group.ended:
+            group.ended[execution_id] = asyncio.get_running_loop().create_future()
+        return await asyncio.shield(group.ended[execution_id])  # Others may wait for it, too.
+
+    async def follow(self) -> None:
+        """Wait for the executions of all triggers that have joined within `GATHER`."""
+        try:
+            await asyncio.sleep(GATHER)
+            del self.gathering[self.timeout]
+            async with AsyncFlowMaestroClient() as client:
+                waiting = client.executions.wait_many(list(self.ended), timeout=self.timeout)
+                async for outcome in waiting:
+                    ended = self.ended[str(outcome.execution_id)]
+                    if outcome.error is not None:
+                        ended.set_exception(outcome.error)
+                    else:
+                        ended.set_result(outcome.execution)
+        except Exception as error:
+            for ended in self.ended.values():
+                if not ended.done():
+                    ended.set_exception(error)
+
+
 class ExecutionTrigger(BaseTrigger):
     """Wait for an execution. A triggerer that takes over waits again."""
 
@@ -88,10 +135,7 @@ class ExecutionTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield the ended execution."""
-        async with AsyncFlowMaestroClient() as client:
-            ended = await client.executions.wait_for_completion(
-                self.execution_id, timeout=self.timeout
-            )
+        ended = await Group.wait(self.execution_id, self.timeout)
         yield TriggerEvent({key: ended[key] for key in ("status", "outputs", "error")})
 
     async def on_kill(self) -> None:

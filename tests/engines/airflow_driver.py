@@ -1,29 +1,38 @@
-"""Proof on Airflow 3.3: tasks whose processes are killed start their workflows once.
+"""Proof on Airflow 3.3: tasks whose processes and workers are killed start their workflows once.
 
 `python -m tests.engines.airflow_driver`
 
-It runs the scheduler with its local executor, the API server, the DAG processor and the triggerer,
-with SQLite. It kills the process of each running task once, and the triggerer once.
+The scheduler with its local executor, the API server, the DAG processor and the triggerer, with
+SQLite. The DAG is triggered once. Processes of tasks are killed, and the scheduler with all of
+them. The triggerer and the API server are killed once each, and the service is away for a while.
+Last, twenty triggers wait, each by itself and as the example does.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import importlib
 import os
-import shutil
-import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from pathlib import Path
+from typing import Any, Dict, List
 
 from tests.engines.service import (
+    KILLS,
     ROOT,
+    SETTLE_AFTER,
+    WORKFLOW,
     Process,
+    Workers,
     children_of,
     free_port,
-    ledger,
+    kill_at_random,
     proved,
     report,
     service,
@@ -31,13 +40,15 @@ from tests.engines.service import (
 )
 
 DAG = "flowmaestro_reports"
-TASKS = 5
-PARTS = (
-    ("api-server",),
-    ("scheduler",),
-    ("dag-processor",),
-    ("triggerer",),
-)
+MAPPED = 7
+"""Customers; each is a task, an operator and a deferrable operator."""
+PARTS = ("api-server", "scheduler", "dag-processor", "triggerer")
+EXAMPLES = ROOT / "examples" / "engines"
+QUICKER = {
+    "AIRFLOW__CORE__PARALLELISM": "6",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",
+    "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "20",
+}
 
 
 def airflow(*arguments: str) -> str:
@@ -49,52 +60,112 @@ def airflow(*arguments: str) -> str:
     return done.stdout
 
 
-def main() -> None:
-    with tempfile.TemporaryDirectory() as home, service(20.0) as fake:
-        examples = ROOT / "examples" / "engines"
-        for name in ("dags", "plugins"):
-            (Path(home) / name).mkdir()
-        shutil.copy(examples / "airflow_dag.py", Path(home) / "dags")
-        shutil.copy(examples / "flowmaestro_airflow.py", Path(home) / "plugins")
+def install(home: Path, *, bare: bool) -> None:
+    """Copy the example, with shorter times, or without its checkpoints."""
+    rerun = 'rerun=("failed",)'
+    for name, folder in (("airflow_dag.py", "dags"), ("flowmaestro_airflow.py", "plugins")):
+        text = (EXAMPLES / name).read_text()
+        text = text.replace(rerun, f"{rerun}, settle_after={SETTLE_AFTER}")
+        text = text.replace('"retries": 3', '"retries": 20')
+        if bare:
+            text = text.replace("checkpoint=checkpoint", "").replace(', "checkpoint": kept', "")
+        (home / folder).mkdir()
+        (home / folder / name).write_text(text)
+
+
+def state_of_run(home: Path) -> Any:
+    """Return the state of the run of the DAG, from the database."""
+    with contextlib.closing(sqlite3.connect(home / "airflow.db", timeout=60)) as database:
+        rows = database.execute("SELECT state FROM dag_run WHERE dag_id = ?", (DAG,)).fetchall()
+    return rows[0][0] if rows else None
+
+
+class Scheduler(Workers):
+    """The scheduler with its local executor: it forks workers, and each of these a task."""
+
+    def running(self) -> List[int]:
+        return [task for worker in super().running() for task in children_of(worker)]
+
+
+def prove(name: str, *, bare: bool) -> Dict[str, int]:
+    """Trigger the DAG, kill, and return the figures when it has succeeded."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, service(20.0) as fake:
+        home = Path(folder)
+        install(home, bare=bare)
         port = str(free_port())
         os.environ.update(
-            AIRFLOW_HOME=home,
+            QUICKER,
+            AIRFLOW_HOME=folder,
             AIRFLOW__CORE__LOAD_EXAMPLES="False",
             AIRFLOW__CORE__EXECUTION_API_SERVER_URL=f"http://127.0.0.1:{port}/execution/",
             AIRFLOW__API_AUTH__JWT_SECRET="a secret of this proof, long enough for its signature",
             AIRFLOW__API__SECRET_KEY="another secret of this proof",
-            AIRFLOW__CORE__PARALLELISM="6",
             AIRFLOW__LOGGING__LOGGING_LEVEL="ERROR",
+            CUSTOMERS=",".join(f"customer-{number}" for number in range(MAPPED)),
         )
         airflow("db", "migrate")
-        parts = {}
+        parts: Dict[str, Process] = {}
+        for part in PARTS:
+            extra = ("--port", port, "--workers", "1") if part == "api-server" else ()
+            parts[part] = Process("-m", "airflow", part, *extra)
+
+        def restart() -> None:
+            for part in ("triggerer", "api-server"):
+                parts[part].kill()
+                parts[part].start()
+            health = f"http://127.0.0.1:{port}/api/v2/version"
+            until(lambda: urllib.request.urlopen(health).status == 200, timeout=300)
+
+        def ended() -> bool:
+            time.sleep(5)
+            return state_of_run(home) in ("success", "failed")
+
         try:
-            for (name,) in PARTS:
-                extra = ("--port", port, "--workers", "1") if name == "api-server" else ()
-                parts[name] = Process("-m", "airflow", name, *extra)
             until(lambda: DAG in airflow("dags", "list"), timeout=900)
             airflow("dags", "unpause", DAG)
             airflow("dags", "trigger", DAG)
-            kills = 0
-            until(lambda: len(fake.executions) >= TASKS - 1, timeout=900)
-            # The scheduler forks workers, and each of these the process of a task.
-            for worker in parts["scheduler"].children:
-                for task in children_of(worker):
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(task, signal.SIGKILL)
-                        kills += 1
-            time.sleep(2)
-            parts["triggerer"].kill()
-            parts["triggerer"].start()
-            kills += 1
-            until(
-                lambda: '"success"' in airflow("dags", "list-runs", DAG, "-o", "json"), timeout=1800
-            )
-            figures = report("Airflow, tasks and triggerer killed", fake, TASKS, kills)
-            print(ledger(fake))
+            scheduler = Scheduler([parts["scheduler"]])
+            kill_at_random(scheduler, fake, None, 7, pause=(2.0, 20.0), middle=restart)
+            until(ended, timeout=1800)
+            print(f"  the run of the DAG: {state_of_run(home)}", flush=True)
         finally:
-            for part in parts.values():
-                part.kill()
+            for each in parts.values():
+                each.kill()
+        return report(name, fake, 3 * MAPPED, KILLS)
+
+
+def wait_in_triggers(*, together: bool, count: int = 20) -> None:
+    """Print what it takes to wait for many executions in triggers."""
+    sys.path.insert(0, str(EXAMPLES))
+    module = importlib.import_module("flowmaestro_airflow")
+    from flowmaestro import AsyncFlowMaestroClient
+
+    async def alone(execution_id: str, timeout: float) -> Any:
+        async with AsyncFlowMaestroClient() as client:
+            return await client.executions.wait_for_completion(execution_id, timeout=timeout)
+
+    async def wait() -> int:
+        async with AsyncFlowMaestroClient() as client:
+            started = [await client.workflows.execute(WORKFLOW) for _ in range(count)]
+        ids = [each["data"]["execution_id"] for each in started]
+        if together:
+            begun = [module.ExecutionTrigger(each, 600).run() for each in ids]
+            return len(await asyncio.gather(*(each.__anext__() for each in begun)))
+        return len(await asyncio.gather(*(alone(each, 600) for each in ids)))
+
+    with service(30.0) as fake:
+        waited = asyncio.run(wait())
+        how = "with wait_many" if together else "each by itself"
+        print(
+            f"{waited} triggers {how}: {len(fake.requests) - count} requests for 30 s", flush=True
+        )
+
+
+def main() -> None:
+    for together in (False, True):
+        wait_in_triggers(together=together)
+    figures = prove("Airflow", bare=False)
+    prove("the same without a checkpoint", bare=True)
     proved(figures)
 
 
