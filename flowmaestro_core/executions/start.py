@@ -15,7 +15,7 @@ has happened, and acts by its `state`.
 | refused | `open` | nothing was started; `error` says why | the next call: new |
 | unknown | `starting` | this call cannot tell; `error` says why | the next call: in doubt |
 
-Events, by the state that they come in. Each one is a method.
+Events, by the state in which they may come. Each one is a method; `TRANSITIONS` lists them.
 
 * new, announced: `announce`, before the store saves `starting`. Again, if the request was held up
   for too long (`SendWindow`): announced. `withdraw`, if the scheduler sends no more: new. `refuse`,
@@ -27,10 +27,11 @@ Events, by the state that they come in. Each one is a method.
 * in doubt: after `settle_after` seconds the list of the server shows every execution. `settle`
   pairs starts with equal inputs with executions. `find`: started. `miss`, if certainly nothing was
   started: new, to be started again. `give_up`, if the list does not show it: unknown.
-* unknown: `start_anyway`, if the user passed `on_unknown="start"`: new.
+* unknown: `start_anyway`, if the user passed `on_unknown="start"`: new. Also with a checkpoint whose
+  list is empty, as it was before the start: with the key of another workspace, that is refused.
 * started: `end`: ended, or refused if the account lacked credits.
 * ended: `rerun`: new.
-* any: `restore`, after the store was read: new, in doubt, started or ended.
+* where no request is out: `restore`, after the store was read: new, in doubt, started or ended.
 
 Three things do not show in the state:
 

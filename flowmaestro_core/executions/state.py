@@ -313,7 +313,7 @@ class BatchState:
                 execution = verdict.value
                 error = _lack_of_credits(verdict.value, row.execution_id)
                 row.end(error)
-                self.ledger.add(row, execution)
+                self.ledger.add(row, execution if error is None else None)
                 # `rerun=` applies to executions of earlier calls, whether the journal has their end
                 # or this call polls it. One call applies `rerun=` to a row at most once.
                 if not row.sent_here and error is None and self._is_to_rerun(verdict.value):

@@ -919,3 +919,12 @@ def test_header_that_is_older_than_a_row_is_refused() -> None:
     assert isinstance(refused.error, JournalError)
     assert "the store returned a header that is older than the state of a row" in str(refused.error)
     assert refused.sent == []
+
+
+def test_row_without_credits_is_saved_as_not_started_and_without_an_outcome() -> None:
+    world = World()
+    broke = an_envelope({"status": "failed", "error": "Insufficient credits"})
+    world.run(ROWS[:1], lambda it: None if is_start(it) or "?" in it.url else (200, broke))
+    saved = world.journal.rows["0"]
+    assert (saved["state"], "outcome" in saved) == ("open", False)
+    assert [item.ok for item in world.run(ROWS[:1]).items] == [True]
