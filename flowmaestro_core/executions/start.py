@@ -27,11 +27,11 @@ Events, by the state in which they may come. Each one is a method; `TRANSITIONS`
 * in doubt: after `settle_after` seconds the list of the server shows every execution. `settle`
   pairs starts with equal inputs with executions. `find`: started. `miss`, if certainly nothing was
   started: new, to be started again. `give_up`, if the list does not show it: unknown.
-* unknown: `start_anyway`, if the user passed `on_unknown="start"`: new. Also with a checkpoint whose
-  list is empty, as it was before the start: with the key of another workspace, that is refused.
+* unknown: `start_anyway`, if the user passed `on_unknown="start"`: new. Also with a checkpoint if
+  the list is empty, as before the start: the server refuses the key of another workspace.
 * started: `end`: ended, or refused if the account lacked credits.
 * ended: `rerun`: new.
-* where no request is out: `restore`, after the store was read: new, in doubt, started or ended.
+* where no request is out: `restore`, after a load: new, in doubt, started or ended.
 
 Three things do not show in the state:
 
