@@ -13,15 +13,13 @@ AT_MOST = 700
 
 LONG_CHECKS = "|".join(
     (
-        "a-flood-of-informational-replies",
-        "a-flood-of-small-chunks",
-        "a-head-that-dribbles",
-        "an-interrupted-call-loses-nothing",
-        "an-interrupted-stream-loses-nothing",
+        "a-failed-handshake",
+        "a-request-sent-in-part",
         "bounded-connections",
+        "call-timeout",
+        "cancelled-in-any-phase",
         "close-wakes-a-call",
         "close-while-reading",
-        "head-timeout",
         "many-at-once",
         "no-frame-of-a-failure-shows-a-secret",
         "no-secret-is-reachable-from-a-failure",

@@ -43,6 +43,7 @@ from tests.harness.testing.broken_transports import (
     TakesABreakForTheEnd,
     outcome,
 )
+from tests.slow import LONG_CHECKS
 
 ROOT = Path(__file__).parents[3]
 
@@ -79,6 +80,13 @@ class TestWhatIsNotOffered:
     def test_a_close_that_wakes_nobody(self) -> None:
         made = Unwaking()
         assert "until the calls in flight" in not_offered(lambda: made, "close-wakes-a-call")
+        made.close_after_all()
+
+    def test_call_that_times_out_after_a_close_was_not_woken(self) -> None:
+        made = Unwaking()
+        runner = SyncRunner(lambda: made, loopback_site)
+        runner.too_long = 2.0
+        assert isinstance(outcome(runner, CHECKS["close-wakes-a-call"]), NotOffered)
         made.close_after_all()
 
     def test_without_a_bound_checks_make_do_with_any_number_of_connections(self) -> None:
@@ -526,6 +534,10 @@ def test_quick_fails_once_if_its_time_is_not_enough(monkeypatch: pytest.MonkeyPa
         kit._quick_seconds()
     with pytest.raises(pytest.skip.Exception, match="not run: the 20 s of quick are over"):
         Quick()._quick_seconds()
+
+
+def test_checks_that_the_quick_run_leaves_out_exist() -> None:
+    assert {*LONG_CHECKS.split("|")} <= {*CHECKS}
 
 
 def test_the_checks_of_phases_and_secrets_come_first() -> None:
