@@ -18,7 +18,7 @@ _DEFAULT_TIMES = StreamTimes()
 
 
 class ServerSeen:
-    """What the calls of one client have learned about its server.
+    """Facts that the calls of one client have learned about its server.
 
     Attributes:
         has_answered: whether any call got a response, whatever its status. If so, the base URL

@@ -41,7 +41,7 @@ class _Progress(Protocol):
 
     @property
     def reconnects(self) -> int:
-        """How many connections replaced a lost one."""
+        """The number of connections that replaced a lost one."""
         ...
 
     @property

@@ -122,7 +122,7 @@ State = Union[HeaderState, StartState]
 
 
 class Loaded(NamedTuple):
-    """What a store holds, as it returned it: the reply to a `Load`. Nothing is checked yet.
+    """The content of a store, as returned: the reply to a `Load`. Nothing is checked yet.
 
     Attributes:
         states: the states under the keys of the `Load`.

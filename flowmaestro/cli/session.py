@@ -1,4 +1,4 @@
-"""What commands share: the client, the workflow that the user means, and its inputs."""
+"""Parts that commands share: the client, the workflow that the user means, and its inputs."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def place_of(options: argparse.Namespace) -> str:
 
 
 class Found(NamedTuple):
-    """What the user means; its name is "" if it is not known."""
+    """The resource that the user means; its name is "" if it is not known."""
 
     id: str
     name: str = ""

@@ -365,7 +365,7 @@ def _base64(secret: bytes) -> Iterator[bytes]:
 
 
 class _Meanings(Dict[bytes, bytes]):
-    """What each escape stands for. Backslashes are left out."""
+    """The characters that escapes stand for. Backslashes are left out."""
 
     def __missing__(self, escape: bytes) -> bytes:
         if escape.startswith(b"%"):

@@ -72,7 +72,7 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
 class Confirmation(NamedTuple):
-    """How to confirm that a call took effect, if the server refuses a retry with `refusal`.
+    """The proof that a call took effect, if the server refuses a retry with `refusal`.
 
     An earlier attempt may have taken effect, and may be the reason for the refusal. `refusal` is an
     HTTP status. `ask` is another call, whose reply shows whether the first call took effect: if

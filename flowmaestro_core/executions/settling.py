@@ -84,7 +84,7 @@ class LookupResult(NamedTuple):
 
 
 class WalkEnd(NamedTuple):
-    """What ends a walk through the list: an execution that is older than every start in doubt.
+    """The end of a walk through the list: an execution that is older than every start in doubt.
 
     Attributes:
         baseline: the id of an execution older than all starts of the store; `None` if it is not

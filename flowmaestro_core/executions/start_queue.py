@@ -70,7 +70,7 @@ class StartQueue:
 
     @property
     def _room(self) -> int:
-        """How many rows may be started now."""
+        """The number of rows that may be started now."""
         return self._batch.concurrency - len(self._active)
 
     def enqueue(self) -> bool:

@@ -167,7 +167,7 @@ class Response:
 
 
 class Phase(enum.Enum):
-    """How far an attempt had come when it failed. Retries depend on it."""
+    """The progress of an attempt when it failed. Retries depend on it."""
 
     NOT_SENT = "not sent"
     """No byte of the request reached the server. A retry is always safe."""

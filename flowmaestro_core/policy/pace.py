@@ -40,7 +40,7 @@ MINUTE = 60.0
 
 
 class Pace:
-    """What the replies say of the key's rate limits, and the turns of the polls.
+    """The key's rate limits, as replies tell them, and the turns of the polls.
 
     All machines of a client share it, in any thread, without a lock: a change that is lost costs a
     turn, not more.

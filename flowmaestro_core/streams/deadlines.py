@@ -20,7 +20,7 @@ than their interval. The tenth that is left is when such an opening may begin.""
 
 
 class Deadlines(NamedTuple):
-    """What a stream waits for, and until when: points in time. Infinity: it does not wait for that.
+    """The points in time until which a stream waits. Infinity: it does not wait for that.
 
     Attributes:
         end_at: when the stream times out.

@@ -251,7 +251,7 @@ class EventStreamMachine(Machine[Any]):
 
     @property
     def reconnects(self) -> int:
-        """How many connections replaced a lost one."""
+        """The number of connections that replaced a lost one."""
         return self._stream.reconnects
 
     @property

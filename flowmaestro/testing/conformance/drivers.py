@@ -379,7 +379,7 @@ def _failures(scene: Scene, theirs: _Played) -> Iterable[str]:
 
 
 class _Played(NamedTuple):
-    """What came of one scene."""
+    """The result of one scene."""
 
     value: str
     items: List[str]

@@ -143,7 +143,7 @@ class RequestWriter:
 
 
 class ExchangeState(Enum):
-    """How far the response of an `Exchange` has been received.
+    """The part of the response of an `Exchange` that has been received.
 
     | state | event | next state |
     |---|---|---|

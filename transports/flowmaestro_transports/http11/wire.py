@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class Readiness(enum.Enum):
-    """What a socket must be ready for, for a wait to end."""
+    """The state of a socket that ends a wait: readable, writable or both."""
 
     READABLE = "readable"
     WRITABLE = "writable"

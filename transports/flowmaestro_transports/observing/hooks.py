@@ -185,7 +185,7 @@ class Hooks:
 
     @property
     def failures(self) -> int:
-        """How often a hook or a trace has failed so far, on all clients that have these hooks."""
+        """The number of failures of hooks and traces, on all clients that have these hooks."""
         return self._failures.count
 
     def functions(self) -> Dict[str, Optional[Callable[[Any], Any]]]:
