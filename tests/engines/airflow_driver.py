@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
 import os
 import sqlite3
 import subprocess
@@ -23,6 +22,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any, Dict, List
 
+from flowmaestro import AsyncFlowMaestroClient
 from tests.engines.service import (
     KILLS,
     ROOT,
@@ -136,9 +136,8 @@ def prove(name: str, *, bare: bool) -> Dict[str, int]:
 
 def wait_in_triggers(*, together: bool, count: int = 20) -> None:
     """Print what it takes to wait for many executions in triggers."""
-    sys.path.insert(0, str(EXAMPLES))
-    module = importlib.import_module("flowmaestro_airflow")
-    from flowmaestro import AsyncFlowMaestroClient
+    # Imported only now: Airflow reads its settings from the environment.
+    from examples.engines import flowmaestro_airflow
 
     async def alone(execution_id: str, timeout: float) -> Any:
         async with AsyncFlowMaestroClient() as client:
@@ -149,7 +148,7 @@ def wait_in_triggers(*, together: bool, count: int = 20) -> None:
             started = [await client.workflows.execute(WORKFLOW) for _ in range(count)]
         ids = [each["data"]["execution_id"] for each in started]
         if together:
-            begun = [module.ExecutionTrigger(each, 600).run() for each in ids]
+            begun = [flowmaestro_airflow.ExecutionTrigger(each, 600).run() for each in ids]
             return len(await asyncio.gather(*(each.__anext__() for each in begun)))
         return len(await asyncio.gather(*(alone(each, 600) for each in ids)))
 
@@ -162,8 +161,10 @@ def wait_in_triggers(*, together: bool, count: int = 20) -> None:
 
 
 def main() -> None:
-    for together in (False, True):
-        wait_in_triggers(together=together)
+    with tempfile.TemporaryDirectory() as home:
+        os.environ["AIRFLOW_HOME"] = home
+        for together in (False, True):
+            wait_in_triggers(together=together)
     figures = prove("Airflow", bare=False)
     prove("the same without a checkpoint", bare=True)
     proved(figures)
