@@ -177,6 +177,8 @@ class Watch:
         """How many pages must come before larger ones are tried again; 0 if none are smaller."""
         self._took: Deque[float] = deque(maxlen=REMEMBERED)
         """How many seconds the last executions took that have ended."""
+        self._ended_at = -math.inf
+        """When the last one was seen to have ended."""
         self._patience = AdaptiveTimeout()
         self._patience_for_pages = AdaptiveTimeout()
         self._lost: Optional[FlowMaestroError] = None
@@ -373,7 +375,8 @@ class Watch:
         if given is not None:
             return given
         if self._took:
-            took = sorted(self._took)[len(self._took) // 2]
+            # If none ends for longer than that, those that are left take longer.
+            took = max(sorted(self._took)[len(self._took) // 2], now - self._ended_at)
         else:  # None has ended. So they take at least as long as the first one runs.
             took = now - self._first_by_deadline.state.started if self.by_row else 0.0
         interval = min(RAMP * took, LONGEST_INTERVAL) * (1.0 + SPREAD * (jitter - 0.5))
@@ -508,6 +511,7 @@ class Watch:
         except (TypeError, ValueError):
             begun, end = execution.state.started, now
         self._took.append(end - begun)
+        self._ended_at = now
 
     # The executions
 

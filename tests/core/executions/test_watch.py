@@ -125,10 +125,17 @@ def test_lists_become_rarer_until_an_execution_has_ended() -> None:
 
 
 def test_interval_follows_from_the_time_that_executions_take() -> None:
-    """Those that have ended took 8 s, so the list is read every 2.8 s."""
+    """The last ones that have ended took 8 s, so the list is read every 2.8 s."""
     server = ListingServer(takes=lambda number: 8.0 if number < 5 else 200.0)
-    between = gaps(times_of_lists(server, running([{}] * 9, concurrency=9), 60.0))
+    between = gaps(times_of_lists(server, running([{}] * 9, concurrency=9), 16.0))
     assert between[-1] == pytest.approx(0.35 * 8.0)
+
+
+def test_lists_become_rarer_once_only_long_executions_are_left() -> None:
+    server = ListingServer()
+    names = [server.add(ends=1.0) for _ in range(20)] + [server.add(ends=250.0) for _ in range(3)]
+    assert ended(server.play(waiting(*names))) == sorted(names)
+    assert len(server.asked) <= 250.0 / LONGEST_INTERVAL * 1.2 + 15
 
 
 def test_ends_are_dated_by_the_server_if_it_can_be_read() -> None:
