@@ -403,3 +403,4 @@ def test_a_list_of_many_webhooks_is_redacted_one_by_one():
     shown = json.loads(redacted_body(json.dumps([hook] * 1_000).encode()))
     hidden = {"secret": "***", "url": "https://h/?key=***", "headers": {"X-Auth": "***", "A": "b"}}
     assert shown == [hidden] * 1_000
+    assert redacted_body(json.dumps([hook] * 2_000).encode()) == "***"
