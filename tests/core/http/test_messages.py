@@ -185,3 +185,11 @@ def test_a_closed_transport_says_so() -> None:
         copy.copy(TransportClosedError()),
     ):
         assert str(twin) == "this transport is closed"
+
+
+@pytest.mark.parametrize(
+    "message", [Request("GET", "https://h", {}), Response(200, {}), ResponseHead(200, {})]
+)
+def test_messages_that_hooks_and_transports_get_are_immutable(message: Any) -> None:
+    with pytest.raises(AttributeError):
+        message.headers = Headers()
