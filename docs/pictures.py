@@ -41,7 +41,7 @@ from flowmaestro.timeline import timeline_svg
 
 FOLDER = Path(__file__).with_name("pictures")
 COLUMNS, LINES = 104, 31
-COMMAND = "python -m flowmaestro demo"
+COMMAND = "python -m flowmaestro demo --transport memory"
 PROMPT = b"\x1b[?2004h"
 """Bracketed paste, which a prompt switches on when it is ready."""
 ANSWER = """\
@@ -191,6 +191,7 @@ def picture(command: str, lines: List[str], columns: int, name: str) -> str:
     console.print(Text.assemble(("$ ", "dim"), command), soft_wrap=True)
     for line in lines:
         console.print(Text.from_ansi(line), soft_wrap=True)
+    console.print()  # Without it, the picture would cut what is below the last line.
     svg = console.export_svg(title="", theme=MONOKAI, unique_id=name)
     return re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
 

@@ -414,7 +414,8 @@ SERVER = f"""\
 
 ## Try it without a key
 
-`serve` starts a fake FlowMaestro on a port. `demo` starts one, too, and shows the main tasks on it ([a
+`serve` starts a fake FlowMaestro on a port, with [a page that shows its requests and
+executions](testing.md#watch-it-in-a-browser). `demo` starts one, too, and shows the main tasks on it ([a
 picture](pictures/demo.svg)). The option `--transport` of `demo` chooses how it connects; with
 `--transport memory`, it opens no socket, and the runs that it shows take no real time. `serve --seed
 FILE` calls the function `seed(fake)` of a Python file, which adds resources of yours. Do not use the
