@@ -377,6 +377,12 @@ def engines_dramatiq(session: nox.Session) -> None:
     prove_on_stores(session, "dramatiq", "dramatiq[redis]>=2.2")
 
 
+@nox.session(name="engines-ray", python=OF_ENGINES)
+def engines_ray(session: nox.Session) -> None:
+    """The same on Ray; and a job with a batch in each partition."""
+    prove_on_stores(session, "ray", "ray>=2.50")
+
+
 @nox.session(name="engines-spark", python=OF_ENGINES)
 def engines_spark(session: nox.Session) -> None:
     """A job with a batch in each partition, on a Spark master and two workers."""

@@ -290,6 +290,11 @@ class Workers:
             if each.has_ended:
                 each.start()
 
+    def supervised(self) -> bool:
+        """Start workers again that have ended. Return True, for a condition to wait for."""
+        self.restart_ended()
+        return True
+
     def end(self) -> None:
         for each in self.workers:
             each.kill()
@@ -316,7 +321,7 @@ def kill_at_random(
     Then `middle` is called, which may kill the server of the engine.
     """
     rng = random.Random(seed)
-    until(lambda: len(fake.executions) > 2, timeout=600)
+    until(lambda: workers.supervised() and len(fake.executions) > 2, timeout=600)
     for number, kind in enumerate(kinds_of_kills(rng)):
         time.sleep(rng.uniform(*pause))
         if number == KILLS // 2:

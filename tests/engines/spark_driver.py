@@ -30,7 +30,6 @@ class Spark(Cluster):
     def __init__(self, folder: Path) -> None:
         port = free_port()
         self._url = f"spark://127.0.0.1:{port}"
-        self._folder = folder
         os.environ.update(SPARK_HOME=str(HOME), PYSPARK_PYTHON=sys.executable)
         os.environ.update(SPARK_LOCAL_IP="127.0.0.1", SPARK_WORKER_DIR=str(folder / "work"))
         options = ("--host", "127.0.0.1", "--port", str(port), "--webui-port", str(free_port()))
@@ -47,7 +46,7 @@ class Spark(Cluster):
         return Process(worker, *options, *ports, self._url, program=program("spark-class"))
 
     def submit(self, job: Path, output: Path) -> Process:
-        files = ",".join(str(self._folder / name) for name in ("stores.py", "partitions.py"))
+        files = ",".join(str(job.parent / name) for name in ("stores.py", "partitions.py"))
         # With the default of 4 the job fails when one partition has met four of the kills.
         settings = (
             "spark.task.maxFailures=20",

@@ -73,7 +73,7 @@ BLOCKS = [block for page in PAGES if page != CONTRACT for block in blocks_of(pag
 LIMITER = re.compile("(?s).*from (?:limits|prefect.concurrency.sync) import ")
 """The session `engines-limits` runs these, with Redis and with Prefect."""
 PARTITIONS = re.compile(r"(?s)# \w+\.py\n.*from (?:stores|partitions) import ")
-"""The sessions of Spark and Dask run these, on clusters."""
+"""The sessions of Spark, Ray and Dask run these, on clusters."""
 ELSEWHERE = RECEIVER.match, STORE.match, LIMITER.match, PARTITIONS.match
 PYTHON = [
     block
