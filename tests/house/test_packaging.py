@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posixpath
 import re
 import runpy
 import shutil
@@ -76,10 +77,20 @@ def test_the_wheel_holds_the_three_packages_whole_and_nothing_else(wheel):
 
 def test_the_wheel_holds_the_skill_and_every_page_that_it_names(wheel):
     text = wheel.read(f"{SKILL}SKILL.md").decode()
-    named = set(re.findall(r"`(references/[\w./-]+)`", text))
+    named = set(re.findall(r"`((?:docs|transports)/[\w./-]+)`", text))
     assert len(named) > 4
     for name in named:
         assert any(it.startswith(SKILL + name) for it in wheel.namelist()), name
+
+
+def test_a_link_of_the_guide_for_transports_leads_to_a_page_of_the_skill(wheel):
+    folder = f"{SKILL}transports/"
+    text = wheel.read(f"{folder}README.md").decode()
+    links = {it.partition("#")[0] for it in re.findall(r"\]\(([^)#:\s]+)[)#]", text)}
+    assert len(links) > 8
+    there = set(wheel.namelist())
+    lost = {it for it in links if posixpath.normpath(folder + it) not in there}
+    assert lost - there == set(), "a link to the package itself leads there"
 
 
 def test_each_package_is_marked_as_typed(wheel):
