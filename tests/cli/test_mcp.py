@@ -392,7 +392,7 @@ def test_a_request_timeout_differs_from_a_run_timeout():
 
     result, _ = ask(call, fake=fake)
     assert result.is_error
-    expected = "workflow wf_123: [timeout] no response was received in time"
+    expected = "workflow wf_123: [timeout] api.flowmaestro.io: no response was received in time"
     assert result.content[0].text.startswith(expected)
 
 
