@@ -48,7 +48,7 @@ SEARCHES = {
     "journal_busy": "error-texts/#journal_busy",
     "share client between threads": "questions/#may-i-share-one-client-between-threads",
     "test my app offline": "questions/#how-do-i-test-my-app-offline",
-    "test without a server": "questions/#how-do-i-test-my-app-offline",
+    "test without a server": "testing/#the-first-test-without-a-network",
     "lose events connection drops": "questions/#do-i-lose-events",
     "answer paused run": "questions/#a-run-is-paused",
     "exponential backoff": "questions/#is-there-an-exponential-backoff",
