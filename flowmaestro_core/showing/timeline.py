@@ -149,8 +149,8 @@ class _Row:
         return sum(max((end if stop is None else stop) - at, 0.0) for at, stop, _ in self.bars)
 
     def is_open(self) -> bool:
-        """Return whether it is not known when this row ended: it was cancelled, or is paused."""
-        return any(stop is None and status != "running" for _, stop, status in self.bars)
+        """Return whether it is unknown when this row ends: it runs, is paused, or was cancelled."""
+        return any(stop is None for _, stop, _ in self.bars)
 
 
 class _Run(NamedTuple):
@@ -257,9 +257,10 @@ def draw(
             picture.join(first, last)
     for at in run.lost:
         picture.mark("lost", picture.x(at), picture.top - 6, picture.bottom)
-    at_least = _AT_LEAST if is_open else ""
-    total = "" if (note or is_open) and end == begin else f"total {at_least}{in_words(end - begin)}"
-    ended = status if status in ("failed", "cancelled", "paused") else ""
+    at_least = _AT_LEAST if is_open or status == "running" else ""
+    is_unknown = (note or at_least) and end == begin
+    total = "" if is_unknown else f"total {at_least}{in_words(end - begin)}"
+    ended = status if status in ("failed", "cancelled", "paused", "running") else ""
     ended = f"{ended}: {run.reason}" if run.reason else ended
     resumed = f"stream lost and resumed {len(run.lost)} x" if run.lost else ""
     summary = ", ".join(filter(None, (total, ended, resumed, note)))

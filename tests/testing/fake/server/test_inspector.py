@@ -482,10 +482,10 @@ def test_the_timeline_of_a_running_execution_grows():
         execution_id = client.workflows.execute("wf_slow")["data"]["execution_id"]
     world.fake.advance(1.0)
     began = world.send("GET", f"/_inspect/timelines/{execution_id}").body.decode()
-    assert ">total 0.95 s<" in began
+    assert ">total ≥ 0.95 s, running<" in began
     world.fake.advance(3.5)
     grown = world.send("GET", f"/_inspect/timelines/{execution_id}").body.decode()
-    assert ">total 3.45 s<" in grown
+    assert ">total ≥ 3.45 s, running<" in grown
 
 
 def test_a_timeline_is_drawn_of_events_that_were_read_under_the_lock_of_the_fake():
