@@ -56,6 +56,10 @@ class RequestsBody:
             self.close()
             reason = f"an informational reply ({self.status}) came as the final one"
             raise TransportFailure(Phase.REPLY_BROKEN, reason)
+        if self.status == 204 and "transfer-encoding" in self.headers:
+            # It has no body whatever this field says (RFC 9112, 6.3), but http.client would wait.
+            self.close()
+            self._closed, self._ended = False, True
 
     def read(self, patience: float) -> bytes:
         """Return some bytes of the body as soon as there are any; `b""` at its end.
