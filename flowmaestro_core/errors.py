@@ -39,6 +39,8 @@ class FlowMaestroError(Exception):
             beginning, as a `str`; `None` if there are none.
         attempts: every failed `Attempt` of the call, in order; `()` if the error is not of a call.
         gave_up: why the call was not retried, in words; `None` if a retry was not considered.
+        maybe_processed: whether the server may have processed the last attempt all the same. If it
+            is True for a start, an execution may run.
         execution_id: the execution that this error is about, if one had been started.
         retry_after: seconds that the server asked to wait, `None` if it did not ask.
         hint: what to check, in words: after a 401 the server and where the key came from, after a
@@ -59,6 +61,7 @@ class FlowMaestroError(Exception):
 
     attempts: Tuple[Attempt, ...] = ()
     gave_up: Optional[str] = None
+    maybe_processed: bool = False
     hint: Optional[str] = None
     execution_id: Optional[str] = None
     retry_after: Optional[float] = None

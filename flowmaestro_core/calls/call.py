@@ -59,6 +59,7 @@ from flowmaestro_core.policy.retry import (
     GiveUp,
     Retries,
     is_rejected_unprocessed,
+    maybe_processed,
 )
 from flowmaestro_core.timeouts import at_most
 
@@ -536,6 +537,7 @@ class CallMachine(Machine[Any]):
         """
         error.attempts = self._retries.attempts_with(error, outcome)
         error.gave_up = reason
+        error.maybe_processed = maybe_processed(error)
         hint = what_to_check(error, self._call.path, self._context.options)
         error.hint = hint and self.scrubber.line(hint)
         return self._fail(error)

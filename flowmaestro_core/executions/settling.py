@@ -1,7 +1,7 @@
 """Settling rows in doubt: one walk through the executions of the workflow, and its conclusions.
 
 A row is in doubt if it was `starting` when the process died, or if its start may have been
-processed (`may_have_started`), for example after a lost response, a 5xx, or a reply without a
+processed (`maybe_processed`), for example after a lost response, a 5xx, or a reply without a
 usable id. The server lists every execution of the workflow, so the list shows which rows were
 started.
 """

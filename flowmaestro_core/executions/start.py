@@ -23,7 +23,7 @@ Events, by the state in which they may come. Each one is a method; `TRANSITIONS`
 * announced: `send`: sent.
 * sent: `hold_up`, if nothing was processed and the same call tries again later: announced.
   `accept`, if the reply has an id: started. `fail` otherwise: refused if nothing was started
-  (`may_have_started`, `_is_harmless`), else in doubt. `doubt`, if the reply has no id: in doubt.
+  (`maybe_processed`, `_is_harmless`), else in doubt. `doubt`, if the reply has no id: in doubt.
 * in doubt: after `settle_after` seconds the list of the server shows every execution. `settle`
   pairs starts with equal inputs with executions. `find`: started. `miss`, if certainly nothing was
   started: new, to be started again. `give_up`, if the list does not show it: unknown.
@@ -61,10 +61,9 @@ from flowmaestro_core.errors import (
     StartUnknownError,
     ValidationError,
 )
-from flowmaestro_core.http.messages import Phase
 from flowmaestro_core.machine import State, Transitions
 from flowmaestro_core.payloads.reply import NonJsonBody
-from flowmaestro_core.policy.retry import is_rejected_unprocessed
+from flowmaestro_core.policy.retry import maybe_processed
 from flowmaestro_core.records import Key
 from flowmaestro_core.store import Stage
 
@@ -266,7 +265,7 @@ class Start:
 
     def fail(self, error: FlowMaestroError) -> None:
         """Note that the request has failed with `error`."""
-        if is_fatal(error) or self._is_harmless(error) or not may_have_started(error):
+        if is_fatal(error) or self._is_harmless(error) or not maybe_processed(error):
             self.refuse(error)
         else:
             self.doubt(error)
@@ -417,25 +416,3 @@ def failure_digest(error: Optional[FlowMaestroError]) -> str:
         return ""
     said = f"{error.code}\n{error.message}"
     return hashlib.blake2b(said.encode("utf-8", "replace"), digest_size=16).hexdigest()
-
-
-def may_have_started(error: FlowMaestroError) -> bool:
-    """Return whether the server may have started an execution, although the start failed.
-
-    The last attempt decides, because the attempts before it have started nothing. After a failure
-    of the network, the execution may exist unless the request was not sent.
-
-    The server inserts the execution before it starts the engine, so after a 5xx the execution may
-    exist. There are two exceptions: a 503 with `Retry-After`, which rejects a request unprocessed,
-    and a 5xx for a malformed id (`NotFoundError`).
-
-    The execution may exist after a 303, which redirects to the result of a request that was
-    processed, and after a 302, which many servers send in its place. It may also exist after a 408
-    and after a 2xx with an unusable body, but not after any other status.
-    """
-    outcome = error.attempts[-1].outcome
-    if isinstance(outcome, Phase):
-        return outcome is not Phase.NOT_SENT
-    if isinstance(error, NotFoundError) or is_rejected_unprocessed(error, outcome):
-        return False
-    return outcome >= 500 or outcome < 300 or outcome in (302, 303, 408)

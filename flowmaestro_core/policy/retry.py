@@ -50,6 +50,29 @@ def is_rejected_unprocessed(error: FlowMaestroError, status: int) -> bool:
     return status == 429 or (status == 503 and error.retry_after is not None)
 
 
+def maybe_processed(error: FlowMaestroError) -> bool:
+    """Return whether the server may have processed a request that failed, such as a start.
+
+    The last attempt decides: a start is not retried unless the attempts before it have started
+    nothing. After a failure of the network, the execution may exist unless the request was not
+    sent.
+
+    The server inserts the execution before it starts the engine, so after a 5xx the execution may
+    exist. There are two exceptions: a 503 with `Retry-After`, which rejects a request unprocessed,
+    and a 5xx for a malformed id (`NotFoundError`).
+
+    The execution may exist after a 303, which redirects to the result of a request that was
+    processed, and after a 302, which many servers send in its place. It may also exist after a 408
+    and after a 2xx with an unusable body, but not after any other status.
+    """
+    outcome = error.attempts[-1].outcome
+    if isinstance(outcome, Phase):
+        return outcome is not Phase.NOT_SENT
+    if isinstance(error, NotFoundError) or is_rejected_unprocessed(error, outcome):
+        return False
+    return outcome >= 500 or outcome < 300 or outcome in (302, 303, 408)
+
+
 class GiveUp(NamedTuple):
     """The decision not to retry, because of `reason`."""
 

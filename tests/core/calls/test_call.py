@@ -22,6 +22,32 @@ from flowmaestro_core.machines import machine_for
 from tests.harness.core.calls import EXECUTE, GET, NOT_RETRIED, TRANSIENT, calling, started
 from tests.harness.core.stepping import Stepper, a_context, an_envelope, an_error
 
+
+@pytest.mark.parametrize(
+    ("status", "message", "headers", "maybe"),
+    [
+        (500, "No", {}, True),
+        (503, "No", {}, True),
+        (503, "No", {"Retry-After": "1"}, False),
+        (500, "invalid input syntax for type uuid: no", {}, False),
+        (422, "No", {}, False),
+    ],
+)
+def test_error_of_a_start_says_whether_it_may_have_been_processed(
+    status: int, message: str, headers: Dict[str, str], maybe: bool
+) -> None:
+    call = started(EXECUTE, {"max_retries": 0})
+    call.replies(status, an_error("refused", message), headers)
+    assert call.error.maybe_processed is maybe
+
+
+@pytest.mark.parametrize("phase", Phase)
+def test_lost_start_may_have_been_processed_unless_it_was_not_sent(phase: Phase) -> None:
+    call = started(EXECUTE, {"max_retries": 0})
+    call.fails(phase)
+    assert call.error.maybe_processed is (phase is not Phase.NOT_SENT)
+
+
 # The request and its reply
 
 
