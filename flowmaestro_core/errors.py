@@ -1,3 +1,5 @@
+# pyright: reportPrivateUsage=false
+# `set_args` belongs to the class whose constructor it serves.
 """The errors of the SDK, and their attributes.
 
 Pure. `ConnectionError` and `TimeoutError` derive from the builtins of the same name as well, so
