@@ -35,6 +35,7 @@ class AnswerLookup(Machine[Reply[Any]]):
     fails, so does the machine. There are no retries, because the owner polls again.
     """
 
+    state: str
     TRANSITIONS: ClassVar[Transitions] = {
         _S.READY: {"start": (_S.READING,)},
         _S.READING: {

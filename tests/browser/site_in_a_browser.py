@@ -47,10 +47,10 @@ SEARCHES = {
     "proxy": "networks/",
     "journal_busy": "error-texts/#journal_busy",
     "share client between threads": "questions/#may-i-share-one-client-between-threads",
-    "test my app offline": "questions/#how-do-i-test-my-app-offline",
+    "test my app offline": "questions/#how-can-i-test-my-code-or-app-offline",
     "test without a server": "testing/#the-first-test-without-a-network",
-    "lose events connection drops": "questions/#do-i-lose-events",
-    "answer paused run": "questions/#a-run-is-paused",
+    "lose events connection drops": "questions/#what-happens-if-the-connection-drops",
+    "answer paused run": "questions/#how-do-i-answer-a-workflow",
     "exponential backoff": "questions/#is-there-an-exponential-backoff",
     "how do I trust my own CA": "questions/#how-do-i-trust-my-own-ca",
     "get all executions": "questions/#how-do-i-get-all-executions-over-all-pages",
@@ -65,6 +65,17 @@ SEARCHES = {
     "how do I keep a workflow from being started twice": "questions/#how-do-i-keep-a-workflow",
     "pydantic outputs": "questions/#how-do-i-get-typed-outputs",
     "what happens when my laptop sleeps": "questions/#what-happens-when-my-laptop-sleeps",
+    "stream events async iterator": "questions/#is-there-an-async-client",
+    "How do I run a workflow and wait for its result?": "questions/#how-do-i-run-a-workflow",
+    "How can I test my code without a server or an API key?": "questions/#how-can-i-test-my-code",
+    "How do I run the same workflow for every row of a CSV file and retry only the rows that "
+    "failed?": "questions/#how-do-i-run-the-same-workflow",
+    "What happens if the connection drops while I am streaming events, do I lose events?": (
+        "questions/#what-happens-if-the-connection-drops"
+    ),
+    "How do I answer a workflow that is paused and waiting for human input?": (
+        "questions/#how-do-i-answer-a-workflow"
+    ),
     "rotate webhook secret": "questions/#how-do-i-rotate-a-webhook-secret",
 }
 """What a reader types, and where the first result leads."""
