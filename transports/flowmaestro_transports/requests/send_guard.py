@@ -29,7 +29,7 @@ class SendGuard:
     """
 
     def __init__(self, deadline: float, closing: threading.Event) -> None:
-        self.over = False
+        self.over: bool = False
         self._deadline = deadline
         self._closing = closing
         self._reads = 0  # how often values of the header fields were read
