@@ -1,6 +1,6 @@
 """Celery tasks that start their workflow once, with compare and swap in Redis.
 
-pip install celery redis
+pip install 'celery[redis]'
 
 The state is in Redis, under the id of the task. `acks_late` makes Celery repeat a task whose worker
 died. After the visibility timeout it may run one task twice at the same time, so the store compares
