@@ -438,6 +438,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
         settle([start], found)
         if start.state is STARTED:
             self.execution_id, self._is_saved = start.execution_id, False
+            return
         starts_unknown = self._checkpoint.on_unknown == "start" or (is_whole and found.is_empty)
         if start.state is NEW or (starts_unknown and now < self._deadline and start.start_anyway()):
             self._needs_baseline = baseline is None

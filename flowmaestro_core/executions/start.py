@@ -61,7 +61,7 @@ from flowmaestro_core.errors import (
     StartUnknownError,
     ValidationError,
 )
-from flowmaestro_core.machine import State, Transitions
+from flowmaestro_core.machine import LocalProtocolError, State, Transitions
 from flowmaestro_core.payloads.reply import NonJsonBody
 from flowmaestro_core.policy.retry import maybe_processed
 from flowmaestro_core.records import Key
@@ -132,8 +132,8 @@ class Start:
         number: that of its last start, in the order of all starts of the store. If `may_run`, the
             number of its first start that may have been processed.
         reruns: how often `rerun` or `redo` has started it again.
-        refusal: the digest (`failure_digest`) of a server error after which a lookup has shown
-            that no execution was started; `""` if there is none.
+        refusal: the digest of its inputs and of a server error after which a lookup has shown that
+            no execution was started; `""` if there is none.
         execution_id: the id of its execution, in the states started and ended.
         error: the failure that put it in doubt in this call, or that refused it, or a
             `StartUnknownError`; `None` if there is none.
@@ -262,6 +262,7 @@ class Start:
         """Note that the server has started an execution."""
         self._go("accept", STARTED)
         self.execution_id, self.may_run = execution_id, False
+        self.refusal = ""  # These inputs can be started, so the next server error may come later.
 
     def fail(self, error: FlowMaestroError) -> None:
         """Note that the request has failed with `error`."""
@@ -285,7 +286,7 @@ class Start:
         self._go("miss", NEW)
         self.restarts += 1
         # If the same server error comes again, it is known to start nothing.
-        self.refusal = failure_digest(self.error)
+        self.refusal = self._refusal_of(self.error)
         self.may_run = False
 
     def give_up(self, candidates: Tuple[Any, ...], failure: Optional[FlowMaestroError]) -> None:
@@ -341,14 +342,29 @@ class Start:
     def _is_harmless(self, error: FlowMaestroError) -> bool:
         """Return whether it is known that a request that fails with `error` starts nothing.
 
-        That is known if an earlier request failed with an equal error, and a conclusive lookup
-        afterwards found no execution: the server fails on these inputs before it starts one.
+        That is known if an earlier request with equal inputs failed with an equal error, and a
+        conclusive lookup afterwards found no execution: the server fails on these inputs before it
+        starts one.
         """
-        return self.refusal != "" and failure_digest(error) == self.refusal
+        return self.refusal != "" and self._refusal_of(error) == self.refusal
+
+    def _refusal_of(self, error: Optional[FlowMaestroError]) -> str:
+        """Return a digest of the inputs and of a 500's code and message, or `""`.
+
+        Return `""` for any other error or `None`, and for a 500 whose body is empty or not JSON:
+        such a body comes from a gateway, and says nothing about the inputs.
+        """
+        if not isinstance(error, ServerError) or error.status_code != 500 or error.body == "":
+            return ""
+        if isinstance(error.details, NonJsonBody) or error.code == "invalid_response":
+            return ""
+        said = f"{self.digest}\n{error.code}\n{error.message}"
+        return hashlib.blake2b(said.encode("utf-8", "replace"), digest_size=16).hexdigest()
 
     def _go(self, event: str, to: StartState) -> None:
-        allowed = self.TRANSITIONS[self.state].get(event, ())
-        assert to in allowed, f"{self.state} -{event}-> {to}"  # noqa: S101
+        # Not an assertion, which `python -O` leaves out: it is the last guard of a second start.
+        if to not in self.TRANSITIONS[self.state].get(event, ()):
+            raise LocalProtocolError(f"A start that is {self.state} cannot take {event!r} to {to}")
         self.state = to
 
 
@@ -400,19 +416,3 @@ def is_fatal(error: FlowMaestroError) -> bool:
     if isinstance(error, ValidationError) and error.code == "validation_error":
         return error.message.startswith(INVALID_WORKFLOW)
     return isinstance(error, FATAL_ERRORS)
-
-
-def failure_digest(error: Optional[FlowMaestroError]) -> str:
-    """Return a digest of a 500's code and message in hexadecimal digits, or `""`.
-
-    Return `""` for any other error or `None`, and for a 500 whose body is empty or not JSON: such
-    a body comes from a gateway, and says nothing about the row.
-    """
-    if not isinstance(error, ServerError) or error.status_code != 500:
-        return ""
-    if isinstance(error.details, NonJsonBody) or error.code == "invalid_response":
-        return ""
-    if error.body == "":
-        return ""
-    said = f"{error.code}\n{error.message}"
-    return hashlib.blake2b(said.encode("utf-8", "replace"), digest_size=16).hexdigest()

@@ -482,6 +482,14 @@ def test_resumed_row_with_the_same_500_does_not_wait_for_a_lookup() -> None:
     assert [item.ok for item in mended.items] == [True]
 
 
+def test_changed_row_with_the_same_500_is_looked_up() -> None:
+    world = World()
+    world.run(ROWS[:1], lambda it: BROKEN if is_start(it) else None)
+    again = world.run([{"n": "changed"}], lambda it: BROKEN if is_start(it) else None)
+    assert [item.error.code for item in again.items] == ["22P05"]
+    assert sum("per_page=100" in request.url for request in again.sent) == 1
+
+
 def test_stopped_ordered_batch_delivers_rows_after_one_in_doubt() -> None:
     answers: Iterator[Any] = iter(["lost", None, (401, None)])
     run = World().run(ROWS, lambda it: next(answers) if is_start(it) else None, ordered=True)

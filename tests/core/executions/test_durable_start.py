@@ -637,6 +637,15 @@ def test_a_delay_that_ends_after_the_deadline_says_why(status: int) -> None:
     assert [it.outcome for it in run.error.attempts] == [status]
 
 
+def test_an_execution_that_is_found_is_followed_also_with_on_unknown_start() -> None:
+    world = World()
+    first = world.until(world.process(), "starting")
+    world.lose_reply(first, started=True)
+    world.finish(world.process(on_unknown="start"))
+    assert world.server.started == 1
+    assert world.store.state["state"] == "started"
+
+
 def test_a_late_wake_after_a_start_in_doubt_is_a_start_unknown_error() -> None:
     """The lookup was not conclusive, and the second start is refused until the deadline."""
     world = World()
