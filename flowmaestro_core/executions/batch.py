@@ -15,6 +15,7 @@ from flowmaestro_core.executions.operation import Batch, PageOf, Start
 from flowmaestro_core.executions.outcome import BatchProgress, RunOutcome
 from flowmaestro_core.executions.rows import Row
 from flowmaestro_core.executions.settling import TOLD_EVERY, LookupMachine, WalkEnd
+from flowmaestro_core.executions.start_queue import is_unsent
 from flowmaestro_core.executions.state import BatchState
 from flowmaestro_core.executions.watch import rate_limit_pause
 from flowmaestro_core.machine import Machine, State, Transitions, event
@@ -64,7 +65,9 @@ class BatchMachine(Machine[None]):
     tasks for which there is something to do:
 
     1. *saving*: save what was noted in the journal, so that each fact is in the journal before the
-       SDK acts on it. Else *loading*: load the states of the rows that were just read.
+       SDK acts on it. Else *loading*: load the states of the rows that were just read. There is one
+       exception. If a start was accepted, and another request is due, that goes out first (4, 5).
+       So the ids of several starts, or an id and the end of another execution, are saved at once.
     2. *emitting*: emit the outcome of an execution that got its id, which still runs, for
        `on_start`; else an outcome to yield.
     3. Read the next rows, if they may be looked up in the journal or started now; then begin again
@@ -88,7 +91,9 @@ class BatchMachine(Machine[None]):
     save any more). Any task may follow any event. The order above is the rule. These promises
     follow from it:
 
-    * While a noted change is not yet in the journal, nothing is sent.
+    * While a noted change is not yet in the journal, nothing is sent, with the exception above: a
+      row whose id is not saved is `starting` in the journal, and so can be settled. What follows
+      an id is saved with it: at most `STARTS_PER_SAVE` starts, and a poll.
     * The baseline is read only before the first start of a new journal.
     * A lookup begins only when no execution runs and no start waits.
     * The batch is done only when no row waits, runs, is in doubt, or has an outcome to deliver.
@@ -111,7 +116,11 @@ class BatchMachine(Machine[None]):
         _S.TAKING_OVER: {"saved": _ANY, "store_failed": (_S.FAILED,)},
         _S.SAVING: {"saved": _ANY, "store_failed": (_S.FAILED,)},
         _S.LOADING: {"loaded": _ANY, "store_failed": (_S.FAILED,)},
-        _S.READING_BASELINE: {"response_received": _ANY, "transport_failed": _ANY},
+        _S.READING_BASELINE: {
+            "response_received": _ANY,
+            "transport_failed": _ANY,
+            "waited": (_S.READING_BASELINE,),
+        },
         _S.STARTING: {"response_received": _ANY, "transport_failed": _ANY},
         _S.POLLING: {"response_received": _ANY, "transport_failed": _ANY},
         _S.PAUSING: {"waited": _ANY},
@@ -136,6 +145,8 @@ class BatchMachine(Machine[None]):
         self._rows = BatchState(batch, ledger, context.scrubber, context.pace)
         self._told_at = -math.inf
         """When `progress` was last called, or would have been."""
+        self._pause: Optional[Wait] = None
+        """The delay of a start, if something must be saved before it."""
         self._settles_in: Optional[float] = None
         """The seconds until rows in doubt may be settled, while nothing else is left to do."""
 
@@ -213,6 +224,10 @@ class BatchMachine(Machine[None]):
     def saved(self, now: float, jitter: float) -> Action:
         if self.state == BatchTask.TAKING_OVER:
             self._rows.opened(now)
+        pause, self._pause = self._pause, None
+        if pause is not None:
+            self.state = BatchTask.PAUSING
+            return pause
         return self._next(now, jitter)
 
     @event
@@ -242,8 +257,13 @@ class BatchMachine(Machine[None]):
         throttled = wait.because is not None and wait.because.outcome == 429
         call = cast("CallMachine", self._park())
         starts.postpone(call, wait.seconds, now, throttled=throttled)
+        pause = Wait(max(min(starts.due(), active.due()) - now, 0.0), wait.because)
+        save = self._rows.ledger.save()
+        if save is not None:
+            self.state, self._pause = BatchTask.SAVING, pause
+            return save
         self.state = BatchTask.PAUSING
-        return Wait(max(min(starts.due(), active.due()) - now, 0.0), wait.because)
+        return pause
 
     def _inner_ended(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
         rows = self._rows
@@ -258,16 +278,20 @@ class BatchMachine(Machine[None]):
         if self.state == BatchTask.POLLING:
             rows.ended(rows.active.answered(outcome, now, jitter))
         elif isinstance(outcome, Fail):
-            # A 429 on reading the baseline is about the key, so the start would get one, too.
-            is_refused = rate_limit_pause(outcome.error) is not None
-            if self.state == BatchTask.STARTING or is_refused:
-                rows.not_started(outcome.error, now)
+            # A 429 on reading the baseline is about the key; if it is not sent, that is about the
+            # network. The start would fail so, too, and the next one reads the baseline again.
+            error = outcome.error
+            is_alike = is_unsent(error) or rate_limit_pause(error) is not None
+            if self.state == BatchTask.STARTING or is_alike:
+                rows.not_started(error, now)
             else:
                 rows.set_baseline(None)
         elif self.state == BatchTask.READING_BASELINE:
             rows.set_baseline(outcome.value)
         else:
             rows.started(outcome.value, now)
+            if rows.may_save_later(now):
+                return self._next_request(now, jitter)
         return self._next(now, jitter)
 
     # The decision
@@ -291,6 +315,10 @@ class BatchMachine(Machine[None]):
                 return self._emit(outcome, now)
             if not rows.read_on():
                 break
+        return self._next_request(now, jitter)
+
+    def _next_request(self, now: float, jitter: float) -> Action:
+        rows = self._rows
         rows.starts.take_turn(now)
         start_at, poll_at = rows.starts.due(), rows.active.due()
         if min(start_at, poll_at) == math.inf:
@@ -318,7 +346,14 @@ class BatchMachine(Machine[None]):
         if rows.needs_baseline:
             self.state = BatchTask.READING_BASELINE
             newest = cast("PageOf", self.batch.page_of)(1, 1)
-            call = CallMachine(newest, self._context, self._token, max_retries=0)
+            call = CallMachine(
+                newest,
+                self._context,
+                self._token,
+                max_retries=0,
+                deadline=starts.deadline,
+                until_sent=True,
+            )
             return self._request(call, now, jitter)
         # `starting` must be in the journal before the request is sent.
         try:
@@ -358,7 +393,7 @@ class BatchMachine(Machine[None]):
         The assertions check two promises that follow from the order of the tasks (see the class).
         """
         rows = self._rows
-        assert rows.ledger.is_saved, "noted, and not in the journal"  # noqa: S101
+        assert rows.ledger.may_send, "noted, and not in the journal"  # noqa: S101
         if self.state == BatchTask.LOOKING_UP:
             is_idle = not rows.active.by_row and not rows.starts.queue
             assert is_idle, "a lookup while executions run or rows wait"  # noqa: S101

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Dict, Iterable, List, Optional
+from collections import deque
+from typing import Any, Deque, Dict, Iterable, Optional
 
 from flowmaestro_core.actions import Load, Save
 from flowmaestro_core.executions.rows import Row
@@ -33,7 +34,7 @@ class Ledger:
         self.header: Header = Header(token, 0.0)
         self.loaded_number: int = 0
         self._created_at = -math.inf
-        self._rows: List[Dict[str, Any]] = []
+        self._noted: Deque[Dict[str, Any]] = deque()
         self._plan = plan
         if plan is not None:
             self._identity = BatchIdentity(api_root, plan.workflow_id, plan.key is not None)
@@ -70,11 +71,11 @@ class Ledger:
     def add(self, row: Row, outcome: Optional[Dict[str, Any]] = None) -> None:
         """Note the state of a row, with the ended execution if there is one.
 
-        It is saved before the next request is sent. Without a journal, do nothing.
+        Without a journal, do nothing.
         """
         if not self.has_store:
             return
-        self._rows.append(row.saved(outcome))
+        self._noted.append(row.saved(outcome))
         rows = row.index + 1 if isinstance(row.key, int) else self.header.rows + 1
         if not row.is_saved and rows > self.header.rows:
             self.header = self.header._replace(rows=rows)
@@ -86,14 +87,28 @@ class Ledger:
             self.add(row)
 
     @property
-    def is_saved(self) -> bool:
-        """Whether there are no states that wait for the next `Save`."""
-        return not self._rows
+    def may_send(self) -> bool:
+        """Whether a request may be sent before the next `Save`.
+
+        Only states `started` may be saved after it. Until then, the journal has `starting`, so a
+        process that takes over finds the execution in the server's list.
+        """
+        return all(state["state"] == "started" for state in self._noted)
 
     def save(self) -> Optional[Save]:
-        """Return the action that saves what was noted; `None` if nothing was."""
-        rows, self._rows = self._rows, []
-        return self._save_with(rows) if rows else None
+        """Return the action that saves what was noted; `None` if nothing was.
+
+        Of each row, the last state is saved. But a store must have known every id, so a state that
+        has none does not replace one that has: it is saved by the next action.
+        """
+        states: Dict[str, Dict[str, Any]] = {}
+        while self._noted:
+            state = self._noted[0]
+            before = states.get(state["key"], state)["execution_id"]
+            if before not in (None, state["execution_id"]):
+                break
+            states[state["key"]] = self._noted.popleft()
+        return self._save_with(states.values()) if states else None
 
     def _save_with(self, rows: Iterable[Dict[str, Any]]) -> Save:
         self.header = self.header._replace(serial=self.header.serial + 1)

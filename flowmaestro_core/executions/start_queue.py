@@ -73,6 +73,11 @@ class StartQueue:
         """The number of rows that may be started now."""
         return self._batch.concurrency - len(self._active)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether rows wait in the queue, or none may be started now. Then none is read."""
+        return bool(self.queue) or self._room <= 0
+
     def enqueue(self) -> bool:
         """Read the next rows into the queue, if it is empty: no more than may be started now.
 
@@ -80,7 +85,7 @@ class StartQueue:
         nothing was read. A row that cannot be prepared is refused, and gets its outcome at once.
         Raises what `RowReader.take` raises.
         """
-        if self.queue or self._room <= 0:
+        if self.is_full:
             return False
         taken = 0
         most = min(self._room, STARTS_PER_SAVE) if self._ledger.has_store else 1
@@ -187,10 +192,9 @@ class StartQueue:
         been started then have waited as long, while this one has tried for them. So the next ones
         time out at once, without an attempt: one after another, they would take `timeout` each.
         """
-        is_unsent = bool(error.attempts) and error.attempts[-1].outcome is Phase.NOT_SENT
         # The last attempt ends so soon before the deadline, because a retry would come after it.
         at_the_end = min(LAST_ATTEMPT_TIMEOUT, self._batch.timeout / 2)
-        if is_unsent and now >= self.deadline - at_the_end:
+        if is_unsent(error) and now >= self.deadline - at_the_end:
             self.outage, self._waited_together = error, self._room - 1
         else:
             self.outage, self._waited_together = None, 0
@@ -198,3 +202,8 @@ class StartQueue:
             bound = BASE_DELAY * 2.0 ** min(self._failures, 64)
             self._failures += 1
             self._not_before = now + min(bound, MAX_DELAY)
+
+
+def is_unsent(error: FlowMaestroError) -> bool:
+    """Return whether the last attempt of a request certainly did not reach the server."""
+    return bool(error.attempts) and error.attempts[-1].outcome is Phase.NOT_SENT

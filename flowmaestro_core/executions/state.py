@@ -192,6 +192,16 @@ class BatchState:
             row.accept(execution_id)
             self._found(row, now, was_unknown=was_unknown, started_now=True)
 
+    def may_save_later(self, now: float) -> bool:
+        """Return whether a request is due after a start, and nothing but a save comes before it.
+
+        Return False without a journal.
+        """
+        if not self.ledger.has_store or not self.starts.is_full or self.started_outcomes:
+            return False
+        self.starts.take_turn(now)
+        return min(self.starts.due(), self.active.due()) <= now
+
     def _found(self, row: Row, now: float, *, was_unknown: bool, started_now: bool = False) -> None:
         """Note the execution of a row, and follow it: see `follow`.
 
@@ -206,7 +216,8 @@ class BatchState:
     def not_started(self, error: FlowMaestroError, now: float) -> None:
         """Decide what becomes of the current start, after its call has failed with `error`.
 
-        `error` may also be a 429 of the request for the baseline. In this order: a 429 delays the
+        `error` may also be a 429 of the request for the baseline, or say that this request was not
+        sent. In this order: a 429 delays the
         start if there is time. Any other 429, and an error of the key or of the workflow, stops the
         batch; the row gets no outcome. A row that may have been started is put in doubt
         (`_put_in_doubt`). Otherwise, the row was refused (`_refused`).

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Callable, Iterator, List
+from typing import Any, Callable, Iterator, List, Tuple
 
 import pytest
 
@@ -11,18 +11,22 @@ from flowmaestro_core.actions import Done, Emit, Fail, Load, Save, Send, Wait
 from flowmaestro_core.context import Context
 from flowmaestro_core.errors import (
     AuthenticationError,
+    ConnectionError,
+    FlowMaestroError,
     JournalError,
     RateLimitError,
     StartUnknownError,
     TimeoutError,
     ValidationError,
 )
+from flowmaestro_core.executions.ledger import Ledger
 from flowmaestro_core.executions.outcome import BatchProgress, RunOutcome
 from flowmaestro_core.executions.outcome_queue import OutcomeQueue
+from flowmaestro_core.executions.rows import Row
 from flowmaestro_core.http.messages import Phase, Request
 from flowmaestro_core.machines import machine_for
 from flowmaestro_core.payloads.reply import RateLimit
-from flowmaestro_core.records import digest_of
+from flowmaestro_core.records import JournalPlan, digest_of
 from flowmaestro_core.resources.workflows import Workflows
 from flowmaestro_core.store import HEADER_KEY
 from tests.harness.core.batch_steps import BatchStepper
@@ -936,3 +940,77 @@ def test_row_without_credits_is_saved_as_not_started_and_without_an_outcome() ->
     saved = world.journal.rows["0"]
     assert (saved["state"], "outcome" in saved) == ("open", False)
     assert [item.ok for item in world.run(ROWS[:1]).items] == [True]
+
+
+# How many saves a row takes
+
+
+def saved(stepper: Stepper) -> List[List[Tuple[str, str]]]:
+    """The rows of each save, with their states. The first save has the header alone."""
+    saves = [action for action in stepper.trace if isinstance(action, Save)]
+    return [[(it["key"], it["state"]) for it in save.states[1:]] for save in saves][1:]
+
+
+def test_ids_of_starts_that_follow_each_other_are_saved_together() -> None:
+    run = World().run(ROWS, concurrency=3)
+    rows = ["0", "1", "2"]
+    assert saved(run)[:2] == [[(row, state) for row in rows] for state in ("starting", "started")]
+    trace = [type(action) for action in run.trace]
+    first_wait = trace.index(Wait)
+    assert trace[first_wait - 1] is Save, "the ids are saved before the first pause"
+
+
+def test_id_is_saved_with_the_end_of_another_row_that_is_due() -> None:
+    rows = [{"n": n} for n in range(4)]
+    run = World().run(rows, concurrency=3)
+    assert [("3", "started"), ("1", "ended")] in saved(run)
+
+
+def test_id_is_saved_before_on_start_is_called() -> None:
+    run = World().run(ROWS, concurrency=3, on_start=print)
+    saves = 0
+    for action in run.trace:
+        saves += isinstance(action, Save)
+        if isinstance(action, Emit):
+            break
+    assert saved(run)[saves - 2] == [("0", "started")]
+
+
+def test_id_is_saved_before_a_start_waits_for_its_next_attempt() -> None:
+    answers: Iterator[Any] = iter([None, (503, None, {"Retry-After": "9"})])
+    run = World().run(ROWS[:2], lambda it: next(answers, None) if is_start(it) else None)
+    trace = run.trace
+    pause = next(action for action in trace if isinstance(action, Wait))
+    assert pause.because is not None
+    assert pause.because.outcome == 503
+    before = trace[trace.index(pause) - 1]
+    assert isinstance(before, Save)
+    assert [it.get("state") for it in before.states[1:]] == ["started"]
+    assert [item.ok for item in run.items] == [True, True]
+
+
+def test_store_knows_the_execution_of_a_row_that_ends_without_credits_at_once() -> None:
+    """Its id was not saved before. Another row with these inputs could take it for its own."""
+    ledger, row = Ledger(JournalPlan("", ""), "root", "token"), Row(0, {}, 0)
+    for happens in (row.announce, row.send, lambda: row.accept("ex_1")):
+        happens()
+    ledger.add(row)
+    row.end(FlowMaestroError("no credits"))
+    ledger.add(row)
+    saves = [ledger.save(), ledger.save()]
+    assert ledger.save() is None
+    ids = [save.states[1]["execution_id"] for save in saves if save is not None]
+    assert ids == ["ex_1", None]
+
+
+def test_unsent_baseline_is_read_again_before_the_next_start() -> None:
+    world, answers = World(), iter(["unsent", None])
+
+    def answer(request: Request) -> Any:
+        if "per_page=1&" in request.url and next(answers) == "unsent":
+            return lambda stepper: stepper.fails(Phase.NOT_SENT)
+        return None
+
+    run = world.run(ROWS[:2], answer)
+    assert [type(item.error) for item in run.items] == [ConnectionError, type(None)]
+    assert world.journal.header["after"] == "old"

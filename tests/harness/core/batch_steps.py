@@ -32,7 +32,7 @@ class BatchStepper(Stepper):
         super()._check(action)
         state, known = self.machine.state, self.machine._rows
         if isinstance(action, Send):
-            assert known.ledger.is_saved, "a request goes out before the journal is written"
+            assert known.ledger.may_send, "a request goes out before the journal is written"
         if state == "reading baseline":
             assert known.needs_baseline, "the baseline is read again"
         if state == "starting":
