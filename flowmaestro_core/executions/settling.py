@@ -343,7 +343,7 @@ def settle(starts: Sequence[Start], found: LookupResult) -> None:
     executions belong to another client.
 
     The starts of such a group are unknown, and all of them if the lookup is not conclusive. So is
-    one that was made again `MAX_RESTARTS` times.
+    one that was made again `MAX_RESTARTS` times: the list may be later than `settle_after`.
     """
     alike: DefaultDict[str, Tuple[List[Start], List[Any]]] = defaultdict(lambda: ([], []))
     for start in sorted(starts, key=lambda start: start.number):

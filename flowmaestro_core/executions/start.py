@@ -4,43 +4,50 @@
 each row, a run with a checkpoint (`durable_start.py`) has a single one. A scheduler tells it what
 has happened, and acts by its `state`.
 
-| state | stored as | meaning | leaves when |
-|---|---|---|---|
-| new | nothing, or `open` | nothing was started | it is its turn: announced |
-| announced | `starting` | the store has it; the request is not out | the request goes out: sent |
-| sent | `starting` | the request may be processed | the reply comes, or will not come |
-| in doubt | `starting` | an execution may run | a lookup has read the server's list |
-| started | `started` | the id of its execution is known | the execution has ended |
-| ended | `ended` | its outcome is known | `rerun` or `redo`: new |
-| refused | `open` | nothing was started; `error` says why | the next call: new |
-| unknown | `starting` | this call cannot tell; `error` says why | the next call: in doubt |
+| state | stored as | meaning | this call | the next call begins with |
+|---|---|---|---|---|
+| new | nothing, or `open` | nothing was started | announces it, in its turn | new |
+| announced | `starting` | the store has it; the request is not out | sends it | in doubt |
+| sent | `starting` | the request may be processed | waits for the response | in doubt |
+| in doubt | `starting` | an execution may run | reads the server's list | in doubt |
+| started | `started` | the id of its execution is known | waits for the end | started |
+| ended | `ended` | its outcome is known | ends, or `rerun` | ended |
+| refused | `open` | nothing was started; `error` says why | ends | new |
+| unknown | `starting` | nobody can tell; `error` says why | ends, or `start_anyway` | in doubt |
 
-Events, by the state in which they may come. Each one is a method; `TRANSITIONS` lists them.
+A checkpoint stores an ended start as `started`. Events, by the state in which they may come; each
+is a method. `TRANSITIONS` lists them: it has `fail` as `refuse` and `doubt`.
 
-* new, announced: `announce`, before the store saves `starting`. Again, if the request was held up
-  for too long (`SendWindow`): announced. `withdraw`, if the scheduler sends no more: new. `refuse`,
-  if it cannot be sent at all: refused.
+* new, announced: `announce`, before the store saves `starting`: announced. So again, if that save
+  or a delay took too long (`SendWindow`). `withdraw`, if this call sends no more: new. `refuse`, if
+  it cannot be sent at all, or in time: refused.
 * announced: `send`: sent.
 * sent: `hold_up`, if nothing was processed and the same call tries again later: announced.
-  `accept`, if the reply has an id: started. `fail` otherwise: refused if nothing was started
-  (`maybe_processed`, `_is_harmless`), else in doubt. `doubt`, if the reply has no id: in doubt.
-* in doubt: after `settle_after` seconds the list of the server shows every execution. `settle`
-  pairs starts with equal inputs with executions. `find`: started. `miss`, if certainly nothing was
-  started: new, to be started again. `give_up`, if the list does not show it: unknown.
-* unknown: `start_anyway`, if the user passed `on_unknown="start"`: new. Also with a checkpoint if
-  the list is empty, as before the start: the server refuses the key of another workspace.
+  `accept`, if the response has an id: started. `doubt`, if it has none: in doubt. `fail`, for an
+  error: refused if certainly nothing was started (`maybe_processed`, `refusal`), else in doubt.
+* in doubt: `settle_after` seconds later the list shows every execution. `settle` looks for those
+  with equal inputs that belong to no other start. As many as there are starts with these inputs, or
+  fewer: the first start gets the oldest one (`find`: started), and the starts that are left over
+  were not made (`miss`: new, to be started again). `give_up`: unknown, in three cases: there are
+  more executions than starts; the list was not read back to an execution from before; or this call
+  has made it `MAX_RESTARTS` times again, so the list may be late.
+* unknown: `start_anyway`, if the user passed `on_unknown="start"`: new. With a checkpoint, also if
+  the list is empty, and was so before the start: the key may be one of another workspace, which
+  sees an empty list. Then the server refuses the start.
 * started: `end`: ended, or refused if the account lacked credits.
-* ended: `rerun`: new.
-* where no request is out: `restore`, after a load: new, in doubt, started or ended.
+* ended: `rerun`, for `rerun=` and for inputs that changed (`redo=`): new.
+* all but sent, ended and unknown: `restore`, after a load: new, in doubt, started or ended. A batch
+  loads each row once. With a checkpoint, another process may have saved meanwhile: after a wait, or
+  after a save that was refused (a conflict, which ends a batch), the state is loaded again.
 
-Three things do not show in the state:
+Four things do not show in the state:
 
-* `may_run`: an earlier request may have been processed, because the start was unknown and was
-  started anyway. `find`, `accept` and `miss` end that. Meanwhile `refuse` and `withdraw`
-  lead to unknown, not to refused and new, so that the store keeps `starting`, and the next call
-  looks for the execution of the earlier request.
+* `may_run`: an earlier request may have been processed, because the start was unknown. `find`,
+  `accept` and `miss` end that. Meanwhile `refuse` and `withdraw` lead to unknown, not to refused
+  and new, so that the store keeps `starting`, and the next call looks for that execution.
 * `sent_here`: this call has sent it. `rerun` is for executions of earlier calls alone.
-* `restarts`: how often this call has started it again. After `MAX_RESTARTS`, it is unknown.
+* `restarts`: how often this call has started it again.
+* `refusal`: a 500 after which a lookup has found nothing. An equal one is known to start nothing.
 
 Without a store, nothing is saved and nothing is looked up: the error of a start in doubt is final.
 """
@@ -131,13 +138,14 @@ class Start:
         digest: of its inputs, to compare them with those of executions; empty until it is known.
         number: that of its last start, in the order of all starts of the store. If `may_run`, the
             number of its first start that may have been processed.
-        reruns: how often `rerun` or `redo` has started it again.
+        reruns: how many executions it has had that a later start replaces: for `rerun` or `redo`,
+            or for a lack of credits.
         refusal: the digest of its inputs and of a server error after which a lookup has shown that
             no execution was started; `""` if there is none.
         execution_id: the id of its execution, in the states started and ended.
         error: the failure that put it in doubt in this call, or that refused it, or a
             `StartUnknownError`; `None` if there is none.
-        may_run, sent_here, restarts: see the module.
+        may_run, sent_here, restarts: see the module, also for `refusal`.
 
     """
 
@@ -311,9 +319,11 @@ class Start:
     def end(self, error: Optional[FlowMaestroError] = None) -> None:
         """Note that the execution has ended. `error`: for lack of credits, so it is started again.
 
-        Nothing of `error` is kept here: it is part of the outcome.
+        Nothing of `error` is kept here: it is part of the outcome. As after `rerun`, the next start
+        has another `Idempotency-Key`, since the server has processed this one.
         """
         self._go("end", ENDED if error is None else REFUSED)
+        self.reruns += error is not None
 
     def rerun(self) -> None:
         """Forget the ended execution. The new start has another `Idempotency-Key`."""

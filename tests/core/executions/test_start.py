@@ -164,6 +164,16 @@ def test_only_the_same_500_again_is_known_to_start_nothing(
     assert start.state is state
 
 
+def test_start_after_a_lack_of_credits_has_another_idempotency_key() -> None:
+    """The server has processed the request with the first one."""
+    start = sent()
+    first = start.token("token")
+    start.accept("ex_1")
+    start.end(failure(402))
+    assert start.state is REFUSED
+    assert start.token("token") != first
+
+
 def test_the_same_500_after_a_lookup_that_cannot_tell_leaves_doubt() -> None:
     start = sent()
     start.fail(BROKEN)
