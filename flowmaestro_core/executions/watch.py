@@ -20,8 +20,10 @@ are its rules, in this order:
 5. The round ends. The next one begins `_interval` after its beginning.
 
 A list that failed, or that showed fewer than two, is not read again before `SINGLES_AFTER_FAILURE`
-single polls: one bad input that the server has stored can break it for good. A page that is too
-large is requested again with half the size, down to `SMALLEST_SIZE`.
+single polls: one bad input that the server has stored can break it for good (500). But a 429
+says nothing of the list, nor does a lost connection or a 503, unless the next page fails, too. It
+ends the round, unless a deadline has passed. A page that is too large is requested again with half
+the size, down to `SMALLEST_SIZE`.
 
 While other executions run or a start waits, a request that hangs times out soon, and is repeated
 later with a longer timeout. So the others have their turns meanwhile.
@@ -57,7 +59,7 @@ from flowmaestro_core.payloads.json_values import object_or_empty, text_or_empty
 from flowmaestro_core.payloads.reply import RateLimit, Reply, is_daily_quota_error
 from flowmaestro_core.policy.pace import Pace
 from flowmaestro_core.policy.polling import FIRST_POLL, RAMP, AdaptiveTimeout
-from flowmaestro_core.policy.retry import retry_after_of
+from flowmaestro_core.policy.retry import is_transient, retry_after_of
 from flowmaestro_core.types import Execution
 
 LONGEST_INTERVAL = 5.0
@@ -173,6 +175,8 @@ class Watch:
         """The context of the requests for pages, which limits their size."""
         self._most = MAX_PER_PAGE
         """The greatest size of a page: less after a page that was too large."""
+        self._has_failed = False
+        """Whether the last page has failed, for another reason than a 429."""
         self._pages_before_growth = 0
         """How many pages must come before larger ones are tried again; 0 if none are smaller."""
         self._took: Deque[float] = deque(maxlen=REMEMBERED)
@@ -427,10 +431,15 @@ class Watch:
                 listing.halve()
                 self._most, self._pages_before_growth = listing.size, PAGES_BEFORE_GROWTH
                 return []
-            listing.found = 0
-            self._end_listing(listing)
+            if self._may_be_of_list(answer.error, now):
+                listing.found = 0
+                self._end_listing(listing)
+            else:  # The round ends, and the next one reads the list again.
+                self._listings.clear()
+                self._singles.clear()
             return self._without_time(answer.error, now)
         page: Reply[Any] = answer.value
+        self._has_failed = False
         self._pages_before_growth -= 1
         if self._pages_before_growth == 0:
             self._most, self._pages_before_growth = MAX_PER_PAGE, 0
@@ -457,6 +466,18 @@ class Watch:
                 execution.rank.missed(listing.read, self._starts)
         self._end_listing(listing)
         return ended
+
+    def _may_be_of_list(self, error: FlowMaestroError, now: float) -> bool:
+        """Return whether single polls may work, although a page has failed with `error`.
+
+        Return True if a deadline has passed, too: then there is no time for another round.
+        """
+        if now >= self._first_by_deadline.state.deadline:
+            return True
+        if isinstance(error, RateLimitError):
+            return False
+        had_failed, self._has_failed = self._has_failed, True
+        return had_failed or error.status_code == 500 or not is_transient(error)
 
     def _shown(
         self,

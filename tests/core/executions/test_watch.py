@@ -251,6 +251,20 @@ def test_failing_list_is_read_again_after_ten_single_polls() -> None:
     assert SINGLES_AFTER_FAILURE == 10
 
 
+@pytest.mark.parametrize(
+    ("status", "failures", "polls"),
+    [(429, 1, 0), (429, 5, 0), (503, 1, 0), (503, 2, 60), (500, 1, 60), (403, 1, 60)],
+)
+def test_page_that_fails_for_another_reason_than_the_list_costs_no_single_polls(
+    status: int, failures: int, polls: int
+) -> None:
+    left = [status] * failures
+    server = ListingServer(takes=lambda _: 30.0, refuses=lambda *_: left.pop() if left else None)
+    batch = server.play(running([{}] * 60, concurrency=60))
+    assert len(ended(batch)) == 60
+    assert len(server.polls) == polls
+
+
 def test_page_that_is_too_large_is_requested_with_half_the_size() -> None:
     server = ListingServer(takes=lambda _: 400.0)
     batch = running([{}] * 40, concurrency=40, timeout=900.0)
