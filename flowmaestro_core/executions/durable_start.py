@@ -437,8 +437,8 @@ class DurableStartMachine(Machine[Reply[Any]]):
             found = found._replace(is_conclusive=True)
         settle([start], found)
         if start.state is STARTED:
-            self.execution_id, self._is_saved = start.execution_id, False
-            return
+            self.execution_id = start.execution_id
+        self._is_saved = start.state not in (STARTED, REFUSED)
         starts_unknown = self._checkpoint.on_unknown == "start" or (is_whole and found.is_empty)
         if start.state is NEW or (starts_unknown and now < self._deadline and start.start_anyway()):
             self._needs_baseline = baseline is None

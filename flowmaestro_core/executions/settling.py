@@ -33,7 +33,7 @@ from flowmaestro_core.context import Context
 from flowmaestro_core.errors import FlowMaestroError, JournalError, ServerError
 from flowmaestro_core.executions.operation import PageOf
 from flowmaestro_core.executions.saved_states import read_known
-from flowmaestro_core.executions.start import MAX_RESTARTS, Start
+from flowmaestro_core.executions.start import Start
 from flowmaestro_core.http.dates import parse_http_date, parse_timestamp
 from flowmaestro_core.http.urls import is_id
 from flowmaestro_core.machine import Machine, State, Transitions, event
@@ -335,15 +335,14 @@ class LookupMachine(Machine[LookupResult]):
 
 
 def settle(starts: Sequence[Start], found: LookupResult) -> None:
-    """Tell each start in doubt what the lookup has shown: started, new or unknown.
+    """Tell each start in doubt what the lookup has shown: started, new, refused or unknown.
 
     After a conclusive lookup, starts and unclaimed executions with equal inputs form a group. In a
     group, they are paired, the earliest start with the earliest execution, and starts that are left
     over are made again. A group with more executions than starts is not paired: some of these
     executions belong to another client.
 
-    The starts of such a group are unknown, and all of them if the lookup is not conclusive. So is
-    one that was made again `MAX_RESTARTS` times: the list may be later than `settle_after`.
+    The starts of such a group are unknown, and all of them if the lookup is not conclusive.
     """
     alike: DefaultDict[str, Tuple[List[Start], List[Any]]] = defaultdict(lambda: ([], []))
     for start in sorted(starts, key=lambda start: start.number):
@@ -356,7 +355,7 @@ def settle(starts: Sequence[Start], found: LookupResult) -> None:
         for start, execution_id in zip(group, ids):
             start.find(execution_id)
         for start in group[len(ids) :]:
-            if is_certain and start.restarts < MAX_RESTARTS:
+            if is_certain:
                 start.miss()
             else:
                 start.give_up(tuple(matches), found.failure)

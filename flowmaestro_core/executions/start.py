@@ -28,9 +28,9 @@ is a method. `TRANSITIONS` lists them: it has `fail` as `refuse` and `doubt`.
 * in doubt: `settle_after` seconds later the list shows every execution. `settle` looks for those
   with equal inputs that belong to no other start. As many as there are starts with these inputs, or
   fewer: the first start gets the oldest one (`find`: started), and the starts that are left over
-  were not made (`miss`: new, to be started again). `give_up`: unknown, in three cases: there are
-  more executions than starts; the list was not read back to an execution from before; or this call
-  has made it `MAX_RESTARTS` times again, so the list may be late.
+  were certainly not made (`miss`: new, to be started again; after `MAX_RESTARTS`: refused). More
+  executions than starts, or a list that was not read back to an execution from before: `give_up`:
+  unknown.
 * unknown: `start_anyway`, if the user passed `on_unknown="start"`: new. With a checkpoint, also if
   the list is empty, and was so before the start: the key may be one of another workspace, which
   sees an empty list. Then the server refuses the start.
@@ -290,12 +290,18 @@ class Start:
         self.execution_id, self.may_run = execution_id, False
 
     def miss(self) -> None:
-        """Note that a lookup has shown that nothing was started. It is started again."""
+        """Note that a lookup has shown that nothing was started. It is started again.
+
+        If this call has started it again `MAX_RESTARTS` times, it is refused with the last error.
+        """
         self._go("miss", NEW)
-        self.restarts += 1
         # If the same server error comes again, it is known to start nothing.
         self.refusal = self._refusal_of(self.error)
         self.may_run = False
+        if self.restarts >= MAX_RESTARTS and self.error is not None:
+            self.refuse(self.error)
+        else:
+            self.restarts += 1
 
     def give_up(self, candidates: Tuple[Any, ...], failure: Optional[FlowMaestroError]) -> None:
         """Note that a lookup cannot tell. `failure` is that of the lookup, if it failed.
@@ -308,9 +314,10 @@ class Start:
     def start_anyway(self) -> bool:
         """Start it again, although it may have been started (`on_unknown="start"`).
 
-        Return False, and do nothing, if this call has started it again `MAX_RESTARTS` times.
+        Return False, and do nothing, if it is not unknown, or if this call has started it again
+        `MAX_RESTARTS` times.
         """
-        if self.restarts == MAX_RESTARTS:
+        if self.state is not UNKNOWN or self.restarts >= MAX_RESTARTS:
             return False
         self._go("start_anyway", NEW)
         self.restarts += 1

@@ -295,7 +295,7 @@ class BatchState:
             elif row.state is NEW or (starts_unknown and row.start_anyway()):
                 self.reader.to_start.append(row)
             else:
-                self.outcomes.put(row.outcome(error=row.error))
+                self._refused(row)
 
     # Executions end
 

@@ -501,13 +501,15 @@ def test_stopped_ordered_batch_delivers_rows_after_one_in_doubt() -> None:
     assert isinstance(run.error, AuthenticationError)
 
 
-def test_row_that_stays_in_doubt_ends_as_unknown() -> None:
-    run = World().run(ROWS[:1], lambda it: "lost" if is_start(it) else None, settle_after=30.0)
+@pytest.mark.parametrize("on_unknown", ["error", "start"])
+def test_row_whose_responses_are_all_lost_is_refused_once_nothing_runs(on_unknown: str) -> None:
+    """Each lookup has shown that nothing was started, so the next call starts it at once."""
+    world = World()
+    run = world.run(ROWS[:1], lambda it: "lost" if is_start(it) else None, on_unknown=on_unknown)
     (outcome,) = run.items
-    assert isinstance(outcome.error, StartUnknownError)
-    assert isinstance(outcome.error.__cause__, ConnectionError)  # of the start
-    assert outcome.error.message.endswith(f"; the last failure: {outcome.error.__cause__}")
+    assert isinstance(outcome.error, ConnectionError)
     assert sum(map(is_start, run.sent)) == 4
+    assert world.journal.rows["0"]["state"] == "open"
 
 
 def test_progress_counts_rows_in_doubt() -> None:

@@ -231,6 +231,16 @@ def test_a_call_with_the_key_of_another_workspace_does_not_forget_the_start(stat
     assert world.server.started == 1
 
 
+def test_a_start_whose_responses_are_all_lost_is_refused_once_nothing_runs() -> None:
+    world = World()
+    process = world.process(on_unknown="start")
+    for _ in range(4):
+        world.lose_reply(world.until(process, "starting"), started=False)
+    world.finish(process)
+    assert isinstance(process.error, ConnectionError)
+    assert world.store.state["state"] == "open"
+
+
 def test_a_500_twice_is_the_error_of_a_workflow_without_executions() -> None:
     world = World()
     world.server.executions.clear()
@@ -501,18 +511,6 @@ def test_a_reply_without_an_id_is_settled_too() -> None:
     world.server.accept(process.action.request, world.now)
     process.replies(202, an_envelope({}))
     assert world.finish(process).value["data"]["execution_id"] == "ex_1"
-
-
-def test_a_start_that_is_lost_four_times_is_unknown() -> None:
-    world = World()
-    process = world.process()
-    for _ in range(4):
-        world.until(process, "starting")
-        world.lose_reply(process, started=False)
-    world.finish(process)
-    assert isinstance(process.error, StartUnknownError)
-    assert process.waited_for == [SETTLE_AFTER] * 4
-    assert sum(it.method == "POST" for it in process.sent) == 4
 
 
 def test_a_start_is_not_made_after_the_time_of_the_run() -> None:
