@@ -10,17 +10,35 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from typing import Any, Dict, Iterator, Tuple
+from typing import Any, Dict, Iterator, Tuple, cast
 
 from flowmaestro.testing.fake.fake_flowmaestro import FakeFlowMaestro
 from flowmaestro.testing.fake.model.executions import Execution, Workflow
+from flowmaestro.testing.fake.model.plans import ENDINGS
 
 MAX_KEPT = 10_000
 """The most executions in the file, as many as `serve` keeps in memory; the oldest go first."""
 _FORMAT = 1
 """`user_version` of the database. A file of another version is refused."""
-_VALUES = ("inputs", "trigger_id", "status", "outputs", "error", "failed_nodes")
-_TIMES = ("created_at", "started_at", "completed_at")
+_NONE = type(None)
+_VALUES = {
+    "inputs": (dict, list),
+    "trigger_id": (str, _NONE),
+    "status": (str,),
+    "outputs": (dict, _NONE),
+    "error": (str, _NONE),
+    "failed_nodes": (dict,),
+}
+"""The attributes of an execution in its row, with the types that each may have."""
+_TIMES = {
+    "created_at": (int, float),
+    "started_at": (int, float, _NONE),
+    "completed_at": (int, float, _NONE),
+}
+"""The same for its times, which are Unix seconds in the row."""
+_LATEST = 1e11
+"""A time in the year 5138. Much later ones, and NaN, cannot be shown as a date."""
+_STATUSES = ("pending", "running", "paused", *ENDINGS.values())
 
 
 class StateFile:
@@ -40,7 +58,7 @@ class StateFile:
         try:
             self._open(path)
             with fake.lock:
-                for execution, taken in self._read():
+                for execution, taken in self._read(path):
                     self._taken[execution.id] = taken
                     fake.restore(execution, taken)
                 fake.note_changes(self._changed)
@@ -74,11 +92,16 @@ class StateFile:
             reason = "another server uses it" if "locked" in str(error) else str(error)
             raise ValueError(f"{path} cannot be used: {reason}") from error
 
-    def _read(self) -> Iterator[Tuple[Execution, int]]:
+    def _read(self, path: str) -> Iterator[Tuple[Execution, int]]:
         zero = self._fake.unix_time(0.0)
         workflows = self._fake.workflows
-        for id, text in self._file.execute("SELECT id, row FROM executions ORDER BY number"):
-            row: Dict[str, Any] = json.loads(text)
+        try:
+            rows = self._file.execute("SELECT id, row FROM executions ORDER BY number").fetchall()
+            decoded = [(id, _checked(id, json.loads(text))) for id, text in rows]
+        except (sqlite3.DatabaseError, ValueError, TypeError, RecursionError) as error:
+            remedy = "remove it to begin without executions"
+            raise ValueError(f"{path} is damaged: {error}; {remedy}") from error
+        for id, row in decoded:
             about = row["workflow"]
             # The workflow of a seed file may be gone; its executions are shown all the same.
             gone = Workflow(about["id"], about["name"], 0.0, plan=())
@@ -115,3 +138,20 @@ class StateFile:
             oldest = next(iter(self._taken))
             del self._taken[oldest]
             self._file.execute("DELETE FROM executions WHERE id = ?", (oldest,))
+
+
+def _checked(id: object, row: object) -> Dict[str, Any]:
+    """Return the row of an execution. Raise `ValueError` unless it is one that was written here."""
+    values = cast("Dict[str, Any]", row) if isinstance(row, dict) else {}
+    kinds = {**_VALUES, **_TIMES, "workflow": (dict,), "taken": (int,)}
+    about = values.get("workflow")
+    if (
+        not isinstance(id, str)
+        or not all(name in values and type(values[name]) in kinds[name] for name in kinds)
+        or not all(isinstance(cast("Any", about).get(name), str) for name in ("id", "name"))
+        or values["status"] not in _STATUSES
+        or not all(0 <= (values[name] or 0) < _LATEST for name in _TIMES)
+        or values["taken"] < 0
+    ):
+        raise ValueError(f"the row of execution {id!r} is malformed")
+    return values

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -109,3 +111,57 @@ def test_an_unusable_file_is_refused_and_stays_as_it_is(kind, tmp_path, start):
     with pytest.raises(ValueError, match=path.name):
         StateFile(str(path), FakeFlowMaestro())
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "no JSON",
+        "[" * 100_000,
+        7,
+        "[]",
+        {"status": "done"},
+        {"inputs": "x"},
+        {"outputs": []},
+        {"taken": -1},
+        {"taken": "1"},
+        {"workflow": {"id": "wf_mine"}},
+        {"workflow": None},
+        {"created_at": float("nan")},
+        {"created_at": 1e300},
+        {"started_at": "today"},
+        {"failed_nodes": None},
+        "without a value",
+        "without an id",
+    ],
+    ids=lambda change: str(change)[:20],
+)
+def test_a_damaged_row_is_told_with_its_file(change, tmp_path, start):
+    _, client = start(nodes=NODES, outputs={"n": 1})
+    client.workflows.execute("wf_mine")
+    (tmp_path / "other").write_bytes((tmp_path / "state").read_bytes())
+    with closing(sqlite3.connect(tmp_path / "other", isolation_level=None)) as file:
+        (text,) = file.execute("SELECT row FROM executions").fetchone()
+        row = json.loads(text)
+        if change == "without an id":
+            file.execute("UPDATE executions SET id = NULL")
+        elif change == "without a value":
+            del row["error"]
+            file.execute("UPDATE executions SET row = ?", (json.dumps(row),))
+        else:
+            text = json.dumps({**row, **change}) if isinstance(change, dict) else change
+            file.execute("UPDATE executions SET row = ?", (text,))
+    with pytest.raises(ValueError, match=r"other is damaged: .*; remove it to begin without"):
+        StateFile(str(tmp_path / "other"), FakeFlowMaestro())
+
+
+@pytest.mark.parametrize("at", [100, 4096 + 1])
+def test_a_file_with_changed_bytes_is_told(at, tmp_path, start):
+    _, client = start(nodes=NODES, outputs={"n": 1})
+    for _ in range(50):
+        client.workflows.execute("wf_mine")
+    data = bytearray((tmp_path / "state").read_bytes())
+    data[at : at + 50] = b"\xff" * 50
+    (tmp_path / "other").write_bytes(data)
+    with pytest.raises(ValueError, match=r"other (is damaged|cannot be used): "):
+        StateFile(str(tmp_path / "other"), FakeFlowMaestro())
