@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Callable, List, Optional, Tuple, Union
 
 import anyio
+import anyio.lowlevel
 import h11
 
 from flowmaestro.testing.fake.model.dispatch import MAX_BODY_BYTES
@@ -49,6 +50,8 @@ class ServerConnection:
         try:
             while await self._exchange():
                 self._http.start_next_cycle()
+                if self._http.trailing_data[0]:  # Others are answered between pipelined requests.
+                    await anyio.lowlevel.checkpoint()
         except h11.RemoteProtocolError as error:
             await self._refuse(error.error_status_hint)
         except OSError:

@@ -10,6 +10,7 @@ import socket
 from typing import List
 
 import anyio
+import anyio.lowlevel
 
 READ_BYTES = 64 * 1024
 BACKLOG = 1024
@@ -62,13 +63,20 @@ class Peer:
             sock.close()
             raise
         self._sock = sock
+        self._came_at_once = False
 
     async def receive(self) -> bytes:
         """Return some received bytes; `b""` once the client has ended its side."""
+        if self._came_at_once:
+            # Other clients have their turn, however fast this one sends. It is not given between
+            # `recv` and `return`: a cancellation would lose the bytes.
+            await anyio.lowlevel.checkpoint()
+        self._came_at_once = True
         while True:
             try:
                 return self._sock.recv(READ_BYTES)
             except BlockingIOError:
+                self._came_at_once = False
                 await anyio.wait_readable(self._sock)
 
     async def send(self, data: bytes) -> None:
