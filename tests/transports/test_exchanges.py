@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import socket
 import sys
 from typing import Any
 
@@ -117,6 +118,14 @@ def test_unreachable_url_is_not_sent(runner: Runner, url: str) -> None:
         for step in (transport.send, transport.open):
             with fails(Phase.NOT_SENT):
                 step(Request("GET", url, Headers()))
+
+
+def test_name_without_an_address_is_not_sent(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [])
+    with runner() as transport, fails(Phase.NOT_SENT):
+        transport.send(Request("POST", "http://origin.example/", Headers(), b"x"))
 
 
 @pytest.mark.parametrize("runner", OURS, ids=str, indirect=True)

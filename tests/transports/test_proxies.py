@@ -398,6 +398,7 @@ def repeating(peer: Any) -> None:
     peer.send(head.encode() + said)
 
 
+@pytest.mark.parametrize("runner", RUNNERS.values(), ids=str)
 @pytest.mark.parametrize("variable", ["HTTP_PROXY", "ALL_PROXY"])
 @pytest.mark.parametrize("proxy", ["https", "http", "socks5"])
 def test_no_request_goes_past_the_proxy_of_the_environment(
@@ -412,6 +413,17 @@ def test_no_request_goes_past_the_proxy_of_the_environment(
         with runner() as transport, pytest.raises(TransportFailure):
             transport.send(Request("POST", server.url, Headers(), b"x"), 5.0)
     assert not server.requests
+
+
+@pytest.mark.parametrize("runner", RUNNERS.values(), ids=str)
+def test_a_407_is_permanent(runner: Runner, scripted: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same credentials would be refused again, and may lock an account."""
+    refusal = b"HTTP/1.1 407 No\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+    with scripted.ScriptedServer(scripted.answering(refusal)) as server:
+        monkeypatch.setenv("https_proxy", server.url.replace("//", "//user:pass@"))
+        with runner() as transport, fails(Phase.NOT_SENT, "407") as caught:
+            transport.send(Request("POST", "https://origin.example/", Headers(), b"x"))
+    assert caught.value.permanent
 
 
 @pytest.mark.parametrize("runner", RUNNERS.values(), ids=str)

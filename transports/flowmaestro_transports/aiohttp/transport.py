@@ -214,6 +214,9 @@ class AiohttpTransport(NotPicklable):
             if isinstance(error, TransportFailure) or not isinstance(error, Exception):
                 # A refusal or a cancellation, without the frames below, which hold the headers.
                 raise error.with_traceback(None)  # noqa: B904
+            if isinstance(error, RuntimeError) and isinstance(error.__cause__, StopIteration):
+                # So aiohttp says that the resolver returned no address.
+                error, progress.connected = OSError("the host has no address"), False
             if not isinstance(error, ERRORS):
                 raise
             failure = failure_of(error, head_came=body is not None, connected=progress.connected)
