@@ -68,6 +68,7 @@ from flowmaestro_core.errors import (
     StartUnknownError,
     ValidationError,
 )
+from flowmaestro_core.http.messages import Phase, TransportFailure
 from flowmaestro_core.machine import LocalProtocolError, State, Transitions
 from flowmaestro_core.payloads.reply import NonJsonBody
 from flowmaestro_core.policy.retry import maybe_processed
@@ -432,4 +433,8 @@ def is_fatal(error: FlowMaestroError) -> bool:
     """Return whether every further start would fail with this error as well."""
     if isinstance(error, ValidationError) and error.code == "validation_error":
         return error.message.startswith(INVALID_WORKFLOW)
+    cause = error.__cause__
+    if isinstance(cause, TransportFailure) and cause.permanent:
+        # An untrusted certificate, or a 407. To repeat refused credentials may lock an account.
+        return cause.phase is Phase.NOT_SENT
     return isinstance(error, FATAL_ERRORS)

@@ -224,9 +224,10 @@ class Workflows(Resource[D]):
         before, otherwise as any call.
 
         An error that every further start would fail with, too (the key, a scope, credits, the daily
-        quota, an unknown or invalid workflow) stops new starts. Executions in flight are
-        followed to their end, then the error is raised. The SDK cancels nothing: executions that
-        run when you leave the iteration continue, and are in `in_flight`.
+        quota, an unknown or invalid workflow, an untrusted certificate, a 407 of a proxy) stops new
+        starts. Executions in flight are followed to their end, then the error is raised. The SDK
+        cancels nothing: executions that run when you leave the iteration continue, and are in
+        `in_flight`.
 
         With a `journal`, the same call with the same rows continues after a crash: see
         `docs/batches.md`.

@@ -245,6 +245,21 @@ def test_fatal_error_is_raised_after_executions_in_flight_end(status: int) -> No
     assert (ids(run), len(run.sent)) == (["a"], 3)
 
 
+@pytest.mark.parametrize("phase", [Phase.NOT_SENT, Phase.MAYBE_PROCESSED])
+def test_permanent_failure_of_the_network_stops_new_starts(phase: Phase) -> None:
+    """Such as a 407. If the start may have been processed, it is the error of its row."""
+    run = running([{}] * 3)
+    run.fails(phase, permanent=True)
+    if phase is Phase.NOT_SENT:
+        assert run.action == Fail(run.error)
+        assert isinstance(run.error, ConnectionError)
+        assert len(run.sent) == 1
+    else:
+        run.takes()
+        assert isinstance(errors(run)[0], ConnectionError)
+        assert not isinstance(run.action, Fail)
+
+
 def test_refused_key_cancels_a_parked_start() -> None:
     """A question is answered 401 while a start waits for its turn: that start never goes out."""
     run = running(numbered(), concurrency=2)
