@@ -1,4 +1,4 @@
-"""How fast the SDK is, beside what it stands on and what it replaces.
+"""Measure the speed of the SDK, beside what it stands on and what it replaces.
 
     python -m benchmarks [NAME ...] [--only ROW,ROW] [--quick] [--publish]
 

@@ -1,4 +1,4 @@
-"""What is measured: the rows (who), the cases (what), and the benchmarks that join them."""
+"""The rows (who), the cases (what), and the benchmarks that join them."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ QUICK_ROWS = (
     *("raw-asyncio", "ours-anyio-asyncio", "peer-async", "ec6f533-async", "bare-aiohttp"),
     *("52f1d423-async", "ours", "requests"),
 )
-"""What `nox -s bench-quick` runs: a call and an event on the default transports, an import, and
+"""The rows of `nox -s bench-quick`: a call and an event on the default transports, an import, and
 what they are compared with."""
 QUICK_CASES = ("call", "import", *(case.label for case in EVENTS))
 """A page and a start cost about what a call does, and would take a minute more."""

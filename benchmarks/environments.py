@@ -26,7 +26,7 @@ PACKAGES = {
     "ec6f533": (f"flowmaestro[aiohttp,requests,trio] @ git+{ROOT.as_uri()}@ec6f533",),
     "52f1d423": (f"flowmaestro[aiohttp,requests,trio] @ git+{ROOT.as_uri()}@52f1d423",),
 }
-"""What each environment holds. Peers are pinned, so that two runs compare the same.
+"""The packages of each environment. Peers are pinned, so that two runs compare the same.
 
 Two hold this SDK as it was: at `ec6f533` events, and at `52f1d423` calls, cost least before. They
 have the same packages as ours: with trio comes sniffio, which anyio then asks six times an event.

@@ -1,4 +1,4 @@
-"""What was measured, as tables and as JSON, and the two pages that show it."""
+"""The results as tables and as JSON, and the two pages that show them."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def ratios(results: Dict[str, Results]) -> str:
 
 
 def machine() -> Dict[str, Any]:
-    """Where this was measured."""
+    """Return the Python, the system and the number of cores of this machine."""
     return {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",

@@ -25,7 +25,7 @@ WARM_UP = 0.1
 Interpreters = Callable[[str], Path]
 Round = Dict[str, float]
 Results = Dict[Tuple[str, str], List[Round]]
-"""What each round measured, by case and row."""
+"""The figures of each round, by case and row."""
 
 
 def cores() -> List[int]:
@@ -43,7 +43,7 @@ def pin(process: subprocess.Popen[str], which: int) -> None:
 
 
 _OF_THIS_MACHINE = ("PYTHON", "FLOWMAESTRO", "SSL_CERT_", "REQUESTS_CA_", "CURL_CA_")
-"""How names of variables begin that would have a row do other work than elsewhere."""
+"""The beginnings of names of variables that would have a row do other work than elsewhere."""
 
 
 def start(command: List[str], **options: Any) -> subprocess.Popen[str]:

@@ -1,4 +1,4 @@
-"""What must be reached, and the ratios that the documentation begins with, as data."""
+"""The targets, and the ratios that the documentation begins with, as data."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ RATIOS = (
     ),
     Ratio("import", "requests", "imports", "import", "ours", "requests"),
 )
-"""What `nox -s bench-quick` measures, and the page about performance begins with."""
+"""The ratios that `nox -s bench-quick` measures. The page about performance begins with them."""
 
 ROWS = "100,000 rows"
 DEFAULTS = ("ours-sockets", "ours-anyio-asyncio")

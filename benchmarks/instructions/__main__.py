@@ -25,7 +25,7 @@ _COUNT = re.compile(r"Collected : (\d+)")
 
 
 def build() -> str:
-    """Which build of the interpreter this is: the same source may be compiled in many ways."""
+    """Return the build of the interpreter: the same source may be compiled in many ways."""
     return f"{platform.python_implementation()} {sys.version} {platform.machine()}".replace(
         "\n", " "
     )

@@ -1,4 +1,4 @@
-"""What a batch costs with a journal and without, and what a journal takes by itself."""
+"""Measure a batch with a journal and without, and a journal by itself."""
 
 import json
 import os

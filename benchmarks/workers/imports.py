@@ -1,4 +1,4 @@
-"""What a line of imports takes, in an interpreter of its own, beyond an empty program."""
+"""Measure a line of imports in an interpreter of its own, beyond an empty program."""
 
 import os
 import subprocess

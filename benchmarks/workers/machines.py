@@ -35,7 +35,7 @@ def call(count):
 
 
 def wait(count, seconds):
-    """How late the results of runs of at most `seconds` are; the worst of `count`."""
+    """Return how late the results of runs of at most `seconds` are: the worst of `count`."""
     waits = [waited(seconds * (1 - number / count / 4)) for number in range(count)]
     return {
         "late_ms": max(late for late, _, _ in waits) * 1000,

@@ -1,4 +1,4 @@
-"""How a worker is told what to do: a line of JSON in, a line of JSON out.
+"""The protocol of a worker: a line of JSON in, a line of JSON out.
 
     {"task": "call", "count": 400, "options": {}}   ->   {"cpu_us": 412.3, "wall_us": 431.0, ...}
 
@@ -19,11 +19,11 @@ KEY = "fm_live_benchmark"
 HEADERS = {"Authorization": f"Bearer {KEY}", "X-API-Key": KEY, "Accept": "application/json"}
 INPUTS = {"name": "John", "email": "john@example.com"}
 RUNS_MS = (330, 580, 710, 960)
-"""How long the executions run that the overshoot is measured with, one after the other."""
+"""The milliseconds of the executions that show the overshoot, one after the other."""
 
 
 class Measurement:
-    """What the block under `with` takes."""
+    """The time and the memory that the block under `with` takes."""
 
     def __enter__(self):
         gc.collect()
@@ -75,7 +75,7 @@ def peak_kb():
 
 
 def resident_kb():
-    """How much memory this process has now, in KB; elsewhere than on Linux, the peak."""
+    """Return the memory of this process in KB: now, or elsewhere than on Linux the peak."""
     try:
         with open("/proc/self/statm") as file:
             return int(file.read().split()[1]) * resource.getpagesize() / 1024
@@ -102,5 +102,5 @@ async def serve_awaiting(**tasks):
 
 
 def late_ms(outputs):
-    """How long ago an execution ended that tells when it did; the clock is the machine's."""
+    """Return the milliseconds since an execution ended, by the machine's clock in its outputs."""
     return (time.monotonic() - outputs["ended"]) * 1000

@@ -29,7 +29,7 @@ def a_fake(seconds, spread, count, events="live"):
 
 
 def late(fake, execution_id):
-    """How long ago an execution has ended."""
+    """Return the seconds since an execution has ended."""
     return fake.clock.now - fake.find_execution(execution_id).completed_at
 
 

@@ -217,7 +217,7 @@ class Scene(NamedTuple):
     """Whether the driver's actions and requests must be ours. Polls depend on time."""
     times: StreamTimes = StreamTimes()
     opens: Optional[int] = None
-    """How often the stream must be opened; `None` if that depends on time."""
+    """The number of times that the stream must be opened; `None` if that depends on time."""
     served: Callable[[FakeFlowMaestro], ContextManager[str]] = _served
     """Serves the fake, or a server that does worse, and gives its URL."""
     store: Callable[[], _MemoryStore] = _MemoryStore
@@ -242,6 +242,14 @@ def _lose_a_stream(fake: FakeFlowMaestro) -> None:
     fake.drop_connection(after_events=1, path="/executions/*/events")
 
 
+_QUIET = Scene(
+    "a run whose event stream is quiet, so that the execution is polled",
+    lambda _: Workflows.run("wf_quiet", timeout=60.0),
+    _be_quiet,
+    is_exact=False,
+    times=StreamTimes(event_idle=0.4),
+    opens=1,
+)
 SCENES = (
     Scene(
         "a call that is retried after two 503",
@@ -284,21 +292,10 @@ SCENES = (
         _lose_a_stream,
         is_exact=False,
     ),
-    Scene(
-        "a run whose event stream is quiet, so that the execution is polled",
-        lambda _: Workflows.run("wf_quiet", timeout=60.0),
-        _be_quiet,
-        is_exact=False,
-        times=StreamTimes(event_idle=0.4),
-        opens=1,
-    ),
-    Scene(
-        "a run with a quiet event stream, and a poll beside it that fails",
-        lambda _: Workflows.run("wf_quiet", timeout=60.0),
-        _be_quiet_and_lose_a_poll,
-        is_exact=False,
-        times=StreamTimes(event_idle=0.4),
-        opens=1,
+    _QUIET,
+    _QUIET._replace(
+        name="a run with a quiet event stream, and a poll beside it that fails",
+        arrange=_be_quiet_and_lose_a_poll,
     ),
     Scene(
         "a run whose event stream is not opened in time",

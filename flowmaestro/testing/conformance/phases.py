@@ -43,8 +43,8 @@ from flowmaestro_transports.contract import AsyncTransport
 
 _TRUNCATED = "Half of a result would be taken for all of it."
 _UNCHAINED = (
-    "the library's own exception is not chained: chain it, with its text only, since its "
-    "attributes and frames lead to the key"
+    "the library's own exception is not chained: chain it, or one with its text only if its "
+    "attributes or frames lead to the key"
 )
 _PHASE = "A wrong phase makes the core retry what has run, or not retry what has not."
 

@@ -31,8 +31,8 @@ from flowmaestro.testing.fake.model.replies import EventStream, JsonObject
 from flowmaestro.testing.fake.model.webhooks import DeliveryQueue, Webhook
 
 SHOWN_IDS = 6
-"""How many known ids stand beside one that did not exist: the latest, which the test has made. A
-new fake holds up to twenty of a kind."""
+"""The number of known ids beside one that did not exist: the latest, which the test has made. A new
+fake holds up to twenty of a kind."""
 MAX_MISSED = 1_000
 LONGEST_ID = 200
 """The most characters that are kept of an id that did not exist."""
