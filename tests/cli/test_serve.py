@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import re
 import signal
+import stat
 import subprocess
 import sys
 import urllib.error
 import urllib.request
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 
-from flowmaestro import AuthenticationError, FlowMaestroClient, Hooks
+from flowmaestro import AuthenticationError, FlowMaestroClient, FlowMaestroError, Hooks
 from flowmaestro.cli import serve
 from flowmaestro.testing import FakeFlowMaestro, MemoryTransport
 from flowmaestro.testing.fake.model import seeds
@@ -199,6 +202,8 @@ def test_ctrl_c_with_an_open_stream_is_quiet_and_the_key_stays(served, flowmaest
         with pytest.raises(urllib.error.HTTPError, match="404"):
             urllib.request.urlopen(f"{other.url}/_inspect/routes")
         assert other.api_key == served.api_key
+        (kept,) = Path(flowmaestro.environment["XDG_STATE_HOME"]).rglob("serve-key")
+        assert stat.S_IMODE(kept.stat().st_mode) == 0o600
         run = client.workflows.execute(PAUSING_WORKFLOW_ID)["data"]  # It does not end.
         with client.executions.stream(run["execution_id"]) as events:
             assert next(events)["type"] == "connected"
@@ -243,6 +248,31 @@ def test_executions_outlast_a_server_that_is_killed(flowmaestro, tmp_path):
             again = client.executions.wait_for_completion(each["execution_id"])
             assert (again["status"], again["inputs"]) == ("completed", each["inputs"])
         assert len(client.executions.list(workflow_id="wf_slow")["data"]) == 5
+
+
+def test_a_server_killed_amid_starts_has_kept_what_it_answered(flowmaestro, tmp_path):
+    answered, enough = [], Event()
+
+    def start(client):
+        with suppress(FlowMaestroError):
+            while True:
+                answered.append(client.workflows.execute("wf_123")["data"]["execution_id"])
+                if len(answered) == 100:
+                    enough.set()
+
+    which = ["--state", str(tmp_path / "state")]
+    with serving(flowmaestro, tmp_path, *which, killed=True) as first, first.client() as client:
+        once = client.with_options(max_retries=0)
+        threads = [Thread(target=start, args=(once,)) for _ in range(4)]
+        for each in threads:
+            each.start()
+        assert enough.wait(60)
+        first.process.kill()
+        for each in threads:
+            each.join(60)
+    with serving(flowmaestro, tmp_path, *which) as second, second.client() as client:
+        kept = {it["id"] for it in client.executions.iterate(workflow_id="wf_123")}
+    assert kept >= set(answered)
 
 
 def test_an_unusable_state_file_is_named(here, tmp_path):
