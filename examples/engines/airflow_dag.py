@@ -24,8 +24,8 @@ with DAG("flowmaestro_reports", start_date=datetime(2026, 1, 1), schedule=None) 
     def report(customer: str, task_state_store: Any = None, run_id: Any = None) -> Any:
         """Run the workflow of one customer."""
         name = f"{run_id} {customer}"
-        # Compares and swaps, with `stores.py` of `docs/stores.md` in `plugins/`:
-        # checkpoint = stores.checkpoint_of(stores.RedisStore(redis.Redis(), name))
+        # Compares and swaps: `import stores`, of `docs/stores.md`, in `plugins/`, and
+        # checkpoint = stores.redis_checkpoint(name)
         checkpoint = Checkpoint(
             lambda: task_state_store.get("flowmaestro"),
             lambda state: task_state_store.set("flowmaestro", state, retention=NEVER_EXPIRE),

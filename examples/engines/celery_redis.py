@@ -1,6 +1,11 @@
 """Celery tasks that start their workflow once, with compare and swap in Redis.
 
-pip install 'celery[redis]'
+pip install flowmaestro 'celery[redis]'
+
+celery -A celery_redis worker --concurrency 2 --hostname w1@%h
+python -c 'import celery_redis; celery_redis.report.delay("Ada")'
+
+Both need `FLOWMAESTRO_API_KEY` and `REDIS_URL`. Run the first as often as you want workers.
 
 The state is in Redis, under the id of the task. `acks_late` makes Celery repeat a task whose worker
 died. After the visibility timeout it may run one task twice at the same time, so the store compares
@@ -23,6 +28,9 @@ from flowmaestro import Checkpoint, CheckpointConflict, FlowMaestroClient, FlowM
 URL = os.environ.get("REDIS_URL", "redis://localhost:6379/0")
 app = Celery("reports", broker=URL)
 app.conf.update(task_acks_late=True, task_reject_on_worker_lost=True, worker_prefetch_multiplier=1)
+# A task of a dead worker comes back after the first, in seconds: set it above the time of the
+# longest task. The second makes workers look every 10 s; by default they do every 100 s.
+app.conf.broker_transport_options = {"visibility_timeout": 3600, "unacked_restore_throttle": 1}
 
 store = redis.Redis.from_url(URL)
 keep = store.register_script("""

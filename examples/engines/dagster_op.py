@@ -38,8 +38,8 @@ def checkpoint_of(context: OpExecutionContext) -> Checkpoint:
     """Return the checkpoint of one op, for its run and all retries of that."""
     run_id = context.run.tags.get("dagster/root_run_id", context.run_id)
     tag = f"flowmaestro/{context.op_handle}"
-    # Compares and swaps, with `stores.py` of `docs/stores.md`:
-    # return stores.checkpoint_of(stores.RedisStore(redis.Redis(), f"{run_id} {tag}"))
+    # Compares and swaps: `import stores`, of `docs/stores.md`, and
+    # return stores.redis_checkpoint(f"{run_id} {tag}")
 
     def load() -> Any:
         run = context.instance.get_run_by_id(run_id)

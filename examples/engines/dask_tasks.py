@@ -17,8 +17,8 @@ from flowmaestro import Checkpoint, FlowMaestroClient
 
 def checkpoint_of(task: str) -> Checkpoint:
     """Return the checkpoint of one task."""
-    # Compares and swaps, and survives the scheduler, with `stores.py` of `docs/stores.md`:
-    # return stores.checkpoint_of(stores.RedisStore(redis.Redis(), task))
+    # Compares and swaps, and survives the scheduler: `import stores`, of `docs/stores.md`, and
+    # return stores.redis_checkpoint(task)
     scheduler: Any = get_client()
     key = ["flowmaestro", task]
     return Checkpoint(

@@ -55,8 +55,8 @@ class RunWorkflowOperator(BaseOperator):
         kept = Checkpoint(lambda: store.get(name), save, rerun=("failed",))
         ti = context["ti"]  # Its id is another one in each try.
         task = f"{ti.dag_id}/{ti.run_id}/{ti.task_id}/{ti.map_index}"
-        # Compares and swaps, with `stores.py` of `docs/stores.md` in `plugins/`:
-        # kept = stores.checkpoint_of(stores.RedisStore(redis.Redis(), task))
+        # Compares and swaps: `import stores`, of `docs/stores.md`, in `plugins/`, and
+        # kept = stores.redis_checkpoint(task)
         of_task = {"inputs": {**self.inputs, "task": task}, "checkpoint": kept}
         with FlowMaestroClient() as client:
             if not self.deferrable:

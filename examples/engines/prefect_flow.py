@@ -1,6 +1,16 @@
 """A Prefect flow that starts its workflow once for each day: the state is a Prefect `Variable`.
 
-pip install prefect
+pip install flowmaestro 'prefect>=3.9'
+
+prefect server start
+prefect work-pool create runs --type process
+prefect deploy prefect_flow.py:report --name nightly --pool runs
+prefect worker start --pool runs --limit 2
+python prefect_run_again.py
+prefect deployment run report/nightly --param day=2026-12-01
+
+All but the first need `PREFECT_API_URL`, here http://127.0.0.1:4200/api. The workers also need
+`PREFECT_FLOWS_HEARTBEAT_FREQUENCY=30` and `FLOWMAESTRO_API_KEY`. Run as many as you want.
 
 Variables are in the database of the Prefect server, so they survive every worker. They do not
 compare and swap: let no two flow runs of one day run at the same time.
@@ -18,8 +28,8 @@ from flowmaestro import Checkpoint, FlowMaestroClient
 
 def checkpoint_of(name: str) -> Checkpoint:
     """Return the checkpoint of one unit of work; a name has small letters, digits, `_` and `-`."""
-    # Compares and swaps, with `stores.py` of `docs/stores.md`:
-    # return stores.checkpoint_of(stores.RedisStore(redis.Redis(), name))
+    # Compares and swaps: `import stores`, of `docs/stores.md`, and
+    # return stores.redis_checkpoint(name)
 
     def load() -> Any:
         return cast("Any", Variable.get(name))

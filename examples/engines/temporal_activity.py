@@ -62,8 +62,8 @@ async def beating() -> AsyncIterator[Checkpoint]:
 
     beats = asyncio.ensure_future(beat())
     try:
-        # Compares and swaps, with `stores.py` of `docs/stores.md`:
-        # yield stores.checkpoint_of(stores.RedisStore(redis.Redis(), this_task()))
+        # Compares and swaps: `import stores`, of `docs/stores.md`, and
+        # yield stores.redis_checkpoint(this_task())
         yield Checkpoint(lambda: state, save, rerun=("failed",))
     finally:
         beats.cancel()

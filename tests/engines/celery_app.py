@@ -15,10 +15,7 @@ from tests.engines.service import SETTLE_AFTER, Attempts
 __all__ = ["app"]
 
 visibility: Any = float(os.environ["VISIBILITY"])
-app.conf.broker_transport_options = {
-    "visibility_timeout": visibility,
-    "unacked_restore_limit": None,
-}
+app.conf.broker_transport_options["visibility_timeout"] = visibility
 app.conf.worker_proc_alive_timeout = 60
 # The example has the default of 60 s.
 shorter = functools.partial(celery_redis.Checkpoint, settle_after=SETTLE_AFTER)

@@ -3,24 +3,25 @@
 `python -m tests.engines.dask_driver`; `single` for the tasks alone, `parts` for the bag alone.
 
 A scheduler and two workers, each of which has a nanny for each of its two processes. 20 tasks of
-the example keep their checkpoints in the scheduler. Then `dask_job.py` of `docs/stores.md` runs.
+the example keep their checkpoints in the scheduler. Two tasks of Dask do each task at the same
+time, with that store and with the Redis store. Then `dask_job.py` of `docs/stores.md` runs.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import socket
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, Iterator, List
+from typing import Any, Callable, Dict, List
 
 from distributed import Client
 
 from examples.engines import dask_tasks
-from tests.engines.partitions import Cluster, prove_both
+from tests.engines import stored_task
+from tests.engines.partitions import JOB, Cluster, prove_both
 from tests.engines.service import (
     KILLS,
     SETTLE_AFTER,
@@ -30,6 +31,7 @@ from tests.engines.service import (
     kill_at_random,
     pids_where,
     proved,
+    redis_server,
     report,
     service,
     until,
@@ -46,28 +48,18 @@ class Dask(Cluster):
         os.environ["DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES"] = str(2 * KILLS)
         os.environ["DASK_SCHEDULER_ADDRESS"] = address
         options = ("--host", "127.0.0.1", "--port", str(port), "--no-dashboard")
-        self.scheduler = Process("-m", "distributed.cli.dask_scheduler", *options)
+        scheduler = Process("-m", "distributed.cli.dask_scheduler", *options)
         until(lambda: socket.create_connection(("127.0.0.1", port), 1).close() is None)
         each = ("--nworkers", "2", "--nthreads", "2", "--no-dashboard", "--memory-limit", "0")
         command = ("-m", "distributed.cli.dask_worker", address, *each)
         local = ("--local-directory", str(folder / "dask"))
-        super().__init__([Process(*command, *local) for _ in range(2)])
+        super().__init__(scheduler, [Process(*command, *local) for _ in range(2)])
 
     def submit(self, job: Path, output: Path) -> Process:
-        return Process(str(job), folder=job.parent, output=output)
+        return Process(str(job), JOB, folder=job.parent, output=output)
 
     def running(self) -> List[int]:
         return pids_where(self.workers, lambda command: b"multiprocessing.spawn" in command)
-
-
-@contextlib.contextmanager
-def cluster(folder: Path) -> Iterator[Dask]:
-    made = Dask(folder)
-    try:
-        yield made
-    finally:
-        made.end()
-        made.scheduler.kill()
 
 
 def one(customer: str, bare: bool) -> Any:
@@ -87,7 +79,7 @@ def prove_tasks(name: str, *, bare: bool) -> Dict[str, int]:
     """Run tasks, kill, and return the figures when all have ended."""
     with service(6.0) as fake, tempfile.TemporaryDirectory() as folder:
         attempts = Attempts(folder)
-        with cluster(Path(folder)) as made, Client(os.environ["DASK_SCHEDULER_ADDRESS"]) as dask:
+        with Dask(Path(folder)) as made, Client(os.environ["DASK_SCHEDULER_ADDRESS"]) as dask:
             customers = [f"task-{number}" for number in range(TASKS)]
             report_of = functools.partial(one, bare=bare)
             futures = dask.map(report_of, customers, pure=False, retries=KILLS)
@@ -97,13 +89,31 @@ def prove_tasks(name: str, *, bare: bool) -> Dict[str, int]:
         return report(name, fake, TASKS, KILLS)
 
 
+def two_at_once(name: str, do: Callable[[str], Any]) -> Dict[str, int]:
+    """Have two tasks of Dask do each task at the same time, and return the figures."""
+    with (
+        service(2.0) as fake,
+        redis_server(durable=True) as url,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        os.environ["REDIS_URL"] = url
+        Attempts(folder)
+        with Dask(Path(folder)), Client(os.environ["DASK_SCHEDULER_ADDRESS"]) as dask:
+            twice = [f"task-{number}" for number in range(TASKS) for _ in range(2)]
+            dask.gather(dask.map(do, twice, pure=False))
+        return report(name, fake, TASKS, 0)
+
+
 def main() -> None:
     if "parts" not in sys.argv:
         figures = prove_tasks("Dask, processes and workers killed", bare=False)
         prove_tasks("the same without a checkpoint", bare=True)
+        two_at_once("two workers at once, metadata", functools.partial(one, bare=False))
+        twice = two_at_once("two workers at once, RedisStore", stored_task.report)
         proved(figures)
+        proved(twice)
     if "single" not in sys.argv:
-        prove_both("Dask, a batch in each partition", "dask_job", cluster)
+        prove_both("Dask, a batch in each partition", "dask_job", Dask)
 
 
 if __name__ == "__main__":

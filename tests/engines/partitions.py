@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Callable, ContextManager, Dict
+from typing import Callable, Dict, List
 
 from tests.engines.service import (
     KILLS,
@@ -31,10 +31,19 @@ from tests.engines.stores_driver import PAGE, text_with
 from tests.harness.house.pages import blocks_of
 
 ROWS = 200
+JOB = "invoices 2026-12-01"
 
 
 class Cluster(Workers):
     """A cluster of an engine that divides rows."""
+
+    def __init__(self, head: Process, workers: List[Process]) -> None:
+        super().__init__(workers)
+        self.head = head
+
+    def end(self) -> None:
+        super().end()
+        self.head.kill()
 
     def submit(self, job: Path, output: Path) -> Process:
         """Run the job; its standard output goes to a file."""
@@ -56,9 +65,7 @@ def write_job(folder: Path, name: str, *, bare: bool) -> Path:
     return job
 
 
-def prove(
-    what: str, name: str, start: Callable[[Path], ContextManager[Cluster]], *, bare: bool
-) -> Dict[str, int]:
+def prove(what: str, name: str, start: Callable[[Path], Cluster], *, bare: bool) -> Dict[str, int]:
     """Run a job, kill each time after some more starts, and return the figures at its end.
 
     `start` gets a folder for what the engine writes.
@@ -88,7 +95,7 @@ def prove(
         return report(what, fake, ROWS, KILLS)
 
 
-def prove_both(what: str, name: str, start: Callable[[Path], ContextManager[Cluster]]) -> None:
+def prove_both(what: str, name: str, start: Callable[[Path], Cluster]) -> None:
     """Print the figures of a job with the store, and without it; exit if the former are bad.
 
     With the argument `few`, only with the store.

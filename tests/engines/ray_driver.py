@@ -9,16 +9,15 @@ tasks with a run each.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import sys
 import tempfile
 from pathlib import Path
-from typing import Dict, Iterator, List
+from typing import Dict, List
 
 from tests.engines import stored_task
-from tests.engines.partitions import Cluster, prove_both
+from tests.engines.partitions import JOB, Cluster, prove_both
 from tests.engines.service import (
     KILLS,
     Attempts,
@@ -52,9 +51,8 @@ class Ray(Cluster):
         os.environ.update(RAY_ADDRESS=f"127.0.0.1:{port}", RAY_USAGE_STATS_ENABLED="0")
         # The path of a socket may have 107 characters.
         options = ("--head", "--port", port, "--num-cpus", "0", "--temp-dir", str(folder / "ray"))
-        self.head = self.node(*options, "--include-dashboard", "false")
+        super().__init__(self.node(*options, "--include-dashboard", "false"), [])
         until(lambda: connects(port), timeout=300)
-        super().__init__([])
         for _ in range(2):  # Two that start at once may choose the same ports.
             node = self.worker()
             self.workers.append(node)
@@ -71,22 +69,12 @@ class Ray(Cluster):
         return self.node("--address", os.environ["RAY_ADDRESS"], "--num-cpus", "2")
 
     def submit(self, job: Path, output: Path) -> Process:
-        return Process(str(job), folder=job.parent, output=output)
+        return Process(str(job), JOB, folder=job.parent, output=output)
 
     def running(self) -> List[int]:
         return pids_where(
             self.workers, lambda title: title.startswith(b"ray::") and not title.startswith(OTHERS)
         )
-
-
-@contextlib.contextmanager
-def cluster(folder: Path) -> Iterator[Ray]:
-    made = Ray(folder)
-    try:
-        yield made
-    finally:
-        made.end()
-        made.head.kill()
 
 
 def tasks() -> None:
@@ -107,7 +95,7 @@ def prove_tasks(name: str) -> Dict[str, int]:
     ):
         os.environ["REDIS_URL"] = url
         attempts = Attempts(folder)
-        with cluster(Path(folder)) as made:  # Its processes have this environment.
+        with Ray(Path(folder)) as made:  # Its processes have this environment.
             driver = Process("-m", "tests.engines.ray_driver", "child")
             try:
                 kill_at_random(made, fake, attempts, 7)
@@ -121,7 +109,7 @@ def prove_tasks(name: str) -> Dict[str, int]:
 
 def main() -> None:
     if "single" not in sys.argv:
-        prove_both("Ray, a batch in each partition", "ray_job", cluster)
+        prove_both("Ray, a batch in each partition", "ray_job", Ray)
     if "parts" not in sys.argv:
         figures = prove_tasks("Ray, processes and nodes killed")
         os.environ["BARE"] = "1"

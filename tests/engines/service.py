@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Optional, Set, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Self, Set, Tuple
 from typing import Counter as Counts
 
 from flowmaestro.testing import FakeFlowMaestro, Node, running_server
@@ -252,10 +252,19 @@ WHOLE = 3
 
 
 class Workers:
-    """The workers of an engine, with a supervisor that starts them again."""
+    """The workers of an engine, with a supervisor that starts them again.
+
+    They end with the `with` block.
+    """
 
     def __init__(self, workers: List[Process]) -> None:
         self.workers = workers
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
 
     def running(self) -> List[int]:
         """Return the ids of processes that run tasks: the children of the workers."""

@@ -7,16 +7,15 @@ A standalone master and two workers of two cores run `spark_job.py` of `docs/sto
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import sys
 from pathlib import Path
-from typing import Iterator, List
+from typing import List
 
 import pyspark
 
-from tests.engines.partitions import Cluster, prove_both
+from tests.engines.partitions import JOB, Cluster, prove_both
 from tests.engines.service import Process, free_port, pids_where, until
 
 HOME = Path(pyspark.__file__).parent
@@ -33,11 +32,11 @@ class Spark(Cluster):
         os.environ.update(SPARK_HOME=str(HOME), PYSPARK_PYTHON=sys.executable)
         os.environ.update(SPARK_LOCAL_IP="127.0.0.1", SPARK_WORKER_DIR=str(folder / "work"))
         options = ("--host", "127.0.0.1", "--port", str(port), "--webui-port", str(free_port()))
-        self.master = Process(
+        master = Process(
             "org.apache.spark.deploy.master.Master", *options, program=program("spark-class")
         )
         until(lambda: socket.create_connection(("127.0.0.1", port), 1).close() is None)
-        super().__init__([self.worker() for _ in range(2)])
+        super().__init__(master, [self.worker() for _ in range(2)])
 
     def worker(self) -> Process:
         options = ("--host", "127.0.0.1", "--cores", "2", "--memory", "1g")
@@ -55,7 +54,7 @@ class Spark(Cluster):
         )
         confs = [word for setting in settings for word in ("--conf", setting)]
         return Process(
-            *("--master", self._url, "--py-files", files, *confs, str(job)),
+            *("--master", self._url, "--py-files", files, *confs, str(job), JOB),
             program=program("spark-submit"),
             output=output,
         )
@@ -64,18 +63,8 @@ class Spark(Cluster):
         return pids_where(self.workers, lambda command: b"CoarseGrainedExecutorBackend" in command)
 
 
-@contextlib.contextmanager
-def spark(folder: Path) -> Iterator[Spark]:
-    cluster = Spark(folder)
-    try:
-        yield cluster
-    finally:
-        cluster.end()
-        cluster.master.kill()
-
-
 def main() -> None:
-    prove_both("Spark, executors and workers killed", "spark_job", spark)
+    prove_both("Spark, executors and workers killed", "spark_job", Spark)
 
 
 if __name__ == "__main__":

@@ -11,17 +11,17 @@ from typing import Any, Optional
 
 from flowmaestro import Checkpoint, FlowMaestroClient
 from tests.engines.service import SETTLE_AFTER, WORKFLOW, Attempts
-from tests.engines.stores_driver import STORES, names_with
+from tests.engines.stores_driver import names_with
 
 
 def checkpoint_of(task: str) -> Optional[Checkpoint]:
     """Return the checkpoint of one task, as the page makes it."""
     if os.environ.get("BARE"):
         return None
-    names = names_with("def checkpoint_of")
+    names = names_with("class RedisStore", "def checkpoint_of")
     # The page has the default of 60 s.
     names["Checkpoint"] = functools.partial(Checkpoint, settle_after=SETTLE_AFTER)
-    made: Checkpoint = names["checkpoint_of"](STORES["redis"](os.environ["REDIS_URL"], task))
+    made: Checkpoint = names["redis_checkpoint"](task)
     return made
 
 

@@ -45,10 +45,10 @@ def text_with(definition: str) -> str:
     return block.text
 
 
-def names_with(definition: str) -> Dict[str, Any]:
-    """Return the names of the block of the page that defines this."""
+def names_with(*definitions: str) -> Dict[str, Any]:
+    """Return the names of the blocks of the page that define these, as of one file."""
     names: Dict[str, Any] = {}
-    exec(compile(text_with(definition), str(PAGE), "exec"), names)
+    exec(compile("\n".join(map(text_with, definitions)), str(PAGE), "exec"), names)
     return names
 
 
