@@ -61,12 +61,9 @@ def prove(
     with service(seconds) as fake, tempfile.TemporaryDirectory() as folder:
         attempts = Attempts(folder)
         store = send(task)
-        workers = Workers([worker(number) for number in range(2)])
-        try:
+        with Workers([worker(number) for number in range(2)]) as workers:
             kill_at_random(workers, fake, attempts, 7, pause=(0.5, 3.0), middle=restart)
             until(lambda: store.scard("ended") == TASKS, timeout=visibility * 4 + 240)
-        finally:
-            workers.end()
         print(attempts, flush=True)
         return report(name, fake, TASKS, KILLS)
 
@@ -77,14 +74,11 @@ def occupied(task: str) -> None:
     with service(6.0) as fake, tempfile.TemporaryDirectory() as folder:
         Attempts(folder)
         store = send(task)
-        only = worker(0, processes=1)
-        try:
+        with Workers([worker(0, processes=1)]):
             until(lambda: len(fake.executions) > 0)
             begun = time.monotonic()
             until(lambda: store.scard("ended") == TASKS, timeout=600)
             seconds = time.monotonic() - begun
-        finally:
-            only.kill()
         print(
             f"{TASKS} tasks of 6 s as {task} on one process: {seconds:.0f} s, "
             f"{len(fake.executions)} executions, {len(fake.requests)} requests",

@@ -50,18 +50,12 @@ def prove(name: str, url: str, *, seconds: float, heartbeat: int) -> Dict[str, i
         attempts = Attempts(folder)
         for _ in range(TASKS):
             dramatiq_app.report.send()
-        workers = Workers([worker() for _ in range(2)])
-
-        def all_ended() -> bool:
-            workers.restart_ended()
-            queues = ("dramatiq:default.msgs", "dramatiq:default.DQ.msgs")
-            return not any(map(connection.hlen, queues))
-
-        try:
+        queues = ("dramatiq:default.msgs", "dramatiq:default.DQ.msgs")
+        with Workers([worker() for _ in range(2)]) as workers:
             kill_at_random(workers, fake, attempts, 7)
-            until(all_ended, timeout=600)
-        finally:
-            workers.end()
+            until(
+                lambda: workers.supervised() and not any(map(connection.hlen, queues)), timeout=600
+            )
         print(f"{connection.zcard('dramatiq:default.XQ')} messages failed; {attempts}", flush=True)
         return report(name, fake, TASKS, KILLS)
 

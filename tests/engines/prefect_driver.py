@@ -102,7 +102,6 @@ def prove(name: str, server: Process, health: str) -> Dict[str, int]:
 
     with service(30.0) as fake:
         asyncio.run(create(days))
-        workers = Supervised()
 
         def ended() -> bool:
             workers.restart_ended()
@@ -112,11 +111,9 @@ def prove(name: str, server: Process, health: str) -> Dict[str, int]:
             time.sleep(10)
             return counts["Completed"] == TASKS
 
-        try:
+        with Supervised() as workers:
             kill_at_random(workers, fake, None, 7, pause=(2.0, 12.0), middle=restart)
             until(ended, timeout=1200)
-        finally:
-            workers.end()
         return report(name, fake, TASKS, KILLS)
 
 

@@ -65,13 +65,10 @@ def prove(name: str, url: str, *, seed: int) -> Dict[str, int]:
                 job_timeout=3600,
                 retry=Retry(max=3, interval=10),
             )
-        workers = RQWorkers([worker(url) for _ in range(4)])
         ended = queue.finished_job_registry, queue.failed_job_registry
-        try:
+        with RQWorkers([worker(url) for _ in range(4)]) as workers:
             kill_at_random(workers, fake, attempts, seed)
             until(lambda: sum(map(len, ended)) == TASKS, timeout=600)
-        finally:
-            workers.end()
         print(f"{len(ended[0])} jobs finished, {len(ended[1])} failed; {attempts}", flush=True)
         return report(name, fake, TASKS, KILLS)
 

@@ -105,16 +105,12 @@ async def occupied(workflow: str, server: Server) -> None:
         client = await connected(f"127.0.0.1:{server.port}")
         ids = [f"{workflow}-{number}" for number in range(TASKS)]
         handles = await started(client, workflow, ids)
-        only = worker()
-        try:
+        with Single([worker()]):
             await asyncio.to_thread(until, lambda: len(fake.executions) > 0)
             begun = time.monotonic()
             for handle in handles:
                 await asyncio.wait_for(handle.result(), 600)
             seconds = time.monotonic() - begun
-        finally:
-            only.kill()
-            del os.environ["SLOTS"]
         print(
             f"{TASKS} workflows of 6 s as {workflow} in one slot: {seconds:.0f} s, "
             f"{len(fake.executions)} executions, {len(fake.requests)} requests",
@@ -137,15 +133,12 @@ async def prove(name: str, server: Server, workflow: str) -> Dict[str, int]:
         client = await connected(address)
         ids = [f"{name}-{number}".replace(" ", "-") for number in range(TASKS)]
         await started(client, workflow, ids)
-        workers = Single([worker(), worker()])
         kill = functools.partial(kill_at_random, pause=(1.0, 6.0), middle=restart)
-        try:
+        with Single([worker(), worker()]) as workers:
             await asyncio.to_thread(kill, workers, fake, None, 7)
             client = await connected(address)
             for each in ids:
                 await asyncio.wait_for(client.get_workflow_handle(each).result(), 600)
-        finally:
-            workers.end()
         return report(name, fake, TASKS, KILLS)
 
 
@@ -162,6 +155,7 @@ def main() -> None:
                 asyncio.run(occupied(workflow, server))
             os.environ["BARE"] = "1"
             asyncio.run(prove("without a checkpoint", server, "Reports"))
+            asyncio.run(prove("in steps without a checkpoint", server, "ReportsInSteps"))
         finally:
             server.kill()
     for each in figures:
