@@ -1,12 +1,11 @@
 """Dagster ops that start their workflow once: the state is a tag of the first run.
 
-pip install dagster
+pip install flowmaestro dagster
 
-Run tags are in Dagster's storage. A retried run has the tag `dagster/root_run_id`, so all retries
-share the checkpoint of the first run. Tags do not compare and swap.
-
-The tag `dagster/retry_strategy` repeats all ops. By default, Dagster repeats those that have not
-ended, and a run that dies after its last op has ended stays `FAILURE`.
+The sensor `again` requests a run anew for each that failed or whose process died. `run_retries` of
+Dagster does that, too, but only once: if the gRPC server is away just then, it gives up. A run of
+the sensor has the id of the first run as a tag, so both share its checkpoint. Tags are in Dagster's
+storage. They do not compare and swap.
 
 `reports` occupies the process of its run while the workflow runs. `starts` does not: its run ends
 when the execution has started. The sensor `ended` looks at all of them with a few requests, and
@@ -14,6 +13,7 @@ requests a run of `results` for each execution that has ended.
 """
 
 import json
+from datetime import datetime, timedelta, timezone
 from typing import Any, Iterator
 
 from dagster import (
@@ -31,12 +31,13 @@ from dagster import (
 
 from flowmaestro import Checkpoint, FlowMaestroClient
 
-REPEATED = {"dagster/retry_strategy": "ALL_STEPS"}
+FIRST, ATTEMPT = "flowmaestro/first", "flowmaestro/attempt"
+ATTEMPTS = 4
 
 
 def checkpoint_of(context: OpExecutionContext) -> Checkpoint:
-    """Return the checkpoint of one op, for its run and all retries of that."""
-    run_id = context.run.tags.get("dagster/root_run_id", context.run_id)
+    """Return the checkpoint of one op, for a run and all that repeat it."""
+    run_id = context.run.tags.get(FIRST, context.run_id)
     tag = f"flowmaestro/{context.op_handle}"
     # Compares and swaps: `import stores`, of `docs/stores.md`, and
     # return stores.redis_checkpoint(f"{run_id} {tag}")
@@ -64,7 +65,7 @@ def report(context: OpExecutionContext) -> Any:
     return run["outputs"]
 
 
-@job(tags=REPEATED)
+@job
 def reports() -> None:
     """Run the op."""
     report()
@@ -85,7 +86,7 @@ def start(context: OpExecutionContext) -> None:
     context.instance.add_run_tags(context.run_id, tags)
 
 
-@job(tags=REPEATED)
+@job
 def starts() -> None:
     """Run the op."""
     start()
@@ -102,7 +103,7 @@ def result(context: OpExecutionContext) -> Any:
     return run["outputs"]
 
 
-@job(tags=REPEATED)
+@job
 def results() -> None:
     """Run the op."""
     result()
@@ -123,3 +124,15 @@ def ended(context: SensorEvaluationContext) -> Iterator[RunRequest]:
             if outcome.execution is not None:
                 config = {"execution": outcome.execution_id, "run": runs[outcome.execution_id]}
                 yield RunRequest(outcome.execution_id, {"ops": {"result": {"config": config}}})
+
+
+@sensor(jobs=[reports, starts, results], default_status=DefaultSensorStatus.RUNNING)
+def again(context: SensorEvaluationContext) -> Iterator[RunRequest]:
+    """Request each run that has failed within a day once more, up to `ATTEMPTS` in all."""
+    a_day_ago = datetime.now(timezone.utc) - timedelta(days=1)
+    failed = RunsFilter(statuses=[DagsterRunStatus.FAILURE], updated_after=a_day_ago)
+    for run in context.instance.get_runs(failed):
+        attempt = int(run.tags.get(ATTEMPT, "1"))
+        if run.job_name in ("reports", "starts", "results") and attempt < ATTEMPTS:
+            tags = {FIRST: run.tags.get(FIRST, run.run_id), ATTEMPT: str(attempt + 1)}
+            yield RunRequest(run.run_id, run.run_config, tags, job_name=run.job_name)

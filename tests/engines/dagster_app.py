@@ -15,6 +15,7 @@ from tests.engines.service import SETTLE_AFTER
 # The example has the default of 60 s.
 shorter: Any = functools.partial(dagster_op.Checkpoint, settle_after=SETTLE_AFTER)
 setattr(dagster_op, "Checkpoint", shorter)  # noqa: B010
+setattr(dagster_op, "ATTEMPTS", 9)  # noqa: B010 - one task may meet each kill
 if os.environ.get("BARE"):
     setattr(dagster_op, "checkpoint_of", lambda context: None)  # noqa: B010
 
@@ -31,5 +32,5 @@ def tasks() -> Iterator[RunRequest]:
 
 defs = Definitions(
     jobs=[dagster_op.reports, dagster_op.starts, dagster_op.results],
-    sensors=[tasks, dagster_op.ended],
+    sensors=[tasks, dagster_op.again, dagster_op.ended],
 )

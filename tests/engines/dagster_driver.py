@@ -2,8 +2,8 @@
 
 `python -m tests.engines.dagster_driver`
 
-The daemon, and a gRPC server that runs each run in a process. A sensor requests each run once:
-Dagster repeats it, because of `run_retries`. Processes of runs and the gRPC server with all its
+The daemon, and a gRPC server that runs each run in a process. A sensor requests each run once; the
+sensor `again` of the example repeats it. Processes of runs and the gRPC server with all its
 processes are killed, the service is away for a while, and the daemon is killed once and started
 again. Dagster does not notice that a gRPC server has died: the runs that it had are `STARTED` until
 `max_runtime_seconds` of `run_monitoring` are over. The driver measures that, and how many are
@@ -39,9 +39,6 @@ from tests.engines.service import (
 TASKS = 20
 MAX_RUNTIME = 120
 INSTANCE = """
-run_retries:
-  enabled: true
-  max_retries: 8
 run_monitoring:
   enabled: true
   poll_interval_seconds: 5
