@@ -91,9 +91,17 @@ class Attempts:
         """Note that these processes were killed just now."""
         self._deaths.append((what, time.time(), pids))
 
-    def __str__(self) -> str:
+    def _begun(self) -> List[Tuple[float, int, str]]:
         lines = [line.split(" ", 2) for line in self._path.read_text().splitlines()]
-        begun = [(float(at), int(pid), task) for at, pid, task in lines]
+        return [(float(at), int(pid), task) for at, pid, task in lines]
+
+    @property
+    def tasks(self) -> Set[str]:
+        """The tasks that have begun."""
+        return {task for _, _, task in self._begun()}
+
+    def __str__(self) -> str:
+        begun = self._begun()
         repeated: Dict[str, List[float]] = {}
         for what, died_at, pids in self._deaths:
             last = {task: pid for at, pid, task in begun if at < died_at}
