@@ -2,7 +2,7 @@
 
 pip install flowmaestro 'celery[redis]'
 
-celery -A celery_redis worker --concurrency 2 --hostname w1@%h
+celery -A celery_redis worker --loglevel INFO --concurrency 2 --hostname w1@%h
 python -c 'import celery_redis; celery_redis.report.delay("Ada")'
 
 Both need `FLOWMAESTRO_API_KEY` and `REDIS_URL`. Run the first as often as you want workers.

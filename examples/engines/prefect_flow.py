@@ -4,7 +4,7 @@ pip install flowmaestro 'prefect>=3.9'
 
 prefect server start
 prefect work-pool create runs --type process
-prefect deploy prefect_flow.py:report --name nightly --pool runs
+prefect --no-prompt deploy prefect_flow.py:report --name nightly --pool runs
 prefect worker start --pool runs --limit 2
 python prefect_run_again.py
 prefect deployment run report/nightly --param day=2026-12-01
