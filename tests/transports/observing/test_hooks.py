@@ -318,6 +318,14 @@ class Traced(Hooks):
 
 
 @pytest.mark.parametrize("kind", [Hooks, Traced])
+def test_request_with_added_header_fields_keeps_max_reply_size(play, kind):
+    hooks = kind(lambda info: {"traceparent": "00-1"})
+    play([FOUND], lambda client: client.workflows.get("wf_1"), hooks, max_reply_size=1000)
+    (request,) = play.transport.requests
+    assert (request.headers["traceparent"], request.max_reply_size) == ("00-1", 1000)
+
+
+@pytest.mark.parametrize("kind", [Hooks, Traced])
 @pytest.mark.parametrize(
     "added", [["a"], "b", 7, {"a b": "c"}, {"a": "b\r\nc"}, {"Content-Length": "1"}, {"Host": "h"}]
 )

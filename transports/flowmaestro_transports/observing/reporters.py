@@ -164,7 +164,7 @@ class _Reporter:
             return request
         added = tuple(pair for pair in given.pairs if pair[0] not in request.headers)
         headers = Headers(request.headers.pairs + added)
-        return Request(request.method, request.url, headers, request.body) if added else request
+        return replace(request, headers=headers) if added else request
 
     def _after_outcome(self, outcome: Outcome, now: float) -> HookCall:
         """Report a request's outcome to the trace and the log.
