@@ -167,7 +167,8 @@ class DurableStartMachine(Machine[Reply[Any]]):
         self._is_saved = True
         """Whether the store has the state of the start."""
         self._saved_at = 0.0
-        """When the loaded state was saved, on the clock of `now`."""
+        """When the loaded state was saved, on the clock of `now`; minus infinity if that is not
+        known, because the clock of the process that saved it was ahead."""
         self._epoch = 0.0
         """The Unix time at 0 on the clock of `now`, since the last load."""
         self._needs_baseline = True
@@ -202,7 +203,9 @@ class DurableStartMachine(Machine[Reply[Any]]):
                 raise CheckpointError("The checkpoint lost a state: load returned an older one")
             self._saved = saved
             self._epoch = loaded.wall_time - now
-            self._saved_at = now - max(loaded.wall_time - saved.at, 0.0)
+            age = loaded.wall_time - saved.at
+            # If its clock was ahead of ours, its age is not known, and the walk reads all pages.
+            self._saved_at = now - age if age >= 0 else -math.inf
             self._restore(saved, now)
         except FlowMaestroError as error:
             return self._fail(error)

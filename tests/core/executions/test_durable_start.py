@@ -77,6 +77,16 @@ def test_look_up_goes_on_behind_an_execution_that_is_little_older_than_the_start
     assert world.server.started == 1
 
 
+def test_start_without_a_baseline_is_found_if_the_clock_of_its_process_was_ahead() -> None:
+    world = World()
+    dies_while_starting(world, started=True)
+    world.store.state.update(after=None, at=world.now + 3600.0)
+    world.now += 100.0
+    process = world.finish(world.process())
+    assert process.value["data"]["execution_id"] == "ex_1"
+    assert world.server.started == 1
+
+
 def test_a_state_has_about_400_bytes() -> None:
     """The ids are UUIDs, and the base URL is the default."""
     world = World()
