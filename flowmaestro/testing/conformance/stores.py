@@ -271,6 +271,12 @@ async def _check_replaced_states(subject: _Subject) -> None:
         {"ex_1": 1, "ex_2": 2},
         "known: the earlier execution of a row that was started again is known for ever",
     )
+    last = _execution("ex_2", {"text": "of the last start"})
+    ended = _state("a", "ended", 2, execution_id="ex_2", outcome=last)
+    await subject.save(ended)
+    subject.reopen()
+    why = "an outcome must replace the one before, or a row would be started again for ever"
+    _equal(await subject.load(["a"]), {"a": ended}, why)
 
 
 async def _check_keys(subject: _Subject) -> None:

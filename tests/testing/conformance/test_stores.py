@@ -152,6 +152,26 @@ class KeepsTheLastNumberOnly(MemoryStore):
         return dict.fromkeys(super().known(execution_ids), max(self.ids.values(), default=0))
 
 
+class KeepsTheFirstOutcome(MemoryStore):
+    def __init__(self, database: Database, name: str) -> None:
+        super().__init__(database, name)
+        self.outcomes = database.states.setdefault(f"outcomes of {name}", {})
+
+    def save(self, states: List[Dict[str, Any]]) -> None:
+        super().save(states)
+        for state in states[1:]:
+            if "outcome" in state:
+                self.outcomes.setdefault(state["key"], state["outcome"])
+
+    def load(self, keys: Sequence[str], outcomes: bool) -> Iterable[Mapping[str, Any]]:
+        states = super().load(keys, outcomes)
+        for state in states:
+            if "outcome" in state:
+                yield {**state, "outcome": self.outcomes[state["key"]]}
+            else:
+                yield state
+
+
 class DoesNotCompare(MemoryStore):
     def save(self, states: List[Dict[str, Any]]) -> None:
         new = [(state["key"], json.dumps(state)) for state in states]
@@ -214,6 +234,7 @@ class LosesPrecision(MemoryStore):
         (SavesOneByOne, "a save that raised must keep none"),
         (ForgetsIdsOfReplacedStates, "is known for ever"),
         (KeepsTheLastNumberOnly, "known: the execution of another row"),
+        (KeepsTheFirstOutcome, "an outcome must replace the one before"),
         (DoesNotCompare, "the serial 2 came first"),
         (ComparesGreater, "the serial 2 came first"),
         (ReadsThenWrites, "not exactly one of them got CheckpointConflict"),
