@@ -6,7 +6,7 @@ sends `X-FlowMaestro-Signature: v1=<hex>`.
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterable, Tuple, TypedDict, Union, cast
+from typing import Any, Dict, Iterable, Mapping, Tuple, TypedDict, Union, cast
 
 from flowmaestro_core.errors import WebhookVerificationError
 from flowmaestro_core.http.dates import parse_timestamp
@@ -112,8 +112,11 @@ def authenticated(
 
 
 def _secrets(secret: object) -> Tuple[str, ...]:
-    """Return the secrets; `()` if there are none, or if one is not text, or is empty."""
-    if isinstance(secret, (bytes, bytearray)) or not isinstance(secret, Iterable):
+    """Return the secrets; `()` if there are none, or if one is not text, or is empty.
+
+    Also return `()` for a mapping: its keys are names, which others can guess.
+    """
+    if isinstance(secret, (bytes, bytearray, Mapping)) or not isinstance(secret, Iterable):
         return ()
     items = cast("Iterable[object]", secret)
     secrets = (secret,) if isinstance(secret, str) else tuple(items)

@@ -136,7 +136,9 @@ def test_every_secret_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     assert compared == [sign(PAYLOAD, each).encode() for each in "abc"]
 
 
-@pytest.mark.parametrize("secret", ["", None, b"secret", [], [""], [SECRET, ""], [SECRET, b"x"], 5])
+@pytest.mark.parametrize(
+    "secret", ["", None, b"secret", [], [""], [SECRET, ""], [SECRET, b"x"], {SECRET: 1}, 5]
+)
 def test_a_secret_is_text(secret: Any) -> None:
     with pytest.raises(ValueError, match="secret must be"):
         check_signature(PAYLOAD, sign(PAYLOAD, SECRET), secret)
