@@ -90,13 +90,13 @@ def map_command(options: argparse.Namespace) -> None:
 def _check_files(rows: str, out: str, journal: str) -> None:
     """Raise `CommandFailed` if files would overwrite each other or the journal is missing.
 
-    The journal is missing if the results exist without it.
+    The journal is missing if the results exist without it. A device, such as /dev/null, has none.
     """
     files = [path for path in (rows, out, journal) if path != "-"]
     pairs = [(one, two) for place, one in enumerate(files) for two in files[:place]]
     if any(_is_same(one, two) for one, two in pairs):
         raise CommandFailed("ROWS, --out and --journal must be three files", USAGE)
-    if os.path.exists(out) and not os.path.exists(journal):
+    if os.path.isfile(out) and not os.path.exists(journal):
         text = f"{out} exists, but its journal {journal} does not"
         hint = f"move {out} away, or name its --journal"
         raise CommandFailed(text, USAGE, hint=hint)

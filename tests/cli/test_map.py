@@ -69,6 +69,11 @@ def test_a_results_file_without_a_journal_is_not_overwritten(command, rows):
     assert "out.jsonl exists, but its journal out.jsonl.journal does not" in done.err
 
 
+def test_results_may_go_to_a_device(command, fake, rows):
+    done = command("map", "wf_123", "rows.csv", "--out", os.devnull, "--journal", "j")
+    assert (done.status, len(fake.executions)) == (0, 2), done.err
+
+
 def test_results_are_kept_where_the_journal_is_of_other_rows(command, rows):
     which = ["map", "wf_123", "rows.csv", "--out", "out.jsonl"]
     command(*which)
