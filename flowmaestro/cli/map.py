@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shutil
 import sys
+import tempfile
 import time
 from collections import defaultdict
 from contextlib import suppress
 from dataclasses import replace
+from operator import itemgetter
 from typing import Any, Dict, List, Optional, TextIO, Tuple
 
 from flowmaestro import Hooks, ResponseInfo
@@ -143,6 +146,7 @@ def _run(
                         shown.append(line)
             finally:
                 view.stop(len(outcomes.in_flight))
+        file.sort()
     except KeyboardInterrupt as interrupt:
         view.screen.show_cursor()
         return len(outcomes.in_flight), status_after(interrupt)
@@ -154,6 +158,7 @@ def _run(
         if results is not None:
             results.close()
         if shown:
+            shown.sort(key=itemgetter("row"))
             cells = [[_cell(line, name) for name in ("row", *COLUMNS)] for line in shown]
             headings = ["row", "execution id", *COLUMNS[1:]]
             Console(sys.stdout).table(headings, cells)
@@ -203,11 +208,15 @@ class _Sheet:
 class _ResultsFile:
     """The file of `--out`. It is emptied before the first result is written, not when it is opened.
 
-    Before the first result, `run_many` has checked that the journal belongs to these rows.
+    Before the first result, `run_many` has checked that the journal belongs to these rows. Results
+    are written as rows end, so that a killed command leaves them. `sort` then puts them into the
+    order of the rows.
     """
 
     def __init__(self, path: str, sheet: _Sheet) -> None:
         self.count = 0
+        self._places: List[Tuple[int, int]] = []
+        """The index of each row, and where its result begins in the file, in bytes."""
         self._path = path
         self._sheet = sheet
         self._is_csv = path.lower().endswith(".csv")
@@ -224,6 +233,10 @@ class _ResultsFile:
                     self._file.write("\ufeff")  # Without it, Excel does not read UTF-8.
                 form = "csv" if self._is_csv else "jsonl"
                 self._results = self._sheet.results(self._file, form)
+            if os.path.isfile(self._path):
+                # What was written is flushed. `tell` has the size at `open` until the first result.
+                size = os.fstat(self._file.fileno()).st_size
+                self._places.append((line["index"], size))
             self._results.add(self._sheet.line(line) if self._is_csv else line)
         except OSError as error:
             hint = "run the same command again to resume"
@@ -231,6 +244,38 @@ class _ResultsFile:
                 f"{self._path}: {error.strerror}", code="os_error", hint=hint
             ) from error
         self.count += 1
+
+    def sort(self) -> None:
+        """Close the file, and put its results into the order of the rows.
+
+        If a sorted copy cannot be written beside it, leave the file as it is and say so.
+        """
+        self.close()
+        if self._places == sorted(self._places):
+            return
+        path = os.path.realpath(self._path)  # A symbolic link stays one.
+        try:
+            self._replace_by_sorted(path)
+        except OSError as error:
+            said = f"{self._path}: its results stay in the order in which rows ended"
+            Console(sys.stderr).line(f"{said}, because it cannot be replaced: {error.strerror}")
+
+    def _replace_by_sorted(self, path: str) -> None:
+        begins = [begin for _, begin in self._places]
+        ends = [*begins[1:], os.path.getsize(path)]
+        spans = sorted(zip((index for index, _ in self._places), begins, ends))
+        handle, copy = tempfile.mkstemp(prefix=".flowmaestro-", dir=os.path.dirname(path))
+        try:
+            with open(path, "rb") as results, open(handle, "wb") as new:
+                for begin, end in [(0, begins[0]), *(span[1:] for span in spans)]:
+                    results.seek(begin)
+                    new.write(results.read(end - begin))
+            shutil.copymode(path, copy)
+            os.replace(copy, path)
+        except BaseException:
+            with suppress(OSError):
+                os.remove(copy)
+            raise
 
     def close(self) -> None:
         """Close the file. Ignore errors: `add` flushes each result, and raises its error."""

@@ -62,6 +62,64 @@ def test_the_same_command_again_starts_nothing_and_writes_the_results_anew(comma
     assert len(fake.executions) == started
 
 
+class TestOrderOfResults:
+    """Executions of rows 1, 2 and 3 take 60, 40 and 20 seconds: they end in the opposite order."""
+
+    @pytest.fixture(autouse=True)
+    def slow_rows(self, fake, rows):
+        (rows / "rows.csv").write_text('name\nAda\n"two\nlines"\nCyd\n')
+        order = ["Ada", "two\nlines", "Cyd"]
+        fake.workflow(
+            "wf_turned",
+            nodes=[Node("wait", seconds=lambda inputs: 60 - 20 * order.index(inputs["name"]))],
+            outputs=lambda inputs: {"word": f"{inputs['name']} ä"},
+        )
+        return order
+
+    def found(self, file):
+        if file.suffix == ".jsonl":
+            return [line["inputs"]["name"] for line in results(file)]
+        with open(file, encoding="utf-8-sig", newline="") as lines:
+            return [line["name"] for line in csv.DictReader(lines)]
+
+    @pytest.mark.parametrize("name", ["out.csv", "out.jsonl"])
+    def test_a_finished_file_has_the_order_of_the_rows(self, command, rows, name, slow_rows):
+        which = ["map", "wf_turned", "rows.csv", "--out", name]
+        done = command(*which, "-o", "jsonl")
+        assert done.status == 0, done.err
+        ended = [json.loads(line)["row"] for line in done.out.splitlines()]
+        assert ended == [3, 2, 1], "the rows of this test do not end in another order"
+        assert self.found(rows / name) == slow_rows
+        assert command(*which).status == 0  # It writes over the results of before.
+        assert self.found(rows / name) == slow_rows
+        assert not list(rows.glob(".flowmaestro-*"))
+
+    def test_a_table_has_the_order_of_the_rows(self, command, rows):
+        done = command("map", "wf_turned", "rows.csv", "--out", "out.jsonl", "-o", "table")
+        assert re.findall(r"(?m)^(\d) ", done.out) == ["1", "2", "3"]
+
+    def test_a_link_and_the_mode_of_the_file_are_kept(self, command, rows, slow_rows):
+        os.symlink("real.csv", "out.csv")
+        (rows / "ordinary").touch()
+        assert command("map", "wf_turned", "rows.csv", "--out", "out.csv").status == 0
+        assert os.path.islink("out.csv")
+        modes = {(rows / name).stat().st_mode for name in ("real.csv", "ordinary")}
+        assert len(modes) == 1
+        assert self.found(rows / "real.csv") == slow_rows
+
+    def test_a_file_that_cannot_be_replaced_stays_and_says_so(self, command, rows, monkeypatch):
+        def refuse(*_):
+            raise PermissionError(1, "Operation not permitted")
+
+        monkeypatch.setattr(os, "replace", refuse)
+        done = command("map", "wf_turned", "rows.csv", "--out", "out.csv")
+        assert done.status == 0
+        assert "out.csv: its results stay in the order in which rows ended" in done.err
+        assert "Operation not permitted" in done.err
+        assert self.found(rows / "out.csv") == ["Cyd", "two\nlines", "Ada"]
+        assert not list(rows.glob(".flowmaestro-*"))
+
+
 def test_a_results_file_without_a_journal_is_not_overwritten(command, rows):
     (rows / "out.jsonl").write_text("precious")
     done = command("map", "wf_123", "rows.csv", "--out", "out.jsonl")
