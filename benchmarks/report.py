@@ -55,27 +55,43 @@ def rows_of(case: Case, results: Results) -> List[str]:
     return [row for name, row in results if name == case.name]
 
 
+def is_compared(benchmark: Benchmark, results: Results) -> bool:
+    """Return whether a case was done by two rows, of which one is no repetition of the other.
+
+    A plot has a scale for each case. So the bar of a case that only one row did would be as long as
+    the plot, whatever its figure.
+    """
+    rows = (rows_of(case, results) for case in benchmark.cases)
+    return any(len({row.split(" (")[0] for row in names}) > 1 for names in rows)
+
+
 def table(benchmark: Benchmark, results: Results) -> str:
-    """Return a Markdown table of medians, and of ratios with their range over the rounds."""
+    """Return a Markdown table of medians, and of ratios with their range over the rounds.
+
+    If only one row did the benchmark, neither its name nor a ratio to itself is shown.
+    """
     keys = [
         key
         for key in LABELS
         if any(key in one for rounds in results.values() for one in rounds)
         and (key != "peak_kb" or benchmark.name.startswith("growth"))
     ]
-    head = ["case", "who", *(LABELS[key] for key in keys), f"of {benchmark.against}", "range"]
-    lines = [head, ["---", "---", *["---:"] * (len(head) - 2)]]
+    has_others = len({row for _, row in results}) > 1
+    head = ["case", *(["who"] if has_others else []), *(LABELS[key] for key in keys)]
+    head += [f"of {benchmark.against}", "range"] if has_others else []
+    numbers = len(head) - 1 - has_others
+    lines = [head, ["---", *["---"] * has_others, *["---:"] * numbers]]
     for case in benchmark.cases:
         others = results.get((case.name, benchmark.against))
         for name in rows_of(case, results):
             rounds = results[case.name, name]
-            cells = [case.name, name]
+            cells = [case.name, *([name] if has_others else [])]
             for key in keys:
                 values = [one[key] for one in rounds if key in one]
                 cells.append(shown(median(values)) if values else "")
-            if others is None:
+            if has_others and others is None:
                 cells += ["", ""]
-            else:
+            elif has_others and others is not None:
                 of = ratios_of(
                     [one[case.metric] for one in rounds], [one[case.metric] for one in others]
                 )
@@ -193,6 +209,8 @@ def filled(page: str, files: Dict[str, Dict[str, Any]]) -> str:
 
 
 def _figures(benchmark: Benchmark, results: Results) -> str:
+    if not is_compared(benchmark, results):
+        return table(benchmark, results)
     return (
         f"![{benchmark.title}](../docs/performance/{benchmark.name}.svg)\n\n"
         f"<details><summary>Figures</summary>\n\n{table(benchmark, results)}\n\n</details>"

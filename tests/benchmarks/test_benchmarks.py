@@ -145,7 +145,19 @@ def test_a_target_is_met_or_missed_by_so_much(us: float, verdict: str) -> None:
 def test_the_plot_is_xml_and_shows_every_row_that_worked() -> None:
     root = ElementTree.fromstring(svg(MADE_UP, ROUNDS))
     shown = [text.text for text in root.iter("{http://www.w3.org/2000/svg}text")]
-    assert shown == ["Made up", "work <1> (CPU, µs)", "us", "12", "them", "30"]
+    title = "Made up: shorter is better"
+    assert shown == [title, "work <1> (CPU, µs)", "us", "12", "them", "30"]
+
+
+def test_what_only_one_row_did_is_a_table_without_a_plot_or_a_ratio() -> None:
+    alone: Results = {key: rounds for key, rounds in ROUNDS.items() if key[1] == "us"}
+    assert report.table(MADE_UP, alone).splitlines() == [
+        "| case | CPU, µs |", "| --- | ---: |", "| work <1> | 12 |",
+    ]  # fmt: skip
+    repeated = {**alone, ("work <1>", "us (again)"): [{"cpu_us": 9.0}]}
+    for results in (alone, repeated):
+        assert not report.is_compared(MADE_UP, results)
+    assert report.is_compared(MADE_UP, ROUNDS)
 
 
 class TestRatios:
