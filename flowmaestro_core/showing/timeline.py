@@ -56,6 +56,8 @@ _SIGNS = {
 _AT_LEAST = "\N{GREATER-THAN OR EQUAL TO} "
 _EARLIEST = 1_000_000_000.0
 """An earlier Unix time is that of a test, and is not written as a date."""
+_SHORT_ID = 9
+"""Columns to which the id in the head may be cut: enough to tell it from others."""
 _NUMBERS = re.compile(r"\d+")
 _SIDE_BY_SIDE = 0.001
 """Seconds for which the bars of two nodes must overlap to have run at the same time. The server's
@@ -246,8 +248,8 @@ def draw(
     errors = [f"{_SIGNS['failed']} {row.label}: {row.error}" for row in failed[:MAX_ERRORS]]
     if run.error and not failed:
         errors = [f"{_SIGNS['failed']} {run.error}"]
-    head = _head(about, run, begin) if subject == AN_EXECUTION else ""
-    picture = _Picture(width, len(rows), begin, end, bool(head) + len(errors))
+    head = _head(about, run, begin) if subject == AN_EXECUTION else ("", "", "")
+    picture = _Picture(width, len(rows), begin, end, any(head) + len(errors))
     picture.write_head(head, errors)
     picture.draw_axis()
     for index, row in enumerate(rows):
@@ -270,13 +272,27 @@ def draw(
     return picture.document(title, _description(rows, end, run.error), transparent=transparent)
 
 
-def _head(about: Mapping[str, Any], run: _Run, begin: float) -> str:
-    """Return the line that says which execution it is and when it began; `""` if it is unknown."""
-    parts = [run.workflow or about.get("workflow_id"), about.get("id")]
+def _head(about: Mapping[str, Any], run: _Run, begin: float) -> Tuple[str, str, str]:
+    """Return workflow, id and beginning of the execution; `""` for what is unknown."""
+    moment = ""
     if begin >= _EARLIEST:
-        moment = datetime.fromtimestamp(begin, timezone.utc)
-        parts.append(moment.strftime("%Y-%m-%d %H:%M:%S UTC"))
-    return "  ".join(str(part)[:LONGEST_NAME] for part in parts if part)
+        at = datetime.fromtimestamp(begin, timezone.utc)
+        moment = at.strftime("%Y-%m-%d %H:%M:%S UTC")
+    workflow, id = run.workflow or about.get("workflow_id"), about.get("id")
+    return str(workflow or "")[:LONGEST_NAME], str(id or "")[:LONGEST_NAME], moment
+
+
+def _fitting(head: Sequence[str], columns: float) -> str:
+    """Return a head of at most so many columns: the id is cut first, then the name of the workflow.
+
+    The middle of the whole line would be the end of the id and the year of the moment.
+    """
+    parts = list(head)
+    for at, least in ((1, _SHORT_ID), (0, 1)):
+        over = _width("  ".join(filter(None, parts))) - columns
+        if over > 0:
+            parts[at] = _truncated(parts[at], max(_width(parts[at]) - over, least))
+    return "  ".join(filter(None, parts))
 
 
 def _at_once(rows: Sequence[_Row], end: float) -> Iterator[Tuple[int, int]]:
@@ -375,12 +391,16 @@ class _Picture:
         """The base line of the last line of text below the bars."""
         self._parts: List[str] = []
 
-    def write_head(self, head: str, errors: Iterable[str]) -> None:
-        """Write the lines above the axis."""
+    def write_head(self, head: Sequence[str], errors: Iterable[str]) -> None:
+        """Write the lines above the axis: workflow, id and beginning, and then the errors."""
         columns, y = (self._width - 24) / _CHARACTER, 2
-        for text, kind in [(head, "head")] * bool(head) + [(error, "bad") for error in errors]:
+        if any(head):
             y += _LINE
-            self.text(_MARGIN, y, text, kind, columns=columns)
+            whole = "  ".join(filter(None, head))
+            self.text(_MARGIN, y, whole, "head", cut=_fitting(head, columns))
+        for error in errors:
+            y += _LINE
+            self.text(_MARGIN, y, error, "bad", columns=columns)
 
     def x(self, at: Optional[float]) -> float:
         """Return the x coordinate of a time on the axis; for `None`, of the end of the axis."""
@@ -496,13 +516,14 @@ class _Picture:
         kind: str = "",
         anchor: str = "start",
         columns: float = math.inf,
+        cut: Optional[str] = None,
     ) -> None:
-        """Write a text. If it is wider than `columns` characters, truncate it.
+        """Write a text. If it is wider than `columns` characters, truncate it; or write `cut`.
 
-        A truncated text ends in `…`, and its tooltip shows the whole text. `kind` is the CSS class;
+        A truncated text has a `…`, and its tooltip shows the whole text. `kind` is the CSS class;
         `anchor` is the SVG attribute `text-anchor`: which end of the text is at `x`.
         """
-        cut = _truncated(text, columns)
+        cut = _truncated(text, columns) if cut is None else cut
         whole = "" if cut == text else f"<title>{safe(text)}</title>"
         place = f'x="{x:.1f}" y="{y}" text-anchor="{anchor}"'
         self._parts.append(f'<text class="{kind}" {place}>{safe(cut)}{whole}</text>')
@@ -555,11 +576,15 @@ def _truncated(text: str, columns: float) -> str:
 
     Names often differ at their ends. A wide East Asian character takes two columns.
     """
-    if len(text) * 2 <= columns or sum(map(_columns, text)) <= columns:
+    if len(text) * 2 <= columns or _width(text) <= columns:
         return text
     half = (columns - 1) / 2
     first, last = _beginning(text, half), _beginning(text[::-1], half)[::-1]
     return f"{first}\N{HORIZONTAL ELLIPSIS}{last}"
+
+
+def _width(text: str) -> int:
+    return sum(map(_columns, text))
 
 
 def _beginning(text: str, columns: float) -> str:

@@ -458,6 +458,23 @@ def test_the_head_says_which_execution_it_is_and_when_it_began():
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "width", "head"),
+    [
+        ("New order", 828, "New order  935ddd72-5129-4b7c-a288-e1a5cc457821  "),
+        ("New order", 360, "New order  935d…7821  "),
+        ("Send the monthly reports to all", 360, "Send… all  935d…7821  "),
+        ("注文を処理する", 360, "注文…する  935d…7821  "),
+        ("", 360, "935ddd72-5…a5cc457821  "),
+    ],
+)
+def test_a_narrow_head_cuts_the_id_and_then_the_name_but_not_the_date(name, width, head):
+    event = {"type": "execution:started", "timestamp": 1_796_099_856_274, "workflow_name": name}
+    about = {"id": "935ddd72-5129-4b7c-a288-e1a5cc457821"}
+    shown = texts(timeline_svg([event], execution=about, width=width))[0]
+    assert shown.partition(" UTC")[0] == f"{head}2026-12-01 04:37:36"
+
+
 def test_durations_are_aligned_at_their_right():
     svg = timeline_svg(many(["a", "b"], seconds=93))
     ends = [it for it in ElementTree.fromstring(svg).iter(f"{SVG}text") if it.text == "1.6 min"]
