@@ -127,8 +127,11 @@ def run(block, namespace):
 
 
 @pytest.mark.parametrize("block", [it for it in PYTHON if it.page != PROJECT], ids=str)
-def test_python_blocks_run_and_print_what_they_say(block, flowmaestro_client, monkeypatch):
+def test_python_blocks_run_and_print_what_they_say(
+    block, flowmaestro_client, monkeypatch, tmp_path
+):
     """Clients that are given no transport talk to a fake in memory; the others to a server."""
+    monkeypatch.chdir(tmp_path)  # for the files that a block writes
     for package in ("pandas", "tqdm"):
         if f" {package} " in block.text:
             pytest.importorskip(package)
