@@ -15,6 +15,10 @@ from typing import Any
 from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 FRAGMENT = re.compile(r"<!-- index: begin -->\n(.*?)<!-- index: end -->\n", re.DOTALL)
+PICTURE = re.compile(
+    r'<picture>\n.*?<img alt="(?P<text>[^"]*)" src="(?P<target>[^"]*)">\n</picture>', re.DOTALL
+)
+"""A picture with another one for phones, which the index would not show."""
 LINK = re.compile(r"(?P<picture>!?)\[(?P<text>[^\]]*)\]\((?!https?:)(?P<target>[^)]+)\)")
 
 
@@ -28,7 +32,8 @@ def long_description(readme: str, repository: str, version: str) -> str:
             return f"{picture}[{text}]({repository}/{kind}/v{version}/{target})"
         return "" if picture else text
 
-    text = LINK.sub(link, "".join(FRAGMENT.findall(readme)))
+    text = PICTURE.sub(r"![\g<text>](\g<target>)", "".join(FRAGMENT.findall(readme)))
+    text = LINK.sub(link, text)
     return re.sub(r"\n{3,}", "\n\n", text)
 
 

@@ -1,13 +1,16 @@
-"""Draws `docs/pictures/`: commands in a terminal, timelines of runs, and the inspector.
+"""Draws `docs/pictures/`: commands in a terminal, timelines of runs, the inspector, and two pages.
 
 python docs/pictures.py
 python docs/pictures.py inspector
+python docs/pictures.py pages
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
+import http.server
 import io
 import itertools
 import os
@@ -26,7 +29,7 @@ import time
 from datetime import datetime, timezone
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Generator, List, Optional, Sequence, Tuple
 
 from anyio.from_thread import start_blocking_portal
 from rich.console import Console
@@ -39,9 +42,10 @@ from flowmaestro.testing.fake.server.inspector import Inspector
 from flowmaestro.testing.fake.server.serve import serve
 from flowmaestro.timeline import timeline_svg
 
+ROOT = Path(__file__).parents[1]
 FOLDER = Path(__file__).with_name("pictures")
 COLUMNS, LINES = 104, 31
-COMMAND = "python -m flowmaestro demo --transport memory"
+COMMAND = "python -m flowmaestro demo"
 PROMPT = b"\x1b[?2004h"
 """Bracketed paste, which a prompt switches on when it is ready."""
 ANSWER = """\
@@ -56,21 +60,28 @@ The file is sent to *your* address within an hour.
 
 def demo() -> str:
     """Return the first lines of the demo in a terminal."""
-    command = ["demo", "--transport", "memory"]
-    lines = on_screen(command, {}, COLUMNS, seconds=60).splitlines()
+    lines = on_screen(["demo"], {}, COLUMNS, seconds=60).splitlines()
     return picture(COMMAND, lines[:LINES], COLUMNS, "demo")
 
 
 def sessions() -> Dict[str, str]:
     """Return a run that goes on, a batch with failures, a list, a chat and a diagnosis, by name."""
     fake = FakeFlowMaestro(epoch=time.time())
-    steps = [Node(f"n{number}", name=f"Check region {number}", seconds=0.2) for number in range(40)]
+    steps = [
+        Node("read", name="Read the orders", seconds=0.9),
+        Node("check", name="Check the figures", seconds=0.7),
+        tuple(
+            Node(region, name=f"Sum up {region}", seconds=seconds)
+            for region, seconds in (("north", 1.2), ("east", 9), ("south", 1.9), ("west", 9))
+        ),
+        Node("send", name="Send the report", seconds=0.4),
+    ]
     fake.workflow("0fa22000-0000-4000-8000-000000000001", name="Nightly report", nodes=steps)
     fake.workflow("0fa22000-0000-4000-8000-000000000002", name="Charge a card", outputs=charge)
     fake.agent("agent_support", ANSWER, name="Support")
     rows = "".join(f"{number}\n" for number in range(60))
     commands = {
-        "run": (["run", "Nightly report"], 9.0),
+        "run": (["run", "Nightly report"], 6.0),
         "map": (["map", "Charge a card", "cards.csv", "--out", "results.csv"], 60.0),
         "list": (["list", "executions", "--limit", "6"], 60.0),
         "chat": (["chat", "agent_support"], 60.0),
@@ -259,13 +270,10 @@ def timeline(name: str, nodes: List[Any], width: int = 828, **options: Any) -> s
 
 def inspector() -> Dict[str, bytes]:
     """Return pictures of the inspector: a list, a call of four attempts, a lost response."""
-    from PIL import Image  # only the group `browser` has these two
-    from playwright.sync_api import sync_playwright
-
     fake = FakeFlowMaestro(epoch=time.time())
     fake.workflow("0fa22000-0000-4000-8000-000000000001", name="New order", nodes=["order"])
     opened = {"list": None, "storm": "503", "lost": "no response"}
-    with start_blocking_portal() as portal, sync_playwright() as playwright:
+    with start_blocking_portal() as portal, chromium() as browser:
 
         async def served(*, task_status: Any) -> None:
             await serve(fake, port=0, inspector=Inspector(fake), task_status=task_status)
@@ -273,10 +281,7 @@ def inspector() -> Dict[str, bytes]:
         server, url = portal.start_task(served)
         with FlowMaestroClient(fake.api_key, base_url=url) as client:
             misbehave(fake, client)
-        chromium = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-lcd-text"]
-        )
-        page = chromium.new_page(viewport={"width": 1280, "height": 400})
+        page = browser.new_page(viewport={"width": 1280, "height": 400})
         pictures: Dict[str, bytes] = {}
         for name, text in opened.items():
             page.goto(url)
@@ -284,12 +289,104 @@ def inspector() -> Dict[str, bytes]:
             if text:
                 page.locator(".row", has_text=text).click()
                 page.locator("#detail h2").wait_for()
-            small = io.BytesIO()
-            image = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-            image.quantize(64, Image.Quantize.FASTOCTREE).save(small, "PNG", optimize=True)
-            pictures[name] = small.getvalue()
+            pictures[f"inspector-{name}"] = small(page.screenshot())
         server.cancel()
     return pictures
+
+
+def pages() -> Dict[str, bytes]:
+    """Return the first screens of the home page and of the README: wide, narrow, light and dark.
+
+    Builds the site in `build/site`. The README is drawn as on the page of a repository.
+    """
+    for command in (
+        [sys.executable, "docs/site.py", "build"],
+        ["zensical", "build", "--config-file", "build/zensical.toml", "--strict", "--clean"],
+    ):
+        subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    pictures: Dict[str, bytes] = {}
+    with chromium() as browser, files(ROOT / "build" / "site") as site, files(ROOT) as root:
+        for (width, height), scheme in itertools.product(((1280, 900), (390, 844)), SCHEMES):
+            viewport = {"width": width, "height": height}
+            page = browser.new_page(viewport=viewport, color_scheme=scheme)
+            page.goto(site, wait_until="networkidle")
+            pictures[f"home-{width}-{scheme}"] = small(page.screenshot())
+            page.route(f"{root}README.html", lambda route: route.fulfill(body=readme()))
+            page.goto(f"{root}README.html", wait_until="networkidle")
+            pictures[f"readme-{width}-{scheme}"] = small(page.screenshot())
+            page.close()
+    return pictures
+
+
+SCHEMES = ("light", "dark")
+README = """<!doctype html><meta charset="utf-8">
+<meta name="viewport" content="width=device-width"><meta name="color-scheme" content="light dark">
+<style>
+:root { --ground: #fff; --text: #1f2328; --code: #f6f8fa; --line: #d1d9e0; --link: #0969da; }
+@media (prefers-color-scheme: dark) {
+  :root { --ground: #0d1117; --text: #f0f6fc; --code: #151b23; --line: #3d444d; --link: #4493f8; }
+}
+body { background: var(--ground); color: var(--text); font: 16px/1.5 sans-serif; }
+body { margin: 24px auto; max-width: 868px; padding: 0 16px; }
+a { color: var(--link); }
+h1, h2 { border-bottom: 1px solid var(--line); padding-bottom: 0.3em; }
+code, pre { background: var(--code); border-radius: 6px; font: 13.6px/1.45 monospace; }
+code { padding: 0.2em 0.4em; }
+pre code { padding: 0; }
+pre { overflow: auto; padding: 16px; }
+img { max-width: 100%%; }
+table { border-collapse: collapse; display: block; overflow: auto; }
+td, th { border: 1px solid var(--line); padding: 6px 13px; }
+</style>
+%s"""
+"""A page that is styled much like that of a repository."""
+
+
+def readme() -> str:
+    """Return the README as a page."""
+    from markdown_it import MarkdownIt  # only the group `test` has it
+
+    whole = MarkdownIt("commonmark").enable("table")
+    return README % whole.render((ROOT / "README.md").read_text(encoding="utf-8"))
+
+
+@contextlib.contextmanager
+def chromium() -> Generator[Any, None, None]:
+    """Yield the Chromium of the system. Only the group `browser` has Playwright."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        yield playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-lcd-text"]
+        )
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """Sends files, and does not print requests."""
+
+    def log_message(self, *_: Any) -> None:
+        """Print nothing."""
+
+
+@contextlib.contextmanager
+def files(folder: Path) -> Generator[str, None, None]:
+    """Yield the address at which the files of a folder are served."""
+    handler = functools.partial(Quiet, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+def small(screenshot: bytes) -> bytes:
+    """Return a picture of 64 colors, as PNG. Only the group `browser` has Pillow."""
+    from PIL import Image
+
+    image, png = Image.open(io.BytesIO(screenshot)).convert("RGB"), io.BytesIO()
+    # The other methods merge the light ground of code with white, or tint it.
+    reduced = image.quantize(64, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    reduced.save(png, "PNG", optimize=True)
+    return png.getvalue()
 
 
 def misbehave(fake: FakeFlowMaestro, client: FlowMaestroClient) -> None:
@@ -313,9 +410,10 @@ def misbehave(fake: FakeFlowMaestro, client: FlowMaestroClient) -> None:
 
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
-    if sys.argv[1:] == ["inspector"]:
-        for name, png in inspector().items():
-            (FOLDER / f"inspector-{name}.png").write_bytes(png)
-        sys.exit()
-    for name, svg in {"demo": demo(), **sessions(), **timelines()}.items():
-        (FOLDER / f"{name}.svg").write_text(svg, encoding="utf-8")
+    photographed = {"inspector": inspector, "pages": pages}
+    for word in sys.argv[1:]:
+        for name, png in photographed[word]().items():
+            (FOLDER / f"{name}.png").write_bytes(png)
+    if not sys.argv[1:]:
+        for name, svg in {"demo": demo(), **sessions(), **timelines()}.items():
+            (FOLDER / f"{name}.svg").write_text(svg, encoding="utf-8")
