@@ -346,13 +346,9 @@ class BatchMachine(Machine[None]):
         if rows.needs_baseline:
             self.state = BatchTask.READING_BASELINE
             newest = cast("PageOf", self.batch.page_of)(1, 1)
+            deadline = starts.deadline
             call = CallMachine(
-                newest,
-                self._context,
-                self._token,
-                max_retries=0,
-                deadline=starts.deadline,
-                until_sent=True,
+                newest, self._context, self._token, deadline=deadline, until_sent=True
             )
             return self._request(call, now, jitter)
         # `starting` must be in the journal before the request is sent.

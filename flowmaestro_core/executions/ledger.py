@@ -60,7 +60,7 @@ class Ledger:
     @property
     def oldest(self) -> float:
         # The order of the list cannot be wrong as a clock can, so with a baseline it alone counts.
-        return -math.inf if self.header.after else self._created_at
+        return -math.inf if self.header.after is not None else self._created_at
 
     def next_number(self) -> int:
         """Return the number of the next start."""

@@ -275,6 +275,9 @@ class BatchState:
     def looked_up(self, found: LookupResult, now: float) -> None:
         """Settle the rows in doubt by the result of a lookup.
 
+        If the workflow had no execution before the batch, the lookup has read the whole list, so it
+        is conclusive. An empty list may be that of another workspace.
+
         With `on_unknown="start"`, a lookup that failed with a 429 delays starts and polls, too. If
         the 429 lasts longer than a start may take, it stops the batch instead, and the rows stay in
         doubt.
@@ -286,6 +289,8 @@ class BatchState:
                 self.stop(found.failure)
                 return
             self.active.hold(rate_limit_pause(found.failure) or 0.0, now)
+        if self.ledger.header.after == "" and found.failure is None and not found.is_empty:
+            found = found._replace(is_conclusive=True)
         rows, self.in_doubt = self.in_doubt, []
         were_unknown = {row.index for row in rows if row.may_run}
         settle(rows, found)

@@ -377,3 +377,31 @@ def test_no_row_is_started_twice_after_a_crash_at_each_save(look_up: str, on_unk
         assert batch.unknown() == ([] if can_tell else sorted(starting))
         batch.teardown()
     assert in_doubt >= 8
+
+
+@pytest.mark.no_cover
+@pytest.mark.parametrize("look_up", ["true", "empty"])
+def test_rows_of_a_workflow_without_executions_are_settled_by_its_whole_list(look_up: str) -> None:
+    in_doubt = 0
+    for saves, kept in itertools.product(range(1, 10), (False, True)):
+        batch = CrashingBatch()
+        batch.rows = ROWS[:4]
+        batch.server.executions.clear()
+        batch.the_same_call_is_made(0.0)
+        batch.goes_on(saves=saves)
+        if kept:
+            batch.journal.save(batch.action.states)
+        batch.it_dies()
+        starting = {int(n) for n, row in batch.journal.rows.items() if row["state"] == "starting"}
+        if not batch.server.executions:
+            continue
+        in_doubt += len(starting)
+        batch.the_same_call_is_made(0.0)
+        batch.goes_on(look_up)
+        assert batch.unknown() == ([] if look_up == "true" else sorted(starting))
+        batch.it_dies()
+        batch.the_same_call_is_made(0.0)
+        batch.goes_on()
+        assert batch.unknown() == []
+        assert sum(batch.server.started().values()) == len(batch.rows)
+    assert in_doubt >= 6

@@ -1013,6 +1013,12 @@ def test_unsent_baseline_is_read_again_before_the_next_start() -> None:
             return lambda stepper: stepper.fails(Phase.NOT_SENT)
         return None
 
-    run = world.run(ROWS[:2], answer)
+    run = world.run(ROWS[:2], answer, context=a_context(max_retries=0))
     assert [type(item.error) for item in run.items] == [ConnectionError, type(None)]
+    assert world.journal.header["after"] == "old"
+
+
+def test_request_for_the_baseline_is_retried() -> None:
+    world, answers = World(), iter([(503, None), "lost"])
+    world.run(ROWS, lambda it: next(answers, None) if "per_page=1&" in it.url else None)
     assert world.journal.header["after"] == "old"
