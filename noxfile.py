@@ -53,8 +53,10 @@ INSTALLED = [python for python in PYTHONS if is_installed(python)]
 ABSENT = [python for python in PYTHONS if python not in INSTALLED]
 NEWEST = INSTALLED[-1]
 
-PARALLEL = ("--numprocesses=5", "--dist=worksteal")
+SHARES = 5
 """Tests wait for sockets and time limits, whatever the cores. On two, five take the least time."""
+
+PARALLEL = (f"--numprocesses={SHARES}", "--dist=worksteal")
 
 ON_ONE_PYTHON = (
     "tests/benchmarks",
@@ -90,7 +92,7 @@ EXTRAS = "--editable", ".[all]"
 
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.stop_on_first_error = True
-nox.options.sessions = ["lint", f"types-{NEWEST}", f"demo-{NEWEST}", "quick"]
+nox.options.sessions = ["checks"]
 
 IN_FULL = ("pyright", f"demo-{FLOOR}", "demos", "package", "docs", f"tests-{FLOOR}", "core", "slow")
 """What `nox` alone leaves to `nox -s full`. The last ones print pytest's summary."""
@@ -104,24 +106,52 @@ def packages(*names: str) -> tuple[str, ...]:
     return nox.project.dependency_groups(PROJECT, *names)
 
 
-def run_at_once(session: nox.Session, *commands: tuple[str, ...]) -> list[str]:
-    """Run commands side by side. Return their outputs. One that fails, fails the session."""
+def run_at_once(session: nox.Session, *commands: tuple[str, ...]) -> None:
+    """Run commands side by side, and print the output of each at its end.
+
+    One that fails, fails the session, once all have ended.
+    """
+
+    def run(command: tuple[str, ...]) -> None:
+        print(session.run(*command, silent=True))
+
     with ThreadPoolExecutor(len(commands)) as threads:
-        return list(threads.map(lambda command: session.run(*command, silent=True), commands))
+        list(threads.map(run, commands))
 
 
-def run_tests(session: nox.Session, *arguments: str) -> None:
-    """Run pytest with several processes; or, with what it is told after `--`, as one.
+def run_tests(session: nox.Session, *arguments: str, but: tuple[str, ...] = ()) -> None:
+    """Run pytest on all tests `but` some; or, with what it is told after `--`, as one process.
 
-    Before, two processes compile the tests, each a half. Else, in a fresh clone, each of the five
-    would compile all of them, which takes 25 s of CPU.
+    Each process gets a share of the files: to collect all shares takes 18 s of CPU. Each process of
+    pytest-xdist would collect, and in a fresh clone compile, all files: 49 s, and 26 once.
     """
     if session.posargs:
         session.run("pytest", *session.posargs)
         return
-    halves = ("tests/core", "tests/house"), ("tests/cli", "tests/testing", "tests/transports")
-    run_at_once(session, *(("pytest", "--quiet", "--collect-only", *half) for half in halves))
-    session.run("pytest", *arguments, *PARALLEL)
+    deselected = [f"--deselect={name}" for name in but if "::" in name]
+    files = [file for file in Path("tests").rglob("test_*.py") if not str(file).startswith(but)]
+    files.sort(key=lambda file: (-file.stat().st_size, file))
+    shares = Path(session.virtualenv.location, "shares")
+    shares.mkdir(exist_ok=True)
+    commands: list[tuple[str, ...]] = []
+    for number in range(SHARES):
+        # Shares are about equal if the one with the largest file has the smallest of the next five.
+        mine = files[number :: 2 * SHARES] + files[2 * SHARES - 1 - number :: 2 * SHARES]
+        share = shares / str(number)
+        share.write_text("\n".join(map(str, mine)), "utf-8")
+        commands.append(("pytest", "--quiet", *arguments, *deselected, f"@{share}"))
+    run_at_once(session, *commands)
+
+
+@nox.session(python=False)
+def checks(session: nox.Session) -> None:
+    """Run what a change must pass: the quick tests, beside style, types and the demo.
+
+    One after another, an installation or a test that waits would leave a core idle.
+    """
+    nox_sessions = (sys.executable, "-m", "nox", "--sessions")
+    others = ("lint", f"types-{NEWEST}", f"demo-{NEWEST}")
+    run_at_once(session, (*nox_sessions, "quick"), (*nox_sessions, *others))
 
 
 @nox.session(python=NEWEST)
@@ -158,7 +188,7 @@ def types(session: nox.Session) -> None:
         ("python", "-I", "-m", "mypy"),
         ("python", "-m", "mypy", f"--python-version={FLOOR}", *WITHOUT_PACKAGES_OF_OTHERS),
     )
-    print(*run_at_once(session, *commands), sep="\n")
+    run_at_once(session, *commands)
 
 
 @nox.session(python=NEWEST)
@@ -197,14 +227,6 @@ def full(session: nox.Session) -> None:
         session.notify(name)
 
 
-def left_out(name: str) -> str:
-    """Return the option of pytest that leaves out a folder, a file or a test."""
-    if "::" in name:
-        return f"--deselect={name}"
-    # A folder that `testpaths` names is collected in spite of `--ignore`; its files are not.
-    return f"--ignore={name}" if name.endswith(".py") else f"--ignore-glob={name}/*"
-
-
 @nox.session(python=INSTALLED)
 def tests(session: nox.Session) -> None:
     """The suite, slow tests included; or what pytest is told after `--`.
@@ -214,8 +236,7 @@ def tests(session: nox.Session) -> None:
     newest = session.python == NEWEST
     # Only `test_block_types.py`, which the newest Python runs alone, uses the type checkers.
     session.install(*EXTRAS, *packages("test", *(("types",) if newest else ())))
-    others = () if newest else map(left_out, ON_ONE_PYTHON)
-    run_tests(session, *others)
+    run_tests(session, but=() if newest else ON_ONE_PYTHON)
 
 
 @nox.session(python=NEWEST)
@@ -244,7 +265,7 @@ def demos(session: nox.Session) -> None:
     session.install(".[all]")
     command = ("python", "-m", "flowmaestro", "demo", "--transport")
     others = ("requests", "aiohttp", "anyio", "trio")
-    print(*run_at_once(session, *((*command, transport) for transport in others)), sep="\n")
+    run_at_once(session, *((*command, transport) for transport in others))
 
 
 @nox.session(python=INSTALLED[0])
