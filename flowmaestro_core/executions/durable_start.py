@@ -37,7 +37,7 @@ from flowmaestro_core.executions.start import (
 )
 from flowmaestro_core.executions.wait import LAST_POLL_TIMEOUT
 from flowmaestro_core.machine import Machine, State, Transitions, event
-from flowmaestro_core.payloads.reply import Reply, missing_id_error
+from flowmaestro_core.payloads.reply import Reply
 from flowmaestro_core.records import digest_of
 from flowmaestro_core.store import HEADER_KEY, Loaded
 from flowmaestro_core.types import Execution
@@ -396,15 +396,10 @@ class DurableStartMachine(Machine[Reply[Any]]):
             start.fail(outcome.error)
             self._is_saved = start.state is not REFUSED
             return
-        reply: Reply[Any] = outcome.value
-        execution_id: Any = reply["data"].get("execution_id")
-        try:
-            self._call_of(execution_id)
-        except (TypeError, ValueError) as cause:
-            start.doubt(self.scrubber.clean(missing_id_error(reply, cause)))
-            return
-        start.accept(execution_id)
-        self.execution_id, self._reply, self._is_saved = execution_id, reply, False
+        start.answer(outcome.value, self.scrubber)
+        if start.state is STARTED:
+            self.execution_id, self._reply = start.execution_id, outcome.value
+            self._is_saved = False
 
     def _too_late(self) -> FlowMaestroError:
         """Return the error of a start that was not sent in time, with the failure before."""

@@ -16,7 +16,8 @@ has happened, and acts by its `state`.
 | unknown | `starting` | nobody can tell; `error` says why | ends, or `start_anyway` | in doubt |
 
 A checkpoint stores an ended start as `started`. Events, by the state in which they may come; each
-is a method. `TRANSITIONS` lists them: it has `fail` as `refuse` and `doubt`.
+is a method. `TRANSITIONS` lists them: it has `fail` as `refuse` and `doubt`, `answer` as `accept`
+and `doubt`.
 
 * new, announced: `announce`, before the store saves `starting`: announced. So again, if that save
   or a delay took too long (`SendWindow`). `withdraw`, if this call sends no more: new. `refuse`, if
@@ -69,8 +70,10 @@ from flowmaestro_core.errors import (
     ValidationError,
 )
 from flowmaestro_core.http.messages import Phase, TransportFailure
+from flowmaestro_core.http.scrub import SecretScrubber
+from flowmaestro_core.http.urls import path
 from flowmaestro_core.machine import LocalProtocolError, State, Transitions
-from flowmaestro_core.payloads.reply import NonJsonBody
+from flowmaestro_core.payloads.reply import NonJsonBody, Reply, missing_id_error
 from flowmaestro_core.policy.retry import maybe_processed
 from flowmaestro_core.records import Key
 from flowmaestro_core.store import Stage
@@ -266,6 +269,19 @@ class Start:
     def hold_up(self) -> None:
         """Note that the request was not processed so far, and is sent again later."""
         self._go("hold_up", ANNOUNCED)
+
+    def answer(self, reply: Reply[Any], scrubber: SecretScrubber) -> None:
+        """Note the response to the request: `accept` if it has a usable id, else `doubt`.
+
+        Without an id, the execution runs but cannot be followed.
+        """
+        found: Any = reply["data"].get("execution_id")
+        try:
+            path("{execution_id}", execution_id=found)
+        except (TypeError, ValueError) as cause:
+            self.doubt(scrubber.clean(missing_id_error(reply, cause)))
+        else:
+            self.accept(found)
 
     def accept(self, execution_id: str) -> None:
         """Note that the server has started an execution."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import Any, Deque, List, Optional
+from typing import Any, Deque, List, Optional, cast
 
 from flowmaestro_core.actions import Done, Load
 from flowmaestro_core.errors import (
@@ -34,7 +34,7 @@ from flowmaestro_core.executions.wait import NO_TIME_FOR_PAUSE
 from flowmaestro_core.executions.watch import Ended, Watch, rate_limit_pause
 from flowmaestro_core.http.scrub import SecretScrubber
 from flowmaestro_core.payloads.json_values import text_or_empty
-from flowmaestro_core.payloads.reply import RateLimit, Reply, is_daily_quota_error, missing_id_error
+from flowmaestro_core.payloads.reply import RateLimit, Reply, is_daily_quota_error
 from flowmaestro_core.policy.pace import Pace
 from flowmaestro_core.policy.polling import slowed_by_rate_limit
 from flowmaestro_core.records import JournalPlan
@@ -178,19 +178,14 @@ class BatchState:
         in doubt (`_put_in_doubt`).
         """
         row = self.starts.pop()
-        execution_id: Any = reply["data"].get("execution_id")
-        try:
-            self._batch.waiting(execution_id)
-        except (TypeError, ValueError) as cause:
-            error = self._scrubber.clean(missing_id_error(reply, cause))
-            self.starts.failed(error, now)
-            row.doubt(error)
-            self._put_in_doubt(row, now)
-        else:
+        was_unknown = row.may_run
+        row.answer(reply, self._scrubber)
+        if row.state is STARTED:
             self.starts.succeeded()
-            was_unknown = row.may_run
-            row.accept(execution_id)
             self._found(row, now, was_unknown=was_unknown, started_now=True)
+        else:
+            self.starts.failed(cast("FlowMaestroError", row.error), now)
+            self._put_in_doubt(row, now)
 
     def may_save_later(self, now: float) -> bool:
         """Return whether a request is due after a start, and nothing but a save comes before it.
