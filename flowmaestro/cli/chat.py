@@ -175,6 +175,8 @@ def _obey(text: str, thread_id: str, conversation: Callable[[], List[str]], hint
             hints.line(f"saved to {path}")
         except KeyboardInterrupt:
             hints.line("not saved: stopped")
+        except FileExistsError:
+            hints.line(f"not saved: {path} exists; name another file")
         except (OSError, ValueError, FlowMaestroError) as error:  # ValueError: a path with a NUL.
             hints.line(f"not saved: {getattr(error, 'strerror', None) or error}")
     elif command == "/save":

@@ -122,7 +122,7 @@ def _working_key(url: str) -> str:
             if left == 1:
                 raise
             text = error.message if isinstance(error, AuthenticationError) else str(error)
-            hints.line(f"{text}; try again, or leave with Ctrl-D")
+            hints.line(f"{text.rstrip('.')}; try again, or leave with Ctrl-D")
         else:
             return key
     raise AssertionError  # The last key is returned or its error raised.

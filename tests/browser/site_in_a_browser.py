@@ -76,6 +76,10 @@ SEARCHES = {
     "How do I answer a workflow that is paused and waiting for human input?": (
         "questions/#how-do-i-answer-a-workflow"
     ),
+    "cancel running execution timeout": "questions/#how-do-i-cancel-a-running-execution",
+    "api key environment variable base url": "environment/",
+    "retry rate limit 429 backoff": "questions/#is-there-an-exponential-backoff",
+    "webhook signature verify": "webhooks/#verify-the-signature-of-a-webhook",
     "rotate webhook secret": "questions/#how-do-i-rotate-a-webhook-secret",
 }
 """What a reader types, and where the first result leads."""

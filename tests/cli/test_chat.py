@@ -188,7 +188,8 @@ def test_lines_that_begin_with_a_slash_are_commands(command, fake, monkeypatch, 
     done = command("chat", "agent_echo")
     thread_id = done.err.split("thread ")[1].split()[0]
     assert done.out == f"{thread_id}\nagent  You said /etc.\n"
-    for text in ("/save FILE    write", "saved to", "not saved: File exists", "write /save FILE"):
+    refused = f"not saved: {file} exists; name another file"
+    for text in ("/save FILE    write", "saved to", refused, "write /save FILE"):
         assert text in done.err
     assert "there is no command /dance; /help shows all" in done.err
     assert file.read_text().endswith("**You**\n\n/etc\n\n**Agent**\n\nYou said /etc.\n")

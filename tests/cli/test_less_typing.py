@@ -328,6 +328,17 @@ class TestLists:
         assert re.fullmatch(r"\d\.\d\d s", shown[3])
         assert shown[4] == ("Hello" if may_read else "wf_123")
 
+    def test_all_its_columns_fit_a_terminal_of_40(self, command, fake, monkeypatch):
+        fake.workflow("wf_report", name="Nightly report")
+        command("run", "wf_report")
+        monkeypatch.setenv("COLUMNS", "40")
+        monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+        table = re.sub(r"\x1b\[[0-9;]*m", "", command("list", "executions", "--limit", "1").out)
+        _, head, _, line = table.splitlines()
+        assert head.split() == ["status", "started", "duration", "workflow"]
+        assert line.split()[-1].startswith("Night")
+        assert max(map(len, table.splitlines())) <= 40
+
 
 def test_cancel_goes_on_after_an_execution_that_cannot_be_cancelled(command, fake):
     fake.workflow("wf_slow", nodes=[Node("wait", seconds=3600)])

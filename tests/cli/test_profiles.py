@@ -205,7 +205,8 @@ def test_a_terminal_is_asked_again_after_a_wrong_key(command, fake, asked):
     done = command("login", "--base-url", OTHER)
     assert done.status == 0
     assert questions == [f"API key for {OTHER}: "] * 3
-    assert done.err.count("try again, or leave with Ctrl-D") == 2
+    assert done.err.count("; try again, or leave with Ctrl-D") == 2
+    assert ".;" not in done.err
     assert "fm_live_wrong" not in done.err
     assert used().api_key == fake.api_key
 
