@@ -305,6 +305,7 @@ class StartUnknownError(FlowMaestroError):
 
     _MESSAGE, _CODE = "It is not known whether the execution was started", "start_unknown"
 
+    maybe_processed: bool = True
     candidates: Tuple[Any, ...] = ()
 
 

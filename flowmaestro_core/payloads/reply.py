@@ -406,5 +406,6 @@ def missing_id_error(started: Reply[Any], cause: Exception) -> errors.ServerErro
         started.status_code,
         started.request_id,
     )
+    error.maybe_processed = True
     error.__cause__ = cause
     return error

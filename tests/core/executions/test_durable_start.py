@@ -387,6 +387,7 @@ def test_several_equal_executions_are_a_start_unknown_error(on_unknown: str) -> 
     assert isinstance(again.error, StartUnknownError)
     assert [it["id"] for it in again.error.candidates] == ["ex_2", "ex_1"]
     assert "whether the run was started: 2 executions" in str(again.error)
+    assert again.error.maybe_processed
     assert world.store.state["state"] == "starting", "the next call settles it again"
 
 

@@ -225,6 +225,7 @@ def test_a_start_without_a_usable_id_is_an_error(execution_id: Any) -> None:
     run.replies(202, an_envelope({"execution_id": execution_id}))
     assert isinstance(run.error, ServerError)
     assert (run.error.code, run.error.status_code) == ("invalid_response", 202)
+    assert run.error.maybe_processed
     assert run.error.request_id == "req_1"
 
 
