@@ -3,8 +3,8 @@
 A driver carries out one action, and reports what happened: it calls one of the machine's methods
 that `EVENTS` lists for the action. The method returns the next action.
 
-`Read` and `Emit` are not frozen, because a stream needs very many of them, and a frozen dataclass
-takes several times as long to make.
+`Send`, `Open`, `Read` and `Emit` are not frozen, because each call or event needs one, and a frozen
+dataclass takes several times as long to make.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from flowmaestro_core.errors import Attempt, FlowMaestroError
 from flowmaestro_core.http.messages import Request
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Sending:
     """Base of `Send`, which describes the attributes, and `Open`."""
 

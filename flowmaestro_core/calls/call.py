@@ -93,9 +93,9 @@ class Confirmation(NamedTuple):
         return error.status_code == self.refusal and not isinstance(error.details, NonJsonBody)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Call(Operation[R, Coroutine[Any, Any, R]]):
-    """One request and its reply.
+    """One request and its reply. Not frozen, for the reason that `actions.py` gives.
 
     Attributes:
         method, path, body: of the request; `path` is below the API root, encoded, with its query.

@@ -52,7 +52,7 @@ class Poll(Operation[Execution, Coroutine[Any, Any, Execution]]):
         return {"on_poll": self.listener}
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(eq=False, repr=False)
 class DurableStart(Call[R]):
     """The start of an execution with a checkpoint, so that a repeated start finds the execution.
 

@@ -103,10 +103,13 @@ class SseDecoder:
             return []
         text = held[:end].decode("utf-8", "replace") if end < _LARGE else _decoded(held, end)
         del held[: end + 2]
-        events: List[ServerSentEvent] = []
         # Most pieces hold one event, in two lines. To find that out costs less than to split.
-        several = text.find("\n", text.find("\n") + 1) >= 0
-        for block in text.split("\n\n") if several else (text,):
+        cut = text.find("\n")
+        is_plain = text.startswith("event: ") and text.startswith("\ndata: ", cut)
+        if is_plain and text.rfind("\n") == cut:
+            return [_event((text[7:cut] or "message", text[cut + 7 :]))]
+        events: List[ServerSentEvent] = []
+        for block in text.split("\n\n"):
             head, found, content = block.partition("\ndata: ")
             if found and "\n" not in content and "\n" not in head and head.startswith("event: "):
                 events.append(_event((head[7:] or "message", content)))

@@ -196,8 +196,9 @@ class RoundTrip:
 
         If the body has more than `max_reply_size` bytes, return it as far as it was received then.
         """
-        parts = yield from self.read_head()
         wire, exchange = self._wire, self.exchange
+        self.deadline.connected()
+        parts = yield from exchange_heads(wire, exchange, self.deadline)
         self.deadline.received()
         room = exchange.max_reply_size - sum(map(len, parts))
         while room >= 0:

@@ -48,7 +48,11 @@ class Claims(Generic[C]):
 
     def holders(self) -> List[C]:
         """Return the claimants that hold the resource."""
-        claimants = [claim() for claim in self._alive[: self._limit]]
+        return self.claimants()[: self._limit]
+
+    def claimants(self) -> List[C]:
+        """Return all claimants, with those that wait, in the order of their claims."""
+        claimants = [claim() for claim in list(self._alive)]
         return [claimant for claimant in claimants if claimant is not None]
 
     def leave(self, claimant: C) -> None:

@@ -119,12 +119,13 @@ class BlockingOp:
         `Interrupted` if it would wait after `interrupt`, `DeadlineExceeded` if it would wait on
         after the deadline, and what the steps raise.
         """
-        look = LastLook()
+        look: Optional[LastLook] = None  # Few operations outlast their deadline.
         try:
             while True:
                 readiness, socks, seconds = next(steps)
                 now, until = time.monotonic(), deadline.at
                 if now >= until:
+                    look = look or LastLook()
                     if readiness is not Readiness.READABLE or not look.goes_on(now):
                         raise DeadlineExceeded
                     if not socks:

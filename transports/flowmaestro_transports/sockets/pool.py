@@ -43,16 +43,19 @@ class Slots:
     def __init__(self, count: int) -> None:
         self._claims: Claims[InFlight] = Claims(count)
 
+    def enter(self, flight: InFlight) -> None:
+        """Queue for a slot, which `take` then waits for. Call `give_back` afterwards."""
+        flight.waits_for_slot = not self._claims.enter(flight)
+
     def take(self, flight: InFlight, until: float) -> bool:
-        """Wait for a slot. Return False if there was none until the time `until`.
+        """Wait for the slot of a call. Return False if there was none until the time `until`.
 
         `until` is a time of `time.monotonic`. Raises `Interrupted` if the operation is interrupted
-        while it waits. Call `give_back` afterwards, whatever this returns or raises.
+        while it waits.
         """
-        if self._claims.enter(flight):
+        if not flight.waits_for_slot:
             return True
         flight.op.acquire_waker()
-        flight.waits_for_slot = True
         # Check after both: from now on, the call that gives its slot back wakes this thread.
         while not self._claims.holds(flight):
             if time.monotonic() >= until:
@@ -64,9 +67,14 @@ class Slots:
     def give_back(self, flight: InFlight) -> None:
         """Release the slot of a call, or its place in the queue."""
         self._claims.leave(flight)
-        for other in self._claims.holders():
-            if other.waits_for_slot:
-                other.op.wake()
+        if len(self._claims):
+            for other in self._claims.holders():
+                if other.waits_for_slot:
+                    other.op.wake()
+
+    def queue(self) -> List[InFlight]:
+        """Return the calls that have a slot or wait for one."""
+        return self._claims.claimants()
 
 
 class SocketPool(ConnectionPool):
@@ -82,15 +90,19 @@ class SocketPool(ConnectionPool):
         self.slots: Slots = Slots(max_connections)
         self.wakers: List[Waker] = []
         """The wakers that no operation uses."""
-        self._in_flight: Claims[InFlight] = Claims(sys.maxsize)
+        self._pauses: Claims[InFlight] = Claims(sys.maxsize)
 
-    def begin(self, flight: InFlight) -> None:
-        """Register a call or a pause. Raises `TransportClosedError` if the pool is closed.
+    def begin(self, flight: InFlight, trip: Optional[RoundTrip] = None) -> None:
+        """Register a pause, or a call, which has a `trip` and queues for a slot.
 
-        Call `end_op` afterwards, also if this raises.
+        Raises `TransportClosedError` if the pool is closed. Call `end_op` afterwards, also if this
+        raises.
         """
         flight.op.free_wakers = self.wakers
-        self._in_flight.enter(flight)
+        if trip is None:
+            self._pauses.enter(flight)
+        else:
+            self.slots.enter(flight)
         # Check after registering the operation: a `close` in another thread must not miss it.
         if self.closed:
             raise TransportClosedError
@@ -100,12 +112,13 @@ class SocketPool(ConnectionPool):
 
         Also end `trip`, its round trip, if there is one.
         """
-        if trip is not None:
+        if trip is None:
+            self._pauses.leave(flight)
+        else:
             self.end(trip)
             self.slots.give_back(flight)
         flight.op.return_waker()
         del self.wakers[0 if self.closed else _FREE_WAKERS :]
-        self._in_flight.leave(flight)
 
     def close(self) -> None:
         """Close idle connections and open bodies, and interrupt the registered operations.
@@ -113,7 +126,7 @@ class SocketPool(ConnectionPool):
         A name resolution is not interrupted. Its operation is interrupted once it has resolved.
         """
         self.closed = True
-        for flight in self._in_flight.holders():
+        for flight in (*self.slots.queue(), *self._pauses.claimants()):
             flight.op.interrupt()
         super().close()
         self.wakers.clear()

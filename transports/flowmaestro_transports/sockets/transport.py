@@ -148,7 +148,7 @@ class SocketTransport(NetworkTransport):
         exchange = Exchange(route.writer, request, target, limit)
         trip = RoundTrip(route, exchange, timeout, time.monotonic)
         try:
-            pool.begin(flight)
+            pool.begin(flight, trip)
             self._prepare(pool, flight, trip)
             return conclude(pool, op, trip)
         except Interrupted:
