@@ -34,11 +34,22 @@ _NAME, _VALUE = 3, 2
 _PAIR = re.compile(rb'\[\s*%s"\s*,\s*%s"?' % (_TEXT, _TEXT))
 """A list that begins with two strings, such as a header field and its value."""
 _DOCUMENT = re.compile(rb"(?:\s|\\[nrt])*[{\[]")
+_BEGINS_DOCUMENT = b"{[\\ \t\n\r\v\f"
+"""The first byte of what `_DOCUMENT` matches."""
 _MOST_STEPS = 20_000
 """Steps that a text may take: places that may be secret, and what stands below secret names.
 
 A step takes 1 to 4 microseconds. Without a limit, 1 MiB of very short secrets would take a second.
 A list of 100 webhooks takes about 1,000 steps.
+"""
+_BYTES_OF_A_STEP = 64
+"""Bytes of JSON in a string whose search takes as long as a step.
+
+Each level of JSON in strings within strings may have nearly as many bytes as the whole text.
+"""
+_LONGEST_NAME = 200
+"""Bytes of the longest name of a member that is judged by the list of secret names. A longer one is
+secret if it has a hint: to judge it would take long, and the cache would keep it.
 """
 _STEPS_OF_A_NAME, _STEPS_OF_A_DOCUMENT = 6, 10
 """What it takes to judge a name by the list of secret names, and to decode JSON in a string."""
@@ -231,10 +242,14 @@ class _Search:
         The object or array of header fields counts as one. Return where it ends; `None` at the end
         of the data.
         """
+        verdicts = self._verdicts
         for found in _STRING.finditer(self._data, start):
             if found.lastindex == _VALUE:
-                yield from self._document(found)
+                if found[1][:1] in _BEGINS_DOCUMENT and found[1]:
+                    yield from self._document(found)
                 continue
+            if verdicts.get(found[1]) == "":
+                continue  # Most names are not secret, and known: 1 MiB may have 100,000.
             verdict = self._verdict(found)
             if verdict:
                 self._steps.take()
@@ -296,6 +311,8 @@ class _Search:
             plain = _unescaped(name).lower()
             if _HINT.search(plain) is not None:
                 self._steps.take(_STEPS_OF_A_NAME)
+                if len(name) > _LONGEST_NAME:
+                    return "secret"
                 if plain in (b"headers", b"token"):
                     verdict = plain.decode()
                 elif is_secret_member(_decoded(name)):
@@ -320,7 +337,7 @@ class _Search:
             return
         if _HINT.search(_unescaped(found[1]).lower()) is None:
             return  # What is secret wherever it stands is found in the whole text.
-        self._steps.take(_STEPS_OF_A_DOCUMENT)
+        self._steps.take(_STEPS_OF_A_DOCUMENT + (end - start) // _BYTES_OF_A_STEP)
         text = found[1] if found[2] else _TORN_ESCAPE.sub(rb"\1", found[1])
         try:
             inner = str(json.loads(b'"%s"' % text)).encode("utf-8", "surrogatepass")
@@ -380,9 +397,9 @@ class _Meanings(Dict[bytes, bytes]):
 def _unescaped(data: bytes) -> bytes:
     """Return a text without escapes and without backslashes."""
     if b"%" in data or b"\\u" in data:
-        meanings = _Meanings()
-        # A function of ours, so that other threads have their turn in between.
-        return _ESCAPE.sub(lambda escape: meanings[escape[0]], data)
+        parts = _ESCAPE.split(data)
+        parts[1::2] = map(_Meanings().__getitem__, parts[1::2])
+        return b"".join(parts)
     return data.replace(b"\\", b"")
 
 

@@ -404,3 +404,28 @@ def test_a_list_of_many_webhooks_is_redacted_one_by_one():
     hidden = {"secret": "***", "url": "https://h/?key=***", "headers": {"X-Auth": "***", "A": "b"}}
     assert shown == [hidden] * 1_000
     assert redacted_body(json.dumps([hook] * 2_000).encode()) == "***"
+
+
+def test_json_in_strings_within_strings_is_looked_at_as_long_as_that_is_quick():
+    """Each level has nearly all bytes of the text, so six would take six times as long."""
+
+    def nested(size):
+        text = json.dumps({"a_key": "s3", "text": "x" * size})
+        for _ in range(6):
+            text = json.dumps({"text": text})
+        return text.encode()
+
+    shown = redacted_body(nested(10))
+    assert "s3" not in shown
+    assert "x" * 10 in shown
+    assert redacted_body(nested(900_000)) == "***"
+
+
+def test_a_long_name_is_not_kept_in_the_cache_of_names(monkeypatch):
+    judged = []
+    monkeypatch.setattr(redaction, "is_secret_member", lambda name: judged.append(name))
+    name = "x" * 1000
+    body = json.dumps({f"{name}_key": "s3", f"{name}keyboard": "s4", name: "open", "a_key": ""})
+    shown = {f"{name}_key": "***", f"{name}keyboard": "***", name: "open", "a_key": ""}
+    assert json.loads(redacted_body(body.encode())) == shown
+    assert set(judged) == {"a_key"}
