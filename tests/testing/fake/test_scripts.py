@@ -15,6 +15,7 @@ from flowmaestro.testing import (
     ScriptedEvent,
     UnusedScriptWarning,
 )
+from flowmaestro.testing.fake.model import executions
 
 
 @pytest.fixture(params=["deployed", "documented"])
@@ -607,3 +608,15 @@ class TestOutputsOfTheLastEvent:
     def test_outputs_must_equal_those_of_the_last_event(self):
         with pytest.raises(ValueError, match="outputs must be those of the last event"):
             FakeFlowMaestro().workflow("wf", events=self.EVENTS, outputs={"x": 2})
+
+
+def test_inputs_are_copied_for_functions_alone(client, fake, monkeypatch):
+    """A copy of a large body takes long, and a served fake answers nobody meanwhile."""
+    copied = []
+    real = executions.copy_of
+    monkeypatch.setattr(executions, "copy_of", lambda inputs: copied.append(1) or real(inputs))
+    client.workflows.run("wf_123", {"a": [1]})
+    assert copied == []
+    fake.workflow("wf_f", nodes=[Node("a", seconds=lambda inputs: inputs.pop("a"))], outputs=dict)
+    assert client.workflows.run("wf_f", {"a": 1, "b": 2})["outputs"] == {"a": 1, "b": 2}
+    assert copied == [1, 1]
