@@ -86,9 +86,6 @@ def serve_command(options: argparse.Namespace) -> None:
             _announce(url, options, key)
         return None
 
-    # A thread redacts what a page shows. It lets the event loop have its turn after 0.5 ms, not 5:
-    # to answer one request, the loop needs about four turns.
-    sys.setswitchinterval(0.0005)
     try:
         error = anyio.run(serve)
     except CancelledError:  # Ctrl-C on Python 3.9 and 3.10.

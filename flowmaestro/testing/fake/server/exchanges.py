@@ -14,7 +14,18 @@ import re
 from collections import OrderedDict
 from functools import cached_property
 from hashlib import sha256
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Optional,
+    Set,
+    Tuple,
+    TypeVar,
+)
 from urllib.parse import parse_qsl, urlsplit
 
 from flowmaestro.testing.fake.model.replies import FakeReply
@@ -28,6 +39,8 @@ from flowmaestro.testing.fake.server.curl import API_KEY, curl_lines
 from flowmaestro.testing.redaction import redacted_text, secrets_of, shown_url
 from flowmaestro_core.http.messages import Headers, Request
 from flowmaestro_core.http.secrets import showable_value, without_keys
+
+T = TypeVar("T")
 
 MAX_EXCHANGES = 10_000
 MAX_BODY_BYTES = 1024 * 1024
@@ -57,6 +70,17 @@ _CONNECTION_FIELDS = ("host", "content-length", "connection", "transfer-encoding
 """Fields that curl and the SDK write themselves."""
 _NOT_WHOLE = "# only a part of this request is kept, so it cannot be copied"
 """Stands for the command and the program, in both of which it is a comment."""
+
+
+Compute = Callable[..., Any]
+"""Calls a function with arguments, and returns what it returns."""
+_Candidate = Tuple[int, bytes, Headers]
+"""The number of a request, both bodies, and the header fields that were sent."""
+
+
+def call_here(function: Callable[..., T], *args: Any) -> T:
+    """Return `function(*args)`."""
+    return function(*args)
 
 
 class InspectedRequest:
@@ -276,8 +300,12 @@ class Exchanges:
         """Return the requests about one execution, the oldest first."""
         return [each for each in self if each.execution_id == execution_id]
 
-    def search(self, text: str) -> Callable[[], Tuple[List[int], Optional[int]]]:
+    def search(
+        self, text: str, compute: Compute = call_here
+    ) -> Callable[[], Tuple[List[int], Optional[int]]]:
         """Return a function that searches, which may be called in another thread.
+
+        `compute` calls what takes long, perhaps in another process.
 
         It returns the numbers of requests with `text` in a body, and where the search ended early.
         The last request comes first, by the time when the first bytes of its bodies were stored.
@@ -293,19 +321,18 @@ class Exchanges:
         stored = [self._by_number[number] for number in reversed(self._with_bodies)]
 
         def search() -> Tuple[List[int], Optional[int]]:
-            found: List[int] = []
+            candidates: List[_Candidate] = []
+            back_to: Optional[int] = None
             left = MAX_SEARCHED
             for each in stored:
                 data = b"%s\n%s" % (each.request.body, each.body)
-                if not _may_have(data, forms):
-                    continue
-                # Only what is shown may be found: a search must not tell a secret by its letters.
-                if _has_any(shown_body(data, each.request.headers), forms):
-                    found.append(each.number)
-                left -= len(data)
+                if _may_have(data, forms):
+                    candidates.append((each.number, data, each.request.headers))
+                    left -= len(data)
                 if left <= 0:
-                    return found, each.number
-            return found, None
+                    back_to = each.number
+                    break
+            return compute(_found_among, candidates, forms), back_to
 
         return search
 
@@ -440,6 +467,14 @@ class Exchanges:
                 exchange.execution_id = str(reply["data"]["execution_id"])[:80]
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return
+
+
+def _found_among(candidates: List[_Candidate], forms: Set[str]) -> List[int]:
+    """Return the numbers of the candidates that have a form of the text where they are shown.
+
+    Only what is shown may be found: a search must not tell a secret by its letters.
+    """
+    return [number for number, data, sent in candidates if _has_any(shown_body(data, sent), forms)]
 
 
 def shown_headers(headers: Headers) -> List[List[str]]:

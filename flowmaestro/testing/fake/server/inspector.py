@@ -11,6 +11,7 @@ import json
 import secrets
 import time
 from collections import OrderedDict, deque
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Deque, Dict, List, Mapping, NamedTuple, Optional, Set
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -25,8 +26,10 @@ from flowmaestro.testing.fake.model.webhooks import Delivery
 from flowmaestro.testing.fake.server.exchanges import (
     MAX_EXCHANGES,
     MAX_KEPT_BYTES,
+    Compute,
     Exchanges,
     InspectedRequest,
+    call_here,
     shown_body,
     shown_headers,
 )
@@ -113,8 +116,11 @@ class Inspector:
         self.work: Callable[[Callable[[], FakeReply], FakeReply], None] = _work_now
         """Calls a function that takes a while, and completes a response with what it returns.
 
-        The server sets it, to call the function in another thread: to redact 1 MiB takes 0.2 s.
+        The server sets it, to call the function in another thread.
         """
+        self.compute: Compute = call_here
+        """Calls a function that takes long: to redact 1 MiB takes 0.2 s. The server sets it, to
+        call the function in another process."""
         self._routes: Dict[str, Callable[[_Asked], FakeReply]] = {
             "GET feed": self._open_feed,
             "GET requests": self._list_requests,
@@ -327,8 +333,10 @@ class Inspector:
         return json_reply(200, [each.summary() for each in rows])
 
     def _search(self, asked: _Asked) -> FakeReply:
-        search = self._exchanges.search(asked.query.get("text", [""])[0][:200])
-        return self._later(lambda: dict(zip(("found", "back_to"), search())))
+        search = self._exchanges.search(asked.query.get("text", [""])[0][:200], self.compute)
+        reply = FakeReply()
+        self.work(lambda: json_reply(200, dict(zip(("found", "back_to"), search()))), reply)
+        return reply
 
     def _draw(self, asked: _Asked) -> FakeReply:
         width = _number(asked.query.get("width", ["828"])[0])
@@ -388,7 +396,7 @@ class Inspector:
     def _later(self, details: Callable[[], Dict[str, Any]]) -> FakeReply:
         """Return a response that becomes ready when `details` has been called."""
         reply = FakeReply()
-        self.work(lambda: json_reply(200, details()), reply)
+        self.work(lambda: _whole(200, self.compute(_encoded, details)), reply)
         return reply
 
     def _execution(self, name: str) -> Callable[[], Dict[str, Any]]:
@@ -412,7 +420,7 @@ class Inspector:
                     if each.execution_id == name
                 ],
             }
-        return lambda: {**row, **_shown_json(data), **more, "events": [*map(_shown_json, events)]}
+        return partial(_shown_execution, row, data, more, events)
 
     def _execution_row(self, execution: Execution, events: int) -> Dict[str, Any]:
         error = execution.error
@@ -644,9 +652,26 @@ def _number(text: str) -> int:
     return int(text)
 
 
+def _shown_execution(
+    row: Dict[str, Any],
+    data: Dict[str, Any],
+    more: Dict[str, Any],
+    events: List[Mapping[str, Any]],
+) -> Dict[str, Any]:
+    """Return the details of an execution, redacted."""
+    return {**row, **_shown_json(data), **more, "events": [*map(_shown_json, events)]}
+
+
+def _encoded(details: Callable[[], Dict[str, Any]]) -> bytes:
+    return json.dumps(details()).encode()
+
+
 def json_reply(status: int, value: Any) -> FakeReply:
     """Return a whole response that is JSON."""
+    return _whole(status, json.dumps(value).encode())
+
+
+def _whole(status: int, body: bytes) -> FakeReply:
     reply = FakeReply()
-    body = json.dumps(value).encode()
     reply.complete(status, Headers({"Content-Type": "application/json"}), body=body)
     return reply

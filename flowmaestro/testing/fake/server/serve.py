@@ -32,6 +32,7 @@ from flowmaestro.testing.fake.server.connection import ServerConnection, alarm
 from flowmaestro.testing.fake.server.exchanges import InspectedRequest
 from flowmaestro.testing.fake.server.inspector import Inspector, json_reply
 from flowmaestro.testing.fake.server.sockets import Listener
+from flowmaestro.testing.fake.server.worker import Worker
 from flowmaestro_core.http.messages import Request, TransportFailure
 from flowmaestro_transports.contract import AsyncTransport
 
@@ -85,7 +86,7 @@ async def serve(
         raise TypeError(f"allow_webhooks_to must be a list of hosts, not {allow_webhooks_to!r}")
     from flowmaestro_transports.anyio.transport import AnyioTransport
 
-    listener, outside = Listener(host, port), AnyioTransport()
+    listener, outside, worker = Listener(host, port), AnyioTransport(), Worker()
     # A proxy must not get requests that stay on this machine.
     local = AnyioTransport(trust_env=False)
     try:
@@ -94,7 +95,7 @@ async def serve(
             server.only_name = host.lower() if is_loopback(listener.address) else None
             if inspector is not None:
                 server.inspector, inspector.has_page = inspector, is_loopback(host)
-                inspector.work = server.work
+                inspector.work, inspector.compute = server.work, worker
                 inspector.send, inspector.changed = (
                     partial(server.send_again, inspector),
                     server.wake,
@@ -108,6 +109,7 @@ async def serve(
             await server.accept(listener)
     finally:
         listener.close()
+        worker.close()
         with anyio.CancelScope(shield=True):
             await outside.close()
             await local.close()
@@ -160,7 +162,7 @@ class _Server:
         self._speed = speed
         self._clock = clock
         self._plans_changed = anyio.Event()
-        # One at a time: threads that compute would make each other and the event loop wait.
+        # One at a time: threads would make each other and the event loop wait.
         self._workers = anyio.CapacityLimiter(1)
         self.only_name: Optional[str] = None
         """The only accepted `Host`, beside loopback names; `None` if every host is accepted."""
