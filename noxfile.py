@@ -129,7 +129,8 @@ def run_tests(session: nox.Session, *arguments: str, but: tuple[str, ...] = ()) 
         session.run("pytest", *session.posargs)
         return
     deselected = [f"--deselect={name}" for name in but if "::" in name]
-    files = [file for file in Path("tests").rglob("test_*.py") if not str(file).startswith(but)]
+    every = Path("tests").rglob("test_*.py")
+    files = [file for file in every if not file.as_posix().startswith(but)]
     files.sort(key=lambda file: (-file.stat().st_size, file))
     shares = Path(session.virtualenv.location, "shares")
     shares.mkdir(exist_ok=True)
