@@ -303,8 +303,11 @@ def _draw_timeline(
 ) -> None:
     """Write the file of `--timeline`, if it is given."""
     if options.timeline is not None:
-        now, seen = time.monotonic() + view.ahead, execution or stream.last_seen
-        svg = timeline_svg(stream.seen_events, execution=seen, now=now)
+        now, known = time.monotonic() + view.ahead, {"id": view.execution_id}
+        if view.workflow:
+            known["workflow_name"] = view.workflow
+        about = {**(execution or stream.last_seen or {}), **known}
+        svg = timeline_svg(stream.seen_events, execution=about, now=now)
         Path(options.timeline).write_text(svg, "utf-8")
 
 

@@ -194,9 +194,10 @@ def timeline_svg(
         events: the execution's events in order, as `executions.stream` yields them. An event
             without a `timestamp` of the server is drawn at the time of the event before it, and not
             drawn if none before it has one. `None` if the events were not followed.
-        execution: the execution itself, as `executions.get` returns it. If there are no node
-            events, one bar is drawn for the whole execution, unless it is pending: from its
-            `started_at` (else `created_at`) to its `completed_at`, as far as they are known.
+        execution: the execution itself, as `executions.get` returns it; a `workflow_name` in it
+            stands in place of the id of the workflow. If there are no node events, one bar is drawn
+            for the whole execution, unless it is pending: from its `started_at` (else `created_at`)
+            to its `completed_at`, as far as they are known.
         now: the server's time, in Unix seconds. Bars that have not ended are drawn up to it; by
             default, up to the last event.
         width: of the picture, in pixels, from 320 up.
@@ -278,7 +279,8 @@ def _head(about: Mapping[str, Any], run: _Run, begin: float) -> Tuple[str, str, 
     if begin >= _EARLIEST:
         at = datetime.fromtimestamp(begin, timezone.utc)
         moment = at.strftime("%Y-%m-%d %H:%M:%S UTC")
-    workflow, id = run.workflow or about.get("workflow_id"), about.get("id")
+    workflow = run.workflow or about.get("workflow_name") or about.get("workflow_id")
+    id = about.get("id")
     return str(workflow or "")[:LONGEST_NAME], str(id or "")[:LONGEST_NAME], moment
 
 

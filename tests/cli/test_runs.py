@@ -237,9 +237,11 @@ def test_a_timeline_runs_until_the_timeout(command, fake, monkeypatch, tmp_path)
     clock = SimpleNamespace(monotonic=lambda: fake.clock.now)
     for module in (run_view, runs):
         monkeypatch.setattr(module, "time", clock)
-    fake.workflow("wf_slow", nodes=[Node("wait", seconds=3600)])
+    fake.workflow("wf_slow", name="Count to a million", nodes=[Node("wait", seconds=3600)])
     command("run", "wf_slow", "--timeout", "2", "--timeline", str(tmp_path / "a.svg"))
-    assert ">total ≥ 1.95 s, running<" in (tmp_path / "a.svg").read_text()
+    drawn = (tmp_path / "a.svg").read_text()
+    assert ">total ≥ 1.95 s, running<" in drawn
+    assert f">Count to a million  {fake.executions[-1].id}  " in drawn
 
 
 def test_a_long_node_name_is_shortened(command, fake):

@@ -453,9 +453,10 @@ def test_the_head_says_which_execution_it_is_and_when_it_began():
     events = [{"type": "execution:started", "timestamp": began, "workflow_name": "Greeting"}]
     svg = timeline_svg(events, execution={"id": "exec_1", "workflow_id": "wf_1"})
     assert texts(svg)[0] == "Greeting  exec_1  2026-12-01 04:37:36 UTC"
-    assert texts(timeline_svg(None, execution={"id": "exec_1", "workflow_id": "wf_1"}))[0] == (
-        "wf_1  exec_1"
-    )
+    about = {"id": "exec_1", "workflow_id": "wf_1"}
+    assert texts(timeline_svg(None, execution=about))[0] == "wf_1  exec_1"
+    named = {**about, "workflow_name": "Greet"}
+    assert texts(timeline_svg(None, execution=named))[0] == "Greet  exec_1"
 
 
 @pytest.mark.parametrize(
