@@ -15,9 +15,11 @@ has happened, and acts by its `state`.
 | refused | `open` | nothing was started; `error` says why | ends | new |
 | unknown | `starting` | nobody can tell; `error` says why | ends, or `start_anyway` | in doubt |
 
-A checkpoint stores an ended start as `started`. Events, by the state in which they may come; each
-is a method. `TRANSITIONS` lists them: it has `fail` as `refuse` and `doubt`, `answer` as `accept`
-and `doubt`.
+A checkpoint stores an ended start as `started`. A batch saves `started` with what follows, so the
+store may have `starting` for a moment longer: then the next call begins in doubt.
+
+Events, by the state in which they may come; each is a method. `TRANSITIONS` lists them: it has
+`fail` as `refuse` and `doubt`, `answer` as `accept` and `doubt`.
 
 * new, announced: `announce`, before the store saves `starting`: announced. So again, if that save
   or a delay took too long (`SendWindow`). `withdraw`, if this call sends no more: new. `refuse`, if
