@@ -148,7 +148,8 @@ class RowIterator:
         if isinstance(made, bool) or not isinstance(made, (int, str)):
             kind = type(made).__name__  # pyright: ignore[reportUnreachable]
             raise TypeError(f"key must make a str or an int of inputs[{index}], not {kind}")
-        text = str(made)
+        # Not `str(made)`, which for a member of an enumeration depends on the version of Python.
+        text = str.__str__(made) if isinstance(made, str) else int.__repr__(made)
         try:
             size = len(text.encode())
         except UnicodeEncodeError:

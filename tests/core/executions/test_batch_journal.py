@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from enum import Enum, IntEnum
 from typing import Any, Callable, Iterator, List, Tuple
 
 import pytest
@@ -110,6 +111,23 @@ def test_rows_with_a_key_may_move() -> None:
     assert world.started == 3
     missing = world.run(iter(ROWS[:1]), key=by_n)
     assert indexes(missing) == [0]
+
+
+class _Kind(str, Enum):
+    A = "a"
+
+
+class _Number(IntEnum):
+    ONE = 1
+
+
+@pytest.mark.parametrize(("member", "key"), [(_Kind.A, "a"), (_Number.ONE, "1")])
+def test_member_of_an_enumeration_is_the_key_that_its_value_is(member: Any, key: str) -> None:
+    """On each version of Python: `str` of a member differs between them."""
+    world = World()
+    world.run(ROWS[:1], key=lambda row: member)
+    assert all(item.replayed for item in world.run(ROWS[:1], key=lambda row: key).items)
+    assert world.started == 1
 
 
 @pytest.mark.parametrize(("seconds", "waits"), [("20", True), ("", True), ("400", False)])
