@@ -155,31 +155,6 @@ def test_a_cancelled_run_is_an_error_result_with_its_status():
     assert result.content[0].text.endswith(" ended with the status cancelled")
 
 
-def test_a_client_calls_a_tool_of_the_subprocess_on_stdio(flowmaestro, tmp_path):
-    (tmp_path / "schema.json").write_text('{"required": ["name"]}')
-    schema = f"wf_123={tmp_path / 'schema.json'}"
-    fake = FakeFlowMaestro()
-    with running_server(fake) as url:
-        environment = {
-            **flowmaestro.environment,
-            "FLOWMAESTRO_BASE_URL": url,
-            "FLOWMAESTRO_API_KEY": fake.api_key,
-        }
-        parameters = mcp.StdioServerParameters(
-            command=sys.executable,
-            args=["-m", "flowmaestro", "mcp", "--workflow", "wf_123", "--schema", schema],
-            env=environment,
-        )
-
-        async def main():
-            async with mcp.Client(parameters) as client:
-                tool, _ = (await client.list_tools()).tools
-                assert tool.input_schema == {"type": "object", "required": ["name"]}
-                return await client.call_tool(tool.name, {"name": "Ada"})
-
-        assert anyio.run(main).content[0].text == '{"message": "Hello, Ada!"}'
-
-
 def test_half_an_emoji_of_the_server_does_not_end_the_server_on_stdio(flowmaestro, tmp_path):
     """JavaScript's `slice` makes a lone surrogate, which no message of the protocol can hold."""
     cut = "Great! \ud83d"
