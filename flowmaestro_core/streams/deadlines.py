@@ -46,13 +46,17 @@ def deadlines(stream: StreamFacts, now: float) -> Deadlines:
     | deadline   | counts                    | until                                            |
     |------------|---------------------------|--------------------------------------------------|
     | `end_at`   | always                    | the timeout, or `silence` after the last event   |
-    | `lost_at`  | while a body is open      | `bytes_idle`, or `silence`, after the last byte  |
+    | `lost_at`  | while a body is open      | the longer one of `bytes_idle` and `silence`     |
+    |            |                           | after the last byte                              |
     | `probe_at` | if there is what to probe | `interval` after the last event or probe, or the |
     |            |                           | poll of a run that has no live connection, or at |
-    |            |                           | once if in doubt; ten intervals after the last   |
-    |            |                           | probe at the latest; when the server allows it   |
-    | `open_at`  | while no body is open, if | the end of the pause after a loss; else at once  |
-    |            | no probe comes before it  |                                                  |
+    |            |                           | once if in doubt; ten times `event_idle_max`     |
+    |            |                           | after the last probe at the latest; when the     |
+    |            |                           | server allows it                                 |
+    | `open_at`  | while no body is open; in | the end of the pause after a loss; else at once  |
+    |            | a run or after a body was |                                                  |
+    |            | set aside, if no probe    |                                                  |
+    |            | comes before it           |                                                  |
     """
     connection, times, polls = stream.connection, stream.times, stream.polls
     end_at, bytes_idle = stream.ends_at, times.bytes_idle

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Optional
 
-from flowmaestro_core.errors import Attempt, FlowMaestroError, TimeoutError
+from flowmaestro_core.errors import Attempt, FlowMaestroError, RateLimitError, TimeoutError
 from flowmaestro_core.http.messages import Fields
 from flowmaestro_core.payloads.reply import RateLimit
 from flowmaestro_core.policy.polling import FIRST_POLL, AdaptiveTimeout, slowed_by_rate_limit
@@ -165,7 +165,7 @@ class StreamFacts:
     def opened(self, now: float) -> bool:
         """Record that a connection was made. Return whether it replaces a lost one."""
         # The first connection replaces none, even if earlier attempts to make it failed. Nor does
-        # one after `SET_ASIDE`, because no event was lost.
+        # one after `SET_ASIDE`, because no connection was lost.
         reconnected = self.connection is Connection.LOST and self.was_open
         self.connection = Connection.OPEN
         self.opened_at = self.heard_at = now
@@ -201,6 +201,9 @@ class StreamFacts:
         """
         times = self.times
         held = now - self.opened_at if self.is_open else 0.0
+        if isinstance(cause, RateLimitError):
+            # The limit is that of the key, so a probe would be refused, too.
+            self.not_before = max(self.not_before, now + retry_after_of(cause))
         self._delay_probe(now)
         if held > greatest_pause(self.losses, times):
             self.losses = 0
@@ -237,7 +240,10 @@ class StreamFacts:
             self.quiet_since = max(self.quiet_since, now + RECONNECT_GRACE - self.interval)
 
     def set_aside(self, now: float) -> None:
-        """Record that the transport closed a quiet body: nothing was lost with it."""
+        """Record that the transport closed a quiet body.
+
+        What it had received was read. What the server sends before the next opening is missed.
+        """
         self.connection, self.reopen_at, self.in_doubt = Connection.SET_ASIDE, now, True
 
     def reopen(self, now: float) -> None:

@@ -244,6 +244,14 @@ def test_retry_after_is_honoured_when_reconnecting(status: int) -> None:
     assert stream.ends() == Wait(42.0)
 
 
+def test_429_of_a_reconnection_delays_the_probe_too() -> None:
+    stream = opened()
+    stream.ends()
+    stream.waits()
+    stream.opens(429, "text/html", {"Retry-After": "42"})
+    assert stream.ends() == Wait(42.0)
+
+
 def test_a_used_up_daily_quota_ends_the_stream() -> None:
     stream = opened()
     stream.ends()
