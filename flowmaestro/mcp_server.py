@@ -151,7 +151,7 @@ async def _run(
     what = f"workflow {workflow['id']}"
     try:
         started = await client.workflows.execute(workflow["id"], inputs=inputs)
-        execution_id = started["data"]["execution_id"]
+        execution_id: Any = started["data"]["execution_id"]
     except FlowMaestroError as error:
         return _result(f"{what}: {error}", failed=True)
     except (TypeError, ValueError) as error:  # Inputs that are not JSON, such as NaN.
@@ -159,6 +159,9 @@ async def _run(
     except BaseException:  # The call was cancelled: the protocol gives it no reply.
         _note(f"no longer following {what}; it may have been started")
         raise
+    if not isinstance(execution_id, str) or not execution_id:
+        text = "the server's response names no execution; one may have been started"
+        return _result(f"{what}: {text}", failed=True)
     return await _follow(client, context, execution_id, timeout)
 
 

@@ -15,6 +15,7 @@ import pytest
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient
 from flowmaestro.testing import AsyncMemoryTransport, FakeFlowMaestro, Node, running_server
 from flowmaestro.testing.fake.model.seeds import PAUSING_WORKFLOW_ID
+from flowmaestro_transports import Response
 
 mcp = pytest.importorskip("mcp", reason="mcp is NOT INSTALLED: it needs Python 3.10")
 from flowmaestro import mcp_server  # noqa: E402
@@ -210,6 +211,23 @@ def test_values_that_are_nested_deep_are_sent_in_another_form():
     assert result.structured_content["outputs"] == result.content[0].text
     for sent in (tool, result):
         sent.model_dump_json()
+
+
+def test_a_start_whose_response_names_no_execution_is_an_error_result():
+    """Otherwise the assistant would see an internal error, and call the tool again."""
+
+    async def main():
+        def started(request):
+            return Response(202, {}, b'{"data": {}}')
+
+        async with AsyncFlowMaestroClient("fm_live_x", transport=started) as flowmaestro:
+            server = workflow_server(flowmaestro, [{"id": "wf_1", "name": "W"}], 30.0)
+            async with mcp.Client(server) as client:
+                return await client.call_tool("W_wf_1", {})
+
+    result = anyio.run(main)
+    assert result.is_error
+    assert "one may have been started" in result.content[0].text
 
 
 def test_an_unknown_workflow_is_reported_before_serving(command):
