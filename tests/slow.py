@@ -39,8 +39,10 @@ SLOW: Dict[str, Tuple[str, ...]] = {
         "tests/transports/test_examples.py::.*test_the_loop_passes_the_check",
     ),
     "Stopping a process takes longer than its time limit.": ("tests/transports/test_held_up.py",),
-    "No code of the SDK uses the examples. Their short checks are quick.": (
+    "No code of the SDK uses the examples. The short checks of the fast ones are quick.": (
         rf"tests/transports/test_example.*[\[-]({LONG_CHECKS})\]",
+        "tests/transports/test_example_pyreqwest.py::.*test_conformance",
+        "tests/transports/test_examples.py::TestFetch",
     ),
     "A broken transport for each check: they test the kit, not a transport.": (
         "tests/testing/conformance/test_conformance_teeth.py",
