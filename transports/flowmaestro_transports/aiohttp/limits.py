@@ -22,7 +22,8 @@ class deadline:  # noqa: N801 - like `asyncio.timeout_at`
 
     If the event loop was blocked beyond the deadline, the data that arrived meanwhile and the
     deadline are due in the same turn of the loop. So the task is cancelled some turns later
-    (`LastLook`).
+    (`LastLook`). Before Python 3.11, a task that is cancelled from outside in the turn in which its
+    deadline passes gets the timeout instead.
     """
 
     def __init__(self, when: Optional[float]) -> None:

@@ -3,6 +3,9 @@
 The session's connector, proxy and trace configs take part. The header fields that the session or
 its environment would add are removed again just before the request is sent.
 
+Error reports print the local variables of the frames in a traceback. So no frame of ours has the
+request's header fields or the response as a variable, and failures are raised outside of `except`.
+
 May touch: the network, by way of the session; the variables that name proxies; the file `.netrc`,
 which aiohttp reads if the session trusts the environment.
 """
@@ -181,7 +184,7 @@ class AiohttpTransport(NotPicklable):
         self._closing_here()
         if self._closed:
             raise TransportClosedError
-        self._writer.check(request)
+        self._writer.check(request)  # aiohttp would refuse some fields with other exceptions.
         if timeout <= 0:
             raise TransportFailure(Phase.NOT_SENT, "no time left to connect", timed_out=True)
         if self._session is None:

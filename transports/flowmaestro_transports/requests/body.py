@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import re
 import time
 from functools import partial
 from typing import Any, Callable, Tuple
@@ -27,9 +26,6 @@ LONGEST = 1e6
 
 _SHORTEST = 0.001
 """Seconds: a socket timeout of zero would mean "do not wait", not "the deadline has passed"."""
-
-_FOLD = re.compile(r"[ \t]*\r?\n[ \t]+")
-"""An obsolete line fold within the value of a header field; it stands for a space."""
 
 
 class RequestsBody:
@@ -59,7 +55,7 @@ class RequestsBody:
         if self.status == 204 and "transfer-encoding" in self.headers:
             # It has no body whatever this field says (RFC 9112, 6.3), but http.client would wait.
             self.close()
-            self._closed, self._ended = False, True
+            self._ended = True
 
     def read(self, patience: float) -> bytes:
         """Return some bytes of the body as soon as there are any; `b""` at its end.
@@ -161,7 +157,7 @@ def _fields_of(response: requests.Response, is_decoded: bool) -> Headers:
     """Return the header fields, without `Content-Encoding` if the body `is_decoded` already."""
     fields = (getattr(response.raw, "headers", None) or response.headers).items()
     return Headers(
-        (name, _FOLD.sub(" ", value).strip(" \t"))
+        (name, value.strip(" \t"))
         for name, value in fields
         if not is_decoded or name.lower() != "content-encoding"
     )

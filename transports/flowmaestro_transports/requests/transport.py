@@ -3,6 +3,10 @@
 Mounted adapters, hooks, instrumentations and recorders see its calls. Requests are prepared here,
 so that nothing that a session would add replaces what the core wants sent.
 
+Error reports print the local variables of the frames in a traceback. So a failure is raised where
+no frame has the request's header fields or bytes of the response, which may echo a key: outside of
+`except`, after `with_traceback(None)`, or after the variable was deleted.
+
 May touch: the network, by way of the session; the variables that name proxies and certificates.
 """
 
@@ -213,7 +217,7 @@ class RequestsTransport(NotPicklable):
             raise TransportClosedError
         session, failure = self._session, None
         response = cast("Any", None)
-        self._writer.check(request)
+        self._writer.check(request)  # http.client refuses some fields late.
         limits = _limits(timeout)
         guard = SendGuard(time.monotonic() + min(timeout, LONGEST), self._closing)
         try:
