@@ -1,5 +1,8 @@
 """A FastAPI application: a browser follows a run, and closing its tab cancels the run.
 
+A POST starts the run, and a GET follows it. An `EventSource` whose connection is lost repeats its
+GET by itself: if that started the run, the workflow would run twice.
+
 pip install 'flowmaestro>=1' fastapi uvicorn
 python examples/fastapi_stream.py
 """
@@ -8,7 +11,7 @@ from __future__ import annotations
 
 import json
 from contextlib import asynccontextmanager, suppress
-from typing import Any, AsyncIterator
+from typing import Any, AsyncIterator, Dict
 
 import anyio
 from fastapi import FastAPI, HTTPException
@@ -16,8 +19,13 @@ from fastapi.responses import HTMLResponse, StreamingResponse
 
 from flowmaestro import AsyncFlowMaestroClient, NotFoundError, ValidationError
 
-PAGE = """<!doctype html><title>A run</title><ul id="events"></ul><script>
-const source = new EventSource("/runs/wf_123/Ada");
+PAGE = """<!doctype html><title>A run</title><ul id="events"></ul><script type="module">
+const started = await fetch("/runs/wf_123", {
+  method: "POST",
+  headers: {"Content-Type": "application/json"},
+  body: JSON.stringify({name: "Ada"}),
+});
+const source = new EventSource(`/runs/${await started.json()}/events`);
 source.onmessage = message => {
   const event = JSON.parse(message.data);
   const line = document.createElement("li");
@@ -72,15 +80,26 @@ async def page() -> str:
     return PAGE
 
 
-@app.get("/runs/{workflow_id}/{name}", response_class=StreamingResponse)
-async def run(workflow_id: str, name: str) -> RunResponse:
-    """Start a run and stream its events."""
+@app.post("/runs/{workflow_id}")
+async def start(workflow_id: str, inputs: Dict[str, Any]) -> str:
+    """Start a run and return its id. Keep it with your user, who must not see those of others."""
     client: AsyncFlowMaestroClient = app.state.client
     try:
-        started = await client.workflows.execute(workflow_id, inputs={"name": name})
+        started = await client.workflows.execute(workflow_id, inputs=inputs)
     except NotFoundError:
         raise HTTPException(404, "There is no such workflow") from None
-    return RunResponse(client, started["data"]["execution_id"])
+    return started["data"]["execution_id"]
+
+
+@app.get("/runs/{execution_id}/events", response_class=StreamingResponse)
+async def follow(execution_id: str) -> RunResponse:
+    """Stream the events of a run."""
+    client: AsyncFlowMaestroClient = app.state.client
+    try:
+        await client.executions.get(execution_id)  # A stream that has begun cannot become a 404.
+    except NotFoundError:
+        raise HTTPException(404, "There is no such run") from None
+    return RunResponse(client, execution_id)
 
 
 if __name__ == "__main__":

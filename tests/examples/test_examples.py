@@ -56,12 +56,15 @@ class TestFastAPI:
         pytest.importorskip("fastapi")
         return runpy.run_path(str(EXAMPLES / "fastapi_stream.py"))
 
-    def visit(self, app, path, spec_version="2.3", stay=True):
-        """The status and the events that a browser gets; it stays, or leaves after the first."""
+    def visit(self, app, path, spec_version="2.3", stay=True, inputs=None):
+        """Status and body that a browser gets; it stays, or leaves after the first event."""
         sent = []
         gone = None
+        body = [] if inputs is None else [json.dumps(inputs).encode()]
 
         async def receive():
+            if body:
+                return {"type": "http.request", "body": body.pop(), "more_body": False}
             await gone.wait()
             return {"type": "http.disconnect"}
 
@@ -79,11 +82,11 @@ class TestFastAPI:
                 "type": "http",
                 "asgi": {"version": "3.0", "spec_version": spec_version},
                 "http_version": "1.1",
-                "method": "GET",
+                "method": "GET" if inputs is None else "POST",
                 "path": path,
                 "raw_path": path.encode(),
                 "query_string": b"",
-                "headers": [],
+                "headers": [(b"content-type", b"application/json")],
             }
             async with app.router.lifespan_context(app):
                 await app(scope, receive, send)
@@ -92,32 +95,52 @@ class TestFastAPI:
             asyncio.run(connect())
         except Exception as error:
             assert type(error).__name__ == "ClientDisconnect"  # noqa: PT017 - of starlette's
-        body = b"".join(message.get("body", b"") for message in sent).decode()
-        events = [line[6:] for line in body.splitlines() if line.startswith("data: ")]
-        return sent[0]["status"], [json.loads(event)["type"] for event in events]
+        return sent[0]["status"], b"".join(it.get("body", b"") for it in sent).decode()
+
+    def start(self, app, workflow):
+        """Return the path of the events of a run."""
+        status, execution_id = self.visit(app, f"/runs/{workflow}", inputs={"name": "Ada"})
+        assert status == 200
+        return f"/runs/{json.loads(execution_id)}/events"
+
+    def events(self, body):
+        lines = [line[6:] for line in body.splitlines() if line.startswith("data: ")]
+        return [json.loads(line)["type"] for line in lines]
 
     def test_a_browser_gets_the_events_of_its_run(self, example, flowmaestro_fake):
-        status, events = self.visit(example["app"], "/runs/wf_123/Ada")
+        path = self.start(example["app"], "wf_123")
+        status, body = self.visit(example["app"], path)
         assert status == 200
-        assert events[0] == "connected"
-        assert events[-1] == "execution:completed"
-        assert [it.status for it in flowmaestro_fake.executions][-1] == "completed"
+        assert self.events(body)[-1] == "execution:completed"
+        assert flowmaestro_fake.executions[-1].inputs == {"name": "Ada"}
+        assert flowmaestro_fake.executions[-1].status == "completed"
+
+    def test_a_browser_that_connects_again_starts_nothing(self, example, flowmaestro_fake):
+        path = self.start(example["app"], "wf_123")
+        before = len(flowmaestro_fake.executions)
+        for _ in range(2):
+            _, body = self.visit(example["app"], path)
+            assert self.events(body)[-1] in ("connected", "execution:completed")
+        assert len(flowmaestro_fake.executions) == before
 
     @pytest.mark.parametrize("spec_version", ["2.3", "2.4"])
     def test_a_run_is_cancelled_when_its_browser_leaves(
         self, example, flowmaestro_fake, spec_version
     ):
         flowmaestro_fake.workflow("wf_long", nodes=["think"], hangs_at="think")
-        self.visit(example["app"], "/runs/wf_long/Ada", spec_version, stay=False)
+        self.visit(example["app"], self.start(example["app"], "wf_long"), spec_version, stay=False)
         assert flowmaestro_fake.executions[-1].status == "cancelled"
 
-    def test_an_unknown_workflow_is_404(self, example, flowmaestro_fake):
-        status, _ = self.visit(example["app"], "/runs/wf_unknown/Ada")
+    def test_an_unknown_workflow_or_run_is_404(self, example, flowmaestro_fake):
+        status, _ = self.visit(example["app"], "/runs/wf_unknown", inputs={})
+        assert status == 404
+        status, _ = self.visit(example["app"], "/runs/exec_unknown/events")
         assert status == 404
 
     def test_the_page_follows_a_run(self, example, flowmaestro_fake):
-        status, _ = self.visit(example["app"], "/")
+        status, page = self.visit(example["app"], "/")
         assert status == 200
+        assert '"/runs/wf_123", {' in page
 
 
 class TestFastAPIAgent:
