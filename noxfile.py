@@ -150,9 +150,8 @@ def checks(session: nox.Session) -> None:
 
     One after another, an installation or a test that waits would leave a core idle.
     """
-    nox_sessions = (sys.executable, "-m", "nox", "--sessions")
-    others = ("lint", f"types-{NEWEST}", f"demo-{NEWEST}")
-    run_at_once(session, (*nox_sessions, "quick"), (*nox_sessions, *others))
+    groups = ("quick",), ("lint",), (f"types-{NEWEST}", f"demo-{NEWEST}")
+    run_at_once(session, *((sys.executable, "-m", "nox", "--sessions", *group) for group in groups))
 
 
 @nox.session(python=NEWEST)
