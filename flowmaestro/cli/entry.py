@@ -35,10 +35,10 @@ _LISTS = {
 }
 """The resource whose id a command takes; that of `get` is its first argument."""
 _HINTS = {
-    cli.AUTHENTICATION: "`flowmaestro doctor` says more about this key",
-    cli.NETWORK: "`flowmaestro doctor` looks for the cause",
+    cli.AUTHENTICATION: "says more about this key",
+    cli.NETWORK: "looks for the cause",
 }
-"""Advice for errors of the SDK, by exit status."""
+"""What `flowmaestro doctor` does after errors of the SDK, by exit status."""
 _MALFORMED_ID = re.compile('invalid input syntax for type uuid: "([^"]*)')
 """Matches what the server's database says of an id that is not a UUID. The end of a long id is
 missing, because the SDK truncates the message."""
@@ -51,7 +51,6 @@ _NOT_UNICODE = "holds a lone surrogate, which UTF-8 cannot express"
 """The words of an SDK error for a text that is not valid Unicode, which `cli.NOT_UNICODE` replaces
 by words for users."""
 _OTHER_FILES = "name another --out or --journal"
-_SERVER_HINT = "is this the base URL of a FlowMaestro server? `flowmaestro doctor` shows it"
 
 
 class Failure(NamedTuple):
@@ -243,12 +242,17 @@ def sdk_failure(error: Any, words: Sequence[str], options: Namespace) -> Failure
         # The command passes each key as an argument, wherever the user keeps it.
         text = text.replace("the argument api_key", options.credentials.key_source)
     text = _RETRIES.sub(lambda match: f" (after {match[1]} attempts)", text)
-    hint = _where_ids_are(words) if status == cli.NOT_FOUND else _HINTS.get(status, "")
+    hint = ""
+    if status == cli.NOT_FOUND:
+        hint = _where_ids_are(words, options)
+    elif status in _HINTS and words[0] != "login":  # It has kept no key that `doctor` could find.
+        hint = f"{_doctor(options)} {_HINTS[status]}"
     if "(maybe processed)" in text and words[0] == "run":
         # The same command would start another one.
         hint = f"it may have been started: {_the_list(options)} shows whether it was"
     if status == cli.NOT_FOUND and message.startswith("The server answered with status"):
-        hint = _SERVER_HINT  # The API says more than a status.
+        # The API says more than a status.
+        hint = f"is this the base URL of a FlowMaestro server? {_doctor(options)} shows it"
     not_cancelled = _NOT_CANCELLED.search(message)
     if not_cancelled:
         is_paused = not_cancelled[1] == "paused"
@@ -285,21 +289,36 @@ def sdk_failure(error: Any, words: Sequence[str], options: Namespace) -> Failure
     return Failure(status, f"{text}; {hint}" if hint else text, about)
 
 
-def _where_ids_are(words: Sequence[str]) -> str:
+def _doctor(options: Namespace) -> str:
+    """Return the command that looks at the server and the key that this command has used."""
+    same = "" if getattr(options, "api_key", None) is None else ", with the same --api-key,"
+    return f"`flowmaestro doctor{_server_words(options)}`{same}"
+
+
+def _server_words(options: Namespace) -> str:
+    """Return the options that name the server, to add to a command that the user is shown."""
+    from flowmaestro.cli.session import server_words  # Only here: an error is rare.
+
+    return server_words(options) if hasattr(options, "base_url") else ""
+
+
+def _where_ids_are(words: Sequence[str], options: Namespace) -> str:
     """Return a hint that names the command which lists the ids of the resource.
 
     It names none for an unknown resource, and for threads, because the API cannot list them.
     """
     kinds = [word if word.endswith("s") else f"{word}s" for word in words if word in RESOURCES]
     kind = _LISTS.get(words[0]) or next(iter(kinds), "threads")
-    return "check the id" + (f"; `flowmaestro list {kind}` shows all" if kind != "threads" else "")
+    the_list = f"`flowmaestro list {kind}{_server_words(options)}`"
+    return "check the id" + (f"; {the_list} shows all" if kind != "threads" else "")
 
 
 def _the_list(options: Namespace) -> str:
     """Return the command that lists the executions of the workflow of `run`."""
     import shlex  # Only here: it takes a millisecond of each command.
 
-    return f"`flowmaestro list executions --workflow {shlex.quote(options.workflow)}`"
+    which = f"--workflow {shlex.quote(options.workflow)}{_server_words(options)}"
+    return f"`flowmaestro list executions {which}`"
 
 
 def _with_row_numbers(text: str) -> str:

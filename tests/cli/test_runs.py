@@ -424,7 +424,8 @@ def test_no_key_exits_4_and_no_server_exits_6(here):
     assert done.status == 6
     assert len(done.err.splitlines()) == 1
     assert f"[connection_error] {url[7:]}: could not send the request: " in done.err
-    assert "(after 4 attempts); `flowmaestro doctor` looks for the cause" in done.err
+    hint = f"`flowmaestro doctor --base-url {url}`, with the same --api-key, looks for the cause"
+    assert f"(after 4 attempts); {hint}" in done.err
     assert "max_retries" not in done.err
     assert "fm_live_x" not in done.err
 
