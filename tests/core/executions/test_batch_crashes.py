@@ -379,7 +379,6 @@ def test_no_row_is_started_twice_after_a_crash_at_each_save(look_up: str, on_unk
     assert in_doubt >= 8
 
 
-@pytest.mark.no_cover
 @pytest.mark.parametrize("look_up", ["true", "empty"])
 def test_rows_of_a_workflow_without_executions_are_settled_by_its_whole_list(look_up: str) -> None:
     in_doubt = 0

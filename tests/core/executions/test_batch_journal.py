@@ -130,13 +130,17 @@ def test_member_of_an_enumeration_is_the_key_that_its_value_is(member: Any, key:
     assert world.started == 1
 
 
+@pytest.mark.parametrize("max_retries", [0, 3])
 @pytest.mark.parametrize(("seconds", "waits"), [("20", True), ("", True), ("400", False)])
-def test_429_on_reading_the_baseline_delays_the_starts(seconds: str, waits: bool) -> None:
+def test_429_on_reading_the_baseline_delays_the_starts(
+    seconds: str, waits: bool, max_retries: int
+) -> None:
     """It is asked for before the first start, which the key is refused for, too."""
     world = World()
     headers = {"Retry-After": seconds} if seconds else {}
     answers: Iterator[Any] = iter([(429, None, headers)])
-    run = world.run(ROWS, lambda it: next(answers, None))
+    context = a_context(max_retries=max_retries)
+    run = world.run(ROWS, lambda it: next(answers, None), context=context)
     assert [request.method for request in run.sent][:3] == (
         ["GET", "GET", "POST"] if waits else ["GET"]
     )
