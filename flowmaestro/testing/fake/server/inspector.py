@@ -21,7 +21,7 @@ from flowmaestro.testing.fake.model.endpoints import ROUTES
 from flowmaestro.testing.fake.model.executions import Execution
 from flowmaestro.testing.fake.model.faults import Fault
 from flowmaestro.testing.fake.model.replies import FakeReply
-from flowmaestro.testing.fake.model.service import LONGEST_ID
+from flowmaestro.testing.fake.model.service import LONGEST_ID, SHOWN_IDS
 from flowmaestro.testing.fake.model.webhooks import Delivery
 from flowmaestro.testing.fake.server.exchanges import (
     MAX_EXCHANGES,
@@ -196,7 +196,8 @@ class Inspector:
         if found is None:
             return ""
         kind, id, known = found
-        there = f"there are {', '.join(known)}" if known else "there is none yet"
+        are = "the latest are" if len(known) == SHOWN_IDS else "there are"
+        there = f"{are} {', '.join(known)}" if known else "there is none yet"
         return redacted_text(f"there is no {kind} {id}; {there}")
 
     def streamed(self, exchange: InspectedRequest, data: bytes) -> None:

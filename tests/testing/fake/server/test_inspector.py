@@ -737,6 +737,15 @@ def test_a_refusal_is_explained_to_the_person_and_not_to_the_client():
     assert [world.look(f"requests/{number}")["hint"] for number in (3, 4)] == ["", ""]
 
 
+def test_only_the_latest_of_many_ids_are_told_as_such():
+    world = World()
+    for number in range(9):
+        world.fake.workflow(f"wf_{number}", outputs={})
+    world.send("GET", "/api/v1/workflows/wf_12")
+    hint = world.look("requests/1")["hint"]
+    assert hint.endswith("; the latest are wf_3, wf_4, wf_5, wf_6, wf_7, wf_8")
+
+
 def test_an_id_that_two_kinds_lack_is_explained_by_the_kind_that_was_asked_for():
     world, id = World(), "00000000-0000-4000-8000-000000000009"
     hints = []
