@@ -131,7 +131,8 @@ GROUPS = {
     "Triggers": """
         Trigger ExecuteTriggerResponse
     """,
-    "Webhooks": """
+    # Not "Webhooks": the search ranks by titles, and the word must lead to the guide.
+    "Subscriptions and deliveries": """
         Webhook WebhookWithSecret WebhookEvent WebhookEventType WebhookDelivery
         TestWebhookResponse
     """,

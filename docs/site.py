@@ -41,6 +41,9 @@ HIDDEN = "---\nsearch:\n  exclude: true\n---\n"
 _LINK = re.compile(
     r"""(?P<before>\]\(|^\[[^\]]+\]:\s*|\s(?:href|src)=")(?P<target>[^)#:\s"]+)(?=[)#\s"])"""
 )
+METHODS_OF_WEBHOOKS = "reference/webhooks.md"
+"""The page whose headings lose the name of the resource, which its title has. Ten headings with the
+word would come before the guide in a search for "webhook"."""
 _NAME_AS_HEADING = re.compile(r"^#+ [\w./]+$", re.MULTILINE)
 
 
@@ -59,6 +62,8 @@ def gather(target: Path) -> Dict[Path, Dict[str, Path]]:
     for page, place in list(places.items()):
         if page.suffix == ".md" and page != ROOT / "README.md":
             text = moved(page, place, places, target, sources)
+            if place == target / METHODS_OF_WEBHOOKS:
+                text = re.sub(r"(?m)^## webhooks\.(?:<wbr>)?(.+)$", short_heading, text)
             if place.name in NOT_SEARCHED:
                 text = HIDDEN + re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.DOTALL)
             place.write_text(text, encoding="utf-8")
@@ -99,6 +104,12 @@ def moved(
         if number not in code:
             lines[number] = _NAME_AS_HEADING.sub(breakable, _LINK.sub(lead, line))
     return "".join(lines)
+
+
+def short_heading(name: re.Match[str]) -> str:
+    """Return the heading of a method without its resource, and with the same anchor."""
+    method = name[1].replace("<wbr>", "")
+    return f"## {method} {{ #webhooks{method} }}"
 
 
 def breakable(name: re.Match[str]) -> str:
