@@ -86,6 +86,9 @@ class SseDecoder:
         if self._after_cr or _CR in data:
             data = self._with_line_feeds(data)
         held = self._held
+        if _LF not in data and not self._at_start:
+            held.extend(data)  # Nothing ends within this piece, as in most of a large event.
+            return self._incomplete() if len(held) > MAX_EVENT_SIZE else []
         new = len(held)
         held.extend(data)
         if self._at_start and not _BOM.startswith(held):
@@ -95,12 +98,7 @@ class SseDecoder:
                 del held[: len(_BOM)]
         end = held.rfind(b"\n\n", new and new - 1) if _LF in data else -1
         if end < 0:
-            if len(held) > MAX_EVENT_SIZE:
-                raise StreamError(
-                    f"One event of the stream is larger than {MAX_EVENT_SIZE} bytes",
-                    code="event_too_large",
-                )
-            return []
+            return self._incomplete()
         text = held[:end].decode("utf-8", "replace") if end < _LARGE else _decoded(held, end)
         del held[: end + 2]
         # Most pieces hold one event, in two lines. To find that out costs less than to split.
@@ -118,6 +116,15 @@ class SseDecoder:
                 del block, head, content
                 return self._parse(text)
         return events
+
+    def _incomplete(self) -> List[ServerSentEvent]:
+        """Return no event. Raises `StreamError` if the incomplete one is too large."""
+        if len(self._held) > MAX_EVENT_SIZE:
+            raise StreamError(
+                f"One event of the stream is larger than {MAX_EVENT_SIZE} bytes",
+                code="event_too_large",
+            )
+        return []
 
     def _with_line_feeds(self, data: bytes) -> bytes:
         """Return `data` with each line end (CRLF, CR or LF) replaced by one line feed.
