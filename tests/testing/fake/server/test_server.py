@@ -8,6 +8,7 @@ import hmac
 import http.client
 import json
 import socket
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -15,6 +16,7 @@ from functools import partial
 from urllib.parse import urlsplit
 
 import anyio
+import anyio.lowlevel
 import pytest
 from anyio.from_thread import start_blocking_portal
 
@@ -22,6 +24,7 @@ from flowmaestro import AsyncFlowMaestroClient
 from flowmaestro.testing import FakeFlowMaestro, Node, running_server, serve
 from flowmaestro.testing.conformance.scripted_server import ScriptedServer, reply
 from flowmaestro.testing.fake.model.seeds import FAILING_WORKFLOW_ID
+from flowmaestro.testing.fake.server.connection import ServerConnection
 from flowmaestro.testing.fake.server.exchanges import InspectedRequest
 from flowmaestro.testing.fake.server.inspector import Inspector
 from flowmaestro.testing.fake.server.serve import _Server
@@ -531,3 +534,59 @@ def test_the_inspector_redacts_in_another_thread(fake, monkeypatch):
         connection.close()
         server.cancel()
     assert threads["details"] != threads["arrived"]
+
+
+async def turns_during(job):
+    """How often another task has its turn until `job` is done."""
+    turns = 0
+
+    async def other():
+        nonlocal turns
+        while True:
+            turns += 1
+            await anyio.lowlevel.checkpoint()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(other)
+        await job()
+        tasks.cancel_scope.cancel()
+    return turns
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such pairs of sockets")
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_others_have_their_turn_while_a_client_sends_without_a_pause(backend):
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    for _ in range(50):
+        theirs.send(b"x")
+    peer = Peer.__new__(Peer)  # TCP_NODELAY is not for this kind of socket.
+    peer._sock, peer._came_at_once = ours, False
+    ours.setblocking(False)
+
+    async def receive():
+        for _ in range(50):
+            assert await peer.receive() == b"x"
+
+    assert anyio.run(turns_during, receive, backend=backend) >= 40
+    ours.close()
+    theirs.close()
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_others_have_their_turn_between_requests_that_came_together(fake, backend):
+    class Sending:
+        data = b"GET /api/v1/workflows HTTP/1.1\r\nHost: localhost\r\n\r\n" * 50
+
+        async def receive(self):
+            data, self.data = self.data, b""
+            return data
+
+        async def send(self, data):
+            pass
+
+        def close(self):
+            pass
+
+    connection = ServerConnection(Sending(), lambda request: fake.handle(request, 0.0), float)
+    assert anyio.run(turns_during, connection.run, backend=backend) >= 40
+    assert len(fake.requests) == 50
