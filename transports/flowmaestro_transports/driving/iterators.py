@@ -202,10 +202,12 @@ class SyncHandle(BaseHandle, Generic[E]):
         `StreamError` (code `stream_closed`) if the handle has failed before, was closed, or is
         closed meanwhile.
         """
-        try:
-            item = self._items.popleft()
-        except IndexError:
-            item = _NOTHING
+        item = _NOTHING
+        if self._items:  # Or each read would cost an exception.
+            try:
+                item = self._items.popleft()
+            except IndexError:  # Another thread has emptied it just now.
+                item = _NOTHING
         if item is _NOTHING:  # Outside the handler: no error has an IndexError as context.
             item = self._next_item()
         if self._yields_events:
@@ -244,10 +246,12 @@ class SyncHandle(BaseHandle, Generic[E]):
     def _take_item(self) -> Any:
         """Take an item of the queue `_unheard`, or let the machine go on. Deliver the item."""
         driver = self._driver
-        try:
-            item = self._unheard.popleft()
-        except IndexError:
-            item = _NOTHING
+        item = _NOTHING
+        if self._unheard:  # Or each read would cost an exception.
+            try:
+                item = self._unheard.popleft()
+            except IndexError:  # Another thread has emptied it just now.
+                item = _NOTHING
         if item is _NOTHING:
             action = driver.advance()
             if isinstance(action, Done):
@@ -330,10 +334,12 @@ class AsyncHandle(BaseHandle, Generic[E]):
         `StreamError` (code `stream_closed`) if the handle has failed before, was closed, or is
         closed meanwhile.
         """
-        try:
-            item = self._items.popleft()
-        except IndexError:
-            item = _NOTHING
+        item = _NOTHING
+        if self._items:  # Or each read would cost an exception.
+            try:
+                item = self._items.popleft()
+            except IndexError:  # Another thread has emptied it just now.
+                item = _NOTHING
         if item is _NOTHING:  # Outside the handler: no error has an IndexError as context.
             item = await self._next_item()
         if self._yields_events:
@@ -367,10 +373,12 @@ class AsyncHandle(BaseHandle, Generic[E]):
     async def _take_item(self) -> Any:
         """Take an item of the queue `_unheard`, or let the machine go on. Deliver the item."""
         driver = self._driver
-        try:
-            item = self._unheard.popleft()
-        except IndexError:
-            item = _NOTHING
+        item = _NOTHING
+        if self._unheard:  # Or each read would cost an exception.
+            try:
+                item = self._unheard.popleft()
+            except IndexError:  # Another thread has emptied it just now.
+                item = _NOTHING
         if item is _NOTHING:
             action = await driver.advance()
             if isinstance(action, Done):
