@@ -9,7 +9,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, cast
 
 from flowmaestro import RetryInfo
 from flowmaestro.cli.console import Console, Text, shorten
-from flowmaestro.types import Execution, ExecutionEvent
+from flowmaestro.types import EndedExecution, ExecutionEvent
 from flowmaestro_core.payloads.json_values import LONGEST_NAME, waits_for_person
 from flowmaestro_core.showing.texts import event_time
 from flowmaestro_core.showing.timeline import why_no_nodes
@@ -90,9 +90,9 @@ class RunView:
         Only `LiveRunView` does this; here, the method has no effect.
         """
 
-    def end(self, execution: Execution, events: Sequence[Mapping[str, Any]]) -> None:
+    def end(self, execution: EndedExecution, events: Sequence[Mapping[str, Any]]) -> None:
         """Store the end of the execution. `events` are those that its stream has kept."""
-        self.took = _duration_of(cast("Mapping[str, Any]", execution))
+        self.took = _duration_of(execution)
         self.status = execution["status"]
         if execution["error"]:  # The command ends with it, and with the names of failed nodes.
             for node in self.nodes.values():
@@ -222,7 +222,7 @@ class LiveRunView(RunView):
         """
         self._stream = stream
 
-    def end(self, execution: Execution, events: Sequence[Mapping[str, Any]]) -> None:
+    def end(self, execution: EndedExecution, events: Sequence[Mapping[str, Any]]) -> None:
         """Store the end of the execution. `events` are those that its stream has kept.
 
         Later redraws show this end. They no longer show what the stream has seen by polling

@@ -8,7 +8,7 @@ import sys
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Generator, List, Mapping, Optional, cast
+from typing import Any, Generator, List, Mapping, Optional, Union, cast
 
 from flowmaestro import Checkpoint, FlowMaestroClient, Hooks, errors
 from flowmaestro.cli import (
@@ -26,7 +26,7 @@ from flowmaestro.cli.resources import ago
 from flowmaestro.cli.run_view import LiveRunView, RunView, run_view
 from flowmaestro.cli.state import last_execution, remember_execution, remember_ids
 from flowmaestro.timeline import timeline_svg
-from flowmaestro.types import EventStream, Execution, ExecutionEvent
+from flowmaestro.types import EndedExecution, EventStream, Execution, ExecutionEvent
 from flowmaestro_core.http.dates import parse_timestamp
 from flowmaestro_core.payloads.shapes import is_terminal
 
@@ -247,7 +247,7 @@ def _follow(
     loses the outputs. If it cannot be written, an `OSError` is raised unless there is another
     error.
     """
-    execution: Optional[Execution] = None
+    execution: Optional[EndedExecution] = None
     view.execution_id = execution_id
     stream = client.executions.stream(execution_id, timeout=options.timeout)
     view.follow(stream)
@@ -268,7 +268,7 @@ def _wait(
     stream: EventStream[ExecutionEvent],
     view: RunView,
     options: argparse.Namespace,
-) -> Execution:
+) -> EndedExecution:
     """Show the events of the execution, and return it when it has ended."""
     try:
         with view:
@@ -297,7 +297,7 @@ def _wait(
 
 def _draw_timeline(
     stream: EventStream[ExecutionEvent],
-    execution: Optional[Execution],
+    execution: Optional[EndedExecution],
     view: RunView,
     options: argparse.Namespace,
 ) -> None:
@@ -311,7 +311,9 @@ def _draw_timeline(
         Path(options.timeline).write_text(svg, "utf-8")
 
 
-def _end(execution: Execution, view: RunView, options: argparse.Namespace) -> None:
+def _end(
+    execution: Union[Execution, EndedExecution], view: RunView, options: argparse.Namespace
+) -> None:
     """Print the result of an ended execution. Raise `CommandFailed` unless it completed.
 
     For `watch --json`, which has printed the events, print nothing.

@@ -34,7 +34,7 @@ PageOf = Callable[[int, int], Call[Any]]
 
 
 @dataclass(frozen=True)
-class Poll(Operation[Execution, Coroutine[Any, Any, Execution]]):
+class Poll(Operation[EndedExecution, Coroutine[Any, Any, EndedExecution]]):
     """The wait for one execution: polls it until it has ended, or `timeout` seconds have passed.
 
     The last poll may take one second more. With `exact`, no poll is sent sooner than

@@ -10,7 +10,7 @@ from flowmaestro_core.calls.call import CallMachine
 from flowmaestro_core.context import Context
 from flowmaestro_core.errors import FlowMaestroError, RateLimitError, TimeoutError
 from flowmaestro_core.executions.operation import Poll
-from flowmaestro_core.executions.outcome import ended
+from flowmaestro_core.executions.outcome import EndedExecution, ended
 from flowmaestro_core.machine import Machine, State, Transitions, event
 from flowmaestro_core.payloads.json_values import object_or_empty
 from flowmaestro_core.payloads.reply import RateLimit, is_daily_quota_error
@@ -181,7 +181,7 @@ class WaitState(State):
 _S = WaitState  # Short, for the table.
 
 
-class WaitMachine(Machine[Execution]):
+class WaitMachine(Machine[EndedExecution]):
     """Polls one execution until it has ended, or until the wait fails: see `PollState`.
 
     With a listener, the machine emits a copy of the execution after each successful poll. `known`

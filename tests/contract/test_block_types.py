@@ -162,14 +162,20 @@ def run(client: flowmaestro.FlowMaestroClient) -> int:
             error: Optional[flowmaestro.FlowMaestroError] = outcome.error
             print(len(runs), outcome.index + 1, outcome.ok, outcome.outputs, error)
     print([running.execution_id for running in runs.in_flight])
-    grade(client.executions.wait_for_completion("e"))
-    return grade_ended(client.workflows.run("wf_1", inputs=inputs))
+    grade(client.executions.get("e")["data"])
+    waited = client.executions.wait_for_completion("e")
+    total: int = waited.outputs_as(len)
+    grade_ended(waited.raise_for_status())
+    return total + grade_ended(client.workflows.run("wf_1", inputs=inputs))
 
 async def wait(client: flowmaestro.AsyncFlowMaestroClient) -> None:
     async with client.executions.wait_many({"e"}, progress=lambda it: print(it.done + 1)) as runs:
         async for outcome in runs:
             grade_ended(outcome.result())
     await runs.close()
+    waited = await client.executions.wait_for_completion("e")
+    total: int = waited.outputs_as(len)
+    print(total, grade_ended(waited.raise_for_status()))
 """
 
 
