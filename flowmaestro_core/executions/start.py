@@ -6,7 +6,7 @@ has happened, and acts by its `state`.
 
 | state | stored as | meaning | this call | the next call begins with |
 |---|---|---|---|---|
-| new | nothing, or `open` | nothing was started | announces it, in its turn | new |
+| new | nothing, or `open` (1) | nothing was started | announces it, in its turn | new (1) |
 | announced | `starting` | the store has it; the request is not out | sends it | in doubt |
 | sent | `starting` | the request may be processed | waits for the response | in doubt |
 | in doubt | `starting` | an execution may run | reads the server's list | in doubt |
@@ -15,15 +15,18 @@ has happened, and acts by its `state`.
 | refused | `open` | nothing was started; `error` says why | ends | new |
 | unknown | `starting` | nobody can tell; `error` says why | ends, or `start_anyway` | in doubt |
 
-A checkpoint stores an ended start as `started`. A batch saves `started` with what follows, so the
-store may have `starting` for a moment longer: then the next call begins in doubt.
+(1) After `miss`, `start_anyway` and `rerun`, the store keeps what it had (`starting`, or the old
+execution) until it saves the next state; the next call begins with that. Likewise, a batch saves
+`started` with what follows, so the store may have `starting` for a moment longer. With a
+checkpoint, a start whose execution has ended stays started: `end` comes only before `rerun`.
 
 Events, by the state in which they may come; each is a method. `TRANSITIONS` lists them: it has
 `fail` as `refuse` and `doubt`, `answer` as `accept` and `doubt`.
 
 * new, announced: `announce`, before the store saves `starting`: announced. So again, if that save
-  or a delay took too long (`SendWindow`). `withdraw`, if this call sends no more: new. `refuse`, if
-  it cannot be sent at all, or in time: refused.
+  or a delay took too long (`SendWindow`); the third slow save in a row ends the call, still
+  announced. `withdraw`, if a batch stops or is closed: new, saved as `open`. With a checkpoint, an
+  interrupted call saves nothing. `refuse`, if it cannot be sent, or not in time: refused.
 * announced: `send`: sent.
 * sent: `hold_up`, if nothing was processed and the same call tries again later: announced.
   `accept`, if the response has an id: started. `doubt`, if it has none: in doubt. `fail`, for an
@@ -35,21 +38,22 @@ Events, by the state in which they may come; each is a method. `TRANSITIONS` lis
   executions than starts, or a list that was not read back to an execution from before: `give_up`:
   unknown.
 * unknown: `start_anyway`, if the user passed `on_unknown="start"`: new. With a checkpoint, also if
-  the list is empty, and was so before the start: the key may be one of another workspace, which
-  sees an empty list. Then the server refuses the start.
-* started: `end`: ended, or refused if the account lacked credits.
-* ended: `rerun`, for `rerun=` and for inputs that changed (`redo=`): new.
+  an earlier call sent it, and the list is empty, and was so before: the key may be one of another
+  workspace, and then the server refuses it. (If this call sent it, without `may_run`: `miss`.)
+* started: `end`: ended, or, in a batch, which then stops, refused if the account lacked credits.
+* ended: `rerun`, for `rerun=` and, in a batch, for inputs that changed (`redo=`): new.
 * all but sent, ended and unknown: `restore`, after a load: new, in doubt, started or ended. A batch
-  loads each row once. With a checkpoint, another process may have saved meanwhile: after a wait, or
-  after a save that was refused (a conflict, which ends a batch), the state is loaded again.
+  loads each row once, and a conflict (another process has saved first) ends it. With a checkpoint,
+  the state is loaded again after a wait or a conflict; the third conflict ends the call. An id that
+  the server gave to this call is saved all the same; if the store has another one, the call fails.
 
 Four things do not show in the state:
 
 * `may_run`: an earlier request may have been processed, because the start was unknown. `find`,
-  `accept` and `miss` end that. Meanwhile `refuse` and `withdraw` lead to unknown, not to refused
-  and new, so that the store keeps `starting`, and the next call looks for that execution.
+  `accept`, `miss` and `restore`, unless from `starting`, end that. Meanwhile `refuse` and
+  `withdraw` lead to unknown, so that the store keeps `starting` for the next call.
 * `sent_here`: this call has sent it. `rerun` is for executions of earlier calls alone.
-* `restarts`: how often this call has started it again.
+* `restarts`: how often this call has started it again, by `miss` or `start_anyway`: at most 3.
 * `refusal`: a 500 after which a lookup has found nothing. An equal one is known to start nothing.
 
 Without a store, nothing is saved and nothing is looked up: the error of a start in doubt is final.
