@@ -83,7 +83,9 @@ STARTS = frozenset({"workflows.execute", "triggers.execute"})
 EXECUTION_FAILED = "execution_failed"
 MESSAGE_FAILED = "message_failed"
 MAX_OPEN_NODES = 1000
+"""Nodes of one run whose end is awaited: more than a run has. A server must not fill the memory."""
 MAX_KNOWN_THREADS = 1000
+"""Threads whose agents are known: their number is bounded in a process that runs for months."""
 LONGEST_NAME = 200
 """Characters; a longer name of the server's is truncated."""
 LONGEST_CONTENT = 8192

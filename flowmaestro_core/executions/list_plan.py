@@ -46,7 +46,8 @@ class Rank:
         """Note that the list does not show the execution among the first `read`.
 
         It is expected twice as deep from then on, or, if nothing is known of it, four times: so a
-        few polls find it, or find that single polls cost less.
+        few polls find it, or find that single polls cost less. Twice, since two readings then cost
+        at most three times the one that finds it; four times, since nothing says that it is near.
         """
         expected = self.expected(starts)
         if expected is None:

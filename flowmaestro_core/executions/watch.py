@@ -70,6 +70,8 @@ SPREAD = 0.25
 """The interval is drawn from a range of so much of it. Else executions of equal length that were
 started by the news of a round would all end just after another round, and be noticed latest."""
 SINGLES_AFTER_FAILURE = 10
+"""So many single polls come before a list is read again that failed, or that showed too few. A list
+that is broken for good then costs a tenth of the requests."""
 PAGES_BEFORE_GROWTH = 20
 """After a page that was too large, so many smaller ones come before `MAX_PER_PAGE` is tried again:
 the large outputs may be gone from the first page then."""

@@ -18,6 +18,7 @@ from flowmaestro_core.http.messages import Headers, Phase, TransportFailure
 JsonObject = Dict[str, Any]
 
 KEEPALIVE_SECONDS = 30.0
+"""Seconds between two comments of the server on a stream (`docs/api-facts.md`)."""
 LINGER_SECONDS = 0.5
 """Seconds that a stream stays open after its last event."""
 

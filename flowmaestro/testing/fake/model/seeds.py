@@ -44,6 +44,7 @@ WEBHOOK_SECRET = "whsec_embedded"  # noqa: S105 - of a fake
 
 DAY = 86_400.0
 PAST_EXECUTIONS = 25
+"""So many that their list has a second page: a page has 20 unless the request says otherwise."""
 
 _PASSWORDS = """To reset your password, open the sign-in page and choose "Forgot password?". \
 We send a reset link to your email address; it is valid for one hour.

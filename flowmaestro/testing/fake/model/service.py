@@ -34,6 +34,7 @@ SHOWN_IDS = 6
 """The number of known ids beside one that did not exist: the latest, which the test has made. A new
 fake holds up to twenty of a kind."""
 MAX_MISSED = 1_000
+"""Ids that did not exist, of which the latest are kept: asking for ever fills no memory."""
 LONGEST_ID = 200
 """The most characters that are kept of an id that did not exist."""
 

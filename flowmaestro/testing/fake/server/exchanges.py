@@ -43,6 +43,7 @@ from flowmaestro_core.http.secrets import showable_value, without_keys
 T = TypeVar("T")
 
 MAX_EXCHANGES = 10_000
+"""The most requests that are stored, the last ones: those of a batch of some thousand rows."""
 MAX_BODY_BYTES = 1024 * 1024
 """The most bytes that are stored of the body of one request, and of one response."""
 MAX_KEPT_BYTES = 64 * 1024 * 1024

@@ -40,11 +40,13 @@ from flowmaestro_core.payloads.reply import decode_json
 from flowmaestro_core.payloads.shapes import snake_case_keys
 
 MAX_EXECUTIONS = MAX_DELIVERIES = 1_000
+"""The most of each that are stored, the last ones: more than anybody reads on a page."""
 MAX_EVENTS = 2_000
 """The most events that are stored of one execution, the last ones."""
 MAX_INPUTS = 4096
 """Characters of the inputs of an execution that are redacted for its row, which shows 200."""
 MAX_FAULTS = 100
+"""The most faults that are stored, the last ones."""
 FIRST_REQUESTS = 200
 """The most requests that a page gets at first."""
 MORE_REQUESTS = 2_000

@@ -14,6 +14,7 @@ import anyio.lowlevel
 
 READ_BYTES = 64 * 1024
 BACKLOG = 1024
+"""Connections that may wait to be accepted: a thousand clients may connect at once."""
 
 
 class Listener:

@@ -13,6 +13,7 @@ from flowmaestro.testing.fake.model.routing import EndpointRoute, Outcome, delet
 from flowmaestro.testing.fake.model.service import Service
 
 LONGEST_ANSWER_MS = 120_000
+"""Milliseconds that the server waits for an agent, if not less (`docs/api-facts.md`)."""
 MEMORY_OWNER = "0fa11000-0000-4000-8000-000000000031"
 """The user whose messages agents remember, the owner of the API key."""
 
