@@ -83,14 +83,49 @@ def test_the_wheel_holds_the_skill_and_every_page_that_it_names(wheel):
         assert any(it.startswith(SKILL + name) for it in wheel.namelist()), name
 
 
-def test_a_link_of_the_guide_for_transports_leads_to_a_page_of_the_skill(wheel):
-    folder = f"{SKILL}transports/"
-    text = wheel.read(f"{folder}README.md").decode()
-    links = {it.partition("#")[0] for it in re.findall(r"\]\(([^)#:\s]+)[)#]", text)}
-    assert len(links) > 8
+@pytest.fixture(scope="module")
+def pages(wheel):
+    """Return the text of each page of the skill, by its name in the wheel."""
+    names = (name for name in wheel.namelist() if name.startswith(SKILL) and name.endswith(".md"))
+    return {name: wheel.read(name).decode() for name in names}
+
+
+def links_of(text):
+    """Return where each relative link and each picture of the rendered page leads."""
+    return re.findall(r' (?:href|src)="(?!https?:)([^"#]+)', MARKDOWN.render(text))
+
+
+def test_every_link_of_the_skill_leads_to_a_file_of_the_wheel(wheel, pages):
     there = set(wheel.namelist())
-    lost = {it for it in links if posixpath.normpath(folder + it) not in there}
-    assert lost - there == set(), "a link to the package itself leads there"
+    links = [(page, link) for page, text in pages.items() for link in links_of(text)]
+    assert len(links) > 800
+    assert [
+        (page, link)
+        for page, link in links
+        if posixpath.normpath(posixpath.join(posixpath.dirname(page), link)) not in there
+    ] == []
+
+
+def test_a_page_of_the_skill_differs_from_its_source_in_links_alone(pages):
+    """Code is the same, too: signs like those of a link stand in it."""
+    for page, text in pages.items():
+        source = ROOT / (page if page.endswith("SKILL.md") else page[len(SKILL) :])
+        fenced = [
+            [it.content for it in MARKDOWN.parse(each) if it.type == "fence"]
+            for each in (text, source.read_text("utf-8"))
+        ]
+        assert fenced[0] == fenced[1], page
+
+
+def test_a_lost_link_of_the_skill_leads_to_the_repository_once_it_has_an_address(hook):
+    text = "[a](b.md#c) [d](../e.py) ![f](g.svg) `h[i](j)`\n"
+    known = {"docs/k.md", "docs/b.md"}
+    page = hook["page_of_the_skill"](text, "docs/k.md", known, REPOSITORY, "1.0")
+    place = f"{REPOSITORY}/blob/v1.0"
+    picture = f"{REPOSITORY}/raw/v1.0/docs/g.svg"
+    assert page == f"[a](b.md#c) [d]({place}/e.py) ![f]({picture}) `h[i](j)`\n"
+    page = hook["page_of_the_skill"](text, "docs/k.md", known, "", "1.0")
+    assert page == "[a](b.md#c) d  `h[i](j)`\n"
 
 
 def test_each_package_is_marked_as_typed(wheel):
