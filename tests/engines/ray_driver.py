@@ -82,7 +82,9 @@ def tasks() -> None:
     import ray
 
     ray.init(address="auto")
-    report_of = ray.remote(max_retries=10)(stored_task.report)
+    # Without `retry_exceptions` a task that fails because the service is away ends the job.
+    # Such attempts count as deaths do.
+    report_of = ray.remote(max_retries=1000, retry_exceptions=True)(stored_task.report)
     ray.get([report_of.remote(f"task {number}") for number in range(TASKS)])
 
 

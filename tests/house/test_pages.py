@@ -101,6 +101,7 @@ FOREIGN = {
     "TypeAdapter",
     "TypedDict",
     "maintenance_chance",
+    "retry_exceptions",
 }
 
 
