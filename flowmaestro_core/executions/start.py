@@ -11,21 +11,21 @@ has happened, and acts by its `state`.
 | sent | `starting` | the request may be processed | waits for the response | in doubt |
 | in doubt | `starting` | an execution may run | reads the server's list | in doubt |
 | started | `started` | the id of its execution is known | waits for the end | started |
-| ended | `ended` | its outcome is known | ends, or `rerun` | ended |
-| refused | `open` | nothing was started; `error` says why | ends | new |
-| unknown | `starting` | nobody can tell; `error` says why | ends, or `start_anyway` | in doubt |
+| ended | `ended` | its outcome is known | says so, or `rerun` | ended |
+| refused | `open` | nothing was started; `error` says why | says so | new |
+| unknown | `starting` | nobody can tell; `error` says why | says so, or `start_anyway` | in doubt |
 
 (1) After `miss`, `start_anyway` and `rerun`, the store keeps what it had (`starting`, or the old
-execution) until it saves the next state; the next call begins with that. Likewise, a batch saves
-`started` with what follows, so the store may have `starting` for a moment longer. With a
-checkpoint, a start whose execution has ended stays started: `end` comes only before `rerun`.
+execution) until the next save; the next call begins with that. Likewise, a batch saves `started`
+with what follows: until then, the store has `starting`. With a checkpoint, a start whose execution
+has ended in any way stays started, and the call returns it: `end` comes only before `rerun`.
 
 Events, by the state in which they may come; each is a method. `TRANSITIONS` lists them: it has
 `fail` as `refuse` and `doubt`, `answer` as `accept` and `doubt`.
 
 * new, announced: `announce`, before the store saves `starting`: announced. So again, if that save
-  or a delay took too long (`SendWindow`); the third slow save in a row ends the call, still
-  announced. `withdraw`, if a batch stops or is closed: new, saved as `open`. With a checkpoint, an
+  or a delay took too long (`SendWindow`); the third slow save in a row ends the call. `withdraw`,
+  if a batch stops or is closed: new, saved as `open` if it can still save. With a checkpoint, an
   interrupted call saves nothing. `refuse`, if it cannot be sent, or not in time: refused.
 * announced: `send`: sent.
 * sent: `hold_up`, if nothing was processed and the same call tries again later: announced.
@@ -37,9 +37,9 @@ Events, by the state in which they may come; each is a method. `TRANSITIONS` lis
   were certainly not made (`miss`: new, to be started again; after `MAX_RESTARTS`: refused). More
   executions than starts, or a list that was not read back to an execution from before: `give_up`:
   unknown.
-* unknown: `start_anyway`, if the user passed `on_unknown="start"`: new. With a checkpoint, also if
-  an earlier call sent it, and the list is empty, and was so before: the key may be one of another
-  workspace, and then the server refuses it. (If this call sent it, without `may_run`: `miss`.)
+* unknown: `start_anyway`, right after `give_up`, if the user passed `on_unknown="start"`: new. With
+  a checkpoint, also if an earlier call sent it, and the list is and was empty: the key may be that
+  of another workspace, and the server refuses it. (If this call sent it, without `may_run`: `miss`.)
 * started: `end`: ended, or, in a batch, which then stops, refused if the account lacked credits.
 * ended: `rerun`, for `rerun=` and, in a batch, for inputs that changed (`redo=`): new.
 * all but sent, ended and unknown: `restore`, after a load: new, in doubt, started or ended. A batch
