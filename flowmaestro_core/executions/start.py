@@ -39,7 +39,7 @@ Events, by the state in which they may come; each is a method. `TRANSITIONS` lis
   unknown.
 * unknown: `start_anyway`, right after `give_up`, if the user passed `on_unknown="start"`: new. With
   a checkpoint, also if an earlier call sent it, and the list is and was empty: the key may be that
-  of another workspace, and the server refuses it. (If this call sent it, without `may_run`: `miss`.)
+  of another workspace, which the server refuses. (If this call sent it, without `may_run`: `miss`.)
 * started: `end`: ended, or, in a batch, which then stops, refused if the account lacked credits.
 * ended: `rerun`, for `rerun=` and, in a batch, for inputs that changed (`redo=`): new.
 * all but sent, ended and unknown: `restore`, after a load: new, in doubt, started or ended. A batch
