@@ -77,7 +77,8 @@ def main(pictures: Path, names) -> None:
         )
         site = Site(portal, chromium, pictures)
         checks = (
-            *(lists_requests, follows_a_stream, links_retries, filters, finds_what_was_slow),
+            *(lists_requests, follows_a_stream, links_retries, shows_timeouts_of_a_client),
+            *(filters, finds_what_was_slow),
             *(finds_one_failure_in_fifty, searches_bodies, sends_again, copies),
             *(shows_an_execution, shows_a_webhook, injects_faults, keeps_the_reader_in_place),
             *(takes_keys, keeps_all_at_a_reload, names_everything, shows_hostile_texts),
@@ -187,6 +188,24 @@ def links_retries(site):
     page.locator("#detail h2", has_text=f"{first} GET").wait_for()
     expect(attempts.locator("strong", has_text=first)).to_have_count(1)
     expect(attempts.locator("a")).to_have_count(1)
+    page.close()
+
+
+def shows_timeouts_of_a_client(site):
+    """A call that the client has given up is one failed row with its attempts."""
+    page = site.page("#/requests?text=/threads/thread_xyz789&status=failed")
+    site.fake.delay_next(60, 2, path="/threads/*")
+    client = FlowMaestroClient(site.fake.api_key, base_url=site.url, timeout=0.5, max_retries=1)
+    with client, contextlib.suppress(FlowMaestroError):
+        client.threads.get("thread_xyz789")
+    shown = row(page, "2 attempts +").filter(has_text="left by the client")
+    expect(shown).to_have_count(1)
+    expect(shown.locator(".bad")).to_have_count(1)
+    expect(page.locator(".row")).to_have_count(1)
+    shown.click()
+    page.locator("#detail h3", has_text="No response: the client left after ").wait_for()
+    expect(page.locator("#detail td .bad", has_text="left by the client")).to_have_count(3)
+    site.picture(page, "left")
     page.close()
 
 

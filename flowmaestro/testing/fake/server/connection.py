@@ -21,7 +21,10 @@ _LOG = logging.getLogger(__name__)
 
 MAX_HEAD_BYTES = 128 * 1024
 MAX_EARLY_BYTES = 64 * 1024
-"""Bytes that a client may send while it receives an event stream; more close the connection."""
+"""Bytes that a client may send while it receives an event stream; more close the connection.
+
+While it waits for another response, no more are received until then.
+"""
 
 Handle = Callable[[Request], FakeReply]
 Clock = Callable[[], float]
@@ -75,13 +78,15 @@ class ServerConnection:
         inspector = self._inspector
         shown = None if inspector is None else inspector.arrived(request)
         reply = self._handle(request)
-        while not reply.ready:
-            woken = alarm(reply)
-            if not reply.ready:
-                await woken.wait()
+        waits = reply.ready or await self._wait(reply)
+        if not waits:
+            reply.abandon()
+            if inspector is not None and shown is not None:
+                inspector.left(shown)
+                await until_ready(reply)  # It says which execution was started.
         if inspector is not None and shown is not None:
             inspector.responded(shown, reply)
-        if reply.failure is not None:
+        if not waits or reply.failure is not None:
             return False
         with_body = head.method != b"HEAD" and reply.status != 204
         if reply.stream is not None:
@@ -90,6 +95,19 @@ class ServerConnection:
         else:
             await self._send_whole(reply, with_body=with_body)
         return self._http.our_state is h11.DONE and self._http.their_state is h11.DONE
+
+    async def _wait(self, reply: FakeReply) -> bool:
+        """Wait until `reply` is ready. Return `False` at once when the client has left before."""
+
+        async def watch() -> None:
+            if not await self._receive_early():
+                tasks.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(watch)
+            await until_ready(reply)
+            tasks.cancel_scope.cancel()
+        return reply.ready
 
     async def _next_event(self) -> object:
         while True:
@@ -169,17 +187,24 @@ class ServerConnection:
                 self._inspector.streamed(self._shown, data)
 
     async def _watch(self, streaming: anyio.CancelScope) -> None:
-        """Receive what the client sends while the stream is open, for the next exchange.
+        """Cancel `streaming` when the client has left, or has sent more than `MAX_EARLY_BYTES`."""
+        await self._receive_early()
+        streaming.cancel()
 
-        Cancel `streaming` and return when the client has closed the connection, or has sent more
+    async def _receive_early(self) -> bool:
+        """Receive what the client sends before its response has ended, for the next exchange.
+
+        Return `False` when the client has closed the connection, and `True` when it has sent more
         than `MAX_EARLY_BYTES`.
         """
         early = 0
         with suppress(OSError):
-            while early <= MAX_EARLY_BYTES and (data := await self._peer.receive()):
-                early += len(data)
+            while data := await self._peer.receive():
                 self._http.receive_data(data)
-        streaming.cancel()
+                early += len(data)
+                if early > MAX_EARLY_BYTES:
+                    return True
+        return False
 
     async def _refuse(self, status: int, *fields: Tuple[bytes, bytes]) -> None:
         """Answer with an empty error response, unless a response has begun already."""
@@ -196,6 +221,14 @@ def alarm(source: Source) -> anyio.Event:
     woken = anyio.Event()
     source.wake = woken.set
     return woken
+
+
+async def until_ready(reply: FakeReply) -> None:
+    """Wait until a response is ready."""
+    while not reply.ready:
+        woken = alarm(reply)
+        if not reply.ready:
+            await woken.wait()
 
 
 def _request(head: h11.Request, body: bytes) -> Request:

@@ -98,7 +98,7 @@ class InspectedRequest:
         """The HTTP status; `None` before the response, or if the connection was dropped."""
         self.headers: Headers = Headers()
         self.seconds: Optional[float] = None
-        """Seconds from the request to the response or the drop; `None` before.
+        """Seconds until the response, the drop, or the client's leaving; `None` before.
 
         For an event stream, this is the time to its head; after its end, the time it was open.
         """
@@ -115,7 +115,7 @@ class InspectedRequest:
         self.has_terminal_event = False
         self.ended: Optional[str] = None
         """How an event stream ended: `complete`, `cut` by a fault, or `left` by the client. `None`
-        while it is open, and for other responses."""
+        while it is open. For other responses, `left` if the client left before, else `None`."""
         self.code: Optional[str] = None
         """The code of an error response, or its `error` if that is a text.
 
@@ -186,7 +186,7 @@ class InspectedRequest:
 
     def line(self) -> str:
         """Return the line of this request in an access log."""
-        status = self.status or "dropped"
+        status = self.status or ("left by the client" if self.ended else "dropped")
         how = "opened" if self.streams else f"{(self.seconds or 0) * 1000:.0f} ms"
         return f"{self.request.method} {self.path} {status} {how}"
 
@@ -359,8 +359,12 @@ class Exchanges:
     def responded(self, exchange: InspectedRequest, reply: FakeReply, seconds: float) -> None:
         """Record a response, the head of an event stream, or a dropped connection.
 
-        `seconds` is the time from the request until then.
+        `seconds` is the time from the request until then. Of a response that comes after the client
+        has left, record only which execution was started.
         """
+        if exchange.ended == "left":
+            self._read(exchange, reply.lost or reply.body)
+            return
         exchange.status = reply.status or None
         headers = _without_long(reply.headers) if exchange.body_dropped else reply.headers
         exchange.headers = headers
@@ -369,6 +373,12 @@ class Exchanges:
         self._keep(exchange, size_of_long(headers))
         self.received(exchange, reply.body, seconds)
         self._read(exchange, reply.lost or bytes(exchange.body))
+        self._note_outcome(exchange)
+
+    def left(self, exchange: InspectedRequest, seconds: float) -> None:
+        """Record that the client left after `seconds`, before the response."""
+        exchange.ended = "left"
+        exchange.seconds = seconds
         self._note_outcome(exchange)
 
     def received(self, exchange: InspectedRequest, data: bytes, seconds: float) -> None:
@@ -425,7 +435,7 @@ class Exchanges:
 
         Attempts of one call have the same `Idempotency-Key`. A request without this header is a
         retry if `X-FlowMaestro-Attempt` says so, and an equal request failed at most
-        `RETRY_SECONDS` before.
+        `RETRY_SECONDS` before, or still has no outcome.
         """
         key = exchange.request.headers.get("idempotency-key")
         if key is not None:
@@ -435,9 +445,13 @@ class Exchanges:
         if "x-flowmaestro-attempt" not in exchange.request.headers:
             return None
         failure = self._failures.get(exchange.kind)
-        if failure is None or exchange.at > failure[1]:
-            return None
-        return failure[0]
+        if failure is not None and exchange.at <= failure[1]:
+            return failure[0]
+        # The client knows before the server that an attempt has timed out.
+        for each in reversed(self._by_number.values()):
+            if each.seconds is None and each is not exchange and each.kind == exchange.kind:
+                return each.retry_of or each.number
+        return None
 
     def _note_outcome(self, exchange: InspectedRequest) -> None:
         kind = exchange.kind

@@ -169,15 +169,25 @@ class Inspector:
         self._publish(exchange.summary())
         return exchange
 
+    def left(self, exchange: InspectedRequest) -> None:
+        """Record that the client has left before the response."""
+        self._exchanges.left(exchange, self._since(exchange))
+        self._publish(exchange.summary())
+        if self._log is not None:
+            self._log(exchange.line())
+
     def responded(self, exchange: InspectedRequest, reply: FakeReply) -> None:
-        """Record a response, the head of an event stream, or a dropped connection."""
+        """Record a response, the head of an event stream, or a dropped connection.
+
+        If the client has left before, record only which execution was started.
+        """
         self._exchanges.responded(exchange, reply, self._since(exchange))
         exchange.hint = self._hint(exchange)
         started = self._fake.find_execution(exchange.execution_id or "")
         if started is not None and started.id not in self._executions:
             self._note(started)
         self._publish({**exchange.summary(), "kept_bytes": self._exchanges.kept_bytes})
-        if self._log is not None:
+        if self._log is not None and exchange.ended is None:
             self._log(exchange.line())
             if exchange.hint:
                 self._log(f"  {exchange.hint}")

@@ -28,7 +28,7 @@ from anyio.from_thread import start_blocking_portal
 from flowmaestro.testing.fake.fake_flowmaestro import FakeFlowMaestro
 from flowmaestro.testing.fake.model.replies import FakeReply, PolledBody
 from flowmaestro.testing.fake.model.webhooks import RECEIVER_SECONDS, Delivery
-from flowmaestro.testing.fake.server.connection import ServerConnection, alarm
+from flowmaestro.testing.fake.server.connection import ServerConnection, alarm, until_ready
 from flowmaestro.testing.fake.server.exchanges import InspectedRequest
 from flowmaestro.testing.fake.server.inspector import Inspector, json_reply
 from flowmaestro.testing.fake.server.sockets import Listener
@@ -236,10 +236,7 @@ class _Server:
         inspector.about_to_handle(exchange)
         reply = self._fake.handle(exchange.request, self.now())
         self.wake()
-        while not reply.ready:
-            woken = alarm(reply)
-            if not reply.ready:
-                await woken.wait()
+        await until_ready(reply)
         inspector.responded(exchange, reply)
         if reply.stream is None:
             return

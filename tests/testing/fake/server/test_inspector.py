@@ -9,6 +9,7 @@ import shlex
 import tracemalloc
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from urllib.parse import quote, urlsplit
 
 import anyio
@@ -22,7 +23,7 @@ from flowmaestro.testing.fake.model.service import MAX_MISSED
 from flowmaestro.testing.fake.server import exchanges
 from flowmaestro.testing.fake.server.exchanges import MAX_BODY_BYTES, MAX_EXCHANGES, MAX_KEPT_BYTES
 from flowmaestro.testing.fake.server.inspector import MAX_OUTBOX, Inspector
-from flowmaestro.testing.fake.server.serve import _Server
+from flowmaestro.testing.fake.server.serve import _Server, serve
 from flowmaestro_core.http.messages import Request, Response
 
 
@@ -127,6 +128,57 @@ def test_attempts_of_one_call_are_linked():
     world.send("GET", "/api/v1/workflows", **{"X-FlowMaestro-Attempt": "2"})
     assert [row["retry_of"] for row in world.look("requests")[7:]] == [None, 8]
     assert [row["code"] for row in rows[:3]] == ["rate_limit_exceeded"] * 2 + [None]
+
+
+def test_attempts_are_linked_before_the_server_knows_that_the_first_has_failed():
+    world = World()
+    for path, attempt in (("workflows", 1), ("workflows", 1), ("agents", 1), ("workflows", 2)):
+        fields = {"X-FlowMaestro-Attempt": str(attempt)} if attempt > 1 else {}
+        world.inspector.arrived(Request("GET", f"http://localhost/api/v1/{path}", fields))
+    assert [row["retry_of"] for row in world.look("requests")] == [None, None, None, 2]
+
+
+def test_a_client_that_leaves_before_the_response_is_said_to_have_left():
+    world, lines = World(), []
+    world.fake.delay_next(600.0)
+
+    async def main():
+        started, left = anyio.Event(), anyio.Event()
+        world.fake.note_changes(lambda *_: started.set())
+
+        def log(line):
+            lines.append(line)
+            left.set()
+
+        world.inspector = Inspector(world.fake, now=lambda: world.time, log=log)
+        async with anyio.create_task_group() as tasks:
+            url = await tasks.start(partial(serve, inspector=world.inspector), world.fake)
+            target = urlsplit(url)
+            async with await anyio.connect_tcp(target.hostname, target.port) as client:
+                fields = f"Host: localhost\r\nX-API-Key: {world.fake.api_key}\r\nContent-Length: 0"
+                execute = "POST /api/v1/workflows/wf_123/execute HTTP/1.1"
+                await client.send(f"{execute}\r\n{fields}\r\n\r\n".encode())
+                await started.wait()
+                world.time = 1.0
+            await left.wait()
+            world.time = 4.0
+            world.fake.advance(world.fake.now + 600.0)
+            await anyio.wait_all_tasks_blocked()
+            tasks.cancel_scope.cancel()
+
+    anyio.run(main)
+    (row,), (execution,) = world.look("requests"), world.fake.executions
+    assert (row["status"], row["ended"], row["ms"]) == (None, "left", 1000.0)
+    assert row["execution"] == execution.id
+    assert lines == ["POST /api/v1/workflows/wf_123/execute left by the client 1000 ms"]
+
+
+def test_a_retry_after_an_attempt_that_the_client_has_left_is_linked():
+    world = World()
+    get = Request("GET", "http://localhost/api/v1/workflows", world.fields)
+    world.inspector.left(world.inspector.arrived(get))
+    world.send("GET", "/api/v1/workflows", **{"X-FlowMaestro-Attempt": "2"})
+    assert [row["retry_of"] for row in world.look("requests")] == [None, 1]
 
 
 def test_a_request_is_linked_with_its_execution():
