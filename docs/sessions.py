@@ -223,7 +223,8 @@ SESSIONS = (
         "\n"
         "`watch` follows an execution to its end, also through a lost connection: `watch ID`,\n"
         "`watch --last` (the last one that you started from this machine), or `watch --workflow NAME`\n"
-        "(the newest of a workflow). While no events come, the view says how old its last poll is.",
+        "(the newest of a workflow). While no events come, it polls the execution at least every 5 s, and the\n"
+        "view says how old the last poll is.",
         (
             Command("run wf_slow --timeout 1"),
             Command("run wf_slow", (("Count", "\x03"),)),

@@ -191,6 +191,14 @@ def test_a_silent_server_is_watched_to_the_end(command, fake, drawn, live):
         assert "%" not in done.err  # it has no progress, either
 
 
+@pytest.mark.parametrize("fake", [["documented", "silent"]], indirect=True)
+def test_a_silent_server_is_polled_every_five_seconds(command, fake):
+    fake.workflow("wf_1", nodes=[Node("wait", seconds=90)])
+    command("run", "wf_1")
+    times = [it.time for it in fake.requests if it.path.startswith("/executions/")]
+    assert max(later - earlier for earlier, later in zip(times, times[1:])) <= 5.5
+
+
 def test_watching_an_ended_execution_shows_its_duration(command, drawn):
     execution_id = command("run", "wf_123", "--detach").out.strip()
     command("watch", execution_id)
