@@ -208,6 +208,12 @@ class Inspector:
         if found is None:
             return ""
         kind, id, known = found
+        if kind == "workflow":
+            for each in self._fake.workflows.values():
+                if each.name == id:
+                    return redacted_text(
+                        f"there is no workflow {id}; that is the name of {each.id}"
+                    )
         are = "the latest are" if len(known) == SHOWN_IDS else "there are"
         there = f"{are} {', '.join(known)}" if known else "there is none yet"
         return redacted_text(f"there is no {kind} {id}; {there}")

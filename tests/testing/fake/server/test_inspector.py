@@ -789,6 +789,17 @@ def test_a_refusal_is_explained_to_the_person_and_not_to_the_client():
     assert [world.look(f"requests/{number}")["hint"] for number in (3, 4)] == ["", ""]
 
 
+def test_a_name_in_place_of_an_id_is_said_to_be_a_name():
+    world, lines = World(), []
+    world.inspector._log = lines.append
+    world.fake.workflow("wf_report", name="Nightly report")
+    for path in ("workflows/Nightly%20report/execute", "agents/Nightly%20report"):
+        world.send("POST" if "execute" in path else "GET", f"/api/v1/{path}")
+    hint = "there is no workflow Nightly report; that is the name of wf_report"
+    assert (world.look("requests/1")["hint"], lines[1]) == (hint, f"  {hint}")
+    assert world.look("requests/2")["hint"].startswith("there is no agent Nightly report; there ")
+
+
 def test_only_the_latest_of_many_ids_are_told_as_such():
     world = World()
     for number in range(9):
