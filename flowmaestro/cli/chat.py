@@ -167,8 +167,9 @@ def _obey(text: str, thread_id: str, conversation: Callable[[], List[str]], hint
     elif command == "/thread":
         Console(sys.stdout).copyable(thread_id)
     elif command == "/save" and rest.strip():
+        path = rest.strip()
         try:
-            path = os.path.expanduser(rest.strip())
+            path = os.path.expanduser(path)
             document = "\n\n".join(conversation()) + "\n"
             with open(path, "x", encoding="utf-8", errors="replace") as file:
                 file.write(document)
