@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 import time
 from functools import partial
 from typing import Any, Callable, Tuple
@@ -26,6 +27,10 @@ LONGEST = 1e6
 
 _SHORTEST = 0.001
 """Seconds: a socket timeout of zero would mean "do not wait", not "the deadline has passed"."""
+
+_FOLD = re.compile(r"[ \t]*\r?\n[ \t]+")
+"""An obsolete line fold within the value of a header field; it stands for a space.
+Python 3.9 leaves it there."""
 
 
 class RequestsBody:
@@ -157,7 +162,7 @@ def _fields_of(response: requests.Response, is_decoded: bool) -> Headers:
     """Return the header fields, without `Content-Encoding` if the body `is_decoded` already."""
     fields = (getattr(response.raw, "headers", None) or response.headers).items()
     return Headers(
-        (name, value.strip(" \t"))
+        (name, _FOLD.sub(" ", value).strip(" \t"))
         for name, value in fields
         if not is_decoded or name.lower() != "content-encoding"
     )
