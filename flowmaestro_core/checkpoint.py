@@ -96,9 +96,10 @@ class Checkpoint:
 
         The file is replaced atomically. On POSIX, only its owner may read it. Its directory must
         exist. `PATH.lock` is locked while the state is loaded or saved, but not during the run.
+        `PATH.new` is written, and then takes the place of the file.
 
         Args:
-            path: the path of the file.
+            path: the path of the file. It does not end with `.new` or `.lock`.
             rerun: the statuses (`"failed"`, `"cancelled"`) of an ended execution that is started
                 again.
             on_unknown: what to do if it cannot be found out whether the execution was started:
@@ -113,6 +114,8 @@ class Checkpoint:
         made = cls.__new__(cls)
         made.load = made.save = None
         made.path = file_path("path", path)
+        if made.path.endswith((".new", ".lock")):  # It would be removed, and the run started again.
+            raise ValueError("path must not end with .new or .lock: another checkpoint may use it")
         made._set(rerun, on_unknown, settle_after)
         return made
 

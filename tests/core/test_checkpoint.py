@@ -39,6 +39,8 @@ def test_a_path_may_be_of_any_kind() -> None:
         (lambda: Checkpoint(load, save, settle_after=0), ValueError, "settle_after must be"),
         (lambda: Checkpoint.file(5), TypeError, "path must be a path, not int"),  # type: ignore[arg-type]
         (lambda: Checkpoint.file(""), ValueError, "path must not be empty"),
+        (lambda: Checkpoint.file("a.new"), ValueError, "path must not end with .new or .lock"),
+        (lambda: Checkpoint.file("a.lock"), ValueError, "path must not end with .new or .lock"),
         (lambda: Checkpoint.file("a\0b"), ValueError, "null character"),
         (lambda: Checkpoint.file("a", settle_after=-1), ValueError, "settle_after must be"),
     ],
