@@ -549,13 +549,13 @@ def test_the_checks_of_phases_and_secrets_come_first() -> None:
 
 def test_a_crowd_that_is_not_answered_is_counted() -> None:
     def slow(request: Request) -> Response:
-        time.sleep(2.0 if request.body == b"7" else 0.0)
+        time.sleep(6.0 if request.body == b"7" else 0.0)
         return Response(200, {}, request.body)
 
     runner = SyncRunner(lambda: slow, loopback_site)
-    runner.too_long = 1.0
+    runner.too_long = 5.0  # A fifth of it is left for a busy machine to count.
     found = outcome(runner, CHECKS["many-at-once"])
-    assert str(found).startswith("49 of 50 calls had ended after 0.8 s")
+    assert str(found).startswith("49 of 50 calls had ended after 4 s")
 
 
 def test_frames_of_a_failure_that_hangs_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
