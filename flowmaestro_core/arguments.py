@@ -18,6 +18,10 @@ __tracebackhide__ = True  # pytest shows the lines of the test instead.
 
 T = TypeVar("T")
 
+MAX_PATH = 32_767
+"""The most characters of a path: Windows takes as many, Linux and macOS fewer. The error of a
+system that refuses a path repeats all of it."""
+
 _FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FIELD_VALUE = re.compile(r"[\t\x20-\x7e]*")
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
@@ -140,13 +144,15 @@ def file_path(name: str, value: Any) -> str:
     """Return a path as a `str`.
 
     Raise `TypeError` unless `value` is a `str` or a path-like object for a `str`, and `ValueError`
-    if the path is empty or holds a null character.
+    if the path is empty, too long for every system, or holds a null character.
     """
     path = getattr(value, "__fspath__", lambda: value)()
     if not isinstance(path, str):
         raise TypeError(f"{name} must be a path, not {type(value).__name__}")
     if not path:
         raise ValueError(f"{name} must not be empty")
+    if len(path) > MAX_PATH:
+        raise ValueError(f"{name} must have at most {MAX_PATH} characters, not {len(path)}")
     if "\0" in path:
         raise ValueError(f"{name} must not hold a null character")
     return path

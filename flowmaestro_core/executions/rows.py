@@ -24,6 +24,10 @@ from flowmaestro_core.executions.start import Start
 from flowmaestro_core.records import Key, digest_of
 from flowmaestro_core.store import HEADER_KEY, MAX_KEY_SIZE
 
+_MOST_BITS = 4 * MAX_KEY_SIZE
+"""An `int` of more bits has more digits than a key may have: a digit takes less than 4 bits. It is
+not written out to be counted, since Python refuses to write more than 4,300 digits."""
+
 
 class Row(Start):
     """One element of `inputs`, and its start.
@@ -148,6 +152,8 @@ class RowIterator:
         if isinstance(made, bool) or not isinstance(made, (int, str)):
             kind = type(made).__name__  # pyright: ignore[reportUnreachable]
             raise TypeError(f"key must make a str or an int of inputs[{index}], not {kind}")
+        if isinstance(made, int) and made.bit_length() > _MOST_BITS:
+            raise _too_long(index, f"more than {MAX_KEY_SIZE}")
         # Not `str(made)`, which for a member of an enumeration depends on the version of Python.
         text = str.__str__(made) if isinstance(made, str) else int.__repr__(made)
         try:
@@ -156,10 +162,7 @@ class RowIterator:
             said = f"the key of inputs[{index}] holds a lone surrogate, which UTF-8 cannot express"
             raise ValueError(said) from None
         if size > MAX_KEY_SIZE:
-            raise ValueError(
-                f"the key of inputs[{index}] has {size} bytes; at most {MAX_KEY_SIZE} are allowed: "
-                "pass a digest of it"
-            )
+            raise _too_long(index, size)
         if text == HEADER_KEY:
             raise ValueError(f"the key of inputs[{index}] must not be {text!r}: it is reserved")
         if text in self._seen:
@@ -169,6 +172,13 @@ class RowIterator:
             )
         self._seen[text] = index
         return text
+
+
+def _too_long(index: int, size: object) -> ValueError:
+    return ValueError(
+        f"the key of inputs[{index}] has {size} bytes; at most {MAX_KEY_SIZE} are allowed: "
+        "pass a digest of it"
+    )
 
 
 def _unsendable(row: Row, why: object) -> ValidationError:

@@ -186,8 +186,11 @@ def test_mismatched_keys_and_rows_are_named(kind: Any) -> None:
     assert "key must make a str or an int of inputs[0], not NoneType" in str(found)
     found = error(World(), ROWS, lambda row: "\ud800")
     assert "the key of inputs[0] holds a lone surrogate" in str(found)
-    found = error(World(), ROWS, lambda row: "x" * 1001)
-    assert "the key of inputs[0] has 1001 bytes; at most 1000 are allowed" in str(found)
+    for size in (1001, 1_000_000):
+        found = error(World(), ROWS, lambda row, size=size: "x" * size)
+        assert f"the key of inputs[0] has {size} bytes; at most 1000 are allowed" in str(found)
+    found = error(World(), ROWS, lambda row: 1 << 8_000_000)
+    assert "the key of inputs[0] has more than 1000 bytes; at most" in str(found)
     found = error(World(), ROWS, lambda row: HEADER_KEY)
     assert "must not be 'flowmaestro:header': it is reserved" in str(found)
     world = World()

@@ -302,6 +302,7 @@ def test_a_callback_is_callable(build: Callable[..., Any], name: str) -> None:
         ({"journal": "j", "settle_after": 0}, ValueError, "settle_after must be"),
         ({"journal": ""}, ValueError, "journal must not be empty"),
         ({"journal": Path("a\0b")}, ValueError, "journal must not hold a null"),
+        ({"journal": "a" * 10**6}, ValueError, "at most 32767 characters, not 1000000"),
         ({"journal": b"a"}, TypeError, "journal must be a path, not bytes"),
     ],
 )

@@ -33,9 +33,12 @@ class MemoryStore:
         if states[0]["serial"] != header["serial"] + 1:
             raise CheckpointConflict
         for state in states:
-            self.states[state["key"]] = json.dumps(state)
-            if state.get("execution_id"):
-                self.numbers[state["execution_id"]] = state["number"]
+            self.keep(state)
+
+    def keep(self, state: Dict[str, Any]) -> None:
+        self.states[state["key"]] = json.dumps(state)
+        if state.get("execution_id"):
+            self.numbers[state["execution_id"]] = state["number"]
 
     def known(self, execution_ids: Sequence[str]) -> Dict[str, int]:
         return {it: self.numbers[it] for it in execution_ids if it in self.numbers}

@@ -127,24 +127,34 @@ def test_a_load_cannot_lose_a_comparison(flowmaestro_client: FlowMaestroClient) 
         flowmaestro_client.workflows.run("wf", checkpoint=Checkpoint(conflict, boom))
 
 
+@pytest.mark.parametrize("keeps", [False, True])
 @pytest.mark.parametrize("fails_at", [1, 2])
 def test_a_save_that_raises_ends_the_run(
-    flowmaestro_fake: FakeFlowMaestro, flowmaestro_client: FlowMaestroClient, fails_at: int
+    flowmaestro_fake: FakeFlowMaestro,
+    flowmaestro_client: FlowMaestroClient,
+    fails_at: int,
+    keeps: bool,
 ) -> None:
-    """Before the start nothing is started; after it, the error knows what runs."""
+    """Before the start nothing is started; after it, the error knows what runs.
+
+    The store has kept the state, or has not. The next call starts nothing twice.
+    """
     flowmaestro_fake.workflow("wf_1")
     flowmaestro_client.workflows.get("wf_1")
     kept = Kept()
 
     def save(state: Dict[str, Any]) -> None:
+        if keeps or state["serial"] != fails_at:
+            kept.save(state)
         if state["serial"] == fails_at:
             boom()
-        kept.save(state)
 
     with pytest.raises(CheckpointError, match="save raised OSError") as caught:
         flowmaestro_client.workflows.run("wf_1", checkpoint=Checkpoint(kept.load, save))
     started = [execution.id for execution in flowmaestro_fake.executions]
     assert started == ([] if fails_at == 1 else [caught.value.execution_id])
+    flowmaestro_client.workflows.run("wf_1", checkpoint=Checkpoint(kept.load, kept.save))
+    assert len(flowmaestro_fake.executions) == 1
 
 
 def test_a_store_that_compares_lets_one_of_two_start(

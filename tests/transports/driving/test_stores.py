@@ -53,16 +53,36 @@ class Later(MemoryStore):
     """The same as coroutine functions."""
 
     async def load(self, keys: Sequence[str], outcomes: bool) -> Any:  # type: ignore[override]
-        await anyio.lowlevel.checkpoint()
+        await self._begin()
         return super().load(keys, outcomes)
 
     async def save(self, states: Sequence[Dict[str, Any]]) -> None:  # type: ignore[override]
-        await anyio.lowlevel.checkpoint()
+        await self._begin()
         super().save(states)
 
     async def known(self, execution_ids: Sequence[str]) -> Any:  # type: ignore[override]
-        await anyio.lowlevel.checkpoint()
+        await self._begin()
         return super().known(execution_ids)
+
+    async def _begin(self) -> None:
+        await anyio.lowlevel.checkpoint()
+
+
+class Hanging(Later):
+    """Does not return from one call, counted from 1. `done` is set when it has got there."""
+
+    def __init__(self, moment: int, done: anyio.Event) -> None:
+        super().__init__()
+        self.has_hung = False
+        self._left = moment
+        self._done = done
+
+    async def _begin(self) -> None:
+        self._left -= 1
+        if not self._left:
+            self.has_hung = True
+            self._done.set()
+            await anyio.sleep_forever()
 
 
 class Failing(MemoryStore):
@@ -90,6 +110,23 @@ class Failing(MemoryStore):
 
     def known(self, execution_ids: Sequence[str]) -> Any:
         return self._call(super().known, execution_ids)
+
+
+class Half(MemoryStore):
+    """Keeps a part of one save, counted from 1, and raises."""
+
+    def __init__(self, moment: int, part: slice) -> None:
+        super().__init__()
+        self.left = moment
+        self._part = part
+
+    def save(self, states: Sequence[Dict[str, Any]]) -> None:
+        self.left -= 1
+        if self.left:
+            return super().save(states)
+        for state in states[self._part]:
+            self.keep(state)
+        raise OSError("the database is away")
 
 
 def test_batch_is_taken_up_from_a_store(fake: FakeFlowMaestro, client: FlowMaestroClient) -> None:
@@ -260,21 +297,66 @@ def test_outcomes_that_a_store_leaves_out_are_loaded_again(client: FlowMaestroCl
         assert all(it.replayed and it.ok for it in again)
 
 
-def test_store_that_hangs_holds_its_batch(fake: FakeFlowMaestro) -> None:
-    class Hanging(MemoryStore):
-        async def save(self, states: Any) -> None:  # type: ignore[override]
-            await anyio.sleep_forever()
+def test_store_that_hangs_at_any_call_holds_its_batch() -> None:
+    """No request goes out until the call returns, and the next batch starts nothing twice."""
 
-    async def main() -> None:
+    async def main(moment: int) -> bool:
+        fake = FakeFlowMaestro()
+        fake.workflow("wf_mine", outputs=dict)
+        done = anyio.Event()
+        store = Hanging(moment, done)
         transport = AsyncMemoryTransport(fake)
         async with AsyncFlowMaestroClient(fake.api_key, transport=transport) as client:
-            runs = client.workflows.run_many("wf_mine", ROWS, journal=Hanging())
-            with anyio.move_on_after(0.05) as scope:
-                await runs.__anext__()
-            assert scope.cancelled_caught
+            many: Any = client.workflows.run_many
+            await client.workflows.execute("wf_mine", inputs={"n": -1})
+            fake.fail_next(status=500, path="/workflows/*/execute")  # so that `known` is called
 
-    anyio.run(main)
-    assert fake.requests == []
+            async def batch() -> None:
+                assert all([it.ok async for it in many("wf_mine", ROWS[:3], journal=store)])
+                done.set()
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(batch)
+                await done.wait()
+                sent = len(fake.requests)
+                await anyio.wait_all_tasks_blocked()
+                assert len(fake.requests) == sent
+                tasks.cancel_scope.cancel()
+            if store.has_hung:
+                assert all([it.ok async for it in many("wf_mine", ROWS[:3], journal=store)])
+            assert started(fake) == [0, 1, 2]
+            return store.has_hung
+
+    moment = 1
+    while anyio.run(main, moment):
+        moment += 1
+    assert moment > 10
+
+
+@pytest.mark.parametrize("part", [slice(1), slice(1, None), slice(-1)])
+def test_store_that_keeps_a_part_of_a_save_starts_nothing_twice(part: slice) -> None:
+    """The header alone, the rows alone, all but the last row."""
+    for moment in range(1, 100):
+        fake = FakeFlowMaestro()
+        fake.workflow("wf_mine", outputs=dict)
+        store = Half(moment, part)
+        with FlowMaestroClient(fake.api_key, transport=MemoryTransport(fake)) as client:
+            client.workflows.execute("wf_mine", inputs={"n": -1})
+            failures = []
+            for _ in range(2):
+                try:
+                    outcomes = list(run(client, store, ROWS[:3], concurrency=2))
+                except JournalError as error:
+                    failures.append(str(error))
+                else:
+                    assert all(it.ok for it in outcomes)
+            first, *again = failures or [""]
+            assert first == "" or "save raised OSError: the database is away" in first
+            assert all("a header that is older than the state of a row" in it for it in again)
+        assert len(started(fake)) == len(set(started(fake)))
+        if not failures:
+            break
+    assert moment > 4
 
 
 def test_execution_of_a_replaced_start_is_not_taken_for_the_new_one(
