@@ -71,6 +71,7 @@ class Context:
     def with_options(self, options: ClientOptions) -> Context:
         """Return a copy with other options, which shares the retry budget, the pace and `server`.
 
+        With another key, it has a pace of its own: rate limits are those of a key.
         The options must have the same base URL, as those of `ClientOptions.with_changes` have.
 
         With another key, errors of the copy redact the former key, too: requests that were sent
@@ -80,4 +81,5 @@ class Context:
         former = self.options.api_key
         if options.api_key != former and former not in keys:
             keys = (*keys, former)
-        return replace(self, options=options, former_keys=keys)
+        pace = self.pace if options.api_key == former else Pace()
+        return replace(self, options=options, pace=pace, former_keys=keys)

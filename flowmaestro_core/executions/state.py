@@ -36,7 +36,6 @@ from flowmaestro_core.http.scrub import SecretScrubber
 from flowmaestro_core.payloads.json_values import text_or_empty
 from flowmaestro_core.payloads.reply import RateLimit, Reply, is_daily_quota_error
 from flowmaestro_core.policy.pace import Pace
-from flowmaestro_core.policy.polling import slowed_by_rate_limit
 from flowmaestro_core.records import JournalPlan
 from flowmaestro_core.store import Loaded
 from flowmaestro_core.types import Execution
@@ -169,7 +168,7 @@ class BatchState:
         """
         self.outcomes.replied(limit, now)
         self._pace.replied(limit, now)
-        self.active.hold(slowed_by_rate_limit(0.0, limit), now)
+        self.active.hold(self._pace.pause(now), now)
 
     def started(self, reply: Reply[Any], now: float) -> None:
         """Follow the execution of the current start, which the server accepted with `reply`.

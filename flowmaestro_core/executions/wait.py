@@ -13,9 +13,9 @@ from flowmaestro_core.executions.operation import Poll
 from flowmaestro_core.executions.outcome import EndedExecution, ended
 from flowmaestro_core.machine import Machine, State, Transitions, event
 from flowmaestro_core.payloads.json_values import object_or_empty
-from flowmaestro_core.payloads.reply import RateLimit, is_daily_quota_error
+from flowmaestro_core.payloads.reply import is_daily_quota_error
 from flowmaestro_core.payloads.shapes import is_terminal
-from flowmaestro_core.policy.polling import PollSchedule, slowed_by_rate_limit
+from flowmaestro_core.policy.polling import PollSchedule
 from flowmaestro_core.policy.retry import is_transient, retry_after_of
 from flowmaestro_core.types import Execution
 
@@ -70,8 +70,6 @@ class PollState:
         self.unanswered: int = 0
         """How many polls have timed out since the last successful one."""
         self._last = last
-        self.limit: RateLimit = RateLimit()
-        """The rate limit of the key, as the last successful poll has shown it."""
         self._sent_at = started
         """When the last poll was sent."""
 
@@ -97,7 +95,7 @@ class PollState:
         `Wait`: poll again after this delay, which ends at the deadline at the latest.
         """
         if isinstance(answer, Done):
-            return self.see(answer.value["data"], answer.value.rate_limit, now)
+            return self.see(answer.value["data"], now)
         cause = answer.error
         if isinstance(cause, TimeoutError):
             self.unanswered += 1
@@ -111,19 +109,15 @@ class PollState:
         if isinstance(cause, RateLimitError) and pause and now + pause > self.deadline:
             cause.gave_up = NO_TIME_FOR_PAUSE
             return self.give_up(cause)
-        delay = slowed_by_rate_limit(self._schedule.answered(now), self.limit)
-        return self._again(now, max(pause, delay), cause)
+        return self._again(now, max(pause, self._schedule.answered(now)), cause)
 
-    def see(self, execution: Execution, limit: RateLimit, now: float) -> Union[Done, Fail, Wait]:
-        """Return what to do now that the server has shown the execution: see `judge`.
-
-        `limit` is the rate limit of the key, as the response has shown it.
-        """
+    def see(self, execution: Execution, now: float) -> Union[Done, Fail, Wait]:
+        """Return what to do now that the server has shown the execution: see `judge`."""
         self.unanswered = 0
-        self._last, self.limit = execution, limit
+        self._last = execution
         if is_terminal(execution):
             return Done(ended(cast("Mapping[str, Any]", execution)))
-        return self._again(now, slowed_by_rate_limit(self._schedule.answered(now), limit), None)
+        return self._again(now, self._schedule.answered(now), None)
 
     def give_up(self, error: FlowMaestroError) -> Fail:
         """Return a `Fail` with `error`, after setting the error's `execution_id`.
@@ -243,9 +237,9 @@ class WaitMachine(Machine[EndedExecution]):
         self.state = WaitState.PAUSING
         pace = self._context.pace
         if isinstance(self._answer, Done):
-            pace.replied(self._poll.limit, now)
+            pace.replied(self._answer.value.rate_limit, now)
         delay = pace.plan(verdict.seconds, now)
         if delay == verdict.seconds:
             return verdict
-        # A turn does not delay the last poll.
+        # The pace does not delay the last poll.
         return Wait(max(min(delay, self._poll.deadline - now), verdict.seconds), verdict.because)

@@ -56,7 +56,7 @@ from flowmaestro_core.http.dates import parse_timestamp
 from flowmaestro_core.http.urls import is_id
 from flowmaestro_core.payloads import shapes
 from flowmaestro_core.payloads.json_values import object_or_empty, text_or_empty
-from flowmaestro_core.payloads.reply import RateLimit, Reply, is_daily_quota_error
+from flowmaestro_core.payloads.reply import Reply, is_daily_quota_error
 from flowmaestro_core.policy.pace import Pace
 from flowmaestro_core.policy.polling import FIRST_POLL, RAMP, AdaptiveTimeout
 from flowmaestro_core.policy.retry import is_transient, retry_after_of
@@ -445,14 +445,13 @@ class Watch:
         self._pages_before_growth -= 1
         if self._pages_before_growth == 0:
             self._most, self._pages_before_growth = MAX_PER_PAGE, 0
-        limit = page.rate_limit
         ended: List[Ended] = []
         shown = 0
         for entry in map(object_or_empty, page["data"]):
             listing.read += 1
             for execution in tuple(self._by_id.get(text_or_empty(entry.get("id")), ())):
                 shown += 1
-                ended += self._shown(execution, listing, entry, limit, now)
+                ended += self._shown(execution, listing, entry, now)
         listing.found += shown
         more = listing.cursor.advance(page)
         missing = listing.missing
@@ -486,7 +485,6 @@ class Watch:
         execution: Watched,
         listing: Listing,
         entry: Dict[str, Any],
-        limit: RateLimit,
         now: float,
     ) -> List[Ended]:
         """Apply what a page shows of one execution. Return its row if it ends with that."""
@@ -499,7 +497,7 @@ class Watch:
             return []
         execution.is_pending = False
         shapes.execution({"data": entry})
-        verdict = execution.state.see(cast("Execution", entry), limit, now)
+        verdict = execution.state.see(cast("Execution", entry), now)
         if isinstance(verdict, Wait):
             self._plan(execution, now + verdict.seconds)
             return []

@@ -1,19 +1,33 @@
 """The pace of a client's polls: what the replies say of the key's rate limits, and who polls when.
 
-Rules, in this order:
+Three times delay a poll, and the latest of them wins:
 
-1. Up to `FEW` machines that wait for one or two executions each poll when they want to.
-2. Machines that wait for three or more executions, and all machines once more than `FEW` wait, poll
-   in turn. Each poll gets the next free turn. The turns of a window use at most `SHARE` of what is
-   left of it then, so that starts and other calls always find some of it. Starts have no turns.
-3. If no turn is taken, the first one comes after `LEAD` of the time in which each machine has one:
+* when its machine wants it: the schedule of a wait, or the interval between rounds of a batch;
+* when the pace of the client allows it: the rules below;
+* when the pause is over that a 429 has asked for (`Retry-After`). It holds for the machine that got
+  the 429.
+
+The deadline of a wait wins over all three: its last poll is sent then.
+
+Rules of the pace:
+
+1. *Nearly spent*: once at most `NEARLY_SPENT` of a window is left, requests are as far apart as the
+   requests that are left, spread over the time to its end. This delays the starts of a batch, too.
+2. *Few*: apart from that, up to `FEW` machines that wait for one or two executions each poll when
+   they want to.
+3. *Turns*: machines that wait for three or more executions, and all machines once more than `FEW`
+   wait, poll in turn. Each poll gets the next free turn. The turns of a window use at most `SHARE`
+   of what is left of it then, so that starts and other calls always find some of it. Starts have no
+   turns.
+4. If no turn is taken, the first one comes after `LEAD` of the time in which each machine has one:
    who polls at its very beginning learns nothing, and waits for its next turn for all that time.
-4. Without rate-limit headers there are no turns.
+5. Without rate-limit headers, the pace delays nothing.
 
 The day never slows a poll: the server does not say when the day ends.
 
 Replies of other processes with the same key show up in what is left of the window, but their turns
-are not known here.
+are not known here. A wait that is cancelled keeps its turn until that time has passed: machines are
+dropped without notice. So another wait may be polled later than needed, but only once.
 """
 
 from __future__ import annotations
@@ -29,21 +43,25 @@ FEW = 10
 their waits are short as a rule, and a wait for one execution must not be slower than before."""
 SHARE = 0.5
 """The share of what is left of a window that polls may use. The other half is for starts."""
+NEARLY_SPENT = 0.1
+"""See rule 1. A tenth of a pro key's 300 requests are 30: enough for the calls that do not poll
+until the window ends."""
 LEAD = 0.15
-"""See rule 3. Of 100 runs of 20 s on a key of 300 requests a minute, each is back at most 41 s
+"""See rule 4. Of 100 runs of 20 s on a key of 300 requests a minute, each is back at most 41 s
 after its end with this value."""
 EXPECTED_WITHIN = 30.0
 """Seconds after which a request that a run was to make is not expected any more: the run has ended
 otherwise. This is the default timeout of a call."""
 MINUTE = 60.0
-"""The window of the rate limit, in seconds, if the server does not say when it ends."""
+"""The window of the rate limit, in seconds (`docs/api-facts.md`). One that seems to end later, or
+whose end is unknown, ends after this time."""
 
 
 class Pace:
     """The key's rate limits, as replies tell them, and the turns of the polls.
 
-    All machines of a client share it, in any thread, without a lock: a change that is lost costs a
-    turn, not more.
+    All machines of a client with one key share it, in any thread, without a lock: a change that is
+    lost costs a turn, not more.
 
     Attributes:
         remaining_day: the requests that the key has left today; `None` if no reply has said so.
@@ -60,6 +78,8 @@ class Pace:
         """The requests that were left of the window at the last reply."""
         self._resets_at = -math.inf
         """When that window ends."""
+        self._spread = 0.0
+        """The seconds between two requests, if the window is nearly spent; else 0."""
         self._turn_at = -math.inf
         """The last turn that was given."""
         self._planned: List[float] = []
@@ -76,6 +96,12 @@ class Pace:
             left = MINUTE if limit.reset_after is None else min(limit.reset_after, MINUTE)
             self._limit, self._remaining = limit.limit, limit.remaining
             self._resets_at = now + left
+            is_nearly_spent = limit.remaining <= NEARLY_SPENT * limit.limit
+            self._spread = left / (limit.remaining + 1) if is_nearly_spent else 0.0
+
+    def pause(self, now: float) -> float:
+        """Return the seconds until a request may be sent: 0, unless the window is nearly spent."""
+        return max(min(self._spread, self._resets_at - now), 0.0)
 
     def run_begins(self, now: float) -> None:
         """Expect the two requests that a run makes before it polls: its start, and its stream."""
@@ -98,6 +124,7 @@ class Pace:
         Return in how many seconds it may be sent: `delay`, or later. `many` says that the machine
         waits for three or more executions.
         """
+        delay = max(delay, self.pause(now))
         planned = self._planned
         del planned[: bisect_right(planned, now)]
         del self._expected[: bisect_right(self._expected, now)]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from flowmaestro_core.payloads.reply import RateLimit
-
 DEFAULT_POLL_INTERVAL = 1.0
 """Seconds: the contract's value."""
 FIRST_POLL = 0.15
@@ -12,12 +10,6 @@ RAMP = 0.35
 """The delay of a poll, as a share of the time that the wait has lasted. So an end is noticed late
 by at most this share of the execution's time. A run of 2 s then costs eight polls. With half of the
 share it would cost twelve, and with 0.5 seven: little is won there."""
-NEARLY_SPENT = 0.1
-"""Slow down from this share of the window on. A tenth of a pro key's 300 requests are 30: enough
-for the calls that do not poll until the window ends."""
-LONGEST_WINDOW = 86_400.0
-"""The longest window of a key's rate limit, in seconds. If `X-RateLimit-Reset` is further away,
-this value is used."""
 LEAST_TIMEOUT = 1.0
 """The shortest timeout that `AdaptiveTimeout` sets for a poll, in seconds. A new connection with
 TLS to another continent takes about half of it."""
@@ -32,20 +24,6 @@ def poll_delay(elapsed: float, poll_interval: float) -> float:
     So the end of a short run is noticed soon.
     """
     return min(poll_interval, max(FIRST_POLL, RAMP * elapsed))
-
-
-def slowed_by_rate_limit(delay: float, limit: RateLimit) -> float:
-    """Return `delay`, or a longer one if the rate limit of the key is nearly spent. In seconds.
-
-    Once at most a tenth of the window's requests are left, they are spread over the time to the
-    window's end (`X-RateLimit-Remaining`, `-Limit`, `-Reset`). If one of these is unknown, return
-    `delay`.
-    """
-    if limit.remaining is None or limit.limit is None or limit.reset_after is None:
-        return delay
-    if limit.remaining > NEARLY_SPENT * limit.limit:
-        return delay
-    return max(delay, min(limit.reset_after, LONGEST_WINDOW) / (limit.remaining + 1))
 
 
 class AdaptiveTimeout:

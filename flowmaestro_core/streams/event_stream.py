@@ -587,7 +587,9 @@ class EventStreamMachine(Machine[Any]):
             if not self._is_transient(outcome.error):
                 self._probe_refused(outcome.error)
         else:
-            self._stream.probe_answered(outcome.value.rate_limit, now)
+            pace = self._context.pace
+            pace.replied(outcome.value.rate_limit, now)
+            self._stream.probe_answered(pace.pause(now), now)
             self._apply_probe(outcome.value["data"], now)
         if isinstance(self._ending, UnlessProbed) and not self._stream.polls_until_deadline:
             self._end_with(self._ending.action)  # That was the last probe.

@@ -7,8 +7,7 @@ from typing import Optional
 
 from flowmaestro_core.errors import Attempt, FlowMaestroError, RateLimitError, TimeoutError
 from flowmaestro_core.http.messages import Fields
-from flowmaestro_core.payloads.reply import RateLimit
-from flowmaestro_core.policy.polling import FIRST_POLL, AdaptiveTimeout, slowed_by_rate_limit
+from flowmaestro_core.policy.polling import FIRST_POLL, AdaptiveTimeout
 from flowmaestro_core.policy.retry import retry_after_of
 from flowmaestro_core.policy.stream_times import StreamTimes
 from flowmaestro_core.streams.connection import (
@@ -262,13 +261,11 @@ class StreamFacts:
 
     # Probes
 
-    def probe_answered(self, limit: RateLimit, now: float) -> None:
-        """Record that a probe succeeded. Its reply showed the rate limit `limit` of the key."""
+    def probe_answered(self, pause: float, now: float) -> None:
+        """Record that a probe succeeded. The pace allows the next one in `pause` seconds."""
         self.probe_timeout.record_latency(now - self.paused_at)
-        if self.polls is not None:
-            self.polls.replied(limit, now)
         self.absence = None
-        self.not_before = now + slowed_by_rate_limit(0.0, limit)
+        self.not_before = now + pause
         self._probed(now)
 
     def probe_failed(self, error: FlowMaestroError, now: float) -> None:

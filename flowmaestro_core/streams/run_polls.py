@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from flowmaestro_core.payloads.reply import RateLimit
 from flowmaestro_core.policy.pace import Pace
 from flowmaestro_core.policy.polling import PollSchedule
 
@@ -43,7 +42,3 @@ class RunPolls:
     def opened(self) -> None:
         """Record that the stream of the run was opened, which is one of the requests expected."""
         self._pace.request_made(told=False)
-
-    def replied(self, limit: RateLimit, now: float) -> None:
-        """Record the rate limit of the key, as the reply to a poll has shown it."""
-        self._pace.replied(limit, now)

@@ -136,6 +136,13 @@ def test_a_context_follows_its_options_and_shares_its_budget() -> None:
     assert context.options.max_retries == 7
 
 
+def test_contexts_share_a_pace_if_they_have_the_same_key() -> None:
+    context = Context(ClientOptions("fm_live_0123456789"))
+    assert context.with_options(context.options.with_changes(max_retries=1)).pace is context.pace
+    other = context.options.with_changes(api_key="fm_live_9876543210")
+    assert context.with_options(other).pace is not context.pace
+
+
 def test_a_context_with_another_key_redacts_both_keys() -> None:
     context = Context(ClientOptions("fm_live_old456789"), secrets=lambda: ("proxy-password",))
     other = context.options.with_changes(api_key="fm_live_new456789")

@@ -1,4 +1,4 @@
-"""The turns of polls: how much of a window they use, and who has none."""
+"""The pace of polls: a window that is nearly spent, and the turns of polls."""
 
 from __future__ import annotations
 
@@ -24,6 +24,42 @@ def test_without_limits_every_poll_comes_when_it_is_wanted() -> None:
     pace.replied(RateLimit(), 0.0)
     pace.replied(RateLimit(limit=60), 0.0)
     assert pace.plan(0.5, 0.0, many=True) == 0.5
+
+
+# A window that is nearly spent
+
+
+def test_a_window_that_is_nearly_spent_is_spread_to_its_end() -> None:
+    assert paced(5, 30.0, limit=60).plan(1.0, 0.0) == 5.0
+    assert paced(0, 30.0, limit=60).plan(1.0, 0.0) == 30.0
+    assert paced(6, 30.0, limit=60).plan(1.0, 0.0) == pytest.approx(30 / 7)
+    assert paced(5, 30.0, limit=60).plan(9.0, 0.0) == 9.0
+
+
+def test_a_window_with_enough_left_delays_nothing() -> None:
+    pace = paced(7, 30.0, limit=60)
+    assert pace.pause(0.0) == 0.0
+    assert pace.plan(1.0, 0.0) == 1.0
+
+
+def test_nothing_is_spread_beyond_the_end_of_the_window() -> None:
+    pace = paced(5, 30.0, limit=60)
+    assert pace.pause(28.0) == 2.0
+    assert pace.pause(31.0) == 0.0
+
+
+def test_no_window_is_longer_than_a_minute() -> None:
+    """As of a server whose `X-RateLimit-Reset` is in milliseconds."""
+    assert paced(0, 1.7e12, limit=60).pause(0.0) == 60.0
+
+
+def test_a_reply_that_shows_enough_left_ends_the_pause() -> None:
+    pace = paced(0, 30.0, limit=60)
+    pace.replied(RateLimit(60, 59, 60.0), 1.0)
+    assert pace.pause(1.0) == 0.0
+
+
+# Turns
 
 
 def test_few_machines_have_no_turns() -> None:

@@ -1,15 +1,10 @@
 from __future__ import annotations
 
-from typing import Optional
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowmaestro_core.payloads.reply import RateLimit
-from flowmaestro_core.policy.polling import PollSchedule, poll_delay, slowed_by_rate_limit
-
-COUNTS = st.none() | st.integers(0, 10_000)
+from flowmaestro_core.policy.polling import PollSchedule, poll_delay
 
 
 @pytest.mark.parametrize(
@@ -35,43 +30,6 @@ def test_short_runs_are_seen_soon_with_few_questions(run: float) -> None:
     assert now - run <= 0.4 * run + 0.05
     assert now - run <= 1.0
     assert run > 2.2 or questions <= 10
-
-
-def test_a_window_that_is_nearly_spent_is_spread_to_its_end() -> None:
-    assert slowed_by_rate_limit(1.0, RateLimit(limit=60, remaining=5, reset_after=30.0)) == 5.0
-    assert slowed_by_rate_limit(1.0, RateLimit(limit=60, remaining=0, reset_after=30.0)) == 30.0
-    assert slowed_by_rate_limit(
-        1.0, RateLimit(limit=60, remaining=6, reset_after=30.0)
-    ) == pytest.approx(30 / 7)
-    assert slowed_by_rate_limit(9.0, RateLimit(limit=60, remaining=5, reset_after=30.0)) == 9.0
-
-
-def test_no_window_is_longer_than_a_day() -> None:
-    """As of a server whose `X-RateLimit-Reset` is in milliseconds."""
-    assert (
-        slowed_by_rate_limit(1.0, RateLimit(limit=60, remaining=0, reset_after=1.7e12)) == 86_400.0
-    )
-
-
-def test_a_window_with_enough_left_changes_nothing() -> None:
-    assert slowed_by_rate_limit(1.0, RateLimit(limit=60, remaining=7, reset_after=30.0)) == 1.0
-
-
-@given(
-    delay=st.floats(0, 100),
-    limit=COUNTS,
-    remaining=COUNTS,
-    reset_after=st.none() | st.floats(0, 86400),
-)
-def test_pacing_only_stretches_and_not_past_the_end_of_the_window(
-    delay: float, limit: Optional[int], remaining: Optional[int], reset_after: Optional[float]
-) -> None:
-    stretched = slowed_by_rate_limit(
-        delay, RateLimit(limit=limit, remaining=remaining, reset_after=reset_after)
-    )
-    assert delay <= stretched <= max(delay, reset_after or 0.0)
-    if None in (limit, remaining, reset_after):
-        assert stretched == delay
 
 
 # The schedule of one wait
