@@ -3,12 +3,23 @@
 A machine owns a `Watch`. It asks `due` when the next request is due, takes it from `next`, and
 reports its outcome to `answered`, which returns the executions that have ended.
 
-Two or fewer executions are polled singly, each by its own clock, as `wait_for_completion` does.
+Two or fewer executions are polled singly, each at its `poll_at`, as `wait_for_completion` does.
 Three or more share one clock. At its time a *round* begins, which looks at all of them once. These
 are its rules, in this order:
 
 1. An execution whose deadline has passed is looked at once more, at once, whatever else is planned:
-   by a page, if a page can show it, else singly. If the server hangs, only the first one is.
+   by a page, if a page can show it, else singly. If the server hangs, only the first one is. The
+   request is this one:
+
+   | present round        | `look` of the execution | request                                     |
+   |----------------------|-------------------------|---------------------------------------------|
+   | lists are left       | any                     | the next page of the first list             |
+   | no list is left      | `SINGLY`, `POLLED`      | its poll                                    |
+   | no list is left      | `NEXT_ROUND`            | a new round begins: its first page, or, if  |
+   |                      |                         | no list is worth it, the poll               |
+   | none                 | any, of three or more   | the same                                    |
+   | none                 | any, of one or two      | its poll                                    |
+
 2. While the key must wait (a 429, or little is left of the window), nothing else is sent.
 3. *Pages*: the executions of one workflow are read from its list, as long as a page costs fewer
    requests than single polls of those that it is expected to show (`list_plan.py`). An execution
@@ -35,6 +46,7 @@ import copy
 import math
 from collections import OrderedDict, deque
 from dataclasses import replace
+from enum import Enum
 from typing import Any, Deque, Dict, List, Mapping, NamedTuple, Optional, Union, cast
 
 from flowmaestro_core.actions import Done, Fail, Wait
@@ -88,6 +100,24 @@ class Ended(NamedTuple):
     verdict: Union[Done, Fail]
 
 
+class Look(Enum):
+    """How the present round looks at an execution.
+
+    A round begins with `ON_PAGE` or `SINGLY`. It ends when none is left of either, except those
+    whose last poll has failed too short a time ago.
+    """
+
+    ON_PAGE = "on page"
+    """A page may show it. If one does, `NEXT_ROUND` follows. If its entry is incomplete, or if the
+    list is read no further, `SINGLY` follows."""
+    SINGLY = "singly"
+    """It is polled singly, because no page shows it. `POLLED` follows."""
+    POLLED = "polled"
+    """It was polled singly. Unless its list is read after all, this stays until the next round."""
+    NEXT_ROUND = "next round"
+    """A page has shown it, or it was added during the round, or it has ended."""
+
+
 class Watched:
     """One running execution, with its row and the state of its wait."""
 
@@ -100,15 +130,11 @@ class Watched:
         self.workflow_id = workflow_id
         """The workflow; `None` as long as it is unknown."""
         self.poll_at = poll_at
-        """When it is polled by its own clock."""
-        self.not_before: float = -math.inf
-        """In a round, it is not polled singly before this time, because its last poll failed."""
-        self.order = 0
-        """Of two with the same `poll_at`, that with the smaller number is polled first."""
-        self.is_pending = False
-        """Whether the present round must still look at it."""
-        self.is_polled_singly = False
-        """Whether no page shows it, in this round or the last one."""
+        """When it is polled, if two or fewer are left. If its last poll has failed, no round polls
+        it singly before this time."""
+        self.has_failed = False
+        """Whether its last poll has failed, and no page has shown it since."""
+        self.look: Look = Look.NEXT_ROUND
 
 
 class Listing:
@@ -117,8 +143,7 @@ class Listing:
     def __init__(self, workflow_id: str, wanted: List[Watched], size: int) -> None:
         self.workflow_id = workflow_id
         self.wanted = wanted
-        """The executions that are looked for. Those that a page has shown stay in it, and are not
-        pending any more."""
+        """The executions that are looked for. Those that a page has shown stay in it."""
         self.size: int = size
         self.cursor: PageCursor = PageCursor(size)
         self.read = 0
@@ -129,12 +154,31 @@ class Listing:
     @property
     def missing(self) -> List[Watched]:
         """The executions that no page has shown yet."""
-        return [execution for execution in self.wanted if execution.is_pending]
+        return [execution for execution in self.wanted if execution.look is Look.ON_PAGE]
 
     def halve(self) -> None:
         """Continue at the same place, with pages of half the size."""
         self.size //= 2
         self.cursor = PageCursor(self.size, page=self.read // self.size + 1)
+
+
+class Round:
+    """What is left of one look at all executions.
+
+    Attributes:
+        began_at: when it began.
+        turn_at: when the pace allows its next request.
+        listings: the lists that are read next.
+        singles: the executions that are polled singly afterwards. Only those that are `SINGLY` are:
+            a page may have shown others meanwhile.
+
+    """
+
+    def __init__(self, now: float) -> None:
+        self.began_at: float = now
+        self.turn_at: float = now
+        self.listings: Deque[Listing] = deque()
+        self.singles: Deque[Watched] = deque()
 
 
 class Watch:
@@ -143,9 +187,7 @@ class Watch:
     `by_row` has each of them, by the index of its row, in the order in which they were added. All
     have the same timeout, which counts from then, so the first one reaches its deadline first.
 
-    The present round is `_listings`, the lists that are read next, and `_singles`, the executions
-    that are polled singly afterwards; both are empty between two rounds. `_sent` is the request in
-    flight: an execution, a listing, or `None`.
+    `_sent` is the request in flight: an execution, a listing, or `None`.
     """
 
     def __init__(self, batch: Batch, pace: Pace) -> None:
@@ -158,17 +200,10 @@ class Watch:
         self._pace = pace
         self._starts = 0
         """How many executions were added so far."""
-        self._orders = 0
-        """How many polls were planned so far."""
+        self._round: Optional[Round] = None
+        """The present round; `None` between two rounds."""
         self._round_at = -math.inf
         """When the next round begins. Fewer than `FEWEST` executions need none."""
-        self._turn_at = -math.inf
-        """When the pace allows the next request of the present round."""
-        self._in_round = False
-        self._began_at = 0.0
-        """When the present round began."""
-        self._listings: Deque[Listing] = deque()
-        self._singles: Deque[Watched] = deque()
         self._sent: Union[Watched, Listing, None] = None
         self._sent_at = 0.0
         self._singles_before_list = 0
@@ -209,7 +244,6 @@ class Watch:
             row, PollState(waiting, now), rank, self._batch.workflow_id, now + delay
         )
         self._starts += 1
-        self._plan(execution, now + delay)
         self.by_row[row.index] = execution
         self._by_id.setdefault(execution.state.execution_id, []).append(execution)
         if not started_now:
@@ -225,10 +259,10 @@ class Watch:
         """Return when the next request is due; infinity if no execution is followed."""
         if not self.by_row:
             return math.inf
-        if self._in_round:
-            due_at = self._turn_at
+        if self._round is not None:
+            due_at = self._round.turn_at
         elif len(self.by_row) < FEWEST:
-            due_at = self._next_by_clock.poll_at
+            due_at = self._next_single.poll_at
         else:
             due_at = self._round_at
         return min(max(due_at, self.not_before), self._first_by_deadline.state.deadline)
@@ -253,19 +287,21 @@ class Watch:
         if hangs and now > first.state.deadline + LAST_POLL_TIMEOUT:
             self._remove(first)
             return [Ended(first.row, first.state.time_out(copy.copy(self._lost)))]
-        if len(self.by_row) < FEWEST and not self._in_round:
-            return self._poll(first if is_last else self._next_by_clock, context, token, now, alone)
-        if not self._in_round or (is_last and not self._listings and not first.is_polled_singly):
-            self._begin_round(now)
-        if self._listings:
-            return self._read_page(self._listings[0], context, token, now)
+        present = self._round
+        if present is None and len(self.by_row) < FEWEST:
+            return self._poll(first if is_last else self._next_single, context, token, now, alone)
+        if present is None or (is_last and not present.listings and first.look is Look.NEXT_ROUND):
+            present = self._begin_round(now)
+        if present.listings:
+            return self._read_page(present.listings[0], context, token, now)
         if is_last:
             return self._poll(first, context, token, now, alone)
-        while self._singles:
-            execution = self._singles.popleft()
-            if execution.is_pending and execution.not_before <= now:
+        while present.singles:
+            execution = present.singles.popleft()
+            waits = execution.has_failed and execution.poll_at > now
+            if execution.look is Look.SINGLY and not waits:
                 return self._poll(execution, context, token, now, alone)
-        self._end_round(now, jitter)
+        self._end_round(present, now, jitter)
         return []
 
     def answered(self, answer: Union[Done, Fail], now: float, jitter: float) -> List[Ended]:
@@ -283,11 +319,11 @@ class Watch:
         if isinstance(answer, Fail):
             self.hold(rate_limit_pause(answer.error) or 0.0, now)
         if isinstance(sent, Listing):
-            ended = self._listed(sent, answer, now)
+            ended = self._listed(cast("Round", self._round), sent, answer, now)
         else:
             ended = self._polled(cast("Watched", sent), answer, now)
-        if self._in_round:
-            self._go_on(now, jitter)
+        if self._round is not None:
+            self._go_on(self._round, now, jitter)
         return ended
 
     # Requests
@@ -317,23 +353,23 @@ class Watch:
 
     # Rounds
 
-    def _begin_round(self, now: float) -> None:
-        """Plan a round: which lists are read, and which executions are polled singly."""
-        self._in_round, self._began_at = True, now
-        self._listings.clear()
+    def _begin_round(self, now: float) -> Round:
+        """Begin a round: plan which lists are read, and which executions are polled singly."""
+        self._round = begun = Round(now)
         groups: Dict[Optional[str], List[Watched]] = {}
         for execution in self.by_row.values():
-            execution.is_pending = execution.is_polled_singly = True
+            execution.look = Look.SINGLY
             groups.setdefault(execution.workflow_id, []).append(execution)
         unknown = groups.pop(None, [])
         for workflow_id, known in groups.items():
-            if self._plan_listing(cast("str", workflow_id), known + unknown):
+            if self._plan_listing(begun, cast("str", workflow_id), known + unknown):
                 unknown = []
-        singles = [one for one in self.by_row.values() if one.is_polled_singly]
+        singles = [one for one in self.by_row.values() if one.look is Look.SINGLY]
         # Those whose polls have timed out come last, because they may delay all that follow.
-        self._singles = deque(sorted(singles, key=lambda one: one.state.unanswered))
+        begun.singles.extend(sorted(singles, key=lambda one: one.state.unanswered))
+        return begun
 
-    def _plan_listing(self, workflow_id: str, wanted: List[Watched]) -> bool:
+    def _plan_listing(self, present: Round, workflow_id: str, wanted: List[Watched]) -> bool:
         """Plan to read the list of a workflow, if that is worth it. Return whether it is."""
         if self._singles_before_list > 0 or len(wanted) < FEWEST:
             return False
@@ -342,34 +378,34 @@ class Watch:
         if not depth:
             return False
         size = page_size(depth, self._most, all_known=None not in ranks)
-        self._listings.append(Listing(workflow_id, wanted, size))
+        present.listings.append(Listing(workflow_id, wanted, size))
         for execution in wanted:
-            execution.is_polled_singly = False
+            execution.look = Look.ON_PAGE
         return True
 
-    def _end_listing(self, listing: Listing) -> None:
+    def _end_listing(self, present: Round, listing: Listing) -> None:
         """Read no further page of a list. What no page has shown is polled singly."""
-        self._listings.popleft()
+        present.listings.popleft()
         if listing.found < FEWEST - 1:
             self._singles_before_list = SINGLES_AFTER_FAILURE
         for execution in listing.missing:
-            execution.is_polled_singly = True
-            self._singles.append(execution)
+            execution.look = Look.SINGLY
+            present.singles.append(execution)
 
-    def _go_on(self, now: float, jitter: float) -> None:
+    def _go_on(self, present: Round, now: float, jitter: float) -> None:
         """Plan the next request of the present round, or end the round if there is none."""
-        while self._singles and not self._singles[0].is_pending:
-            self._singles.popleft()
-        if self._listings or self._singles:
-            self._turn_at = now + self._pace.plan(0.0, now, many=True)
+        while present.singles and present.singles[0].look is not Look.SINGLY:
+            present.singles.popleft()
+        if present.listings or present.singles:
+            present.turn_at = now + self._pace.plan(0.0, now, many=True)
         else:
-            self._end_round(now, jitter)
+            self._end_round(present, now, jitter)
 
-    def _end_round(self, now: float, jitter: float) -> None:
-        self._in_round = False
+    def _end_round(self, ended: Round, now: float, jitter: float) -> None:
+        self._round = None
         # From the beginning of this round: a poll that hangs must not delay the next round. But an
         # interval that the caller has given is a minimum, for each execution.
-        since = self._began_at if self._batch.poll_interval is None else now
+        since = ended.began_at if self._batch.poll_interval is None else now
         delay = max(since + self._interval(now, jitter) - now, 0.0)
         if len(self.by_row) >= FEWEST:
             delay = self._pace.plan(delay, now, many=True)
@@ -392,7 +428,7 @@ class Watch:
 
     def _polled(self, execution: Watched, answer: Union[Done, Fail], now: float) -> List[Ended]:
         """Apply the outcome of a single poll. Return the rows that end with it."""
-        execution.is_pending = False
+        execution.look, execution.has_failed = Look.POLLED, isinstance(answer, Fail)
         verdict = execution.state.judge(answer, now)
         if isinstance(answer, Done) and execution.workflow_id is None:
             found = text_or_empty(answer.value["data"].get("workflow_id"))
@@ -404,8 +440,7 @@ class Watch:
             delay = max(verdict.seconds, now - self._sent_at if is_lost else 0.0)
             if len(self.by_row) < FEWEST:
                 delay = self._pace.plan(delay, now)
-            self._plan(execution, now + delay)
-            execution.not_before = now + delay if isinstance(answer, Fail) else now
+            execution.poll_at = now + delay
             return []
         self._remove(execution)
         if isinstance(verdict, Done):
@@ -421,12 +456,19 @@ class Watch:
         if not is_id(workflow_id):
             return
         execution.workflow_id = workflow_id
-        unknown = [one for one in self._singles if one.is_pending and one.workflow_id is None]
-        # This execution is of the workflow, too, and needs no request any more.
-        if len(unknown) >= FEWEST - 1 and self._plan_listing(workflow_id, [execution, *unknown]):
-            self._singles = deque(one for one in self._singles if one.is_polled_singly)
+        present = self._round
+        if present is None:
+            return
+        singles = (one for one in present.singles if one.look is Look.SINGLY)
+        unknown = [one for one in singles if one.workflow_id is None]
+        wanted = [execution, *unknown]
+        if self._plan_listing(present, workflow_id, wanted):
+            execution.look = Look.NEXT_ROUND  # It needs no request any more.
+            present.singles = deque(one for one in present.singles if one.look is Look.SINGLY)
 
-    def _listed(self, listing: Listing, answer: Union[Done, Fail], now: float) -> List[Ended]:
+    def _listed(
+        self, present: Round, listing: Listing, answer: Union[Done, Fail], now: float
+    ) -> List[Ended]:
         """Apply a page, or the failure of its request. Return the rows that end with it."""
         if isinstance(answer, Fail):
             if answer.error.code == "reply_too_large" and listing.size >= 2 * SMALLEST_SIZE:
@@ -435,10 +477,10 @@ class Watch:
                 return []
             if self._may_be_of_list(answer.error, now):
                 listing.found = 0
-                self._end_listing(listing)
+                self._end_listing(present, listing)
             else:  # The round ends, and the next one reads the list again.
-                self._listings.clear()
-                self._singles.clear()
+                present.listings.clear()
+                present.singles.clear()
             return self._without_time(answer.error, now)
         page: Reply[Any] = answer.value
         self._has_failed = False
@@ -451,7 +493,7 @@ class Watch:
             listing.read += 1
             for execution in tuple(self._by_id.get(text_or_empty(entry.get("id")), ())):
                 shown += 1
-                ended += self._shown(execution, listing, entry, now)
+                ended += self._shown(execution, present, listing, entry, now)
         listing.found += shown
         more = listing.cursor.advance(page)
         missing = listing.missing
@@ -465,7 +507,7 @@ class Watch:
             # of its place in its own.
             if execution.workflow_id == listing.workflow_id:
                 execution.rank.missed(listing.read, self._starts)
-        self._end_listing(listing)
+        self._end_listing(present, listing)
         return ended
 
     def _may_be_of_list(self, error: FlowMaestroError, now: float) -> bool:
@@ -483,6 +525,7 @@ class Watch:
     def _shown(
         self,
         execution: Watched,
+        present: Round,
         listing: Listing,
         entry: Dict[str, Any],
         now: float,
@@ -491,15 +534,15 @@ class Watch:
         execution.workflow_id = listing.workflow_id
         execution.rank.shown(listing.read, self._starts)
         if not _is_whole(entry):
-            if not execution.is_polled_singly:
-                execution.is_polled_singly = True
-                self._singles.append(execution)
+            if execution.look is Look.ON_PAGE:
+                execution.look = Look.SINGLY
+                present.singles.append(execution)
             return []
-        execution.is_pending = False
+        execution.look, execution.has_failed = Look.NEXT_ROUND, False
         shapes.execution({"data": entry})
         verdict = execution.state.see(cast("Execution", entry), now)
         if isinstance(verdict, Wait):
-            self._plan(execution, now + verdict.seconds)
+            execution.poll_at = now + verdict.seconds
             return []
         self._remove(execution)
         if isinstance(verdict, Done):
@@ -541,12 +584,8 @@ class Watch:
         return next(iter(self.by_row.values()))
 
     @property
-    def _next_by_clock(self) -> Watched:
-        return min(self.by_row.values(), key=lambda one: (one.poll_at, one.order))
-
-    def _plan(self, execution: Watched, poll_at: float) -> None:
-        self._orders += 1
-        execution.poll_at, execution.order = poll_at, self._orders
+    def _next_single(self) -> Watched:
+        return min(self.by_row.values(), key=lambda one: one.poll_at)
 
     def _remove(self, execution: Watched) -> None:
         del self.by_row[execution.row.index]
@@ -554,7 +593,7 @@ class Watch:
         alike.remove(execution)
         if not alike:
             del self._by_id[execution.state.execution_id]
-        execution.is_pending = False
+        execution.look = Look.NEXT_ROUND
 
 
 def _is_whole(entry: Mapping[str, Any]) -> bool:
