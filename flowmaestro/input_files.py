@@ -19,7 +19,8 @@ from flowmaestro.inputs import mapping_or_empty
 from flowmaestro_core.payloads.json_values import list_or_empty
 
 LARGEST_CELL = 2**31 - 1
-"""Characters: a cell may be a whole document."""
+"""Characters: a cell may be a whole document. More than this the `csv` module does not take on
+systems whose C long has 32 bits, such as Windows."""
 _SUFFIXES = (".csv", ".tsv", ".jsonl", ".json")
 _TYPED = ":="
 """The end of the name of a column whose cells are JSON."""

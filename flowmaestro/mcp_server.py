@@ -26,8 +26,9 @@ from flowmaestro_core.payloads.json_values import count_or_none, list_or_empty, 
 LONGEST_NAME = 64
 """Characters of a tool's name: what clients accept."""
 LONGEST_DESCRIPTION = 1000
-"""Characters of one text of a tool from the server: all go to a language model. Such texts are
-titles, descriptions, also those in schemas, and the list of labels."""
+"""Characters of one text of a tool from the server: all go to a language model, for which these are
+about 250 tokens. Such texts are titles, descriptions, also those in schemas, and the list of
+labels."""
 _OUTPUT_SCHEMA = {
     "type": "object",
     "properties": {
@@ -68,7 +69,8 @@ LOOK_EVERY = 1.0
 MOST_NODES = 1_000_000
 """A larger number of nodes is not believed: progress is sent as a float, which ends at 1e308."""
 LARGEST_SCHEMA = 65_536
-"""Characters of a schema as JSON; a larger one is replaced by that of any object."""
+"""Characters of a schema as JSON; a larger one is replaced by that of any object. It goes to a
+language model, for which these are about 16,000 tokens."""
 DEEPEST = 200
 """Levels of nested lists and objects that are sent: pydantic serialises few more."""
 
@@ -89,6 +91,7 @@ def workflow_server(
     for workflow in {str(each["id"]): each for each in workflows}.values():
         name, number = tool_name(workflow), 2
         while name in tools or name == WAIT:
+            # The suffix has room within `LONGEST_NAME`, up to `_999`.
             name, number = f"{tool_name(workflow)[:60]}_{number}", number + 1
         try:
             tools[name] = _tool(name, workflow)

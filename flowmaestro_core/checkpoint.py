@@ -15,7 +15,10 @@ from flowmaestro_core.records import OnUnknown, PathLike
 from flowmaestro_core.types import ExecutionStatus
 
 SETTLE_AFTER = 60.0
-"""Seconds after which the server can be relied on to list an execution that it has accepted."""
+"""Seconds after which the server can be relied on to list an execution that it has accepted.
+
+A start goes out, and its attempts end, within half of them. The other half, 30 s, is for the server
+and the gateways before it."""
 
 
 class Checkpoint:

@@ -74,7 +74,8 @@ MAX_KEYS = 256
 MAX_KEY_SIZE = 1_000
 """The most bytes of a key. An index of PostgreSQL takes no text of more than 2,700 bytes."""
 MAX_OUTCOMES_SIZE = 16 * 1024 * 1024
-"""After so many bytes of outcomes, a `load` may leave out the `outcome` of further states."""
+"""After so many bytes of outcomes, a `load` may leave out the `outcome` of further states. Decoded,
+JSON takes several times as many bytes of memory, so a load takes about a hundred megabytes."""
 
 Stage = Literal["open", "starting", "started", "ended"]
 """The state of a start, as it is stored.

@@ -85,7 +85,7 @@ def with_attempt(timeout: float, attempt: float) -> float:
 def at_most(limit: float, left: float) -> float:
     """Return the timeout `limit`, shortened to `left` seconds if it is longer.
 
-    A shortened timeout is at least a millisecond. A `Timeout` keeps its limits of the phases, such
-    as `connect`.
+    A shortened timeout is at least a millisecond, because many libraries take 0 for no limit, and
+    some refuse it. A `Timeout` keeps its limits of the phases, such as `connect`.
     """
     return limit if limit <= left else with_attempt(limit, max(left, 0.001))

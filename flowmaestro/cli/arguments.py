@@ -217,7 +217,8 @@ def _choice(name: str, help: str, *choices: str, default: str) -> _Argument:
 def _seconds_ago(text: str) -> float:
     """Return how many seconds a duration such as `90s`, `15m`, `2h`, `3d` or `1w` has.
 
-    Raises `ArgumentTypeError` for any other text, and for a duration of 0 or of 1e9 s and more.
+    Raises `ArgumentTypeError` for any other text, and for a duration of 0 or of 1e9 s (30 years)
+    and more.
     """
     try:
         seconds = float(text[:-1]) * _UNITS[text[-1:]]

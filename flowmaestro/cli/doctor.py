@@ -33,7 +33,8 @@ from flowmaestro_transports.http11.proxies import Proxies
 from flowmaestro_transports.http11.tls import tls_when_needed
 
 LARGEST_SKEW = 60.0
-"""Seconds that this machine's clock may be off before it is reported."""
+"""Seconds that this machine's clock may be off before it is reported. A `Date` has whole seconds,
+and its reply may have taken some. Less than a minute harms nothing that the SDK does."""
 _PROXY_ADVICE = "Does the proxy ask for a password? Write http://user:password@host:port."
 _CHECK_THE_WAY = "Check the host name, the network, the proxy and the firewall."
 

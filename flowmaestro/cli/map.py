@@ -30,7 +30,8 @@ COLUMNS = ("execution_id", "status", "error", "outputs")
 REFUSED = "refused"
 """The status of a row whose start the server refused: nothing was run."""
 MOST_CAUSES = 5
-"""How many causes of failures are printed at most."""
+"""How many causes of failures are printed at most, the most frequent ones: with their texts they
+fill about half of a terminal."""
 _VARYING = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|\d+")
 """Ids and numbers, in which the errors of one cause may differ."""
 
@@ -329,6 +330,7 @@ class _Failures:
             example = f"e.g. {label} {rows}" if len(found) > 3 else f"{label} {rows}"
             text = texts.pop() if len(texts) == 1 else pattern
             lead = f"{len(found):>5} {screen.symbols.times} "
+            # 200 characters are two or three lines of a terminal.
             screen.line(lead, f"{text[:200]}, {example}", indent=len(lead))
         rest = len(causes) - MOST_CAUSES
         if rest > 0:
@@ -452,6 +454,7 @@ class _View:
 
     def _show_progress(self) -> None:
         at = self._at
+        # In a log, a line for each twentieth of the rows is enough.
         if at.done % max(self._total // 20, 1) == 0 or at.done + at.in_doubt == self._total:
             self.screen.line(f"{at.done} of {self._total}, {', '.join(self._parts())}")
 

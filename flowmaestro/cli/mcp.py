@@ -125,7 +125,7 @@ def _config(options: argparse.Namespace, profile: Optional[str]) -> Dict[str, An
     for word in options.schema:
         id, _, path = word.partition("=")
         arguments += ["--schema", f"{id}={os.path.abspath(path)}"]
-    if options.timeout != 300.0:
+    if options.timeout != 300.0:  # The default of `mcp`.
         arguments += ["--timeout", f"{options.timeout:g}"]
     url = options.base_url if profile is not None else url_of(options)[0]
     if url is not None:

@@ -158,6 +158,7 @@ def _closest(text: str, found: Sequence[Found]) -> List[str]:
     from difflib import get_close_matches
 
     words = {word.lower(): word for each in found for word in each if word}
+    # 0.7: three letters of ten may be wrong.
     return [words[word] for word in get_close_matches(text.lower(), words, 1, 0.7)]
 
 

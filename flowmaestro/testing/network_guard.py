@@ -153,6 +153,8 @@ def _is_within_the_process() -> bool:
     True within `socket.socketpair`, and within the import of urllib3, which tries to bind to `::1`.
     """
     frame = inspect.currentframe()
+    # The hook is called by the guard's frames, and `socketpair` calls `bind` or `connect` itself:
+    # these frames are among the next few.
     for _ in range(8):
         frame = frame and frame.f_back
         if frame is None:

@@ -45,7 +45,8 @@ from flowmaestro_core.types import Execution
 MAX_SETBACKS = 3
 """After this many setbacks, the start ends with an error. A setback is a conflict with another
 process or, without a deadline, an announcement of another process that comes during the wait for an
-earlier one."""
+earlier one. Another attempt of the same task causes one or two. If there are more, something saves
+to the checkpoint again and again."""
 _ANNOUNCED_AGAIN = (
     "It is not known whether the run was started: another process announced a start during the "
     "wait; make the same call again"

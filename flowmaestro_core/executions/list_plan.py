@@ -20,7 +20,8 @@ SMALLEST_SIZE = 4
 """After replies that were too large, pages are not made smaller than this: single polls cost about
 as few requests then."""
 GROWTH = 1.25
-"""For each execution that this client has started, the list is expected to grow by so many."""
+"""For each execution that this client has started, the list is expected to grow by so many: others
+may start the workflow, too. If they start more, the execution is missed, and looked for deeper."""
 
 
 class Rank:

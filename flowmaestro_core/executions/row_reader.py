@@ -19,11 +19,13 @@ from flowmaestro_core.records import JournalPlan
 from flowmaestro_core.store import MAX_KEYS
 
 LOOK_AHEAD = 4
-"""With `ordered`: this number times `concurrency` rows may be read ahead of the next outcome. A
-lookup in the journal may exceed this by up to `MAX_KEYS` rows."""
+"""With `ordered`: this number times `concurrency` rows may be read ahead of the next outcome. So
+the others wait for a slow row only if it takes about four times as long as they do. A lookup in the
+journal may exceed this by up to `MAX_KEYS` rows."""
 MAX_BACKLOG = 1024
 """With an iterator as input: how many rows may wait for their start while rows that the journal
-knows are still being read. A lookup in the journal may exceed this by up to `MAX_KEYS` rows."""
+knows are still being read: those of four lookups, since an iterator may be endless and its rows are
+kept in memory. A lookup in the journal may exceed this by up to `MAX_KEYS` rows."""
 
 
 class RowReader:

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 FINAL_POLL_TIMEOUT = 3.0
 """The longest time in seconds for the poll after a terminal event. It is short, because the event
-has the outcome already."""
+has the outcome already. A new connection whose first packet is lost fits in: TCP sends it again
+after 1 s."""
 OVERTIME = 0.1
 """Seconds after its deadline within which a run ends, if its start was done before the deadline. A
 start with a checkpoint may take longer."""

@@ -45,13 +45,14 @@ from flowmaestro_core.store import Loaded
 CLOCK_MARGIN = 60.0
 """An execution that is older than the journal (or than the announcement of a start) by more than
 these seconds belongs to none of its starts. The margin exists because the clocks of the server and
-of the process may differ."""
+of the process may differ. A clock that nothing corrects is a minute off after a month or two."""
 MAX_SURPLUS = 10
-"""How many more executions than rows in doubt are kept for equal inputs, as candidates."""
+"""How many more executions than rows in doubt are kept for equal inputs, as candidates.
+`StartUnknownError` has them: a person looks through ten, not through thousands."""
 MAX_REPEATED_PAGES = 3
 """After so many pages that repeat an earlier one, a walk ends without a result. While it reads, new
-executions may move those of one page to the next. But the server may also send the same page
-without end."""
+executions may move those of one page to the next. For a whole page, that takes a hundred starts
+between two requests. But the server may also send the same page without end."""
 TOLD_EVERY = 1.0
 """Seconds between two calls of `progress` while rows in doubt are settled, so that a user sees that
 the batch has not stopped."""

@@ -85,9 +85,11 @@ from flowmaestro_core.records import Key
 from flowmaestro_core.store import Stage
 
 MAX_RESTARTS = 3
-"""How often one call starts again what lookups did not find."""
+"""How often one call starts again what lookups did not find: as often as a call is retried by
+default. Each time costs a wait of `settle_after`."""
 MAX_SLOW_SAVES = 3
-"""So many announcements one after another that took too long to save end a batch or a run."""
+"""So many announcements one after another that took too long to save end a batch or a run. One may
+be chance; after three, the store is too slow for `settle_after`."""
 LEAST_TIMEOUT = 1.0
 """A start that would have less than these seconds for its response is announced again first. Else,
 a start that the server accepts could be in doubt, and cost a wait of `settle_after`. With a short

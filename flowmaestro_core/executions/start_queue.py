@@ -31,7 +31,9 @@ from flowmaestro_core.records import JournalPlan
 PAUSE_AFTER_REFUSAL = THROTTLED_BASE_DELAY
 """Least time in seconds until a new call is made for a start whose call has failed with a 429."""
 STARTS_PER_SAVE = 16
-"""The most rows that one save notes as `starting`. Each such save waits for the disk."""
+"""The most rows that one save notes as `starting`. Each such save waits for the disk, some
+milliseconds: shared by 16 rows, that is little beside their requests. If the process dies, as many
+rows are in doubt, so they are not more."""
 
 
 class StartQueue:
@@ -199,6 +201,7 @@ class StartQueue:
         else:
             self.outage, self._waited_together = None, 0
         if not isinstance(error, (RateLimitError, ValidationError)):
+            # Why 64: see `retry_delay`.
             bound = BASE_DELAY * 2.0 ** min(self._failures, 64)
             self._failures += 1
             self._not_before = now + min(bound, MAX_DELAY)

@@ -20,7 +20,8 @@ from flowmaestro_core.policy.retry import is_transient, retry_after_of
 from flowmaestro_core.types import Execution
 
 LAST_POLL_TIMEOUT = 1.0
-"""Seconds that the last poll, at the deadline, may still take if no `overtime` is given."""
+"""Seconds that the last poll, at the deadline, may still take if no `overtime` is given. A new
+connection with TLS to another continent takes about half of it."""
 NO_TIME_FOR_PAUSE = "the server asks to wait longer than there is time for"
 
 
@@ -28,7 +29,8 @@ def last_poll_until(deadline: float, now: float, overtime: float) -> float:
     """Return when a poll that begins at `now` must end, `overtime` seconds after `deadline`.
 
     If less than a quarter of the overtime is left, the clock has jumped: the process was stopped,
-    or its event loop was blocked. The first poll after a jump gets `LAST_POLL_TIMEOUT` seconds.
+    or its event loop was blocked. A timer alone is not late by so much. The first poll after a jump
+    gets `LAST_POLL_TIMEOUT` seconds.
     """
     until = deadline + overtime
     return until if until - now >= overtime / 4 else now + LAST_POLL_TIMEOUT

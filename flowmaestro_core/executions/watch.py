@@ -78,6 +78,7 @@ LONGEST_INTERVAL = 5.0
 """Seconds between two rounds: an end is noticed 2.5 s late on average. A poll a second would cost
 five times the requests, and 8 rows of a minute each need no quicker news."""
 SHORTEST_INTERVAL = 1.0
+"""Seconds between two rounds at least: a single execution is polled as often, too."""
 SPREAD = 0.25
 """The interval is drawn from a range of so much of it. Else executions of equal length that were
 started by the news of a round would all end just after another round, and be noticed latest."""
@@ -88,9 +89,11 @@ PAGES_BEFORE_GROWTH = 20
 """After a page that was too large, so many smaller ones come before `MAX_PER_PAGE` is tried again:
 the large outputs may be gone from the first page then."""
 PAGE_LIMIT = 1 << 20
-"""The most bytes of a page. A larger page would hold the starts and the other requests up."""
+"""The most bytes of a page. A larger page would hold the starts and the other requests up: at
+10 Mbit/s, this one takes a second."""
 REMEMBERED = 99
-"""How many ended executions the median of the durations is taken from."""
+"""How many ended executions the median of the durations is taken from: the last ones, since
+durations may change. An odd number, so that the median is one of them."""
 
 
 class Ended(NamedTuple):

@@ -106,7 +106,7 @@ _SHOWN_PARAMETER = re.compile(
 """The parameters of a query that are shown; all other values are redacted."""
 
 
-@lru_cache(maxsize=128)
+@lru_cache(maxsize=128)  # The responses of a server and its proxies have some dozens of names.
 def is_secret_field(name: str) -> bool:
     """Return whether the header field or parameter `name` may carry a credential.
 
@@ -117,7 +117,7 @@ def is_secret_field(name: str) -> bool:
     return _is_secret(words, _SECRET_FIELD, _HARMLESS_FIELD)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=1024)  # Outputs of workflows may have any names, so there are more of them.
 def is_secret_member(name: str) -> bool:
     """Return whether the member `name` of a JSON object may be a credential."""
     words = "_" + _WORD_ENDS.sub("_", name).lower().strip("_")

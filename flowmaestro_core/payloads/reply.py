@@ -389,7 +389,10 @@ _DECIMAL = re.compile(r"[0-9]+(\.[0-9]+)?")
 
 
 def _whole_number(value: Optional[str]) -> Optional[int]:
-    """Return a text of at most 18 ASCII digits as a number; `None` for any other value."""
+    """Return a text of at most 18 ASCII digits as a number; `None` for any other value.
+
+    A number of 18 digits fits into 64 bits. Python would need quadratic time for a very long one.
+    """
     if value is None or not (value.isascii() and value.isdigit() and len(value) <= 18):
         return None
     return int(value)

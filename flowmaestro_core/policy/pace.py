@@ -39,7 +39,7 @@ from typing import List, Optional
 from flowmaestro_core.payloads.reply import RateLimit
 
 FEW = 10
-"""So many machines, at one poll a second each, are ten times as many requests as a pro key has. But
+"""So many machines, at one poll a second each, make twice as many requests as a pro key has. But
 their waits are short as a rule, and a wait for one execution must not be slower than before."""
 SHARE = 0.5
 """The share of what is left of a window that polls may use. The other half is for starts."""

@@ -44,6 +44,7 @@ class AdaptiveTimeout:
         `unanswered` is how many polls of the same execution have timed out since its last
         successful one.
         """
+        # Why 64: see `retry_delay`.
         doublings = max(min(unanswered, MOST_DOUBLINGS), min(self.unanswered, 64))
         return max(LEAST_TIMEOUT, 2 * self.took) * 2.0**doublings
 

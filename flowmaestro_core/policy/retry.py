@@ -111,6 +111,7 @@ def retry_delay(
             f"the server asks to wait {retry_after:g} s, longer than {MAX_RETRY_AFTER:g} s"
         )
     base = THROTTLED_BASE_DELAY if throttled else BASE_DELAY
+    # 2**64 s are longer than any limit; an exponent of some thousand would be an error.
     bound = min(MAX_DELAY, base * 2.0 ** min(retries, 64))
     delay = max(bound * jitter, retry_after or 0.0)
     if delay >= remaining:
@@ -232,6 +233,7 @@ class Retries:
         up to `UNSENT_MAX_DELAY`, so that a refused connection does not make a tight loop. They are
         shortened near the deadline: see `LAST_ATTEMPT_TIMEOUT`.
         """
+        # Why 64: see `retry_delay`.
         bound = min(BASE_DELAY * 2.0 ** min(self._unlimited, 64), UNSENT_MAX_DELAY)
         delay = bound * (1.0 + jitter) / 2.0
         if remaining > LAST_ATTEMPT_TIMEOUT:

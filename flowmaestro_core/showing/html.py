@@ -22,9 +22,11 @@ MOST_ROWS = 100
 MOST_COLUMNS = 8
 LONGEST_CELL = 80
 LONGEST_VALUE = 2000
-"""Characters that are shown of outputs and other JSON values."""
+"""Characters that are shown of outputs and other JSON values: some thirty lines. All of them are
+saved with the notebook."""
 MAX_OPEN_LINES = 20
-"""Outputs and other JSON values with more lines are folded."""
+"""Outputs and other JSON values with more lines are folded: about half a screen, so that the next
+cell stays in sight."""
 
 
 class Outcome(Protocol):

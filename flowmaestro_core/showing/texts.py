@@ -21,7 +21,8 @@ def safe(text: str) -> str:
 def event_time(value: Any) -> Optional[float]:
     """Return Unix seconds from milliseconds or an ISO 8601 text; `None` for any other value.
 
-    Negative milliseconds, and those from 1e14 up, are not a time.
+    Negative milliseconds, and those from 1e14 up (the year 5138), are not a time: much later ones
+    cannot be shown as a date.
     """
     try:
         if isinstance(value, (int, float)):

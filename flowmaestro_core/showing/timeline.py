@@ -34,15 +34,16 @@ MOST_ROWS = 100
 TALL_ROWS = 60
 """With more nodes than these, rows are thin, and nodes that are alike are folded."""
 LEAST_FOLDED = 4
-"""How many nodes in a row that are alike make a group."""
+"""How many nodes in a row that are alike make a group. The row of a group takes the place of one
+node, and hides its bar: for two or three that is not worth it."""
 MAX_ERRORS = 5
-"""How many errors of nodes are written above the bars."""
+"""How many errors of nodes are written above the bars: a screen shows the first bars below them."""
 MAX_DESCRIBED = 20
-"""How many nodes the description names."""
+"""How many nodes the description names. A screen reader reads all of it aloud."""
 NO_NODE_EVENTS = "this server sends no node events"
 NOT_FOLLOWED = "its events were not followed"
 LONGEST_ERROR = 300
-"""How many characters of an error are shown at most."""
+"""How many characters of an error are shown at most: three lines of the usual width."""
 AN_EXECUTION = "an execution"
 WIDTH = 828
 """Pixels, unless the caller asks for another width."""

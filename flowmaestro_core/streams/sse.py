@@ -173,7 +173,11 @@ class SseDecoder:
 
 
 def _milliseconds(value: str, before: Optional[int]) -> Optional[int]:
-    """Return the value of a `retry` field, or `before` if `value` is not only ASCII digits."""
+    """Return the value of a `retry` field, or `before` if `value` is not only ASCII digits.
+
+    Of a long number the first 18 digits count: they are longer than any limit, and Python would
+    need quadratic time for all of them.
+    """
     return int(value.lstrip("0")[:18] or "0") if value.isascii() and value.isdigit() else before
 
 

@@ -23,7 +23,9 @@ from flowmaestro_core.http.messages import Phase, Request, ResponseHead, Transpo
 from flowmaestro_core.payloads.reply import decode_json
 
 VERSION = 1
+"""The version of the format. A cassette of another version is refused."""
 _DIGITS = 6
+"""Digits behind the point of a time in seconds: microseconds, which clocks can tell apart."""
 
 Line = Dict[str, Any]
 

@@ -371,6 +371,7 @@ def _plain_fields(lines: bytes) -> Optional[Headers]:
     headers = Headers(tuple([(name, value.strip(" \t")) for name, _, value in parts]))
     coded = headers.get("transfer-encoding", "chunked") != "chunked"
     length = headers.get("content-length", "0")
+    # h11 refuses a longer number.
     counted = length.isascii() and length.isdigit() and len(length) <= 20
     return None if coded or not counted else headers
 

@@ -232,6 +232,7 @@ def framing_of(method: str, head: ResponseHead) -> Framing:
     if "," in length:  # The same value repeated is allowed.
         value, *others = {each.strip(_SPACE) for each in length.split(",")}
         value = "" if others else value
+    # 18 digits are an exabyte. Python would need quadratic time for a very long number.
     if not (value.isascii() and value.isdigit()) or len(value) > 18:
         raise ReplyError("the content length of the response is not one number of bytes")
     return Counted(int(value))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 
 _INFO = 20
+"""`logging.INFO`: the module is imported only if a program uses it."""
 
 
 class Observers:

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from logging import Logger
 
 _DEBUG = 10
+"""`logging.DEBUG`: the module is imported only if a program uses it."""
 Outcome = Union[Response, ResponseHead, TransportFailure]
 HookCall = Tuple[Optional[Callable[[Any], Any]], Any]
 """A hook, if there is one, and its argument."""

@@ -29,6 +29,7 @@ from flowmaestro.testing.fake.model.service import Service
 from flowmaestro_core.http.messages import Headers, Phase, Request, TransportFailure
 
 MAX_BODY_BYTES = 1024 * 1024
+"""The most bytes of the body of a request, as on the deployed server (`docs/api-facts.md`)."""
 MAX_LOGGED_BYTES = 64 * 1024 * 1024
 """Bytes of the bodies, long URLs and long header fields of all requests that are stored after
 `keep_last`."""

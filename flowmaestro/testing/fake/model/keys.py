@@ -86,6 +86,7 @@ class KeyRing:
     STATE = ("limits", "_keys")
 
     def __init__(self, *, accepts_test_keys: bool) -> None:
+        # Twenty times those of a pro key: a test meets a limit only if it sets one.
         self.limits: Dict[str, int] = {"minute": 6_000, "day": 1_000_000}
         self._accepts_test_keys = accepts_test_keys
         self._keys: Dict[str, ApiKey] = {}

@@ -20,6 +20,7 @@ from flowmaestro_core.http.messages import Headers, Request, TransportFailure
 _LOG = logging.getLogger(__name__)
 
 MAX_HEAD_BYTES = 128 * 1024
+"""The most bytes of the head of a request: more than the SDK accepts of a response (`MAX_HEAD`)."""
 MAX_EARLY_BYTES = 64 * 1024
 """Bytes that a client may send while it receives an event stream; more close the connection.
 
