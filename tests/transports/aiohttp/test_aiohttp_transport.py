@@ -385,20 +385,3 @@ async def test_read_returns_at_most_64_kib_of_a_plain_body(scripted: Any) -> Non
             pieces.append(await body.read(5.0))
     assert b"".join(pieces) == content
     assert max(map(len, pieces)) <= MAX_PIECE
-
-
-@pytest.mark.parametrize("said", [b"", b"SSH-2.0\r\n\r\n", b"HTTP/1.1 200 OK\r\nX-"])
-def test_failure_within_connect_is_not_sent(
-    scripted: Any, monkeypatch: pytest.MonkeyPatch, said: bytes
-) -> None:
-    async def main(url: str) -> None:
-        monkeypatch.setenv("https_proxy", url)
-        made = AiohttpTransport()
-        try:
-            with fails(Phase.NOT_SENT):
-                await made.send(post("https://origin.example"), 5.0)
-        finally:
-            await made.close()
-
-    with scripted.ScriptedServer(scripted.answering(said, then=scripted.Peer.close)) as server:
-        asyncio.run(main(server.url))

@@ -40,20 +40,18 @@ class AfterSendError(aiohttp.ClientError):
         self.head_came = head_came
 
 
-def failure_of(
-    error: BaseException, *, head_came: bool, connected: bool = True
-) -> TransportFailure:
+def failure_of(error: BaseException, *, head_came: bool) -> TransportFailure:
     """Return the failure for one of `ERRORS`.
 
     `head_came` says whether the head of the response had come. If `error` is an `AfterSendError`,
-    its own `head_came` is used instead. `connected` is False if it is certain that there was no
-    connection yet to send the request on.
+    its own `head_came` is used instead. The type of the error alone says whether the request may
+    have been sent, because a session of the caller's reports nothing else.
     """
     may_be_sent = isinstance(error, AfterSendError)
     if isinstance(error, AfterSendError):
         head_came, error = error.head_came, error.error
     timed_out = isinstance(error, asyncio.TimeoutError)
-    if not connected or (not (head_came or may_be_sent) and _is_not_sent(error)):
+    if not (head_came or may_be_sent) and _is_not_sent(error):
         phase = Phase.NOT_SENT
     elif head_came or (not timed_out and _is_of_the_head(error)):
         phase = Phase.REPLY_BROKEN

@@ -21,9 +21,10 @@ class deadline:  # noqa: N801 - like `asyncio.timeout_at`
     """`asyncio.timeout_at`, except that what arrived before a late deadline is not dropped.
 
     If the event loop was blocked beyond the deadline, the data that arrived meanwhile and the
-    deadline are due in the same turn of the loop. So the task is cancelled some turns later
-    (`LastLook`). Before Python 3.11, a task that is cancelled from outside in the turn in which its
-    deadline passes gets the timeout instead.
+    deadline are due in the same turn of the loop. So the task is cancelled some turns later: each
+    turn receives some data, or lets the task decompress a piece of it. `LastLook` bounds the turns.
+    Before Python 3.11, a task that is cancelled from outside in one of them gets the timeout
+    instead.
     """
 
     def __init__(self, when: Optional[float]) -> None:
@@ -46,7 +47,7 @@ class deadline:  # noqa: N801 - like `asyncio.timeout_at`
             self._timer.cancel()
         if self._expired:
             cancelled_outside = False
-            if sys.version_info >= (3, 11):
+            if sys.version_info >= (3, 11):  # As `asyncio.timeout` does it.
                 cancelled_outside = self._task.uncancel() > self._cancellations
             if kind is asyncio.CancelledError and not cancelled_outside:
                 raise asyncio.TimeoutError

@@ -1,10 +1,8 @@
 """The transport on aiohttp, for asyncio. It sends through `ClientSession.request`.
 
 The session's connector, proxy and trace configs take part. The header fields that the session or
-its environment would add are removed again just before the request is sent.
-
-Error reports print the local variables of the frames in a traceback. So no frame of ours has the
-request's header fields or the response as a variable, and failures are raised outside of `except`.
+its environment would add are removed again just before the request is sent. Failures are raised by
+the rule of `http11/failures.py`: no local variable in their tracebacks shows a secret.
 
 May touch: the network, by way of the session; the variables that name proxies; the file `.netrc`,
 which aiohttp reads if the session trusts the environment.
@@ -19,13 +17,7 @@ import time
 import weakref
 from functools import partial
 from http.cookies import SimpleCookie
-from typing import (
-    Any,
-    List,
-    Mapping,
-    Optional,
-    Set,
-)
+from typing import Any, List, Mapping, Optional, Set
 from urllib.request import getproxies
 
 import aiohttp
@@ -43,9 +35,7 @@ from flowmaestro_transports.aiohttp.body import AiohttpBody
 from flowmaestro_transports.aiohttp.failures import ERRORS, AfterSendError, failure_of
 from flowmaestro_transports.aiohttp.limits import Limits, deadline
 from flowmaestro_transports.contract import AsyncOpenResponse
-from flowmaestro_transports.http11.content_coding import (
-    MAX_BODY,
-)
+from flowmaestro_transports.http11.content_coding import MAX_BODY
 from flowmaestro_transports.http11.exchange import ANY_HOST, RequestWriter
 from flowmaestro_transports.http11.failures import closed
 from flowmaestro_transports.http11.hosts import with_ascii_host
@@ -61,7 +51,8 @@ _AUTO_HEADERS = ("Accept", "Accept-Encoding", "User-Agent")
 """The header fields that aiohttp would add to any request."""
 
 _LARGE_BODY = 2**20
-"""Bytes of a request beyond which aiohttp warns that one write of them blocks the event loop."""
+"""Bytes of a request beyond which aiohttp warns if it gets them as `bytes`. A program that turns
+warnings into errors could not send them."""
 
 
 class AiohttpTransport(NotPicklable):
@@ -81,7 +72,9 @@ class AiohttpTransport(NotPicklable):
     With a `Timeout` that has a `head`, the head of a response must arrive within `connect` + `head`
     seconds of the start, however soon the connection was made; without `connect`, within `head`
     seconds. What a malformed, truncated or endless response means, and when an idle connection is
-    used again, is decided as aiohttp does it.
+    used again, is decided as aiohttp does it. For example, a connection that is lost while a proxy
+    opens its tunnel is a failure *maybe processed*, and data that was not read before the
+    connection was lost is dropped.
 
     Raises `TypeError` for a `session` of another type.
     """
@@ -95,12 +88,11 @@ class AiohttpTransport(NotPicklable):
         """The credentials that were sent to proxies."""
         self._session = session
         self._owns_session = session is None
-        self._traced = False
-        """Whether the session reports when it has connected: only one that was made here does."""
         self._closing: Optional[asyncio.Future[None]] = None
         """A future that has a result once `close` was called. It belongs to the event loop of the
         first call."""
         self._bodies: weakref.WeakSet[AiohttpBody] = weakref.WeakSet()
+        # It only checks requests. For a malformed field, aiohttp would raise other exceptions.
         self._writer = RequestWriter(ANY_HOST)
         self._closed = False
 
@@ -184,28 +176,25 @@ class AiohttpTransport(NotPicklable):
         self._closing_here()
         if self._closed:
             raise TransportClosedError
-        self._writer.check(request)  # aiohttp would refuse some fields with other exceptions.
+        self._writer.check(request)
         if timeout <= 0:
             raise TransportFailure(Phase.NOT_SENT, "no time left to connect", timed_out=True)
         if self._session is None:
-            self._traced = True
             # Before Python 3.11, nothing else ends the wait for a close_notify under TLS.
             abort_later = sys.version_info < (3, 11)
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, enable_cleanup_closed=abort_later),
                 trust_env=bool(getproxies()),  # With it, each call reads the .netrc from disk.
-                trace_configs=[_connecting_trace()],
             )
         limits, bound = Limits(timeout), request.max_reply_size
         most = MAX_BODY if whole and bound is None else sys.maxsize
-        progress, body = _Progress(connected=not self._traced), None
+        body = None
         try:
             async with deadline(limits.end):
                 async with deadline(limits.head):
-                    # The response is in no local variable: its repr has the header fields.
+                    # No local variable holds the response: its repr has the header fields.
                     body = AiohttpBody(
-                        await _response_to(self._session, request, limits, self.secrets, progress),
-                        most,
+                        await _response_to(self._session, request, limits, self.secrets), most
                     )
                 self._bodies.add(body)
                 if whole:
@@ -215,14 +204,10 @@ class AiohttpTransport(NotPicklable):
             if body is not None:
                 body.release()
             if isinstance(error, TransportFailure) or not isinstance(error, Exception):
-                # A refusal or a cancellation, without the frames below, which hold the headers.
-                raise error.with_traceback(None)  # noqa: B904
-            if isinstance(error, RuntimeError) and isinstance(error.__cause__, StopIteration):
-                # So aiohttp says that the resolver returned no address.
-                error, progress.connected = OSError("the host has no address"), False
+                raise error.with_traceback(None)  # noqa: B904 - a refusal or a cancellation
             if not isinstance(error, ERRORS):
                 raise
-            failure = failure_of(error, head_came=body is not None, connected=progress.connected)
+            failure = failure_of(error, head_came=body is not None)
         else:
             if self._closed:  # It was closed at the very moment when the head came.
                 body.release()
@@ -231,28 +216,6 @@ class AiohttpTransport(NotPicklable):
         if self._closed and failure.phase is Phase.NOT_SENT:
             raise TransportClosedError
         raise closed(failure.phase) if self._closed else failure
-
-
-class _Progress:
-    """Whether an attempt has a connection to the server, so that its request may be sent."""
-
-    def __init__(self, *, connected: bool) -> None:
-        self.connected = connected
-
-
-def _connecting_trace() -> aiohttp.TraceConfig:
-    """Return a trace config that sets `connected` of the `_Progress` of a request.
-
-    It does so once the connection is ready, after TLS and a proxy's tunnel.
-    """
-
-    async def connected(_session: Any, context: Any, _params: Any) -> None:
-        context.trace_request_ctx.connected = True
-
-    trace = aiohttp.TraceConfig()
-    trace.on_connection_create_end.append(connected)
-    trace.on_connection_reuseconn.append(connected)
-    return trace
 
 
 def _refuse_unused_proxy(url: URL, *, used: Optional[URL]) -> None:
@@ -274,11 +237,7 @@ def _refuse_unused_proxy(url: URL, *, used: Optional[URL]) -> None:
 
 
 async def _response_to(
-    session: aiohttp.ClientSession,
-    request: Request,
-    limits: Limits,
-    secrets: Set[str],
-    progress: _Progress,
+    session: aiohttp.ClientSession, request: Request, limits: Limits, secrets: Set[str]
 ) -> aiohttp.ClientResponse:
     """Send a request. Return the response once its head has come.
 
@@ -299,7 +258,6 @@ async def _response_to(
             raise_for_status=False,
             timeout=limits.for_aiohttp,
             middlewares=(partial(_send_once, given, session, came, secrets),),
-            trace_request_ctx=progress,
             auto_decompress=False,  # Ours is bounded.
             max_line_size=_LONGEST_LINE,
             max_field_size=_LONGEST_LINE,
@@ -354,8 +312,8 @@ def _restore_headers(
     """Undo what the session or its environment has changed in the header fields of `request`.
 
     `given` are the fields of our request; `of_session` are the default fields of the session. This
-    is a function of its own, so that no frame of ours in the traceback of a failed request has
-    aiohttp's header fields, which are printed with their values, as a local variable.
+    is a function of its own, so that the frame with `fields`, which are printed with their values,
+    has ended when a request fails.
     """
     fields = request.headers
     for name in ("Authorization", "Cookie", *of_session):

@@ -1,5 +1,11 @@
 """The failures of an exchange, as the transport contract defines them.
 
+Error reports print the local variables of the frames in a traceback. So no variable in the
+traceback of an exception that users get may hold the request's header fields, or bytes of the
+response, which may echo a key. A failure is raised outside of `except`, once the frames with such
+variables have ended, and its cause is a `LibraryError` or has no traceback. An interrupt or a
+cancellation is raised again after `with_traceback(None)`.
+
 May touch: a file descriptor, to see whether there is a free one.
 """
 
