@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import re
 import time
 from functools import partial
 from typing import Any, Callable, Tuple
@@ -27,10 +26,6 @@ LONGEST = 1e6
 
 _SHORTEST = 0.001
 """Seconds: a socket timeout of zero would mean "do not wait", not "the deadline has passed"."""
-
-_FOLD = re.compile(r"[ \t]*\r?\n[ \t]+")
-"""An obsolete line fold within the value of a header field; it stands for a space.
-Python 3.9 leaves it there."""
 
 
 class RequestsBody:
@@ -57,10 +52,6 @@ class RequestsBody:
             self.close()
             reason = f"an informational reply ({self.status}) came as the final one"
             raise TransportFailure(Phase.REPLY_BROKEN, reason)
-        if self.status == 204 and "transfer-encoding" in self.headers:
-            # It has no body whatever this field says (RFC 9112, 6.3), but http.client would wait.
-            self.close()
-            self._ended = True
 
     def read(self, patience: float) -> bytes:
         """Return some bytes of the body as soon as there are any; `b""` at its end.
@@ -85,7 +76,7 @@ class RequestsBody:
         Raises `TransportFailure` as `read` does, also if the body has not ended at `deadline`, or
         if no byte comes for `silence` seconds.
         """
-        content = io.BytesIO()  # Unlike bytes, its repr shows nothing of the response.
+        content = io.BytesIO()  # Unlike that of bytes, its repr shows nothing of the response.
         look = LastLook()
         while not self._ended and content.tell() <= enough:
             now = time.monotonic()
@@ -112,12 +103,8 @@ class RequestsBody:
         # It fails if a reader, which was woken just now, releases the connection meanwhile.
         with contextlib.suppress(Exception):
             self._raw.close()
-        # The caller may keep a failure, whose frames refer to this body.
+        # A caller may keep a failure. Its frames refer to this body, which must hold no connection.
         self._raw = self._receive = None
-
-    def __del__(self) -> None:
-        if hasattr(self, "_ended"):
-            self.close()
 
     def _piece(self, patience: float) -> bytes:
         """Receive once, unless the decoder has more. Return the decoded content, maybe `b""`.
@@ -129,29 +116,34 @@ class RequestsBody:
             raise of_the_parent()
         if self._closed:
             raise closed(Phase.REPLY_BROKEN)
-        data = b""
         try:
-            # `connection` is None once the connection is back in its pool, as in `close`.
-            sock = getattr(getattr(self._raw, "connection", None), "sock", None)
-            if sock is not None:
-                sock.settimeout(min(max(patience, _SHORTEST), LONGEST))
-            pending = self._coding.pending
-            data = b"" if pending else self._receive()
-            content = self._coding.feed(data) if data or pending else self._coding.finish()
+            return self._received(patience)
         except Exception as error:
             if not self._closed and not isinstance(error, ERRORS):
                 raise
             failure = failure_within_body(error)
-        else:
-            if not self._closed:
-                self._ended = not data and not pending
-                return content
+        if self._closed:  # Another thread closed it, which broke the receive.
             failure = closed(Phase.REPLY_BROKEN)
-        del data  # The frame is in the traceback, and these bytes may echo a secret.
-        if self._closed:
-            raise closed(Phase.REPLY_BROKEN)
         self.close()
         raise failure
+
+    def _received(self, patience: float) -> bytes:
+        """Do the work of `_piece`. Raises what requests, urllib3 and the decoder raise.
+
+        The bytes in `data` may echo a secret. The frame of this function is in no traceback that
+        users get, because `_piece` raises another exception outside of `except`.
+        """
+        # `connection` is None once the connection is back in its pool, as in `close`.
+        sock = getattr(getattr(self._raw, "connection", None), "sock", None)
+        if sock is not None:
+            sock.settimeout(min(max(patience, _SHORTEST), LONGEST))
+        pending = self._coding.pending
+        data = b"" if pending else self._receive()
+        if self._closed:  # Then `data` may look like the end of the body.
+            raise closed(Phase.REPLY_BROKEN)
+        content = self._coding.feed(data) if data or pending else self._coding.finish()
+        self._ended = not data and not pending
+        return content
 
     def _timeout(self) -> TransportFailure:
         self.close()
@@ -159,10 +151,13 @@ class RequestsBody:
 
 
 def _fields_of(response: requests.Response, is_decoded: bool) -> Headers:
-    """Return the header fields, without `Content-Encoding` if the body `is_decoded` already."""
+    """Return the header fields, without `Content-Encoding` if the body `is_decoded` already.
+
+    Python 3.9 leaves the line end of a folded field in its value.
+    """
     fields = (getattr(response.raw, "headers", None) or response.headers).items()
     return Headers(
-        (name, _FOLD.sub(" ", value).strip(" \t"))
+        (name, value.replace("\r\n", "").strip(" \t"))
         for name, value in fields
         if not is_decoded or name.lower() != "content-encoding"
     )

@@ -1,11 +1,8 @@
 """The transport on requests. It sends through `Session.send`, which tools for requests patch.
 
 Mounted adapters, hooks, instrumentations and recorders see its calls. Requests are prepared here,
-so that nothing that a session would add replaces what the core wants sent.
-
-Error reports print the local variables of the frames in a traceback. So a failure is raised where
-no frame has the request's header fields or bytes of the response, which may echo a key: outside of
-`except`, after `with_traceback(None)`, or after the variable was deleted.
+so that nothing that a session would add replaces what the core wants sent. Failures are raised by
+the rule of `http11/failures.py`: no local variable in their tracebacks shows a secret.
 
 May touch: the network, by way of the session; the variables that name proxies and certificates.
 """
@@ -13,18 +10,14 @@ May touch: the network, by way of the session; the variables that name proxies a
 from __future__ import annotations
 
 import contextlib
-import os
-import re
 import sys
 import threading
 import time
-import warnings
 import weakref
-from typing import Any, ClassVar, Dict, List, Mapping, Optional, Tuple, cast
+from typing import Any, ClassVar, List, Mapping, Optional, Set, Tuple, cast
 from urllib.request import getproxies
 
 import requests
-import urllib3
 from requests.utils import get_auth_from_url, select_proxy
 from urllib3.util import SKIP_HEADER
 from urllib3.util import Timeout as Urllib3Timeout
@@ -53,12 +46,6 @@ from flowmaestro_transports.requests.failures import (
     failure_within_body,
 )
 from flowmaestro_transports.requests.send_guard import CheckedHeaders, SendGuard, TooLate
-
-_FUTURE = (
-    "urllib3-future, which niquests installs, is in the place of urllib3; it answers differently, "
-    "and RequestsTransport is not tested with it: use the default transport here"
-)
-"""A warning, since some responses are judged otherwise, and checks of the kit fail with it."""
 
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
@@ -90,8 +77,9 @@ class RequestsTransport(NotPicklable):
     The transport is not patient: a read that times out loses the body. `known_failures` lists the
     conformance checks that the transport fails. What a malformed, truncated or endless response
     means is decided as requests and urllib3 do it. For example, a head that comes byte by byte may
-    take longer than `timeout`, a body without a length may be truncated in silence under TLS, and
-    a 102, 103 or 199 before the response makes the call fail (*reply broken*).
+    take longer than `timeout`, a body without a length may be truncated in silence under TLS, a
+    204 that announces chunks is waited for, and a 102, 103 or 199 before the response makes the
+    call fail (*reply broken*).
 
     Raises `TypeError` for a `session` of another type.
     """
@@ -104,10 +92,10 @@ class RequestsTransport(NotPicklable):
     def __init__(self, session: Optional[requests.Session] = None) -> None:
         if session is not None:
             check_session(session, requests.Session)
-        if re.fullmatch(r"\d+\.\d+\.9\d\d", getattr(urllib3, "__version__", "")):  # so numbered
-            warnings.warn(_FUTURE, RuntimeWarning, stacklevel=2)
         self._callers_session = session
         self._closing = threading.Event()
+        # It only checks requests. For a malformed field, http.client would raise a `ValueError`, as
+        # a hook of the session may once the request was sent.
         self._writer = RequestWriter(ANY_HOST)
         self._reset()
 
@@ -131,8 +119,8 @@ class RequestsTransport(NotPicklable):
         """Send the request and receive the whole response within `timeout` seconds.
 
         A head or a chunk header that comes byte by byte may take longer. Raises `TransportFailure`.
-        A body of more than `max_reply_size` bytes, decoded, is
-        returned in part; without this limit, one of more than 64 MiB is a failure (*reply broken*).
+        A body of more than `max_reply_size` bytes, decoded, is returned in part; without this
+        limit, one of more than 64 MiB is a failure (*reply broken*).
         """
         deadline = time.monotonic() + min(timeout, LONGEST)
         silence = LONGEST
@@ -182,7 +170,7 @@ class RequestsTransport(NotPicklable):
                 body.close()
         self._bodies.clear()
         if self._callers_session is None:
-            _close(self._session)
+            self._session.close()
 
     def _reset(self) -> None:
         """Create the state of a new transport, or of a child after `os.fork`: no open bodies.
@@ -190,9 +178,8 @@ class RequestsTransport(NotPicklable):
         A session that was given stays.
         """
         self._session = self._callers_session or requests.Session()
-        # The open bodies, with the responses of urllib3. Without these references, a body that
-        # nobody closed and its response would be collected together, the response perhaps first.
-        self._bodies: Dict[weakref.ref[RequestsBody], Any] = {}
+        # The open bodies. The finalizer of urllib3 closes the connection of one that nobody closed.
+        self._bodies: Set[weakref.ref[RequestsBody]] = set()
         self._settings_of_origin: Tuple[List[str], Mapping[str, Any]] = [], {}
         self._process = ForkGuard()
 
@@ -217,7 +204,7 @@ class RequestsTransport(NotPicklable):
             raise TransportClosedError
         session, failure = self._session, None
         response = cast("Any", None)
-        self._writer.check(request)  # http.client refuses some fields late.
+        self._writer.check(request)
         limits = _limits(timeout)
         guard = SendGuard(time.monotonic() + min(timeout, LONGEST), self._closing)
         try:
@@ -237,8 +224,7 @@ class RequestsTransport(NotPicklable):
                 raise TransportClosedError
             raise failure
         body = RequestsBody(response, limit)
-        bodies = self._bodies
-        bodies[weakref.ref(body, lambda gone: bodies.pop(gone, None))] = response.raw
+        self._bodies.add(weakref.ref(body, self._bodies.discard))
         if self._closing.is_set():
             body.close()
             raise closed(Phase.REPLY_BROKEN)
@@ -285,18 +271,14 @@ def _check_network(url: str, settings: Mapping[str, Any]) -> None:
     under an http URL.
     """
     verify, cert = settings["verify"], settings["cert"]
-    secure = url.lower().startswith("https:")
-    if secure and (isinstance(verify, str) or cert):
-        try:
-            tls_when_needed(verify if isinstance(verify, str) else True, cert)
-        except (OSError, ValueError, TypeError) as error:
-            reason = str(error)
-        else:
-            return
-        names = [name for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE") if verify]
-        names = [name for name in names if os.environ.get(name) == verify]
-        raise _refusal(reason.replace("verify:", f"{names[0]}:", 1) if names else reason)
-    proxy = None if secure else select_proxy(url, settings["proxies"])
+    if url.lower().startswith("https:"):
+        if isinstance(verify, str) or cert:
+            try:
+                tls_when_needed(verify if isinstance(verify, str) else True, cert)
+            except (OSError, ValueError, TypeError) as error:
+                raise _refusal(str(error)) from error
+        return
+    proxy = select_proxy(url, settings["proxies"])
     if proxy and proxy.lower().startswith("https:") and verify is not False:
         raise _refusal(
             "requests does not verify the certificate of an https proxy for an http URL; "
@@ -306,20 +288,6 @@ def _check_network(url: str, settings: Mapping[str, Any]) -> None:
 
 def _refusal(reason: str) -> TransportFailure:
     return TransportFailure(Phase.NOT_SENT, reason, permanent=True)
-
-
-def _close(session: Any) -> None:
-    """Close a session and its pools. `Session.close` leaves the pools to the garbage collector.
-
-    The collection may come late: an exception that the caller keeps refers to a response, and the
-    response refers to its pool.
-    """
-    for adapter in session.adapters.values():
-        for manager in (adapter.poolmanager, *adapter.proxy_manager.values()):
-            keys = getattr(manager.pools, "keys", tuple)  # urllib3-future closes them when cleared.
-            for key in keys():
-                manager.pools[key].close()
-    session.close()
 
 
 def _drop_connections(session: requests.Session) -> None:
@@ -403,8 +371,7 @@ def _response_to(
         for reply in came:
             reply.close()
         if not isinstance(error, Exception):
-            # An interrupt, without the frames of requests, which hold the headers.
-            raise error.with_traceback(None)  # noqa: B904
+            raise error.with_traceback(None)  # noqa: B904 - an interrupt
         if not came or not isinstance(error, ERRORS):
             raise
         # The response had come, so a hook of the caller's has raised this.
@@ -414,5 +381,7 @@ def _response_to(
             response.headers["Location"] = found[0]
         return response
     finally:
-        came.clear()  # The response refers to its request, and so to this list: a cycle.
+        # The response refers to its request, and so to this list. Such a cycle, and its connection,
+        # would wait for the garbage collector.
+        came.clear()
     raise failure
