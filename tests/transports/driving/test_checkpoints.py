@@ -20,7 +20,7 @@ from flowmaestro import (
     Hooks,
     NotFoundError,
 )
-from flowmaestro.testing import FakeFlowMaestro, Shapes
+from flowmaestro.testing import FakeFlowMaestro
 from flowmaestro_transports.driving import checkpoints
 from flowmaestro_transports.primitives.file_lock import open_lock_file
 
@@ -44,31 +44,6 @@ class Kept:
 
     async def save_later(self, state: Dict[str, Any]) -> None:
         self.save(state)
-
-
-def lines(fake: FakeFlowMaestro) -> List[str]:
-    return [f"{request.method} {request.path}" for request in fake.requests]
-
-
-@pytest.mark.parametrize("shapes", ["deployed", "documented"])
-def test_a_run_takes_four_requests_and_the_same_call_again_one(shapes: Shapes) -> None:
-    with FakeFlowMaestro(shapes=shapes) as fake, fake.installed():
-        fake.workflow("wf_1", outputs={"total": 7})
-        client = FlowMaestroClient()
-        kept = Kept()
-        checkpoint = Checkpoint(kept.load, kept.save)
-        first = client.workflows.run("wf_1", {"a": 1}, checkpoint=checkpoint)
-        assert first["outputs"] == {"total": 7}
-        assert [line.split("/")[0] for line in lines(fake)] == ["GET ", "POST ", "GET ", "GET "]
-        assert client.workflows.run("wf_1", {"a": 1}, checkpoint=checkpoint) == first
-        assert len(fake.requests) == 5
-        reply = client.workflows.execute("wf_1", inputs={"a": 1}, checkpoint=checkpoint)
-        data: Dict[str, Any] = {**reply["data"]}
-        assert data["execution_id"] == first["id"]
-        assert (data["workflow_id"], data["status"]) == ("wf_1", "completed")
-        assert reply.attempts == 1
-        assert [state["state"] for state in kept.states] == ["starting", "started"]
-        assert kept.states[0]["at"] <= kept.states[1]["at"]
 
 
 @pytest.mark.anyio
@@ -155,24 +130,6 @@ def test_a_save_that_raises_ends_the_run(
     assert started == ([] if fails_at == 1 else [caught.value.execution_id])
     flowmaestro_client.workflows.run("wf_1", checkpoint=Checkpoint(kept.load, kept.save))
     assert len(flowmaestro_fake.executions) == 1
-
-
-def test_a_store_that_compares_lets_one_of_two_start(
-    flowmaestro_fake: FakeFlowMaestro, flowmaestro_client: FlowMaestroClient
-) -> None:
-    flowmaestro_fake.workflow("wf_1", outputs={"total": 7})
-    kept = Kept()
-
-    def save(state: Dict[str, Any]) -> None:
-        if state["serial"] == 1 and not kept.states:
-            other = Checkpoint(kept.load, kept.save)
-            flowmaestro_client.workflows.run("wf_1", checkpoint=other)
-        if len(kept.states) != state["serial"] - 1:
-            raise CheckpointConflict
-        kept.save(state)
-
-    ended = flowmaestro_client.workflows.run("wf_1", checkpoint=Checkpoint(kept.load, save))
-    assert [execution.id for execution in flowmaestro_fake.executions] == [ended["id"]]
 
 
 # Files

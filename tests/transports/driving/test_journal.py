@@ -21,8 +21,6 @@ from flowmaestro import (
     JournalError,
     NotFoundError,
     RateLimitError,
-    StartUnknownError,
-    TimeoutError,
 )
 from flowmaestro.testing import AsyncMemoryTransport, FakeFlowMaestro, MemoryTransport, Node
 from flowmaestro_core.errors import CheckpointConflict
@@ -160,44 +158,6 @@ def test_another_workflow_or_api_root_is_refused(run, fake, client, path):
         next(run(key=lambda row: row["n"]))
 
 
-def test_new_rows_at_the_end_are_started(run, fake):
-    list(run())
-    outcomes = list(run([*ROWS, {"n": 12}]))
-    assert [it.index for it in outcomes if not it.replayed] == [12]
-    assert ledger(fake) == list(range(13))
-
-
-def test_rows_with_a_key_move_in_a_journal(run, fake):
-    by_n = {"key": lambda row: row["n"]}
-    list(run(**by_n))
-    outcomes = list(run([{"n": 12}, *reversed(ROWS)], **by_n))
-    assert [it.index for it in outcomes if not it.replayed] == [0]
-    assert all(it.outputs == it.inputs for it in outcomes)
-    assert ledger(fake) == list(range(13))
-
-
-def test_failed_row_is_started_again_with_rerun_only(run, fake):
-    fake.workflow("wf_mine", fails_at="work")
-    assert [it.execution["status"] for it in run(ROWS[:2])] == ["failed"] * 2
-    assert all(it.replayed for it in run(ROWS[:2]))
-    fake.workflow("wf_mine", outputs=dict)
-    assert all(it.ok for it in run(ROWS[:2], rerun=["failed"]))
-    keys = [it.headers.get("idempotency-key") for it in fake.requests if it.method == "POST"]
-    assert len(set(keys)) == len(keys) == 4
-    assert all(it.replayed and it.ok for it in run(ROWS[:2], rerun=["failed"]))
-
-
-def test_timed_out_execution_is_followed_by_the_next_call(run, fake):
-    fake.workflow("wf_mine", nodes=[Node("work", seconds=50)], outputs=dict)
-    for _ in range(2):
-        begun = fake.clock.now
-        late = list(run(ROWS[:2], timeout=20))
-        assert [type(it.error) for it in late] == [TimeoutError] * 2
-        assert 20 <= fake.clock.now - begun < 22
-    assert all(it.ok and not it.replayed for it in run(ROWS[:2], timeout=20))
-    assert len(fake.executions) == 2
-
-
 def test_deleted_execution_is_the_error_of_its_row(run, fake):
     fake.workflow("wf_mine", nodes=[Node("work", seconds=50)], outputs=dict)
     with run(ROWS[:2], timeout=20) as runs:
@@ -224,38 +184,6 @@ def test_fatal_errors_leave_the_journal_intact(run, fake):
     fake.clock.advance(caught.value.retry_after)
     assert all(it.ok for it in run())
     assert ledger(fake) == list(range(12))
-
-
-@pytest.mark.parametrize("acted", [True, False])
-def test_a_start_whose_reply_is_lost_is_settled(run, fake, acted):
-    if acted:
-        fake.drop_connection(path="/workflows/*/execute")
-    else:
-        fake.fail_next(status=500, path="/workflows/*/execute")
-    begun = fake.clock.now
-    assert all(it.ok for it in run())
-    assert ledger(fake) == list(range(12))
-    assert fake.clock.now - begun >= 60.0
-    keys = [it.headers["idempotency-key"] for it in fake.requests if it.method == "POST"]
-    assert len(set(keys)) == 12
-
-
-def test_more_candidates_than_rows_stay_unknown(run, fake, client):
-    fake.drop_connection(path="/workflows/*/execute")
-    rows = [{"n": 0}, {"n": 1}]
-    runs = run(rows)
-    first = next(runs)
-    client.workflows.execute("wf_mine", inputs={"n": 0})
-    outcomes = [first, *runs]
-    (unknown,) = (it for it in outcomes if it.error)
-    assert isinstance(unknown.error, StartUnknownError)
-    assert {it["id"] for it in unknown.error.candidates} == {
-        it.id for it in fake.executions if it.inputs == {"n": 0}
-    }
-    with pytest.raises(StartUnknownError):
-        unknown.result()
-    assert [it.ok for it in run(rows, ordered=True)] == [False, True]
-    assert [it.ok for it in run(rows, ordered=True, on_unknown="start")] == [True, True]
 
 
 @pytest.mark.parametrize(
