@@ -13,12 +13,14 @@ from flowmaestro import (
     ClientClosedError,
     FlowMaestroClient,
     FlowMaestroError,
+    StreamTimes,
     resources,
 )
 from flowmaestro.testing import (
     AsyncMemoryTransport,
     FakeFlowMaestro,
     MemoryTransport,
+    Node,
     ScriptedTransport,
     running_server,
 )
@@ -240,6 +242,20 @@ def test_timeout_of_with_options_overrides_that_of_a_call() -> None:
     assert limits(client.with_options(timeout=500)) == [500, 500]
     assert limits(client.with_options(max_retries=1)) == [7, 130.0]
     assert limits(client.with_options(timeout=5).with_options(max_retries=1)) == [5, 5]
+
+
+def test_stream_times_are_those_of_the_client_and_of_derived_ones(make: Any) -> None:
+    """Of a silent stream, the execution is polled each second: by default, three times in 18 s."""
+    fake = FakeFlowMaestro(events="silent")
+    transport: Any = MemoryTransport if make is FlowMaestroClient else AsyncMemoryTransport
+    times = StreamTimes(event_idle=1.0, event_idle_max=1.0)
+    client = make(fake.api_key, transport=transport(fake), stream_times=times)
+    for each in (client, client.with_options(timeout=1.0)):
+        run = fake.workflow(nodes=[Node("work", seconds=18)])
+        started = ask(each, lambda client, run=run: client.workflows.execute(run))
+        before = len(fake.requests)
+        ask(each, lambda client: client.executions.stream(started["data"]["execution_id"]))  # noqa: B023
+        assert len(fake.requests) - before >= 15
 
 
 def test_derived_headers_come_on_top(make: Any) -> None:

@@ -1,4 +1,4 @@
-"""One contract, put to the fake in memory, to the fake over sockets, and to a true service.
+"""One contract, put to the fake in memory, and to a true service.
 
 The last one is where `FLOWMAESTRO_TEST_BASE_URL` says, with the key `FLOWMAESTRO_TEST_API_KEY`.
 What is run there is only what it is told to run: `FLOWMAESTRO_TEST_WORKFLOW`, `_AGENT` and
@@ -8,7 +8,6 @@ not go through the SDK's reconciling of shapes.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 from typing import Any, NamedTuple, Optional
@@ -23,9 +22,8 @@ from flowmaestro import (
     ServerError,
     ValidationError,
 )
-from flowmaestro.testing import FakeFlowMaestro, running_server
+from flowmaestro.testing import FakeFlowMaestro
 
-SPEED = 20.0
 NOBODY = "11111111-2222-4333-8444-555555555555"
 LISTS = ("workflows", "executions", "agents", "triggers", "knowledge_bases", "webhooks")
 PAGINATION = {
@@ -49,32 +47,19 @@ class Place(NamedTuple):
 
 
 SERVICE = os.environ.get("FLOWMAESTRO_TEST_BASE_URL")
-PLACES = [
-    "memory-deployed",
-    "memory-documented",
-    "sockets-deployed",
-    "sockets-documented",
-    *(["service"] if SERVICE else []),
-]
+PLACES = ["deployed", "documented", *(["service"] if SERVICE else [])]
 
 
 @pytest.fixture(params=PLACES)
 def place(request):
-    name, _, shapes = request.param.partition("-")
-    if name == "service":
+    if request.param == "service":
         told = [
             os.environ.get(f"FLOWMAESTRO_TEST_{what}")
             for what in ("WORKFLOW", "AGENT", "KNOWLEDGE_BASE")
         ]
-        yield Place(os.environ["FLOWMAESTRO_TEST_API_KEY"], lambda: {"base_url": SERVICE}, *told)
-        return
-    fake = FakeFlowMaestro(shapes)
-    with contextlib.ExitStack() as stack:
-        if name == "sockets":
-            url = stack.enter_context(running_server(fake, speed=SPEED))
-            yield Place(fake.api_key, lambda: {"base_url": url})
-        else:
-            yield Place(fake.api_key, lambda: {"transport": fake.transport()})
+        return Place(os.environ["FLOWMAESTRO_TEST_API_KEY"], lambda: {"base_url": SERVICE}, *told)
+    fake = FakeFlowMaestro(request.param)
+    return Place(fake.api_key, lambda: {"transport": fake.transport()})
 
 
 @pytest.fixture
