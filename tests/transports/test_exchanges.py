@@ -62,23 +62,6 @@ def test_a_stream_that_was_read_whole_gives_its_connection_back(
         assert server.connections == 1
 
 
-@pytest.mark.parametrize(
-    ("coding", "content"),
-    [("gzip", gzip.compress(b"hello")[:-3]), ("gzip", b"plain"), ("br", b"x"), ("gzip, br", b"x")],
-    ids=["cut off", "not gzip", "unknown", "two"],
-)
-def test_malformed_compressed_body_is_a_failure(
-    runner: Runner, scripted: Any, coding: str, content: bytes
-) -> None:
-    data = scripted.reply(content, headers=[("Content-Encoding", coding)])
-    with (
-        scripted.ScriptedServer(scripted.answering(data)) as server,
-        runner() as transport,
-        fails(Phase.REPLY_BROKEN),
-    ):
-        transport.send(get(server, **{"Accept-Encoding": "gzip"}))
-
-
 @pytest.mark.parametrize("coding", ["identity", "gzip"])
 def test_a_reply_is_bounded(
     runner: Runner, scripted: Any, coding: str, monkeypatch: pytest.MonkeyPatch
@@ -172,17 +155,3 @@ def test_a_204_has_no_body_whatever_its_framing_says(
     head = f"HTTP/1.1 204 No Content\r\n{fields}\r\n\r\n".encode()
     with scripted.ScriptedServer(scripted.answering(head)) as server, runner() as transport:
         assert transport.send(get(server), 60.0).body == b""
-
-
-@pytest.mark.parametrize("runner", OURS, ids=str, indirect=True)
-@pytest.mark.parametrize("data", [b"SSH-2.0-OpenSSH_9", b"HTTP/1.1 2x0", b"\x16\x03\x01"])
-def test_bytes_that_begin_no_status_line_are_refused_at_once(
-    runner: Runner, scripted: Any, data: bytes
-) -> None:
-    """A server of another protocol may wait for us, and never end the line."""
-    with (
-        scripted.ScriptedServer(scripted.answering(data)) as server,
-        runner() as transport,
-        fails(Phase.REPLY_BROKEN, "it is not HTTP"),
-    ):
-        transport.send(get(server), 60.0)

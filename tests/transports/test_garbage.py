@@ -1,6 +1,7 @@
-"""What is no reply by RFC 9112 is refused by our HTTP/1.1, beyond what the kit tries.
+"""What is no reply by RFC 9112, beyond what the kit tries, on the adapters.
 
-The adapters judge it as their libraries do: it is a reply or a `TransportFailure`, nothing else.
+They judge it as their libraries do: it is a reply or a `TransportFailure`, nothing else. What our
+HTTP/1.1 refuses is in `http11/test_exchange.py` and `http11/test_framing.py`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from flowmaestro_core.http.messages import Phase, TransportFailure
-from tests.harness.runners import Driven, Runner, fails, get
+from tests.harness.runners import RUNNERS, Driven, Runner, fails, get
 
 CHUNKED_OK = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
 
@@ -31,6 +32,10 @@ GARBAGE = {
 }
 
 
+pytestmark = pytest.mark.parametrize(
+    "runner", [RUNNERS["requests"], RUNNERS["aiohttp"]], ids=str, indirect=True
+)
+
 _CODINGS = {"a vertical tab", "chunked twice", "gzip", "an unknown coding", "identity"}
 LAX = {
     "requests": {"a tab in the status line", "nul", "no name", "a length and chunks", *_CODINGS},
@@ -41,7 +46,7 @@ LAX = {
 
 @pytest.mark.parametrize("name", GARBAGE)
 def test_garbage_is_no_reply(runner: Runner, scripted: Any, name: str) -> None:
-    lax = name in LAX.get(runner.name, ())
+    lax = name in LAX[runner.name]
     handler = scripted.answering(GARBAGE[name], then=scripted.Peer.close)
     with scripted.ScriptedServer(handler) as server:
         for use in (Driven.send, Driven.open):

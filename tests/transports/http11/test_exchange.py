@@ -351,16 +351,21 @@ def test_a_body_is_bounded() -> None:
 # --- What is refused ------------------------------------------------------------------------
 
 
-def test_bytes_that_are_not_http_are_reported() -> None:
-    """A server that expects TLS, for example, answers a plain request with an alert."""
+@pytest.mark.parametrize(
+    "data",
+    [bytes.fromhex("15030100020246"), b"SSH-2.0-OpenSSH_9", b"HTTP/1.1 2x0", b"\x16\x03\x01"],
+)
+def test_bytes_that_begin_no_status_line_are_refused_at_once(data: bytes) -> None:
+    """A server of another protocol, as one with TLS, may wait for us, and never end the line."""
     with pytest.raises(ReplyError, match=r"^it is not HTTP$"):
-        begin().bytes_received(bytes.fromhex("15030100020246"))
+        begin().bytes_received(data)
 
 
 @pytest.mark.parametrize(
     "lines",
     [
         *(b"HTTP/2.0 200 OK", b"HTTP/2 200 OK", b"HTTP/1.1200 OK", b"ICY 200 OK", b"<html>"),
+        *(b"HTTP/9.9 200 OK", b"HTTP/1.1\t200\tOK", b"HTTP/1.1 000 OK"),
         *(b"HTTP/1.1 OK", b"HTTP/1.1 20 OK", b"HTTP/1.1 2000 OK", b"HTTP/1.1 -20 OK"),
         *(b"\x16\x03\x01", b"\x00", b" HTTP/1.1 200 OK", b"HTTP/1.1 101 Switching Protocols"),
         *(b"HTTP/1.1 200 OK\r\nno colon", b"HTTP/1.1 200 OK\r\n: no name"),
@@ -369,8 +374,11 @@ def test_bytes_that_are_not_http_are_reported() -> None:
         *(b"HTTP/1.1 200 OK\r\nContent-Length: %s" % value for value in (b"-2", b"2x", b"9" * 26)),
         b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3",
         b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked",
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip",
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, chunked",
+        *(
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: %s" % value
+            for value in (b"gzip", b"identity", b"xchunked", b"\x0bchunked", b"chunked, chunked")
+        ),
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
         b"HTTP/1.1 200 OK\r\n" + b"x" * 50_000,
     ],
 )
@@ -378,6 +386,12 @@ def test_a_head_that_is_refused(lines: bytes) -> None:
     with pytest.raises(ReplyError) as caught:
         begin().bytes_received(lines + b"\r\n\r\nok")
     assert len(str(caught.value)) < 100
+
+
+def test_a_field_that_goes_on_in_the_next_line_is_one_line() -> None:
+    exchange = begin()
+    exchange.bytes_received(b"HTTP/1.1 200 OK\r\nX: a\r\n \t b\r\nContent-Length: 0\r\n\r\n")
+    assert exchange.final_head.headers["x"].split(" ") == ["a", "b"]
 
 
 def test_an_error_quotes_nothing_of_the_reply() -> None:
