@@ -47,10 +47,10 @@ class Context:
 
     options: ClientOptions
     budget: RetryBudget = field(default_factory=RetryBudget)
-    pace: Pace = field(default_factory=Pace, repr=False, compare=False)
+    pace: Pace = field(default_factory=Pace, repr=False)
     stream_times: StreamTimes = _DEFAULT_TIMES
     max_reply_size: int = MAX_REPLY_SIZE
-    server: ServerSeen = field(default_factory=ServerSeen, repr=False, compare=False)
+    server: ServerSeen = field(default_factory=ServerSeen, repr=False)
     secrets: Callable[[], Iterable[str]] = field(default=no_secrets, repr=False)
     former_keys: Tuple[str, ...] = field(default=(), repr=False)
 

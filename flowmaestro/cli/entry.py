@@ -121,11 +121,9 @@ def wants_json(words: Sequence[str]) -> bool:
 
 
 def _print_json_error(failure: Failure) -> None:
-    from flowmaestro.cli.output import json_text
+    from flowmaestro.cli.output import print_json
 
-    out = Writer(sys.stderr)
-    document = {"error": failure.error, "exit_status": failure.status}
-    out.write(json_text(document, out.encoding, 2 if out.isatty() else None) + "\n")
+    print_json({"error": failure.error, "exit_status": failure.status}, sys.stderr)
 
 
 def _print_traceback() -> None:

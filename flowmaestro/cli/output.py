@@ -47,9 +47,9 @@ def json_text(value: Any, encoding: str = "utf-8", indent: Optional[int] = None)
     return _UNSAFE.sub(_escaped, text)
 
 
-def print_json(value: Any) -> None:
-    """Write one JSON document to standard output, indented on a terminal."""
-    out = Writer(sys.stdout)
+def print_json(value: Any, stream: Optional[TextIO] = None) -> None:
+    """Write one JSON document to `stream`, or to standard output, indented on a terminal."""
+    out = Writer(stream or sys.stdout)
     out.write(json_text(value, out.encoding, 2 if out.isatty() else None) + "\n")
 
 

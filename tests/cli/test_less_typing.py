@@ -77,6 +77,12 @@ def test_a_name_that_does_not_fit_exactly_one_workflow_starts_nothing(
     assert len(done.err.splitlines()) == 1
 
 
+def test_five_of_many_workflows_that_fit_are_shown(command, fake):
+    for number in range(7):
+        fake.workflow(f"wf_{number}", name="Much alike")
+    assert "wf_4 (Much alike) and 2 more; give the id" in command("run", "Much alike").err
+
+
 @pytest.mark.parametrize("resource", ["workflows", "agents"])
 def test_a_chosen_resource_without_a_name_is_not_announced(command, answer_with, resource):
     row = {"id": "abcdefghij", "name": None}

@@ -279,6 +279,13 @@ def test_a_run_beyond_its_timeout_exits_124_and_continues(command, fake):
     }
 
 
+def test_json_is_indented_on_a_terminal(command, monkeypatch):
+    for stream in ("stdout", "stderr"):
+        monkeypatch.setattr(f"sys.{stream}.isatty", lambda: True)
+    assert command("get", "workflows", "wf_123", "--json").out.startswith('{\n  "')
+    assert command("get", "workflows", "wf_no", "--json").err.startswith('{\n  "error"')
+
+
 def test_cancel_and_fire_print_the_execution(command, fake):
     fake.workflow("wf_slow", nodes=[Node("wait", seconds=3600)])
     execution_id = command("run", "wf_slow", "--detach").out.strip()

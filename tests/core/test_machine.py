@@ -7,13 +7,14 @@ import importlib
 import inspect
 import pkgutil
 import textwrap
+from dataclasses import FrozenInstanceError
 from typing import Any, List, Set, Type, Union
 
 import pytest
 
 import flowmaestro_core
 from flowmaestro_core import actions
-from flowmaestro_core.actions import EVENTS, Action, Close, Done, Emit, Fail, Wait
+from flowmaestro_core.actions import EVENTS, Action, Close, Done, Emit, Fail, Load, Save, Wait
 from flowmaestro_core.errors import FlowMaestroError
 from flowmaestro_core.machine import LocalProtocolError, Machine, event
 from flowmaestro_core.machines import machine_for
@@ -209,6 +210,12 @@ def test_the_vocabulary_is_closed() -> None:
     events = {name for names in EVENTS.values() for name in names}
     defined: Any = {name for name, value in vars(Machine).items() if hasattr(value, "__wrapped__")}
     assert events | {"start"} == defined
+
+
+@pytest.mark.parametrize("kind", [Close, Wait, Load, Save, Done, Fail])
+def test_actions_that_are_not_made_for_each_event_are_frozen(kind: Type[Action]) -> None:
+    with pytest.raises(FrozenInstanceError):
+        object.__new__(kind).states = ()  # type: ignore[union-attr]
 
 
 def test_machine_tells_whether_its_client_is_closed() -> None:

@@ -5,7 +5,7 @@ from email.utils import format_datetime, parsedate_to_datetime
 from typing import Optional
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flowmaestro_core.http.dates import http_date, parse_http_date
@@ -54,6 +54,8 @@ def test_an_asctime_date_is_parsed(moment: datetime) -> None:
         timezones=st.just(timezone.utc),
     ).map(lambda moment: moment.replace(microsecond=0))
 )
+@example(datetime(1970, 1, 1, tzinfo=timezone.utc))
+@example(datetime(2069, 12, 31, tzinfo=timezone.utc))
 def test_a_year_of_two_digits_is_near(moment: datetime) -> None:
     text = moment.strftime("%A, %d-%b-%y %H:%M:%S GMT")
     assert parse_http_date(text) == moment.timestamp()
