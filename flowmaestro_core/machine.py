@@ -11,7 +11,7 @@ The rules for every machine of this package. `Machine` enforces the first three:
 4. A machine may own a smaller one (`_delegate`). Meanwhile, events go to the smaller machine, and
    its actions are returned. When the smaller machine has ended, `_inner_ended` gets its result, and
    the owner continues. When the smaller machine wants to wait, the owner may set it aside (`_park`)
-   and continue it later (`_resume`).
+   and own it again later.
 5. A machine that must release an open body before it continues does so with `_close`.
 
 `docs/diagrams.py` writes `docs/state-diagrams.md` from the tables.
@@ -256,12 +256,13 @@ class Machine(Generic[T]):
     # A machine inside a machine
 
     def _delegate(self, inner: Machine[Any], now: float, jitter: float) -> Action:
-        """Own `inner` and start it. Return the next action.
+        """Own `inner`. Start it, or continue it after its wait if it was parked.
 
-        When `inner` ends, `_inner_ended` is called.
+        Return the next action. When `inner` ends, `_inner_ended` is called.
         """
         self._inner = inner
-        return self._pass_on(inner.start(now, jitter), now, jitter)
+        begin = inner.start if inner.state == "ready" else inner.waited
+        return self._pass_on(begin(now, jitter), now, jitter)
 
     def _park(self) -> Machine[Any]:
         """Set aside the owned machine, which wants to wait, and return it.
@@ -270,11 +271,6 @@ class Machine(Generic[T]):
         """
         parked, self._inner = self._inner, None
         return cast("Machine[Any]", parked)
-
-    def _resume(self, parked: Machine[Any], now: float, jitter: float) -> Action:
-        """Own a parked machine again, whose wait is over. Return the next action."""
-        self._inner = parked
-        return self._pass_on(parked.waited(now, jitter), now, jitter)
 
     def _pass_on(self, action: Action, now: float, jitter: float) -> Action:
         if isinstance(action, (Done, Fail)):

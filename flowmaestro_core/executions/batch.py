@@ -358,20 +358,19 @@ class BatchMachine(Machine[None]):
         except JournalError as error:
             return self._fail(error)
         self.state = BatchTask.STARTING
-        parked = starts.send()
-        if parked is not None:
-            return self._resume(parked, now, jitter)
+        return self._request(starts.send(self._start_call), now, jitter)
+
+    def _start_call(self) -> CallMachine:
+        """Return the call of the current start."""
+        starts = self._rows.starts
         row = starts.queue[0]
-        start = cast("Start", self.batch.start)(row.body)
-        call = CallMachine(
-            start,
+        return CallMachine(
+            cast("Start", self.batch.start)(row.body),
             self._context,
             row.token(self._token),
             deadline=starts.deadline,
             until_sent=True,
         )
-        call.send_before = starts.window.send_before
-        return self._request(call, now, jitter)
 
     def _poll(self, now: float, jitter: float) -> Action:
         rows = self._rows

@@ -14,10 +14,15 @@ from flowmaestro_core.errors import (
     CheckpointError,
     FlowMaestroError,
     StartUnknownError,
-    TimeoutError,
 )
 from flowmaestro_core.executions.operation import DurableStart, PageOf
-from flowmaestro_core.executions.saved_states import SavedStart, StartIdentity, read_state
+from flowmaestro_core.executions.saved_states import (
+    SavedStart,
+    StartIdentity,
+    checkpoint_unusable,
+    read_state,
+)
+from flowmaestro_core.executions.sending import Sender
 from flowmaestro_core.executions.settling import (
     LookupMachine,
     LookupResult,
@@ -30,9 +35,7 @@ from flowmaestro_core.executions.start import (
     IN_DOUBT,
     NEW,
     REFUSED,
-    SLOW_SAVES,
     STARTED,
-    SendWindow,
     Start,
 )
 from flowmaestro_core.executions.wait import LAST_POLL_TIMEOUT
@@ -165,8 +168,6 @@ class DurableStartMachine(Machine[Reply[Any]]):
         )
         self._saved = SavedStart("open", token)
         """The state that was saved or loaded last, with changes to the baseline."""
-        self._is_saved = True
-        """Whether the store has the state of the start."""
         self._saved_at = 0.0
         """When the loaded state was saved, on the clock of `now`; minus infinity if that is not
         known, because the clock of the process that saved it was ahead."""
@@ -176,11 +177,9 @@ class DurableStartMachine(Machine[Reply[Any]]):
         """Whether the baseline is read before the start is announced."""
         self._awaited: Optional[Tuple[int, float]] = None
         """The `announcement` in a saved state that `settle_after` was waited for, if any."""
-        self._window = SendWindow(self._checkpoint.settle_after)
+        self._sender = Sender(self._checkpoint.settle_after, checkpoint_unusable)
         self._setbacks = 0
         """How many setbacks there were: see `MAX_SETBACKS`."""
-        self._delayed: Optional[CallMachine] = None
-        """The call of the start, while it waits for its next attempt; else `None`."""
         self._reply: Optional[Reply[Any]] = None
         """The reply to the start that this machine made, until another execution is known."""
 
@@ -229,8 +228,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
 
     def _inner_waits(self, wait: Wait, now: float, jitter: float) -> Action:
         if self.state == DurableState.STARTING:
-            self._delayed = cast("CallMachine", self._park())
-            self._start.hold_up()
+            self._sender.hold_up(self._start, cast("CallMachine", self._park()))
             self.state = DurableState.DELAYED
         return wait
 
@@ -253,19 +251,20 @@ class DurableStartMachine(Machine[Reply[Any]]):
 
     def _next(self, now: float, jitter: float) -> Action:
         start = self._start
-        if start.state in (NEW, ANNOUNCED) and self._is_saved and now >= self._deadline:
-            self._is_saved = start.may_run  # If so, it stays `starting`.
-            start.refuse(self._too_late())
+        if start.state in (NEW, ANNOUNCED) and now >= self._deadline:
+            self._sender.expire(start)
         if not self._is_saved:
             return self._save(now)
         if start.state is NEW and self._needs_baseline:
             self.state = DurableState.READING_BASELINE
             newest = cast("PageOf", self._operation.page_of)(1, 1)
             return self._delegate(self._machine_of(newest, self._deadline), now, jitter)
-        if start.state is ANNOUNCED and self._window.has_time(now):
-            return self._send(now, jitter)
         if start.state in (NEW, ANNOUNCED):
-            return self._announce(now)
+            try:
+                is_due = self._sender.announce((start,), now)
+            except CheckpointError as error:
+                return self._fail(error)
+            return self._save(now) if is_due else self._send(now, jitter)
         if start.state is IN_DOUBT:
             if self._awaited == self._saved.announcement:
                 return self._look_up(now, jitter)
@@ -302,11 +301,9 @@ class DurableStartMachine(Machine[Reply[Any]]):
         again.
         """
         start = self._start
-        self._is_saved = True
         if self._reply is not None:
             if saved.state != "started":
                 # Another process took over, but the execution of this process runs.
-                self._is_saved = False
                 return
             if saved.execution_id != start.execution_id:
                 raise CheckpointError(
@@ -326,9 +323,18 @@ class DurableStartMachine(Machine[Reply[Any]]):
             if is_late:
                 raise StartUnknownError(_ANNOUNCED_AGAIN)
 
+    @property
+    def _is_saved(self) -> bool:
+        """Whether the store has what it must have before the next step.
+
+        It need not have the start as new, because it will have it as `starting` next.
+        """
+        start = self._start
+        return start.state not in (STARTED, REFUSED) or start.stage == self._saved.state
+
     def _save(self, now: float) -> Action:
         start = self._start
-        self.state, self._is_saved = DurableState.SAVING, True
+        self.state = DurableState.SAVING
         self._saved = self._saved._replace(
             state=cast("Literal['open', 'starting', 'started']", start.stage),
             execution_id=start.execution_id,
@@ -353,7 +359,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
             return self._fail(conflict)
         # The store has not kept this state, so its serial number is free.
         self._saved = self._saved._replace(serial=self._saved.serial - 1)
-        self._delayed = None
+        self._sender.parked = None
         return self._load()
 
     # The start
@@ -370,24 +376,12 @@ class DurableStartMachine(Machine[Reply[Any]]):
             until_sent=self._deadline < math.inf,
         )
 
-    def _announce(self, now: float) -> Action:
-        if self._window.is_hopeless:
-            return self._fail(CheckpointError(f"The checkpoint cannot be used: {SLOW_SAVES}"))
-        self._start.announce()
-        self._window.announced(now)
-        return self._save(now)
-
     def _send(self, now: float, jitter: float) -> Action:
-        delayed, self._delayed = self._delayed, None
-        self._window.sent()
-        self._start.send()
         self.state = DurableState.STARTING
-        if delayed is not None:
-            delayed.send_before = self._window.send_before
-            return self._resume(delayed, now, jitter)
         token = self._start.token(self._saved.token)
-        call = self._machine_of(self._operation, self._deadline, token)
-        call.send_before = self._window.send_before
+        call = self._sender.send(
+            self._start, lambda: self._machine_of(self._operation, self._deadline, token)
+        )
         return self._delegate(call, now, jitter)
 
     def _answered(self, outcome: Union[Done, Fail]) -> None:
@@ -395,20 +389,10 @@ class DurableStartMachine(Machine[Reply[Any]]):
         start = self._start
         if isinstance(outcome, Fail):
             start.fail(outcome.error)
-            self._is_saved = start.state is not REFUSED
             return
         start.answer(outcome.value, self.scrubber)
         if start.state is STARTED:
             self.execution_id, self._reply = start.execution_id, outcome.value
-            self._is_saved = False
-
-    def _too_late(self) -> FlowMaestroError:
-        """Return the error of a start that was not sent in time, with the failure before."""
-        late = TimeoutError("The execution could not be started within the timeout, and was not")
-        failure = self._start.error if self._delayed is None else self._delayed.last_failure
-        if failure is not None:
-            late.__cause__, late.attempts = failure, failure.attempts
-        return late
 
     # The lookup
 
@@ -434,12 +418,11 @@ class DurableStartMachine(Machine[Reply[Any]]):
         is_ours = start.sent_here and not start.may_run
         if is_whole and (is_ours or not found.is_empty):
             found = found._replace(is_conclusive=True)
-        settle([start], found)
+        starts_unknown = self._checkpoint.on_unknown == "start" or (is_whole and found.is_empty)
+        settle([start], found, starts_unknown=starts_unknown and now < self._deadline)
         if start.state is STARTED:
             self.execution_id = start.execution_id
-        self._is_saved = start.state not in (STARTED, REFUSED)
-        starts_unknown = self._checkpoint.on_unknown == "start" or (is_whole and found.is_empty)
-        if start.state is NEW or (starts_unknown and now < self._deadline and start.start_anyway()):
+        if start.state is NEW:
             self._needs_baseline = baseline is None
 
     # The execution that was started

@@ -197,7 +197,7 @@ def _known_by(keyed: bool) -> str:
 
 
 def _refuse(what: str) -> NoReturn:
-    raise JournalError(f"The journal cannot be used: the store returned {what}")
+    raise journal_unusable(f"the store returned {what}")
 
 
 class StartIdentity(NamedTuple):
@@ -275,22 +275,24 @@ def read_state(value: Any, of: StartIdentity, token: str) -> SavedStart:
         return SavedStart("open", token)
     if not isinstance(value, dict):
         kind = type(value).__name__
-        raise _unusable(f"load returned a {kind}, not the dict that was saved, or None")
+        raise checkpoint_unusable(f"load returned a {kind}, not the dict that was saved, or None")
     state = cast("Dict[str, Any]", value)
     version: Any = state.get("v")
     if not _is_count(version):
-        raise _unusable('the state has no version "v"')
+        raise checkpoint_unusable('the state has no version "v"')
     if version > VERSION:
-        raise _unusable(f"the state has version {version}, and this SDK reads {VERSION}: update it")
+        raise checkpoint_unusable(
+            f"the state has version {version}, and this SDK reads {VERSION}: update it"
+        )
     if set(state) <= {"v", "state", "at"} and state.get("state") == "starting":
         if not _is_time(state.get("at")):
-            raise _unusable('"at" of the state must be Unix seconds')
+            raise checkpoint_unusable('"at" of the state must be Unix seconds')
         return SavedStart("starting", token, at=state["at"])
     for name, check in _CHECKS.items():
         if not check(state.get(name)):
-            raise _unusable(f"{name!r} of the state is missing or malformed")
+            raise checkpoint_unusable(f"{name!r} of the state is missing or malformed")
     if state["state"] == "started" and not is_id(state.get("execution_id") or ""):
-        raise _unusable("'execution_id' of the state is missing or malformed")
+        raise checkpoint_unusable("'execution_id' of the state is missing or malformed")
     differs = [name for name, wanted in of._asdict().items() if state[name] != wanted]
     known: Dict[str, Any] = {name: state.get(name) for name in SavedStart._fields}
     saved = SavedStart(**known)
@@ -359,8 +361,14 @@ _HEADER_CHECKS: Dict[str, Callable[[Any], bool]] = {
 }
 
 
-def _unusable(what: str) -> CheckpointError:
-    return CheckpointError(f"The checkpoint cannot be used: {what}", "checkpoint_unusable")
+def journal_unusable(why: str) -> JournalError:
+    """Return the error of a batch whose store cannot be used."""
+    return JournalError(f"The journal cannot be used: {why}")
+
+
+def checkpoint_unusable(why: str) -> CheckpointError:
+    """Return the error of a start whose checkpoint cannot be used."""
+    return CheckpointError(f"The checkpoint cannot be used: {why}", "checkpoint_unusable")
 
 
 def _mismatch(name: str, state: Dict[str, Any], of: StartIdentity) -> CheckpointError:

@@ -335,7 +335,7 @@ class LookupMachine(Machine[LookupResult]):
         return None if sent_at is None else sent_at - created_at
 
 
-def settle(starts: Sequence[Start], found: LookupResult) -> None:
+def settle(starts: Sequence[Start], found: LookupResult, *, starts_unknown: bool = False) -> None:
     """Tell each start in doubt what the lookup has shown: started, new, refused or unknown.
 
     After a conclusive lookup, starts and unclaimed executions with equal inputs form a group. In a
@@ -343,7 +343,8 @@ def settle(starts: Sequence[Start], found: LookupResult) -> None:
     over are made again. A group with more executions than starts is not paired: some of these
     executions belong to another client.
 
-    The starts of such a group are unknown, and all of them if the lookup is not conclusive.
+    The starts of such a group are unknown, and all of them if the lookup is not conclusive. If the
+    scheduler `starts_unknown` ones anyway, they are new.
     """
     alike: DefaultDict[str, Tuple[List[Start], List[Any]]] = defaultdict(lambda: ([], []))
     for start in sorted(starts, key=lambda start: start.number):
@@ -360,6 +361,8 @@ def settle(starts: Sequence[Start], found: LookupResult) -> None:
                 start.miss()
             else:
                 start.give_up(tuple(matches), found.failure)
+                if starts_unknown:
+                    start.start_anyway()
 
 
 def baseline_of(page: Reply[Any]) -> Optional[str]:

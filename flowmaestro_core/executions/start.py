@@ -24,7 +24,7 @@ Events, by the state in which they may come; each is a method. `TRANSITIONS` lis
 `fail` as `refuse` and `doubt`, `answer` as `accept` and `doubt`.
 
 * new, announced: `announce`, before the store saves `starting`: announced. So again, if that save
-  or a delay took too long (`SendWindow`); the third slow save in a row ends the call. `withdraw`,
+  or a delay took too long (`Sender`); the third slow save in a row ends the call. `withdraw`,
   if a batch stops or is closed: new, saved as `open` if it can still save. With a checkpoint, an
   interrupted call saves nothing. `refuse`, if it cannot be sent, or not in time: refused.
 * announced: `send`: sent.
@@ -62,7 +62,6 @@ Without a store, nothing is saved and nothing is looked up: the error of a start
 from __future__ import annotations
 
 import hashlib
-import math
 from typing import Any, ClassVar, Dict, Optional, Tuple
 
 from flowmaestro_core.errors import (
@@ -87,13 +86,6 @@ from flowmaestro_core.store import Stage
 MAX_RESTARTS = 3
 """How often one call starts again what lookups did not find: as often as a call is retried by
 default. Each time costs a wait of `settle_after`."""
-MAX_SLOW_SAVES = 3
-"""So many announcements one after another that took too long to save end a batch or a run. One may
-be chance; after three, the store is too slow for `settle_after`."""
-LEAST_TIMEOUT = 1.0
-"""A start that would have less than these seconds for its response is announced again first. Else,
-a start that the server accepts could be in doubt, and cost a wait of `settle_after`. With a short
-`settle_after`, a quarter of it takes the place of this constant."""
 KEY_ERRORS = (AuthenticationError, AuthorizationError, InsufficientCreditsError)
 FATAL_ERRORS = (*KEY_ERRORS, NotFoundError)
 """Errors that every further start would fail with as well."""
@@ -408,49 +400,6 @@ class Start:
         if to not in self.TRANSITIONS[self.state].get(event, ()):
             raise LocalProtocolError(f"A start that is {self.state} cannot take {event!r} to {to}")
         self.state = to
-
-
-class SendWindow:
-    """The time in which announced starts may be sent.
-
-    Another process that takes over waits for `settle_after` before it looks for executions. So a
-    start must be sent, and its response received, within half of that. The other half is for the
-    server, which must list the execution. No other process can take over a store that is locked.
-
-    Attributes:
-        send_before: the end of the window, on the clock of `now`; infinity if there is none.
-
-    """
-
-    def __init__(self, settle_after: float, *, is_locked: bool = False) -> None:
-        self.send_before: float = math.inf
-        self._size = math.inf if is_locked else settle_after / 2
-        self._least_timeout = min(LEAST_TIMEOUT, settle_after / 4)
-        self._unsent = 0
-        """How many announcements were made since a start was sent. More than one: the saves took so
-        long that the starts could not be sent in time."""
-
-    @property
-    def is_hopeless(self) -> bool:
-        """Whether saves have taken too long `MAX_SLOW_SAVES` times, one after another."""
-        return self._unsent == MAX_SLOW_SAVES
-
-    def announced(self, now: float) -> None:
-        """Begin a new window: an announcement is saved next."""
-        self._unsent += 1
-        self.send_before = now + self._size
-
-    def has_time(self, now: float) -> bool:
-        """Return whether enough time is left to send a start without another announcement."""
-        return now + self._least_timeout <= self.send_before
-
-    def sent(self) -> None:
-        """Note that a start is sent."""
-        self._unsent = 0
-
-
-SLOW_SAVES = f"save took longer than half of settle_after, {MAX_SLOW_SAVES} times"
-"""What the error says if a window is hopeless."""
 
 
 def is_fatal(error: FlowMaestroError) -> bool:

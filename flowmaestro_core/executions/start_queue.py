@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import Deque, List, Optional
+from typing import Callable, Deque, List, Optional
 
 from flowmaestro_core.calls.call import CallMachine
-from flowmaestro_core.errors import (
-    FlowMaestroError,
-    JournalError,
-    RateLimitError,
-    ValidationError,
-)
+from flowmaestro_core.errors import FlowMaestroError, RateLimitError, ValidationError
 from flowmaestro_core.executions.ledger import Ledger
 from flowmaestro_core.executions.operation import Batch
 from flowmaestro_core.executions.row_reader import RowReader
 from flowmaestro_core.executions.rows import Row
-from flowmaestro_core.executions.start import ANNOUNCED, SENT, SLOW_SAVES, SendWindow
+from flowmaestro_core.executions.saved_states import journal_unusable
+from flowmaestro_core.executions.sending import Sender
+from flowmaestro_core.executions.start import SENT
 from flowmaestro_core.executions.watch import Watch
 from flowmaestro_core.http.messages import Phase
 from flowmaestro_core.policy.retry import (
@@ -42,22 +39,19 @@ class StartQueue:
     Attributes:
         queue: the rows to start, in their order. With a journal, one save notes all of them as
             `starting`.
-        parked: the call of the current start, while it waits for a retry.
         deadline: when the current start times out; infinity if no start is current. The timeout
             counts from the time at which the row is the first one and may begin, so that no row
             times out in the queue. There is one exception, an outage: see `failed`.
         outage: the error of the last start that was not sent in all of its time; `None` if a later
             start was sent.
-        window: the time in which the announced rows may be sent.
 
     """
 
     def __init__(self, batch: Batch, reader: RowReader, active: Watch, ledger: Ledger) -> None:
         self.queue: Deque[Row] = deque()
-        self.parked: Optional[CallMachine] = None
         self.deadline: float = math.inf
         plan = batch.journal or JournalPlan("", "")
-        self.window: SendWindow = SendWindow(plan.settle_after, is_locked=plan.is_locked)
+        self._sender = Sender(plan.settle_after, journal_unusable, is_locked=plan.is_locked)
         self._batch = batch
         self._reader = reader
         self._active = active
@@ -127,27 +121,17 @@ class StartQueue:
     def announce(self, now: float) -> bool:
         """Note the state `starting` of each queued row for the next `Save`.
 
-        Return False if there is no need: the current start is announced, and there is time to send
-        it. Raises `JournalError` after `MAX_SLOW_SAVES`.
+        Return False if there is no need, and raise `JournalError` for slow saves: see `Sender`.
         """
-        if self.queue[0].state is ANNOUNCED and self.window.has_time(now):
-            return False
-        if self.window.is_hopeless:
-            raise JournalError(f"The journal cannot be used: {SLOW_SAVES}")
-        self.window.announced(now)
-        for row in self.queue:
-            row.announce()
-            self._ledger.add(row)
-        return True
+        is_due = self._sender.announce(self.queue, now)
+        if is_due:
+            for row in self.queue:
+                self._ledger.add(row)
+        return is_due
 
-    def send(self) -> Optional[CallMachine]:
-        """Note that the current start is sent now. Return its call, if it was postponed."""
-        self.window.sent()
-        self.queue[0].send()
-        parked, self.parked = self.parked, None
-        if parked is not None:
-            parked.send_before = self.window.send_before
-        return parked
+    def send(self, make: Callable[[], CallMachine]) -> CallMachine:
+        """Note that the current start is sent now. Return its call: see `Sender`."""
+        return self._sender.send(self.queue[0], make)
 
     def postpone(
         self, call: Optional[CallMachine], seconds: float, now: float, *, throttled: bool
@@ -158,26 +142,30 @@ class StartQueue:
         `None`, a new call is made then. If `throttled`, the polls are delayed as well, because a
         429 limits the API key, not one request.
         """
-        if self.queue[0].state is SENT:
-            self.queue[0].hold_up()
-        self.parked = call
+        if self.queue[0].state is SENT:  # It is new if the baseline could not be read.
+            self._sender.hold_up(self.queue[0], call)
         self._not_before = now + seconds
         if throttled:
             self._active.hold(seconds, now)
 
     def pop(self) -> Row:
         """Remove the first row from the queue and return it. No start is current afterwards."""
-        self.parked = None
+        self._sender.parked = None
         self.deadline = math.inf
         row = self.queue.popleft()
         row.body = b""
         return row
 
+    def expire(self) -> Row:
+        """Refuse the current start, which was not accepted in time. Remove its row; return it."""
+        self._sender.expire(self.queue[0], self.outage)
+        return self.pop()
+
     def take_unsent(self) -> List[Row]:
         """Remove the rows whose request is not in flight, and return them."""
         unsent = [row for row in self.queue if row.state is not SENT]
         if len(unsent) == len(self.queue):
-            self.parked, self.deadline = None, math.inf
+            self._sender.parked, self.deadline = None, math.inf
         self.queue = deque(row for row in self.queue if row.state is SENT)
         return unsent
 

@@ -12,7 +12,6 @@ from flowmaestro_core.errors import (
     InsufficientCreditsError,
     JournalError,
     RateLimitError,
-    TimeoutError,
 )
 from flowmaestro_core.executions.ledger import Ledger
 from flowmaestro_core.executions.operation import Batch
@@ -237,15 +236,10 @@ class BatchState:
     def out_of_time(self) -> None:
         """Remove the current row from the queue, and end it: its start has timed out.
 
-        Called if no start of the row was accepted before the deadline. The outcome is a
-        `TimeoutError`, or a `StartUnknownError` if an earlier start may have been processed.
+        The outcome is a `TimeoutError`, or a `StartUnknownError` if an earlier start may have been
+        processed.
         """
-        within = f"no start was accepted within {self._batch.timeout:g} s"
-        error = TimeoutError(f"The execution was not started: {within}")
-        error.__cause__ = self.starts.outage
-        row = self.starts.pop()
-        row.refuse(error)
-        self._refused(row)
+        self._refused(self.starts.expire())
 
     def _refused(self, row: Row) -> None:
         """Queue the outcome of a row that was refused, or is unknown. Save its state."""
@@ -287,11 +281,11 @@ class BatchState:
             found = found._replace(is_conclusive=True)
         rows, self.in_doubt = self.in_doubt, []
         were_unknown = {row.index for row in rows if row.may_run}
-        settle(rows, found)
+        settle(rows, found, starts_unknown=starts_unknown)
         for row in rows:
             if row.state is STARTED:
                 self._found(row, now, was_unknown=row.index in were_unknown)
-            elif row.state is NEW or (starts_unknown and row.start_anyway()):
+            elif row.state is NEW:
                 self.reader.to_start.append(row)
             else:
                 self._refused(row)

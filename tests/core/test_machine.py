@@ -144,7 +144,7 @@ class Evening(Machine[str]):
 
     @event
     def waited(self, now: float, jitter: float) -> Action:
-        return self._resume(self.parked, now, jitter)
+        return self._delegate(self.parked, now, jitter)
 
     def _inner_waits(self, wait: Wait, now: float, jitter: float) -> Action:
         self.parked = self._park()

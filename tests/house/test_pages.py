@@ -439,7 +439,7 @@ class TestErrorTexts:
         *("ValueError", "TypeError", "ImportError"),
         # Helpers that add words to what they are given.
         *("_damage", "_error", "_invalid_response", "_mismatch", "_refusal", "_unusable"),
-        *("not_resumed", "too_slow"),
+        *("checkpoint_unusable", "journal_unusable", "not_resumed", "too_slow"),
     }
     NAMES = {"said", "message", "reason", "refusal", "within", "what", "text", "why"}
     """Variables that hold a message, or a part of one, before an error is made of it."""

@@ -244,6 +244,8 @@ class CrashingBatch(RuleBasedStateMachine):
         self.arrive()
         if self.on_unknown == "start" and (how != "true" or self.has_foreign):
             self.by_wish = True
+        if how == "empty" and "per_page=1&" in self.action.request.url:
+            how = "true"  # It is the baseline: a key of another workspace could not start anything.
         status, _, long = how.partition(" ")
         if how == "true":
             self.replies(self.server.page(self.action.request, self.now))

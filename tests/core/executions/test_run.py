@@ -515,7 +515,7 @@ def test_the_table_is_true() -> None:
         RunMachine,
         wander(lambda: durably(timeout=30.0), durable, walks=2000),
         wander(
-            lambda: durably(timeout=11.4, max_retries=0, on_unknown="start", settle_after=10.0),
+            lambda: durably(timeout=10.4, max_retries=0, on_unknown="start", settle_after=10.0),
             Checkpointed(replies[-2:], in_doubt, (0.0, 1.0)),  # type: ignore[arg-type]
             walks=6000,
         ),

@@ -1,4 +1,4 @@
-"""A start: its table, which errors leave it in doubt, and how long an announcement holds."""
+"""A start: its table, and which errors leave it in doubt."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from flowmaestro_core.executions.start import (
     REFUSED,
     STARTED,
     UNKNOWN,
-    SendWindow,
     Start,
     StartState,
 )
@@ -205,38 +204,6 @@ def test_store_that_holds_another_state_ends_the_doubt() -> None:
     assert (start.may_run, start.error is None) == (True, False)
     start.restore("started", "ex_1", 0)
     assert (start.state, start.may_run, start.error) == (STARTED, False, None)
-
-
-# How long an announcement holds
-
-
-@pytest.mark.parametrize(
-    ("settle_after", "now", "has_time"),
-    [(60.0, 29.0, True), (60.0, 29.1, False), (2.0, 0.5, True), (2.0, 0.6, False)],
-)
-def test_start_is_sent_within_half_of_settle_after(
-    settle_after: float, now: float, has_time: bool
-) -> None:
-    """A second is left for the response, or a quarter of a short `settle_after`."""
-    window = SendWindow(settle_after)
-    window.announced(0.0)
-    assert window.has_time(now) is has_time
-
-
-def test_locked_store_has_no_end_of_the_window() -> None:
-    window = SendWindow(60.0, is_locked=True)
-    window.announced(0.0)
-    assert window.has_time(1e9)
-
-
-def test_window_is_hopeless_after_three_announcements_without_a_start() -> None:
-    window = SendWindow(60.0)
-    window.announced(0.0)
-    window.sent()
-    for _ in range(3):
-        assert not window.is_hopeless
-        window.announced(0.0)
-    assert window.is_hopeless
 
 
 # Which errors are the server's own
