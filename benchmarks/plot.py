@@ -23,6 +23,8 @@ STYLE = (
     "text{font:12px sans-serif;fill:#57606a}.t{font-weight:bold;font-size:14px}.b{fill:#fff}"
     ".o{fill:#1f7a8c}.p{fill:#b8c4ce}.r{stroke:#24292f;stroke-dasharray:3 2}"
     ".w,.h{fill:none;stroke:#24292f;stroke-width:1.5}.h{stroke:#fff;stroke-width:4}"
+    "@media(prefers-color-scheme:dark){text{fill:#9198a1}.b{fill:#0d1117}.o{fill:#3fa7bb}"
+    ".p{fill:#4d5864}.r,.w{stroke:#e6edf3}.h{stroke:#0d1117}}"
 )
 
 
