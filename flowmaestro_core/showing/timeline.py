@@ -445,8 +445,8 @@ class _Picture:
             self._bar(self.x(start), self.x(stop), y, its, words, is_open=is_open)
         for at in row.retries:
             self.mark("retry", self.x(at), y - 2, y + self._bar_height + 2)
-        if row.bars:
-            took = (_AT_LEAST if row.is_open() else "") + in_words(row.seconds(self._end))
+        took = _time_of(row, self._end) if row.bars else ""
+        if took:
             self.text(self._width - _MARGIN, base, took, f"{self._size} dim".strip(), "end")
 
     def join(self, first: int, last: int) -> None:
@@ -598,6 +598,17 @@ def _columns(character: str) -> int:
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
+def _time_of(row: _Row, end: float) -> str:
+    """Return in words how long a row took; `""` if nothing is known of it but when it began.
+
+    `end` is the end of bars that are still open.
+    """
+    seconds = row.seconds(end)
+    if not row.is_open():
+        return in_words(seconds)
+    return _AT_LEAST + in_words(seconds) if seconds else ""
+
+
 def _words_of(row: _Row, status: str) -> str:
     """Return the text of a bar's tooltip."""
     return f"{row.label}: {status}" + (f": {row.error}" if row.error and status == "failed" else "")
@@ -611,12 +622,12 @@ def _description(rows: Sequence[_Row], end: float, error: str) -> str:
     """
     said: List[str] = []
     for row in rows[:MAX_DESCRIBED]:
-        took = row.seconds(end) if row.bars else 0.0
+        took = _time_of(row, end) if row.bars else in_words(0.0)
         retried = f", retried {len(row.retries)} x" if row.retries else ""
         why = f": {row.error}" if row.error else ""
-        at_least = _AT_LEAST if row.is_open() else ""
         status = row.status() if row.bars else "pending"
-        said.append(f"{row.label}: {status}, {at_least}{in_words(took)}{retried}{why}.")
+        took = f", {took}" if took else ""
+        said.append(f"{row.label}: {status}{took}{retried}{why}.")
     if len(rows) > MAX_DESCRIBED:
         said.append(f"And {len(rows) - MAX_DESCRIBED} more.")
     if error and not any(row.error for row in rows):

@@ -426,6 +426,8 @@ def test_a_cancelled_run_without_an_end_is_open():
     assert texts(svg)[-1] == "total ≥ 1.00 s, cancelled"
     assert "≥ 1.00 s" in texts(svg)
     assert re.findall(r'rect class="(.*?)"', svg)[-2:] == ["cancelled box open"] * 2
+    assert "≥ 0.00 s" not in texts(svg), "nothing is known of the second node but its beginning"
+    assert "b: cancelled." in svg
     known = timeline_svg(
         [node("started", "a", 1000), node("started", "b", 2000)],
         execution={"status": "cancelled", "completed_at": 2000},
