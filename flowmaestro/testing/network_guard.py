@@ -17,7 +17,7 @@ import socket
 import sys
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, Callable, Generator, List, Optional, Tuple, Type
+from typing import Any, Callable, Generator, List, Optional, Set, Tuple, Type
 
 import pytest
 
@@ -56,10 +56,17 @@ _active: List[NetworkGuard] = []
 _hooked: List[bool] = []
 
 
-def _hook(event: str, args: Tuple[Any, ...]) -> None:
-    if event in _EVENTS:
-        # Not `_active[-1]`: the test may end meanwhile, while a thread of it lives on.
-        for guard in _active[-1:]:
+def _hook(
+    event: str,
+    args: Tuple[Any, ...],
+    guarded: Set[str] = _EVENTS,
+    active: List[NetworkGuard] = _active,
+) -> None:
+    # The defaults are there to the end of the interpreter, which clears the names of this module
+    # before it calls this for the last time.
+    if event in guarded:
+        # Not `active[-1]`: the test may end meanwhile, while a thread of it lives on.
+        for guard in active[-1:]:
             guard.meet(event, args)
 
 

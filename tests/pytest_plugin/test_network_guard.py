@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import socket
+import subprocess
+import sys
 import textwrap
 import warnings
 
@@ -178,7 +180,34 @@ def everything_in(error):
     return " ".join([str(error), *map(everything_in, inner)])
 
 
-def test_a_thread_that_outlives_the_guard_gets_no_error_of_ours(monkeypatch):
+def test_operation_after_the_interpreter_has_cleared_the_module_is_no_error(tmp_path):
+    """The interpreter clears modules that something holds in the reverse order of their imports."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        textwrap.dedent(
+            """
+            import sys
+            import types
+
+            early = sys.modules["early"] = types.ModuleType("early")
+
+            from flowmaestro.testing import network_guard
+
+            class Late:
+                def __del__(self, open=open, name=__file__):
+                    open(name).close()
+
+            with network_guard.NetworkGuard():
+                early.late = Late()
+            sys.kept = [early, network_guard]
+            """
+        )
+    )
+    done = subprocess.run([sys.executable, str(program)], capture_output=True, check=True)
+    assert done.stderr == b""
+
+
+def test_a_thread_that_outlives_the_guard_gets_no_error_of_ours():
     """The guard ends between two steps of the hook."""
 
     class Ends:
@@ -188,7 +217,5 @@ def test_a_thread_that_outlives_the_guard_gets_no_error_of_ours(monkeypatch):
             return event == "socket.connect"
 
     active = [NetworkGuard()]
-    monkeypatch.setattr(network_guard, "_active", active)
-    monkeypatch.setattr(network_guard, "_EVENTS", Ends())
-    network_guard._hook("socket.connect", (None, ("192.0.2.1", 80)))
+    network_guard._hook("socket.connect", (None, ("192.0.2.1", 80)), Ends(), active)
     assert active == []
