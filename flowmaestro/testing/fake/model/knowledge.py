@@ -22,13 +22,16 @@ def words(text: str) -> Set[str]:
     They are in lower case. An ending `ing`, `ed`, `es` or `s` after at least three characters is
     removed. Stop words are left out.
     """
-    found = (word for word in _WORD.findall(text.lower()) if not _TRIVIAL.fullmatch(word))
+    found = (word for word in set(_WORD.findall(text.lower())) if not _TRIVIAL.fullmatch(word))
     return {_ENDING.sub("", word) for word in found}
 
 
-def similarity(query: str, text: str) -> float:
-    """Return how well a text fits a query, from 0 to 1: the cosine of their sets of words."""
-    asked, held = words(query), words(text)
+def similarity(asked: Set[str], text: str) -> float:
+    """Return how well a text fits the words of a query, from 0 to 1.
+
+    It is the cosine of the two sets of words.
+    """
+    held = words(text)
     shared = len(asked & held)
     return shared / math.sqrt(len(asked) * len(held)) if shared else 0.0
 
@@ -82,5 +85,6 @@ class KnowledgeBase:
 
         A chunk fits if it shares at least one word with `query`, as the function `words` sees it.
         """
-        hits = [Hit(chunk, similarity(query, chunk.content)) for chunk in self.chunks]
+        asked = words(query)
+        hits = [Hit(chunk, similarity(asked, chunk.content)) for chunk in self.chunks]
         return sorted((hit for hit in hits if hit.score), key=lambda hit: -hit.score)[:top_k]

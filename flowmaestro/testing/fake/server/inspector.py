@@ -50,7 +50,8 @@ MAX_FAULTS = 100
 FIRST_REQUESTS = 200
 """The most requests that a page gets at first."""
 MORE_REQUESTS = 2_000
-"""The most requests that a page gets when it asks for older ones."""
+"""The most requests that a page gets when it asks for older ones: to write them takes 10 ms, during
+which the server does nothing else."""
 MAX_OUTBOX = 4 * 1024 * 1024
 """The most bytes that may wait for a page to read them. Beyond that, the page loses its feed, and
 opens another one."""
@@ -348,8 +349,8 @@ class Inspector:
         rows = list(self._exchanges)
         if "before" in asked.query:
             before = _number(asked.query["before"][0])
-            rows = [each for each in rows if each.number < before][-MORE_REQUESTS:]
-        return json_reply(200, [each.summary() for each in rows])
+            rows = [each for each in rows if each.number < before]
+        return json_reply(200, [each.summary() for each in rows[-MORE_REQUESTS:]])
 
     def _search(self, asked: _Asked) -> FakeReply:
         search = self._exchanges.search(asked.query.get("text", [""])[0][:200], self.compute)

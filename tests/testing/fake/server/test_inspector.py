@@ -22,7 +22,7 @@ from flowmaestro.testing.fake.model.replies import FakeReply
 from flowmaestro.testing.fake.model.service import MAX_MISSED
 from flowmaestro.testing.fake.server import exchanges
 from flowmaestro.testing.fake.server.exchanges import MAX_BODY_BYTES, MAX_EXCHANGES, MAX_KEPT_BYTES
-from flowmaestro.testing.fake.server.inspector import MAX_OUTBOX, Inspector
+from flowmaestro.testing.fake.server.inspector import MAX_OUTBOX, MORE_REQUESTS, Inspector
 from flowmaestro.testing.fake.server.serve import _Server, serve
 from flowmaestro_core.http.messages import Request, Response
 
@@ -93,9 +93,10 @@ def test_at_most_10000_requests_are_kept():
     world = World()
     for _ in range(MAX_EXCHANGES + 1):
         world.inspector.arrived(Request("GET", "http://localhost/api/v1/workflows", {}, b""))
+    assert [row["id"] for row in world.look("requests?before=4")] == [2, 3]
     rows = world.look("requests")
-    assert len(rows) == MAX_EXCHANGES
-    assert rows[0]["id"] == 2
+    assert len(rows) == MORE_REQUESTS, "to write all of them would hold the server up"
+    assert rows[-1]["id"] == MAX_EXCHANGES + 1
 
 
 def test_the_oldest_bodies_are_dropped_beyond_the_cap():

@@ -6,7 +6,7 @@ from typing import List, Tuple
 
 from flowmaestro.testing.fake.model.agents import Agent, Memory, Thread, Turn
 from flowmaestro.testing.fake.model.endpoint_request import EndpointRequest
-from flowmaestro.testing.fake.model.knowledge import KnowledgeBase, similarity
+from flowmaestro.testing.fake.model.knowledge import KnowledgeBase, similarity, words
 from flowmaestro.testing.fake.model.refusals import Refusal, no_route, not_found
 from flowmaestro.testing.fake.model.replies import Answer, JsonObject, Later, Respond
 from flowmaestro.testing.fake.model.routing import EndpointRoute, Outcome, deleted, every, one
@@ -146,7 +146,8 @@ def search_memory(service: Service, call: EndpointRequest) -> Outcome:
     query = call.trimmed("query", "query is required and must be a non-empty string")
     top_k, threshold = call.count("top_k", 10), call.number("similarity_threshold", 0.0)
     said = _said(service, agent) if call.body.get("user_id") in (None, MEMORY_OWNER) else []
-    found = [(similarity(query, thread.messages[at].content), thread, at) for thread, at in said]
+    asked = words(query)
+    found = [(similarity(asked, thread.messages[at].content), thread, at) for thread, at in said]
     fitting = [hit for hit in found if hit[0] > 0 and hit[0] >= threshold]
     best = sorted(fitting, key=lambda hit: -hit[0])[:top_k]
     results = [
