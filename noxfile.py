@@ -400,7 +400,7 @@ def engines_rq(session: nox.Session) -> None:
 
 @nox.session(name="engines-dramatiq", python=OF_ENGINES)
 def engines_dramatiq(session: nox.Session) -> None:
-    """The same on Dramatiq and Redis."""
+    """The same on Dramatiq, whose messages keep their checkpoints in a store."""
     prove_on_stores(session, "dramatiq", "dramatiq[redis]>=2.2")
 
 
