@@ -13,7 +13,7 @@ from flowmaestro_core.payloads.json_values import JsonObject, object_or_empty, t
 from flowmaestro_core.payloads.reply import Reply
 
 
-class LookupState(State):
+class AnswerLookupState(State):
     """The states of `AnswerLookup`."""
 
     READY = "ready"
@@ -23,7 +23,7 @@ class LookupState(State):
     FAILED = "failed"
 
 
-_S = LookupState  # Short, for the table.
+_S = AnswerLookupState  # Short, for the table.
 
 
 class AnswerLookup(Machine[Reply[Any]]):
@@ -60,7 +60,7 @@ class AnswerLookup(Machine[Reply[Any]]):
         """The number of the page to read, and whether there is another one."""
 
     def _next(self, now: float, jitter: float) -> Action:
-        self.state = LookupState.READING
+        self.state = AnswerLookupState.READING
         call = self._page(self._cursor.page)
         machine = CallMachine(call, self._context, self._token, max_retries=0, deadline=self._until)
         return self._delegate(machine, now, jitter)

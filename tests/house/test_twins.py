@@ -1,5 +1,8 @@
 """Sync and async forms of one loop are compared: `async`, `await` and names may differ alone.
 
+They are not generated from each other, because whoever reads, debugs or changes one finds it as it
+is. A generator would be one more tool, with rules of its own for the parts that must differ.
+
 A pair is found by its names: `X` or `SyncX` and `AsyncX`, `f` and `f_async`. A part that must
 differ all the same says why in a comment, `# Unlike the sync form: ...`. A class that is no twin of
 the one with its name says that: `# Not a twin: ...`.
