@@ -34,7 +34,8 @@ Text = Union[str, Span]
 WIDEST = 110
 """The most columns that sentences use, on any terminal: longer lines are hard to read."""
 FRAMES_PER_SECOND = 8
-"""How often a live view is redrawn in a second, besides the redraws for events."""
+"""How often a live view is redrawn in a second, besides the redraws for events. Its clock then runs
+evenly, and a terminal behind a slow connection can follow."""
 GAP = "  "
 """Stands between the columns of a table."""
 

@@ -43,7 +43,7 @@ _MALFORMED_ID = re.compile('invalid input syntax for type uuid: "([^"]*)')
 """Matches what the server's database says of an id that is not a UUID. The end of a long id is
 missing, because the SDK truncates the message."""
 _LONGEST_ID = 80
-"""The most columns of a malformed id that an error shows."""
+"""The most columns of a malformed id that an error shows: those of one line."""
 _NOT_CANCELLED = re.compile(r"cannot be cancelled\. Current status: (\w+)")
 _RETRIES = re.compile(r" \(gave up after attempt (\d+): max_retries=\d+ is used up\)")
 """Matches the words of an SDK error that name `max_retries`, which the command line lacks."""

@@ -31,7 +31,8 @@ _COLUMNS: Dict[str, Tuple[str, ...]] = {
 }
 """The columns of tables and of CSV."""
 _LIMIT = 20
-"""How many resources `list` shows at most, without `--limit` and `--all`."""
+"""How many resources `list` shows at most, without `--limit` and `--all`: one page of the server,
+and a terminal of 24 lines."""
 _STYLES = {
     "completed": "green",
     "failed": "red",

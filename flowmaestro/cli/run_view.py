@@ -22,7 +22,8 @@ _STYLES = {
     "started": "cyan",
 }
 SHOWS_AGE_AFTER = 2.0
-"""Seconds without an event after which the age of the last poll is shown."""
+"""Seconds without an event after which the age of the last poll is shown: by then, `STREAM_TIMES`
+has made the first one."""
 _ENDED = ("completed", "failed", "cancelled")
 
 

@@ -33,7 +33,8 @@ from flowmaestro_core.http.urls import api_root
 from flowmaestro_core.payloads.json_values import text_or_empty
 
 SHORTEST_BEGINNING = 6
-"""How many characters a user must type, at least, instead of a whole id or name."""
+"""How many characters a user must type, at least, instead of a whole id or name. Six digits of a
+UUID have 16 million values, so two of a thousand ids hardly begin alike."""
 STREAM_TIMES = StreamTimes(event_idle=2.0, event_idle_max=5.0)
 """Somebody waits at the terminal, so polls of an execution without events come more often than by
 default. That costs a key at most 12 of its 300 requests a minute."""

@@ -30,7 +30,8 @@ _IDS = "ids.json"
 ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """The ids that completion offers: none of these signs means anything to a shell."""
 MOST_IDS = 100
-"""How many ids of a kind are remembered for each server and profile: the newest."""
+"""How many ids of a kind are remembered for each server and profile: the newest. A shell that
+completes a word would have to list them."""
 MOST_PLACES = 20
 """How many servers and profiles ids are remembered for: those used last."""
 LARGEST_FILE = 1_048_576

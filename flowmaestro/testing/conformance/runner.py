@@ -60,6 +60,7 @@ TOO_LONG = 120.0
 """Seconds after which a check fails because it hangs."""
 
 _POLL_SECONDS = 0.005
+"""Seconds between two looks at a condition: short beside the time limits of the checks."""
 _CONSEQUENCES = {
     "verify": "users cannot choose the trusted authorities, such as a private one",
     "client_cert": "servers that require a client certificate cannot be reached",

@@ -23,6 +23,7 @@ from flowmaestro.testing.conformance.scripted_server import (
 from flowmaestro_core.http.messages import Request, Response
 
 _POLL_SECONDS = 0.02
+"""Seconds between two looks whether the client has disconnected: short beside the time limits."""
 
 
 class LiveReply:

@@ -21,8 +21,8 @@ from flowmaestro_core.types import WebhookEventType
 
 _PLURALS = {"delivery": "deliveries", "execution": "executions", "request": "requests"}
 SHOWN = 20
-"""How many lines of a list a failed assertion shows, the latest ones. Equal lines in a row are
-one."""
+"""How many lines of a list a failed assertion shows, the latest ones: about one screen. Equal
+lines in a row are one."""
 
 
 class Assertions(World):

@@ -51,14 +51,17 @@ from flowmaestro_transports.defaults import override_transport
 from flowmaestro_transports.driving.event_loops import current_task
 
 TEST_EPOCH = 1_700_000_000.0
-"""The wall clock when a fake is made, in Unix seconds, unless `epoch` is given."""
+"""The wall clock when a fake is made, in Unix seconds, unless `epoch` is given. It is a fixed time
+in November 2023, so that each run of a test sees the same dates."""
 
 Time = Literal["virtual", "real"]
 """Virtual time advances, in no real time, when every call in flight waits."""
 MAX_POLLS = 100
-"""How many times a thread or task may request one changing URL while time stands still."""
+"""How many times a thread or task may request one changing URL while time stands still. More are
+those of a loop that waits by another clock, and would never end."""
 MAX_REPEATED = 1000
-"""The same limit for other URLs, and for a changing URL and all tasks of a thread together."""
+"""The same limit for other URLs, and for a changing URL and all tasks of a thread together. A test
+may well read one workflow for each of some hundred rows."""
 _CHANGES = re.compile("/(executions|threads|webhooks)")
 
 F = TypeVar("F", bound="FakeFlowMaestro")

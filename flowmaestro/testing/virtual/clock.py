@@ -27,11 +27,13 @@ if TYPE_CHECKING:
     from anyio import Event
 
 IDLE_CHECKS = 5
-"""How many times the other tasks of an event loop may run without making a call before a jump."""
+"""How many times the other tasks of an event loop may run without making a call before a jump. A
+task that goes on is at its next call within a few steps of the loop."""
 IDLE_CHECK_ROUNDS = 20
 """The most rounds of `IDLE_CHECKS`. Another round follows one in which a task made a call."""
 LONGEST_CALL = 30 * 86_400.0
-"""Virtual seconds after which a call raises when it waits again, because it may never end."""
+"""Virtual seconds after which a call raises when it waits again, because it may never end: far more
+than any timeout that a test of an application sets."""
 
 
 class VirtualClock:

@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 __tracebackhide__ = True  # pytest shows the lines of the test instead.
 
 LOCK_TIMEOUT = 10.0
-"""Seconds to wait for the lock of a store. Other processes hold it only while they load or save."""
+"""Seconds to wait for the lock of a store. Other processes hold it only while they load or save,
+for milliseconds. One that was stopped meanwhile may hold it for ever."""
 LOCK_INTERVAL = 0.05
-"""Seconds between two attempts to get the lock."""
+"""Seconds between two attempts to get the lock: about as long as a slow disk takes for a save."""
 
 
 class Kept(NamedTuple):

@@ -45,7 +45,8 @@ T = TypeVar("T")
 MAX_EXCHANGES = 10_000
 """The most requests that are stored, the last ones: those of a batch of some thousand rows."""
 MAX_BODY_BYTES = 1024 * 1024
-"""The most bytes that are stored of the body of one request, and of one response."""
+"""The most bytes that are stored of the body of one request, and of one response. No request that
+the fake accepts has more."""
 MAX_KEPT_BYTES = 64 * 1024 * 1024
 """The most bytes that are stored of all bodies, long URLs and long header fields.
 
@@ -54,7 +55,8 @@ Those stored first are dropped first.
 MAX_SEARCHED = 1024 * 1024
 """A search ends once it has redacted so many bytes. To redact them takes up to 0.2 s."""
 RETRY_SECONDS = 120.0
-"""Seconds after a failure within which an equal request counts as its retry."""
+"""Seconds after a failure within which an equal request counts as its retry: twice the longest
+delay that the SDK waits because the server asks for it."""
 
 _EXECUTION = re.compile(r"/executions/([^/]+)(?:/(cancel|events))?")
 _START = re.compile(r"/(?:workflows|triggers)/[^/]+/execute")

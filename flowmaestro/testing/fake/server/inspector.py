@@ -42,13 +42,14 @@ from flowmaestro_core.payloads.shapes import snake_case_keys
 MAX_EXECUTIONS = MAX_DELIVERIES = 1_000
 """The most of each that are stored, the last ones: more than anybody reads on a page."""
 MAX_EVENTS = 2_000
-"""The most events that are stored of one execution, the last ones."""
+"""The most events that are stored of one execution, the last ones: those of a run of some 600
+nodes."""
 MAX_INPUTS = 4096
 """Characters of the inputs of an execution that are redacted for its row, which shows 200."""
 MAX_FAULTS = 100
 """The most faults that are stored, the last ones."""
 FIRST_REQUESTS = 200
-"""The most requests that a page gets at first."""
+"""The most requests that a page gets at first: a few screens, so that it opens at once."""
 MORE_REQUESTS = 2_000
 """The most requests that a page gets when it asks for older ones: to write them takes 10 ms, during
 which the server does nothing else."""

@@ -21,11 +21,12 @@ import anyio
 from flowmaestro.testing.fake.fake_flowmaestro import FakeFlowMaestro
 
 LOOK_EVERY = 0.5
-"""Seconds between two checks whether the file has changed."""
+"""Seconds between two checks whether the file has changed: whoever saves it hardly waits, and two
+looks a second cost nothing."""
 LONGEST_RUN = 5.0
 """Seconds that the file may run, in the main thread of a system with `SIGALRM`.
 
-No request is served meanwhile.
+No request is served meanwhile. A file that fills a fake takes milliseconds.
 """
 
 

@@ -38,7 +38,7 @@ from flowmaestro_transports.contract import AsyncTransport
 
 SENT_AGAIN_SECONDS = 60.0
 """When a user sends a request again from the inspector and the response is an event stream, the
-stream is read for at most so many seconds."""
+stream is read for at most so many seconds: as long as a person may watch it, and two keepalives."""
 
 LONGEST_START = 10.0
 """If the time of a fake is behind the wall clock by fewer seconds than this when its server starts,

@@ -13,6 +13,7 @@ import anyio
 import anyio.lowlevel
 
 READ_BYTES = 64 * 1024
+"""The most bytes of one `recv`, as in the transports of the SDK."""
 BACKLOG = 1024
 """Connections that may wait to be accepted: a thousand clients may connect at once."""
 
