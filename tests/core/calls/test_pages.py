@@ -7,9 +7,9 @@ from typing import Any, Dict, List, Optional
 import pytest
 from hypothesis import strategies as st
 
-from flowmaestro_core.actions import Done, Emit, Fail, Send, Wait
+from flowmaestro_core.actions import Done, Emit, Send
 from flowmaestro_core.calls.pages import Pages, PagesMachine
-from flowmaestro_core.errors import NotFoundError, RateLimitError
+from flowmaestro_core.errors import RateLimitError
 from flowmaestro_core.machines import machine_for
 from flowmaestro_core.resources.executions import Executions
 from flowmaestro_core.resources.triggers import Triggers
@@ -127,20 +127,6 @@ def test_a_walk_over_executions_of_all_workflows_ends_with_an_empty_page() -> No
     assert ids(walk) == [1, 2, 3]
 
 
-def test_a_page_is_tried_again_and_redirected_like_any_call() -> None:
-    walk = walking()
-    walk.start()
-    walk.replies(200, a_page(1, 2, more=True))
-    walk.takes_all()
-    assert isinstance(walk.replies(429, headers={"Retry-After": "3"}), Wait)
-    walk.waits()
-    assert isinstance(walk.fails(), Wait)
-    walk.waits()
-    assert isinstance(walk.replies(307, headers={"Location": "/x"}), Send)
-    walk.replies(200, a_page(3, more=False))
-    assert walk.takes() == Done(None)
-
-
 def test_an_error_ends_the_walk_after_what_was_handed_over() -> None:
     walk = walking()
     walk.start()
@@ -151,27 +137,12 @@ def test_an_error_ends_the_walk_after_what_was_handed_over() -> None:
     assert ids(walk) == [1, 2]
 
 
-def test_an_unknown_list_fails_at_once() -> None:
-    walk = walking()
-    walk.start()
-    walk.replies(404)
-    assert isinstance(walk.error, NotFoundError)
-
-
 @pytest.mark.parametrize("raw", [b"", b"{}", b'{"data": null}', b'{"data": {}}', b"<html>"])
 def test_page_that_is_not_a_list_is_an_error(raw: bytes) -> None:
     walk = walking()
     walk.start()
     walk.replies(200, raw=raw)
     assert walk.error.code == "invalid_response"
-
-
-def test_a_network_that_stays_down_ends_the_walk() -> None:
-    walk = walking()
-    walk.start()
-    while not isinstance(walk.fails(), Fail):
-        walk.waits()
-    assert len(walk.sent) == 4
 
 
 REPLIES = (

@@ -192,15 +192,6 @@ def test_each_start_keeps_its_own_idempotency_key() -> None:
     assert run.sent[2].body == b'{"inputs":{}}'
 
 
-@pytest.mark.parametrize("phase", [Phase.MAYBE_PROCESSED, Phase.REPLY_BROKEN])
-def test_a_start_that_may_have_been_processed_is_not_repeated(phase: Phase) -> None:
-    run = running([{}])
-    run.fails(phase)
-    assert run.takes() == Done(None)
-    assert isinstance(errors(run)[0], ConnectionError)
-    assert len(run.sent) == 1
-
-
 INVALID = "Workflow validation failed"
 
 

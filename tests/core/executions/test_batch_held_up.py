@@ -7,28 +7,22 @@ from typing import Any, Callable, Dict, List
 import pytest
 
 from flowmaestro_core.actions import Done, Emit, Fail, Send, Wait
-from flowmaestro_core.errors import RateLimitError, ServerError, TimeoutError
+from flowmaestro_core.errors import TimeoutError
 from flowmaestro_core.executions.watch import LONGEST_INTERVAL
-from flowmaestro_core.http.messages import Phase
-from flowmaestro_core.machines import machine_for
 from flowmaestro_core.policy.polling import LEAST_TIMEOUT
 from flowmaestro_core.resources.executions import Executions
 from flowmaestro_core.resources.workflows import Workflows
-from tests.harness.core.batch_steps import BatchStepper
-from tests.harness.core.stepping import Stepper, a_context, an_envelope
+from tests.harness.core import batch_steps
+from tests.harness.core.batch_steps import asked
+from tests.harness.core.stepping import Stepper, an_envelope
 
 MOST_PATIENCE = 8 * LEAST_TIMEOUT
 
 
-def stepping(many: Any, **options: Any) -> Stepper:
-    stepper = BatchStepper(machine_for(many, a_context(**options), "token"))
+def stepping(many: Any) -> Stepper:
+    stepper = batch_steps.stepping(many)
     stepper.start()
     return stepper
-
-
-def asked(stepper: Stepper) -> str:
-    assert isinstance(stepper.action, Send), stepper.action
-    return stepper.action.request.url.rpartition("/")[2]
 
 
 def is_start(stepper: Stepper) -> bool:
@@ -223,18 +217,6 @@ def test_rejected_start_has_no_more_attempts_than_a_call() -> None:
     assert run.action.items[0].error.gave_up == "max_retries=3 is used up"
 
 
-@pytest.mark.parametrize("phase", [Phase.MAYBE_PROCESSED, Phase.REPLY_BROKEN])
-def test_start_that_may_be_processed_on_retry_is_not_repeated(
-    phase: Phase,
-) -> None:
-    run = busy()
-    run.fails(Phase.NOT_SENT)
-    until_start(run)
-    run.fails(phase)
-    assert isinstance(run.action, Emit)
-    assert sum(map(starts, run.trace)) == 3
-
-
 def test_throttled_start_delays_every_request() -> None:
     run = busy()
     run.replies(429, headers={"Retry-After": "7"})
@@ -294,14 +276,6 @@ def test_wait_ends_soon_after_its_deadline(told: str) -> None:
             wait.takes() if isinstance(wait.action, Emit) else wait.waits()
     assert len(wait.items) == 100
     assert wait.now <= 1000.0 + 30.0 + 5 * LEAST_TIMEOUT
-
-
-def test_permanent_refusal_is_an_error_at_once() -> None:
-    run = busy()
-    run.replies(500)
-    assert isinstance(run.action, Emit)
-    assert isinstance(run.action.items[0].error, ServerError)
-    assert not isinstance(run.action.items[0].error, RateLimitError)
 
 
 # The process is held up

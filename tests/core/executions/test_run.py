@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from flowmaestro_core.actions import Close, Done, Emit, Fail, Open, Read, Send, Wait
 from flowmaestro_core.checkpoint import Checkpoint
 from flowmaestro_core.errors import (
-    ConnectionError,
     NotFoundError,
     RateLimitError,
     ServerError,
@@ -188,34 +187,6 @@ def test_an_event_that_does_not_tell_the_outcome_is_no_last_word(kind: str) -> N
 
 
 # Starting
-
-
-@pytest.mark.parametrize("phase", [Phase.MAYBE_PROCESSED, Phase.REPLY_BROKEN])
-def test_a_start_that_may_have_happened_is_not_repeated(phase: Phase) -> None:
-    run = running()
-    run.start()
-    run.fails(phase)
-    assert isinstance(run.error, ConnectionError)
-    assert run.error.execution_id is None
-    assert len(run.sent) == 1
-
-
-def test_a_start_turned_away_is_repeated_within_the_time() -> None:
-    run = running(timeout=20.0)
-    run.start()
-    assert run.replies(429, headers={"Retry-After": "15"}) == Wait(15.0)
-    action = run.waits()
-    assert isinstance(action, Send)
-    assert action.timeout == 5.0
-    run.replies(429, headers={"Retry-After": "15"})
-    assert isinstance(run.error, RateLimitError)
-
-
-def test_an_unknown_workflow_is_not_found() -> None:
-    run = running()
-    run.start()
-    run.replies(404)
-    assert isinstance(run.error, NotFoundError)
 
 
 @pytest.mark.parametrize("execution_id", [None, "", ".", "..", 7, ["ex_1"], {}, "\ud800"])

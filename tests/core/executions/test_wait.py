@@ -309,12 +309,6 @@ def test_a_redirect_elsewhere_ends_it() -> None:
     assert wait.error.code == "redirect_refused"
 
 
-def test_a_redirect_is_followed() -> None:
-    wait = started()
-    assert isinstance(wait.replies(307, headers={"Location": "/x"}), Send)
-    assert isinstance(wait.replies(200, COMPLETED), Done)
-
-
 def test_a_retry_after_that_fits_is_waited_out_even_above_a_minute() -> None:
     wait = started()
     assert wait.replies(429, headers={"Retry-After": "200"}) == Wait(200.0)

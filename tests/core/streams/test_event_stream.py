@@ -205,13 +205,6 @@ def test_a_response_that_never_ends_is_closed_and_the_opening_retried() -> None:
     assert isinstance(stream.error, AuthenticationError)
 
 
-def test_a_redirect_is_followed() -> None:
-    stream = streaming()
-    stream.start()
-    stream.opens(302, "text/html", {"Location": "/x"})
-    assert isinstance(stream.ends(), Open)
-
-
 # 204: nothing to stream
 
 

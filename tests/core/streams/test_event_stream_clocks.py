@@ -179,12 +179,6 @@ def test_an_answer_to_a_probe_that_is_too_large_does_not_end_an_open_stream() ->
     assert kinds(stream) == ["execution:completed"]
 
 
-def test_redirect_of_a_probe_is_followed() -> None:
-    stream = opened()
-    asked_after(stream)
-    assert isinstance(stream.replies(302, headers={"Location": "/x"}), Send)
-
-
 def test_a_connection_without_a_byte_for_90_seconds_is_lost() -> None:
     stream = streaming(THREAD)
     stream.start()
