@@ -44,15 +44,6 @@ def test_reconnections_are_counted(flowmaestro_fake: FakeFlowMaestro) -> None:
     assert repr(stream) == ("<EventStream: ended, last event execution:completed, 1 reconnects>")
 
 
-def test_an_outcome_tells_its_place_and_what_became_of_it(
-    flowmaestro_fake: FakeFlowMaestro,
-) -> None:
-    client = FlowMaestroClient()
-    good, bad = client.workflows.run_many("wf_123", [{}, {"name": object()}], ordered=True)
-    assert repr(good) == f"<RunOutcome 0: {good.execution_id} completed>"
-    assert repr(bad) == "<RunOutcome 1: ValidationError>"
-
-
 def test_a_resource_names_its_methods() -> None:
     assert repr(FlowMaestroClient("fm_live_x").executions).startswith("<SyncExecutions: cancel, ")
 
