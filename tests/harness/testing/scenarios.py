@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any, List
 
 import pytest
@@ -12,14 +11,19 @@ from flowmaestro.testing import Node
 from flowmaestro.testing.fake.model import seeds
 
 CASES: List[Any] = []
-"""Every scenario, with each combination of what its parameters may be."""
+"""Every scenario, with each value that its parameters may have."""
 
 
 def scenario(**axes):
-    """A scenario for each combination of what its parameters may be."""
+    """Register a function as scenarios in which each parameter has each of its values once.
+
+    The shorter lists of values begin again. All combinations found no more mutants, in two and a
+    half times the time.
+    """
 
     def register(act):
-        for values in itertools.product(*axes.values()):
+        for number in range(max(map(len, axes.values()))):
+            values = [list(axis)[number % len(axis)] for axis in axes.values()]
             name = "-".join([act.__name__, *(str(value) for value in values)])
             CASES.append(pytest.param(act, dict(zip(axes, values)), id=name.replace("_", "-")))
         return act
