@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-import warnings
 from contextlib import closing, contextmanager, suppress
 
 import anyio
@@ -214,13 +213,6 @@ def test_a_damaged_journal_is_refused(run, path):
         run()
 
 
-def test_changed_json_of_an_execution_is_damage(run, path):
-    list(run([{"n": 1}]))
-    path.write_bytes(path.read_bytes().replace(b'"outputs":', b'"outputs"#'))
-    with pytest.raises(JournalError, match=r"runs\.sqlite3 is damaged: an execution; "):
-        list(run([{"n": 1}]))
-
-
 def as_killed(run, path, folder, parts):
     """Leave a batch in the middle. Copy these files of its journal, as a `kill -9` leaves them."""
     folder.mkdir()
@@ -363,27 +355,6 @@ def test_a_full_disk_ends_the_batch_and_loses_nothing(run, fake, most):
     assert {it.index for it in again if it.replayed} >= {it.index for it in outcomes}
     assert all(it.ok for it in again)
     assert ledger(fake) == list(range(12))
-
-
-@posix
-def test_a_forked_child_leaves_the_journal_to_its_parent(run, fake):
-    with run() as runs, warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # this process may have threads
-        next(runs)
-        child = os.fork()
-        if child == 0:
-            try:
-                next(runs)
-            except JournalError as error:
-                refused = error.code == "journal_busy" and "the parent process" in str(error)
-                runs.close()
-                os._exit(7 if refused else 1)
-            finally:
-                os._exit(2)
-        assert os.waitpid(child, 0)[1] >> 8 == 7
-        assert len(list(runs)) == 11
-    assert ledger(fake) == list(range(12))
-    assert all(it.replayed for it in run())
 
 
 def test_a_start_is_durable_before_it_goes_out(path):

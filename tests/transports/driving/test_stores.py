@@ -11,13 +11,11 @@ from flowmaestro import (
     AsyncFlowMaestroClient,
     CheckpointConflict,
     FlowMaestroClient,
-    Hooks,
     JournalError,
 )
 from flowmaestro.testing import (
     AsyncMemoryTransport,
     FakeFlowMaestro,
-    MemoryCheckpoint,
     MemoryTransport,
 )
 from tests.harness.core.journals import MemoryStore
@@ -302,59 +300,3 @@ def test_store_that_keeps_a_part_of_a_save_starts_nothing_twice(part: slice) -> 
         if not failures:
             break
     assert moment > 4
-
-
-def held_up(fake: FakeFlowMaestro, meanwhile: Callable[[], Any]) -> FlowMaestroClient:
-    """A client whose hook holds up its first start for 40 s."""
-    calls: List[Any] = []
-
-    def hold(request: Any) -> None:
-        if request.method == "POST" and not calls:
-            calls.append(request)
-            fake.clock.advance(40)
-            meanwhile()
-
-    hooks = Hooks(request=hold)
-    return FlowMaestroClient(fake.api_key, transport=MemoryTransport(fake), hooks=hooks)
-
-
-def test_start_that_a_hook_holds_up_is_not_sent_if_another_process_has_taken_over(
-    fake: FakeFlowMaestro, client: FlowMaestroClient
-) -> None:
-    client.workflows.execute("wf_mine", inputs={"n": -1})
-    store = MemoryStore()
-    others: List[Any] = []
-    slow = held_up(fake, lambda: others.extend(run(client, store, ROWS[:2])))
-    with pytest.raises(JournalError) as caught:
-        list(run(slow, store, ROWS[:2]))
-    assert caught.value.code == "journal_busy"
-    assert all(it.ok for it in others)
-    assert started(fake) == [0, 1]
-
-
-def test_start_that_a_hook_holds_up_is_announced_again(
-    fake: FakeFlowMaestro, tmp_path: Any
-) -> None:
-    for journal in (MemoryStore(), tmp_path / "runs.sqlite3"):
-        slow = held_up(fake, lambda: None)
-        assert all(it.ok for it in run(slow, journal, ROWS[:2]))
-    assert started(fake) == [0, 0, 1, 1]
-
-
-def test_start_with_a_checkpoint_that_a_hook_holds_up_follows_the_other_process(
-    fake: FakeFlowMaestro, client: FlowMaestroClient
-) -> None:
-    for run_it in (False, True):
-        checkpoint = MemoryCheckpoint()
-        others: List[Any] = []
-
-        def start(by: FlowMaestroClient, run_it: bool = run_it, kept: Any = checkpoint) -> str:
-            if run_it:
-                return by.workflows.run("wf_mine", {"n": 7}, checkpoint=kept).id
-            reply = by.workflows.execute("wf_mine", inputs={"n": 7}, checkpoint=kept)
-            return reply["data"]["execution_id"]
-
-        before = len(fake.executions)
-        slow = held_up(fake, lambda start=start, others=others: others.append(start(client)))
-        assert start(slow) == others[0]
-        assert len(fake.executions) == before + 1
