@@ -11,6 +11,8 @@ __tracebackhide__ = True  # pytest shows the lines of the test instead.
 
 _LARGEST = int(sys.float_info.max)
 """The server reads a larger number as infinite, and stores null."""
+_ALWAYS_RIGHT = frozenset((str, bool, type(None)))
+"""The types of values that need no check. A call for each of these would take most of the time."""
 _JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
@@ -65,11 +67,14 @@ def _check(value: Any, where: Any) -> None:
         for key, item in cast("Dict[object, Any]", value).items():
             if not isinstance(key, str):
                 raise TypeError(f"{_place(where)} has the key {key!r}; JSON keys must be str")
-            if type(item) is not str:
+            if type(item) not in _ALWAYS_RIGHT:
                 _check(item, (where, key))
     elif isinstance(value, (list, tuple)):
         for index, item in enumerate(cast("Sequence[Any]", value)):
-            if type(item) is not str:
+            kind: Any = type(item)
+            if kind is int and -_LARGEST <= item <= _LARGEST:
+                continue
+            if kind not in _ALWAYS_RIGHT:
                 _check(item, (where, index))
     else:
         raise TypeError(

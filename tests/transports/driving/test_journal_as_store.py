@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import Any, ClassVar, Dict, List, Mapping, Sequence, Tuple
 
+import pytest
+
 from flowmaestro.testing import check_store
 from flowmaestro_transports.driving.journal import Journal
+from tests.harness.stores.states import Saves, a_header, a_state
 
 
 class Shared:
@@ -49,3 +53,25 @@ def test_journal_passes_the_checks_of_stores(tmp_path: Path) -> None:
     finally:
         for _, journal in Shared.open.values():
             journal.close()
+
+
+def test_state_that_repeats_what_the_file_has_writes_only_the_rest(tmp_path: Path) -> None:
+    with closing(Journal(str(tmp_path / "j"))) as journal:
+        saves, written = Saves(journal), []
+        saves()
+        journal._db.set_trace_callback(written.append)
+        for state in ("starting", "started", "ended"):
+            saves(a_state("0", state))
+        tables = [sql.split()[2] for sql in written if sql.startswith("INSERT")]
+    assert tables == ["rows", "started", "ended"]
+
+
+def test_row_is_written_again_after_a_save_that_failed(tmp_path: Path) -> None:
+    with closing(Journal(str(tmp_path / "j"))) as journal:
+        journal.save([a_header(1)])
+        journal.save([a_header(2), a_state("0", "starting")])
+        broken = a_state("1", "starting", 2, digest="not hexadecimal")
+        with pytest.raises(ValueError, match="hexadecimal"):
+            journal.save([a_header(3), a_state("0", "started"), broken])
+        journal.save([a_header(3), a_state("0", "ended")])
+        assert journal.load(["0"], True) == [a_state("0", "ended")]

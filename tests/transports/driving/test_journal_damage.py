@@ -164,7 +164,7 @@ def test_text_that_is_not_utf_8_is_not_shown_by_the_error(tmp_path: Path) -> Non
     (tmp_path / "j").write_bytes(content.replace(b'"total":222}', b'"total":\xff22}'))
     with pytest.raises(JournalError) as caught, closing(open_journal(tmp_path / "j")) as journal:
         journal.load(INDEXES, True)
-    assert "is damaged: an execution" in str(caught.value)
+    assert "is damaged: a text in it is not UTF-8" in str(caught.value)
     assert "total" not in str(caught.value)
 
 

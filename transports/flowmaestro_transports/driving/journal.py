@@ -54,11 +54,14 @@ _SCHEMA = (
     "CREATE TABLE started (start INTEGER PRIMARY KEY, execution_id TEXT, checksum INTEGER)",
     "CREATE TABLE ended (start INTEGER PRIMARY KEY, execution TEXT, checksum INTEGER)",
 )
-_LOAD = """
+_LOAD, _LOAD_OUTCOMES = (
+    f"""
 SELECT key, digest, coalesce(start, 0), reruns, refusal, execution_id,
     CASE WHEN start IS NULL THEN 'open' WHEN execution_id IS NULL THEN 'starting'
-    WHEN ended.start IS NULL THEN 'started' ELSE 'ended' END
-FROM rows LEFT JOIN started USING (start) LEFT JOIN ended USING (start) WHERE key IN """
+    WHEN ended.start IS NULL THEN 'started' ELSE 'ended' END, {outcome}
+FROM rows LEFT JOIN started USING (start) LEFT JOIN ended USING (start) WHERE key IN """  # noqa: S608
+    for outcome in ("NULL, NULL", "ended.execution, ended.checksum")
+)
 _INSERTS = {
     # A page that does not change is not written: a `started` row is saved again when it has ended.
     table: f"INSERT INTO {table} VALUES ({', '.join('?' * len(names))}) ON CONFLICT ({names[0]}) "  # noqa: S608
@@ -78,6 +81,8 @@ _WHOLE_WITH_WAL = 2
 _PAGES = 1000
 """About so many pages of 4 KiB are in the `-wal` file at most, as by SQLite's own default."""
 _NO_ROOM = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+"""Made once: `json.dumps` would make one for each execution."""
 _LOST = "a new journal, or an older copy, would start rows again"
 _CLOSED_AT_EXIT: List[FileIO] = []
 """Files of journals that another batch of this process had locked: see `_lock_journal`."""
@@ -98,6 +103,9 @@ class Journal:
         self._lock = threading.Lock()
         self._durable: Optional[bool] = None
         self._pages = 0
+        self._held: Dict[str, Tuple[Any, ...]] = {}
+        """What the file has of the rows that were announced and have not ended, by their keys. The
+        next state of such a row repeats most of it, which need not be written again."""
         with self._journal_errors(), ExitStack() as opened:
             opened.callback(open_lock_file(f"{self._path}.lock").close)
             file = self._open_file()
@@ -107,8 +115,6 @@ class Journal:
             self._has_wal = _size_of(f"{self._path}-wal") > 0
             self._db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
             opened.callback(self._db.close)
-            # A damaged text must reach its checksum instead of failing to decode.
-            self._db.text_factory = _text
             self._check_file()
             self._check_rows()
             self._checkpoint()
@@ -134,10 +140,11 @@ class Journal:
                     if checksum != _checksum(text):
                         raise self._damage("the header")
                     states.append(json.loads(text))
-            found = self._db.execute(f"{_LOAD} ({_marks(keys)})", tuple(keys))
+            load = _LOAD_OUTCOMES if outcomes else _LOAD
+            found = self._db.execute(f"{load} ({_marks(keys)})", tuple(keys))
             size = 0
-            for key, digest, number, reruns, refusal, execution_id, state in found:
-                made = {
+            for key, digest, number, reruns, refusal, execution_id, state, text, checksum in found:
+                made: Dict[str, Any] = {
                     "key": key,
                     "v": VERSION,
                     "state": state,
@@ -147,8 +154,9 @@ class Journal:
                     "refusal": refusal.hex(),
                     "execution_id": execution_id,
                 }
-                if outcomes and state == "ended" and size < MAX_OUTCOMES_SIZE:
-                    text = self._outcome(number)
+                if text is not None and size < MAX_OUTCOMES_SIZE:
+                    if checksum != _checksum(number, text):
+                        raise self._damage("an execution")
                     size += len(text)
                     made["outcome"] = json.loads(text)
                 states.append(made)
@@ -310,12 +318,16 @@ class Journal:
         if durable is not self._durable:
             self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             self._durable = durable
-        with self._db:  # Commits, or rolls back if an exception is raised.
-            self._db.execute("BEGIN IMMEDIATE")
-            self._put_header(header)
-            for row in rows:
-                self._put(row)
-        self._pages += 2 + 2 * len(rows)  # A page of a table, and now and then another one.
+        try:
+            with self._db:  # Commits, or rolls back if an exception is raised.
+                self._db.execute("BEGIN IMMEDIATE")
+                self._put_header(header)
+                for row in rows:
+                    self._put(row)
+        except BaseException:
+            self._held.clear()
+            raise
+        self._pages += 1  # That of the header.
         if self._pages >= _PAGES:
             self._checkpoint()
 
@@ -331,28 +343,25 @@ class Journal:
             raise CheckpointConflict
 
     def _put(self, row: Dict[str, Any]) -> None:
-        is_open = row["state"] == "open"
-        digest, refusal = map(bytes.fromhex, (row["digest"], row["refusal"]))
-        number = None if is_open else row["number"]
-        self._insert("rows", row["key"], digest, row["reruns"], number, refusal)
-        if row["execution_id"] is not None:
-            self._insert("started", number, row["execution_id"])
+        key, execution_id = row["key"], row["execution_id"]
+        number = None if row["state"] == "open" else row["number"]
+        of_row = (row["digest"], row["reruns"], number, row["refusal"])
+        held = self._held.pop(key, ((), None))
+        if held[0] != of_row:
+            digest, refusal = map(bytes.fromhex, (row["digest"], row["refusal"]))
+            self._insert("rows", key, digest, row["reruns"], number, refusal)
+        if execution_id is not None and held != (of_row, execution_id):
+            self._insert("started", number, execution_id)
         if "outcome" in row:
             outcome = _encoded(row["outcome"])
             self._pages += len(outcome) // 4096
             self._insert("ended", number, outcome)
+        elif number is not None:
+            self._held[key] = (of_row, execution_id)
 
     def _insert(self, table: str, *values: Any) -> None:
+        self._pages += 1  # As a rule: many rows share a page, and now and then a page is split.
         self._db.execute(_INSERTS[table], (*values, _checksum(*values)))
-
-    def _outcome(self, number: int) -> str:
-        """Return the outcome of the start with this number, as JSON."""
-        read = "SELECT execution, checksum FROM ended WHERE start = ?"
-        execution, checksum = self._db.execute(read, (number,)).fetchone()
-        if checksum != _checksum(number, execution):
-            raise self._damage("an execution")
-        text: str = execution
-        return text
 
     @contextmanager
     def _journal_errors(self) -> Generator[None, None, None]:
@@ -365,6 +374,8 @@ class Journal:
             raise self._damage("a text in it is not UTF-8") from None
         except (OSError, sqlite3.Error) as error:
             said = f"cannot be used: {_one_line(error)}"
+            if "Could not decode" in said:  # The error quotes the damaged text.
+                raise self._damage("a text in it is not UTF-8") from None
             if "malformed" in said:
                 raise self._damage(error) from error
             if "not a database" in said:
@@ -389,11 +400,6 @@ def _checksum(*values: Any) -> int:
     return zlib.crc32(ascii(values).encode())
 
 
-def _text(raw: bytes) -> str:
-    """Return a text of the database, decoded. Damaged bytes become lone surrogates."""
-    return raw.decode("utf-8", "surrogateescape")
-
-
 def _one_line(what: object) -> str:
     """Return `what` on one printable line of at most 200 characters, for an error message.
 
@@ -416,7 +422,7 @@ def _marks(values: Sequence[Any]) -> str:
 
 
 def _encoded(execution: Any) -> str:
-    text = json.dumps(execution, ensure_ascii=False, separators=(",", ":"))
+    text = _JSON.encode(execution)
     try:
         text.encode()
     except UnicodeEncodeError:  # UTF-8 cannot express a lone surrogate, so escape it.

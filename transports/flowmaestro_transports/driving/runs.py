@@ -124,9 +124,11 @@ def _listener(machine: BatchMachine, recent: Deque[RunOutcome]) -> Callable[[Any
         nonlocal has_warned
         if isinstance(item, RunOutcome) and still_runs(item):
             return batch.on_start and batch.on_start(item)
-        progress = machine.progress
         if isinstance(item, RunOutcome):
             recent.append(item)
+            if item.replayed and batch.progress is None:
+                return None  # It has cost no request.
+        progress = machine.progress
         if progress.day_ends_after is not None and not has_warned:
             has_warned = True
             sdk_logger().warning("%s: %s", machine.operation, day_ends(progress))
