@@ -37,10 +37,11 @@ class Row(Start):
         inputs: the element.
         body: the body of the request that starts the row; empty while it is not needed.
         is_saved: whether the journal has a state of the row, or the next `Save` keeps one.
+        saved_key: the key of its state in the journal.
 
     """
 
-    __slots__ = ("body", "index", "inputs", "is_saved")
+    __slots__ = ("body", "index", "inputs", "is_saved", "saved_key")
 
     def __init__(self, index: int, inputs: Any, key: Key) -> None:
         """`key` identifies the row in the journal: its index, or what `key=` returns as a text."""
@@ -49,6 +50,7 @@ class Row(Start):
         self.inputs: Any = inputs
         self.body: bytes = b""
         self.is_saved: bool = False
+        self.saved_key: str = str(key)
 
     @property
     def name(self) -> str:
@@ -67,11 +69,6 @@ class Row(Start):
         journal.
         """
         return RunOutcome(self.index, self.inputs, self.execution_id, execution, error, replayed)
-
-    @property
-    def saved_key(self) -> str:
-        """The key of its state in the journal."""
-        return str(self.key)
 
     def saved(self, outcome: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
         """Return its state, to be saved. `outcome` is its execution if it has ended, else `None`.

@@ -1,11 +1,13 @@
 """The states that a store keeps: how they are made, and the checks of loaded ones. Pure.
 
 `flowmaestro_core/store.py` describes them. The store of a checkpoint has one start, so it has one
-state, which is the header and the start in one: `SavedStart`.
+state, which is the header and the start in one: `SavedStart`. A `_Format` lists the fields of each
+kind of state, with what a value must be, and checks those of a loaded state.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import (
     Any,
@@ -15,7 +17,6 @@ from typing import (
     Literal,
     Mapping,
     NamedTuple,
-    NoReturn,
     Optional,
     Tuple,
     cast,
@@ -26,9 +27,114 @@ from flowmaestro_core.http.urls import is_id
 from flowmaestro_core.store import HEADER_KEY, VERSION, Loaded, Stage
 
 _STAGES = ("open", "starting", "started", "ended")
+_WITH_ID = _STAGES[2:]
 _TOO_GREAT = 10**12
 """Numbers of a state must be less than this: an `int` of JSON may be too great for a `float`, or
 have more digits than Python writes."""
+
+
+class _Field(NamedTuple):
+    """A field of a state: the types that its value may have, and a rule for it, if there is one."""
+
+    types: Tuple[type, ...]
+    rule: Optional[Callable[[Any], Any]] = None
+
+    def allows(self, value: Any) -> bool:
+        """Return whether a value is well-formed."""
+        return type(value) in self.types and (self.rule is None or bool(self.rule(value)))
+
+
+class _Format:
+    """The fields of one kind of state, in their order.
+
+    Values come from JSON, so their types are compared as they are: `bool` is not an `int`.
+    """
+
+    def __init__(self, **fields: _Field) -> None:
+        self._fields = fields
+        self._names = tuple(fields)
+        # All types are looked up at once, and only rules are called. To check one field after
+        # another would take longer, and a journal may have 100,000 rows.
+        self._types = set(itertools.product(*(field.types for field in fields.values())))
+        self._rules = [
+            (index, field.rule) for index, field in enumerate(fields.values()) if field.rule
+        ]
+
+    def read(
+        self, state: Mapping[str, Any], returned: Callable[[str], Exception]
+    ) -> Tuple[Any, ...]:
+        """Return the values of the fields; `None` for a missing one, if it may be `None`.
+
+        If one is malformed, raise what `returned` makes of a text that names it.
+        """
+        values = tuple(map(state.get, self._names))
+        if tuple(map(type, values)) in self._types:
+            for index, rule in self._rules:
+                if not rule(values[index]):
+                    break
+            else:
+                return values
+        fields = zip(self._names, self._fields.values(), values)
+        bad = next(name for name, field, value in fields if not field.allows(value))
+        raise returned(_malformed(bad))
+
+
+def _malformed(name: str) -> str:
+    return f"a state whose {name!r} is missing or malformed"
+
+
+def _is_id_or_empty(value: Optional[str]) -> bool:
+    return not value or is_id(value)
+
+
+def _is_count(value: int) -> bool:
+    return 0 <= value < _TOO_GREAT
+
+
+def _is_positive(value: int) -> bool:
+    return 0 < value < _TOO_GREAT
+
+
+def _is_time(value: float) -> bool:
+    return abs(value) < _TOO_GREAT  # False for NaN, too.
+
+
+_NONE = type(None)
+_TEXT = _Field((str,))
+_TEXT_OR_NONE = _Field((str, _NONE))
+_TOKEN = _Field((str,), re.compile(r"[\x21-\x7e]{1,100}").fullmatch)
+"""Printable ASCII characters but no space, since it is part of a header field."""
+_ID = _Field((str, _NONE), _is_id_or_empty)
+_FLAG = _Field((bool,))
+_COUNT = _Field((int,), _is_count)
+_TIME = _Field((int, float), _is_time)
+_SHARED = {"api_root": _TEXT, "workflow_id": _TEXT, "token": _TOKEN, "after": _TEXT_OR_NONE}
+_HEADER = _Format(
+    **_SHARED,
+    at=_TIME,
+    serial=_Field((int,), _is_positive),
+    rows=_COUNT,
+    last_number=_COUNT,
+    keyed=_FLAG,
+)
+_ROW = _Format(
+    state=_Field((str,), _STAGES.__contains__),
+    digest=_TEXT,
+    number=_COUNT,
+    reruns=_COUNT,
+    refusal=_TEXT,
+    execution_id=_ID,
+)
+_CHECKPOINT = _Format(
+    state=_Field((str,), _STAGES[:3].__contains__),
+    **_SHARED,
+    digest=_TEXT,
+    execution_id=_ID,
+    reruns=_COUNT,
+    serial=_COUNT,
+    at=_TIME,
+)
+_START_OF_AN_ENGINE = _Format(at=_TIME)
 
 
 class BatchIdentity(NamedTuple):
@@ -87,9 +193,7 @@ def read_header(loaded: Loaded, of: BatchIdentity) -> Optional[Header]:
     if not states:
         return None
     state = states[HEADER_KEY]
-    for name, check in _HEADER_CHECKS.items():
-        if not check(state.get(name)):
-            _refuse(f"a header whose {name!r} is missing or malformed")
+    _HEADER.read(state, lambda said: _returned(said.replace("state", "header", 1)))
     for name, value in of._asdict().items():
         if state[name] != value:
             what = name.replace("_", " ")
@@ -100,7 +204,7 @@ def read_header(loaded: Loaded, of: BatchIdentity) -> Optional[Header]:
                 f"The journal belongs to another batch: its {what}: {had}, not {wanted}",
                 "journal_mismatch",
             )
-    return Header(*(state[name] for name in Header._fields))
+    return Header(*(state.get(name) for name in Header._fields))  # type: ignore[arg-type]
 
 
 def read_rows(
@@ -115,40 +219,24 @@ def read_rows(
     rows: Dict[str, SavedRow] = {}
     has_ended = has_outcome = False
     for key, state in _by_key(loaded.states, keys).items():
-        get = state.get
-        row = rows[key] = SavedRow(
-            key,
-            get("state"),  # type: ignore[arg-type]
-            get("digest"),  # type: ignore[arg-type]
-            get("number"),  # type: ignore[arg-type]
-            get("reruns"),  # type: ignore[arg-type]
-            get("refusal"),  # type: ignore[arg-type]
-            get("execution_id"),
-        )
-        # A loop over these checks would take a fifth of the time of reading a journal.
-        is_sound = (
-            row.state in _STAGES
-            and isinstance(row.digest, str)
-            and _is_count(row.number)
-            and _is_count(row.reruns)
-            and isinstance(row.refusal, str)
-            and (is_id(row.execution_id) if row.execution_id else row.state in _STAGES[:2])
-        )
-        if not is_sound:
-            _refuse_row(state)
+        values = _ROW.read(state, _returned)
+        stage, _, number, _, _, execution_id = values
+        if not execution_id and stage in _WITH_ID:
+            raise _returned(_malformed("execution_id"))
         # Numbers would be given out twice, and a lookup could end before a row in doubt.
-        if row.number > last_number:
-            _refuse("a header that is older than the state of a row")
-        if row.state == "ended" and outcomes:
+        if number > last_number:
+            raise _returned("a header that is older than the state of a row")
+        outcome = None
+        if stage == "ended" and outcomes:
             has_ended = True
             outcome = state.get("outcome")
             if outcome is not None:
                 has_outcome = True
                 if not _is_outcome(outcome):
-                    _refuse("a state whose 'outcome' is not an ended execution")
-                rows[key] = row._replace(outcome=outcome)
+                    raise _returned("a state whose 'outcome' is not an ended execution")
+        rows[key] = SavedRow._make((key, *values, outcome))
     if has_ended and not has_outcome:
-        _refuse("no 'outcome' of the rows that have ended")
+        raise _returned("no 'outcome' of the rows that have ended")
     return rows
 
 
@@ -158,8 +246,8 @@ def read_known(loaded: Loaded, ids: Collection[str]) -> Dict[str, int]:
     Raises `JournalError` (`journal_unusable`) if it returned anything else.
     """
     for found, number in loaded.known.items():
-        if found not in ids or not _is_count(number):
-            _refuse("what is not an execution id that it was asked for and a number")
+        if found not in ids or not _COUNT.allows(number):
+            raise _returned("what is not an execution id that it was asked for and a number")
     return dict(loaded.known)
 
 
@@ -170,34 +258,31 @@ def _by_key(states: Tuple[Any, ...], keys: Collection[str]) -> Dict[str, Mapping
     """
     found: Dict[str, Mapping[str, Any]] = {}
     for state in states:
-        if not isinstance(state, (dict, Mapping)):  # A check for `dict` alone is quicker.
-            _refuse(f"a {type(state).__name__} in place of a state")
+        if type(state) is not dict and not isinstance(state, Mapping):  # The first is quicker.
+            raise _returned(f"a {type(state).__name__} in place of a state")
         known = cast("Mapping[str, Any]", state)
-        key, version = known.get("key"), known.get("v")
+        key = known.get("key")
         if not isinstance(key, str) or key not in keys or key in found:
-            _refuse("a state with another key than it was asked for")
-        if not _is_count(version):
-            _refuse('a state without a version "v"')
-        if version != VERSION:
-            _refuse(f"a state of version {version}, and this SDK reads {VERSION}: update it")
+            raise _returned("a state with another key than it was asked for")
+        version = known.get("v")
+        if type(version) is not int or version != VERSION:
+            raise _returned(_other_version(version))
         found[key] = known
     return found
 
 
-def _refuse_row(state: Mapping[str, Any]) -> NoReturn:
-    names = ("state", "digest", "number", "reruns", "refusal")
-    checks = (_is_stage, _is_text, _is_count, _is_count, _is_text)
-    bad = [name for name, check in zip(names, checks) if not check(state.get(name))]
-    name = bad[0] if bad else "execution_id"
-    _refuse(f"a state whose {name!r} is missing or malformed")
+def _other_version(version: Any) -> str:
+    if not _COUNT.allows(version):
+        return 'a state without a version "v"'
+    return f"a state of version {version}, and this SDK reads {VERSION}: update it"
+
+
+def _is_outcome(value: Any) -> bool:
+    return isinstance(value, dict) and {"id", "status", "outputs", "error"} <= value.keys()
 
 
 def _known_by(keyed: bool) -> str:
     return "known by a key" if keyed else "known by their index"
-
-
-def _refuse(what: str) -> NoReturn:
-    raise journal_unusable(f"the store returned {what}")
 
 
 class StartIdentity(NamedTuple):
@@ -275,24 +360,17 @@ def read_state(value: Any, of: StartIdentity, token: str) -> SavedStart:
         return SavedStart("open", token)
     if not isinstance(value, dict):
         kind = type(value).__name__
-        raise checkpoint_unusable(f"load returned a {kind}, not the dict that was saved, or None")
+        raise _loaded(f"a {kind}, not the dict that was saved, or None")
     state = cast("Dict[str, Any]", value)
-    version: Any = state.get("v")
-    if not _is_count(version):
-        raise checkpoint_unusable('the state has no version "v"')
-    if version > VERSION:
-        raise checkpoint_unusable(
-            f"the state has version {version}, and this SDK reads {VERSION}: update it"
-        )
+    version = state.get("v")
+    if type(version) is not int or version != VERSION:
+        raise _loaded(_other_version(version))
     if set(state) <= {"v", "state", "at"} and state.get("state") == "starting":
-        if not _is_time(state.get("at")):
-            raise checkpoint_unusable('"at" of the state must be Unix seconds')
+        _START_OF_AN_ENGINE.read(state, _loaded)
         return SavedStart("starting", token, at=state["at"])
-    for name, check in _CHECKS.items():
-        if not check(state.get(name)):
-            raise checkpoint_unusable(f"{name!r} of the state is missing or malformed")
-    if state["state"] == "started" and not is_id(state.get("execution_id") or ""):
-        raise checkpoint_unusable("'execution_id' of the state is missing or malformed")
+    _CHECKPOINT.read(state, _loaded)
+    if state["state"] == "started" and not state.get("execution_id"):
+        raise _loaded(_malformed("execution_id"))
     differs = [name for name, wanted in of._asdict().items() if state[name] != wanted]
     known: Dict[str, Any] = {name: state.get(name) for name in SavedStart._fields}
     saved = SavedStart(**known)
@@ -304,71 +382,22 @@ def read_state(value: Any, of: StartIdentity, token: str) -> SavedStart:
     return saved
 
 
-def _is_stage(value: Any) -> bool:
-    return value in _STAGES
-
-
-def _is_outcome(value: Any) -> bool:
-    return isinstance(value, dict) and {"id", "status", "outputs", "error"} <= value.keys()
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _is_token(value: Any) -> bool:
-    """Return whether `value` is a text of 1 to 100 printable ASCII characters but no space."""
-    return isinstance(value, str) and re.fullmatch(r"[\x21-\x7e]{1,100}", value) is not None
-
-
-def _is_text_or_none(value: Any) -> bool:
-    return value is None or isinstance(value, str)
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _TOO_GREAT
-
-
-def _is_time(value: Any) -> bool:
-    # This is False for NaN, too.
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_number and abs(value) < _TOO_GREAT
-
-
-_CHECKS: Dict[str, Callable[[Any], bool]] = {
-    "state": lambda value: value in ("open", "starting", "started"),
-    "api_root": _is_text,
-    "workflow_id": _is_text,
-    "digest": _is_text,
-    "token": _is_token,
-    "after": _is_text_or_none,
-    "execution_id": _is_text_or_none,
-    "reruns": _is_count,
-    "serial": _is_count,
-    "at": _is_time,
-}
-
-_HEADER_CHECKS: Dict[str, Callable[[Any], bool]] = {
-    "api_root": _is_text,
-    "workflow_id": _is_text,
-    "keyed": lambda value: isinstance(value, bool),
-    "token": _is_token,
-    "at": _is_time,
-    "serial": lambda value: _is_count(value) and value > 0,
-    "rows": _is_count,
-    "last_number": _is_count,
-    "after": _is_text_or_none,
-}
-
-
 def journal_unusable(why: str) -> JournalError:
     """Return the error of a batch whose store cannot be used."""
     return JournalError(f"The journal cannot be used: {why}")
 
 
+def _returned(what: str) -> JournalError:
+    return journal_unusable(f"the store returned {what}")
+
+
 def checkpoint_unusable(why: str) -> CheckpointError:
     """Return the error of a start whose checkpoint cannot be used."""
     return CheckpointError(f"The checkpoint cannot be used: {why}", "checkpoint_unusable")
+
+
+def _loaded(what: str) -> CheckpointError:
+    return checkpoint_unusable(f"load returned {what}")
 
 
 def _mismatch(name: str, state: Dict[str, Any], of: StartIdentity) -> CheckpointError:

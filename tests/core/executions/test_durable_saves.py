@@ -321,12 +321,12 @@ def test_an_engine_whose_clock_is_ahead_does_not_hide_the_execution() -> None:
     [
         ([], "a list"),
         ("{}", "a str"),
-        ({}, "no version"),
-        ({"v": True}, "no version"),
+        ({}, "without a version"),
+        ({"v": True}, "without a version"),
         ({"v": 2}, "update it"),
-        ({"v": 1, "state": "starting"}, '"at"'),
-        ({"v": 1, "state": "starting", "at": float("nan")}, '"at"'),
-        ({"v": 1, "state": "starting", "at": 10**400}, '"at"'),
+        ({"v": 1, "state": "starting"}, "'at'"),
+        ({"v": 1, "state": "starting", "at": float("nan")}, "'at'"),
+        ({"v": 1, "state": "starting", "at": 10**400}, "'at'"),
         ({"v": 1, "state": "started", "at": 1.0}, "'api_root'"),
     ],
 )
