@@ -47,6 +47,13 @@ def test_one_or_two_executions_are_polled_singly(rows: int) -> None:
     assert server.lists == []
 
 
+def test_one_execution_whose_workflow_is_unknown_is_polled_singly() -> None:
+    server = ListingServer()
+    name = server.add(ends=3.0)
+    assert ended(server.play(waiting(name))) == [name]
+    assert server.lists == []
+
+
 def test_three_executions_are_read_from_the_list() -> None:
     server = ListingServer()
     batch = server.play(running([{}] * 3))

@@ -57,9 +57,11 @@ def test_journal_passes_the_checks_of_stores(tmp_path: Path) -> None:
 
 def test_state_that_repeats_what_the_file_has_writes_only_the_rest(tmp_path: Path) -> None:
     with closing(Journal(str(tmp_path / "j"))) as journal:
-        saves, written = Saves(journal), []
+        saves = Saves(journal)
+        written: List[str] = []
         saves()
-        journal._db.set_trace_callback(written.append)
+        opened: Any = journal
+        opened._db.set_trace_callback(written.append)
         for state in ("starting", "started", "ended"):
             saves(a_state("0", state))
         tables = [sql.split()[2] for sql in written if sql.startswith("INSERT")]
