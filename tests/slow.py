@@ -21,7 +21,6 @@ LONG_CHECKS = "|".join(
         "close-wakes-a-call",
         "close-while-reading",
         "many-at-once",
-        "no-frame-of-a-failure-shows-a-secret",
         "no-secret-is-reachable-from-a-failure",
         "twenty-megabytes",
     )

@@ -50,11 +50,9 @@ SHORTCOMINGS = {
     "a-stranger-is-refused": CAUTIOUS,
     "connect-timeout": (CAUTIOUS, *LATE),
     "a-failed-handshake": (CAUTIOUS, *LATE),
-    "no-frame-of-a-failure-shows-a-secret": "the key is in",
     "no-redirect-is-followed": FAILING,
     "no-secret-is-reachable-from-a-failure": "the key is in",
     "refused-connection": CAUTIOUS,
-    "repeated-header-fields": "the values were ['a, b'], not ['a', 'b']",
 }
 """What an example may fall short of, and what the kit then finds: no result that is not true, but
 where the reply is garbled, or cut off, and the stack does not show that.

@@ -52,11 +52,10 @@ class FetchTransport:
             ),
             "fetch gives no reason of a failure, so a POST is not retried.",
         ),
-        "no-frame-of-a-failure-shows-a-secret": (
+        "no-secret-is-reachable-from-a-failure": (
             "A local variable holds the header fields as they are."
         ),
         "no-redirect-is-followed": ("fetch does not show where a redirect leads: it is a failure."),
-        "repeated-header-fields": "fetch joins their values with commas.",
     }
 
     def __init__(self, js: JavaScript) -> None:

@@ -120,7 +120,6 @@ class AsyncPyreqwestTransport:
             "limits.",
         ),
         "bounded-connections": _TIME_LIMIT,
-        "a-cancelled-close-can-be-repeated": _IDLE,
     }
 
     def __init__(self, calls: Client, streams: Client) -> None:

@@ -38,9 +38,6 @@ class TwistedTransport:
             ),
             _AS_IF_SENT,
         ),
-        "no-frame-of-a-failure-shows-a-secret": (
-            "A local variable holds the header fields as they are."
-        ),
         "no-secret-is-reachable-from-a-failure": "The stack's own exception has the request.",
     }
 

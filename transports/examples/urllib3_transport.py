@@ -32,7 +32,7 @@ class Urllib3Transport(ImpatientTransport[PoolManager]):
         "a-failed-handshake": (
             "A broken handshake looks like a lost response, so a POST is not retried."
         ),
-        "no-frame-of-a-failure-shows-a-secret": (
+        "no-secret-is-reachable-from-a-failure": (
             "A local variable holds the header fields as they are."
         ),
     }

@@ -139,9 +139,10 @@ async def _expect_a_crowd_answered(runner: Runner, transport: AsyncTransport, ur
         expect(response.body == b"%d" % number, f"call {number} got {response.body!r}")
 
 
-@check(WIRE, why="Many calls would exhaust the sockets of the server or the client.")
+@check(WIRE, STREAMS, why="Many calls would exhaust all sockets; a few streams would block calls.")
 async def bounded_connections(runner: Runner) -> None:
-    """At most `max_connections` calls are in flight, and waiting for one is part of `timeout`."""
+    """At most `max_connections` calls, not counting bodies, are in flight; waiting is timed."""
+    await _expect_call_beside_a_body(runner)
     await _expect_wait_in_time(runner)
     lock = threading.Lock()
     full, beyond = threading.Event(), threading.Event()
@@ -173,9 +174,7 @@ async def bounded_connections(runner: Runner) -> None:
     )
 
 
-@check(WIRE, STREAMS, why="A few open streams would block every call.")
-async def open_bodies_take_no_place_of_calls(runner: Runner) -> None:
-    """An open body does not count against the limit of connections for calls."""
+async def _expect_call_beside_a_body(runner: Runner) -> None:
     live = LiveReply()
     url = runner.site(live_on_get(live))
     transport = runner.transport(max_connections=1)

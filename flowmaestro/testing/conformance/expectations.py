@@ -53,8 +53,8 @@ On an event loop, cancellation is checked instead.
 """
 HOSTILE = "hostile"
 """The check tries what an HTTP library itself decides: malformed, truncated, endless or unrequested
-responses of a broken or hostile peer, and exceptions of signal handlers at any place. The author of
-an adapter can rarely mend that."""
+responses of a broken or hostile peer, exceptions of signal handlers at any place of a call, and a
+cancellation at any place of `close`. The author of an adapter can rarely mend that."""
 TIME_LIMITS = "time limits"
 """The check tests a time limit. A plain function gets none."""
 

@@ -80,7 +80,8 @@ class _Conformance:
     """Whether to run the checks of hostile peers, and of interrupts at any place, too.
 
     They try the HTTP library below an adapter more than the adapter: malformed, truncated, endless
-    and unrequested responses. Set it for a transport with an HTTP implementation of its own.
+    and unrequested responses, and a `close` that is cancelled. Set it for a transport with an HTTP
+    implementation of its own.
     """
 
     quick = False

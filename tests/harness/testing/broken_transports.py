@@ -210,6 +210,18 @@ class NeverLetsGo(Wrapper):
     body = Body
 
 
+class NeverLetsGoOfTls(Wrapper):
+    def open(self, request: Request, timeout: float) -> Any:
+        body = super().open(request, timeout)
+        return NeverLetsGo.Body(body) if request.url.startswith("https:") else body
+
+
+class TakesQuietOverTlsForTheEnd(Wrapper):
+    def open(self, request: Request, timeout: float) -> Any:
+        body = super().open(request, timeout)
+        return TakesQuietForTheEnd.Body(body) if request.url.startswith("https:") else body
+
+
 class ForgetsTheEnd(Wrapper):
     class Body(WrappedBody):
         ended = False
@@ -326,6 +338,12 @@ class MixesUpItsCallers(Wrapper):
     def send(self, request: Request, timeout: float) -> Response:
         before, self.last = self.last, super().send(request, timeout)
         return before or self.last
+
+
+class LosesRepeatedFields(Wrapper):
+    def send(self, request: Request, timeout: float) -> Response:
+        response = super().send(request, timeout)
+        return Response(response.status, Headers(dict(response.headers.pairs)), response.body)
 
 
 class JoinsRepeatedFields(Wrapper):

@@ -56,7 +56,7 @@ def not_offered(factory: Any, name: str) -> str:
 
 class TestWhatIsNotOffered:
     def test_impatient_transport_skips_checks_of_patience(self) -> None:
-        for name in ("quiet-body", "quiet-within-a-chunk", "a-body-over-tls"):
+        for name in ("quiet-body", "quiet-within-a-chunk"):
             assert not_offered(Impatient, name).startswith("patience: every quiet spell costs")
 
     def test_an_option_that_the_factory_does_not_take(self) -> None:
@@ -424,7 +424,7 @@ def test_a_stranger_runs_it_as_the_documentation_says(tmp_path: Path) -> None:
             *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options.split()),
             *(
                 "-k",
-                "replies-without-a-body or whole-reply or bounded-connections or a-body-over-tls "
+                "replies-without-a-body or whole-reply or bounded-connections or early-close "
                 "or test_other",
                 str(tmp_path),
             ),
@@ -443,7 +443,7 @@ def test_a_stranger_runs_it_as_the_documentation_says(tmp_path: Path) -> None:
     assert "TestWorse: known failure: replies-without-a-body: it has no replies" in grid
     assert re.search(r"whole-reply +\+ F", grid), grid
     assert re.search(r"bounded-connections +\+ o", grid), grid
-    assert re.search(r"a-body-over-tls +\+ o", grid), grid
+    assert re.search(r"early-close +\+ o", grid), grid
 
 
 def test_the_testing_package_loads_without_pytest() -> None:

@@ -17,11 +17,14 @@ import aiohttp
 import pytest
 import trio
 
+from flowmaestro.testing.conformance.runner import AsyncRunner
+from flowmaestro.testing.conformance.site import loopback_site
 from flowmaestro_core.http.messages import Headers, Phase, Request, TransportFailure
 from flowmaestro_transports import AiohttpTransport
 from flowmaestro_transports.aiohttp import transport
 from flowmaestro_transports.http11.content_coding import MAX_PIECE
 from tests.harness.runners import OnAiohttp, fails
+from tests.harness.testing.broken_transports import CHECKS
 
 SENT = Headers(
     [("X-API-Key", "k"), ("accept", "*/*"), ("Accept-Encoding", "gzip"), ("User-Agent", "test/1")]
@@ -126,6 +129,11 @@ async def test_cancelling_a_read_loses_nothing(scripted: Any) -> None:
             await reader
         go_on.set()
         assert await body.read(5.0) == b"hello"
+
+
+def test_cancelled_close_can_be_repeated() -> None:
+    check = CHECKS["a-cancelled-close-can-be-repeated"]
+    AsyncRunner(OnAiohttp, loopback_site, "asyncio").run(check.run, check.needs)
 
 
 # A session of the caller's

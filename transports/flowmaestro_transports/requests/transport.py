@@ -51,10 +51,7 @@ _BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
 
 _KNOWN_FAILURES: Mapping[str, str] = {
-    **dict.fromkeys(
-        ("quiet-body", "a-body-over-tls"),
-        "a receive that has timed out cannot be repeated: streams reconnect",
-    ),
+    "quiet-body": "a receive that has timed out cannot be repeated: streams reconnect",
     "close-wakes-a-call": "a call waits for the head of its response until it times out",
     "a-failed-handshake": "cannot be told apart from a lost response, so a POST is not retried",
 }
