@@ -173,6 +173,11 @@ class Chunked(Framing):
             position += size
             if position > end:
                 self._left = position - end
+            elif position == end - 2 and data.endswith(b"\r\n"):
+                # A server that sends chunk by chunk ends each piece here. To take the line end now
+                # is less than to keep it and to join it to the next piece.
+                self._expected = _FIRST
+                position = end
         if self.finished:
             self.rest += data[position:]
         return b"".join(content)
