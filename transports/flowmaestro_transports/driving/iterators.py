@@ -21,6 +21,7 @@ from typing import (
     ClassVar,
     Deque,
     Generic,
+    Iterator,
     Mapping,
     Optional,
     Tuple,
@@ -59,6 +60,9 @@ _NO_ITEMS: Deque[Any] = deque(maxlen=0)
 """The queue of a handle before it has one of its own: even an empty one takes 600 bytes, and there
 may be thousands of quiet streams. It never holds an item."""
 
+_NONE_UNHEARD: Iterator[Any] = iter(())
+"""The same for items that nobody has heard: a spent iterator, which any number of handles share."""
+
 
 class BaseHandle(NotPicklable):
     """Base class of all handles, sync and async."""
@@ -74,9 +78,9 @@ class BaseHandle(NotPicklable):
         self._items: Deque[Any] = _NO_ITEMS
         """The items of the last `Emit` that the caller has not taken. Any thread may take the
         first: `popleft` is one call of C."""
-        self._unheard: Deque[Any] = _NO_ITEMS
+        self._unheard = _NONE_UNHEARD
         """The same if a listener or an observer gets each item before the caller does. Then
-        `_items` is empty."""
+        `_items` is empty, and only the one reader takes items."""
         self._ended = False
         self._last_type = ""
 
@@ -86,7 +90,7 @@ class BaseHandle(NotPicklable):
     def _drop_items(self) -> None:
         """Drop what the caller has not taken: the handle was closed, or has failed."""
         self._items.clear()
-        self._unheard.clear()
+        self._unheard = _NONE_UNHEARD
 
     def _describe(self) -> str:
         """Return the state of the handle, for its repr."""
@@ -202,12 +206,10 @@ class SyncHandle(BaseHandle, Generic[E]):
         `StreamError` (code `stream_closed`) if the handle has failed before, was closed, or is
         closed meanwhile.
         """
-        item = _NOTHING
-        if self._items:  # Or each read would cost an exception.
-            try:
-                item = self._items.popleft()
-            except IndexError:  # Another thread has emptied it just now.
-                item = _NOTHING
+        try:
+            item = self._items.popleft() if self._items else _NOTHING
+        except IndexError:  # Another thread has emptied it just now.
+            item = _NOTHING
         if item is _NOTHING:  # Outside the handler: no error has an IndexError as context.
             item = self._next_item()
         if self._yields_events:
@@ -227,7 +229,20 @@ class SyncHandle(BaseHandle, Generic[E]):
             if not self._readers.enter(me):
                 raise _busy("thread", self._noun)
             try:
-                return self._take_item()
+                item = next(self._unheard, _NOTHING)
+                if item is _NOTHING:
+                    action = driver.advance()
+                    if isinstance(action, Done):
+                        self._ended = True
+                        raise StopIteration
+                    item, *others = action.items
+                    if others and driver.is_heard:
+                        self._unheard = iter(others)
+                    elif others:
+                        self._items = deque(others)
+                if driver.is_heard:
+                    driver.deliver(item)
+                return item
             except BaseException:
                 # An interrupt may have lost what the machine has just emitted, and the iteration
                 # must not go on after a gap.
@@ -242,29 +257,6 @@ class SyncHandle(BaseHandle, Generic[E]):
             if driver.closed:
                 self._drop_items()
             self._readers.leave(me)
-
-    def _take_item(self) -> Any:
-        """Take an item of the queue `_unheard`, or let the machine go on. Deliver the item."""
-        driver = self._driver
-        item = _NOTHING
-        if self._unheard:  # Or each read would cost an exception.
-            try:
-                item = self._unheard.popleft()
-            except IndexError:  # Another thread has emptied it just now.
-                item = _NOTHING
-        if item is _NOTHING:
-            action = driver.advance()
-            if isinstance(action, Done):
-                self._ended = True
-                raise StopIteration
-            item, *others = action.items
-            if others and driver.is_heard:
-                self._unheard = deque(others)
-            elif others:
-                self._items = deque(others)
-        if driver.is_heard:
-            driver.deliver(item)
-        return item
 
     def close(self) -> None:
         """Release the connection now. Closing twice is harmless.
@@ -334,14 +326,8 @@ class AsyncHandle(BaseHandle, Generic[E]):
         `StreamError` (code `stream_closed`) if the handle has failed before, was closed, or is
         closed meanwhile.
         """
-        item = _NOTHING
-        if self._items:  # Or each read would cost an exception.
-            try:
-                item = self._items.popleft()
-            except IndexError:  # Another thread has emptied it just now.
-                item = _NOTHING
-        if item is _NOTHING:  # Outside the handler: no error has an IndexError as context.
-            item = await self._next_item()
+        # Unlike the sync form: no other thread empties the queue between its check and the pop.
+        item = self._items.popleft() if self._items else await self._next_item()
         if self._yields_events:
             self._last_type = item["type"]
         taken: E = item  # `cast` would be a call for each event.
@@ -357,41 +343,32 @@ class AsyncHandle(BaseHandle, Generic[E]):
             raise StopAsyncIteration
         if self._busy:
             raise _busy("task", self._noun)
+        driver = self._driver
         self._busy = True
         try:
-            return await self._take_item()
+            item = next(self._unheard, _NOTHING)
+            if item is _NOTHING:
+                action = await driver.advance()
+                if isinstance(action, Done):
+                    self._ended = True
+                    raise StopAsyncIteration
+                item, *others = action.items
+                if others and driver.is_heard:
+                    self._unheard = iter(others)
+                elif others:
+                    self._items = deque(others)
+            if driver.is_heard:
+                await driver.deliver(item)
+            return item
         except StopAsyncIteration as stray:
             if self._ended:
                 raise
             # A transport or a listener has raised it; it is not the end of the iteration.
             raise RuntimeError("the transport or a callback raised StopAsyncIteration") from stray
         finally:
-            if self._driver.closed:
+            if driver.closed:
                 self._drop_items()
             self._busy = False
-
-    async def _take_item(self) -> Any:
-        """Take an item of the queue `_unheard`, or let the machine go on. Deliver the item."""
-        driver = self._driver
-        item = _NOTHING
-        if self._unheard:  # Or each read would cost an exception.
-            try:
-                item = self._unheard.popleft()
-            except IndexError:  # Another thread has emptied it just now.
-                item = _NOTHING
-        if item is _NOTHING:
-            action = await driver.advance()
-            if isinstance(action, Done):
-                self._ended = True
-                raise StopAsyncIteration
-            item, *others = action.items
-            if others and driver.is_heard:
-                self._unheard = deque(others)
-            elif others:
-                self._items = deque(others)
-        if driver.is_heard:
-            await driver.deliver(item)
-        return item
 
     async def close(self) -> None:
         """Release the connection now. Closing twice is harmless.
