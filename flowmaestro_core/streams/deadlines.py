@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import partial
-from typing import Any, NamedTuple, cast
 
 from flowmaestro_core.streams.connection import Connection
 from flowmaestro_core.streams.facts import RECONNECT_GRACE, StreamFacts
@@ -19,29 +17,8 @@ between the polls of a run. Without the limit, no opening would fit between poll
 than their interval. The tenth that is left is when such an opening may begin."""
 
 
-class Deadlines(NamedTuple):
-    """The points in time until which a stream waits. Infinity: it does not wait for that.
-
-    Attributes:
-        end_at: when the stream times out.
-        lost_at: when the open connection counts as lost, because no byte came.
-        probe_at: when the next probe is due.
-        open_at: when the next connection is due.
-
-    """
-
-    end_at: float
-    lost_at: float
-    probe_at: float
-    open_at: float
-
-
-_deadlines = partial(cast("Any", tuple).__new__, Deadlines)
-"""Makes a `Deadlines` from a tuple, in half the time that its constructor takes."""
-
-
-def deadlines(stream: StreamFacts, now: float) -> Deadlines:
-    """Return the deadlines of a stream at the time `now`.
+class Deadlines:
+    """The points in time until which a stream waits, computed from its facts at the time `now`.
 
     | deadline   | counts                    | until                                            |
     |------------|---------------------------|--------------------------------------------------|
@@ -57,37 +34,52 @@ def deadlines(stream: StreamFacts, now: float) -> Deadlines:
     |            | a run or after a body was |                                                  |
     |            | set aside, if no probe    |                                                  |
     |            | comes before it           |                                                  |
+
+    Attributes:
+        end_at: when the stream times out.
+        lost_at: when the open connection counts as lost, because no byte came; infinity if none is
+            open.
+        probe_at: when the next probe is due; infinity if there is nothing to probe.
+        open_at: when the next connection is due; infinity if none is.
+
     """
-    connection, times, polls = stream.connection, stream.times, stream.polls
-    end_at, bytes_idle = stream.ends_at, times.bytes_idle
-    if stream.silence is not None:
-        end_at, bytes_idle = stream.event_at + stream.silence, max(bytes_idle, stream.silence)
 
-    lost_at = probe_at = open_at = math.inf
-    if stream.can_probe:
-        due_at = stream.quiet_since + stream.interval
-        if stream.in_doubt:
-            due_at = -math.inf  # Only `not_before` delays it.
-        elif polls is not None and connection is not Connection.LIVE:
-            due_at = polls.due_at
-        latest_at = stream.probed_at + MAX_INTERVALS_WITHOUT_PROBE * times.event_idle_max
-        probe_at = max(min(due_at, latest_at), stream.not_before)
+    # One is made for each read, so it is made in one call: no function fills in a frozen value.
+    __slots__ = ("end_at", "lost_at", "open_at", "probe_at")
 
-    if connection is Connection.LIVE or connection is Connection.OPEN:
-        lost_at = stream.heard_at + bytes_idle
-    elif connection is not Connection.CLOSED:
-        open_at = max(now, stream.reopen_at)
-        if polls is not None:
-            # A connection that is made now must not delay the next poll.
-            took = min(stream.probe_timeout.took, LARGEST_SHARE_OF_OPENING * polls.interval)
-            waits_for_probe = open_at + took > probe_at
-        else:
-            # A stream that was set aside may be quiet because the execution has ended.
-            waits_for_probe = connection is Connection.SET_ASIDE and open_at >= probe_at
-        if waits_for_probe:
-            open_at = math.inf
-    made: Deadlines = _deadlines((end_at, lost_at, probe_at, open_at))
-    return made
+    def __init__(self, stream: StreamFacts, now: float) -> None:
+        connection, times, polls = stream.connection, stream.times, stream.polls
+        end_at, bytes_idle = stream.ends_at, times.bytes_idle
+        if stream.silence is not None:
+            end_at, bytes_idle = stream.event_at + stream.silence, max(bytes_idle, stream.silence)
+
+        lost_at = probe_at = open_at = math.inf
+        if stream.can_probe:
+            due_at = stream.quiet_since + stream.interval
+            if stream.in_doubt:
+                due_at = -math.inf  # Only `not_before` delays it.
+            elif polls is not None and connection is not Connection.LIVE:
+                due_at = polls.due_at
+            latest_at = stream.probed_at + MAX_INTERVALS_WITHOUT_PROBE * times.event_idle_max
+            probe_at = max(min(due_at, latest_at), stream.not_before)
+
+        if connection is Connection.LIVE or connection is Connection.OPEN:
+            lost_at = stream.heard_at + bytes_idle
+        elif connection is not Connection.CLOSED:
+            open_at = max(now, stream.reopen_at)
+            if polls is not None:
+                # A connection that is made now must not delay the next poll.
+                took = min(stream.probe_timeout.took, LARGEST_SHARE_OF_OPENING * polls.interval)
+                waits_for_probe = open_at + took > probe_at
+            else:
+                # A stream that was set aside may be quiet because the execution has ended.
+                waits_for_probe = connection is Connection.SET_ASIDE and open_at >= probe_at
+            if waits_for_probe:
+                open_at = math.inf
+        self.end_at: float = end_at
+        self.lost_at: float = lost_at
+        self.probe_at: float = probe_at
+        self.open_at: float = open_at
 
 
 def opening_until(stream: StreamFacts, probe_at: float, now: float) -> float:

@@ -50,7 +50,7 @@ from flowmaestro_core.payloads.reply import Reply, is_daily_quota_error, shown_r
 from flowmaestro_core.payloads.shapes import is_terminal
 from flowmaestro_core.policy.retry import is_transient
 from flowmaestro_core.streams.connection import LONGEST_PAUSE, Connection, not_resumed
-from flowmaestro_core.streams.deadlines import Deadlines, deadlines, opening_until
+from flowmaestro_core.streams.deadlines import Deadlines, opening_until
 from flowmaestro_core.streams.ending import Certain, Ending, UnlessProbed, UnlessRead
 from flowmaestro_core.streams.events import (
     REMEMBERED,
@@ -304,7 +304,7 @@ class EventStreamMachine(Machine[Any]):
             self._stream.event_came(now)
             self._first_event.seconds = None
         if self._ending is not None and isinstance(self._ending, UnlessRead):
-            if isinstance(self._ending.action, Fail) and now < deadlines(self._stream, now).end_at:
+            if isinstance(self._ending.action, Fail) and now < Deadlines(self._stream, now).end_at:
                 self._ending = None  # An event has moved the deadline, so this is no timeout.
             else:
                 self._ending = self._ending.after_read()
@@ -314,7 +314,7 @@ class EventStreamMachine(Machine[Any]):
     def stream_quiet(self, now: float, jitter: float) -> Action:
         if self._ending is not None:
             self._end_with(self._ending.action)  # All that has arrived was read.
-        elif now >= deadlines(self._stream, now).end_at:
+        elif now >= Deadlines(self._stream, now).end_at:
             self._end_with(Fail(self._timeout_error()))  # Nothing more has arrived in time.
         return self._next(now, jitter)
 
@@ -377,7 +377,7 @@ class EventStreamMachine(Machine[Any]):
             items, self._queue = self._queue, []
             return Emit(items)
         # Rules 2 and 3
-        due = deadlines(self._stream, now)
+        due = Deadlines(self._stream, now)
         if self._ending is None and now >= due.end_at:
             self._end_after_reading(Fail(self._timeout_error()))
         if self._ending is not None:
@@ -526,7 +526,7 @@ class EventStreamMachine(Machine[Any]):
         A permanent error ends the stream. A transient error may instead lead to a reconnection or
         to a probe. After the deadline, the stream times out instead.
         """
-        if now >= deadlines(self._stream, now).end_at:
+        if now >= Deadlines(self._stream, now).end_at:
             return self._next(now, jitter)  # The ending is a timeout, not this error.
         transient = self._is_transient(error)
         # The id of an event is all that differs from the first opening, which was accepted.
