@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping as AnyMapping
 from typing import Any, Mapping, Union, cast
 
+from flowmaestro_core.errors import TimeoutError
 from flowmaestro_core.handles import AsyncEventStream, EventStream
 from flowmaestro_core.showing.timeline import WIDTH, timeline_svg
 from flowmaestro_core.types import Execution
@@ -13,7 +14,7 @@ __all__ = ["timeline_of", "timeline_svg"]
 
 
 def timeline_of(
-    run: Union[Execution, EventStream[Any], AsyncEventStream[Any]],
+    run: Union[Execution, EventStream[Any], AsyncEventStream[Any], TimeoutError],
     *,
     width: int = WIDTH,
     transparent: bool = False,
@@ -23,8 +24,9 @@ def timeline_of(
     The picture shows at most the last 1,000 of the run's events that a timeline needs.
 
     Args:
-        run: an execution, for example from `workflows.run`, a reply whose `data` is one, or the
-            handle of an execution's stream, which need not have ended.
+        run: an execution, for example from `workflows.run`, a reply whose `data` is one, the
+            handle of an execution's stream, which need not have ended, or the `TimeoutError` of
+            `workflows.run`.
         width: the width of the picture in pixels, at least 320.
         transparent: draw no background, in colours that are readable on white and on black.
 
@@ -35,8 +37,9 @@ def timeline_of(
     if not isinstance(given, AnyMapping):
         if getattr(given, "seen_events", None) is None:
             raise TypeError(f"run must be an execution or its stream, not {type(run).__name__}")
+        about = given.last_execution if isinstance(given, TimeoutError) else given.last_seen
         return timeline_svg(
-            given.seen_events, execution=given.last_seen, width=width, transparent=transparent
+            given.seen_events, execution=about, width=width, transparent=transparent
         )
     execution = cast("Mapping[str, Any]", given)
     if "status" not in execution and isinstance(execution.get("data"), AnyMapping):

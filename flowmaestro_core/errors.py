@@ -9,7 +9,7 @@ Pure. `ConnectionError` and `TimeoutError` derive from the builtins of the same 
 from __future__ import annotations
 
 import builtins
-from typing import Any, NamedTuple, Optional, Tuple, Union
+from typing import Any, Mapping, NamedTuple, Optional, Tuple, Union
 
 from flowmaestro_core.http.messages import Headers, Phase
 
@@ -231,12 +231,14 @@ class TimeoutError(FlowMaestroError, builtins.TimeoutError):
     """An attempt, a start, a stream or a whole wait timed out, or the server answered with 408.
 
     `last_execution` is the execution as a wait or a stream has last polled it; `None` if it has not
-    polled it, or follows no execution.
+    polled it, or follows no execution. `seen_events` are the events that `workflows.run` had kept
+    for the timeline when it timed out; `None` if it followed no stream.
     """
 
     _MESSAGE, _CODE = "Request timed out", "timeout"
 
     last_execution: Any = None
+    seen_events: Optional[Tuple[Mapping[str, Any], ...]] = None
 
 
 class ConnectionError(FlowMaestroError, builtins.ConnectionError):

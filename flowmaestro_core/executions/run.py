@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, Dict, Optional, Union, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Dict, Mapping, Optional, Tuple, Union, cast
 
 from flowmaestro_core.actions import Action, Done, Fail
 from flowmaestro_core.calls.call import CallMachine
 from flowmaestro_core.context import Context
+from flowmaestro_core.errors import FlowMaestroError, TimeoutError
 from flowmaestro_core.executions.operation import DurableStart, Poll, Run
 from flowmaestro_core.executions.outcome import EndedExecution, ended
 from flowmaestro_core.executions.wait import PollState, WaitMachine, last_poll_until
@@ -208,8 +209,16 @@ class RunMachine(Machine[EndedExecution]):
         return self._ended(execution)
 
     def _ended(self, execution: Execution) -> Action:
-        events = None if self._following is None else self._following.seen_events
-        return self._done(ended(cast("Dict[str, Any]", execution), events))
+        return self._done(ended(cast("Dict[str, Any]", execution), self._seen_events))
+
+    def _fail(self, error: FlowMaestroError) -> Action:
+        if isinstance(error, TimeoutError):
+            error.seen_events = self._seen_events
+        return super()._fail(error)
+
+    @property
+    def _seen_events(self) -> Optional[Tuple[Mapping[str, Any], ...]]:
+        return None if self._following is None else self._following.seen_events
 
 
 def _has_outcome(terminal: Dict[str, Any], execution_id: Optional[str]) -> bool:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import copy
+import re
 from typing import Any
 
 import pytest
 
-from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient
+from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient, TimeoutError
 from flowmaestro.testing import FakeFlowMaestro, Node
 from flowmaestro.timeline import timeline_of
 
@@ -112,6 +114,22 @@ def test_a_stream_shows_the_timeline_up_to_where_it_is(
     assert "ended, last event execution:completed" in shown(stream)
     assert "Compose greeting" in shown(stream)
     assert timeline_of(stream, transparent=True) in shown(stream)
+
+
+def test_timeline_of_a_run_that_timed_out_shows_its_nodes(
+    ask: Any, flowmaestro_fake: FakeFlowMaestro
+) -> None:
+    nodes = [Node("fetch", seconds=1.0), Node("wait", seconds=1000.0)]
+    flowmaestro_fake.workflow("wf_123", nodes=nodes)
+    with pytest.raises(TimeoutError) as caught:
+        ask(lambda client: client.workflows.run("wf_123", inputs={"name": "Ada"}, timeout=9))
+    error = copy.copy(caught.value)
+    assert re.findall(r"<title>(fetch|wait): (\w+)", timeline_of(error)) == [
+        ("fetch", "completed"),
+        ("wait", "running"),
+    ]
+    with pytest.raises(TypeError, match="run must be an execution or its stream, not TimeoutErr"):
+        timeline_of(TimeoutError())
 
 
 @pytest.mark.parametrize("what", ["wait", "get", "list", "row"])
