@@ -51,8 +51,19 @@ def calls_of_table():
 CALLS = calls_of_table()
 
 
-@pytest.mark.parametrize(("method", "path", "body", "status"), CALLS)
-def test_every_call_has_its_status_and_headers(caller, shapes, method, path, body, status):
+KINDS = [
+    ("GET", "/workflows"),
+    ("DELETE", "/threads/thread_xyz789"),
+    ("GET", "/threads/thread_xyz789/events"),
+    ("GET", "/executions/exec_xyz789/events"),
+]
+"""A call with JSON, one without a body, one without a route where deployed, and a stream."""
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"), [call for call in CALLS if call[:2] in KINDS]
+)
+def test_each_kind_of_call_has_its_headers(caller, shapes, method, path, body, status):
     reply = caller.call(method, path, body)
     assert reply.status == status[shapes]
     assert "Date" in reply.headers
