@@ -100,8 +100,7 @@ def echo_while_reading(peer: Any) -> None:
                 return
 
 
-@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "tls"])
-@pytest.mark.parametrize("method", ["send", "open"])
+@pytest.mark.parametrize(("method", "encrypted"), [("send", False), ("open", True)])
 @pytest.mark.parametrize("runner", OURS, ids=[runner.name for runner in OURS])
 def test_response_is_received_while_a_long_request_is_sent(
     runner: Runner,

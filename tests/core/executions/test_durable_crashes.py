@@ -185,5 +185,5 @@ class CrashingStarts(RuleBasedStateMachine):
 
 TestCrashingStarts = pytest.mark.no_cover(CrashingStarts.TestCase)
 TestCrashingStarts.settings = settings(
-    max_examples=150, stateful_step_count=50, deadline=None, print_blob=True
+    max_examples=50, stateful_step_count=50, deadline=None, print_blob=True
 )

@@ -101,7 +101,7 @@ def corruptions(request: Any, tmp_path_factory: Any) -> Corruptions:
 
 
 @settings(
-    max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(place=st.floats(0, 1, exclude_max=True), mask=st.integers(1, 255))
 def test_changed_byte_is_refused_or_harmless(
