@@ -4,9 +4,11 @@ python -m tests.harness.mutants build/mutants.jsonl            # the 200 mutants
 python -m tests.harness.mutants build/mutants.jsonl 20 2       # 20 of seed 2
 python -m tests.harness.mutants build/mutants.jsonl 200 1 flowmaestro_core tests/core  # a part
 
-At first, all quick and all slow tests run with coverage, which takes long: the result is kept
-beside the file of results. A mutant is then tried with the tests that run its line. Each mutant
-changes one operator, number or word of a file in place, and the file is restored.
+At first, all quick tests run once with coverage, which finds the tests of each line and their
+durations. Processes that tests start are measured, too. A mutant is then tried with the tests that
+run its line, the nearest first, up to the first that fails. What the quick tests do not find is
+tried with the slow ones in the same way. Each mutant changes one operator, number or word of a file
+in place, and the file is restored.
 
 Results are lines of JSON. What the file holds already is not tried again, so a run that was
 stopped goes on. Stop it by Ctrl-C: it then restores the file that it has changed.
@@ -22,12 +24,15 @@ import re
 import signal
 import subprocess
 import sys
-from itertools import chain
+from collections import Counter, defaultdict
+from contextlib import suppress
+from itertools import accumulate, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence
+from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from coverage import CoverageData
+from coverage.exceptions import DataError
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("flowmaestro_core", "transports/flowmaestro_transports", "flowmaestro")
@@ -42,14 +47,32 @@ PAIRS = (
 )
 SWAPPED = dict((*PAIRS, *((new, old) for old, new in PAIRS)))
 LONGEST = 1800
-"""Seconds for the tests of one mutant."""
-LONGEST_TEST = 120
-"""Seconds for one test: a mutant that hangs is found."""
+"""Seconds for the tests of one mutant. A module that hangs when it is imported takes them."""
+LONGEST_TEST = 20
+"""Seconds for one test besides ten times what it takes without a mutant: some mutants hang."""
 FEW = 40
 """Tests that are tried first, if many run the line of a mutant. Most mutants are found by them."""
-PYTEST = (sys.executable, "-m", "pytest", "-pno:cacheprovider")
-NONE_OF_THIS_KIND = 5
-"""The exit status of pytest if there are no such tests."""
+MOST = 120
+"""Seconds of tests for one mutant. Some lines are run by nearly all tests, which take longer."""
+PYTEST = ("-pno:cacheprovider",)
+MEASURED = """
+import os, sys, pytest
+os.environ["COVERAGE_PROCESS_START"] = sys.argv.pop(1)  # for processes that tests start
+sys.exit(pytest.main())
+"""
+SETTINGS = """
+[run]
+context = ${{PYTEST_CURRENT_TEST-}}
+data_file = {data}
+disable_warnings = no-data-collected
+include = {files}
+parallel = true
+"""
+"""For coverage. The variable has a value in processes that tests start, and only there."""
+NO_SUCH_TEST = 4
+"""The exit status of pytest if it does not find a test that it is told to run."""
+FAILED_OR_NONE = (0, 1, 5)
+"""The exit statuses of pytest if it has run what there is."""
 
 
 class Mutant(NamedTuple):
@@ -59,6 +82,15 @@ class Mutant(NamedTuple):
     start: int
     end: int
     text: str
+
+    @property
+    def line(self) -> int:
+        """The line that it changes."""
+        return (ROOT / self.file).read_bytes()[: self.start].count(b"\n") + 1
+
+    def __str__(self) -> str:
+        old = (ROOT / self.file).read_bytes()[self.start : self.end].decode()
+        return f"{self.file}:{self.line}: {old} -> {self.text}"
 
 
 def mutants_of(file: Path) -> Iterator[Mutant]:
@@ -113,56 +145,153 @@ def chosen(number: int, seed: int, packages: Sequence[str] = PACKAGES) -> List[M
     )
 
 
-def run_with_coverage(
-    kept: Path, speed: str, packages: Sequence[str], tests: Sequence[str]
-) -> None:
-    """Run the quick or the slow tests, and keep which of them runs which line."""
-    if kept.exists():
-        return
-    covered = (f"--cov={name}" for name in packages)
-    contexts = ("--cov-context=test", "--cov-report=")
-    command = (*PYTEST, "-q", "-m", speed, "-n", "5", *covered, *contexts, *tests)
-    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "COVERAGE_FILE": str(kept)})
-    if done.returncode not in (0, NONE_OF_THIS_KIND):
-        raise SystemExit("tests fail without a mutant, too")
+def files_of(tests: Sequence[str]) -> List[str]:
+    """Return the files of tests in some folders, the largest first."""
+    paths = [ROOT / name for name in tests or ("tests",)]
+    found = {it for path in paths for it in (path.rglob("test_*.py") if path.is_dir() else [path])}
+    return [str(it) for it in sorted(found, key=lambda file: (-file.stat().st_size, file))]
+
+
+def measure(kept: Path, speed: str, packages: Sequence[str], tests: Sequence[str]) -> None:
+    """Run the quick or the slow tests with coverage. Keep which of them run which line.
+
+    What `kept` then holds is JSON: each test with its seconds, and by file and line the numbers of
+    tests. A test that fails is not among them.
+    """
+    dropped = ("COVERAGE_FILE", "PYTHONDONTWRITEBYTECODE")
+    environment = {name: it for name, it in os.environ.items() if name not in dropped}
+    shares = os.cpu_count() or 2
+    with TemporaryDirectory() as folder:
+        runs: List[subprocess.Popen[str]] = []
+        for number in range(shares):
+            data, settings, names = (Path(folder, f"{it}{number}") for it in ("data", "rc", "it"))
+            files = "\n ".join(f"{ROOT / name}/*" for name in packages)
+            settings.write_text(SETTINGS.format(data=data, files=files), "utf-8")
+            names.write_text("\n".join(files_of(tests)[number::shares]), "utf-8")
+            covered = ("--cov", f"--cov-config={settings}", "--cov-context=test", "--cov-report=")
+            options = ("-qm", speed, "--durations=0", "--durations-min=0", *covered, f"@{names}")
+            run = subprocess.Popen(
+                (sys.executable, "-c", MEASURED, str(settings), *PYTEST, *options),
+                cwd=ROOT,
+                env=environment,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            runs.append(run)
+        printed = [run.communicate()[0] for run in runs]
+        for run, text in zip(runs, printed):
+            summed = re.findall(r"^(?:FAILED|ERROR) .*|^.*\bin [\d.]+s.*", text, re.MULTILINE)
+            print(*summed, sep="\n")
+            if run.returncode not in FAILED_OR_NONE:
+                raise SystemExit(text)
+        everything = CoverageData(str(Path(folder, "all")))
+        for file in Path(folder).glob("data*"):
+            part = CoverageData(str(file))
+            with suppress(DataError):  # A process that was killed may leave an empty file.
+                part.read()
+                everything.update(part)
+        kept.write_text(json.dumps(summary(everything, "\n".join(printed))), "utf-8")
+
+
+def summary(data: CoverageData, printed: str) -> object:
+    """Return what `measure` keeps."""
+    seconds: Dict[str, float] = defaultdict(float)
+    for number, name in re.findall(r"^([\d.]+)s \w+ +(tests/.*)$", printed, re.MULTILINE):
+        seconds[name] += float(number)
+    for name in re.findall(r"^(?:FAILED|ERROR) (tests/.*?)(?: - .*)?$", printed, re.MULTILINE):
+        seconds.pop(name, None)
+    tests = {name: number for number, name in enumerate(seconds)}
+    lines = {
+        Path(file).relative_to(ROOT).as_posix(): {
+            line: sorted({tests[it] for it in map(id_of, contexts) if it in tests})
+            for line, contexts in data.contexts_by_lineno(file).items()
+        }
+        for file in sorted(data.measured_files())
+    }
+    return {"tests": [[name, round(seconds[name], 2)] for name in tests], "lines": lines}
+
+
+def id_of(context: str) -> str:
+    """Return the id of a test, of which a context has a phase, too."""
+    return re.sub(r"(\|\w+| \(\w+\))$", "", context)
 
 
 class Lines:
-    """Which tests run which line."""
+    """Which tests run which line, and how long they take."""
 
     def __init__(self, kept: Path) -> None:
-        self._data = CoverageData(str(kept))
-        self._data.read()
-        self._of_file: Dict[str, Dict[int, List[str]]] = {}
+        known = json.loads(kept.read_text("utf-8"))
+        self.names: List[str] = [name for name, _ in known["tests"]]
+        self.seconds: List[float] = [seconds for _, seconds in known["tests"]]
+        self._lines: Dict[str, Dict[str, List[int]]] = known["lines"]
+        self._sizes = self._counts(self._lines)
 
-    def tests(self, mutant: Mutant) -> List[str]:
-        """Return the ids of the tests that run the line of a mutant, or else any line of its file.
+    def _counts(self, files: Iterable[str]) -> Counter[int]:
+        """Count the lines of some files that each test runs."""
+        counts: Counter[int] = Counter()
+        for file in files:
+            for tests in self._lines[file].values():
+                counts.update(tests)
+        return counts
 
-        What runs at import alone is no line of a test.
+    def tests(self, mutant: Mutant) -> List[int]:
+        """Return the tests that may find a mutant, the nearest first.
+
+        They run its line, or else its statement. A line that runs at import, or that no test runs
+        in a process that coverage sees, may concern all that run any line of its file, or else of
+        its folder.
         """
-        file = str(ROOT / mutant.file)
-        if file not in self._of_file:
-            self._of_file[file] = self._data.contexts_by_lineno(file)
-        known = self._of_file[file]
-        line = (ROOT / mutant.file).read_bytes()[: mutant.start].count(b"\n") + 1
-        return _ids(known.get(line, ())) or _ids(chain(*known.values()))
+        lines = self._lines.get(mutant.file, {})
+        files = [mutant.file] if mutant.file in self._lines else []
+        found: Set[int] = set()
+        for span in spans(ast.parse((ROOT / mutant.file).read_bytes()), mutant.line):
+            found = found or {test for line in span for test in lines.get(str(line), ())}
+        if not found:
+            found = set(self._counts(files))
+        if not found:
+            folder = mutant.file.rpartition("/")[0] + "/"
+            files = [file for file in self._lines if file.startswith(folder)]
+            found = set(self._counts(files))
+        here = self._counts(files)
+
+        def distance(test: int) -> Tuple[float, float]:
+            return -round(here[test] / self._sizes[test], 1), self.seconds[test]
+
+        return sorted(found, key=distance)
 
 
-def _ids(contexts: Iterable[str]) -> List[str]:
-    """Return the ids of tests, of which a context has a phase, too."""
-    return sorted({name.rpartition("|")[0] for name in contexts} - {""})
+def spans(tree: ast.AST, line: int) -> Iterator[Iterable[int]]:
+    """Yield a line and all lines of its statement; nothing if it runs at import, or once.
+
+    Only the first test that imports a module, or calls a cached function, runs these lines.
+    """
+    inner: List[ast.stmt] = []
+    often = False
+    for node in ast.walk(tree):
+        if isinstance(node, ast.stmt) and node.lineno <= line <= (node.end_lineno or 0):
+            inner.append(node)
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                cached = any("lru_cache" in ast.dump(it) for it in node.decorator_list)
+                often = often or (node.body[0].lineno <= line and not cached)
+    if often:
+        yield [line]
+        begun, ended = inner[-1].lineno, inner[-1].end_lineno or 0
+        body: List[ast.stmt] = getattr(inner[-1], "body", [])
+        yield range(begun, max(begun, body[0].lineno - 1 if body else ended) + 1)
 
 
-def failing(tests: Sequence[str]) -> Optional[str]:
+def failing(tests: Sequence[str], longest: float) -> Optional[str]:
     """Return the id of a test that fails, "hangs", or `None` if all pass."""
     with TemporaryDirectory() as folder:
         names = Path(folder, "names")
         names.write_text("\n".join(tests), "utf-8")
-        limit = f"--timeout={LONGEST_TEST}"
-        command = (*PYTEST, "-qx", "-rfE", "--tb=no", limit, f"@{names}")
+        limit = f"--timeout={LONGEST_TEST + 10 * longest:.0f}"
+        command = (sys.executable, "-m", "pytest", *PYTEST, "-qx", "-rfE", "--tb=no", limit)
         run = subprocess.Popen(
-            command,
+            (*command, f"@{names}"),
             cwd=ROOT,
+            # What is compiled of a mutant must not be kept: it can be as long and as old.
+            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -175,24 +304,48 @@ def failing(tests: Sequence[str]) -> Optional[str]:
             if run.poll() is None:
                 os.killpg(run.pid, signal.SIGKILL)
                 run.wait()
-    if run.returncode in (0, NONE_OF_THIS_KIND):
+    if run.returncode == 0:
         return None
-    return next(iter(re.findall(r"^(?:FAILED|ERROR) (\S+)", printed, re.MULTILINE)), "crashes")
+    found = re.findall(r"^(?:FAILED|ERROR) (.*?)(?: - .*)?$", printed, re.MULTILINE)
+    functions = {name.partition("[")[0] for name in tests}
+    if run.returncode == NO_SUCH_TEST and not found and functions != set(tests):
+        return failing(sorted(functions), longest)  # the cases' names depend on the mutant
+    return found[0] if found else f"crashes: {printed[-200:]}"
 
 
-def finds(mutant: Mutant, lines: Lines) -> Optional[str]:
-    """Apply a mutant, and run the tests of its line. Return the one that finds it."""
+class Result(NamedTuple):
+    """The test that finds a mutant, or `None`, and how many of how many were tried for that."""
+
+    test: Optional[str]
+    tried: int
+    of: int
+
+
+def finds(mutant: Mutant, lines: Lines) -> Result:
+    """Apply a mutant, and run the tests of its line up to the first that fails."""
     tests = lines.tests(mutant)
+    # Of a test with parameters, one case is among the first: the others mostly find the same.
+    cases = {lines.names[it].partition("[")[0]: it for it in reversed(tests)}
+    first = sorted(cases.values(), key=tests.index)[:FEW]
+    rest = [it for it in tests if it not in set(first)]
+    spent = accumulate(lines.seconds[it] for it in (*first, *rest))
+    rest = [it for it, seconds in zip(rest, islice(spent, len(first), None)) if seconds < MOST]
     file = ROOT / mutant.file
-    source = file.read_bytes()
+    source, status = file.read_bytes(), file.stat()
+    tried = 0
     try:
         file.write_bytes(source[: mutant.start] + mutant.text.encode() + source[mutant.end :])
-        if not tests:
-            return None
-        few = tests[:: -(-len(tests) // FEW)]
-        return failing(few) or (failing(tests) if len(tests) > len(few) else None)
+        for some in (first, rest):
+            if some:
+                tried += len(some)
+                longest = max(lines.seconds[it] for it in some)
+                test = failing([lines.names[it] for it in some], longest)
+                if test:
+                    return Result(test, tried, len(tests))
+        return Result(None, tried, len(tests))
     finally:
         file.write_bytes(source)
+        os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))  # its `.pyc` is right again
 
 
 def main(
@@ -201,20 +354,29 @@ def main(
     """Try the mutants of a seed: with quick tests first, then what these do not find."""
     kept = Path(results).resolve()
     kept.parent.mkdir(exist_ok=True)
-    lines = kept.read_text("utf-8").splitlines() if kept.exists() else []
-    tried = {(*line["mutant"], line["speed"]): line["test"] for line in map(json.loads, lines)}
+    before = kept.read_text("utf-8").splitlines() if kept.exists() else []
+    tried = {(*line["mutant"], line["speed"]): line["test"] for line in map(json.loads, before)}
     packages = (package,) if package else PACKAGES
     left = chosen(int(number), int(seed), packages)
     for speed in ("not slow", "slow"):
-        covered = kept.with_name(f"{kept.stem}-{speed.replace(' ', '-')}.coverage")
-        run_with_coverage(covered, speed, packages, tests)
-        known = Lines(covered)
+        measured = kept.with_name(f"{kept.stem}-{speed.replace(' ', '-')}.json")
+        if not measured.exists():
+            measure(measured, speed, packages, tests)
+        known = Lines(measured)
         for mutant in left:
-            if (*mutant, speed) not in tried:
-                test = tried[(*mutant, speed)] = finds(mutant, known)
-                with kept.open("a", encoding="utf-8") as file:
-                    line = {"mutant": mutant, "speed": speed, "test": test}
-                    file.write(json.dumps(line) + "\n")
+            if (*mutant, speed) in tried:
+                continue
+            result = finds(mutant, known)
+            tried[(*mutant, speed)] = result.test
+            line = {"mutant": mutant, "speed": speed, **result._asdict()}
+            with kept.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+            survived = f"SURVIVED {result.tried} of {result.of} tests"
+            print(mutant, result.test or survived, sep="  ", flush=True)
+        finders = sorted({*tried.values()} & {*known.names})
+        broken = failing(finders, max(known.seconds)) if finders else None
+        if broken:
+            print(f"{broken} fails without a mutant, too: look at what it has found")
         left = [mutant for mutant in left if tried[(*mutant, speed)] is None]
         print(f"{int(number) - len(left)} of {number} are found by the tests up to: {speed}")
 
