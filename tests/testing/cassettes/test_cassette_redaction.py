@@ -58,6 +58,12 @@ def test_secret_header_field_is_redacted(name):
     assert request.headers.pairs == ((name, "***"), ("Accept", "*/*"), ("Idempotency-Key", "abc"))
 
 
+@pytest.mark.parametrize(("key", "shown"), [("12345678", "***"), ("1234567", "1234567")])
+def test_secret_of_eight_characters_is_redacted_in_the_url_too(key, shown):
+    request = redacted_request(url=f"{ROOT}/a?q={key}", headers={"X-API-Key": key})
+    assert request.url == f"{ROOT}/a?q={shown}"
+
+
 def test_cookie_of_response_is_redacted():
     exchange = RecordedExchange(
         Request("GET", ROOT, {"X-API-Key": "an-unusual-key"}),
