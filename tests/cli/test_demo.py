@@ -56,7 +56,7 @@ def check_story(output, *, shapes="deployed", events=None):
     assert "  agent Once upon a time a small workflow" in output
     tokens = "44 tokens" if shapes == "documented" else "this server does not say how many tokens"
     assert f"  ✓ answered; {tokens}" in lines
-    assert re.search(r"^  0\.\d{3}  passwords\.md$", output, re.MULTILINE)
+    assert re.search(r"^  0\.\d{3}  passwords\.md\n {9}\w", output, re.MULTILINE)
     assert '  ✓ {"message": "Hello, Ada!"}' in lines
     assert "\n  ✓ delivery verified: execution.completed, execution " in output
     assert "  ✗ tampered body refused: " in output
