@@ -36,7 +36,7 @@ Each other state is that of one start (`StartState`):
 | `v` | `VERSION` |
 | `state` | `open`, `starting`, `started` or `ended` (`Stage`) |
 | `digest` | of its inputs, as hexadecimal digits (`digest_of`) |
-| `number` | the number of its last start, from 1; of two starts, the later one has the greater |
+| `number` | that of its last start, from 1; a later start has a greater one; 0 if it is `open` |
 | `reruns` | how often it was started again after an execution: by `rerun`, `redo`, or for credits |
 | `refusal` | a digest of the server error that was shown to start nothing, or `""` |
 | `execution_id` | the id of its execution; `None` in the states `open` and `starting` |

@@ -68,6 +68,14 @@ class Ledger:
         self.header = self.header._replace(last_number=number)
         return number
 
+    def forget_starts(self) -> None:
+        """Make the header that of a journal without starts: the next call reads the baseline again.
+
+        The server has refused all of them, perhaps because of the API key. With the key of another
+        workspace, the baseline is one of its list.
+        """
+        self.header = self.header._replace(after=None, last_number=0)
+
     def add(self, row: Row, outcome: Optional[Dict[str, Any]] = None) -> None:
         """Note the state of a row, with the ended execution if there is one.
 

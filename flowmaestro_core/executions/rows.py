@@ -81,7 +81,7 @@ class Row(Start):
             self.saved_key,
             stage,
             self.digest,
-            self.number,
+            0 if stage == "open" else self.number,  # It will have another one.
             self.reruns,
             self.refusal,
             found,

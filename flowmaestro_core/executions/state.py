@@ -82,6 +82,8 @@ class BatchState:
         self.settles_at: float = -math.inf
         self.started_outcomes: Deque[RunOutcome] = deque()
         self.needs_baseline: bool = False
+        self._nothing_was_sent = False
+        """Whether each start of the journal was certainly not processed, or there was none."""
         self.stop_error: Optional[Exception] = None
 
     # The journal
@@ -93,7 +95,8 @@ class BatchState:
         """
         self.settles_at = now + self._plan.settle_after
         header = self.ledger.header
-        self.needs_baseline = header.after is None and not header.last_number
+        self._nothing_was_sent = not header.last_number
+        self.needs_baseline = header.after is None and self._nothing_was_sent
         self.reader.opened(header.rows)
 
     def set_baseline(self, page: Optional[Reply[Any]]) -> None:
@@ -175,6 +178,7 @@ class BatchState:
         If the reply has no usable id, the execution runs but cannot be followed, so the row is put
         in doubt (`_put_in_doubt`).
         """
+        self._nothing_was_sent = False
         row = self.starts.pop()
         was_unknown = row.may_run
         row.answer(reply, self._scrubber)
@@ -228,6 +232,8 @@ class BatchState:
         if refused is not None or is_fatal(error):
             self.ledger.update(row)
             self.stop(error)
+            if self._nothing_was_sent:
+                self.ledger.forget_starts()
         elif row.state is IN_DOUBT:
             self._put_in_doubt(row, now)
         else:
@@ -252,6 +258,7 @@ class BatchState:
         Rows in doubt are settled `settle_after` seconds from now, or later. Without a journal, they
         are not, and the failure of the start is the outcome.
         """
+        self._nothing_was_sent = False
         if not self.ledger.has_store:
             self.outcomes.put(row.outcome(error=row.error))
         else:

@@ -15,6 +15,7 @@ from flowmaestro_core.errors import (
     ConnectionError,
     FlowMaestroError,
     JournalError,
+    NotFoundError,
     RateLimitError,
     StartUnknownError,
     TimeoutError,
@@ -101,6 +102,36 @@ def is_start(request: Request) -> bool:
 
 
 ROWS = [{"n": n} for n in range(3)]
+
+
+def test_baseline_of_a_key_that_could_start_nothing_is_read_again() -> None:
+    """The key of another workspace sees an empty list, and does not find the workflow."""
+    world = World()
+
+    def elsewhere(request: Request) -> Any:
+        return (404,) if is_start(request) else (200, an_envelope([]))
+
+    assert isinstance(world.run(ROWS, elsewhere).error, NotFoundError)
+    lost = iter(["lost"])
+    old = {"id": "old", "inputs": ROWS[0], "created_at": "1970-01-01T00:00:00Z"}
+
+    def here(request: Request) -> Any:
+        if is_start(request):
+            return next(lost, None)
+        page = an_envelope([old], pagination={"has_next": False})
+        return (200, page) if "?" in request.url else None
+
+    again = world.run(ROWS, here)
+    assert json.loads(world.journal.states[HEADER_KEY])["after"] == "old"
+    assert all(item.ok for item in again.items)
+    assert "old" not in {item.execution_id for item in again.items}
+
+
+def test_baseline_is_kept_once_a_start_may_have_been_processed() -> None:
+    world = World()
+    replies = iter(["lost", (401,)])
+    world.run(ROWS, lambda request: next(replies) if is_start(request) else None)
+    assert json.loads(world.journal.states[HEADER_KEY])["after"] == "old"
 
 
 def test_rows_with_a_key_may_move() -> None:
