@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
-
-from flowmaestro.testing.fake.model import seeds
 
 LIVE = [
     (0.05, "execution:started"),
@@ -63,26 +59,6 @@ def test_a_stream_has_every_event_of_an_execution(caller, shapes):
         }
         assert by_name["execution:progress"]["progress"] == 100
     assert by_name["execution:completed"]["outputs"] == {"message": "Hello, world!"}
-
-
-def test_a_failure_names_its_node(caller, shapes):
-    events = caller.events(open_stream(caller, start(caller, seeds.FAILING_WORKFLOW_ID)))
-    last = [name for _, name, _ in events[-3:]]
-    assert last == ["node:failed", "execution:progress", "execution:failed"]
-    told = "Activity task failed" if shapes == "deployed" else "Service answered 503"
-    assert events[-3][2]["error"] == told
-    error = f'Workflow completed with 1 failed nodes: {{"call":"{told}"}}'
-    assert events[-1][2]["error"] == error
-    assert "outputs" not in events[-1][2]
-    key = "failedNodeId" if shapes == "deployed" else "failed_node_id"
-    assert events[-1][2][key] == "call"
-
-
-def test_a_pause_is_told_and_nothing_follows(caller):
-    reply = open_stream(caller, start(caller, seeds.PAUSING_WORKFLOW_ID))
-    names = [name for _, name, _ in caller.events(reply, until=100)]
-    paused = names.index("execution:paused")
-    assert names[paused + 1 :] == [": keepalive"] * 3
 
 
 def test_events_before_subscription_are_lost(caller):
@@ -169,14 +145,6 @@ def test_a_refused_stream_is_answered_with_json(caller, unknown_uuid):
 
 MESSAGES = "/threads/thread_xyz789/messages"
 STORY = {"content": "Tell me a story", "stream": True}
-
-
-def test_message_streaming_is_refused_before_anything_is_sent(make_caller):
-    caller = make_caller("deployed")
-    reply = caller.call("POST", MESSAGES, STORY)
-    assert (reply.status, json.loads(reply.body)["error"]["code"]) == (501, "not_implemented")
-    caller.pass_time(5)
-    assert len(caller.data("GET", "/threads/thread_xyz789/messages")["messages"]) == 2
 
 
 def test_a_message_streamed_on_its_own_connection(make_caller):
