@@ -88,7 +88,9 @@ class SseDecoder:
         held = self._held
         if _LF not in data and not self._at_start:
             held.extend(data)  # Nothing ends within this piece, as in most of a large event.
-            return self._incomplete() if len(held) > MAX_EVENT_SIZE else []
+            if len(held) > MAX_EVENT_SIZE:
+                raise _too_large()
+            return []
         new = len(held)
         held.extend(data)
         if self._at_start and not _BOM.startswith(held):
@@ -96,9 +98,11 @@ class SseDecoder:
             new = 0
             if held.startswith(_BOM):
                 del held[: len(_BOM)]
-        end = held.rfind(b"\n\n", new and new - 1) if _LF in data else -1
+        end = held.rfind(b"\n\n", new and new - 1)
         if end < 0:
-            return self._incomplete()
+            if len(held) > MAX_EVENT_SIZE:
+                raise _too_large()
+            return []
         text = held[:end].decode("utf-8", "replace") if end < _LARGE else _decoded(held, end)
         del held[: end + 2]
         # Most pieces hold one event, in two lines. To find that out costs less than to split.
@@ -116,15 +120,6 @@ class SseDecoder:
                 del block, head, content
                 return self._parse(text)
         return events
-
-    def _incomplete(self) -> List[ServerSentEvent]:
-        """Return no event. Raises `StreamError` if the incomplete one is too large."""
-        if len(self._held) > MAX_EVENT_SIZE:
-            raise StreamError(
-                f"One event of the stream is larger than {MAX_EVENT_SIZE} bytes",
-                code="event_too_large",
-            )
-        return []
 
     def _with_line_feeds(self, data: bytes) -> bytes:
         """Return `data` with each line end (CRLF, CR or LF) replaced by one line feed.
@@ -170,6 +165,11 @@ class SseDecoder:
         if data is not None:
             events.append(_event((kind or "message", data.getvalue())))
         return events
+
+
+def _too_large() -> StreamError:
+    said = f"One event of the stream is larger than {MAX_EVENT_SIZE} bytes"
+    return StreamError(said, code="event_too_large")
 
 
 def _milliseconds(value: str, before: Optional[int]) -> Optional[int]:
