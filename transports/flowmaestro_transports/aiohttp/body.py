@@ -78,8 +78,8 @@ class AiohttpBody:
                 async with deadline(asyncio.get_running_loop().time() + patience):
                     return await self._next()
             except asyncio.TimeoutError:
-                # The end of the wait loses no bytes. On a busy event loop, some may have arrived
-                # just before.
+                # aiohttp keeps bytes that arrive when no read waits. On a busy event loop, some may
+                # have arrived just before the end of this wait.
                 return self._arrived() or None
         except ERRORS as error:
             failure = failure_of(error, head_came=True)

@@ -245,6 +245,7 @@ async def _response_to(
     proxy that is not used. If credentials are sent to a proxy, adds them to `secrets`.
     """
     given, body = request.headers, request.body
+    # Has the response once its head has come. A trace config of the caller may raise after that.
     came: List[aiohttp.ClientResponse] = []
     try:
         return await session.request(
