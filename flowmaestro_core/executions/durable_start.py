@@ -29,6 +29,7 @@ from flowmaestro_core.executions.settling import (
     WalkEnd,
     baseline_of,
     settle,
+    shows_all,
 )
 from flowmaestro_core.executions.start import (
     ANNOUNCED,
@@ -407,19 +408,15 @@ class DurableStartMachine(Machine[Reply[Any]]):
     def _looked_up(self, found: LookupResult, now: float) -> None:
         """Settle the start by the result of a lookup.
 
-        If the baseline is not an execution, the whole list was read, so it has every execution
-        since the announcement. But an empty list may be that of another workspace, to which the key
-        of this process belongs. Only the process that has sent the request knows better. Any other
-        one starts the workflow again with the start still unknown: with such a key, the server
+        If the list is empty, and another process has sent the request, start the workflow again
+        with the start still unknown: if the key is that of another workspace (`settle`), the server
         refuses that, and the store keeps `starting`.
         """
         start, baseline = self._start, self._saved.after
-        is_whole = found.failure is None and (baseline == "" or (baseline is None and found.dated))
-        is_ours = start.sent_here and not start.may_run
-        if is_whole and (is_ours or not found.is_empty):
-            found = found._replace(is_conclusive=True)
+        is_whole = shows_all(found, baseline)
         starts_unknown = self._checkpoint.on_unknown == "start" or (is_whole and found.is_empty)
-        settle([start], found, starts_unknown=starts_unknown and now < self._deadline)
+        starts_unknown = starts_unknown and now < self._deadline
+        settle([start], found, is_whole=is_whole, starts_unknown=starts_unknown)
         if start.state is STARTED:
             self.execution_id = start.execution_id
         if start.state is NEW:

@@ -335,29 +335,48 @@ class LookupMachine(Machine[LookupResult]):
         return None if sent_at is None else sent_at - created_at
 
 
-def settle(starts: Sequence[Start], found: LookupResult, *, starts_unknown: bool = False) -> None:
+def shows_all(found: LookupResult, baseline: Optional[str]) -> bool:
+    """Return whether a walk without an execution as its `baseline` has read the whole list.
+
+    If no execution is older than the starts, the list is read to its end, and shows every one of
+    theirs. If the baseline is not known, it may show older ones as well: their ages must be known.
+    """
+    return found.failure is None and (baseline == "" or (baseline is None and found.dated))
+
+
+def settle(
+    starts: Sequence[Start],
+    found: LookupResult,
+    *,
+    is_whole: bool = False,
+    starts_unknown: bool = False,
+) -> None:
     """Tell each start in doubt what the lookup has shown: started, new, refused or unknown.
 
     After a conclusive lookup, starts and unclaimed executions with equal inputs form a group. In a
     group, they are paired, the earliest start with the earliest execution, and starts that are left
     over are made again. A group with more executions than starts is not paired: some of these
-    executions belong to another client.
+    executions belong to another client. A lookup of the whole list (`is_whole`) is conclusive.
 
-    The starts of such a group are unknown, and all of them if the lookup is not conclusive. If the
-    scheduler `starts_unknown` ones anyway, they are new.
+    But an empty list may be that of another workspace, to which the API key of this call belongs.
+    So it is conclusive only of a start that this call alone has sent, with the same key.
+
+    All other starts are unknown. If the scheduler `starts_unknown` ones anyway, they are new.
     """
+    is_conclusive = found.is_conclusive or (is_whole and not found.is_empty)
     alike: DefaultDict[str, Tuple[List[Start], List[Any]]] = defaultdict(lambda: ([], []))
     for start in sorted(starts, key=lambda start: start.number):
         alike[start.digest][0].append(start)
     for execution in found.unclaimed.values():
         alike[_digest_of_inputs(execution)][1].append(execution)
     for group, matches in alike.values():
-        is_certain = found.is_conclusive and len(matches) <= len(group)
+        is_certain = is_conclusive and len(matches) <= len(group)
         ids = [match["id"] for match in reversed(matches)] if is_certain else []
         for start, execution_id in zip(group, ids):
             start.find(execution_id)
         for start in group[len(ids) :]:
-            if is_certain:
+            is_ours = start.sent_here and not start.may_run
+            if is_certain or (is_whole and found.is_empty and is_ours):
                 start.miss()
             else:
                 start.give_up(tuple(matches), found.failure)

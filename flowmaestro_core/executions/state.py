@@ -20,7 +20,7 @@ from flowmaestro_core.executions.outcome_queue import OutcomeQueue
 from flowmaestro_core.executions.row_reader import RowReader
 from flowmaestro_core.executions.rows import Row
 from flowmaestro_core.executions.saved_states import read_rows
-from flowmaestro_core.executions.settling import LookupResult, baseline_of, settle
+from flowmaestro_core.executions.settling import LookupResult, baseline_of, settle, shows_all
 from flowmaestro_core.executions.start import (
     IN_DOUBT,
     KEY_ERRORS,
@@ -82,6 +82,8 @@ class BatchState:
         self.settles_at: float = -math.inf
         self.started_outcomes: Deque[RunOutcome] = deque()
         self.needs_baseline: bool = False
+        self._knows_executions = False
+        """Whether this call knows an execution of the batch."""
         self._nothing_was_sent = False
         """Whether each start of the journal was certainly not processed, or there was none."""
         self.stop_error: Optional[Exception] = None
@@ -142,6 +144,7 @@ class BatchState:
                 elif known.outcome is None:
                     self.follow(row, now)
                 else:
+                    self._knows_executions = True
                     self.outcomes.put(row.outcome(ended(known.outcome), replayed=True))
         except JournalError as error:
             self.stop(error)
@@ -270,8 +273,10 @@ class BatchState:
     def looked_up(self, found: LookupResult, now: float) -> None:
         """Settle the rows in doubt by the result of a lookup.
 
-        If the workflow had no execution before the batch, the lookup has read the whole list, so it
-        is conclusive. An empty list may be that of another workspace.
+        If the workflow had no execution before the batch, the lookup has read the whole list. But a
+        list that is empty, although this call knows executions of the batch, is the wrong one. If
+        an earlier call sent a row, and the list is empty, the row is unknown, where a checkpoint
+        starts again: a server that does start it would start up to `STARTS_PER_SAVE` rows twice.
 
         With `on_unknown="start"`, a lookup that failed with a 429 delays starts and polls, too. If
         the 429 lasts longer than a start may take, it stops the batch instead, and the rows stay in
@@ -284,11 +289,11 @@ class BatchState:
                 self.stop(found.failure)
                 return
             self.active.hold(rate_limit_pause(found.failure) or 0.0, now)
-        if self.ledger.header.after == "" and found.failure is None and not found.is_empty:
-            found = found._replace(is_conclusive=True)
+        is_whole = self.ledger.header.after == "" and shows_all(found, "")
+        is_whole = is_whole and not (found.is_empty and self._knows_executions)
         rows, self.in_doubt = self.in_doubt, []
         were_unknown = {row.index for row in rows if row.may_run}
-        settle(rows, found, starts_unknown=starts_unknown)
+        settle(rows, found, is_whole=is_whole, starts_unknown=starts_unknown)
         for row in rows:
             if row.state is STARTED:
                 self._found(row, now, was_unknown=row.index in were_unknown)
@@ -305,6 +310,7 @@ class BatchState:
         The timeout of the execution begins at `now`. It is polled at once, unless it is
         `started_now`. If the caller gave `on_start`, also queue the outcome that `on_start` gets.
         """
+        self._knows_executions = True
         waiting = self._batch.waiting(row.execution_id or "")
         self.active.follow(row, waiting, now, started_now=started_now)
         if self._batch.on_start is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from enum import Enum, IntEnum
 from typing import Any, Callable, Iterator, List, Tuple
@@ -125,6 +126,31 @@ def test_baseline_of_a_key_that_could_start_nothing_is_read_again() -> None:
     assert json.loads(world.journal.states[HEADER_KEY])["after"] == "old"
     assert all(item.ok for item in again.items)
     assert "old" not in {item.execution_id for item in again.items}
+
+
+def on_a_new_workflow(world: World, lost: int, rows: Any, **more: Any) -> Stepper:
+    """Make a call whose list is empty, and which loses the response to one of its starts."""
+    starts = itertools.count()
+
+    def answer(request: Request) -> Any:
+        if is_start(request):
+            return "lost" if next(starts) == lost else None
+        return (200, an_envelope([])) if "per_page=" in request.url else None
+
+    return world.run(rows, answer, **more)
+
+
+def test_first_start_of_a_new_workflow_that_never_arrived_is_made_again() -> None:
+    """The same key has sent it and has read the empty list, as with a checkpoint."""
+    world = World()
+    run = on_a_new_workflow(world, 0, ROWS[:1])
+    assert [item.execution_id for item in run.items] == ["ex_1"]
+    assert [request.method for request in run.sent].count("POST") == 2
+
+
+def test_empty_list_although_a_row_was_started_leaves_another_row_unknown() -> None:
+    run = on_a_new_workflow(World(), 1, ROWS[:2], concurrency=1)
+    assert isinstance(run.items[1].error, StartUnknownError)
 
 
 def test_baseline_is_kept_once_a_start_may_have_been_processed() -> None:
