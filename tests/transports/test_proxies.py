@@ -415,15 +415,18 @@ def test_no_request_goes_past_the_proxy_of_the_environment(
     assert not server.requests
 
 
+@pytest.mark.parametrize("status", ["407", "502"])
 @pytest.mark.parametrize("runner", RUNNERS.values(), ids=str)
-def test_a_407_is_permanent(runner: Runner, scripted: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_a_proxys_refusals_only_a_407_is_permanent(
+    runner: Runner, scripted: Any, monkeypatch: pytest.MonkeyPatch, status: str
+) -> None:
     """The same credentials would be refused again, and may lock an account."""
-    refusal = b"HTTP/1.1 407 No\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
-    with scripted.ScriptedServer(scripted.answering(refusal)) as server:
+    refusal = f"HTTP/1.1 {status} No\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+    with scripted.ScriptedServer(scripted.answering(refusal.encode())) as server:
         monkeypatch.setenv("https_proxy", server.url.replace("//", "//user:pass@"))
-        with runner() as transport, fails(Phase.NOT_SENT, "407") as caught:
+        with runner() as transport, fails(Phase.NOT_SENT, status) as caught:
             transport.send(Request("POST", "https://origin.example/", Headers(), b"x"))
-    assert caught.value.permanent
+    assert caught.value.permanent is (status == "407")
 
 
 @pytest.mark.parametrize("runner", RUNNERS.values(), ids=str)

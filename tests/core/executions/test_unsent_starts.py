@@ -11,6 +11,7 @@ from flowmaestro_core.errors import ConnectionError, TimeoutError
 from flowmaestro_core.http.messages import Phase
 from flowmaestro_core.machines import machine_for
 from flowmaestro_core.policy.retry import UNSENT_MAX_DELAY
+from flowmaestro_core.resources.executions import Executions
 from flowmaestro_core.resources.workflows import Workflows
 from tests.harness.core.durable import World
 from tests.harness.core.stepping import Stepper, a_context, an_envelope
@@ -158,6 +159,12 @@ def test_any_response_counts_as_an_answer_of_the_server(status: int) -> None:
     call.replies(status, an_envelope({"id": "wf_1"}))
     assert context.server.has_answered
     assert context.with_options(context.options).server is context.server
+
+
+def test_an_opened_stream_counts_as_an_answer_of_the_server() -> None:
+    stream = begun(Executions.stream("exec_1"), answered=False)
+    stream.opens()
+    assert stream.machine._context.server.has_answered
 
 
 def test_outage_of_14_seconds_costs_no_row_of_a_batch() -> None:

@@ -32,6 +32,18 @@ def test_client_at_the_end_of_a_long_chain_works(option: str) -> None:
         client.workflows.list()
 
 
+def test_the_transport_is_made_once() -> None:
+    made: List[object] = []
+
+    def make() -> object:
+        made.append(object())
+        return made[-1]
+
+    transport = ClientTransport(None, make)
+    assert [transport.get(), transport.get()] == [made[0], made[0]]
+    assert len(made) == 1
+
+
 def test_threads_that_need_the_transport_at_once_share_one() -> None:
     both_make = threading.Barrier(2)
     got: List[object] = []

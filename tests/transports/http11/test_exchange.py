@@ -362,6 +362,18 @@ def test_bytes_that_begin_no_status_line_are_refused_at_once(data: bytes) -> Non
 
 
 @pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"HTTP/1.1 100 Continue\r\n\r\n\x16\x03\x01", "it is not HTTP"),
+        (b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n", "illegal header line"),
+    ],
+)
+def test_a_refusal_says_what_is_wrong_with_the_head(data: bytes, reason: str) -> None:
+    with pytest.raises(ReplyError, match=f"^{reason}"):
+        begin().bytes_received(data)
+
+
+@pytest.mark.parametrize(
     "lines",
     [
         *(b"HTTP/2.0 200 OK", b"HTTP/2 200 OK", b"HTTP/1.1200 OK", b"ICY 200 OK", b"<html>"),

@@ -330,6 +330,7 @@ def test_a_request_whose_stored_body_is_truncated_is_not_sent_again(beyond):
     world.send("POST", "/api/v1/workflows/wf_123/execute", body)
     kept = world.look("requests/1")
     assert (kept["request_truncated"], len(kept["request_body"])) == (beyond == 1, MAX_BODY_BYTES)
+    assert not kept["body_truncated"]
     reply = world.send("POST", "/_inspect/requests/1/send")
     assert (reply.status, len(sent)) == ((400, 0) if beyond else (200, 1))
     assert not beyond or b"only the beginning of the body of this request is kept" in reply.body
