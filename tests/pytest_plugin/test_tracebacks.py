@@ -14,12 +14,13 @@ FAILING = {
     "argument": "client.workflows.run('wf_123', {'a': {1}})",
     "outputs": "fail_at(fake, 'a'); client.workflows.run('wf_bad').raise_for_status()",
     "script": "fail_at(fake, 'b')",
+    "node": "Node('a', seconds=-1)",
     "lost": "fake.drop_connection(times=9); client.agents.list()",
     "network": "FlowMaestroClient('fm_live_x', base_url='http://127.0.0.1:9').agents.get('a')",
 }
 PROGRAM = """
 from flowmaestro import FlowMaestroClient
-from flowmaestro.testing import FakeFlowMaestro
+from flowmaestro.testing import FakeFlowMaestro, Node
 
 def refuse(told):
     assert told is None
