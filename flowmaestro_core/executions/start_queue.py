@@ -39,9 +39,10 @@ class StartQueue:
     Attributes:
         queue: the rows to start, in their order. With a journal, one save notes all of them as
             `starting`.
-        deadline: when the current start times out; infinity if no start is current. The timeout
-            counts from the time at which the row is the first one and may begin, so that no row
-            times out in the queue. There is one exception, an outage: see `failed`.
+        has_turn: whether the first row is the current start; else no start is current.
+        deadline: when the current start times out. The timeout counts from the time at which the
+            row is the first one and may begin, so that no row times out in the queue. There is one
+            exception, an outage: see `failed`.
         outage: the error of the last start that was not sent in all of its time; `None` if a later
             start was sent.
 
@@ -49,6 +50,7 @@ class StartQueue:
 
     def __init__(self, batch: Batch, reader: RowReader, active: Watch, ledger: Ledger) -> None:
         self.queue: Deque[Row] = deque()
+        self.has_turn: bool = False
         self.deadline: float = math.inf
         plan = batch.journal or JournalPlan("", "")
         self._sender = Sender(plan.settle_after, journal_unusable, is_locked=plan.is_locked)
@@ -61,8 +63,8 @@ class StartQueue:
         self._failures = 0
         """How many starts have failed since the last success, for the back-off: see `failed`."""
         self.outage: Optional[FlowMaestroError] = None
-        self._waited_together = 0
-        """How many of the next rows have waited through the outage together with the last one."""
+        self._rows_of_outage = 0
+        """In an outage: how many of the next rows have waited through it, and time out at once."""
 
     @property
     def _room(self) -> int:
@@ -105,16 +107,17 @@ class StartQueue:
         Do nothing if a start is current, if the queue is empty, or if as many executions as
         `concurrency` allows are in flight.
         """
-        if self.queue and self.deadline == math.inf and self._room > 0:
-            self.deadline = now if self._waited_together else now + self._batch.timeout
-            self._waited_together = max(self._waited_together - 1, 0)
+        if self.queue and not self.has_turn and self._room > 0:
+            self.has_turn = True
+            self.deadline = now if self._rows_of_outage else now + self._batch.timeout
+            self._rows_of_outage = max(self._rows_of_outage - 1, 0)
 
     def due(self) -> float:
         """Return when the current start may be sent, or its deadline if that is earlier.
 
         Infinity if no start is current.
         """
-        if self.deadline == math.inf:
+        if not self.has_turn:
             return math.inf
         return min(max(self._not_before, self._active.not_before), self.deadline)
 
@@ -150,8 +153,7 @@ class StartQueue:
 
     def pop(self) -> Row:
         """Remove the first row from the queue and return it. No start is current afterwards."""
-        self._sender.parked = None
-        self.deadline = math.inf
+        self._sender.parked, self.has_turn = None, False
         row = self.queue.popleft()
         row.body = b""
         return row
@@ -165,13 +167,13 @@ class StartQueue:
         """Remove the rows whose request is not in flight, and return them."""
         unsent = [row for row in self.queue if row.state is not SENT]
         if len(unsent) == len(self.queue):
-            self._sender.parked, self.deadline = None, math.inf
+            self._sender.parked, self.has_turn = None, False
         self.queue = deque(row for row in self.queue if row.state is SENT)
         return unsent
 
     def succeeded(self) -> None:
         """Reset the back-off after an accepted start."""
-        self._failures, self._waited_together, self.outage = 0, 0, None
+        self._failures, self._rows_of_outage, self.outage = 0, 0, None
 
     def failed(self, error: FlowMaestroError, now: float) -> None:
         """Delay the next start, twice as long after each consecutive failure, up to `MAX_DELAY`.
@@ -185,9 +187,9 @@ class StartQueue:
         # The last attempt ends so soon before the deadline, because a retry would come after it.
         at_the_end = min(LAST_ATTEMPT_TIMEOUT, self._batch.timeout / 2)
         if is_unsent(error) and now >= self.deadline - at_the_end:
-            self.outage, self._waited_together = error, self._room - 1
+            self.outage, self._rows_of_outage = error, self._room - 1
         else:
-            self.outage, self._waited_together = None, 0
+            self.outage, self._rows_of_outage = None, 0
         if not isinstance(error, (RateLimitError, ValidationError)):
             # Why 64: see `retry_delay`.
             bound = BASE_DELAY * 2.0 ** min(self._failures, 64)
