@@ -30,7 +30,7 @@ stream. A pause of 0.5 s and a round trip to another continent fit in."""
 
 
 class StreamFacts:
-    """The facts about a stream, of which `deadlines` computes what counts now.
+    """The facts about a stream, of which `Deadlines` computes what counts now.
 
     All times are in seconds, on the clock that gives `now`. The clocks of silence stand still while
     the caller has the events, since nothing is read meanwhile: `resumed` moves the times that they
