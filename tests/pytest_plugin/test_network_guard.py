@@ -46,6 +46,12 @@ class TestGuard:
                 eval(call, namespace)
         assert "no network in this test, but " in everything_in(caught.value)
 
+    def test_only_the_innermost_guard_refuses(self):
+        """The end of the outer one would raise what it has refused."""
+        refuses = pytest.raises(BaseException, match="no network")
+        with NetworkGuard(), refuses, NetworkGuard():
+            socket.getaddrinfo("localhost", 80)
+
     def test_swallowed_refusal_fails_the_test(self, run_pytest):
         said = run_pytest(
             """
