@@ -97,6 +97,7 @@ def test_at_most_10000_requests_are_kept():
     rows = world.look("requests")
     assert len(rows) == MORE_REQUESTS, "to write all of them would hold the server up"
     assert rows[-1]["id"] == MAX_EXCHANGES + 1
+    assert world.state()["kept_bytes"] == 0
 
 
 def test_the_oldest_bodies_are_dropped_beyond_the_cap():
