@@ -279,6 +279,13 @@ def test_a_run_beyond_its_timeout_exits_124_and_continues(command, fake):
     }
 
 
+def test_only_json_repeats_the_id_in_the_message_of_a_failure(command, fake):
+    fake.workflow("wf_bad", nodes=["a"], fails_at="a")
+    error = json.loads(command("run", "wf_bad", "--json").err.splitlines()[-1])["error"]
+    assert error["message"].startswith(f"the execution {fake.executions[-1].id} failed")
+    assert "flowmaestro run: the execution failed" in command("run", "wf_bad").err
+
+
 def test_json_is_indented_on_a_terminal(command, monkeypatch):
     for stream in ("stdout", "stderr"):
         monkeypatch.setattr(f"sys.{stream}.isatty", lambda: True)
