@@ -157,7 +157,12 @@ class Chunked(Framing):
         while position < end and not self.finished and self.error is None:
             line = self._expected.match(data, position)
             if line is None or line.end() - position > MAX_LINE:
-                self._refuse_or_begin(data[position:])
+                if self._expected is _NEXT and data[position:] == b"\r\n":
+                    # A server that sends chunk by chunk ends each piece here. To take the line end
+                    # now is less than to keep it and to join it to the next piece.
+                    self._expected = _FIRST
+                else:
+                    self._refuse_or_begin(data[position:])
                 break
             if self._expected is _TRAILER:
                 self._end_of_trailer(line.end() - position)
@@ -173,11 +178,6 @@ class Chunked(Framing):
             position += size
             if position > end:
                 self._left = position - end
-            elif position == end - 2 and data.endswith(b"\r\n"):
-                # A server that sends chunk by chunk ends each piece here. To take the line end now
-                # is less than to keep it and to join it to the next piece.
-                self._expected = _FIRST
-                position = end
         if self.finished:
             self.rest += data[position:]
         return b"".join(content)
