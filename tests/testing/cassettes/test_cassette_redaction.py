@@ -64,6 +64,11 @@ def test_secret_of_eight_characters_is_redacted_in_the_url_too(key, shown):
     assert request.url == f"{ROOT}/a?q={shown}"
 
 
+def test_secret_that_ends_with_an_escape_is_redacted_whole():
+    body = b'{"x":"before abcdefg\\u0021 behind"}'
+    assert redacted_body(body, lambda _: ["abcdefg!"]) == '{"x":"before *** behind"}'
+
+
 def test_cookie_of_response_is_redacted():
     exchange = RecordedExchange(
         Request("GET", ROOT, {"X-API-Key": "an-unusual-key"}),
