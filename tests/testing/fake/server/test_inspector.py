@@ -118,6 +118,8 @@ def test_attempts_of_one_call_are_linked():
     execute = ("POST", "/api/v1/workflows/wf_123/execute")
     for _ in range(3):
         world.send(*execute, **{"Idempotency-Key": "one"})
+    (fault,) = world.state()["faults"]
+    assert (fault["times"], fault["left"]) == (2, 0)
     world.send(*execute, **{"Idempotency-Key": "another"})
     world.fake.fail_next(path="/workflows")
     for _ in range(2):
