@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from flowmaestro.testing import FakeFlowMaestro, running_server
@@ -264,6 +266,7 @@ class TestFixtures:
         names = [path.name for path in (tmp_path / "cassettes" / "test_user").iterdir()]
         assert len(names) == 2
         assert {len(name) for name in names} == {len("x" * 220 + ".jsonl")}
+        assert all(re.search(r"-[0-9a-f]{12}\.jsonl$", name) for name in names)
         run_pytest(text, "--flowmaestro-cassettes=none", passed=2)
 
     @pytest.mark.parametrize("ending", ["assert False", "pytest.skip()"])

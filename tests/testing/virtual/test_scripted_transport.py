@@ -133,6 +133,8 @@ def test_unused_responses_are_warned_about():
     async def main():
         with pytest.raises(AssertionError, match="not requested in this test"):
             await AsyncScriptedTransport([FOUND], strict=True).close()
+        with pytest.warns(UnusedScriptWarning):
+            await AsyncScriptedTransport([FOUND]).close()
 
     anyio.run(main)
 
