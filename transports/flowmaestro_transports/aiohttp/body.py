@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from typing import List, Optional
+from typing import Any, List, Optional
 
 import aiohttp
 
@@ -83,6 +83,9 @@ class AiohttpBody:
                 return self._arrived() or None
         except ERRORS as error:
             failure = failure_of(error, head_came=True)
+        buffered = self._drain_buffer()
+        if buffered:
+            return buffered
         if self._closed:
             raise closed(Phase.REPLY_BROKEN)
         self.release()
@@ -135,6 +138,24 @@ class AiohttpBody:
             content = self._coding.feed(arrived) if arrived else b""
         self._owes_turn = self._coding.pending or len(content) >= MAX_PIECE
         return content
+
+    def _drain_buffer(self) -> bytes:
+        """Return content that aiohttp has buffered, once the connection is lost; `b""` for none.
+
+        aiohttp itself no longer returns this content then. It may be the last events of a stream,
+        which the server does not send again.
+        """
+        stream: Any = self._response.content
+        lost = stream.exception()
+        if lost is None or self._closed:
+            return b""
+        stream.set_exception(None)
+        try:
+            return self._arrived()
+        except ERRORS:
+            return b""
+        finally:
+            stream.set_exception(lost)
 
     async def _next(self) -> bytes:
         """Return some content as soon as it is received; `b""` at the end of the body."""

@@ -73,8 +73,7 @@ class AiohttpTransport(NotPicklable):
     seconds of the start, however soon the connection was made; without `connect`, within `head`
     seconds. What a malformed, truncated or endless response means, and when an idle connection is
     used again, is decided as aiohttp does it. For example, a connection that is lost while a proxy
-    opens its tunnel is a failure *maybe processed*, and data that was not read before the
-    connection was lost is dropped.
+    opens its tunnel is a failure *maybe processed*.
 
     Raises `TypeError` for a `session` of another type.
     """
