@@ -8,6 +8,7 @@ import pytest
 from flowmaestro_core.calls.call import Call
 from flowmaestro_core.context import Context
 from flowmaestro_core.errors import RateLimitError
+from flowmaestro_core.executions.operation import Batch, Run
 from flowmaestro_core.executions.outcome import RunOutcome
 from flowmaestro_core.operation import (
     Operation,
@@ -183,6 +184,12 @@ def test_the_clocks_of_a_stream() -> None:
 def test_stream_times_are_stream_times() -> None:
     with pytest.raises(TypeError, match="stream_times must be a StreamTimes, not int"):
         Context(ClientOptions(api_key="key"), stream_times=5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", [Run, Batch])
+def test_operations_that_hold_functions_have_no_generated_methods(kind: Any) -> None:
+    """Generating them would cost each program a millisecond at its start."""
+    assert (kind.__eq__, kind.__repr__) == (object.__eq__, object.__repr__)
 
 
 def test_a_resource_names_its_methods_at_a_prompt() -> None:

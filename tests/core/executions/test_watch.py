@@ -258,6 +258,13 @@ def test_failing_list_is_read_again_after_ten_single_polls() -> None:
     assert SINGLES_AFTER_FAILURE == 10
 
 
+def test_list_that_shows_one_execution_is_read_again_after_ten_single_polls() -> None:
+    server = ListingServer(takes=lambda _: 60.0, entries=lambda entries: entries[:1])
+    server.play(running([{}] * 3))
+    first, second = [at for at, asked in enumerate(server.asked) if asked.startswith("list")][:2]
+    assert second - first > SINGLES_AFTER_FAILURE
+
+
 @pytest.mark.parametrize(
     ("status", "failures", "polls"),
     [(429, 1, 0), (429, 5, 0), (503, 1, 0), (503, 2, 60), (500, 1, 60), (403, 1, 60)],

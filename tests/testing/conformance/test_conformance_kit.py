@@ -31,6 +31,7 @@ from flowmaestro.testing.conformance.check import Checks
 from flowmaestro.testing.conformance.expectations import CANCELLATION, HOSTILE
 from flowmaestro.testing.conformance.grid import grid
 from flowmaestro.testing.conformance.runner import AsyncRunner, SyncRunner
+from flowmaestro.testing.conformance.scripted_server import ScriptedServer, echo
 from flowmaestro.testing.conformance.site import LiveReply, _play, loopback_site
 from flowmaestro.testing.conformance.suite import all_checks
 from flowmaestro_core.http.messages import Phase, Request, Response, TransportFailure
@@ -592,3 +593,15 @@ def test_missing_attribute_is_named_with_what_to_do() -> None:
     found = CHECKS["whole-reply"].verdict(AttributeError("'Body' object has no attribute 'close'"))
     assert "no attribute 'close'" in str(found)
     assert "Write this method or attribute" in str(found)
+
+
+def test_scripted_server_reads_a_chunked_request() -> None:
+    head = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with (
+        ScriptedServer(echo) as server,
+        socket.create_connection(("127.0.0.1", server.port), 60.0) as client,
+    ):
+        client.sendall(head + b"6;x=y\r\nhello \r\n5\r\nworld\r\n0\r\n\r\n")
+        client.shutdown(socket.SHUT_WR)
+        replied = b"".join(iter(lambda: client.recv(4096), b""))
+    assert replied.endswith(b"\r\n\r\nhello world")

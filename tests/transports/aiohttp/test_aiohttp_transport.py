@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import functools
 import gzip
 import socket
@@ -380,6 +381,15 @@ async def test_send_can_be_cancelled_between_pieces_of_a_gzip_bomb(scripted: Any
                 reading.cancel()
             await asyncio.sleep(0)
         assert reading.cancelled()
+
+
+@on_asyncio
+async def test_reply_of_exactly_max_reply_size_is_read_to_its_end(scripted: Any) -> None:
+    truncated = gzip.compress(b"hello")[:-1]  # Only the end of the body shows it.
+    data = scripted.reply(truncated, headers=[("Content-Encoding", "gzip")])
+    async with serving(scripted, scripted.answering(data)) as (server, made):
+        with fails(Phase.REPLY_BROKEN):
+            await made.send(dataclasses.replace(get(server.url), max_reply_size=5), 5.0)
 
 
 @on_asyncio
