@@ -74,6 +74,8 @@ class LookupResult(NamedTuple):
         dated: False if the walk has met an execution that the journal does not know, and whose age
             is not known either.
         is_empty: whether the walk has met no execution.
+        has_nameless: whether the walk has met an execution that may be that of a row in doubt, but
+            has no usable id.
 
     """
 
@@ -82,6 +84,7 @@ class LookupResult(NamedTuple):
     failure: Optional[FlowMaestroError] = None
     dated: bool = True
     is_empty: bool = False
+    has_nameless: bool = False
 
 
 class WalkEnd(NamedTuple):
@@ -192,6 +195,7 @@ class LookupMachine(Machine[LookupResult]):
         self._failure: Optional[FlowMaestroError] = None
         self._dated = True
         self._is_empty = True
+        self._has_nameless = False
         self._unclaimed: Dict[str, Dict[str, Any]] = {}
 
     def _next(self, now: float, jitter: float) -> Action:
@@ -270,7 +274,14 @@ class LookupMachine(Machine[LookupResult]):
             return self._next(now, jitter)
         is_conclusive = self._is_conclusive and self._failure is None
         return self._done(
-            LookupResult(is_conclusive, self._unclaimed, self._failure, self._dated, self._is_empty)
+            LookupResult(
+                is_conclusive,
+                self._unclaimed,
+                self._failure,
+                self._dated,
+                self._is_empty,
+                self._has_nameless,
+            )
         )
 
     def _advance_behind_repeated_page(self) -> bool:
@@ -294,15 +305,13 @@ class LookupMachine(Machine[LookupResult]):
         `numbers` are those of the starts that the store knows, by execution id. No start in doubt
         is older than `age` seconds; infinity if that does not matter or is not known.
         """
-        found = text_or_empty(execution.get("id"))
-        # An execution without a usable id belongs to nobody. It is not the baseline `""` either.
-        if not is_id(found):
-            return False
         self._is_empty = False
+        found = text_or_empty(execution.get("id"))
+        has_id = is_id(found)  # Without one, it is not the baseline `""` either.
         # The store knows this execution. The list shows it, so it shows the later ones as well.
         # If ages do not end the walk, one that is old enough must do so: behind the rows in doubt,
         # the list may have executions from before the batch with the same inputs.
-        if found in numbers:
+        if has_id and found in numbers:
             is_old = numbers[found] < self._end.since
             self._is_conclusive = self._is_conclusive or is_old or age < math.inf
             return is_old
@@ -312,13 +321,18 @@ class LookupMachine(Machine[LookupResult]):
             self._is_conclusive = True
             if seconds > age + CLOCK_MARGIN:
                 return True
-        if not isinstance(execution.get("inputs"), dict):
+        digest = _digest_of_inputs(execution)
+        has_inputs = isinstance(execution.get("inputs"), dict)
+        if not has_id:
+            may_be_ours = digest in self._missing or not has_inputs
+            self._has_nameless = self._has_nameless or may_be_ours
+        elif not has_inputs:
             self._failure = _unusable(f"The list does not show the inputs of {found!r}")
-        elif found not in self._unclaimed:
-            digest = _digest_of_inputs(execution)
-            if self._missing.get(digest, -MAX_SURPLUS) > -MAX_SURPLUS:
-                self._missing[digest] -= 1
-                self._unclaimed[found] = execution
+        elif (
+            found not in self._unclaimed and self._missing.get(digest, -MAX_SURPLUS) > -MAX_SURPLUS
+        ):
+            self._missing[digest] -= 1
+            self._unclaimed[found] = execution
         return False
 
     def _age_of(self, execution: Dict[str, Any]) -> Optional[float]:
@@ -356,7 +370,8 @@ def settle(
     After a conclusive lookup, starts and unclaimed executions with equal inputs form a group. In a
     group, they are paired, the earliest start with the earliest execution, and starts that are left
     over are made again. A group with more executions than starts is not paired: some of these
-    executions belong to another client. A lookup of the whole list (`is_whole`) is conclusive.
+    executions belong to another client. A lookup of the whole list (`is_whole`) is conclusive. If
+    the list has an execution without a usable id, it may be that of any start that is left over.
 
     But an empty list may be that of another workspace, to which the API key of this call belongs.
     So it is conclusive only of a start that this call alone has sent, with the same key.
@@ -376,7 +391,8 @@ def settle(
             start.find(execution_id)
         for start in group[len(ids) :]:
             is_ours = start.sent_here and not start.may_run
-            if is_certain or (is_whole and found.is_empty and is_ours):
+            is_missed = is_certain or (is_whole and found.is_empty and is_ours)
+            if is_missed and not found.has_nameless:
                 start.miss()
             else:
                 start.give_up(tuple(matches), found.failure)

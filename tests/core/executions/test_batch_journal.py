@@ -743,6 +743,24 @@ def test_newest_execution_without_a_usable_id_is_no_baseline(id: Any) -> None:
     assert world.journal.header["after"] is None
 
 
+@pytest.mark.parametrize("older", [[], [BASELINE]])
+@pytest.mark.parametrize(("inputs", "starts"), [(ROWS[0], 1), (None, 1), (ROWS[1], 4)])
+def test_listed_execution_without_a_usable_id_may_be_the_row_in_doubt(
+    inputs: Any, starts: int, older: Any
+) -> None:
+    """With other inputs, it is not, and the row is started again."""
+    nameless = {"id": 17, "inputs": inputs, "created_at": "1970-01-01T00:16:42Z"}
+    answer = with_a_lost_start(nameless, *older)
+    first = iter([(200, an_envelope(older))])
+
+    def lose(request: Request) -> Any:
+        return "lost" if is_start(request) else next(first, None) or answer(request)
+
+    run = World().run(ROWS[:1], lose)
+    assert sum(map(is_start, run.sent)) == starts
+    assert isinstance(run.items[0].error, StartUnknownError) == (starts == 1)
+
+
 def test_few_of_many_candidates_are_kept_while_the_lookup_goes_on() -> None:
     others = [
         {"id": f"other_{n}", "inputs": {"n": 0}, "created_at": "1970-01-01T00:16:42Z"}
