@@ -371,7 +371,8 @@ def settle(
     group, they are paired, the earliest start with the earliest execution, and starts that are left
     over are made again. A group with more executions than starts is not paired: some of these
     executions belong to another client. A lookup of the whole list (`is_whole`) is conclusive. If
-    the list has an execution without a usable id, it may be that of any start that is left over.
+    the list has an execution without a usable id, it may be that of any start that is left over. A
+    start that the server has accepted, without a usable id, is not made again.
 
     But an empty list may be that of another workspace, to which the API key of this call belongs.
     So it is conclusive only of a start that this call alone has sent, with the same key.
@@ -392,7 +393,7 @@ def settle(
         for start in group[len(ids) :]:
             is_ours = start.sent_here and not start.may_run
             is_missed = is_certain or (is_whole and found.is_empty and is_ours)
-            if is_missed and not found.has_nameless:
+            if is_missed and not (found.has_nameless or start.was_processed):
                 start.miss()
             else:
                 start.give_up(tuple(matches), found.failure)

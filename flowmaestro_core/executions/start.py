@@ -149,6 +149,7 @@ class Start:
         execution_id: the id of its execution, in the states started and ended.
         error: the failure that put it in doubt in this call, or that refused it, or a
             `StartUnknownError`; `None` if there is none.
+        was_processed: the server has accepted it, but without a usable id.
         may_run, sent_here, restarts: see the module, also for `refusal`.
 
     """
@@ -200,6 +201,7 @@ class Start:
         "restarts",
         "sent_here",
         "state",
+        "was_processed",
     )
 
     def __init__(self, key: Key = 0, digest: str = "") -> None:
@@ -213,6 +215,7 @@ class Start:
         self.error: Optional[FlowMaestroError] = None
         self.may_run: bool = False
         self.sent_here: bool = False
+        self.was_processed: bool = False
         self.restarts: int = 0
 
     @property
@@ -264,7 +267,7 @@ class Start:
     def send(self) -> None:
         """Note that the request goes out next."""
         self._go("send", SENT)
-        self.sent_here = True
+        self.sent_here, self.was_processed = True, False
 
     def hold_up(self) -> None:
         """Note that the request was not processed so far, and is sent again later."""
@@ -280,6 +283,7 @@ class Start:
             path("{execution_id}", execution_id=found)
         except (TypeError, ValueError) as cause:
             self.doubt(scrubber.clean(missing_id_error(reply, cause)))
+            self.was_processed = True
         else:
             self.accept(found)
 
@@ -331,10 +335,11 @@ class Start:
     def start_anyway(self) -> bool:
         """Start it again, although it may have been started (`on_unknown="start"`).
 
-        Return False, and do nothing, if it is not unknown, or if this call has started it again
-        `MAX_RESTARTS` times.
+        Return False, and do nothing, if it is not unknown, if the server has accepted it, or if
+        this call has started it again `MAX_RESTARTS` times.
         """
-        if self.state is not UNKNOWN or self.restarts >= MAX_RESTARTS:
+        is_over = self.was_processed or self.restarts >= MAX_RESTARTS
+        if self.state is not UNKNOWN or is_over:
             return False
         self._go("start_anyway", NEW)
         self.restarts += 1

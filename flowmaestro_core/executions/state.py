@@ -83,7 +83,7 @@ class BatchState:
         self.started_outcomes: Deque[RunOutcome] = deque()
         self.needs_baseline: bool = False
         self._knows_executions = False
-        """Whether this call knows an execution of the batch."""
+        """Whether this call knows that the server has an execution of the batch."""
         self._nothing_was_sent = False
         """Whether each start of the journal was certainly not processed, or there was none."""
         self.stop_error: Optional[Exception] = None
@@ -181,7 +181,7 @@ class BatchState:
         If the reply has no usable id, the execution runs but cannot be followed, so the row is put
         in doubt (`_put_in_doubt`).
         """
-        self._nothing_was_sent = False
+        self._nothing_was_sent, self._knows_executions = False, True
         row = self.starts.pop()
         was_unknown = row.may_run
         row.answer(reply, self._scrubber)

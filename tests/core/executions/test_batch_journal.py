@@ -153,6 +153,33 @@ def test_empty_list_although_a_row_was_started_leaves_another_row_unknown() -> N
     assert isinstance(run.items[1].error, StartUnknownError)
 
 
+@pytest.mark.parametrize("on_unknown", ["error", "start"])
+@pytest.mark.parametrize("older", [[], [{"id": "old", "inputs": {}}]])
+def test_row_that_was_accepted_without_an_id_is_not_started_again(
+    older: Any, on_unknown: Any
+) -> None:
+    """The list, which is complete or empty, does not show its execution."""
+
+    def answer(request: Request) -> Any:
+        if is_start(request):
+            return (202, an_envelope({"execution_id": 17}))
+        return (200, an_envelope(older)) if "per_page=" in request.url else None
+
+    run = World().run(ROWS[:1], answer, on_unknown=on_unknown)
+    assert sum(map(is_start, run.sent)) == 1
+    assert isinstance(run.items[0].error, StartUnknownError)
+
+
+def test_empty_list_although_a_row_was_accepted_leaves_another_row_unknown() -> None:
+    replies: Iterator[Any] = iter([(202, an_envelope({})), "lost"])
+
+    def answer(request: Request) -> Any:
+        return next(replies) if is_start(request) else (200, an_envelope([]))
+
+    run = World().run(ROWS[:2], answer)
+    assert all(isinstance(item.error, StartUnknownError) for item in run.items)
+
+
 def test_baseline_is_kept_once_a_start_may_have_been_processed() -> None:
     world = World()
     replies = iter(["lost", (401,)])

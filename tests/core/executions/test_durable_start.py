@@ -221,6 +221,16 @@ def test_a_start_of_a_workflow_without_executions_is_made_again() -> None:
     assert world.server.started == 1
 
 
+def test_start_that_was_accepted_without_an_id_is_not_made_again_if_the_list_is_empty() -> None:
+    world = World()
+    world.server.executions.clear()
+    process = world.until(world.process(), "starting")
+    process.replies(202, an_envelope({"execution_id": 17}))
+    world.finish(process)
+    assert methods(process).count("POST") == 1
+    assert isinstance(process.error, StartUnknownError)
+
+
 @pytest.mark.parametrize("state", [None, {"v": 1, "state": "starting", "at": 1000.0}])
 def test_a_call_with_the_key_of_another_workspace_does_not_forget_the_start(state: Any) -> None:
     """Its list is empty, as before the start, and the server does not know the workflow."""
