@@ -411,6 +411,24 @@ def test_outcomes_of_a_load_are_limited(path, monkeypatch):
         assert [it.get("outcome") for it in loaded] == [large, None, None]
 
 
+def test_outcomes_beyond_the_limit_are_not_fetched(path, monkeypatch):
+    monkeypatch.setattr(journal_module, "MAX_OUTCOMES_SIZE", 100)
+    fetched = []
+
+    def text(raw):
+        fetched.append(len(raw))
+        return raw.decode()
+
+    keys = [str(n) for n in range(1, 50)]
+    with closing(Journal(str(path))) as journal:
+        large = {"text": "x" * 200}
+        Saves(journal)(*(a_state(key, "ended", int(key), outcome=large) for key in keys))
+        journal._db.text_factory = text
+        assert sorted(it["key"] for it in journal.load(keys, True)) == sorted(keys)
+    # Before Python 3.11, `sqlite3` fetches a row ahead.
+    assert sum(size > 200 for size in fetched) <= 2
+
+
 def test_rows_without_a_working_iterator_release_the_journal(fake, path):
     class Rows:
         def __iter__(self):

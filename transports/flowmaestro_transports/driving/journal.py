@@ -27,7 +27,7 @@ import struct
 import sys
 import threading
 import zlib
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from io import FileIO
 from typing import Any, Callable, Dict, Generator, List, Optional, Sequence, Tuple
@@ -140,26 +140,7 @@ class Journal:
                     if checksum != _checksum(text):
                         raise self._damage("the header")
                     states.append(json.loads(text))
-            load = _LOAD_OUTCOMES if outcomes else _LOAD
-            found = self._db.execute(f"{load} ({_marks(keys)})", tuple(keys))
-            size = 0
-            for key, digest, number, reruns, refusal, execution_id, state, text, checksum in found:
-                made: Dict[str, Any] = {
-                    "key": key,
-                    "v": VERSION,
-                    "state": state,
-                    "digest": digest.hex(),
-                    "number": number,
-                    "reruns": reruns,
-                    "refusal": refusal.hex(),
-                    "execution_id": execution_id,
-                }
-                if text is not None and size < MAX_OUTCOMES_SIZE:
-                    if checksum != _checksum(number, text):
-                        raise self._damage("an execution")
-                    size += len(text)
-                    made["outcome"] = json.loads(text)
-                states.append(made)
+            states += self._rows(keys, outcomes)
             return states
 
     def save(self, states: List[Dict[str, Any]]) -> None:
@@ -311,6 +292,40 @@ class Journal:
             with suppress(sqlite3.Error):
                 self._db.execute(last)
             raise
+
+    def _rows(self, keys: Sequence[str], outcomes: bool) -> List[Dict[str, Any]]:
+        """Return the states of the rows under `keys`, with their outcomes if `outcomes` is true.
+
+        Once `MAX_OUTCOMES_SIZE` is reached, the other rows are fetched without their outcomes: 256
+        of them may be larger than the memory.
+        """
+        states: List[Dict[str, Any]] = []
+        size = 0
+        load = _LOAD_OUTCOMES if outcomes else _LOAD
+        with closing(self._db.execute(f"{load} ({_marks(keys)})", tuple(keys))) as found:
+            for key, digest, number, reruns, refusal, execution_id, state, text, checksum in found:
+                made: Dict[str, Any] = {
+                    "key": key,
+                    "v": VERSION,
+                    "state": state,
+                    "digest": digest.hex(),
+                    "number": number,
+                    "reruns": reruns,
+                    "refusal": refusal.hex(),
+                    "execution_id": execution_id,
+                }
+                if text is not None:
+                    if checksum != _checksum(number, text):
+                        raise self._damage("an execution")
+                    size += len(text)
+                    made["outcome"] = json.loads(text)
+                states.append(made)
+                if size >= MAX_OUTCOMES_SIZE:
+                    break
+            else:
+                return states
+        loaded = {made["key"] for made in states}
+        return states + self._rows([key for key in keys if key not in loaded], False)
 
     def _write(self, states: Sequence[Dict[str, Any]]) -> None:
         header, *rows = states
