@@ -21,7 +21,8 @@ Rules of the pace:
    turns.
 4. If no turn is taken, the first one comes after `LEAD` of the time in which each machine has one:
    who polls at its very beginning learns nothing, and waits for its next turn for all that time.
-5. Without rate-limit headers, the pace delays nothing.
+5. Without rate-limit headers, the pace delays nothing. Without the end of the window, rule 1 delays
+   nothing.
 
 The day never slows a poll: the server does not say when the day ends.
 
@@ -53,8 +54,8 @@ EXPECTED_WITHIN = 30.0
 """Seconds after which a request that a run was to make is not expected any more: the run has ended
 otherwise. This is the default timeout of a call."""
 MINUTE = 60.0
-"""The window of the rate limit, in seconds (`docs/api-facts.md`). One that seems to end later, or
-whose end is unknown, ends after this time."""
+"""The window of the rate limit, in seconds (`docs/api-facts.md`). One that seems to end later
+ends after this time; for turns, so does one whose end is unknown."""
 
 
 class Pace:
@@ -96,7 +97,10 @@ class Pace:
             left = MINUTE if limit.reset_after is None else min(limit.reset_after, MINUTE)
             self._limit, self._remaining = limit.limit, limit.remaining
             self._resets_at = now + left
-            is_nearly_spent = limit.remaining <= NEARLY_SPENT * limit.limit
+            # The server always says when a window ends. A gateway may say in every reply that 0
+            # requests are left, without an end. That must not slow polls to one a minute.
+            has_end = limit.reset_after is not None
+            is_nearly_spent = has_end and limit.remaining <= NEARLY_SPENT * limit.limit
             self._spread = left / (limit.remaining + 1) if is_nearly_spent else 0.0
 
     def pause(self, now: float) -> float:

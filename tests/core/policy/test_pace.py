@@ -53,6 +53,13 @@ def test_no_window_is_longer_than_a_minute() -> None:
     assert paced(0, 1.7e12, limit=60).pause(0.0) == 60.0
 
 
+def test_a_spent_window_without_a_known_end_delays_nothing() -> None:
+    pace = Pace()
+    pace.replied(RateLimit(limit=60, remaining=0), 0.0)
+    assert pace.pause(0.0) == 0.0
+    assert pace.plan(1.0, 0.0) == 1.0
+
+
 def test_a_reply_that_shows_enough_left_ends_the_pause() -> None:
     pace = paced(0, 30.0, limit=60)
     pace.replied(RateLimit(60, 59, 60.0), 1.0)
