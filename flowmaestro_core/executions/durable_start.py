@@ -207,7 +207,7 @@ class DurableStartMachine(Machine[Reply[Any]]):
             age = loaded.wall_time - saved.at
             # If its clock was ahead of ours, its age is not known, and the walk reads all pages.
             self._saved_at = now - age if age >= 0 else -math.inf
-            self._restore(saved, now)
+            self._restore(saved, now, is_foreign=saved.serial > newest)
         except FlowMaestroError as error:
             return self._fail(error)
         return self._next(now, jitter)
@@ -294,8 +294,8 @@ class DurableStartMachine(Machine[Reply[Any]]):
         self.state = DurableState.LOADING
         return Load((HEADER_KEY,))
 
-    def _restore(self, saved: SavedStart, now: float) -> None:
-        """Use the state that was loaded.
+    def _restore(self, saved: SavedStart, now: float, *, is_foreign: bool) -> None:
+        """Use the state that was loaded; `is_foreign`: another process has saved it meanwhile.
 
         Raises `CheckpointError` if another process has saved the id of another execution than this
         one has started, and `StartUnknownError` if other processes announce the start again and
@@ -314,6 +314,9 @@ class DurableStartMachine(Machine[Reply[Any]]):
                 )
         self._reply = None
         start.restore(saved.state, saved.execution_id, saved.reruns)
+        if is_foreign and start.state is IN_DOUBT:
+            # The other process has settled what this call has sent, and announced its own start.
+            start.sent_here = False
         self._needs_baseline = start.state is NEW
         if start.state is IN_DOUBT and self._awaited not in (None, saved.announcement):
             # A process that cannot send its request announces its start again and again.

@@ -52,7 +52,7 @@ Four things do not show in the state:
 * `may_run`: an earlier request may have been processed, because the start was unknown. `find`,
   `accept`, `miss` and `restore`, unless from `starting`, end that. Meanwhile `refuse` and
   `withdraw` lead to unknown, so that the store keeps `starting` for the next call.
-* `sent_here`: this call has sent it. `rerun` is for executions of earlier calls alone.
+* `sent_here`: this call has announced it last, and sent it. `rerun` is for other executions alone.
 * `restarts`: how often this call has started it again, by `miss` or `start_anyway`: at most 3.
 * `refusal`: a 500 after which a lookup has found nothing. An equal one is known to start nothing.
 

@@ -251,6 +251,25 @@ def test_a_call_with_the_key_of_another_workspace_does_not_forget_the_start(stat
     assert world.server.started == 1
 
 
+def test_announcement_of_another_process_is_not_taken_for_the_start_of_this_call() -> None:
+    """The list is that of another workspace, and the other process may have started it."""
+    world = World()
+    world.server.executions.clear()
+    held_up = world.until(world.process(), "starting")
+    held_up.replies(429, None, {"Retry-After": "40"})
+    world.now += 100.0
+    held_up.now = world.now
+    held_up.waits(after=0.0)
+    world.until(held_up, "saving announced")
+    other = world.until(world.process(), "starting")
+    world.lose_reply(other, started=True)
+    world.server.executions.clear()
+    world.until(held_up, "starting").replies(404, an_error("not_found"))
+    world.finish(held_up)
+    assert isinstance(held_up.error, StartUnknownError)
+    assert world.store.state["state"] == "starting"
+
+
 def test_a_start_whose_responses_are_all_lost_is_refused_once_nothing_runs() -> None:
     world = World()
     process = world.process(on_unknown="start")
