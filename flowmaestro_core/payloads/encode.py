@@ -71,7 +71,7 @@ def _check(value: Any, where: Any) -> None:
                 _check(item, (where, key))
     elif isinstance(value, (list, tuple)):
         for index, item in enumerate(cast("Sequence[Any]", value)):
-            kind: Any = type(item)
+            kind = type(cast("object", item))
             if kind is int and -_LARGEST <= item <= _LARGEST:
                 continue
             if kind not in _ALWAYS_RIGHT:

@@ -64,8 +64,8 @@ def test_cancelled_while_waiting_for_a_slot(play: Play, scripted: Any) -> None:
 @pytest.mark.parametrize("method", ["send", "open"])
 def test_cancelled_the_asyncio_way(scripted: Any, method: str) -> None:
     def handler(peer: Any) -> None:
-        request = peer.read_request()
-        if request.target == "/":
+        request = peer.read_request()  # None, if it was cancelled before it was sent.
+        if request is not None and request.target == "/":
             peer.send(scripted.reply(b"fine"))
         peer.wait_closed()
 
