@@ -106,8 +106,6 @@ def test_unreachable_url_is_not_sent(runner: Runner, url: str) -> None:
 def test_name_without_an_address_is_not_sent(
     runner: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if runner.name == "aiohttp":
-        pytest.skip("aiohttp raises RuntimeError after a resolver that returns no address")
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [])
     with runner() as transport, fails(Phase.NOT_SENT):
         transport.send(Request("POST", "http://origin.example/", Headers(), b"x"))

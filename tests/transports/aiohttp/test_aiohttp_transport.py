@@ -12,7 +12,7 @@ import sys
 import threading
 import traceback
 from contextlib import asynccontextmanager
-from typing import Any, AsyncIterator, Callable, List
+from typing import Any, AsyncIterator, Callable, List, Type
 
 import aiohttp
 import pytest
@@ -174,19 +174,25 @@ async def test_connector_and_traces_of_the_session_count(scripted: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("moment", "phase"),
+    ("moment", "raised", "phase"),
     [
-        ("on_request_start", Phase.NOT_SENT),
-        ("on_request_headers_sent", Phase.MAYBE_PROCESSED),
-        ("on_request_end", Phase.REPLY_BROKEN),
+        ("on_request_start", ValueError, Phase.NOT_SENT),
+        ("on_request_headers_sent", ValueError, Phase.MAYBE_PROCESSED),
+        ("on_request_headers_sent", StopIteration, Phase.MAYBE_PROCESSED),
+        ("on_request_end", ValueError, Phase.REPLY_BROKEN),
     ],
 )
 @on_asyncio
-async def test_a_trace_config_that_raises(scripted: Any, moment: str, phase: Phase) -> None:
-    """Only before the request left is it certain that it did not."""
+async def test_a_trace_config_that_raises(
+    scripted: Any, moment: str, raised: Type[Exception], phase: Phase
+) -> None:
+    """Only before the request left is it certain that it did not.
+
+    After a `StopIteration`, a coroutine fails as aiohttp does if a host has no address.
+    """
 
     async def failing(*_: object) -> None:
-        raise ValueError("not sent")
+        raise raised("not sent")
 
     watch = aiohttp.TraceConfig()
     getattr(watch, moment).append(failing)

@@ -143,7 +143,8 @@ class AiohttpBody:
         """Return content that aiohttp has buffered, once the connection is lost; `b""` for none.
 
         aiohttp itself no longer returns this content then. It may be the last events of a stream,
-        which the server does not send again.
+        which the server does not send again. A body has one reader, so none waits, which
+        `set_exception(None)` would wake.
         """
         stream: Any = self._response.content
         lost = stream.exception()

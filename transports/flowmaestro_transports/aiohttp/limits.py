@@ -80,6 +80,7 @@ class Limits:
             self._read = timeout.read
             if timeout.head is not None:
                 self.head = began + (timeout.connect or 0) + timeout.head
+        # Without the threshold, aiohttp ends a limit of more than 5 s up to a second later.
         self.for_aiohttp: aiohttp.ClientTimeout = aiohttp.ClientTimeout(
             connect=connect, ceil_threshold=math.inf
         )

@@ -91,7 +91,8 @@ class AiohttpTransport(NotPicklable):
         """A future that has a result once `close` was called. It belongs to the event loop of the
         first call."""
         self._bodies: weakref.WeakSet[AiohttpBody] = weakref.WeakSet()
-        # It only checks requests. For a malformed field, aiohttp would raise other exceptions.
+        # It only checks requests, so it has no host of its own. For a malformed field, aiohttp
+        # would raise other exceptions.
         self._writer = RequestWriter(ANY_HOST)
         self._closed = False
 
@@ -205,7 +206,7 @@ class AiohttpTransport(NotPicklable):
             if isinstance(error, TransportFailure) or not isinstance(error, Exception):
                 raise error.with_traceback(None)  # noqa: B904 - a refusal or a cancellation
             if not isinstance(error, ERRORS):
-                raise
+                raise  # The fault of a trace config or a connector, which is not ours to hide.
             failure = failure_of(error, head_came=body is not None)
         else:
             if self._closed:  # It was closed at the very moment when the head came.
@@ -283,7 +284,8 @@ async def _send_once(
     `given` are the header fields to send. Those that the `session` adds are removed again.
     `handler` sends the request. Appends the response to `came`. If credentials are
     sent to a proxy, adds them to `secrets`. Raises `AfterSendError` in place of an error after
-    which aiohttp might send the request again, and of some other errors.
+    which aiohttp might send the request again, and of a `ValueError`, since one that is raised
+    before `handler` was called is *not sent*.
     """
     _restore_headers(request, given, session.headers)
     if session.trust_env:
@@ -295,9 +297,18 @@ async def _send_once(
             secrets.update(credentials(user or "", password or ""))
     try:
         response = await handler(request)
+    except RuntimeError as error:
+        if not isinstance(error.__cause__, StopIteration):
+            raise
+        # aiohttp raises this after a resolver that returns no address. A trace config may raise it
+        # once the request was sent.
+        no_address = ValueError("the host has no address")
+        if session.trace_configs:
+            raise AfterSendError(no_address, head_came=False) from error
+        raise no_address from error
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError, ValueError) as error:
         if isinstance(error, (aiohttp.ClientConnectorError, aiohttp.InvalidURL)):
-            raise
+            raise  # Nothing was sent, and aiohttp does not try again.
         # After the original exception, aiohttp would send a GET or a DELETE again.
         raise AfterSendError(error, head_came=False) from error
     came.append(response)
