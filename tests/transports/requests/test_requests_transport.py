@@ -335,6 +335,25 @@ def test_a_hook_may_read_the_reply(
     assert read == [content]
 
 
+@pytest.mark.parametrize("to_its_end", [False, True])
+def test_hook_that_reads_by_iter_content_breaks_the_reply(
+    scripted: Any, session: requests.Session, to_its_end: bool
+) -> None:
+    def hook(response: requests.Response, **_: Any) -> None:
+        content = response.iter_content(3)
+        assert next(content) == b"hel"
+        if to_its_end:
+            assert list(content) == [b"lo"]
+
+    session.hooks["response"] = [hook]
+    with (
+        scripted.ScriptedServer(scripted.answering(scripted.reply(b"hello"))) as server,
+        transport(session) as made,
+        fails(Phase.REPLY_BROKEN, "response.content"),
+    ):
+        made.send(post(server.url), 5.0)
+
+
 @pytest.mark.parametrize("raised", [ValueError, requests.ConnectTimeout])
 def test_a_hook_that_raises_breaks_the_reply(
     scripted: Any, session: requests.Session, raised: Any

@@ -45,7 +45,7 @@ class RequestsBody:
         self._closed = self._ended = False
         self.status: int = response.status_code
         self._receive: Any
-        is_decoded, self._receive = _reader(response)
+        self._receive, is_decoded = _reader(response)
         self._coding = ContentDecoder(_fields_of(response, is_decoded), limit)
         self.headers: Headers = self._coding.headers
         if 100 <= self.status < 200:
@@ -163,14 +163,20 @@ def _fields_of(response: requests.Response, is_decoded: bool) -> Headers:
     )
 
 
-def _reader(response: requests.Response) -> Tuple[bool, Callable[[], bytes]]:
-    """Return whether the body is decoded already, and a function that returns some bytes of it.
+def _reader(response: requests.Response) -> Tuple[Callable[[], bytes], bool]:
+    """Return a function that returns some bytes of the body, and whether these are decoded already.
 
-    The function returns `b""` at the end. A body is decoded already if urllib3 has received it and
-    a hook has read it. An adapter without a network may give a body of another kind.
+    The function returns `b""` at the end. Raises `TransportFailure` (*reply broken*) if a hook has
+    read from the body without keeping it.
     """
     raw = response.raw
-    is_urllib3 = isinstance(raw, urllib3.BaseHTTPResponse)
-    if is_urllib3 and not raw.closed and not raw.tell():
-        return False, partial(raw.read1, MAX_PIECE, decode_content=False)
-    return is_urllib3, partial(io.BytesIO(response.content).read, MAX_PIECE)
+    if not isinstance(raw, urllib3.BaseHTTPResponse):  # An adapter without a network.
+        return partial(io.BytesIO(response.content).read, MAX_PIECE), False
+    if not raw.closed and not raw.tell():
+        return partial(raw.read1, MAX_PIECE, decode_content=False), False
+    with contextlib.suppress(RuntimeError):  # Raised if a hook has read all by `iter_content`.
+        if raw.closed:
+            return partial(io.BytesIO(response.content).read, MAX_PIECE), True
+    response.close()
+    reason = "a hook has read the body without keeping it; it must use response.content"
+    raise TransportFailure(Phase.REPLY_BROKEN, reason)

@@ -69,7 +69,8 @@ class RequestsTransport(NotPicklable):
     the transport makes one, with the defaults of requests, and closes that one; a child process
     makes another.
 
-    A response hook that reads the body must do so by `response.content`, which keeps it.
+    A response hook that reads the body must do so by `response.content`, which keeps it. Otherwise
+    the call fails (*reply broken*).
 
     The transport is not patient: a read that times out loses the body. `known_failures` lists the
     conformance checks that the transport fails. What a malformed, truncated or endless response
