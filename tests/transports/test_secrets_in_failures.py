@@ -238,6 +238,41 @@ def test_a_call_on_requests_that_is_interrupted(scripted: Any) -> None:
     assert traces_of_the_key(caught.value) == []
 
 
+def hook_raising(error: BaseException) -> Dict[str, Any]:
+    def hook(*_: Any, **__: Any) -> None:
+        raise error
+
+    return {"hooks": {"response": [hook]}}
+
+
+@pytest.mark.parametrize(
+    ("url", "settings"),
+    [
+        ("http://o.example", {"proxies": {"http": f"http://{KEY}:{KEY}@127.0.0.1:1"}}),
+        ("http://o.example", {"proxies": {"http": f"https://{KEY}:{KEY}@127.0.0.1:1"}}),
+        ("https://o.example", {"verify": "nowhere.pem"}),
+        ("https://o.example", {"cert": "nowhere.pem"}),
+        ("http://o.example", hook_raising(ValueError("no"))),
+        ("http://o.example", hook_raising(KeyboardInterrupt())),
+    ],
+    ids=["refused", "https proxy", "no bundle", "no certificate", "hook", "interrupt"],
+)
+def test_frames_of_requests_hide_proxy_password(
+    scripted: Any, url: str, settings: Dict[str, Any]
+) -> None:
+    with (
+        scripted.ScriptedServer(saying(HEAD + b"123456789")) as proxy,
+        requests.Session() as session,
+    ):
+        session.trust_env = False
+        session.proxies = {"all": proxy.url.replace("//", f"//{KEY}:{KEY}@")}
+        for name, value in settings.items():
+            setattr(session, name, value)
+        with pytest.raises((TransportFailure, KeyboardInterrupt)) as caught:
+            RequestsTransport(session).send(Request("GET", url, Headers()), 60.0)
+    assert traces_of_the_key(caught.value) == []
+
+
 @pytest.mark.parametrize("runner", OURS, ids=str, indirect=True)
 @pytest.mark.parametrize("given", [("no.pem", "no.pem", KEY), ("no.pem", "no.pem", KEY, "more")])
 def test_the_password_of_a_client_certificate(runner: Runner, given: Any) -> None:

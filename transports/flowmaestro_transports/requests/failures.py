@@ -66,7 +66,8 @@ def failure_before_head(error: BaseException) -> TransportFailure:
 def failure_within_body(error: BaseException) -> TransportFailure:
     """Return the failure for an `error` that was raised after the head of the response came.
 
-    Its phase is *reply broken*.
+    Its phase is *reply broken*. It has the text of a `ValueError`, which may quote the response;
+    the core redacts the keys in it.
     """
     causes = list(_causes(error))
     reason = str(error) if isinstance(error, ValueError) else _reason(causes[-1])
@@ -76,6 +77,9 @@ def failure_within_body(error: BaseException) -> TransportFailure:
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
     """Yield `error` and the exceptions that the libraries wrapped in it, the innermost last.
+
+    Each is the `reason`, one of the `args` or the `__cause__` of one before it. If one has several,
+    the last that is found counts as the innermost.
 
     `__context__` is not followed: it leads to the exception that the caller was handling.
     """

@@ -57,7 +57,7 @@ class SendGuard:
         `check` runs at each read of the header fields, and the request cannot be written before the
         first of them. So if `check` refused the first read, the request was not sent. If it refused
         a later one, the request may have been sent: an adapter of the session may log the fields of
-        a request that it has sent.
+        a request that it has sent. It may also log them before; then *maybe processed* is cautious.
         """
         phase = Phase.NOT_SENT if self._reads == 1 else Phase.MAYBE_PROCESSED
         return too_slow(phase) if self._timed_out else closed(phase)

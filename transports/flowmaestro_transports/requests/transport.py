@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import weakref
-from typing import Any, ClassVar, List, Mapping, Optional, Set, Tuple, cast
+from typing import Any, ClassVar, List, Mapping, Optional, Set, Tuple
 from urllib.request import getproxies
 
 import requests
@@ -92,8 +92,8 @@ class RequestsTransport(NotPicklable):
             check_session(session, requests.Session)
         self._callers_session = session
         self._closing = threading.Event()
-        # It only checks requests. For a malformed field, http.client would raise a `ValueError`, as
-        # a hook of the session may once the request was sent.
+        # It only checks requests, so it has no host of its own. For a malformed field, http.client
+        # would raise a `ValueError`, as a hook of the session may once the request was sent.
         self._writer = RequestWriter(ANY_HOST)
         self._reset()
 
@@ -200,45 +200,53 @@ class RequestsTransport(NotPicklable):
         self._reset_if_forked()
         if self._closing.is_set():
             raise TransportClosedError
-        session, failure = self._session, None
-        response = cast("Any", None)
+        session = self._session
         self._writer.check(request)
         limits = _limits(timeout)
         guard = SendGuard(time.monotonic() + min(timeout, LONGEST), self._closing)
         try:
             _refuse_unsafe(session.get_adapter(request.url))
             prepared = _prepared(request, guard)
-            settings = self._settings(request.url)
-            _check_network(request.url, settings)
-            response = _response_to(session, prepared, guard, timeout=limits, **settings)
-        except ERRORS as error:
-            failure = failure_before_head(error)
-        except TooLate:
-            failure = guard.failure()
+            # No local variable holds the settings: their proxies may have passwords.
+            response = _response_to(
+                session, prepared, guard, timeout=limits, **self._settings(request.url)
+            )
+        except BaseException as error:
+            if isinstance(error, TransportFailure) or not isinstance(error, Exception):
+                raise error.with_traceback(None)  # noqa: B904 - a refusal, a hook or an interrupt
+            if not isinstance(error, (TooLate, *ERRORS)):
+                raise
+            failure = guard.failure() if isinstance(error, TooLate) else failure_before_head(error)
+        else:
+            body = RequestsBody(response, limit)
+            self._bodies.add(weakref.ref(body, self._bodies.discard))
+            if self._closing.is_set():  # `close` may have come before the body was in the set.
+                body.close()
+                raise closed(Phase.REPLY_BROKEN)
+            return body
         finally:
             guard.over = True  # What reads the header fields from now on does not send them.
-        if failure is not None:
-            if self._closing.is_set() and failure.phase is Phase.NOT_SENT:
-                raise TransportClosedError
-            raise failure
-        body = RequestsBody(response, limit)
-        self._bodies.add(weakref.ref(body, self._bodies.discard))
-        if self._closing.is_set():  # `close` may have come before the body was in the set.
-            body.close()
-            raise closed(Phase.REPLY_BROKEN)
-        return body
+        if self._closing.is_set() and failure.phase is Phase.NOT_SENT:
+            raise TransportClosedError
+        raise failure
 
     def _settings(self, url: str) -> Mapping[str, Any]:
         """Return the settings of the session and its environment for a URL.
 
         The settings of our own session never change, so those of the last origin are cached:
-        requests takes 0.1 ms to read the environment, a large part of a short call.
+        requests takes 0.1 ms to read the environment, a large part of a short call. A variable that
+        is changed later counts for the next origin only. Raises `TransportFailure` for settings
+        under which requests fails late or is not safe.
         """
         origin = url.split("/", 3)[:3]
         known, settings = self._settings_of_origin
         if known != origin or self._callers_session is not None:
+            # A call has no proxies, verify and cert of its own. True is for stream.
             settings = self._session.merge_environment_settings(url, {}, True, None, None)
             self._settings_of_origin = origin, settings
+        refusal = _refusal_of_network(url, settings)
+        if refusal is not None:
+            raise refusal
         return settings
 
 
@@ -263,8 +271,8 @@ def _refuse_unsafe(adapter: Any) -> None:
         )
 
 
-def _check_network(url: str, settings: Mapping[str, Any]) -> None:
-    """Raise `TransportFailure` for settings under which requests fails late or is not safe.
+def _refusal_of_network(url: str, settings: Mapping[str, Any]) -> Optional[TransportFailure]:
+    """Return the failure if requests fails late, or is not safe, under `settings`; else `None`.
 
     `settings` are those of `Session.send`. A file of certificates that cannot be read would be an
     `OSError` without its path, as if the request had been sent. A proxy with TLS is not verified
@@ -276,14 +284,18 @@ def _check_network(url: str, settings: Mapping[str, Any]) -> None:
             try:
                 tls_when_needed(verify if isinstance(verify, str) else True, cert)
             except (OSError, ValueError, TypeError) as error:
-                raise _refusal(str(error)) from error
-        return
+                # requests does not tell which of the two it has taken `verify` from.
+                return _refusal(
+                    f"the session, or a variable such as REQUESTS_CA_BUNDLE, is wrong: {error}"
+                )
+        return None
     proxy = select_proxy(url, settings["proxies"])
     if proxy and proxy.lower().startswith("https:") and verify is not False:
-        raise _refusal(
+        return _refusal(
             "requests does not verify the certificate of an https proxy for an http URL; "
             "use an http proxy, or https in base_url"
         )
+    return None
 
 
 def _refusal(reason: str) -> TransportFailure:
@@ -324,7 +336,7 @@ def _prepared(request: Request, guard: SendGuard) -> requests.PreparedRequest:
     given = request.headers
     headers = CheckedHeaders({}, guard)
     for name, _ in given.pairs:
-        headers[name] = given[name]
+        headers[name] = given[name]  # The values of a repeated field, joined by commas.
     for name in ("User-Agent", "Accept-Encoding"):
         if name not in given:
             headers[name] = SKIP_HEADER
@@ -370,8 +382,6 @@ def _response_to(
     except BaseException as error:
         for reply in came:
             reply.close()
-        if not isinstance(error, Exception):
-            raise error.with_traceback(None)  # noqa: B904 - an interrupt
         if not came or not isinstance(error, ERRORS):
             raise
         # The response had come, so a hook of the caller's has raised this.
