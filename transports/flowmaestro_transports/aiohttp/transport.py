@@ -213,6 +213,7 @@ class AiohttpTransport(NotPicklable):
                 body.release()
                 raise closed(Phase.REPLY_BROKEN)
             return body
+        # Raised outside of `except`. If the transport is closed, that is what broke the attempt.
         if self._closed and failure.phase is Phase.NOT_SENT:
             raise TransportClosedError
         raise closed(failure.phase) if self._closed else failure

@@ -235,7 +235,7 @@ class RequestsTransport(NotPicklable):
 
         The settings of our own session never change, so those of the last origin are cached:
         requests takes 0.1 ms to read the environment, a large part of a short call. A variable that
-        is changed later counts for the next origin only. Raises `TransportFailure` for settings
+        changes later counts after a call to another origin. Raises `TransportFailure` for settings
         under which requests fails late or is not safe.
         """
         origin = url.split("/", 3)[:3]
