@@ -27,33 +27,33 @@ Events, by the state in which they may come; each is a method. `TRANSITIONS` lis
   keeps `starting`. `refuse`, if it cannot be sent, or not in time: refused. `withdraw`, if a batch
   stops or is closed: new, saved as `open` if it can still save; never with a checkpoint.
 * announced: `send`: sent.
-* sent: `hold_up`, if nothing was processed and the same call tries again later: announced.
-  `accept`, if the response has an id: started. `doubt`, if it has none: in doubt. `fail`, for an
-  error: refused if certainly nothing was started (`maybe_processed`, `refusal`), else in doubt. An
-  error that each start would get (`is_fatal`, a long 429) stops a batch; the row has no outcome.
-* in doubt: `settle_after` seconds later the list shows every execution. `settle` looks for those
-  with equal inputs that belong to no other start. As many as there are starts with these inputs, or
-  fewer: the first start gets the oldest one (`find`: started), and the starts that are left over
-  were certainly not made (`miss`: new, to be started again; after `MAX_RESTARTS`: refused). More
-  executions than starts, or a list not read back to one from before, if any: `give_up`: unknown.
+* sent: `hold_up`, if nothing was processed and this call tries again later: announced. `accept`, if
+  the response has an id: started. `doubt`, if it has none: in doubt. `fail`, for an error: refused
+  if certainly nothing was started (`maybe_processed`, `refusal`), else in doubt. `is_fatal` (key,
+  workflow, certificate; not an outage) or a 429 beyond the deadline stops a batch: no outcome.
+* in doubt: `settle_after` seconds later the list shows every execution. `settle` takes those with
+  equal inputs that belong to no other start. No more than there are such starts: the first start
+  gets the oldest one (`find`: started), and those left over were not made (`miss`: new, to be
+  started again; after `MAX_RESTARTS`: refused). More of them, a list that fails or is not read back
+  to one from before, if any, or, for those left over, an entry without an id: `give_up`: unknown.
   If it is and was empty: `miss` if only this call sent it, and knows no execution, else `give_up`.
 * unknown: `start_anyway`, right after `give_up`, for `on_unknown="start"` or, with a checkpoint,
   for an empty list without a known execution from before (another workspace's key is refused): new.
-* started: `end`: ended, or, in a batch, which then stops, refused if the account lacked credits.
+* started: `end`: ended, or, in a batch without credits, refused with an outcome; the batch stops.
 * ended: `rerun`, for `rerun=` and, in a batch, for inputs that changed (`redo=`): new. With
   `redo=`, a changed row that the store has as `starting` or `started` stops the batch.
 * all but sent, ended and unknown: `restore`, after a load: new, in doubt, started or ended. A batch
-  loads each row once, and ends if another process has saved first. With a checkpoint, the state is
-  loaded again after a wait or such a conflict. The third setback (`MAX_SETBACKS`) ends the call: a
-  conflict or, without a deadline, an announcement of another process during the wait. An id that
-  the server gave to this call is saved all the same; if the store has another one, the call fails.
+  loads each row once; a conflict (another process saved first) ends it at once. With a checkpoint,
+  the state is loaded again after a wait or a conflict. The third setback (`MAX_SETBACKS`) ends the
+  call: a conflict or, without a deadline, an announcement of another process during the wait. Until
+  then, an id given to this call is saved all the same; if the store has another one, it fails.
 
 Five things do not show in the state:
 
 * `may_run`: an earlier request may have been processed, because the start was unknown. `find`,
   `accept`, `miss` and `restore`, unless from `starting`, end that. Meanwhile `refuse` and
   `withdraw` lead to unknown, so that the store keeps `starting` for the next call.
-* `was_processed`: the response had no usable id. There is no `miss` and no `start_anyway` then.
+* `was_processed`: the response had no usable id. This call then has no `miss` or `start_anyway`.
 * `sent_here`: this call has announced it last, and sent it. `rerun` is for other executions alone.
 * `restarts`: how often this call has started it again, by `miss` or `start_anyway`: at most 3.
 * `refusal`: a 500 after which a lookup has found nothing. An equal one is known to start nothing.
