@@ -99,9 +99,9 @@ def test_a_loop_that_polls_by_itself_ends_in_real_time():
 def test_sync_calls_take_their_time():
     fake = FakeFlowMaestro(time="real")
     client = connected(fake)
-    run = started(fake, client, nodes=[Node("a", seconds=0.1)], outputs={})
     heard = []
     fake.clock.call_later(0.05, lambda: heard.append(fake.clock.now))
+    run = started(fake, client, nodes=[Node("a", seconds=0.1)], outputs={})
     assert list(client.executions.stream(run))[-1]["type"] == "execution:completed"
     assert heard[0] >= 0.05
     assert fake.deliveries[-1].event == "execution.completed"
