@@ -301,6 +301,8 @@ class Start:
             self.refuse(error)
         else:
             self.doubt(error)
+            # A reply that cannot be read: the status alone says so (`docs/api-facts.md`).
+            self.was_processed = error.status_code == 202
 
     def doubt(self, error: FlowMaestroError) -> None:
         """Note that the request may have been processed. `error` says why that is not known."""

@@ -137,6 +137,7 @@ class BatchState:
             outcomes=self.reader.unchecked is None,
             last_number=self.ledger.loaded_number,
         )
+        self._knows_executions |= any(it.execution_id or it.reruns for it in found.values())
         try:
             for row, known in self.reader.looked_up(found):
                 if row.state is IN_DOUBT:
@@ -144,7 +145,6 @@ class BatchState:
                 elif known.outcome is None:
                     self.follow(row, now)
                 else:
-                    self._knows_executions = True
                     self.outcomes.put(row.outcome(ended(known.outcome), replayed=True))
         except JournalError as error:
             self.stop(error)
@@ -187,7 +187,7 @@ class BatchState:
         row.answer(reply, self._scrubber)
         if row.state is STARTED:
             self.starts.succeeded()
-            self._found(row, now, was_unknown=was_unknown, started_now=True)
+            self._found(row, now, may_be_newer=was_unknown, started_now=True)
         else:
             self.starts.failed(cast("FlowMaestroError", row.error), now)
             self._put_in_doubt(row, now)
@@ -202,13 +202,16 @@ class BatchState:
         self.starts.take_turn(now)
         return min(self.starts.due(), self.active.due()) <= now
 
-    def _found(self, row: Row, now: float, *, was_unknown: bool, started_now: bool = False) -> None:
+    def _found(
+        self, row: Row, now: float, *, may_be_newer: bool = True, started_now: bool = False
+    ) -> None:
         """Note the execution of a row, and follow it: see `follow`.
 
-        If it `was_unknown` whether an earlier request was processed, `number` is that of the first
-        one. The execution may be newer, so it gets a later number.
+        It `may_be_newer` than those of starts with a greater number: a lookup has found it, and the
+        server may have made it late; or `number` is that of an earlier request. So it gets a later
+        one. Else, a walk for another row would end at it, and miss an older execution.
         """
-        if was_unknown:
+        if may_be_newer:
             row.number = self.ledger.next_number()
         self.ledger.add(row)
         self.follow(row, now, started_now=started_now)
@@ -292,11 +295,10 @@ class BatchState:
         is_whole = self.ledger.header.after == "" and shows_all(found, "")
         is_whole = is_whole and not (found.is_empty and self._knows_executions)
         rows, self.in_doubt = self.in_doubt, []
-        were_unknown = {row.index for row in rows if row.may_run}
         settle(rows, found, is_whole=is_whole, starts_unknown=starts_unknown)
         for row in rows:
             if row.state is STARTED:
-                self._found(row, now, was_unknown=row.index in were_unknown)
+                self._found(row, now)
             elif row.state is NEW:
                 self.reader.to_start.append(row)
             else:

@@ -153,16 +153,39 @@ def test_empty_list_although_a_row_was_started_leaves_another_row_unknown() -> N
     assert isinstance(run.items[1].error, StartUnknownError)
 
 
+def test_empty_list_although_a_row_had_an_execution_leaves_its_rerun_unknown() -> None:
+    world, empty = World(), (200, an_envelope([]))
+    failed = (200, an_envelope({"id": "ex_1", "status": "failed", "error": "x"}))
+    world.run(ROWS[:1], lambda it: None if is_start(it) else empty if "?" in it.url else failed)
+    run = world.run(ROWS[:1], lambda it: "lost" if is_start(it) else empty, rerun=("failed",))
+    assert sum(map(is_start, run.sent)) == 1
+    assert isinstance(run.items[0].error, StartUnknownError)
+
+
+@pytest.mark.parametrize("second", [[None], ["a", "b"]])
+def test_found_execution_hides_no_older_one_of_a_row_that_is_still_in_doubt(second: Any) -> None:
+    """That of the first row was made late, and is newer than that of the second."""
+    found = {"id": "e0", "inputs": ROWS[0], "created_at": "1970-01-01T00:17:10Z"}
+    older = {"inputs": ROWS[1], "created_at": "1970-01-01T00:16:50Z"}
+    world = World()
+    answer = with_a_lost_start(found, *({**older, "id": name} for name in second), BASELINE)
+    world.run(ROWS[:2], lambda it: "lost" if is_start(it) else answer(it))
+    again = world.run(ROWS[:2], lambda it: None if is_start(it) else answer(it))
+    assert not any(map(is_start, again.sent))
+    assert isinstance(again.items[1].error, StartUnknownError)
+
+
 @pytest.mark.parametrize("on_unknown", ["error", "start"])
 @pytest.mark.parametrize("older", [[], [{"id": "old", "inputs": {}}]])
+@pytest.mark.parametrize("body", [an_envelope({"execution_id": 17}), {"data": None}, {}])
 def test_row_that_was_accepted_without_an_id_is_not_started_again(
-    older: Any, on_unknown: Any
+    body: Any, older: Any, on_unknown: Any
 ) -> None:
     """The list, which is complete or empty, does not show its execution."""
 
     def answer(request: Request) -> Any:
         if is_start(request):
-            return (202, an_envelope({"execution_id": 17}))
+            return (202, body)
         return (200, an_envelope(older)) if "per_page=" in request.url else None
 
     run = World().run(ROWS[:1], answer, on_unknown=on_unknown)
