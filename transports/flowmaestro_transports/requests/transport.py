@@ -168,7 +168,7 @@ class RequestsTransport(NotPicklable):
                 body.close()
         self._bodies.clear()
         if self._callers_session is None:
-            self._session.close()
+            _close(self._session)
 
     def _reset(self) -> None:
         """Create the state of a new transport, or of a child after `os.fork`: no open bodies.
@@ -300,6 +300,20 @@ def _refusal_of_network(url: str, settings: Mapping[str, Any]) -> Optional[Trans
 
 def _refusal(reason: str) -> TransportFailure:
     return TransportFailure(Phase.NOT_SENT, reason, permanent=True)
+
+
+def _close(session: Any) -> None:
+    """Close a session and its pools. `Session.close` leaves the pools to the garbage collector.
+
+    The collection may come late: an exception that the caller keeps refers to a response, and the
+    response refers to its pool.
+    """
+    for adapter in session.adapters.values():
+        for manager in (adapter.poolmanager, *adapter.proxy_manager.values()):
+            keys = manager.pools.keys()  # Iterating over `pools` itself raises.
+            for key in keys:
+                manager.pools[key].close()
+    session.close()
 
 
 def _drop_connections(session: requests.Session) -> None:
