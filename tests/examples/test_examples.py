@@ -50,17 +50,13 @@ def test_workers_that_were_forked_share_a_client():
     assert not done.stderr
 
 
-class TestFastAPI:
-    @pytest.fixture
-    def example(self):
-        pytest.importorskip("fastapi")
-        return runpy.run_path(str(EXAMPLES / "fastapi_stream.py"))
+def visit(app, path, inputs=None, stay=True, spec_version="2.3"):
+    """Status and body that a browser gets; it stays, or leaves after the first piece."""
+    sent = []
+    body = [] if inputs is None else [json.dumps(inputs).encode()]
 
-    def visit(self, app, path, spec_version="2.3", stay=True, inputs=None):
-        """Status and body that a browser gets; it stays, or leaves after the first event."""
-        sent = []
-        gone = None
-        body = [] if inputs is None else [json.dumps(inputs).encode()]
+    async def connect():
+        gone = asyncio.Event()
 
         async def receive():
             if body:
@@ -74,32 +70,41 @@ class TestFastAPI:
                 gone.set()
                 if spec_version >= "2.4":
                     raise OSError("the browser has gone")
+                await asyncio.sleep(0)
 
-        async def connect():
-            nonlocal gone
-            gone = asyncio.Event()  # on Python 3.9, of the running loop
-            scope = {
-                "type": "http",
-                "asgi": {"version": "3.0", "spec_version": spec_version},
-                "http_version": "1.1",
-                "method": "GET" if inputs is None else "POST",
-                "path": path,
-                "raw_path": path.encode(),
-                "query_string": b"",
-                "headers": [(b"content-type", b"application/json")],
-            }
-            async with app.router.lifespan_context(app):
-                await app(scope, receive, send)
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": spec_version},
+            "http_version": "1.1",
+            "method": "GET" if inputs is None else "POST",
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": b"",
+            "headers": [(b"content-type", b"application/json")],
+        }
+        async with app.router.lifespan_context(app):
+            await app(scope, receive, send)
 
-        try:
-            asyncio.run(connect())
-        except Exception as error:
-            assert type(error).__name__ == "ClientDisconnect"  # noqa: PT017 - of starlette's
-        return sent[0]["status"], b"".join(it.get("body", b"") for it in sent).decode()
+    try:
+        asyncio.run(connect())
+    except Exception as error:
+        assert type(error).__name__ == "ClientDisconnect"  # noqa: PT017 - of starlette's
+    return sent[0]["status"], b"".join(it.get("body", b"") for it in sent).decode()
+
+
+def app_of(example):
+    pytest.importorskip("fastapi")
+    return runpy.run_path(str(EXAMPLES / f"{example}.py"))["app"]
+
+
+class TestFastAPI:
+    @pytest.fixture
+    def app(self):
+        return app_of("fastapi_stream")
 
     def start(self, app, workflow):
         """Return the path of the events of a run."""
-        status, execution_id = self.visit(app, f"/runs/{workflow}", inputs={"name": "Ada"})
+        status, execution_id = visit(app, f"/runs/{workflow}", inputs={"name": "Ada"})
         assert status == 200
         return f"/runs/{json.loads(execution_id)}/events"
 
@@ -107,38 +112,36 @@ class TestFastAPI:
         lines = [line[6:] for line in body.splitlines() if line.startswith("data: ")]
         return [json.loads(line)["type"] for line in lines]
 
-    def test_a_browser_gets_the_events_of_its_run(self, example, flowmaestro_fake):
-        path = self.start(example["app"], "wf_123")
-        status, body = self.visit(example["app"], path)
+    def test_a_browser_gets_the_events_of_its_run(self, app, flowmaestro_fake):
+        path = self.start(app, "wf_123")
+        status, body = visit(app, path)
         assert status == 200
         assert self.events(body)[-1] == "execution:completed"
         assert flowmaestro_fake.executions[-1].inputs == {"name": "Ada"}
         assert flowmaestro_fake.executions[-1].status == "completed"
 
-    def test_a_browser_that_connects_again_starts_nothing(self, example, flowmaestro_fake):
-        path = self.start(example["app"], "wf_123")
+    def test_a_browser_that_connects_again_starts_nothing(self, app, flowmaestro_fake):
+        path = self.start(app, "wf_123")
         before = len(flowmaestro_fake.executions)
         for _ in range(2):
-            _, body = self.visit(example["app"], path)
+            _, body = visit(app, path)
             assert self.events(body)[-1] in ("connected", "execution:completed")
         assert len(flowmaestro_fake.executions) == before
 
     @pytest.mark.parametrize("spec_version", ["2.3", "2.4"])
-    def test_a_run_is_cancelled_when_its_browser_leaves(
-        self, example, flowmaestro_fake, spec_version
-    ):
+    def test_a_run_is_cancelled_when_its_browser_leaves(self, app, flowmaestro_fake, spec_version):
         flowmaestro_fake.workflow("wf_long", nodes=["think"], hangs_at="think")
-        self.visit(example["app"], self.start(example["app"], "wf_long"), spec_version, stay=False)
+        visit(app, self.start(app, "wf_long"), stay=False, spec_version=spec_version)
         assert flowmaestro_fake.executions[-1].status == "cancelled"
 
-    def test_an_unknown_workflow_or_run_is_404(self, example, flowmaestro_fake):
-        status, _ = self.visit(example["app"], "/runs/wf_unknown", inputs={})
+    def test_an_unknown_workflow_or_run_is_404(self, app, flowmaestro_fake):
+        status, _ = visit(app, "/runs/wf_unknown", inputs={})
         assert status == 404
-        status, _ = self.visit(example["app"], "/runs/exec_unknown/events")
+        status, _ = visit(app, "/runs/exec_unknown/events")
         assert status == 404
 
-    def test_the_page_follows_a_run(self, example, flowmaestro_fake):
-        status, page = self.visit(example["app"], "/")
+    def test_the_page_follows_a_run(self, app, flowmaestro_fake):
+        status, page = visit(app, "/")
         assert status == 200
         assert '"/runs/wf_123", {' in page
 
@@ -146,54 +149,16 @@ class TestFastAPI:
 class TestFastAPIAgent:
     @pytest.fixture
     def app(self):
-        pytest.importorskip("fastapi")
-        return runpy.run_path(str(EXAMPLES / "fastapi_agent.py"))["app"]
-
-    def request(self, app, method, path, json_body=None, stay=True):
-        """Return status and text of the response; the browser may leave after the first piece."""
-        sent = []
-
-        async def connect():
-            gone = asyncio.Event()
-            body = [] if json_body is None else [json.dumps(json_body).encode()]
-
-            async def receive():
-                if body:
-                    return {"type": "http.request", "body": body.pop(), "more_body": False}
-                await gone.wait()
-                return {"type": "http.disconnect"}
-
-            async def send(message):
-                sent.append(message)
-                if message.get("body") and not stay:
-                    gone.set()
-                    await asyncio.sleep(0)
-
-            scope = {
-                "type": "http",
-                "asgi": {"version": "3.0", "spec_version": "2.3"},
-                "http_version": "1.1",
-                "method": method,
-                "path": path,
-                "raw_path": path.encode(),
-                "query_string": b"",
-                "headers": [(b"content-type", b"application/json")],
-            }
-            async with app.router.lifespan_context(app):
-                await app(scope, receive, send)
-
-        asyncio.run(connect())
-        text = b"".join(message.get("body", b"") for message in sent).decode()
-        return sent[0]["status"], text
+        return app_of("fastapi_agent")
 
     def ask(self, app, thread, **options):
         path = f"/threads/{thread}/messages"
-        return self.request(app, "POST", path, {"content": "Where is it?"}, **options)
+        return visit(app, path, {"content": "Where is it?"}, **options)
 
     def begin(self, app, fake, answer):
         """Return the id of a conversation with an agent that gives this answer."""
         fake.agent("agent_abc123", answer)
-        status, thread = self.request(app, "POST", "/threads")
+        status, thread = visit(app, "/threads", {})
         assert status == 200
         return json.loads(thread)
 
@@ -205,17 +170,17 @@ class TestFastAPIAgent:
         thread = self.begin(app, flowmaestro_fake, ["It ", "has ", "shipped."])
         assert self.ask(app, thread, stay=False) == (200, "It ")
         flowmaestro_fake.clock.advance(10)  # The agent goes on.
-        status, text = self.request(app, "GET", f"/threads/{thread}/messages")
+        status, text = visit(app, f"/threads/{thread}/messages")
         assert status == 200
         assert json.loads(text)[-1] == {"role": "assistant", "content": "It has shipped."}
 
     def test_an_unknown_conversation_is_404(self, app, flowmaestro_fake):
         assert self.ask(app, "thread_unknown")[0] == 404
-        assert self.request(app, "GET", "/threads/thread_unknown/messages")[0] == 404
+        assert visit(app, "/threads/thread_unknown/messages")[0] == 404
 
     def test_a_failure_of_the_agent_is_502(self, app, flowmaestro_fake):
         thread = self.begin(app, flowmaestro_fake, RuntimeError("no model"))
         assert self.ask(app, thread)[0] == 502
 
     def test_the_page_is_there(self, app, flowmaestro_fake):
-        assert "/threads" in self.request(app, "GET", "/")[1]
+        assert "/threads" in visit(app, "/")[1]
