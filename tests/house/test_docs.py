@@ -17,7 +17,16 @@ import pytest
 
 from flowmaestro.testing import FakeFlowMaestro
 from flowmaestro.testing import running_server as serving
-from tests.harness.house.pages import CONTRACT, OUTPUT, PAGES, ROOT, Block, blocks_of, script
+from tests.harness.house.pages import (
+    CONTRACT,
+    OUTPUT,
+    PAGES,
+    ROOT,
+    Block,
+    blocks_of,
+    script,
+    sessions,
+)
 
 OVER_SOCKETS = {ROOT / "transports" / "README.md"}
 PROJECT = ROOT / "docs" / "testing.md"
@@ -28,40 +37,6 @@ DEMO = (
     ".venv/bin/python -m flowmaestro demo"
 )
 CHECK = "python3 -m venv .venv && .venv/bin/pip install 'nox[uv]' && .venv/bin/nox"
-OTHER_COMMANDS = {
-    "pip install .",
-    "pip install 'flowmaestro>=1'",
-    "python -m flowmaestro demo",
-    "pip install 'flowmaestro[testing]'",
-    "pytest -p flowmaestro.testing.conformance.grid",
-    "pytest --flowmaestro-cassettes=once",
-    "pytest --flowmaestro-cassettes=none",
-    "pytest --flowmaestro-cassettes=new_episodes",
-    "pytest --flowmaestro-cassettes=all",
-    ".venv/bin/nox -s lint",
-    ".venv/bin/nox -s docs -- serve",
-    ".venv/bin/nox -s bench",
-    f"{CHECK} -s bench-quick",
-    ".venv/bin/nox -s bench -- calls decode --quick",
-    ".venv/bin/nox -s bench -- calls --only ours-requests,bare-requests,peer",
-    ".venv/bin/nox -s bench -- --publish",
-    ".venv/bin/nox -s full",
-    ".venv/bin/nox -R -s tests-3.9 -- tests/core -k retry",
-    ".nox/quick/bin/pytest -q tests/core/streams",
-    ".venv/bin/pip install --upgrade pip",
-    ".venv/bin/pip install -e '.[all]' --group dev",
-    ".venv/bin/pytest tests/core",
-    ".venv/bin/mypy",
-    ".venv/bin/pyright",
-    ".venv/bin/ruff check",
-    ".venv/bin/ruff format",
-    ".venv/bin/lint-imports",
-    "pytest tests/core/resources tests/core/test_operation.py \\",
-    "    tests/testing/fake/model/test_endpoints.py \\",
-    "    tests/testing/fake/model/test_api_replies.py tests/house/test_api_facts.py \\",
-    "    tests/house/test_pages.py tests/house/test_public_surface.py \\",
-    "    tests/house/test_docs.py::test_python_blocks_run_and_print_what_they_say",
-}
 NOT_RUN = {"text"}
 GENERATED = {*(ROOT / "docs" / "reference").glob("*.md"), ROOT / "docs" / "notebook.md"}
 """Their blocks of `py` are signatures, or the cells of a notebook that is run elsewhere."""
@@ -188,9 +163,13 @@ def test_tests_of_a_project_pass(configured, tmp_path):
     assert f"{tests} passed" in done.stdout, done.stdout
 
 
-@pytest.mark.parametrize("block", SHELL, ids=str)
-def test_shell_blocks_hold_known_commands(block):
-    assert set(block.text.splitlines()) <= {DEMO, CHECK, *OTHER_COMMANDS}
+def test_shell_blocks_name_sessions_and_files_that_exist():
+    commands = "".join(block.text for block in SHELL)
+    named = re.findall(r"nox (?:-R )?-s ([a-z]+(?:-[a-z]+)*)", commands)
+    assert len(named) > 5
+    assert [name for name in named if name not in sessions()] == []
+    files = re.findall(r"\btests/[\w/.]+", commands)
+    assert [name for name in files if not (ROOT / name).exists()] == []
 
 
 def test_extras_are_quoted():
@@ -217,21 +196,6 @@ def test_no_block_escapes():
     assert list(escaping(BLOCKS)) == []
 
 
-def test_blocks_in_lists_with_tildes_and_without_a_fence_are_found(tmp_path):
-    page = tmp_path / "page.md"
-    page.write_text(
-        "* one\n\n  ```python\n  1\n  ```\n\n~~~python\n2\n~~~\n\n```py\n3\n```\n\n    4\n"
-    )
-    blocks = list(blocks_of(page))
-    assert [(it.line, it.info, it.text) for it in blocks] == [
-        (4, "python", "1\n"),
-        (8, "python", "2\n"),
-        (12, "py", "3\n"),
-        (16, "", "4\n"),
-    ]
-    assert [it.rpartition(":")[2] for it in escaping(blocks)] == ["12", "16"]
-
-
 def test_the_readme_shows_the_two_commands():
     commands = [block.text.strip() for block in SHELL if block.page == ROOT / "README.md"]
     assert DEMO in commands
@@ -245,11 +209,6 @@ def test_continuous_integration_runs_the_command_for_the_tests_and_what_that_lea
 
 
 class TestDiagrams:
-    TABLE = {
-        "ready": {"start": ("in two",)},
-        "in two": {"waited": ("done", "in two"), "emitted": ("done", "ready")},
-    }
-
     @pytest.fixture
     def diagrams(self):
         return script("diagrams")
@@ -257,52 +216,11 @@ class TestDiagrams:
     def test_page_and_pictures_are_what_the_tables_give(self, diagrams):
         assert diagrams.main(["--check"]) == 0, "run `python docs/diagrams.py`"
 
-    def test_every_machine_has_a_diagram(self, diagrams):
-        drawn = re.findall(r"^## (\w+)$", diagrams.PAGE.read_text(encoding="utf-8"), re.MULTILINE)
-        assert sorted(drawn) == sorted(diagrams.machines())
-
     def test_a_changed_table_is_noticed(self, diagrams, monkeypatch, capsys):
         machine = diagrams.machines()["WaitMachine"]
         monkeypatch.setattr(machine, "TRANSITIONS", {"ready": {"start": ("done",)}})
         assert diagrams.main(["--check"]) == 1
         assert capsys.readouterr().out.startswith("docs/pictures/states/WaitMachine.svg is out of")
-
-    def test_a_box_lists_the_events_without_an_arrow(self, diagrams):
-        assert diagrams.boxes(self.TABLE) == {
-            "ready": ["ready"],
-            "in two": ["in two", "stays: waited", "done: waited, emitted"],
-        }
-
-    def test_events_between_the_same_states_share_an_arrow(self, diagrams):
-        table = {"ready": {"start": ("waiting",), "waited": ("waiting",)}}
-        assert diagrams.arrows(table) == {("ready", "waiting"): ["start", "waited"]}
-
-    def test_too_many_arrows_become_lines_in_the_boxes(self, diagrams, monkeypatch):
-        monkeypatch.setattr(diagrams, "MOST_ARROWS", 1)
-        assert diagrams.arrows(self.TABLE) == {}
-        assert diagrams.boxes(self.TABLE)["in two"] == [
-            "in two",
-            "waited → done, in two",
-            "emitted → done, ready",
-        ]
-
-    def test_all_usual_states_together_are_called_any(self, diagrams, monkeypatch):
-        monkeypatch.setattr(diagrams, "MOST_ARROWS", 0)
-        usual = ("first", "second", "done")
-        table = {
-            "ready": {"start": ("opening", *usual)},
-            "first": {"waited": usual, "emitted": ("done",)},
-            "second": {"waited": usual},
-        }
-        assert diagrams.boxes(table) == {
-            "ready": ["ready", "start → opening, any"],
-            "first": ["first", "waited → any", "emitted → done"],
-            "second": ["second", "waited → any"],
-        }
-
-    def test_the_words_of_a_picture_are_found(self, diagrams):
-        svg = '<g id="a"><title>x-&gt;y</title></g><g><title>s</title><text x="1">s</text></g>'
-        assert diagrams.words_of(svg) == ["s", "s"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")

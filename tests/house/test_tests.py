@@ -10,9 +10,9 @@ from typing import List, Set
 
 import pytest
 
+from tests.harness.house.pages import ROOT, sessions
 from tests.slow import SLOW
 
-ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "tests").rglob("*.py"))
 MIRRORED = {
     "tests/core": "flowmaestro_core",
@@ -27,7 +27,7 @@ def test_no_test_edits_the_import_path() -> None:
 
 
 def test_names_imported_from_harness_exist() -> None:
-    """A test file that cannot be imported is not run, and mypy looks at the harness alone."""
+    """Neither pytest nor mypy reads the drivers in `tests/engines` and `tests/browser`."""
     missing: List[str] = []
     for path in FILES:
         text = path.read_text("utf-8")
@@ -70,18 +70,10 @@ def test_tests_named_as_slow_exist(pattern: str) -> None:
 
 
 def test_contributing_lists_every_session_of_nox_and_no_other() -> None:
-    """A session is a function with the decorator of nox, and may have a name of its own."""
-    sessions: Set[str] = set()
-    for node in ast.parse((ROOT / "noxfile.py").read_text("utf-8")).body:
-        for decorator in node.decorator_list if isinstance(node, ast.FunctionDef) else ():
-            if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == "nox.session":
-                given = {it.arg: it.value for it in decorator.keywords}
-                named = given.get("name")
-                sessions.add(named.value if isinstance(named, ast.Constant) else node.name)
     section = (ROOT / "CONTRIBUTING.md").read_text("utf-8").partition("## Sessions\n")[2]
     rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
     listed = [name for row in rows for name in re.findall(r"`(?:nox -s )?([\w-]+)`", row)]
-    assert sorted(listed) == sorted(sessions)
+    assert sorted(listed) == sorted(sessions())
 
 
 @pytest.mark.parametrize(("tests", "source"), MIRRORED.items())

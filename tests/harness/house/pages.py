@@ -97,3 +97,10 @@ def script(name):
     with mock.patch("sys.dont_write_bytecode", True):
         spec.loader.exec_module(module)
     return module
+
+
+def sessions():
+    """Return the names of the sessions of `noxfile.py`: each that of its function, or its own."""
+    text = (ROOT / "noxfile.py").read_text(encoding="utf-8")
+    found = re.findall(r'^@nox\.session\((?:name="([\w-]+)")?.*\)\ndef (\w+)', text, re.MULTILINE)
+    return [name or function for name, function in found]
