@@ -242,6 +242,8 @@ def test_events_must_be_a_list_of_names() -> None:
 def test_times_are_positive_and_finite(seconds: float) -> None:
     with pytest.raises(ValueError, match=r"^timeout must be"):
         Executions.wait_for_completion("e", timeout=seconds)
+    with pytest.raises(ValueError, match=r"^timeout must be"):
+        Executions.stream("e", timeout=seconds)
     with pytest.raises(ValueError, match=r"^poll_interval must be"):
         Executions.wait_for_completion("e", poll_interval=seconds)
     with pytest.raises(ValueError, match=r"^timeout must be"):

@@ -70,6 +70,7 @@ def test_operations_that_are_more_than_a_call() -> None:
     assert events.terminal == EXECUTION_TERMINAL
     assert events.reconcile is not None
     assert request(events.reconcile).url == ROOT + "/executions/e"
+    assert Executions.stream("e", timeout=9.0).timeout == 9.0
     endless = Threads.stream("t")
     assert (endless.terminal, endless.reconcile) == (frozenset(), None)
     message = Threads.send_message_stream("t", "c")

@@ -65,24 +65,6 @@ def test_each_terminal_event_closes_before_it_is_handed_over(kind: str) -> None:
     assert kinds(stream) == [kind]
 
 
-def test_events_before_terminal_event_are_yielded_first() -> None:
-    stream = opened()
-    stream.receives(sse("node:started") + sse("node:completed") + COMPLETED)
-    assert stream.takes_all() == Close()
-    stream.closes()
-    stream.takes()
-    assert kinds(stream) == ["node:started", "node:completed", "execution:completed"]
-
-
-def test_data_that_is_no_json_does_not_end_the_stream() -> None:
-    stream = opened()
-    stream.receives(b"event: node:stream\ndata: not json\n\n")
-    assert stream.items == [{"type": "node:stream", "data": "not json"}]
-    stream.takes()
-    stream.receives(b"data: " + b"[" * 100_000 + b"\n\n")
-    assert stream.items[1]["type"] == "message"
-
-
 def test_machine_for_makes_an_event_stream_machine() -> None:
     stream = Stepper(machine_for(EVENTS, a_context(), "token"), terminal=EXECUTION_TERMINAL)
     assert isinstance(stream.start(), Open)
@@ -172,15 +154,6 @@ def test_the_execution_is_polled_if_no_stream_can_be_opened() -> None:
     assert isinstance(stream.takes(), Done)
 
 
-def test_html_of_a_proxy_is_not_taken_for_a_stream() -> None:
-    stream = streaming()
-    stream.start()
-    stream.opens(200, "text/html")
-    stream.receives(b"<html>")
-    stream.ends()
-    assert stream.error.code == "invalid_response"
-
-
 def test_json_is_not_taken_for_a_stream() -> None:
     stream = streaming()
     stream.start()
@@ -190,19 +163,6 @@ def test_json_is_not_taken_for_a_stream() -> None:
     stream.replies(200, RUNNING)
     assert isinstance(stream.error, StreamError)
     assert (stream.error.status_code, stream.error.request_id) == (200, "req_9")
-
-
-def test_a_response_that_never_ends_is_closed_and_the_opening_retried() -> None:
-    stream = streaming()
-    stream.start()
-    stream.opens(200, "text/html")
-    assert stream.stays_quiet() == Close()
-    assert isinstance(stream.closes(), Wait)
-    stream.waits()
-    stream.opens(401, "text/html")
-    stream.stays_quiet()
-    stream.closes()
-    assert isinstance(stream.error, AuthenticationError)
 
 
 # 204: nothing to stream

@@ -19,8 +19,6 @@ from flowmaestro_core.actions import (
 )
 from flowmaestro_core.errors import StreamError, TimeoutError
 from flowmaestro_core.http.messages import Phase
-from flowmaestro_core.policy.stream_times import StreamTimes
-from flowmaestro_core.resources.executions import Executions
 from flowmaestro_core.streams.event_stream import DRAIN_OVERTIME
 from flowmaestro_core.streams.first_event import WAITS
 from tests.harness.core.followed import (
@@ -31,6 +29,7 @@ from tests.harness.core.followed import (
     RUNNING,
     THREAD,
     kinds,
+    opened,
     streaming,
 )
 from tests.harness.core.stepping import KEEPALIVE, Stepper, an_envelope, sse
@@ -50,11 +49,8 @@ def outage(stream: Stepper, *, until: float) -> None:
 
 
 @pytest.mark.parametrize("events", [EVENTS, THREAD])
-@pytest.mark.parametrize("max_retries", [0, 3])
-def test_a_rolling_deploy_does_not_end_a_stream(events: Any, max_retries: int) -> None:
-    stream = streaming(events, options={"max_retries": max_retries})
-    stream.start()
-    stream.opens()
+def test_a_rolling_deploy_does_not_end_a_stream(events: Any) -> None:
+    stream = opened(events)
     outage(stream, until=1059.0)
     while not isinstance(stream.action, Open):
         if isinstance(stream.action, Send):
@@ -67,28 +63,8 @@ def test_a_rolling_deploy_does_not_end_a_stream(events: Any, max_retries: int) -
 
 
 @pytest.mark.parametrize("events", [EVENTS, THREAD])
-def test_stream_with_hanging_connections_ends_at_its_timeout(events: Any) -> None:
-    """The last of them begins when the time is up, however long the one before took."""
-    stream = streaming(events)
-    stream.start()
-    stream.opens()
-    stream.fails(Phase.REPLY_BROKEN)
-    while stream.now < 1059.0:
-        if isinstance(stream.action, Wait):
-            stream.waits()
-        else:
-            assert isinstance(stream.action, (Open, Send))
-            stream.fails(timed_out=True, after=stream.action.timeout)
-    while not isinstance(stream.action, Open):
-        stream.replies(200, RUNNING) if isinstance(stream.action, Send) else stream.waits()
-    assert isinstance(stream.opens(), Emit)
-
-
-@pytest.mark.parametrize("events", [EVENTS, THREAD])
 def test_a_longer_outage_ends_it(events: Any) -> None:
-    stream = streaming(events)
-    stream.start()
-    stream.opens()
+    stream = opened(events)
     outage(stream, until=2000.0)
     assert isinstance(stream.error, StreamError)
     assert "60 s" in stream.error.message
@@ -99,9 +75,7 @@ def test_a_longer_outage_ends_it(events: Any) -> None:
 
 
 def test_a_stream_whose_requests_hang_times_out() -> None:
-    stream = streaming()
-    stream.start()
-    stream.opens()
+    stream = opened()
     stream.fails(Phase.REPLY_BROKEN)
     while stream.machine.state != "failed":
         action = stream.action
@@ -114,19 +88,8 @@ def test_a_stream_whose_requests_hang_times_out() -> None:
     assert 1060.0 <= stream.now <= 1060.0 + 4 * 30.0  # two openings and two probes more
 
 
-def test_reconnect_for_limits_the_reconnections() -> None:
-    stream = streaming(THREAD, times=StreamTimes(reconnect_for=7.0))
-    stream.start()
-    stream.opens()
-    outage(stream, until=2000.0)
-    assert stream.now == pytest.approx(1007.0)
-    assert isinstance(stream.error, StreamError)
-
-
 def test_reconnections_continue_while_probes_find_a_running_execution() -> None:
-    stream = streaming()
-    stream.start()
-    stream.opens()
+    stream = opened()
     stream.fails(Phase.REPLY_BROKEN)
     while stream.now < 3000.0:
         if isinstance(stream.action, Send):
@@ -141,9 +104,7 @@ def test_reconnections_continue_while_probes_find_a_running_execution() -> None:
 
 def outage_with_pause(seconds: float, **more: Any) -> Stepper:
     """A minute after its loss. The server asked for a pause that ends in `seconds`."""
-    stream = streaming(**more)
-    stream.start()
-    stream.opens()
+    stream = opened(**more)
     stream.fails(Phase.REPLY_BROKEN)
     while stream.now < 1060.0:
         if isinstance(stream.action, Wait):
@@ -195,10 +156,6 @@ def test_lost_stream_does_not_wait_for_a_probe_after_its_deadline() -> None:
 # As long as the caller wants
 
 
-def limited(timeout: float, **more: Any) -> Stepper:
-    return streaming(Executions.stream("ex_1", timeout=timeout), **more)
-
-
 def ran_out(stream: Stepper) -> None:
     assert isinstance(stream.error, TimeoutError)
     assert stream.error.execution_id == "ex_1"
@@ -206,9 +163,7 @@ def ran_out(stream: Stepper) -> None:
 
 
 def test_a_stream_that_takes_too_long_is_closed_and_its_error_names_the_execution() -> None:
-    stream = limited(7.0)
-    stream.start()
-    stream.opens()
+    stream = opened(deadline=1007.0)
     stream.receives(sse("node:started"), after=3.0)
     stream.takes()
     assert stream.action == Read(4.0)
@@ -220,9 +175,7 @@ def test_a_stream_that_takes_too_long_is_closed_and_its_error_names_the_executio
 
 @pytest.mark.parametrize("world", ["hangs", "refuses"])
 def test_a_stream_that_cannot_be_reopened_times_out(world: str) -> None:
-    stream = limited(7.0)
-    stream.start()
-    stream.opens()
+    stream = opened(deadline=1007.0)
     stream.fails(Phase.REPLY_BROKEN)
     while stream.machine.state != "failed":
         if isinstance(stream.action, Wait):
@@ -236,7 +189,7 @@ def test_a_stream_that_cannot_be_reopened_times_out(world: str) -> None:
 
 
 def test_a_stream_whose_first_connection_hangs_times_out() -> None:
-    stream = limited(7.0)
+    stream = streaming(deadline=1007.0)
     action = stream.start()
     assert isinstance(action, Open)
     assert action.timeout == 7.0
@@ -245,40 +198,21 @@ def test_a_stream_whose_first_connection_hangs_times_out() -> None:
 
 
 def test_no_probe_goes_out_when_the_time_is_up() -> None:
-    stream = limited(7.0)
+    stream = streaming(deadline=1007.0)
     stream.start()
     stream.opens(204)
     assert isinstance(stream.ends(after=7.0), Fail)
 
 
 def test_a_probe_takes_no_longer_than_is_left() -> None:
-    stream = limited(5.5)
-    stream.start()
-    stream.opens()
+    stream = opened(deadline=1005.5)
     probe = stream.stays_quiet()
     assert isinstance(probe, Send)
     assert probe.timeout == pytest.approx(0.5)
 
 
-def test_a_stream_of_keepalives_times_out() -> None:
-    stream = limited(100.0)
-    stream.start()
-    stream.opens()
-    while not isinstance(stream.action, Close):
-        if isinstance(stream.action, Send):
-            stream.replies(200, RUNNING)
-        else:
-            assert isinstance(stream.action, Read)
-            stream.receives(KEEPALIVE, after=min(stream.action.patience, 30.0))
-    stream.closes()
-    ran_out(stream)
-    assert stream.now <= 1100.0 + DRAIN_OVERTIME
-
-
 def test_a_terminal_event_at_the_deadline_is_emitted() -> None:
-    stream = limited(7.0)
-    stream.start()
-    stream.opens()
+    stream = opened(deadline=1007.0)
     stream.stays_quiet()
     stream.replies(200, ENDED, after=1.0)
     stream.stays_quiet()
@@ -286,19 +220,11 @@ def test_a_terminal_event_at_the_deadline_is_emitted() -> None:
     assert kinds(stream) == ["execution:completed"]
 
 
-@pytest.mark.parametrize("timeout", [0, -1.0, float("nan"), "5", True])
-def test_an_invalid_timeout_is_refused(timeout: Any) -> None:
-    with pytest.raises((TypeError, ValueError), match="timeout must be"):
-        Executions.stream("ex_1", timeout=timeout)
-
-
 # Over a transport that loses a body by a read that times out
 
 
 def test_an_impatient_transport_reads_for_45_seconds_but_not_to_drain() -> None:
-    stream = limited(52.0)
-    stream.start()
-    stream.opens()
+    stream = opened(deadline=1052.0)
     stream.receives(sse("node:started"), after=2.0)
     action = stream.takes()
     assert isinstance(action, Read)
@@ -346,9 +272,7 @@ def test_an_impatient_transport_waits_longer_and_longer_for_the_first_event(
 
 
 def test_connected_is_emitted_though_the_first_body_was_set_aside_before_it() -> None:
-    stream = streaming()
-    stream.start()
-    stream.opens()
+    stream = opened()
     for _ in range(2):
         waits_in_vain(stream)
         stream.replies(200, RUNNING)
@@ -359,18 +283,14 @@ def test_connected_is_emitted_though_the_first_body_was_set_aside_before_it() ->
 
 
 def test_an_execution_that_ended_in_the_first_silence_ends_the_stream() -> None:
-    stream = streaming()
-    stream.start()
-    stream.opens()
+    stream = opened()
     waits_in_vain(stream)
     assert isinstance(stream.replies(200, ENDED), Emit)
     assert (kinds(stream), stream.now) == (["execution:completed"], 1002.0)
 
 
 def test_after_the_first_event_a_read_that_times_out_is_a_loss() -> None:
-    stream = streaming()
-    stream.start()
-    stream.opens()
+    stream = opened()
     stream.receives(sse("node:started"))
     stream.takes()
     assert isinstance(waits_in_vain(stream), Send)
@@ -381,17 +301,13 @@ def test_after_the_first_event_a_read_that_times_out_is_a_loss() -> None:
 
 
 def test_a_poll_that_fails_after_the_first_silence_does_not_keep_the_stream_closed() -> None:
-    stream = streaming()
-    stream.start()
-    stream.opens()
+    stream = opened()
     waits_in_vain(stream)
     assert isinstance(stream.replies(503), Open)
 
 
 def test_a_poll_that_the_rate_limit_forbids_is_left_out_between_silences() -> None:
-    stream = streaming()
-    stream.start()
-    stream.opens()
+    stream = opened()
     waits_in_vain(stream)
     stream.replies(429, headers={"Retry-After": "30"})
     stream.opens()
@@ -410,9 +326,7 @@ def test_an_impatient_transport_waits_for_a_threads_first_event_as_long_as_for_a
 
 
 def test_an_end_that_arrived_during_a_hanging_poll_is_read_at_the_deadline() -> None:
-    stream = limited(7.0)
-    stream.start()
-    stream.opens()
+    stream = opened(deadline=1007.0)
     stream.stays_quiet()
     stream.fails(timed_out=True, after=2.0)
     stream.receives(sse("node:completed") + COMPLETED)
@@ -427,9 +341,7 @@ def ended_fields() -> Any:
 
 @pytest.mark.parametrize("content", [KEEPALIVE, b":", sse("node:stream")])
 def test_a_stream_that_drips_ends_soon_after_its_deadline(content: bytes) -> None:
-    stream = limited(7.0)
-    stream.start()
-    stream.opens()
+    stream = opened(deadline=1007.0)
     stream.receives(content, after=7.0)
     while not isinstance(stream.action, Close):
         if isinstance(stream.action, Emit):
@@ -443,9 +355,7 @@ def test_a_stream_that_drips_ends_soon_after_its_deadline(content: bytes) -> Non
 
 def test_a_flood_is_read_no_longer_than_its_deadline() -> None:
     """The deadline is looked at after each piece, though no event comes of it."""
-    stream = limited(2.0)
-    stream.start()
-    stream.opens()
+    stream = opened(deadline=1002.0)
     for _ in range(19):
         stream.receives(b"\n" * 65536, after=0.1)
     stream.receives(b"\n" * 65536, after=0.15)
@@ -467,9 +377,7 @@ def probed(stream: Stepper, reply: Any) -> Stepper:
 
 
 def test_a_pause_found_by_a_probe_is_emitted_once_and_so_is_its_end() -> None:
-    stream = streaming()
-    stream.start()
-    stream.opens()
+    stream = opened()
     for reply in (PAUSED, PAUSED, RUNNING, RUNNING, PAUSED):
         probed(stream, reply)
     resumed = {**POLLED, "type": "execution:resumed", "status": "running"}
@@ -477,9 +385,7 @@ def test_a_pause_found_by_a_probe_is_emitted_once_and_so_is_its_end() -> None:
 
 
 def test_execution_paused_is_emitted_although_a_probe_found_it_first() -> None:
-    stream = streaming()
-    stream.start()
-    stream.opens()
+    stream = opened()
     probed(stream, PAUSED)
     stream.takes()
     stream.receives(sse("execution:paused", {"pauseContext": {"prompt": "Who?"}}))
@@ -490,9 +396,7 @@ def test_execution_paused_is_emitted_although_a_probe_found_it_first() -> None:
 
 
 def test_a_pause_that_the_stream_reported_is_not_emitted_again() -> None:
-    stream = streaming()
-    stream.start()
-    stream.opens()
+    stream = opened()
     stream.receives(sse("execution:paused"))
     probed(stream, PAUSED)
     stream.receives(sse("execution:resumed"))
@@ -501,9 +405,7 @@ def test_a_pause_that_the_stream_reported_is_not_emitted_again() -> None:
 
 
 def test_timeout_error_of_a_stream_has_the_execution_and_says_that_it_is_paused() -> None:
-    stream = limited(7.0)
-    stream.start()
-    stream.opens()
+    stream = opened(deadline=1007.0)
     probed(stream, PAUSED)
     stream.takes()
     while not isinstance(stream.action, Close):
@@ -514,9 +416,7 @@ def test_timeout_error_of_a_stream_has_the_execution_and_says_that_it_is_paused(
 
 
 def test_a_pause_found_after_a_loss_is_emitted() -> None:
-    stream = streaming()
-    stream.start()
-    stream.opens()
+    stream = opened()
     stream.fails(Phase.REPLY_BROKEN)
     while not isinstance(stream.action, Send):
         stream.waits() if isinstance(stream.action, Wait) else stream.fails(Phase.NOT_SENT)

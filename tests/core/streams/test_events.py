@@ -23,14 +23,6 @@ def event(kind: str, data: Any) -> Any:
     return event_from_sse(ServerSentEvent(kind, text))
 
 
-def test_event_type_is_that_of_the_sse_field() -> None:
-    assert event("connected", {"execution_id": "e", "status": "running"}) == {
-        "type": "connected",
-        "execution_id": "e",
-        "status": "running",
-    }
-
-
 def test_sse_field_wins_over_the_json_type_unless_it_is_message() -> None:
     assert event("node:started", {"type": "other"})["type"] == "node:started"
     assert event("message", {"type": "other"})["type"] == "other"
@@ -65,10 +57,6 @@ def test_a_completed_message_has_a_content() -> None:
         told = event("message:completed", usage)["usage"]
         assert told == {"prompt_tokens": None, "completion_tokens": None, "total_tokens": None}
     assert {"message:completed", "message:failed"} == MESSAGE_TERMINAL
-
-
-def test_unknown_names_pass_through() -> None:
-    assert event("some:news", {"a": 1}) == {"type": "some:news", "a": 1}
 
 
 @pytest.mark.parametrize(

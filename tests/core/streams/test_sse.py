@@ -184,11 +184,6 @@ def test_an_event_is_dispatched_with_the_first_byte_that_completes_it(end: bytes
     assert decoder.feed(b"data: y" + end + end) == [ServerSentEvent("message", "y")]
 
 
-def test_feeding_no_bytes_changes_nothing() -> None:
-    pieces = [b"", b"\xef", b"", b"\xbb\xbf", b"", b"data: x\r", b"", b"\n\r", b"", b"\n", b""]
-    assert decode(pieces)[0] == [ServerSentEvent("message", "x")]
-
-
 # Generated streams
 
 FRAGMENTS = st.sampled_from(
@@ -388,11 +383,3 @@ def test_lines_that_are_never_read_cost_no_more_than_their_bytes() -> None:
         assert tracemalloc.get_traced_memory()[1] < 3 * MAX_EVENT_SIZE
     finally:
         tracemalloc.stop()
-
-
-def test_dispatched_events_are_not_buffered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sse, "MAX_EVENT_SIZE", 100)
-    decoder = SseDecoder()
-    for _ in range(1000):
-        assert len(decoder.feed(b": keepalive\n\ndata: x\n\nevent: y\ndata")) == 1
-        assert decoder.feed(b"\n\n")[0].type == "y"
