@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Optional
+from typing import Any, Dict
 
 import pytest
 from hypothesis import strategies as st
@@ -10,18 +10,25 @@ from hypothesis import strategies as st
 from flowmaestro_core.actions import Close, Done, Emit, Fail, Open, Read, Send, Wait
 from flowmaestro_core.errors import (
     AuthenticationError,
-    ConnectionError,
     NotFoundError,
     ServerError,
     StreamError,
     TimeoutError,
 )
-from flowmaestro_core.http.messages import Phase, Request
-from flowmaestro_core.machines import machine_for
-from flowmaestro_core.resources.threads import Threads
+from flowmaestro_core.http.messages import Phase
 from flowmaestro_core.streams.events import MESSAGE_TERMINAL
+from tests.harness.core.answers import (
+    NOT_YET,
+    WRITTEN,
+    completed,
+    finishes,
+    is_post,
+    started,
+    unsent,
+)
+from tests.harness.core.followed import kinds
 from tests.harness.core.properties import MachineProperties, collected, json_values, responses
-from tests.harness.core.stepping import Stepper, a_context, a_response, an_envelope, sse
+from tests.harness.core.stepping import Stepper, a_response, an_envelope, sse
 
 ANSWER = {
     "execution_id": "ex_1",
@@ -29,24 +36,6 @@ ANSWER = {
     "status": "completed",
     "message": {"role": "assistant", "content": "Hello!", "tool_calls": [], "created_at": "t"},
 }
-TOKEN = sse("message:token", {"token": "Hel"})
-COMPLETED = sse("message:completed", {"content": "Hello"})
-
-
-def is_post(request: Request) -> bool:
-    return request.method == "POST"
-
-
-def sending(options: Optional[Dict[str, Any]] = None, **more: Any) -> Stepper:
-    operation: Any = Threads.send_message_stream("th_1", "Hi", **more)
-    machine = machine_for(operation, a_context(**(options or {})), "token")
-    return Stepper(machine, once=is_post, terminal=MESSAGE_TERMINAL)
-
-
-def started(**more: Any) -> Stepper:
-    stepper = sending(**more)
-    stepper.start()
-    return stepper
 
 
 def answered(data: Any, *, status: int = 200) -> Stepper:
@@ -67,21 +56,11 @@ def not_offered() -> Stepper:
     return stepper
 
 
-def takes_to_the_end(stepper: Stepper) -> None:
-    while isinstance(stepper.action, (Close, Emit)):
-        stepper.closes() if isinstance(stepper.action, Close) else stepper.takes()
-    assert isinstance(stepper.action, Done)
-
-
-def kinds(stepper: Stepper) -> Any:
-    return [item["type"] for item in stepper.items]
-
-
 # 1. The POST itself is the stream
 
 
 def test_the_post_may_be_the_stream() -> None:
-    message = sending()
+    message = unsent()
     action = message.start()
     assert isinstance(action, Open)
     assert action.timeout == 130.0
@@ -91,34 +70,12 @@ def test_the_post_may_be_the_stream() -> None:
     assert message.machine.message is None  # type: ignore[attr-defined]
     message.receives(sse("message:started") + sse("message:token", {"token": "Hello"}))
     assert message.takes_all() == Read(130.0)
-    message.receives(COMPLETED)
+    message.receives(completed("Hello"))
     assert message.action == Close()
     message.closes()
     assert isinstance(message.takes(), Done)
     assert kinds(message) == ["message:started", "message:token", "message:completed"]
     assert message.machine.request_id == "req_7"  # type: ignore[attr-defined]
-    assert len(message.sent) == 1
-
-
-@pytest.mark.parametrize("clean", [False, True])
-def test_a_stream_on_the_post_that_breaks_off_is_an_error_and_nothing_is_sent_again(
-    clean: bool,
-) -> None:
-    message = started()
-    message.opens()
-    message.receives(TOKEN)
-    message.takes()
-    message.ends() if clean else message.fails(Phase.REPLY_BROKEN)
-    assert isinstance(message.error, StreamError)
-    assert len(message.sent) == 1
-
-
-def test_a_dead_stream_on_the_post_is_an_error_and_nothing_is_sent_again() -> None:
-    message = started()
-    message.opens()
-    assert message.stays_quiet() == Close()
-    message.closes()
-    assert isinstance(message.error, TimeoutError)
     assert len(message.sent) == 1
 
 
@@ -135,8 +92,6 @@ def test_a_failed_answer_ends_the_stream_too() -> None:
 # 2. The answer is still to come
 
 TO_COME = {"message_id": "m", "thread_id": "th_1", "status": "processing"}
-NOT_YET = an_envelope([{"id": "q", "role": "user", "content": "Hi"}])
-WRITTEN = an_envelope([{"id": "m", "role": "assistant", "content": "Hello"}])
 
 
 @pytest.mark.parametrize(
@@ -161,11 +116,10 @@ def test_an_answer_that_is_still_to_come_is_polled_for(status: str, streaming: b
         message.waits()
     assert waits == sorted(waits)
     message.replies(200, WRITTEN)
-    takes_to_the_end(message)
+    finishes(message, "Hello you", "message:completed")
     ids = {"message_id": "m", "thread_id": "th_1"}
-    assert message.items[0] == {"type": "message:token", **ids, "token": "Hello"}
-    assert kinds(message) == ["message:token", "message:completed"]
-    assert message.machine.message["content"] == "Hello"  # type: ignore[attr-defined]
+    assert message.items[0] == {"type": "message:token", **ids, "token": "Hello you"}
+    assert message.machine.message["content"] == "Hello you"  # type: ignore[attr-defined]
     assert message.machine.message["thread_id"] == "th_1"  # type: ignore[attr-defined]
     assert len([request for request in message.sent if is_post(request)]) == (1 if streaming else 2)
 
@@ -186,7 +140,7 @@ def test_a_poll_answered_with_html_of_a_proxy_is_repeated(status: int) -> None:
     assert isinstance(message.action, Wait)
     message.waits()
     message.replies(200, WRITTEN)
-    takes_to_the_end(message)
+    finishes(message, "Hello you", "message:completed")
 
 
 def test_a_permanently_refused_poll_is_raised() -> None:
@@ -228,10 +182,6 @@ def test_another_body_has_another_idempotency_key() -> None:
     assert first.headers["idempotency-key"] != second.headers["idempotency-key"]
 
 
-def test_the_callers_idempotency_key_is_sent_with_the_message() -> None:
-    assert started(idempotency_key="mine").sent[0].headers["idempotency-key"] == "mine"
-
-
 def test_message_and_request_id_are_none_before_the_stream_opens() -> None:
     machine: Any = started().machine
     assert (machine.last_event_id, machine.reconnects, machine.request_id) == ("", 0, None)
@@ -262,42 +212,6 @@ def test_a_failed_whole_answer_is_a_failed_message() -> None:
 
 
 # Never twice
-
-
-@pytest.mark.parametrize("phase", [Phase.MAYBE_PROCESSED, Phase.REPLY_BROKEN])
-def test_a_post_that_may_have_arrived_is_not_sent_again(phase: Phase) -> None:
-    message = started()
-    message.fails(phase)
-    assert isinstance(message.error, ConnectionError)
-    message = not_offered()
-    message.fails(phase)
-    assert isinstance(message.error, ConnectionError)
-    assert len(message.sent) == 2
-
-
-def test_a_post_that_did_not_leave_is_sent_again() -> None:
-    message = started()
-    assert isinstance(message.fails(Phase.NOT_SENT), Wait)
-    assert isinstance(message.waits(), Open)
-    message = not_offered()
-    assert isinstance(message.fails(Phase.NOT_SENT), Wait)
-    assert isinstance(message.waits(), Send)
-
-
-def test_a_timeout_of_the_agent_is_a_timeout_and_nothing_is_sent_again() -> None:
-    message = not_offered()
-    message.replies(408, {"error": {"code": "timeout", "message": "it goes on"}})
-    assert isinstance(message.error, TimeoutError)
-    assert len(message.sent) == 2
-
-
-def test_a_reply_that_never_ends_is_an_error_and_nothing_is_sent_again() -> None:
-    message = started()
-    message.opens(200, "application/json")
-    message.stays_quiet()
-    message.closes()
-    assert isinstance(message.error, TimeoutError)
-    assert len(message.sent) == 1
 
 
 def test_a_501_that_never_ends_is_a_501() -> None:
@@ -372,7 +286,7 @@ class MessageStreamProperties(MachineProperties):
     )
 
     def make(self) -> Stepper:
-        return sending()
+        return unsent()
 
     def check(self) -> None:
         """At most four attempts each way, and no end without an end of the message."""

@@ -6,6 +6,7 @@ from typing import Any, Optional
 
 from flowmaestro_core.actions import Close, Done, Emit
 from flowmaestro_core.context import Context
+from flowmaestro_core.http.messages import Request
 from flowmaestro_core.messages.message_stream import MessageStreamMachine
 from flowmaestro_core.resources.threads import Threads
 from flowmaestro_core.streams.events import MESSAGE_TERMINAL
@@ -15,8 +16,6 @@ from tests.harness.core.stepping import (
     an_envelope,
     sse,
 )
-
-CALLS = Threads.send_message_stream("th_1", "Hi")
 
 
 def event(kind: str, id: str = "", message_id: str = "m", **more: Any) -> bytes:
@@ -36,14 +35,19 @@ NOT_YET = an_envelope([{"id": "q", "role": "user", "content": "Hi"}])
 WRITTEN = an_envelope([{"id": "m", "role": "assistant", "content": "Hello you"}])
 
 
-def unsent(context: Optional[Context] = None) -> Stepper:
-    machine = MessageStreamMachine(CALLS, context or a_context(), "token")
-    return Stepper(machine, terminal=MESSAGE_TERMINAL)
+def is_post(request: Request) -> bool:
+    return request.method == "POST"
 
 
-def started(context: Optional[Context] = None) -> Stepper:
+def unsent(context: Optional[Context] = None, **more: Any) -> Stepper:
+    operation = Threads.send_message_stream("th_1", "Hi", **more)
+    machine = MessageStreamMachine(operation, context or a_context(), "token")
+    return Stepper(machine, once=is_post, terminal=MESSAGE_TERMINAL)
+
+
+def started(context: Optional[Context] = None, **more: Any) -> Stepper:
     """The message is being sent."""
-    stream = unsent(context)
+    stream = unsent(context, **more)
     stream.start()
     return stream
 
