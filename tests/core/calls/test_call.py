@@ -124,13 +124,6 @@ def test_a_reply_without_the_data_that_belongs_there_is_an_error(raw: bytes) -> 
     assert (call.error.code, call.error.status_code) == ("invalid_response", 200)
 
 
-@pytest.mark.parametrize("raw", [b"<html>", b"\xff", b"{", b"[" * 100_000])
-def test_a_reply_that_is_no_json_is_an_error_with_the_request_id(raw: bytes) -> None:
-    call = started(GET)
-    call.replies(200, raw=raw, headers={"X-Request-ID": "req_9"})
-    assert (call.error.code, call.error.request_id) == ("invalid_response", "req_9")
-
-
 def test_a_list_call_takes_a_list_and_keeps_the_rows_asked_for() -> None:
     rows = replace(GET, data_type=list, keep=lambda row: row > 1)
     call = started(rows)
@@ -173,40 +166,6 @@ def test_a_repeatable_call_is_tried_again_three_times(status: int) -> None:
     assert "gave up after attempt 4" in str(call.error)
 
 
-@pytest.mark.parametrize("spec", [GET, EXECUTE])
-def test_attempts_from_the_second_on_say_their_number(spec: Any) -> None:
-    call = started(spec)
-    for _ in range(2):
-        call.replies(429)
-        call.waits()
-    sent = [request.headers.get("x-flowmaestro-attempt") for request in call.sent]
-    assert sent == [None, "2", "3"]
-    bodies = {(request.method, request.url, request.body) for request in call.sent}
-    assert len(bodies) == 1
-
-
-def test_delays_grow_with_full_jitter() -> None:
-    call = started(GET, {"max_retries": 8})
-    for _ in range(8):
-        call.replies(500)
-        call.waits()
-    assert call.waited_for == [0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 10.0, 10.0]
-
-
-def test_delays_after_a_429_begin_at_a_second() -> None:
-    call = started(GET)
-    for _ in range(3):
-        call.replies(429)
-        call.waits()
-    assert call.waited_for == [0.5, 1.0, 2.0]
-
-
-def test_no_retry_when_none_is_allowed() -> None:
-    call = started(GET, {"max_retries": 0})
-    call.replies(500)
-    assert call.error.attempts == (Attempt(1, 500, "server_error"),)
-
-
 @pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 409, 422, 501, 505, 304, 418])
 def test_permanent_error_is_raised_without_retry(status: int) -> None:
     call = started(GET)
@@ -236,16 +195,6 @@ def test_a_repeatable_call_survives_the_network(phase: Phase, timed_out: bool, k
     assert phase.value in call.error.message
     assert call.error.__cause__.phase is phase
     assert [attempt.outcome for attempt in call.error.attempts] == [phase] * 4
-
-
-def test_a_reply_after_failures_says_how_many_attempts_it_took() -> None:
-    call = started(GET)
-    call.fails()
-    call.waits()
-    call.replies(503)
-    call.waits()
-    call.replies(200, an_envelope({}))
-    assert call.value.attempts == 3
 
 
 # What must not be done twice
@@ -295,39 +244,13 @@ def test_a_call_that_the_server_turned_away_is_sent_again(
     assert isinstance(call.replies(status, headers=headers), Wait)
 
 
-@pytest.mark.parametrize("garbage", ["soon", "-1", "nan", "inf", ""])
-def test_a_503_with_a_garbled_retry_after_turns_nobody_away(garbage: str) -> None:
-    call = started(EXECUTE)
-    call.replies(503, headers={"Retry-After": garbage})
-    assert call.error.gave_up == NOT_RETRIED
-
-
 # What the server asks for
 
 
-@pytest.mark.parametrize("status", [429, 503, 500])
-@pytest.mark.parametrize(
-    ("headers", "seconds"),
-    [
-        ({"Retry-After": "7"}, 7.0),
-        ({"Retry-After": "1.5"}, 1.5),
-        ({"retry-after-ms": "2500", "Retry-After": "9"}, 2.5),
-        (
-            {
-                "Date": "Sun, 06 Nov 1994 08:49:37 GMT",
-                "Retry-After": "Sun, 06 Nov 1994 08:49:57 GMT",
-            },
-            20.0,
-        ),
-        ({"Retry-After": "60"}, 60.0),
-    ],
-)
-def test_retry_after_is_a_floor(status: int, headers: Dict[str, str], seconds: float) -> None:
-    call = started(GET)
-    assert call.replies(status, headers=headers) == Wait(seconds)
-    assert started(GET).replies(status, headers={"Retry-After": "0"}) == Wait(
-        0.5 if status == 429 else 0.25
-    )
+@pytest.mark.parametrize(("status", "least"), [(429, 0.5), (503, 0.25), (500, 0.25)])
+def test_retry_after_is_a_floor(status: int, least: float) -> None:
+    for asked, pause in (("7", 7.0), ("60", 60.0), ("0", least)):
+        assert started(GET).replies(status, headers={"Retry-After": asked}) == Wait(pause)
 
 
 def test_a_429_may_say_it_in_its_body_alone() -> None:

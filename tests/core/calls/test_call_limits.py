@@ -9,7 +9,6 @@ import pytest
 
 from flowmaestro_core.actions import Fail, Send, Wait
 from flowmaestro_core.calls.call import MAX_REDIRECTS, Call, CallMachine
-from flowmaestro_core.timeouts import Timeout
 from tests.harness.core.calls import CANCEL, DELETE, EXECUTE, GET, calling, started
 from tests.harness.core.stepping import Stepper, a_context, an_envelope
 
@@ -124,12 +123,6 @@ def test_the_key_never_leaves_its_origin(location: str) -> None:
     assert len(call.sent) == 1
 
 
-def test_a_redirect_without_a_location_is_refused() -> None:
-    call = started(GET)
-    call.replies(302)
-    assert call.error.code == "redirect_refused"
-
-
 @pytest.mark.parametrize("call", [EXECUTE, CANCEL, DELETE])
 def test_only_a_get_is_redirected(call: Call[Any]) -> None:
     stepper = started(call)
@@ -162,13 +155,6 @@ def test_redirects_share_the_time_limit_of_their_attempt() -> None:
     action = call.replies(302, headers={"Location": "/x"}, after=limit + 1.0)
     assert isinstance(action, Send)
     assert 0 < action.timeout < 0.01
-
-
-def test_a_redirect_keeps_the_phases_of_the_time_limit() -> None:
-    call = started(GET, {"timeout": Timeout(9.0, connect=2.0)})
-    action = call.replies(302, headers={"Location": "/x"}, after=4.0)
-    assert isinstance(action, Send)
-    assert repr(action.timeout) == "Timeout(5.0, connect=2.0)"
 
 
 def test_a_retry_goes_where_the_redirect_led() -> None:

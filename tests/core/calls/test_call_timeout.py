@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
-from flowmaestro_core.actions import Fail, Open, Send, Wait
-from flowmaestro_core.errors import ServerError, TimeoutError
+from flowmaestro_core.actions import Open, Send, Wait
+from flowmaestro_core.errors import TimeoutError
 from flowmaestro_core.http.messages import Phase
 from flowmaestro_core.timeouts import Timeout
-from tests.harness.core.calls import CANCEL, EXECUTE, GET, NOT_RETRIED, opening, started
+from tests.harness.core.calls import CANCEL, GET, opening, started
 from tests.harness.core.stepping import Stepper, an_error
 
 LIMIT = {"call_timeout": 10.0}
@@ -46,31 +44,6 @@ def test_a_deadline_of_the_method_that_comes_sooner_wins() -> None:
     assert timeout_of(started(GET, LIMIT, deadline=1040.0)) == 10.0
 
 
-def test_it_also_limits_a_message_to_an_agent() -> None:
-    assert timeout_of(started(replace(EXECUTE, minimum_timeout=130.0), LIMIT)) == 10.0
-
-
-def test_a_pause_that_would_end_too_late_is_not_made() -> None:
-    call = started(GET, LIMIT)
-    call.replies(503, an_error("busy"), {"Retry-After": "11"}, after=1.0)
-    assert isinstance(call.error, ServerError)
-    assert call.error.gave_up == "a retry in 11 s would come after the deadline"
-
-
-def test_a_post_that_may_have_arrived_says_so() -> None:
-    call = started(EXECUTE, LIMIT)
-    call.fails(Phase.MAYBE_PROCESSED, timed_out=True, after=10.0)
-    assert isinstance(call.error, TimeoutError)
-    assert "maybe processed" in str(call.error)
-    assert call.error.gave_up == NOT_RETRIED
-
-
-def test_redirects_share_it() -> None:
-    call = started(GET, LIMIT)
-    call.replies(302, headers={"Location": "/x"}, after=4.0)
-    assert timeout_of(call) == 6.0
-
-
 def test_the_opening_of_a_stream_is_limited_up_to_its_head() -> None:
     call = opening(options=LIMIT)
     assert timeout_of(call) == 10.0
@@ -93,10 +66,3 @@ def test_the_driver_learns_the_latest_time_of_the_response(limit: dict[str, floa
     action = started(GET, limit).action
     assert isinstance(action, Send)
     assert action.latest == (1010.0 if limit else float("inf"))
-
-
-def test_a_reply_that_comes_late_counts() -> None:
-    call = started(GET, LIMIT)
-    call.replies(200, {"data": {}}, after=11.0)
-    assert call.value["data"] == {}
-    assert not isinstance(call.action, Fail)

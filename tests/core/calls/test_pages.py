@@ -88,17 +88,6 @@ def test_a_page_that_repeats_the_one_before_ends_the_walk_and_is_not_handed_over
     assert ids(walk) == [1, 2]
 
 
-def test_a_filter_that_the_server_ignores_is_applied_here_and_the_walk_goes_on() -> None:
-    walk = walking(Triggers.iterate(workflow_id="wf_1", per_page=2))
-    walk.start()
-    others = an_envelope([{"workflow_id": "wf_2"}] * 2, pagination={"has_next": True})
-    assert isinstance(walk.replies(200, others), Send)
-    ours = an_envelope([{"workflow_id": "wf_1"}, 5], pagination={"has_next": False})
-    walk.replies(200, ours)
-    assert walk.takes() == Done(None)
-    assert [item["workflow_id"] for item in walk.items] == ["wf_1"]
-
-
 def test_executions_in_one_state_are_picked_from_all_of_the_workflow() -> None:
     walk = walking(Executions.iterate(workflow_id="wf_1", status="failed", per_page=2))
     action = walk.start()

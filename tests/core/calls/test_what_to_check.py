@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, Optional
 
 import pytest
@@ -19,16 +18,6 @@ def refused(call: Call[Any], status: int, message: str = "No", **options: Any) -
     stepper = started(call, options)
     stepper.replies(status, an_error("refused", message))
     return stepper.error
-
-
-def test_error_made_again_of_its_args_keeps_the_id_of_the_request() -> None:
-    """A task queue that stores JSON, such as Celery, keeps an exception's `args` alone."""
-    stepper = started(GET)
-    stepper.replies(404, an_error("not_found", "No"), {"X-Request-ID": "req_1"})
-    error: Any = stepper.error
-    twin = type(error)(*json.loads(json.dumps(error.args)))
-    assert (twin.status_code, twin.request_id) == (404, "req_1")
-    assert str(twin) == "[not_found] No (request_id: req_1)"
 
 
 class TestUnauthorised:

@@ -10,10 +10,8 @@ import pytest
 
 from flowmaestro_core import resources
 from flowmaestro_core.calls.call import Call
-from flowmaestro_core.context import Context
 from flowmaestro_core.http.messages import Request
 from flowmaestro_core.http.urls import Path
-from flowmaestro_core.machines import machine_for
 from flowmaestro_core.operation import _Endpoint, iterating_endpoint
 from flowmaestro_core.options import ClientOptions
 from flowmaestro_core.resources import (
@@ -258,22 +256,7 @@ def test_omitted_arguments_are_not_sent(call: Call[Any], path: str, body: bytes)
     assert (sent.url, sent.body) == (ROOT + path, body)
 
 
-def test_ids_are_one_segment_each() -> None:
-    assert request(Agents.get_memory("a/b", "u?v")).url == ROOT + "/agents/a%2Fb/memory/u%3Fv"
-    assert request(KnowledgeBases.get("../x")).url == ROOT + "/knowledge-bases/..%2Fx"
-
-
 # Headers
-
-
-def test_a_stream_is_asked_for_uncompressed_and_fresh() -> None:
-    sent = Executions.stream("e").source.request(
-        OPTIONS, "token", ("Last-Event-ID", "7"), stream=True
-    )
-    assert sent.headers["Accept"] == "text/event-stream"
-    assert sent.headers["Accept-Encoding"] == "identity"
-    assert sent.headers["Cache-Control"] == "no-store"
-    assert sent.headers["Last-Event-ID"] == "7"
 
 
 def test_a_reply_may_be_compressed() -> None:
@@ -300,12 +283,6 @@ POSTS: List[Callable[[str], Any]] = [
 @pytest.mark.parametrize("build", POSTS)
 def test_every_post_takes_a_key_of_the_callers(build: Callable[[str], Call[Any]]) -> None:
     assert request(build("mine")).headers.get_list("Idempotency-Key") == ["mine"]
-
-
-@pytest.mark.parametrize("row", TABLE, ids=NAMES)
-def test_every_call_makes_a_machine(row: Row) -> None:
-    action: Any = machine_for(row.call, Context(OPTIONS), "token").start(0.0, 0.5)
-    assert action.request.url == ROOT + row.path
 
 
 def test_a_resource_is_imported_when_it_is_first_read() -> None:
