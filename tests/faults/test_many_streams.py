@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -15,11 +13,10 @@ import anyio
 import pytest
 import trio
 
-from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient, StreamError
-from flowmaestro_transports.contract import AsyncTransport
-from tests.harness.faults import quiet_server
+from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient, StreamError, StreamTimes
+from flowmaestro.testing import FakeFlowMaestro, running_server
+from flowmaestro.testing.fake.model import seeds
 from tests.harness.faults.cells import EVERY
-from tests.harness.faults.clients import KEY
 from tests.harness.runners import ASYNC, Runner
 
 pytest.importorskip("resource", reason="open files are counted as Unix does")
@@ -27,15 +24,9 @@ from tests.harness.faults.open_files import open_files, room_for
 
 STREAMS = 1_000 if EVERY == 1 else 400
 THREADS = 100
-QUIET = 0.5
-"""Seconds in which nothing happens on any stream."""
-
 PATIENCE = 60.0
 """Seconds that nothing takes on a machine that is not stuck."""
-
-PAUSE = 0.02
-
-
+QUIET = StreamTimes(event_idle=300.0, event_idle_max=300.0)
 TASKS: Dict[str, Callable[[], int]] = {
     "asyncio": lambda: len(asyncio.all_tasks()),
     "trio": lambda: trio.lowlevel.current_statistics().tasks_living,
@@ -43,116 +34,93 @@ TASKS: Dict[str, Callable[[], int]] = {
 
 
 @pytest.fixture
-def quiet_url() -> Iterator[str]:
-    command = [sys.executable, quiet_server.__file__]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+def served() -> Iterator[Any]:
+    """A fake, an execution whose streams say `connected` and fall silent, and options of clients.
 
-
-@pytest.mark.parametrize("runner", ASYNC, ids=str)
-def test_hundreds_of_tasks(runner: Runner, quiet_url: str, capsys: Any) -> None:
-    with capsys.disabled():
-        count = room_for(STREAMS) // 4 * 4
-    assert runner.backend
+    Afterwards, no stream is open and no file is left.
+    """
     gc.collect()
     before = open_files()
-    crowd = Crowd(quiet_url, count, TASKS[runner.backend])
-    assert anyio.run(crowd.run, runner.make, backend=runner.backend) == {
-        "stream_closed": count // 2,
-        "cancelled": count // 4,
-        "left": count // 4,
-    }
+    fake = FakeFlowMaestro(events="silent")
+    with running_server(fake) as url:
+        options: Any = {"base_url": url, "stream_times": QUIET, "timeout": PATIENCE}
+        with FlowMaestroClient(fake.api_key, **options) as client:
+            run = client.workflows.execute(seeds.PAUSING_WORKFLOW_ID)
+        yield fake, run["data"]["execution_id"], options
+        deadline = time.monotonic() + PATIENCE
+        while fake.open_streams:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
     gc.collect()
     assert open_files() == before
 
 
-class Crowd:
-    """Many streams of one client, each read by a task of its own."""
+@pytest.mark.parametrize("runner", ASYNC, ids=str)
+def test_hundreds_of_tasks(runner: Runner, served: Any, capsys: Any) -> None:
+    fake, execution, options = served
+    with capsys.disabled():
+        count = room_for(2 * STREAMS) // 8 * 4  # A stream has a socket on each side.
+    endings: Counter[str] = Counter()
+    connected = 0
+    backend = runner.backend or ""
 
-    def __init__(self, url: str, count: int, tasks: Callable[[], int]) -> None:
-        self._url = url
-        self._count = count
-        self._tasks = tasks
-        self._connected = 0
-        self._all_open = anyio.Event()
-        self._leave = anyio.Event()
-        self._endings: Counter[str] = Counter()
+    async def main() -> None:
+        all_open, leave = anyio.Event(), anyio.Event()
 
-    async def run(self, make_transport: Callable[[], AsyncTransport]) -> Counter[str]:
-        """How many streams ended in which way."""
-        tasks = self._tasks()
-        client = AsyncFlowMaestroClient(
-            KEY, base_url=self._url, transport=make_transport(), timeout=PATIENCE
-        )
-        async with client:
+        async def opened(stream: Any) -> None:
+            nonlocal connected
+            assert (await stream.__anext__())["type"] == "connected"
+            connected += 1
+            if connected == count:
+                all_open.set()
+
+        async def read_on(stream: Any) -> None:
+            await opened(stream)
+            try:
+                await stream.__anext__()
+            except StreamError as error:
+                endings[error.code] += 1
+            except anyio.get_cancelled_exc_class():
+                endings["cancelled"] += 1
+                raise
+
+        async def leave_it(stream: Any) -> None:
+            async with stream:
+                await opened(stream)
+                await leave.wait()
+            endings["left"] += 1
+
+        tasks = TASKS[backend]()
+        transport = runner.make()
+        async with AsyncFlowMaestroClient(fake.api_key, transport=transport, **options) as client:
+            streams = [client.executions.stream(execution) for _ in range(count)]
             with anyio.fail_after(PATIENCE * 4):
-                await self._gather(client)
-                await self._expect(client, 0)
+                async with anyio.create_task_group() as group, anyio.create_task_group() as gone:
+                    for stream in streams[::2]:
+                        group.start_soon(read_on, stream)
+                    for left, cancelled in zip(streams[1::4], streams[3::4]):
+                        group.start_soon(leave_it, left)
+                        gone.start_soon(read_on, cancelled)
+                    await all_open.wait()
+                    assert fake.open_streams == count
+                    assert not endings
+                    leave.set()
+                    for stream in streams[::2]:
+                        await stream.close()
+                    gone.cancel_scope.cancel()
+                while fake.open_streams:  # noqa: ASYNC110 - a server tells nobody
+                    await anyio.sleep(0.02)
         with anyio.fail_after(PATIENCE):
-            while self._tasks() != tasks:  # noqa: ASYNC110 - a loop tells nobody when a task ends
-                await anyio.sleep(PAUSE)
-        return self._endings
+            while TASKS[backend]() != tasks:  # noqa: ASYNC110 - a loop tells nobody when one ends
+                await anyio.sleep(0.02)
 
-    async def _gather(self, client: AsyncFlowMaestroClient) -> None:
-        streams = [client.executions.stream(f"exec-{number}") for number in range(self._count // 2)]
-        async with anyio.create_task_group() as group, anyio.create_task_group() as cancelled:
-            for stream in streams:
-                group.start_soon(self._until_closed, stream)
-            for number in range(self._count // 4):
-                group.start_soon(self._until_left, client, f"left-{number}")
-                cancelled.start_soon(self._until_cancelled, client, f"cancelled-{number}")
-            await self._all_open.wait()
-            await self._expect(client, self._connected)
-            await anyio.sleep(QUIET)
-            await self._expect(client, self._connected)
-            assert not self._endings
-            self._leave.set()
-            for stream in streams:
-                await stream.close()
-            cancelled.cancel_scope.cancel()
-
-    async def _until_closed(self, stream: Any) -> None:
-        try:
-            async for event in stream:
-                self._saw(event)
-        except StreamError as error:
-            self._endings[error.code] += 1
-
-    async def _until_cancelled(self, client: AsyncFlowMaestroClient, name: str) -> None:
-        try:
-            async for event in client.executions.stream(name):
-                self._saw(event)
-        except anyio.get_cancelled_exc_class():
-            self._endings["cancelled"] += 1
-            raise
-
-    async def _until_left(self, client: AsyncFlowMaestroClient, name: str) -> None:
-        async for event in client.executions.stream(name):
-            self._saw(event)
-            await self._leave.wait()
-            break
-        self._endings["left"] += 1
-
-    def _saw(self, event: Any) -> None:
-        assert event["type"] == "connected"
-        self._connected += 1
-        if self._connected == self._count:
-            self._all_open.set()
-
-    async def _expect(self, client: AsyncFlowMaestroClient, count: int) -> None:
-        with anyio.fail_after(PATIENCE):
-            while await self._open(client) != count:  # noqa: ASYNC110 - nor does the server
-                await anyio.sleep(PAUSE)
-
-    async def _open(self, client: AsyncFlowMaestroClient) -> int:
-        reply = await client.request("GET", "/open")
-        return int(reply["data"]["open"])
+    anyio.run(main, backend=backend)
+    assert endings == {"stream_closed": count // 2, "cancelled": count // 4, "left": count // 4}
 
 
-def test_a_hundred_threads(quiet_url: str) -> None:
-    gc.collect()
-    descriptors, threads_before = open_files(), set(threading.enumerate())
+def test_a_hundred_threads(served: Any) -> None:
+    fake, execution, options = served
+    threads_before = set(threading.enumerate())
     endings: Counter[str] = Counter()
     all_open = threading.Barrier(THREADS + 1, timeout=PATIENCE)
     leave = threading.Event()
@@ -169,8 +137,8 @@ def test_a_hundred_threads(quiet_url: str) -> None:
         except StreamError as error:
             endings[error.code] += 1
 
-    with FlowMaestroClient(KEY, base_url=quiet_url) as client:
-        streams = [client.executions.stream(f"exec-{number}") for number in range(THREADS)]
+    with FlowMaestroClient(fake.api_key, **options) as client:
+        streams = [client.executions.stream(execution) for _ in range(THREADS)]
         threads = [
             threading.Thread(target=read, args=(stream, number % 2 == 0))
             for number, stream in enumerate(streams)
@@ -178,7 +146,7 @@ def test_a_hundred_threads(quiet_url: str) -> None:
         for thread in threads:
             thread.start()
         all_open.wait()
-        assert client.request("GET", "/open")["data"] == {"open": THREADS}
+        assert fake.open_streams == THREADS
         leave.set()
         for stream in streams[1::2]:
             stream.close()
@@ -188,7 +156,6 @@ def test_a_hundred_threads(quiet_url: str) -> None:
         del thread, threads, stream, streams
         gc.collect()
         deadline = time.monotonic() + PATIENCE
-        while client.request("GET", "/open")["data"] != {"open": 0}:
+        while fake.open_streams:  # before the client is closed
             assert time.monotonic() < deadline
-    assert open_files() == descriptors
     assert set(threading.enumerate()) <= threads_before

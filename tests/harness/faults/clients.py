@@ -1,81 +1,87 @@
-"""Follow the streams of many cells at once, on each transport."""
+"""Use a transport many times at once, on threads or on its event loop, and follow streams so."""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from typing import Any, Callable, Dict, List, Sequence
+from typing import Any, Callable, Coroutine, List, Sequence
 
 import anyio
 
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient
-from flowmaestro_transports.contract import AsyncTransport, Transport
+from flowmaestro.testing.conformance.runner import run_to_its_end
 from tests.harness.faults.cells import Cell, Seen
-from tests.harness.runners import RUNNERS
+from tests.harness.runners import RUNNERS, Runner
+from tests.harness.testing.one_face import Awaited
 
 AT_ONCE = 80
 HUNG = 60.0
-"""Seconds after which a stream counts as hung."""
+"""Seconds after which a use counts as hung."""
 
 KEY = "fm_live_faults"
+
+
+def client_over(runner: Runner, transport: Any, **options: Any) -> Any:
+    """A client that is awaited, whatever the transport."""
+    if runner.backend is None:
+        return Awaited(FlowMaestroClient(transport=transport, **options))
+    return AsyncFlowMaestroClient(transport=transport, **options)
+
+
+def all_at_once(
+    runner: Runner,
+    use: Callable[[Any, Any], Coroutine[Any, Any, Any]],
+    items: Sequence[Any],
+    at_once: int,
+) -> List[Any]:
+    """What `use(transport, item)` comes to for each item, over one transport.
+
+    Where it hangs, that is a `TimeoutError`; on threads, one is raised.
+    """
+    if runner.backend is None:
+        # A transport that is closed wakes the threads.
+        with ThreadPoolExecutor(at_once) as threads, closing(runner.make()) as shared:
+
+            def run(item: Any) -> Any:
+                return run_to_its_end(use(shared, item))
+
+            return list(threads.map(run, items, timeout=HUNG + len(items)))
+
+    outcomes: List[Any] = [TimeoutError("no end") for _ in items]
+
+    async def main() -> None:
+        limiter = anyio.CapacityLimiter(at_once)
+        transport = runner.make()
+
+        async def run_one(number: int, item: Any) -> None:
+            async with limiter:
+                with anyio.move_on_after(HUNG):
+                    outcomes[number] = await use(transport, item)
+
+        async with anyio.create_task_group() as group:
+            for number, item in enumerate(items):
+                group.start_soon(run_one, number, item)
+        await transport.close()
+
+    anyio.run(main, backend=runner.backend)
+    return outcomes
 
 
 def follow_all(transport: str, url: str, cells: Sequence[Cell]) -> List[Seen]:
     """What the caller of each cell gets."""
     runner = RUNNERS[transport]
-    if runner.backend is None:
-        return _follow_in_threads(runner.make, url, cells)
-    return anyio.run(_follow_in_tasks, runner.make, url, cells, backend=runner.backend)
 
+    async def follow(shared: Any, cell: Cell) -> Seen:
+        seen = Seen()
+        # A client for each cell, so that no cell spends the retry budget of another.
+        options = {"base_url": url, "timeout": 5.0, "stream_times": cell.times}
+        client = client_over(runner, shared, api_key=KEY, **options)
+        try:
+            async for event in client.executions.stream(cell.execution_id):
+                seen.events.append({**event})
+        except Exception as error:
+            seen.error = error
+        return seen
 
-def _options(url: str, cell: Cell) -> Dict[str, Any]:
-    """Of a client for each cell, so that no cell spends the retry budget of another."""
-    return {"api_key": KEY, "base_url": url, "timeout": 5.0, "stream_times": cell.times}
-
-
-def _follow_in_threads(
-    make_transport: Callable[[], Transport], url: str, cells: Sequence[Cell]
-) -> List[Seen]:
-    with closing(make_transport()) as transport:
-
-        def follow(cell: Cell) -> Seen:
-            seen = Seen()
-            client = FlowMaestroClient(transport=transport, **_options(url, cell))
-            try:
-                for event in client.executions.stream(cell.execution_id):
-                    seen.events.append({**event})
-            except Exception as error:
-                seen.error = error
-            return seen
-
-        with ThreadPoolExecutor(AT_ONCE) as threads:
-            futures = [threads.submit(follow, cell) for cell in cells]
-            try:
-                return [future.result(HUNG) for future in futures]
-            except TimeoutError:
-                transport.close()
-                raise
-
-
-async def _follow_in_tasks(
-    make_transport: Callable[[], AsyncTransport], url: str, cells: Sequence[Cell]
-) -> List[Seen]:
-    outcomes = [Seen() for _ in cells]
-    limiter = anyio.CapacityLimiter(AT_ONCE)
-    transport = make_transport()
-
-    async def follow(cell: Cell, seen: Seen) -> None:
-        async with limiter:
-            client = AsyncFlowMaestroClient(transport=transport, **_options(url, cell))
-            try:
-                with anyio.fail_after(HUNG):
-                    async for event in client.executions.stream(cell.execution_id):
-                        seen.events.append({**event})
-            except Exception as error:
-                seen.error = error
-
-    async with anyio.create_task_group() as group:
-        for cell, seen in zip(cells, outcomes):
-            group.start_soon(follow, cell, seen)
-    await transport.close()
-    return outcomes
+    outcomes = all_at_once(runner, follow, cells, AT_ONCE)
+    return [one if isinstance(one, Seen) else Seen(error=one) for one in outcomes]

@@ -6,15 +6,17 @@ an empty line and a body. Bytes are read back without complaint, whatever they h
 
 from __future__ import annotations
 
+import inspect
 import json
 from contextlib import suppress
 from functools import partial
-from typing import Any, Callable, Dict, FrozenSet, List, NamedTuple
+from typing import Any, Callable, Dict, FrozenSet, Iterator, List, NamedTuple, Sequence, Tuple
 
 from flowmaestro import FlowMaestroClient
 from flowmaestro.testing import FakeFlowMaestro, MemoryTransport
 from flowmaestro.testing.cassettes.jsonlines import RecordedExchange
 from flowmaestro.testing.cassettes.recorder import Recording, RecordingTransport
+from flowmaestro_core import resources
 from flowmaestro_core.actions import Close, Done, Emit, Fail, Open, Read, Send, Wait
 from flowmaestro_core.calls.call import Call
 from flowmaestro_core.errors import FlowMaestroError
@@ -22,17 +24,7 @@ from flowmaestro_core.executions.operation import Batch
 from flowmaestro_core.http.messages import Headers, Phase, Request, Response, ResponseHead
 from flowmaestro_core.machines import machine_for
 from flowmaestro_core.operation import Operation
-from flowmaestro_core.resources import (
-    Agents,
-    Executions,
-    KnowledgeBases,
-    Threads,
-    Triggers,
-    Webhooks,
-    Workflows,
-)
 from flowmaestro_core.streams.events import EXECUTION_TERMINAL, MESSAGE_TERMINAL
-from flowmaestro_core.types.resources import WebhookEventType
 from tests.harness.core.stepping import Report, Stepper, a_context, a_failure
 from tests.harness.fuzz.mutations import SEPARATOR
 
@@ -45,59 +37,50 @@ WORLDS: List[Dict[str, Any]] = [
     {"shapes": "deployed", "messages": "sse"},
 ]
 
-_PAGE: Dict[str, Any] = {"page": 1, "per_page": 2}
-_EVENTS: List[WebhookEventType] = ["execution.failed"]
-_HOOK = "https://hooks.example.com/fuzz"
-
-OPERATIONS: Dict[str, Callable[[], Operation[Any, Any]]] = {
-    "workflows.list": partial(Workflows.list, **_PAGE),
-    "workflows.iterate": partial(Workflows.iterate, per_page=2),
-    "workflows.get": partial(Workflows.get, "wf_123"),
-    "workflows.execute": partial(Workflows.execute, "wf_123", inputs={"name": "Ada"}),
-    "workflows.run": partial(Workflows.run, "wf_123", {"name": "Ada"}, None, 20.0),
-    "workflows.run_many": partial(Workflows.run_many, "wf_123", [{}, {}], timeout=5.0),
-    "executions.list": partial(Executions.list, **_PAGE),
-    "executions.iterate": partial(Executions.iterate, per_page=9, workflow_id="wf_123"),
-    "executions.get": partial(Executions.get, "exec_xyz789"),
-    "executions.cancel": partial(Executions.cancel, "exec_xyz789"),
-    "executions.wait_for_completion": partial(
-        Executions.wait_for_completion, "exec_xyz789", timeout=10.0
-    ),
-    "executions.wait_many": partial(Executions.wait_many, ["exec_xyz789", "no"], timeout=5.0),
-    "executions.stream": partial(Executions.stream, "exec_xyz789"),
-    "agents.list": partial(Agents.list, **_PAGE),
-    "agents.get": partial(Agents.get, "agent_abc123"),
-    "agents.create_thread": partial(Agents.create_thread, "agent_abc123", metadata={"a": 1}),
-    "agents.list_memory": partial(Agents.list_memory, "agent_abc123", **_PAGE),
-    "agents.get_memory": partial(Agents.get_memory, "agent_abc123", "user_456"),
-    "agents.update_memory": partial(
-        Agents.update_memory, "agent_abc123", "user_456", working_memory="Likes tea."
-    ),
-    "agents.search_memory": partial(Agents.search_memory, "agent_abc123", "bicycle"),
-    "agents.memory_stats": partial(Agents.memory_stats, "agent_abc123"),
-    "agents.delete_memory": partial(Agents.delete_memory, "agent_abc123", "user_789"),
-    "threads.get": partial(Threads.get, "thread_xyz789"),
-    "threads.list_messages": partial(Threads.list_messages, "thread_xyz789"),
-    "threads.iterate_messages": partial(Threads.iterate_messages, "thread_xyz789", per_page=1),
-    "threads.send_message": partial(Threads.send_message, "thread_xyz789", "Tell me a story"),
-    "threads.send_message_stream": partial(
-        Threads.send_message_stream, "thread_xyz789", "Tell me a story"
-    ),
-    "threads.delete": partial(Threads.delete, "thread_xyz789"),
-    "triggers.list": partial(Triggers.list, workflow_id="wf_abc123"),
-    "triggers.execute": partial(Triggers.execute, "trigger_abc123", inputs={"a": 1}),
-    "knowledge_bases.list": partial(KnowledgeBases.list, **_PAGE),
-    "knowledge_bases.get": partial(KnowledgeBases.get, "kb_abc123"),
-    "knowledge_bases.query": partial(KnowledgeBases.query, "kb_abc123", "reset password"),
-    "webhooks.create": partial(Webhooks.create, name="Fuzz", url=_HOOK, events=_EVENTS),
-    "webhooks.list": partial(Webhooks.list, **_PAGE),
-    "webhooks.get": partial(Webhooks.get, "wh_abc123"),
-    "webhooks.update": partial(Webhooks.update, "wh_abc123", name="Fuzz 2"),
-    "webhooks.test": partial(Webhooks.test, "wh_abc123"),
-    "webhooks.list_deliveries": partial(Webhooks.list_deliveries, "wh_abc123"),
-    "webhooks.delete": partial(Webhooks.delete, "wh_abc123"),
-    "not found": partial(Workflows.get, "wf_none"),
+_GIVEN: Dict[str, Any] = {
+    "workflow_id": "wf_123",
+    "execution_id": "exec_xyz789",
+    "execution_ids": ["exec_xyz789", "no"],
+    "agent_id": "agent_abc123",
+    "user_id": "user_456",
+    "thread_id": "thread_xyz789",
+    "trigger_id": "trigger_abc123",
+    "knowledge_base_id": "kb_abc123",
+    "webhook_id": "wh_abc123",
+    "inputs": {"name": "Ada"},
+    "metadata": {"a": 1},
+    "working_memory": "Likes tea.",
+    "query": "bicycle",
+    "content": "Tell me a story",
+    "name": "Fuzz",
+    "url": "https://hooks.example.com/fuzz",
+    "events": ["execution.failed"],
+    "page": 1,
+    "per_page": 2,
+    "timeout": 10.0,
 }
+"""What each parameter of this name is given."""
+
+
+def _operations() -> Iterator[Tuple[str, Callable[[], Operation[Any, Any]]]]:
+    for each in resources.__all__:
+        resource = getattr(resources, each)
+        methods = [name for name in vars(resource) if not name.startswith("_")]
+        for method in sorted(methods, key=lambda name: name.startswith("delete")):
+            if (each, method) == ("Threads", "stream"):
+                continue  # It never ends.
+            build = getattr(resource, method)
+            defaults = {name: p.default for name, p in inspect.signature(build).parameters.items()}
+            given = {name: _GIVEN[name] for name in defaults if name in _GIVEN}
+            if defaults.get("timeout", 0) is None:
+                del given["timeout"]  # A stream has none.
+            if method == "run_many":
+                given["inputs"] = [{}, {}]
+            yield f"{each.lower()}.{method}", partial(build, **given)
+    yield "not found", partial(resources.Workflows.get, "wf_none")
+
+
+OPERATIONS = dict(_operations())
 
 _TERMINAL: Dict[str, FrozenSet[str]] = {
     "executions.stream": EXECUTION_TERMINAL,
@@ -132,9 +115,8 @@ def _reply(exchange: RecordedExchange) -> bytes:
 
 
 def _iterates(name: str) -> bool:
-    return name.partition(".")[2] in {
-        *("iterate", "iterate_messages", "run_many", "wait_many", "stream", "send_message_stream"),
-    }
+    method = name.partition(".")[2]
+    return method.startswith("iterate") or method.endswith(("_many", "stream"))
 
 
 class Reply(NamedTuple):
@@ -173,6 +155,34 @@ def step(name: str, data: bytes) -> str:
     if isinstance(operation, Call):
         _check_reply(stepper.value)
     return "done"
+
+
+class Target(NamedTuple):
+    """What is fed, and the valid inputs that mutations begin with."""
+
+    name: str
+    feed: Callable[[bytes], str]
+    corpus: Sequence[bytes]
+
+
+def core_targets() -> Dict[str, Target]:
+    """The machine of every operation."""
+    return {
+        f"core {name}": Target(f"core {name}", partial(converse, name, corpus), corpus)
+        for name, corpus in recorded().items()
+    }
+
+
+def is_cut_short(data: bytes, corpus: Sequence[bytes]) -> bool:
+    """Whether `data` is the beginning of a valid input, and not itself one."""
+    return data not in corpus and any(valid.startswith(data) for valid in corpus)
+
+
+def converse(name: str, corpus: Sequence[bytes], data: bytes) -> str:
+    outcome = step(name, data)
+    if outcome == "done" and isinstance(OPERATIONS[name](), Call) and is_cut_short(data, corpus):
+        assert not Reply.read(data).body, "a reply that was cut short passed for a whole one"
+    return outcome
 
 
 def _check_reply(reply: Any) -> None:

@@ -2,7 +2,7 @@
 
     python -m tests.harness.fuzz.soak --seed 1
 
-Four fifths are fed to the core by itself: to the machine of every operation, and to each decoder.
+Four fifths are fed to the core by itself: to the machine of every operation.
 The rest goes over real sockets to every transport. What must not happen is an exception that is
 not ours, a conversation without an end, or a success that was cut short. An input that makes one
 happen is made small and printed as a line for `regressions.py`, which the ordinary suite
@@ -18,8 +18,8 @@ import time
 from collections import Counter
 from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
+from tests.harness.fuzz.conversations import Target, core_targets
 from tests.harness.fuzz.mutations import mutated
-from tests.harness.fuzz.targets import Target, core_targets
 from tests.harness.fuzz.wire import CORPORA, KINDS, feed_all
 from tests.harness.runners import RUNNERS
 

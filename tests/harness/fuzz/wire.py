@@ -4,28 +4,20 @@ from __future__ import annotations
 
 import gc
 import gzip
-import socketserver
-import threading
 import warnings
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from functools import partial
-from typing import Any, Dict, Iterator, List, Sequence, Union
+from typing import Any, Dict, List, Sequence, Union
 
-import anyio
-
-from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient, FlowMaestroError, StreamTimes
-from flowmaestro.testing.conformance.runner import run_to_its_end
+from flowmaestro import FlowMaestroError, StreamTimes
+from flowmaestro.testing.conformance.scripted_server import Peer, ScriptedServer
 from flowmaestro_core.streams.events import EXECUTION_TERMINAL
-from tests.harness.fuzz.targets import is_cut_short
+from tests.harness.faults.clients import all_at_once, client_over
+from tests.harness.fuzz.conversations import is_cut_short
 from tests.harness.runners import RUNNERS, Runner
-from tests.harness.testing.one_face import Awaited
 
 AT_ONCE = 16
 TIMEOUT = 2.0
-HUNG = 30.0
-"""Seconds: the client's own limit, and what nobody has to wait for."""
+"""Seconds: the client's own limit."""
 
 OPTIONS: Dict[str, Any] = {
     "api_key": "fm_live_fuzz",
@@ -105,10 +97,13 @@ def feed_all(name: str, kind: str, inputs: Sequence[bytes]) -> List[Outcome]:
 
 
 def _fed(runner: Runner, kind: str, inputs: Sequence[bytes]) -> List[Outcome]:
-    with _serving(inputs) as url:
-        if runner.backend is None:
-            return _ask_in_threads(runner, url, kind, inputs)
-        return anyio.run(_ask_in_tasks, runner, url, kind, inputs, backend=runner.backend)
+    with _serving(inputs) as server:
+
+        async def ask(transport: Any, number: int) -> Outcome:
+            api = client_over(runner, transport, base_url=server.url, **OPTIONS)
+            return await _ask(runner, api, kind, number, inputs[number])
+
+        return all_at_once(runner, ask, range(len(inputs)), AT_ONCE)
 
 
 async def _ask(runner: Runner, api: Any, kind: str, number: int, data: bytes) -> Outcome:
@@ -133,73 +128,23 @@ def _lacks_its_end(data: bytes) -> bool:
     return any(data + rest in CORPORA[GET] for rest in missing)
 
 
-def _ask_in_threads(runner: Runner, url: str, kind: str, inputs: Sequence[bytes]) -> List[Outcome]:
-    client = FlowMaestroClient(base_url=url, transport=runner.make(), **OPTIONS)
-    api = Awaited(client)
-
-    def ask(number: int, data: bytes) -> Outcome:
-        outcome: Outcome = run_to_its_end(_ask(runner, api, kind, number, data))
-        return outcome
-
-    with client, ThreadPoolExecutor(AT_ONCE) as threads:
-        return list(threads.map(ask, range(len(inputs)), inputs, timeout=HUNG + len(inputs)))
-
-
-async def _ask_in_tasks(
-    runner: Runner, url: str, kind: str, inputs: Sequence[bytes]
-) -> List[Outcome]:
-    outcomes: List[Outcome] = [TimeoutError("no end")] * len(inputs)
-    limiter = anyio.CapacityLimiter(AT_ONCE)
-
-    async def ask(number: int, data: bytes) -> None:
-        async with limiter:
-            with anyio.move_on_after(HUNG):
-                outcomes[number] = await _ask(runner, api, kind, number, data)
-
-    client = AsyncFlowMaestroClient(base_url=url, transport=runner.make(), **OPTIONS)
-    async with client as api, anyio.create_task_group() as group:
-        for number, data in enumerate(inputs):
-            group.start_soon(ask, number, data)
-    return outcomes
-
-
-@contextmanager
-def _serving(inputs: Sequence[bytes]) -> Iterator[str]:
+def _serving(inputs: Sequence[bytes]) -> ScriptedServer:
     """A server that answers the request for number n with the n-th input, and hangs up.
 
     A stream that makes progress and never ends is opened again without limit, as it should be.
     So the server knows nothing of an execution any more after a few requests for its events.
     """
-    asked: Counter[bytes] = Counter()
+    asked: Counter[str] = Counter()
 
-    class Handler(socketserver.StreamRequestHandler):
-        timeout = HUNG
+    def handler(peer: Peer) -> None:
+        request = peer.read_request()
+        if request is not None:
+            number = request.target.replace("/events", "").rpartition("/")[2]
+            asked[number] += 1
+            known = number.isdigit() and asked[number] <= _ANSWERS
+            peer.send(inputs[int(number)] if known else _NOT_FOUND)
 
-        def handle(self) -> None:
-            with suppress(OSError):
-                line = self.rfile.readline()
-                if not line:
-                    return  # The client was closed while it connected.
-                target = line.split(b" ")[1]
-                while self.rfile.readline().strip():
-                    pass
-                number = target.replace(b"/events", b"").rpartition(b"/")[2]
-                asked[number] += 1
-                known = number.isdigit() and asked[number] <= _ANSWERS
-                self.wfile.write(inputs[int(number)] if known else _NOT_FOUND)
-
-    class Server(socketserver.ThreadingTCPServer):
-        request_queue_size = 1024
-        daemon_threads = True
-
-    with Server(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=partial(server.serve_forever, 0.05))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-            thread.join()
+    return ScriptedServer(handler)
 
 
 _ANSWERS = 5
