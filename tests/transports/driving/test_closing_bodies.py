@@ -11,21 +11,11 @@ import pytest
 from flowmaestro_core.actions import Emit, Open, Read
 from flowmaestro_core.http.messages import Headers, Request
 from flowmaestro_transports.driving.iterators import AsyncItems
-from tests.harness.transports.quiet_streams import BACKENDS
+from tests.harness.transports.scripted_machine import Scripted
+
+pytestmark = pytest.mark.anyio
 
 REQUEST = Request("GET", "http://localhost/x", Headers())
-
-
-class Scripted:
-    finished, execution_id, runs_callers_code = False, None, False
-
-    def __init__(self, *actions: Any) -> None:
-        self.actions = list(actions)
-
-    def __getattr__(self, event: str) -> Any:
-        if event.startswith("_"):
-            raise AttributeError(event)
-        return lambda *_: self.actions.pop(0)
 
 
 class Body:
@@ -59,41 +49,30 @@ class Strange:
         return 7.0
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_cancelled_read_closes_the_body_to_the_end(backend: str) -> None:
-    async def main() -> None:
-        strange = Strange()
-        items = AsyncItems[Any](Scripted(Open(REQUEST, 9), Read(9)), strange)  # type: ignore[arg-type]
-        with anyio.move_on_after(0.01):
-            await items.__anext__()
-        assert not strange.body.open
-
-    anyio.run(main, backend=backend)
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_cancelled_close_closes_the_body_to_the_end(backend: str) -> None:
-    async def main() -> None:
-        strange = Strange()
-        items = AsyncItems[Any](Scripted(Open(REQUEST, 9), Emit(["a"])), strange)  # type: ignore[arg-type]
+async def test_cancelled_read_closes_the_body_to_the_end() -> None:
+    strange = Strange()
+    items = AsyncItems[Any](Scripted(Open(REQUEST, 9), Read(9)), strange)  # type: ignore[arg-type]
+    with anyio.move_on_after(0.01) as scope:
         await items.__anext__()
-        with anyio.CancelScope() as scope:
-            scope.cancel()
-            await items.close()
-        assert not strange.body.open
-
-    anyio.run(main, backend=backend)
+    assert scope.cancelled_caught
+    assert not strange.body.open
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_second_close_closes_what_the_first_one_could_not(backend: str) -> None:
-    async def main() -> None:
-        strange = Strange(OSError("not now"))
-        items = AsyncItems[Any](Scripted(Open(REQUEST, 9), Emit(["a"])), strange)  # type: ignore[arg-type]
-        await items.__anext__()
-        with pytest.raises(OSError, match="not now"):
-            await items.close()
+async def test_cancelled_close_closes_the_body_to_the_end() -> None:
+    strange = Strange()
+    items = AsyncItems[Any](Scripted(Open(REQUEST, 9), Emit(["a"])), strange)  # type: ignore[arg-type]
+    await items.__anext__()
+    with anyio.CancelScope() as scope:
+        scope.cancel()
         await items.close()
-        assert not strange.body.open
+    assert not strange.body.open
 
-    anyio.run(main, backend=backend)
+
+async def test_second_close_closes_what_the_first_one_could_not() -> None:
+    strange = Strange(OSError("not now"))
+    items = AsyncItems[Any](Scripted(Open(REQUEST, 9), Emit(["a"])), strange)  # type: ignore[arg-type]
+    await items.__anext__()
+    with pytest.raises(OSError, match="not now"):
+        await items.close()
+    await items.close()
+    assert not strange.body.open

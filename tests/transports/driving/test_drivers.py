@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import anyio
 import pytest
 
-from flowmaestro_core.actions import Close, Done, Emit, Fail, Open, Read, Send, Wait
+from flowmaestro_core.actions import Done, Emit, Fail, Open, Read, Send
 from flowmaestro_core.http.messages import (
     Headers,
     Phase,
@@ -159,22 +159,6 @@ def drive(request):
     return lambda machine, *outcomes, listener=None: request.param(machine, outcomes, listener)
 
 
-def test_a_call_is_sent_and_its_reply_reported(drive):
-    machine = Scripted(Send(REQUEST, 3.0), Done("value"))
-    run = drive(machine, Response(200, Headers()))
-    assert run.advance() == Done("value")
-    assert run.transport.log == [("send", 3.0)]
-    assert machine.heard == [("start",), ("response_received", Response(200, Headers()))]
-
-
-def test_waiting_is_the_transports_affair(drive):
-    machine = Scripted(Wait(1.5), Done(None))
-    run = drive(machine)
-    run.advance()
-    assert run.transport.log == [("sleep", 1.5)]
-    assert machine.heard[-1] == ("waited",)
-
-
 def test_a_body_is_read_piece_by_piece(drive):
     machine = Scripted(Open(REQUEST, 3.0), Read(1.0), Read(2.0), Read(0.5), Done(None))
     run = drive(machine, None, b"ab", None, b"")
@@ -197,23 +181,6 @@ def test_a_transport_that_loses_a_quiet_body_is_read_as_long_as_its_machine_says
     run = drive(machine, None, b"ab", b"cd", b"ef")
     run.advance()
     assert run.transport.log[1:4] == [("read", wait) for wait in waits]
-
-
-def test_items_are_returned_at_once_and_the_machine_goes_on(drive):
-    machine = Scripted(Emit(["one", "two"]), Done(None))
-    run = drive(machine)
-    assert run.advance() == Emit(["one", "two"])
-    assert run.advance() == Done(None)
-    assert machine.heard == [("start",), ("emitted",)]
-
-
-def test_the_listener_gets_each_item_when_it_is_delivered(drive):
-    heard = []
-    run = drive(Scripted(Emit(["one", "two"]), Done("value")), listener=heard.append)
-    run.advance()
-    assert heard == []
-    run.deliver("one")
-    assert heard == ["one"]
 
 
 @pytest.mark.parametrize("error", [LOST, TransportClosedError(), KeyError("no")])
@@ -247,14 +214,6 @@ def test_an_interrupt_at_the_moment_a_body_was_opened_closes_it():
     finally:
         sys.settrace(before)
     assert run.transport.open_bodies == 0
-
-
-def test_close_releases_the_body(drive):
-    machine = Scripted(Open(REQUEST, 3.0), Close(), Done(None))
-    run = drive(machine, None)
-    run.advance()
-    assert run.transport.open_bodies == 0
-    assert machine.heard[-1] == ("stream_closed",)
 
 
 def test_opening_again_releases_the_body_before(drive):
@@ -391,26 +350,3 @@ def test_a_refusal_of_a_class_of_the_callers_is_given_a_date(drive, reply):
     _, heard = machine.heard[1]
     assert heard.headers.pairs == (("Date", "Sun, 06 Nov 1994 08:49:37 GMT"),)
     assert (heard.status, heard.body) == (503, b"body")
-
-
-def test_cancellation_leaves_no_body_open():
-    transport = Awaiting(None)
-
-    class Stuck(AsyncBody):
-        async def read(self, patience):
-            await anyio.sleep_forever()
-
-    async def open_stuck(request, timeout):
-        return Stuck(transport)
-
-    transport.open = open_stuck
-
-    async def main():
-        driver = AsyncDriver(Scripted(Open(REQUEST, 3.0), Read(9.0)), transport)
-        with anyio.move_on_after(0.01) as scope:
-            await driver.advance()
-        assert scope.cancelled_caught
-
-    for backend in ("asyncio", "trio"):
-        anyio.run(main, backend=backend)
-        assert transport.open_bodies == 0

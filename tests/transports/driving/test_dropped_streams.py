@@ -14,7 +14,6 @@ import pytest
 
 from flowmaestro import AsyncFlowMaestroClient
 from flowmaestro.testing import AsyncMemoryTransport
-from flowmaestro.testing.fake.model import seeds
 from flowmaestro_transports import AiohttpTransport
 from tests.harness.transports.quiet_streams import (
     BACKENDS,
@@ -26,13 +25,6 @@ from tests.harness.transports.quiet_streams import (
     released_meanwhile,
 )
 from tests.harness.transports.slow_to_close import SlowToClose
-
-
-def test_a_break_releases_without_a_word(fake, client):
-    for event in quiet_stream(client):
-        if is_paused(event):
-            break
-    assert released(fake)
 
 
 def collect():
@@ -79,56 +71,6 @@ def test_an_async_stream_in_a_cycle_is_released_without_a_warning(fake, run_asyn
     run_async(main)
 
 
-def test_an_exception_in_the_loop_releases(fake, client):
-    def follow():
-        for event in quiet_stream(client):
-            raise ZeroDivisionError(event)
-
-    with pytest.raises(ZeroDivisionError):
-        follow()
-    collect()
-    assert released(fake)
-
-
-def test_a_callback_that_raises_releases(fake, client):
-    def hear(event):
-        raise LookupError(event)
-
-    with pytest.raises(LookupError):
-        client.workflows.run(seeds.PAUSING_WORKFLOW_ID, on_event=hear)
-    assert released(fake)
-
-
-@pytest.mark.parametrize("kind", ["plain", "coroutine"])
-def test_a_callback_that_raises_releases_async(fake, run_async, kind):
-    def plain(event):
-        raise LookupError(event)
-
-    async def coroutine(event):
-        await anyio.lowlevel.checkpoint()
-        raise LookupError(event)
-
-    async def main(client):
-        hear = plain if kind == "plain" else coroutine
-        with pytest.raises(LookupError):
-            await client.workflows.run(seeds.PAUSING_WORKFLOW_ID, on_event=hear)
-        assert await released_meanwhile(fake)
-
-    run_async(main)
-
-
-def test_a_run_that_is_cancelled_releases_and_the_execution_goes_on(fake, run_async):
-    async def main(client):
-        with anyio.move_on_after(0.2) as scope:
-            await client.workflows.run(seeds.PAUSING_WORKFLOW_ID)
-        assert scope.cancelled_caught
-        assert await released_meanwhile(fake)
-        newest = (await client.executions.list(workflow_id=seeds.PAUSING_WORKFLOW_ID))["data"][0]
-        assert newest["status"] in ("pending", "running", "paused")
-
-    run_async(main)
-
-
 def test_a_break_releases_without_a_word_async(fake, run_async):
     async def main(client):
         for _ in range(3):
@@ -136,20 +78,6 @@ def test_a_break_releases_without_a_word_async(fake, run_async):
                 if is_paused(event):
                     break
             assert await released_meanwhile(fake)
-
-    run_async(main)
-
-
-def test_an_exception_in_the_loop_releases_async(fake, run_async):
-    async def follow(client):
-        async for event in await quiet_async_stream(client):
-            raise ZeroDivisionError(event)
-
-    async def main(client):
-        with pytest.raises(ZeroDivisionError):
-            await follow(client)
-        gc.collect()
-        assert await released_meanwhile(fake)
 
     run_async(main)
 
@@ -189,16 +117,6 @@ async def drop(coroutine):
     coroutine.close()
 
 
-def test_a_body_that_must_be_awaited_is_closed_by_a_task_that_is_kept():
-    async def main():
-        body = SlowToClose()
-        async for _ in AsyncFlowMaestroClient("key", transport=body).executions.stream("e"):
-            break
-        assert await body.is_closed()
-
-    asyncio.run(main())
-
-
 async def waits(item):
     await asyncio.sleep(3600)
 
@@ -224,36 +142,6 @@ def test_a_coroutine_that_is_dropped_where_it_waits_releases_its_body(step):
         assert await body.is_closed()
 
     asyncio.run(main())
-
-
-def test_a_stream_in_a_task_that_is_cancelled_between_events_is_released(fake, run_async):
-    async def main(client):
-        between = anyio.Event()
-
-        async def follow():
-            async for event in await quiet_async_stream(client):
-                if is_paused(event):
-                    between.set()
-                    await anyio.sleep_forever()
-
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(follow)
-            await between.wait()
-            assert fake.open_streams == 1
-            tasks.cancel_scope.cancel()
-        assert await released_meanwhile(fake)
-
-    run_async(main)
-
-
-def test_collected_in_another_thread_it_is_handed_to_its_loop(fake, run_async):
-    async def main(client):
-        held = [await quiet_async_stream(client)]
-        await read_until_paused_async(held[0])
-        await anyio.to_thread.run_sync(held.clear)
-        assert await released_meanwhile(fake)
-
-    run_async(main)
 
 
 def test_collected_in_another_loop_it_is_handed_to_its_own(fake, run_async):

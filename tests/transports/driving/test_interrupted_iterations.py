@@ -17,20 +17,7 @@ from flowmaestro_core.actions import Emit
 from flowmaestro_transports.driving import iterators
 from flowmaestro_transports.driving.iterators import SyncItems
 from flowmaestro_transports.primitives import claims
-
-
-class Items:
-    """A machine that emits one item after another."""
-
-    state, finished, last_event_id, runs_callers_code = "emitting", False, "", False
-
-    def __init__(self) -> None:
-        self.numbers = itertools.count()
-
-    def __getattr__(self, event: str) -> Any:
-        if event not in ("start", "emitted"):
-            raise AttributeError(event)
-        return lambda *_: Emit([next(self.numbers) for _ in range(3)])
+from tests.harness.transports.scripted_machine import Scripted
 
 
 class Still:
@@ -66,7 +53,8 @@ def reaches(number: int) -> bool:
 
     At most one item is lost, between the queue and the caller.
     """
-    stream = SyncItems[int](Items(), Still())  # type: ignore[arg-type]
+    machine = Scripted(*(Emit([n, n + 1, n + 2]) for n in range(0, 30, 3)))
+    stream = SyncItems[int](machine, Still())  # type: ignore[arg-type]
     tracer, got = InterruptAt(number), []
     sys.settrace(tracer)
     try:

@@ -63,22 +63,6 @@ def test_the_text_is_whole_and_the_message_is_there_afterwards(reader, way):
         assert message["content"] == f"You said: {said}"
 
 
-def test_only_the_answer_to_a_message_has_a_text():
-    with FlowMaestroClient("k", transport=MemoryTransport(FakeFlowMaestro())) as client:
-        workflows = client.workflows.iterate()
-        assert not hasattr(workflows, "message")
-        with pytest.raises(AttributeError):
-            workflows.text()
-
-    async def main():
-        transport = AsyncMemoryTransport(FakeFlowMaestro())
-        async with AsyncFlowMaestroClient("k", transport=transport) as client:
-            with pytest.raises(AttributeError):
-                client.workflows.iterate().text()
-
-    anyio.run(main)
-
-
 def test_a_finished_answer_cannot_be_read_again():
     fake = FakeFlowMaestro(messages="sse")
     with FlowMaestroClient(fake.api_key, transport=MemoryTransport(fake)) as client:

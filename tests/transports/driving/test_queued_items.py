@@ -9,32 +9,13 @@ from typing import Any, Callable, List
 import anyio
 import pytest
 
-from flowmaestro import FlowMaestroClient, Hooks, StreamError
-from flowmaestro.testing import FakeFlowMaestro, MemoryTransport
+from flowmaestro import StreamError
 from flowmaestro_core.actions import Close, Done, Emit, Open, Read
 from flowmaestro_core.http.messages import Headers, Request
 from flowmaestro_transports.driving.iterators import AsyncItems, SyncItems
+from tests.harness.transports.scripted_machine import Scripted
 
 REQUEST = Request("GET", "http://localhost/x", Headers())
-
-
-class Scripted:
-    """A machine that returns these actions, and counts how often it is asked to go on."""
-
-    finished = False
-    execution_id = None
-    runs_callers_code = False
-    operation = "executions.stream"
-
-    def __init__(self, *actions: Any) -> None:
-        self.actions = list(actions)
-        self.heard: List[str] = []
-
-    def __getattr__(self, event: str) -> Any:
-        if event.startswith("_") or event in ("last_event_id", "last_seen", "scrubber"):
-            raise AttributeError(event)
-        self.heard.append(event)
-        return lambda *_: self.actions.pop(0)
 
 
 class Body:
@@ -152,7 +133,7 @@ def test_close_in_another_thread_stops_a_reader_amid_its_queue() -> None:
     for after in range(0, 2000, 40):
         endless = (Emit(list(range(at, at + 500))) for at in itertools.count(0, 500))
         handle = SyncItems[Any](Scripted(), Plain())  # type: ignore[arg-type]
-        handle._machine.actions = _Endless(endless)
+        handle._machine.actions = endless
         got: List[int] = []
 
         def read(handle: Any = handle, got: List[int] = got) -> None:
@@ -168,14 +149,6 @@ def test_close_in_another_thread_stops_a_reader_amid_its_queue() -> None:
         assert got == list(range(len(got)))
         with closed():
             next(handle)
-
-
-class _Endless:
-    def __init__(self, actions: Any) -> None:
-        self._actions = actions
-
-    def pop(self, _index: int) -> Any:
-        return next(self._actions)
 
 
 def test_the_listener_hears_each_item_at_its_delivery(make: Make) -> None:
@@ -221,70 +194,9 @@ def test_a_listener_cannot_read_the_queue_that_it_hears(make: Make) -> None:
         next(handle)
 
 
-class Tracing:
-    def __init__(self) -> None:
-        self.said: List[Any] = []
-
-    def attempting(self, *_: Any) -> Any:
-        return {}
-
-    def attempted(self, *_: Any) -> None: ...
-
-    retrying = attempted
-
-    def emitted(self, item: Any) -> None:
-        self.said.append(item["type"])
-
-    def ended(self, *_: Any) -> None:
-        self.said.append("ended")
-
-
-def test_a_trace_gets_each_event_when_the_caller_does() -> None:
-    trace, fake = Tracing(), FakeFlowMaestro()
-
-    class Traced(Hooks):
-        def trace(self, operation: str, transport: object) -> Any:
-            return trace
-
-    got: List[str] = []
-    with FlowMaestroClient(
-        fake.api_key,
-        transport=MemoryTransport(fake),
-        hooks=Traced(),
-    ) as client:
-        for event in client.executions.stream("exec_xyz789"):
-            got.append(event["type"])
-            assert [said for said in trace.said if said != "ended"] == got
-    assert trace.said[len(got) - 1 : len(got) + 1] == [got[-1], "ended"]
-
-
-def test_time_stands_still_while_the_queue_is_emptied() -> None:
-    fake = FakeFlowMaestro()
-    transport = MemoryTransport(fake)
-    with FlowMaestroClient(fake.api_key, transport=transport) as client:
-        stream = client.executions.stream("exec_xyz789")
-        queued = 0
-        for _ in stream:
-            before = transport.now()
-            while stream._items:  # type: ignore[attr-defined]
-                next(stream)
-                queued += 1
-                assert transport.now() == before
-        assert queued
-
-
 def test_no_body_is_open_beside_the_terminal_event(make: Make) -> None:
     handle = make(Open(REQUEST, 9), Read(9), Emit(["a"]), Close(), Emit(["end"]), Done(None))
     assert next(handle) == "a"
     assert handle.bodies[0].open
     assert next(handle) == "end"
     assert not handle.bodies[0].open
-
-
-def test_a_million_items_are_returned_in_order() -> None:
-    handle = SyncItems[Any](Scripted(), Plain())  # type: ignore[arg-type]
-    batches = (Emit(range(at, at + 1000)) for at in range(0, 1_000_000, 1000))
-    handle._machine.actions = _Endless(itertools.chain(batches, [Done(None)]))
-    assert all(item == number for number, item in enumerate(handle))
-    with pytest.raises(StopIteration):
-        next(handle)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import anyio
-import anyio.to_thread
 import pytest
 
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient, StreamError
@@ -29,29 +26,6 @@ from tests.harness.transports.quiet_streams import (
 )
 
 # To the end
-
-
-def test_the_connection_is_gone_before_the_last_event_is_handed_over(fake, client):
-    stream = client.executions.stream("exec_xyz789")
-    seen = []
-    for event in stream:
-        seen.append(event["type"])
-        if event["type"] == "execution:completed":
-            assert released(fake)
-            break
-    assert seen[-1] == "execution:completed"
-
-
-def test_the_connection_is_gone_before_the_last_event_is_handed_over_async(fake, run_async):
-    async def main(client):
-        stream = client.executions.stream("exec_xyz789")
-        async for event in stream:
-            if event["type"] == "execution:completed":
-                assert await released_meanwhile(fake)
-                return stream
-        raise AssertionError("the stream ended without its terminal event")
-
-    run_async(main)
 
 
 def test_exhausted_stream_stays_exhausted(fake):
@@ -95,20 +69,6 @@ def test_exhausted_async_stream_stays_exhausted(fake, backend):
 
 
 # Closing
-
-
-def test_closing_and_leaving_with_release_at_once(fake, client):
-    with quiet_stream(client) as stream:
-        next(stream)
-        assert fake.open_streams == 1
-        assert stream.request_id is None
-        assert (stream.last_event_id, stream.reconnects) == ("", 0)
-    assert released(fake)
-    stream.close()
-    with refuses():
-        next(stream)
-    with refuses():
-        iter(stream)
 
 
 def test_closing_and_leaving_with_release_at_once_async(fake, run_async):
@@ -195,34 +155,6 @@ def test_closing_from_another_task_wakes_the_reader(fake, run_async):
     run_async(main)
 
 
-def test_closing_while_it_connects_wakes_the_reader(scripted_server, run_async):
-    asked = threading.Event()
-
-    def never_answers(peer):
-        peer.read_request()
-        asked.set()
-        peer.wait_closed()
-
-    async def main(_):
-        with scripted_server(never_answers) as server:
-            async with AsyncFlowMaestroClient(
-                "fm_live_x", base_url=server.url, transport=run_async.make()
-            ) as client:
-                stream = client.executions.stream("exec_xyz789")
-
-                async def read():
-                    with refuses():
-                        await stream.__anext__()
-
-                with anyio.fail_after(PROMPT):
-                    async with anyio.create_task_group() as tasks:
-                        tasks.start_soon(read)
-                        await anyio.to_thread.run_sync(asked.wait, PROMPT)
-                        await stream.close()
-
-    run_async(main)
-
-
 # Cancelling
 
 
@@ -238,18 +170,6 @@ def test_cancelling_the_reader_releases_at_once(fake, run_async):
             await stream.__anext__()
 
     run_async(main)
-
-
-def test_a_timeout_of_asyncios_own_releases_too(fake, url):
-    async def main():
-        async with AsyncFlowMaestroClient(fake.api_key, base_url=url) as client:
-            stream = await quiet_async_stream(client)
-            await read_until_paused_async(stream)
-            with pytest.raises(asyncio.TimeoutError):
-                await asyncio.wait_for(stream.__anext__(), 0.05)
-            assert await released_meanwhile(fake)
-
-    asyncio.run(main())
 
 
 # Kinds of handles

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
-import types
 from concurrent.futures import ThreadPoolExecutor
 
 import anyio
@@ -14,27 +12,15 @@ import pytest
 
 from flowmaestro import FlowMaestroClient
 from flowmaestro.testing import FakeFlowMaestro, MemoryTransport
-from flowmaestro_core.actions import Done, Emit, Fail, Open, Read, Send, Wait
-from flowmaestro_core.http.messages import Headers, Phase, Request, Response, TransportFailure
+from flowmaestro_core.actions import Emit, Fail, Open, Read, Send, Wait
+from flowmaestro_core.http.messages import Headers, Request, Response
 from flowmaestro_transports.driving.iterators import AsyncItems, SyncItems
-from tests.harness.transports.quiet_streams import BACKENDS, PROMPT, refuses
+from tests.harness.transports.quiet_streams import PROMPT, refuses
+from tests.harness.transports.scripted_machine import Scripted
+
+pytestmark = pytest.mark.anyio
 
 REQUEST = Request("GET", "http://localhost/x", Headers())
-
-
-class Scripted:
-    """A machine that asks for what it is told to ask for."""
-
-    finished = False
-    execution_id = None
-
-    def __init__(self, *actions):
-        self.actions = list(actions)
-
-    def __getattr__(self, event):
-        if event.startswith("_") or event in ("last_event_id", "reconnects", "request_id"):
-            raise AttributeError(event)
-        return lambda *args: self.actions.pop(0)
 
 
 class Gate:
@@ -126,38 +112,22 @@ class AsyncGate:
         return 7.0
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: type(step).__name__)
-def test_a_step_is_cut_short(step, backend):
-    async def main():
-        gate = AsyncGate()
-        stream = AsyncItems(Scripted(step), gate)
+async def test_a_step_is_cut_short(step):
+    gate = AsyncGate()
+    stream = AsyncItems(Scripted(step), gate)
 
-        async def read():
-            with refuses():
-                await stream.__anext__()
-
-        with anyio.fail_after(PROMPT):
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(read)
-                await gate.entered.wait()
-                await stream.close()
+    async def read():
         with refuses():
             await stream.__anext__()
 
-    anyio.run(main, backend=backend)
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_a_cancellation_from_outside_is_not_taken_for_a_close(backend):
-    async def main():
-        gate = AsyncGate()
-        stream = AsyncItems(Scripted(Wait(9)), gate)
-        with anyio.move_on_after(0.01) as scope:
-            await stream.__anext__()
-        assert scope.cancelled_caught
-
-    anyio.run(main, backend=backend)
+    with anyio.fail_after(PROMPT):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(read)
+            await gate.entered.wait()
+            await stream.close()
+    with refuses():
+        await stream.__anext__()
 
 
 class SlowToClose:
@@ -183,47 +153,22 @@ class SlowToClose:
         raise OSError("nobody is left to hear of this")
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_without_release_the_body_is_closed_by_a_task(backend):
-    async def main():
-        transport = SlowToClose()
-        transport.closed = [anyio.Event(), anyio.Event()]
-        first, second = transport.closed
+async def test_without_release_the_body_is_closed_by_a_task():
+    transport = SlowToClose()
+    transport.closed = [anyio.Event(), anyio.Event()]
+    first, second = transport.closed
 
-        def begin():
-            return AsyncItems(Scripted(Open(REQUEST, 9), Emit(["item"])), transport)
+    def begin():
+        return AsyncItems(Scripted(Open(REQUEST, 9), Emit(["item"])), transport)
 
-        with anyio.fail_after(PROMPT):
-            async for _ in begin():
-                break
-            await second.wait()
-            held = [begin()]
-            assert await held[0].__anext__() == "item"
-            await anyio.to_thread.run_sync(held.clear)
-            await first.wait()
-
-    anyio.run(main, backend=backend)
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_a_read_that_is_dropped_in_a_callback_leaves_the_body_to_a_task(backend):
-    @types.coroutine
-    def hear(item):
-        yield item
-
-    async def main():
-        transport = SlowToClose()
-        closed = anyio.Event()
-        transport.closed = [closed]
-        stream = AsyncItems(Scripted(Open(REQUEST, 9), Emit(["item"])), transport, hear)
-        reading = stream.__anext__()
-        assert reading.send(None) == "item"
-        reading.close()
-        del stream, reading
-        with anyio.fail_after(PROMPT):
-            await closed.wait()
-
-    anyio.run(main, backend=backend)
+    with anyio.fail_after(PROMPT):
+        async for _ in begin():
+            break
+        await second.wait()
+        held = [begin()]
+        assert await held[0].__anext__() == "item"
+        await anyio.to_thread.run_sync(held.clear)
+        await first.wait()
 
 
 def test_outside_of_asyncio_and_trio_it_works_and_a_drop_is_told():
@@ -253,36 +198,13 @@ def test_a_stray_stop_of_the_transport_is_no_end():
         list(SyncItems(Scripted(Send(REQUEST, 9)), Mock()))
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_a_stray_stop_of_the_transport_is_no_end_async(backend):
+async def test_a_stray_stop_of_the_transport_is_no_end_async():
     class Mock(AsyncGate):
         async def send(self, request, timeout):
             raise StopAsyncIteration
 
-    async def main():
-        with pytest.raises(RuntimeError, match="raised StopAsyncIteration"):
-            [e async for e in AsyncItems(Scripted(Send(REQUEST, 9)), Mock())]
-
-    anyio.run(main, backend=backend)
-
-
-def test_a_lost_connection_beside_a_close_is_not_made_anew():
-    class Lost(Gate):
-        def pass_through(self):
-            if self.bodies:
-                stream.close()
-                raise TransportFailure(Phase.REPLY_BROKEN, "the stream was closed")
-
-    lost = Lost()
-    stream = SyncItems(Scripted(Open(REQUEST, 9), Read(9), Open(REQUEST, 9)), lost)
-    with refuses():
-        next(stream)
-    assert lost.bodies == 0
-
-
-def test_done_ends_the_handle():
-    with contextlib.closing(SyncItems(Scripted(Emit([1]), Done(None)), Gate())) as stream:
-        assert list(stream) == [1]
+    with pytest.raises(RuntimeError, match="raised StopAsyncIteration"):
+        [e async for e in AsyncItems(Scripted(Send(REQUEST, 9)), Mock())]
 
 
 ENDINGS = [
