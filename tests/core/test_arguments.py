@@ -21,8 +21,14 @@ class Callable:
 
 @pytest.mark.parametrize(
     "value",
-    [coroutine_function, functools.partial(coroutine_function), Callable()],
-    ids=["function", "partial", "object"],
+    [
+        coroutine_function,
+        functools.partial(coroutine_function, 1),
+        Callable(),
+        Callable().__call__,
+        functools.partial(functools.partial(Callable(), 1), 2),
+    ],
+    ids=["function", "partial", "object", "method", "partial of an object"],
 )
 def test_coroutine_function_is_refused_where_a_plain_one_is_needed(value: Any) -> None:
     assert is_coroutine_function(value)
@@ -32,7 +38,7 @@ def test_coroutine_function_is_refused_where_a_plain_one_is_needed(value: Any) -
         check_plain_function("key", value)
 
 
-@pytest.mark.parametrize("value", [None, print, functools.partial(print)])
+@pytest.mark.parametrize("value", [None, print, functools.partial(print), Callable])
 def test_plain_function_or_none_is_accepted(value: Any) -> None:
     check_plain_function("key", value)
     assert not is_coroutine_function(value)

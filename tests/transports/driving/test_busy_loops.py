@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from typing import Any, List, Optional
+from typing import Any
 
 import anyio
 import pytest
@@ -19,40 +19,6 @@ on_each = pytest.mark.parametrize(
     [(AiohttpTransport, "asyncio"), (AnyioTransport, "asyncio"), (AnyioTransport, "trio")],
     ids=["aiohttp", "anyio-asyncio", "anyio-trio"],
 )
-
-
-@on_each
-def test_bytes_before_the_deadline_are_not_missed(scripted: Any, make: Any, backend: str) -> None:
-    go, sent = threading.Event(), threading.Event()
-
-    def handler(peer: Any) -> None:
-        peer.read_request()
-        peer.send(scripted.reply(headers=[scripted.CHUNKED], length=False))
-        go.wait(60)
-        peer.send(b"5\r\nhello\r\n")
-        sent.set()
-        peer.wait_closed()
-
-    async def main(url: str) -> None:
-        transport = make()
-        body = await transport.open(Request("GET", url, Headers(), b""), 10.0)
-        got: List[Optional[bytes]] = []
-
-        async def read() -> None:
-            got.append(await body.read(0.5))
-
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(read)
-            await anyio.sleep(0.01)  # until it waits
-            go.set()
-            sent.wait(60)
-            time.sleep(0.7)  # noqa: ASYNC251 - blocks the loop until the patience has run out
-        assert got == [b"hello"]
-        await body.close()
-        await transport.close()
-
-    with scripted.ScriptedServer(handler) as server:
-        anyio.run(main, server.url, backend=backend)
 
 
 @on_each

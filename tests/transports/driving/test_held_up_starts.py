@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Callable, List
 
 import pytest
@@ -74,23 +73,5 @@ def test_held_up_batch_on_a_store_without_a_lock_starts_once(fake: FakeFlowMaest
     with pytest.raises(JournalError) as caught:
         list(client.workflows.run_many("wf_mine", [{"n": 1}], journal=store))
     assert caught.value.code == "journal_busy"
-    assert started(fake) == [1]
-    assert posts(fake) == 1
-
-
-def test_held_up_batch_on_a_store_announces_its_start_again(fake: FakeFlowMaestro) -> None:
-    store = MemoryStore()
-    client = client_held_up(fake, 40)
-    runs = client.workflows.run_many("wf_mine", [{"n": 1}], journal=store)
-    assert [outcome.ok for outcome in runs] == [True]
-    assert started(fake) == [1]
-
-
-def test_held_up_batch_under_the_lock_of_its_journal_is_sent(
-    fake: FakeFlowMaestro, tmp_path: Path
-) -> None:
-    client = client_held_up(fake, 40)
-    runs = client.workflows.run_many("wf_mine", [{"n": 1}], journal=tmp_path / "j")
-    assert [outcome.ok for outcome in runs] == [True]
     assert started(fake) == [1]
     assert posts(fake) == 1

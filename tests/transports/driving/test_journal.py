@@ -4,10 +4,8 @@ import os
 import shutil
 import sqlite3
 import stat
-import subprocess
 import sys
 import tempfile
-import textwrap
 from contextlib import closing, contextmanager, suppress
 
 import anyio
@@ -16,12 +14,9 @@ import pytest
 from flowmaestro import (
     AsyncFlowMaestroClient,
     FlowMaestroClient,
-    InsufficientCreditsError,
     JournalError,
-    NotFoundError,
-    RateLimitError,
 )
-from flowmaestro.testing import AsyncMemoryTransport, FakeFlowMaestro, MemoryTransport, Node
+from flowmaestro.testing import AsyncMemoryTransport, FakeFlowMaestro, MemoryTransport
 from flowmaestro_core.errors import CheckpointConflict
 from flowmaestro_core.store import HEADER_KEY
 from flowmaestro_transports.driving import journal as journal_module
@@ -121,70 +116,6 @@ def test_journal_is_readable_by_its_owner_only(run, path):
     assert sorted(os.listdir(path.parent)) == ["runs.sqlite3", "runs.sqlite3.lock"]
 
 
-def test_journal_can_be_read_while_the_batch_runs(run, path):
-    with run() as runs:
-        next(runs)
-        db = sqlite3.connect(path)
-        assert db.execute("SELECT count(*) FROM rows JOIN ended USING (start)").fetchone()[0] >= 1
-        db.close()
-
-
-def test_a_second_batch_is_refused_at_once(run, path):
-    with run() as runs:
-        with pytest.raises(JournalError, match="is in use by another batch") as caught:
-            run()
-        assert caught.value.code == "journal_busy"
-        assert str(path) in str(caught.value)
-        opened = textwrap.dedent(f"""
-            from flowmaestro_transports.driving.journal import Journal
-            Journal({str(path)!r})
-        """)
-        done = subprocess.run([sys.executable, "-c", opened], capture_output=True, text=True)
-        assert "is in use by another batch" in done.stderr
-        next(runs)
-
-
-def test_another_workflow_or_api_root_is_refused(run, fake, client, path):
-    list(run())
-    with pytest.raises(JournalError, match="its workflow id: wf_mine, not wf_123"):
-        next(client.workflows.run_many("wf_123", ROWS, journal=path))
-    other = FlowMaestroClient(
-        fake.api_key, base_url="https://other.test", transport=MemoryTransport(fake)
-    )
-    with pytest.raises(JournalError, match=r"its api root: .*, not https://other\.test"):
-        next(other.workflows.run_many("wf_mine", ROWS, journal=path))
-    with pytest.raises(JournalError, match="its rows: known by their index, not known by a key"):
-        next(run(key=lambda row: row["n"]))
-
-
-def test_deleted_execution_is_the_error_of_its_row(run, fake):
-    fake.workflow("wf_mine", nodes=[Node("work", seconds=50)], outputs=dict)
-    with run(ROWS[:2], timeout=20) as runs:
-        gone = next(runs).execution_id
-    fake.fail_next(status=404, path=f"/executions/{gone}", method="GET")
-    outcomes = list(run(ROWS[:2]))
-    (missed,) = (it for it in outcomes if not it.ok)
-    assert missed.execution_id == missed.error.execution_id == gone
-    assert isinstance(missed.error, NotFoundError)
-    assert len(fake.executions) == 2
-
-
-@pytest.mark.parametrize("fake", ["documented"], indirect=True)
-def test_fatal_errors_leave_the_journal_intact(run, fake):
-    fake.set_credits(4)
-    with pytest.raises(InsufficientCreditsError):
-        list(run())
-    fake.set_credits(None)
-    fake.rate_limit(per_day=len(fake.requests) + 5)
-    with pytest.raises(RateLimitError) as caught:
-        list(run())
-    assert caught.value.retry_after > 0
-    fake.rate_limit(per_day=10_000)
-    fake.clock.advance(caught.value.retry_after)
-    assert all(it.ok for it in run())
-    assert ledger(fake) == list(range(12))
-
-
 @pytest.mark.parametrize(
     ("content", "reason"),
     [(b"no database at all, but long enough" * 9, "not a database"), ("other", "is not a journal")],
@@ -202,15 +133,6 @@ def test_file_that_is_not_a_journal_is_refused_unchanged(run, fake, path, conten
     assert caught.value.code == "journal_unusable"
     assert (path.read_bytes(), path.stat().st_mode) == (content, before.st_mode)
     assert fake.requests == []
-
-
-def test_a_damaged_journal_is_refused(run, path):
-    list(run([{"n": n, "text": "x" * 500} for n in range(60)]))
-    content = bytearray(path.read_bytes())
-    content[8192 + 100 : 8192 * 4] = b"\xff" * (8192 * 3 - 100)
-    path.write_bytes(content)
-    with pytest.raises(JournalError, match=r"damaged|malformed"):
-        run()
 
 
 def as_killed(run, path, folder, parts):
@@ -402,16 +324,7 @@ def test_save_with_another_serial_keeps_nothing(path):
         assert [it["key"] for it in journal.load(["1", "2", "3"], False)] == ["1"]
 
 
-def test_outcomes_of_a_load_are_limited(path, monkeypatch):
-    monkeypatch.setattr(journal_module, "MAX_OUTCOMES_SIZE", 100)
-    with closing(Journal(str(path))) as journal:
-        large = {"text": "x" * 200}
-        Saves(journal)(*(a_state(str(n), "ended", n, outcome=large) for n in range(1, 4)))
-        loaded = journal.load(["1", "2", "3"], True)
-        assert [it.get("outcome") for it in loaded] == [large, None, None]
-
-
-def test_outcomes_beyond_the_limit_are_not_fetched(path, monkeypatch):
+def test_outcomes_beyond_the_limit_are_neither_loaded_nor_fetched(path, monkeypatch):
     monkeypatch.setattr(journal_module, "MAX_OUTCOMES_SIZE", 100)
     fetched = []
 
@@ -424,20 +337,10 @@ def test_outcomes_beyond_the_limit_are_not_fetched(path, monkeypatch):
         large = {"text": "x" * 200}
         Saves(journal)(*(a_state(key, "ended", int(key), outcome=large) for key in keys))
         journal._db.text_factory = text
-        assert sorted(it["key"] for it in journal.load(keys, True)) == sorted(keys)
+        loaded = {it["key"]: it.get("outcome") for it in journal.load(keys, True)}
+    assert loaded == {**dict.fromkeys(keys), "1": large}
     # Before Python 3.11, `sqlite3` fetches a row ahead.
     assert sum(size > 200 for size in fetched) <= 2
-
-
-def test_rows_without_a_working_iterator_release_the_journal(fake, path):
-    class Rows:
-        def __iter__(self):
-            raise RuntimeError("the database is down")
-
-    client = FlowMaestroClient(fake.api_key, transport=MemoryTransport(fake))
-    with pytest.raises(RuntimeError, match="the database is down"):
-        client.workflows.run_many("wf_mine", Rows(), journal=path)
-    assert len(list(client.workflows.run_many("wf_mine", ROWS, journal=path))) == len(ROWS)
 
 
 @pytest.mark.parametrize("step", ["_listener", "deque"])

@@ -132,27 +132,22 @@ def test_changed_output_is_named_as_damage(tmp_path: Path) -> None:
     assert caught.value.code == "journal_unusable"
 
 
-def test_execution_that_belongs_to_no_start_is_named_as_damage(tmp_path: Path) -> None:
-    """A changed number of its start would turn an ended row into one that runs."""
+@pytest.mark.parametrize(
+    "change",
+    [
+        # A changed number of its start would turn an ended row into one that runs.
+        "start = 0",
+        # A record whose header has the length 0 has only NULLs: its row would count as running.
+        "execution = NULL, checksum = NULL",
+    ],
+)
+def test_execution_that_is_empty_or_has_no_start_is_named_as_damage(
+    tmp_path: Path, change: str
+) -> None:
     path = tmp_path / "j"
     written(path, INDEXES[1:9])
     with closing(sqlite3.connect(path)) as database, database:
-        database.execute("UPDATE ended SET start = 0 WHERE start = (SELECT min(start) FROM ended)")
-    with pytest.raises(
-        JournalError, match="is damaged: an execution that is empty or has no start"
-    ):
-        open_journal(path)
-
-
-def test_execution_that_reads_as_null_is_named_as_damage(tmp_path: Path) -> None:
-    """A record whose header has the length 0 has only NULLs: its row would count as running."""
-    path = tmp_path / "j"
-    written(path, INDEXES[1:9])
-    with closing(sqlite3.connect(path)) as database, database:
-        database.execute(
-            "UPDATE ended SET execution = NULL, checksum = NULL"
-            " WHERE start = (SELECT min(start) FROM ended)"
-        )
+        database.execute(f"UPDATE ended SET {change} WHERE start = (SELECT min(start) FROM ended)")
     with pytest.raises(
         JournalError, match="is damaged: an execution that is empty or has no start"
     ):

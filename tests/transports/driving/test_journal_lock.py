@@ -6,9 +6,8 @@ import os
 import subprocess
 import sys
 import textwrap
-import threading
 from pathlib import Path
-from typing import List
+from typing import Tuple
 
 import pytest
 
@@ -25,30 +24,28 @@ def open_journal(path: Path) -> Journal:
     return Journal(str(path))
 
 
+def run(program: str, *options: str) -> Tuple[str, str]:
+    """Run a program in another process; return what it writes on both outputs."""
+    command = [sys.executable, *options, "-c", textwrap.dedent(program)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout, done.stderr
+
+
 def open_elsewhere(path: Path) -> str:
-    """Open a journal in another process; return the last line of what it writes."""
-    program = textwrap.dedent(f"""
+    """Open a journal in another process; return the last line of its error."""
+    return run(f"""
         from flowmaestro_transports.driving.journal import Journal
-        Journal({str(path)!r}).close()
-        print("opened")
-    """)
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False
-    )
-    return (done.stdout + done.stderr).splitlines()[-1]
+        Journal({str(path)!r})
+    """)[1].splitlines()[-1]
 
 
 def rows_seen_elsewhere(path: Path) -> str:
     """Read a journal in another process, as any program may; return its number of rows."""
-    program = textwrap.dedent(f"""
+    return run(f"""
         import contextlib, sqlite3
         with contextlib.closing(sqlite3.connect({str(path)!r})) as database:
             print(*database.execute("SELECT count(*) FROM rows").fetchone())
-    """)
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    )
-    return done.stdout.strip()
+    """)[0].strip()
 
 
 def refused(path: Path) -> JournalError:
@@ -117,7 +114,8 @@ def test_removed_lock_file_lets_no_second_batch_in(tmp_path: Path) -> None:
 @linux
 def test_refused_journal_is_closed_when_the_process_ends(tmp_path: Path) -> None:
     """Closing it earlier would remove the locks of the first batch."""
-    program = textwrap.dedent(f"""
+    said = run(
+        f"""
         import os
         from flowmaestro_core.errors import JournalError
         from flowmaestro_transports.driving.journal import Journal
@@ -132,17 +130,17 @@ def test_refused_journal_is_closed_when_the_process_ends(tmp_path: Path) -> None
         except JournalError as error:
             print(error.code)
         first.close()
-    """)
-    command = [sys.executable, "-W", "always::ResourceWarning", "-c", program]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert (done.stdout, done.stderr) == ("journal_busy\n", "")
+    """,
+        "-Walways::ResourceWarning",
+    )
+    assert said == ("journal_busy\n", "")
 
 
 def test_batch_that_is_open_when_the_program_ends_writes_nothing_to_standard_error(
     tmp_path: Path,
 ) -> None:
     """Its handle is collected when nothing can be imported any more."""
-    program = textwrap.dedent(f"""
+    said = run(f"""
         from flowmaestro import FlowMaestroClient
         from flowmaestro_core.http.messages import Headers, Response
 
@@ -153,9 +151,7 @@ def test_batch_that_is_open_when_the_program_ends_writes_nothing_to_standard_err
         outcomes = client.workflows.run_many("wf_123", rows, journal={str(tmp_path / "j")!r})
         next(outcomes)
     """)
-    command = [sys.executable, "-c", program]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stderr == ""
+    assert said == ("", "")
 
 
 def test_lock_file_that_is_replaced_while_it_is_opened_is_not_trusted(
@@ -178,33 +174,12 @@ def test_lock_file_that_is_replaced_while_it_is_opened_is_not_trusted(
     first.close()
 
 
-def test_only_one_of_many_threads_opens_the_journal(tmp_path: Path) -> None:
-    barrier, got = threading.Barrier(8), []
-    errors: List[str] = []
-
-    def try_to_open() -> None:
-        barrier.wait()
-        try:
-            got.append(open_journal(tmp_path / "j"))
-        except JournalError as error:
-            errors.append(error.code)
-
-    threads = [threading.Thread(target=try_to_open) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(got) == 1
-    assert errors == ["journal_busy"] * 7
-    got[0].close()
-
-
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_child_that_is_forked_during_a_batch_neither_unlocks_the_journal_nor_keeps_it_locked(
     tmp_path: Path,
 ) -> None:
     """One child drops the journal, the other one keeps it."""
-    program = textwrap.dedent(f"""
+    said = run(f"""
         import gc, os
         from flowmaestro_core.errors import JournalError
         from flowmaestro_transports.driving.journal import Journal
@@ -235,6 +210,4 @@ def test_child_that_is_forked_during_a_batch_neither_unlocks_the_journal_nor_kee
         open_journal().close()
         print("opened")
     """)
-    command = [sys.executable, "-c", program]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.stdout, done.stderr) == ("journal_busy\nopened\n", "")
+    assert said == ("journal_busy\nopened\n", "")

@@ -124,19 +124,6 @@ class Half(MemoryStore):
         raise OSError("the database is away")
 
 
-def test_batch_is_taken_up_from_a_store(fake: FakeFlowMaestro, client: FlowMaestroClient) -> None:
-    store = MemoryStore()
-    with run(client, store, concurrency=2) as runs:
-        first = next(runs)
-    other = FlowMaestroClient(fake.api_key, transport=MemoryTransport(fake))
-    again = {it.index: it for it in run(other, store)}
-    assert again[first.index].replayed
-    assert again[first.index].execution == first.execution
-    assert all(it.ok for it in again.values())
-    assert started(fake) == list(range(6))
-    assert not any("wf_mine" in key for key in store.states)
-
-
 def test_async_client_takes_both_kinds_of_stores(fake: FakeFlowMaestro) -> None:
     async def main(store: Any) -> None:
         transport = AsyncMemoryTransport(fake)
@@ -220,24 +207,18 @@ def test_batch_that_another_process_has_taken_over_ends_and_sends_nothing(
     assert all(it.replayed for it in run(client, store))
 
 
-def test_garbage_of_a_store_is_named_and_starts_nothing(
-    fake: FakeFlowMaestro, client: FlowMaestroClient
+@pytest.mark.parametrize("method", ["load", "known"])
+def test_garbage_of_a_store_is_named(
+    fake: FakeFlowMaestro, client: FlowMaestroClient, method: str
 ) -> None:
     """A store without `return`. What garbage there is, `tests/core` tries."""
     store = MemoryStore()
-    store.load = lambda keys, outcomes: None  # type: ignore[method-assign, assignment, return-value]
-    with pytest.raises(JournalError, match="load raised TypeError") as caught:
+    setattr(store, method, lambda *_: None)
+    fake.fail_next(status=500, path="/workflows/*/execute")  # so that `known` is called
+    with pytest.raises(JournalError, match=f"{method} raised TypeError") as caught:
         list(run(client, store, ROWS[:2]))
     assert caught.value.code == "journal_unusable"
-    assert fake.requests == []
-
-
-def test_garbage_of_known_ends_the_batch(fake: FakeFlowMaestro, client: FlowMaestroClient) -> None:
-    store = MemoryStore()
-    store.known = lambda ids: None  # type: ignore[method-assign, assignment, return-value]
-    fake.fail_next(status=500, path="/workflows/*/execute")
-    with pytest.raises(JournalError, match="known raised TypeError"):
-        list(run(client, store, ROWS[:2]))
+    assert method == "known" or fake.requests == []
 
 
 def test_store_that_hangs_at_any_call_holds_its_batch() -> None:

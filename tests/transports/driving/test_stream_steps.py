@@ -10,8 +10,6 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from flowmaestro import FlowMaestroClient
-from flowmaestro.testing import FakeFlowMaestro, MemoryTransport
 from flowmaestro_core.actions import Emit, Fail, Open, Read, Send, Wait
 from flowmaestro_core.http.messages import Headers, Request, Response
 from flowmaestro_transports.driving.iterators import AsyncItems, SyncItems
@@ -171,16 +169,6 @@ async def test_without_release_the_body_is_closed_by_a_task():
         await first.wait()
 
 
-def test_outside_of_asyncio_and_trio_it_works_and_a_drop_is_told():
-    actions = Wait(1), Open(REQUEST, 9), Emit(["item"])
-    held = [AsyncItems(Scripted(*actions), SlowToClose())]
-    with pytest.raises(StopIteration) as returned:
-        held[0].__anext__().send(None)
-    assert returned.value.value == "item"
-    with pytest.warns(ResourceWarning, match="dropped"):
-        held.clear()
-
-
 def test_after_an_error_the_stream_never_ends_in_silence():
     stream = SyncItems(Scripted(Fail(ValueError("no"))), Gate())
     with pytest.raises(ValueError, match="no"):
@@ -205,23 +193,3 @@ async def test_a_stray_stop_of_the_transport_is_no_end_async():
 
     with pytest.raises(RuntimeError, match="raised StopAsyncIteration"):
         [e async for e in AsyncItems(Scripted(Send(REQUEST, 9)), Mock())]
-
-
-ENDINGS = [
-    lambda client: client.executions.stream("exec_xyz789"),
-    lambda client: client.threads.send_message_stream("thread_xyz789", "Hello"),
-]
-
-
-@pytest.mark.parametrize("shapes", ["deployed", "documented"])
-@pytest.mark.parametrize("messages", ["refused", "sse"])
-@pytest.mark.parametrize("begin", ENDINGS)
-def test_a_stream_left_at_its_end_is_not_begun_again(shapes, messages, begin):
-    fake = FakeFlowMaestro(shapes, messages=messages)
-    with FlowMaestroClient(fake.api_key, transport=MemoryTransport(fake)) as client:
-        stream = begin(client)
-        for event in stream:
-            if event["type"].endswith(":completed") and not event["type"].startswith("node"):
-                break
-        with refuses():
-            iter(stream)

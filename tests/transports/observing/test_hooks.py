@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-import functools
-import json
-import pickle
 from types import SimpleNamespace
 
 import anyio
@@ -87,26 +83,6 @@ def test_the_hooks_of_a_retry_get_both_attempts(play):
     ]
 
 
-def test_a_lost_stream_that_is_made_anew(play):
-    hooks, seen = noting()
-    begun = b'id: 0\nevent: node:started\ndata: {"node_id": "n"}\n\n'
-    times = StreamTimes(reconnect_base=0.001)
-    events = play(
-        [stream(begun), stream(ENDED)],
-        lambda client: client.executions.stream("exec_1"),
-        hooks,
-        stream_times=times,
-    )
-    assert events[-1]["type"] == "execution:completed"
-    opened = RequestInfo("GET", f"{ROOT}/executions/exec_1/events", 1)
-    (retry,) = (each for each in seen if isinstance(each, RetryInfo))
-    assert retry == RetryInfo(
-        opened, Phase.REPLY_BROKEN, None, retry.delay, "req_s", reconnects=True
-    )
-    heads = [each for each in seen if isinstance(each, ResponseInfo)]
-    assert [(head.status, head.request_id) for head in heads] == [(200, "req_s")] * 2
-
-
 def test_a_loss_after_a_poll_has_the_request_id_of_the_lost_stream(play):
     hooks, seen = noting()
     polled = b'event: connected\ndata: {"status": "completed"}\n\n'
@@ -119,7 +95,11 @@ def test_a_loss_after_a_poll_has_the_request_id_of_the_lost_stream(play):
     heads = [each.request_id for each in seen if isinstance(each, ResponseInfo)]
     assert heads == ["req_s", "req_1", "req_s"]
     (retry,) = (each for each in seen if isinstance(each, RetryInfo))
-    assert (retry.request, retry.request_id) == (seen[0], "req_s")
+    opened = RequestInfo("GET", f"{ROOT}/executions/exec_1/events", 1)
+    assert retry == RetryInfo(
+        opened, Phase.REPLY_BROKEN, None, retry.delay, "req_s", reconnects=True
+    )
+    assert retry.request is seen[0]
 
 
 def test_the_whole_pause_before_a_stream_is_made_anew_is_told_once(play):
@@ -146,34 +126,6 @@ def test_hooks_get_no_secrets(play):
     assert seen[0].url == f"{ROOT}/x?q=***"
 
 
-@pytest.mark.parametrize("name", ["request", "response", "retry"])
-def test_an_exception_of_a_strict_hook_reaches_the_caller(play, name):
-    def fails(info):
-        raise ZeroDivisionError(name)
-
-    world = [] if name == "request" else [BUSY]
-    with pytest.raises(ZeroDivisionError, match=name):
-        play(
-            world, lambda client: client.workflows.get("wf_1"), Hooks(**{name: fails}, strict=True)
-        )
-    assert len(play.transport.requests) == len(world)
-
-
-@pytest.mark.parametrize("failure", [ZeroDivisionError, KeyboardInterrupt])
-def test_a_strict_hook_that_raises_leaves_no_body_open(play, failure):
-    def fails(info):
-        raise failure
-
-    with pytest.raises(failure):
-        play(
-            [stream(ENDED)],
-            lambda client: client.executions.stream("exec_1"),
-            Hooks(response=fails, strict=True),
-        )
-    assert len(play.transport.requests) == 1
-    assert play.transport.open_bodies == 0
-
-
 def test_a_strict_hook_that_raises_about_a_failure_keeps_the_failure_as_its_context(play):
     def fails(info):
         raise ZeroDivisionError
@@ -192,6 +144,7 @@ def test_a_strict_hook_that_raises_about_a_failure_keeps_the_failure_as_its_cont
         TransportFailure(Phase.NOT_SENT, "of the hook"),
         TransportClosedError("of the hook"),
         CheckpointError("of the hook"),
+        ZeroDivisionError("of the hook"),
     ],
     ids=lambda error: type(error).__name__,
 )
@@ -210,13 +163,14 @@ def test_exception_of_a_strict_hook_is_never_taken_for_one_of_the_transport(play
     assert len(play.transport.requests) == len(world)
 
 
-def test_exception_of_a_strict_hook_about_an_opening_is_raised_as_it_is(play):
-    failure = TransportFailure(Phase.NOT_SENT, "of the hook")
-
+@pytest.mark.parametrize(
+    "failure", [TransportFailure(Phase.NOT_SENT, "of the hook"), KeyboardInterrupt()], ids=repr
+)
+def test_exception_of_a_strict_hook_about_an_opening_is_raised_as_it_is(play, failure):
     def fails(info):
         raise failure
 
-    with pytest.raises(TransportFailure) as caught:
+    with pytest.raises(type(failure)) as caught:
         play(
             [stream(ENDED)],
             lambda client: client.executions.stream("exec_1"),
@@ -241,26 +195,13 @@ def test_a_hook_that_raises_changes_nothing_and_is_logged_and_counted(play, name
     assert all(f"ZeroDivisionError: {name}" in each.getMessage() for each in logged)
 
 
-@pytest.mark.parametrize(
-    ("reply", "do"),
-    [
-        (FOUND, lambda client: client.workflows.get("wf_1")),
-        (
-            Response(200, {"Content-Type": "text/event-stream"}, ENDED),
-            lambda client: client.executions.stream("exec_1"),
-        ),
-    ],
-    ids=["call", "stream"],
-)
-def test_a_trace_that_cannot_be_made_changes_nothing_and_is_logged_and_counted(
-    play, reply, do, caplog
-):
+def test_a_trace_that_cannot_be_made_changes_nothing_and_is_logged_and_counted(play, caplog):
     class Untraced(Hooks):
         def trace(self, operation, transport):
             raise ZeroDivisionError(operation)
 
     hooks = Untraced()
-    assert play([reply], do, hooks)
+    assert play([FOUND], lambda client: client.workflows.get("wf_1"), hooks)
     assert hooks.failures == 1
     assert "ZeroDivisionError: " in caplog.text
 
@@ -296,12 +237,6 @@ def test_a_request_hook_adds_header_fields_to_each_attempt_and_replaces_none(pla
     assert (first["traceparent"], second["traceparent"]) == ("00-1", "00-2")
     assert first.get_list("X-API-Key") == [KEY]
     assert first.get_list("x-mine") == ["kept"]
-
-
-def test_a_request_hook_adds_header_fields_to_the_request_for_a_stream(play):
-    hooks = Hooks(lambda info: {"traceparent": "00-1"})
-    play([stream(ENDED)], lambda client: client.executions.stream("exec_1"), hooks)
-    assert play.transport.requests[0].headers["traceparent"] == "00-1"
 
 
 class Traced(Hooks):
@@ -356,7 +291,6 @@ def test_the_operation_the_route_and_the_execution_are_told(play):
 @pytest.mark.parametrize(
     ("do", "operation", "route"),
     [
-        (lambda client: client.workflows.iterate(per_page=3), "workflows.iterate", "/workflows"),
         (
             lambda client: client.threads.list_messages("th_1"),
             "threads.list_messages",
@@ -415,20 +349,10 @@ class Awaitable:
         raise AssertionError("never called")
 
 
-class Awaited:
-    async def __call__(self, info):
-        raise AssertionError("never called")
-
-
 @pytest.mark.parametrize("name", ["request", "response", "retry"])
-@pytest.mark.parametrize(
-    "hook",
-    [coroutine_function, functools.partial(coroutine_function), Awaited()],
-    ids=["function", "partial", "object"],
-)
-def test_a_blocking_client_refuses_coroutine_functions(name, hook):
+def test_a_blocking_client_refuses_coroutine_functions(name):
     with pytest.raises(TypeError, match=rf"hooks\.{name}"):
-        FlowMaestroClient(KEY, hooks=Hooks(**{name: hook}))
+        FlowMaestroClient(KEY, hooks=Hooks(**{name: coroutine_function}))
 
 
 @pytest.mark.parametrize("name", ["request", "response", "retry"])
@@ -477,19 +401,6 @@ def test_a_last_failure_is_told_and_no_retry(play):
     with pytest.raises(ConnectionError):
         play([lost], lambda client: client.workflows.execute("wf_1"), hooks)
     assert list(map(type, seen)) == [RequestInfo, ResponseInfo]
-
-
-def test_equal_arguments_of_hooks_compare_equal():
-    asked = RequestInfo("GET", "https://api.test/x", 1)
-    answered = ResponseInfo(asked, 200, None, 0.1, "req_1")
-    again = RetryInfo(asked, Phase.NOT_SENT, None, 0.5, None, reconnects=True)
-    for info in (asked, answered, again):
-        for twin in (pickle.loads(pickle.dumps(info)), copy.copy(info), copy.deepcopy(info)):
-            assert twin == info
-        assert hash(info)
-        with pytest.raises(dataclasses.FrozenInstanceError):
-            info.url = "other"
-        json.dumps(dataclasses.asdict(info), default=str)
 
 
 class TestAHookThatWaits:

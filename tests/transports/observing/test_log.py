@@ -7,11 +7,10 @@ import os
 import subprocess
 import sys
 
-import anyio
 import pytest
 
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient, FlowMaestroError, StreamTimes
-from flowmaestro.testing import AsyncScriptedTransport, Quiet, ScriptedTransport
+from flowmaestro.testing import Quiet, ScriptedTransport
 from flowmaestro_transports import Phase, Response, ResponseHead, TransportFailure
 
 KEY = "fm_live_never_seen"
@@ -83,12 +82,6 @@ def test_each_request_is_a_line_at_debug_and_each_retry_one_at_info(caplog):
     ]
 
 
-def test_at_info_only_retries_are_logged(caplog):
-    caplog.set_level(logging.INFO, logger="flowmaestro")
-    asks([BUSY, FOUND])
-    assert [record.levelname for record in caplog.records] == ["INFO"]
-
-
 def test_a_reconnection_is_a_line_at_info(caplog):
     caplog.set_level(logging.INFO, logger="flowmaestro")
     kind = {"Content-Type": "text/event-stream"}
@@ -105,20 +98,6 @@ def test_a_poll_that_failed_and_is_repeated_is_a_line_at_info(caplog):
     ended = Response(200, {}, b'{"data": {"id": "e", "status": "completed"}}')
     asks([BUSY, ended], lambda client: client.executions.wait_for_completion("e"))
     assert [record.levelname for record in caplog.records] == ["INFO"]
-
-
-@pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_an_awaiting_client_logs_the_same(caplog, backend):
-    caplog.set_level(logging.DEBUG, logger="flowmaestro")
-
-    async def main():
-        transport = AsyncScriptedTransport([BUSY, FOUND], strict=True)
-        async with AsyncFlowMaestroClient(KEY, transport=transport) as client:
-            await client.workflows.get("wf_1")
-
-    anyio.run(main, backend=backend)
-    ours = [record for record in caplog.records if record.name == "flowmaestro"]
-    assert [record.levelname for record in ours] == ["DEBUG", "INFO", "DEBUG"]
 
 
 def test_an_echo_in_a_request_id_or_a_redirect_is_not_logged(caplog):

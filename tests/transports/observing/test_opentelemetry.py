@@ -125,19 +125,6 @@ def test_a_run_has_attempts_and_nodes_below_it(play: Any, telemetry: Telemetry) 
     assert "Ada" not in "".join(span.to_json() for span in telemetry.spans)
 
 
-def test_a_server_without_node_events_gives_no_spans_of_nodes(
-    play: Any, telemetry: Telemetry
-) -> None:
-    play(
-        FakeFlowMaestro(events="silent"),
-        lambda client: client.workflows.run("wf_123"),
-        telemetry.hooks(),
-    )
-    assert telemetry.named("node ") == []
-    (run,) = telemetry.named("invoke_workflow")
-    assert run.attributes["flowmaestro.execution.status"] == "completed"
-
-
 @pytest.mark.parametrize("events", ["live", "silent"])
 def test_a_span_keeps_the_name_that_it_starts_with(
     play: Any, telemetry: Telemetry, events: Any
@@ -163,19 +150,6 @@ def test_a_span_keeps_the_name_that_it_starts_with(
     assert not any("gen_ai.agent.name" in span.attributes for span in spans)
     ids = [span.attributes.get("flowmaestro.workflow.id") for span in spans[:2]]
     assert ids == ["wf_123", "wf_123"]
-
-
-def test_inputs_and_outputs_are_in_spans_that_were_asked_to_hold_them(
-    play: Any, telemetry: Telemetry
-) -> None:
-    play(
-        FakeFlowMaestro(),
-        lambda client: client.workflows.run("wf_123", {"name": "Ada"}),
-        telemetry.hooks(content=True),
-    )
-    (run,) = telemetry.named("invoke_workflow")
-    assert run.attributes["flowmaestro.inputs"] == '{"inputs":{"name":"Ada"}}'
-    assert "Ada" in run.attributes["flowmaestro.outputs"]
 
 
 def test_no_span_holds_a_secret_even_with_content(play: Any, telemetry: Telemetry) -> None:
@@ -516,37 +490,26 @@ def test_a_message_is_an_invocation_of_its_agent(
 
 
 def test_a_query_is_a_retrieval_from_its_knowledge_base(play: Any, telemetry: Telemetry) -> None:
-    found = Response(
-        200, {}, b'{"data": {"results": [{"id": "c_1", "score": 0.5, "content": "x"}]}}'
-    )
+    body = b'{"data": {"results": [null, {"id": "c_1", "score": 0.5, "content": "x"}, "x", [1]]}}'
+    found = Response(200, {}, body)
     for content in (False, True):
         telemetry.exporter.clear()
+        hooks = telemetry.hooks(content=content)
         play(
             [found],
             lambda client: client.knowledge_bases.query("kb_1", "private", top_k=3),
-            telemetry.hooks(content=content),
+            hooks,
         )
         (query,) = telemetry.named("retrieval")
         assert query.name == "retrieval kb_1"
         got = dict(query.attributes)
         assert got["gen_ai.operation.name"] == "retrieval"
         assert got["gen_ai.data_source.id"] == "kb_1"
-        assert (got["gen_ai.request.top_k"], got["flowmaestro.results"]) == (3, 1)
+        assert (got["gen_ai.request.top_k"], got["flowmaestro.results"]) == (3, 4)
         assert got.get("gen_ai.retrieval.query.text") == ("private" if content else None)
         documents = '[{"id":"c_1","score":0.5}]' if content else None
         assert got.get("gen_ai.retrieval.documents") == documents
-
-
-def test_results_that_are_not_objects_are_counted_but_not_shown(
-    play: Any, telemetry: Telemetry
-) -> None:
-    body = b'{"data": {"results": [null, {"id": "c_1", "score": 0.5}, "x", [1]]}}'
-    hooks = telemetry.hooks(content=True)
-    play([Response(200, {}, body)], lambda client: client.knowledge_bases.query("kb_1", "x"), hooks)
-    (query,) = telemetry.named("retrieval")
-    assert query.attributes["flowmaestro.results"] == 4
-    assert query.attributes["gen_ai.retrieval.documents"] == '[{"id":"c_1","score":0.5}]'
-    assert hooks.failures == 0
+        assert hooks.failures == 0
 
 
 def test_a_span_ends_even_if_its_attributes_cannot_be_read(telemetry: Telemetry) -> None:
@@ -655,15 +618,6 @@ def test_names_of_attributes_are_those_of_the_conventions() -> None:
     used = set(re.findall(r'"(gen_ai[.][a-z_.]+)"', source)) - {"gen_ai.invoke_workflow.duration"}
     assert used
     assert used - known == set()
-
-
-def test_durations_have_the_bounds_of_the_http_conventions(play: Any, telemetry: Telemetry) -> None:
-    play([FOUND], lambda client: client.workflows.get("wf_1"), telemetry.hooks())
-    bounds = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
-    points = telemetry.metrics()
-    assert points["http.client.request.duration"][0].explicit_bounds == bounds
-    (operation,) = points["flowmaestro.client.operation.duration"]
-    assert operation.explicit_bounds == (*bounds, 30, 60, 120, 300, 600, 1800, 3600)
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from flowmaestro_transports.primitives.fork_guard import ForkGuard
 from tests.harness.transports import fork_scene
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
@@ -74,10 +73,6 @@ def test_a_child_does_not_disturb_the_connections_of_its_parent(
     assert (scene.returncode, scene.stderr) == (0, "")
     assert used.connections > 2
     assert closed.connections == dropped.connections == 2
-
-
-def test_a_process_knows_itself() -> None:
-    assert not ForkGuard().forked
 
 
 def test_child_that_closes_its_copy_of_a_lock_file_does_not_unlock_it(tmp_path: Path) -> None:
