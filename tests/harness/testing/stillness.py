@@ -1,26 +1,13 @@
-"""What nobody may ask for in memory: a sleep, a timer, an address, a socket that leads outside."""
+"""What nobody may ask for in memory: a sleep or a timer."""
 
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from typing import Any, List
 
 import pytest
 import trio
-
-NETWORK = frozenset(
-    {
-        "socket.bind",
-        "socket.connect",
-        "socket.getaddrinfo",
-        "socket.gethostbyaddr",
-        "socket.gethostbyname",
-        "socket.getnameinfo",
-        "socket.sendto",
-    }
-)
 
 
 def watch_timers(patch: pytest.MonkeyPatch) -> List[str]:
@@ -44,20 +31,3 @@ def watch_timers(patch: pytest.MonkeyPatch) -> List[str]:
     for name in ("sleep", "sleep_until", "move_on_after", "fail_after"):
         watched(trio, name)
     return asked
-
-
-class SocketWatch:
-    """The uses of the network since it was made. An audit hook stays, but one that is deaf."""
-
-    def __init__(self) -> None:
-        self.uses: List[str] = []
-        self._listening = True
-        sys.addaudithook(self._hear)
-
-    def stop(self) -> None:
-        """Hear nothing more."""
-        self._listening = False
-
-    def _hear(self, event: str, args: Any) -> None:
-        if self._listening and event in NETWORK:
-            self.uses.append(event)

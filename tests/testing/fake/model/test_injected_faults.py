@@ -1,7 +1,4 @@
-"""What a test can let go wrong: errors, lost connections, limits, slowness, deaf receivers.
-
-What a client makes of each is in the scenarios (`tests/harness/testing/scenarios_of_failures.py`).
-"""
+"""What a test can let go wrong: errors, lost connections, limits, slowness, deaf receivers."""
 
 from __future__ import annotations
 
@@ -152,13 +149,6 @@ class TestDropConnection:
             assert list(events)[-1]["type"] == "execution:completed"
             assert events.reconnects == 1
 
-    @pytest.mark.parametrize("after_events", [-1, 1.5, True, "3"])
-    def test_bad_arguments_raise_and_are_named(self, fake, after_events):
-        with pytest.raises(
-            (TypeError, ValueError), match=r"after_events must be (an int|at least 0)"
-        ):
-            fake.drop_connection(after_events)
-
 
 def a_request(fake, method, path):
     from flowmaestro_core.http.messages import Request
@@ -214,10 +204,6 @@ class TestLatency:
         fake.clock.advance(60)
         assert fake.open_streams == 0, "nobody waits for that stream any more"
 
-    def test_bad_arguments_raise_and_are_named(self, fake):
-        with pytest.raises(ValueError, match="seconds must be a finite number of at least 0"):
-            fake.latency(-0.1)
-
 
 class TestDelayNext:
     def test_delay_next_delays_matching_responses_only(self, fake, client):
@@ -233,11 +219,6 @@ class TestDelayNext:
         fake.delay_next(2.0, path="/workflows/*/execute")
         client.workflows.execute("wf_123")
         assert fake.executions[-1].started_at < 1
-
-    @pytest.mark.parametrize("seconds", [0, -1, "2"])
-    def test_bad_arguments_raise_and_are_named(self, fake, seconds):
-        with pytest.raises((TypeError, ValueError), match="seconds must be"):
-            fake.delay_next(seconds)
 
 
 class TestArmedFaults:
@@ -280,11 +261,3 @@ class TestReceivers:
         assert client.workflows.run("wf_123")["status"] == "completed"
         assert client.workflows.run(seeds.FAILING_WORKFLOW_ID)["status"] == "failed"
         assert heard == ["completed", "failed"]
-
-    def test_bad_arguments_raise_and_are_named(self, fake):
-        async def receive(request):
-            return 200
-
-        for receiver in (receive, 200):
-            with pytest.raises(TypeError, match="receiver must be a plain function"):
-                fake.receive_webhooks(receiver)
