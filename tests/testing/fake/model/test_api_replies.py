@@ -212,17 +212,6 @@ def test_the_table_has_every_endpoint():
     )
 
 
-def test_each_reason_to_leave_a_row_out_is_told():
-    assert [row["method"] + " " + row["path"] for row in ROWS if "left_out" in row] == [
-        "OPTIONS /workflows",
-    ]
-
-
-def test_each_other_difference_from_the_api_has_its_reason():
-    assert TABLE["differences"]
-    assert all(row.keys() == {"api", "fake", "why"} for row in TABLE["differences"])
-
-
 def test_the_events_are_those_of_the_table(make_caller, shapes):
     seen = {}
     for workflow in ("wf_123", seeds.FAILING_WORKFLOW_ID, seeds.PAUSING_WORKFLOW_ID):
@@ -385,15 +374,6 @@ def test_numbers_pass_through_javascript(caller, sent, came):
     reply = caller.fake.handle(request, caller.now)
     got = json.loads(reply.body)["data"]["inputs"]["n"]
     assert (got, type(got)) == (came, type(came))
-
-
-def test_inputs_are_keyed_by_node_where_deployed_and_read_by_name(make_caller):
-    caller = make_caller("deployed")
-    assert list(caller.data("GET", "/workflows/wf_123")["inputs"]) == ["input1"]
-    run = caller.data("POST", "/workflows/wf_123/execute", {"inputs": {"name": "Ada"}})
-    caller.pass_time(1)
-    ended = caller.data("GET", f"/executions/{run['execution_id']}")
-    assert ended["outputs"] == {"message": "Hello, Ada!"}
 
 
 def test_a_derived_schema_is_unverified_and_one_that_was_sent_is_not(make_caller):

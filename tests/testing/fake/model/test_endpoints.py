@@ -29,58 +29,26 @@ IDS = {
 
 
 def calls_of_table():
-    """Return a successful call of each route: method, path, body, and the status by dialect.
+    """Return a successful call of each route: method, path and body.
 
     It is the first row of the route in the table of replies that succeeds in one of the dialects.
     """
     calls = {}
     for row in TABLE["rows"]:
-        deployed = row["status"]
-        status = {
-            "deployed": deployed,
-            "documented": row.get("documented", {}).get("status", deployed),
-        }
+        statuses = (row["status"], row.get("documented", {}).get("status", row["status"]))
         path = row["path"].partition("?")[0].format(**IDS)
         found = find_route(ROUTES, row["method"], f"/v1{path}")
         is_special = not {"key", "text", "left_out"}.isdisjoint(row)
-        if found is not None and not is_special and min(status.values()) < 300:
-            calls.setdefault(found[0], (row["method"], path, row.get("body"), status))
+        if found is not None and not is_special and min(statuses) < 300:
+            calls.setdefault(found[0], (row["method"], path, row.get("body")))
     return list(calls.values())
 
 
 CALLS = calls_of_table()
 
 
-KINDS = [
-    ("GET", "/workflows"),
-    ("DELETE", "/threads/thread_xyz789"),
-    ("GET", "/threads/thread_xyz789/events"),
-    ("GET", "/executions/exec_xyz789/events"),
-]
-"""A call with JSON, one without a body, one without a route where deployed, and a stream."""
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "body", "status"), [call for call in CALLS if call[:2] in KINDS]
-)
-def test_each_kind_of_call_has_its_headers(caller, shapes, method, path, body, status):
-    reply = caller.call(method, path, body)
-    assert reply.status == status[shapes]
-    assert "Date" in reply.headers
-    limited = reply.stream is None and not (status[shapes] == 404 and path.endswith("/events"))
-    assert reply.headers.get("X-RateLimit-Limit") == ("6000" if limited else None)
-    if reply.stream is not None:
-        assert reply.headers["Content-Type"] == "text/event-stream"
-        assert "X-Request-ID" not in reply.headers
-    elif reply.status < 300:
-        assert "X-Request-ID" in reply.headers
-        assert (reply.body == b"") == (reply.status == 204)
-        if reply.body:
-            assert set(json.loads(reply.body)["meta"]) == {"request_id", "timestamp"}
-
-
-@pytest.mark.parametrize(("method", "path", "body", "status"), CALLS)
-def test_every_call_needs_its_scopes(caller, method, path, body, status):
+@pytest.mark.parametrize(("method", "path", "body"), CALLS)
+def test_every_call_needs_its_scopes(caller, method, path, body):
     caller.key = caller.fake.add_key(scopes=[])
     reply = caller.call(method, path, body)
     error = json.loads(reply.body)["error"]
@@ -90,7 +58,7 @@ def test_every_call_needs_its_scopes(caller, method, path, body, status):
 
 @pytest.mark.parametrize(
     ("method", "path", "body"),
-    [row[:3] for row in CALLS if any(mark in row[1] for mark in ("_123", "_abc", "_xyz"))],
+    [row for row in CALLS if any(mark in row[1] for mark in ("_123", "_abc", "_xyz"))],
 )
 def test_every_resource_can_be_unknown(caller, shapes, unknown_uuid, method, path, body):
     known = path.split("/")[2]
@@ -118,23 +86,13 @@ def test_every_resource_can_be_unknown(caller, shapes, unknown_uuid, method, pat
 def test_workflow_declares_its_inputs(caller, shapes):
     workflow = caller.data("GET", "/workflows/wf_abc123")
     if shapes == "deployed":
-        assert "input_schema" not in workflow
-        assert workflow["inputs"]["input1"] == {
-            "type": "string",
-            "label": "Email",
-            "required": False,
-            "description": "Where to write to.",
-        }
+        about = workflow["inputs"]["input1"]
+        assert (about["label"], about["description"]) == ("Email", "Where to write to.")
         failing = caller.data("GET", f"/workflows/{seeds.FAILING_WORKFLOW_ID}")
         assert failing["inputs"] is None
     else:
-        assert "inputs" not in workflow
-        assert workflow["input_schema"]["type"] == "object"
-        assert set(workflow["input_schema"]["properties"]) == {
-            "customer_email",
-            "customer_name",
-            "name",
-        }
+        names = {"customer_email", "customer_name", "name"}
+        assert set(workflow["input_schema"]["properties"]) == names
 
 
 def test_an_execution_from_start_to_end(caller):
@@ -177,31 +135,17 @@ def test_failed_executions_of_a_new_fake_have_the_errors_of_their_nodes(caller, 
     assert found == [{"call": told}] * 8
 
 
-def test_cancel_ends_a_running_execution(caller, shapes):
-    cancelled = caller.data("POST", "/executions/exec_xyz789/cancel")
-    assert cancelled["status"] == "cancelled"
-    own = {"message"} if shapes == "deployed" else {"workflow_id", "cancelled_at"}
-    assert set(cancelled) == {"id", "status"} | own
-    again = caller.call("POST", "/executions/exec_xyz789/cancel")
-    assert (again.status, json.loads(again.body)["error"]["code"]) == (400, "validation_error")
-    caller.pass_time(60)
-    assert caller.data("GET", "/executions/exec_xyz789")["status"] == "cancelled"
-
-
 def test_a_message_and_its_thread(caller, shapes):
     answer = caller.data("POST", "/threads/thread_xyz789/messages", {"content": "My order?"})
     text = "Your order has shipped and should arrive on Thursday."
     if shapes == "deployed":
-        assert (answer["status"], answer["message"]["content"]) == ("completed", text)
-        assert "usage" not in answer
+        assert answer["message"]["content"] == text
     else:
-        assert (answer["role"], answer["content"]) == ("assistant", text)
-        assert answer["usage"]["total_tokens"] == 11
+        assert (answer["content"], answer["usage"]["total_tokens"]) == (text, 11)
     assert caller.now == pytest.approx(0.4)
 
     listed = caller.json("GET", "/threads/thread_xyz789/messages?per_page=1")
-    if shapes == "deployed":
-        assert "pagination" not in listed
+    if shapes == "deployed":  # It ignores the page.
         roles = [message["role"] for message in listed["data"]["messages"]]
         assert roles == ["user", "assistant", "user", "assistant"]
     else:
@@ -238,28 +182,20 @@ def test_a_message_that_fails(caller, shapes):
         assert [message["content"] for message in messages] == ["Hi"]
 
 
-def test_threads_keep_metadata_only_where_documented(caller, shapes):
+@pytest.mark.parametrize("shapes", ["documented"])
+def test_a_thread_keeps_its_metadata(caller):
     body = {"metadata": {"user_id": "user_456"}}
     thread = caller.data("POST", "/agents/agent_abc123/threads", body)
-    assert thread.get("metadata") == (None if shapes == "deployed" else body["metadata"])
-    deleted = caller.call("DELETE", f"/threads/{thread['id']}")
-    if shapes == "deployed":
-        assert json.loads(deleted.body)["data"] == {"id": thread["id"], "deleted": True}
-    assert caller.call("DELETE", f"/threads/{thread['id']}").status == 404
+    assert thread["metadata"] == body["metadata"]
 
 
-def test_knowledge_query_finds_paragraphs(caller, shapes):
+def test_knowledge_query_finds_paragraphs(caller):
     asked = {"query": "How do I reset my password?", "top_k": 5}
     results = caller.data("POST", "/knowledge-bases/kb_abc123/query", asked)["results"]
     assert results[0]["document_name"] == "passwords.md"
     assert "reset" in results[0]["content"]
     assert 1 > results[0]["score"] >= results[-1]["score"] > 0
-    unasked = {"query": "password", "top_k": None}
-    results = caller.data("POST", "/knowledge-bases/kb_abc123/query", unasked)["results"]
-    assert (results == []) == (shapes == "deployed")
-    row = caller.data("GET", "/knowledge-bases")[0]
-    assert row["document_count"] == 3
-    assert ("embedding_model" in row) == (shapes == "documented")
+    assert caller.data("GET", "/knowledge-bases")[0]["document_count"] == 3
 
 
 @pytest.mark.parametrize("top_k", [0, -1, 1.5, "5", True, [], {}, 10**400, 1e300, "1e999"])
@@ -272,18 +208,14 @@ def test_a_bad_top_k(caller, shapes, top_k):
         assert status == (500 if top_k in (-1, 1.5, "1e999") else 200)
 
 
-def test_triggers_are_listed_and_fired(caller, shapes):
+def test_triggers_are_filtered_where_documented_and_may_be_disabled(caller, shapes):
     rows = caller.data("GET", "/triggers?workflow_id=wf_abc123")
     assert len(rows) == (4 if shapes == "deployed" else 1)
-    key = "trigger_type" if shapes == "deployed" else "type"
-    assert rows[0][key] == "webhook"
-    fired = caller.data("POST", "/triggers/trigger_abc123/execute", {"inputs": {"user_id": 1}})
-    assert fired["execution_id"]
     disabled = f"/triggers/{seeds.DISABLED_TRIGGER_ID}/execute"
     assert caller.call("POST", disabled, {}).status == 400
 
 
-def test_memories_are_set_and_deleted(caller, shapes):
+def test_metadata_of_a_memory_is_added(caller):
     base, user = "/agents/agent_abc123/memory", "0fa11000-0000-4000-8000-0000000000aa"
     body = {"working_memory": "Likes tea", "metadata": {"a": 1}}
     caller.call("PUT", f"{base}/{user}", body)
@@ -291,10 +223,6 @@ def test_memories_are_set_and_deleted(caller, shapes):
     memory = caller.data("GET", f"{base}/{user}")
     assert (memory["working_memory"], memory["metadata"]) == ("Likes tea", {"a": 1, "b": 2})
     assert caller.data("GET", f"{base}/stats")["working_memory_count"] == 3
-    caller.call("DELETE", f"{base}/{user}")
-    assert caller.call("GET", f"{base}/{user}").status == 404
-    odd = caller.call("PUT", f"{base}/new%2Fuser", body)
-    assert odd.status == (500 if shapes == "deployed" else 200)
 
 
 def test_a_search_of_memory_finds_what_was_said(caller):
@@ -308,26 +236,13 @@ def test_a_search_of_memory_finds_what_was_said(caller):
         assert (found["results"], found["result_count"]) == ([], 0)
 
 
-def test_list_is_paged_as_documented(caller, shapes):
-    first = caller.json("GET", "/executions?workflow_id=wf_123&per_page=4")
-    assert len(first["data"]) == 4
-    pagination = first["pagination"]
-    assert (pagination["page"], pagination["per_page"], pagination["total_count"]) == (1, 4, 9)
-    if shapes == "deployed":
-        assert set(pagination) == {
-            "page",
-            "per_page",
-            "total_count",
-            "total_pages",
-            "has_next",
-            "has_prev",
-        }
-        assert (pagination["total_pages"], pagination["has_next"]) == (3, True)
-    else:
-        assert set(pagination) == {"page", "per_page", "total_count", "has_more"}
-    last = caller.json("GET", "/executions?workflow_id=wf_123&per_page=4&page=3")
-    assert len(last["data"]) == 1
-    assert not last["pagination"].get("has_next", last["pagination"].get("has_more"))
+def test_only_pages_before_the_last_have_more(caller):
+    for page, rows in ((2, 4), (3, 1)):
+        listed = caller.json("GET", f"/executions?workflow_id=wf_123&per_page=4&page={page}")
+        pagination = listed["pagination"]
+        assert (len(listed["data"]), pagination["total_count"]) == (rows, 9)
+        assert pagination.get("total_pages", 3) == 3
+        assert pagination.get("has_next", pagination.get("has_more")) == (page == 2)
 
 
 @pytest.mark.parametrize(
@@ -371,11 +286,6 @@ def test_bad_inputs_break_only_the_page_that_they_are_on(caller, shapes):
     assert [status(1, 3), status(2, 3), status(1, 4)] == [200, 500, 500]
 
 
-def test_a_null_character_in_inputs_leaves_the_list_whole(caller):
-    caller.call("POST", "/workflows/wf_123/execute", {"inputs": {"a": "\0"}})
-    assert caller.call("GET", "/executions?workflow_id=wf_123").status == 200
-
-
 def test_executions_of_one_moment_are_listed_with_the_newest_first(caller):
     started = [
         caller.json("POST", "/workflows/wf_123/execute", {})["data"]["execution_id"]
@@ -385,8 +295,8 @@ def test_executions_of_one_moment_are_listed_with_the_newest_first(caller):
     assert [row["id"] for row in listed] == started[::-1]
 
 
-def test_deployed_executions_count_oddly(make_caller):
-    caller = make_caller("deployed")
+@pytest.mark.parametrize("shapes", ["deployed"])
+def test_deployed_executions_count_oddly(caller):
     unfiltered = caller.json("GET", "/executions?per_page=10")["pagination"]
     assert (unfiltered["has_next"], unfiltered["total_count"]) == (False, 10)
     second = caller.json("GET", "/executions?per_page=10&page=2")
@@ -400,10 +310,10 @@ def test_deployed_executions_count_oddly(make_caller):
     assert (page["pagination"]["has_next"], page["pagination"]["total_count"]) == (False, 2)
 
 
-def test_documented_executions_count_rightly(make_caller):
-    caller = make_caller("documented")
-    page = caller.json("GET", "/executions?workflow_id=wf_abc123&status=running")
-    assert (len(page["data"]), page["pagination"]["total_count"]) == (2, 2)
+def test_replies_have_a_date_and_streams_no_rate_limit(caller):
+    assert "Date" in caller.call("GET", "/workflows").headers
+    reply = caller.call("GET", "/threads/thread_xyz789/events")  # not a route where deployed
+    assert "X-RateLimit-Limit" not in reply.headers
 
 
 def test_request_ids_are_in_header_and_body(caller, shapes):
@@ -423,10 +333,8 @@ def raw(caller, method, path, body=b"", content_type=None, root="https://h/api/v
     return reply.status, json.loads(reply.body)
 
 
-def test_framework_refuses_unknown_routes_and_bad_json(caller):
+def test_framework_refuses_what_it_cannot_read(caller):
     cases = [
-        (("GET", "/nowhere"), 404),
-        (("PUT", "/workflows"), 404),
         (("GET", "/workflows//"), 404),
         (("POST", "/workflows/wf_123/execute", b"{", "application/json"), 500),
         (("POST", "/workflows/wf_123/execute", b'{"a": NaN}', "application/json"), 500),
@@ -438,12 +346,6 @@ def test_framework_refuses_unknown_routes_and_bad_json(caller):
         got, said = raw(caller, *arguments)
         assert (got, said["statusCode"]) == (status, status)
         assert {"error", "message"} <= set(said)
-    _, said = raw(caller, "GET", "/nowhere")
-    assert said == {
-        "statusCode": 404,
-        "error": "Not Found",
-        "message": "Route GET:/api/v1/nowhere not found",
-    }
 
 
 def test_bodies_are_checked_as_by_the_server(caller, shapes):
@@ -484,7 +386,7 @@ def test_start_without_credits_is_refused(caller, shapes):
 def test_the_same_seed_gives_the_same_service(make_caller):
     def transcript(seed):
         caller = make_caller(seed=seed)
-        return [caller.call(*row[:3]).body for row in CALLS]
+        return [caller.call(*row).body for row in CALLS]
 
     assert transcript(1) == transcript(1)
     assert transcript(1) != transcript(2)

@@ -33,21 +33,8 @@ def test_a_stream_has_every_event_of_an_execution(caller, shapes):
     assert events[0] == (0.0, "connected", {"execution_id": execution_id, "status": "pending"})
     assert [event[:2] for event in events[1:]] == LIVE
     assert caller.now == pytest.approx(0.85), "closed half a second after the end"
-    by_name = {name: data for _, name, data in events}
-    if shapes == "deployed":
-        assert by_name["node:completed"] == {
-            "type": "node:completed",
-            "timestamp": 1_700_000_000_350,
-            "executionId": execution_id,
-            "nodeId": "out",
-            "nodeName": "Output",
-            "nodeType": "output",
-            "output": {"message": "Hello, world!"},
-            "duration": 100,
-        }
-        assert by_name["execution:progress"]["percentage"] == 100
-        assert "currentNode" not in by_name["execution:progress"]
-    else:
+    if shapes == "documented":  # What is deployed is compared with a recording.
+        by_name = {name: data for _, name, data in events}
         assert by_name["node:completed"] == {
             "timestamp": "2023-11-14T22:13:20.350Z",
             "execution_id": execution_id,
@@ -58,7 +45,7 @@ def test_a_stream_has_every_event_of_an_execution(caller, shapes):
             "duration_ms": 100,
         }
         assert by_name["execution:progress"]["progress"] == 100
-    assert by_name["execution:completed"]["outputs"] == {"message": "Hello, world!"}
+        assert by_name["execution:completed"]["outputs"] == {"message": "Hello, world!"}
 
 
 def test_events_before_subscription_are_lost(caller):
@@ -97,23 +84,6 @@ def test_silent_streams_only_stay_alive(make_caller, shapes):
     assert seen == [(0.0, "connected"), (30.0, alive), (60.0, alive), (90.0, alive)]
 
 
-def test_a_cancellation_is_not_told(caller):
-    execution_id = start(caller)
-    reply = open_stream(caller, execution_id)
-    caller.pass_time(0.1)
-    caller.call("POST", f"/executions/{execution_id}/cancel")
-    names = [name for _, name, _ in caller.events(reply, until=70)]
-    assert names == ["connected", "execution:started", "node:started", *[": keepalive"] * 2]
-
-
-def test_only_the_documented_end_of_a_cancelled_execution_has_a_time(caller, shapes):
-    execution_id = start(caller)
-    caller.call("POST", f"/executions/{execution_id}/cancel")
-    ((_, name, last),) = caller.events(open_stream(caller, execution_id))
-    assert (name, last["status"]) == ("execution:cancelled", "cancelled")
-    assert ("completed_at" in last) == (shapes == "documented")
-
-
 def test_many_streams_of_one_execution(caller):
     execution_id = start(caller)
     first, second = open_stream(caller, execution_id), open_stream(caller, execution_id)
@@ -134,45 +104,8 @@ def test_a_driver_is_woken(caller):
     assert woken == [pytest.approx(0.06)] * 2
 
 
-def test_a_refused_stream_is_answered_with_json(caller, unknown_uuid):
-    caller.key = "fm_live_wrong"
-    reply = caller.call("GET", "/executions/exec_xyz789/events")
-    assert (reply.status, reply.stream) == (401, None)
-    caller.key = caller.fake.api_key
-    reply = caller.call("GET", f"/executions/{unknown_uuid}/events")
-    assert (reply.status, reply.stream) == (404, None)
-
-
 MESSAGES = "/threads/thread_xyz789/messages"
 STORY = {"content": "Tell me a story", "stream": True}
-
-
-def test_a_message_streamed_on_its_own_connection(make_caller):
-    caller = make_caller("documented")
-    events = caller.events(caller.start_call("POST", MESSAGES, STORY))
-    names = [name for _, name, _ in events]
-    assert (names[0], set(names[1:-1]), names[-1]) == (
-        "message:started",
-        {"message:token"},
-        "message:completed",
-    )
-    text = "".join(data["token"] for _, name, data in events if name == "message:token")
-    assert text == events[-1][2]["content"]
-    assert events[-1][2]["usage"]["total_tokens"] > 0
-    assert events[-1][0] == pytest.approx(0.4)
-    assert caller.now == pytest.approx(0.9)
-
-
-def test_a_streamed_message_that_fails(make_caller):
-    caller = make_caller("documented")
-
-    def fail(text):
-        raise RuntimeError("no tokens left")
-
-    thread = caller.data("POST", f"/agents/{caller.fake.agent(None, fail)}/threads")["id"]
-    events = caller.events(caller.start_call("POST", f"/threads/{thread}/messages", STORY))
-    assert [name for _, name, _ in events] == ["message:started", "message:failed"]
-    assert events[-1][2]["error"] == "RuntimeError: no tokens left"
 
 
 def test_the_stream_of_a_thread_has_its_messages_from_the_subscription_on(make_caller, shapes):
