@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from flowmaestro import FlowMaestroClient
 from flowmaestro.testing import FakeFlowMaestro
 from flowmaestro_core.http.messages import Headers, Request
 
@@ -70,6 +71,16 @@ class Caller:
                 self.now = self.fake.next_time()
             if data == b"" or self.now > until:
                 return seen
+
+
+@pytest.fixture
+def fake():
+    return FakeFlowMaestro()
+
+
+@pytest.fixture
+def client(fake):
+    return FlowMaestroClient(fake.api_key, transport=fake.transport())
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from flowmaestro import FlowMaestroClient
 from flowmaestro.testing import (
     AsyncScriptedTransport,
     Cassette,
-    FakeFlowMaestro,
     MemoryTransport,
     Quiet,
     ScriptedTransport,
@@ -131,8 +130,7 @@ def test_a_cancelled_call_is_silence(path, backend):
         anyio.run(main, backend=backend)
 
 
-def test_a_relative_path_means_where_the_cassette_was_made(tmp_path, monkeypatch):
-    fake = FakeFlowMaestro()
+def test_a_relative_path_means_where_the_cassette_was_made(tmp_path, monkeypatch, fake):
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path)
     with Cassette("a.jsonl") as cassette:

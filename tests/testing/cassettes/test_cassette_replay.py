@@ -33,7 +33,6 @@ from tests.harness.runners import IN_MEMORY
 from tests.harness.testing.one_face import Awaited
 
 KEY = "fm_live_never_seen"
-SPEED = 50.0
 TEXT = "Tell me a story about a bicycle"
 
 
@@ -200,13 +199,12 @@ async def failing(client):
 
 
 @pytest.mark.parametrize("key", [None, "replayed", "delivery"])
-def test_a_body_that_holds_the_word_that_is_the_key_is_replayed(tmp_path, key):
+def test_a_body_that_holds_the_word_that_is_the_key_is_replayed(tmp_path, key, fake):
     def execute(client):
         with client:
             note = "the delivery was replayed, fm_live_replayed"
             return client.workflows.execute("wf_123", inputs={"note": note})["data"]["execution_id"]
 
-    fake = FakeFlowMaestro()
     with Cassette(tmp_path / "c.jsonl") as cassette:
         transport = cassette.transport(MemoryTransport(fake))
         recorded = execute(FlowMaestroClient(fake.api_key, transport=transport))

@@ -323,8 +323,7 @@ def test_installed_cassette_serves_default_clients(path, recorded):
         anyio.run(close)
 
 
-def test_cassette_keeps_attributes_of_inner_transport(path):
-    fake = FakeFlowMaestro()
+def test_cassette_keeps_attributes_of_inner_transport(path, fake):
     inner = MemoryTransport(fake)
     inner.patient = False
     transport = Cassette(path).transport(inner)

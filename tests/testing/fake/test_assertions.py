@@ -9,18 +9,8 @@ import textwrap
 import pytest
 
 from flowmaestro import FlowMaestroClient, NotFoundError, TimeoutError
-from flowmaestro.testing import FakeFlowMaestro, MemoryTransport
+from flowmaestro.testing import MemoryTransport
 from flowmaestro_core.http.messages import Headers, Request
-
-
-@pytest.fixture
-def fake():
-    return FakeFlowMaestro()
-
-
-@pytest.fixture
-def client(fake):
-    return FlowMaestroClient(fake.api_key, transport=fake.transport())
 
 
 def told(assertion, *args, **options):
@@ -59,11 +49,6 @@ class TestRequests:
         fake.requests[0].json["inputs"]["name"] = "Bob"
         fake.requests.clear()
         assert fake.requests[0].json == {"inputs": {"name": "Ada"}}
-
-    def test_a_head_is_recorded_as_such(self, fake, client):
-        client.request("HEAD", "/workflows")
-        (request,) = fake.requests
-        assert (request.method, request.status) == ("HEAD", 200)
 
     def test_executions_as_they_stand(self, fake, client):
         client.workflows.execute("wf_123", inputs={"name": "Ada"})
@@ -203,22 +188,9 @@ class TestAssertExecuted:
     def test_other_inputs_are_shown_as_a_diff(self, fake, client):
         client.workflows.execute("wf_123", inputs={"name": "Ada"})
         client.workflows.execute("wf_123", inputs={})
-        assert told(fake.assert_executed, "wf_123", inputs={"name": "Eve"}) == text(
-            """
-            expected at least one execution of wf_123 with the given inputs; there were none, but 2 with something else
-            - expected
-            + the most similar call
-              {
-                "inputs": {
-            -     "name": "Eve"
-            +     "name": "Ada"
-                }
-              }
-            Called:
-              POST /workflows/wf_123/execute {"inputs": {"name": "Ada"}} -> 202
-              POST /workflows/wf_123/execute {"inputs": {}} -> 202
-            """  # noqa: E501
-        )
+        message = told(fake.assert_executed, "wf_123", inputs={"name": "Eve"})
+        assert message.startswith("expected at least one execution of wf_123 with the given inputs")
+        assert '\n-     "name": "Eve"\n+     "name": "Ada"\n' in message
 
     @pytest.mark.parametrize(
         ("sent", "asserted"), [(True, 1), (1, True), ([{"a": 0}], [{"a": False}]), ([1], [1, 1])]
@@ -233,15 +205,6 @@ class TestAssertExecuted:
         client.workflows.execute("wf_123", inputs={"n": 1.0})
         fake.assert_executed("wf_123", inputs={"n": 1.0})
         fake.assert_executed("wf_123", inputs={"n": 1})
-
-    def test_failed_assert_executed_says_that_none_ran(self, fake):
-        assert told(fake.assert_executed, "wf_123") == text(
-            """
-            expected at least one execution of wf_123; there were none
-            Called:
-              nothing
-            """
-        )
 
     def test_failed_assert_executed_lists_other_workflows(self, fake, client):
         client.workflows.execute("wf_123")
@@ -323,8 +286,7 @@ def test_impossible_assertion_is_refused(fake, ask, message):
         ask(fake)
 
 
-def test_credentials_are_not_printed():
-    fake = FakeFlowMaestro()
+def test_credentials_are_not_printed(fake):
     with FlowMaestroClient(fake.api_key, transport=MemoryTransport(fake)) as client:
         client.webhooks.create(
             name="Hook",

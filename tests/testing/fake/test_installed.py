@@ -56,23 +56,7 @@ def test_an_async_application_uses_the_installed_fake(backend, options):
     fake.assert_executed("wf_123", inputs={"name": "Ada"}, times=1)
 
 
-def test_clients_made_in_worker_threads():
-    with FakeFlowMaestro().installed() as fake, ThreadPoolExecutor(3) as pool:
-        found = list(pool.map(lambda _: an_application(), range(6)))
-    assert found == [GREETING] * 6
-    fake.assert_executed("wf_123", times=6)
-
-
-def test_clients_made_in_worker_threads_of_an_event_loop():
-    async def main():
-        return await asyncio.get_running_loop().run_in_executor(None, an_application)
-
-    with FakeFlowMaestro().installed():
-        assert asyncio.run(main()) == GREETING
-
-
-def test_a_fake_installed_by_another_thread_is_used():
-    fake = FakeFlowMaestro()
+def test_a_fake_installed_by_another_thread_is_used(fake):
     opened = fake.installed()
     thread = threading.Thread(target=opened.__enter__)
     thread.start()
@@ -131,9 +115,8 @@ def test_two_threads_do_not_install_different_fakes_at_once():
     install()
 
 
-def test_outside_of_the_block_nothing_is_changed():
+def test_outside_of_the_block_nothing_is_changed(fake):
     before = FlowMaestroClient("fm_live_mine")
-    fake = FakeFlowMaestro()
     with fake.installed():
         inside = FlowMaestroClient()
         assert type(before._executor.transport).__name__ == "SocketTransport"

@@ -13,11 +13,6 @@ def fake(request):
     return FakeFlowMaestro(request.param)
 
 
-@pytest.fixture
-def client(fake):
-    return FlowMaestroClient(fake.api_key, transport=fake.transport())
-
-
 def ask(client, agent, *messages):
     thread = client.agents.create_thread(agent)["data"]["id"]
     return ["".join(client.threads.send_message_stream(thread, text).text()) for text in messages]
@@ -104,8 +99,7 @@ class TestKnowledgeBasesAndTriggers:
             fake.trigger(workflow="wf_y")
 
 
-def test_an_agent_that_says_nothing():
-    fake = FakeFlowMaestro()
+def test_an_agent_that_says_nothing(fake):
     agent = fake.agent(None, lambda _: None)
     with FlowMaestroClient(fake.api_key, transport=MemoryTransport(fake)) as client:
         thread = client.agents.create_thread(agent)["data"]["id"]

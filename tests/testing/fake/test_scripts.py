@@ -18,11 +18,6 @@ from flowmaestro.testing import (
 from flowmaestro.testing.fake.model import executions
 
 
-@pytest.fixture(params=["deployed", "documented"])
-def shapes(request):
-    return request.param
-
-
 @pytest.fixture
 def fake(shapes):
     return FakeFlowMaestro(shapes)
@@ -32,11 +27,6 @@ def error_of(shapes, node, text):
     """The error of an execution whose `node` failed. The deployed server loses the text."""
     told = text if shapes == "documented" else "Activity task failed"
     return f'Workflow completed with 1 failed nodes: {{"{node}":"{told}"}}'
-
-
-@pytest.fixture
-def client(fake):
-    return FlowMaestroClient(fake.api_key, transport=fake.transport())
 
 
 def stream(client, workflow_id, inputs=None):
@@ -257,6 +247,10 @@ class TestWorkflows:
                 r"fails_at='a' has no effect: this node pauses \(type='humanReview'\)",
             ),
             (
+                {"nodes": [Node("a", type="user_input")], "error": "x"},
+                "fails_at='a' has no effect: this node pauses",
+            ),
+            (
                 {"nodes": [Node("a", type="humanReview")], "hangs_at": "a"},
                 "hangs_at='a' has no effect: this node pauses",
             ),
@@ -274,7 +268,7 @@ class TestWorkflows:
             ),
             ({"nodes": [("a", Node("b")), "a"]}, "different ids"),
         ],
-        ids=range(21),
+        ids=range(22),
     )
     def test_contradicting_arguments_are_refused(self, fake, script, message):
         with pytest.raises(ValueError, match=message):
@@ -527,11 +521,9 @@ class TestUnusedScripts:
         assert str(caught.value) == self.MESSAGE
         fake.close()
 
-    def test_a_stream_that_was_over_before_it_was_to_be_lost(self):
-        fake = FakeFlowMaestro()
+    def test_a_stream_that_was_over_before_it_was_to_be_lost(self, fake, client):
         fake.drop_connection(after_events=1)
         fake.drop_connection(after_events=50)
-        client = FlowMaestroClient(fake.api_key, transport=fake.transport())
         assert len(list(client.executions.stream("exec_xyz789"))) > 1
         with pytest.warns(UnusedScriptWarning) as caught:
             fake.close()
@@ -590,8 +582,7 @@ class TestWhatAScriptShares:
 class TestOutputsOfTheLastEvent:
     EVENTS = (ScriptedEvent("execution:completed", data={"outputs": {"x": 1}}),)
 
-    def test_they_are_those_of_the_execution(self):
-        fake = FakeFlowMaestro()
+    def test_they_are_those_of_the_execution(self, fake):
         fake.workflow("wf", events=self.EVENTS)
         assert TestWhatAScriptShares().ended(fake)["outputs"] == {"x": 1}
         fake.workflow("wf", events=self.EVENTS, outputs={"x": 1})

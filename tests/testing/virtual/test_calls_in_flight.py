@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import anyio
@@ -22,14 +21,12 @@ from tests.harness.testing.side_by_side import BACKENDS, PATIENCE, in_tasks, in_
 
 
 class Watched(MemoryTransport):
-    """Notes when a call begins and ends, and may give other threads a chance in between."""
+    """Notes when a call begins and ends."""
 
-    def __init__(self, fake, chance=None):
+    def __init__(self, fake):
         super().__init__(fake)
         self.depth = 0
         self.notes = []
-        self.begun = threading.Event()
-        self._chance = chance
 
     @contextlib.contextmanager
     def in_flight(self):
@@ -37,51 +34,24 @@ class Watched(MemoryTransport):
         if self.depth == 1:
             self.notes.append("begins")
         with super().in_flight():
-            self.begun.set()
             yield
         self.depth -= 1
         if self.depth == 0:
             self.notes.append("ends")
 
-    def now(self):
-        if self._chance is not None:
-            self._chance.wait(0.02)  # in true time: whoever wrongly may go on, does it now
-        return super().now()
-
 
 class TestOneCall:
     """From its first step to its last, whatever it is made of, a call is in flight."""
 
-    def test_no_time_passes_between_its_requests(self):
-        fake, passed, gate = FakeFlowMaestro(), threading.Event(), together(2)
-        transport = Watched(fake, chance=passed)
-        client = FlowMaestroClient(fake.api_key, transport=transport)
-        fake.fail_next(2)
-
-        def other():
-            with fake.clock.in_flight():
-                gate.wait()
-                transport.begun.wait(PATIENCE)
-                fake.clock.advance(100)
-            passed.set()
-
-        def call():
-            gate.wait()
-            client.workflows.get("wf_123")
-            assert fake.requests[-1].time < 10
-
-        in_threads(other, call)
-        assert fake.clock.now == 100
-
-    def test_a_run_is_one_call_in_flight(self):
-        fake = FakeFlowMaestro()
+    def test_no_time_passes_between_its_requests(self, fake):
         transport = Watched(fake)
         client = FlowMaestroClient(fake.api_key, transport=transport)
         client.workflows.run("wf_123")
-        assert transport.notes == ["begins", "ends"]
+        fake.fail_next(2)
+        client.workflows.get("wf_123")
+        assert transport.notes == ["begins", "ends"] * 2
 
-    def test_callbacks_and_loop_bodies_are_not_in_flight(self):
-        fake = FakeFlowMaestro()
+    def test_callbacks_and_loop_bodies_are_not_in_flight(self, fake):
         transport = Watched(fake)
         client = FlowMaestroClient(fake.api_key, transport=transport)
         depths = []
@@ -91,15 +61,6 @@ class TestOneCall:
 
 
 class TestWhoCounts:
-    def test_a_thread_that_makes_no_call_does_not(self):
-        fake, released = FakeFlowMaestro(), threading.Event()
-        idle = threading.Thread(target=released.wait, args=(PATIENCE,))
-        idle.start()
-        fake.clock.advance(60)
-        released.set()
-        idle.join(PATIENCE)
-        assert fake.clock.now == 60
-
     @BACKENDS
     def test_a_task_that_makes_no_call_does_not(self, backend):
         async def main():
@@ -148,8 +109,7 @@ class TestWhoCounts:
         in_tasks(backend, main)
 
     @BACKENDS
-    def test_a_loop_that_is_gone_holds_up_nobody(self, backend):
-        fake = FakeFlowMaestro()
+    def test_a_loop_that_is_gone_holds_up_nobody(self, backend, fake):
 
         async def main():
             async with anyio.create_task_group() as tasks:
@@ -185,9 +145,7 @@ class TestWhoCounts:
 
         asyncio.run(asyncio.wait_for(main(), PATIENCE))
 
-    def test_a_call_made_while_a_call_is_built_counts_once(self):
-        fake = FakeFlowMaestro()
-        client = FlowMaestroClient(fake.api_key, transport=fake.transport())
+    def test_a_call_made_while_a_call_is_built_counts_once(self, fake, client):
 
         def inputs():
             for _ in range(3):
@@ -197,10 +155,10 @@ class TestWhoCounts:
         assert len(list(client.workflows.run_many("wf_123", inputs()))) == 3
         assert fake.clock.now >= 15
 
-    def test_inputs_of_many_that_wait_for_a_call_of_another_thread_do_not_stop_time(self):
-        fake = FakeFlowMaestro()
+    def test_inputs_of_many_that_wait_for_a_call_of_another_thread_do_not_stop_time(
+        self, fake, client
+    ):
         fake.latency(5)
-        client = FlowMaestroClient(fake.api_key, transport=fake.transport())
 
         def inputs():
             with ThreadPoolExecutor() as pool:
@@ -221,9 +179,7 @@ class TestCallLater:
         clock.advance(4)
         assert (seen, clock.now) == ([13.0, 15.0], 18.0)
 
-    def test_a_scheduled_function_may_make_calls(self):
-        fake = FakeFlowMaestro()
-        client = FlowMaestroClient(fake.api_key, transport=fake.transport())
+    def test_a_scheduled_function_may_make_calls(self, fake, client):
         slow = fake.workflow(nodes=[Node("work", seconds=60)])
         started = client.workflows.execute(slow)["data"]["execution_id"]
         fake.clock.call_later(7, lambda: client.executions.cancel(started))

@@ -46,9 +46,8 @@ def test_requests_independent_of_time_may_repeat_more_often():
         client.workflows.get("wf_123")
 
 
-def test_a_loop_whose_polls_are_tasks_is_told_the_way_out():
+def test_a_loop_whose_polls_are_tasks_is_told_the_way_out(fake):
     """As `asyncio.gather` makes them, a web server, and `asyncio.wait_for` before Python 3.12."""
-    fake = FakeFlowMaestro()
 
     async def main():
         client = AsyncFlowMaestroClient(fake.api_key, transport=fake.async_transport())
@@ -59,8 +58,7 @@ def test_a_loop_whose_polls_are_tasks_is_told_the_way_out():
         asyncio.run(main())
 
 
-def test_many_threads_may_ask_at_one_instant():
-    fake = FakeFlowMaestro()
+def test_many_threads_may_ask_at_one_instant(fake):
     client, failures = connected(fake), []
 
     def ask():

@@ -102,13 +102,6 @@ def test_no_reply_at_all():
     assert 14 <= transport.now() < 16
 
 
-def test_a_failure_takes_its_time():
-    transport = ScriptedTransport([[Quiet(3), LOST]])
-    with pytest.raises(TransportFailure, match="lost"):
-        transport.send(GET, 5)
-    assert transport.now() == 3
-
-
 def test_the_end_of_a_script_is_no_failure_to_retry():
     client = FlowMaestroClient(KEY, transport=ScriptedTransport([LOST]))
     with client, pytest.raises(AssertionError, match=r"no response left for <Request GET .* 2$"):

@@ -160,9 +160,8 @@ def test_the_jitter_of_retries_comes_from_the_seed():
 
 
 @BACKENDS
-def test_call_that_would_hang_forever_fails(backend, monkeypatch):
+def test_call_that_would_hang_forever_fails(backend, monkeypatch, fake):
     monkeypatch.setattr("flowmaestro.testing.virtual.clock.LONGEST_CALL", 7200.0)
-    fake = FakeFlowMaestro()
     fake.workflow("wf_hung", hangs_at="work")
     client = FlowMaestroClient(fake.api_key, transport=fake.transport())
     run = client.workflows.execute("wf_hung")["data"]["execution_id"]

@@ -7,20 +7,10 @@ import json
 import pytest
 
 from flowmaestro import FlowMaestroClient, FlowMaestroError, RateLimitError
-from flowmaestro.testing import FakeFlowMaestro, MemoryTransport, running_server
+from flowmaestro.testing import MemoryTransport, running_server
 from flowmaestro.testing.fake.model import seeds
 from flowmaestro_core.http.messages import Phase, TransportFailure
 from flowmaestro_transports import RequestsTransport
-
-
-@pytest.fixture
-def fake():
-    return FakeFlowMaestro()
-
-
-@pytest.fixture
-def client(fake):
-    return FlowMaestroClient(fake.api_key, transport=fake.transport())
 
 
 def statuses(fake):
