@@ -8,6 +8,17 @@ import pytest
 
 from flowmaestro.testing import FakeFlowMaestro, running_server
 
+RECORDING = """
+import pytest
+from flowmaestro import FlowMaestroClient
+from flowmaestro_transports import Response
+
+def test_it(flowmaestro_cassette):
+    answer = lambda request: Response(200, {}, b'{"data": []}')
+    through = flowmaestro_cassette.transport(answer)
+    FlowMaestroClient("fm_live_x", transport=through).workflows.list()
+"""
+
 
 class TestFixtures:
     def test_an_application_and_both_clients_reach_the_fake(self, run_pytest):
@@ -251,17 +262,9 @@ class TestFixtures:
         assert {file.name: file.read_bytes() for file in folder.iterdir()} == recorded
 
     def test_a_cassette_of_a_long_parameter_has_a_short_name(self, run_pytest, tmp_path):
-        text = """
-            import pytest
-            from flowmaestro import FlowMaestroClient
-            from flowmaestro_transports import Response
-
-            @pytest.mark.parametrize("name", ["日本語" * 14, "日本語" * 14 + "!"])
-            def test_it(name, flowmaestro_cassette):
-                answer = lambda request: Response(200, {}, b'{"data": []}')
-                through = flowmaestro_cassette.transport(answer)
-                FlowMaestroClient("fm_live_x", transport=through).workflows.list()
-        """
+        names = '"name", ["日本語" * 14, "日本語" * 14 + "!"]'
+        text = RECORDING.replace("def", f"@pytest.mark.parametrize({names})\ndef")
+        text = text.replace("(flow", "(name, flow")
         run_pytest(text, passed=2)
         names = [path.name for path in (tmp_path / "cassettes" / "test_user").iterdir()]
         assert len(names) == 2
@@ -269,39 +272,18 @@ class TestFixtures:
         assert all(re.search(r"-[0-9a-f]{12}\.jsonl$", name) for name in names)
         run_pytest(text, "--flowmaestro-cassettes=none", passed=2)
 
-    @pytest.mark.parametrize("ending", ["assert False", "pytest.skip()"])
-    def test_a_test_that_has_not_passed_leaves_no_cassette(
-        self, run_pytest, tmp_path, monkeypatch, ending
-    ):
-        text = f"""
-            import pytest
-            from flowmaestro import FlowMaestroClient
-
-            def test_it(flowmaestro_cassette):
-                with FlowMaestroClient() as client:
-                    client.workflows.get("wf_123")
-                {ending}
-        """
-        fake = FakeFlowMaestro()
-        with running_server(fake, speed=20) as url:
-            monkeypatch.setenv("FLOWMAESTRO_BASE_URL", url)
-            monkeypatch.setenv("FLOWMAESTRO_API_KEY", fake.api_key)
-            run_pytest(text, failed=int(ending == "assert False"))
-        assert fake.requests
-        assert not (tmp_path / "cassettes").exists()
+    @pytest.mark.parametrize("ending", ["assert False", "pytest.skip()", "pass"])
+    def test_only_a_test_that_has_passed_leaves_a_cassette(self, run_pytest, tmp_path, ending):
+        passed, failed = int(ending == "pass"), int(ending == "assert False")
+        run_pytest(f"{RECORDING}    {ending}\n", passed=passed, failed=failed)
+        assert (tmp_path / "cassettes").exists() is (ending == "pass")
 
     @pytest.mark.parametrize(
-        ("beside", "option", "decorator"),
-        [
-            ("asyncio", "asyncio_mode=strict", "@pytest.mark.asyncio"),
-            ("asyncio", "asyncio_mode=auto", ""),
-            ("trio", "trio_mode=false", "@pytest.mark.trio"),
-            ("trio", "trio_mode=true", ""),
-        ],
-        ids=["pytest-asyncio-strict", "pytest-asyncio-auto", "pytest-trio", "pytest-trio-mode"],
+        ("beside", "decorator"),
+        [("asyncio", "@pytest.mark.asyncio"), ("trio", "@pytest.mark.trio")],
     )
-    def test_with_the_plugins_that_run_coroutines(self, run_pytest, beside, option, decorator):
-        run_pytest(self.awaiting(decorator), "-o", option, beside=[beside], passed=1)
+    def test_with_the_plugins_that_run_coroutines(self, run_pytest, beside, decorator):
+        run_pytest(self.awaiting(decorator), beside=[beside], passed=1)
 
     def test_with_the_plugin_of_anyio(self, run_pytest):
         text = self.awaiting("@pytest.mark.anyio")
@@ -317,7 +299,7 @@ class TestFixtures:
                 async with AsyncFlowMaestroClient() as client:
                     return (await client.workflows.run("wf_x", timeout=7200))["outputs"]
 
-            {decorator or "# found by its mode"}
+            {decorator}
             async def test_a_client_and_an_application(
                 flowmaestro_fake, async_flowmaestro_client, flowmaestro_no_network
             ):

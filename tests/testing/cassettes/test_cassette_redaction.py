@@ -7,14 +7,12 @@ import json
 import re
 from urllib.parse import quote
 
-import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from flowmaestro import FlowMaestroClient
 from flowmaestro.testing import (
-    AsyncScriptedTransport,
     Cassette,
     FakeFlowMaestro,
     MemoryTransport,
@@ -41,21 +39,10 @@ def redacted_request(**changes):
     return Redaction().request(Request(**given_))
 
 
-SECRET_FIELDS = [
-    ("X-API-Key", KEY),
-    ("Authorization", f"Bearer {KEY}"),
-    ("Cookie", "sid=very-secret"),
-    ("X-FlowMaestro-Signature", "v1=abcdef012345"),
-    ("X-My-Token", "tok_12345678"),
-    ("X-Short-Secret", "s3"),
-]
-
-
-@pytest.mark.parametrize("name", [name for name, _ in SECRET_FIELDS])
-def test_secret_header_field_is_redacted(name):
-    value = dict(SECRET_FIELDS)[name]
-    request = redacted_request(headers={name: value, "Accept": "*/*", "Idempotency-Key": "abc"})
-    assert request.headers.pairs == ((name, "***"), ("Accept", "*/*"), ("Idempotency-Key", "abc"))
+def test_secret_header_field_is_redacted():
+    fields = {"X-API-Key": KEY, "Accept": "*/*", "Cookie": "s3", "Idempotency-Key": "abc"}
+    hidden = {**fields, "X-API-Key": "***", "Cookie": "***"}
+    assert redacted_request(headers=fields).headers.pairs == (*hidden.items(),)
 
 
 @pytest.mark.parametrize(("key", "shown"), [("12345678", "***"), ("1234567", "1234567")])
@@ -78,19 +65,9 @@ def test_cookie_of_response_is_redacted():
     assert head.headers.pairs == (("Set-Cookie", "***"), ("X-Echo", "***!"))
 
 
-URLS = {
-    f"{ROOT}/workflows?page=2&status=active": f"{ROOT}/workflows?page=2&status=active",
-    f"{ROOT}/a?api_key=12345&x=1": f"{ROOT}/a?api_key=***&x=1",
-    f"{ROOT}/a?x=1&access%5Ftoken=a%20b": f"{ROOT}/a?x=1&access%5Ftoken=***",
-    "https://ada:pass@h/api/v1/x": "https://h/api/v1/x",
-    f"{ROOT}/keys/{KEY}/x": f"{ROOT}/keys/***/x",
-    f"{ROOT}/a?q={KEY}": f"{ROOT}/a?q=***",
-}
-
-
-@pytest.mark.parametrize("index", range(len(URLS)))
-def test_secrets_in_url_are_redacted(index):
-    url, shown = list(URLS.items())[index]
+def test_secrets_in_url_are_redacted():
+    url = f"https://ada:pass@h/keys/{KEY}/x?page=2&q={KEY}&api_key=12345&access%5Ftoken=a%20b"
+    shown = "https://h/keys/***/x?page=2&q=***&api_key=***&access%5Ftoken=***"
     assert redacted_request(url=url).url == shown
 
 
@@ -313,25 +290,6 @@ def test_an_echo_of_what_the_transport_sent_beside_the_request(tmp_path, mode):
     assert token not in text
     assert token[:12] not in text
     assert password not in text
-
-
-@pytest.mark.parametrize("mode", ["once", "new_episodes"])
-def test_and_of_an_async_transport(tmp_path, mode):
-    async def main():
-        path = tmp_path / "echo.jsonl"
-        if mode == "new_episodes":
-            with Cassette(path) as cassette:
-                transport = cassette.async_transport(AsyncScriptedTransport([Response(200, {})]))
-                await transport.send(Request("GET", f"{ROOT}/other", {}), 5)
-        inner = AsyncScriptedTransport([Response(407, {}, b"you sent pw-of-the-proxy")])
-        inner.secrets = ("pw-of-the-proxy",)
-        with Cassette(path, mode=mode) as cassette:
-            transport = cassette.async_transport(inner)
-            assert transport.secrets == inner.secrets
-            await transport.send(Request("GET", f"{ROOT}/1", {}), 5)
-        assert "you sent ***" in path.read_text(encoding="utf-8")
-
-    anyio.run(main)
 
 
 @pytest.mark.parametrize(
