@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Awaitable, Callable, Coroutine, List
+from typing import Any, Awaitable, Callable, List
 
-import anyio
 import pytest
 
 from flowmaestro_core.http.messages import TransportFailure
@@ -29,20 +28,3 @@ async def read_all(body: Any, patience: float = 5) -> bytes:
         if not data:
             return b"".join(parts)
         parts.append(data)
-
-
-def replies(data: bytes) -> Callable[[Any], None]:
-    """A handler that answers every request with `data`."""
-
-    def handler(peer: Any) -> None:
-        while peer.read_request():
-            peer.send(data)
-
-    return handler
-
-
-async def start_and_cancel(call: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None:
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(call, *args)
-        await anyio.sleep(0.03)
-        tasks.cancel_scope.cancel()

@@ -9,66 +9,10 @@ from typing import Any
 import anyio
 import pytest
 
-from flowmaestro_core.http.messages import Headers, Phase, Request
+from flowmaestro_core.http.messages import Phase
 from flowmaestro_transports.anyio.transport import AnyioTransport
 from tests.harness.runners import get, post
-from tests.harness.transports.anyio_scenes import Play, failure, read_all, replies
-
-# --- Requests and replies -------------------------------------------------------------------
-
-
-def test_each_request_has_its_own_headers(play: Play, scripted: Any) -> None:
-    values = ["a", "a", "b", "a"]
-
-    async def scenario(transport: AnyioTransport) -> None:
-        for value in values:
-            await transport.send(Request("GET", server.url, Headers([("X-Value", value)])), 5)
-
-    with scripted.ScriptedServer(scripted.echo) as server:
-        play(scenario)
-    assert [request["x-value"] for request in server.requests] == values
-    assert server.connections == 1
-
-
-@pytest.mark.parametrize(
-    ("suffix", "target"), [("", "/"), ("?q=1", "/?q=1"), ("/x?y=/z", "/x?y=/z")]
-)
-def test_request_target_has_path_and_query(
-    play: Play, scripted: Any, suffix: str, target: str
-) -> None:
-    with scripted.ScriptedServer(scripted.echo) as server:
-        play(lambda t: t.send(Request("GET", server.url + suffix, Headers()), 5))
-    assert server.requests[0].target == target
-    assert "content-length" not in server.requests[0]
-
-
-def test_head_and_body_leave_in_one_write(play: Play, scripted: Any) -> None:
-    first = []
-
-    def handler(peer: Any) -> None:
-        first.append(peer.sock.recv(65536))
-        peer.send(scripted.reply())
-
-    with scripted.ScriptedServer(handler) as server:
-        play(lambda t: t.send(post(server, b"x" * 1000), 5))
-    assert first[0].endswith(b"\r\n\r\n" + b"x" * 1000)
-
-
-def test_a_coding_of_a_body_that_is_left_out(play: Play, scripted: Any) -> None:
-    fields = [("Content-Length", "999"), ("Content-Encoding", "gzip")]
-    answer = scripted.reply(headers=fields, length=False)
-
-    async def scenario(transport: AnyioTransport) -> None:
-        request = Request("HEAD", server.url, Headers())
-        assert (await transport.send(request, 5)).body == b""
-        assert await read_all(await transport.open(request, 5)) == b""
-
-    with scripted.ScriptedServer(replies(answer)) as server:
-        play(scenario)
-    assert server.connections == 1
-
-
-# --- Keep-alive -----------------------------------------------------------------------------
+from tests.harness.transports.anyio_scenes import Play, failure
 
 
 def test_a_connection_reset_in_the_very_moment(
@@ -127,15 +71,3 @@ def test_an_idle_connection_expires(
     with scripted.ScriptedServer(scripted.echo) as server:
         play(scenario, **options)
     assert server.connections == connections
-
-
-def test_idle_connections_are_bounded(play: Play, scripted: Any) -> None:
-    async def scenario(transport: AnyioTransport) -> None:
-        bodies = [await transport.open(post(server, b"x"), 5) for _ in range(5)]
-        for body in bodies:
-            await read_all(body)
-        assert transport._pool is not None
-        assert len(transport._pool.idle) == 2
-
-    with scripted.ScriptedServer(scripted.echo) as server:
-        play(scenario, max_connections=2)

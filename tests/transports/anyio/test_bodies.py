@@ -1,4 +1,4 @@
-"""Bodies that `AnyioTransport.open` leaves open: patience, closing, dropping."""
+"""Bodies on an event loop: cancelled reads, turns of other tasks, closing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import math
 import threading
 import time
 import zlib
-from typing import Any, Callable, List, Optional, Tuple
+from typing import Any, List
 
 import anyio
 import pytest
@@ -16,22 +16,25 @@ from anyio.lowlevel import checkpoint
 
 from flowmaestro_core.http.messages import Phase
 from flowmaestro_transports.anyio.transport import AnyioTransport
-from flowmaestro_transports.http11.content_coding import MAX_PIECE
-from flowmaestro_transports.http11.exchange import Exchange
-from tests.harness.runners import get
+from flowmaestro_transports.http11.content_coding import MAX_PIECE, ContentDecoder
+from tests.harness.runners import ASYNC, Runner, get
 from tests.harness.transports.anyio_scenes import Play, failure
 
+ON_EACH_STACK = pytest.mark.parametrize("runner", ASYNC, ids=str)
 
-def test_a_cancelled_read_loses_nothing(play: Play, scripted: Any) -> None:
+
+@ON_EACH_STACK
+def test_a_cancelled_read_loses_nothing(runner: Runner, scripted: Any) -> None:
     def handler(peer: Any) -> None:
         peer.read_request()
-        peer.send(scripted.reply(headers=[scripted.CHUNKED], length=False))
+        peer.send(scripted.HEAD_CHUNKED)
         for n in range(200):
             peer.send(scripted.chunk(b"%03d " % n))
             time.sleep(0.0005)
         peer.send(scripted.chunk(b""))
 
-    async def scenario(transport: AnyioTransport) -> bytes:
+    async def main() -> None:
+        transport = runner.make()
         body = await transport.open(get(server), 5)
         seen = []
         while True:
@@ -39,66 +42,44 @@ def test_a_cancelled_read_loses_nothing(play: Play, scripted: Any) -> None:
             with anyio.move_on_after(0.0007):
                 data = await body.read(math.inf)
             if data == b"":
-                return b"".join(seen)
+                break
             if data is None:
                 with anyio.CancelScope() as scope:
                     scope.cancel()
                     data = await body.read(5)
             seen.append(data or b"")
+        assert b"".join(seen) == b"".join(b"%03d " % n for n in range(200))
+        await transport.close()
 
     with scripted.ScriptedServer(handler) as server:
-        assert play(scenario) == b"".join(b"%03d " % n for n in range(200))
+        anyio.run(main, backend=runner.backend)
 
 
-def test_buffered_bytes_are_read_in_one_piece(play: Play, scripted: Any) -> None:
-    def handler(peer: Any) -> None:
-        peer.read_request()
-        peer.send(scripted.reply(headers=[scripted.CHUNKED], length=False))
-        go.wait(60)
-        peer.send(b"".join(scripted.chunk(b"event %d\n" % n) for n in range(100)))
-        there.set()
-        peer.wait_closed()
-
-    go, there = threading.Event(), threading.Event()
-
-    async def scenario(transport: AnyioTransport) -> None:
-        body = await transport.open(get(server), 5)
-        assert await body.read(0.01) is None
-        go.set()
-        there.wait(60)
-        data = await body.read(5)
-        assert data is not None
-        assert data.count(b"\n") == 100
-        await body.close()
-
-    with scripted.ScriptedServer(handler) as server:
-        play(scenario)
+BOMB = 16 * 1024 * 1024
+"""Bytes of blank lines; gzip makes 16 KB of them."""
 
 
+def gzip_bomb(scripted: Any) -> Any:
+    body = gzip.compress(b"\n" * BOMB)
+    return scripted.answering(scripted.reply(body, headers=[("Content-Encoding", "gzip")]))
+
+
+@ON_EACH_STACK
 @pytest.mark.parametrize("patience", [0.0, 5.0])
 def test_each_piece_of_a_gzip_bomb_gives_other_tasks_a_turn(
-    play: Play, scripted: Any, patience: float
+    runner: Runner, scripted: Any, patience: float
 ) -> None:
-    """60 MiB of blank lines arrive as 61 KB."""
-    bomb = gzip.compress(b"\n" * 60 * 1024 * 1024)
-
-    def handler(peer: Any) -> None:
-        peer.read_request()
-        fields = [scripted.CHUNKED, ("Content-Encoding", "gzip")]
-        peer.send(scripted.reply(headers=fields, length=False) + scripted.chunk(bomb))
-        peer.send(scripted.chunk(b""))
-
     turns = 0
 
-    async def scenario(transport: AnyioTransport) -> None:
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await checkpoint()
+
+    async def main() -> None:
+        transport = runner.make()
         body = await transport.open(get(server), 5)
-
-        async def count_turns() -> None:
-            nonlocal turns
-            while True:
-                turns += 1
-                await checkpoint()
-
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(count_turns)
             await checkpoint()
@@ -107,88 +88,52 @@ def test_each_piece_of_a_gzip_bomb_gives_other_tasks_a_turn(
                 data = await body.read(patience)
                 if data == b"":
                     break
-                reads += 1
+                reads += data is not None
                 assert turns >= reads  # trio runs the tasks of one turn in any order
                 size += len(data or b"")
                 assert len(data or b"") <= MAX_PIECE
-            assert size == 60 * 1024 * 1024
+            assert size == BOMB
             tasks.cancel_scope.cancel()
+        await transport.close()
 
-    with scripted.ScriptedServer(handler) as server:
-        play(scenario)
+    with scripted.ScriptedServer(gzip_bomb(scripted)) as server:
+        anyio.run(main, backend=runner.backend)
 
 
+@ON_EACH_STACK
 def test_send_can_be_cancelled_between_pieces_of_a_gzip_bomb(
-    play: Play, scripted: Any, monkeypatch: pytest.MonkeyPatch
+    runner: Runner, scripted: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A deadline is a cancellation, too."""
-    body = gzip.compress(b"\n" * 32 * MAX_PIECE)
-
-    def handler(peer: Any) -> None:
-        peer.read_request()
-        peer.send(scripted.reply(body, headers=[("Content-Encoding", "gzip")]))
-
     pieces = 0
-    scopes = []
+    scopes: List[anyio.CancelScope] = []
 
-    def take_and_cancel(exchange: Exchange) -> Optional[bytes]:
+    def feed_and_cancel(decoder: ContentDecoder, data: bytes) -> bytes:
         nonlocal pieces
         pieces += 1
         if pieces == 3:
             scopes[0].cancel()
-        return take(exchange)
+        return feed(decoder, data)
 
-    take = Exchange.take
-    monkeypatch.setattr(Exchange, "take", take_and_cancel)
+    feed = ContentDecoder.feed
+    monkeypatch.setattr(ContentDecoder, "feed", feed_and_cancel)
 
-    async def scenario(transport: AnyioTransport) -> None:
+    async def main() -> None:
+        transport = runner.make()
         with anyio.CancelScope() as scope:
             scopes.append(scope)
             await transport.send(get(server), 60)
         assert scope.cancelled_caught
         assert pieces == 3
+        await transport.close()
 
-    with scripted.ScriptedServer(handler) as server:
-        play(scenario)
-
-
-def until_hung_up(scripted: Any) -> Tuple[Callable[[Any], None], threading.Event]:
-    """A handler that begins a body and notices when its client leaves."""
-    hung_up = threading.Event()
-
-    def handler(peer: Any) -> None:
-        peer.read_request()
-        peer.send(scripted.reply(headers=[scripted.CHUNKED], length=False))
-        peer.wait_closed()
-        hung_up.set()
-
-    return handler, hung_up
+    with scripted.ScriptedServer(gzip_bomb(scripted)) as server:
+        anyio.run(main, backend=runner.backend)
 
 
-def test_closing_a_body_hangs_up(play: Play, scripted: Any) -> None:
-    handler, hung_up = until_hung_up(scripted)
-
-    async def scenario(transport: AnyioTransport) -> None:
-        body = await transport.open(get(server), 5)
-        with anyio.CancelScope() as scope:
-            scope.cancel()
-            await body.close()  # in a cancelled task
-        assert hung_up.wait(60)
-        await body.close()
-        error = await failure(body.read(1))
-        assert error.phase is Phase.REPLY_BROKEN
-
-    with scripted.ScriptedServer(handler) as server:
-        play(scenario)
-
-
-@pytest.mark.parametrize("closed_by", ["body", "transport"])
-def test_closing_wakes_a_reader(play: Play, scripted: Any, closed_by: str) -> None:
-    def handler(peer: Any) -> None:
-        peer.read_request()
-        peer.send(scripted.reply(headers=[scripted.CHUNKED], length=False))
-        peer.wait_closed()
-
+def test_closing_a_body_wakes_its_reader_and_no_other_task_may_read(
+    play: Play, scripted: Any
+) -> None:
     async def scenario(transport: AnyioTransport) -> None:
         body = await transport.open(get(server), 5)
 
@@ -196,7 +141,9 @@ def test_closing_wakes_a_reader(play: Play, scripted: Any, closed_by: str) -> No
             await anyio.sleep(0.02)
             with pytest.raises(RuntimeError, match="another task"):
                 await body.read(1)
-            await (body if closed_by == "body" else transport).close()
+            with anyio.CancelScope() as scope:
+                scope.cancel()
+                await body.close()  # in a cancelled task
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(closer)
@@ -204,7 +151,7 @@ def test_closing_wakes_a_reader(play: Play, scripted: Any, closed_by: str) -> No
         assert error.phase is Phase.REPLY_BROKEN
         assert not error.timed_out
 
-    with scripted.ScriptedServer(handler) as server:
+    with scripted.ScriptedServer(scripted.answering(scripted.HEAD_CHUNKED)) as server:
         play(scenario)
 
 
@@ -240,7 +187,13 @@ def test_reader_does_not_wait_if_the_body_is_closed_during_its_first_turn(
 
 
 def test_a_dropped_body_hangs_up(play: Play, scripted: Any) -> None:
-    handler, hung_up = until_hung_up(scripted)
+    hung_up = threading.Event()
+
+    def handler(peer: Any) -> None:
+        peer.read_request()
+        peer.send(scripted.HEAD_CHUNKED)
+        peer.wait_closed()
+        hung_up.set()
 
     async def scenario(transport: AnyioTransport) -> None:
         body = await transport.open(get(server), 5)

@@ -5,51 +5,18 @@ from __future__ import annotations
 import errno
 import socket
 import ssl
-import threading
 from typing import Any, Callable
 
 import anyio
 import pytest
 
-from flowmaestro_core.http.messages import Headers, Phase, Request
+from flowmaestro_core.http.messages import Headers, Request
 from flowmaestro_transports.anyio.transport import AnyioTransport
 from flowmaestro_transports.anyio.waiting import look_up
 from flowmaestro_transports.http11 import dialing
 from flowmaestro_transports.http11.dialing import interleave_families, literal
 from tests.harness.runners import full_listener, get
-from tests.harness.transports.anyio_scenes import Play, failure, read_all
-
-
-def test_tls_patience_and_stale_connections(
-    play: Play, scripted: Any, server_tls: ssl.SSLContext, ca_file: str
-) -> None:
-    go, read, gone = threading.Event(), threading.Event(), threading.Event()
-
-    def handler(peer: Any) -> None:
-        peer.read_request()
-        if peer.number == 0:
-            peer.send(scripted.reply(headers=[scripted.CHUNKED], length=False))
-            peer.send(b"4")
-            assert go.wait(60)
-            peer.send(b"\r\nab")
-            peer.send(b"cd\r\n0\r\n\r\n")
-            read.wait(60)
-            socket.socket.shutdown(peer.sock, socket.SHUT_RDWR)
-            gone.set()
-        else:
-            peer.send(scripted.reply(b"fine"))
-
-    async def scenario(transport: AnyioTransport) -> None:
-        body = await transport.open(get(server), 5)
-        assert await body.read(0.03) is None
-        go.set()
-        assert await read_all(body) == b"abcd"
-        read.set()
-        await anyio.to_thread.run_sync(gone.wait, 60)
-        assert (await transport.send(get(server), 5)).body == b"fine"
-
-    with scripted.ScriptedServer(handler, tls=server_tls) as server:
-        play(scenario, verify=ca_file)
+from tests.harness.transports.anyio_scenes import Play, failure
 
 
 def test_connects_to_ipv6_address(
@@ -112,13 +79,6 @@ def test_a_silent_address_gets_a_head_start_only(play: Play, scripted: Any, reso
         play(scenario)
 
 
-def test_an_error_is_raised_if_all_addresses_refuse(play: Play, resolve: Any) -> None:
-    resolve(refused(), refused())
-    error = play(lambda t: failure(t.send(MANY, 5)))
-    assert error.phase is Phase.NOT_SENT
-    assert isinstance(error.__cause__, ConnectionRefusedError)
-
-
 @pytest.mark.parametrize("code", [errno.ENETUNREACH, errno.EHOSTUNREACH])
 def test_a_family_that_leads_nowhere_hides_no_refusal(
     play: Play, resolve: Any, monkeypatch: pytest.MonkeyPatch, code: int
@@ -139,18 +99,6 @@ def test_a_family_that_leads_nowhere_hides_no_refusal(
     assert play(lambda t: failure(t.send(MANY, 5))).__cause__ is unreachable
     resolve()
     assert "no address" in str(play(lambda t: failure(t.send(MANY, 5))))
-
-
-def test_a_race_is_cancelled(play: Play, resolve: Any) -> None:
-    async def scenario(transport: AnyioTransport) -> None:
-        error = await failure(transport.send(MANY, 0.3))
-        assert error.timed_out
-        assert error.phase is Phase.NOT_SENT
-
-    with full_listener() as url:
-        where = ("127.0.0.1", int(url.rsplit(":")[-1][:-1]))
-        resolve(where, where)
-        play(scenario)
 
 
 def test_address_families_alternate() -> None:
@@ -199,11 +147,3 @@ def test_a_name_is_looked_up_where_no_thread_can_be_started(
     with scripted.ScriptedServer(scripted.echo) as server:
         server.url = f"http://localhost:{server.port}"
         assert play(lambda t: t.send(get(server), 5)).status == 200
-
-
-def test_names_race_their_addresses(play: Play, scripted: Any) -> None:
-    """`localhost` may resolve to ::1 first, where nobody listens."""
-    with scripted.ScriptedServer(scripted.echo) as server:
-        server.url = f"http://localhost:{server.port}"
-        assert play(lambda t: t.send(get(server), 5)).status == 200
-    assert server.requests[0]["host"] == f"localhost:{server.port}"

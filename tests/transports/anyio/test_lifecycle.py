@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import gc
 import queue
 import random
 import threading
 import time
-import warnings
-from typing import Any, Callable, List
+from typing import Any, Callable, Iterator, List
 
 import anyio
 import anyio.to_thread
 import pytest
 
 from flowmaestro_core.http.messages import (
-    Headers,
     Phase,
     Request,
     TransportClosedError,
@@ -25,59 +21,10 @@ from flowmaestro_core.http.messages import (
 )
 from flowmaestro_core.timeouts import Timeout
 from flowmaestro_transports.anyio.transport import AnyioPool, AnyioTransport
-from tests.harness.runners import full_listener, get, post
-from tests.harness.transports.anyio_scenes import Play, failure, read_all, start_and_cancel
+from tests.harness.runners import get, post
+from tests.harness.transports.anyio_scenes import Play, failure, read_all
 
 # --- Cancelling -----------------------------------------------------------------------------
-
-
-def test_cancelled_before_the_handshake(play: Play, scripted: Any) -> None:
-    async def scenario(transport: AnyioTransport) -> None:
-        await start_and_cancel(transport.send, Request("GET", url, Headers()), 60)
-        assert (await transport.send(post(server, b"fine"), 5)).body == b"fine"
-
-    with full_listener() as url, scripted.ScriptedServer(scripted.echo) as server:
-        play(scenario, max_connections=1)
-
-
-def test_cancelled_while_waiting_for_a_slot(play: Play, scripted: Any) -> None:
-    release = threading.Event()
-
-    def handler(peer: Any) -> None:
-        while peer.read_request():
-            assert release.wait(60)
-            peer.send(scripted.reply(b"fine"))
-
-    async def scenario(transport: AnyioTransport) -> None:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(transport.send, get(server), 60)
-            await anyio.sleep(0.02)
-            await start_and_cancel(transport.send, get(server), 60)
-            release.set()
-        assert (await transport.send(get(server), 5)).body == b"fine"
-
-    with scripted.ScriptedServer(handler) as server:
-        play(scenario, max_connections=1)
-    assert len(server.requests) == 2
-
-
-@pytest.mark.parametrize("method", ["send", "open"])
-def test_cancelled_the_asyncio_way(scripted: Any, method: str) -> None:
-    def handler(peer: Any) -> None:
-        request = peer.read_request()  # None, if it was cancelled before it was sent.
-        if request is not None and request.target == "/":
-            peer.send(scripted.reply(b"fine"))
-        peer.wait_closed()
-
-    async def main() -> None:
-        transport = AnyioTransport(max_connections=1)
-        with pytest.raises(asyncio.TimeoutError):
-            await asyncio.wait_for(getattr(transport, method)(get(server, "/stuck"), 60), 0.03)
-        assert (await transport.send(get(server), 5)).body == b"fine"
-        await transport.close()
-
-    with scripted.ScriptedServer(handler) as server:
-        asyncio.run(main())
 
 
 def test_a_cancelled_task_sends_nothing(play: Play, scripted: Any) -> None:
@@ -107,63 +54,53 @@ def once_connected(monkeypatch: pytest.MonkeyPatch) -> List[Callable[[], Any]]:
     return functions
 
 
-class Arrived:
-    """What a server receives on each connection until the client closes it."""
+@pytest.fixture
+def arrived(scripted: Any) -> Iterator[Any]:
+    """A server, and a queue of what it receives on each connection until the client closes it."""
+    received: queue.Queue[bytes] = queue.Queue()
 
-    def __init__(self) -> None:
-        self._received: queue.Queue[bytes] = queue.Queue()
-
-    def handler(self, peer: Any) -> None:
+    def handler(peer: Any) -> None:
         data = b""
         with contextlib.suppress(ConnectionError):
             while piece := peer.sock.recv(65536):
                 data += piece
-        self._received.put(data)
+        received.put(data)
 
-    def of_one_connection(self) -> bytes:
-        return self._received.get(timeout=60)
+    with scripted.ScriptedServer(handler) as server:
+        yield server, received
 
 
-def test_call_cancelled_in_the_turn_in_which_it_connects_sends_nothing(
-    play: Play, scripted: Any, once_connected: List[Callable[[], Any]]
+@pytest.mark.parametrize("is_closed", [False, True], ids=["cancelled", "closed"])
+def test_call_ended_in_the_turn_in_which_it_connects_sends_nothing(
+    play: Play, arrived: Any, once_connected: List[Callable[[], Any]], is_closed: bool
 ) -> None:
+    server, received = arrived
+
     async def scenario(transport: AnyioTransport) -> None:
+        if is_closed:
+            once_connected.append(lambda: transport._pool and transport._pool.close())
+            with pytest.raises(TransportClosedError):
+                await transport.send(post(server, b""), 60)
+            return
         with anyio.CancelScope() as scope:
             once_connected.append(scope.cancel)
             await transport.send(post(server, b""), 60)
         assert scope.cancelled_caught
 
-    arrived = Arrived()
-    with scripted.ScriptedServer(arrived.handler) as server:
-        play(scenario)
-        assert arrived.of_one_connection() == b""
-
-
-def test_call_whose_transport_closes_in_the_turn_in_which_it_connects_sends_nothing(
-    play: Play, scripted: Any, once_connected: List[Callable[[], Any]]
-) -> None:
-    async def scenario(transport: AnyioTransport) -> None:
-        once_connected.append(lambda: transport._pool and transport._pool.close())
-        with pytest.raises(TransportClosedError):
-            await transport.send(post(server, b""), 60)
-
-    arrived = Arrived()
-    with scripted.ScriptedServer(arrived.handler) as server:
-        play(scenario)
-        assert arrived.of_one_connection() == b""
+    play(scenario)
+    assert received.get(timeout=60) == b""
 
 
 @pytest.mark.parametrize(
     "timeout", [0.2, Timeout(60, connect=0.2)], ids=["whole attempt", "connect"]
 )
 def test_call_whose_loop_is_held_up_while_it_connects_is_not_sent_late(
-    play: Play, scripted: Any, once_connected: List[Callable[[], Any]], timeout: float
+    play: Play, arrived: Any, once_connected: List[Callable[[], Any]], timeout: float
 ) -> None:
+    server, received = arrived
     once_connected.append(lambda: time.sleep(0.3))
-    arrived = Arrived()
-    with scripted.ScriptedServer(arrived.handler) as server:
-        failed = play(lambda t: failure(t.send(post(server, b""), timeout)))
-        assert arrived.of_one_connection() == b""
+    failed = play(lambda t: failure(t.send(post(server, b""), timeout)))
+    assert received.get(timeout=60) == b""
     assert (failed.phase, failed.timed_out) == (Phase.NOT_SENT, True)
 
 
@@ -271,39 +208,6 @@ def test_a_transport_serves_one_event_loop_after_another(
         kept.clear()
         anyio.run(transport.close, backend=second)
     assert server.connections == 2
-
-
-def test_closed_from_another_event_loop(play: Play, scripted: Any) -> None:
-    transport = AnyioTransport()
-    with scripted.ScriptedServer(scripted.echo) as server:
-        anyio.run(transport.send, get(server), 5, backend=play.backend)  # type: ignore[attr-defined]
-        anyio.run(transport.close, backend="asyncio")
-
-
-def test_a_transport_collected_without_close_warns(play: Play, scripted: Any) -> None:
-    async def use() -> None:
-        await AnyioTransport().send(get(server), 5)
-
-    recording = warnings.catch_warnings(record=True)
-    with scripted.ScriptedServer(scripted.echo) as server, recording as caught:
-        warnings.simplefilter("always")
-        anyio.run(use, backend=play.backend)  # type: ignore[attr-defined]
-        gc.collect()
-    assert [warning.category for warning in caught] == [ResourceWarning]
-
-
-@pytest.mark.parametrize("number", [0, -1])
-def test_invalid_options_are_refused_by_name(number: int) -> None:
-    with pytest.raises(ValueError, match="max_connections"):
-        AnyioTransport(max_connections=number)
-    with pytest.raises(OSError, match="verify"):
-        AnyioTransport(verify="/no/such/file.pem")
-    with pytest.raises(OSError, match="client_cert"):
-        AnyioTransport(client_cert="/no/such/file.pem")
-    with pytest.raises(ValueError, match="proxy"):
-        AnyioTransport(proxy="socks5://127.0.0.1:1080")
-    with pytest.raises(TypeError):
-        AnyioTransport(verify=None)  # type: ignore[arg-type]
 
 
 def test_two_threads_with_event_loops_of_their_own(scripted: Any, monkeypatch: Any) -> None:

@@ -6,13 +6,11 @@ What all transports have in common with proxies is tested in `test_proxies.py`.
 from __future__ import annotations
 
 import ssl
-import threading
 from typing import Any, Iterator
 
-import anyio
 import pytest
 
-from flowmaestro_core.http.messages import Headers, Phase, Request, TransportClosedError
+from flowmaestro_core.http.messages import Headers, Phase, Request
 from flowmaestro_transports.anyio.transport import AnyioTransport
 from tests.harness.runners import get, post
 from tests.harness.transports.anyio_scenes import Play, failure
@@ -120,22 +118,6 @@ def test_the_body_length_of_a_connect_response_is_ignored(
     assert reply.body == b"fine"
 
 
-def test_closed_while_a_tunnel_is_dug(play: Play, scripted: Any) -> None:
-    async def scenario(transport: AnyioTransport) -> None:
-        async def call() -> None:
-            request = Request("POST", "https://origin.example/", Headers(), b"x")
-            with pytest.raises(TransportClosedError):
-                await transport.send(request, 60)
-
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(call)
-            await anyio.sleep(0.05)
-            await transport.close()
-
-    with scripted.ScriptedServer(scripted.Peer.wait_closed) as server:
-        play(scenario, proxy=server.url)
-
-
 @pytest.mark.parametrize("stranger", ["proxy", "origin"])
 def test_certificates_of_proxy_and_origin_are_checked(
     play: Play,
@@ -157,26 +139,3 @@ def test_certificates_of_proxy_and_origin_are_checked(
     assert "certificate verify failed" in error.message
     assert ("proxy" in error.message) is (stranger == "proxy")
     assert origin.requests == []
-
-
-def test_a_tunnel_that_went_stale(
-    play: Play, scripted: Any, server_tls: ssl.SSLContext, proxy: Any, ca_file: str
-) -> None:
-    gone = threading.Event()
-
-    def handler(peer: Any) -> None:
-        peer.read_request()
-        peer.send(scripted.reply(b"%d" % peer.number))
-        if peer.number == 0:
-            gone.set()
-            peer.close()
-
-    async def scenario(transport: AnyioTransport) -> None:
-        assert (await transport.send(post(origin, b"1"), 5)).body == b"0"
-        gone.wait(60)
-        await anyio.sleep(0.3)
-        assert (await transport.send(post(origin, b"2"), 5)).body == b"1"
-
-    with scripted.ScriptedServer(handler, tls=server_tls) as origin:
-        play(scenario, proxy=proxy.url, verify=ca_file)
-    assert len(origin.requests) == 2

@@ -20,3 +20,10 @@ def test_a_name_has_no_scope() -> None:
     """Whatever is in it, nobody is asked for another one."""
     route, _ = Routes(Proxies(trust_env=False)).find("http://good%25.example/things")
     assert route.first_hop[1] == route.origin.authority == "good%25.example"
+
+
+@pytest.mark.parametrize(
+    ("suffix", "target"), [("", "/"), ("?q=1", "/?q=1"), ("/x?y=/z#gone", "/x?y=/z")]
+)
+def test_target_of_a_request_has_path_and_query(suffix: str, target: str) -> None:
+    assert Routes(Proxies(trust_env=False)).find(f"http://a.example{suffix}")[1] == target
