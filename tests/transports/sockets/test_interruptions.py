@@ -12,7 +12,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import FrameType, SimpleNamespace
+from types import CodeType, FrameType, SimpleNamespace
 from typing import Any, Callable, Iterator, Optional
 
 import pytest
@@ -40,13 +40,20 @@ class Interrupted(BaseException):
 
 
 class Interruption:
-    """Raises `Interrupted` at the `number`-th traced moment in the transports' own frames."""
+    """Raises `Interrupted` at the `number`-th traced moment in the transports' own frames.
 
-    def __init__(self, number: int) -> None:
+    Of these frames, only those count whose code is `within`.
+    """
+
+    def __init__(self, number: int, within: Callable[[CodeType], bool] = lambda code: True) -> None:
         self.left = number
+        self.within = within
 
     def __call__(self, frame: FrameType, event: str, _arg: Any) -> Optional[Interruption]:
-        if not frame.f_code.co_filename.startswith(OURS) or frame.f_code.co_name == "__del__":
+        code = frame.f_code
+        if not code.co_filename.startswith(OURS) or code.co_name == "__del__":
+            return None
+        if not self.within(code):
             return None
         frame.f_trace_opcodes = True
         if event in ("opcode", "call", "return"):
@@ -178,18 +185,15 @@ def test_body_that_is_interrupted_while_it_is_made_leaves_no_entry_in_the_pool(
 ) -> None:
     """At every bytecode of its `__init__`."""
 
-    class InInit(Interruption):
-        def __call__(self, frame: FrameType, event: str, arg: Any) -> Any:
-            code = frame.f_code
-            in_init = code.co_name == "__init__" and code.co_filename.endswith("body.py")
-            return super().__call__(frame, event, arg) if in_init else None
+    def in_init(code: CodeType) -> bool:
+        return code.co_name == "__init__" and code.co_filename.endswith("body.py")
 
     number, reached = 0, True
     with scripted.ScriptedServer(scripted.echo) as server:
         transport = SocketTransport()
         while reached:
             number += 1
-            tracer = InInit(number)
+            tracer = Interruption(number, in_init)
             reached = interrupt(number, stream, transport, server.url, tracer)
             (pool,) = transport._pools.values()
             assert not pool.bodies, number
@@ -200,10 +204,8 @@ def test_body_that_is_interrupted_while_it_is_made_leaves_no_entry_in_the_pool(
 def test_no_bytes_of_an_interrupted_read_come_to_a_later_call(scripted: Any) -> None:
     """At any bytecode of the read. Its body is closed afterwards, as the drivers do it."""
 
-    class InRead(Interruption):
-        def __call__(self, frame: FrameType, event: str, arg: Any) -> Any:
-            in_body = frame.f_code.co_filename.endswith("body.py")
-            return super().__call__(frame, event, arg) if in_body else None
+    def in_body(code: CodeType) -> bool:
+        return code.co_filename.endswith("body.py")
 
     def handler(peer: Any) -> None:
         with contextlib.suppress(OSError):
@@ -226,7 +228,7 @@ def test_no_bytes_of_an_interrupted_read_come_to_a_later_call(scripted: Any) -> 
                 while body.read(60.0):
                     pass
 
-            reached = interrupt(number, read, transport, server.url, InRead(number))
+            reached = interrupt(number, read, transport, server.url, Interruption(number, in_body))
             body.close()
             call(transport, server.url)
             (pool,) = transport._pools.values()
@@ -265,7 +267,7 @@ class Alarm:
         return SimpleNamespace(register=polling.register, poll=poll)
 
 
-@pytest.fixture(params=[TimeoutError, ConnectionResetError, socket.gaierror])
+@pytest.fixture(params=[TimeoutError, socket.gaierror])
 def alarm(request: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Alarm]:
     alarm = Alarm(request.param("a limit of the program's own"))
     before = signal.signal(signal.SIGALRM, alarm.raise_error)
@@ -287,43 +289,33 @@ needs_poll = pytest.mark.skipif(
 
 @needs_poll
 @pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "TLS"])
-def test_os_error_of_a_signal_handler_during_a_call_is_no_failure_of_the_network(
-    scripted: Any, server_tls: Any, ca_file: str, alarm: Alarm, encrypted: bool
+@pytest.mark.parametrize("reads", [False, True], ids=["call", "read"])
+def test_os_error_of_a_signal_handler_is_no_failure_of_the_network(
+    scripted: Any, server_tls: Any, ca_file: str, alarm: Alarm, encrypted: bool, reads: bool
 ) -> None:
     def handler(peer: Any) -> None:
         peer.read_request()
-        alarm.go.set()
+        if reads:
+            peer.send(scripted.HEAD_CHUNKED)
+        else:
+            alarm.go.set()
         wait_closed(peer)
 
     tls = server_tls if encrypted else None
-    with scripted.ScriptedServer(handler, tls=tls) as server:
-        transport = SocketTransport(verify=ca_file)
-        with pytest.raises(type(alarm.error)) as caught:
-            call(transport, server.url)
-        transport.close()
-    assert caught.value is alarm.error
-
-
-@needs_poll
-@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "TLS"])
-def test_os_error_of_a_signal_handler_during_a_read_is_no_failure_of_the_network(
-    scripted: Any, server_tls: Any, ca_file: str, alarm: Alarm, encrypted: bool
-) -> None:
-    def handler(peer: Any) -> None:
-        peer.read_request()
-        peer.send(scripted.reply(headers=[scripted.CHUNKED], length=False))
-        wait_closed(peer)
-
-    tls = server_tls if encrypted else None
-    with scripted.ScriptedServer(handler, tls=tls) as server:
-        transport = SocketTransport(verify=ca_file)
-        body = transport.open(Request("GET", server.url, {}), 60.0)
-        alarm.go.set()
-        with pytest.raises(type(alarm.error)) as caught:
-            body.read(60.0)
-        with pytest.raises(TransportFailure, match="closed by this side"):
-            body.read(60.0)
-        transport.close()
+    with (
+        scripted.ScriptedServer(handler, tls=tls) as server,
+        contextlib.closing(SocketTransport(verify=ca_file)) as transport,
+    ):
+        if reads:
+            body = transport.open(Request("GET", server.url, {}), 60.0)
+            alarm.go.set()
+            with pytest.raises(type(alarm.error)) as caught:
+                body.read(60.0)
+            with pytest.raises(TransportFailure, match="closed by this side"):
+                body.read(60.0)
+        else:
+            with pytest.raises(type(alarm.error)) as caught:
+                call(transport, server.url)
     assert caught.value is alarm.error
 
 

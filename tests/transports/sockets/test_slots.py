@@ -88,15 +88,6 @@ def no_file_left(monkeypatch: Any) -> List[object]:
     return asked
 
 
-def test_a_pause_needs_no_file(no_file_left: List[object]) -> None:
-    """A process that has run out of files hears so of its calls, after their retries."""
-    transport = SocketTransport()
-    began = transport.now()
-    transport.sleep(0.01)
-    assert no_file_left
-    assert transport.now() - began >= 0.01
-
-
 def test_pause_may_be_longer_than_one_wait_of_the_system(monkeypatch: Any) -> None:
     waits: List[float] = []
 
