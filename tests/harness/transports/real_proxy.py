@@ -43,13 +43,13 @@ def _tunnel(peer: Any, target: str) -> None:
     with socket.create_connection((host.strip("[]"), int(port))) as upstream:
         peer.send(ESTABLISHED)
         with contextlib.suppress(OSError, ValueError):
-            _relay(peer.sock, upstream)
+            relay(peer.sock, upstream)
         for end in (peer.sock, upstream):
             with contextlib.suppress(OSError):
                 socket.socket.shutdown(end, socket.SHUT_RDWR)
 
 
-def _relay(one: socket.socket, other: socket.socket) -> None:
+def relay(one: socket.socket, other: socket.socket) -> None:
     """Send to each socket what the other receives, until one of them ends.
 
     One thread does both directions: before Python 3.13, an `ssl.SSLSocket` that one thread reads

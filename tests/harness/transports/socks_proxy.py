@@ -1,59 +1,37 @@
-"""A SOCKS5 proxy (RFC 1928) without authentication, for one test."""
+"""A SOCKS5 proxy (RFC 1928) without authentication, for clients that leave names to it."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
-import socketserver
 import struct
-import threading
 from typing import Iterator, List, Tuple
 
+from flowmaestro.testing.conformance.scripted_server import Peer, ScriptedServer
+from tests.harness.transports.real_proxy import relay
+
 _SUCCEEDED = b"\x05\x00\x00\x01" + bytes(6)
-_NAME, _IPV4 = 3, 1
-
-
-class _Handler(socketserver.StreamRequestHandler):
-    def handle(self) -> None:
-        _, methods = self.rfile.read(2)
-        self.rfile.read(methods)
-        self.wfile.write(b"\x05\x00")
-        _, _, _, kind = self.rfile.read(4)
-        if kind == _NAME:
-            host = self.rfile.read(self.rfile.read(1)[0]).decode()
-        else:
-            assert kind == _IPV4
-            host = socket.inet_ntoa(self.rfile.read(4))
-        (port,) = struct.unpack(">H", self.rfile.read(2))
-        self.server.asked.append((host, port))  # type: ignore[attr-defined]
-        with socket.create_connection((host, port)) as upstream:
-            self.wfile.write(_SUCCEEDED)
-            back = threading.Thread(target=_copy, args=(upstream, self.connection))
-            back.start()
-            _copy(self.connection, upstream)
-            back.join()
-
-
-def _copy(source: socket.socket, sink: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while True:
-            data = source.recv(1 << 16)
-            if not data:
-                break
-            sink.sendall(data)
-    with contextlib.suppress(OSError):
-        sink.shutdown(socket.SHUT_WR)
+_NAME = 3
 
 
 @contextlib.contextmanager
 def socks_proxy() -> Iterator[Tuple[str, List[Tuple[str, int]]]]:
     """Run the proxy. Yield its host and port, and the list of what it was asked to connect to."""
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), _Handler) as server:
-        server.daemon_threads, server.asked = True, []  # type: ignore[attr-defined]
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"127.0.0.1:{server.server_address[1]}", server.asked  # type: ignore[attr-defined]
-        finally:
-            server.shutdown()
-            thread.join()
+    asked: List[Tuple[str, int]] = []
+
+    def handler(peer: Peer) -> None:
+        said = peer.sock.makefile("rb")
+        _, methods = said.read(2)
+        said.read(methods)
+        peer.send(b"\x05\x00")
+        *_, kind = said.read(4)
+        assert kind == _NAME
+        host = said.read(said.read(1)[0]).decode()
+        (port,) = struct.unpack(">H", said.read(2))
+        asked.append((host, port))
+        with socket.create_connection((host, port)) as upstream, contextlib.suppress(OSError):
+            peer.send(_SUCCEEDED)
+            relay(peer.sock, upstream)
+
+    with ScriptedServer(handler) as server:
+        yield f"127.0.0.1:{server.port}", asked
