@@ -66,8 +66,6 @@ SLOW: Dict[str, Tuple[str, ...]] = {
         "tests/batches/test_killed_tasks.py",
         "tests/transports/driving/test_journal_as_store.py",
         "tests/cli/test_serve.py::test_a_server_killed_amid_starts",
-        "tests/cli/test_serve.py::test_executions_outlast_a_server_that_is_killed",
-        "tests/cli/test_map.py::test_killed_and_repeated_each_row_is_run_once",
         "tests/transports/primitives/test_fork.py::test_a_child_does_not_disturb",
         "tests/transports/sockets/test_interruptions.py::test_an_exception_at_any_bytecode",
         "tests/transports/sockets/test_interruptions.py::test_no_bytes_of_an_interrupted_read",

@@ -38,20 +38,29 @@ def test_option_and_command_print_the_version(here, word):
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        ([], [*COMMANDS, "examples:", "exit status:"]),
+        ([], [*COMMANDS, "exit status:"]),
         (
             ["serve"],
             ["--host", "--port", "--shapes", "--events", "--api-key", "--allow-webhooks-to"],
         ),
-        *(([name], ["examples:", f"  flowmaestro {name}"]) for name in COMMANDS),
+        *(([name], [f"  flowmaestro {name}"]) for name in COMMANDS),
     ],
 )
-def test_help_fits_80_columns_and_has_examples(here, command, words):
+def test_help_fits_80_columns_begins_with_examples_and_ends_with_a_page(
+    here, monkeypatch, command, words
+):
+    monkeypatch.setattr(arguments, "DOCUMENTATION", "https://docs.test/")
     done = here(*command, "--help")
     assert (done.status, done.err) == (0, "")
     assert [word for word in words if word not in done.out] == []
-    assert max(map(len, done.out.splitlines())) <= 80
-    assert [line for line in done.out.splitlines() if line.endswith(" ")] == []
+    *lines, last = done.out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert [line for line in lines if line.endswith(" ")] == []
+    # Python 3.9 heads them `optional arguments`.
+    options = re.search("\n(options|optional arguments):\n", done.out).start()
+    assert done.out.index("\nexamples:\n  flowmaestro ") < options
+    page = re.fullmatch(r"more: https://docs\.test/([a-z]+)/", last)
+    assert (ROOT / "docs" / f"{page[1]}.md").exists()
 
 
 @pytest.mark.parametrize("columns", [40, 60])
@@ -210,34 +219,10 @@ def test_help_of_a_command_is_that_of_its_option(here):
     assert here("help", "map").status == 0
 
 
-def test_each_help_begins_with_examples_and_ends_with_the_address_of_its_page(here, monkeypatch):
-    monkeypatch.setattr(arguments, "DOCUMENTATION", "https://docs.test/")
-    for words in ([], *([name] for name in COMMANDS)):
-        text = here(*words, "--help").out
-        # Python 3.9 heads them `optional arguments`.
-        options = re.search("\n(options|optional arguments):\n", text).start()
-        assert text.index("\nexamples:\n  flowmaestro ") < options
-        last = text.splitlines()[-1]
-        page = re.fullmatch(r"more: https://docs\.test/([a-z]+)/", last)
-        assert (ROOT / "docs" / f"{page[1]}.md").exists()
-
-
 def test_help_has_no_link_while_the_documentation_has_no_address(here, monkeypatch):
     monkeypatch.setattr(arguments, "DOCUMENTATION", "")
     for words in ([], ["run"]):
         assert "more:" not in here(*words, "--help").out
-
-
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
-@pytest.mark.parametrize("words", ["map --help", "-V", "version"])
-@pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_help_and_version_fail_on_a_full_disk(flowmaestro, words, unbuffered):
-    environment = {**flowmaestro.environment, "PYTHONUNBUFFERED": unbuffered}
-    with open("/dev/full", "w") as full:
-        command = [*flowmaestro.command, *words.split()]
-        done = subprocess.run(command, env=environment, stdout=full, stderr=subprocess.PIPE)
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].endswith(b": No space left on device")
 
 
 def test_a_resource_may_be_named_in_the_singular(command):
@@ -268,38 +253,39 @@ def test_debug_adds_the_traceback_and_changes_nothing_else(command):
     assert debugged.err.splitlines()[-1].startswith("flowmaestro get: ")
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 @pytest.mark.parametrize(
-    ("command", "said"),
+    ("words", "unbuffered", "who"),
     [
-        (["demo", "--transport", "memory"], "flowmaestro demo: No space left on device"),
-        (
-            ["doctor", "--base-url", "http://127.0.0.1:9"],
-            "flowmaestro doctor: No space left on device",
-        ),
+        ("map --help", "", "flowmaestro map"),
+        ("-V", "1", "flowmaestro"),
+        ("doctor --base-url http://127.0.0.1:9", "", "flowmaestro doctor"),
     ],
 )
-def test_a_full_disk_is_one_line(flowmaestro, command, said):
-    if not os.path.exists("/dev/full"):
-        pytest.skip("there is no /dev/full")
+def test_a_full_disk_is_one_line(flowmaestro, words, unbuffered, who):
+    environment = {**flowmaestro.environment, "PYTHONUNBUFFERED": unbuffered}
     with open("/dev/full", "w") as full:
-        done = subprocess.run(
-            [*flowmaestro.command, *command],
-            env=flowmaestro.environment,
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        command = [*flowmaestro.command, *words.split()]
+        done = subprocess.run(command, env=environment, stdout=full, stderr=subprocess.PIPE)
+    said = f"{who}: No space left on device".encode()
     assert (done.returncode, done.stderr.splitlines()[-1]) == (1, said)
-    assert "Traceback" not in done.stderr
+    assert b"Traceback" not in done.stderr
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="closed in a POSIX shell")
-def test_an_output_that_was_closed_is_no_traceback(flowmaestro):
-    line = f"{shlex.join([*flowmaestro.command, 'demo', '--transport', 'memory'])} >&- <&-"
+@pytest.mark.parametrize(
+    ("words", "leaves", "status"),
+    [
+        ("demo --transport memory", ">&- <&-", 0),
+        ("doctor --base-url http://127.0.0.1:9", "| true", 1),
+    ],
+)
+def test_an_output_without_a_reader_is_no_traceback(flowmaestro, words, leaves, status):
+    line = f"{{ {shlex.join(flowmaestro.command)} {words}; echo $? >&2; }} {leaves}"
     done = subprocess.run(
         line, shell=True, env=flowmaestro.environment, stderr=subprocess.PIPE, text=True
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stderr == f"{status}\n"
 
 
 WORDS = [

@@ -131,18 +131,6 @@ def test_no_published_key_is_taken(served):
             client.workflows.list()
 
 
-def test_webhooks_stay_on_the_machine_unless_a_host_is_allowed(served):
-    # 192.0.2.0/24 is reserved for documentation (RFC 5737): nothing there answers.
-    with served.client() as client:
-        hook = client.webhooks.create(
-            name="Out", url="http://192.0.2.1/hook", events=["execution.completed"]
-        )
-        assert client.webhooks.test(hook["data"]["id"])["data"]["success"] is False
-        client.webhooks.delete(hook["data"]["id"])
-    said = "webhook not sent to 192.0.2.1: the host is neither loopback nor allowed"
-    assert len([line for line in served.log if line.startswith(said)]) == 1
-
-
 def test_a_port_in_use_is_one_clear_line(served, here):
     port = served.url.rpartition(":")[2]
     done = here("serve", "--port", port)
@@ -213,41 +201,13 @@ def test_ctrl_c_with_an_open_stream_is_quiet_and_the_key_stays(served, flowmaest
     assert [line for line in other.log if "Traceback" in line] == []
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("def seed(fake)\n", ", line 1: SyntaxError"),
-        ("x = 1\n", ": TypeError: the file has no function seed(fake)"),
-        ("def seed(fake):\n    1 / 0\n", ", line 2: ZeroDivisionError"),
-    ],
-)
-def test_a_seed_file_that_is_wrong_is_one_clear_line(here, tmp_path, text, said):
+def test_a_seed_file_that_is_wrong_is_one_clear_line(here, tmp_path):
     seeds = tmp_path / "my_flows.py"
-    seeds.write_text(text)
+    seeds.write_text("def seed(fake)\n")
     done = here("serve", "--port", "0", "--seed", str(seeds))
     assert (done.status, done.out) == (2, "")
-    assert done.err.startswith(f"flowmaestro serve: {seeds}{said}")
+    assert done.err.startswith(f"flowmaestro serve: {seeds}, line 1: SyntaxError")
     assert len(done.err.splitlines()) == 1
-
-
-def test_executions_outlast_a_server_that_is_killed(flowmaestro, tmp_path):
-    flows = tmp_path / "flows.py"
-    flows.write_text(
-        "from flowmaestro.testing import Node\n\n"
-        "def seed(fake):\n"
-        "    fake.workflow('wf_quick', outputs={'n': 1})\n"
-        "    fake.workflow('wf_slow', nodes=[Node('a', seconds=3), 'b'], outputs={'n': 2})\n"
-    )
-    which = ["--seed", str(flows), "--state", str(tmp_path / "state")]
-    with serving(flowmaestro, tmp_path, *which, killed=True) as first, first.client() as client:
-        ended = client.workflows.run("wf_quick")
-        started = [client.workflows.execute("wf_slow", {"n": n})["data"] for n in range(5)]
-    with serving(flowmaestro, tmp_path, *which) as second, second.client() as client:
-        assert client.executions.get(ended["id"])["data"] == ended
-        for each in started:
-            again = client.executions.wait_for_completion(each["execution_id"])
-            assert (again["status"], again["inputs"]) == ("completed", each["inputs"])
-        assert len(client.executions.list(workflow_id="wf_slow")["data"]) == 5
 
 
 def test_a_server_killed_amid_starts_has_kept_what_it_answered(flowmaestro, tmp_path):
