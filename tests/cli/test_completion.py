@@ -57,7 +57,7 @@ def folder(here, tmp_path, request):
     return tmp_path
 
 
-def completed(folder, command, lines=tuple(line for line, _, _ in LINES), path=""):
+def completed(folder, command, lines, path):
     """Return what a shell completes for each of the lines."""
     typed = "".join(f"{line}\n" for line in lines)
     environment = {**os.environ, "PATH": f"{path}{os.pathsep}{os.environ['PATH']}"}
@@ -74,29 +74,34 @@ def completed(folder, command, lines=tuple(line for line, _, _ in LINES), path="
     [("bash", ["bash", "--norc", "-c", BASH]), ("fish", ["fish", "--no-config", "-c", FISH])],
     indirect=["folder"],
 )
-def test_bash_and_fish_complete_commands_choices_and_files(folder, command):
-    found = completed(folder, command)
+def test_bash_and_fish_complete_commands_choices_and_files_and_ids(folder, command, stub):
+    found = completed(folder, command, [line for line, _, _ in LINES], str(stub))
     assert len(found) == len(LINES)
     for (line, wanted, other), words in zip(LINES, found):
         assert wanted in words.split(), line
         assert other not in words.split(), line
+    for words in completed(folder, command, ID_LINES, str(stub)):
+        # Fish adds a description after a tab.
+        assert words.split("\t")[0].split() == ["wf_good-1"]
+    assert not (folder / "pwned").exists()
 
 
 @pytest.mark.parametrize("folder", ["zsh"], indirect=True)
 @pytest.mark.skipif(sys.platform == "win32", reason="types into a pseudo-terminal")
-def test_zsh_completes_commands_choices_and_files(folder):
+def test_zsh_completes_commands_choices_and_files_and_ids_and_runs_nothing(folder, stub):
     import pty
 
     child, terminal = pty.fork()
     if child == 0:
         os.chdir(folder)
-        os.environ.update(TERM="dumb", PS1="", HISTFILE="")
+        path = f"{stub}{os.pathsep}{os.environ['PATH']}"
+        os.environ.update(TERM="dumb", PS1="", HISTFILE="", PATH=path)
         os.execvp("zsh", ["zsh", "-fi"])
     try:
         source = "autoload -U compinit && compinit -u -D; source ./script; echo so''urced\n"
         os.write(terminal, source.encode())
         read_until(terminal, "sourced")
-        for line, wanted, _ in LINES:
+        for line, wanted, _ in (*LINES, *((line, "wf_good-1", "") for line in ID_LINES)):
             os.write(terminal, line.encode() + b"\t")
             read_until(terminal, f"{line.rpartition(' ')[0]} {wanted}")
             os.write(terminal, b"\x15")  # Deletes the line.
@@ -104,6 +109,7 @@ def test_zsh_completes_commands_choices_and_files(folder):
         os.kill(child, 9)
         os.waitpid(child, 0)
         os.close(terminal)
+    assert not (folder / "pwned").exists()
 
 
 def read_until(terminal, text):
@@ -155,44 +161,6 @@ def stub(tmp_path):
     (path / "flowmaestro").write_text(STUB, "utf-8")
     (path / "flowmaestro").chmod(0o755)
     return path
-
-
-@pytest.mark.parametrize(
-    ("folder", "command"),
-    [("bash", ["bash", "--norc", "-c", BASH]), ("fish", ["fish", "--no-config", "-c", FISH])],
-    indirect=["folder"],
-)
-def test_bash_and_fish_offer_ids_and_run_nothing_of_their_file(folder, command, stub):
-    for words in completed(folder, command, ID_LINES, str(stub)):
-        # Fish adds a description after a tab.
-        assert words.split("\t")[0].split() == ["wf_good-1"]
-    assert not (folder / "pwned").exists()
-
-
-@pytest.mark.parametrize("folder", ["zsh"], indirect=True)
-@pytest.mark.skipif(sys.platform == "win32", reason="types into a pseudo-terminal")
-def test_zsh_offers_ids_and_runs_nothing_of_their_file(folder, stub):
-    import pty
-
-    child, terminal = pty.fork()
-    if child == 0:
-        os.chdir(folder)
-        path = f"{stub}{os.pathsep}{os.environ['PATH']}"
-        os.environ.update(TERM="dumb", PS1="", HISTFILE="", PATH=path)
-        os.execvp("zsh", ["zsh", "-fi"])
-    try:
-        source = "autoload -U compinit && compinit -u -D; source ./script; echo so''urced\n"
-        os.write(terminal, source.encode())
-        read_until(terminal, "sourced")
-        for line in ID_LINES:
-            os.write(terminal, line.encode() + b"\t")
-            read_until(terminal, f"{line.rpartition(' ')[0]} wf_good-1")
-            os.write(terminal, b"\x15")  # Deletes the line.
-    finally:
-        os.kill(child, 9)
-        os.waitpid(child, 0)
-        os.close(terminal)
-    assert not (folder / "pwned").exists()
 
 
 def ids(here, kind="workflows"):

@@ -29,15 +29,15 @@ STRICT = {
 }
 
 
-def ask(question, *, workflow=None, timeout=30.0, fake=None):
+def ask(question, *, workflow=None, timeout=30.0, fake=None, **options):
     """What `question` returns of a client of a server that offers one workflow."""
     fake = fake or FakeFlowMaestro()
+    options = options or {"transport": AsyncMemoryTransport(fake)}
     workflow = workflow or {"id": "wf_123", "name": "Hello", "input_schema": STRICT}
     workflows = workflow if isinstance(workflow, list) else [workflow]
 
     async def main():
-        transport = AsyncMemoryTransport(fake)
-        async with AsyncFlowMaestroClient(fake.api_key, transport=transport) as flowmaestro:
+        async with AsyncFlowMaestroClient(fake.api_key, **options) as flowmaestro:
             server = workflow_server(flowmaestro, workflows, timeout)
             async with mcp.Client(server) as client:
                 return await question(client, tool_name(workflows[0]))
@@ -45,10 +45,16 @@ def ask(question, *, workflow=None, timeout=30.0, fake=None):
     return anyio.run(main), fake
 
 
-def test_a_strict_schema_becomes_the_input_schema_of_the_tool():
-    async def tools(client, name):
-        return (await client.list_tools()).tools[:-1]
+async def tools(client, name):
+    """Return the tools for workflows."""
+    return (await client.list_tools()).tools[:-1]
 
+
+async def call(client, name):
+    return await client.call_tool(name, {"name": "Ada"})
+
+
+def test_a_strict_schema_becomes_the_input_schema_of_the_tool():
     (tool,), _ = ask(tools)
     assert (tool.name, tool.title, tool.input_schema) == ("Hello_wf_123", "Hello", STRICT)
     assert tool.output_schema["required"] == ["execution_id", "outputs"]
@@ -60,20 +66,11 @@ def test_a_strict_schema_becomes_the_input_schema_of_the_tool():
     )
 
 
-def test_a_derived_schema_accepts_any_object_and_names_its_labels():
-    workflow = {
-        "id": "wf_123",
-        "name": "Hello",
-        "description": "Greets.",
-        "inputs": {"input1": {"label": "Whom to greet"}},
-        "input_schema": {"type": "object", "x-unverified": True},
-    }
-
-    async def tools(client, name):
-        return (await client.list_tools()).tools[:-1]
+def test_the_description_of_a_tool_names_the_labels_of_its_inputs():
+    workflow = {"id": "wf_123", "name": "Hello", "description": "Greets."}
+    workflow["inputs"] = {"input1": {"label": "Whom to greet"}}
 
     (tool,), _ = ask(tools, workflow=workflow)
-    assert tool.input_schema == {"type": "object"}
     assert tool.description == "Greets.\nInputs, by their labels: Whom to greet."
 
 
@@ -103,9 +100,6 @@ def test_a_tool_polls_an_execution_that_lags_behind_its_events(lags_behind):
     fake = FakeFlowMaestro()
     asked = lags_behind(fake)
 
-    async def call(client, name):
-        return await client.call_tool(name, {"name": "Ada"})
-
     result, _ = ask(call, fake=fake)
     assert (result.is_error, result.content[0].text) == (False, '{"message": "Hello, Ada!"}')
     assert len(asked) == 2
@@ -126,9 +120,6 @@ def test_a_failure_and_a_timeout_name_the_execution():
     fake.workflow("wf_slow", nodes=[Node("wait", seconds=3600)])
     fake.workflow("wf_bad", error="Broke")
 
-    async def call(client, name):
-        return await client.call_tool(name, {})
-
     slow = {"id": "wf_slow", "name": "Slow"}
     result, _ = ask(call, workflow=slow, timeout=2.0, fake=fake)
     assert result.is_error
@@ -145,9 +136,6 @@ def test_a_failure_and_a_timeout_name_the_execution():
 def test_a_cancelled_run_is_an_error_result_with_its_status():
     fake = FakeFlowMaestro()
     fake.workflow("wf_slow", nodes=[Node("wait", seconds=3600)])
-
-    async def call(client, name):
-        return await client.call_tool(name, {})
 
     with FlowMaestroClient(fake.api_key, transport=fake.transport()) as client:
         fake.clock.call_later(5, lambda: client.executions.cancel(fake.executions[-1].id))
@@ -216,16 +204,10 @@ def test_values_that_are_nested_deep_are_sent_in_another_form():
 def test_a_start_whose_response_names_no_execution_is_an_error_result():
     """Otherwise the assistant would see an internal error, and call the tool again."""
 
-    async def main():
-        def started(request):
-            return Response(202, {}, b'{"data": {}}')
+    def started(request):
+        return Response(202, {}, b'{"data": {}}')
 
-        async with AsyncFlowMaestroClient("fm_live_x", transport=started) as flowmaestro:
-            server = workflow_server(flowmaestro, [{"id": "wf_1", "name": "W"}], 30.0)
-            async with mcp.Client(server) as client:
-                return await client.call_tool("W_wf_1", {})
-
-    result = anyio.run(main)
+    result, _ = ask(call, workflow={"id": "wf_1", "name": "W"}, transport=started)
     assert result.is_error
     assert "one may have been started" in result.content[0].text
 
@@ -266,39 +248,6 @@ def test_an_unknown_tool_is_a_protocol_error():
     assert not fake.requests
 
 
-def test_help_says_that_config_checks_no_workflow(here):
-    text = " ".join(here("mcp", "--help").out.split())
-    assert "no server is asked, so the names of --workflow are not checked" in text
-
-
-@pytest.mark.parametrize("app", ["claude", "cursor", "vscode"])
-def test_config_prints_settings_without_a_key(here, app, tmp_path):
-    words = ["mcp", "--workflow", "wf_1", "--api-key", "fm_live_secret", "--config", app]
-    done = here(*words)
-    assert done.status == 0
-    assert "fm_live_secret" not in done.out
-    found = json.loads(done.out)
-    server = found["servers" if app == "vscode" else "mcpServers"]["flowmaestro"]
-    assert [server["command"], *server["args"]] == [
-        sys.executable,
-        "-m",
-        "flowmaestro",
-        "mcp",
-        "--workflow",
-        "wf_1",
-    ]
-    expected = "${input:flowmaestro-key}" if app == "vscode" else "fm_live_..."
-    assert server["env"] == {"FLOWMAESTRO_API_KEY": expected}
-    words = ["mcp", "--workflow", "wf_1", "--profile", "work", "--config", app]
-    assert "--profile: there is no profile 'work'" in here(*words).err
-    write_profiles(tmp_path, "work")
-    done = here(*words)
-    assert "fm_live" not in done.out + done.err
-    (server,) = next(iter(reversed(json.loads(done.out).values()))).values()
-    assert server["args"][-2:] == ["--profile", "work"]
-    assert "env" not in server
-
-
 def write_profiles(folder, *names):
     profile = {"base_url": "https://kept.example", "api_key": "fm_live_kept"}
     (folder / "config" / "flowmaestro").mkdir(parents=True)
@@ -317,22 +266,26 @@ def test_config_refuses_a_url_that_no_client_takes(here, url, said):
 
 
 @pytest.mark.parametrize("app", ["claude", "cursor", "vscode"])
-def test_config_is_what_the_assistant_reads(here, app):
+def test_config_is_what_the_assistant_reads_and_has_no_key(here, app, tmp_path):
     """By the references of Claude Desktop, Cursor and VS Code."""
-    found = json.loads(here("mcp", "--workflow", "wf_1", "--config", app).out)
-    asked = found.pop("inputs", [])
-    (servers,) = found.values()
-    server = servers["flowmaestro"]
-    kind = server.pop("type", None)
-    assert list(found) == ["servers" if app == "vscode" else "mcpServers"]
-    assert list(server) == ["command", "args", "env"]
-    assert {type(word) for word in (*server["args"], *server["env"].values())} == {str}
+    words = ["mcp", "--workflow", "wf_1", "--config", app]
+    server = {"command": sys.executable, "args": ["-m", "flowmaestro", *words[:3]]}
+    server["env"] = {"FLOWMAESTRO_API_KEY": "fm_live_..."}
+    expected = {"mcpServers": {"flowmaestro": server}}
     if app == "vscode":
-        (question,) = asked
-        assert (kind, question["type"], question["password"]) == ("stdio", "promptString", True)
-        assert server["env"] == {"FLOWMAESTRO_API_KEY": "${input:" + question["id"] + "}"}
-    else:
-        assert (kind, asked) == (None, [])
+        server["env"] = {"FLOWMAESTRO_API_KEY": "${input:flowmaestro-key}"}
+        question = {"id": "flowmaestro-key", "description": "FlowMaestro API key"}
+        question.update(type="promptString", password=True)
+        expected = {"inputs": [question], "servers": {"flowmaestro": {"type": "stdio", **server}}}
+    done = here(*words, "--api-key", "fm_live_secret")
+    assert (done.status, json.loads(done.out)) == (0, expected)
+    assert "--profile: there is no profile 'work'" in here(*words, "--profile", "work").err
+    write_profiles(tmp_path, "work")
+    done = here(*words, "--profile", "work")
+    assert "fm_live" not in done.out + done.err
+    (server,) = [*json.loads(done.out).values()][-1].values()
+    assert server["args"][-2:] == ["--profile", "work"]
+    assert "env" not in server
 
 
 def test_config_takes_the_server_and_the_profile_of_the_environment(here, monkeypatch, tmp_path):
@@ -367,21 +320,22 @@ def test_a_schema_that_cannot_be_used_is_refused(here, tmp_path, word, said):
     assert said in done.err
 
 
-def test_a_strict_schema_without_a_type_becomes_an_object_schema():
-    async def tools(client, name):
-        return (await client.list_tools()).tools[:-1]
-
-    workflow = {"id": "wf_123", "name": "Hello", "input_schema": {"required": ["name"]}}
-    (tool,), _ = ask(tools, workflow=workflow)
-    assert tool.input_schema == {"type": "object", "required": ["name"]}
+@pytest.mark.parametrize(
+    ("schema", "sent"),
+    [
+        ({"required": ["name"]}, {"type": "object", "required": ["name"]}),
+        ({"type": ["object", "null"]}, {"type": "object"}),
+        ({"type": "object", "x-unverified": True}, {"type": "object"}),
+    ],
+)
+def test_the_input_schema_of_a_tool_is_one_of_an_object(schema, sent):
+    (tool,), _ = ask(tools, workflow={"id": "wf_123", "name": "Hello", "input_schema": schema})
+    assert tool.input_schema == sent
 
 
 def test_a_request_timeout_differs_from_a_run_timeout():
     fake = FakeFlowMaestro()
     fake.latency(3600)
-
-    async def call(client, name):
-        return await client.call_tool(name, {"name": "Ada"})
 
     result, _ = ask(call, fake=fake)
     assert result.is_error
@@ -459,9 +413,6 @@ def test_a_tools_name_is_short_ascii_and_ends_with_the_id(name, id, tool):
 
 
 def test_the_id_stands_for_a_name_that_is_null():
-    async def tools(client, name):
-        return (await client.list_tools()).tools[:-1]
-
     (tool,), _ = ask(tools, workflow={"id": "wf_123", "name": None})
     assert (tool.name, tool.title, tool.description) == ("wf_123", "wf_123", "wf_123")
 
@@ -477,9 +428,6 @@ def test_a_servers_texts_are_stripped_and_capped():
         {"id": "2", "name": "n", "inputs": {"i": {"label": evil}}},
         {"id": "3", "name": "n", "input_schema": many},
     ]
-
-    async def tools(client, name):
-        return (await client.list_tools()).tools[:-1]
 
     (strict, labelled, large), _ = ask(tools, workflow=workflows)
     about = strict.input_schema["properties"]["a"]["description"]
@@ -521,16 +469,6 @@ def test_a_schema_that_is_not_of_an_object_is_refused_for_its_tool_alone(capsys,
     assert capsys.readouterr().err.startswith(said)
 
 
-def test_a_schema_of_an_object_or_null_becomes_one_of_an_object():
-    workflow = {"id": "wf_123", "name": "Hello", "input_schema": {"type": ["object", "null"]}}
-
-    async def tools(client, name):
-        return (await client.list_tools()).tools[0]
-
-    tool, _ = ask(tools, workflow=workflow)
-    assert tool.input_schema == {"type": "object"}
-
-
 @pytest.mark.parametrize("count", [10**400, -1, True, 1.5, "3", None])
 def test_a_number_of_nodes_that_cannot_be_is_ignored(count):
     told = []
@@ -551,9 +489,6 @@ def test_a_large_number_in_the_outputs_is_sent():
     fake = FakeFlowMaestro()
     fake.workflow("wf_big", outputs={"number": 10**400})
 
-    async def call(client, name):
-        return await client.call_tool(name, {})
-
     result, _ = ask(call, workflow={"id": "wf_big", "name": "Big"}, fake=fake)
     assert result.structured_content["outputs"] == {"number": 10**400}
 
@@ -564,32 +499,20 @@ def test_a_pause_is_told_at_once_and_the_execution_can_be_waited_for(events, mon
     fake = FakeFlowMaestro(events=events)
     workflow = {"id": PAUSING_WORKFLOW_ID, "name": "Ask"}
 
-    async def call(client, name):
+    async def twice(client, name):
         first = await client.call_tool(name, {})
         execution_id = fake.executions[-1].id
         again = await client.call_tool("wait_for_execution", {"execution_id": execution_id})
         return first, again
 
     with running_server(fake) as url:
-        first, again = ask_at(url, fake, call, workflow)
+        (first, again), _ = ask(twice, workflow=workflow, fake=fake, base_url=url)
     for result in (first, again):
         assert result.is_error
         assert (
             f"the execution {fake.executions[-1].id} waits for a person" in result.content[0].text
         )
     assert fake.executions[-1].status == "paused"
-
-
-def ask_at(url, fake, question, workflow):
-    """What `question` returns of a client of a server that asks a fake at `url`."""
-
-    async def main():
-        async with AsyncFlowMaestroClient(fake.api_key, base_url=url) as flowmaestro:
-            server = workflow_server(flowmaestro, [workflow], 60.0)
-            async with mcp.Client(server) as client:
-                return await question(client, tool_name(workflow))
-
-    return anyio.run(main)
 
 
 def test_an_execution_that_took_too_long_is_waited_for():
