@@ -69,10 +69,6 @@ def test_an_unfinished_start_is_said_to_take_a_minute(command, fake, kept):
     assert done.status == 0
 
 
-def test_rerun_needs_a_checkpoint(command):
-    assert command("run", "wf_123", "--rerun").status == 2
-
-
 def test_a_checkpoint_of_other_inputs_is_refused(command, kept):
     command("run", "wf_123", "-i", "name=Ada", "--checkpoint", kept)
     other = command("run", "wf_123", "-i", "name=Eve", "--checkpoint", kept)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flowmaestro.inputs import check_inputs, is_strict
+from flowmaestro.inputs import check_inputs, is_strict, schema_problem
 
 SCHEMA = {
     "type": "object",
@@ -81,3 +81,18 @@ def test_a_derived_schema_refuses_nothing(workflow):
 )
 def test_an_odd_schema_refuses_no_inputs(schema):
     assert check_inputs({"input_schema": schema}, {"a": 1}) == []
+
+
+@pytest.mark.parametrize(
+    ("schema", "said"),
+    [
+        ({"properties": {"a": True}, "required": ["a"], "type": "object"}, ""),
+        ({"properties": {"a": 1}}, "the property 'a' must be an object"),
+        ({"required": "a"}, "required must be an array of names"),
+        ({"type": "array"}, "the type of this JSON Schema must be object"),
+    ],
+)
+def test_the_problem_of_a_schema_is_named(schema, said):
+    problem = schema_problem(schema)
+    assert said in problem
+    assert bool(problem) == bool(said)

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -73,16 +74,6 @@ def test_inputs_come_from_stdin(command, fake, monkeypatch):
     fake.assert_executed("wf_123", inputs={"name": "Ada"})
 
 
-def test_a_run_that_is_cancelled_before_its_first_node_blames_no_server(command, fake):
-    fake.workflow("wf_slow", nodes=[Node("a", seconds=60)])
-    execution_id = command("run", "wf_slow", "--detach").out.strip()
-    command("cancel", execution_id)
-    done = command("watch", execution_id)
-    assert done.status == 1
-    assert "was cancelled" in done.err
-    assert "node events" not in done.err
-
-
 def test_a_failed_run_exits_1_and_names_the_node(command):
     done = command("run", FAILING_WORKFLOW_ID)
     assert (done.status, done.out) == (1, "")
@@ -90,39 +81,6 @@ def test_a_failed_run_exits_1_and_names_the_node(command):
     assert "failed at the node Call service: " in failed
     assert 'failed nodes: {"call":"Activity task failed"}' in failed
     assert re.fullmatch(r"  look at it: flowmaestro get executions [0-9a-f-]{36}", look)
-
-
-def test_a_failed_run_in_its_own_process_exits_1_and_names_the_node(flowmaestro):
-    fake = FakeFlowMaestro()
-    nodes = [Node("fetch", seconds=0.5), Node("pay", name="Charge cards", error="Declined")]
-    fake.workflow("wf_bad", nodes=nodes)
-    with running_server(fake) as url:
-        done = flowmaestro.run("run", "wf_bad", "--base-url", url, "--api-key", fake.api_key)
-    assert (done.returncode, done.stdout) == (1, "")
-    *_, last, _ = done.stderr.splitlines()
-    assert " failed at the node Charge cards: " in last
-    assert last.endswith(': {"pay":"Activity task failed"}')
-
-
-def test_watch_in_its_own_process_survives_a_lost_connection(flowmaestro):
-    fake = FakeFlowMaestro()
-    fake.workflow("wf_long", nodes=[Node("fetch", seconds=3600)])
-    fake.drop_connection(1, path="/executions/*/events")
-    with running_server(fake) as url, FlowMaestroClient(fake.api_key, base_url=url) as client:
-        execution_id = client.workflows.execute("wf_long")["data"]["execution_id"]
-        where = ["--base-url", url, "--api-key", fake.api_key]
-        process = start(flowmaestro, "watch", execution_id, *where)
-        told = []
-        assert process.stderr.readline() == f"execution {execution_id}\n"
-        for line in process.stderr:
-            told.append(line.split(maxsplit=2)[2].rstrip())
-            if "stream:reconnected" in line:
-                fake.advance(fake.now + 3600)
-                client.workflows.list()  # wakes the server
-        printed, _ = process.communicate()
-    assert (process.returncode, printed) == (0, '{"message": "Hello, world!"}\n')
-    assert told[:2] == ["connected", "stream:reconnected  the connection was lost and resumed"]
-    assert told[-1] == "execution:completed"
 
 
 def test_a_node_that_failed_before_the_subscription_is_named_by_the_last_event():
@@ -139,36 +97,11 @@ def test_a_piped_text_is_whole_and_json_escapes_control_characters(capsys):
     )
 
 
-def test_detach_prints_the_id_and_watch_follows_it(command):
-    started = command("run", "wf_123", "-i", "name=Ada", "--detach")
-    execution_id = started.out.strip()
-    assert (started.status, started.err) == (0, "")
-    done = command("watch", execution_id)
-    assert (done.status, done.out) == (0, '{"message": "Hello, Ada!"}\n')
-
-
-def test_watch_with_json_prints_a_line_for_each_event(command):
-    execution_id = command("run", "wf_123", "--detach").out.strip()
-    events = [
-        json.loads(line) for line in command("watch", execution_id, "--json").out.splitlines()
-    ]
-    assert events[0]["type"] == "connected"
-    assert events[-1]["type"] == "execution:completed"
-
-
 def test_an_execution_that_lags_behind_its_last_event_is_polled_again(command, fake, lags_behind):
     asked = lags_behind(fake)
     done = command("run", "wf_123")
     assert (done.status, done.out) == (0, '{"message": "Hello, world!"}\n')
     assert len(asked) == 2
-
-
-def test_watch_tells_of_a_connection_that_was_lost(command, fake):
-    execution_id = command("run", "wf_123", "--detach").out.strip()
-    fake.drop_connection(2, path="/executions/*/events")
-    done = command("watch", execution_id)
-    assert done.status == 0
-    assert "stream:reconnected  the connection was lost and resumed" in done.err
 
 
 @pytest.mark.parametrize("fake", [["documented", "silent"]], indirect=True)
@@ -199,35 +132,34 @@ def test_a_silent_server_is_polled_every_five_seconds(command, fake):
     assert max(later - earlier for earlier, later in zip(times, times[1:])) <= 5.5
 
 
-def test_watching_an_ended_execution_shows_its_duration(command, drawn):
-    execution_id = command("run", "wf_123", "--detach").out.strip()
-    command("watch", execution_id)
-    drawn()
-    *_, head, about, last = command("watch", execution_id).err.splitlines()
-    assert head == "Hello  completed  0.30 s"
-    assert about == f"execution {execution_id}"
-    assert last == "its events were not followed"
-
-
 @pytest.mark.parametrize(
-    ("field", "value"), [(b'"name"', b'"Hello"'), (b'"workflow_id"', b'"wf_123"')]
+    ("field", "value", "name"),
+    [
+        (b"", b"", "Hello"),
+        (b'"name"', b'"Hello"', "execution EXECUTION"),
+        (b'"workflow_id"', b'"wf_123"', "execution EXECUTION"),
+    ],
 )
-def test_watch_names_the_execution_if_its_workflow_has_no_name_or_id(
-    command, fake, drawn, monkeypatch, field, value
+def test_watching_an_ended_execution_shows_its_name_or_id_and_its_duration(
+    command, fake, drawn, monkeypatch, field, value, name
 ):
     execution_id = command("run", "wf_123", "--detach").out.strip()
+    command("watch", execution_id)
     handle = fake.handle
 
     def with_null(request, now):
         reply = handle(request, now)
-        reply.body = re.sub(field + b": ?" + value, field + b":null", reply.body)
+        if field:
+            reply.body = re.sub(field + b": ?" + value, field + b":null", reply.body)
         return reply
 
     monkeypatch.setattr(fake, "handle", with_null)
     drawn()
     done = command("watch", execution_id)
     assert done.status == 0
-    assert f"execution {execution_id}  completed  0.30 s" in done.err.splitlines()
+    *_, last = done.err.splitlines()
+    assert f"{name.replace('EXECUTION', execution_id)}  completed  0.30 s" in done.err.splitlines()
+    assert last == "its events were not followed"
 
 
 def test_a_lost_connection_is_reported_once(command, fake):
@@ -300,6 +232,7 @@ def test_cancel_and_fire_print_the_execution(command, fake):
     done = command("watch", execution_id)
     assert done.status == 1
     assert "was cancelled" in done.err
+    assert "node events" not in done.err
     fired = command("fire", "trigger_abc123", "-i", "name=Ada", "--json")
     assert json.loads(fired.out)["execution_id"]
 
@@ -307,30 +240,53 @@ def test_cancel_and_fire_print_the_execution(command, fake):
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
-        (["run", "wf_123", "-i", "name"], 2, "-i name: write -i NAME=TEXT or -i NAME:=JSON"),
-        (["run", "wf_123", "-i", "n:={"], 2, "-i n:='{': this is not JSON"),
-        (["run", "wf_123", "-i", "n:=NaN"], 2, "-i n:='NaN': this is not JSON, which has no NaN"),
-        (["run", ""], 2, "workflow_id must be an id, not ''"),
-        (["watch", "--workflow", ""], 2, "workflow_id must be an id, not ''"),
+        ("run wf_123 -i name", 2, "-i name: write -i NAME=TEXT or -i NAME:=JSON"),
+        ("run wf_123 -i n:={", 2, "-i n:='{': this is not JSON"),
+        ("run wf_123 -i n:=NaN", 2, "-i n:='NaN': this is not JSON, which has no NaN"),
         (
-            ["run", "wf_123", "--timeline", "no/such.svg"],
+            "run wf_123 -i name=@ada",
+            2,
+            "-i name=@ada: No such file or directory; a text that begins with @ is written @@ada",
+        ),
+        ("run wf_123 -i a=1 -i a:=2", 2, "-i a is given twice"),
+        ("run wf_123 -i a:=@TMP/bad.json", 2, "bad.json: this is not JSON: "),
+        ("run wf_123 -i a:=hello", 2, "; a text is written -i a=TEXT"),
+        ("run wf_123 -i a:=@ada", 2, "-i a:=@ada: No such file or directory\n"),
+        ("run wf_123 -i a=@TMP/latin", 2, "latin: it is not UTF-8"),
+        ("run wf_123 -i a=@TMP", 2, "Is a directory"),
+        ("run wf_123 --schema TMP/list.json", 2, "it must be a JSON object"),
+        ("run wf_123 --schema TMP/schema.json", 2, "this is not a JSON Schema: properties must"),
+        ("run ''", 2, "workflow_id must be an id, not ''"),
+        ("watch --workflow ''", 2, "workflow_id must be an id, not ''"),
+        ("watch", 2, "name one execution: its id, --last or --workflow"),
+        ("watch x --last", 2, "name one execution: its id, --last or --workflow"),
+        ("watch --last --workflow w", 2, "name one execution: its id, --last or --workflow"),
+        (
+            "run wf_123 --timeline no/such.svg",
             2,
             "'no/such.svg' is not a file that can be written and ends in .svg",
         ),
+        ("run wf_123 --timeline a.svg --detach", 2, "--timeline cannot be combined with --detach"),
+        ("run wf_123 --rerun", 2, "--rerun needs a --checkpoint"),
+        ("run wf_123 --input-file absent.json", 2, "No such file or directory"),
+        ("run wf_unknown", 3, "wf_unknown"),
+        ("watch nope", 3, "nope"),
+        ("cancel nope", 3, "nope"),
+        ("run wf_123 --timeout 0", 2, "'0' is not a number of seconds above 0"),
+        ("list executions --status bogus", 2, "invalid choice: 'bogus'"),
         (
-            ["run", "wf_123", "--timeline", "a.svg", "--detach"],
+            "list executions --status failed --status cancelled",
             2,
-            "--timeline cannot be combined with --detach",
+            "--status is given twice; the API filters by one status",
         ),
-        (["run", "wf_123", "--input-file", "absent.json"], 2, "No such file or directory"),
-        (["run", "wf_unknown"], 3, "wf_unknown"),
-        (["watch", "nope"], 3, "nope"),
-        (["cancel", "nope"], 3, "nope"),
-        (["run", "wf_123", "--timeout", "0"], 2, "'0' is not a number of seconds above 0"),
     ],
 )
-def test_bad_input_is_one_line_and_starts_nothing(command, fake, arguments, status, said):
-    done = command(*arguments)
+def test_bad_input_is_one_line_and_starts_nothing(command, fake, tmp_path, arguments, status, said):
+    (tmp_path / "bad.json").write_text("{")
+    (tmp_path / "latin").write_bytes(b"\xfc")
+    (tmp_path / "list.json").write_text("[]")
+    (tmp_path / "schema.json").write_text('{"properties": []}')
+    done = command(*shlex.split(arguments.replace("TMP", str(tmp_path))))
     assert (done.status, done.out) == (status, "")
     assert len(done.err.splitlines()) == 1
     assert said in done.err
@@ -480,7 +436,13 @@ def test_a_signal_ends_the_command_which_says_how_to_go_on(flowmaestro, command,
             which = client.workflows.execute("wf_slow")["data"]["execution_id"]
         where = ["--base-url", url, "--api-key", fake.api_key]
         path = tmp_path / "so_far.svg"
-        process = start(flowmaestro, command, which, *where, "--timeline", str(path))
+        process = subprocess.Popen(
+            [*flowmaestro.command, command, which, *where, "--timeline", str(path)],
+            env=flowmaestro.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         assert any("connected" in line for line in process.stderr)
         number = getattr(signal, name)
         process.send_signal(number)
@@ -497,17 +459,13 @@ def test_a_signal_ends_the_command_which_says_how_to_go_on(flowmaestro, command,
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGHUP")
-def test_a_signal_that_was_ignored_at_the_start_stays_ignored(flowmaestro):
-    fake = FakeFlowMaestro()
-    # The process lives in real time: it must get its signal before the execution ends.
-    fake.workflow("wf_slow", nodes=[Node("wait", seconds=3)], outputs={"n": 7})
-    with running_server(fake) as url:
-        where = ["--base-url", url, "--api-key", fake.api_key]
-        process = start(flowmaestro, "run", "wf_slow", *where, lead=["nohup"])
-        assert any("connected" in line for line in process.stderr)
-        process.send_signal(signal.SIGHUP)
-        printed, _ = process.communicate(timeout=60)
-    assert (process.returncode, printed) == (0, '{"n": 7}\n')
+def test_a_signal_that_was_ignored_at_the_start_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with signals.stopped_by_signals():
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_second_signal_at_once_is_ignored_and_a_later_one_is_not(monkeypatch):
@@ -522,17 +480,6 @@ def test_a_second_signal_at_once_is_ignored_and_a_later_one_is_not(monkeypatch):
             os.kill(os.getpid(), signal.SIGTERM)
     assert stopped.value.status == 143
     assert signal.getsignal(signal.SIGTERM) is before
-
-
-def start(flowmaestro, *arguments, lead=()):
-    """A command in a process of its own."""
-    return subprocess.Popen(
-        [*lead, *flowmaestro.command, *arguments],
-        env=flowmaestro.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
 
 
 @pytest.mark.parametrize(
@@ -583,16 +530,12 @@ def test_a_start_whose_response_is_lost_names_the_list_of_executions(command, fa
     assert len(fake.executions) == 1
 
 
-def test_a_paused_execution_gets_no_advice_to_cancel(command):
+def test_a_paused_run_shows_the_question_and_gives_no_advice_to_cancel(command):
     done = command("run", PAUSING_WORKFLOW_ID, "--timeout", "9")
     assert done.status == 124
     assert "The execution is paused: it waits for a person, who answers in FlowMaestro" in done.err
     assert "cancel it" not in done.err
-
-
-def test_a_paused_run_shows_the_question_and_no_node_done_that_waits(command):
-    lines = command("run", PAUSING_WORKFLOW_ID, "--timeout", "9").err.splitlines()
-    told = [line.partition(" s  ")[2] for line in lines]
+    told = [line.partition(" s  ")[2] for line in done.err.splitlines()]
     assert "node:completed  Approve waits for a person" in told
     assert "execution:paused  Waiting for human review: Approve?" in told
 
