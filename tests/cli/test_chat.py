@@ -25,6 +25,7 @@ from flowmaestro.cli.chat import AnswerView
 from flowmaestro.cli.console import Console
 from flowmaestro.cli.prompt import add_to_history, read_history
 from flowmaestro.errors import ConnectionError
+from tests.harness.terminal import Terminal
 
 
 class Typist(io.StringIO):
@@ -34,13 +35,31 @@ class Typist(io.StringIO):
         return True
 
 
-class Terminal(io.StringIO):
-    """A terminal that remembers all that is written to it."""
+@pytest.fixture
+def echo(fake):
+    fake.agent("agent_echo", lambda text: f"You said {text}.")
 
-    encoding = "utf-8"
 
-    def isatty(self):
-        return True
+@pytest.fixture
+def typist(monkeypatch):
+    """Sets what the user types, at a terminal."""
+    return lambda text: monkeypatch.setattr("sys.stdin", Typist(text))
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """Returns what a terminal shows of an answer in pieces, and the view."""
+
+    def show(*pieces):
+        terminal = Terminal()
+        monkeypatch.setenv("TERM", "xterm")
+        view = AnswerView(Console(terminal), "agent  ")
+        for piece in pieces:
+            view.add(piece)
+        view.close()
+        return terminal.getvalue(), view
+
+    return show
 
 
 def prompted(history):
@@ -70,15 +89,13 @@ def test_an_answer_in_a_pipe_keeps_its_tabs(command, fake):
 
 
 @pytest.mark.parametrize("sent", ["utf-8", "utf-8-sig", "cp1252"])
-def test_a_piped_message_is_utf_8_or_in_the_encoding_of_stdin(command, fake, monkeypatch, sent):
-    fake.agent("agent_echo", lambda text: f"You said {text}.")
+def test_a_piped_message_is_utf_8_or_in_the_encoding_of_stdin(command, echo, monkeypatch, sent):
     pipe = io.TextIOWrapper(io.BytesIO("Größe".encode(sent)), "cp1252")
     monkeypatch.setattr("sys.stdin", pipe)
     assert command("chat", "agent_echo").out == "You said Größe.\n"
 
 
-def test_a_message_of_an_option_is_answered_as_json(command, fake, typed):
-    fake.agent("agent_echo", lambda text: f"You said {text}.")
+def test_a_message_of_an_option_is_answered_as_json(command, echo, typed):
     done = command("chat", "agent_echo", "-m", "hi", "--json")
     found = json.loads(done.out)
     assert found["answer"] == "You said hi."
@@ -121,16 +138,15 @@ def test_an_agent_is_named_by_its_name(command, fake):
 
 
 def test_leaving_says_how_to_go_on_and_save_writes_the_whole_thread(
-    command, fake, monkeypatch, tmp_path
+    command, echo, tmp_path, typist
 ):
-    fake.agent("agent_echo", lambda text: f"You said {text}.")
-    monkeypatch.setattr("sys.stdin", Typist("one\n"))
+    typist("one\n")
     *_, before, last = command("chat", "agent_echo").err.splitlines()
     assert before == "go on with:"
     words = last.split()
     assert words[:4] == ["flowmaestro", "chat", "agent_echo", "--thread"]
     file = tmp_path / "talk.md"
-    monkeypatch.setattr("sys.stdin", Typist(f"two\n/save {file}\n"))
+    typist(f"two\n/save {file}\n")
     assert command(*words[1:]).status == 0
     heading, _, story = file.read_text().partition("\n\n")
     assert heading.endswith(f", thread {words[4]}")
@@ -138,12 +154,6 @@ def test_leaving_says_how_to_go_on_and_save_writes_the_whole_thread(
         *("**You**", "one", "**Agent**", "You said one."),
         *("**You**", "two", "**Agent**", "You said two.\n"),
     ]
-
-
-def test_help_names_the_keys_and_the_words_of_a_conversation(command):
-    text = command("chat", "--help").out
-    for said in ("/help, /thread, /save FILE", "Alt-Enter", "Ctrl-C", "Ctrl-D"):
-        assert said in text
 
 
 @pytest.mark.parametrize("words", [["-m", " "], [], ["--json"]])
@@ -154,16 +164,15 @@ def test_an_empty_message_is_refused(command, typed, words):
     assert "the message must not be empty" in done.err
 
 
-def test_json_without_a_message_is_refused_on_a_terminal(command, monkeypatch):
-    monkeypatch.setattr("sys.stdin", Typist(""))
+def test_json_without_a_message_is_refused_on_a_terminal(command, typist):
+    typist("")
     done = command("chat", "agent_echo", "--json")
     assert done.status == 2
     assert "--json needs a message" in done.err
 
 
-def test_a_thread_that_does_not_exist_is_refused_before_the_greeting(command, fake, monkeypatch):
-    fake.agent("agent_echo", lambda text: "Yes.")
-    monkeypatch.setattr("sys.stdin", Typist("one\n"))
+def test_a_thread_that_does_not_exist_is_refused_before_the_greeting(command, echo, fake, typist):
+    typist("one\n")
     done = command("chat", "agent_echo", "--thread", "thread_unknown")
     assert (done.status, done.out) == (3, "")
     assert "there is no thread 'thread_unknown'; leave --thread out" in done.err
@@ -180,11 +189,10 @@ def test_an_agent_that_fails_exits_with_1(command, fake):
     assert "the agent failed: " in done.err
 
 
-def test_lines_that_begin_with_a_slash_are_commands(command, fake, monkeypatch, tmp_path):
-    fake.agent("agent_echo", lambda text: f"You said {text}.")
+def test_lines_that_begin_with_a_slash_are_commands(command, echo, tmp_path, typist):
     file = tmp_path / "talk.md"
     lines = ["/help", "/thread", "//etc", f"/save {file}", f"/save {file}", "/save", "/dance"]
-    monkeypatch.setattr("sys.stdin", Typist("\n".join(lines) + "\n"))
+    typist("\n".join(lines) + "\n")
     done = command("chat", "agent_echo")
     thread_id = done.err.split("thread ")[1].split()[0]
     assert done.out == f"{thread_id}\nagent  You said /etc.\n"
@@ -250,14 +258,9 @@ class TestHistory:
         assert read_history(file) == ["one"]
 
 
-def test_markdown_is_rendered_and_cannot_steer_the_terminal(monkeypatch):
-    terminal = Terminal()
-    monkeypatch.setenv("TERM", "xterm")
-    view = AnswerView(Console(terminal), "agent  ")
-    for piece in ("# Ti", "tle\n\nSome **bo", "ld** &#x202e; \x1b]52;c;x\x07 text\n\n", "- one"):
-        view.add(piece)
-    view.close()
-    shown = terminal.getvalue()
+def test_markdown_is_rendered_and_cannot_steer_the_terminal(shown):
+    pieces = ("# Ti", "tle\n\nSome **bo", "ld** &#x202e; \x1b]52;c;x\x07 text\n\n", "- one")
+    shown, view = shown(*pieces)
     assert view.text.startswith("# Title")
     assert "\x1b[1mbold\x1b[0m" in shown
     assert shown.rstrip().endswith("one")
@@ -296,14 +299,8 @@ def on_screen(written, height):
     return [line.rstrip() for line in lines]
 
 
-def test_an_unknown_agent_exits_3(command, typed):
-    typed("one\n")
-    assert command("chat", "agent_unknown").status == 3
-
-
-def test_ctrl_c_stops_the_answer_and_not_the_session(command, fake, monkeypatch):
-    fake.agent("agent_echo", lambda text: f"You said {text}.")
-    monkeypatch.setattr("sys.stdin", Typist("one\ntwo\n"))
+def test_ctrl_c_stops_the_answer_and_not_the_session(command, echo, fake, monkeypatch, typist):
+    typist("one\ntwo\n")
     interrupted = []
 
     def interrupt_once(self, piece, lead=""):
@@ -320,7 +317,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_session(command, fake, monkeypatch)
     assert fake.open_streams == 0
 
 
-def test_ctrl_c_at_the_prompt_drops_the_line_and_not_the_session(command, fake, monkeypatch):
+def test_ctrl_c_at_the_prompt_drops_the_line_and_not_the_session(command, echo, monkeypatch):
     class Interrupted(Typist):
         def readline(self):
             if self.tell() == 0:
@@ -328,7 +325,6 @@ def test_ctrl_c_at_the_prompt_drops_the_line_and_not_the_session(command, fake, 
                 raise KeyboardInterrupt
             return super().readline()
 
-    fake.agent("agent_echo", lambda text: f"You said {text}.")
     monkeypatch.setattr("sys.stdin", Interrupted("xtwo\n"))
     done = command("chat", "agent_echo")
     assert (done.status, done.out) == (0, "agent  You said two.\n")
@@ -344,62 +340,49 @@ def test_ctrl_c_at_the_prompt_drops_the_line_and_not_the_session(command, fake, 
         ["- a\n", "\n    - b"],
     ],
 )
-def test_spaces_that_indent_the_next_line_end_no_block(monkeypatch, pieces):
-    terminal = Terminal()
-    monkeypatch.setenv("TERM", "xterm")
-    view = AnswerView(Console(terminal), "agent  ")
-    for piece in pieces:
-        view.add(piece)
-    view.close()
-    lines = [line for line in on_screen(terminal.getvalue(), 24) if line]
+def test_spaces_that_indent_the_next_line_end_no_block(shown, pieces):
+    lines = [line for line in on_screen(shown(*pieces)[0], 24) if line]
     assert lines[1:] == [" • a", "    • b"]
 
 
 def test_an_answer_that_breaks_off_is_saved_as_far_as_it_was_shown(
-    command, fake, monkeypatch, tmp_path
+    command, echo, monkeypatch, tmp_path, typist
 ):
     def broken(client, thread_id, text, show):
         show("The first half")
         raise ConnectionError("the connection was lost")
 
-    fake.agent("agent_echo", lambda text: "Yes.")
     monkeypatch.setattr(chat, "_answer", broken)
     file = tmp_path / "talk.md"
-    monkeypatch.setattr("sys.stdin", Typist(f"one\n/save {file}\n"))
+    typist(f"one\n/save {file}\n")
     done = command("chat", "agent_echo")
     assert "no answer: [connection_error] the connection was lost" in done.err
     assert file.read_text().endswith("**You**\n\none\n\n**Agent**\n\nThe first half\n")
 
 
-def test_a_path_with_a_nul_is_not_saved_and_the_conversation_goes_on(command, fake, monkeypatch):
-    fake.agent("agent_echo", lambda text: f"You said {text}.")
-    monkeypatch.setattr("sys.stdin", Typist("/save ~\0\n/save a\0\ntwo\n"))
+def test_a_path_with_a_nul_is_not_saved_and_the_conversation_goes_on(command, echo, typist):
+    typist("/save ~\0\n/save a\0\ntwo\n")
     done = command("chat", "agent_echo")
     assert (done.status, done.out) == (0, "agent  You said two.\n")
     assert done.err.count("not saved: ") == 2
 
 
-def test_words_in_angle_brackets_are_shown(monkeypatch):
-    terminal = Terminal()
-    monkeypatch.setenv("TERM", "xterm")
-    view = AnswerView(Console(terminal), "agent  ")
-    view.add("Run login <your-key> **<now>**.\n\n<details>\nmore <b>of</b> it\n</details>\n\nEnd.")
-    view.close()
-    lines = [line.strip() for line in on_screen(terminal.getvalue(), 24) if line]
+def test_words_in_angle_brackets_are_shown(shown):
+    text = "Run login <your-key> **<now>**.\n\n<details>\nmore <b>of</b> it\n</details>\n\nEnd."
+    lines = [line.strip() for line in on_screen(shown(text)[0], 24) if line]
     assert lines[1:] == [
         *("Run login <your-key> <now>.", "<details>", "more <b>of</b> it", "</details>", "End.")
     ]
 
 
-def test_ctrl_c_stops_a_save_and_not_the_session(command, fake, monkeypatch, tmp_path):
+def test_ctrl_c_stops_a_save_and_not_the_session(command, echo, monkeypatch, tmp_path, typist):
     def interrupted(client, thread_id):
         raise KeyboardInterrupt
 
-    fake.agent("agent_echo", lambda text: f"You said {text}.")
     thread_id = json.loads(command("chat", "agent_echo", "-m", "hi", "--json").out)["thread_id"]
     monkeypatch.setattr(chat, "_messages", interrupted)
     file = tmp_path / "talk.md"
-    monkeypatch.setattr("sys.stdin", Typist(f"/save {file}\ntwo\n"))
+    typist(f"/save {file}\ntwo\n")
     done = command("chat", "agent_echo", "--thread", thread_id)
     assert (done.status, done.out) == (0, "agent  You said two.\n")
     assert "not saved: stopped\n" in done.err
@@ -422,9 +405,8 @@ def test_a_block_is_complete_when_the_next_one_begins(whole, rest):
     assert chat._whole_blocks(text) == (whole, rest)
 
 
-def test_leaving_repeats_the_options_that_name_the_server(command, fake, monkeypatch):
-    fake.agent("agent_echo", lambda text: f"You said {text}.")
-    monkeypatch.setattr("sys.stdin", Typist(""))
+def test_leaving_repeats_the_options_that_name_the_server(command, echo, fake, typist):
+    typist("")
     url = "https://api.flowmaestro.io"
     done = command("chat", "agent_echo", "--base-url", url, "--api-key", fake.api_key)
     assert done.err.endswith(f" --base-url {url}\n")

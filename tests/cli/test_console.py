@@ -2,29 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import re
 import sys
 
 import pytest
 
 from flowmaestro.cli.console import Console, Lines, printable
-
-
-class Terminal(io.StringIO):
-    """A text stream that claims to be a terminal with an encoding."""
-
-    def __init__(self, encoding="utf-8", tty=True):
-        super().__init__()
-        self._claimed = encoding
-        self._tty = tty
-
-    @property
-    def encoding(self):
-        return self._claimed
-
-    def isatty(self):
-        return self._tty
+from tests.harness.terminal import Terminal
 
 
 @pytest.fixture
@@ -43,27 +27,36 @@ def without_colour(text):
     return re.sub(r"\x1b\[[0-9;]*m", "", text)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_long_line_is_wrapped_at_words_and_indented(narrow, kind):
-    out = Terminal()
-    kind(out).line(("+ ", "green"), "one two three four five six", indent=2)
-    assert without_colour(out.getvalue()) == "+ one two three four\n  five six\n"
+@pytest.fixture
+def draw(monkeypatch, narrow):
+    """Returns the lines that a method writes to a terminal, without colours."""
+
+    def draw(method, *given, kind=Console, columns=20, encoding="utf-8", **named):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        out = Terminal(encoding)
+        getattr(kind(out), method)(*given, **named)
+        return without_colour(out.getvalue()).splitlines()
+
+    return draw
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_word_that_fits_the_terminal_is_whole(narrow, kind):
-    out = Terminal()
-    screen = kind(out)
-    screen.line(("+ connection  ", "green"), "see abcdefghijklmnopqrst now", indent=14)
-    lines = without_colour(out.getvalue()).splitlines()
+def test_a_long_line_is_wrapped_at_words_and_indented(draw, kind):
+    lines = draw("line", ("+ ", "green"), "one two three four five six", kind=kind, indent=2)
+    assert lines == ["+ one two three four", "  five six"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_word_that_fits_the_terminal_is_whole(draw, kind):
+    text = "see abcdefghijklmnopqrst now"
+    lines = draw("line", ("+ connection  ", "green"), text, kind=kind, indent=14)
     assert [line for line in lines if len(line) > 20] == []
     assert "abcdefghijklmnopqrst" in [line.strip() for line in lines]
 
 
-def test_wide_signs_count_twice_where_lines_are_wrapped(narrow):
-    out = Terminal()
-    Console(out).line("+ ", "日本語 日本語 日本語 日本語", indent=2)
-    assert out.getvalue().splitlines() == ["+ 日本語 日本語", "  日本語 日本語"]
+def test_wide_signs_count_twice_where_lines_are_wrapped(draw):
+    lines = draw("line", "+ ", "日本語 日本語 日本語 日本語", indent=2)
+    assert lines == ["+ 日本語 日本語", "  日本語 日本語"]
 
 
 def test_in_a_pipe_every_line_is_whole(narrow):
@@ -91,24 +84,18 @@ def test_a_growing_text_is_unchanged_in_a_pipe(narrow):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_terminal_gets_every_kind_of_space_and_joined_letters(monkeypatch, narrow, kind):
-    monkeypatch.setenv("COLUMNS", "80")
-    out = Terminal()
-    kind(out).line(ODD_SPACES)
-    assert without_colour(out.getvalue()) == f"{ODD_SPACES}\n"
+def test_a_terminal_gets_every_kind_of_space_and_joined_letters(draw, kind):
+    assert draw("line", ODD_SPACES, kind=kind, columns=80) == [ODD_SPACES]
 
 
-def test_a_plain_line_does_not_end_at_a_no_break_space(narrow):
-    out = Terminal()
-    Lines(out).line("one two three 10\xa0kilometres four")
-    assert out.getvalue() == "one two three\n10\xa0kilometres four\n"
+def test_a_plain_line_does_not_end_at_a_no_break_space(draw):
+    lines = draw("line", "one two three 10\xa0kilometres four", kind=Lines)
+    assert lines == ["one two three", "10\xa0kilometres four"]
 
 
-def test_a_table_has_every_cell(monkeypatch, narrow):
-    monkeypatch.setenv("COLUMNS", "60")
-    out = Terminal()
-    Console(out).table(["id", "name"], [["wf_1", "Hello"], ["workflow_2", "Good\x1b[2Jbye"]])
-    lines = [line.split() for line in without_colour(out.getvalue()).splitlines()]
+def test_a_table_has_every_cell(draw):
+    rows = [["wf_1", "Hello"], ["workflow_2", "Good\x1b[2Jbye"]]
+    lines = [line.split() for line in draw("table", ["id", "name"], rows, columns=60)]
     assert lines == [["id", "name"], ["wf_1", "Hello"], ["workflow_2", "Good", "[2Jbye"]]
 
 
@@ -126,53 +113,37 @@ ID = "0fa11000-0000-4000-8000-000000000001"
         (30, [ID[:21] + "~", "failed"]),
     ],
 )
-def test_a_table_keeps_the_first_id_whole_as_long_as_it_can(monkeypatch, narrow, width, row):
-    monkeypatch.setenv("COLUMNS", str(width))
-    out = Terminal("ascii")
-    Console(out).table(["id", "status", "workflow id"], [[ID, "failed", ID]])
-    lines = without_colour(out.getvalue()).splitlines()
+def test_a_table_keeps_the_first_id_whole_as_long_as_it_can(draw, width, row):
+    headings = ["id", "status", "workflow id"]
+    lines = draw("table", headings, [[ID, "failed", ID]], columns=width, encoding="ascii")
     below = len(lines) // 2  # Each row has as many lines as the headings.
     assert " ".join(lines[below:]).split() == row
     assert all(line.startswith("  ") for line in lines[below + 1 :])
     assert max(map(len, lines)) <= width
 
 
-def test_a_narrow_table_has_the_id_on_its_own_line_and_keeps_all_columns(monkeypatch, narrow):
-    monkeypatch.setenv("COLUMNS", "40")
-    out = Terminal()
+def test_a_narrow_table_has_the_id_on_its_own_line_and_keeps_all_columns(draw):
     headings = ["id", "status", "started", "workflow id"]
-    Console(out).table(headings, [[ID, "completed", "1 min ago", ID]])
-    lines = without_colour(out.getvalue()).splitlines()
+    lines = draw("table", headings, [[ID, "completed", "1 min ago", ID]], columns=40)
     assert " ".join(lines[:2]).split() == " ".join(headings).split()
     assert lines[2:] == [ID, f"  completed  1 min ago  {ID[:15]}…"]
     other = ID[:-1] + "2"
-    out = Terminal()
-    Console(out).table(["id", "name"], [[ID, "Hello"], [other, "Good night"]])
-    assert without_colour(out.getvalue()).splitlines()[2:] == [
-        ID,
-        "  Hello",
-        other,
-        "  Good night",
-    ]
+    lines = draw("table", ["id", "name"], [[ID, "Hello"], [other, "Good night"]], columns=40)
+    assert lines[2:] == [ID, "  Hello", other, "  Good night"]
 
 
-def test_a_table_shortens_texts_before_ids_and_counts_wide_signs_twice(monkeypatch, narrow):
-    monkeypatch.setenv("COLUMNS", "60")
+def test_a_table_shortens_texts_before_ids_and_counts_wide_signs_twice(draw):
     rows = [[ID, "Nightly", "Sends all the reports of the day"], ["wf_1", "日本語日本語日本語", ""]]
-    out = Terminal()
-    Console(out).table(["id", "name", "description"], rows)
-    head, *lines = without_colour(out.getvalue()).splitlines()
+    head, *lines = draw("table", ["id", "name", "description"], rows, columns=60)
     assert head.split() == ["id", "name", "descripti…"]
     assert lines[0].startswith(ID)
     assert all(line.isprintable() for line in lines)
 
 
-def test_a_narrow_table_shortens_all_texts_alike(monkeypatch, narrow):
-    monkeypatch.setenv("COLUMNS", "34")
-    out = Terminal()
-    Console(out).table(["name", "about", "more"], [["a" * 30, "b" * 30, "c" * 30]])
-    row = without_colour(out.getvalue()).splitlines()[1].split()
-    assert [len(cell) for cell in row] == [10, 10, 10]
+def test_a_narrow_table_shortens_all_texts_alike(draw):
+    rows = [["a" * 30, "b" * 30, "c" * 30]]
+    _, row = draw("table", ["name", "about", "more"], rows, columns=34)
+    assert [len(cell) for cell in row.split()] == [10, 10, 10]
 
 
 def test_a_table_in_a_pipe_is_whole(narrow):
@@ -268,15 +239,10 @@ def test_a_terminal_without_the_symbols_gets_ascii_and_its_colours(screen):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_command_to_copy_never_breaks_within_an_id(monkeypatch, narrow, kind):
-    monkeypatch.setenv("COLUMNS", "40")
-    out = Terminal()
-    kind(out).command("  watch it:  ", f"flowmaestro watch {ID} --base-url http://127.0.0.1:8787")
-    lines = out.getvalue().splitlines()
-    assert lines == [
-        "  watch it:",
-        "  flowmaestro watch \\",
-        f"    {ID} \\",
+def test_a_command_to_copy_never_breaks_within_an_id(draw, kind):
+    command = f"flowmaestro watch {ID} --base-url http://127.0.0.1:8787"
+    assert draw("command", "  watch it:  ", command, kind=kind, columns=40) == [
+        *("  watch it:", "  flowmaestro watch \\", f"    {ID} \\"),
         "    --base-url http://127.0.0.1:8787",
     ]
     out = Terminal(tty=False)

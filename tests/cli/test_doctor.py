@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import ssl
 import time
 
@@ -21,10 +22,10 @@ from flowmaestro.testing.conformance.scripted_server import (
 
 
 @pytest.fixture(autouse=True)
-def _no_proxy(monkeypatch):
-    for scheme in ("http", "https", "all"):
-        monkeypatch.delenv(f"{scheme}_proxy", raising=False)
-        monkeypatch.delenv(f"{scheme.upper()}_PROXY", raising=False)
+def _no_proxy_and_no_certificates(monkeypatch):
+    for name in list(os.environ):
+        if name.lower().endswith(("_proxy", "_ca_bundle")) or name.startswith("SSL_CERT_"):
+            monkeypatch.delenv(name)
 
 
 @pytest.fixture
@@ -128,8 +129,6 @@ def test_a_spent_rate_limit_is_reported(command, fake):
 
 
 def test_an_untrusted_certificate_is_explained(doctor, monkeypatch, tmp_path):
-    for each in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"):
-        monkeypatch.delenv(each, raising=False)
     authority = Authority(tmp_path)
     with ScriptedServer(answering(reply()), tls=authority.server_context()) as server:
         done = doctor(server.url, "fm_live_any")
@@ -140,8 +139,6 @@ def test_an_untrusted_certificate_is_explained(doctor, monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"])
 def test_the_variable_that_decides_about_trust_is_named(doctor, monkeypatch, tmp_path, name):
-    for each in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"):
-        monkeypatch.delenv(each, raising=False)
     authority = Authority(tmp_path)
     bundle = certifi.where()
     monkeypatch.setenv("SSL_CERT_FILE", "/nowhere")
@@ -155,8 +152,6 @@ def test_the_variable_that_decides_about_trust_is_named(doctor, monkeypatch, tmp
 @pytest.mark.parametrize("value", ["/nowhere", "/nowhere:/nowhere/else"])
 @pytest.mark.parametrize("name", ["SSL_CERT_FILE", "SSL_CERT_DIR"])
 def test_a_variable_that_names_no_certificates_is_a_warning(doctor, monkeypatch, name, value):
-    for each in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"):
-        monkeypatch.delenv(each, raising=False)
     monkeypatch.setenv(name, value)
     listed = json.loads(doctor("https://127.0.0.1:9", "fm_live_any", "--json").out)
     (trust,) = (finding for finding in listed if finding["check"] == "trust")

@@ -5,13 +5,15 @@ from __future__ import annotations
 import io
 import json
 import re
-import threading
 from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
 
 import pytest
 
 from flowmaestro.__main__ import main
+from flowmaestro.testing.fake.model.replies import FakeReply
+from flowmaestro_core.http.messages import Headers
+from tests.harness.terminal import Terminal
 
 EVIL = "\x1b]52;c;RVZJTA==\x07\x1b[7771m\x9b7771m\x9d8;;x\x9c\x7f\x85\u202e\u2066\u2028\r"
 """OSC 52 (the clipboard), CSI, the same as C1, DEL, NEL, bidi marks, a line separator."""
@@ -29,13 +31,10 @@ def evil(value, *, keep=()):
     return f"{EVIL}{value}{EVIL}" if isinstance(value, str) else value
 
 
-def execution(status):
-    return {
-        "id": ID, "workflow_id": ID, "status": status, "inputs": {"a": "b"},
-        "outputs": {"text": "x"}, "error": "why", "started_at": "2026-01-01T00:00:00Z",
-    }  # fmt: skip
-
-
+EXECUTION = {
+    "id": ID, "workflow_id": ID, "status": "failed", "inputs": {"a": "b"},
+    "outputs": {"text": "x"}, "error": "why", "started_at": "2026-01-01T00:00:00Z",
+}  # fmt: skip
 ROW = {
     "id": "r", "name": "n", "description": "d", "status": "s", "started_at": "t",
     "workflow_id": "w", "model": "m", "document_count": 1, "type": "t", "enabled": True, "url": "u",
@@ -50,80 +49,57 @@ EVENTS = [
 ]
 
 
-class Handler(BaseHTTPRequestHandler):
-    status = "failed"
-    refuses = False
-
-    def log_message(self, *args):
-        pass
-
-    def do_GET(self):
-        path = self.path.partition("?")[0]
-        if path.endswith("/events"):
-            self.send_response(200)
-            self.send_header("Content-Type", "text/event-stream")
-            self.end_headers()
-            for event in EVENTS:
-                data = json.dumps(evil(event, keep=("type", "status")))
-                name = event["type"].replace("unknown", f"{EVIL.strip()}x")
-                self.wfile.write(f"event: {name}\ndata: {data}\n\n".encode())
-            return
-        if path.endswith("/messages"):
-            self.reply({"messages": []})
-        elif re.search(r"/executions/[^/]+$", path):
-            self.reply(evil(execution(self.status), keep=("status", "started_at")))
-        elif re.search(r"/(workflows|agents|threads|webhooks|knowledge-bases)/[^/]+$", path):
-            self.reply(evil(ROW, keep=("id",) if "workflows" in path else ()))
-        else:
-            self.reply([evil(ROW)], pagination={"page": 1, "has_next": False, "has_more": False})
-
-    def do_POST(self):
-        self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        path = self.path
-        if path.endswith("/query"):
-            found = [{"content": "text", "document_name": "doc", "score": 0.5}]
-            self.reply(evil({"results": found, "query": "q"}))
-        elif path.endswith("/threads"):
-            self.reply({"id": "thread_1"}, status=201)
-        elif path.endswith("/messages"):
-            message = {"role": "assistant", "content": f"Hello {EVIL} world"}
-            self.reply({"message": message, "status": "completed", "thread_id": "thread_1"})
-        else:  # execute, fire, cancel
-            self.reply(evil({"id": ID, "execution_id": ID, "status": "cancelled", "message": "m"}))
-
-    def reply(self, data, status=200, **more):
-        body = {"data": data, "meta": {"request_id": f"req{EVIL}"}, **more}
-        if self.refuses:
-            error = {"code": f"bad{EVIL}", "message": f"no{EVIL}", "details": {"a": EVIL}}
-            status, body = 400, {"error": error, "meta": {"request_id": f"req{EVIL}"}}
-        sent = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(sent)))
-        self.end_headers()
-        self.wfile.write(sent)
+def events():
+    for event in EVENTS:
+        data = json.dumps(evil(event, keep=("type", "status")))
+        name = event["type"].replace("unknown", f"{EVIL.strip()}x")
+        yield f"event: {name}\ndata: {data}\n\n"
 
 
-@pytest.fixture(scope="module")
-def handler():
-    class Mine(Handler):
-        pass
+def data_of(method, path):
+    """Return what the server sends as the `data` of its response."""
+    if path.endswith("/messages") and method == "GET":
+        return {"messages": []}
+    if method == "GET" and re.search(r"/executions/[^/]+$", path):
+        return evil(EXECUTION, keep=("status", "started_at"))
+    if method == "GET" and re.search(r"/(workflows|agents|threads|webhooks)/[^/]+$", path):
+        return evil(ROW, keep=("id",) if "workflows" in path else ())
+    if method == "GET":
+        return [evil(ROW)]
+    if path.endswith("/query"):
+        found = [{"content": "text", "document_name": "doc", "score": 0.5}]
+        return evil({"results": found, "query": "q"})
+    if path.endswith("/threads"):
+        return {"id": "thread_1"}
+    if path.endswith("/messages"):
+        message = {"role": "assistant", "content": f"Hello {EVIL} world"}
+        return {"message": message, "status": "completed", "thread_id": "thread_1"}
+    return evil({"id": ID, "execution_id": ID, "status": "cancelled", "message": "m"})
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Mine)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    Mine.url = f"http://127.0.0.1:{server.server_port}"
-    yield Mine
-    server.shutdown()
-    server.server_close()
-    thread.join()
 
+@pytest.fixture
+def serve(fake, monkeypatch):
+    """Has the fake send such strings; it refuses what is not a stream, if so wanted."""
 
-class Terminal(io.StringIO):
-    encoding = "utf-8"
+    def arrange(*, refuses=False):
+        def handle(request, now):
+            path, reply = urlsplit(request.url).path, FakeReply()
+            if path.endswith("/events"):
+                headers = Headers([("Content-Type", "text/event-stream")])
+                reply.complete(200, headers, body="".join(events()).encode())
+                return reply
+            page = {"page": 1, "has_next": False, "has_more": False}
+            sent = {"data": data_of(request.method, path), "pagination": page}
+            if refuses:
+                sent = {"error": {"code": f"bad{EVIL}", "message": f"no{EVIL}"}}
+                sent["error"]["details"] = {"a": EVIL}
+            sent["meta"] = {"request_id": f"req{EVIL}"}
+            reply.complete(400 if refuses else 200, Headers(), body=json.dumps(sent).encode())
+            return reply
 
-    def isatty(self):
-        return True
+        monkeypatch.setattr(fake, "handle", handle)
+
+    return arrange
 
 
 COMMANDS = [
@@ -155,14 +131,12 @@ CSV = [
 
 @pytest.mark.parametrize("refuses", [False, True])
 def test_no_control_character_of_a_server_reaches_a_terminal(
-    handler, here, monkeypatch, tmp_path, refuses
+    serve, here, monkeypatch, tmp_path, refuses
 ):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("FLOWMAESTRO_BASE_URL", handler.url)
-    monkeypatch.setenv("FLOWMAESTRO_API_KEY", "fm_live_x")
-    handler.refuses = refuses
+    serve(refuses=refuses)
     found, seen = [], ""
     for words in (*COMMANDS, *JSON, *CSV):
         (tmp_path / "rows.csv").write_text("name\nAda\n")
@@ -185,9 +159,7 @@ def test_no_control_character_of_a_server_reaches_a_terminal(
 
 
 @pytest.mark.parametrize("form", ["json", "jsonl"])
-def test_json_is_valid_and_keeps_every_character(handler, here, monkeypatch, form):
-    monkeypatch.setenv("FLOWMAESTRO_BASE_URL", handler.url)
-    monkeypatch.setenv("FLOWMAESTRO_API_KEY", "fm_live_x")
-    handler.refuses = False
+def test_json_is_valid_and_keeps_every_character(serve, here, form):
+    serve()
     found = json.loads(here("get", "agents", ID, "-o", form).out)
     assert found["name"] == f"{EVIL}n{EVIL}"

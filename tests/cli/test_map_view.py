@@ -11,13 +11,7 @@ import pytest
 from flowmaestro.cli import map as map_command
 from flowmaestro.cli.console import Console
 from flowmaestro_core.executions.outcome import BatchProgress
-
-
-class Terminal(io.StringIO):
-    encoding = "utf-8"
-
-    def isatty(self):
-        return True
+from tests.harness.terminal import Terminal
 
 
 @pytest.fixture

@@ -322,11 +322,7 @@ def test_profiles_are_listed_without_their_keys(login, command, file, fake):
     assert command("profiles").err == "none; `flowmaestro login` makes one\n"
     login("--profile", "work", "--base-url", OTHER)
     assert command("profiles").out.split() == [
-        "name",
-        "server",
-        "key",
-        "in",
-        "work",
+        *["name", "server", "key", "in", "work"],
         OTHER,
         str(file),
     ]

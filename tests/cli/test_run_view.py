@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 from types import SimpleNamespace
 
@@ -11,13 +10,7 @@ import pytest
 from flowmaestro.cli import run_view
 from flowmaestro.cli.console import FRAMES_PER_SECOND, Console
 from flowmaestro.cli.run_view import LiveRunView, in_short
-
-
-class Terminal(io.StringIO):
-    encoding = "utf-8"
-
-    def isatty(self):
-        return True
+from tests.harness.terminal import Terminal
 
 
 @pytest.fixture
@@ -35,9 +28,7 @@ def make(monkeypatch, clock):
         sizes = {"COLUMNS": str(columns), "LINES": str(rows), "TERM": "xterm"}
         for name, value in {**sizes, **environment}.items():
             monkeypatch.setenv(name, value)
-        out = Terminal()
-        out.encoding = encoding
-        view = LiveRunView(Console(out))
+        view = LiveRunView(Console(Terminal(encoding)))
         view.workflow, view.execution_id = "Nightly report", "0fa11000-0000-4000-8000-000000000001"
         view.began = clock.now
         view._live.refresh = lambda: None
@@ -220,3 +211,5 @@ def test_a_node_that_waits_for_a_person_is_not_done(make):
     assert line.strip().endswith("Approve  waits for a person")
     assert view.screen.symbols.good not in line
     assert note == f"paused: {reason}"
+    view.show({"type": "execution:resumed"})
+    assert (view.note, view.status) == ("", "running")
