@@ -435,7 +435,7 @@ def engines_dask(session: nox.Session) -> None:
 @nox.session(name="engines-prefect", python=OF_ENGINES)
 def engines_prefect(session: nox.Session) -> None:
     """The same on a Prefect server and two process workers, all of which are killed."""
-    prove_on_stores(session, "prefect", "prefect>=3.9")
+    prove_on(session, "prefect", "prefect>=3.9")
 
 
 @nox.session(name="engines-dagster", python=OF_ENGINES)
@@ -570,7 +570,7 @@ def bench_quick(session: nox.Session) -> None:
 
 @nox.session(python=NEWEST)
 def terminals(session: nox.Session) -> None:
-    """Every command on terminals, pipes, files and full disks, pairwise: several minutes."""
+    """Every command on terminals, pipes, files and full disks: several minutes."""
     session.install(*EXTRAS, *packages("test"))
     session.run("pytest", "tests/terminals/matrix.py", *PARALLEL)
 

@@ -5,12 +5,10 @@
 The scheduler with its local executor, the API server, the DAG processor and the triggerer, with
 SQLite. The DAG is triggered once. Processes of tasks are killed, and the scheduler with all of
 them. The triggerer and the API server are killed once each, and the service is away for a while.
-Last, twenty triggers wait, each by itself and as the example does.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import sqlite3
@@ -22,12 +20,10 @@ import urllib.request
 from pathlib import Path
 from typing import Any, Dict, List
 
-from flowmaestro import AsyncFlowMaestroClient
 from tests.engines.service import (
     KILLS,
     ROOT,
     SETTLE_AFTER,
-    WORKFLOW,
     Process,
     Workers,
     children_of,
@@ -125,7 +121,7 @@ def prove(name: str, *, bare: bool) -> Dict[str, int]:
             airflow("dags", "unpause", DAG)
             airflow("dags", "trigger", DAG)
             scheduler = Scheduler([parts["scheduler"]])
-            kill_at_random(scheduler, fake, None, 7, pause=(2.0, 20.0), middle=restart)
+            kill_at_random(scheduler, fake, 7, pause=(2.0, 20.0), middle=restart)
             until(ended, timeout=1800)
             print(f"  the run of the DAG: {state_of_run(home)}", flush=True)
         finally:
@@ -134,37 +130,7 @@ def prove(name: str, *, bare: bool) -> Dict[str, int]:
         return report(name, fake, 3 * MAPPED, KILLS)
 
 
-def wait_in_triggers(*, together: bool, count: int = 20) -> None:
-    """Print what it takes to wait for many executions in triggers."""
-    # Imported only now: Airflow reads its settings from the environment.
-    from examples.engines import flowmaestro_airflow
-
-    async def alone(execution_id: str, timeout: float) -> Any:
-        async with AsyncFlowMaestroClient() as client:
-            return await client.executions.wait_for_completion(execution_id, timeout=timeout)
-
-    async def wait() -> int:
-        async with AsyncFlowMaestroClient() as client:
-            started = [await client.workflows.execute(WORKFLOW) for _ in range(count)]
-        ids = [each["data"]["execution_id"] for each in started]
-        if together:
-            begun = [flowmaestro_airflow.ExecutionTrigger(each, 600).run() for each in ids]
-            return len(await asyncio.gather(*(each.__anext__() for each in begun)))
-        return len(await asyncio.gather(*(alone(each, 600) for each in ids)))
-
-    with service(30.0) as fake:
-        waited = asyncio.run(wait())
-        how = "with wait_many" if together else "each by itself"
-        print(
-            f"{waited} triggers {how}: {len(fake.requests) - count} requests for 30 s", flush=True
-        )
-
-
 def main() -> None:
-    with tempfile.TemporaryDirectory() as home:
-        os.environ["AIRFLOW_HOME"] = home
-        for together in (False, True):
-            wait_in_triggers(together=together)
     figures = prove("Airflow", bare=False)
     prove("the same without a checkpoint", bare=True)
     proved(figures)

@@ -25,7 +25,6 @@ from tests.engines.partitions import JOB, Cluster, prove_both
 from tests.engines.service import (
     KILLS,
     SETTLE_AFTER,
-    Attempts,
     Process,
     free_port,
     kill_at_random,
@@ -64,7 +63,6 @@ class Dask(Cluster):
 
 def one(customer: str, bare: bool) -> Any:
     """Run a task of the example, with shorter times or without its checkpoint."""
-    Attempts.begin(customer)
     checkpoint: Any = dask_tasks.Checkpoint
     if not isinstance(checkpoint, functools.partial):
         dask_tasks.Checkpoint = functools.partial(  # type: ignore[assignment,misc]
@@ -78,15 +76,13 @@ def one(customer: str, bare: bool) -> Any:
 def prove_tasks(name: str, *, bare: bool) -> Dict[str, int]:
     """Run tasks, kill, and return the figures when all have ended."""
     with service(6.0) as fake, tempfile.TemporaryDirectory() as folder:
-        attempts = Attempts(folder)
         with Dask(Path(folder)) as made, Client(os.environ["DASK_SCHEDULER_ADDRESS"]) as dask:
             customers = [f"task-{number}" for number in range(TASKS)]
             report_of = functools.partial(one, bare=bare)
             # They follow at once: without a checkpoint, eight are over before the service is back.
             futures = dask.map(report_of, customers, pure=False, retries=1000)
-            kill_at_random(made, fake, attempts, 7)
+            kill_at_random(made, fake, 7)
             dask.gather(futures)
-        print(attempts, flush=True)
         return report(name, fake, TASKS, KILLS)
 
 
@@ -98,7 +94,6 @@ def two_at_once(name: str, do: Callable[[str], Any]) -> Dict[str, int]:
         tempfile.TemporaryDirectory() as folder,
     ):
         os.environ["REDIS_URL"] = url
-        Attempts(folder)
         with Dask(Path(folder)), Client(os.environ["DASK_SCHEDULER_ADDRESS"]) as dask:
             twice = [f"task-{number}" for number in range(TASKS) for _ in range(2)]
             dask.gather(dask.map(do, twice, pure=False))

@@ -10,11 +10,7 @@ from dramatiq.middleware import CurrentMessage
 
 from tests.engines import stored_task
 
-broker = RedisBroker(
-    url=os.environ["REDIS_URL"],
-    heartbeat_timeout=int(os.environ["HEARTBEAT_TIMEOUT"]),
-    maintenance_chance=100_000,
-)
+broker = RedisBroker(url=os.environ["REDIS_URL"], maintenance_chance=100_000)
 broker.add_middleware(CurrentMessage())
 dramatiq.set_broker(broker)
 

@@ -9,14 +9,12 @@ again, as a supervisor would do.
 from __future__ import annotations
 
 import os
-import tempfile
 from typing import Dict
 
 import redis
 
 from tests.engines.service import (
     KILLS,
-    Attempts,
     Process,
     Workers,
     kill_at_random,
@@ -35,37 +33,32 @@ def worker() -> Process:
     return Process(*command, "--worker-shutdown-timeout", "1000")
 
 
-def prove(name: str, url: str, *, seconds: float, heartbeat: int) -> Dict[str, int]:
-    """Send messages to two workers of two processes, kill, and return the figures.
-
-    `heartbeat` is the heartbeat timeout in milliseconds.
-    """
-    os.environ["HEARTBEAT_TIMEOUT"] = str(heartbeat)
+def prove(name: str, url: str) -> Dict[str, int]:
+    """Send messages to two workers of two processes, kill, and return the figures."""
     # Imported only now: the broker reads the environment.
     from tests.engines import dramatiq_app
 
     connection = redis.Redis.from_url(url)
     connection.flushall()
-    with service(seconds) as fake, tempfile.TemporaryDirectory() as folder:
-        attempts = Attempts(folder)
+    with service(6.0) as fake:
         for _ in range(TASKS):
             dramatiq_app.report.send()
         queues = ("dramatiq:default.msgs", "dramatiq:default.DQ.msgs")
         with Workers([worker() for _ in range(2)]) as workers:
-            kill_at_random(workers, fake, attempts, 7)
+            kill_at_random(workers, fake, 7)
             until(
                 lambda: workers.supervised() and not any(map(connection.hlen, queues)), timeout=600
             )
-        print(f"{connection.zcard('dramatiq:default.XQ')} messages failed; {attempts}", flush=True)
+        print(f"{connection.zcard('dramatiq:default.XQ')} messages failed", flush=True)
         return report(name, fake, TASKS, KILLS)
 
 
 def main() -> None:
     with redis_server(durable=True) as url:
         os.environ["REDIS_URL"] = url
-        figures = prove("Dramatiq, processes and workers killed", url, seconds=6.0, heartbeat=60000)
+        figures = prove("Dramatiq, processes and workers killed", url)
         os.environ["BARE"] = "1"
-        prove("the same without a checkpoint", url, seconds=6.0, heartbeat=60000)
+        prove("the same without a checkpoint", url)
     proved(figures)
 
 

@@ -1,13 +1,12 @@
 """Proof on Prefect: flow runs whose processes and workers are killed start their workflows once.
 
-`python -m tests.engines.prefect_driver`; needs `redis-server` on the path.
+`python -m tests.engines.prefect_driver`
 
 A server with its database on disk, two workers that run each flow run in a process, and
 `examples/engines/prefect_run_again.py`. Each flow run is created once. Processes and workers with
 all their processes are killed, the service is away for a while, and the server is killed once and
 started again. A supervisor starts workers that have ended, since a worker ends if the server is
-away. Last, two threads do each task at the same time: with the `Variable` of the example, and with
-the Redis store of `docs/stores.md`.
+away.
 """
 
 from __future__ import annotations
@@ -18,21 +17,16 @@ import tempfile
 import time
 import urllib.request
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Callable, Dict, List
+from typing import Any, Dict, List
 
-from flowmaestro import FlowMaestroClient
-from tests.engines import stored_task
 from tests.engines.service import (
     KILLS,
     ROOT,
-    WORKFLOW,
     Process,
     Workers,
     free_port,
     kill_at_random,
     proved,
-    redis_server,
     report,
     service,
     until,
@@ -112,22 +106,9 @@ def prove(name: str, server: Process, health: str) -> Dict[str, int]:
             return counts["Completed"] == TASKS
 
         with Supervised() as workers:
-            kill_at_random(workers, fake, None, 7, pause=(2.0, 12.0), middle=restart)
+            kill_at_random(workers, fake, 7, pause=(2.0, 12.0), middle=restart)
             until(ended, timeout=1200)
         return report(name, fake, TASKS, KILLS)
-
-
-def two_at_once(name: str, checkpoint_of: Callable[[str], Any]) -> Dict[str, int]:
-    """Have two threads do each task at the same time, and return the figures."""
-    tasks = [f"two-{number}" for number in range(TASKS)]
-    with service(2.0) as fake, FlowMaestroClient() as client, ThreadPoolExecutor(8) as threads:
-
-        def run(task: str) -> Any:
-            kept = checkpoint_of(task)
-            return client.workflows.run(WORKFLOW, {"task": task}, timeout=600, checkpoint=kept)
-
-        list(threads.map(run, [task for task in tasks for _ in range(2)]))
-        return report(name, fake, TASKS, 0)
 
 
 def main() -> None:
@@ -145,21 +126,12 @@ def main() -> None:
         try:
             until(lambda: urllib.request.urlopen(health).status == 200, timeout=300)
             os.environ["PREFECT_API_URL"] = health.rpartition("/")[0]
-            # Imported only now: it reads the settings from the environment.
-            from tests.engines import prefect_app
-
             figures = prove("Prefect", server, health)
             os.environ["BARE"] = "1"
             prove("the same without a checkpoint", server, health)
-            del os.environ["BARE"]
-            two_at_once("two workers at once, Variable", prefect_app.prefect_flow.checkpoint_of)
-            with redis_server(durable=True) as url:
-                os.environ["REDIS_URL"] = url
-                twice = two_at_once("two workers at once, RedisStore", stored_task.checkpoint_of)
         finally:
             server.kill()
     proved(figures)
-    proved(twice)
 
 
 if __name__ == "__main__":

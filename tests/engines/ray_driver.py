@@ -20,7 +20,6 @@ from tests.engines import stored_task
 from tests.engines.partitions import JOB, Cluster, prove_both
 from tests.engines.service import (
     KILLS,
-    Attempts,
     Process,
     free_port,
     kill_at_random,
@@ -96,16 +95,14 @@ def prove_tasks(name: str) -> Dict[str, int]:
         tempfile.TemporaryDirectory() as folder,
     ):
         os.environ["REDIS_URL"] = url
-        attempts = Attempts(folder)
         with Ray(Path(folder)) as made:  # Its processes have this environment.
             driver = Process("-m", "tests.engines.ray_driver", "child")
             try:
-                kill_at_random(made, fake, attempts, 7)
+                kill_at_random(made, fake, 7)
                 until(lambda: made.supervised() and driver.has_ended, timeout=600)
                 driver.end()
             finally:
                 driver.kill()
-        print(attempts, flush=True)
         return report(name, fake, TASKS, KILLS)
 
 

@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Optional, Self, Set, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Self, Set, Tuple
 from typing import Counter as Counts
 
 from flowmaestro.testing import FakeFlowMaestro, Node, running_server
@@ -69,53 +69,6 @@ def proved(figures: Dict[str, int]) -> None:
     """Exit with an error unless each task was started once."""
     if not figures["tasks"] == figures["executions"] == figures["tasks started"]:
         sys.exit(f"not each task was started once: {figures}")
-
-
-class Attempts:
-    """Which task began when in which process: a file that the tasks of a driver write.
-
-    Tells how long after the death of its process a task was repeated.
-    """
-
-    def __init__(self, folder: str) -> None:
-        self._path = Path(folder, "attempts")
-        self._path.touch()
-        self._deaths: List[Tuple[str, float, Set[int]]] = []
-        os.environ["ATTEMPTS"] = str(self._path)
-
-    @staticmethod
-    def begin(task: str) -> None:
-        """Note, in a task, that it begins."""
-        with open(os.environ["ATTEMPTS"], "a") as file:
-            file.write(f"{time.time()} {os.getpid()} {task}\n")
-
-    def died(self, what: str, pids: Set[int]) -> None:
-        """Note that these processes were killed just now."""
-        self._deaths.append((what, time.time(), pids))
-
-    def _begun(self) -> List[Tuple[float, int, str]]:
-        lines = [line.split(" ", 2) for line in self._path.read_text().splitlines()]
-        return [(float(at), int(pid), task) for at, pid, task in lines]
-
-    @property
-    def tasks(self) -> Set[str]:
-        """The tasks that have begun."""
-        return {task for _, _, task in self._begun()}
-
-    def __str__(self) -> str:
-        begun = self._begun()
-        repeated: Dict[str, List[float]] = {}
-        for what, died_at, pids in self._deaths:
-            last = {task: pid for at, pid, task in begun if at < died_at}
-            for task, pid in last.items():
-                later = [at for at, _, it in begun if it == task and at > died_at]
-                if pid in pids and later:
-                    repeated.setdefault(what, []).append(min(later) - died_at)
-        told = (
-            f"{len(it)} after a killed {w} by {min(it):.0f} to {max(it):.0f} s"
-            for w, it in sorted(repeated.items())
-        )
-        return f"{len(begun)} attempts; repeated: " + "; ".join(told)
 
 
 def free_port() -> int:
@@ -231,8 +184,8 @@ class Process:
     def children(self) -> List[int]:
         return children_of(self._process.pid)
 
-    def kill(self) -> Set[int]:
-        """Kill it with all that it has started; return the ids of all.
+    def kill(self) -> None:
+        """Kill it with all that it has started.
 
         Children of RQ and of Spark are in groups of their own.
         """
@@ -245,7 +198,6 @@ class Process:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self._process.wait()
-        return pids
 
     @property
     def has_ended(self) -> bool:
@@ -281,29 +233,21 @@ class Workers:
         """Return the ids of processes that run tasks: the children of the workers."""
         return [pid for each in self.workers for pid in each.children]
 
-    def kill_process(self, rng: Any) -> Set[int]:
-        """Kill one of the processes that run tasks; return its id."""
-        until(lambda: bool(self.running()), timeout=300)
-        victim = rng.choice(self.running())
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(victim, signal.SIGKILL)
-        return {victim}
+    def kill(self, kind: str, rng: Any) -> None:
+        """Kill one of the processes that run tasks, or a `"worker"` that runs a task.
 
-    def kill_worker(self, rng: Any) -> Set[int]:
-        """Kill a worker that runs a task, with all its processes, and start it again.
-
-        Return their ids.
+        A worker is killed with all its processes, and started again.
         """
         until(lambda: bool(self.running()), timeout=300)
-        running = set(self.running())
-        busy = [each for each in self.workers if tree_of(each.pid) & running]
-        victim = rng.choice(busy or self.workers)
-        pids: Set[int] = victim.kill()
-        victim.start()
-        return pids
-
-    def kill(self, kind: str, rng: Any) -> Set[int]:
-        return (self.kill_worker if kind == "worker" else self.kill_process)(rng)
+        running = self.running()
+        if kind == "worker":
+            busy = [each for each in self.workers if not tree_of(each.pid).isdisjoint(running)]
+            victim = rng.choice(busy or self.workers)
+            victim.kill()
+            victim.start()
+        else:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(rng.choice(running), signal.SIGKILL)
 
     def restart_ended(self) -> None:
         for each in self.workers:
@@ -330,7 +274,6 @@ def kinds_of_kills(rng: Any) -> List[str]:
 def kill_at_random(
     workers: Workers,
     fake: FakeFlowMaestro,
-    attempts: Optional[Attempts],
     seed: int,
     *,
     pause: Tuple[float, float] = (0.5, 4.0),
@@ -348,6 +291,4 @@ def kill_at_random(
             away(fake, 4.0)
             middle()
         workers.restart_ended()
-        pids = workers.kill(kind, rng)
-        if attempts is not None:
-            attempts.died(kind, pids)
+        workers.kill(kind, rng)

@@ -10,7 +10,7 @@ import os
 from typing import Any, Optional
 
 from flowmaestro import Checkpoint, FlowMaestroClient
-from tests.engines.service import SETTLE_AFTER, WORKFLOW, Attempts
+from tests.engines.service import SETTLE_AFTER, WORKFLOW
 from tests.engines.stores_driver import names_with
 
 
@@ -27,7 +27,6 @@ def checkpoint_of(task: str) -> Optional[Checkpoint]:
 
 def report(task: str) -> Any:
     """Run the workflow of one task."""
-    Attempts.begin(task)
     with FlowMaestroClient() as client:
         run = client.workflows.run(
             WORKFLOW, {"task": task}, timeout=600, checkpoint=checkpoint_of(task)

@@ -4,8 +4,7 @@
 
 A Temporal server with its database on disk, and two workers. Each workflow is started once:
 Temporal repeats its activity, because of the heartbeat timeout. Workers are killed, the service is
-away for a while, and the server is killed once and started again. Last, a worker with a single slot
-for activities does twenty workflows, with and without waiting in it.
+away for a while, and the server is killed once and started again.
 """
 
 from __future__ import annotations
@@ -18,9 +17,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Dict, List
 
 from temporalio.client import Client
 
@@ -90,34 +88,6 @@ async def connected(address: str) -> Client:
     sys.exit("Temporal does not answer")
 
 
-async def started(client: Client, workflow: str, ids: List[str]) -> List[Any]:
-    """Start each workflow once."""
-    return [
-        await client.start_workflow(workflow, f"customer {each}", id=each, task_queue="reports")
-        for each in ids
-    ]
-
-
-async def occupied(workflow: str, server: Server) -> None:
-    """Have a worker with one slot for activities run workflows, and print what that takes."""
-    os.environ.update(TEMPORAL_ADDRESS=f"127.0.0.1:{server.port}", SLOTS="1", STEP="5")
-    with service(6.0) as fake:
-        client = await connected(f"127.0.0.1:{server.port}")
-        ids = [f"{workflow}-{number}" for number in range(TASKS)]
-        handles = await started(client, workflow, ids)
-        with Single([worker()]):
-            await asyncio.to_thread(until, lambda: len(fake.executions) > 0)
-            begun = time.monotonic()
-            for handle in handles:
-                await asyncio.wait_for(handle.result(), 600)
-            seconds = time.monotonic() - begun
-        print(
-            f"{TASKS} workflows of 6 s as {workflow} in one slot: {seconds:.0f} s, "
-            f"{len(fake.executions)} executions, {len(fake.requests)} requests",
-            flush=True,
-        )
-
-
 async def prove(name: str, server: Server, workflow: str) -> Dict[str, int]:
     """Start workflows, kill, and return the figures when all have ended."""
     address = f"127.0.0.1:{server.port}"
@@ -127,15 +97,14 @@ async def prove(name: str, server: Server, workflow: str) -> Dict[str, int]:
         server.kill()
         server.start()
 
-    # Few slots, so that workflows still run when the last worker is killed.
-    os.environ["SLOTS"] = "2"
     with service(5.0) as fake:
         client = await connected(address)
         ids = [f"{name}-{number}".replace(" ", "-") for number in range(TASKS)]
-        await started(client, workflow, ids)
+        for each in ids:
+            await client.start_workflow(workflow, f"customer {each}", id=each, task_queue="reports")
         kill = functools.partial(kill_at_random, pause=(1.0, 6.0), middle=restart)
         with Single([worker(), worker()]) as workers:
-            await asyncio.to_thread(kill, workers, fake, None, 7)
+            await asyncio.to_thread(kill, workers, fake, 7)
             client = await connected(address)
             for each in ids:
                 await asyncio.wait_for(client.get_workflow_handle(each).result(), 600)
@@ -151,8 +120,6 @@ def main() -> None:
                 asyncio.run(prove("Temporal", server, "Reports")),
                 asyncio.run(prove("Temporal in steps", server, "ReportsInSteps")),
             ]
-            for workflow in ("Reports", "ReportsInSteps"):
-                asyncio.run(occupied(workflow, server))
             os.environ["BARE"] = "1"
             asyncio.run(prove("without a checkpoint", server, "Reports"))
             asyncio.run(prove("in steps without a checkpoint", server, "ReportsInSteps"))
