@@ -72,9 +72,9 @@ class Wrapper:
         return self.inner.send(request, timeout)
 
     def open(self, request: Request, timeout: float) -> Any:
-        return self.body(self.inner.open(request, timeout))
+        return self.Body(self.inner.open(request, timeout))
 
-    body: Any = staticmethod(lambda body: body)
+    Body: Any = staticmethod(lambda body: body)
     """Makes what `open` gives of an open body."""
 
     def sleep(self, seconds: float) -> None:
@@ -109,8 +109,6 @@ class TakesABreakForTheEnd(Wrapper):
             except TransportFailure:
                 return b""
 
-    body = Body
-
 
 class TakesABreakBetweenChunksForTheEnd(Wrapper):
     class Body(WrappedBody):
@@ -121,8 +119,6 @@ class TakesABreakBetweenChunksForTheEnd(Wrapper):
                 if "transfer-encoding" in self.headers:
                     return b""
                 raise
-
-    body = Body
 
 
 class EndsWhenItIsClosed(Wrapper):
@@ -137,15 +133,11 @@ class EndsWhenItIsClosed(Wrapper):
             time.sleep(0.2)  # A read that waits must wake by its own failure.
             self.closed = True
 
-    body = Body
-
 
 class TakesQuietForTheEnd(Wrapper):
     class Body(WrappedBody):
         def read(self, patience: float) -> Optional[bytes]:
             return super().read(patience) or b""
-
-    body = Body
 
 
 class TakesQuietForABreak(Wrapper):
@@ -155,8 +147,6 @@ class TakesQuietForABreak(Wrapper):
             if data is None:
                 raise TransportFailure(Phase.REPLY_BROKEN, "read timed out", timed_out=True)
             return data
-
-    body = Body
 
 
 class Impatient(TakesQuietForABreak):
@@ -174,8 +164,6 @@ class ImpatientAndVague(Wrapper):
         def read(self, patience: float) -> Optional[bytes]:
             raise TransportFailure(Phase.MAYBE_PROCESSED, "read timed out", timed_out=True)
 
-    body = Body
-
 
 class TakesAPieceForTheBody(Wrapper):
     class Body(WrappedBody):
@@ -184,8 +172,6 @@ class TakesAPieceForTheBody(Wrapper):
         def read(self, patience: float) -> Optional[bytes]:
             before, self.begun = self.begun, True
             return b"" if before else super().read(patience)
-
-    body = Body
 
 
 class LosesWhatCameBeforeTheQuiet(Wrapper):
@@ -199,15 +185,11 @@ class LosesWhatCameBeforeTheQuiet(Wrapper):
                 return data[1:] or super().read(patience)
             return data
 
-    body = Body
-
 
 class NeverLetsGo(Wrapper):
     class Body(WrappedBody):
         def close(self) -> None:
             """Wait for the collector."""
-
-    body = Body
 
 
 class NeverLetsGoOfTls(Wrapper):
@@ -233,8 +215,6 @@ class ForgetsTheEnd(Wrapper):
             self.ended = data == b""
             return data
 
-    body = Body
-
 
 class FollowsRedirects(Wrapper):
     def send(self, request: Request, timeout: float) -> Response:
@@ -251,9 +231,7 @@ class KeepsCookies(Wrapper):
 
     def send(self, request: Request, timeout: float) -> Response:
         pairs = [*request.headers.pairs, *([("Cookie", self.cookie)] if self.cookie else [])]
-        response = super().send(
-            Request(request.method, request.url, Headers(pairs), request.body), timeout
-        )
+        response = super().send(replace(request, headers=Headers(pairs)), timeout)
         self.cookie = response.headers.get("set-cookie", "")
         return response
 
@@ -363,9 +341,7 @@ class RaisesForStatus(Wrapper):
 class AddsFields(Wrapper):
     def send(self, request: Request, timeout: float) -> Response:
         pairs = [*request.headers.pairs, ("Cache-Control", "no-cache")]
-        return super().send(
-            Request(request.method, request.url, Headers(pairs), request.body), timeout
-        )
+        return super().send(replace(request, headers=Headers(pairs)), timeout)
 
 
 class TakesTwiceTheTime(Wrapper):
@@ -384,9 +360,7 @@ class SendsPasswords(Wrapper):
     def send(self, request: Request, timeout: float) -> Response:
         found = requests.utils.get_netrc_auth(request.url)
         pairs = [*request.headers.pairs, *([("Authorization", found[1])] if found else [])]
-        return super().send(
-            Request(request.method, request.url, Headers(pairs), request.body), timeout
-        )
+        return super().send(replace(request, headers=Headers(pairs)), timeout)
 
 
 class LooksAtNoHost(Wrapper):
@@ -462,8 +436,6 @@ class ReadsOnWhileItIsQuiet(Wrapper):
                 pass
             return data
 
-    body = Body
-
 
 class GathersWhileThereIsMore(Wrapper):
     class Body(WrappedBody):
@@ -473,15 +445,11 @@ class GathersWhileThereIsMore(Wrapper):
                 got += data
             return got or data
 
-    body = Body
-
 
 class TakesZeroForNoLimit(Wrapper):
     class Body(WrappedBody):
         def read(self, patience: float) -> Optional[bytes]:
             return super().read(patience or 60.0)
-
-    body = Body
 
 
 class ReadsAhead(Wrapper):
@@ -492,8 +460,6 @@ class ReadsAhead(Wrapper):
             data = self.ahead or super().read(patience)
             self.ahead = super().read(patience) if data else None
             return data
-
-    body = Body
 
 
 class LosesItsPlaceToASignal(Wrapper):

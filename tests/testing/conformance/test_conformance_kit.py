@@ -479,21 +479,6 @@ def test_the_line_that_got_through_is_told() -> None:
         SyncRunner(lambda: lenient, loopback_site).run(CHECKS["a-garbled-status-line"].run)
 
 
-def test_the_site_is_made_before_the_transport() -> None:
-    order: List[str] = []
-
-    def serve_site(respond: Any) -> Any:
-        order.append("site")
-        return loopback_site(respond)
-
-    def make_transport() -> RequestsTransport:
-        order.append("transport")
-        return RequestsTransport()
-
-    SyncRunner(make_transport, serve_site).run(CHECKS["clock"].run)
-    assert order == ["site", "transport"]
-
-
 @pytest.mark.parametrize("sends", [0, 1])
 def test_a_client_that_leaves_during_a_send_is_noticed(sends: int) -> None:
     class Leaving:

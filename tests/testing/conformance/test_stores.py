@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import unicodedata
-from typing import Any, Callable, Dict, Iterable, List, Mapping, Sequence
+from typing import Any, Callable, Dict, Sequence
 
 import anyio
 import pytest
@@ -14,6 +14,7 @@ from anyio.lowlevel import checkpoint
 from flowmaestro import CheckpointConflict
 from flowmaestro.testing import check_async_store, check_store
 from flowmaestro_core.store import HEADER_KEY
+from tests.harness.core import journals
 
 
 class Database:
@@ -21,38 +22,22 @@ class Database:
 
     def __init__(self) -> None:
         self.states: Dict[str, Dict[str, str]] = {}
-        self.ids: Dict[str, Dict[str, int]] = {}
+        self.numbers: Dict[str, Dict[str, int]] = {}
         self.lock = threading.Lock()
 
 
-class MemoryStore:
+class MemoryStore(journals.MemoryStore):
     """A store that keeps its promise."""
 
     def __init__(self, database: Database, name: str) -> None:
         self.states = database.states.setdefault(name, {})
-        self.ids = database.ids.setdefault(name, {})
+        self.numbers = database.numbers.setdefault(name, {})
         self.lock = database.lock
 
-    def load(self, keys: Sequence[str], outcomes: bool) -> Iterable[Mapping[str, Any]]:
-        states = [json.loads(self.states[key]) for key in keys if key in self.states]
-        if not outcomes:
-            for state in states:
-                state.pop("outcome", None)
-        return states
-
-    def save(self, states: List[Dict[str, Any]]) -> None:
-        new = [(state["key"], json.dumps(state)) for state in states]
+    def save(self, states: Sequence[Dict[str, Any]]) -> None:
+        json.dumps(states)  # what raises comes before anything is kept
         with self.lock:
-            held = json.loads(self.states.get(HEADER_KEY, '{"serial": 0}'))["serial"]
-            if states[0]["serial"] != held + 1:
-                raise CheckpointConflict
-            self.states.update(new)
-            for state in states[1:]:
-                if state["execution_id"] is not None:
-                    self.ids[state["execution_id"]] = state["number"]
-
-    def known(self, execution_ids: Sequence[str]) -> Mapping[str, int]:
-        return {each: self.ids[each] for each in execution_ids if each in self.ids}
+            super().save(states)
 
 
 class AsyncMemoryStore:
@@ -61,15 +46,15 @@ class AsyncMemoryStore:
     def __init__(self, database: Database, name: str) -> None:
         self.store = MemoryStore(database, name)
 
-    async def load(self, keys: Sequence[str], outcomes: bool) -> Iterable[Mapping[str, Any]]:
+    async def load(self, keys: Sequence[str], outcomes: bool) -> Any:
         await checkpoint()
         return self.store.load(keys, outcomes)
 
-    async def save(self, states: List[Dict[str, Any]]) -> None:
+    async def save(self, states: Sequence[Dict[str, Any]]) -> None:
         await checkpoint()
         self.store.save(states)
 
-    async def known(self, execution_ids: Sequence[str]) -> Mapping[str, int]:
+    async def known(self, execution_ids: Sequence[str]) -> Dict[str, int]:
         await checkpoint()
         return self.store.known(execution_ids)
 
@@ -98,58 +83,58 @@ class SharesNames(MemoryStore):
 
 
 class FoldsCase(MemoryStore):
-    def save(self, states: List[Dict[str, Any]]) -> None:
+    def save(self, states: Sequence[Dict[str, Any]]) -> None:
         super().save(states)
         self.states.update({key.lower(): value for key, value in self.states.items()})
 
 
 class Normalizes(MemoryStore):
-    def save(self, states: List[Dict[str, Any]]) -> None:
+    def save(self, states: Sequence[Dict[str, Any]]) -> None:
         super().save(states)
         for key in list(self.states):
             self.states[unicodedata.normalize("NFC", key)] = self.states[key]
 
 
 class KeepsKnownKeysOnly(MemoryStore):
-    def save(self, states: List[Dict[str, Any]]) -> None:
+    def save(self, states: Sequence[Dict[str, Any]]) -> None:
         super().save([{k: v for k, v in it.items() if k != "added later"} for it in states])
 
 
 class AlwaysLoadsOutcomes(MemoryStore):
-    def load(self, keys: Sequence[str], outcomes: bool) -> Iterable[Mapping[str, Any]]:
+    def load(self, keys: Sequence[str], outcomes: bool) -> Any:
         return super().load(keys, True)
 
 
 class NeverLoadsOutcomes(MemoryStore):
-    def load(self, keys: Sequence[str], outcomes: bool) -> Iterable[Mapping[str, Any]]:
+    def load(self, keys: Sequence[str], outcomes: bool) -> Any:
         return super().load(keys, outcomes and len(keys) < 10)
 
 
 class SavesTheHeaderLast(MemoryStore):
-    def save(self, states: List[Dict[str, Any]]) -> None:
+    def save(self, states: Sequence[Dict[str, Any]]) -> None:
         with self.lock:
             self.states.update({it["key"]: json.dumps(it) for it in states[1:]})
         super().save(states)
 
 
 class SavesOneByOne(MemoryStore):
-    def save(self, states: List[Dict[str, Any]]) -> None:
+    def save(self, states: Sequence[Dict[str, Any]]) -> None:
         super().save(states[:1])
         for state in states[1:]:
             self.states[state["key"]] = json.dumps(state)
             if state["execution_id"]:
-                self.ids[state["execution_id"]] = state["number"]
+                self.numbers[state["execution_id"]] = state["number"]
 
 
 class ForgetsIdsOfReplacedStates(MemoryStore):
-    def known(self, execution_ids: Sequence[str]) -> Mapping[str, int]:
+    def known(self, execution_ids: Sequence[str]) -> Dict[str, int]:
         current = [json.loads(state).get("execution_id") for state in self.states.values()]
         return super().known([each for each in execution_ids if each in current])
 
 
 class KeepsTheLastNumberOnly(MemoryStore):
-    def known(self, execution_ids: Sequence[str]) -> Mapping[str, int]:
-        return dict.fromkeys(super().known(execution_ids), max(self.ids.values(), default=0))
+    def known(self, execution_ids: Sequence[str]) -> Dict[str, int]:
+        return dict.fromkeys(super().known(execution_ids), max(self.numbers.values(), default=0))
 
 
 class KeepsTheFirstOutcome(MemoryStore):
@@ -157,13 +142,13 @@ class KeepsTheFirstOutcome(MemoryStore):
         super().__init__(database, name)
         self.outcomes = database.states.setdefault(f"outcomes of {name}", {})
 
-    def save(self, states: List[Dict[str, Any]]) -> None:
+    def save(self, states: Sequence[Dict[str, Any]]) -> None:
         super().save(states)
         for state in states[1:]:
             if "outcome" in state:
                 self.outcomes.setdefault(state["key"], state["outcome"])
 
-    def load(self, keys: Sequence[str], outcomes: bool) -> Iterable[Mapping[str, Any]]:
+    def load(self, keys: Sequence[str], outcomes: bool) -> Any:
         states = super().load(keys, outcomes)
         for state in states:
             if "outcome" in state:
@@ -173,21 +158,21 @@ class KeepsTheFirstOutcome(MemoryStore):
 
 
 class DoesNotCompare(MemoryStore):
-    def save(self, states: List[Dict[str, Any]]) -> None:
+    def save(self, states: Sequence[Dict[str, Any]]) -> None:
         new = [(state["key"], json.dumps(state)) for state in states]
         self.states.update(new)
-        self.ids.update({it["execution_id"]: it["number"] for it in states[1:]})
+        self.numbers.update({it["execution_id"]: it["number"] for it in states[1:]})
 
 
 class DoesNotCompareAndSaysSo(DoesNotCompare):
     compares = False
 
-    def known(self, execution_ids: Sequence[str]) -> Mapping[str, int]:
+    def known(self, execution_ids: Sequence[str]) -> Dict[str, int]:
         return super().known([each for each in execution_ids if each])
 
 
 class ComparesGreater(MemoryStore):
-    def save(self, states: List[Dict[str, Any]]) -> None:
+    def save(self, states: Sequence[Dict[str, Any]]) -> None:
         held = json.loads(self.states.get(HEADER_KEY, '{"serial": 0}'))["serial"]
         if states[0]["serial"] > held:
             states = [{**states[0], "serial": held + 1}, *states[1:]]
@@ -197,18 +182,18 @@ class ComparesGreater(MemoryStore):
 class ReadsThenWrites(MemoryStore):
     both = threading.Barrier(2)
 
-    def save(self, states: List[Dict[str, Any]]) -> None:
+    def save(self, states: Sequence[Dict[str, Any]]) -> None:
         held = json.loads(self.states.get(HEADER_KEY, '{"serial": 0}'))["serial"]
         if states[0]["serial"] != held + 1:
             raise CheckpointConflict
         if len(states) == 1:  # Two stores save the header alone at once.
             self.both.wait(5)
         self.states.update([(state["key"], json.dumps(state)) for state in states])
-        self.ids.update({it["execution_id"]: it["number"] for it in states[1:]})
+        self.numbers.update({it["execution_id"]: it["number"] for it in states[1:]})
 
 
 class Truncates(MemoryStore):
-    def save(self, states: List[Dict[str, Any]]) -> None:
+    def save(self, states: Sequence[Dict[str, Any]]) -> None:
         for state in states[1:]:
             outputs = state.get("outcome", {}).get("outputs", {})
             outputs.update(text=outputs.get("text", "")[:65535])
@@ -216,7 +201,7 @@ class Truncates(MemoryStore):
 
 
 class LosesPrecision(MemoryStore):
-    def save(self, states: List[Dict[str, Any]]) -> None:
+    def save(self, states: Sequence[Dict[str, Any]]) -> None:
         super().save(json.loads(json.dumps(states), parse_int=lambda it: int(float(it))))
 
 

@@ -50,14 +50,6 @@ class TestRequests:
         fake.requests.clear()
         assert fake.requests[0].json == {"inputs": {"name": "Ada"}}
 
-    def test_executions_as_they_stand(self, fake, client):
-        client.workflows.execute("wf_123", inputs={"name": "Ada"})
-        (before,) = fake.executions
-        fake.clock.advance(10)
-        (after,) = fake.executions
-        assert (before.status, after.status) == ("pending", "completed")
-        assert (after.inputs, after.outputs) == ({"name": "Ada"}, {"message": "Hello, Ada!"})
-
 
 class TestAssertCalled:
     @pytest.fixture(autouse=True)

@@ -150,12 +150,6 @@ class TestWorkflows:
         failed = client.workflows.run(fake.workflow(fails_at="work"))
         assert failed["error"] == error_of(shapes, "work", "Node work failed")
 
-    def test_scripted_pause_holds_the_execution(self, fake, client):
-        workflow = fake.workflow(nodes=["draft", "approve"], pauses_at="approve")
-        run = client.workflows.execute(workflow)["data"]["execution_id"]
-        fake.clock.advance(3600)
-        assert client.executions.get(run)["data"]["status"] == "paused"
-
     @pytest.mark.parametrize(
         "script",
         [
@@ -539,13 +533,6 @@ class TestUnusedScripts:
             fake.workflow("wf_x")
             with pytest.raises(KeyError), fake:
                 raise KeyError
-
-    def test_used_scripts_are_not_warned_about(self):
-        with FakeFlowMaestro(strict=True) as fake:
-            fake.workflow("wf_listed")
-            fake.latency(1)
-            fake.rate_limit(per_day=100)
-            FlowMaestroClient(fake.api_key, transport=fake.transport()).workflows.list()
 
 
 class TestWhatAScriptShares:

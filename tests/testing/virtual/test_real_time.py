@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -56,24 +55,6 @@ def test_a_loop_whose_polls_are_tasks_is_told_the_way_out(fake):
 
     with pytest.raises(AssertionError, match="1001 times while virtual time stood still"):
         asyncio.run(main())
-
-
-def test_many_threads_may_ask_at_one_instant(fake):
-    client, failures = connected(fake), []
-
-    def ask():
-        try:
-            for _ in range(30):
-                client.executions.get("exec_123")
-        except AssertionError as error:
-            failures.append(error)
-
-    threads = [threading.Thread(target=ask) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not failures
 
 
 def test_threads_that_follow_each_other_are_told_apart():

@@ -95,18 +95,6 @@ def test_workflow_declares_its_inputs(caller, shapes):
         assert set(workflow["input_schema"]["properties"]) == names
 
 
-def test_an_execution_from_start_to_end(caller):
-    started = caller.data("POST", "/workflows/wf_123/execute", {"inputs": {"name": "John"}})
-    assert started["status"] == "pending"
-    path = f"/executions/{started['execution_id']}"
-    caller.pass_time(0.1)
-    running = caller.data("GET", path)
-    assert (running["status"], running["outputs"], running["error"]) == ("running", None, None)
-    caller.pass_time(1)
-    ended = caller.data("GET", path)
-    assert (ended["status"], ended["outputs"]) == ("completed", {"message": "Hello, John!"})
-
-
 def test_a_failing_a_pausing_and_a_strict_workflow(caller, shapes):
     def run(workflow_id):
         return caller.data("POST", f"/workflows/{workflow_id}/execute", {})["execution_id"]

@@ -95,15 +95,6 @@ def test_many_streams_of_one_execution(caller):
     assert caller.fake.open_streams == 0
 
 
-def test_a_driver_is_woken(caller):
-    reply = open_stream(caller, start(caller))
-    reply.stream.poll(caller.now)
-    woken = []
-    reply.stream.wake = lambda: woken.append(caller.now)
-    caller.pass_time(0.06)
-    assert woken == [pytest.approx(0.06)] * 2
-
-
 MESSAGES = "/threads/thread_xyz789/messages"
 STORY = {"content": "Tell me a story", "stream": True}
 

@@ -87,17 +87,6 @@ def head(method, path, key, *fields):
     return "\r\n".join([*lines, "", ""]).encode()
 
 
-def test_connection_serves_several_requests(connection, fake):
-    status, headers, body = ask(connection, fake, "GET", "/workflows")
-    assert status == 200
-    assert len(body) == int(headers["Content-Length"])
-    first = connection.sock
-    for _ in range(3):
-        ask(connection, fake, "POST", "/workflows/wf_123/execute", {"inputs": {"name": "Jo"}})
-    ask(connection, fake, "GET", "/nowhere")
-    assert connection.sock is first is not None
-
-
 def test_a_chunked_event_stream_and_then_keep_alive(url, fake):
     # Slow enough that the stream is open before the end, however busy the machine is.
     fake.workflow("wf_two", nodes=[Node("a", seconds=5), "b"])
