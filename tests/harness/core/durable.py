@@ -40,8 +40,11 @@ class Store:
 
 
 class Execution:
-    def __init__(self, id: str, inputs: Any, created_at: float, listed_at: float) -> None:
+    def __init__(
+        self, id: str, inputs: Any, created_at: float, listed_at: float, *, ours: bool = True
+    ) -> None:
         self.id = id
+        self.ours = ours
         self.inputs = inputs
         self.created_at = created_at
         self.listed_at = listed_at
