@@ -138,16 +138,6 @@ def test_refused_key_is_the_error_of_each_execution() -> None:
     assert [error.execution_id for error in errors(wait)] == ["a", "b"]
 
 
-def test_transient_failures_do_not_end_a_wait() -> None:
-    wait = waiting("a")
-    wait.fails(Phase.NOT_SENT)
-    until_asked(wait)
-    wait.replies(500)
-    until_asked(wait)
-    says(wait, "completed")
-    assert wait.takes() == Done(None)
-
-
 def test_retry_after_of_one_execution_delays_no_other() -> None:
     wait = waiting("a", "b")
     wait.replies(503, headers={"Retry-After": "50"})

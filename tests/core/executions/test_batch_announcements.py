@@ -79,13 +79,6 @@ def test_start_that_is_held_up_is_announced_again(locked: bool, saves: int) -> N
     assert process.announced == [[0]] * saves
 
 
-def test_start_that_is_retried_soon_is_announced_once() -> None:
-    process = Process(concurrency=1)
-    process.stepper.replies(429, headers={"Retry-After": "5"})
-    assert process.goes_on().timeout == 25.0
-    assert process.announced == [[0]]
-
-
 @pytest.mark.parametrize(("locked", "timeout"), [(True, 30.0), (False, 10.0)])
 def test_attempt_ends_within_half_of_settle_after(locked: bool, timeout: float) -> None:
     process = Process(locked=locked, concurrency=1)

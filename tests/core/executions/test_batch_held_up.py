@@ -13,7 +13,7 @@ from flowmaestro_core.policy.polling import LEAST_TIMEOUT
 from flowmaestro_core.resources.executions import Executions
 from flowmaestro_core.resources.workflows import Workflows
 from tests.harness.core import batch_steps
-from tests.harness.core.batch_steps import asked
+from tests.harness.core.batch_steps import asked, says, until_asked
 from tests.harness.core.stepping import Stepper, an_envelope
 
 MOST_PATIENCE = 8 * LEAST_TIMEOUT
@@ -46,20 +46,18 @@ def play(
         action, now = stepper.action, stepper.now - 1000.0
         if isinstance(action, (Done, Fail)) or now > until:
             return handed
-        if isinstance(action, Wait):
-            stepper.waits()
-        elif isinstance(action, Emit):
+        if isinstance(action, Emit):
             handed[action.items[0].execution_id] = now
-            stepper.takes()
+        if not isinstance(action, Send):
+            stepper.idles()
+        elif takes(asked(stepper)) > action.timeout:
+            stepper.times_out()
         else:
-            assert isinstance(action, Send)
             one = asked(stepper)
-            if takes(one) > action.timeout:
-                stepper.fails(timed_out=True, after=action.timeout)
-            else:
-                status = "completed" if now >= ends[one] else "running"
-                body = an_envelope({"id": one, "status": status})
-                stepper.replies(200, body, after=takes(one))
+            body = an_envelope(
+                {"id": one, "status": "completed" if now >= ends[one] else "running"}
+            )
+            stepper.replies(200, body, after=takes(one))
     raise AssertionError("there is no end")
 
 
@@ -79,14 +77,11 @@ def test_poll_timeout_doubles_up_to_a_bound() -> None:
     wait = stepping(Executions.wait_many(["hangs", "b"], timeout=3000.0))
     given: List[float] = []
     while len(given) < 6:
-        if isinstance(wait.action, Wait):
-            wait.waits()
-        elif asked(wait) == "hangs":
-            assert isinstance(wait.action, Send)
-            given.append(wait.action.timeout)
-            wait.fails(timed_out=True, after=given[-1])
+        if asked(until_asked(wait)) == "hangs":
+            given.append(wait.action.timeout)  # type: ignore[union-attr]
+            wait.times_out()
         else:
-            wait.replies(200, an_envelope({"id": "b", "status": "running"}))
+            says(wait, "running")
     assert given == pytest.approx([1.0, 2.0, 4.0, 8.0, 8.0, 8.0])
 
 
@@ -110,38 +105,10 @@ def test_hanging_execution_takes_at_most_half_of_the_time() -> None:
     assert spent <= 60.0
 
 
-def test_poll_timeout_adapts_to_a_slow_server() -> None:
-    ends = {f"ex_{n}": 0.0 for n in range(10)}
-    handed = play(stepping(Executions.wait_many(list(ends))), ends, lambda one: 3.0)
-    assert len(handed) == 10
-    assert max(handed.values()) <= 10 * 3.0 + 1.0 + 2.0 + 3.0
-
-
-def test_slow_execution_is_delivered_in_the_end() -> None:
-    ends = {"slow": 0.0, "b": 60.0}
-    wait = stepping(Executions.wait_many(list(ends), timeout=300.0))
-    handed = play(wait, ends, lambda one: 6.0 if one == "slow" else 0.05)
-    assert handed["slow"] <= 30.0
-
-
 def test_only_execution_has_the_full_timeout_of_a_call() -> None:
     wait = stepping(Executions.wait_many(["a"], timeout=300.0))
     assert isinstance(wait.action, Send)
     assert wait.action.timeout == 30.0
-
-
-def test_hanging_poll_times_out_after_its_deadline() -> None:
-    wait = stepping(Executions.wait_many(["hangs", "b"], timeout=20.0))
-    while not isinstance(wait.action, Emit):
-        if isinstance(wait.action, Wait):
-            wait.waits()
-        elif asked(wait) == "hangs":
-            assert isinstance(wait.action, Send)
-            wait.fails(timed_out=True, after=wait.action.timeout)
-        else:
-            wait.replies(200, an_envelope({"id": "b", "status": "running"}))
-    assert isinstance(wait.action.items[0].error, TimeoutError)
-    assert wait.now <= 1000.0 + 20.0 + 2 * LEAST_TIMEOUT
 
 
 # Starts
@@ -163,7 +130,7 @@ def until_start(run: Stepper) -> List[str]:
             questions.append(asked(run))
             run.replies(200, an_envelope({"id": questions[-1], "status": "running"}), after=0.01)
         else:
-            run.waits()
+            run.idles()
     return questions
 
 
@@ -180,24 +147,6 @@ def test_start_with_retry_after_delays_no_outcome() -> None:
     run.takes()
     assert until_start(run) == []
     assert run.now == pytest.approx(1060.0)
-
-
-def test_parked_start_is_retried_with_the_same_key() -> None:
-    run = busy()
-    run.replies(503, headers={"Retry-After": "20"})
-    assert len(until_start(run)) >= 20
-    assert 1020.0 <= run.now <= 1020.1
-    keys = [
-        action.request.headers.get("idempotency-key") for action in run.trace[2:] if starts(action)
-    ]
-    assert len(set(keys)) == 1
-    run.replies(202, an_envelope({"execution_id": "b"}))
-    while not isinstance(run.action, Done):
-        if isinstance(run.action, Send):
-            run.replies(200, an_envelope({"id": asked(run), "status": "completed"}))
-        else:
-            run.takes() if isinstance(run.action, Emit) else run.waits()
-    assert {item.execution_id for item in run.items} == {"a", "b"}
 
 
 def starts(action: Any) -> bool:
@@ -225,16 +174,6 @@ def test_throttled_start_delays_every_request() -> None:
     assert is_start(run)
 
 
-def test_error_of_another_execution_keeps_a_parked_start() -> None:
-    run = busy()
-    run.replies(503, headers={"Retry-After": "60"})
-    run.waits()
-    run.replies(404)
-    assert isinstance(run.action, Emit)
-    run.takes()
-    assert until_start(run) == []
-
-
 def test_start_that_timed_out_while_parked_is_not_sent() -> None:
     """A request in the last moment could be cut off while it is being acted upon."""
     run = busy(timeout=10.0)
@@ -248,32 +187,12 @@ def test_start_that_timed_out_while_parked_is_not_sent() -> None:
     assert sum(map(starts, run.trace)) == 2
 
 
-def test_start_that_times_out_in_a_pause_is_not_sent() -> None:
-    run = busy(timeout=10.0)
-    run.replies(503, headers={"Retry-After": "5"})
-    run.waits(after=30.0)
-    while not isinstance(run.action, Done):
-        if isinstance(run.action, Emit):
-            run.takes()
-        else:
-            run.replies(200, an_envelope({"id": "a", "status": "completed"}))
-    assert {item.index: type(item.error) for item in run.items} == {
-        0: type(None),
-        1: TimeoutError,
-    }
-
-
 @pytest.mark.parametrize("told", ["429", "hangs"])
 def test_wait_ends_soon_after_its_deadline(told: str) -> None:
     """Each has its last question; but of a server that hangs not all of them one by one."""
     wait = stepping(Executions.wait_many([f"ex_{n}" for n in range(100)], timeout=30.0))
-    while not isinstance(wait.action, Done):
-        if isinstance(wait.action, Send) and told == "hangs":
-            wait.fails(timed_out=True, after=wait.action.timeout)
-        elif isinstance(wait.action, Send):
-            wait.replies(429, headers={"Retry-After": "9999999999"})
-        else:
-            wait.takes() if isinstance(wait.action, Emit) else wait.waits()
+    throttled = {"Retry-After": "9999999999"}
+    wait.plays(wait.times_out if told == "hangs" else lambda: wait.replies(429, None, throttled))
     assert len(wait.items) == 100
     assert wait.now <= 1000.0 + 30.0 + 5 * LEAST_TIMEOUT
 
@@ -303,11 +222,7 @@ def test_lost_poll_after_a_pause_ends_no_execution_unpolled() -> None:
 
 def test_after_a_pause_one_execution_is_polled_for_all_if_the_server_hangs() -> None:
     wait = held_up(*(f"ex_{n}" for n in range(100)))
-    while not isinstance(wait.action, Done):
-        if isinstance(wait.action, Send):
-            wait.fails(timed_out=True, after=wait.action.timeout)
-        else:
-            wait.takes() if isinstance(wait.action, Emit) else wait.waits()
+    wait.plays(wait.times_out)
     assert all(isinstance(item.error, TimeoutError) for item in wait.items)
     assert len(wait.items) == 100
     assert wait.now <= 1060.0 + 2 * LEAST_TIMEOUT

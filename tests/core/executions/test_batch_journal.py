@@ -590,14 +590,6 @@ def test_row_that_cannot_be_sent_is_not_started_by_redo() -> None:
 BROKEN = (500, {"error": {"code": "22P05", "message": "unsupported Unicode escape sequence"}})
 
 
-def test_same_500_after_a_conclusive_lookup_is_the_error_of_the_row() -> None:
-    world = World()
-    run = world.run(ROWS[:1], lambda it: BROKEN if is_start(it) else None, settle_after=30.0)
-    (outcome,) = run.items
-    assert (outcome.error.code, outcome.error.status_code) == ("22P05", 500)
-    assert sum(map(is_start, run.sent)) == 2
-
-
 def test_resumed_row_with_the_same_500_does_not_wait_for_a_lookup() -> None:
     world = World()
     world.run(ROWS[:1], lambda it: BROKEN if is_start(it) else None)
@@ -912,13 +904,6 @@ def test_an_accepted_second_start_gets_a_later_number_than_the_first() -> None:
     assert [item.ok for item in run.items] == [True] * len(ROWS)
     assert world.journal.numbers == {"ex_1": 2, "ex_2": 3, "ex_3": 4}
     assert world.journal.rows["0"]["number"] == 4
-
-
-def test_a_listed_execution_without_its_inputs_could_be_a_lost_start() -> None:
-    run = World().run(ROWS[:1], with_a_lost_start({"id": "ex_lost"}, BASELINE))
-    (unknown,) = run.items
-    assert isinstance(unknown.error, StartUnknownError)
-    assert sum(map(is_start, run.sent)) == 1
 
 
 def test_without_the_baseline_an_old_equal_execution_leaves_a_row_unknown() -> None:

@@ -6,7 +6,7 @@ from typing import Any, Dict
 
 import pytest
 
-from flowmaestro_core.actions import Done, Emit, Fail, Send, Wait
+from flowmaestro_core.actions import Done, Fail, Send, Wait
 from flowmaestro_core.errors import RateLimitError, TimeoutError
 from flowmaestro_core.executions.start_queue import PAUSE_AFTER_REFUSAL
 from tests.harness.core.batch_steps import (
@@ -41,21 +41,6 @@ def test_429_beyond_the_deadline_ends_the_executions() -> None:
     assert all(isinstance(error, RateLimitError) for error in errors(wait))
     assert all(error.retry_after == 61.0 for error in errors(wait))
     assert len(wait.sent) == 2
-
-
-def test_executions_with_time_left_wait_for_a_429() -> None:
-    run = running([{}, {}], timeout=60.0)
-    starts(run, "a")
-    run.replies(202, an_envelope({"execution_id": "b"}), after=20.0)
-    assert asked(run) == "a"
-    assert isinstance(
-        run.replies(429, headers={"Retry-After": "50"}).items[0].error, RateLimitError
-    )
-    assert run.takes() == Wait(50.0)
-    run.waits()
-    assert asked(run) == "b"
-    says(run, "completed")
-    assert run.takes() == Done(None)
 
 
 def test_execution_that_a_429_has_ended_is_not_polled_in_its_turn() -> None:
@@ -133,16 +118,6 @@ def test_throttled_start_without_retry_after_is_delayed() -> None:
     assert run.takes() == Done(None)
 
 
-def test_throttled_start_waits_for_at_least_the_back_off() -> None:
-    """`retry-after-ms: 1` without retries once made 20,000 POSTs in 20 s."""
-    run = running([{}], timeout=20.0, options={"max_retries": 0})
-    while not isinstance(run.action, Fail):
-        run.replies(429, headers={"retry-after-ms": "1"})
-        until_asked(run)
-    assert isinstance(run.error, RateLimitError)
-    assert len(run.sent) <= 21
-
-
 @pytest.mark.parametrize(
     "refusal", [{"headers": {"Retry-After": "30"}}, {"body": DAY_SPENT}], ids=["pause", "day"]
 )
@@ -164,52 +139,13 @@ def test_long_pause_is_waited_for_if_there_is_time(seconds: str, fits: bool) -> 
         assert run.error.gave_up == "the server asks to wait longer than there is time for"
 
 
-def test_running_executions_are_polled_after_a_fatal_429() -> None:
-    run = running([{}, {}], timeout=30.0)
-    starts(run, "a")
-    run.replies(429, headers={"Retry-After": "3600"})
-    says(until_asked(run), "completed")
-    assert run.now < 1002.0
-    run.takes()
-    assert isinstance(run.error, RateLimitError)
-
-
 def test_spent_window_does_not_delay_a_last_poll() -> None:
     wait = waiting("a", "b", timeout=30.0)
     spent = {"X-RateLimit-Limit": "60", "X-RateLimit-Remaining": "0", "Date": EPOCH}
-    says(wait, "running", **spent, **{"X-RateLimit-Reset": str(784111777 + 7200)})
-    while not isinstance(wait.action, Done):
-        if isinstance(wait.action, Send):
-            says(wait, "running", **spent, **{"X-RateLimit-Reset": str(784111777 + 7200)})
-        else:
-            wait.takes() if isinstance(wait.action, Emit) else wait.waits()
+    spent["X-RateLimit-Reset"] = str(784111777 + 7200)
+    wait.plays(lambda: says(wait, "running", **spent))
     assert wait.now == pytest.approx(1030.0)
     assert [type(error) for error in errors(wait)] == [TimeoutError, TimeoutError]
-
-
-def test_start_that_times_out_in_a_spent_window_is_not_sent() -> None:
-    run = running([{}, {}], timeout=30.0, concurrency=1)
-    spent = {"X-RateLimit-Limit": "60", "X-RateLimit-Remaining": "0", "Date": EPOCH}
-    starts(run, "a", **spent, **{"X-RateLimit-Reset": str(784111777 + 7200)})
-    assert run.waits().request.method == "GET"
-    says(run, "completed")
-    run.takes()
-    assert run.action == Wait(pytest.approx(30.0))
-    run.waits()
-    (error,) = errors(run)
-    assert isinstance(error, TimeoutError)
-    assert run.takes() == Done(None)
-
-
-def test_starts_continue_after_the_pause_of_a_429() -> None:
-    run = running([{}, {}], timeout=10.0, concurrency=1)
-    starts(run, "a")
-    assert says(until_asked(run), "completed").items[0].execution_id == "a"
-    run.takes()
-    run.replies(429, headers={"Retry-After": "9"})
-    starts(until_asked(run), "b")
-    assert says(until_asked(run), "completed").items[0].execution_id == "b"
-    assert run.takes() == Done(None)
 
 
 @pytest.mark.parametrize("runs", [1, 2])
@@ -225,16 +161,3 @@ def test_429_longer_than_timeout_on_a_poll_stops_new_starts(runs: int) -> None:
     assert run.error.retry_after == 3600.0
     assert len(run.items) == len(errors(run)) == runs
     assert sum(request.method == "POST" for request in run.sent) == runs
-
-
-def test_429_within_timeout_on_a_poll_delays_the_next_start() -> None:
-    run = running([{}, {}], timeout=30.0, concurrency=1)
-    starts(run, "a")
-    while run.now < 1020.0:
-        says(until_asked(run), "running")
-    until_asked(run)
-    run.replies(429, headers={"Retry-After": "25"})
-    assert isinstance(errors(run)[0], RateLimitError)
-    assert run.takes() == Wait(pytest.approx(25.0))
-    run.waits()
-    starts(run, "b")

@@ -10,7 +10,6 @@ from flowmaestro_core.actions import Fail, Save, Send, Wait
 from flowmaestro_core.errors import (
     CheckpointConflict,
     CheckpointError,
-    InsufficientCreditsError,
     NotFoundError,
     ServerError,
     StartUnknownError,
@@ -183,26 +182,6 @@ def test_nothing_is_released_while_a_lookup_has_not_shown_what_was_started(
     else:
         process.fails_to_keep(CheckpointError())
     assert isinstance(process.error, StartUnknownError)
-    assert world.store.state["state"] == "starting"
-
-
-def test_a_refused_second_start_does_not_release_the_first_one() -> None:
-    """The first one may run: the repeated call must look for it again, not start at once."""
-    world = World()
-    world.until(world.process(), "starting")  # It dies.
-    process = world.process(on_unknown="start")
-    while not (isinstance(process.action, Send) and "per_page=100" in process.action.request.url):
-        world.step(process)
-    process.now = world.now
-    process.replies(403, an_error("insufficient_scope"))
-    while not (isinstance(process.action, Send) and process.action.request.method == "POST"):
-        world.step(process)
-    process.now = world.now
-    process.replies(402, an_error("insufficient_credits", "no credits"))
-    error = process.error
-    assert isinstance(error, StartUnknownError)
-    assert isinstance(error.__cause__, InsufficientCreditsError)
-    assert "no credits" in str(error)
     assert world.store.state["state"] == "starting"
 
 
@@ -413,62 +392,6 @@ def test_a_server_that_is_away_before_the_start_leaves_nothing_behind() -> None:
 
 
 # Where the promise ends: each of these starts a second execution.
-
-
-def test_two_loads_at_the_same_moment_without_compare_and_swap_start_twice() -> None:
-    world = World(compares=False)
-    one, other = world.process(), world.process()
-    world.step(one)
-    world.step(other)
-    world.finish(one)
-    world.finish(other)
-    assert world.server.started == 2
-
-
-def test_a_store_that_lost_the_announcement_starts_twice() -> None:
-    world = World()
-    process = world.until(world.process(), "saving announced")
-    world.step(process, lose=True)
-    world.step(process)  # It dies before it saves the id.
-    world.finish(world.process())
-    assert world.server.started == 2
-
-
-def test_processes_with_different_settle_after_start_twice() -> None:
-    world = World()
-    slow = world.until(world.process(settle_after=600.0), "starting")
-    slow.replies(429, an_error("rate_limit_exceeded"), {"Retry-After": "59"})
-    begun = world.now
-    world.finish(world.process(settle_after=20.0))
-    world.now = begun + 59.0
-    slow.now = world.now
-    slow.waits(after=0.0)
-    world.finish(slow)
-    assert world.server.started == 2
-
-
-def test_a_listing_later_than_half_of_settle_after_starts_twice() -> None:
-    world = World()
-    process = world.until(world.process(), "starting")
-    world.step(process, listed_after=SETTLE_AFTER + 1)
-    world.finish(world.process())
-    assert world.server.started == 2
-
-
-def test_a_stall_and_a_late_listing_that_exceed_half_of_settle_after_start_twice() -> None:
-    world = World()
-    process = world.until(world.process(), "starting")
-    other = world.process()
-    world.step(other)
-    world.now += 45.0  # It stalls for 16 s, and needs 29 s to connect.
-    world.step(process, listed_after=16.0)
-    process.now = world.now
-    world.now += 15.0
-    world.store.state = world.store.saves[0]  # It dies before it saves the id.
-    other.now = world.now
-    other.waits(after=0.0)
-    world.finish(other)
-    assert world.server.started == 2
 
 
 def test_a_process_that_stalls_just_before_its_request_starts_twice() -> None:

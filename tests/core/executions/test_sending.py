@@ -6,7 +6,7 @@ from typing import Any, List
 
 import pytest
 
-from flowmaestro_core.errors import ConnectionError, JournalError
+from flowmaestro_core.errors import ConnectionError
 from flowmaestro_core.executions.saved_states import journal_unusable
 from flowmaestro_core.executions.sending import Sender
 from flowmaestro_core.executions.start import ANNOUNCED, REFUSED, Start
@@ -46,19 +46,6 @@ def test_all_starts_are_announced_with_the_first_one() -> None:
     starts: List[Start] = [Start(), Start()]
     assert sender().announce(starts, 0.0)
     assert [start.state for start in starts] == [ANNOUNCED] * 2
-
-
-def test_store_is_unusable_after_three_announcements_without_a_start() -> None:
-    sending, start = sender(), Start()
-    call: Any = FakeCall()
-    sending.announce([start], 0.0)
-    assert sending.send(start, lambda: call) is call
-    assert call.send_before == 30.0
-    sending.hold_up(start, None)
-    for number in range(3):
-        assert sending.announce([start], 100.0 * (number + 1))
-    with pytest.raises(JournalError, match="took longer than half of settle_after, 3 times"):
-        sending.announce([start], 400.0)
 
 
 def test_call_that_was_held_up_continues_in_the_new_time() -> None:

@@ -97,30 +97,6 @@ def test_malformed_execution_has_not_ended(nonsense: Any) -> None:
     assert not is_terminal(nonsense)
 
 
-def test_short_runs_are_seen_early_and_long_ones_cost_little() -> None:
-    wait = started()
-    for _ in range(60):
-        wait.replies(200, RUNNING)
-        wait.waits()
-    delays = wait.waited_for
-    assert delays[0] == 0.15
-    assert delays == sorted(delays)
-    assert delays[-1] == 1.0
-    within_two_seconds = sum(1 for index in range(60) if sum(delays[:index]) <= 2.2)
-    assert within_two_seconds <= 10
-
-
-def test_a_run_is_noticed_at_most_40_per_cent_late() -> None:
-    for tenths in range(3, 200, 7):
-        duration = tenths / 10
-        wait = started()
-        while not isinstance(
-            wait.replies(200, COMPLETED if elapsed(wait) >= duration else RUNNING), Done
-        ):
-            wait.waits()
-        assert elapsed(wait) - duration <= min(0.4 * duration + 0.05, 1.0)
-
-
 @pytest.mark.parametrize("seconds", [0.05, 0.5, 30.0])
 def test_given_poll_interval_holds_from_the_first_poll_on(seconds: float) -> None:
     wait = started(poll_interval=seconds)
@@ -210,11 +186,18 @@ def test_a_wait_may_have_begun_before() -> None:
 # Trouble on the way
 
 
-@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
-def test_transient_status_does_not_end_the_wait(status: int) -> None:
+@pytest.mark.parametrize(
+    "trouble",
+    [408, 429, 500, 502, 503, 504, *((phase, late) for phase in Phase for late in (False, True))],
+)
+def test_transient_trouble_does_not_end_the_wait(trouble: Any) -> None:
     wait = started()
     for _ in range(20):
-        assert isinstance(wait.replies(status), Wait)
+        if isinstance(trouble, int):
+            wait.replies(trouble)
+        else:
+            wait.fails(trouble[0], timed_out=trouble[1])
+        assert isinstance(wait.action, Wait)
         wait.waits()
     wait.replies(200, COMPLETED)
     assert isinstance(wait.action, Done)
@@ -251,17 +234,6 @@ def test_a_permanent_failure_ends_the_wait() -> None:
     wait.waits()
     wait.fails(Phase.NOT_SENT, permanent=True)
     assert isinstance(wait.error, ConnectionError)
-
-
-@pytest.mark.parametrize("phase", list(Phase))
-@pytest.mark.parametrize("timed_out", [False, True])
-def test_network_failure_does_not_end_the_wait(phase: Phase, timed_out: bool) -> None:
-    wait = started()
-    for _ in range(20):
-        assert isinstance(wait.fails(phase, timed_out=timed_out), Wait)
-        wait.waits()
-    wait.replies(200, COMPLETED)
-    assert isinstance(wait.action, Done)
 
 
 @pytest.mark.parametrize(
@@ -307,11 +279,6 @@ def test_a_redirect_elsewhere_ends_it() -> None:
     wait = started()
     wait.replies(302, headers=ELSEWHERE)
     assert wait.error.code == "redirect_refused"
-
-
-def test_a_retry_after_that_fits_is_waited_out_even_above_a_minute() -> None:
-    wait = started()
-    assert wait.replies(429, headers={"Retry-After": "200"}) == Wait(200.0)
 
 
 @pytest.mark.parametrize("seconds", ["301", "86400"])
@@ -464,16 +431,6 @@ class HeardWaitProperties(WaitProperties):
 
 TestWaitProperties = collected(WaitProperties)
 TestHeardWaitProperties = collected(HeardWaitProperties)
-
-
-def test_after_a_good_answer_an_unreadable_one_does_not_end_the_wait() -> None:
-    wait = started()
-    wait.replies(200, RUNNING)
-    wait.waits()
-    assert isinstance(wait.replies(200, raw=b'{"data": {"id": "a'), Wait)
-    wait.waits()
-    wait.replies(200, COMPLETED)
-    assert wait.value["status"] == "completed"
 
 
 def test_a_poll_lost_in_a_pause_of_the_process_is_sent_again() -> None:

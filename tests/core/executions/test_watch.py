@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowmaestro_core.actions import Done, Emit, Read, Send, Wait
-from flowmaestro_core.errors import RateLimitError, TimeoutError
+from flowmaestro_core.errors import TimeoutError
 from flowmaestro_core.executions.list_plan import SMALLEST_SIZE
 from flowmaestro_core.executions.outcome import BatchProgress, day_ends
 from flowmaestro_core.executions.watch import (
@@ -24,7 +24,7 @@ from flowmaestro_core.payloads.reply import RateLimit
 from flowmaestro_core.policy.pace import FEW
 from flowmaestro_core.resources.executions import Executions
 from flowmaestro_core.resources.workflows import Workflows
-from tests.harness.core.batch_steps import errors, ids, running, until_asked, waiting
+from tests.harness.core.batch_steps import errors, running, waiting
 from tests.harness.core.listed import BEGUN, ListingServer
 from tests.harness.core.stepping import Stepper, a_context, an_envelope
 
@@ -84,11 +84,7 @@ def test_rows_cost_few_requests_and_are_seen_soon() -> None:
             item = batch.action.items[0]
             (known,) = (one for one in server.executions if one.id == item.execution_id)
             late[item.execution_id] = batch.now - known.ends_at
-            batch.takes()
-        elif isinstance(batch.action, Wait):
-            batch.waits()
-        else:
-            server.answer(batch)
+        server.answer(batch) if isinstance(batch.action, Send) else batch.idles()
     assert len(late) == 400
     assert max(late.values()) <= LATEST
     assert sorted(late.values())[200] <= 3.0
@@ -106,7 +102,7 @@ def times_of_lists(server: ListingServer, stepper: Stepper, until: float) -> Lis
             server.answer(stepper)
             times += [stepper.now - BEGUN] * (len(server.lists) - before)
         else:
-            stepper.takes() if isinstance(stepper.action, Emit) else stepper.waits()
+            stepper.idles()
     return times
 
 
@@ -202,7 +198,7 @@ def test_new_executions_of_other_clients_make_the_page_longer() -> None:
             for _ in range(4):
                 server.add(ends=0.0)
         else:
-            batch.takes() if isinstance(batch.action, Emit) else batch.waits()
+            batch.idles()
     assert ended(batch) == ["ex_0", "ex_10", "ex_5"]
     assert max(int(asked.split()[2]) for asked in server.lists) > 30
 
@@ -310,28 +306,18 @@ def test_pages_too_large_at_the_smallest_size_give_way_to_single_polls() -> None
     batch = running([{}] * 6, concurrency=6)
     server = ListingServer(takes=lambda _: 20.0)
     large = b'{"data": ["' + b"x" * PAGE_LIMIT + b'"]}'
-    while not isinstance(batch.action, Done):
-        if isinstance(batch.action, Send) and "?" in batch.action.request.url:
-            assert int(batch.action.request.url.partition("per_page=")[2].split("&")[0]) >= 4
+
+    def answer() -> None:
+        url = batch.sent[-1].url
+        if "?" in url:
+            assert int(url.partition("per_page=")[2].split("&")[0]) >= 4
             batch.replies(200, raw=large)
-        elif isinstance(batch.action, Send):
-            server.answer(batch)
         else:
-            batch.takes() if isinstance(batch.action, Emit) else batch.waits()
+            server.answer(batch)
+
+    batch.plays(answer)
     assert len(ended(batch)) == 6
     assert SMALLEST_SIZE == 4
-
-
-def test_refused_key_on_a_page_ends_what_has_no_time_left() -> None:
-    batch = running([{}] * 3, timeout=60.0)
-    server = ListingServer()
-    server.play(batch, until=0.9)
-    until_asked(batch)
-    batch.replies(429, headers={"Retry-After": "100"})
-    batch.takes_all()
-    assert isinstance(batch.error, RateLimitError)
-    assert all(isinstance(error, RateLimitError) for error in errors(batch))
-    assert len(ids(batch)) == 3
 
 
 # Executions that were started elsewhere
@@ -419,19 +405,6 @@ def test_execution_that_no_page_shows_has_its_last_poll() -> None:
     assert ended(server.play(waiting(*names, timeout=20.0))) == sorted(names)
 
 
-def test_list_that_hangs_delays_the_end_by_a_few_seconds() -> None:
-    names = [f"ex_{n}" for n in range(100)]
-    wait = waiting(*names, timeout=30.0)
-    wait.replies(200, an_envelope({"id": "ex_0", "workflow_id": "wf_1", "status": "running"}))
-    while not isinstance(wait.action, Done):
-        if isinstance(wait.action, Send):
-            wait.fails(timed_out=True, after=wait.action.timeout)
-        else:
-            wait.takes() if isinstance(wait.action, Emit) else wait.waits()
-    assert len(errors(wait)) == 100
-    assert wait.now <= BEGUN + 30.0 + 5.0
-
-
 # Whatever the list does
 
 
@@ -475,7 +448,7 @@ def test_no_execution_is_lost_whatever_the_list_does(data: Any) -> None:
             for _ in range(arrivals if rng.random() < 0.2 else 0):
                 server.add(ends=0.0)
         else:
-            batch.takes() if isinstance(batch.action, Emit) else batch.waits()
+            batch.idles()
     assert sorted(item.index for item in batch.items) == list(range(12))
     if not stale:
         assert all(item.ok for item in batch.items)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, List, Optional
 from urllib.parse import parse_qs, urlsplit
 
-from flowmaestro_core.actions import Done, Emit, Fail, Send, Wait
+from flowmaestro_core.actions import Done, Fail, Send
 from tests.harness.core.stepping import Stepper, an_envelope
 
 BEGUN = 1000.0
@@ -105,12 +105,10 @@ class ListingServer:
         for _ in range(100_000):
             if isinstance(stepper.action, (Done, Fail)) or stepper.now > BEGUN + until:
                 return stepper
-            if isinstance(stepper.action, Wait):
-                stepper.waits()
-            elif isinstance(stepper.action, Emit):
-                stepper.takes()
-            else:
+            if isinstance(stepper.action, Send):
                 self.answer(stepper, after)
+            else:
+                stepper.idles()
         raise AssertionError("there is no end")
 
     @property

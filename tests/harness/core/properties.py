@@ -1,17 +1,17 @@
 """What holds for a machine whatever happens, in whatever order: a stateful property test.
 
-`MachineProperties` has one rule for each event of the vocabulary; hypothesis picks which of
-those that the present action allows happens next, with arbitrary arguments, and tries at every
-point events that do not belong. `Stepper` checks each step; subclasses add what is theirs.
+Hypothesis picks which of the events that the present action allows happens next, with arbitrary
+arguments, and tries events that do not belong. `Stepper` checks each step; subclasses add what is
+theirs.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Optional
+from typing import Any, ClassVar, Optional, Tuple
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from flowmaestro_core.actions import EVENTS, Action
 from flowmaestro_core.http.messages import Headers, Phase, Response, ResponseHead
@@ -109,68 +109,30 @@ class MachineProperties(RuleBasedStateMachine):
     def keeps_its_promises(self) -> None:
         self.check()
 
-    def expects(self, event: str) -> bool:
-        action: Optional[Action] = self.stepper.action
-        return event in (("start",) if action is None else EVENTS[type(action)])
-
     def happens(self, event: str, *args: Any, after: Optional[float], jitter: float) -> None:
         self.stepper.jitter = jitter
         self.stepper.report(Report(event, args, after))
 
-    @precondition(lambda self: self.expects("start"))
-    @rule(jitter=rng)
-    def start(self, jitter: float) -> None:
-        self.happens("start", after=0.0, jitter=jitter)
+    @property
+    def expected(self) -> Tuple[str, ...]:
+        """The events that the present action allows."""
+        action: Optional[Action] = self.stepper.action
+        return ("start",) if action is None else EVENTS[type(action)]
 
-    @precondition(lambda self: self.expects("response_received"))
     @rule(data=st.data(), after=moments, jitter=rng)
-    def response_received(self, data: st.DataObject, after: Optional[float], jitter: float) -> None:
-        response = data.draw(self.responses)
-        self.happens("response_received", response, after=after, jitter=jitter)
-
-    @precondition(lambda self: self.expects("transport_failed"))
-    @rule(failure=failures, after=moments, jitter=rng)
-    def transport_failed(self, failure: Any, after: Optional[float], jitter: float) -> None:
-        self.happens("transport_failed", failure, after=after, jitter=jitter)
-
-    @precondition(lambda self: self.expects("stream_opened"))
-    @rule(data=st.data(), after=moments, jitter=rng)
-    def stream_opened(self, data: st.DataObject, after: Optional[float], jitter: float) -> None:
-        self.happens("stream_opened", data.draw(self.heads), after=after, jitter=jitter)
-
-    @precondition(lambda self: self.expects("bytes_received"))
-    @rule(data=st.data(), after=moments, jitter=rng)
-    def bytes_received(self, data: st.DataObject, after: Optional[float], jitter: float) -> None:
-        self.happens("bytes_received", data.draw(self.chunks), after=after, jitter=jitter)
-
-    @precondition(lambda self: self.expects("stream_quiet"))
-    @rule(after=moments, jitter=rng)
-    def stream_quiet(self, after: Optional[float], jitter: float) -> None:
-        self.happens("stream_quiet", after=after, jitter=jitter)
-
-    @precondition(lambda self: self.expects("stream_ended"))
-    @rule(after=moments, jitter=rng)
-    def stream_ended(self, after: Optional[float], jitter: float) -> None:
-        self.happens("stream_ended", after=after, jitter=jitter)
-
-    @precondition(lambda self: self.expects("stream_closed"))
-    @rule(after=moments, jitter=rng)
-    def stream_closed(self, after: Optional[float], jitter: float) -> None:
-        self.happens("stream_closed", after=after, jitter=jitter)
-
-    @precondition(lambda self: self.expects("waited"))
-    @rule(after=moments, jitter=rng)
-    def waited(self, after: Optional[float], jitter: float) -> None:
-        self.happens("waited", after=after, jitter=jitter)
-
-    @precondition(lambda self: self.expects("emitted"))
-    @rule(after=moments, jitter=rng)
-    def emitted(self, after: Optional[float], jitter: float) -> None:
-        self.happens("emitted", after=after, jitter=jitter)
-
-    @rule()
-    def whatever_does_not_belong_is_refused(self) -> None:
-        self.stepper.refuses_all_but_expected()
+    def something_happens(self, data: st.DataObject, after: Optional[float], jitter: float) -> None:
+        if not self.expected or data.draw(st.booleans()):
+            self.stepper.refuses_all_but_expected()
+            return
+        event = data.draw(st.sampled_from(self.expected))
+        arguments = {
+            "response_received": self.responses,
+            "transport_failed": failures,
+            "stream_opened": self.heads,
+            "bytes_received": self.chunks,
+        }
+        args = (data.draw(arguments[event]),) if event in arguments else ()
+        self.happens(event, *args, after=0.0 if event == "start" else after, jitter=jitter)
 
 
 def collected(machine: type) -> Any:

@@ -212,6 +212,24 @@ class Stepper:
         assert self.action is not None
         return self.action
 
+    def times_out(self) -> Action:
+        """The server hangs until the patience of the request is over."""
+        assert isinstance(self.action, (Send, Open))
+        return self.fails(timed_out=True, after=self.action.timeout)
+
+    def idles(self) -> Action:
+        """Do what needs no server: wait, take, stay quiet or close."""
+        if isinstance(self.action, Wait):
+            return self.waits()
+        if isinstance(self.action, Emit):
+            return self.takes()
+        return self.closes() if isinstance(self.action, Close) else self.stays_quiet()
+
+    def plays(self, answer: Callable[[], Any], *, until: Any = (Done, Fail)) -> None:
+        """`answer` each request until there is an action of the types `until`."""
+        while not isinstance(self.action, until):
+            answer() if isinstance(self.action, (Send, Open)) else self.idles()
+
     # What came of it
 
     @property
