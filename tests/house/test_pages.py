@@ -267,101 +267,38 @@ def test_the_site_leads_to_every_page():
 
 
 class TestSite:
-    def test_every_link_of_the_documentation_has_a_page_of_the_site(self, tmp_path):
-        script("site").gather(tmp_path / "pages")
-        assert (tmp_path / "pages" / "index.md").exists()
-
-    def test_the_header_links_to_the_repository_once_that_has_an_address(self):
-        text = (ROOT / "zensical.toml").read_text(encoding="utf-8")
-        settings = script("site").settings
-        assert "repo_url" not in settings(text, "https://docs.test/", [])
-        linked = settings(text, "https://docs.test/", [], "https://source.test/a")
-        assert 'site_url = "https://docs.test/"\nrepo_url = "https://source.test/a"\n' in linked
-
-    @pytest.fixture
-    def move(self, tmp_path, monkeypatch):
-        """Return a function from a text to the page of the site, beside a source and a picture."""
-        site, docs = script("site"), tmp_path / "docs"
-        monkeypatch.setattr(site, "ROOT", tmp_path)
-        monkeypatch.setattr(site, "DOCS", docs)
-        docs.mkdir()
-        (tmp_path / "code.py").write_text("1\n")
-        (docs / "picture.svg").touch()
-
-        def moved(text):
-            page, target = tmp_path / "page.md", tmp_path / "site"
-            page.write_text(text)
-            return site.moved(page, target / "page.md", {}, target, {})
-
-        return moved
-
-    def test_every_kind_of_link_leads_on(self, move):
-        text = (
-            'See [a](code.py), <img src="docs/picture.svg">.\n\n~~~\n[b](c)\n~~~\n\n[d]: code.py\n'
-        )
-        moved = move(text)
-        assert moved == text.replace("code.py", "source/code.md").replace("docs/", "")
-
-    def test_a_lost_link_is_reported_with_page_and_line(self, move):
-        with pytest.raises(SystemExit, match=r"^page.md:2: no lost.md for the site$"):
-            move("One\n[two](lost.md)\n")
-
-
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="the script needs tomllib")
-class TestMarkdownPages:
-    """Pages as Markdown, `llms.txt` and `llms-full.txt`."""
-
     ADDRESS = "https://docs.test/python/"
-    PAGES = {
-        "index.md": (
-            "# Start\n\n```sh\nno prose\n```\n\nSay [hello](guide/a.md#b). More.\n\n"
-            "```text\n[c](d.md)\n```\n"
-        ),
-        "guide/a.md": (
-            '---\ntitle: A\n---\n# A\n\nGo [up](../index.md).\n\n<img src="../p.svg">\n'
-        ),
-        "hidden.md": "---\nsearch:\n  exclude: true\n---\n# Hidden\n",
-    }
-    SETTINGS = """
-        [project]
-        site_name = "Name"
-        site_description = "About"
-        nav = [
-            { "Start" = "index.md" },
-            { "Guides" = [ { "One" = "guide/a.md" } ] },
-            { "Not searched" = "hidden.md" },
-        ]
-    """
 
-    @pytest.fixture
-    def site(self, tmp_path):
-        (tmp_path / "pages" / "guide").mkdir(parents=True)
-        for name, text in self.PAGES.items():
-            (tmp_path / "pages" / name).write_text(text)
-        (tmp_path / "zensical.toml").write_text(self.SETTINGS)
+    @pytest.mark.skipif(sys.version_info < (3, 11), reason="the scripts need tomllib")
+    def test_each_page_has_a_place_on_the_site_and_in_its_text_for_assistants(self, tmp_path):
+        import tomllib
+
+        site = script("site")
+        sources = site.gather(tmp_path / "pages")
+        config = (ROOT / "zensical.toml").read_text(encoding="utf-8")
+        text = site.settings(config, self.ADDRESS, sources, "https://source.test/a")
+        (tmp_path / "zensical.toml").write_text(text)
+        project = tomllib.loads(text)["project"]
+        assert project["site_url"] == self.ADDRESS
+        assert project["repo_url"] == "https://source.test/a"
         script("markdown_pages").write_pages(tmp_path, self.ADDRESS)
-        return tmp_path / "site"
-
-    def test_the_list_has_titles_addresses_and_first_sentences(self, site):
-        assert (site / "llms.txt").read_text() == (
-            "# Name\n\n> About\n\n## Start\n\n"
-            f"- [Start]({self.ADDRESS}index.md): Say hello.\n\n## Guides\n\n"
-            f"- [One]({self.ADDRESS}guide/a.md): Go up.\n"
+        listed = (tmp_path / "site" / "llms.txt").read_text(encoding="utf-8")
+        whole = (tmp_path / "site" / "llms-full.txt").read_text(encoding="utf-8")
+        pages = re.findall(
+            rf"^- \[.+\]\({self.ADDRESS}(.+\.md)\): [A-Z`][^\]]+$", listed, re.MULTILINE
         )
+        assert len(pages) == listed.count("\n- ") > 50
+        shown = {*re.findall(r'"([\w/-]+\.md)"', text)} - {*site.NOT_SEARCHED}
+        assert {*pages} == {page for page in shown if not page.startswith("source/")}
+        rendered = MARKDOWN.render(whole)
+        assert re.findall(r' (?:href|src)="(?!https?:|#|data:)([^"]+)', rendered) == []
 
-    def test_links_are_absolute_but_in_code(self, site):
-        page = (site / "index.md").read_text()
-        assert f"[hello]({self.ADDRESS}guide/a.md#b)" in page
-        assert "[c](d.md)" in page
-        below = (site / "guide" / "a.md").read_text()
-        assert f"[up]({self.ADDRESS}index.md)" in below
-        assert f'<img src="{self.ADDRESS}p.svg">' in below
-
-    def test_hidden_pages_and_front_matter_are_left_out(self, site):
-        whole = (site / "llms-full.txt").read_text()
-        assert "Hidden" not in whole
-        assert "---" not in whole
-        assert not (site / "hidden.md").exists()
+    def test_a_lost_link_is_reported_with_page_and_line(self, tmp_path, monkeypatch):
+        site, page = script("site"), tmp_path / "page.md"
+        monkeypatch.setattr(site, "ROOT", tmp_path)
+        page.write_text("One\n[two](lost.md)\n")
+        with pytest.raises(SystemExit, match=r"^page.md:2: no lost.md for the site$"):
+            site.moved(page, tmp_path / "site.md", {}, tmp_path, {})
 
 
 class TestTables:
