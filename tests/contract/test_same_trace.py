@@ -10,7 +10,7 @@ import contextlib
 import functools
 import inspect
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Iterator, List, Optional, Tuple
 
 import pytest
 
@@ -30,11 +30,6 @@ from tests.harness.contract.worlds import KEY, in_loop
 A_TRANSPORTS_OWN = {b"host", b"user-agent", b"connection", b"keep-alive", b"content-length"}
 
 
-def execution(status: str) -> Any:
-    outputs = {"greeting": "Grüß Gott"} if status == "completed" else None
-    return {"data": {"id": "exec_1", "status": status, "outputs": outputs, "error": None}}
-
-
 def event(name: str, **data: Any) -> Any:
     return {"type": name, "executionId": "exec_1", **data}
 
@@ -50,16 +45,7 @@ class TraceEntry:
 
 PAGE = {"data": [{"id": "wf_1", "name": "One"}], "pagination": {"page": 1, "per_page": 20}}
 STARTED = {"data": {"execution_id": "exec_1", "status": "pending"}}
-ANSWER = {"data": {"thread_id": "th_1", "message": {"role": "assistant", "content": "Yes."}}}
 BUSY = {"error": {"code": "service_unavailable", "message": "Try again"}}
-LIMITED = {
-    "error": {
-        "code": "rate_limit_exceeded",
-        "message": "Slower",
-        "details": {"limit": 60, "window": "minute", "retry_after": 2},
-    }
-}
-REFUSED = {"error": {"code": "not_implemented", "message": "No streaming"}}
 MISSING = {
     "error": {"code": "resource_not_found", "message": "No such workflow"},
     "meta": {"request_id": "req_1"},
@@ -77,16 +63,6 @@ SCENARIO = (
         (line("POST /workflows/wf_1/execute", 202, STARTED),),
     ),
     TraceEntry(
-        "wait",
-        lambda client: client.executions.wait_for_completion("exec_1", timeout=60.0),
-        (
-            line("GET /executions/exec_1", 200, execution("pending")),
-            line("GET /executions/exec_1", 200, execution("running")),
-            line("GET /executions/exec_1", 503, BUSY),
-            line("GET /executions/exec_1", 200, execution("completed")),
-        ),
-    ),
-    TraceEntry(
         "stream",
         lambda client: client.executions.stream("exec_1"),
         (
@@ -99,19 +75,6 @@ SCENARIO = (
         ),
     ),
     TraceEntry(
-        "send a message",
-        lambda client: client.threads.send_message("th_1", "Is it done?"),
-        (line("POST /threads/th_1/messages", 200, ANSWER),),
-    ),
-    TraceEntry(
-        "stream a message where that is refused",
-        lambda client: client.threads.send_message_stream("th_1", "Is it done?"),
-        (
-            line("POST /threads/th_1/messages", 501, REFUSED),
-            line("POST /threads/th_1/messages", 200, ANSWER),
-        ),
-    ),
-    TraceEntry(
         "retry after a 503",
         lambda client: client.agents.get("an agent/1"),
         (
@@ -119,19 +82,6 @@ SCENARIO = (
             line("GET /agents/an%20agent%2F1", 503, BUSY, Retry_After="3"),
             line("GET /agents/an%20agent%2F1", 200, {"data": {"id": "an agent/1"}}),
         ),
-    ),
-    TraceEntry(
-        "wait for as long as a 429 asks",
-        lambda client: client.triggers.execute("tr_1", inputs={}),
-        (
-            line("POST /triggers/tr_1/execute", 429, LIMITED, Retry_After="2"),
-            line("POST /triggers/tr_1/execute", 202, STARTED),
-        ),
-    ),
-    TraceEntry(
-        "an execution that may have started is not started again",
-        lambda client: client.workflows.execute("wf_1"),
-        (line("POST /workflows/wf_1/execute", 503, BUSY),),
     ),
     TraceEntry(
         "an error",
@@ -156,7 +106,13 @@ SCENARIO = (
     TraceEntry(
         "post without a body",
         lambda client: client.executions.cancel("exec_1"),
-        (line("POST /executions/exec_1/cancel", 200, execution("cancelled")),),
+        (
+            line(
+                "POST /executions/exec_1/cancel",
+                200,
+                {"data": {"id": "exec_1", "status": "cancelled"}},
+            ),
+        ),
     ),
 )
 
@@ -277,34 +233,13 @@ def test_the_trace_says_what_was_done() -> None:
     assert {kind for kind, *_ in actions} == {
         *("step", "send", "open", "read", "close", "sleep", "ended")
     }
-    by_step = steps_of(actions)
-    ended = {name: entries[-1][1] for name, entries in by_step.items()}
-    slept = {
-        name: [entry[1] for entry in entries if entry[0] == "sleep"]
-        for name, entries in by_step.items()
-    }
-    assert ended["wait"]["outputs"] == {"greeting": "Grüß Gott"}
+    values = [entry[1] for entry in actions if entry[0] == "ended"]
+    ended = dict(zip((step.name for step in SCENARIO), values))
     assert ended["stream"][-1]["type"] == "execution:completed"
-    assert ended["stream a message where that is refused"][1]["token"] == "Yes."
     assert ended["retry after a 503"].attempts == 3
-    assert slept["retry after a 503"][1] == 3.0
-    assert slept["wait for as long as a 429 asks"] == [2.0]
-    first, second = (request for request in requests if b"/triggers/tr_1/" in request)
-    # The idempotency key included.
-    assert second.replace(b"X-FlowMaestro-Attempt: 2\r\n", b"") == first
-    assert ended["an execution that may have started is not started again"][2] == 503
+    assert [entry[1] for entry in actions if entry[0] == "sleep"][1] == 3.0  # as it asked
     assert ended["an error"][:3] == (
         "NotFoundError",
         "[resource_not_found] No such workflow (workflow_id='wf_none') (request_id: req_1)",
         404,
     )
-
-
-def steps_of(actions: List[Entry]) -> Dict[str, List[Entry]]:
-    found: Dict[str, List[Entry]] = {}
-    for entry in actions:
-        if entry[0] == "step":
-            entries = found.setdefault(entry[1], [])
-        else:
-            entries.append(entry)
-    return found

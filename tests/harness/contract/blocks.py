@@ -65,13 +65,10 @@ class Block:
         """The text itself, compiled; it may await at the top level."""
         return compile_block(self.text, self)
 
-    def rewritten(self) -> ast.Module:
+    def rewritten_code(self) -> CodeType:
         """The block as async code: the same with `await` and `async` inserted, nothing else."""
         tree: ast.Module = ast.fix_missing_locations(_Awaiting().visit(ast.parse(self.text)))
-        return tree
-
-    def rewritten_code(self) -> CodeType:
-        return compile_block(self.rewritten(), self)
+        return compile_block(tree, self)
 
 
 def compile_block(source: str | ast.Module, block: Block) -> CodeType:
