@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import subprocess
 import sys
 from typing import Any, Set
@@ -11,7 +10,7 @@ import pytest
 
 import flowmaestro
 import flowmaestro_core.resources
-from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient, resources
+from flowmaestro import resources
 
 CLIENTS = "from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient\n"
 STACKS = {
@@ -112,33 +111,6 @@ def test_a_resource_comes_without_those_that_it_does_not_need(name: str) -> None
         assert "hmac" not in read
 
 
-@pytest.fixture(params=[FlowMaestroClient, AsyncFlowMaestroClient])
-def client(request: Any) -> Any:
-    return request.param("fm_live_0123456789", transport=lambda request: None)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_a_resource_is_made_once(client: Any, name: str) -> None:
-    assert name in dir(client)
-    assert name not in vars(client)
-    assert getattr(client, name) is getattr(client, name)
-    assert getattr(client, name).executor is client._executor
-
-
-@pytest.mark.parametrize(
-    "derive",
-    [copy.copy, lambda client: client.with_options(timeout=3)],
-    ids=["copy", "with_options"],
-)
-def test_a_derived_client_takes_no_resource_over(client: Any, derive: Any) -> None:
-    client.team = "red"
-    own = client.workflows
-    child = derive(client)
-    assert child.team == "red"
-    assert child.workflows.executor is child._executor is not client._executor
-    assert client.workflows is own
-
-
 @pytest.mark.parametrize(
     "module",
     [flowmaestro, resources, flowmaestro_core.resources],
@@ -150,29 +122,3 @@ def test_a_lazy_package_is_like_any_other(module: Any) -> None:
         assert getattr(module, name) is getattr(module, name)
     with pytest.raises(AttributeError, match=f"{module.__name__}.*no_such_name"):
         _ = module.no_such_name
-
-
-RACE = """
-import sys, threading
-sys.setswitchinterval(1e-6)
-from flowmaestro import FlowMaestroClient
-client = FlowMaestroClient("fm_live_x")
-names = "workflows executions agents threads triggers knowledge_bases webhooks".split()
-barrier, raised = threading.Barrier(len(names)), []
-def ask(name):
-    barrier.wait()
-    try:
-        getattr(client, name)
-    except BaseException as error:
-        raised.append(error)
-asking = [threading.Thread(target=ask, args=(name,)) for name in names]
-for thread in asking: thread.start()
-for thread in asking: thread.join()
-assert not raised, raised
-"""
-
-
-def test_threads_may_ask_for_the_first_resources_at_once() -> None:
-    """No two modules import each other, so that no thread meets a half-made one."""
-    for _ in range(3):
-        subprocess.run([sys.executable, "-c", RACE], check=True)
