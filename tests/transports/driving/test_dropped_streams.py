@@ -25,6 +25,8 @@ from tests.harness.transports.quiet_streams import (
 )
 from tests.harness.transports.slow_to_close import SlowToClose
 
+pytestmark = pytest.mark.usefixtures("little_to_collect")
+
 
 def collect():
     """Collect all garbage: what a finalizer touches is left for the next collection."""
