@@ -48,10 +48,9 @@ SLOW: Dict[str, Tuple[str, ...]] = {
         "tests/testing/conformance/test_conformance_kit.py::test_a_package_that_the_kit_needs",
         "tests/testing/conformance/test_conformance_kit.py::test_a_stranger_runs_it",
     ),
-    "Megabytes, hundreds of tasks, or a fault at each of many places. Single faults are quick.": (
+    "Megabytes, or a fault at each of many places. Single faults are quick.": (
         "tests/faults/test_fault_matrix.py",
         "tests/faults/test_long_streams.py",
-        "tests/faults/test_many_streams.py",
         "tests/testing/fake/server/test_inspector.py::test_many_large_requests_that_fail",
         "tests/transports/test_odd_networks.py::test_a_record_that_somebody",
         "tests/transports/test_odd_networks.py::test_decompression_bomb",

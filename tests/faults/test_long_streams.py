@@ -6,12 +6,11 @@ import gc
 import tracemalloc
 from typing import Any, Callable, Iterator, List
 
-import anyio
 import pytest
 
-from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient, StreamTimes
+from flowmaestro import StreamTimes
 from tests.harness.faults.cells import EVERY
-from tests.harness.faults.clients import KEY
+from tests.harness.faults.clients import KEY, all_at_once, client_over
 from tests.harness.faults.endurance_sources import BATCH, Events, HugeEvent
 from tests.harness.runners import RUNNERS, Runner
 
@@ -30,21 +29,13 @@ Hear = Callable[[Any], None]
 
 def follow(runner: Runner, url: str, hear: Hear) -> None:
     """Call `hear` with every event of a stream; no event is kept beside it."""
-    if runner.backend is None:
-        made = runner.make()
-        with FlowMaestroClient(KEY, base_url=url, transport=made, stream_times=UNHURRIED) as client:
-            for event in client.executions.stream("exec"):
-                hear(event)
-        return
 
-    async def awaiting() -> None:
-        async with AsyncFlowMaestroClient(
-            KEY, base_url=url, transport=runner.make(), stream_times=UNHURRIED
-        ) as client:
-            async for event in client.executions.stream("exec"):
-                hear(event)
+    async def listen(transport: Any, _: None) -> None:
+        client = client_over(runner, transport, api_key=KEY, base_url=url, stream_times=UNHURRIED)
+        async for event in client.executions.stream("exec"):
+            hear(event)
 
-    anyio.run(awaiting, backend=runner.backend)
+    all_at_once(runner, listen, [None], 1)
 
 
 @pytest.fixture

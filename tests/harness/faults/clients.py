@@ -15,7 +15,7 @@ from tests.harness.runners import RUNNERS, Runner
 from tests.harness.testing.one_face import Awaited
 
 AT_ONCE = 80
-HUNG = 60.0
+HUNG = 300.0
 """Seconds after which a use counts as hung."""
 
 KEY = "fm_live_faults"
