@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from enum import Enum, IntEnum
 from typing import Any, Callable, Iterator, List, Tuple
@@ -87,8 +86,7 @@ class World:
             self.started += 1
             stepper.replies(202, an_envelope({"execution_id": f"ex_{self.started}"}))
         elif "?" in request.url:
-            old = {"id": "old", "inputs": {}, "created_at": "1970-01-01T00:00:00Z"}
-            stepper.replies(200, an_envelope([old], pagination={"has_next": False}))
+            stepper.replies(*listed(OLD))
         else:
             name = request.url.rpartition("/")[2]
             stepper.replies(200, an_envelope({"id": name, "status": "completed"}))
@@ -102,42 +100,55 @@ def is_start(request: Request) -> bool:
     return request.method == "POST"
 
 
+def answering(
+    starts: Any = None, *, lookups: Any = None, baseline: Any = None, polls: Any = None
+) -> Answer:
+    """Answer each kind of request so; of an iterator, each takes one, and then the usual answer."""
+
+    def answer(request: Request) -> Any:
+        given = starts if is_start(request) else polls
+        if "per_page=100&" in request.url:
+            given = lookups
+        elif "per_page=1&" in request.url:
+            given = baseline
+        elif "?" in request.url:  # It waits for several executions.
+            return None
+        return next(given, None) if isinstance(given, Iterator) else given
+
+    return answer
+
+
+def listed(*rows: Any, **more: Any) -> Any:
+    """A page of the list, which is the last one unless `has_next`."""
+    return (200, an_envelope(rows, pagination={"has_next": False, **more}))
+
+
 ROWS = [{"n": n} for n in range(3)]
+OLD = {"id": "old", "inputs": {}, "created_at": "1970-01-01T00:00:00Z"}
+LOST = {"id": "ex_lost", "inputs": {"n": 0}, "created_at": "1970-01-01T00:16:41Z"}
+OURS = {"id": "ex_1", "inputs": {"n": 1}, "created_at": "1970-01-01T00:16:42Z"}
+BASELINE = {"id": "base", "inputs": {}, "created_at": "1970-01-01T00:16:00Z"}
 
 
 def test_baseline_of_a_key_that_could_start_nothing_is_read_again() -> None:
     """The key of another workspace sees an empty list, and does not find the workflow."""
     world = World()
-
-    def elsewhere(request: Request) -> Any:
-        return (404,) if is_start(request) else (200, an_envelope([]))
-
+    elsewhere = answering((404,), baseline=listed())
     assert isinstance(world.run(ROWS, elsewhere).error, NotFoundError)
-    lost = iter(["lost"])
-    old = {"id": "old", "inputs": ROWS[0], "created_at": "1970-01-01T00:00:00Z"}
-
-    def here(request: Request) -> Any:
-        if is_start(request):
-            return next(lost, None)
-        page = an_envelope([old], pagination={"has_next": False})
-        return (200, page) if "?" in request.url else None
-
-    again = world.run(ROWS, here)
+    old = listed({**OLD, "inputs": ROWS[0]})
+    again = world.run(ROWS, answering(iter(["lost"]), baseline=old, lookups=old))
     assert json.loads(world.journal.states[HEADER_KEY])["after"] == "old"
     assert all(item.ok for item in again.items)
     assert "old" not in {item.execution_id for item in again.items}
 
 
+FAILED = (200, an_envelope({"id": "ex_1", "status": "failed", "error": "x"}))
+
+
 def on_a_new_workflow(world: World, lost: int, rows: Any, **more: Any) -> Stepper:
     """Make a call whose list is empty, and which loses the response to one of its starts."""
-    starts = itertools.count()
-
-    def answer(request: Request) -> Any:
-        if is_start(request):
-            return "lost" if next(starts) == lost else None
-        return (200, an_envelope([])) if "per_page=" in request.url else None
-
-    return world.run(rows, answer, **more)
+    starts = iter([*[None] * lost, "lost"])
+    return world.run(rows, answering(starts, baseline=listed(), lookups=listed()), **more)
 
 
 def test_first_start_of_a_new_workflow_that_never_arrived_is_made_again() -> None:
@@ -154,10 +165,9 @@ def test_empty_list_although_a_row_was_started_leaves_another_row_unknown() -> N
 
 
 def test_empty_list_although_a_row_had_an_execution_leaves_its_rerun_unknown() -> None:
-    world, empty = World(), (200, an_envelope([]))
-    failed = (200, an_envelope({"id": "ex_1", "status": "failed", "error": "x"}))
-    world.run(ROWS[:1], lambda it: None if is_start(it) else empty if "?" in it.url else failed)
-    run = world.run(ROWS[:1], lambda it: "lost" if is_start(it) else empty, rerun=("failed",))
+    world = World()
+    world.run(ROWS[:1], answering(baseline=listed(), polls=FAILED))
+    run = world.run(ROWS[:1], answering("lost", lookups=listed()), rerun=("failed",))
     assert sum(map(is_start, run.sent)) == 1
     assert isinstance(run.items[0].error, StartUnknownError)
 
@@ -168,9 +178,9 @@ def test_found_execution_hides_no_older_one_of_a_row_that_is_still_in_doubt(seco
     found = {"id": "e0", "inputs": ROWS[0], "created_at": "1970-01-01T00:17:10Z"}
     older = {"inputs": ROWS[1], "created_at": "1970-01-01T00:16:50Z"}
     world = World()
-    answer = with_a_lost_start(found, *({**older, "id": name} for name in second), BASELINE)
-    world.run(ROWS[:2], lambda it: "lost" if is_start(it) else answer(it))
-    again = world.run(ROWS[:2], lambda it: None if is_start(it) else answer(it))
+    rows = (found, *({**older, "id": name} for name in second), BASELINE)
+    world.run(ROWS[:2], with_a_lost_start(*rows, starts="lost"))
+    again = world.run(ROWS[:2], with_a_lost_start(*rows, starts=iter([None])))
     assert not any(map(is_start, again.sent))
     assert isinstance(again.items[1].error, StartUnknownError)
 
@@ -182,31 +192,21 @@ def test_row_that_was_accepted_without_an_id_is_not_started_again(
     body: Any, older: Any, on_unknown: Any
 ) -> None:
     """The list, which is complete or empty, does not show its execution."""
-
-    def answer(request: Request) -> Any:
-        if is_start(request):
-            return (202, body)
-        return (200, an_envelope(older)) if "per_page=" in request.url else None
-
+    answer = answering((202, body), baseline=listed(*older), lookups=listed(*older))
     run = World().run(ROWS[:1], answer, on_unknown=on_unknown)
     assert sum(map(is_start, run.sent)) == 1
     assert isinstance(run.items[0].error, StartUnknownError)
 
 
 def test_empty_list_although_a_row_was_accepted_leaves_another_row_unknown() -> None:
-    replies: Iterator[Any] = iter([(202, an_envelope({})), "lost"])
-
-    def answer(request: Request) -> Any:
-        return next(replies) if is_start(request) else (200, an_envelope([]))
-
-    run = World().run(ROWS[:2], answer)
+    starts = iter([(202, an_envelope({})), "lost"])
+    run = World().run(ROWS[:2], answering(starts, baseline=listed(), lookups=listed()))
     assert all(isinstance(item.error, StartUnknownError) for item in run.items)
 
 
 def test_baseline_is_kept_once_a_start_may_have_been_processed() -> None:
     world = World()
-    replies = iter(["lost", (401,)])
-    world.run(ROWS, lambda request: next(replies) if is_start(request) else None)
+    world.run(ROWS, answering(iter(["lost", (401,)])))
     assert json.loads(world.journal.states[HEADER_KEY])["after"] == "old"
 
 
@@ -247,9 +247,8 @@ def test_429_on_reading_the_baseline_delays_the_starts(
     """It is asked for before the first start, which the key is refused for, too."""
     world = World()
     headers = {"Retry-After": seconds} if seconds else {}
-    answers: Iterator[Any] = iter([(429, None, headers)])
-    context = a_context(max_retries=max_retries)
-    run = world.run(ROWS, lambda it: next(answers, None), context=context)
+    answer = answering(baseline=iter([(429, None, headers)]))
+    run = world.run(ROWS, answer, context=a_context(max_retries=max_retries))
     assert [request.method for request in run.sent][:3] == (
         ["GET", "GET", "POST"] if waits else ["GET"]
     )
@@ -264,13 +263,7 @@ def test_429_on_reading_the_baseline_delays_the_starts(
 
 @pytest.mark.parametrize(("seconds", "waits"), [("90", True), ("400", False)])
 def test_429_on_a_lookup_delays_the_starts(seconds: str, waits: bool) -> None:
-    replies: Iterator[Any] = iter(["lost"])
-
-    def answer(request: Request) -> Any:
-        if "per_page=100" in request.url:
-            return (429, None, {"Retry-After": seconds})
-        return next(replies, None) if is_start(request) else None
-
+    answer = answering(iter(["lost"]), lookups=(429, None, {"Retry-After": seconds}))
     run = World().run(ROWS[:1], answer, on_unknown="start")
     assert sum(map(is_start, run.sent)) == (2 if waits else 1)
     if waits:
@@ -329,7 +322,7 @@ def test_changed_or_missing_rows_are_refused(kind: Any) -> None:
 @pytest.mark.parametrize("kind", [list, iter])
 def test_a_row_that_was_refused_may_be_corrected(kind: Any) -> None:
     world = World()
-    run = world.run(ROWS[:1], lambda request: (400, None) if is_start(request) else None)
+    run = world.run(ROWS[:1], answering((400,)))
     assert isinstance(run.items[0].error, ValidationError)
     assert world.run(kind([{"n": 9}])).items[0].ok
 
@@ -405,19 +398,14 @@ def test_rows_that_have_ended_come_first_however_many_are_new() -> None:
     world = World()
     rows = [{"n": n} for n in range(1100)]
     world.run(rows[-1:], key=by_n)
-    again = world.run(rows, lambda it: (422, None) if is_start(it) else None, key=by_n)
+    again = world.run(rows, answering((422,)), key=by_n)
     assert again.items[0].replayed
     assert indexes(again) == [1099, *range(1099)]
 
 
 def test_failed_rows_are_started_again_with_another_key() -> None:
     world = World()
-    failed = world.run(
-        ROWS,
-        lambda it: (
-            None if is_start(it) or "?" in it.url else (200, an_envelope({"status": "failed"}))
-        ),
-    )
+    failed = world.run(ROWS, says("failed"))
     assert [(item.ok, item.error) for item in failed.items] == [(False, None)] * len(ROWS)
     keys = {request.headers["idempotency-key"] for request in failed.sent if is_start(request)}
     again = world.run(ROWS, rerun=["failed"])
@@ -427,8 +415,7 @@ def test_failed_rows_are_started_again_with_another_key() -> None:
 
 def says(status: str) -> Answer:
     """Answer each poll with this status."""
-    body = an_envelope({"status": status})
-    return lambda it: None if is_start(it) or "?" in it.url else (200, body)
+    return answering(polls=(200, an_envelope({"status": status})))
 
 
 @pytest.mark.parametrize("status", ["cancelled", "failed"])
@@ -437,34 +424,21 @@ def test_row_whose_cancellation_is_found_out_in_this_call_is_rerun(status: str) 
     assert [type(item.error) for item in world.run(ROWS[:1], says("running")).items] == [
         TimeoutError
     ]
-    first_poll: Iterator[Any] = iter([(200, an_envelope({"status": status}))])
-    again = world.run(
-        ROWS[:1],
-        lambda it: None if is_start(it) else next(first_poll, None),
-        rerun=[status],
-    )
+    first_poll = iter([(200, an_envelope({"status": status}))])
+    again = world.run(ROWS[:1], answering(polls=first_poll), rerun=[status])
     assert [(item.execution_id, item.ok) for item in again.items] == [("ex_2", True)]
     rows = world.journal.rows.values()
     assert [(row["state"], row["reruns"]) for row in rows] == [("ended", 1)]
 
 
-def fails_to_start_and_to_look_up(request: Request) -> Any:
-    return (500, None) if is_start(request) or "per_page=100" in request.url else None
+fails_to_start_and_to_look_up = answering((500,), lookups=(500,))
 
 
 def test_row_in_doubt_that_was_cancelled_meanwhile_is_rerun() -> None:
     world = World()
     world.run(ROWS[:1], fails_to_start_and_to_look_up)
-    found = {"id": "ex_lost", "inputs": {"n": 0}, "created_at": "1970-01-01T00:16:41Z"}
-    old = {"id": "old", "inputs": {}, "created_at": "1970-01-01T00:00:00Z"}
-
-    def answer(request: Request) -> Any:
-        if "per_page=100" in request.url:
-            return (200, an_envelope([found, old], pagination={"has_next": False}))
-        if request.url.endswith("ex_lost"):
-            return (200, an_envelope({"status": "cancelled"}))
-        return None
-
+    polls = iter([(200, an_envelope({"status": "cancelled"}))])
+    answer = answering(lookups=listed(LOST, OLD), polls=polls)
     again = world.run(ROWS[:1], answer, rerun=["cancelled"])
     assert [(item.execution_id, item.ok) for item in again.items] == [("ex_1", True)]
 
@@ -555,7 +529,7 @@ def test_redo_refuses_a_changed_row_that_still_runs_with_its_id() -> None:
 
 def test_redo_refuses_a_changed_row_in_doubt() -> None:
     world = World()
-    world.run(ROWS[:1], lambda it: "lost" if is_start(it) else (500, None))
+    world.run(ROWS[:1], answering("lost", baseline=(500,), lookups=(500,)))
     refused = world.run(CHANGED[1:2], redo=[0])
     assert "its last start is in doubt" in str(refused.error)
     assert refused.sent == []
@@ -592,8 +566,8 @@ BROKEN = (500, {"error": {"code": "22P05", "message": "unsupported Unicode escap
 
 def test_resumed_row_with_the_same_500_does_not_wait_for_a_lookup() -> None:
     world = World()
-    world.run(ROWS[:1], lambda it: BROKEN if is_start(it) else None)
-    again = world.run(ROWS[:1], lambda it: BROKEN if is_start(it) else None)
+    world.run(ROWS[:1], answering(BROKEN))
+    again = world.run(ROWS[:1], answering(BROKEN))
     assert [item.error.code for item in again.items] == ["22P05"]
     assert len(again.sent) == 1
     assert not any(isinstance(action, Wait) for action in again.trace)
@@ -603,15 +577,14 @@ def test_resumed_row_with_the_same_500_does_not_wait_for_a_lookup() -> None:
 
 def test_changed_row_with_the_same_500_is_looked_up() -> None:
     world = World()
-    world.run(ROWS[:1], lambda it: BROKEN if is_start(it) else None)
-    again = world.run([{"n": "changed"}], lambda it: BROKEN if is_start(it) else None)
+    world.run(ROWS[:1], answering(BROKEN))
+    again = world.run([{"n": "changed"}], answering(BROKEN))
     assert [item.error.code for item in again.items] == ["22P05"]
     assert sum("per_page=100" in request.url for request in again.sent) == 1
 
 
 def test_stopped_ordered_batch_delivers_rows_after_one_in_doubt() -> None:
-    answers: Iterator[Any] = iter(["lost", None, (401, None)])
-    run = World().run(ROWS, lambda it: next(answers) if is_start(it) else None, ordered=True)
+    run = World().run(ROWS, answering(iter(["lost", None, (401,)])), ordered=True)
     assert indexes(run) == [1]
     assert isinstance(run.error, AuthenticationError)
 
@@ -620,7 +593,7 @@ def test_stopped_ordered_batch_delivers_rows_after_one_in_doubt() -> None:
 def test_row_whose_responses_are_all_lost_is_refused_once_nothing_runs(on_unknown: str) -> None:
     """Each lookup has shown that nothing was started, so the next call starts it at once."""
     world = World()
-    run = world.run(ROWS[:1], lambda it: "lost" if is_start(it) else None, on_unknown=on_unknown)
+    run = world.run(ROWS[:1], answering("lost"), on_unknown=on_unknown)
     (outcome,) = run.items
     assert isinstance(outcome.error, ConnectionError)
     assert sum(map(is_start, run.sent)) == 4
@@ -628,14 +601,14 @@ def test_row_whose_responses_are_all_lost_is_refused_once_nothing_runs(on_unknow
 
 
 def test_progress_counts_rows_in_doubt() -> None:
-    world, answers = World(), iter(["lost"])
-    world.run(ROWS, lambda it: next(answers, None) if is_start(it) else None)
+    world = World()
+    world.run(ROWS, answering(iter(["lost"])))
     assert [(it.done, it.in_doubt) for it in world.told] == [(1, 1), (2, 1), (3, 0)]
 
 
 def test_progress_is_called_each_second_until_rows_in_doubt_are_settled() -> None:
-    world, answers = World(), iter(["lost", "lost", "lost"])
-    world.run(ROWS, lambda it: next(answers, None) if is_start(it) else None, progress=print)
+    world = World()
+    world.run(ROWS, answering(iter(["lost"] * 3)), progress=print)
     settling = [it for it in world.told if it.in_doubt]
     assert {(it.done, it.in_doubt) for it in settling} == {(0, 3)}
     assert [it.seconds_left for it in settling] == [60.0 - n for n in range(61)]
@@ -659,46 +632,29 @@ def test_progress_is_called_each_second_while_the_list_is_read() -> None:
 
 def test_on_start_does_not_count_as_progress_for_rows_in_doubt() -> None:
     """Row 1 starts while row 0 is in doubt, and its outcome waits for that of row 0."""
-    world, answers = World(), iter(["lost"])
-    world.run(
-        ROWS[:2],
-        lambda it: next(answers, None) if is_start(it) else None,
-        ordered=True,
-        on_start=print,
-        progress=print,
-    )
+    world, more = World(), {"on_start": print, "progress": print}
+    world.run(ROWS[:2], answering(iter(["lost"])), ordered=True, **more)
     assert (0, 1) in [(it.done, it.in_doubt) for it in world.told if it.in_flight == 0]
 
 
 def test_progress_is_called_each_time_a_row_is_in_doubt() -> None:
-    world, answers = World(), iter(["lost", "lost"])
-
-    def answer(request: Request) -> Any:
-        return next(answers, None) if is_start(request) else None
-
-    world.run(ROWS[:1], answer, on_unknown="start", progress=print)
+    world = World()
+    world.run(ROWS[:1], answering(iter(["lost"] * 2)), on_unknown="start", progress=print)
     seconds = [it.seconds_left for it in world.told if it.in_doubt]
     assert seconds.count(60.0) == 2
     assert (world.told[-1].done, world.told[-1].in_doubt) == (1, 0)
 
 
 def test_a_lost_start_that_is_listed_is_followed() -> None:
-    listed = [
-        {"inputs": {"n": 0}, "created_at": "1970-01-01T00:16:42Z"},  # without an id, nobody's
-        {"id": "..", "inputs": {"n": 0}, "created_at": "1970-01-01T00:16:42Z"},  # nor with this one
-        *[{"id": "ex_lost", "inputs": {"n": 0}, "created_at": "1970-01-01T00:16:41Z"}] * 2,
-        {"id": "old", "inputs": {}, "created_at": "1970-01-01T00:00:00Z"},
+    page = listed(
+        {**LOST, "id": None},  # without an id, nobody's
+        {**LOST, "id": ".."},  # nor with this one
+        *[LOST] * 2,
+        OLD,
         {"id": "older", "inputs": {"n": 0}, "created_at": "1969-01-01T00:00:00Z"},
-    ]
-
-    def answer(request: Request) -> Any:
-        if is_start(request):
-            return "lost"
-        if "per_page=100" in request.url:
-            return (200, an_envelope(listed, pagination={"has_next": True}))
-        return None
-
-    run = World().run(ROWS[:1], answer)
+        has_next=True,
+    )
+    run = World().run(ROWS[:1], answering("lost", lookups=page))
     assert [(item.execution_id, item.ok) for item in run.items] == [("ex_lost", True)]
     assert sum(map(is_start, run.sent)) == 1
     assert sum("per_page=100" in request.url for request in run.sent) == 1
@@ -709,65 +665,35 @@ def test_an_equal_execution_from_before_the_batch_is_not_taken_for_a_lost_start(
     yesterday = {"id": "ex_old", "inputs": {"n": 0}, "created_at": "1970-01-01T00:00:00Z"}
     before = {**yesterday, "id": "ex_older", "created_at": "1969-12-31T00:00:00Z"}
     date = {"Date": "Thu, 01 Jan 1970 00:20:00 GMT"}  # The journal was begun at 1000 s.
-    answers: Iterator[Any] = iter(["lost"])
-
-    def answer(request: Request) -> Any:
-        if is_start(request):
-            return next(answers, None)
-        if "per_page=100" in request.url:
-            return (200, an_envelope([yesterday, before], pagination={"has_next": True}), date)
-        return (503, None) if "?" in request.url else None
-
-    run = World().run(ROWS[:1], answer)
+    page = (*listed(yesterday, before, has_next=True), date)
+    run = World().run(ROWS[:1], answering(iter(["lost"]), lookups=page, baseline=(503,)))
     assert [(item.execution_id, item.ok) for item in run.items] == [("ex_1", True)]
     assert sum(map(is_start, run.sent)) == 2
     assert sum("per_page=100" in request.url for request in run.sent) == 1
 
 
 def test_a_list_that_grows_by_a_page_during_a_lookup_hides_no_lost_start() -> None:
-    lost = {"id": "ex_lost", "inputs": {"n": 0}, "created_at": "1970-01-01T00:16:41Z"}
-    ours = {"id": "ex_1", "inputs": {"n": 1}, "created_at": "1970-01-01T00:16:42Z"}
     others = [{"id": f"other_{n}", "inputs": {}, "created_at": "no time"} for n in range(19)]
-    older = {"id": "older", "inputs": {}, "created_at": "1970-01-01T00:00:00Z"}
-    pages: Iterator[Any] = iter([[*others, ours], [*others, ours], [lost, BASELINE, older]])
-    answers: Iterator[Any] = iter(["lost"])
-
-    def answer(request: Request) -> Any:
-        if is_start(request):
-            return next(answers, None)
-        if "per_page=100" in request.url:
-            return (200, an_envelope(next(pages), pagination={"has_next": True}))
-        return (200, an_envelope([BASELINE])) if "?" in request.url else None
-
+    rows = [[*others, OURS], [*others, OURS], [LOST, BASELINE, OLD]]
+    pages = (listed(*page, has_next=True) for page in rows)
+    answer = answering(iter(["lost"]), lookups=pages, baseline=listed(BASELINE))
     run = World().run(ROWS[:2], answer)
     assert sorted(item.execution_id for item in run.items) == ["ex_1", "ex_lost"]
     assert sum(map(is_start, run.sent)) == 2
 
 
-BASELINE = {"id": "base", "inputs": {}, "created_at": "1970-01-01T00:16:00Z"}
-
-
-def with_a_lost_start(*listed: Any) -> Answer:
-    """Lose the first start. Afterwards, the list shows `listed`, at 3 hours."""
-    answers: Iterator[Any] = iter(["lost"])
-
-    def answer(request: Request) -> Any:
-        if is_start(request):
-            return next(answers, None)
-        if "per_page=100" in request.url:
-            page = an_envelope(listed, pagination={"has_next": False})
-            return (200, page, {"Date": "Thu, 01 Jan 1970 03:00:00 GMT"})
-        return (200, an_envelope([BASELINE])) if "?" in request.url else None
-
-    return answer
+def with_a_lost_start(*rows: Any, starts: Any = None, baseline: Any = None) -> Answer:
+    """Lose the first start. Afterwards, the list shows `rows`, at 3 hours."""
+    page = (*listed(*rows), {"Date": "Thu, 01 Jan 1970 03:00:00 GMT"})
+    baseline = baseline or listed(BASELINE)
+    return answering(starts or iter(["lost"]), lookups=page, baseline=baseline)
 
 
 def test_a_clock_that_was_set_back_does_not_make_a_lost_start_older_than_the_batch() -> None:
     """The journal holds the baseline, so its age does not matter."""
     world = World()
-    lost = {"id": "ex_lost", "inputs": {"n": 0}, "created_at": "1970-01-01T00:16:41Z"}
     world.journal._clock = lambda: world.now - 3600.0
-    run = world.run(ROWS[:1], with_a_lost_start(lost, BASELINE))
+    run = world.run(ROWS[:1], with_a_lost_start(LOST, BASELINE))
     assert [(item.execution_id, item.ok) for item in run.items] == [("ex_lost", True)]
     assert sum(map(is_start, run.sent)) == 1
 
@@ -776,11 +702,8 @@ def test_a_clock_that_was_set_back_does_not_make_a_lost_start_older_than_the_bat
 def test_newest_execution_without_a_usable_id_is_no_baseline(id: Any) -> None:
     """The age of the journal decides then, so the lookup of a first start is conclusive."""
     world = World()
-    newest = {"id": id, "inputs": {}, "created_at": "1970-01-01T00:16:00Z"}
-    older = {"id": "older", "inputs": {}, "created_at": "1970-01-01T00:00:00Z"}
-    answer = with_a_lost_start(newest, older)
-    first = iter([(200, an_envelope([newest]))])
-    run = world.run(ROWS[:1], lambda request: next(first, None) or answer(request))
+    newest = {**BASELINE, "id": id}
+    run = world.run(ROWS[:1], with_a_lost_start(newest, OLD, baseline=listed(newest)))
     assert [(item.execution_id, item.ok) for item in run.items] == [("ex_1", True)]
     assert world.journal.header["after"] is None
 
@@ -792,13 +715,8 @@ def test_listed_execution_without_a_usable_id_may_be_the_row_in_doubt(
 ) -> None:
     """With other inputs, it is not, and the row is started again."""
     nameless = {"id": 17, "inputs": inputs, "created_at": "1970-01-01T00:16:42Z"}
-    answer = with_a_lost_start(nameless, *older)
-    first = iter([(200, an_envelope(older))])
-
-    def lose(request: Request) -> Any:
-        return "lost" if is_start(request) else next(first, None) or answer(request)
-
-    run = World().run(ROWS[:1], lose)
+    answer = with_a_lost_start(nameless, *older, starts="lost", baseline=listed(*older))
+    run = World().run(ROWS[:1], answer)
     assert sum(map(is_start, run.sent)) == starts
     assert isinstance(run.items[0].error, StartUnknownError) == (starts == 1)
 
@@ -809,8 +727,7 @@ def test_few_of_many_candidates_are_kept_while_the_lookup_goes_on() -> None:
         for n in range(50)
     ]
     lost = {"id": "ex_lost", "inputs": {"n": 1}, "created_at": "1970-01-01T00:16:41Z"}
-    answer = with_a_lost_start(*others, lost, BASELINE)
-    run = World().run(ROWS[:2], lambda it: "lost" if is_start(it) else answer(it))
+    run = World().run(ROWS[:2], with_a_lost_start(*others, lost, BASELINE, starts="lost"))
     outcomes = {item.index: item for item in run.items}
     assert len(outcomes[0].error.candidates) == 11
     assert outcomes[1].execution_id == "ex_lost"
@@ -820,44 +737,20 @@ def test_few_of_many_candidates_are_kept_while_the_lookup_goes_on() -> None:
 def test_a_refused_second_start_leaves_the_row_in_doubt(status: int) -> None:
     """The first one was lost: the next call must find its execution, behind that of another row."""
     world = World()
-    answers: Iterator[Any] = iter(["lost", None, (status, None, {"Retry-After": "400"})])
-
-    def refuse(request: Request) -> Any:
-        if is_start(request):
-            return next(answers)
-        if "per_page=100" in request.url:
-            return (403, None)
-        return (200, an_envelope([BASELINE])) if "?" in request.url else None
-
+    starts = iter(["lost", None, (status, None, {"Retry-After": "400"})])
+    refuse = answering(starts, lookups=(403,), baseline=listed(BASELINE))
     run = world.run(ROWS[:2], refuse, on_unknown="start")
     unknown = [item.error for item in run.items if not item.ok]
     assert [type(error) for error in unknown] == ([StartUnknownError] if status == 422 else [])
     assert all(isinstance(error.__cause__, ValidationError) for error in unknown)
     assert world.journal.rows["0"]["state"] == "starting"
-    lost = {"id": "ex_lost", "inputs": {"n": 0}, "created_at": "1970-01-01T00:16:41Z"}
-    ours = {"id": "ex_1", "inputs": {"n": 1}, "created_at": "1970-01-01T00:16:42Z"}
-    older = {"id": "older", "inputs": {}, "created_at": "1970-01-01T00:00:00Z"}
-    found = world.run(
-        ROWS[:2],
-        lambda request: (
-            (200, an_envelope([ours, lost, BASELINE, older]))
-            if "per_page=100" in request.url
-            else None
-        ),
-    )
+    found = world.run(ROWS[:2], answering(lookups=listed(OURS, LOST, BASELINE, OLD)))
     assert {item.execution_id for item in found.items} == {"ex_1", "ex_lost"}
     assert not any(map(is_start, found.sent))
 
 
 def with_a_lost_start_and_refused_lookups() -> Answer:
-    answers: Iterator[Any] = iter(["lost"])
-
-    def answer(request: Request) -> Any:
-        if is_start(request):
-            return next(answers, None)
-        return (403, None) if "per_page=100" in request.url else None
-
-    return answer
+    return answering(iter(["lost"]), lookups=(403,))
 
 
 def test_row_in_doubt_that_can_no_longer_be_prepared_is_unknown() -> None:
@@ -909,8 +802,7 @@ def test_an_accepted_second_start_gets_a_later_number_than_the_first() -> None:
 def test_without_the_baseline_an_old_equal_execution_leaves_a_row_unknown() -> None:
     """The baseline was deleted. The list shows another execution of the batch."""
     yesterday = {"id": "ex_old", "inputs": {"n": 0}, "created_at": "1970-01-01T00:00:00Z"}
-    ours = {"id": "ex_1", "inputs": {"n": 1}, "created_at": "1970-01-01T00:16:42Z"}
-    run = World().run(ROWS[:2], with_a_lost_start(ours, yesterday))
+    run = World().run(ROWS[:2], with_a_lost_start(OURS, yesterday))
     done, unknown = run.items
     assert done.ok
     assert isinstance(unknown.error, StartUnknownError)
@@ -1064,7 +956,7 @@ def test_header_that_is_older_than_a_row_is_refused() -> None:
 def test_row_without_credits_is_saved_as_not_started_and_without_an_outcome() -> None:
     world = World()
     broke = an_envelope({"status": "failed", "error": "Insufficient credits"})
-    world.run(ROWS[:1], lambda it: None if is_start(it) or "?" in it.url else (200, broke))
+    world.run(ROWS[:1], answering(polls=(200, broke)))
     saved = world.journal.rows["0"]
     assert (saved["state"], "outcome" in saved) == ("open", False)
     assert [item.ok for item in world.run(ROWS[:1]).items] == [True]
@@ -1105,8 +997,8 @@ def test_id_is_saved_before_on_start_is_called() -> None:
 
 
 def test_id_is_saved_before_a_start_waits_for_its_next_attempt() -> None:
-    answers: Iterator[Any] = iter([None, (503, None, {"Retry-After": "9"})])
-    run = World().run(ROWS[:2], lambda it: next(answers, None) if is_start(it) else None)
+    starts = iter([None, (503, None, {"Retry-After": "9"})])
+    run = World().run(ROWS[:2], answering(starts))
     trace = run.trace
     pause = next(action for action in trace if isinstance(action, Wait))
     assert pause.because is not None
@@ -1132,19 +1024,13 @@ def test_store_knows_the_execution_of_a_row_that_ends_without_credits_at_once() 
 
 
 def test_unsent_baseline_is_read_again_before_the_next_start() -> None:
-    world, answers = World(), iter(["unsent", None])
-
-    def answer(request: Request) -> Any:
-        if "per_page=1&" in request.url and next(answers) == "unsent":
-            return lambda stepper: stepper.fails(Phase.NOT_SENT)
-        return None
-
-    run = world.run(ROWS[:2], answer, context=a_context(max_retries=0))
+    world, unsent = World(), iter([lambda stepper: stepper.fails(Phase.NOT_SENT)])
+    run = world.run(ROWS[:2], answering(baseline=unsent), context=a_context(max_retries=0))
     assert [type(item.error) for item in run.items] == [ConnectionError, type(None)]
     assert world.journal.header["after"] == "old"
 
 
 def test_request_for_the_baseline_is_retried() -> None:
-    world, answers = World(), iter([(503, None), "lost"])
-    world.run(ROWS, lambda it: next(answers, None) if "per_page=1&" in it.url else None)
+    world = World()
+    world.run(ROWS, answering(baseline=iter([(503,), "lost"])))
     assert world.journal.header["after"] == "old"
