@@ -6,17 +6,16 @@ import errno
 import os
 import ssl
 import sys
-import warnings
 from pathlib import Path
 from typing import Any, Dict, Iterator, List
 
 import pytest
 import trustme
 
-from flowmaestro_core.http.messages import Phase, TransportFailure
-from flowmaestro_transports.http11 import failures
+from flowmaestro_core.http.messages import Phase
+from flowmaestro_transports.http11.failures import network_failure
 from flowmaestro_transports.http11.tls import context_for, tls_when_needed
-from tests.harness.runners import OURS, RUNNERS, Runner, fails, post
+from tests.harness.runners import OURS, Runner, fails, post
 
 
 def tls_context(*args: Any, **options: Any) -> ssl.SSLContext:
@@ -210,10 +209,6 @@ class TestContext:
         os.utime(ca_file, ns=(1, 1))
         assert tls_context(ca_file) is not before
 
-    def test_the_context_offers_only_http_1(self, ca_file: str) -> None:
-        assert tls_context(ca_file).verify_mode is ssl.CERT_REQUIRED
-        assert tls_context(ca_file).check_hostname
-
     def test_arguments_of_another_type_are_refused(self) -> None:
         with pytest.raises(TypeError, match="verify must be True, False"):
             tls_context(None)
@@ -221,9 +216,15 @@ class TestContext:
             with pytest.raises(TypeError, match="client_cert must be"):
                 tls_context(True, wrong)
 
-    def test_a_context_has_its_own_certificate(self, client_pem: Path) -> None:
+    def test_a_context_of_the_callers_is_used_as_it_is(
+        self, client_pem: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        context = ssl.create_default_context()
+        monkeypatch.setattr(ssl.SSLContext, "set_alpn_protocols", None)  # It changes a context.
+        assert tls_context(context) is context
+        assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
         with pytest.raises(ValueError, match="client_cert cannot be combined with an SSLContext"):
-            tls_context(ssl.create_default_context(), client_pem)
+            tls_context(context, client_pem)
 
     @pytest.mark.parametrize("content", [None, "no certificate"])
     def test_unreadable_file_is_named(
@@ -263,18 +264,33 @@ class TestContext:
     def test_a_bundle_replaces_the_trust_store(
         self, monkeypatch: pytest.MonkeyPatch, ca_file: str, name: str
     ) -> None:
+        monkeypatch.setenv("CURL_CA_BUNDLE", "/nowhere")  # The other one comes first.
         monkeypatch.setenv(name, ca_file)
         assert trusted(tls_context()) == 1
         monkeypatch.setenv("SSL_CERT_FILE", "/nowhere")
         assert trusted(tls_context()) == 1
         assert trusted(tls_context(False)) != 1
+        monkeypatch.setenv(name, "/nowhere")
+        context = tls_context(ca_file)
+        assert trusted(context) == 1
+        assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
         monkeypatch.delenv("SSL_CERT_FILE")
         assert trusted(tls_context(trust_env=False)) != 1
 
-    def test_which_bundle_comes_first(self, monkeypatch: pytest.MonkeyPatch, ca_file: str) -> None:
-        monkeypatch.setenv("REQUESTS_CA_BUNDLE", ca_file)
-        monkeypatch.setenv("CURL_CA_BUNDLE", "/nowhere")
-        assert trusted(tls_context()) == 1
+    def test_keys_are_logged_where_the_environment_says(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        log = str(tmp_path / "keys.log")
+        monkeypatch.setenv("SSLKEYLOGFILE", log)
+        for verify in (True, False):
+            assert tls_context(verify).keylog_filename == log
+            assert tls_context(verify, trust_env=False).keylog_filename is None
+        monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "absent" / "keys.log"))
+        assert tls_context().keylog_filename is None
+        (warned,) = caplog.records
+        assert (warned.name, warned.levelname) == ("flowmaestro", "WARNING")
+        assert "SSLKEYLOGFILE" in warned.getMessage()
+        assert "No such file" in warned.getMessage()
 
     def test_openssls_variables_can_be_passed_over(
         self, monkeypatch: pytest.MonkeyPatch, ca_file: str, tmp_path: Path
@@ -302,65 +318,6 @@ def runner(request: pytest.FixtureRequest) -> Runner:
     """Each transport that takes these options itself."""
     made: Runner = request.param
     return made
-
-
-def test_an_unknown_authority_is_refused_and_not_tried_again(runner: Runner, secure: Any) -> None:
-    for trust_env in (True, False):
-        with runner(trust_env=trust_env) as transport:
-            for begin in (transport.send, transport.open):
-                with fails(Phase.NOT_SENT, r"(?i)certificate.*\(verify= says") as caught:
-                    begin(post(secure))
-                assert caught.value.permanent
-    assert not secure.requests
-
-
-def test_keys_are_logged_where_the_environment_says(
-    runner: Runner, secure: Any, ca_file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    log = tmp_path / "keys.log"
-    monkeypatch.setenv("SSLKEYLOGFILE", str(log))
-    for verify in (ca_file, False):
-        with warnings.catch_warnings(), runner(verify=verify, trust_env=False) as transport:
-            warnings.simplefilter("ignore")
-            transport.send(post(secure))
-    assert not log.exists()
-    with runner(verify=ca_file) as transport:
-        transport.send(post(secure))
-    assert "TRAFFIC_SECRET" in log.read_text()
-
-
-def test_a_log_of_keys_that_cannot_be_written_is_only_warned_of(
-    runner: Runner, secure: Any, ca_file: str, tmp_path: Path, monkeypatch: Any, caplog: Any
-) -> None:
-    monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "absent" / "keys.log"))
-    with runner(verify=ca_file) as transport:
-        transport.send(post(secure))
-    (warned,) = caplog.records
-    assert (warned.name, warned.levelname) == ("flowmaestro", "WARNING")
-    assert "SSLKEYLOGFILE" in warned.getMessage()
-    assert "No such file" in warned.getMessage()
-
-
-def test_a_context_of_the_callers_is_used_and_not_changed(
-    runner: Runner, scripted: Any, authority: trustme.CA, ca_file: str
-) -> None:
-    offered = []
-    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(tls)
-    tls.set_alpn_protocols(["http/1.1", "special"])
-
-    def handler(peer: Any) -> None:
-        offered.append(peer.sock.selected_alpn_protocol())
-        scripted.echo(peer)
-
-    context = ssl.create_default_context(cafile=ca_file)
-    context.set_alpn_protocols(["special"])
-    with scripted.ScriptedServer(handler, tls=tls) as server, runner(verify=context) as transport:
-        assert transport.send(post(server, b"hi")).body == b"hi"
-        body = transport.open(post(server, b"hi"))
-        assert body.read_all() == b"hi"
-    assert set(offered) == {"special"}
-    assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
 
 
 @pytest.fixture
@@ -435,11 +392,10 @@ def test_verify_false_accepts_any_certificate(runner: Runner, secure: Any) -> No
         assert transport.send(post(secure, b"hi")).body == b"hi"
 
 
-@pytest.mark.parametrize("name", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
 def test_the_environment_names_whom_to_trust(
-    runner: Runner, secure: Any, ca_file: str, monkeypatch: pytest.MonkeyPatch, name: str
+    runner: Runner, secure: Any, ca_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(name, ca_file)
+    monkeypatch.setenv("SSL_CERT_FILE", ca_file)
     with runner() as transport:
         assert transport.send(post(secure, b"hi")).body == b"hi"
     with runner(trust_env=False) as transport, fails(Phase.NOT_SENT, "(?i)certificate"):
@@ -475,90 +431,18 @@ def test_a_file_of_the_environment_may_be_readable_later(
         assert transport.send(post(secure, b"hi")).body == b"hi"
 
 
-@pytest.mark.parametrize("name", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
-def test_verify_argument_wins_over_environment(
-    runner: Runner, secure: Any, ca_file: str, tmp_path: Path, monkeypatch: Any, name: str
-) -> None:
-    stranger = tmp_path / "stranger.pem"
-    trustme.CA().cert_pem.write_to_path(str(stranger))
-    monkeypatch.setenv(name, str(stranger))
-    with runner(verify=ca_file) as transport:
-        assert transport.send(post(secure, b"hi")).body == b"hi"
-    monkeypatch.setenv(name, ca_file)
-    with runner(verify=str(stranger)) as transport, fails(Phase.NOT_SENT, "(?i)certificate"):
-        transport.send(post(secure))
-
-
-@pytest.mark.parametrize("form", ["one file", "two files", "password"])
-def test_a_client_certificate_is_presented(
-    runner: Runner,
-    scripted: Any,
-    server_tls: ssl.SSLContext,
-    authority: trustme.CA,
-    ca_file: str,
-    client_pem: Path,
-    client_pair: List[Path],
-    locked_pair: List[Path],
-    form: str,
-) -> None:
-    shown = []
-    server_tls.verify_mode = ssl.CERT_REQUIRED
-    authority.configure_trust(server_tls)
-
-    def handler(peer: Any) -> None:
-        shown.append(peer.sock.getpeercert()["subjectAltName"])
-        scripted.echo(peer)
-
-    forms = {
-        "one file": client_pem,
-        "two files": tuple(client_pair),
-        "password": (*map(str, locked_pair), "open sesame"),
-    }
-    with (
-        scripted.ScriptedServer(handler, tls=server_tls) as server,
-        runner(verify=ca_file, client_cert=forms[form]) as transport,
-    ):
-        assert transport.send(post(server, b"hi")).body == b"hi"
-    assert shown == [(("DNS", "client.example"),)]
-
-
-@pytest.mark.filterwarnings(
-    # asyncio before Python 3.11 takes a transport that TLS broke for one that was forgotten
-    "ignore::pytest.PytestUnraisableExceptionWarning" if sys.version_info < (3, 11) else "error"
-)
-def test_without_the_certificate_that_is_asked_for(
-    runner: Runner, scripted: Any, server_tls: ssl.SSLContext, authority: trustme.CA, ca_file: str
-) -> None:
-    server_tls.verify_mode = ssl.CERT_REQUIRED
-    authority.configure_trust(server_tls)
-    with (
-        scripted.ScriptedServer(scripted.echo, tls=server_tls) as server,
-        runner(verify=ca_file) as transport,
-        pytest.raises(TransportFailure),
-    ):
-        transport.send(post(server))
-    assert not server.requests
-
-
-@pytest.mark.parametrize("runner", RUNNERS.values(), ids=str)
 def test_handshake_without_a_free_descriptor_is_no_untrusted_certificate(
-    runner: Runner, scripted: Any, server_tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """OpenSSL then finds no certificate in a folder."""
-    monkeypatch.setattr(failures, "_descriptors_are_used_up", lambda: True)
-    with (
-        scripted.ScriptedServer(scripted.echo, tls=server_tls) as server,
-        runner() as transport,
-        pytest.raises(TransportFailure, match="no file descriptor is free") as caught,
-    ):
-        transport.send(post(server))
-    assert not caught.value.permanent
 
-
-def test_free_descriptor_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     def opened(*_: Any) -> int:
         raise OSError(errno.EMFILE, "Too many open files")
 
-    assert not failures._descriptors_are_used_up()
+    error = ssl.SSLCertVerificationError("untrusted")
+    error.verify_code = 20
+    assert network_failure(Phase.NOT_SENT, error).permanent
     monkeypatch.setattr(os, "open", opened)
-    assert failures._descriptors_are_used_up()
+    failure = network_failure(Phase.NOT_SENT, error)
+    assert "no file descriptor is free" in failure.message
+    assert not failure.permanent
