@@ -6,18 +6,15 @@ import contextlib
 import re
 import socket
 import ssl
-import sys
-import threading
 from typing import Any, Iterator
 
 import pytest
 import requests
 
-from flowmaestro import FlowMaestroClient, FlowMaestroError, ServerError
 from flowmaestro_core.http.messages import Headers, Phase, Request, TransportFailure
 from flowmaestro_core.http.scrub import SecretScrubber
-from flowmaestro_transports import RequestsTransport, SocketTransport
-from tests.harness.runners import OURS, RUNNERS, Runner, fails, get, post
+from flowmaestro_transports import RequestsTransport
+from tests.harness.runners import OURS, RUNNERS, Runner, fails, post
 from tests.harness.transports.real_proxy import proxy as proxying
 
 AUTHORIZATION = "Basic dXNlcjpwYSBzcw=="  # of user:pa ss
@@ -114,92 +111,6 @@ def test_tunnel_sends_credentials_to_proxy_only(
         assert "proxy-authorization" not in request
 
 
-@pytest.mark.parametrize("scheme", ["http", "https"])
-def test_a_quiet_stream_through_a_tunnel(
-    runner: Runner,
-    scripted: Any,
-    way: Any,
-    tls_way: Any,
-    server_tls: ssl.SSLContext,
-    ca_file: str,
-    scheme: str,
-) -> None:
-    runner.needs("quiet-body")
-    left = threading.Event()
-
-    def handler(peer: Any) -> None:
-        peer.read_request()
-        peer.send(scripted.reply(headers=[scripted.CHUNKED], length=False) + b"5\r\nhe")
-        peer.read_request()
-        left.set()
-
-    by = tls_way if scheme == "https" else way
-    with (
-        scripted.ScriptedServer(handler, tls=server_tls) as origin,
-        runner(proxy=by.url, verify=ca_file) as transport,
-    ):
-        body = transport.open(get(origin))
-        assert body.read(5.0) == b"he"
-        assert body.read(0.05) is None
-        body.close()
-        assert left.wait(60)
-
-
-@pytest.mark.filterwarnings(
-    # asyncio before Python 3.11 takes a transport that TLS broke for one that was forgotten
-    "ignore::pytest.PytestUnraisableExceptionWarning" if sys.version_info < (3, 11) else "error"
-)
-@pytest.mark.parametrize("scheme", ["http", "https"])
-def test_failures_behind_a_tunnel_are_reported_alike(
-    runner: Runner,
-    scripted: Any,
-    way: Any,
-    tls_way: Any,
-    server_tls: ssl.SSLContext,
-    ca_file: str,
-    scheme: str,
-) -> None:
-    """It is told as without one: a tunnel is a connection like any other."""
-
-    def stalling(peer: Any) -> None:
-        peer.wait_closed()
-
-    def resetting(peer: Any) -> None:
-        peer.sock.recv(100)
-        peer.reset()
-
-    def cutting(peer: Any) -> None:
-        request = peer.read_request()
-        peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf" if request.body else b"")
-
-    def saying_no_goodbye(peer: Any) -> None:
-        peer.read_request()
-        peer.send(b"HTTP/1.1 200 OK\r\n\r\nhalf")
-        socket.socket.shutdown(peer.sock, socket.SHUT_RDWR)
-
-    by = tls_way if scheme == "https" else way
-    with runner(proxy=by.url, verify=ca_file) as transport:
-        with scripted.ScriptedServer(cutting, tls=server_tls) as server:
-            with fails(Phase.REPLY_BROKEN):
-                transport.send(post(server))
-            with fails(Phase.REPLY_BROKEN):
-                transport.open(post(server)).read_all()
-            with fails(Phase.MAYBE_PROCESSED):
-                transport.send(post(server, b""))
-        runner.needs("a-failed-handshake")
-        for handler, late in ((resetting, False), (stalling, True)):
-            with scripted.ScriptedServer(handler) as server:
-                server.url = server.url.replace("http:", "https:")
-                with fails(Phase.NOT_SENT, timed_out=late):
-                    transport.send(post(server), 0.5 if late else 5.0)
-        runner.needs("a-body-cut-off-under-tls")
-        with (
-            scripted.ScriptedServer(saying_no_goodbye, tls=server_tls) as server,
-            fails(Phase.REPLY_BROKEN),
-        ):
-            transport.send(post(server))
-
-
 def test_a_proxy_of_the_environment_is_used(
     runner: Runner, way: Any, plain: Any, secure: Any, ca_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -210,39 +121,12 @@ def test_a_proxy_of_the_environment_is_used(
         assert transport.send(post(plain, b"a")).body == b"a"
         assert transport.send(post(secure, b"b")).body == b"b"
     assert [request.method for request in way.requests] == ["POST", "CONNECT"]
-
-
-def test_no_proxy_of_the_environment_exempts_a_host(
-    runner: Runner, way: Any, plain: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("ALL_PROXY", way.url)
-    monkeypatch.setenv("NO_PROXY", f"127.0.0.1:{plain.port}")
-    with runner() as transport:
-        assert transport.send(post(plain, b"a")).body == b"a"
-    with runner(proxy=way.url) as transport:  # what was asked for comes first
-        assert transport.send(post(plain, b"b")).body == b"b"
-    assert [request.body for request in way.requests] == [b"b"]
-
-
-def test_the_environment_is_not_trusted(
-    runner: Runner, plain: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("ALL_PROXY", "socks5://nowhere.example")
-    with runner() as transport:
-        for begin in (transport.send, transport.open):
-            with fails(Phase.NOT_SENT, "ALL_PROXY: SOCKS is not supported") as caught:
-                begin(post(plain))
-            assert caught.value.permanent
+    monkeypatch.setenv("HTTP_PROXY", "socks5://nowhere.example")
     with runner(trust_env=False) as transport:
-        assert transport.send(post(plain, b"a")).body == b"a"
-    monkeypatch.setenv("NO_PROXY", "*")
-    with runner() as transport:
-        assert transport.send(post(plain, b"b")).body == b"b"
-
-
-def test_socks_is_refused(runner: Runner) -> None:
-    with pytest.raises(ValueError, match="SOCKS"), runner(proxy="socks5://proxy.example"):
-        pass
+        assert transport.send(post(plain, b"c")).body == b"c"
+    with runner(proxy=way.url) as transport:  # what was asked for comes first
+        assert transport.send(post(plain, b"d")).body == b"d"
+    assert [request.method for request in way.requests] == ["POST", "CONNECT", "POST"]
 
 
 @pytest.mark.parametrize(
@@ -278,31 +162,9 @@ def test_a_refused_tunnel_counts_as_not_sent(
                 assert caught.value.permanent is (text == "407")
 
 
-@pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\nX-", b"HTTP/1.1 200 OK\r\n\r\n"])
-def test_a_silent_proxy_is_not_sent(runner: Runner, scripted: Any, said: bytes) -> None:
-    def handler(peer: Any) -> None:
-        peer.read_request()
-        peer.send(said)
-        peer.wait_closed()
-
-    with (
-        scripted.ScriptedServer(handler) as server,
-        runner(proxy=server.url) as transport,
-        fails(Phase.NOT_SENT, timed_out=True),
-    ):
-        transport.send(Request("POST", "https://origin.example/", Headers(), b"x"), 0.2)
-
-
 def lose_the_reply(peer: Any) -> None:
     peer.read_request()
     peer.close()
-
-
-def test_a_reply_that_a_proxy_loses_may_have_been_one(runner: Runner, scripted: Any) -> None:
-    with scripted.ScriptedServer(lose_the_reply) as server, runner(proxy=server.url) as transport:
-        for _ in range(2):
-            with fails(Phase.MAYBE_PROCESSED):
-                transport.send(Request("POST", "http://origin.example/", Headers(), b"x"))
 
 
 def test_a_proxy_of_a_callers_session(scripted: Any) -> None:
@@ -350,45 +212,6 @@ def test_a_proxy_must_prove_who_it_is(runner: Runner, tls_way: Any, scheme: str)
     assert not tls_way.requests
 
 
-def test_an_error_page_of_a_proxy_is_a_reply(runner: Runner, scripted: Any) -> None:
-    page = scripted.reply(
-        b"<html>no route</html>", status="502 Bad Gateway", headers=[("Content-Type", "text/html")]
-    )
-
-    def handler(peer: Any) -> None:
-        while peer.read_request():
-            peer.send(page)
-
-    with scripted.ScriptedServer(handler) as server, runner(proxy=server.url) as transport:
-        response = transport.send(Request("GET", "http://origin.example/", Headers()))
-        assert (response.status, response.body) == (502, b"<html>no route</html>")
-        made = SocketTransport(proxy=server.url)
-        with (
-            FlowMaestroClient(
-                "k", base_url="http://origin.example", transport=made, max_retries=0
-            ) as client,
-            pytest.raises(ServerError) as caught,
-        ):
-            client.workflows.get("wf_1")
-        assert caught.value.status_code == 502
-
-
-def test_each_proxy_gets_its_own_credentials(
-    runner: Runner, scripted: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Two users of one proxy: one for each scheme."""
-    refusal = scripted.reply(status="503 Service Unavailable", headers=[("Connection", "close")])
-    with scripted.ScriptedServer(scripted.answering(refusal)) as server:
-        monkeypatch.setenv("http_proxy", server.url.replace("//", "//alice:1@"))
-        monkeypatch.setenv("https_proxy", server.url.replace("//", "//bob:2@"))
-        with runner() as transport:
-            transport.send(Request("GET", "http://a.example/", Headers()))
-            with fails(Phase.NOT_SENT):
-                transport.send(Request("GET", "https://b.example/", Headers()))
-    sent = [request["proxy-authorization"] for request in server.requests]
-    assert sent == ["Basic YWxpY2U6MQ==", "Basic Ym9iOjI="]
-
-
 def repeating(peer: Any) -> None:
     request = peer.read_request()
     said = f"bad {request['proxy-authorization']}, secret/password".encode()
@@ -430,29 +253,21 @@ def test_of_a_proxys_refusals_only_a_407_is_permanent(
 
 
 @pytest.mark.parametrize("runner", RUNNERS.values(), ids=str)
-def test_a_password_in_latin_1_is_a_secret(
-    runner: Runner, scripted: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with scripted.ScriptedServer(repeating) as server:
-        monkeypatch.setenv("http_proxy", server.url.replace("//", "//user:gr%C3%BCnkohl@"))
-        with runner() as transport:
-            response = transport.send(Request("GET", "http://o.example/", Headers()))
-            scrubber = SecretScrubber(more=lambda: transport.secrets)
-    (request,) = server.requests
-    token = request["proxy-authorization"].partition(" ")[2].encode()
-    assert token in response.body
-    assert token not in scrubber.beginning(response.body, 1000)
-
-
-@pytest.mark.parametrize("runner", RUNNERS.values(), ids=str)
 @pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest.mark.parametrize("env", [False, True])
+@pytest.mark.parametrize("password", ["secret%2Fpassword", "gr%C3%BCnkohl"])
 def test_a_transport_knows_what_it_sends_to_a_proxy(
-    runner: Runner, scripted: Any, scheme: str, monkeypatch: pytest.MonkeyPatch, env: bool
+    runner: Runner,
+    scripted: Any,
+    scheme: str,
+    monkeypatch: pytest.MonkeyPatch,
+    env: bool,
+    password: str,
 ) -> None:
+    """Some libraries send a password in Latin-1."""
     scrubber = SecretScrubber(more=lambda: transport.secrets)
     with scripted.ScriptedServer(repeating) as server:
-        url = server.url.replace("//", "//user:secret%2Fpassword@")
+        url = server.url.replace("//", f"//user:{password}@")
         if env:
             monkeypatch.setenv(f"{scheme}_proxy", url)
         with runner(**({} if env else {"proxy": url})) as transport:
@@ -463,18 +278,8 @@ def test_a_transport_knows_what_it_sends_to_a_proxy(
             except TransportFailure as failure:
                 said = failure.message.encode()
             shown = scrubber.beginning(said, 1000)
-    assert b"Basic dXNlcjpzZWNyZXQvcGFzc3dvcmQ=" in said or scheme == "https"
-    assert b"secret" not in shown
-    assert b"dXNl" not in shown
-
-
-def test_no_error_repeats_what_was_sent_to_a_proxy(
-    scripted: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with scripted.ScriptedServer(repeating) as server:
-        url = server.url.replace("//", "//user:secret%2Fpassword@")
-        monkeypatch.setenv("http_proxy", url)
-        with FlowMaestroClient("k", base_url="http://origin.example") as client:
-            for each in (client, client.with_options(timeout=5)):
-                with pytest.raises(FlowMaestroError, match=r"bad \*\*\*, \*\*\*"):
-                    each.workflows.get("wf_1")
+    (request,) = server.requests
+    token = request["proxy-authorization"].partition(" ")[2].encode()
+    assert token in said or scheme == "https"
+    assert token not in shown
+    assert b"secret" not in shown or password != "secret%2Fpassword"
