@@ -20,30 +20,19 @@ from flowmaestro import (
     Hooks,
     NotFoundError,
 )
-from flowmaestro.testing import FakeFlowMaestro
+from flowmaestro.testing import FakeFlowMaestro, MemoryCheckpoint
 from flowmaestro_transports.driving import checkpoints
 from flowmaestro_transports.primitives.file_lock import open_lock_file
 
 pytestmark = pytest.mark.filterwarnings("error")
 
 
-class Kept:
-    """A store of functions, plain and as coroutines."""
+def boom(*_: Any) -> None:
+    raise OSError("the store is away")
 
-    def __init__(self) -> None:
-        self.states: List[Dict[str, Any]] = []
 
-    def load(self) -> Any:
-        return self.states[-1] if self.states else None
-
-    def save(self, state: Dict[str, Any]) -> None:
-        self.states.append(state)
-
-    async def load_later(self) -> Any:
-        return self.load()
-
-    async def save_later(self, state: Dict[str, Any]) -> None:
-        self.save(state)
+async def later(*_: Any) -> None:
+    raise AssertionError("never awaited")
 
 
 @pytest.mark.anyio
@@ -54,34 +43,39 @@ async def test_an_async_client_takes_both_kinds_of_functions(
     later: bool,
 ) -> None:
     flowmaestro_fake.workflow("wf_1", outputs={"total": 7})
-    kept = Kept()
-    checkpoint = Checkpoint(kept.load, kept.save)
+    states: List[Dict[str, Any]] = []
+
+    def load() -> Any:
+        return states[-1] if states else None
+
+    async def load_later() -> Any:
+        return load()
+
+    async def save_later(state: Dict[str, Any]) -> None:
+        states.append(state)
+
+    checkpoint = Checkpoint(load, states.append)
     if later:
-        checkpoint = Checkpoint(kept.load_later, kept.save_later)
+        checkpoint = Checkpoint(load_later, save_later)
     workflows = async_flowmaestro_client.workflows
     first = await workflows.run("wf_1", {"a": 1}, checkpoint=checkpoint)
     reply = await workflows.execute("wf_1", inputs={"a": 1}, checkpoint=checkpoint)
     assert {**reply["data"]}["execution_id"] == first["id"]
-    assert len(kept.states) == 2
+    assert len(states) == 2
     assert len(flowmaestro_fake.requests) == 5
 
 
 def test_a_sync_client_refuses_coroutine_functions_before_it_sends(
     flowmaestro_fake: FakeFlowMaestro, flowmaestro_client: FlowMaestroClient
 ) -> None:
-    kept = Kept()
+    run = flowmaestro_client.workflows.run
     with pytest.raises(TypeError, match="given as load"):
-        flowmaestro_client.workflows.run("wf", checkpoint=Checkpoint(kept.load_later, kept.save))
+        run("wf", checkpoint=Checkpoint(later, boom))
     with pytest.raises(TypeError, match="given as save"):
-        flowmaestro_client.workflows.run("wf", checkpoint=Checkpoint(kept.load, kept.save_later))
-    checkpoint = Checkpoint(lambda: kept.load_later(), kept.save)
+        run("wf", checkpoint=Checkpoint(boom, later))
     with pytest.raises(TypeError, match="what load returned"):
-        flowmaestro_client.workflows.execute("wf", checkpoint=checkpoint)
+        flowmaestro_client.workflows.execute("wf", checkpoint=Checkpoint(lambda: later(), boom))
     assert flowmaestro_fake.requests == []
-
-
-def boom(*_: Any) -> None:
-    raise OSError("the store is away")
 
 
 def test_a_load_that_raises_ends_the_run_before_anything_is_sent(
@@ -162,6 +156,30 @@ def test_a_file_compares_and_swaps(
     outer = FlowMaestroClient(hooks=Hooks(request=starts_too))
     outer.workflows.run("wf_1", checkpoint=checkpoint)
     assert len(flowmaestro_fake.executions) == 1
+
+
+@pytest.mark.parametrize("seconds", [5, 40])
+def test_start_that_is_held_up_by_a_hook_is_not_sent_beside_another(
+    flowmaestro_fake: FakeFlowMaestro, seconds: float
+) -> None:
+    """The hook holds it up until another process may have looked for it."""
+    flowmaestro_fake.workflow("wf_1")
+    kept, other, asked = MemoryCheckpoint(), FlowMaestroClient(), []
+    # The newest one from before shows that the right list is read.
+    other.workflows.execute("wf_1", inputs={"n": "before"})
+
+    def hold_up(request: Any) -> None:
+        if request.method == "POST" and not asked:
+            asked.append(request)
+            flowmaestro_fake.clock.advance(seconds)
+            run = other.workflows.run("wf_1", {"n": 1}, checkpoint=kept)
+            assert run["status"] == "completed"
+
+    client = FlowMaestroClient(hooks=Hooks(request=hold_up))
+    run = client.workflows.run("wf_1", {"n": 1}, checkpoint=kept)
+    assert run["status"] == "completed"
+    assert [it.inputs["n"] for it in flowmaestro_fake.executions] == ["before", 1]
+    assert sum(request.method == "POST" for request in flowmaestro_fake.requests) == 2
 
 
 @pytest.mark.parametrize("content", [b"{", b"\xff", b"", b"[1]", b"[]", b"null"])

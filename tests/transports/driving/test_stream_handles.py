@@ -19,7 +19,6 @@ from tests.harness.transports.quiet_streams import (
     quiet_async_stream,
     quiet_stream,
     read_until_paused,
-    read_until_paused_async,
     refuses,
     released,
     released_meanwhile,
@@ -129,28 +128,6 @@ def test_closing_from_another_thread_wakes_the_reader(fake, client):
             reader.result(PROMPT)
     assert released(fake)
     assert stream.reconnects == 0
-
-
-def test_closing_from_another_task_wakes_the_reader(fake, run_async):
-    async def main(client):
-        stream = await quiet_async_stream(client)
-        await read_until_paused_async(stream)
-
-        async def read():
-            with refuses():
-                await stream.__anext__()
-
-        with anyio.fail_after(PROMPT):
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(read)
-                await anyio.wait_all_tasks_blocked()
-                with refuses("stream_busy"):
-                    await stream.__anext__()
-                await stream.close()
-        assert await released_meanwhile(fake)
-        assert stream.reconnects == 0
-
-    run_async(main)
 
 
 # Kinds of handles

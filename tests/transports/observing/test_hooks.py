@@ -406,13 +406,6 @@ def test_a_last_failure_is_told_and_no_retry(play):
 class TestAHookThatWaits:
     """A hook may wait for a rate limit, in virtual time here."""
 
-    def test_its_time_does_not_count_for_an_attempt(self):
-        fake = FakeFlowMaestro()
-        transport = fake.transport()
-        hooks = Hooks(request=lambda info: transport.sleep(40.0))
-        with FlowMaestroClient(fake.api_key, transport=transport, hooks=hooks) as client:
-            assert client.workflows.get("wf_123").attempts == 1
-
     def test_its_time_counts_for_the_call(self):
         fake = FakeFlowMaestro()
         transport = fake.transport()
