@@ -5,41 +5,7 @@ A sync client does its work when it is awaited, and never suspends.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Awaitable, Callable
-
-import anyio
-
-from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient
-from flowmaestro.testing import FakeFlowMaestro
-from flowmaestro.testing.conformance.runner import run_to_its_end
-from tests.harness.runners import Runner
-
-
-@dataclass(frozen=True)
-class World:
-    """A fake, and a maker of clients of it."""
-
-    fake: FakeFlowMaestro
-    runner: Runner
-
-    def client(self, api_key: Any = None, **options: Any) -> Any:
-        key = api_key or self.fake.api_key
-        transport = self.runner.make(self.fake)
-        if self.runner.backend is None:
-            return Awaited(FlowMaestroClient(key, transport=transport, **options))
-        return AsyncFlowMaestroClient(key, transport=transport, **options)
-
-    def run(self, act: Callable[..., Awaitable[None]], **given: Any) -> None:
-        """Act, on what this runner runs on."""
-
-        async def main() -> None:
-            await act(self, **given)
-
-        if self.runner.backend is None:
-            run_to_its_end(main())
-        else:
-            anyio.run(main, backend=self.runner.backend)
+from typing import Any, Callable
 
 
 class Awaited:

@@ -10,22 +10,19 @@ import pytest
 
 from flowmaestro import (
     AsyncFlowMaestroClient,
-    ConnectionError,
     FlowMaestroClient,
     FlowMaestroError,
-    TimeoutError,
 )
 from flowmaestro.testing import (
     Cassette,
     FakeFlowMaestro,
     MemoryTransport,
     Quiet,
-    ScriptedTransport,
     running_server,
 )
 from flowmaestro.testing.cassettes import jsonlines
 from flowmaestro.testing.conformance.runner import run_to_its_end
-from flowmaestro_core.http.messages import Phase, ResponseHead, TransportFailure
+from flowmaestro_core.http.messages import ResponseHead, TransportFailure
 from flowmaestro_transports import (
     AiohttpTransport,
 )
@@ -173,19 +170,6 @@ def test_installed_it_records_through_the_default_transports(tmp_path):
     assert fake.api_key not in path.read_text(encoding="utf-8")
 
 
-LIMITS = [30.0, 0.3, 30.0, 1.0]
-"""Seconds for each of four calls: enough for a failure that comes at once, or to be sat out."""
-
-
-async def failing(client):
-    kinds = []
-    for number, seconds in enumerate(LIMITS):
-        with pytest.raises(FlowMaestroError) as caught:
-            await client.with_options(timeout=seconds).workflows.get(f"wf_{number}")
-        kinds.append(caught.type)
-    return kinds
-
-
 @pytest.mark.parametrize("key", [None, "replayed", "delivery"])
 def test_a_body_that_holds_the_word_that_is_the_key_is_replayed(tmp_path, key, fake):
     def execute(client):
@@ -198,22 +182,3 @@ def test_a_body_that_holds_the_word_that_is_the_key_is_replayed(tmp_path, key, f
         recorded = execute(FlowMaestroClient(fake.api_key, transport=transport))
     with Cassette(tmp_path / "c.jsonl", mode="none") as cassette, cassette.installed():
         assert execute(FlowMaestroClient(key)) == recorded
-
-
-@pytest.mark.parametrize("runner", IN_MEMORY, ids=str)
-def test_failures_are_replayed(runner, tmp_path):
-    path, again = tmp_path / "a.jsonl", tmp_path / "again.jsonl"
-    script = [
-        TransportFailure(Phase.MAYBE_PROCESSED, "lost"),
-        TransportFailure(Phase.MAYBE_PROCESSED, "late", timed_out=True),
-        TransportFailure(Phase.REPLY_BROKEN, "broken"),
-        TransportFailure(Phase.REPLY_BROKEN, "dribbling", timed_out=True),
-    ]
-    with Cassette(path) as cassette:
-        transport = cassette.transport(ScriptedTransport(script))
-        with FlowMaestroClient(KEY, transport=transport, max_retries=0) as client:
-            kinds = run_to_its_end(failing(Awaited(client)))
-    assert kinds == [ConnectionError, TimeoutError, ConnectionError, TimeoutError]
-    with Cassette(path, strict=True) as cassette:
-        assert replayed(runner, cassette, again, failing, max_retries=0) == kinds
-    assert trace(again) == trace(path)

@@ -144,7 +144,12 @@ def test_new_episodes_of_bodies_that_are_kept_open(path, recorded):
 def test_new_episodes_for_an_async_client(path, recorded, backend):
     async def main():
         live = AsyncScriptedTransport(
-            [TransportFailure(Phase.NOT_SENT, "x"), workflow(3), [ResponseHead(200, {}), b"{}"]]
+            [
+                TransportFailure(Phase.NOT_SENT, "x"),
+                workflow(3),
+                [ResponseHead(200, {}), b"{}"],
+                TransportFailure(Phase.NOT_SENT, "y"),
+            ]
         )
         with Cassette(path, mode="new_episodes") as cassette:
             transport = cassette.async_transport(live)
@@ -155,12 +160,16 @@ def test_new_episodes_for_an_async_client(path, recorded, backend):
                 body = await transport.open(get("/x"), 5)
                 assert await body.read(5) == b"{}"
                 await body.close()
+                with pytest.raises(TransportFailure):
+                    await transport.open(get("/y"), 5)
                 body = await transport.open(get("/workflows/wf_1"), 5)
                 assert body.status == 200
                 await body.close()
 
     anyio.run(main, backend=backend)
-    assert requests_in(path) == ["wf_1", "wf_2", "wf_2", "wf_3", "wf_3", "x"]
+    assert requests_in(path) == ["wf_1", "wf_2", "wf_2", "wf_3", "wf_3", "x", "y"]
+    failed = [jsonlines.read("x", path.read_bytes())[number].steps[-1] for number in (3, 6)]
+    assert all(isinstance(step, TransportFailure) for step in failed)
 
 
 def test_mode_all_replaces_the_recording(path, recorded):

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any, ClassVar, Dict, List, Optional, Set
+from typing import Any, Dict, List, Optional, Set
 
 import pytest
 import requests
@@ -47,6 +47,11 @@ from tests.harness.testing.broken_transports import (
 from tests.slow import LONG_CHECKS
 
 ROOT = Path(__file__).parents[3]
+
+
+def suite(base: Any = TransportConformance, **attributes: Any) -> Any:
+    """A class of tests as an author writes it, made."""
+    return type("Suite", (base,), attributes)()
 
 
 def not_offered(factory: Any, name: str) -> str:
@@ -159,23 +164,19 @@ def test_a_factory_that_makes_no_transport_is_told_without_any_rule() -> None:
     class Half:
         def send(self, request: Any, timeout: float) -> None: ...
 
-    class Suite(TransportConformance):
-        make_transport = Half
-        known_failures = {"whole-reply": "It is not hidden by a known failure either."}
-
+    declared = {"whole-reply": "It is not hidden by a known failure either."}
     with pytest.raises(TypeError, match=r"^make_transport\(\): .*, which lacks ") as caught:
-        Suite().test_conformance(CHECKS["whole-reply"], "", lambda name, value: None)
+        suite(make_transport=Half, known_failures=declared).test_conformance(
+            CHECKS["whole-reply"], "", lambda name, value: None
+        )
     assert "The rule" not in str(caught.value)
     assert caught.value.__cause__ is None
 
 
 def test_the_verdict_tells_the_finding_the_rule_and_why() -> None:
-    class Suite(TransportConformance):
-        make_transport = TakesABreakForTheEnd
-
     properties: Dict[str, object] = {}
     with pytest.raises(CheckFailed) as caught:
-        Suite().test_conformance(
+        suite(make_transport=TakesABreakForTheEnd).test_conformance(
             CHECKS["a-truncated-body"], "", lambda name, value: properties.update(x=value)
         )
     assert str(caught.value).splitlines() == [
@@ -191,12 +192,11 @@ def test_the_verdict_tells_the_finding_the_rule_and_why() -> None:
 def ending(name: str, factory: Any, **declared: str) -> BaseException:
     """What pytest is told of a check on a transport with known failures."""
 
-    class Suite(TransportConformance):
-        make_transport = factory
-
-    Suite.known_failures = {key.replace("_", "-"): why for key, why in declared.items()}
+    known = {key.replace("_", "-"): why for key, why in declared.items()}
     with pytest.raises((CheckFailed, pytest.xfail.Exception, pytest.skip.Exception)) as caught:
-        Suite().test_conformance(CHECKS[name], "", lambda *_: None)
+        suite(make_transport=factory, known_failures=known).test_conformance(
+            CHECKS[name], "", lambda *_: None
+        )
     return caught.value
 
 
@@ -303,25 +303,16 @@ class TestADeclaredShortfall:
         assert str(ended).startswith(said)
 
     def test_known_failure_of_unknown_check_is_refused(self) -> None:
-        class Suite(TransportConformance):
-            make_transport = RequestsTransport
-            known_failures: ClassVar = {"clokc": "a slip"}
-
+        made = suite(make_transport=RequestsTransport, known_failures={"clokc": "a slip"})
         with pytest.raises(ValueError, match=r"do not exist: \['clokc'\]"):
-            Suite().pytest_generate_tests(Asked())  # type: ignore[arg-type]
+            made.pytest_generate_tests(Asked())
 
 
 def test_checks_that_do_not_apply_are_left_out() -> None:
-    class OnLoops(AsyncTransportConformance):
-        wire = False
-        make_transport = AnyioTransport
-
-    class OnThreads(TransportConformance):
-        make_transport = RequestsTransport
-
     on_threads, on_loops = Asked(), Asked()
-    OnThreads().pytest_generate_tests(on_threads)  # type: ignore[arg-type]
-    OnLoops().pytest_generate_tests(on_loops)  # type: ignore[arg-type]
+    suite(make_transport=RequestsTransport).pytest_generate_tests(on_threads)
+    async_kit = suite(AsyncTransportConformance, make_transport=AnyioTransport, wire=False)
+    async_kit.pytest_generate_tests(on_loops)
     assert "whole-reply" in on_threads.ids
     assert CANCELLATION not in on_threads.needs
     assert {"asyncio-cancelled-read", "trio-cancelled-read"} <= set(on_loops.ids)
@@ -329,12 +320,9 @@ def test_checks_that_do_not_apply_are_left_out() -> None:
 
 
 def test_other_tests_of_a_suite_are_not_parametrized() -> None:
-    class Suite(TransportConformance):
-        make_transport = RequestsTransport
-
     for fixtures in (("record_property",), ("backend",)):
         asked = Asked(*fixtures)
-        Suite().pytest_generate_tests(asked)  # type: ignore[arg-type]
+        suite(make_transport=RequestsTransport).pytest_generate_tests(asked)
         assert asked.ids == []
 
 
@@ -454,21 +442,15 @@ def test_a_package_that_the_kit_needs_is_named_with_its_extra(module: str) -> No
 
 
 def test_an_event_loop_that_is_not_installed_is_skipped() -> None:
-    class Suite(AsyncTransportConformance):
-        make_transport = AnyioTransport
-        backends = ("no_such_loop",)
-
+    made = suite(AsyncTransportConformance, make_transport=AnyioTransport)
     with pytest.raises(pytest.skip.Exception, match="no_such_loop is not installed"):
-        Suite()._runner("no_such_loop")
+        made._runner("no_such_loop")
 
 
 def test_backends_must_be_a_list() -> None:
-    class Suite(AsyncTransportConformance):
-        make_transport = AnyioTransport
-        backends = "asyncio"
-
+    made = suite(AsyncTransportConformance, make_transport=AnyioTransport, backends="asyncio")
     with pytest.raises(TypeError, match=r"backends must be a list or .* of event loops, not str"):
-        Suite()._backends()
+        made._backends()
 
 
 def test_the_line_that_got_through_is_told() -> None:

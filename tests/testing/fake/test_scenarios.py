@@ -9,12 +9,20 @@ from __future__ import annotations
 
 import functools
 
+import anyio
 import pytest
 
-from flowmaestro import FlowMaestroClient, ServerError, StreamError, TimeoutError
+from flowmaestro import (
+    AsyncFlowMaestroClient,
+    FlowMaestroClient,
+    ServerError,
+    StreamError,
+    TimeoutError,
+)
 from flowmaestro.testing import FakeFlowMaestro, Node
+from flowmaestro.testing.conformance.runner import run_to_its_end
 from tests.harness.runners import IN_MEMORY
-from tests.harness.testing.one_face import World
+from tests.harness.testing.one_face import Awaited
 from tests.harness.testing.stillness import watch_timers
 
 SERVED = [
@@ -38,7 +46,7 @@ def still(monkeypatch, flowmaestro_no_network):
 
 
 def scenario(names, *cases):
-    """Make a test of a coroutine function, which gets a world and the values of one case."""
+    """Make a test of a coroutine function, which gets a fake, a client and the values of a case."""
 
     def make(act):
         @functools.wraps(act)
@@ -46,7 +54,15 @@ def scenario(names, *cases):
             shapes, runner = world
             arranged = {name: given[name] for name in OF_THE_FAKE if name in given}
             with FakeFlowMaestro(shapes, strict=True, **arranged) as fake:
-                World(fake, runner).run(act, **given)
+                transport = runner.make(fake)
+                if runner.backend is None:
+                    client = Awaited(FlowMaestroClient(fake.api_key, transport=transport))
+                    run_to_its_end(act((fake, client), **given))
+                else:
+                    client = AsyncFlowMaestroClient(fake.api_key, transport=transport)
+                    anyio.run(
+                        functools.partial(act, (fake, client), **given), backend=runner.backend
+                    )
 
         served = pytest.mark.parametrize("world", SERVED)
         return served(pytest.mark.parametrize(names, cases)(test))
@@ -95,7 +111,7 @@ def check_end(execution, end):
     ("end", "seconds", "poll_interval"), *zip(ENDS, (0.4, 4.0, 60.0, 0.4), (1.0, 10.0, 1.0, 10.0))
 )
 async def test_an_execution_is_waited_for(world, end, seconds, poll_interval):
-    fake, client = world.fake, world.client()
+    fake, client = world
     started = await client.workflows.execute(a_workflow(fake, end, seconds), inputs={"n": 21})
     execution = await client.executions.wait_for_completion(
         started["data"]["execution_id"], poll_interval=poll_interval, timeout=1000.0
@@ -113,7 +129,7 @@ async def test_an_execution_is_waited_for(world, end, seconds, poll_interval):
     *zip(ENDS, ("live", "silent", "live", "silent"), (True, False, False, True)),
 )
 async def test_a_workflow_is_run(world, end, events, listened):
-    fake, client, heard = world.fake, world.client(), []
+    (fake, client), heard = world, []
     workflow = a_workflow(fake, end)
     options = {"on_event": heard.append} if listened else {}
     check_end(await client.workflows.run(workflow, {"n": 21}, **options), end)
@@ -127,7 +143,7 @@ async def test_a_workflow_is_run(world, end, events, listened):
     ("end", "after_events", "times"), ("completed", 0, 1), ("failed", 1, 2), ("completed", 3, 1)
 )
 async def test_a_stream_is_lost(world, end, after_events, times):
-    fake, client = world.fake, world.client()
+    fake, client = world
     started = await client.workflows.execute(a_workflow(fake, end, 60.0), inputs={"n": 21})
     fake.drop_connection(after_events, times=times)
     events = await everything(client.executions.stream(started["data"]["execution_id"]))
@@ -139,7 +155,7 @@ async def test_a_stream_is_lost(world, end, after_events, times):
 
 @scenario(("messages", "whole"), ("sse", True), ("refused", False))
 async def test_an_agent_cannot_answer(world, messages, whole):
-    fake, client = world.fake, world.client()
+    fake, client = world
     agent = fake.agent("agent_mine", ValueError("odd"), "Well.")
     thread = (await client.agents.create_thread(agent))["data"]["id"]
     if whole:
@@ -157,7 +173,7 @@ async def test_an_agent_cannot_answer(world, messages, whole):
 
 @scenario("seconds", 0.0, 40.0, 110.0)
 async def test_an_agent_takes_its_time(world, seconds):
-    fake, client = world.fake, world.client()
+    fake, client = world
     thread = await client.agents.create_thread(fake.agent("agent_mine", "Well.", seconds=seconds))
     before = fake.clock.now
     answer = await client.threads.send_message(thread["data"]["id"], "How?")
@@ -165,12 +181,3 @@ async def test_an_agent_takes_its_time(world, seconds):
     assert fake.clock.now - before == pytest.approx(seconds)
     messages = (await client.threads.list_messages(thread["data"]["id"]))["data"]
     assert [message["role"] for message in messages] == ["user", "assistant"]
-
-
-@pytest.mark.parametrize("runner", IN_MEMORY, ids=str)
-def test_a_scenario_can_fail(runner):
-    async def wrong(world):
-        assert (await world.client().workflows.run("wf_123"))["status"] == "failed"
-
-    with pytest.raises(AssertionError):
-        World(FakeFlowMaestro(), runner).run(wrong)

@@ -541,12 +541,6 @@ class TestWhatAScriptShares:
             started = client.workflows.execute("wf", inputs=inputs)["data"]
             return client.executions.wait_for_completion(started["execution_id"])
 
-    def test_a_function_gets_inputs_of_its_own(self):
-        fake = FakeFlowMaestro()
-        fake.workflow("wf", outputs=lambda it: {"total": {"ada": 7}[it.pop("customer")]})
-        assert self.ended(fake, customer="ada")["outputs"] == {"total": 7}
-        fake.assert_executed("wf", inputs={"customer": "ada"})
-
     def test_outputs_of_function_are_copied(self):
         fake, shared = FakeFlowMaestro(), {"count": [0]}
 
