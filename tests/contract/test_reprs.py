@@ -50,21 +50,11 @@ def test_a_resource_names_its_methods() -> None:
     assert repr(FlowMaestroClient("fm_live_x").executions).startswith("<SyncExecutions: cancel, ")
 
 
-@pytest.fixture(params=["sync", "async"])
-def ask(request: pytest.FixtureRequest, flowmaestro_fake: FakeFlowMaestro) -> Any:
+@pytest.fixture
+def ask(flowmaestro_fake: FakeFlowMaestro) -> Any:
     """Call something of a client; of what is iterated over, the handle after its end."""
 
-    async def awaited(do: Any) -> Any:
-        async with AsyncFlowMaestroClient() as client:
-            result = do(client)
-            if not hasattr(result, "__anext__"):
-                return await result
-            _ = [item async for item in result]
-            return result
-
     def called(do: Any) -> Any:
-        if request.param == "async":
-            return asyncio.run(awaited(do))
         with FlowMaestroClient() as client:
             result = do(client)
             _ = list(result) if hasattr(result, "__next__") else None
@@ -95,15 +85,6 @@ def test_a_run_remembers_that_its_stream_was_lost(
     flowmaestro_fake.drop_connection(after_events=2, path="/executions/*/events")
     run = ask(lambda client: client.workflows.run("wf_123", inputs={"name": "Ada"}))
     assert "stream lost and resumed 1 x" in shown(run)
-
-
-def test_a_run_shows_the_error_of_its_failed_node(
-    ask: Any, flowmaestro_fake: FakeFlowMaestro
-) -> None:
-    flowmaestro_fake.workflow("wf_123", nodes=[Node("send", name="Send", error="lost")])
-    run = ask(lambda client: client.workflows.run("wf_123"))
-    assert "<title>Send: failed: Activity task failed</title>" in shown(run)
-    assert "\N{BALLOT X} Send: Activity task failed</text>" in shown(run)
 
 
 def test_a_stream_shows_the_timeline_up_to_where_it_is(
@@ -153,13 +134,6 @@ def test_notebook_shows_unfollowed_handle_without_events(
     ) in shown(thing)
     if what == "wait":
         assert "0.30 s" in timeline_of(thing)
-
-
-def test_a_run_on_a_silent_server_says_that_there_were_no_node_events() -> None:
-    with FakeFlowMaestro(events="silent").installed():
-        assert "this server sends no node events" in shown(
-            FlowMaestroClient().workflows.run("wf_123")
-        )
 
 
 def test_an_execution_that_was_followed_late_blames_no_server(

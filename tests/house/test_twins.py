@@ -138,17 +138,3 @@ def test_a_reason_is_demanded_where_forms_differ_and_nowhere_else() -> None:
     ]
     assert both("a = 1", f"a = 2  {reason}") == []
     assert both("a = 1", "# Not a twin: see there.\n  a = 2") == []
-
-
-def test_a_difference_is_seen() -> None:
-    def part(source: str) -> str:
-        return plain(ast.parse(source).body[0])
-
-    sync = part("def close(self):\n    with self.lock:\n        self.inner.close()")
-    assert sync == part(
-        "async def aclose(self):\n"
-        "    'Text.'\n"
-        "    async with self.lock:\n"
-        "        await self.inner.aclose()"
-    )
-    assert sync != part("async def close(self):\n    await self.inner.close()")

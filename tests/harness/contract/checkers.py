@@ -32,11 +32,11 @@ class Complaint(NamedTuple):
     text: str
 
 
-def mypy(folder: Path, *options: str) -> List[Complaint]:
+def mypy(folder: Path) -> List[Complaint]:
     """What `mypy --strict` says of the Python files in `folder`; skips where it is missing."""
     _need("mypy")
     (folder / "mypy.ini").write_text(_MYPY_CONFIG)
-    command = ["--config-file", "mypy.ini", "--no-error-summary", "--no-pretty", *options]
+    command = ["--config-file", "mypy.ini", "--no-error-summary", "--no-pretty"]
     output = _run(folder, "mypy", "--cache-dir", "mypy-cache", *command, *_files(folder))
     found: List[Complaint] = []
     for text in output.splitlines():
