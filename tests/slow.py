@@ -52,8 +52,6 @@ SLOW: Dict[str, Tuple[str, ...]] = {
         "tests/faults/test_fault_matrix.py",
         "tests/faults/test_long_streams.py",
         "tests/testing/fake/server/test_inspector.py::test_many_large_requests_that_fail",
-        "tests/transports/test_odd_networks.py::test_a_record_that_somebody",
-        "tests/transports/test_odd_networks.py::test_decompression_bomb",
     ),
     "Random networks and random replies: what they find becomes a test of its own.": (
         "tests/chaos/test_chaos.py",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import socket
 import sys
-from typing import Any
+from typing import Any, List
 
 import pytest
 
@@ -14,34 +15,23 @@ from flowmaestro_core.timeouts import Timeout
 from tests.harness.runners import OURS, Runner, fails, get, post
 
 
-def test_the_bytes_of_a_request(runner: Runner, scripted: Any) -> None:
-    received = []
-
-    def handler(peer: Any) -> None:
-        data = b""
-        while b'{"a":1}' not in data:
-            data += peer.sock.recv(65536)
-        received.append(data)
-        peer.send(scripted.reply())
-
-    headers = Headers([("X-b", "1"), ("x-A", "2"), ("Content-Type", "application/json")])
-    with scripted.ScriptedServer(handler) as server, runner() as transport:
-        url = f"{server.url}/a%2Fb/%C3%A9?q=%20x&y=a+b#gone"
-        transport.send(Request("PUT", url, headers, b'{"a":1}'))
-    assert received == [
-        b"PUT /a%2Fb/%C3%A9?q=%20x&y=a+b HTTP/1.1\r\n"
-        + f"Host: 127.0.0.1:{server.port}\r\n".encode()
-        + b"X-b: 1\r\nx-A: 2\r\nContent-Type: application/json\r\nContent-Length: 7\r\n\r\n"
-        b'{"a":1}'
-    ]
+def test_no_header_field_is_added_but_host_and_length(runner: Runner, scripted: Any) -> None:
+    with scripted.ScriptedServer(scripted.echo) as server, runner() as transport:
+        transport.send(post(server, b"x", **{"X-b": "1", "A": "2"}))
+    names = [name for name, _ in server.requests[0].headers]
+    assert names == ["Host", "X-b", "A", "Content-Length"]
 
 
-def test_space_around_the_value_of_a_header_field_is_not_part_of_it(
-    runner: Runner, scripted: Any
+@pytest.mark.parametrize(("line", "words"), [(b"X:  7 \t", ["7"]), (b"X: a\r\n \t b", ["a", "b"])])
+def test_value_of_a_header_field_is_one_line_without_space_around_it(
+    runner: Runner, scripted: Any, line: bytes, words: List[str]
 ) -> None:
-    head = b"HTTP/1.1 429 X\r\nRetry-After:  7 \t\r\nContent-Length: 0\r\n\r\n"
+    head = b"HTTP/1.1 200 OK\r\n" + line + b"\r\nContent-Length: 0\r\n\r\n"
     with scripted.ScriptedServer(scripted.answering(head)) as server, runner() as transport:
-        assert transport.send(get(server)).headers["retry-after"] == "7"
+        value = transport.send(get(server)).headers["x"]
+    assert value.split() == words
+    assert value == value.strip()
+    assert not set(value) & set("\r\n")
 
 
 def test_a_connection_is_used_again(runner: Runner, scripted: Any) -> None:
@@ -88,6 +78,12 @@ def test_a_reply_is_bounded(
         "ftp://127.0.0.1/",
         "/relative",
         "http://[::",
+        "http://[::1]:1",
+        "http://[::ffff:127.0.0.1]:1",
+        "http://256.1.1.1",
+        "http://127.1:1",
+        "http://localhost.:1",
+        "http://☃.invalid",
         "http://",
         "http://127.0.0.1:99999/",
         "http://127.0.0.1:port/",
@@ -101,6 +97,26 @@ def test_unreachable_url_is_not_sent(runner: Runner, url: str) -> None:
         for step in (transport.send, transport.open):
             with fails(Phase.NOT_SENT):
                 step(Request("GET", url, Headers()))
+
+
+def test_patched_socket_functions_are_used(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As caches of names and guards of tests do, with `*args` and for `connect` alone."""
+    called: List[str] = []
+    getaddrinfo = socket.getaddrinfo
+
+    def look_up(*args: Any) -> Any:
+        called.append("getaddrinfo")
+        return getaddrinfo(*args)
+
+    def refuse(sock: socket.socket, address: Any) -> None:
+        called.append("connect")
+        raise PermissionError(errno.EPERM, "no network here")
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    with runner() as transport, fails(Phase.NOT_SENT):
+        transport.send(Request("POST", "http://localhost:1", Headers(), b"x"))
+    assert {*called} == {"getaddrinfo", "connect"}
 
 
 def test_name_without_an_address_is_not_sent(
@@ -153,3 +169,18 @@ def test_a_204_has_no_body_whatever_its_framing_says(
     head = f"HTTP/1.1 204 No Content\r\n{fields}\r\n\r\n".encode()
     with scripted.ScriptedServer(scripted.answering(head)) as server, runner() as transport:
         assert transport.send(get(server), 60.0).body == b""
+
+
+def test_informational_response_as_the_final_one_is_refused(runner: Runner, scripted: Any) -> None:
+    head = b"HTTP/1.1 101 Other\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"
+    with scripted.ScriptedServer(scripted.answering(head)) as server, runner() as transport:
+        for use in (transport.send, transport.open):
+            with fails(Phase.REPLY_BROKEN):
+                use(get(server))
+
+
+def test_reply_within_its_limit_is_whole(runner: Runner, scripted: Any) -> None:
+    said = scripted.reply(b"x" * 300_000)
+    with scripted.ScriptedServer(scripted.answering(said)) as server, runner() as transport:
+        request = Request("GET", server.url, Headers(), b"", 300_000)
+        assert len(transport.send(request).body) == 300_000

@@ -18,13 +18,13 @@ KEY = "fm_live_secret"
 
 def test_the_request_is_written_as_given() -> None:
     writer = RequestWriter(HOST)
-    headers = Headers([("X-One", "1"), ("x-One", "2")])
+    headers = Headers([("X-One", "1"), ("A", "3"), ("x-One", "2")])
     for _ in range(2):
         exchange = Exchange(
             writer, Request("PUT", "http://api.test/", headers, b"body"), "/a?b=%20"
         )
         assert bytes(exchange.unsent) == (
-            b"PUT /a?b=%20 HTTP/1.1\r\nHost: api.test\r\nX-One: 1\r\nx-One: 2\r\n"
+            b"PUT /a?b=%20 HTTP/1.1\r\nHost: api.test\r\nX-One: 1\r\nA: 3\r\nx-One: 2\r\n"
             b"Content-Length: 4\r\n\r\nbody"
         )
 
