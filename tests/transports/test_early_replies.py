@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import ssl
 import threading
-from typing import Any, List
+from typing import Any
 
 import pytest
 
@@ -35,47 +35,6 @@ def test_an_error_ends_the_sending(
         reply = transport.send(post(server, LONG))
         answered.set()
     assert (reply.status, reply.body) == (413, b"too long")
-
-
-@pytest.mark.parametrize("runner", OURS, ids=[runner.name for runner in OURS])
-def test_another_reply_does_not(
-    runner: Runner, scripted: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(round_trip, "UNREAD_SECONDS", 60.0)
-    lengths: List[int] = []
-    has_read = threading.Event()
-
-    def handler(peer: Any) -> None:
-        peer.send(b"HTTP/1.1 103 Early Hints\r\n\r\n" + scripted.reply(b"go on"))
-        lengths.append(len(peer.read_request().body))
-        has_read.set()
-
-    with scripted.ScriptedServer(handler) as server, runner() as transport:
-        assert transport.send(post(server, LONG), 120.0).body == b"go on"
-        has_read.wait(30)
-    assert lengths == [len(LONG)]
-
-
-@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "tls"])
-@pytest.mark.parametrize("runner", OURS, ids=[runner.name for runner in OURS])
-def test_complete_response_is_returned_although_the_server_reads_no_more(
-    runner: Runner, scripted: Any, server_tls: ssl.SSLContext, ca_file: str, encrypted: bool
-) -> None:
-    answered = threading.Event()
-
-    def handler(peer: Any) -> None:
-        while b"\r\n\r\n" not in peer.sock.recv(65536):
-            pass
-        peer.send(scripted.reply(b"started", status="202 Accepted"))
-        answered.wait(60)
-
-    tls = server_tls if encrypted else None
-    with scripted.ScriptedServer(handler, tls=tls) as server, runner(verify=ca_file) as transport:
-        try:
-            reply = transport.send(post(server, LONG), 30.0)
-        finally:
-            answered.set()
-    assert (reply.status, reply.body) == (202, b"started")
 
 
 UPLOAD = b"0123456789abcdef" * (20 << 16)
