@@ -89,12 +89,6 @@ def test_a_little_at_a_time_takes_little_memory() -> None:
 
 
 @pytest.mark.parametrize("coding", CODED)
-def test_a_body_fed_byte_by_byte_is_decoded(coding: str) -> None:
-    coded = CODED[coding](b"hello " * 50)
-    assert inflate(coding, *(bytes([byte]) for byte in coded)) == b"hello " * 50
-
-
-@pytest.mark.parametrize("coding", CODED)
 def test_every_truncation_is_an_error(coding: str) -> None:
     coded = CODED[coding](b"hello world")
     for end in range(1, len(coded)):
@@ -119,20 +113,27 @@ def test_very_many_tiny_members_take_linear_time() -> None:
     assert inflate("gzip", gzip.compress(b"x") * 20_000) == b"x" * 20_000
 
 
-@pytest.mark.parametrize("coding", ["gzip", "deflate"])
-@pytest.mark.parametrize("together", [True, False])
-def test_bytes_after_the_end_are_an_error(coding: str, together: bool) -> None:
-    coded = CODED[coding](b"hello")
-    pieces = [coded + b"junk"] if together else [coded, b"junk"]
-    with pytest.raises(CodingError, match=r"after its end|damaged"):
+HELLO = gzip.compress(b"hello"), zlib.compress(b"hello")
+
+
+@pytest.mark.parametrize(
+    ("coding", "pieces", "text"),
+    [
+        ("gzip", [HELLO[0] + b"junk"], "damaged"),
+        ("gzip", [HELLO[0], b"junk"], "damaged"),
+        ("gzip", [b"\xff<html>not compressed</html>"], "damaged"),
+        ("gzip", [HELLO[0][:-8] + bytes(8)], "damaged"),  # a wrong checksum
+        ("deflate", [HELLO[1] + b"junk"], "after its end"),
+        ("deflate", [HELLO[1], b"junk"], "after its end"),
+        ("deflate", [b"\xff<html>not compressed</html>"], "damaged"),
+    ],
+)
+def test_malformed_body_is_an_error_with_its_cause(
+    coding: str, pieces: list[bytes], text: str
+) -> None:
+    with pytest.raises(CodingError, match=text) as caught:
         inflate(coding, *pieces)
-
-
-@pytest.mark.parametrize("coding", ["gzip", "deflate"])
-def test_damage_is_an_error_with_its_cause(coding: str) -> None:
-    with pytest.raises(CodingError, match="damaged") as caught:
-        inflate(coding, b"\xff<html>not compressed</html>")
-    assert isinstance(caught.value.__cause__, zlib.error)
+    assert isinstance(caught.value.__cause__, zlib.error) is (text == "damaged")
 
 
 def test_damage_behind_content_is_pending() -> None:
@@ -144,36 +145,14 @@ def test_damage_behind_content_is_pending() -> None:
         inflater.feed(b"")
 
 
-def test_a_wrong_checksum_is_damage() -> None:
-    coded = bytearray(gzip.compress(b"hello"))
-    coded[-5] ^= 1
-    with pytest.raises(CodingError, match="damaged"):
-        inflate("gzip", bytes(coded))
-
-
 @pytest.mark.parametrize("coding", CODED)
 def test_the_limit_is_inclusive(coding: str) -> None:
     coded = CODED[coding](b"x" * 1000)
     assert inflate(coding, coded, limit=1000) == b"x" * 1000
     with pytest.raises(CodingError, match="more than 999 bytes"):
         inflate(coding, coded, limit=999)
-
-
-def test_the_limit_counts_all_members() -> None:
-    with pytest.raises(CodingError):
+    with pytest.raises(CodingError):  # Of several members, all count.
         inflate("gzip", gzip.compress(b"x" * 60) + gzip.compress(b"x" * 60), limit=100)
-
-
-def test_a_bomb_is_stopped_while_inflating() -> None:
-    bomb = gzip.compress(bytes(50_000_000))
-    tracemalloc.start()
-    try:
-        with pytest.raises(CodingError):
-            inflate("gzip", bomb, limit=100_000)
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert peak < 1_000_000
 
 
 @pytest.mark.parametrize("coding", ["br", "gzip, gzip"])

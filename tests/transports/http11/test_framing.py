@@ -103,10 +103,6 @@ def test_partial_chunk_is_returned_immediately() -> None:
     assert decoder.finished
 
 
-def test_bytes_after_the_end_are_kept_apart() -> None:
-    assert decode(b"0\r\n\r\nnext", b"", b" one") == (b"", True, b"next one")
-
-
 @pytest.mark.parametrize(
     "coded",
     [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import List, Optional
+from typing import Dict, List, Optional
 
 import pytest
 
@@ -76,8 +76,6 @@ class TestPolicy:
         assert "secret" not in str(caught.value)
         assert caught.value.__context__ is None
         assert ("SOCKS" in str(caught.value)) is url.startswith("socks")
-
-    def test_proxy_of_another_type_is_refused(self) -> None:
         with pytest.raises(TypeError, match="proxy must be"):
             Proxies(8080)  # type: ignore[arg-type]
 
@@ -109,40 +107,37 @@ class TestPolicy:
             assert caught.value.permanent
             assert "secret" not in str(caught.value)
 
-    def test_each_scheme_has_its_variable(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("HTTP_PROXY", "http://one.example")
-        monkeypatch.setenv("HTTPS_PROXY", "http://two.example")
-        assert hosts(Proxies()) == ["one.example", "two.example"]
-        assert hosts(Proxies(trust_env=False)) == [None, None]
-
-    def test_all_proxy_applies_where_no_other_variable_does(
-        self, monkeypatch: pytest.MonkeyPatch
+    @pytest.mark.parametrize(
+        ("environment", "expected"),
+        [
+            ({"HTTP_PROXY": "http://a.test", "HTTPS_PROXY": "http://b.test"}, ["a.test", "b.test"]),
+            ({"ALL_PROXY": "http://all.test"}, ["all.test", "all.test"]),
+            ({"ALL_PROXY": "http://b.test", "HTTP_PROXY": "http://a.test"}, ["a.test", "b.test"]),
+        ],
+    )
+    def test_each_scheme_has_its_variable(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        environment: Dict[str, str],
+        expected: List[Optional[str]],
     ) -> None:
-        monkeypatch.setenv("ALL_PROXY", "http://all.example")
-        assert hosts(Proxies()) == ["all.example", "all.example"]
-        monkeypatch.setenv("HTTP_PROXY", "http://one.example")
-        assert hosts(Proxies()) == ["one.example", "all.example"]
+        before = Proxies()
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        assert hosts(Proxies()) == expected
+        assert hosts(Proxies(trust_env=False)) == hosts(before) == [None, None]
 
     @pytest.mark.skipif(sys.platform == "win32", reason="variables have no case there")
     def test_lower_case_comes_first(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("HTTP_PROXY", "http://upper.example")
-        monkeypatch.setenv("http_proxy", "http://lower.example")
-        assert hosts(Proxies()) == ["lower.example", None]
         monkeypatch.setenv("http_proxy", "")
         assert hosts(Proxies()) == [None, None]
-
-    @pytest.mark.skipif(sys.platform == "win32", reason="variables have no case there")
-    def test_a_field_of_a_request_names_no_proxy(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("REQUEST_METHOD", "GET")
-        monkeypatch.setenv("HTTP_PROXY", "http://evil.example")
+        monkeypatch.setenv("http_proxy", "http://lower.example")
+        assert hosts(Proxies()) == ["lower.example", None]
+        monkeypatch.setenv("REQUEST_METHOD", "GET")  # Then a field of a request sets HTTP_PROXY.
+        assert hosts(Proxies()) == ["lower.example", None]
+        monkeypatch.delenv("http_proxy")
         assert hosts(Proxies()) == [None, None]
-        monkeypatch.setenv("http_proxy", "http://ours.example")
-        assert hosts(Proxies()) == ["ours.example", None]
-
-    def test_the_environment_is_read_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        proxies = Proxies()
-        monkeypatch.setenv("HTTP_PROXY", PROXY)
-        assert hosts(proxies) == [None, None]
 
     @pytest.mark.parametrize(
         ("exempt", "host", "port", "direct"),
