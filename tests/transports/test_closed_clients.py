@@ -82,37 +82,6 @@ def test_closing_the_client_wakes_an_awaiting_reader(served, make, backend):
     anyio.run(main, backend=backend)
 
 
-def test_a_call_on_a_transport_that_its_owner_closed():
-    fake = FakeFlowMaestro()
-    transport = MemoryTransport(fake)
-    client = FlowMaestroClient(fake.api_key, transport=transport)
-    transport.close()
-    with pytest.raises(ClientClosedError):
-        client.workflows.list()
-
-
-def test_closing_ends_idle_connections_though_an_error_is_kept(scripted):
-    """requests closes a pool when it is collected, and an error holds on to its pool."""
-    hung_up = threading.Event()
-
-    def handler(peer):
-        peer.read_request()
-        if peer.number == 0:
-            peer.close()
-            return
-        peer.send(scripted.reply(b'{"data": []}'))
-        peer.wait_closed()
-        hung_up.set()
-
-    with scripted.ScriptedServer(handler) as server:
-        client = FlowMaestroClient(api_key="fm_live_key", base_url=server.url, max_retries=0)
-        with pytest.raises(ConnectionError) as kept:
-            client.workflows.list()
-        client.workflows.list()
-        client.close()
-        assert hung_up.wait(60), f"{kept.value} keeps a connection"
-
-
 def test_borrowed_transport_stays_open_for_other_clients():
     fake = FakeFlowMaestro()
     transport = MemoryTransport(fake)

@@ -57,19 +57,6 @@ def assert_as_sent(server: Any, count: int) -> None:
         assert "cookie" not in request
 
 
-def test_no_stack_adds_credentials_or_follows_redirects(
-    runner: Runner, scripted: Any, tempting: Any
-) -> None:
-    with scripted.ScriptedServer(tempting) as server, runner() as transport:
-        statuses = [
-            transport.send(get(server, path, **KEY)).status
-            for path in ("/asks", "/moves", "/asks", "/moves")
-        ]
-        assert statuses == [401, 307, 401, 307]
-        assert transport.open(get(server, "/moves", **KEY)).status == 307
-    assert_as_sent(server, 5)
-
-
 def test_a_field_that_would_begin_another_is_not_sent(runner: Runner, scripted: Any) -> None:
     with (
         scripted.ScriptedServer(scripted.echo) as server,

@@ -85,18 +85,6 @@ def test_closing_one_that_was_never_used(server):
     asyncio.run(AsyncFlowMaestroClient().close())
 
 
-@pytest.mark.parametrize("used", [True, False])
-def test_a_walk_of_a_closed_client_goes_no_further(server, used):
-    client = FlowMaestroClient()
-    pages, stream = client.workflows.iterate(), client.executions.stream("exec_xyz789")
-    if used:
-        client.workflows.list()
-    client.close()
-    for steps in (pages, stream):
-        with pytest.raises(ClientClosedError):
-            next(steps)
-
-
 def test_a_handle_that_cannot_be_made_leaves_nothing_behind(monkeypatch, tmp_path):
     monkeypatch.setenv("ALL_PROXY", "ftp://proxy.example")
     client = FlowMaestroClient("fm_live_x")

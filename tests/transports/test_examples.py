@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 from ssl import SSLContext
-from typing import Any, Callable, Coroutine, Dict, Generator, List, Optional, TypeVar
+from typing import Any, Callable, Coroutine, Dict, Generator, Optional, TypeVar
 
 import httpx_transport
 import pytest
@@ -21,19 +21,12 @@ from twisted_loop import perform
 from twisted_transport import TwistedBody, TwistedTransport
 from urllib3_transport import Urllib3Transport
 
-from flowmaestro import NotFoundError
-from flowmaestro.testing import FakeFlowMaestro, check_driver, running_server
+from flowmaestro.testing import check_driver
 from flowmaestro.testing.conformance import (
     AsyncTransportConformance,
     NotOffered,
     TransportConformance,
 )
-from flowmaestro.testing.conformance.check import Check
-from flowmaestro.testing.conformance.scripted_server import Peer, ScriptedServer, reply
-from flowmaestro_core.context import Context
-from flowmaestro_core.machines import machine_for
-from flowmaestro_core.options import ClientOptions
-from flowmaestro_core.resources.workflows import Workflows
 from flowmaestro_transports import Request, Response
 from flowmaestro_transports.http11.tls import tls_when_needed
 from tests.harness.transports.fake_fetch import AbortController, fake_fetch
@@ -42,36 +35,7 @@ EXAMPLES = Path(__file__).parents[2] / "transports" / "examples"
 T = TypeVar("T")
 
 
-CAUTIOUS = "the phase of the failure is *maybe processed*, not *not sent*"
-FAILING = "TransportFailure"
-LATE = ("a job had not ended", "the failure took")
-TAKEN_IN = "the call returned <Response 200"
-SHORTCOMINGS = {
-    "a-stranger-is-refused": CAUTIOUS,
-    "connect-timeout": (CAUTIOUS, *LATE),
-    "a-failed-handshake": (CAUTIOUS, *LATE),
-    "no-redirect-is-followed": FAILING,
-    "no-secret-is-reachable-from-a-failure": "the key is in",
-    "refused-connection": CAUTIOUS,
-}
-"""What an example may fall short of, and what the kit then finds: no result that is not true, but
-where the reply is garbled, or cut off, and the stack does not show that.
-"""
-
-
-class WorkedExample:
-    """A known failure that an example declares shows in one of the ways listed above."""
-
-    def expected(self, check: Check, finding: Exception) -> None:
-        found = SHORTCOMINGS.get(check.name, ())
-        if not any(
-            text in str(finding) for text in ((found,) if isinstance(found, str) else found)
-        ):
-            raise finding
-        super().expected(check, finding)  # type: ignore[misc]
-
-
-class TestTheFunctionOfTheReadme(WorkedExample, TransportConformance):
+class TestTheFunctionOfTheReadme(TransportConformance):
     def make_transport(self) -> Callable[[Request], Response]:
         page = EXAMPLES.with_name("README.md").read_text("utf-8")
         block = page.split("```python\n")[1].partition("\n\n\nwith ")[0]
@@ -81,7 +45,7 @@ class TestTheFunctionOfTheReadme(WorkedExample, TransportConformance):
         return send
 
 
-class TestHttpx(WorkedExample, TransportConformance):
+class TestHttpx(TransportConformance):
     def make_transport(
         self, verify: Any = True, client_cert: Any = None, max_connections: int = 100
     ) -> HttpxTransport:
@@ -93,7 +57,7 @@ class TestHttpx(WorkedExample, TransportConformance):
         )
 
 
-class TestAsyncHttpx(WorkedExample, AsyncTransportConformance):
+class TestAsyncHttpx(AsyncTransportConformance):
     backends = ("asyncio",)
 
     def make_transport(
@@ -107,7 +71,7 @@ class TestAsyncHttpx(WorkedExample, AsyncTransportConformance):
         )
 
 
-class TestUrllib3(WorkedExample, TransportConformance):
+class TestUrllib3(TransportConformance):
     known_failures = Urllib3Transport.known_failures
 
     def make_transport(
@@ -179,7 +143,7 @@ class BodyFromOutside:
         self._run(self._body.close())
 
 
-class TestTwisted(WorkedExample, TransportConformance):
+class TestTwisted(TransportConformance):
     known_failures = TwistedTransport.known_failures
 
     @pytest.fixture(autouse=True)
@@ -198,7 +162,7 @@ class TestTwisted(WorkedExample, TransportConformance):
         return FromOutside(TwistedTransport(agent, reactor), self.reactor)
 
 
-class TestFetch(WorkedExample, AsyncTransportConformance):
+class TestFetch(AsyncTransportConformance):
     backends = ("asyncio",)
     known_failures = FetchTransport.known_failures
 
@@ -206,7 +170,7 @@ class TestFetch(WorkedExample, AsyncTransportConformance):
         return FetchTransport(JavaScript(fake_fetch, AbortController, dict))
 
 
-class TestAsgi(WorkedExample, AsyncTransportConformance):
+class TestAsgi(AsyncTransportConformance):
     backends = ("asyncio",)
     wire = False
     app: Any = None
@@ -218,54 +182,11 @@ class TestAsgi(WorkedExample, AsyncTransportConformance):
         return AsgiTransport(self.app)
 
 
-class TestTheLoopOfOnesOwn:
-    @pytest.fixture
-    def do(self, reactor: Reactor) -> Generator[Callable[..., Any], None, None]:
-        fake = FakeFlowMaestro()
-        transport = TwistedTransport(Agent(reactor.reactor), reactor.reactor)
-        with running_server(fake, speed=20.0) as url:
-            context = Context(ClientOptions(fake.api_key, url))
+def test_the_loop_passes_the_check_of_drivers(reactor: Reactor) -> None:
+    transport = TwistedTransport(Agent(reactor.reactor), reactor.reactor)
 
-            def run(operation: Any, emit: Callable[[Any], object] = print) -> Any:
-                machine = machine_for(operation, context, "any-text")
-                return reactor.run(perform(machine, transport, emit))
+    def drive(machine: Any, emit: Callable[[Any], object], store: Any) -> Any:
+        return reactor.run(perform(machine, transport, emit, store))
 
-            yield run
-            reactor.run(transport.close())
-
-    def test_a_call(self, do: Callable[..., Any]) -> None:
-        workflow = do(Workflows.get("wf_123"))
-        assert workflow["data"]["id"] == "wf_123"
-
-    def test_a_loop_of_ones_own_raises_the_error_of_a_call(self, do: Callable[..., Any]) -> None:
-        with pytest.raises(NotFoundError):
-            do(Workflows.get("wf_nowhere"))
-
-    def test_a_run_with_its_events(self, do: Callable[..., Any]) -> None:
-        events: List[Any] = []
-        run = do(Workflows.run("wf_123", inputs={"name": "Ada"}), events.append)
-        assert run["outputs"] == {"message": "Hello, Ada!"}
-        assert events[-1]["type"] == "execution:completed"
-
-    def test_the_loop_passes_the_check_of_drivers(self, reactor: Reactor) -> None:
-        transport = TwistedTransport(Agent(reactor.reactor), reactor.reactor)
-
-        def drive(machine: Any, emit: Callable[[Any], object], store: Any) -> Any:
-            return reactor.run(perform(machine, transport, emit, store))
-
-        check_driver(drive)
-        reactor.run(transport.close())
-
-    def test_a_failure_that_is_tried_again(self, reactor: Reactor) -> None:
-        def handler(peer: Peer) -> None:
-            peer.read_request()
-            if peer.number:
-                peer.send(reply(b'{"data": {"id": "wf_123"}}'))
-
-        transport = TwistedTransport(Agent(reactor.reactor), reactor.reactor)
-        with ScriptedServer(handler) as server:
-            context = Context(ClientOptions("fm_live_key", server.url))
-            machine = machine_for(Workflows.get("wf_123"), context, "any-text")
-            workflow = reactor.run(perform(machine, transport, print))
-        assert workflow["data"]["id"] == "wf_123"
-        assert workflow.attempts == 2
+    check_driver(drive)
+    reactor.run(transport.close())

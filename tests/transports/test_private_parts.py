@@ -45,26 +45,3 @@ def _is_self(node: ast.Attribute) -> bool:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_no_underscore_attribute_of_a_foreign_object(path: Path) -> None:
     assert foreign(path.read_text("utf-8")) == []
-
-
-@pytest.mark.parametrize("stack", ["requests", "aiohttp"])
-def test_nothing_private_is_overridden(stack: str) -> None:
-    """In a class that has a foreign base."""
-    found: List[str] = []
-    for path in (PACKAGE / stack).glob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if isinstance(node, ast.ClassDef) and {"HTTPAdapter", "Exception"} & {
-                ast.unparse(base) for base in node.bases
-            }:
-                found += [
-                    child.name
-                    for child in node.body
-                    if isinstance(child, ast.FunctionDef)
-                    and child.name.startswith("_")
-                    and not child.name.startswith("__")
-                ]
-    assert found == []
-
-
-def test_the_search_would_find_something() -> None:
-    assert foreign("def f(reply):\n    return reply._fp.fp\n") == ["line 2: reply._fp"]
