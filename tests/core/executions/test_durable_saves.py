@@ -10,7 +10,6 @@ from flowmaestro_core.actions import Fail, Save, Send, Wait
 from flowmaestro_core.errors import (
     CheckpointConflict,
     CheckpointError,
-    NotFoundError,
     ServerError,
     StartUnknownError,
 )
@@ -86,29 +85,6 @@ def test_a_conflict_after_the_start_follows_what_the_other_process_found() -> No
     assert other.value["data"]["execution_id"] == "ex_1"
 
 
-def test_a_conflict_after_the_start_does_not_start_again_by_rerun() -> None:
-    """Another process has saved the id, and the execution has failed meanwhile."""
-    world = World()
-    process = world.until(world.process(rerun=("failed",)), "saving started")
-    world.now += 1.0
-    world.finish(world.process())
-    world.server.executions[-1].status = "failed"
-    assert world.finish(process).value["data"]["execution_id"] == "ex_1"
-    assert world.server.started == 1
-
-
-def test_a_start_that_another_process_has_settled_is_not_called_unknown() -> None:
-    world = World()
-    process = world.until(world.process(), "starting")
-    world.lose_reply(process, started=True)
-    world.until(process, "loading")
-    world.finish(world.process())
-    world.server.remove("ex_1")
-    world.finish(process)
-    assert isinstance(process.error, NotFoundError)
-    assert process.error.execution_id == "ex_1"
-
-
 def test_a_conflict_after_the_start_does_not_start_again() -> None:
     """The other process was refused and left the checkpoint open, but this one's start runs."""
     world = World()
@@ -130,32 +106,6 @@ def test_a_store_that_forgets_is_noticed_within_the_call() -> None:
     assert isinstance(process.error.__cause__, CheckpointError)
     assert "lost a state" in str(process.error)
     assert world.server.started == 1
-
-
-def test_a_store_that_fails_while_a_start_is_in_doubt_does_not_say_that_nothing_was_started() -> (
-    None
-):
-    world = World()
-    process = world.until(world.process(), "starting")
-    world.lose_reply(process, started=True)
-    world.until(process, "loading")
-    error = CheckpointError("The store is away")
-    process.fails_to_keep(error)
-    assert isinstance(process.error, StartUnknownError)
-    assert process.error.__cause__ is error
-    assert "The store is away" in str(process.error)
-
-
-def test_a_store_that_fails_after_a_lookup_that_found_nothing_ends_the_run() -> None:
-    world = World()
-    process = world.until(world.process(), "starting")
-    world.lose_reply(process, started=False)
-    world.until(process, "saving announced")
-    error = CheckpointError("The store is away")
-    process.fails_to_keep(error)
-    assert process.error is error
-    assert error.execution_id is None
-    assert world.server.started == 0
 
 
 @pytest.mark.parametrize("own", [True, False])
@@ -229,8 +179,7 @@ def test_a_state_without_a_baseline_is_settled_by_time(started: bool) -> None:
     world.now += 3600
     world.store.state = engine_made(world)
     if started:
-        assert isinstance(old.sent[-1].body, bytes)
-        world.server.accept(old.sent[-1], world.now)
+        world.server.add(INPUTS, world.now)
     again = world.finish(world.process())
     assert again.value["data"]["execution_id"] == "ex_2"
     assert world.server.started == 2
@@ -244,9 +193,7 @@ def test_a_state_that_the_engine_makes_anew_begins_another_wait() -> None:
     process = world.until(world.process(), "waiting")
     world.now += SETTLE_AFTER - 1
     world.store.state = engine_made(world)  # Another attempt of the engine, which sends now.
-    template = World().until(World().process(), "starting").action
-    assert isinstance(template, Send)
-    world.server.accept(template.request, world.now, listed_after=2.0)
+    world.server.add(INPUTS, world.now, 2.0)
     world.now += 1
     process.now = world.now
     process.waits(after=0.0)
@@ -280,16 +227,6 @@ def test_without_dates_an_equal_execution_may_be_older(dated: bool) -> None:
         assert process.machine.execution_id == "ex_5"
     else:
         assert isinstance(process.error, StartUnknownError)
-
-
-def test_an_engine_whose_clock_is_ahead_does_not_hide_the_execution() -> None:
-    world = World()
-    world.store.state = {**engine_made(world), "at": world.now + 1e6}
-    process = world.process()
-    template = World().until(World().process(), "starting").action
-    assert isinstance(template, Send)
-    world.server.accept(template.request, world.now)
-    assert world.finish(process).value["data"]["execution_id"] == "ex_1"
 
 
 # Bad states

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
+from typing import Any, List
 
 import pytest
 
@@ -45,8 +45,7 @@ def dies_while_starting(world: World, *, started: bool, **more: Any) -> Stepper:
     """A process that dies between its announcement and the reply."""
     process = world.until(world.process(**more), "starting")
     if started:
-        assert isinstance(process.action, Send)
-        world.server.accept(process.action.request, world.now)
+        world.server.add(INPUTS, world.now)
     return process
 
 
@@ -320,11 +319,10 @@ def test_a_newer_announcement_begins_another_wait() -> None:
 def test_a_lookup_ends_once_too_many_executions_could_be_the_start() -> None:
     """The baseline was deleted, and the workflow always has the same inputs."""
     world = World()
-    first = dies_while_starting(world, started=True)
-    assert isinstance(first.action, Send)
+    dies_while_starting(world, started=True)
     world.server.remove("ex_0")
     for _ in range(100):
-        world.server.accept(first.action.request, world.now)
+        world.server.add(INPUTS, world.now)
     again = world.finish(world.process())
     assert isinstance(again.error, StartUnknownError)
     assert len(again.error.candidates) == 11
@@ -355,72 +353,49 @@ def test_a_listed_execution_without_its_inputs_could_be_the_start() -> None:
 
 
 @pytest.mark.parametrize("on_unknown", ["error", "start"])
-def test_several_equal_executions_are_a_start_unknown_error(on_unknown: str) -> None:
+@pytest.mark.parametrize(
+    ("why", "candidates"),
+    [("equal ones", ["ex_2", "ex_1"]), ("no baseline", ["ex_1"]), ("insufficient_scope", [])],
+)
+def test_a_lookup_that_cannot_tell_leaves_the_start_unknown(
+    why: str, candidates: List[str], on_unknown: str
+) -> None:
     world = World()
-    first = dies_while_starting(world, started=True)
-    assert isinstance(first.action, Send)
-    world.server.accept(first.action.request, world.now)  # by somebody else
-    again = world.finish(world.process(on_unknown=on_unknown))
-    if on_unknown == "start":
-        assert world.server.started == 3
-        return
-    assert isinstance(again.error, StartUnknownError)
-    assert [it["id"] for it in again.error.candidates] == ["ex_2", "ex_1"]
-    assert "whether the run was started: 2 executions" in str(again.error)
-    assert again.error.maybe_processed
-    assert world.store.state["state"] == "starting", "the next call settles it again"
-
-
-@pytest.mark.parametrize("on_unknown", ["error", "start"])
-def test_without_the_baseline_nothing_is_certain(on_unknown: str) -> None:
-    world = World()
-    dies_while_starting(world, started=True)
-    world.server.remove("ex_0")
-    again = world.finish(world.process(on_unknown=on_unknown))
-    if on_unknown == "start":
-        assert world.server.started == 2
-    else:
-        assert isinstance(again.error, StartUnknownError)
-
-
-@pytest.mark.parametrize("on_unknown", ["error", "start"])
-def test_a_walk_that_fails_is_no_answer(on_unknown: str) -> None:
-    world = World()
-    dies_while_starting(world, started=False)
+    dies_while_starting(world, started=candidates != [])
+    if why == "equal ones":
+        world.server.add(INPUTS, world.now)  # by somebody else
+    elif why == "no baseline":
+        world.server.remove("ex_0")
     again = world.until(world.process(on_unknown=on_unknown), "looking up")
-    again.replies(403, an_error("insufficient_scope"))
+    if not candidates:
+        again.replies(403, an_error(why))
     world.finish(again)
     if on_unknown == "start":
-        assert world.server.started == 1
-    else:
-        assert isinstance(again.error, StartUnknownError)
-        assert again.error.__cause__ is not None
-        assert "insufficient_scope" in str(again.error)
+        assert world.server.started == len(candidates) + 1
+        return
+    assert isinstance(again.error, StartUnknownError)
+    assert [it["id"] for it in again.error.candidates] == candidates
+    assert f"whether the run was started: {len(candidates)} executions" in str(again.error)
+    assert again.error.maybe_processed
+    assert candidates or (again.error.__cause__ is not None and why in str(again.error))
+    assert world.store.state["state"] == "starting", "the next call settles it again"
 
 
 # The start
 
 
-def test_a_refused_start_leaves_an_open_checkpoint() -> None:
+@pytest.mark.parametrize("status", [402, 429])
+def test_a_refused_start_leaves_an_open_checkpoint(status: int) -> None:
     world = World()
     process = world.until(world.process(), "starting")
-    process.replies(402, an_error("insufficient_credits"))
+    process.replies(status, an_error("refused"), {"Retry-After": "400"})
     world.step(process)
-    assert isinstance(process.error, InsufficientCreditsError)
+    assert isinstance(process.error, InsufficientCreditsError if status == 402 else RateLimitError)
+    assert process.error.retry_after == 400.0
     assert process.error.execution_id is None
     assert world.store.state["state"] == "open"
     assert world.finish(world.process()).waited_for == []
     assert world.server.started == 1
-
-
-def test_a_long_429_leaves_an_open_checkpoint() -> None:
-    world = World()
-    process = world.until(world.process(), "starting")
-    process.replies(429, an_error("rate_limit_exceeded"), {"Retry-After": "400"})
-    world.step(process)
-    assert isinstance(process.error, RateLimitError)
-    assert process.error.retry_after == 400.0
-    assert world.store.state["state"] == "open"
 
 
 def test_a_start_that_is_never_sent_leaves_an_open_checkpoint() -> None:
@@ -474,20 +449,10 @@ def test_a_lost_reply_is_settled_in_the_same_call(started: bool) -> None:
     assert world.server.started == 1
 
 
-def test_a_reply_without_an_id_is_settled_too() -> None:
-    world = World()
-    process = world.until(world.process(), "starting")
-    assert isinstance(process.action, Send)
-    world.server.accept(process.action.request, world.now)
-    process.replies(202, an_envelope({}))
-    assert world.finish(process).value["data"]["execution_id"] == "ex_1"
-
-
 def test_a_start_is_not_made_after_the_time_of_the_run() -> None:
     world = World()
     process = world.until(world.process(run=True, settle_after=400.0), "executing")
-    while not (isinstance(process.action, Send) and process.action.request.method == "POST"):
-        world.step(process)
+    world.until_sends(process, "POST")
     world.lose_reply(process, started=False)
     world.finish(process)
     assert isinstance(process.error, TimeoutError)
@@ -575,8 +540,7 @@ def test_a_refused_start_without_time_for_another_attempt_says_why() -> None:
 def test_the_cause_of_a_start_that_is_too_late_shows_no_key() -> None:
     world = World()
     run = world.until(world.process(run=True, settle_after=700.0), "executing")
-    while not (isinstance(run.action, Send) and run.action.request.method == "POST"):
-        world.step(run)
+    world.until_sends(run, "POST")
     failure = TransportFailure(Phase.NOT_SENT, "no route for fm_live_key")
     assert isinstance(run.report(Report("transport_failed", (failure,), 0.0)), Wait)
     run.waits(after=300.1)
@@ -588,38 +552,11 @@ def test_the_cause_of_a_start_that_is_too_late_shows_no_key() -> None:
     assert "no route for ***" in str(refused.__cause__)
 
 
-@pytest.mark.parametrize("status", [429, 503])
-def test_a_delay_that_ends_after_the_deadline_says_why(status: int) -> None:
-    world = World()
-    run = world.until(world.process(run=True, settle_after=700.0), "executing")
-    while not (isinstance(run.action, Send) and run.action.request.method == "POST"):
-        world.step(run)
-    run.now += 250.0
-    run.replies(status, None, {"Retry-After": "49.8"})
-    assert isinstance(run.action, Wait)
-    run.waits(after=50.1)
-    world.now = run.now
-    world.finish(run)
-    assert isinstance(run.error, TimeoutError)
-    assert run.error.__cause__.status_code == status  # type: ignore[union-attr]
-    assert [it.outcome for it in run.error.attempts] == [status]
-
-
-def test_an_execution_that_is_found_is_followed_also_with_on_unknown_start() -> None:
-    world = World()
-    first = world.until(world.process(), "starting")
-    world.lose_reply(first, started=True)
-    world.finish(world.process(on_unknown="start"))
-    assert world.server.started == 1
-    assert world.store.state["state"] == "started"
-
-
 def test_a_late_wake_after_a_start_in_doubt_is_a_start_unknown_error() -> None:
     """The lookup was not conclusive, and the second start is refused until the deadline."""
     world = World()
     run = world.until(world.process(run=True, on_unknown="start"), "executing")
-    while not (isinstance(run.action, Send) and run.action.request.method == "POST"):
-        world.step(run)
+    world.until_sends(run, "POST")
     world.lose_reply(run, started=False)
     while not isinstance(run.action, Send):
         world.step(run)

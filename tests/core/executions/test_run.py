@@ -370,8 +370,7 @@ def test_settling_may_take_longer_than_the_run() -> None:
     """The execution is then polled once more."""
     world = World()
     first = world.until(world.process(run=True, settle_after=400.0), "executing")
-    while not (isinstance(first.action, Send) and first.action.request.method == "POST"):
-        world.step(first)
+    world.until_sends(first, "POST")
     world.lose_reply(first, started=True)
     world.until(first, "waiting")
     world.server.executions[-1].status = "completed"

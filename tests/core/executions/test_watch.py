@@ -219,15 +219,6 @@ def test_an_incomplete_entry_is_polled_singly(lacking: Callable[[Any], Any]) -> 
     assert set(server.polls) == {"ex_0", "ex_1", "ex_2"}
 
 
-def test_an_incomplete_entry_that_a_page_shows_twice_is_polled_singly() -> None:
-    def bare(entries: List[Any]) -> List[Any]:
-        return [{"id": entry["id"]} for entry in entries for _ in range(2)]
-
-    server = ListingServer(entries=bare)
-    server.play(running([{}] * 3))
-    assert set(server.polls) == {"ex_0", "ex_1", "ex_2"}
-
-
 def test_cancelled_execution_needs_no_time_of_its_end() -> None:
     def undated(entries: List[Any]) -> List[Any]:
         return [{**entry, "completed_at": None} for entry in entries]
@@ -277,14 +268,6 @@ def test_page_that_fails_for_another_reason_than_the_list_costs_no_single_polls(
     assert len(server.polls) == polls
 
 
-def test_page_that_fails_at_the_deadline_is_followed_by_last_polls() -> None:
-    server = ListingServer(takes=lambda _: 400.0)
-    batch = server.play(running([{}] * 3, concurrency=3, timeout=10.0), until=8.0)
-    server.refuses = lambda page, size: 503
-    server.play(batch)
-    assert server.polls == ["ex_0", "ex_1", "ex_2"]
-
-
 def test_page_that_is_too_large_is_requested_with_half_the_size() -> None:
     server = ListingServer(takes=lambda _: 400.0)
     batch = running([{}] * 40, concurrency=40, timeout=900.0)
@@ -328,14 +311,6 @@ def test_a_thousand_executions_of_one_workflow_are_read_in_eleven_requests() -> 
     names = [server.add(ends=0.0) for _ in range(1000)]
     assert ended(server.play(waiting(*names))) == sorted(names)
     assert len(server.asked) == 11
-
-
-def test_executions_of_two_workflows_are_read_from_both_lists() -> None:
-    server = ListingServer()
-    names = [server.add(f"wf_{number % 2}", ends=60.0) for number in range(100)]
-    assert ended(server.play(waiting(*names))) == sorted(names)
-    assert len(server.polls) <= 52
-    assert {asked.split()[1] for asked in server.lists} == {"1"}
 
 
 def test_a_few_executions_beside_many_of_another_workflow_are_read_from_their_list() -> None:

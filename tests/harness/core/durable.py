@@ -71,10 +71,13 @@ class Server:
         return sum(it.inputs == INPUTS for it in self.executions)
 
     def accept(self, request: Request, now: float, listed_after: float = 0.0) -> Execution:
-        inputs = json.loads(request.body)["inputs"]
+        self.keys.append(request.headers.get("idempotency-key"))
+        return self.add(json.loads(request.body)["inputs"], now, listed_after)
+
+    def add(self, inputs: Any, now: float, listed_after: float = 0.0) -> Execution:
+        """Start an execution, by whatever process."""
         execution = Execution(f"ex_{next(self._numbers)}", inputs, now, now + listed_after)
         self.executions.append(execution)
-        self.keys.append(request.headers.get("idempotency-key"))
         return execution
 
     def remove(self, id: str) -> None:
@@ -149,6 +152,14 @@ class World:
                 break
             self.step(process)
         assert state_of(process) == state, process.action
+        return process
+
+    def until_sends(self, process: Stepper, text: str) -> Stepper:
+        """Go on until a request goes out whose method is `text`, or whose URL has it."""
+        while not isinstance(process.action, Send) or text not in (
+            f"{process.action.request.method} {process.action.request.url}"
+        ):
+            self.step(process)
         return process
 
     def finish(self, process: Stepper) -> Stepper:
