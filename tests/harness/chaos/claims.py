@@ -34,8 +34,6 @@ class Answered:
         if (entry.method, entry.path) != (self.method, self.path):
             return f"the reply to {entry.method} {entry.path} for {self.method} {self.path}"
         sent = entry.body
-        if self.path.endswith("/messages") and self.method == "GET":
-            sent = _messages(sent)
         return "" if _holds(self.reply, sent) else f"{self.reply} where {sent} was sent"
 
 
@@ -57,7 +55,7 @@ class Cancelled:
     execution_id: str
 
     def lie(self, ledger: Ledger) -> str:
-        status = ledger.executions[self.execution_id]["status"]
+        status = ledger.executions[self.execution_id].status
         return "" if status == "cancelled" else f"{self.execution_id} cancelled, but is {status}"
 
 
@@ -73,10 +71,10 @@ class Ended:
         row = ledger.executions.get(self.execution_id)
         if row is None:
             return f"an execution that does not exist: {self.execution_id}"
-        if row["inputs"].get("mark") != self.mark:
-            return f"{self.mark} was told of the execution with {row['inputs']}"
+        if row.inputs.get("mark") != self.mark:
+            return f"{self.mark} was told of the execution with {row.inputs}"
         told = self.told["status"], self.told["outputs"]
-        true = row["status"], row["outputs"]
+        true = row.status, row.outputs
         if told[0] not in TERMINAL_STATUSES or told != true:
             return f"{self.execution_id} ended with {told}, in truth {true}"
         return ""
@@ -138,12 +136,6 @@ class Refused:
         if entry is None or entry.reply.status != error.status_code:
             return f"an error that was never sent: {error!r}"
         return ""
-
-
-def _messages(sent: Any) -> Any:
-    """The list of messages, which one of the dialects wraps."""
-    data = sent["data"]
-    return {**sent, "data": data["messages"] if isinstance(data, dict) else data}
 
 
 def _holds(told: Any, sent: Any) -> bool:

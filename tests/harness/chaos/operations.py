@@ -10,12 +10,12 @@ import random
 from dataclasses import dataclass, field
 from typing import Any, Callable, Coroutine, Dict, List
 
-from flowmaestro import NotFoundError, ValidationError
+from flowmaestro import ValidationError
 from flowmaestro_core.streams.events import EXECUTION_TERMINAL
 from tests.harness.chaos.claims import Answered, Cancelled, Claim, Ended, Gone, Said, Walked
 
 QUICK, SLOW = "wf_chaos_quick", "wf_chaos_slow"
-AGENT, THREAD, KNOWLEDGE = "agent_chaos", "thread_xyz789", "kb_abc123"
+AGENT = "agent_chaos"
 POLL = 0.05
 WAIT = 4.0
 """Seconds: between two questions about an execution, and for a whole wait."""
@@ -112,13 +112,6 @@ async def cancel(api: Any, task: Task) -> None:
     task.claims.append(Cancelled(started))
 
 
-async def fire_trigger(api: Any, task: Task) -> None:
-    reply = await api.triggers.execute(
-        "trigger_abc123", inputs=task.inputs, idempotency_key=task.mark
-    )
-    task.answered("POST", "/triggers/trigger_abc123/execute", reply)
-
-
 async def send_message(api: Any, task: Task) -> None:
     thread = await _thread(api, task)
     reply = await api.threads.send_message(thread, task.mark, idempotency_key=task.mark)
@@ -138,15 +131,6 @@ async def stream_message(api: Any, task: Task) -> None:
     task.claims += [Said(task.mark, text), Said(task.mark, last["content"])]
 
 
-async def delete_thread(api: Any, task: Task) -> None:
-    thread = await _thread(api, task)
-    try:
-        await api.threads.delete(thread)
-    except NotFoundError as error:
-        raise AssertionError("a thread of one's own was not found") from error
-    task.claims.append(Gone(f"/threads/{thread}"))
-
-
 async def webhook(api: Any, task: Task) -> None:
     reply = await api.webhooks.create(
         name=task.mark, url=HOOK, events=["execution.failed"], idempotency_key=task.mark
@@ -161,19 +145,6 @@ async def webhook(api: Any, task: Task) -> None:
     task.claims.append(Gone(path))
 
 
-async def remember(api: Any, task: Task) -> None:
-    path = f"/agents/{AGENT}/memory"
-    reply = await api.agents.update_memory(AGENT, task.mark, working_memory=f"likes {task.mark}")
-    task.answered("PUT", f"{path}/{task.mark}", reply)
-    reply = await api.agents.get_memory(AGENT, task.mark)
-    assert task.answered("GET", f"{path}/{task.mark}", reply)["working_memory"].endswith(task.mark)
-
-
-async def query(api: Any, task: Task) -> None:
-    reply = await api.knowledge_bases.query(KNOWLEDGE, "reset the password", top_k=2)
-    task.answered("POST", f"/knowledge-bases/{KNOWLEDGE}/query", reply)
-
-
 async def list_executions(api: Any, task: Task) -> None:
     reply = await api.executions.list(page=task.rng.randint(1, 3), per_page=20)
     listed = task.answered("GET", "/executions", reply)
@@ -182,17 +153,9 @@ async def list_executions(api: Any, task: Task) -> None:
         task.answered("GET", f"/executions/{chosen}", await api.executions.get(chosen))
 
 
-async def list_messages(api: Any, task: Task) -> None:
-    task.answered("GET", f"/threads/{THREAD}/messages", await api.threads.list_messages(THREAD))
-
-
 async def walk(api: Any, task: Task) -> None:
     pages = api.workflows.iterate(per_page=task.rng.randint(2, 9))
     task.claims.append(Walked([row["id"] async for row in pages]))
-
-
-async def ask_raw(api: Any, task: Task) -> None:
-    task.answered("GET", "/agents", await api.request("GET", "/agents", params={"page": 1}))
 
 
 Operation = Callable[[Any, Task], Coroutine[Any, Any, None]]
@@ -207,16 +170,10 @@ OPERATIONS: Dict[str, Operation] = {
         stream,
         leave_stream,
         cancel,
-        fire_trigger,
         send_message,
         stream_message,
-        delete_thread,
         webhook,
-        remember,
-        query,
         list_executions,
-        list_messages,
         walk,
-        ask_raw,
     )
 }

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import random
 import ssl
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import TimeoutError as StillRunning
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -19,6 +18,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
 from urllib.parse import urlsplit
 
 import anyio
+import anyio.to_thread
 import trustme
 
 from flowmaestro.testing import Node, running_server
@@ -113,15 +113,8 @@ class Report:
     requests: int = 0
     claims: int = 0
     seconds: float = 0.0
-    doubled: List[str] = field(default_factory=list)
-    invented: List[str] = field(default_factory=list)
-    unanswered: List[str] = field(default_factory=list)
-    leaked: List[str] = field(default_factory=list)
-
-    @property
-    def violations(self) -> List[str]:
-        """Everything that must not be."""
-        return [*self.doubled, *self.invented, *self.unanswered, *self.leaked]
+    violations: List[str] = field(default_factory=list)
+    """What was doubled, invented, left without an answer or leaked."""
 
     @property
     def errors(self) -> Counter[str]:
@@ -135,15 +128,12 @@ def run_trial(trial: Trial) -> Report:
     gc.collect()
     files, began = open_files(), time.monotonic()
     with _world(trial) as (fake, proxy, url, verify):
-        if trial.runner.backend is None:
-            _run_in_threads(report, fake, url, verify)
-        else:
-            anyio.run(_run_in_tasks, report, fake, url, verify, backend=trial.runner.backend)
+        anyio.run(_run, report, fake, url, verify, backend=trial.runner.backend or "asyncio")
         if not _settles(lambda: not proxy.open):
-            report.leaked.append(f"{proxy.open} connections outlive their client")
+            report.violations.append(f"{proxy.open} connections outlive their client")
         report.connections, report.faults = proxy.connections, proxy.faults
     if not _settles(lambda: open_files() <= files):
-        report.leaked.append(f"{open_files() - files} files are left open")
+        report.violations.append(f"{open_files() - files} files are left open")
     _audit(report, fake)
     report.seconds = time.monotonic() - began
     return report
@@ -179,67 +169,42 @@ def _transport(trial: Trial, verify: str) -> Any:
     return transport
 
 
-def _run_in_threads(report: Report, fake: LedgerFake, url: str, verify: str) -> None:
+async def _run(report: Report, fake: LedgerFake, url: str, verify: str) -> None:
     trial = report.trial
+    blocks = trial.runner.backend is None
     transport = _transport(trial, verify)
-
-    def work(worker: int) -> None:
-        client = a_client(trial.runner, transport, url, fake.api_key)
-        for task in trial.tasks_of(worker):
-            began = time.monotonic()
-            error: Optional[BaseException] = None
-            try:
-                run_to_its_end(OPERATIONS[task.kind](client, task))
-            except Exception as caught:
-                error = caught
-            report.outcomes.append(Outcome(task, error, time.monotonic() - began))
-
-    with ThreadPoolExecutor(trial.workers) as threads:
-        futures = [threads.submit(work, worker) for worker in range(trial.workers)]
-        patience = ANSWER_SECONDS * (1 + trial.operations // trial.workers / 10)
-        for future in futures:
-            try:
-                future.result(patience)
-            except StillRunning:
-                report.unanswered.append("a thread that does not come back")
-                break
-        if not report.unanswered:
-            _check_streams(report, _settles(lambda: not fake.open_streams), fake)
-        transport.close()
-
-
-async def _run_in_tasks(report: Report, fake: LedgerFake, url: str, verify: str) -> None:
-    trial = report.trial
-    transport = _transport(trial, verify)
+    threads = anyio.CapacityLimiter(trial.workers)
 
     async def work(worker: int) -> None:
         client = a_client(trial.runner, transport, url, fake.api_key)
         for task in trial.tasks_of(worker):
             began = time.monotonic()
             error: Optional[BaseException] = None
-            with anyio.move_on_after(task.patience) as scope:
+            steps = OPERATIONS[task.kind](client, task)
+            with anyio.move_on_after(math.inf if blocks else task.patience) as scope:
                 try:
-                    await OPERATIONS[task.kind](client, task)
+                    if blocks:
+                        await anyio.to_thread.run_sync(run_to_its_end, steps, limiter=threads)
+                    else:
+                        await steps
                 except Exception as caught:
                     error = caught
             seconds, left = time.monotonic() - began, scope.cancelled_caught
             if left and task.patience == ANSWER_SECONDS:
-                report.unanswered.append(f"{task.kind} {task.mark}")
+                report.violations.append(f"no answer to {task.kind} {task.mark}")
             report.outcomes.append(Outcome(task, error, seconds, left))
 
     async with anyio.create_task_group() as group:
         for worker in range(trial.workers):
             group.start_soon(work, worker)
-    settled = await _settles_here(lambda: not fake.open_streams)
-    _check_streams(report, settled, fake)
-    await transport.close()
+    if not await _settles_here(lambda: not fake.open_streams):
+        report.violations.append(f"{fake.open_streams} event streams are left open")
+    if blocks:
+        transport.close()
+    else:
+        await transport.close()
     if not await _settles_here(lambda: _other_tasks() == 0):
-        report.leaked.append(f"{_other_tasks()} tasks go on")
-
-
-def _check_streams(report: Report, settled: bool, fake: LedgerFake) -> None:
-    if not settled:
-        report.leaked.append(f"{fake.open_streams} event streams are left open")
+        report.violations.append(f"{_other_tasks()} tasks go on")
 
 
 def _other_tasks() -> int:
@@ -251,6 +216,7 @@ def _other_tasks() -> int:
 
 
 def _settles(settled: Callable[[], bool]) -> bool:
+    """Beside every event loop, which has files of its own."""
     until = time.monotonic() + SETTLE_SECONDS
     while not settled() and time.monotonic() < until:
         gc.collect()
@@ -269,10 +235,10 @@ async def _settles_here(settled: Callable[[], bool]) -> bool:
 def _audit(report: Report, fake: LedgerFake) -> None:
     ledger = Ledger(fake)
     report.requests = len(ledger.entries)
-    report.doubled = ledger.doubled()
+    report.violations += ledger.doubled()
     missing = report.trial.operations - len(report.outcomes)
     if missing:
-        report.unanswered.append(f"{missing} operations without an answer")
+        report.violations.append(f"{missing} operations without an answer")
     misreads = report.trial.name == "requests"
     for outcome in report.outcomes:
         task = outcome.task
@@ -286,4 +252,4 @@ def _audit(report: Report, fake: LedgerFake) -> None:
                 continue  # urllib3 takes a body that was lost after its head for an empty one.
             lie = claim.lie(ledger)
             if lie:
-                report.invented.append(f"{task.kind} {task.mark}: {lie}")
+                report.violations.append(f"{task.kind} {task.mark}: {lie}")

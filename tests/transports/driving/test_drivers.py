@@ -24,26 +24,22 @@ from flowmaestro_transports.contract import new_token, random_source_of
 from flowmaestro_transports.driving import drivers
 from flowmaestro_transports.driving.drivers import AsyncDriver, SyncDriver
 from flowmaestro_transports.driving.iterators import SyncHandle
+from tests.harness.transports import scripted_machine
 
 REQUEST = Request("GET", "http://localhost/x", Headers())
 LOST = TransportFailure(Phase.REPLY_BROKEN, "lost")
 
 
-class Scripted:
-    """A machine that asks for what it is told to ask for, and notes what it hears."""
-
-    def __init__(self, *actions):
-        self.actions = list(actions)
-        self.heard = []
+class Scripted(scripted_machine.Scripted):
+    """Notes the arguments of each event, too; all come at one time."""
 
     def __getattr__(self, event):
-        if event.startswith("_"):
-            raise AttributeError(event)
+        next_action = super().__getattr__(event)
 
         def hear(*args):
             assert args[-2:] == (7.0, 0.25)
-            self.heard.append((event, *args[:-2]))
-            return self.actions.pop(0)
+            self.heard[-1] = (event, *args[:-2])
+            return next_action()
 
         return hear
 
@@ -322,7 +318,6 @@ def test_optional_attributes_count_although_a_view_lacks_them():
 
     refusal = Response(503, Headers())
     machine = Scripted(Open(REQUEST, 3.0), Read(5.0, 45.0), Send(REQUEST, 3.0), Done(None))
-    machine.runs_callers_code = machine.finished = False
     transport = Own(None, b"", refusal)
 
     class Handle(SyncHandle):
