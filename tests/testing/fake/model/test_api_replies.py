@@ -376,16 +376,6 @@ def test_numbers_pass_through_javascript(caller, sent, came):
     assert (got, type(got)) == (came, type(came))
 
 
-def test_a_derived_schema_is_unverified_and_one_that_was_sent_is_not(make_caller):
-    schemas = {}
-    for dialect in ("deployed", "documented"):
-        body = make_caller(dialect).json("GET", "/workflows/wf_123")
-        reconciled.workflow(body)
-        schemas[dialect] = body["data"]["input_schema"]
-    assert schemas["deployed"]["x-unverified"] is True
-    assert "x-unverified" not in schemas["documented"]
-
-
 @pytest.mark.parametrize(
     "path",
     [
