@@ -268,6 +268,14 @@ def test_page_that_fails_for_another_reason_than_the_list_costs_no_single_polls(
     assert len(server.polls) == polls
 
 
+def test_page_that_fails_at_the_deadline_is_followed_by_last_polls() -> None:
+    server = ListingServer(takes=lambda _: 400.0)
+    batch = server.play(running([{}] * 3, concurrency=3, timeout=10.0), until=8.0)
+    server.refuses = lambda page, size: 503
+    server.play(batch)
+    assert server.polls == ["ex_0", "ex_1", "ex_2"]
+
+
 def test_page_that_is_too_large_is_requested_with_half_the_size() -> None:
     server = ListingServer(takes=lambda _: 400.0)
     batch = running([{}] * 40, concurrency=40, timeout=900.0)
