@@ -122,19 +122,11 @@ class Driven:
 
 OF_THE_LIBRARY: Dict[Any, Dict[str, str]] = {
     RequestsTransport: {
-        "a-body-cut-off-under-tls": "http.client accepts the end of a connection as one of TLS",
-        "a-garbled-length": "http.client accepts as the size of a chunk whatever int() accepts",
-        "a-garbled-status-line": "http.client accepts as a status whatever int() accepts",
         "a-head-that-dribbles": "urllib3 bounds each receive alone: a head may take hours",
         "a-last-chunk-cut-short": "http.client accepts the end of a connection as that of a body",
     },
-    AiohttpTransport: {
-        "a-body-cut-off-under-tls": "aiohttp takes any end of a connection for that of the body",
-        "complete-chunks-before-failure": "aiohttp gives nothing of what a break came with",
-        "stale-bytes-after-cpu-work": "aiohttp uses a kept connection without a look at it",
-    },
 }
-"""What the libraries of the adapters decide, by the hostile checks of the kit that they fail."""
+"""What the libraries of the adapters decide, by hostile checks of the kit that tests ask for."""
 
 
 @dataclass(frozen=True)
