@@ -44,30 +44,6 @@ BY_STATUS = {
 }
 
 
-def test_the_tree_is_complete() -> None:
-    assert {kind.__name__ for kind in CLASSES} == {
-        "AuthenticationError",
-        "AuthorizationError",
-        "CheckpointConflict",
-        "CheckpointError",
-        "ClientClosedError",
-        "ConflictError",
-        "ConnectionError",
-        "ExecutionError",
-        "FlowMaestroError",
-        "InsufficientCreditsError",
-        "JournalError",
-        "NotFoundError",
-        "RateLimitError",
-        "ServerError",
-        "StartUnknownError",
-        "StreamError",
-        "TimeoutError",
-        "ValidationError",
-        "WebhookVerificationError",
-    }
-
-
 @pytest.mark.parametrize("kind", CLASSES)
 def test_every_error_can_be_made_without_arguments_and_says_something(
     kind: Type[FlowMaestroError],

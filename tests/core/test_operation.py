@@ -19,7 +19,6 @@ from flowmaestro_core.operation import (
     outcomes,
 )
 from flowmaestro_core.options import ClientOptions
-from flowmaestro_core.policy.stream_times import StreamTimes
 from flowmaestro_core.resources import Workflows
 
 T = TypeVar("T")
@@ -174,11 +173,6 @@ def test_context_redacts_the_keys_of_a_long_chain() -> None:
 def test_every_client_has_a_budget_of_its_own() -> None:
     options = ClientOptions("fm_live_0123456789")
     assert Context(options).budget is not Context(options).budget
-
-
-def test_the_clocks_of_a_stream() -> None:
-    times = Context(ClientOptions("fm_live_0123456789")).stream_times
-    assert times == StreamTimes(event_idle=5.0, event_idle_max=30.0, bytes_idle=90.0)
 
 
 def test_stream_times_are_stream_times() -> None:

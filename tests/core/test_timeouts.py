@@ -90,12 +90,6 @@ class TestAnotherTotal:
         assert options.timeout_for(10.0) is options.timeout
         assert type(ClientOptions("k").timeout_for(130.0)) is float
 
-    def test_a_timeout_set_for_the_call_is_used_unchanged(self) -> None:
-        options = ClientOptions("k", timeout=Timeout(30, connect=5))
-        assert type(options.with_changes(timeout=2.0).timeout_for(130.0)) is float
-        own = Timeout(2, read=1)
-        assert options.with_changes(timeout=own).timeout_for(130.0) is own
-
     def test_a_call_with_a_deadline(self) -> None:
         call = Call("GET", "/x", repeatable=True)
         options = ClientOptions("k", timeout=Timeout(30, connect=5))

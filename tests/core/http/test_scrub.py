@@ -89,15 +89,6 @@ def test_short_values_may_be_any_word() -> None:
     )
 
 
-@given(st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=8))
-def test_any_secret_is_recognised_in_json(secret: str) -> None:
-    scrubber = SecretScrubber((("X-Own-Token", secret),))
-    for text in (secret, json.dumps(secret), json.dumps(secret).replace("/", r"\/"), repr(secret)):
-        shown = scrubber.text(text)
-        assert "***" in shown
-        assert secret[1:] not in shown
-
-
 @given(
     st.text(st.characters(min_codepoint=1, blacklist_categories=["Cs"]), min_size=8),
     st.sampled_from([lambda text: text, lambda text: text.replace("/", r"\/"), all_escaped]),
