@@ -115,8 +115,8 @@ OTHERS = [
 
 @functools.cache
 def all_wrong(*places: Callable[[Any], Any]) -> List[bytes]:
-    """Bodies with each wrong value, in each place and there under each name, four at a time."""
-    some = [NAMES[at : at + 4] for at in range(0, len(NAMES), 4)]
+    """Bodies with each wrong value, in each place and there under each name, eight at a time."""
+    some = [NAMES[at : at + 8] for at in range(0, len(NAMES), 8)]
     return [
         json.dumps(place(value)).encode()
         for place, first in itertools.product(places, range(len(WRONG)))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from flowmaestro_core.calls.pages import DEFAULT_PER_PAGE, MAX_PER_PAGE, PageCursor
 from flowmaestro_core.payloads import shapes
+from tests.harness.core.properties import json_values
 
 Row = Dict[str, Any]
 Server = Callable[[List[Row], int, Optional[int]], Row]
@@ -31,29 +32,25 @@ def cut(rows: List[Row], page: int, per_page: int) -> List[Row]:
 # The servers, each answering with what it says of a page
 
 
-def documented(rows: List[Row], page: int, per_page: Optional[int]) -> Row:
+def documented(rows: List[Row], page: int, per_page: Optional[int], **said: Any) -> Row:
     per_page = size(per_page)
     info = {
         "page": page,
         "per_page": per_page,
         "total_count": len(rows),
         "has_more": page * per_page < len(rows),
+        **said,
     }
     return {"data": cut(rows, page, per_page), "pagination": info}
 
 
 def deployed(rows: List[Row], page: int, per_page: Optional[int]) -> Row:
-    per_page = size(per_page)
-    pages = -(-len(rows) // per_page)
-    info = {
-        "page": page,
-        "per_page": per_page,
-        "total_count": len(rows),
-        "total_pages": pages,
-        "has_next": page < pages,
-        "has_prev": page > 1,
-    }
-    return {"data": cut(rows, page, per_page), "pagination": info}
+    pages = -(-len(rows) // size(per_page))
+    body = documented(
+        rows, page, per_page, total_pages=pages, has_next=page < pages, has_prev=page > 1
+    )
+    del body["pagination"]["has_more"]
+    return body
 
 
 def deployed_executions(rows: List[Row], page: int, per_page: Optional[int]) -> Row:
@@ -69,33 +66,19 @@ def laconic(rows: List[Row], page: int, per_page: Optional[int]) -> Row:
     return {"data": cut(rows, page, size(per_page))}
 
 
-def brief(rows: List[Row], page: int, per_page: Optional[int]) -> Row:
-    """A count and nothing else."""
-    body = documented(rows, page, per_page)
-    body["pagination"].pop("has_more")
-    return body
+brief = partial(documented, has_more=None)
+"""A count and nothing else."""
+
+eager = partial(documented, has_more=True)
+"""More to come after every page, empty ones too."""
+
+contradictory = partial(documented, has_next=False)
+"""One key says that there is more, the other that there is not."""
 
 
 def stuck(rows: List[Row], page: int, per_page: Optional[int]) -> Row:
     """The last page again and again, each time with more to come."""
-    pages = max(1, -(-len(rows) // size(per_page)))
-    body = documented(rows, min(page, pages), per_page)
-    body["pagination"]["has_more"] = True
-    return body
-
-
-def eager(rows: List[Row], page: int, per_page: Optional[int]) -> Row:
-    """More to come after every page, empty ones too."""
-    body = documented(rows, page, per_page)
-    body["pagination"]["has_more"] = True
-    return body
-
-
-def contradictory(rows: List[Row], page: int, per_page: Optional[int]) -> Row:
-    """One key says that there is more, the other that there is not."""
-    body = documented(rows, page, per_page)
-    body["pagination"]["has_next"] = False
-    return body
+    return eager(rows, min(page, max(1, -(-len(rows) // size(per_page)))), per_page)
 
 
 def walk(server: Server, cursor: PageCursor, rows: List[Row], per_page: Optional[int]) -> List[Row]:
@@ -164,22 +147,16 @@ def test_beside_other_customers_a_walk_over_executions_goes_on_until_an_empty_pa
     assert found == expected
 
 
-TEXTS = st.sampled_from(["", "x", "7", "\u00e9"])
-JSON: st.SearchStrategy[Any] = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), TEXTS),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
-    max_leaves=6,
-)
 INFO = st.dictionaries(
     st.sampled_from(["page", "per_page", "total_count", "total_pages", "has_next", "has_more"]),
-    st.one_of(JSON, st.integers(-5, 50)),
+    st.one_of(json_values, st.integers(-5, 50)),
 )
 
 
 @given(
     cursor=st.sampled_from([WORKFLOWS, EXECUTIONS]),
-    pagination=st.one_of(JSON, INFO),
-    data=JSON,
+    pagination=st.one_of(json_values, INFO),
+    data=json_values,
     shaped=st.booleans(),
 )
 def test_a_server_that_says_the_same_nonsense_for_ever_is_left(
