@@ -104,10 +104,6 @@ class TestEndedExecution:
     def test_repr_says_how_the_execution_ended(self, changed: Any, said: str) -> None:
         assert repr(EndedExecution(execution(**changed))) == f"<Execution exec_1: {said}>"
 
-    def test_repr_of_large_execution_is_short(self) -> None:
-        outputs = {f"key {number}": "x" * 1000 for number in range(1000)}
-        assert len(repr(EndedExecution(execution(outputs=outputs)))) < 500
-
     def test_repr_reads_only_the_values_that_it_shows(self) -> None:
         made = EndedExecution(execution(outputs={"rows": [{"n": "x"}] * 1000}))
         looks = mock.Mock(wraps=is_secret_member)

@@ -68,12 +68,6 @@ def test_retries_and_lost_streams_are_marked():
     ]
 
 
-def test_without_retries_and_losses_there_is_no_legend():
-    svg = timeline_svg([node("started", "a", 0), node("completed", "a", 1000)])
-    assert "retry" not in texts(svg)
-    assert "stream lost and resumed" not in texts(svg)
-
-
 @pytest.mark.parametrize(
     ("events", "said"),
     [
@@ -134,16 +128,7 @@ def test_node_running_beside_a_failed_one_is_cancelled():
     svg = timeline_svg(events)
     assert [kind for kind, _, _ in bars(svg)] == ["failed", "cancelled"]
     assert texts(svg)[-1] == "total 2.00 s, failed"
-
-
-def test_execution_that_fails_before_any_node_is_a_failed_bar():
-    events = [
-        {"type": "execution:started", "timestamp": 1000},
-        {"type": "execution:failed", "timestamp": 3000},
-    ]
-    svg = timeline_svg(events)
-    assert [kind for kind, _, _ in bars(svg)] == ["failed"]
-    assert texts(svg)[-1] == f"total 2.00 s, failed, {NO_NODE_EVENTS}"
+    assert {"\N{BALLOT X} a", "\N{CIRCLED DIVISION SLASH} b"} <= set(texts(svg))
 
 
 def test_a_node_that_began_before_the_first_event_is_drawn_whole():
@@ -376,7 +361,7 @@ def test_a_failed_node_is_red_and_wide_enough_to_be_seen(transparent):
         node("failed", "b", 600_001, duration_ms=1),
     ]
     svg = timeline_svg(events, transparent=transparent)
-    (_, _, (kind, x, width)) = (None, *bars(svg))
+    _, (kind, x, width) = bars(svg)
     assert (kind, width) == ("failed", 6)
     assert x + width == pytest.approx(216 + 520)
     (label,) = [
@@ -524,13 +509,6 @@ def test_the_description_names_the_error_of_an_execution_without_nodes():
     assert said == "execution: failed, 0.00 s. Error: Out of credits."
 
 
-def test_a_failed_and_a_cancelled_node_have_a_sign():
-    svg = timeline_svg(
-        [node("started", "b", 0), node("failed", "a", 1000), {"type": "execution:failed"}]
-    )
-    assert {"\N{BALLOT X} a", "\N{CIRCLED DIVISION SLASH} b"} <= set(texts(svg))
-
-
 def test_a_running_bar_is_hatched_and_open_at_its_end():
     svg = timeline_svg([node("started", "a", 1000)], now=3.0)
     assert 'fill="url(#hatch)"' in svg
@@ -540,12 +518,6 @@ def test_a_running_bar_is_hatched_and_open_at_its_end():
     upright = re.findall(r'<line class="running edge" x1="(\S+)" x2="\1" y1="34"', svg)
     assert upright == [f"{left:.1f}"]
     assert f"{left + width:.1f}" not in upright
-
-
-def test_a_width_below_320_is_refused():
-    with pytest.raises(ValueError, match="width must be at least 320, not 319"):
-        timeline_svg([], width=319)
-    assert 'width="320"' in timeline_svg([], width=320)
 
 
 # Colours, as WCAG 2.1 measures them (1.4.3, relative luminance), and as a person with
@@ -626,3 +598,4 @@ def test_a_transparent_picture_is_readable_on_white_and_on_black(page, sight):
 def test_a_width_that_is_too_small_or_not_finite_is_refused(width):
     with pytest.raises(ValueError, match="width must be"):
         timeline_svg([], width=width)
+    assert 'width="320"' in timeline_svg([], width=320)
