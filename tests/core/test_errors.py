@@ -115,20 +115,6 @@ def test_no_error_class_is_caught_as_another() -> None:
         assert [other for other in leaves if issubclass(kind, other)] == [kind]
 
 
-def test_the_positional_order_of_arguments() -> None:
-    base = FlowMaestroError("m", "c", 418, "r", {"d": 1})
-    assert (base.message, base.code, base.status_code) == ("m", "c", 418)
-    assert (base.request_id, base.details) == ("r", {"d": 1})
-    refused = errors.ValidationError("m", "c", "r", {"d": 1}, 422)
-    assert (refused.status_code, refused.request_id, refused.details) == (422, "r", {"d": 1})
-    limited = errors.RateLimitError("m", "c", "r", None, 2.5)
-    assert (limited.retry_after, limited.status_code) == (2.5, 429)
-    assert errors.RateLimitError().retry_after is None
-    broken = errors.StreamError("m", {"d": 1}, "c", 500, "r")
-    assert (broken.details, broken.code, broken.status_code) == ({"d": 1}, "c", 500)
-    assert errors.TimeoutError().last_execution is None
-
-
 def test_error_text_says_why_it_gave_up() -> None:
     error = errors.ServerError("down", "internal_error", 503, "req_1")
     error.attempts = (Attempt(1, 503, "internal_error", 0.5), Attempt(2, 503, "internal_error"))

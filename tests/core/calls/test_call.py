@@ -65,12 +65,6 @@ def test_a_call_sends_its_request_and_ends_with_the_reply() -> None:
     assert call.value.rate_limit.remaining == 7
 
 
-def test_a_get_has_no_body_no_content_type_and_no_idempotency_key() -> None:
-    request = GET.request(a_context().options, "token")
-    assert request.body == b""
-    assert not {"content-type", "idempotency-key"} & set(request.headers)
-
-
 def test_a_post_carries_its_key_and_the_callers_key_wins() -> None:
     options = a_context().options
     assert EXECUTE.request(options, "token").headers["idempotency-key"] == "token"
@@ -251,12 +245,6 @@ def test_a_call_that_the_server_turned_away_is_sent_again(
 def test_retry_after_is_a_floor(status: int, least: float) -> None:
     for asked, pause in (("7", 7.0), ("60", 60.0), ("0", least)):
         assert started(GET).replies(status, headers={"Retry-After": asked}) == Wait(pause)
-
-
-def test_a_429_may_say_it_in_its_body_alone() -> None:
-    call = started(GET)
-    body = an_error("rate_limit_exceeded", window="minute", retry_after=9)
-    assert call.replies(429, body) == Wait(9.0)
 
 
 def test_a_pause_longer_than_a_minute_is_raised_with_the_value() -> None:

@@ -74,12 +74,6 @@ def test_a_retry_after_beyond_the_deadline_is_raised_at_once() -> None:
     assert "after the deadline" in str(call.error.gave_up)
 
 
-def test_an_attempt_at_the_deadline_still_gets_a_moment() -> None:
-    action = calling(GET, deadline=1000.0).start()
-    assert isinstance(action, Send)
-    assert 0 < action.timeout < 0.01
-
-
 # Redirects
 
 

@@ -64,21 +64,6 @@ def test_no_page_is_asked_for_before_it_is_needed() -> None:
     assert len(walk.sent) == 1
 
 
-def test_an_empty_list_is_at_its_end() -> None:
-    walk = walking()
-    walk.start()
-    assert walk.replies(200, a_page(more=False)) == Done(None)
-    assert walk.items == []
-
-
-def test_an_empty_page_ends_a_walk_that_was_promised_more() -> None:
-    walk = walking()
-    walk.start()
-    walk.replies(200, a_page(1, 2, more=True))
-    walk.takes_all()
-    assert walk.replies(200, a_page(more=True)) == Done(None)
-
-
 def test_a_page_that_repeats_the_one_before_ends_the_walk_and_is_not_handed_over() -> None:
     walk = walking()
     walk.start()

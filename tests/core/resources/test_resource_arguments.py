@@ -59,13 +59,6 @@ def test_a_bad_id_is_refused_by_name(build: Callable[..., Any]) -> None:
     assert isinstance(with_id(build, "fine"), Operation)
 
 
-@pytest.mark.parametrize("user_id", ["", "..", None, 5])
-def test_a_bad_second_id_is_refused_by_name(user_id: Any) -> None:
-    for build in (Agents.get_memory, Agents.update_memory, Agents.delete_memory):
-        with pytest.raises((TypeError, ValueError), match="user_id"):
-            build("a", user_id)
-
-
 LISTS: List[Callable[..., Any]] = [
     *(Workflows.list, Executions.list, Agents.list, Triggers.list, KnowledgeBases.list),
     *(Webhooks.list, lambda **page: Threads.list_messages("t", **page)),

@@ -208,11 +208,3 @@ def test_search_results_have_both_names() -> None:
     body = {"data": {"results": [{"score": 0.5, "content": "c"}]}}
     for call in (KnowledgeBases.query("k", "q"), Agents.search_memory("a", "q")):
         assert answer(call, body)["data"]["results"][0]["similarity"] == 0.5
-
-
-def test_the_deployed_servers_messages_are_a_list() -> None:
-    body = {"data": {"messages": [{"role": "user", "content": "Hi"}]}}
-    reply = answer(Threads.list_messages("t"), body)
-    (message,) = reply["data"]
-    assert (message["role"], message["content"]) == ("user", "Hi")
-    assert reply["pagination"]["total_count"] == 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterator
+from typing import Any
 
 import pytest
 
@@ -72,20 +72,11 @@ def test_a_live_event_restarts_the_quiet_period() -> None:
     assert asked_after(stream) == 5.0
 
 
-def test_connected_and_keepalives_do_not_restart_the_quiet_period() -> None:
-    stream = opened()
-    stream.receives(CONNECTED)
-    stream.takes()
-    stream.receives(KEEPALIVE, after=4.0)
-    assert stream.action == Read(1.0)
-    assert isinstance(stream.stays_quiet(), Send)
-
-
 @pytest.mark.parametrize("status", ["completed", "failed", "cancelled"])
 def test_a_probe_that_finds_the_end_emits_the_terminal_event(status: str) -> None:
     stream = opened()
     asked_after(stream)
-    ended = {"id": "ex_1", "status": status, "outputs": None, "error": "why", "completed_at": "t"}
+    ended = {"id": "ex_1", "status": status, "outputs": [1], "error": "why", "completed_at": "t"}
     stream.replies(200, an_envelope(ended))
     assert stream.stays_quiet() == Close()
     stream.closes()
@@ -187,52 +178,6 @@ def test_a_due_probe_waits_for_the_missed_events_after_a_reconnection() -> None:
     assert isinstance(stream.stays_quiet(), Send)
 
 
-def test_a_probe_is_sent_if_a_reconnection_takes_too_long() -> None:
-    stream = opened()
-    stream.ends(after=4.9)
-    stream.waits()
-    assert isinstance(stream.fails(timed_out=True, after=1.0), Send)
-
-
-def test_probes_are_sent_during_a_long_pause_before_a_reconnection() -> None:
-    stream = opened()
-    stream.receives(b"retry: 60000\n\n")
-    stream.ends()
-    asked = list(questions(stream, until=1060.0))
-    assert asked == pytest.approx([1005.0, 1012.5, 1023.75, 1040.625])
-    stream.waits()
-    assert isinstance(stream.action, Open)
-    assert stream.now == 1060.0
-
-
-def questions(stream: Stepper, *, until: float) -> Iterator[float]:
-    """When the stream, which cannot be opened now, asks; it runs on."""
-    while True:
-        if isinstance(stream.action, Send):
-            yield stream.now
-            stream.replies(200, RUNNING)
-        assert isinstance(stream.action, Wait)
-        if stream.now + stream.action.seconds >= until:
-            return
-        stream.waits()
-
-
-def test_reconnections_that_hang_delay_no_probe() -> None:
-    stream = opened()
-    stream.fails(Phase.REPLY_BROKEN)
-    last, longest = stream.now, 0.0
-    while stream.now < 1600.0:
-        if isinstance(stream.action, Open):
-            stream.fails(timed_out=True, after=stream.action.timeout)
-        elif isinstance(stream.action, Send):
-            last, longest = stream.now, max(longest, stream.now - last)
-            stream.replies(200, RUNNING)
-        else:
-            stream.waits()
-    assert 20.0 <= longest <= 32.0
-    assert stream.now - last <= 32.0
-
-
 def test_only_the_first_wait_of_a_pause_has_the_loss_as_because() -> None:
     stream = opened()
     stream.receives(b"retry: 7000\n\n")
@@ -320,13 +265,6 @@ def test_a_deadline_is_kept_while_events_flow() -> None:
     assert stream.stays_quiet() == Close()
 
 
-def test_a_deadline_during_an_opening_ends_the_stream() -> None:
-    stream = streaming(deadline=1003.0)
-    stream.start()
-    assert stream.opens(after=3.0) == Read(DRAIN_IDLE)
-    assert stream.stays_quiet() == Close()
-
-
 def test_a_deadline_during_a_probe_closes_the_stream() -> None:
     stream = opened(deadline=1007.0)
     asked_after(stream)
@@ -398,25 +336,3 @@ def test_a_new_connection_of_a_run_is_silent_until_its_first_event() -> None:
     stream.takes()
     asked_after(stream)
     assert stream.now == pytest.approx(1001.1 + 0.35 * 1.1)
-
-
-def test_a_deadline_without_a_connection_ends_the_stream() -> None:
-    stream = opened(deadline=1006.0, silent_poll=1.0)
-    stream.receives(b"retry: 5900\n\n")
-    stream.ends()
-    while isinstance(stream.action, Wait):
-        stream.waits()
-        if isinstance(stream.action, Send):
-            stream.replies(200, RUNNING, after=1.0)
-    assert isinstance(stream.error, TimeoutError)
-
-
-def test_a_stream_of_an_ended_execution_polls_at_once() -> None:
-    """It ended before the subscription, so that its terminal event may never come."""
-    stream = opened()
-    stream.receives(sse("connected", {"execution_id": "ex_1", "status": "cancelled"}))
-    assert isinstance(stream.takes(), Send)
-    stream.replies(200, an_envelope({"status": "cancelled"}))
-    stream.stays_quiet()
-    stream.closes()
-    assert kinds(stream) == ["connected", "execution:cancelled"]

@@ -86,15 +86,6 @@ def test_a_stream_that_never_stops_is_closed_after_so_many_reads() -> None:
     assert stream.action == Close()
 
 
-def test_a_slow_caller_misses_nothing() -> None:
-    stream = told_that_it_has_ended()
-    stream.receives(NODE)
-    assert stream.takes(after=60.0) == Read(DRAIN_IDLE)
-    stream.receives(COMPLETED)
-    stream.closes()
-    assert kinds(stream) == ["node:completed", "execution:completed"]
-
-
 def test_a_stream_with_an_ending_sends_no_more_probes() -> None:
     stream = opened()
     stream.receives(CONNECTED)

@@ -144,7 +144,7 @@ def test_the_table_is_true_with_the_shortest_times(silent_poll: Optional[float])
     for _ in wander(
         lambda: streaming(times=times, silent_poll=silent_poll),
         Possibilities(REPLIES, HEADS, CHUNKS),
-        walks=300,
+        walks=100,
     ):
         pass
 

@@ -12,7 +12,6 @@ from flowmaestro_core.streams.events import (
     EXECUTION_TERMINAL,
     MESSAGE_TERMINAL,
     event_from_sse,
-    terminal_event,
     timeline_part,
 )
 from flowmaestro_core.streams.sse import ServerSentEvent
@@ -84,29 +83,6 @@ def test_every_event_is_a_dict_with_a_type(kind: str, text: str) -> None:
         assert isinstance(found, dict)
         assert isinstance(found["type"], str)
         assert kind in ("message", found["type"])
-
-
-@pytest.mark.parametrize("status", ["completed", "failed", "cancelled"])
-def test_a_terminal_event_is_made_from_an_ended_execution(status: str) -> None:
-    execution = {
-        "id": "e",
-        "status": status,
-        "outputs": {"a": 1},
-        "error": None,
-        "completed_at": "now",
-    }
-    found = terminal_event(execution)
-    assert found["type"] in EXECUTION_TERMINAL
-    assert found == {
-        "type": f"execution:{status}",
-        "execution_id": "e",
-        "status": status,
-        "polled": True,
-        "outputs": {"a": 1},
-        "error": None,
-        "completed_at": "now",
-    }
-    assert terminal_event({"status": status})["outputs"] is None
 
 
 def test_brief_events_keep_what_a_timeline_needs() -> None:
