@@ -15,7 +15,6 @@ from flowmaestro_core.errors import (
     ConnectionError,
     InsufficientCreditsError,
     NotFoundError,
-    ServerError,
     TimeoutError,
     ValidationError,
 )
@@ -78,16 +77,6 @@ def test_repeated_id_is_followed_once() -> None:
 def test_wait_for_no_execution_ends_at_once() -> None:
     assert stepping(Executions.wait_many([])).start() == Done(None)
     assert stepping(Workflows.run_many("wf_1", [])).start() == Done(None)
-
-
-def test_thousands_of_executions_are_polled_in_turn() -> None:
-    """Each is asked once before one is asked twice; no stack grows with their number."""
-    names = [f"ex_{n}" for n in range(1200)]
-    wait = waiting(*names)
-    for name in names:
-        assert asked(wait) == name
-        says(wait, "running")
-    assert asked(until_asked(wait)) == names[0]
 
 
 def test_each_execution_is_polled_before_it_times_out() -> None:
@@ -272,14 +261,6 @@ def test_a_lack_of_credits_stops_new_starts() -> None:
     assert ids(run) == ["a", "b"]
 
 
-def test_a_lack_of_credits_ends_no_wait_for_others() -> None:
-    wait = waiting("a", "b")
-    wait.replies(200, an_envelope({"id": "a", "status": "failed", "error": "Insufficient credits"}))
-    wait.takes()
-    says(wait, "completed")
-    assert wait.takes() == Done(None)
-
-
 def test_every_outcome_has_its_row() -> None:
     rows = [{"n": 0}, {"n": 1}, {"n": 2}]
     run = running(rows, concurrency=1)
@@ -318,22 +299,6 @@ def test_useless_response_delays_the_next_start(reply: Any) -> None:
     run = running([{}] * 3, options={"max_retries": 0})
     run.replies(*reply, headers={"retry-after-ms": "1"})
     assert run.takes_all() == Wait(0.5)
-
-
-def test_row_with_refused_inputs_delays_no_other() -> None:
-    run = running([{}, {}])
-    run.replies(400)
-    assert isinstance(run.takes_all(), Send)
-
-
-@pytest.mark.parametrize("data", [{}, {"execution_id": ""}, {"execution_id": 7}])
-def test_a_start_without_a_usable_id_is_an_error(data: Any) -> None:
-    run = running([{}])
-    run.replies(202, an_envelope(data))
-    assert run.takes() == Done(None)
-    (error,) = errors(run)
-    assert isinstance(error, ServerError)
-    assert error.code == "invalid_response"
 
 
 @pytest.mark.parametrize("bad", [{"a": {1}}, {"a": float("nan")}, {5: 1}, [1], "text", 0])
@@ -380,12 +345,3 @@ def test_exception_of_the_iterator_is_raised_unchanged() -> None:
     run.foreign = (TypeError,)
     run.takes()
     assert isinstance(run.error, TypeError)
-
-
-def test_an_iterator_that_raises_at_once_ends_the_batch_before_a_request() -> None:
-    rows = (1 / 0 for _ in range(1))
-    run = stepping(Workflows.run_many("wf_1", rows))
-    run.foreign = (ZeroDivisionError,)
-    run.start()
-    assert isinstance(run.error, ZeroDivisionError)
-    assert run.sent == []

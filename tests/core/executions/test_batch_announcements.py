@@ -7,7 +7,7 @@ from typing import Any, List
 
 import pytest
 
-from flowmaestro_core.actions import Emit, Load, Save, Send, Wait
+from flowmaestro_core.actions import Load, Save, Send
 from flowmaestro_core.errors import JournalError
 from flowmaestro_core.machines import machine_for
 from flowmaestro_core.resources.workflows import Workflows
@@ -41,14 +41,10 @@ class Process:
         return stepper.action
 
     def step(self) -> None:
-        stepper = self.stepper
-        if isinstance(stepper.action, (Load, Save)):
-            self.journal.carry_out(stepper)
-        elif isinstance(stepper.action, Emit):
-            stepper.takes()
+        if isinstance(self.stepper.action, (Load, Save)):
+            self.journal.carry_out(self.stepper)
         else:
-            assert isinstance(stepper.action, Wait), stepper.action
-            stepper.waits()
+            self.stepper.idles()
 
     @property
     def announced(self) -> List[List[int]]:

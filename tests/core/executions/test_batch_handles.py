@@ -6,8 +6,7 @@ from typing import Any, List
 
 import pytest
 
-from flowmaestro_core.actions import Done, Emit, Fail, Send, Wait
-from flowmaestro_core.errors import AuthenticationError
+from flowmaestro_core.actions import Done, Emit, Send, Wait
 from flowmaestro_core.executions.outcome import BatchProgress, RunOutcome, still_runs
 from flowmaestro_core.machines import machine_for
 from flowmaestro_core.resources.executions import Executions
@@ -93,19 +92,6 @@ def test_ordered_outcomes_come_in_the_order_of_the_rows() -> None:
     while isinstance(run.action, Emit):
         run.takes()
     assert [item.index for item in run.items] == list(range(8))
-
-
-def test_stopped_ordered_batch_delivers_its_outcomes() -> None:
-    run = running(numbered(), concurrency=3, ordered=True)
-    run.replies(503, headers={"Retry-After": "20"})
-    until_asked(run)
-    starts(run, "a")
-    starts(run, "b")
-    run.replies(401)
-    while not isinstance(run.takes_all(), Fail):
-        says(until_asked(run), "completed")
-    assert [item.index for item in run.items] == [0, 1]
-    assert isinstance(run.error, AuthenticationError)
 
 
 @pytest.mark.parametrize(
