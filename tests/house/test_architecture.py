@@ -29,40 +29,18 @@ def steps(title):
     return [(found["file"], found["name"]) for found in _STEP.finditer(section(title))]
 
 
-def functions_of(file):
-    """Return the functions of a source file, by the line on which their code begins."""
-
-    def visit(node, prefix):
-        for child in ast.iter_child_nodes(node):
-            if isinstance(child, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
-                name = f"{prefix}{child.name}"
-                if not isinstance(child, ast.ClassDef):
-                    first = min([child.lineno, *(each.lineno for each in child.decorator_list)])
-                    found[first] = name
-                visit(child, f"{name}.")
-            elif isinstance(child, ast.If):
-                visit(child, prefix)
-
-    found = {}
-    visit(ast.parse((ROOT / file).read_text(encoding="utf-8")), "")
-    return found
-
-
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="needs qualified names of code")
 @pytest.mark.parametrize("title", LIVES)
 def test_the_steps_happen_in_this_order(title):
     """What a client calls in its thread, in the order of the first calls."""
     wanted = steps(title)
     assert len(wanted) == len(re.findall(r"^\d", section(title), re.MULTILINE)) > 5
-    places = {
-        (str(ROOT / file), line): (file, name)
-        for file in {file for file, _ in wanted}
-        for line, name in functions_of(file).items()
-    }
     called = {}
 
     def note(frame, event, _):
         code = frame.f_code
-        step = places.get((code.co_filename, code.co_firstlineno))
+        name = code.co_qualname.replace(".<locals>", "")
+        step = (code.co_filename.removeprefix(f"{ROOT}/"), name)
         if event == "call" and step in wanted:
             called.setdefault(step)
 

@@ -11,6 +11,7 @@ import pytest
 import flowmaestro
 import flowmaestro_core.resources
 from flowmaestro import resources
+from flowmaestro.testing import FakeFlowMaestro, running_server
 
 CLIENTS = "from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient\n"
 STACKS = {
@@ -48,38 +49,25 @@ def test_a_client_is_made_without_an_http_stack() -> None:
     assert made >= MACHINERY - {"flowmaestro_transports.observing.hooks"}
 
 
-SERVER = """
-import socket, threading
-
-def serve(server):
-    with server, server.accept()[0] as peer:
-        peer.recv(65536)
-        peer.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 12\\r\\n\\r\\n" + b'{"data": {}}')
-
-server = socket.create_server(("127.0.0.1", 0))
-address = "http://127.0.0.1:%d" % server.getsockname()[1]
-threading.Thread(target=serve, args=(server,)).start()
+SYNC = f"""{CLIENTS}
+with FlowMaestroClient("{{}}", base_url="{{}}") as client:
+    client.workflows.list()
 """
-SYNC = f"""{SERVER}
-from flowmaestro import FlowMaestroClient
-with FlowMaestroClient("k", base_url=address) as client:
-    client.workflows.get("wf_1")
-"""
-ASYNC = f"""{SERVER}
+ASYNC = f"""{CLIENTS}
 import asyncio
-from flowmaestro import AsyncFlowMaestroClient
 async def main():
-    async with AsyncFlowMaestroClient("k", base_url=address) as client:
-        await client.workflows.get("wf_1")
+    async with AsyncFlowMaestroClient("{{}}", base_url="{{}}") as client:
+        await client.workflows.list()
 asyncio.run(main())
 """
 
 
 @pytest.mark.parametrize(("program", "stack"), [(SYNC, set()), (ASYNC, {"anyio"})])
 def test_a_first_call_over_plain_http_loads_what_it_needs(program: str, stack: Any) -> None:
-    before = loaded("import asyncio" if "anyio" in stack else "import socket, threading")
-    after = loaded(program)
-    assert (after - before) & STACKS == stack
+    fake = FakeFlowMaestro()
+    with running_server(fake) as url:
+        after = loaded(program.format(fake.api_key, url))
+    assert (after - loaded("import asyncio" if stack else "")) & STACKS == stack
     assert "flowmaestro_transports.functions" not in after
 
 
