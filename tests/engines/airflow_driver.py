@@ -29,7 +29,7 @@ from tests.engines.service import (
     children_of,
     free_port,
     kill_at_random,
-    proved,
+    prove_both,
     report,
     service,
     until,
@@ -56,14 +56,14 @@ def airflow(*arguments: str) -> str:
     return done.stdout
 
 
-def install(home: Path, *, bare: bool) -> None:
-    """Copy the example, with shorter times, or without its checkpoints."""
+def install(home: Path) -> None:
+    """Copy the example, with shorter times, and without its checkpoints if `BARE` is set."""
     rerun = 'rerun=("failed",)'
     for name, folder in (("airflow_dag.py", "dags"), ("flowmaestro_airflow.py", "plugins")):
         text = (EXAMPLES / name).read_text()
         text = text.replace(rerun, f"{rerun}, settle_after={SETTLE_AFTER}")
         text = text.replace('"retries": 3', '"retries": 20')
-        if bare:
+        if os.environ.get("BARE"):
             text = text.replace("checkpoint=checkpoint", "").replace(', "checkpoint": kept', "")
         (home / folder).mkdir()
         (home / folder / name).write_text(text)
@@ -83,11 +83,11 @@ class Scheduler(Workers):
         return [task for worker in super().running() for task in children_of(worker)]
 
 
-def prove(name: str, *, bare: bool) -> Dict[str, int]:
+def prove(name: str) -> Dict[str, int]:
     """Trigger the DAG, kill, and return the figures when it has succeeded."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, service(20.0) as fake:
         home = Path(folder)
-        install(home, bare=bare)
+        install(home)
         port = str(free_port())
         os.environ.update(
             QUICKER,
@@ -131,9 +131,7 @@ def prove(name: str, *, bare: bool) -> Dict[str, int]:
 
 
 def main() -> None:
-    figures = prove("Airflow", bare=False)
-    prove("the same without a checkpoint", bare=True)
-    proved(figures)
+    prove_both("Airflow", prove)
 
 
 if __name__ == "__main__":

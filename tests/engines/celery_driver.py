@@ -17,12 +17,13 @@ from typing import Any, Dict
 from tests.engines.service import (
     KILLS,
     Process,
-    RedisServer,
+    Server,
     Workers,
     kill_at_random,
     proved,
     report,
     service,
+    start_redis,
     until,
 )
 
@@ -68,22 +69,17 @@ def ended(store: Any, begun: Path) -> bool:
 
 
 def prove(
-    name: str, redis: RedisServer, task: str, *, seconds: float, visibility: float
+    name: str, redis: Server, task: str, *, seconds: float, visibility: float
 ) -> Dict[str, int]:
     """Send tasks to two workers, kill, and return the figures when all tasks have succeeded."""
     os.environ["VISIBILITY"] = str(visibility)
-
-    def restart() -> None:
-        redis.kill()
-        redis.start()
-
     with service(seconds) as fake, tempfile.TemporaryDirectory() as folder:
         begun = Path(folder, "begun")
         begun.touch()
         os.environ["BEGUN"] = str(begun)
         store = send(task)
         with Workers([worker(number) for number in range(2)]) as workers:
-            kill_at_random(workers, fake, 7, pause=(0.5, 3.0), middle=restart)
+            kill_at_random(workers, fake, 7, pause=(0.5, 3.0), middle=redis.restart)
             until(lambda: ended(store, begun), timeout=visibility * 4 + 240)
         print(f"{TASKS - count_of(begun)} messages lost by Celery", flush=True)
         return report(name, fake, count_of(begun), KILLS)
@@ -94,9 +90,9 @@ def main() -> None:
     killed: Dict[str, Any] = {"seconds": 3.0, "visibility": 15.0}
     twice: Dict[str, Any] = {"seconds": 4.0, "visibility": 3.0}
     with tempfile.TemporaryDirectory() as folder:
-        redis = RedisServer(folder, durable=True)
+        redis = start_redis(folder)
         try:
-            os.environ["REDIS_URL"] = redis.url
+            os.environ["REDIS_URL"] = f"redis://127.0.0.1:{redis.port}/0"
             figures = [
                 prove("Celery", redis, "report", **killed),
                 prove("Celery, two workers on one task", redis, "report", **twice),

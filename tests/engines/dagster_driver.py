@@ -30,7 +30,7 @@ from tests.engines.service import (
     free_port,
     kill_at_random,
     pids_where,
-    proved,
+    prove_both,
     report,
     service,
     until,
@@ -144,10 +144,7 @@ def look() -> None:
 
 def main() -> None:
     look()
-    figures = prove("Dagster")
-    os.environ["BARE"] = "1"
-    prove("the same without a checkpoint")
-    proved(figures)
+    prove_both("Dagster", prove)
 
 
 if __name__ == "__main__":

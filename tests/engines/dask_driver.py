@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import functools
 import os
-import socket
 import sys
 import tempfile
 from pathlib import Path
@@ -28,6 +27,7 @@ from tests.engines.service import (
     Process,
     free_port,
     kill_at_random,
+    listens,
     pids_where,
     proved,
     redis_server,
@@ -48,7 +48,7 @@ class Dask(Cluster):
         os.environ["DASK_SCHEDULER_ADDRESS"] = address
         options = ("--host", "127.0.0.1", "--port", str(port), "--no-dashboard")
         scheduler = Process("-m", "distributed.cli.dask_scheduler", *options)
-        until(lambda: socket.create_connection(("127.0.0.1", port), 1).close() is None)
+        until(lambda: listens(port))
         each = ("--nworkers", "2", "--nthreads", "2", "--no-dashboard", "--memory-limit", "0")
         command = ("-m", "distributed.cli.dask_worker", address, *each)
         local = ("--local-directory", str(folder / "dask"))
@@ -90,7 +90,7 @@ def two_at_once(name: str, do: Callable[[str], Any]) -> Dict[str, int]:
     """Have two tasks of Dask do each task at the same time, and return the figures."""
     with (
         service(2.0) as fake,
-        redis_server(durable=True) as url,
+        redis_server() as url,
         tempfile.TemporaryDirectory() as folder,
     ):
         os.environ["REDIS_URL"] = url

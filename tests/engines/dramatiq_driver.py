@@ -18,7 +18,7 @@ from tests.engines.service import (
     Process,
     Workers,
     kill_at_random,
-    proved,
+    prove_both,
     redis_server,
     report,
     service,
@@ -33,12 +33,12 @@ def worker() -> Process:
     return Process(*command, "--worker-shutdown-timeout", "1000")
 
 
-def prove(name: str, url: str) -> Dict[str, int]:
+def prove(name: str) -> Dict[str, int]:
     """Send messages to two workers of two processes, kill, and return the figures."""
     # Imported only now: the broker reads the environment.
     from tests.engines import dramatiq_app
 
-    connection = redis.Redis.from_url(url)
+    connection = redis.Redis.from_url(os.environ["REDIS_URL"])
     connection.flushall()
     with service(6.0) as fake:
         for _ in range(TASKS):
@@ -54,12 +54,9 @@ def prove(name: str, url: str) -> Dict[str, int]:
 
 
 def main() -> None:
-    with redis_server(durable=True) as url:
+    with redis_server() as url:
         os.environ["REDIS_URL"] = url
-        figures = prove("Dramatiq, processes and workers killed", url)
-        os.environ["BARE"] = "1"
-        prove("the same without a checkpoint", url)
-    proved(figures)
+        prove_both("Dramatiq, processes and workers killed", prove)
 
 
 if __name__ == "__main__":

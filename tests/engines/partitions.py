@@ -72,7 +72,7 @@ def prove(what: str, name: str, start: Callable[[Path], Cluster], *, bare: bool)
     """
     rng = random.Random(7)
     with contextlib.ExitStack() as stack:
-        os.environ["REDIS_URL"] = stack.enter_context(redis_server(durable=True))
+        os.environ["REDIS_URL"] = stack.enter_context(redis_server())
         fake = stack.enter_context(service(2.0))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         (folder / "job").mkdir()

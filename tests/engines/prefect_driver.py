@@ -12,6 +12,7 @@ away.
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import tempfile
 import time
@@ -26,7 +27,7 @@ from tests.engines.service import (
     Workers,
     free_port,
     kill_at_random,
-    proved,
+    prove_both,
     report,
     service,
     until,
@@ -84,7 +85,7 @@ class Supervised(Workers):
         self.again.kill()
 
 
-def prove(name: str, server: Process, health: str) -> Dict[str, int]:
+def prove(name: str, *, server: Process, health: str) -> Dict[str, int]:
     """Create flow runs, kill, and return the figures when all have ended."""
     days = [f"{'bare' if os.environ.get('BARE') else 'day'}-{number}" for number in range(TASKS)]
     begun = time.monotonic()
@@ -126,12 +127,9 @@ def main() -> None:
         try:
             until(lambda: urllib.request.urlopen(health).status == 200, timeout=300)
             os.environ["PREFECT_API_URL"] = health.rpartition("/")[0]
-            figures = prove("Prefect", server, health)
-            os.environ["BARE"] = "1"
-            prove("the same without a checkpoint", server, health)
+            prove_both("Prefect", functools.partial(prove, server=server, health=health))
         finally:
             server.kill()
-    proved(figures)
 
 
 if __name__ == "__main__":

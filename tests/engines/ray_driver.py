@@ -10,7 +10,6 @@ tasks with a run each.
 from __future__ import annotations
 
 import os
-import socket
 import sys
 import tempfile
 from pathlib import Path
@@ -23,6 +22,7 @@ from tests.engines.service import (
     Process,
     free_port,
     kill_at_random,
+    listens,
     pids_where,
     proved,
     redis_server,
@@ -36,10 +36,6 @@ OTHERS = (b"ray::IDLE", b"ray::DashboardAgent", b"ray::RuntimeEnvAgent")
 """Titles of processes that run no task."""
 
 
-def connects(port: str) -> bool:
-    return socket.create_connection(("127.0.0.1", int(port)), 1).close() is None
-
-
 def has_raylet(node: Process) -> bool:
     return bool(pids_where([node], lambda command: b"raylet/raylet" in command))
 
@@ -51,7 +47,7 @@ class Ray(Cluster):
         # The path of a socket may have 107 characters.
         options = ("--head", "--port", port, "--num-cpus", "0", "--temp-dir", str(folder / "ray"))
         super().__init__(self.node(*options, "--include-dashboard", "false"), [])
-        until(lambda: connects(port), timeout=300)
+        until(lambda: listens(int(port)), timeout=300)
         for _ in range(2):  # Two that start at once may choose the same ports.
             node = self.worker()
             self.workers.append(node)
@@ -91,7 +87,7 @@ def prove_tasks(name: str) -> Dict[str, int]:
     """Run tasks, kill, and return the figures when all have ended."""
     with (
         service(6.0) as fake,
-        redis_server(durable=True) as url,
+        redis_server() as url,
         tempfile.TemporaryDirectory() as folder,
     ):
         os.environ["REDIS_URL"] = url

@@ -72,7 +72,7 @@ def prove(name: str, url: str, *, seed: int) -> Dict[str, int]:
 
 def main() -> None:
     rounds = 1 if "few" in sys.argv else 3
-    with redis_server(durable=True) as url:
+    with redis_server() as url:
         os.environ["REDIS_URL"] = url
         figures = [prove("RQ, workers and jobs killed", url, seed=seed) for seed in range(rounds)]
         os.environ["BARE"] = "1"

@@ -65,6 +65,14 @@ def report(name: str, fake: FakeFlowMaestro, tasks: int, kills: int) -> Dict[str
     return figures
 
 
+def prove_both(name: str, prove: Callable[[str], Dict[str, int]]) -> None:
+    """Prove with a checkpoint and print the figures without one; exit if the former are bad."""
+    figures = prove(name)
+    os.environ["BARE"] = "1"
+    prove("the same without a checkpoint")
+    proved(figures)
+
+
 def proved(figures: Dict[str, int]) -> None:
     """Exit with an error unless each task was started once."""
     if not figures["tasks"] == figures["executions"] == figures["tasks started"]:
@@ -78,34 +86,45 @@ def free_port() -> int:
         return port
 
 
-class RedisServer:
-    """A Redis of our own. If `durable`, each command is on the disk at once."""
+def listens(port: int) -> bool:
+    """Return whether a server listens there; raises `OSError` otherwise."""
+    return socket.create_connection(("127.0.0.1", port), 1).close() is None
 
-    def __init__(self, folder: str, *, durable: bool) -> None:
-        port = free_port()
-        self.url = f"redis://127.0.0.1:{port}/0"
-        self._address = ("127.0.0.1", port)
-        self._command = ["redis-server", "--port", str(port), "--save", "", "--dir", folder]
-        if durable:
-            self._command += ["--appendonly", "yes", "--appendfsync", "always"]
+
+class Server:
+    """A server of an engine on a port of its own, with its state on the disk."""
+
+    def __init__(self, port: int, *command: str) -> None:
+        self.port, self._command = port, command
         self.start()
 
     def start(self) -> None:
         self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
-        until(lambda: socket.create_connection(self._address, 1).close() is None)
+        until(lambda: listens(self.port))
 
     def kill(self) -> None:
         self._process.kill()
         self._process.wait()
 
+    def restart(self) -> None:
+        self.kill()
+        self.start()
+
+
+def start_redis(folder: str) -> Server:
+    """Start a Redis of our own, which has each command on the disk at once."""
+    port = free_port()
+    where = ("--port", str(port), "--save", "", "--dir", folder)
+    return Server(port, "redis-server", *where, "--appendonly", "yes", "--appendfsync", "always")
+
 
 @contextlib.contextmanager
-def redis_server(*, durable: bool = False) -> Iterator[str]:
+def redis_server() -> Iterator[str]:
     """Run a Redis of our own; gives its URL."""
     with tempfile.TemporaryDirectory() as folder:
-        server = RedisServer(folder, durable=durable)
+        server = start_redis(folder)
         try:
-            yield server.url
+            yield f"redis://127.0.0.1:{server.port}/0"
         finally:
             server.kill()
 

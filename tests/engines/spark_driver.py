@@ -8,7 +8,6 @@ A standalone master and two workers of two cores run `spark_job.py` of `docs/sto
 from __future__ import annotations
 
 import os
-import socket
 import sys
 from pathlib import Path
 from typing import List
@@ -16,7 +15,7 @@ from typing import List
 import pyspark
 
 from tests.engines.partitions import JOB, Cluster, prove_both
-from tests.engines.service import Process, free_port, pids_where, until
+from tests.engines.service import Process, free_port, listens, pids_where, until
 
 HOME = Path(pyspark.__file__).parent
 
@@ -35,7 +34,7 @@ class Spark(Cluster):
         master = Process(
             "org.apache.spark.deploy.master.Master", *options, program=program("spark-class")
         )
-        until(lambda: socket.create_connection(("127.0.0.1", port), 1).close() is None)
+        until(lambda: listens(port))
         super().__init__(master, [self.worker() for _ in range(2)])
 
     def worker(self) -> Process:

@@ -142,7 +142,7 @@ def batch(kind: str, url: str, *, rows: int, kills: int) -> Dict[str, int]:
 def main() -> None:
     rows, kills = (40, 4) if "few" in sys.argv else (200, 12)
     servers: Tuple[Tuple[str, Any], ...] = (
-        ("redis", lambda: redis_server(durable=True)),
+        ("redis", lambda: redis_server()),
         ("postgres", postgres_server),
     )
     for kind, server in servers:

