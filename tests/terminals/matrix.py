@@ -38,7 +38,6 @@ COMMANDS: Dict[str, List[str]] = {
     "detach": ["run", "wf_1", "--detach"],
     "watch": ["watch", "{id}"],
     "watch-json": ["watch", "{id}", "--json"],
-    "watch-last": ["watch", "--last"],
     "map": ["map", "wf_1", "rows.csv", "--out", "out.jsonl"],
     "map-json": ["map", "wf_1", "rows.csv", "--out", "out.csv", "--concurrency", "1", "--json"],
     "map-table": ["map", "wf_bad", "rows.csv", "--out", "out.csv", "-o", "table"],
@@ -50,7 +49,6 @@ COMMANDS: Dict[str, List[str]] = {
     "get-json": ["get", "executions", "{id}", "--json"],
     "cancel": ["cancel", "{id}"],
     "query": ["query", "kb_123", "How do I reset my password?"],
-    "query-json": ["query", "kb_123", "How do I reset my password?", "--json"],
     "fire": ["fire", "trigger_123"],
     "chat": ["chat", "agent_parrot"],
     "chat-json": ["chat", "agent_parrot", "-m", "Größe 日本", "--json"],
@@ -62,10 +60,7 @@ COMMANDS: Dict[str, List[str]] = {
     "logout": ["logout"],
     "logout-fails": ["logout", "--profile", "none"],
     "profiles": ["profiles"],
-    "profiles-json": ["profiles", "--json"],
     "completion-bash": ["completion", "bash"],
-    "completion-zsh": ["completion", "zsh"],
-    "completion-fish": ["completion", "fish"],
     "mcp": ["mcp", "--workflow", "Nightly report"],
     "mcp-config": ["mcp", "--workflow", "wf_1", "--config", "vscode"],
     "serve": ["serve", "--port", "{port}", "--api-key", "fm_live_served"],
@@ -75,7 +70,6 @@ COMMANDS: Dict[str, List[str]] = {
     "help": ["help"],
     "help-map": ["map", "--help"],
     "version": ["version"],
-    "version-option": ["-V"],
 }
 """The commands; `{id}` is an execution that has ended, `{port}` a free port."""
 STDIN = {
@@ -84,15 +78,15 @@ STDIN = {
     '"2025-06-18", "capabilities": {{}}, "clientInfo": {{"name": "test", "version": "1"}}}}}}\n',
 }
 """What is typed into a command; `Hello` into the others."""
-DOCUMENTS = ("run", "run-json", "run-fails", "watch", "watch-json", "watch-last", "map-json")
-DOCUMENTS += ("list-json", "get-json", "query-json", "chat-json", "doctor-json", "profiles-json")
+DOCUMENTS = ("run", "run-json", "run-fails", "watch", "watch-json", "map-json")
+DOCUMENTS += ("list-json", "get-json", "chat-json", "doctor-json")
 DOCUMENTS += ("mcp", "mcp-config")
 """Commands whose standard output is JSON."""
-UNWRAPPED = ("list-csv", "detach", "fire", "cancel", "serve", "completion-bash", "completion-zsh")
-UNWRAPPED += ("completion-fish", "help", "help-map")
+UNWRAPPED = ("list-csv", "detach", "fire", "cancel", "serve", "completion-bash")
+UNWRAPPED += ("help", "help-map")
 """Commands whose lines may be longer than the terminal is wide: they are copied, or sourced."""
 SAME = ("query", "chat", "detach", "fire", "cancel", "list-csv", "logout", "version", "doctor")
-SAME += ("doctor-fails", "completion-bash", "completion-zsh", "completion-fish", "version-option")
+SAME += ("doctor-fails", "completion-bash")
 """Commands that write the same words to a terminal as to a pipe."""
 KINDS = ("terminal", "pipe", "file", "full", "closed")
 """What an output may be."""
