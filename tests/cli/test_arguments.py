@@ -231,7 +231,7 @@ def test_a_resource_may_be_named_in_the_singular(command):
     assert command("get", "workflow", "wf_123").out == plural.out
 
 
-@pytest.mark.parametrize("where", ["typing", "argparse", "flowmaestro.cli.runs"])
+@pytest.mark.parametrize("where", ["argparse", "flowmaestro.cli.runs"])
 def test_ctrl_c_while_modules_are_loaded_is_no_traceback(flowmaestro, where):
     code = (
         "import importlib.abc, sys\n"

@@ -82,12 +82,6 @@ def test_a_pipe_is_one_message_and_the_bare_answer_is_printed(command, fake, typ
     assert (done.status, done.out, done.err) == (0, "You said 'one\\n\\ntwo'.\n", "")
 
 
-def test_an_answer_in_a_pipe_keeps_its_tabs(command, fake):
-    makefile = "all:\n\tgcc -o a a.c\n"
-    fake.agent("agent_make", makefile)
-    assert command("chat", "agent_make", "-m", "a Makefile").out == makefile + "\n"
-
-
 @pytest.mark.parametrize("sent", ["utf-8", "utf-8-sig", "cp1252"])
 def test_a_piped_message_is_utf_8_or_in_the_encoding_of_stdin(command, echo, monkeypatch, sent):
     pipe = io.TextIOWrapper(io.BytesIO("Größe".encode(sent)), "cp1252")

@@ -67,10 +67,3 @@ def test_an_unfinished_start_is_said_to_take_a_minute(command, fake, kept):
     done = command("run", "wf_1", "--checkpoint", kept)
     assert "may have been started before; looking for it in 60 s" in done.err
     assert done.status == 0
-
-
-def test_a_checkpoint_of_other_inputs_is_refused(command, kept):
-    command("run", "wf_123", "-i", "name=Ada", "--checkpoint", kept)
-    other = command("run", "wf_123", "-i", "name=Eve", "--checkpoint", kept)
-    assert other.status == 1
-    assert "other inputs" in other.err

@@ -33,6 +33,11 @@ def doctor(here):
     return lambda url, key, *more: here("doctor", "--base-url", url, "--api-key", key, *more)
 
 
+def findings(done):
+    """Return what was found, by the names of the checks."""
+    return {it["check"]: it for it in json.loads(done.out)}
+
+
 def test_doctor_exits_0_if_every_check_is_good(doctor):
     fake = FakeFlowMaestro(epoch=time.time())
     with running_server(fake) as url:
@@ -128,33 +133,30 @@ def test_a_spent_rate_limit_is_reported(command, fake):
     assert done.out.endswith("✗ rate limit  Too Many Requests\n              Try again in 7 s.\n")
 
 
-def test_an_untrusted_certificate_is_explained(doctor, monkeypatch, tmp_path):
-    authority = Authority(tmp_path)
+@pytest.mark.parametrize("name", ["", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"])
+def test_an_untrusted_certificate_and_the_variable_that_decides_are_named(
+    doctor, monkeypatch, tmp_path, name
+):
+    authority, bundle = Authority(tmp_path), certifi.where()
+    if name:
+        monkeypatch.setenv("SSL_CERT_FILE", "/nowhere")
+        monkeypatch.setenv(name, bundle)
     with ScriptedServer(answering(reply()), tls=authority.server_context()) as server:
         done = doctor(server.url, "fm_live_any")
     assert done.status == 6
     assert "✗ connection  the certificate is not trusted: " in done.out
-    assert "Point SSL_CERT_FILE to its authority." in done.out
-
-
-@pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"])
-def test_the_variable_that_decides_about_trust_is_named(doctor, monkeypatch, tmp_path, name):
-    authority = Authority(tmp_path)
-    bundle = certifi.where()
-    monkeypatch.setenv("SSL_CERT_FILE", "/nowhere")
-    monkeypatch.setenv(name, bundle)
-    with ScriptedServer(answering(reply()), tls=authority.server_context()) as server:
-        done = doctor(server.url, "fm_live_any")
-    assert f"✓ trust       the certificates in {bundle} ({name})" in done.out
-    assert f"to {bundle}, or unset {name}." in done.out
+    if name:
+        assert f"✓ trust       the certificates in {bundle} ({name})" in done.out
+        assert f"to {bundle}, or unset {name}." in done.out
+    else:
+        assert "Point SSL_CERT_FILE to its authority." in done.out
 
 
 @pytest.mark.parametrize("value", ["/nowhere", "/nowhere:/nowhere/else"])
 @pytest.mark.parametrize("name", ["SSL_CERT_FILE", "SSL_CERT_DIR"])
 def test_a_variable_that_names_no_certificates_is_a_warning(doctor, monkeypatch, name, value):
     monkeypatch.setenv(name, value)
-    listed = json.loads(doctor("https://127.0.0.1:9", "fm_live_any", "--json").out)
-    (trust,) = (finding for finding in listed if finding["check"] == "trust")
+    trust = findings(doctor("https://127.0.0.1:9", "fm_live_any", "--json"))["trust"]
     assert trust["state"] == "warning"
     assert trust["found"].startswith("the certificates of the system")
     assert trust["advice"] == f"There is no {value}: correct {name}, or unset it."
@@ -163,8 +165,7 @@ def test_a_variable_that_names_no_certificates_is_a_warning(doctor, monkeypatch,
 def test_a_file_of_profiles_that_cannot_be_read_has_advice(here, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     (tmp_path / "flowmaestro" / "profiles.json").mkdir(parents=True)
-    done = here("doctor", "--base-url", "http://127.0.0.1:9", "--json")
-    (key,) = (finding for finding in json.loads(done.out) if finding["check"] == "key")
+    key = findings(here("doctor", "--base-url", "http://127.0.0.1:9", "--json"))["key"]
     assert "profiles.json cannot be read: " in key["found"]
     assert key["advice"] == "Correct that, set FLOWMAESTRO_API_KEY, or give --api-key."
 
@@ -181,10 +182,10 @@ def test_a_file_of_certificates_that_cannot_be_read_fails(doctor, monkeypatch):
 def test_a_key_that_no_header_can_hold_is_a_finding(doctor):
     with running_server(FakeFlowMaestro(epoch=time.time())) as url:
         done = doctor(url, "fm_live_a\nb", "--json")
-    (key,) = (finding for finding in json.loads(done.out) if finding["check"] == "key")
-    assert (done.status, key["state"]) == (2, "failed")
-    assert key["found"].startswith("the key from --api-key must consist of visible ASCII")
-    assert "connection" in [finding["check"] for finding in json.loads(done.out)]
+    found = findings(done)
+    assert (done.status, found["key"]["state"]) == (2, "failed")
+    assert found["key"]["found"].startswith("the key from --api-key must consist of visible ASCII")
+    assert "connection" in found
 
 
 @pytest.mark.parametrize(

@@ -282,8 +282,6 @@ def test_cancel_goes_on_after_an_execution_that_cannot_be_cancelled(command, fak
     assert [reply["status"] for reply in json.loads(done.out)] == ["cancelled", "cancelled"]
     assert done.err.startswith("execution_id must be an id, not ''\n")
     assert json.loads(done.err.splitlines()[-1])["error"]["message"].startswith("1 of 3 could not")
-    done = command("cancel", command("run", "wf_slow", "--detach").out.strip(), "--json")
-    assert json.loads(done.out)[0]["status"] == "cancelled"
 
 
 @pytest.mark.parametrize(

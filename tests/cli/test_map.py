@@ -32,12 +32,15 @@ def rows(tmp_path, monkeypatch):
     return tmp_path
 
 
+MAP = ["map", "wf_123", "rows.csv", "--out", "out.jsonl"]
+
+
 def results(path):
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
 def test_each_row_is_run_and_cells_are_text(command, rows):
-    done = command("map", "wf_123", "rows.csv", "--out", "out.jsonl", "--json")
+    done = command(*MAP, "--json")
     assert done.status == 0
     found = sorted(results(rows / "out.jsonl"), key=lambda line: line["index"])
     assert [line["inputs"] for line in found] == [
@@ -52,12 +55,11 @@ def test_each_row_is_run_and_cells_are_text(command, rows):
 
 
 def test_the_same_command_again_starts_nothing_and_writes_the_results_anew(command, fake, rows):
-    which = ["map", "wf_123", "rows.csv", "--out", "out.jsonl"]
-    command(*which)
+    command(*MAP)
     first = (rows / "out.jsonl").read_text()
     started = len(fake.executions)
     (rows / "out.jsonl").unlink()
-    assert command(*which).status == 0
+    assert command(*MAP).status == 0
     assert sorted((rows / "out.jsonl").read_text()) == sorted(first)
     assert len(fake.executions) == started
 
@@ -122,7 +124,7 @@ class TestOrderOfResults:
 
 def test_a_results_file_without_a_journal_is_not_overwritten(command, rows):
     (rows / "out.jsonl").write_text("precious")
-    done = command("map", "wf_123", "rows.csv", "--out", "out.jsonl")
+    done = command(*MAP)
     assert (done.status, (rows / "out.jsonl").read_text()) == (2, "precious")
     assert "out.jsonl exists, but its journal out.jsonl.journal does not" in done.err
 
@@ -138,12 +140,11 @@ def test_a_results_file_without_a_journal_is_not_overwritten(command, rows):
     ],
 )
 def test_results_are_kept_where_the_journal_is_of_other_rows(command, rows, names, said):
-    which = ["map", "wf_123", "rows.csv", "--out", "out.jsonl"]
     (rows / "rows.csv").write_text("name\nAda\nGrace\nEve\n")
-    command(*which)
+    command(*MAP)
     first = (rows / "out.jsonl").read_text()
     (rows / "rows.csv").write_text("\n".join(["name", *names.split()]))
-    done = command(*which)
+    done = command(*MAP)
     assert done.status == 2  # the arguments do not fit each other
     assert "row 2 " in done.err
     assert said in done.err
@@ -154,23 +155,22 @@ def test_results_are_kept_where_the_journal_is_of_other_rows(command, rows, name
 
 def test_rows_that_were_done_before_are_one_line(command, fake, rows):
     (rows / "rows.csv").write_text("name\n" + "".join(f"{number}\n" for number in range(8)))
-    which = ["map", "wf_123", "rows.csv", "--out", "out.jsonl"]
-    command(*which)
+    command(*MAP)
     with open(rows / "rows.csv", "a") as file:
         file.write("".join(f"{number}\n" for number in range(8, 20)))
-    done = command(*which)
+    done = command(*MAP)
     first, second, *_, last, _ = done.err.splitlines()
     assert first == "8 rows were done before, 12 to go"
     assert second.startswith("9 of 20, 0 failed")
     assert last == "20 of 20, 0 failed"
-    assert command(*which).err.startswith("20 rows were done before, 0 to go\n✓ 20 rows completed")
+    assert command(*MAP).err.startswith("20 rows were done before, 0 to go\n✓ 20 rows completed")
 
 
 def test_results_that_cannot_be_opened_leave_no_open_journal(command, rows, monkeypatch):
     os.symlink("none/out.jsonl", "out.jsonl")
     run, batches = map_command._run, []
     monkeypatch.setattr(map_command, "_run", lambda *given: batches.append(given[0]) or run(*given))
-    done = command("map", "wf_123", "rows.csv", "--out", "out.jsonl")
+    done = command(*MAP)
     said = "flowmaestro map: out.jsonl: No such file or directory\n"
     assert (done.status, done.err) == (1, said)
     assert repr(batches) == "[<RunOutcomes: closed, 0 of 2 done>]"
@@ -210,21 +210,20 @@ def test_a_paused_row_waits_for_a_person_and_is_no_failure(command, rows):
 
 
 def test_the_same_command_starts_a_corrected_row(command, fake, rows):
-    which = ["map", "wf_123", "rows.csv", "--out", "out.jsonl"]
     fake.fail_next(1, 422, path="/workflows/*/execute")
-    done = command(*which)
+    done = command(*MAP)
     assert "correct the refused rows: the same command starts them then" in done.err
     (refused,) = [line for line in results(rows / "out.jsonl") if line["status"] == "refused"]
     name = refused["inputs"]["name"]
     text = (rows / "rows.csv").read_text()
     (rows / "rows.csv").write_text(text.replace(name, "Mary"))
-    assert command(*which).status == 0
+    assert command(*MAP).status == 0
     fake.assert_executed("wf_123", inputs={**refused["inputs"], "name": "Mary"})
 
 
 def test_a_file_that_is_not_a_journal_is_refused_with_a_remedy(command, rows):
     (rows / "out.jsonl.journal").write_text("garbage")
-    done = command("map", "wf_123", "rows.csv", "--out", "out.jsonl")
+    done = command(*MAP)
     assert (done.status, len(done.err.splitlines())) == (1, 1)
     assert done.err.endswith("; if it never was one, name another --out or --journal\n")
     assert not (rows / "out.jsonl").exists()
@@ -238,11 +237,11 @@ def test_full_disk_under_the_journal_advises_the_same_command(command, fake, row
 
     with monkeypatch.context() as patched:
         patched.setattr(Journal, "_write", write)
-        done = command("map", "wf_123", "rows.csv", "--out", "out.jsonl")
+        done = command(*MAP)
     assert done.status == 1
     remedy = "cannot be used: database or disk is full; make room, and run the same command again"
     assert done.err.endswith(f"{remedy}\n")
-    assert command("map", "wf_123", "rows.csv", "--out", "out.jsonl").status == 0
+    assert command(*MAP).status == 0
 
 
 @pytest.mark.parametrize("redo", ["2", "1, 2", "all"])
@@ -360,13 +359,13 @@ def test_bad_arguments_are_named_and_leave_no_results(command, fake, rows, argum
 
 def test_a_cell_may_be_a_whole_document(command, fake, rows):
     (rows / "rows.csv").write_text("name\n" + "x" * 200_000 + "\n")
-    assert command("map", "wf_123", "rows.csv", "--out", "out.jsonl").status == 0
+    assert command(*MAP).status == 0
     fake.assert_executed("wf_123", inputs={"name": "x" * 200_000})
 
 
 def test_a_file_without_rows_is_reported_and_is_no_failure(command, rows):
     (rows / "rows.csv").write_text("name\n")
-    done = command("map", "wf_123", "rows.csv", "--out", "out.jsonl")
+    done = command(*MAP)
     assert (done.status, done.out, done.err) == (0, "", "rows.csv has no rows\n")
     assert results(rows / "out.jsonl") == []
 
@@ -385,7 +384,7 @@ def test_a_strict_schema_refuses_a_row_before_anything_is_started(command, fake,
 @pytest.mark.parametrize(("lost", "done"), [(1, 1), (2, 0)])
 def test_rows_in_doubt_are_reported_before_the_pause(command, fake, rows, lost, done):
     fake.drop_connection(method="POST", path="/workflows/*/execute", times=lost)
-    told = command("map", "wf_123", "rows.csv", "--out", "out.jsonl").err.splitlines()
+    told = command(*MAP).err.splitlines()
     said = f"{done} of 2, 0 failed, {lost} may have been started, looking in (59|60) s"
     assert re.fullmatch(said, told[0])
     assert told[-2] == "2 of 2, 0 failed"
@@ -431,7 +430,7 @@ def test_a_full_disk_names_the_file(command, rows):
     if not os.path.exists("/dev/full"):
         pytest.skip("there is no /dev/full")
     (rows / "out.jsonl").symlink_to("/dev/full")
-    done = command("map", "wf_123", "rows.csv", "--out", "out.jsonl", "--journal", "j")
+    done = command(*MAP, "--journal", "j")
     assert done.status == 1
     said = "out.jsonl: No space left on device; run the same command again to resume\n"
     assert done.err.endswith(said)

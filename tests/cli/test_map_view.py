@@ -77,17 +77,6 @@ def test_rows_that_were_done_before_are_said_once_above_the_bar(draw):
     assert said.count("2 rows were done before, 498 to go") == 1
 
 
-@pytest.mark.parametrize("last", ["new", "replayed"])
-def test_plain_lines_end_with_the_last_row_even_if_it_was_done_before(last):
-    out = io.StringIO()
-    view = map_command._View(3, 60.0, Console(out))
-    order = [True, True, False] if last == "new" else [True, False, True]
-    for done, replayed in enumerate(order, 1):
-        view.update(BatchProgress(done, 0, 0, 3, None))
-        view.delivered(replayed=replayed)
-    assert out.getvalue().splitlines()[-1] == "3 of 3, 0 failed"
-
-
 def test_after_ctrl_c_the_bar_has_the_figure_of_the_message(draw):
     view, _ = draw(80, BatchProgress(120, 3, 10, 500, 160.0))
     view.stop(9)

@@ -18,7 +18,6 @@ import pytest
 
 from flowmaestro.cli import credentials, state
 from flowmaestro.cli.arguments import build_parser
-from flowmaestro.testing import FakeFlowMaestro, running_server
 from flowmaestro_core.defaults import DEFAULT_BASE_URL
 from flowmaestro_core.http.urls import api_root
 from flowmaestro_transports.primitives.file_lock import open_lock_file
@@ -330,39 +329,34 @@ def test_profiles_are_listed_without_their_keys(login, command, file, fake):
     assert listed == {"name": "work", "base_url": OTHER, "key_in": str(file)}
 
 
+WORK = ("fm_live_work", OTHER, "profile work", "profile work")
+
+
 @pytest.mark.parametrize(
     ("words", "environment", "expected"),
     [
-        ("", {}, ("fm_live_default", DEFAULT_BASE_URL, "profile default", "profile default")),
-        ("", {"PROFILE": "work"}, ("fm_live_work", OTHER, "profile work", "profile work")),
+        ("", "", ("fm_live_default", DEFAULT_BASE_URL, "profile default", "profile default")),
+        ("", "PROFILE=work", WORK),
         (
             "",
-            {"PROFILE": "work", "API_KEY": "fm_live_env"},
+            "PROFILE=work API_KEY=fm_live_env",
             ("fm_live_env", DEFAULT_BASE_URL, "FLOWMAESTRO_API_KEY", "default"),
         ),
-        (
-            "--profile work",
-            {"API_KEY": "fm_live_env", "BASE_URL": "http://x", "PROFILE": "default"},
-            ("fm_live_work", OTHER, "profile work", "profile work"),
-        ),
+        ("--profile work", "API_KEY=fm_live_env BASE_URL=http://x PROFILE=default", WORK),
         (
             "--profile work --api-key fm_live_o",
-            {"API_KEY": "fm_live_env", "BASE_URL": "http://x"},
+            "API_KEY=fm_live_env BASE_URL=http://x",
             ("fm_live_o", OTHER, "--api-key", "profile work"),
         ),
         (
             "--profile work --api-key fm_live_o --base-url http://y",
-            {},
+            "",
             ("fm_live_o", "http://y", "--api-key", "--base-url"),
         ),
-        (
-            f"--profile work --base-url {OTHER}/",
-            {},
-            ("fm_live_work", OTHER, "profile work", "profile work"),
-        ),
+        (f"--profile work --base-url {OTHER}/", "", WORK),
         (
             "--base-url http://y",
-            {"API_KEY": "fm_live_env", "BASE_URL": "http://x"},
+            "API_KEY=fm_live_env BASE_URL=http://x",
             ("fm_live_env", "http://y", "FLOWMAESTRO_API_KEY", "--base-url"),
         ),
     ],
@@ -372,7 +366,8 @@ def test_key_and_server_come_from_the_first_source_that_has_them(
 ):
     login(key="fm_live_default")
     login("--profile", "work", "--base-url", OTHER, key="fm_live_work")
-    for name, value in environment.items():
+    for variable in environment.split():
+        name, value = variable.split("=")
         monkeypatch.setenv(f"FLOWMAESTRO_{name}", value)
     found = used(*words.split())
     assert (found.api_key, found.base_url, found.key_source, found.url_source) == expected
@@ -502,16 +497,12 @@ def test_no_keyring_is_read_if_the_environment_has_a_key(login, command, fake, r
     assert command("list", "workflows").status == 0
 
 
-def test_doctor_says_where_the_key_came_from(here, monkeypatch):
-    fake = FakeFlowMaestro(epoch=time.time())
-    with running_server(fake) as url:
-        monkeypatch.setattr("sys.stdin", io.StringIO(fake.api_key))
-        here("login", "--profile", "work", "--base-url", url)
-        done = here("doctor", "--profile", "work")
-        wrong = here("doctor", "--profile", "play", "--base-url", url)
-    assert done.status == 0
+def test_doctor_says_where_the_key_came_from(login, command):
+    login("--profile", "work", "--base-url", OTHER)
+    done = command("doctor", "--profile", "work")
     assert "a live key, from profile work" in done.out
-    assert f"{url} (profile work)" in done.out
+    assert f"{OTHER} (profile work)" in done.out
+    wrong = command("doctor", "--profile", "play")
     assert wrong.status == 2
     assert "--profile: there is no profile 'play'" in wrong.out
 

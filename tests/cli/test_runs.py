@@ -318,16 +318,14 @@ def test_a_paused_or_ended_execution_cannot_be_cancelled(command, fake):
     assert "; it waits for a person, and can be cancelled once it runs on\n" in both
 
 
-def test_an_empty_key_is_like_a_missing_one_and_line_ends_are_stripped(here, monkeypatch):
+def test_an_empty_key_is_like_a_missing_one_and_line_ends_are_stripped(command, fake, monkeypatch):
     for value in ("", " \n"):
         monkeypatch.setenv("FLOWMAESTRO_API_KEY", value)
-        done = here("list", "workflows")
+        done = command("list", "workflows")
         assert done.status == 4
         assert "there is no API key: FLOWMAESTRO_API_KEY is empty; run `flowmaestro" in done.err
-    fake = FakeFlowMaestro()
-    with running_server(fake) as url:
-        monkeypatch.setenv("FLOWMAESTRO_API_KEY", f"{fake.api_key}\n")
-        assert here("list", "workflows", "--base-url", url).status == 0
+    monkeypatch.setenv("FLOWMAESTRO_API_KEY", f"{fake.api_key}\n")
+    assert command("list", "workflows").status == 0
 
 
 @pytest.mark.parametrize("words", [["run", "wf_123"], ["fire", "trigger_abc123", "--json"]])
@@ -419,7 +417,7 @@ def unignored_signals():
 
 @pytest.mark.parametrize(
     ("command", "name"),
-    [("run", "SIGINT"), ("watch", "SIGINT"), ("run", "SIGTERM"), ("watch", "SIGHUP")],
+    [("run", "SIGINT"), ("watch", "SIGHUP")],
 )
 @pytest.mark.usefixtures("unignored_signals")
 def test_a_signal_ends_the_command_which_says_how_to_go_on(flowmaestro, command, name, tmp_path):
@@ -556,17 +554,6 @@ def test_a_strict_schema_refuses_inputs_before_anything_is_sent(command, fake):
     assert "the input 'name' must be of type string; nothing was started" in done.err
     assert fake.executions == []
     assert command("run", "wf_123", "-i", "name:=1", "--no-check").status == 0
-
-
-def test_a_schema_that_is_not_verified_refuses_nothing(command, fake):
-    assert command("run", "wf_123", "-i", "nmae:=1").status == 0
-
-
-@pytest.mark.parametrize("fake", [["deployed", "live"], ["deployed", "silent"]], indirect=True)
-def test_timeline_writes_an_svg_of_the_run(command, tmp_path):
-    path = tmp_path / "out.svg"
-    assert command("run", "wf_123", "--timeline", str(path)).status == 0
-    assert path.read_text("utf-8").startswith("<svg ")
 
 
 def test_an_execution_that_is_not_there_leaves_no_timeline(command, tmp_path):
