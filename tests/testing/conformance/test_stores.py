@@ -13,6 +13,7 @@ from anyio.lowlevel import checkpoint
 
 from flowmaestro import CheckpointConflict
 from flowmaestro.testing import check_async_store, check_store
+from flowmaestro.testing.conformance import stores
 from flowmaestro_core.store import HEADER_KEY
 from tests.harness.core import journals
 
@@ -68,6 +69,13 @@ def test_store_that_keeps_its_promise_passes() -> None:
     check_store(makes(MemoryStore))
 
 
+@pytest.fixture
+def fewer_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How many keys there are is checked once; it takes most of the time."""
+    monkeypatch.setattr(stores, "_MANY", 1_000)
+
+
+@pytest.mark.usefixtures("fewer_keys")
 def test_async_store_that_keeps_its_promise_passes() -> None:
     anyio.run(check_async_store, makes(AsyncMemoryStore))
 
@@ -233,5 +241,6 @@ def test_broken_store_is_named(kind: Any, said: str) -> None:
         check_store(makes(kind))
 
 
+@pytest.mark.usefixtures("fewer_keys")
 def test_store_that_says_that_it_cannot_compare_passes() -> None:
     check_store(makes(DoesNotCompareAndSaysSo))

@@ -262,22 +262,6 @@ def test_report_lists_requests_and_missing_ids(fake, client):
     )
 
 
-@pytest.mark.parametrize(
-    ("ask", "message"),
-    [
-        (lambda fake: fake.assert_executed(None), "workflow_id must be a str, not NoneType"),
-        (lambda fake: fake.assert_executed("wf_1", "ada"), "inputs must be a dict"),
-        (lambda fake: fake.assert_called(params="page=1"), "params must be a dict"),
-        (lambda fake: fake.assert_called(path="/workflows/{id}"), r"'\*' stands for any one"),
-        (lambda fake: fake.assert_delivered("execution:completed"), "event must be one of exec"),
-    ],
-    ids=range(5),
-)
-def test_impossible_assertion_is_refused(fake, ask, message):
-    with pytest.raises((TypeError, ValueError), match=message):
-        ask(fake)
-
-
 def test_credentials_are_not_printed(fake):
     with FlowMaestroClient(fake.api_key, transport=MemoryTransport(fake)) as client:
         client.webhooks.create(

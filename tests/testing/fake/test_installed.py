@@ -16,12 +16,6 @@ from flowmaestro_transports.defaults import current_override
 from tests.harness.testing.side_by_side import BACKENDS
 
 
-@pytest.fixture(autouse=True)
-def no_environment(monkeypatch):
-    for name in ("FLOWMAESTRO_API_KEY", "FLOWMAESTRO_BASE_URL"):
-        monkeypatch.delenv(name, raising=False)
-
-
 def an_application(**options):
     """Code that knows nothing of any test."""
     with FlowMaestroClient(**options) as client:

@@ -62,18 +62,6 @@ class TestOneCall:
 
 class TestWhoCounts:
     @BACKENDS
-    def test_a_task_that_makes_no_call_does_not(self, backend):
-        async def main():
-            transport = AsyncMemoryTransport(FakeFlowMaestro())
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(anyio.Event().wait)
-                await transport.sleep(60)
-                assert transport.now() == 60
-                tasks.cancel_scope.cancel()
-
-        in_tasks(backend, main)
-
-    @BACKENDS
     def test_a_task_between_two_calls_may_run_first(self, backend):
         async def main():
             transport, ends = AsyncMemoryTransport(FakeFlowMaestro()), []

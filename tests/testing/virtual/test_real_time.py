@@ -130,11 +130,6 @@ def test_a_call_that_was_given_up_does_not_disturb_the_next_event_loop():
     assert "data" in asyncio.run(list_workflows(30))
 
 
-def test_an_unknown_time_is_refused():
-    with pytest.raises(ValueError, match="time must be one of virtual, real"):
-        FakeFlowMaestro(time="fast")
-
-
 def test_no_cancellation_is_lost():
     """Also one that comes at the very moment when a wait of the fake's is over."""
 

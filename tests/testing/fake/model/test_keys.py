@@ -102,9 +102,3 @@ def test_no_secret_in_a_repr(caller):
     shown = repr(caller.fake) + repr(caller.fake.deliveries) + repr(vars(caller.fake))
     assert caller.fake.api_key not in repr(caller.fake) + repr(caller.fake.deliveries)
     assert hook["secret"] not in shown
-
-
-@pytest.mark.parametrize("wrong", [{"shapes": "older"}, {"events": "loud"}])
-def test_unknown_options_are_refused(make_caller, wrong):
-    with pytest.raises(ValueError, match="must be one of"):
-        make_caller(**wrong)
