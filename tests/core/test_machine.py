@@ -70,13 +70,6 @@ class Night(Machine[str]):
         return Emit([outcome.value])
 
 
-def test_an_event_takes_the_machine_to_the_next_action() -> None:
-    nap = Stepper(Nap("sheep"))
-    assert nap.start() == Wait(0.5)
-    assert nap.waits() == Done("sheep")
-    assert nap.machine.state == "done"
-
-
 @pytest.mark.parametrize("dream", ["sheep", ""])
 def test_an_ended_machine_takes_no_event(dream: str) -> None:
     nap = Stepper(Nap(dream))

@@ -15,13 +15,6 @@ from flowmaestro_core.webhooks import SecretDict
 PLAIN = {"id": "wh_1", "secret": "whsec_1"}
 
 
-def test_printing_does_not_show_the_secret() -> None:
-    guarded = SecretDict(PLAIN)
-    for shown in (repr(guarded), str(guarded), f"{guarded}", "%s" % {"data": guarded}):  # noqa: UP031
-        assert "whsec_1" not in shown
-        assert "wh_1" in shown
-
-
 def test_in_all_else_it_is_the_plain_dict() -> None:
     guarded = SecretDict(PLAIN)
     assert guarded == PLAIN
@@ -39,7 +32,7 @@ def test_repr_hides_url_and_header_secrets() -> None:
         headers={"Authorization": "Bearer s3cr3t", "X-Plain": "seen"},
         secret="s3cr3t",
     )
-    for shown in (repr(guarded), repr(guarded.copy())):
+    for shown in (repr(guarded), str(guarded), f"{guarded}", repr({"data": guarded.copy()})):
         assert "s3cr3t" not in shown
         assert "https://hooks.test/in?token=***" in shown
         assert "'X-Plain': 'seen'" in shown

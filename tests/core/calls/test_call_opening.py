@@ -38,8 +38,8 @@ def test_a_media_type_has_parameters_and_no_case(kind: str) -> None:
 
 def test_another_reply_is_read_whole_and_judged() -> None:
     call = opening()
-    assert call.opens(404, "application/json") == Read(30.0)
-    assert call.receives(b'{"error": {"code": "resource_not', after=10.0) == Read(20.0)
+    assert call.opens(404, "application/json", after=5.0) == Read(25.0)
+    assert call.receives(b'{"error": {"code": "resource_not', after=10.0) == Read(15.0)
     call.receives(b'_found"}}')
     call.ends()
     assert isinstance(call.error, NotFoundError)
@@ -65,12 +65,6 @@ def test_an_error_reply_is_tried_again_from_a_fresh_start(status: int) -> None:
     call.receives(b'{"data": {}}')
     call.ends()
     assert call.value["data"] == {}
-
-
-def test_the_body_of_an_error_has_what_the_head_left_of_the_time_limit() -> None:
-    call = opening()
-    action = call.opens(500, "text/html", after=20.0)
-    assert action == Read(10.0)
 
 
 def test_an_error_reply_that_does_not_end_is_closed_and_judged_by_its_status() -> None:

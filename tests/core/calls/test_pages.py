@@ -12,7 +12,6 @@ from flowmaestro_core.calls.pages import Pages, PagesMachine
 from flowmaestro_core.errors import RateLimitError
 from flowmaestro_core.machines import machine_for
 from flowmaestro_core.resources.executions import Executions
-from flowmaestro_core.resources.triggers import Triggers
 from flowmaestro_core.resources.workflows import Workflows
 from tests.harness.core.properties import MachineProperties, collected, json_values, responses
 from tests.harness.core.stepping import (
@@ -173,10 +172,5 @@ class FilteredPagesProperties(PagesProperties):
     pages = Executions.iterate(workflow_id="wf_1", status="failed")
 
 
-class KeptPagesProperties(PagesProperties):
-    pages = Triggers.iterate(workflow_id="wf_1")
-
-
 TestPagesProperties = collected(PagesProperties)
 TestFilteredPagesProperties = collected(FilteredPagesProperties)
-TestKeptPagesProperties = collected(KeptPagesProperties)

