@@ -17,12 +17,12 @@ from typing import Any, Iterator, List, Optional
 import pytest
 
 import flowmaestro
+from flowmaestro.testing import FakeFlowMaestro
 from tests.harness.contract.blocks import CLIENTS, Block, blocks, is_coroutine
 from tests.harness.contract.expectations import EXPECTED, SILENT, Expected, Names
 from tests.harness.contract.worlds import (
     KEY,
     SPEED,
-    WatchedFake,
     World,
     in_loop,
 )
@@ -40,8 +40,8 @@ class Service:
     events: str = "live"
     messages: Optional[str] = None
 
-    def fake(self) -> WatchedFake:
-        return WatchedFake(self.shapes, self.events, messages=self.messages)
+    def fake(self) -> FakeFlowMaestro:
+        return FakeFlowMaestro(self.shapes, self.events, messages=self.messages)
 
 
 DIALECTS = (Service("deployed"), Service("documented"))

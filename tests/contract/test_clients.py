@@ -24,7 +24,7 @@ from flowmaestro.testing import (
 )
 from tests.harness.contract.clients import KEY, KINDS, Listener, ask, nothing_is_sent
 from tests.harness.contract.worlds import KEY as SEEDED_KEY
-from tests.harness.contract.worlds import WatchedFake, World, in_loop
+from tests.harness.contract.worlds import World, in_loop
 from tests.harness.runners import RUNNERS
 
 
@@ -229,7 +229,7 @@ def test_a_blocking_client_works_inside_a_running_loop(backend: str) -> None:
     fake = FakeFlowMaestro()
     with FlowMaestroClient(SEEDED_KEY, transport=MemoryTransport(fake)) as client:
         in_loop(backend, main, client)
-    with World(RUNNERS["requests"], WatchedFake()) as world:
+    with World(RUNNERS["requests"], FakeFlowMaestro()) as world:
         in_loop(backend, main, world.client(SEEDED_KEY))
 
 

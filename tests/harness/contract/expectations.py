@@ -59,8 +59,8 @@ def _configured(names: Names, world: World) -> Any:
     answer = names["client"].workflows.list()
 
     def look() -> None:
-        assert world.fake.received[-1].headers["X-Custom-Header"] == "value"
-        assert world.fake.received[-1].headers["X-API-Key"] == "fm_live_your_api_key"
+        assert world.fake.requests[-1].headers["X-Custom-Header"] == "value"
+        assert world.fake.requests[-1].status == 200  # The fake knows the key of the block.
 
     async def look_later() -> None:
         await answer

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import random
 from contextlib import AsyncExitStack, ExitStack
-from typing import Any, Awaitable, Callable, Dict, List, Optional, TypeVar
+from typing import Any, Awaitable, Callable, Dict, Optional, TypeVar
 
 import anyio
 
@@ -17,7 +17,6 @@ from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient
 from flowmaestro.testing import (
     AsyncMemoryTransport,
     FakeFlowMaestro,
-    FakeReply,
     MemoryTransport,
     running_server,
 )
@@ -43,22 +42,10 @@ def in_loop(backend: str, function: Callable[..., Awaitable[T]], *args: Any) -> 
     return anyio.run(function, *args, backend=backend, backend_options=options)
 
 
-class WatchedFake(FakeFlowMaestro):
-    """A fake that keeps what it was asked."""
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.received: List[Request] = []
-
-    def handle(self, request: Request, now: float) -> FakeReply:
-        self.received.append(request)
-        return super().handle(request, now)
-
-
 class World:
     """A fake, and clients that reach it on one runner. Use it in a `with` block."""
 
-    def __init__(self, runner: Runner, fake: WatchedFake, speed: float = SPEED) -> None:
+    def __init__(self, runner: Runner, fake: FakeFlowMaestro, speed: float = SPEED) -> None:
         self.runner = runner
         self.fake = fake
         self.url: Optional[str] = None
