@@ -1,6 +1,6 @@
 """A service by script: each request gets the next reply that was written for it.
 
-It answers in memory, and over real sockets as a server that keeps the bytes of every request.
+The server keeps the bytes of every request.
 """
 
 from __future__ import annotations
@@ -9,11 +9,8 @@ import json
 import threading
 from dataclasses import dataclass
 from typing import Any, Dict, List, Sequence, Tuple
-from urllib.parse import urlsplit
 
-from flowmaestro.testing import FakeFlowMaestro, FakeReply
 from flowmaestro.testing.conformance.scripted_server import Peer, ScriptedServer, reply
-from flowmaestro_core.http.messages import Headers, Request, Response
 
 
 @dataclass(frozen=True)
@@ -53,34 +50,6 @@ class Script:
         method, target, _ = received.partition(b"\r\n")[0].decode().split(" ")
         assert f"{method} {target}" == found.asked.replace(" /", " /api/v1/", 1)
         return found
-
-    def respond(self, request: Request) -> Response:
-        """Answer without a wire, as a function from request to response."""
-        found = self.answer(as_bytes(request))
-        return Response(found.status, Headers(found.headers), found.body)
-
-
-class ScriptedFake(FakeFlowMaestro):
-    """A fake that answers by script; its world never begins."""
-
-    def __init__(self, script: Script) -> None:
-        super().__init__()
-        self._script = script
-
-    def handle(self, request: Request, now: float) -> FakeReply:
-        response = self._script.respond(request)
-        answer = FakeReply()
-        answer.complete(response.status, response.headers, body=response.body)
-        return answer
-
-
-def as_bytes(request: Request) -> bytes:
-    """A request as HTTP/1.1 has it, without the fields that are a transport's own."""
-    url = urlsplit(request.url)
-    target = f"{url.path}?{url.query}" if url.query else url.path
-    lines = [f"{request.method} {target} HTTP/1.1"]
-    lines += [f"{name}: {value}" for name, value in request.headers.pairs]
-    return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + request.body
 
 
 def scripted_server(script: Script) -> ScriptedServer:
