@@ -105,6 +105,13 @@ def test_hanging_execution_takes_at_most_half_of_the_time() -> None:
     assert spent <= 60.0
 
 
+def test_poll_timeout_adapts_to_a_slow_server() -> None:
+    ends = {f"ex_{n}": 0.0 for n in range(10)}
+    handed = play(stepping(Executions.wait_many(list(ends))), ends, lambda one: 3.0)
+    assert len(handed) == 10
+    assert max(handed.values()) <= 10 * 3.0 + 1.0 + 2.0 + 3.0
+
+
 def test_only_execution_has_the_full_timeout_of_a_call() -> None:
     wait = stepping(Executions.wait_many(["a"], timeout=300.0))
     assert isinstance(wait.action, Send)
