@@ -449,6 +449,15 @@ def test_a_lost_reply_is_settled_in_the_same_call(started: bool) -> None:
     assert world.server.started == 1
 
 
+def test_a_reply_without_an_id_is_settled_too() -> None:
+    world = World()
+    process = world.until(world.process(), "starting")
+    assert isinstance(process.action, Send)
+    world.server.accept(process.action.request, world.now)
+    process.replies(202, an_envelope({}))
+    assert world.finish(process).value["data"]["execution_id"] == "ex_1"
+
+
 def test_a_start_is_not_made_after_the_time_of_the_run() -> None:
     world = World()
     process = world.until(world.process(run=True, settle_after=400.0), "executing")

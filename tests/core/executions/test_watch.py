@@ -219,6 +219,15 @@ def test_an_incomplete_entry_is_polled_singly(lacking: Callable[[Any], Any]) -> 
     assert set(server.polls) == {"ex_0", "ex_1", "ex_2"}
 
 
+def test_an_incomplete_entry_that_a_page_shows_twice_is_polled_singly() -> None:
+    def bare(entries: List[Any]) -> List[Any]:
+        return [{"id": entry["id"]} for entry in entries for _ in range(2)]
+
+    server = ListingServer(entries=bare)
+    server.play(running([{}] * 3))
+    assert set(server.polls) == {"ex_0", "ex_1", "ex_2"}
+
+
 def test_cancelled_execution_needs_no_time_of_its_end() -> None:
     def undated(entries: List[Any]) -> List[Any]:
         return [{**entry, "completed_at": None} for entry in entries]
