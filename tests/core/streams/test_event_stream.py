@@ -174,16 +174,6 @@ def refused_with_204(stream: Stepper) -> Stepper:
     return stream
 
 
-def test_execution_is_polled_after_a_204() -> None:
-    stream = streaming()
-    stream.start()
-    refused_with_204(stream)
-    assert isinstance(stream.action, Send)
-    assert isinstance(stream.replies(200, ENDED), Emit)
-    assert isinstance(stream.takes(), Done)
-    assert kinds(stream) == ["execution:completed"]
-
-
 @pytest.mark.parametrize("again", [False, True])
 def test_a_204_for_a_running_execution_is_an_error(again: bool) -> None:
     stream = opened() if again else streaming()
@@ -192,11 +182,3 @@ def test_a_204_for_a_running_execution_is_an_error(again: bool) -> None:
     stream.replies(200, RUNNING)
     assert isinstance(stream.error, StreamError)
     assert "204" in stream.error.message
-
-
-def test_a_204_for_a_thread_is_an_error() -> None:
-    stream = streaming(THREAD)
-    stream.start()
-    refused_with_204(stream)
-    assert isinstance(stream.error, StreamError)
-    assert stream.error.status_code == 204

@@ -49,20 +49,6 @@ def outage(stream: Stepper, *, until: float) -> None:
 
 
 @pytest.mark.parametrize("events", [EVENTS, THREAD])
-def test_a_rolling_deploy_does_not_end_a_stream(events: Any) -> None:
-    stream = opened(events)
-    outage(stream, until=1059.0)
-    while not isinstance(stream.action, Open):
-        if isinstance(stream.action, Send):
-            stream.fails(Phase.NOT_SENT)
-        else:
-            stream.waits()
-    assert stream.now <= 1060.0
-    assert isinstance(stream.opens(), Emit)
-    assert kinds(stream) == ["stream:reconnected"]
-
-
-@pytest.mark.parametrize("events", [EVENTS, THREAD])
 def test_a_longer_outage_ends_it(events: Any) -> None:
     stream = opened(events)
     outage(stream, until=2000.0)
@@ -244,13 +230,6 @@ def test_an_impatient_transport_waits_longer_and_longer_for_the_first_event(
     assert (tuple(waits), action.impatient) == (WAITS, LEAST_PATIENCE)
     assert kinds(stream) == ["connected"]
     assert stream.machine.reconnects == 0  # type: ignore[attr-defined]
-
-
-def test_an_execution_that_ended_in_the_first_silence_ends_the_stream() -> None:
-    stream = opened()
-    waits_in_vain(stream)
-    assert isinstance(stream.replies(200, ENDED), Emit)
-    assert (kinds(stream), stream.now) == (["execution:completed"], 1002.0)
 
 
 def test_after_the_first_event_a_read_that_times_out_is_a_loss() -> None:
