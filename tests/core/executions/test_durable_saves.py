@@ -13,13 +13,8 @@ from flowmaestro_core.errors import (
     ServerError,
     StartUnknownError,
 )
-from tests.harness.core.durable import INPUTS, SETTLE_AFTER, World
-from tests.harness.core.stepping import Stepper, an_envelope, an_error
-
-
-def methods(process: Stepper) -> Any:
-    return [request.method for request in process.sent]
-
+from tests.harness.core.durable import INPUTS, SETTLE_AFTER, World, methods
+from tests.harness.core.stepping import an_envelope, an_error
 
 # Saves
 

@@ -24,7 +24,7 @@ from flowmaestro_core.http.messages import Phase, TransportFailure
 from flowmaestro_core.http.urls import api_root
 from flowmaestro_core.machines import machine_for
 from flowmaestro_core.resources.workflows import Workflows
-from tests.harness.core.durable import INPUTS, SETTLE_AFTER, Checkpointed, Execution, World
+from tests.harness.core.durable import INPUTS, SETTLE_AFTER, Checkpointed, Execution, World, methods
 from tests.harness.core.stepping import (
     Report,
     Stepper,
@@ -35,10 +35,6 @@ from tests.harness.core.stepping import (
     assert_table_is_true,
     wander,
 )
-
-
-def methods(process: Stepper) -> Any:
-    return [request.method for request in process.sent]
 
 
 def dies_while_starting(world: World, *, started: bool, **more: Any) -> Stepper:

@@ -186,6 +186,10 @@ def state_of(process: Stepper) -> str:
     return f"saving {machine._start.state.value}" if state == "saving" else state
 
 
+def methods(process: Stepper) -> List[str]:
+    return [request.method for request in process.sent]
+
+
 class Checkpointed:
     """The possibilities of a world with a checkpoint, for random walks."""
 
