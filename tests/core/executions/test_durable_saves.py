@@ -323,7 +323,7 @@ def test_a_server_that_is_away_before_the_start_leaves_nothing_behind() -> None:
     assert world.store.saves == []
 
 
-# Where the promise ends: each of these starts a second execution.
+# Where the promise ends: a second execution is started.
 
 
 def test_a_process_that_stalls_just_before_its_request_starts_twice() -> None:
