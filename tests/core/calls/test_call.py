@@ -29,6 +29,7 @@ from tests.harness.core.stepping import Stepper, a_context, an_envelope, an_erro
         (500, "No", {}, True),
         (503, "No", {}, True),
         (503, "No", {"Retry-After": "1"}, False),
+        (500, "No", {"Retry-After": "1"}, True),
         (500, "invalid input syntax for type uuid: no", {}, False),
         (422, "No", {}, False),
     ],
@@ -220,22 +221,25 @@ def test_a_call_that_was_not_sent_is_sent_again() -> None:
     assert call.value.attempts == 2
 
 
-@pytest.mark.parametrize("status", TRANSIENT)
-def test_a_call_that_the_server_took_up_is_not_sent_again(status: int) -> None:
-    call = started(EXECUTE)
-    call.replies(status)
-    assert call.error.gave_up == NOT_RETRIED
-    assert len(call.sent) == 1
-
-
 @pytest.mark.parametrize(
-    ("status", "headers"), [(429, {}), (429, {"Retry-After": "1"}), (503, {"Retry-After": "1"})]
+    ("status", "headers", "again"),
+    [
+        (429, {}, True),
+        (429, {"Retry-After": "1"}, True),
+        (503, {"Retry-After": "1"}, True),
+        *((status, {}, False) for status in TRANSIENT),
+        *((status, {"Retry-After": "1"}, False) for status in TRANSIENT if status != 503),
+    ],
 )
-def test_a_call_that_the_server_turned_away_is_sent_again(
-    status: int, headers: Dict[str, str]
+def test_only_a_start_that_was_rejected_unprocessed_is_sent_again(
+    status: int, headers: Dict[str, str], again: bool
 ) -> None:
     call = started(EXECUTE)
-    assert isinstance(call.replies(status, headers=headers), Wait)
+    action = call.replies(status, headers=headers)
+    assert isinstance(action, Wait if again else Fail)
+    if not again:
+        assert call.error.gave_up == NOT_RETRIED
+    assert len(call.sent) == 1
 
 
 # What the server asks for

@@ -116,7 +116,10 @@ def test_a_nearly_spent_window_is_spread_over_its_rest() -> None:
     }
     assert wait.replies(200, RUNNING, spent) == Wait(4.0)
     wait.waits()
-    assert wait.replies(503) == Wait(4.0)  # which tells nothing new
+    refused = wait.replies(503)  # which tells nothing new
+    assert refused == Wait(4.0)
+    assert isinstance(refused, Wait)
+    assert refused.because is not None
 
 
 # The end of the time
