@@ -12,6 +12,7 @@ from typing import Tuple
 import pytest
 
 from flowmaestro_core.errors import JournalError
+from flowmaestro_transports.driving import journal
 from flowmaestro_transports.driving.journal import Journal
 from flowmaestro_transports.primitives import file_lock as module
 from tests.harness.stores.states import Saves, a_state
@@ -172,6 +173,19 @@ def test_lock_file_that_is_replaced_while_it_is_opened_is_not_trusted(
     monkeypatch.undo()
     refused(tmp_path / "j")
     first.close()
+
+
+@linux
+def test_journal_that_is_replaced_while_it_is_opened_is_busy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def open_and_remove(path: str) -> object:
+        file = module.open_file(path)
+        os.unlink(path)
+        return file
+
+    monkeypatch.setattr(journal, "open_file", open_and_remove)
+    refused(tmp_path / "j")
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Sequence
 
 import anyio
@@ -138,6 +140,34 @@ def test_async_client_takes_both_kinds_of_stores(fake: FakeFlowMaestro) -> None:
     for store in (MemoryStore(), Later()):
         anyio.run(main, store)
     assert started(fake) == sorted([*range(6)] * 2)
+
+
+@pytest.mark.parametrize("kind", ["sync", "async", "file"])
+def test_batch_that_ends_early_leaves_no_announced_row_in_doubt(
+    fake: FakeFlowMaestro, client: FlowMaestroClient, tmp_path: Path, kind: str
+) -> None:
+    """Else the next call would wait for `settle_after`, which is 60 s."""
+    store: Any = str(tmp_path / "j") if kind == "file" else MemoryStore()
+
+    def leave(row: Any) -> None:
+        raise LookupError
+
+    async def main() -> None:
+        transport = AsyncMemoryTransport(fake)
+        async with AsyncFlowMaestroClient(fake.api_key, transport=transport) as client:
+            many: Any = client.workflows.run_many
+            async with many("wf_mine", ROWS, journal=store, on_start=leave) as runs:
+                await runs.__anext__()
+
+    begin: Callable[[], Any] = partial(anyio.run, main)
+    if kind != "async":
+        begin = partial(next, run(client, store, on_start=leave))
+    with pytest.raises(LookupError):
+        begin()
+    begun = fake.clock.now
+    assert all(it.ok for it in run(client, store))
+    assert fake.clock.now - begun < 30.0
+    assert started(fake) == list(range(6))
 
 
 def test_dropped_async_handle_leaves_rows_of_a_store_in_doubt(fake: FakeFlowMaestro) -> None:

@@ -411,19 +411,21 @@ def test_replayed_events_of_an_earlier_start_do_not_mislead_about_the_server_s_c
         event("node:started", 2.0, "new"),
         Quiet(2.0),
         event("node:completed", 4.0, "new"),
-        event("execution:completed", 4.5),
+        event("node:completed", 5.001, "last"),  # Rounded up by the server: it is 5.0 now.
+        event("execution:completed", 5.001),
     ]
     transport = ScriptedTransport([first, stream, last])
     transport.wall_clock = lambda: epoch + transport.now()
     hooks = telemetry.hooks()
     with FlowMaestroClient(KEY, transport=transport, hooks=hooks) as client:
         client.workflows.run("wf_123", checkpoint=checkpoint)
-    old, new = (
+    old, new, last = (
         [time / 1e9 - epoch for time in (node.start_time, node.end_time)]
         for node in telemetry.named("node ")
     )
     assert new == pytest.approx([2.0, 4.0], abs=0.01)
     assert old == pytest.approx([0.0, 0.0], abs=0.01), "it ended before this run began"
+    assert last == [5.0, 5.0], "no event is of the future"
     assert hooks.failures == 0
 
 
