@@ -83,6 +83,19 @@ def test_a_nearly_spent_window_is_spread_over_all_requests() -> None:
     assert asked(run) == "execute"
 
 
+def test_polls_of_three_executions_use_half_of_what_is_left_of_a_window() -> None:
+    half = {"X-RateLimit-Limit": "60", "X-RateLimit-Remaining": "30", "Date": EPOCH}
+    half["X-RateLimit-Reset"] = str(784111777 + 30)
+    wait = waiting("a", "b", "c")
+    pauses = []
+    for _ in range(6):
+        says(wait, "running", **half)
+        begun = wait.now
+        until_asked(wait)
+        pauses.append(wait.now - begun)
+    assert pauses == [pytest.approx(2.0)] * 6
+
+
 def test_batch_ends_without_waiting_for_the_rate_limit() -> None:
     run = running(iter([{}]))
     starts(run, "a")
