@@ -267,7 +267,7 @@ def room_for(most):
 @pytest.mark.parametrize("most", [0, *range(10_000, 60_000, 10_000)])
 def test_a_full_disk_ends_the_batch_and_loses_nothing(run, fake, most):
     outcomes = []
-    once = r"^The journal \S+ cannot be used: "  # The error of the file, not wrapped again.
+    once = r"^\[\w+\] The journal /.+ cannot be used: "  # The error of the file, not wrapped again.
     with room_for(most), pytest.raises(JournalError, match=once) as caught:
         outcomes.extend(run())
     assert caught.value.code == "journal_unusable"
