@@ -229,6 +229,7 @@ def test_a_call_that_was_not_sent_is_sent_again() -> None:
         (503, {"Retry-After": "1"}, True),
         *((status, {}, False) for status in TRANSIENT),
         *((status, {"Retry-After": "1"}, False) for status in TRANSIENT if status != 503),
+        *((503, {"Retry-After": malformed}, False) for malformed in ("soon", "-1", "")),
     ],
 )
 def test_only_a_start_that_was_rejected_unprocessed_is_sent_again(

@@ -121,9 +121,11 @@ def test_throttled_start_is_delayed_until_its_deadline() -> None:
     assert len({request.headers["idempotency-key"] for request in run.sent}) == 1
 
 
-def test_throttled_start_without_retry_after_is_delayed() -> None:
+@pytest.mark.parametrize("headers", [{}, {"retry-after-ms": "1"}])
+def test_throttled_start_waits_for_at_least_the_back_off(headers: Dict[str, str]) -> None:
+    """Without retries, a pause of 1 ms once made 20,000 POSTs in 20 s."""
     run = running([{}], options={"max_retries": 0})
-    assert run.replies(429) == Wait(PAUSE_AFTER_REFUSAL)
+    assert run.replies(429, headers=headers) == Wait(PAUSE_AFTER_REFUSAL)
     run.waits()
     starts(run, "a")
     until_asked(run)

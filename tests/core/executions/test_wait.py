@@ -284,6 +284,10 @@ def test_a_redirect_elsewhere_ends_it() -> None:
     assert wait.error.code == "redirect_refused"
 
 
+def test_a_retry_after_that_fits_is_waited_out_even_above_a_minute() -> None:
+    assert started().replies(429, headers={"Retry-After": "200"}) == Wait(200.0)
+
+
 @pytest.mark.parametrize("seconds", ["301", "86400"])
 def test_a_retry_after_beyond_the_deadline_is_raised_at_once(seconds: str) -> None:
     wait = started()
