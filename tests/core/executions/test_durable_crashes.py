@@ -1,8 +1,9 @@
 """A start with a checkpoint, through crashes at every action and two processes at once.
 
 The promise: one unit of work is started once, if the store compares, an accepted start is listed
-within half of `settle_after`, and no process stalls for longer just before its request. The last
-test of `test_durable_saves.py` shows what happens if one does.
+within half of `settle_after`, and no process stalls for longer just before its request.
+`test_a_process_that_stalls_just_before_its_request_starts_twice` shows what happens if a process
+stalls.
 """
 
 from __future__ import annotations

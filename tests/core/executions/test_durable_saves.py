@@ -168,7 +168,6 @@ def engine_made(world: World) -> Dict[str, Any]:
 @pytest.mark.parametrize("started", [True, False])
 def test_a_state_without_a_baseline_is_settled_by_time(started: bool) -> None:
     world = World()
-    world.store.compares = False
     old = world.until(world.process(), "starting")
     world.step(old)  # An equal execution, an hour older: of another task.
     world.now += 3600
@@ -324,6 +323,19 @@ def test_a_server_that_is_away_before_the_start_leaves_nothing_behind() -> None:
 
 
 # Where the promise ends: a second execution is started.
+
+
+def test_processes_with_different_settle_after_start_twice() -> None:
+    world = World()
+    slow = world.until(world.process(settle_after=600.0), "starting")
+    begun = world.now
+    slow.replies(429, an_error("rate_limit_exceeded"), {"Retry-After": "59"})
+    other = world.finish(world.process(settle_after=20.0))
+    assert (other.waited_for, world.server.started) == ([20.0], 1)
+    slow.now = world.now = begun + 59.0
+    slow.waits(after=0.0)
+    world.finish(slow)
+    assert world.server.started == 2
 
 
 def test_a_process_that_stalls_just_before_its_request_starts_twice() -> None:

@@ -22,17 +22,16 @@ INPUTS = {"task": 7}
 
 
 class Store:
-    """Keeps one state. With `compares`, it refuses a state that does not follow its own."""
+    """Keeps one state, and refuses a state that does not follow it."""
 
-    def __init__(self, *, compares: bool = True) -> None:
+    def __init__(self) -> None:
         self.state: Any = None
-        self.compares = compares
         self.saves: List[Dict[str, Any]] = []
 
     def save(self, state: Dict[str, Any], *, lose: bool = False) -> None:
         """Keep a state. With `lose`, nothing is kept."""
         held = self.state["serial"] if self.state and "serial" in self.state else 0
-        if self.compares and state["serial"] != held + 1:
+        if state["serial"] != held + 1:
             raise CheckpointConflict
         if not lose:
             self.state = json.loads(json.dumps(state))
@@ -104,9 +103,9 @@ class Server:
 class World:
     """One store, one server, one clock; each call of `execute` is a process of its own."""
 
-    def __init__(self, *, compares: bool = True) -> None:
+    def __init__(self) -> None:
         self.now = 1000.0
-        self.store = Store(compares=compares)
+        self.store = Store()
         self.server = Server()
         self._processes = itertools.count()
 
