@@ -404,12 +404,13 @@ def test_a_feed_sends_new_requests_until_it_is_closed(world):
 
 
 def test_an_attempted_delivery_is_sent_to_open_and_later_pages(world):
-    world.execute_with_webhook("https://me:pw@host.test/?token=hush")
+    world.execute_with_webhook("https://me:pw@host.test/whsec_0123456789?token=hush")
     feed = world.send("GET", "/_inspect/feed").stream
     world.deliver(503)
     assert b'"state": "pending", "status": 503, "attempts": [{' in feed.poll(0.0)
     kept = world.state()["deliveries"][-1]
     assert kept["event"] == "execution.completed"
+    assert kept["url"] == "https://host.test/***?token=***"
     assert "hush" not in json.dumps(kept)
 
 
