@@ -41,6 +41,22 @@ def test_a_count_may_differ_by_the_tolerance(count: Count, figure: float, code: 
     assert guard.main([]) == code
 
 
+def test_a_path_without_a_recorded_count_fails(count: Count) -> None:
+    count(1000)
+    guard.RECORD.write_text(json.dumps({guard.build(): {"call": 1000}}), "utf-8")
+    assert guard.main([]) == 1
+
+
+def test_recording_keeps_the_counts_of_other_builds(count: Count) -> None:
+    guard.RECORD.write_text('{"another": {"call": 5}}', "utf-8")
+    count(1000.4)
+    guard.main(["--record"])
+    assert json.loads(guard.RECORD.read_text("utf-8")) == {
+        "another": {"call": 5},
+        guard.build(): dict.fromkeys(PATHS, 1000),
+    }
+
+
 @pytest.mark.parametrize("recorded", json.loads(guard.RECORD.read_text("utf-8")).values())
 def test_hooks_that_nobody_uses_cost_next_to_nothing(recorded: Dict[str, float]) -> None:
     assert recorded["unhooked"] - recorded["driver"] < 0.015 * recorded["driver"]
