@@ -11,10 +11,12 @@ import re
 import subprocess
 import sys
 import types
+from importlib.util import find_spec
 from unittest import mock
 
 import pytest
 
+from flowmaestro.pytest_plugin import MODES
 from flowmaestro.testing import FakeFlowMaestro
 from flowmaestro.testing import running_server as serving
 from tests.harness.house.pages import (
@@ -163,13 +165,16 @@ def test_tests_of_a_project_pass(configured, tmp_path):
     assert f"{tests} passed" in done.stdout, done.stdout
 
 
-def test_shell_blocks_name_sessions_and_files_that_exist():
+def test_shell_blocks_name_what_exists():
     commands = "".join(block.text for block in SHELL)
     named = re.findall(r"nox (?:-R )?-s ([a-z]+(?:-[a-z]+)*)", commands)
     assert len(named) > 5
     assert [name for name in named if name not in sessions()] == []
     files = re.findall(r"\btests/[\w/.]+", commands)
     assert [name for name in files if not (ROOT / name).exists()] == []
+    modules = re.findall(r" -[mp] ([\w.]+)", commands)
+    assert [name for name in modules if find_spec(name) is None] == []
+    assert set(re.findall(r"--flowmaestro-cassettes=(\w+)", commands)) == {*MODES}
 
 
 def test_extras_are_quoted():

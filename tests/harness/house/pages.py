@@ -103,4 +103,5 @@ def sessions():
     """Return the names of the sessions of `noxfile.py`: each that of its function, or its own."""
     text = (ROOT / "noxfile.py").read_text(encoding="utf-8")
     found = re.findall(r'^@nox\.session\((?:name="([\w-]+)")?.*\)\ndef (\w+)', text, re.MULTILINE)
+    assert len(found) == text.count("@nox.session"), "a decorator has more than one line"
     return [name or function for name, function in found]
