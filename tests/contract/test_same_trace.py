@@ -30,7 +30,7 @@ def event(name: str, **data: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class TraceEntry:
+class Step:
     """Something that a program does, and the lines of the script that it meets."""
 
     name: str
@@ -47,17 +47,17 @@ MISSING = {
 }
 
 SCENARIO = (
-    TraceEntry(
+    Step(
         "list",
         lambda client: client.workflows.list(page=1, per_page=20),
         (line("GET /workflows?page=1&per_page=20", 200, PAGE),),
     ),
-    TraceEntry(
+    Step(
         "execute",
         lambda client: client.workflows.execute("wf_1", inputs={"name": "Jürgen", "n": [1, 2.5]}),
         (line("POST /workflows/wf_1/execute", 202, STARTED),),
     ),
-    TraceEntry(
+    Step(
         "stream",
         lambda client: client.executions.stream("exec_1"),
         (
@@ -69,7 +69,7 @@ SCENARIO = (
             ),
         ),
     ),
-    TraceEntry(
+    Step(
         "retry after a 503",
         lambda client: client.agents.get("an agent/1"),
         (
@@ -78,27 +78,27 @@ SCENARIO = (
             line("GET /agents/an%20agent%2F1", 200, {"data": {"id": "an agent/1"}}),
         ),
     ),
-    TraceEntry(
+    Step(
         "an error",
         lambda client: client.workflows.get("wf_none"),
         (line("GET /workflows/wf_none", 404, MISSING),),
     ),
-    TraceEntry(
+    Step(
         "put",
         lambda client: client.agents.update_memory("a_1", "u_1", working_memory="Ω"),
         (line("PUT /agents/a_1/memory/u_1", 200, {"data": {"user_id": "u_1"}}),),
     ),
-    TraceEntry(
+    Step(
         "patch",
         lambda client: client.webhooks.update("wh_1", is_active=False),
         (line("PATCH /webhooks/wh_1", 200, {"data": {"id": "wh_1"}}),),
     ),
-    TraceEntry(
+    Step(
         "delete",
         lambda client: client.webhooks.delete("wh_1"),
         (line("DELETE /webhooks/wh_1", 204),),
     ),
-    TraceEntry(
+    Step(
         "post without a body",
         lambda client: client.executions.cancel("exec_1"),
         (line("POST /executions/exec_1/cancel", 200, {"data": {"status": "cancelled"}}),),

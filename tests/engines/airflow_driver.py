@@ -29,7 +29,7 @@ from tests.engines.service import (
     children_of,
     free_port,
     kill_at_random,
-    prove_both,
+    prove_with_and_without,
     report,
     service,
     until,
@@ -131,7 +131,7 @@ def prove(name: str) -> Dict[str, int]:
 
 
 def main() -> None:
-    prove_both("Airflow", prove)
+    prove_with_and_without("Airflow", prove)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from tests.engines.service import (
     free_port,
     kill_at_random,
     pids_where,
-    prove_both,
+    prove_with_and_without,
     report,
     service,
     until,
@@ -144,7 +144,7 @@ def look() -> None:
 
 def main() -> None:
     look()
-    prove_both("Dagster", prove)
+    prove_with_and_without("Dagster", prove)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from tests.engines.service import (
     Process,
     Workers,
     kill_at_random,
-    prove_both,
+    prove_with_and_without,
     redis_server,
     report,
     service,
@@ -56,7 +56,7 @@ def prove(name: str) -> Dict[str, int]:
 def main() -> None:
     with redis_server() as url:
         os.environ["REDIS_URL"] = url
-        prove_both("Dramatiq, processes and workers killed", prove)
+        prove_with_and_without("Dramatiq, processes and workers killed", prove)
 
 
 if __name__ == "__main__":

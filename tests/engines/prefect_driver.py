@@ -27,7 +27,7 @@ from tests.engines.service import (
     Workers,
     free_port,
     kill_at_random,
-    prove_both,
+    prove_with_and_without,
     report,
     service,
     until,
@@ -127,7 +127,9 @@ def main() -> None:
         try:
             until(lambda: urllib.request.urlopen(health).status == 200, timeout=300)
             os.environ["PREFECT_API_URL"] = health.rpartition("/")[0]
-            prove_both("Prefect", functools.partial(prove, server=server, health=health))
+            prove_with_and_without(
+                "Prefect", functools.partial(prove, server=server, health=health)
+            )
         finally:
             server.kill()
 
