@@ -56,7 +56,7 @@ def visit(app, path, inputs=None, stay=True, spec_version="2.3"):
     body = [] if inputs is None else [json.dumps(inputs).encode()]
 
     async def connect():
-        gone = asyncio.Event()
+        gone = asyncio.Event()  # Python 3.9 binds it to the running loop.
 
         async def receive():
             if body:
