@@ -49,6 +49,11 @@ def assert_hushed(error: BaseException) -> None:
     assert OWN not in everywhere(error)
 
 
+def quote_escaped(text: str) -> str:
+    """As `repr` escapes a text that has both kinds of quotes."""
+    return text.replace("'", r"\'")
+
+
 def all_escaped(text: str) -> str:
     data = text.encode("utf-16-be")
     return "".join(f"\\u{data[at]:02X}{data[at + 1]:02X}" for at in range(0, len(data), 2))
@@ -91,11 +96,14 @@ def test_short_values_may_be_any_word() -> None:
 
 @given(
     st.text(st.characters(min_codepoint=1, blacklist_categories=["Cs"]), min_size=8),
-    st.sampled_from([lambda text: text, lambda text: text.replace("/", r"\/"), all_escaped]),
+    st.sampled_from(
+        [lambda text: text, lambda text: text.replace("/", r"\/"), quote_escaped, all_escaped]
+    ),
     st.booleans(),
 )
+@example("key-'quoted'", quote_escaped, False)
 @example("key-\U0001f511", all_escaped, False)  # two UTF-16 code units
-def test_a_secret_is_recognised_however_json_and_urls_escape_it(
+def test_a_secret_is_recognised_however_json_repr_and_urls_escape_it(
     secret: str, change: Callable[[str], str], twice: bool
 ) -> None:
     scrubber = SecretScrubber(more=lambda: [secret])
