@@ -403,6 +403,24 @@ def test_a_last_failure_is_told_and_no_retry(play):
     assert list(map(type, seen)) == [RequestInfo, ResponseInfo]
 
 
+ASKED = RequestInfo("GET", f"{ROOT}/workflows/wf_1", 1)
+
+
+@pytest.mark.parametrize(
+    "info",
+    [
+        ASKED,
+        ResponseInfo(ASKED, 200, None, 0.1, "req_1"),
+        RetryInfo(ASKED, 503, "busy", 0.5, "req_1", reconnects=False),
+    ],
+    ids=lambda info: type(info).__name__,
+)
+def test_the_arguments_of_hooks_are_immutable(info):
+    for field in dataclasses.fields(info):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(info, field.name, "other")
+
+
 class TestAHookThatWaits:
     """A hook may wait for a rate limit, in virtual time here."""
 
@@ -417,7 +435,12 @@ class TestAHookThatWaits:
                 client.workflows.execute("wf_123")
             assert fake.requests == []
 
-    def test_an_attempt_gets_what_the_hook_has_left_of_the_call(self):
+    @pytest.mark.parametrize(
+        ("options", "waited", "left"),
+        [({"call_timeout": 15.0}, 12.0, 3.0), ({"timeout": 10.0}, 40.0, 10.0)],
+        ids=["of the call", "of the attempt"],
+    )
+    def test_its_time_counts_for_the_call_and_not_for_the_attempt(self, options, waited, left):
         given = []
 
         class Noting(ScriptedTransport):
@@ -426,7 +449,7 @@ class TestAHookThatWaits:
                 return super().send(request, timeout)
 
         transport = Noting([FOUND])
-        hooks = Hooks(request=lambda info: transport.sleep(12.0))
-        client = FlowMaestroClient(KEY, transport=transport, hooks=hooks, call_timeout=15.0)
+        hooks = Hooks(request=lambda info: transport.sleep(waited))
+        client = FlowMaestroClient(KEY, transport=transport, hooks=hooks, **options)
         client.workflows.get("wf_1")
-        assert given == [3.0]
+        assert given == [left]
