@@ -609,6 +609,15 @@ def test_names_of_attributes_are_those_of_the_conventions() -> None:
     assert used - known == set()
 
 
+def test_durations_have_the_bounds_of_the_http_conventions(play: Any, telemetry: Telemetry) -> None:
+    play([FOUND], lambda client: client.workflows.get("wf_1"), telemetry.hooks())
+    bounds = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
+    points = telemetry.metrics()
+    assert points["http.client.request.duration"][0].explicit_bounds == bounds
+    (operation,) = points["flowmaestro.client.operation.duration"]
+    assert operation.explicit_bounds == (*bounds, 30, 60, 120, 300, 600, 1800, 3600)
+
+
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_tasks_do_not_mix_their_traces(backend: str, telemetry: Telemetry) -> None:
     fake = FakeFlowMaestro()
