@@ -54,7 +54,7 @@ def test_connected_of_the_stream_of_the_post_is_emitted() -> None:
         (STARTED + completed(), ["Hello you"]),
     ],
 )
-def test_text_that_only_the_end_has_is_emitted_as_a_token(sent: bytes, texts: List[str]) -> None:
+def test_text_of_tokens_and_end_is_emitted_once(sent: bytes, texts: List[str]) -> None:
     stream = own()
     stream.receives(sent)
     finishes(stream, "message:started", *texts, "message:completed")
