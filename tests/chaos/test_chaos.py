@@ -15,9 +15,10 @@ from flowmaestro import ConnectionError, FlowMaestroClient
 from flowmaestro.testing import MemoryTransport
 from flowmaestro_core.errors import Attempt
 from flowmaestro_core.http.messages import Headers, Phase, Response, TransportFailure
-from flowmaestro_transports import AnyioTransport, RequestsTransport
+from flowmaestro_transports import AnyioTransport, RequestsTransport, SocketTransport
 from tests.harness.chaos.claims import Refused
 from tests.harness.chaos.ledger import Ledger, LedgerFake
+from tests.harness.chaos.operations import leave_stream
 from tests.harness.chaos.soak import trials
 from tests.harness.chaos.trial import Trial, run_trial
 from tests.harness.runners import RUNNERS
@@ -99,11 +100,36 @@ class OpeningSockets(RequestsTransport):
         return super().open(request, timeout)
 
 
+class KeepingStreams(AnyioTransport):
+    """Closes no stream before it is closed itself."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._kept: List[Any] = []
+
+    async def open(self, request: Any, timeout: float) -> Any:
+        body = await super().open(request, timeout)
+        body.close = self._not_now
+        self._kept.append(body)
+        return body
+
+    async def _not_now(self) -> None:
+        pass
+
+
 class Forgetful(AnyioTransport):
     """Never comes back with an answer."""
 
     async def send(self, request: Any, timeout: float) -> Response:
         await anyio.sleep_forever()
+        raise AssertionError
+
+
+class ForgetfulThreads(SocketTransport):
+    """Comes back without an answer when it is closed, or in a minute."""
+
+    def send(self, request: Any, timeout: float) -> Response:
+        self.sleep(60.0)
         raise AssertionError
 
 
@@ -147,7 +173,21 @@ def test_a_leaked_socket_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     assert any("files are left open" in found for found in leaked)
 
 
-def test_an_operation_without_an_answer_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stream_that_is_left_open_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.harness.chaos.trial.SETTLE_SECONDS", 1.0)
+    # A stream ends with its execution. At the usual speed, a busy machine may take as long.
+    monkeypatch.setattr("tests.harness.chaos.trial.SPEED", 1.0)
+    monkeypatch.setattr("tests.harness.chaos.trial.OPERATIONS", {"leave_stream": leave_stream})
+    leaked = violations_of(KeepingStreams, "anyio-asyncio", 24)
+    assert any("event streams are left open" in found for found in leaked)
+
+
+@pytest.mark.parametrize(
+    ("make", "name"), [(Forgetful, "anyio-trio"), (ForgetfulThreads, "sockets")]
+)
+def test_an_operation_without_an_answer_is_caught(
+    make: Any, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("tests.harness.chaos.trial.ANSWER_SECONDS", 0.2)
-    found = violations_of(Forgetful, "anyio-trio", 24)
+    found = violations_of(make, name, 24)
     assert any("no answer to" in violation for violation in found)

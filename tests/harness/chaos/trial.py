@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import math
 import random
 import ssl
 import time
@@ -181,16 +180,20 @@ async def _run(report: Report, fake: LedgerFake, url: str, verify: str) -> None:
             began = time.monotonic()
             error: Optional[BaseException] = None
             steps = OPERATIONS[task.kind](client, task)
-            with anyio.move_on_after(math.inf if blocks else task.patience) as scope:
+            # A thread cannot be cancelled. One that hangs is abandoned; closing wakes it.
+            patience = ANSWER_SECONDS if blocks else task.patience
+            with anyio.move_on_after(patience) as scope:
                 try:
                     if blocks:
-                        await anyio.to_thread.run_sync(run_to_its_end, steps, limiter=threads)
+                        await anyio.to_thread.run_sync(
+                            run_to_its_end, steps, abandon_on_cancel=True, limiter=threads
+                        )
                     else:
                         await steps
                 except Exception as caught:
                     error = caught
             seconds, left = time.monotonic() - began, scope.cancelled_caught
-            if left and task.patience == ANSWER_SECONDS:
+            if left and patience == ANSWER_SECONDS:
                 report.violations.append(f"no answer to {task.kind} {task.mark}")
             report.outcomes.append(Outcome(task, error, seconds, left))
 
