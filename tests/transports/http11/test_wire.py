@@ -154,6 +154,18 @@ def test_tls_passes_all_bytes_however_they_are_cut(
     assert outer.closed
 
 
+@pytest.mark.parametrize("ends", [False, True])
+def test_an_idle_connection_with_bytes_or_an_end_is_not_silent(contexts: Any, ends: bool) -> None:
+    """Its next request would get another response, or none."""
+    outer = Outer([100_000])
+    tls, _ = greeted(contexts, outer)
+    assert tls.receive() == b"hello"
+    assert tls.is_silent()
+    outer.ended_by_peer = ends
+    outer.here += b"" if ends else b"\x17"
+    assert not tls.is_silent()
+
+
 def test_a_goodbye_behind_the_last_bytes_is_told_with_them(contexts: Any) -> None:
     tls, server = greeted(contexts, Outer([100_000]))
     server.say_goodbye()
