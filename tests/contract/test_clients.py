@@ -122,6 +122,15 @@ def test_a_closed_client_says_so(make: Any, use: str) -> None:
     assert isinstance(caught.value, FlowMaestroError)
 
 
+@pytest.mark.parametrize("use", ["a stream", "a walk"])
+def test_a_handle_made_before_the_close_says_so(make: Any, use: str) -> None:
+    client = make(KEY, transport=nothing_is_sent)
+    begun = USES[use](client)
+    closing(client)
+    with pytest.raises(ClientClosedError):
+        ask(client, lambda _: begun)
+
+
 def test_leaving_a_with_block_closes_the_client(make: Any) -> None:
     transport = closable(make)
     client = make(KEY, transport=transport)
