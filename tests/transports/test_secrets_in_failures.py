@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import socket
 import threading
 import traceback
 from typing import Any, Callable, Dict, List, Optional
@@ -16,7 +17,7 @@ from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient, FlowMaestroEr
 from flowmaestro.testing.conformance.security import leaking_frame, path_to_secret
 from flowmaestro_core.http.messages import Headers, Request, TransportFailure
 from flowmaestro_transports import RequestsTransport
-from tests.harness.runners import ASYNC, OURS, Runner
+from tests.harness.runners import ASYNC, OURS, RUNNERS, Runner
 
 KEY = "fm_live_" + "0123456789abCDef" * 5
 """Longer than what anybody would quote: the rest of a key that was cut is not known again."""
@@ -172,6 +173,19 @@ def test_a_call_that_is_cancelled(runner: Runner, scripted: Any) -> None:
     with scripted.ScriptedServer(handler) as server:
         anyio.run(main, server.url, backend=runner.backend)
     assert traces_of_the_key(caught[0]) == []
+
+
+def test_failure_of_aiohttp_hides_password_of_unreachable_proxy() -> None:
+    """The exception of aiohttp has the URL of the proxy; the kit looks for a key, without proxy."""
+    with socket.socket() as unheard:
+        unheard.bind(("127.0.0.1", 0))  # nobody else gets the port, and nobody listens
+        proxy = f"http://{KEY}:{KEY}@127.0.0.1:{unheard.getsockname()[1]}"
+        with (
+            RUNNERS["aiohttp"](proxy=proxy) as transport,
+            pytest.raises(TransportFailure) as caught,
+        ):
+            transport.send(Request("GET", "http://o.example", Headers()))
+    assert traces_of_the_key(caught.value) == []
 
 
 def hook_raising(error: BaseException) -> Dict[str, Any]:
