@@ -48,6 +48,13 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.fixture(scope="module")
+def little_to_collect() -> None:
+    """Have collections walk through what this module makes, not through what earlier ones left."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: Optional[pytest.Item]) -> None:
     """No test leaves a key or an installed fake behind: a later test would use it."""

@@ -29,6 +29,7 @@ from tests.harness.contract.worlds import (
 from tests.harness.runners import IN_MEMORY, RUNNERS, Runner
 
 BLOCKS = blocks()
+pytestmark = pytest.mark.usefixtures("little_to_collect")
 
 
 @dataclass(frozen=True)
@@ -152,13 +153,6 @@ def run_awaiting(case: Case, world: World) -> str:
 
 
 _MAKERS = {"FlowMaestroClient": "client", "AsyncFlowMaestroClient": "async_client"}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def young_garbage() -> None:
-    """Let `gc.collect` look only at what is made here; everything else makes it slow."""
-    gc.collect()
-    gc.freeze()
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

@@ -89,13 +89,6 @@ def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
-@pytest.fixture(scope="module")
-def little_to_collect() -> None:
-    """Have collections walk through what this module makes, not through what earlier ones left."""
-    gc.collect()
-    gc.freeze()
-
-
 @pytest.fixture(autouse=True)
 def garbage_collected(request: pytest.FixtureRequest) -> Iterator[None]:
     """Collects the garbage of a test that ignores warnings of what is collected.

@@ -89,10 +89,9 @@ def test_a_whole_reply_counts_though_the_server_hangs_up_on_the_request() -> Non
         ([10, 0, 10, RESET], [REPLY[:-1], b""]),
     ],
 )
-def test_a_part_of_a_reply_does_not(
+def test_error_after_part_of_a_response_keeps_no_frame_with_it(
     sent: List[Union[int, OSError]], received: List[Union[bytes, OSError, None]]
 ) -> None:
-    """And its error leads to no frame that holds the response."""
     exchange = begin().exchange
     with pytest.raises(ConnectionResetError) as caught:
         list(exchange_heads(ScriptedWire([*sent], [*received]), exchange))

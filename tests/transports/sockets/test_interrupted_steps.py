@@ -55,9 +55,7 @@ BUSY = "503 Service Unavailable"
 @pytest.mark.parametrize(
     "wait", ["a pause", "its head", "a poll", "the body of a poll", "a poll on a kept connection"]
 )
-def test_closing_wakes_a_reader_that_waits_for(
-    scripted: Any, stream_head: bytes, wait: str
-) -> None:
+def test_closing_wakes_a_reader(scripted: Any, stream_head: bytes, wait: str) -> None:
     there = threading.Event()
 
     def handler(peer: Any) -> None:
