@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import anyio
 import pytest
 
 from flowmaestro_core.payloads import shapes
+from flowmaestro_transports import AnyioTransport
 from tests.harness.fuzz.conversations import core_targets, recorded
 from tests.harness.fuzz.regressions import REGRESSIONS
 from tests.harness.fuzz.soak import Results, fuzz_core, fuzz_wire, replay
@@ -63,6 +65,16 @@ def test_valid_responses_pass_and_truncated_ones_fail(name: str) -> None:
         assert [feed_all(name, kind, [data]) for data in inputs] == [["done"]] * len(inputs)
     cut = [data[:end] for data in CORPORA["get"][:3] for end in range(0, len(data), 21)]
     assert not {"'done'"} & {repr(outcome) for outcome in feed_all(name, "get", cut)}
+
+
+def test_a_call_that_hangs_is_found_on_the_wire(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def hang(self: Any, request: Any, timeout: float) -> Any:
+        await anyio.sleep(60.0)
+
+    monkeypatch.setattr(AnyioTransport, "send", hang)
+    monkeypatch.setattr("tests.harness.fuzz.wire.HUNG", 0.1)
+    (outcome,) = feed_all("anyio-trio", "get", [CORPORA["get"][0]])
+    assert isinstance(outcome, TimeoutError)
 
 
 def test_a_shape_that_trusts_the_server_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,8 +15,8 @@ from tests.harness.runners import RUNNERS, Runner
 from tests.harness.testing.one_face import Awaited
 
 AT_ONCE = 80
-HUNG = 300.0
-"""Seconds after which a use counts as hung."""
+HUNG = 60.0
+"""Seconds after which a stream of the fault matrix counts as hung."""
 
 KEY = "fm_live_faults"
 
@@ -33,10 +33,11 @@ def all_at_once(
     use: Callable[[Any, Any], Coroutine[Any, Any, Any]],
     items: Sequence[Any],
     at_once: int,
+    hung: float,
 ) -> List[Any]:
     """What `use(transport, item)` comes to for each item, over one transport.
 
-    Where it hangs, that is a `TimeoutError`; on threads, one is raised.
+    Where it takes `hung` seconds, that is a `TimeoutError`; on threads, one is raised.
     """
     if runner.backend is None:
         # A transport that is closed wakes the threads.
@@ -45,7 +46,7 @@ def all_at_once(
             def run(item: Any) -> Any:
                 return run_to_its_end(use(shared, item))
 
-            return list(threads.map(run, items, timeout=HUNG + len(items)))
+            return list(threads.map(run, items, timeout=hung + len(items)))
 
     outcomes: List[Any] = [TimeoutError("no end") for _ in items]
 
@@ -55,7 +56,7 @@ def all_at_once(
 
         async def run_one(number: int, item: Any) -> None:
             async with limiter:
-                with anyio.move_on_after(HUNG):
+                with anyio.move_on_after(hung):
                     outcomes[number] = await use(transport, item)
 
         async with anyio.create_task_group() as group:
@@ -83,5 +84,5 @@ def follow_all(transport: str, url: str, cells: Sequence[Cell]) -> List[Seen]:
             seen.error = error
         return seen
 
-    outcomes = all_at_once(runner, follow, cells, AT_ONCE)
+    outcomes = all_at_once(runner, follow, cells, AT_ONCE, HUNG)
     return [one if isinstance(one, Seen) else Seen(error=one) for one in outcomes]
