@@ -66,7 +66,7 @@ class Trial:
 
     @property
     def title(self) -> str:
-        """Its line in the table."""
+        """The name of the trial in the output."""
         return f"{self.name} {'TLS' if self.tls else 'plain'}"
 
     @property
