@@ -25,19 +25,20 @@ def open_journal(path: Path) -> Journal:
     return Journal(str(path))
 
 
-def run(program: str, *options: str) -> Tuple[str, str]:
+def run(program: str, *options: str, check: bool = True) -> Tuple[str, str]:
     """Run a program in another process; return what it writes on both outputs."""
     command = [sys.executable, *options, "-c", textwrap.dedent(program)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=check)
     return done.stdout, done.stderr
 
 
 def open_elsewhere(path: Path) -> str:
     """Open a journal in another process; return the last line of its error."""
-    return run(f"""
+    program = f"""
         from flowmaestro_transports.driving.journal import Journal
         Journal({str(path)!r})
-    """)[1].splitlines()[-1]
+    """
+    return run(program, check=False)[1].splitlines()[-1]
 
 
 def rows_seen_elsewhere(path: Path) -> str:
