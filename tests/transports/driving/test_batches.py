@@ -14,7 +14,8 @@ from flowmaestro import (
     JournalError,
     StreamError,
 )
-from flowmaestro.testing import AsyncMemoryTransport, FakeFlowMaestro, MemoryTransport
+from flowmaestro.testing import AsyncMemoryTransport, FakeFlowMaestro, MemoryTransport, Node
+from flowmaestro_core.executions.outcome import still_runs
 from flowmaestro_core.http.messages import Response
 
 BACKENDS = ["asyncio", "trio"]
@@ -85,6 +86,18 @@ def test_async_client_runs_many(run_async):
 
 def started(fake):
     return {it.id for it in fake.executions if it.inputs in INPUTS}
+
+
+def test_in_flight_has_all_ids_after_close(fake, client):
+    work = Node("work", seconds=lambda inputs: 0.1 if inputs in INPUTS[:2] else 60.0)
+    fake.workflow("wf_123", nodes=[work])
+    runs = client.workflows.run_many("wf_123", INPUTS, concurrency=4)
+    handed = next(runs).execution_id
+    runs.close()
+    assert {it.execution_id for it in runs.in_flight} == started(fake) - {handed}
+    assert all(it.inputs is INPUTS[it.index] for it in runs.in_flight)
+    # The other short one has ended.
+    assert [still_runs(it) for it in runs.in_flight] == [True, True, False]
 
 
 def test_in_flight_has_all_ids_after_cancellation(fake, run_async):
