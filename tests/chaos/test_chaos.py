@@ -19,6 +19,7 @@ from flowmaestro_transports import AnyioTransport, RequestsTransport, SocketTran
 from tests.harness.chaos.claims import Refused
 from tests.harness.chaos.ledger import Ledger, LedgerFake
 from tests.harness.chaos.operations import leave_stream
+from tests.harness.chaos.plan import plan
 from tests.harness.chaos.soak import trials
 from tests.harness.chaos.trial import Trial, run_trial
 from tests.harness.runners import RUNNERS
@@ -41,6 +42,11 @@ def test_nothing_is_doubled_invented_unanswered_or_leaked(trial: Trial) -> None:
     assert len(report.outcomes) == trial.operations
     assert report.faults, "the network was too kind"
     assert report.claims > trial.operations / 8, "hardly anything was told, so nothing was checked"
+
+
+def test_bytes_are_flipped_only_where_somebody_notices() -> None:
+    faults = {flips: {plan("1", n, flips=flips).fault for n in range(200)} for flips in (0, 1)}
+    assert faults[1] - faults[0] == {"flip"}
 
 
 class Doubling(RequestsTransport):
