@@ -293,7 +293,7 @@ def oldest(session: nox.Session) -> None:
 
 @nox.session(python=sorted({FLOOR, NEWEST} & set(INSTALLED)))
 def faults(session: nox.Session) -> None:
-    """Every fault at every byte of a stream, on every transport; long streams, and a thousand."""
+    """Every fault at every byte of a stream, on every transport; long streams."""
     session.install(*EXTRAS, *packages("test"))
     session.run("pytest", "tests/faults", *PARALLEL, env={"FLOWMAESTRO_FAULTS": "1"})
 
