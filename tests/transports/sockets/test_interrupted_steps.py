@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from flowmaestro import FlowMaestroClient, StreamError, StreamTimes
+from flowmaestro import FlowMaestroClient, Hooks, ResponseInfo, StreamError, StreamTimes
 from flowmaestro_core.http.messages import Headers, Phase, Request, TransportFailure
 from flowmaestro_transports import RequestsTransport, SocketTransport
 from tests.harness.runners import full_listener
@@ -120,11 +120,17 @@ def test_interrupt_spares_a_released_connection(scripted: Any, stream_head: byte
                 peer.wait_closed()
                 return
             peer.send(scripted.reply(STATUS))
-            there.set()
 
+    def answered(info: ResponseInfo) -> None:
+        if not info.request.url.endswith("/events"):
+            there.set()  # The connection of the question has been released.
+
+    options: Any = {
+        "stream_times": StreamTimes(event_idle=1.0),  # long before the second question
+        "hooks": Hooks(response=answered),
+    }
     with scripted.ScriptedServer(handler) as server:
-        times = StreamTimes(event_idle=1.0)  # long before the second question
-        with FlowMaestroClient(KEY, base_url=server.url, stream_times=times) as client:
+        with FlowMaestroClient(KEY, base_url=server.url, **options) as client:
             stream = client.executions.stream("exec_1")
             next(stream)
             close_while_reading(stream, there)
