@@ -301,7 +301,6 @@ SCENES = (
         "a run whose event stream is not opened in time",
         lambda _: Workflows.run("wf_quiet", timeout=60.0),
         _open_late,
-        {"timeout": 1.0},
         is_exact=False,
     ),
     Scene(

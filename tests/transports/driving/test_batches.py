@@ -89,7 +89,7 @@ def started(fake):
 
 
 def test_in_flight_has_all_ids_after_close(fake, client):
-    work = Node("work", seconds=lambda inputs: 0.1 if inputs in INPUTS[:2] else 60.0)
+    work = Node("work", seconds=lambda inputs: 0.1 if inputs in INPUTS[:2] else 3600.0)
     fake.workflow("wf_123", nodes=[work])
     runs = client.workflows.run_many("wf_123", INPUTS, concurrency=4)
     handed = next(runs).execution_id

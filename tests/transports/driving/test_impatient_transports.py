@@ -20,6 +20,7 @@ def test_on_requests_a_stream_lives_on_keepalives_and_notices_a_cancellation(
 ) -> None:
     """On sockets, in a fraction of the time."""
     monkeypatch.setattr(first_event, "LEAST_PATIENCE", 20.0)
+    monkeypatch.setattr(polling, "LEAST_TIMEOUT", 60.0)  # A probe that is lost is sent again.
     probes: List[float] = []
 
     def handler(peer: Any) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from flowmaestro import FlowMaestroClient, Hooks, ResponseInfo, StreamError, StreamTimes
 from flowmaestro_core.http.messages import Headers, Phase, Request, TransportFailure
+from flowmaestro_core.policy import polling
 from flowmaestro_transports import RequestsTransport, SocketTransport
 from tests.harness.runners import full_listener
 
@@ -19,6 +20,12 @@ PROMPT = 30.0
 """Seconds within which a reader must have been woken; what it waits for takes longer."""
 IMPATIENT = StreamTimes(event_idle=0.01, event_idle_max=0.01)
 KEY = "fm_live_x"
+
+
+@pytest.fixture(autouse=True)
+def patient_probes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine, a probe takes longer than a second; a lost one needs a connection more."""
+    monkeypatch.setattr(polling, "LEAST_TIMEOUT", 60.0)
 
 
 @pytest.fixture

@@ -64,7 +64,7 @@ class Interruption:
 
 
 def call(transport: Any, url: str) -> None:
-    assert transport.send(Request("POST", url, {}, b"x"), 5.0).body == b"x"
+    assert transport.send(Request("POST", url, {}, b"x"), 60.0).body == b"x"
 
 
 def stream(transport: Any, url: str) -> None:
