@@ -41,7 +41,8 @@ with RUNNERS[name]() as transport:
 def test_bytes_that_arrived_before_the_deadline_are_delivered(
     runner: Runner, scripted: Any
 ) -> None:
-    asked, may_answer = threading.Event(), threading.Event()
+    asked, may_answer, sent = threading.Event(), threading.Event(), threading.Event()
+    compressed = scripted.reply(gzip.compress(BODY), headers=[("Content-Encoding", "gzip")])
 
     def handler(peer: Any) -> None:
         peer.read_request()
@@ -51,13 +52,15 @@ def test_bytes_that_arrived_before_the_deadline_are_delivered(
         asked.set()
         may_answer.wait(60)
         may_answer.clear()
-        peer.send(scripted.reply(gzip.compress(BODY), headers=[("Content-Encoding", "gzip")]))
+        peer.send(compressed)
+        sent.set()
         peer.read_request()
         peer.send(scripted.HEAD_CHUNKED)
         time.sleep(0.2)
         asked.set()
         may_answer.wait(60)
         peer.send(scripted.chunk(b"came in time"))
+        sent.set()
         peer.wait_closed()
 
     with scripted.ScriptedServer(handler) as server:
@@ -70,6 +73,8 @@ def test_bytes_that_arrived_before_the_deadline_are_delivered(
                     os.kill(child.pid, signal.SIGSTOP)
                     may_answer.set()
                     time.sleep(LIMIT + 0.2)  # The clock of another process cannot be virtual.
+                    assert sent.wait(60)
+                    sent.clear()
                     os.kill(child.pid, signal.SIGCONT)
             finally:
                 os.kill(child.pid, signal.SIGCONT)
