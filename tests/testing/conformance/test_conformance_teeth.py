@@ -54,10 +54,10 @@ BROKEN = [
     ("garbage-instead-of-a-reply", toys.LeaksTheLibrarysExceptions, "it is not HTTP"),
     ("an-endless-header-line", toys.LeaksTheLibrarysExceptions, "not TransportFailure"),
     ("clock", toys.NeverSleeps, r"a sleep of 0\.05 s took"),
-    ("connect-timeout", toys.TakesTwiceTheTime, "had not ended"),
-    ("a-failed-handshake", toys.TakesTwiceTheTime, "had not ended"),
-    ("a-request-sent-in-part", toys.TakesTwiceTheTime, "had not ended"),
-    ("call-timeout", toys.TakesTwiceTheTime, "had not ended"),
+    ("connect-timeout", toys.OverrunsItsTime, "had not ended"),
+    ("a-failed-handshake", toys.OverrunsItsTime, "had not ended"),
+    ("a-request-sent-in-part", toys.OverrunsItsTime, "had not ended"),
+    ("call-timeout", toys.OverrunsItsTime, "had not ended"),
     ("a-body-that-dribbles", drafts.PlainRequests, "had not ended"),
     ("an-open-body-outlives-the-limit", toys.BoundsTheBody, "closed"),
     ("verify-chooses-the-authorities", toys.IgnoresItsOptions, "certificate verify failed"),
@@ -186,6 +186,8 @@ CANCELLED = [
     ("a-cancelled-close-can-be-repeated", async_toys.IsClosedHalfway, "open after a cancellation"),
 ]
 _FLOOD = "other-tasks-run-beside-"
+_LATE = "of patience took|had not ended"
+"""A busy machine may use up the time before the read begins to hold up the loop."""
 BROKEN_ASYNC = [
     *((backend, *row) for row in CANCELLED for backend in ("asyncio", "trio")),
     (
@@ -194,8 +196,8 @@ BROKEN_ASYNC = [
         async_toys.GoesOnInTheBackground,
         "had not closed its connection",
     ),
-    ("asyncio", "quiet-body", async_toys.SleepsInItsReads, "of patience took"),
-    ("trio", "a-stream-flooded-with-small-chunks", async_toys.SleepsInItsReads, "of patience took"),
+    ("asyncio", "quiet-body", async_toys.SleepsInItsReads, _LATE),
+    ("trio", "a-stream-flooded-with-small-chunks", async_toys.SleepsInItsReads, _LATE),
     ("trio", "cancelled-read", async_toys.ForgetsACancelledBody, "had not closed its connection"),
     (
         "asyncio",
