@@ -8,7 +8,7 @@ import random
 import ssl
 import time
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -193,6 +193,9 @@ async def _run(report: Report, fake: LedgerFake, url: str, verify: str) -> None:
                 except Exception as caught:
                     error = caught
             seconds, left = time.monotonic() - began, scope.cancelled_caught
+            if left:
+                with suppress(ValueError):  # It runs in a thread that goes on.
+                    steps.close()  # Else one that has not begun would warn.
             if left and patience == ANSWER_SECONDS:
                 report.violations.append(f"no answer to {task.kind} {task.mark}")
             report.outcomes.append(Outcome(task, error, seconds, left))
