@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
-import os
 import signal
 import subprocess
 import sys
@@ -38,45 +38,54 @@ with RUNNERS[name]() as transport:
 """
 
 
-def test_bytes_that_arrived_before_the_deadline_are_delivered(
-    runner: Runner, scripted: Any
-) -> None:
+def heard(runner: Runner, scripted: Any, limit: float) -> str:
+    """What a client prints that is stopped while it waits, and goes on after its deadline."""
     asked, may_answer, sent = threading.Event(), threading.Event(), threading.Event()
     compressed = scripted.reply(gzip.compress(BODY), headers=[("Content-Encoding", "gzip")])
 
-    def handler(peer: Any) -> None:
-        peer.read_request()
-        peer.send(scripted.reply())
-        peer.read_request()
+    def answer(peer: Any, data: bytes) -> None:
         time.sleep(0.2)  # Until the client waits: nothing shows it.
         asked.set()
         may_answer.wait(60)
         may_answer.clear()
-        peer.send(compressed)
+        peer.send(data)
         sent.set()
+
+    def handler(peer: Any) -> None:
         peer.read_request()
-        peer.send(scripted.HEAD_CHUNKED)
-        time.sleep(0.2)
-        asked.set()
-        may_answer.wait(60)
-        peer.send(scripted.chunk(b"came in time"))
-        sent.set()
-        peer.wait_closed()
+        peer.send(scripted.reply())
+        with contextlib.suppress(OSError):  # The client was too slow.
+            peer.read_request()
+            answer(peer, compressed)
+            if peer.read_request() is not None:
+                peer.send(scripted.HEAD_CHUNKED)
+                answer(peer, scripted.chunk(b"came in time"))
+                peer.wait_closed()
 
     with scripted.ScriptedServer(handler) as server:
-        command = [sys.executable, "-c", CHILD, runner.name, server.url, str(LIMIT)]
+        command = [sys.executable, "-c", CHILD, runner.name, server.url, str(limit)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
             try:
                 for _ in range(2):
-                    assert asked.wait(60)
+                    while not asked.wait(0.1) and child.poll() is None:
+                        pass
                     asked.clear()
-                    os.kill(child.pid, signal.SIGSTOP)
+                    child.send_signal(signal.SIGSTOP)
                     may_answer.set()
-                    time.sleep(LIMIT + 0.2)  # The clock of another process cannot be virtual.
-                    assert sent.wait(60)
+                    time.sleep(limit + 0.2)  # The clock of another process cannot be virtual.
+                    if not sent.wait(60) or child.poll() is not None:
+                        break
                     sent.clear()
-                    os.kill(child.pid, signal.SIGCONT)
+                    child.send_signal(signal.SIGCONT)
             finally:
-                os.kill(child.pid, signal.SIGCONT)
+                child.send_signal(signal.SIGCONT)
             said, _ = child.communicate(timeout=60)
-    assert said == f"200 {len(BODY)}\nb'came in time'\n"
+    return said
+
+
+def test_bytes_that_arrived_before_the_deadline_are_delivered(
+    runner: Runner, scripted: Any
+) -> None:
+    expected = f"200 {len(BODY)}\nb'came in time'\n"
+    # On a busy machine, the client's time may be over before it is stopped.
+    assert any(heard(runner, scripted, limit) == expected for limit in (LIMIT, 4 * LIMIT))
