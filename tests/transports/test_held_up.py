@@ -73,7 +73,7 @@ def heard(runner: Runner, scripted: Any, limit: float) -> str:
                     child.send_signal(signal.SIGSTOP)
                     may_answer.set()
                     time.sleep(limit + 0.2)  # The clock of another process cannot be virtual.
-                    if not sent.wait(60) or child.poll() is not None:
+                    if child.poll() is not None or not sent.wait(60):
                         break
                     sent.clear()
                     child.send_signal(signal.SIGCONT)
