@@ -15,6 +15,7 @@ import pytest
 from flowmaestro_core.http.messages import Headers, Phase, Request, TransportFailure
 from flowmaestro_core.timeouts import Timeout
 from flowmaestro_transports import SocketTransport
+from tests.harness.patience import given_time
 from tests.harness.runners import OURS, Runner, fails, full_listener, get, post
 
 SOON = 0.2
@@ -30,18 +31,6 @@ def no_limit_is_forgotten() -> Iterator[None]:
     begun = time.monotonic()
     yield
     assert time.monotonic() - begun < LATE
-
-
-def given_time(attempt: Callable[[float], None]) -> None:
-    """Make an attempt; if it fails, more, for which everything takes so many times as long.
-
-    A busy machine may use up a short limit, or stand still for longer than it. A mistake fails
-    with every limit.
-    """
-    for times in (1.0, 4.0):
-        with contextlib.suppress(AssertionError, TransportFailure):
-            return attempt(times)
-    return attempt(16.0)
 
 
 def saying(data: bytes, *, pause: float = 0.0, after: bytes = b"") -> Any:

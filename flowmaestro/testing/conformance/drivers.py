@@ -343,7 +343,7 @@ def check_driver(drive: Drive) -> None:
 
 def check_scenes(drive: Drive, scenes: Sequence[Scene]) -> None:
     """Check some of the things that a driver must be able to do: see `check_driver`."""
-    played = [(scene, _played(drive, scene)) for scene in scenes]
+    played = [(scene, _played_in_time(drive, scene)) for scene in scenes]
     found = [f"* {scene.name}: {said}" for scene, it in played for said in _failures(scene, it)]
     if found:
         raised = next((it.raised for _, it in played if it.raised is not None), None)
@@ -364,7 +364,7 @@ def _failures(scene: Scene, theirs: _Played) -> Iterable[str]:
     posts = [line for line in theirs.requests if line.startswith("POST")]
     if sorted(posts) != sorted(line for line in ours.requests if line.startswith("POST")):
         yield f"it must send each POST once: {posts}"
-    opens = sum(line.endswith("/events") for line in theirs.requests)
+    opens = _opens(theirs)
     if scene.opens not in (None, opens):
         yield f"it must keep a stream open while it carries out a Send, not open {opens} in turn"
     if scene.is_exact:
@@ -384,6 +384,20 @@ class _Played(NamedTuple):
     broken: Optional[str]
     raised: Optional[Exception]
     """What the driver raised, if it is no error of a machine."""
+
+
+def _opens(played: _Played) -> int:
+    return sum(line.endswith("/events") for line in played.requests)
+
+
+def _played_in_time(drive: Drive, scene: Scene) -> _Played:
+    """Play a scene; once more if its stream was opened more often than wanted.
+
+    A busy machine may need longer for opening it than the machine allows before it polls. A driver
+    that loses its stream loses it each time.
+    """
+    played = _played(drive, scene)
+    return played if scene.opens in (None, _opens(played)) else _played(drive, scene)
 
 
 def _played(drive: Drive, scene: Scene) -> _Played:
