@@ -78,7 +78,9 @@ class KeepsDeadConnections(Wrapper):
 
 class LeavesConnectionsBehind(KeepsDeadConnections):
     def close(self) -> None:
-        threading.Timer(2.5, super().close).start()  # later than anybody waits for it
+        timer = threading.Timer(20.0, super().close)  # later than anybody waits for it
+        timer.daemon = True
+        timer.start()
 
 
 class ReadsByHand(Wrapper):
@@ -89,7 +91,7 @@ class ReadsByHand(Wrapper):
     def send(self, request: Request, timeout: float) -> Response:
         url = urlsplit(request.url)
         if self.kept is None:
-            self.kept = socket.create_connection((url.hostname or "", url.port or 0), 0.5)
+            self.kept = socket.create_connection((url.hostname or "", url.port or 0), 2.0)
         lines = [f"{request.method} / HTTP/1.1", f"Content-Length: {len(request.body)}"]
         lines += [f"{name}: {value}" for name, value in request.headers.pairs]
         self.kept.send("\r\n".join([*lines, "", ""]).encode() + request.body)

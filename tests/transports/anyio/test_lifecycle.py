@@ -21,6 +21,7 @@ from flowmaestro_core.http.messages import (
 )
 from flowmaestro_core.timeouts import Timeout
 from flowmaestro_transports.anyio.transport import AnyioPool, AnyioTransport
+from tests.harness.patience import given_time
 from tests.harness.runners import get, post
 from tests.harness.transports.anyio_scenes import Play, failure, read_all
 
@@ -242,30 +243,34 @@ def test_call_on_a_loop_that_another_one_replaced_times_out_as_any_other(
     play: Play, scripted: Any, encrypted: bool
 ) -> None:
     """It is not said to be closed: nobody has closed it. The server answers no handshake either."""
-    arrived = threading.Event()
+    phase = Phase.NOT_SENT if encrypted else Phase.MAYBE_PROCESSED
 
-    def handler(peer: Any) -> None:
-        assert peer.sock.recv(1)
-        arrived.set()
-        peer.wait_closed()
+    def attempt(times: float) -> None:
+        arrived = threading.Event()
+        failed: List[TransportFailure] = []
 
-    async def scenario(transport: AnyioTransport) -> None:
-        async def call() -> None:
-            url = server.url.replace("http:", "https:") if encrypted else server.url
-            failed = await failure(transport.send(Request("POST", url, {}, b"{}"), 1.0))
-            phase = Phase.NOT_SENT if encrypted else Phase.MAYBE_PROCESSED
-            assert (failed.phase, failed.timed_out) == (phase, True)
+        def handler(peer: Any) -> None:
+            peer.sock.recv(1)
+            arrived.set()
+            peer.wait_closed()
 
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(call)
-            await anyio.to_thread.run_sync(arrived.wait, 60)
-            await anyio.to_thread.run_sync(anyio.run, transport.send, get(other), 60)
+        async def scenario(transport: AnyioTransport) -> None:
+            async def call() -> None:
+                url = server.url.replace("http:", "https:") if encrypted else server.url
+                request = Request("POST", url, {}, b"{}")
+                failed.append(await failure(transport.send(request, 0.5 * times)))
 
-    with (
-        scripted.ScriptedServer(handler) as server,
-        scripted.ScriptedServer(scripted.echo) as other,
-    ):
-        play(scenario)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(call)
+                await anyio.to_thread.run_sync(arrived.wait, 60)
+                await anyio.to_thread.run_sync(anyio.run, transport.send, get(other), 60)
+
+        with scripted.ScriptedServer(handler) as server:
+            play(scenario)
+        assert [(it.phase, it.timed_out) for it in failed] == [(phase, True)]
+
+    with scripted.ScriptedServer(scripted.echo) as other:
+        given_time(attempt)
 
 
 def test_stream_on_a_loop_that_another_one_replaced_is_opened_and_keeps_no_connection(
