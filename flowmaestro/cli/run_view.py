@@ -139,7 +139,7 @@ class RunView:
                 self.note = f"paused: {event.get('reason') or 'it waits for a person'}"
             elif self.note.startswith("paused"):
                 self.note = ""
-        failed = event.get("failed_node_id") or event.get("failed_node")
+        failed = event.get("failed_node_id")
         if failed is not None:
             self._node(str(failed), event.get("node_name")).status = "failed"
 
