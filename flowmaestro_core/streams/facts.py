@@ -218,10 +218,7 @@ class StreamFacts:
         if now < away_until:
             # The last connection is made when the time is over, not after it.
             pause = min(pause, away_until - now)
-        asked = pause_asked_for(cause, self.decoder.retry)
-        pause = max(pause, asked)
-        # A server that asks for a pause is not away meanwhile.
-        away_until = max(away_until, now + asked)
+        pause = max(pause, pause_asked_for(cause, self.decoder.retry))
         self.connection, self.reopen_at = Connection.LOST, now + pause
         self.absence = Absence(away_until, at_last_attempt=self.reopen_at >= away_until)
         self.unreported = failed_attempt(self.losses, pause, cause)
