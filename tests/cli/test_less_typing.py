@@ -168,6 +168,28 @@ class TestLastExecution:
         assert state.last_execution("root") == "exec_1"
         assert str(state.state_folder()).startswith(str(tmp_path))
 
+    @pytest.mark.parametrize(
+        ("platform", "kind", "folder"),
+        [
+            ("linux", "state", ".local/state"),
+            ("linux", "config", ".config"),
+            ("darwin", "state", "Library/Application Support"),
+            ("win32", "config", "AppData/Local"),
+        ],
+    )
+    def test_without_platformdirs_the_folder_is_the_usual_one(
+        self, monkeypatch, tmp_path, platform, kind, folder
+    ):
+        for name in ("user_state_path", "user_config_path"):
+            monkeypatch.setattr(state, name, None)
+        for name in ("XDG_STATE_HOME", "XDG_CONFIG_HOME", "LOCALAPPDATA"):
+            monkeypatch.delenv(name, raising=False)
+        for name in ("HOME", "USERPROFILE"):
+            monkeypatch.setenv(name, str(tmp_path))
+        with monkeypatch.context() as patched:
+            patched.setattr(sys, "platform", platform)
+            assert state.user_folder(kind) == tmp_path / folder / "flowmaestro"
+
 
 class TestInputs:
     def test_inputs_come_from_files_and_escaped_texts(self, command, fake, tmp_path):

@@ -270,6 +270,7 @@ def test_config_is_what_the_assistant_reads_and_has_no_key(here, app, tmp_path):
         expected = {"inputs": [question], "servers": {"flowmaestro": {"type": "stdio", **server}}}
     done = here(*words, "--api-key", "fm_live_secret")
     assert (done.status, json.loads(done.out)) == (0, expected)
+    assert ("write your key in place of" in done.err) == (app != "vscode")  # which asks for it
     assert "--profile: there is no profile 'work'" in here(*words, "--profile", "work").err
     write_profiles(tmp_path, "work")
     done = here(*words, "--profile", "work")

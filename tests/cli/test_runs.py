@@ -328,14 +328,17 @@ def test_an_empty_key_is_like_a_missing_one_and_line_ends_are_stripped(command, 
     assert command("list", "workflows").status == 0
 
 
-@pytest.mark.parametrize("words", [["run", "wf_123"], ["fire", "trigger_abc123", "--json"]])
-def test_a_start_whose_response_names_no_execution_fails(command, fake, monkeypatch, words):
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [(["run", "wf_123"], "null"), (["fire", "trigger_abc123", "--json"], '""')],
+)
+def test_a_start_whose_response_names_no_execution_fails(command, fake, monkeypatch, words, named):
     handle = fake.handle
 
     def without_id(request, now):
         reply = handle(request, now)
         if request.method == "POST":
-            reply.body = b'{"data": {"execution_id": null}}'
+            reply.body = f'{{"data": {{"execution_id": {named}}}}}'.encode()
         return reply
 
     monkeypatch.setattr(fake, "handle", without_id)

@@ -344,6 +344,15 @@ def test_requests_of_a_batch_lie_below_rows_that_link_to_the_batch(
     assert hooks.failures == 0
 
 
+def test_the_span_of_a_batch_names_no_execution(play: Any, telemetry: Telemetry) -> None:
+    ended = Response(200, {}, b'{"data": {"id": "exec_2", "status": "completed"}}')
+    play([ended], lambda client: client.executions.wait_many(["exec_2"]), telemetry.hooks())
+    (batch,) = telemetry.named("executions.wait_many")
+    (row,) = telemetry.named("invoke_workflow")
+    assert "flowmaestro.execution.id" not in batch.attributes
+    assert row.attributes["flowmaestro.execution.id"] == "exec_2"
+
+
 def test_a_row_that_cannot_start_has_its_error_and_its_retries(
     play: Any, telemetry: Telemetry
 ) -> None:

@@ -20,7 +20,12 @@ def statuses(fake):
 class TestFailNext:
     @pytest.mark.parametrize(
         ("status", "code"),
-        [(422, "validation_error"), (501, "not_implemented"), (599, "status_599")],
+        [
+            (401, "invalid_api_key"),
+            (422, "validation_error"),
+            (501, "not_implemented"),
+            (599, "status_599"),
+        ],
     )
     def test_the_code_is_the_one_that_the_api_has_for_the_status(self, fake, status, code):
         client = FlowMaestroClient(fake.api_key, transport=fake.transport(), max_retries=0)
