@@ -22,6 +22,7 @@ from flowmaestro.testing import (
 )
 from flowmaestro.testing.cassettes.jsonlines import RecordedExchange
 from flowmaestro.testing.cassettes.redaction import Redaction
+from flowmaestro.testing.redaction import redacted_text
 from flowmaestro_core.http.messages import Phase, Request, Response, ResponseHead, TransportFailure
 
 KEY = "fm_live_do_not_show_me"
@@ -210,6 +211,17 @@ def test_a_key_in_disguise():
     body = f'{{"basic":"{encoded}","at":"/x/{quoted}","a":"<my\\"own\\/kind?of\\u003ekey>"}}'
     _, found = Redaction().exchange(RecordedExchange(request, (OK, body.encode()))).steps
     assert json.loads(found) == {"basic": "***", "at": "/x/***", "a": "<***>"}
+
+
+@pytest.mark.parametrize("length", [16, 17, 18])
+@pytest.mark.parametrize("before", [b"", b"a", b"ab"])
+def test_a_key_amid_a_text_in_base64(before, length):
+    """A character of base64 holds bits of two bytes: the neighbours may be anything."""
+    key = b"0123456789abcdefgh"[:length]
+    for neighbour in (b"\0", b"\xff"):
+        text = base64.b64encode(before + key + neighbour * 5).decode()
+        shown = redacted_text(text, [key])
+        assert re.fullmatch(r"[^*]{0,4}\*{3}[^*]{6,10}", shown), shown
 
 
 def test_a_long_body_without_a_url_is_read_in_linear_time(takes_linear_time):
