@@ -121,6 +121,11 @@ BODIES = {
         '{"headers":{"X-Auth":"abc","Accept":"*/*","More":{"Key":"k"}},"key":"k"}',
         '{"headers":{"X-Auth":"***","Accept":"*/*","More":{"Key":"k"}},"key":"k"}',
     ),
+    "JSON in a header field": (
+        '{"headers":{"X-Info":"{\\"password\\":\\"abc\\"}"}}',
+        '{"headers":{"X-Info":"{\\"password\\":\\"***\\"}"}}',
+    ),
+    "a form": ("session=abc&page=2&x%5Fsecret=abc", "session=***&page=2&x%5Fsecret=***"),
     "JSON in a text": (
         '{"outputs":"{\\"api_key\\": \\"STR99\\", \\"a\\": 1}","b":["\\n[{\\"otp\\":1}]"]}',
         '{"outputs":"{\\"api_key\\": \\"***\\", \\"a\\": 1}","b":["\\n[{\\"otp\\":\\"***\\"}]"]}',
