@@ -40,7 +40,7 @@ with RUNNERS[name]() as transport:
 
 
 def heard(runner: Runner, scripted: Any, limit: float) -> str:
-    """What a client prints that is stopped while it waits, and goes on after its deadline."""
+    """Return what a client prints that is stopped until its time limit is over."""
     asked, may_answer, sent = threading.Event(), threading.Event(), threading.Event()
     compressed = scripted.reply(gzip.compress(BODY), headers=[("Content-Encoding", "gzip")])
 

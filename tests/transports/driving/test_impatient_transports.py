@@ -15,6 +15,19 @@ from flowmaestro_core.streams import first_event
 from flowmaestro_transports import RequestsTransport
 
 
+def streamed(url: str, times: StreamTimes) -> List[str]:
+    """Return the types of the events of an execution, whose stream must not reconnect."""
+    with (
+        FlowMaestroClient(
+            "fm_live_x", base_url=url, stream_times=times, transport=RequestsTransport()
+        ) as client,
+        client.executions.stream("exec_1") as stream,
+    ):
+        types = [event["type"] for event in stream]
+        assert stream.reconnects == 0
+        return types
+
+
 def test_on_requests_a_stream_lives_on_keepalives_and_notices_a_cancellation(
     scripted: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -41,15 +54,8 @@ def test_on_requests_a_stream_lives_on_keepalives_and_notices_a_cancellation(
             request = peer.read_request()
 
     times = StreamTimes(event_idle=0.05, event_idle_max=0.05)
-    with (
-        scripted.ScriptedServer(handler) as server,
-        FlowMaestroClient(
-            "fm_live_x", base_url=server.url, stream_times=times, transport=RequestsTransport()
-        ) as client,
-        client.executions.stream("exec_1") as stream,
-    ):
-        assert [event["type"] for event in stream] == ["connected", "execution:cancelled"]
-        assert stream.reconnects == 0
+    with scripted.ScriptedServer(handler) as server:
+        assert streamed(server.url, times) == ["connected", "execution:cancelled"]
     assert len(probes) == 5
 
 
@@ -77,13 +83,6 @@ def test_on_requests_the_end_of_a_silent_execution_is_noticed_between_the_first_
             if not select.select([peer.sock], [], [], silence)[0]:
                 peer.send(scripted.chunk(b"event: execution:failed\ndata: {}\n\n"))
 
-    with (
-        scripted.ScriptedServer(handler) as server,
-        FlowMaestroClient(
-            "fm_live_x", base_url=server.url, stream_times=times, transport=RequestsTransport()
-        ) as client,
-        client.executions.stream("exec_1") as stream,
-    ):
-        assert [event["type"] for event in stream] == ["execution:completed"]
-        assert stream.reconnects == 0
+    with scripted.ScriptedServer(handler) as server:
+        assert streamed(server.url, times) == ["execution:completed"]
     assert asked == ["stream", "poll"] * 3
