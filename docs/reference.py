@@ -41,6 +41,7 @@ from flowmaestro_core.actions import Open, Send
 from flowmaestro_core.calls.call import Call
 from flowmaestro_core.calls.raw import IDEMPOTENT_METHODS
 from flowmaestro_core.context import Context
+from flowmaestro_core.executions.outcome import Outputs_co
 from flowmaestro_core.machines import machine_for
 from flowmaestro_core.operation import iterating_endpoint, outcomes
 from flowmaestro_core.options import ClientOptions
@@ -187,6 +188,7 @@ COMMON_KEYS = {
 TYPES = {name: getattr(flowmaestro.types, name) for name in sorted(flowmaestro.types.__all__)}
 # Other functions without arguments have the type of `OnCloseCallback`, too.
 NAMES = {kind: name for name, kind in TYPES.items() if name != "OnCloseCallback"}
+NAMES[Outputs_co] = "dict[str, Any] or None"  # its default, which only type checkers see
 OF_ITEMS = {"SyncItems": "Iterator", "AsyncItems": "AsyncIterator"}
 """Classes that are not public, and what they are."""
 _SECTION = re.compile(r"^(?P<title>\S.*):\n(?P<items>(?=[ ]{4})(?:[ ]{4}.*\n?|\n)+)", re.MULTILINE)

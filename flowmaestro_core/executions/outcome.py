@@ -11,6 +11,7 @@ from typing import (
     Callable,
     Coroutine,
     Dict,
+    Generic,
     Iterable,
     Literal,
     Mapping,
@@ -18,6 +19,7 @@ from typing import (
     Protocol,
     Tuple,
     TypeVar,
+    cast,
     overload,
 )
 
@@ -33,13 +35,25 @@ __tracebackhide__ = True  # pytest shows the lines of the test instead.
 
 Self = TypeVar("Self")
 T = TypeVar("T")
+Outputs = TypeVar("Outputs")
+
+if TYPE_CHECKING:
+    # Type checkers know this module, installed or not; at run time, no default is needed.
+    from typing_extensions import TypeVar as TypeVarWithDefault
+
+    Outputs_co = TypeVarWithDefault("Outputs_co", covariant=True, default=Optional[Dict[str, Any]])
+else:
+    Outputs_co = TypeVar("Outputs_co", covariant=True)
 
 
-class EndedExecution(HintingDict):
+class EndedExecution(HintingDict, Generic[Outputs_co]):
     """An ended execution: a dict, JSON-serialisable, picklable, equal to the plain dict.
 
     It has the keys of `Execution`; `id`, `status`, `outputs` and `error` are attributes, too. The
     error for a missing key or an unknown attribute says what to write instead.
+
+    Its type parameter is the type of its outputs: `EndedExecution` alone is one whose outputs may
+    be `None`, and `raise_for_status` returns an `EndedExecution[Dict[str, Any]]`.
 
     Its `repr` has the id, the status, the duration, and short outputs and error, in which possible
     credentials are redacted. `print` shows everything. A notebook shows the timeline, too.
@@ -60,7 +74,7 @@ class EndedExecution(HintingDict):
         @overload
         def __getitem__(self, key: Literal["inputs"]) -> Dict[str, Any]: ...
         @overload
-        def __getitem__(self, key: Literal["outputs"]) -> Optional[Dict[str, Any]]: ...
+        def __getitem__(self, key: Literal["outputs"]) -> Outputs_co: ...
         @overload
         def __getitem__(
             self, key: Literal["error", "started_at", "completed_at"]
@@ -80,8 +94,8 @@ class EndedExecution(HintingDict):
         return self["status"]
 
     @property
-    def outputs(self) -> Optional[Dict[str, Any]]:
-        """The outputs by name; usually `None` if the execution did not complete."""
+    def outputs(self) -> Outputs_co:
+        """The outputs by name, `{}` for none; usually `None` if the execution did not complete."""
         return self["outputs"]
 
     @property
@@ -89,15 +103,15 @@ class EndedExecution(HintingDict):
         """The server's reason for a failure, as a text for people; `None` if there is none."""
         return self["error"]
 
-    def raise_for_status(self) -> EndedExecution:
-        """Return this execution if it completed.
+    def raise_for_status(self: EndedExecution[Optional[Outputs]]) -> EndedExecution[Outputs]:
+        """Return this execution if it completed. Its `outputs` are then a dict, never `None`.
 
         Raises `ExecutionError` if it failed or was cancelled. Its message has the server's reason,
         its attribute `execution` is this execution.
         """
         status = self.get("status")
         if status == "completed":
-            return self
+            return cast("EndedExecution[Outputs]", self)
         line = SecretScrubber().line
         reason = self.get("error")
         said = f": {line(str(hidden_member('', reason)))}" if reason else ""
@@ -111,11 +125,11 @@ class EndedExecution(HintingDict):
         """Return `make(outputs)`, for outputs with a type of your own.
 
         `make` is for example `Invoice.model_validate` of a pydantic model. It gets the outputs as
-        the server sent them. Raises `ExecutionError`, as `raise_for_status`, if the execution did
-        not complete. An exception of `make` is raised as it is; on Python 3.11 and later, it gets a
-        note that names the execution.
+        the server sent them, or `{}` if it sent none. Raises `ExecutionError`, as
+        `raise_for_status`, if the execution did not complete. An exception of `make` is raised as
+        it is; on Python 3.11 and later, it gets a note that names the execution.
         """
-        outputs = self.raise_for_status().get("outputs")
+        outputs: Any = self.raise_for_status().get("outputs")
         try:
             return make(outputs)
         except Exception as error:

@@ -3,10 +3,10 @@
 A shape takes a decoded reply, and only *adds* keys and fills those that are null; the keys of the
 server keep their names. Where the documented and the deployed API disagree, a function fills the
 documented key from the deployed one; a missing key without a source becomes `None`. But a missing
-`meta`, `usage` or `pagination` becomes an object, and the reply to a deletion gets the `id` that
-was asked for, and `deleted: True`. Two functions do more than add: `thread_messages` unwraps
-`data`, and `token_usage` replaces a `usage` that is not an object. No shape raises, whatever the
-server sent.
+`meta`, `usage` or `pagination` becomes an object, as do missing `outputs` of a completed execution,
+and the reply to a deletion gets the `id` that was asked for, and `deleted: True`. Two functions do
+more than add: `thread_messages` unwraps `data`, and `token_usage` replaces a `usage` that is not an
+object. No shape raises, whatever the server sent.
 """
 
 from __future__ import annotations
@@ -128,10 +128,16 @@ def _error_message(data: JsonObject) -> None:
     _fill(data, "error_message", data.get("error") or fallback)
 
 
+def _outputs(data: JsonObject) -> None:
+    """Fill missing `outputs` of a completed execution with `{}`, so that they are always a dict."""
+    if data.get("status") == "completed":
+        _fill(data, "outputs", {})
+
+
 started_execution: Shape = resource(ExecuteWorkflowResponse, _execution_id)
 fired_trigger: Shape = resource(ExecuteTriggerResponse, _execution_id)
 workflow: Shape = resource(Workflow, _input_schema)
-execution: Shape = resource(CompletedExecution)  # All executions have the same keys.
+execution: Shape = resource(CompletedExecution, _outputs)  # All executions have the same keys.
 sent_message: Shape = resource(SendMessageResponse, _answer)
 knowledge_search: Shape = resource(
     QueryKnowledgeBaseResponse, partial(_results, KnowledgeBaseResult)

@@ -87,6 +87,7 @@ MISUSE = [
     ("flowmaestro.FlowMaestroClient(transport=1)", WRONG_TYPE),
     ('print(client.workflows.get("wf_123")["data"]["nme"])', UNKNOWN_KEY),
     ('print(next(iter(client.workflows.run_many("wf_123", []))).outputs["total"])', NOT_NONE),
+    ('print(client.workflows.run("wf_123").outputs["total"])', NOT_NONE),
     ('print([event["outputs"] for event in client.executions.stream("e")])', UNKNOWN_KEY),
     ('print(client.executions.get("e")["data"]["status"] == "complete")', UNKNOWN_NAME),
     ('print(client.executions.get("e")["data"]["outputs"]["total"])', NOT_NONE),
@@ -121,7 +122,7 @@ awaiting: AsyncTransport = AnyioTransport()
 
 EXECUTIONS = """
 from types import MappingProxyType
-from typing import Optional
+from typing import Any, Dict, Optional
 import flowmaestro
 from flowmaestro.types import CompletedExecution, EndedExecution, Execution, ExecutionStatus
 
@@ -156,7 +157,10 @@ def run(client: flowmaestro.FlowMaestroClient) -> int:
     grade(client.executions.get("e")["data"])
     waited = client.executions.wait_for_completion("e")
     total: int = waited.outputs_as(len)
-    grade_ended(waited.raise_for_status())
+    completed: EndedExecution[Dict[str, Any]] = waited.raise_for_status()
+    outputs: Dict[str, Any] = completed.outputs
+    print(outputs["total"], completed["outputs"]["total"], completed.raise_for_status().id)
+    grade_ended(completed)
     return total + grade_ended(client.workflows.run("wf_1", inputs=inputs))
 
 async def wait(client: flowmaestro.AsyncFlowMaestroClient) -> None:
@@ -166,7 +170,7 @@ async def wait(client: flowmaestro.AsyncFlowMaestroClient) -> None:
     await runs.close()
     waited = await client.executions.wait_for_completion("e")
     total: int = waited.outputs_as(len)
-    print(total, grade_ended(waited.raise_for_status()))
+    print(total, waited.raise_for_status().outputs["total"])
 """
 
 

@@ -95,6 +95,18 @@ def test_a_workflow_without_inputs_has_no_made_up_schema() -> None:
         assert (workflow["inputs"], workflow["input_schema"]) == (None, None)
 
 
+@pytest.mark.parametrize("sent", [{}, {"outputs": None}])
+def test_a_completed_execution_without_outputs_has_empty_ones(sent: Body) -> None:
+    assert shaped(shapes.execution, {"status": "completed", **sent})["outputs"] == {}
+
+
+@pytest.mark.parametrize(
+    "status", ["pending", "running", "failed", "cancelled", None, ["completed"]]
+)
+def test_outputs_of_an_execution_that_did_not_complete_stay_none(status: Any) -> None:
+    assert shaped(shapes.execution, {"status": status})["outputs"] is None
+
+
 def test_the_deployed_servers_messages_are_unwrapped() -> None:
     answer = {"role": "assistant", "content": "Hello"}
     messages = [{"role": "user", "content": "Hi"}, dict(answer)]
