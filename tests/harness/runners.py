@@ -41,7 +41,11 @@ class OnRequests(RequestsTransport):
 
 
 def on_requests(
-    verify: Any = True, client_cert: Any = None, proxy: Any = None, trust_env: bool = False
+    verify: Any = True,
+    client_cert: Any = None,
+    proxy: Any = None,
+    trust_env: bool = False,
+    max_connections: Any = None,
 ) -> RequestsTransport:
     """On a session with these options, as its user would set them.
 
@@ -51,14 +55,19 @@ def on_requests(
     session.verify, session.cert, session.trust_env = verify, client_cert, trust_env
     if proxy is not None:
         session.proxies = {"http": proxy, "https": proxy}
-    return OnRequests(session)
+    return OnRequests(session, max_connections=max_connections)
 
 
 class OnAiohttp(AiohttpTransport):
     """The same on aiohttp, made on its event loop; the session is closed with it."""
 
     def __init__(
-        self, verify: Any = True, client_cert: Any = None, proxy: Any = None, trust_env: bool = True
+        self,
+        verify: Any = True,
+        client_cert: Any = None,
+        proxy: Any = None,
+        trust_env: bool = True,
+        max_connections: Any = None,
     ) -> None:
         context: Any = verify
         if not isinstance(verify, (bool, ssl.SSLContext)):
@@ -69,7 +78,7 @@ class OnAiohttp(AiohttpTransport):
             ssl=context, enable_cleanup_closed=sys.version_info < (3, 11)
         )
         session = aiohttp.ClientSession(connector=connector, proxy=proxy, trust_env=trust_env)
-        super().__init__(session)
+        super().__init__(session, max_connections=max_connections)
         self._owns_session = True
 
 
@@ -118,6 +127,9 @@ class Driven:
 
     def sleep(self, seconds: float) -> None:
         self._call(self._transport.sleep, seconds)
+
+    def close(self) -> None:
+        self._call(self._transport.close)
 
 
 OF_THE_LIBRARY: Dict[Any, Dict[str, str]] = {

@@ -38,9 +38,11 @@ class OffersEverything:
 class TestRequests(TransportConformance):
     known_failures = RequestsTransport.known_failures
 
-    def make_transport(self, verify: Any = True, client_cert: Any = None) -> RequestsTransport:
+    def make_transport(
+        self, verify: Any = True, client_cert: Any = None, max_connections: Optional[int] = None
+    ) -> RequestsTransport:
         if verify is True and client_cert is None:
-            return RequestsTransport()
+            return RequestsTransport(max_connections=max_connections)
         if isinstance(verify, ssl.SSLContext):
             raise NotOffered("verify=", "requests takes a context by a mounted adapter alone")
         return on_requests(verify, client_cert)
@@ -54,9 +56,11 @@ class TestSockets(OffersEverything, TransportConformance):
 class TestAiohttp(AsyncTransportConformance):
     backends = ("asyncio",)
 
-    def make_transport(self, verify: Any = True, client_cert: Any = None) -> AiohttpTransport:
+    def make_transport(
+        self, verify: Any = True, client_cert: Any = None, max_connections: Optional[int] = None
+    ) -> AiohttpTransport:
         if verify is True and client_cert is None:
-            return AiohttpTransport()
+            return AiohttpTransport(max_connections=max_connections)
         return OnAiohttp(verify, client_cert)
 
 

@@ -12,6 +12,7 @@ from flowmaestro_transports.http11.proxies import Proxies
 from flowmaestro_transports.http11.routes import Routes
 from flowmaestro_transports.http11.tls import ClientCert, Verify, tls_when_needed
 from flowmaestro_transports.primitives.fork_guard import NotPicklable
+from flowmaestro_transports.primitives.slots import MAX_CONNECTIONS
 
 KEEPALIVE_EXPIRY = 50.0
 """Seconds for which an idle connection may be reused: less than the 60 s after which load balancers
@@ -33,7 +34,7 @@ class NetworkTransport(NotPicklable):
         client_cert: Optional[ClientCert] = None,
         proxy: Optional[str] = None,
         trust_env: bool = True,
-        max_connections: int = 100,
+        max_connections: int = MAX_CONNECTIONS,
         keepalive_expiry: float = KEEPALIVE_EXPIRY,
     ) -> None:
         check_count("max_connections", max_connections)

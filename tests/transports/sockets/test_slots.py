@@ -17,9 +17,10 @@ import pytest
 
 from flowmaestro_core.http.messages import Request, TransportClosedError, TransportFailure
 from flowmaestro_transports import SocketTransport
+from flowmaestro_transports.primitives.slots import InFlight, Slots
 from flowmaestro_transports.sockets import blocking
 from flowmaestro_transports.sockets.blocking import BlockingOp, Interrupted
-from flowmaestro_transports.sockets.pool import InFlight, Slots, SocketPool
+from flowmaestro_transports.sockets.pool import SocketPool
 from tests.harness.runners import get
 
 
@@ -27,7 +28,7 @@ def test_a_turn_that_comes_while_the_pool_is_closed_is_not_taken(monkeypatch: An
     """`close` cuts one step after another, and another may get what the first one frees."""
     pools = []
 
-    class LateSlots(Slots):
+    class LateSlots(Slots[BlockingOp]):
         def take(self, *args: Any) -> bool:
             pools[0].closed = True
             return super().take(*args)

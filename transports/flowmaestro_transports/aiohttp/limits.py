@@ -74,16 +74,21 @@ class Limits:
         self.end: float = began + timeout
         self.head: Optional[float] = None
         self._read: Optional[float] = None
-        connect = max(timeout - _MARGIN, timeout * 3 / 4)
+        connect = _before(timeout)
         if isinstance(timeout, Timeout):
             connect = min(timeout.connect or connect, connect)
             self._read = timeout.read
             if timeout.head is not None:
                 self.head = began + (timeout.connect or 0) + timeout.head
+        self.connecting: float = connect
+        """The limit for waiting for other calls and for connecting, in seconds."""
+        self.connect: float = began + connect
+        """When waiting for other calls and connecting must have ended."""
+
+    def for_aiohttp(self) -> aiohttp.ClientTimeout:
+        """Return what is left now of the limit for connecting, as aiohttp takes it."""
         # Without the threshold, aiohttp ends a limit of more than 5 s up to a second later.
-        self.for_aiohttp: aiohttp.ClientTimeout = aiohttp.ClientTimeout(
-            connect=connect, ceil_threshold=math.inf
-        )
+        return aiohttp.ClientTimeout(connect=self.connect - self._clock(), ceil_threshold=math.inf)
 
     @property
     def piece(self) -> Optional[float]:
@@ -93,3 +98,8 @@ class Limits:
         attempt, applies.
         """
         return None if self._read is None else self._clock() + self._read
+
+
+def _before(seconds: float) -> float:
+    """Return the limit for connecting within a limit of `seconds` that ends the attempt."""
+    return max(seconds - _MARGIN, seconds * 3 / 4)

@@ -37,11 +37,12 @@ from flowmaestro_transports.aiohttp.limits import Limits, deadline
 from flowmaestro_transports.contract import AsyncOpenResponse
 from flowmaestro_transports.http11.content_coding import MAX_BODY
 from flowmaestro_transports.http11.exchange import ANY_HOST, RequestWriter
-from flowmaestro_transports.http11.failures import closed
+from flowmaestro_transports.http11.failures import closed, too_slow
 from flowmaestro_transports.http11.hosts import with_ascii_host
 from flowmaestro_transports.http11.proxies import Proxies, credentials
 from flowmaestro_transports.primitives.checks import check_session
 from flowmaestro_transports.primitives.fork_guard import NotPicklable
+from flowmaestro_transports.primitives.slots import calls_at_once
 
 _LONGEST_LINE = 64 * 1024
 """Bytes that one line in the head of a response may have. aiohttp's own limit, 8190 bytes, is less
@@ -61,9 +62,12 @@ class AiohttpTransport(NotPicklable):
     The session's connector, proxy and trace configs are used; its headers, cookies, auth and
     middlewares are not. A given session is never closed. Its connector limits the connections of
     calls and streams together. Without a `session`, the first call makes one, which is closed with
-    the transport. Unlike aiohttp's default, that session uses the proxies of the environment, and
-    does not limit the number of connections. No cookie of a response is kept, neither in a given
-    session nor in the transport's own.
+    the transport. Unlike aiohttp's default, that session uses the proxies of the environment. No
+    cookie of a response is kept, neither in a given session nor in the transport's own.
+
+    At most `max_connections` calls are in flight at once. Others wait for them, within their own
+    time limits. An open body is not a call in flight. The default is 100 without a `session`, and
+    no limit with one, whose connector has a limit of its own.
 
     The transport belongs to the event loop of its first call, as the session does. Calls on another
     event loop raise `RuntimeError`, for example in a child process after `os.fork`. So do calls
@@ -75,14 +79,21 @@ class AiohttpTransport(NotPicklable):
     used again, is decided as aiohttp does it. For example, a connection that is lost while a proxy
     opens its tunnel is a failure *maybe processed*.
 
-    Raises `TypeError` for a `session` of another type.
+    Raises `TypeError` for a `session` of another type, or a `max_connections` that is not an
+    integer, and `ValueError` for one below 1.
     """
 
     bounds_replies = True
 
-    def __init__(self, session: Optional[aiohttp.ClientSession] = None) -> None:
+    def __init__(
+        self,
+        session: Optional[aiohttp.ClientSession] = None,
+        *,
+        max_connections: Optional[int] = None,
+    ) -> None:
         if session is not None:
             check_session(session, aiohttp.ClientSession)
+        self._max_connections = calls_at_once(max_connections, session)
         self.secrets: Set[str] = set()
         """The credentials that were sent to proxies."""
         self._session = session
@@ -90,6 +101,8 @@ class AiohttpTransport(NotPicklable):
         self._closing: Optional[asyncio.Future[None]] = None
         """A future that has a result once `close` was called. It belongs to the event loop of the
         first call."""
+        self._slots: asyncio.Semaphore
+        """The slots for calls in flight. They are made with `_closing`."""
         self._bodies: weakref.WeakSet[AiohttpBody] = weakref.WeakSet()
         # It only checks requests, so it has no host of its own. For a malformed field, aiohttp
         # would raise other exceptions.
@@ -128,14 +141,15 @@ class AiohttpTransport(NotPicklable):
     async def close(self) -> None:
         """Close the open bodies, and the session if the transport made it.
 
-        Later calls raise `TransportClosedError`. Every read of a body and every pause wakes. If the
-        transport made the session, every call that has connected wakes, too. If the task that
-        closes is cancelled, `close` can be called again. Raises `RuntimeError` on another event
-        loop than that of the first call.
+        Later calls raise `TransportClosedError`. Every read of a body, every pause and every wait
+        for other calls wakes. If the transport made the session, every call that has connected
+        wakes, too. If the task that closes is cancelled, `close` can be called again. Raises
+        `RuntimeError` on another event loop than that of the first call.
         """
         self._closed = True
         if self._closing is not None and not self._closing_here().done():
             self._closing.set_result(None)
+            self._slots.release()  # Each call that this wakes wakes the next one.
         for body in list(self._bodies):
             body.release()
         if self._owns_session and self._session is not None:
@@ -160,6 +174,7 @@ class AiohttpTransport(NotPicklable):
             ) from None
         if self._closing is None:
             self._closing = loop.create_future()
+            self._slots = asyncio.Semaphore(self._max_connections)
         if self._closing.get_loop() is not loop:
             raise RuntimeError(
                 "this transport belongs to another event loop, that of its first call: make one "
@@ -179,14 +194,45 @@ class AiohttpTransport(NotPicklable):
         self._writer.check(request)
         if timeout <= 0:
             raise TransportFailure(Phase.NOT_SENT, "no time left to connect", timed_out=True)
+        limits = Limits(timeout)
+        await self._take_slot(limits)
+        try:
+            return await self._attempt_now(request, limits, whole=whole)
+        finally:
+            self._slots.release()
+
+    async def _take_slot(self, limits: Limits) -> None:
+        """Wait for a slot. Release it afterwards, unless this raises.
+
+        Raises `TransportFailure` if there is none in the time for connecting, and
+        `TransportClosedError` if the transport is closed meanwhile.
+        """
+        waits = self._slots.locked()
+        try:
+            async with deadline(limits.connect if waits else None):
+                await self._slots.acquire()
+        except asyncio.TimeoutError:
+            late = True
+        else:
+            late = waits and limits.connect <= asyncio.get_running_loop().time()
+            if late or self._closed:
+                self._slots.release()
+        if self._closed:
+            raise TransportClosedError
+        if late:
+            raise too_slow(Phase.NOT_SENT, limits.connecting)
+
+    async def _attempt_now(self, request: Request, limits: Limits, *, whole: bool) -> Any:
+        """Do what `_attempt` says, in a slot."""
         if self._session is None:
             # Before Python 3.11, nothing else ends the wait for a close_notify under TLS.
             abort_later = sys.version_info < (3, 11)
             self._session = aiohttp.ClientSession(
+                # The slots bound the calls. A limit of the connector would count streams, too.
                 connector=aiohttp.TCPConnector(limit=0, enable_cleanup_closed=abort_later),
                 trust_env=bool(getproxies()),  # With it, each call reads the .netrc from disk.
             )
-        limits, bound = Limits(timeout), request.max_reply_size
+        bound = request.max_reply_size
         most = MAX_BODY if whole and bound is None else sys.maxsize
         body = None
         try:
@@ -258,7 +304,7 @@ async def _response_to(
             skip_auto_headers=_unwanted(request),
             allow_redirects=False,
             raise_for_status=False,
-            timeout=limits.for_aiohttp,
+            timeout=limits.for_aiohttp(),
             middlewares=(partial(_send_once, given, session, came, secrets),),
             auto_decompress=False,  # Ours is bounded.
             max_line_size=_LONGEST_LINE,

@@ -33,12 +33,14 @@ from flowmaestro_core.timeouts import Timeout
 from flowmaestro_transports.contract import OpenResponse
 from flowmaestro_transports.http11.content_coding import MAX_BODY
 from flowmaestro_transports.http11.exchange import ANY_HOST, RequestWriter
-from flowmaestro_transports.http11.failures import closed
+from flowmaestro_transports.http11.failures import closed, too_slow
 from flowmaestro_transports.http11.hosts import with_ascii_host
 from flowmaestro_transports.http11.proxies import credentials
+from flowmaestro_transports.http11.round_trip import AttemptDeadline
 from flowmaestro_transports.http11.tls import tls_when_needed
 from flowmaestro_transports.primitives.checks import check_session
 from flowmaestro_transports.primitives.fork_guard import ForkGuard, NotPicklable
+from flowmaestro_transports.primitives.slots import InFlight, Slots, calls_at_once
 from flowmaestro_transports.requests.body import LONGEST, RequestsBody
 from flowmaestro_transports.requests.failures import (
     ERRORS,
@@ -57,17 +59,47 @@ _KNOWN_FAILURES: Mapping[str, str] = {
 }
 
 
+class _Turn:
+    """The operation of a call that waits for a slot: see `Op`. `closing` ends the wait.
+
+    It waits for a lock of its own, which `wake` releases. Nobody else waits for this lock, so an
+    exception from a signal handler may leave it locked.
+    """
+
+    __slots__ = ("_closing", "_lock")
+
+    def __init__(self, closing: threading.Event) -> None:
+        self._closing = closing
+        self._lock = threading.Lock()
+
+    def acquire_waker(self) -> None:
+        self._lock.acquire(blocking=False)
+
+    def wait(self, until: float) -> None:
+        """Wait as `Op` says. Raises `TransportClosedError` if the transport was closed."""
+        if self._closing.is_set():
+            raise TransportClosedError
+        self._lock.acquire(timeout=max(until - time.monotonic(), 0))
+
+    def wake(self) -> None:
+        with contextlib.suppress(RuntimeError):  # It is not locked: nobody waits, or not yet.
+            self._lock.release()
+
+
 class RequestsTransport(NotPicklable):
     """A `Transport` on a `requests.Session`. Safe to use from several threads.
 
     The session's mounted adapters, response hooks, proxies, `verify` and `cert` are used; its
     headers, cookies, auth and params are not. The session's cookie jar keeps the cookies that a
     response sets, because requests cannot be told not to; calls do not send them. The session's
-    adapters limit how many idle connections are stored; nothing limits how many are open. A given
-    session is never closed. A child process after `os.fork` uses it, too: before its first call, it
-    closes its copies of the idle connections, which stay open in the parent. Without a `session`,
-    the transport makes one, with the defaults of requests, and closes that one; a child process
-    makes another.
+    adapters limit how many idle connections are stored. A given session is never closed. A child
+    process after `os.fork` uses it, too: before its first call, it closes its copies of the idle
+    connections, which stay open in the parent. Without a `session`, the transport makes one, with
+    the defaults of requests, and closes that one; a child process makes another.
+
+    At most `max_connections` calls are in flight at once. Others wait for them, within their own
+    time limits. An open body is not a call in flight. The default is 100 without a `session`, and
+    no limit with one, whose adapters may have limits of their own.
 
     A response hook that reads the body must do so by `response.content`, which keeps it. Otherwise
     the call fails (*reply broken*).
@@ -79,7 +111,8 @@ class RequestsTransport(NotPicklable):
     204 that announces chunks is waited for, and a 102, 103 or 199 before the response makes the
     call fail (*reply broken*).
 
-    Raises `TypeError` for a `session` of another type.
+    Raises `TypeError` for a `session` of another type, or a `max_connections` that is not an
+    integer, and `ValueError` for one below 1.
     """
 
     patient = False
@@ -87,10 +120,16 @@ class RequestsTransport(NotPicklable):
     known_failures: ClassVar[Mapping[str, str]] = _KNOWN_FAILURES
     """The conformance checks that it fails, each with its consequence for users."""
 
-    def __init__(self, session: Optional[requests.Session] = None) -> None:
+    def __init__(
+        self,
+        session: Optional[requests.Session] = None,
+        *,
+        max_connections: Optional[int] = None,
+    ) -> None:
         if session is not None:
             check_session(session, requests.Session)
         self._callers_session = session
+        self._max_connections = calls_at_once(max_connections, session)
         self._closing = threading.Event()
         # It only checks requests, so it has no host of its own. For a malformed field, http.client
         # would raise a `ValueError`, as a hook of the session may once the request was sent.
@@ -125,11 +164,17 @@ class RequestsTransport(NotPicklable):
         if isinstance(timeout, Timeout):
             silence = timeout.read or LONGEST
         bound = request.max_reply_size
-        body = self._begin(request, timeout, MAX_BODY if bound is None else sys.maxsize)
+        flight, slots = self._enter()
         try:
-            content = body.read_whole(deadline, silence, sys.maxsize if bound is None else bound)
+            limit = MAX_BODY if bound is None else sys.maxsize
+            body = self._begin(slots, flight, request, timeout, limit)
+            try:
+                enough = sys.maxsize if bound is None else bound
+                content = body.read_whole(deadline, silence, enough)
+            finally:
+                body.close()
         finally:
-            body.close()
+            slots.give_back(flight)
         return Response(body.status, body.headers, content)
 
     def open(self, request: Request, timeout: float) -> OpenResponse:
@@ -138,7 +183,11 @@ class RequestsTransport(NotPicklable):
         A head that comes byte by byte may take longer. `timeout` does not bound the body. Raises
         `TransportFailure`.
         """
-        return self._begin(request, timeout, sys.maxsize)
+        flight, slots = self._enter()
+        try:
+            return self._begin(slots, flight, request, timeout, sys.maxsize)
+        finally:
+            slots.give_back(flight)
 
     def sleep(self, seconds: float) -> None:
         """Wait for `seconds`, at most 11 days.
@@ -157,11 +206,14 @@ class RequestsTransport(NotPicklable):
         """Close every open body. Later calls raise `TransportClosedError`.
 
         A session that the transport has made is closed as well, with its idle connections. Every
-        read of a body and every pause wakes, and raises. A call that waits for the head of its
-        response continues until the head comes or the call times out, and then raises.
+        read of a body, every pause and every wait for other calls wakes, and raises. A call that
+        waits for the head of its response continues until the head comes or the call times out, and
+        then raises.
         """
         self._reset_if_forked()
         self._closing.set()
+        for flight in self._slots.queue():
+            flight.op.wake()
         for reference in list(self._bodies):
             body = reference()
             if body is not None:
@@ -179,6 +231,7 @@ class RequestsTransport(NotPicklable):
         # The open bodies. The finalizer of urllib3 closes the connection of one that nobody closed.
         self._bodies: Set[weakref.ref[RequestsBody]] = set()
         self._settings_of_origin: Tuple[List[str], Mapping[str, Any]] = [], {}
+        self._slots: Slots[_Turn] = Slots(self._max_connections)
         self._process = ForkGuard()
 
     def _reset_if_forked(self) -> None:
@@ -191,19 +244,38 @@ class RequestsTransport(NotPicklable):
                 _drop_connections(self._callers_session)
             self._reset()
 
-    def _begin(self, request: Request, timeout: float, limit: int) -> RequestsBody:
-        """Send the request. Return the response, with its body open, once the head has come.
-
-        `limit` is the most bytes that the decoded body may have. Raises `TransportFailure`, or
-        `TransportClosedError` if the transport was closed and nothing was sent.
-        """
+    def _enter(self) -> Tuple[InFlight[_Turn], Slots[_Turn]]:
+        """Queue for a slot. Return the place in the queue, and the slots to give it back to."""
         self._reset_if_forked()
+        flight, slots = InFlight(_Turn(self._closing)), self._slots
+        slots.enter(flight)
+        return flight, slots
+
+    def _begin(
+        self,
+        slots: Slots[_Turn],
+        flight: InFlight[_Turn],
+        request: Request,
+        timeout: float,
+        limit: int,
+    ) -> RequestsBody:
+        """Wait for a slot and send the request. Return the response once its head has come.
+
+        The body is open; `limit` is the most bytes that it may have, decoded. Raises
+        `TransportFailure`, or `TransportClosedError` if the transport was closed and nothing was
+        sent.
+        """
+        began, deadline = time.monotonic(), AttemptDeadline(timeout, time.monotonic)
+        if self._closing.is_set():
+            raise TransportClosedError
+        self._writer.check(request)
+        if not slots.take(flight, deadline.at):
+            raise too_slow(Phase.NOT_SENT, deadline.seconds)
         if self._closing.is_set():
             raise TransportClosedError
         session = self._session
-        self._writer.check(request)
-        limits = _limits(timeout)
-        guard = SendGuard(time.monotonic() + min(timeout, LONGEST), self._closing)
+        limits = _limits(timeout, time.monotonic() - began)
+        guard = SendGuard(began + min(timeout, LONGEST), self._closing)
         try:
             _refuse_unsafe(session.get_adapter(request.url))
             prepared = _prepared(request, guard)
@@ -267,7 +339,7 @@ def _refuse_unsafe(adapter: Any) -> None:
     if getattr(manager, "connection_pool_kw", {}).get("block"):
         raise _refusal(
             "an adapter of the session has pool_block=True, so a call could wait without limit; "
-            "mount HTTPAdapter(), or bound connections with SocketTransport(max_connections=...)"
+            "mount HTTPAdapter(), or bound calls with RequestsTransport(max_connections=...)"
         )
 
 
@@ -329,16 +401,17 @@ def _drop_connections(session: requests.Session) -> None:
             adapter.close()
 
 
-def _limits(timeout: float) -> Urllib3Timeout:
-    """Return `timeout` as urllib3 takes it.
+def _limits(timeout: float, waited: float) -> Urllib3Timeout:
+    """Return what is left of `timeout` as urllib3 takes it, after `waited` seconds of it.
 
-    Raises `TransportFailure` (*not sent*) if `timeout` is not above 0.
+    Raises `TransportFailure` (*not sent*) if no time is left to connect.
     """
-    if timeout <= 0:
-        raise TransportFailure(Phase.NOT_SENT, "no time left to connect", timed_out=True)
-    total = connect = head = min(timeout, LONGEST)
+    total = connect = head = min(timeout - waited, LONGEST)
     if isinstance(timeout, Timeout):
-        connect, head = min(timeout.connect or total, total), min(timeout.head or total, total)
+        connect = min((timeout.connect or timeout) - waited, total)
+        head = min(timeout.head or total, total)
+    if connect <= 0:
+        raise TransportFailure(Phase.NOT_SENT, "no time left to connect", timed_out=True)
     return Urllib3Timeout(total=total, connect=connect, read=head)
 
 

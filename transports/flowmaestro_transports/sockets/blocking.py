@@ -17,12 +17,10 @@ from typing import List, Optional, Sequence, TypeVar
 
 from flowmaestro_transports.http11.round_trip import AttemptDeadline, LastLook
 from flowmaestro_transports.http11.wire import IOSteps, Readiness
+from flowmaestro_transports.primitives.slots import RECHECK_INTERVAL
 
 T = TypeVar("T")
 
-RECHECK_INTERVAL = 0.5
-"""Seconds between the checks of an operation that waits without a waker, or for a slot. Long enough
-to cost nothing, and short enough that a person who closes a client does not notice it."""
 _LONGEST = 1e6
 """Seconds: the longest timeout that `poll` accepts on every platform."""
 

@@ -9,72 +9,18 @@ threads would wait for ever. What is in use is counted by what is alive (`Claims
 from __future__ import annotations
 
 import sys
-import time
 from typing import List, Optional
 
 from flowmaestro_core.http.messages import TransportClosedError
 from flowmaestro_transports.http11.pool import ConnectionPool
 from flowmaestro_transports.http11.round_trip import RoundTrip
 from flowmaestro_transports.primitives.claims import Claims
-from flowmaestro_transports.sockets.blocking import RECHECK_INTERVAL, BlockingOp, Waker
+from flowmaestro_transports.primitives.slots import InFlight, Slots
+from flowmaestro_transports.sockets.blocking import BlockingOp, Waker
 
 _FREE_WAKERS = 32
 """How many unused wakers `end_op` leaves for reuse. Each has two open file descriptors, and many
 systems allow a process 256 or 1,024 of them. To make a waker costs some system calls."""
-
-
-class InFlight:
-    """A call or a pause that is in flight, and its operation: a local variable of its method.
-
-    With the method ends its claim on a slot, also if an exception from a signal handler has come
-    before the `finally` that returns the slot.
-    """
-
-    __slots__ = ("__weakref__", "op", "waits_for_slot")
-
-    def __init__(self, op: BlockingOp) -> None:
-        self.op: BlockingOp = op
-        self.waits_for_slot: bool = False
-
-
-class Slots:
-    """The slots for calls in flight: first come, first served."""
-
-    def __init__(self, count: int) -> None:
-        self._claims: Claims[InFlight] = Claims(count)
-
-    def enter(self, flight: InFlight) -> None:
-        """Queue for a slot, which `take` then waits for. Call `give_back` afterwards."""
-        flight.waits_for_slot = not self._claims.enter(flight)
-
-    def take(self, flight: InFlight, until: float) -> bool:
-        """Wait for the slot of a call. Return False if there was none until the time `until`.
-
-        `until` is a time of `time.monotonic`. Raises `Interrupted` if the operation is interrupted
-        while it waits.
-        """
-        if not flight.waits_for_slot:
-            return True
-        flight.op.acquire_waker()
-        # Check after both: from now on, the call that gives its slot back wakes this thread.
-        while not self._claims.holds(flight):
-            if time.monotonic() >= until:
-                return False
-            flight.op.wait(min(until, time.monotonic() + RECHECK_INTERVAL))
-        flight.waits_for_slot = False
-        return True
-
-    def give_back(self, flight: InFlight) -> None:
-        """Release the slot of a call, or its place in the queue."""
-        self._claims.leave(flight)
-        if len(self._claims):
-            for other in self._claims.holders():
-                if other.waits_for_slot:
-                    other.op.wake()
-
-    def queue(self) -> List[InFlight]:
-        """Return the calls that have a slot or wait for one."""
-        return self._claims.claimants()
 
 
 class SocketPool(ConnectionPool):
@@ -87,12 +33,12 @@ class SocketPool(ConnectionPool):
 
     def __init__(self, max_connections: int, expiry: float) -> None:
         super().__init__(max_connections, expiry)
-        self.slots: Slots = Slots(max_connections)
+        self.slots: Slots[BlockingOp] = Slots(max_connections)
         self.wakers: List[Waker] = []
         """The wakers that no operation uses."""
-        self._pauses: Claims[InFlight] = Claims(sys.maxsize)
+        self._pauses: Claims[InFlight[BlockingOp]] = Claims(sys.maxsize)
 
-    def begin(self, flight: InFlight, trip: Optional[RoundTrip] = None) -> None:
+    def begin(self, flight: InFlight[BlockingOp], trip: Optional[RoundTrip] = None) -> None:
         """Register a pause, or a call, which has a `trip` and queues for a slot.
 
         Raises `TransportClosedError` if the pool is closed. Call `end_op` afterwards, also if this
@@ -107,7 +53,7 @@ class SocketPool(ConnectionPool):
         if self.closed:
             raise TransportClosedError
 
-    def end_op(self, flight: InFlight, trip: Optional[RoundTrip] = None) -> None:
+    def end_op(self, flight: InFlight[BlockingOp], trip: Optional[RoundTrip] = None) -> None:
         """Release the slot and the waker of a call or a pause, successful or not.
 
         Also end `trip`, its round trip, if there is one.

@@ -30,9 +30,10 @@ from flowmaestro_transports.http11.failures import (
 from flowmaestro_transports.http11.round_trip import RoundTrip, proxy_errors
 from flowmaestro_transports.network import NetworkTransport
 from flowmaestro_transports.primitives.fork_guard import quiet_at_exit, warn_unclosed
+from flowmaestro_transports.primitives.slots import InFlight
 from flowmaestro_transports.sockets.blocking import BlockingOp, DeadlineExceeded, Interrupted
 from flowmaestro_transports.sockets.body import SocketOpenResponse
-from flowmaestro_transports.sockets.pool import InFlight, SocketPool
+from flowmaestro_transports.sockets.pool import SocketPool
 
 __tracebackhide__ = True  # pytest shows the lines of the test instead.
 
@@ -164,7 +165,7 @@ class SocketTransport(NetworkTransport):
         finally:
             pool.end_op(flight, trip)
 
-    def _prepare(self, pool: SocketPool, flight: InFlight, trip: RoundTrip) -> None:
+    def _prepare(self, pool: SocketPool, flight: InFlight[BlockingOp], trip: RoundTrip) -> None:
         """Wait for a slot, then give `trip` a connection: an idle one, or a new one once connected.
 
         Raises `DeadlineExceeded`, `Interrupted`, or the error that connecting raised.

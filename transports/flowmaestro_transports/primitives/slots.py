@@ -1,0 +1,110 @@
+"""Slots: permits for calls in flight, of which a transport has a limited number.
+
+This is the queue of threads. There is no lock, because a signal handler may raise an exception
+between any two bytecodes. If that happened to a thread that holds a lock, all other threads would
+wait for ever.
+
+May touch: the monotonic clock.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Generic, List, Optional, Protocol, TypeVar
+
+from flowmaestro_core.arguments import check_count
+from flowmaestro_transports.primitives.claims import Claims
+
+MAX_CONNECTIONS = 100
+"""The calls that a transport has in flight at once, if its user says nothing else. Many systems
+allow a process 256 or 1,024 open files, and a proxy a few hundred connections of one client."""
+RECHECK_INTERVAL = 0.5
+"""Seconds between the checks of an operation that waits without a waker, or for a slot. Long enough
+to cost nothing, and short enough that a person who closes a client does not notice it."""
+
+
+class Op(Protocol):
+    """An operation of a thread that can wait, and that other threads can wake."""
+
+    def acquire_waker(self) -> None:
+        """Prepare to wait: a `wake` after this ends the next `wait`."""
+        ...
+
+    def wait(self, until: float) -> object:
+        """Wait until `wake` is called, or until the time `until` of `time.monotonic`.
+
+        May return early. Raises an exception if the operation must end.
+        """
+        ...
+
+    def wake(self) -> None:
+        """Wake the thread of this operation. Any thread may call this."""
+        ...
+
+
+P = TypeVar("P", bound=Op)
+
+
+class InFlight(Generic[P]):
+    """A call or a pause that is in flight, and its operation: a local variable of its method.
+
+    With the method ends its claim on a slot, also if an exception from a signal handler has come
+    before the `finally` that returns the slot.
+    """
+
+    __slots__ = ("__weakref__", "op", "waits_for_slot")
+
+    def __init__(self, op: P) -> None:
+        self.op: P = op
+        self.waits_for_slot: bool = False
+
+
+class Slots(Generic[P]):
+    """The slots for calls in flight: first come, first served."""
+
+    def __init__(self, count: int) -> None:
+        self._claims: Claims[InFlight[P]] = Claims(count)
+
+    def enter(self, flight: InFlight[P]) -> None:
+        """Queue for a slot, which `take` then waits for. Call `give_back` afterwards."""
+        flight.waits_for_slot = not self._claims.enter(flight)
+
+    def take(self, flight: InFlight[P], until: float) -> bool:
+        """Wait for the slot of a call. Return False if there was none until the time `until`.
+
+        `until` is a time of `time.monotonic`. Raises what the operation raises while it waits.
+        """
+        if not flight.waits_for_slot:
+            return True
+        flight.op.acquire_waker()
+        # Check after both: from now on, the call that gives its slot back wakes this thread.
+        while not self._claims.holds(flight):
+            if time.monotonic() >= until:
+                return False
+            flight.op.wait(min(until, time.monotonic() + RECHECK_INTERVAL))
+        flight.waits_for_slot = False
+        return True
+
+    def give_back(self, flight: InFlight[P]) -> None:
+        """Release the slot of a call, or its place in the queue."""
+        self._claims.leave(flight)
+        if len(self._claims):
+            for other in self._claims.holders():
+                if other.waits_for_slot:
+                    other.op.wake()
+
+    def queue(self) -> List[InFlight[P]]:
+        """Return the calls that have a slot or wait for one."""
+        return self._claims.claimants()
+
+
+def calls_at_once(max_connections: Optional[int], session: Optional[object]) -> int:
+    """Return how many calls a transport on `session`, or on one of its own, has in flight at most.
+
+    Raises `TypeError` or `ValueError` for a `max_connections` that is not a count.
+    """
+    if max_connections is not None:
+        check_count("max_connections", max_connections)
+        return max_connections
+    return MAX_CONNECTIONS if session is None else sys.maxsize
