@@ -12,10 +12,9 @@ import pytest
 import requests
 from requests.adapters import HTTPAdapter
 
-from flowmaestro_core.http.messages import Phase, TransportClosedError
-from flowmaestro_core.timeouts import Timeout
+from flowmaestro_core.http.messages import TransportClosedError
 from flowmaestro_transports import AiohttpTransport, RequestsTransport
-from tests.harness.runners import Runner, fails, get
+from tests.harness.runners import Runner, get
 
 CROWD = 150
 
@@ -120,28 +119,3 @@ def test_max_connections_must_be_a_count(kind: Callable[..., Any]) -> None:
     for value, error in refused.items():
         with pytest.raises(error, match="max_connections"):
             kind(max_connections=value)
-
-
-def test_the_wait_for_another_call_is_part_of_the_time_to_connect(
-    runner: Runner, scripted: Any
-) -> None:
-    asked, hold = threading.Event(), threading.Event()
-
-    def handler(peer: Any) -> None:
-        peer.read_request()
-        asked.set()
-        hold.wait(60)
-        peer.send(scripted.reply(b"ok"))
-
-    with (
-        scripted.ScriptedServer(handler) as server,
-        runner(max_connections=1) as transport,
-        ThreadPoolExecutor(1) as threads,
-    ):
-        first = threads.submit(transport.send, get(server), 60.0)
-        assert asked.wait(60)
-        with fails(Phase.NOT_SENT, timed_out=True):
-            transport.send(get(server), Timeout(60.0, connect=0.2))
-        hold.set()
-        assert first.result(60).body == b"ok"
-        assert len(server.requests) == 1

@@ -16,7 +16,7 @@ from flowmaestro_core.http.messages import Headers, Phase, Request, TransportFai
 from flowmaestro_core.timeouts import Timeout
 from flowmaestro_transports import SocketTransport
 from tests.harness.patience import given_time
-from tests.harness.runners import OURS, Runner, fails, full_listener, get, post
+from tests.harness.runners import Runner, fails, full_listener, get, post
 
 SOON = 0.2
 """Seconds of a limit that runs out in a test."""
@@ -78,7 +78,6 @@ class TestConnecting:
         ):
             transport.send(Request("POST", "https://o.example/", Headers(), b"x"), limit)
 
-    @pytest.mark.parametrize("runner", OURS, ids=str, indirect=True)
     def test_waiting_for_a_free_connection_counts_as_connecting(
         self, runner: Runner, scripted: Any
     ) -> None:

@@ -21,9 +21,10 @@ import trio
 from flowmaestro.testing.conformance.runner import AsyncRunner
 from flowmaestro.testing.conformance.site import loopback_site
 from flowmaestro_core.http.messages import Headers, Phase, Request, TransportFailure
+from flowmaestro_core.timeouts import Timeout
 from flowmaestro_transports import AiohttpTransport
 from flowmaestro_transports.http11.content_coding import MAX_PIECE
-from tests.harness.runners import OnAiohttp, fails, get, post
+from tests.harness.runners import OnAiohttp, fails, full_listener, get, post
 from tests.harness.testing.broken_transports import CHECKS
 
 HEAD_CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -275,6 +276,15 @@ async def test_reply_of_exactly_max_reply_size_is_read_to_its_end(scripted: Any)
     async with serving(scripted, scripted.answering(data)) as (server, made):
         with fails(Phase.REPLY_BROKEN):
             await made.send(dataclasses.replace(get(server), max_reply_size=5), 5.0)
+
+
+@on_asyncio
+async def test_connecting_beyond_a_limit_for_the_head_is_not_sent() -> None:
+    """Without `connect`, the limit for the head ends the connecting, too."""
+    transport = AiohttpTransport()
+    with full_listener() as url, fails(Phase.NOT_SENT, timed_out=True):
+        await transport.send(Request("POST", url, Headers()), Timeout(60.0, head=0.4))
+    await transport.close()
 
 
 @on_asyncio

@@ -13,8 +13,9 @@ from flowmaestro_core.timeouts import Timeout
 from flowmaestro_transports.http11.round_trip import LastLook
 
 _MARGIN = 1.0
-"""Seconds by which connecting must end before the attempt as a whole; less if the timeout is below
-4 s. If both limits were reached together, it would be unknown whether the request was sent."""
+"""Seconds by which connecting must end before the attempt as a whole, or before the limit for the
+head; less if that limit is below 4 s. If both limits were reached together, it would be unknown
+whether the request was sent."""
 
 
 class deadline:  # noqa: N801 - like `asyncio.timeout_at`
@@ -65,7 +66,8 @@ class Limits:
 
     aiohttp itself enforces the limit for connecting, which it gets as `for_aiohttp`. The limit for
     the head is counted from `Timeout.connect` seconds after the beginning, since aiohttp does not
-    say when it has connected; without `connect`, from the beginning.
+    say when it has connected; without `connect`, from the beginning. Connecting must then end some
+    time before the limit for the head, so that a request that was not sent counts as *not sent*.
     """
 
     def __init__(self, timeout: float) -> None:
@@ -76,10 +78,12 @@ class Limits:
         self._read: Optional[float] = None
         connect = _before(timeout)
         if isinstance(timeout, Timeout):
-            connect = min(timeout.connect or connect, connect)
             self._read = timeout.read
             if timeout.head is not None:
                 self.head = began + (timeout.connect or 0) + timeout.head
+                if timeout.connect is None:
+                    connect = min(connect, _before(timeout.head))
+            connect = min(timeout.connect or connect, connect)
         self.connecting: float = connect
         """The limit for waiting for other calls and for connecting, in seconds."""
         self.connect: float = began + connect
