@@ -67,6 +67,7 @@ ON_ONE_PYTHON = (
     "tests/house/test_docs.py::test_tests_of_a_project_pass",
     "tests/house/test_docs.py::test_the_command_line_says_what_its_page_shows",
     "tests/house/test_packaging.py",
+    "tests/house/test_page_types.py",
     "tests/house/test_pages.py",
     "tests/house/test_recipes.py",
     "tests/house/test_tests.py",
@@ -234,7 +235,7 @@ def tests(session: nox.Session) -> None:
     All but the newest Python leave out what does not depend on the version.
     """
     newest = session.python == NEWEST
-    # Only `test_block_types.py`, which the newest Python runs alone, uses the type checkers.
+    # Only the tests of types, which the newest Python runs alone, use the type checkers.
     session.install(*EXTRAS, *packages("test", *(("types",) if newest else ())))
     run_tests(session, but=() if newest else ON_ONE_PYTHON)
 

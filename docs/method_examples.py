@@ -21,7 +21,7 @@ print(run["outputs"])  # {'message': 'Hello, Ada!'}
 # workflows.run_many
 rows = [{"name": "Ada"}, {"name": "Bob"}]
 outcomes = client.workflows.run_many("wf_123", rows, ordered=True)
-print([outcome.outputs["message"] for outcome in outcomes])  # ['Hello, Ada!', 'Hello, Bob!']
+print([outcome.ok for outcome in outcomes])  # [True, True]
 
 # executions.list
 page = client.executions.list(workflow_id="wf_123", per_page=5)

@@ -6,7 +6,9 @@ from collections.abc import Mapping as AnyMapping
 from typing import Any, Mapping, Union, cast
 
 from flowmaestro_core.errors import TimeoutError
+from flowmaestro_core.executions.outcome import EndedExecution
 from flowmaestro_core.handles import AsyncEventStream, EventStream
+from flowmaestro_core.payloads.reply import Reply
 from flowmaestro_core.showing.timeline import WIDTH, timeline_svg
 from flowmaestro_core.types import Execution
 
@@ -14,7 +16,14 @@ __all__ = ["timeline_of", "timeline_svg"]
 
 
 def timeline_of(
-    run: Union[Execution, EventStream[Any], AsyncEventStream[Any], TimeoutError],
+    run: Union[
+        Execution,
+        EndedExecution[Any],
+        Reply[Execution],
+        EventStream[Any],
+        AsyncEventStream[Any],
+        TimeoutError,
+    ],
     *,
     width: int = WIDTH,
     transparent: bool = False,

@@ -70,6 +70,7 @@ SLOW: Dict[str, Tuple[str, ...]] = {
     "They start programs that take seconds: type checkers, benchmarks, every shown command.": (
         "tests/benchmarks/test_benchmarks.py::test_one_of_ours_alone",
         "tests/contract/test_block_types.py",
+        "tests/house/test_page_types.py",
         "tests/house/test_docs.py::test_tests_of_a_project_pass",
         "tests/house/test_docs.py::test_the_command_line_says_what_its_page_shows",
     ),
