@@ -23,6 +23,7 @@ from flowmaestro_transports import (
 from flowmaestro_transports.driving.drivers import AsyncDriver
 from flowmaestro_transports.driving.stores import AsyncKeeper, Kept
 from tests.harness.patience import given_time
+from tests.harness.testing import broken_drivers as broken
 
 Emit = Callable[[Any], Any]
 
@@ -41,7 +42,11 @@ async def drive_async(machine: Any, emit: Emit, store: Any) -> Any:
         await transport.close()
 
 
-@pytest.mark.parametrize("good", [our_drive, drive_async, drive_on_asyncio])
+def drive_plainly(machine: Any, emit: Emit, store: Any) -> Any:
+    return broken.PlainDriver(machine, emit, store).run()
+
+
+@pytest.mark.parametrize("good", [our_drive, drive_async, drive_on_asyncio, drive_plainly])
 def test_a_good_driver_passes(good: Any) -> None:
     check_driver(good)
 
@@ -133,6 +138,49 @@ def test_a_mistake_is_told_with_its_rule(rule: str) -> None:
 
     with pytest.raises(AssertionError, match=rule):
         check_scene(scene, faulty)
+
+
+RETRIED = "a call that is retried"
+MISTAKEN = [
+    (broken.SendsTwice, "a call that fails", "the requests must be"),
+    (broken.RetriesByItself, "a start whose response is lost", "it must send each POST once"),
+    (broken.HandsOverAnotherReply, "pages", "its listener must get"),
+    (broken.TakesAStatusForAFailure, "a call that fails", "must end with NotFoundError"),
+    (broken.LosesTheHeaders, "a call that fails", "not with AuthenticationError"),
+    (broken.IgnoresTheTimeout, RETRIED, "end an attempt after its timeout"),
+    (broken.ReadsTwoClocks, RETRIED, "now must not run backwards"),
+    (broken.ReadsTheClockOnce, RETRIED, r"wait for the whole of Wait\.seconds"),
+    (broken.DrawsOneJitter, RETRIED, "jitter must be drawn for each event"),
+    (broken.TakesSecondsForMilliseconds, RETRIED, r"wait for the whole of Wait\.seconds"),
+    (broken.SkipsWait, RETRIED, r"wait for the whole of Wait\.seconds"),
+    (broken.StartsAgainAfterAWait, RETRIED, "after Wait, report waited, not start"),
+    (broken.LosesTheLastItems, "pages", "its listener must get"),
+    (broken.EmitsInAnotherOrder, "pages", "its listener must get"),
+    (broken.EmitsTwice, "pages", "its listener must get"),
+    (broken.WrapsTheError, "a call that fails", "must end with NotFoundError"),
+    (broken.ReturnsTheError, "a call that fails", "not with a returned NotFoundError"),
+    (broken.TakesALossForTheEnd, "a run whose event stream is lost", "has not ended: report"),
+    (broken.SkipsSave, "a batch with a store that fails", "must end with JournalError"),
+]
+
+
+@pytest.mark.parametrize(
+    ("driver", "scene", "rule"), MISTAKEN, ids=[driver.__name__ for driver, _, _ in MISTAKEN]
+)
+def test_a_driver_with_a_mistake_is_told_the_rule(driver: Any, scene: str, rule: str) -> None:
+    with pytest.raises(AssertionError, match=rule):
+        check_scene(scene, lambda *given: driver(*given).run())
+
+
+def test_a_driver_that_takes_quiet_for_the_end_is_told() -> None:
+    def attempt(_: float) -> None:
+        with pytest.raises(AssertionError, match="it must keep a stream open"):
+            check_scene(
+                "a run whose event stream is quiet",
+                lambda *given: broken.TakesQuietForTheEnd(*given).run(),
+            )
+
+    given_time(attempt)  # A busy machine may look only when the run has ended.
 
 
 def test_a_driver_that_does_not_wait_is_told() -> None:

@@ -78,6 +78,7 @@ class _Watched:
         self._action: Any = None
         self._asked_at = -math.inf
         self._now = -math.inf
+        self._jitters: List[float] = []
         self._is_busy = False
         self.trace: List[str] = []
         self.broken: Optional[str] = None
@@ -118,6 +119,10 @@ class _Watched:
             self._break(f"now must not run backwards: {now!r} after {self._now!r}")
         if not 0 <= jitter < 1:
             self._break(f"jitter must be at least 0 and below 1, not {jitter!r}")
+        self._jitters = [*self._jitters[-2:], jitter]
+        # Three equal draws in turn do not happen by chance.
+        if len(self._jitters) == 3 and len({*self._jitters}) == 1:
+            self._break(f"jitter must be drawn for each event, not be always {jitter!r}")
         took = now - self._asked_at
         if isinstance(action, (Send, Open)) and took > action.timeout + LATEST:
             self._break(f"end an attempt after its timeout: {action.timeout:.3g} s")
@@ -216,6 +221,8 @@ class Scene(NamedTuple):
     is_exact: bool = True
     """Whether the driver's actions and requests must be ours. Polls depend on time."""
     times: StreamTimes = StreamTimes()
+    breaks: bool = False
+    """Whether a stream breaks off, so that a failure must be reported."""
     opens: Optional[int] = None
     """The number of times that the stream must be opened; `None` if that depends on time."""
     served: Callable[[FakeFlowMaestro], ContextManager[str]] = _served
@@ -291,6 +298,7 @@ SCENES = (
         lambda _: Workflows.run("wf_long", timeout=60.0),
         _lose_a_stream,
         is_exact=False,
+        breaks=True,
     ),
     _QUIET,
     _QUIET._replace(
@@ -325,8 +333,8 @@ def check_driver(drive: Drive) -> None:
     time does not matter the actions, failures and requests, are compared with those of our own
     driver. It takes some 25 seconds.
 
-    It does not see whether a driver decompresses, speaks TLS, closes what it must, or dates an
-    error response that has no `Date`.
+    It does not see whether a driver decompresses, speaks TLS, closes what it must, passes on a
+    cancellation, or dates an error response that has no `Date`.
 
     Raises `AssertionError`, which lists what went wrong, each with the rule that was broken.
 
@@ -367,6 +375,8 @@ def _failures(scene: Scene, theirs: _Played) -> Iterable[str]:
     opens = _opens(theirs)
     if scene.opens not in (None, opens):
         yield f"it must keep a stream open while it carries out a Send, not open {opens} in turn"
+    if scene.breaks and not any(line.startswith("failed") for line in theirs.trace):
+        yield "a body that breaks off has not ended: report transport_failed, not stream_ended"
     if scene.is_exact:
         if theirs.trace != ours.trace:
             yield f"actions and failures must be {ours.trace}, not {theirs.trace}"
@@ -414,7 +424,8 @@ def _played(drive: Drive, scene: Scene) -> _Played:
             value = drive(machine, items.append, store)
             if inspect.iscoroutine(value):
                 value = asyncio.run(value)
-            said = type(value).__name__
+            returned = "a returned " if isinstance(value, BaseException) else ""
+            said = returned + type(value).__name__
         except Exception as error:
             said = type(error).__name__
             if not isinstance(error, (FlowMaestroError, _Broken)):
