@@ -381,7 +381,7 @@ def test_numbers_pass_through_javascript(caller, sent, came):
 
 
 def test_only_numbers_beyond_doubles_are_converted_by_decimal(caller, monkeypatch):
-    """`Decimal` is slow: 300,000 numbers in a body of 1 MiB held the server up for 0.4 s."""
+    """`Decimal` is slow: 500,000 numbers in a body of 1 MiB held the server up for 0.4 s."""
     converted = []
     monkeypatch.setattr(
         dispatch, "Decimal", lambda digits: converted.append(digits) or Decimal(digits)
