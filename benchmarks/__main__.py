@@ -10,6 +10,7 @@ from typing import Dict, List, Optional, Set
 
 from benchmarks import environments, report
 from benchmarks.catalogue import BENCHMARKS, QUICK_BENCHMARKS, QUICK_ROWS, Benchmark
+from benchmarks.plot import plots
 from benchmarks.runner import Interpreters, Results, run, serving
 
 QUICK = 0.1
@@ -74,6 +75,17 @@ def rows_named(told: str, benchmarks: List[Benchmark]) -> Set[str]:
     return names
 
 
+def publish(benchmark: Benchmark, found: Results) -> None:
+    """Write these results as JSON, and both pages and all plots from what is now there."""
+    report.FOLDER.mkdir(exist_ok=True)
+    report.write(found, report.FOLDER / f"{benchmark.name}.json")
+    files = report.published()
+    for page in (report.PAGE, report.FIGURES):
+        page.write_text(report.filled(page.read_text(encoding="utf-8"), files), encoding="utf-8")
+    for name, svg in plots(report.results_of(files)).items():
+        (report.FOLDER / f"{name}.svg").write_text(svg, encoding="utf-8")
+
+
 def main(
     arguments: Optional[List[str]] = None, interpreters: Interpreters = environments.interpreter
 ) -> Dict[str, Results]:
@@ -100,7 +112,7 @@ def main(
                 told.json.mkdir(parents=True, exist_ok=True)
                 report.write(found, told.json / f"{benchmark.name}.json")
             if told.publish:
-                report.publish({benchmark.name: found})
+                publish(benchmark, found)
     print(report.targets(results))
     if ratios := report.ratios(results):
         print(f"\nThe ratios of docs/performance.md\n\n{ratios}")

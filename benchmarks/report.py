@@ -1,4 +1,4 @@
-"""The results as tables and as JSON, and the two pages that show them."""
+"""The results as tables and as JSON, and the two pages that show them, without their plots."""
 
 from __future__ import annotations
 
@@ -146,20 +146,6 @@ def machine() -> Dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "cores": len(cores()),
     }
-
-
-def publish(results: Dict[str, Results]) -> None:
-    """Write these results as JSON, and both pages and all plots from what is now there."""
-    from benchmarks.plot import plots
-
-    FOLDER.mkdir(exist_ok=True)
-    for name, found in results.items():
-        write(found, FOLDER / f"{name}.json")
-    files = published()
-    for page in (PAGE, FIGURES):
-        page.write_text(filled(page.read_text(encoding="utf-8"), files), encoding="utf-8")
-    for name, svg in plots(results_of(files)).items():
-        (FOLDER / f"{name}.svg").write_text(svg, encoding="utf-8")
 
 
 def write(found: Results, file: Path) -> None:
