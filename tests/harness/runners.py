@@ -137,6 +137,9 @@ OF_THE_LIBRARY: Dict[Any, Dict[str, str]] = {
         "a-head-that-dribbles": "urllib3 bounds each receive alone: a head may take hours",
         "a-last-chunk-cut-short": "http.client accepts the end of a connection as that of a body",
     },
+    AiohttpTransport: {
+        "a-malformed-chunk-behind-the-head": "aiohttp returns no response if one segment has both",
+    },
 }
 """What the libraries of the adapters decide, by hostile checks of the kit that tests ask for."""
 

@@ -65,3 +65,24 @@ def test_complete_bytes_come_before_the_failure(runner: Runner, scripted: Any, n
             reply.read(5.0)
         reply.close()
     assert came == EVENTS
+
+
+def test_complete_bytes_in_the_segment_of_the_head_come_first(
+    runner: Runner, scripted: Any
+) -> None:
+    """Where the library returns no response, the call fails, and the server may have acted."""
+    head = b"HTTP/1.1 200 OK\r\n%s\r\n" % CHUNKED
+    handler = scripted.answering(head + chunk(EVENTS) + b"zz\r\n")
+    with scripted.ScriptedServer(handler) as server, runner() as transport:
+        if runner.declares("a-malformed-chunk-behind-the-head"):
+            with fails(Phase.REPLY_BROKEN):
+                transport.open(get(server))
+            return
+        reply = transport.open(get(server))
+        came = b""
+        with fails(Phase.REPLY_BROKEN):
+            while len(came) < len(EVENTS):
+                came += reply.read(5.0) or b""
+            reply.read(5.0)
+        reply.close()
+    assert came == EVENTS

@@ -81,7 +81,8 @@ class OpenResponse(_OpenHead, Protocol):
 
         `b""` is the end of a complete body. `None` means that there were none within `patience`
         seconds; the body can still be read. Raises `TransportFailure` with phase *reply broken* if
-        the body is truncated, also by a premature end of the connection.
+        the body is truncated, also by a premature end of the connection. Bytes that arrived whole
+        before that are returned first, except where the library returns no response for them.
         """
         ...
 
@@ -174,7 +175,8 @@ class AsyncOpenResponse(_OpenHead, Protocol):
 
         `b""` is the end of a complete body. `None` means that there were none within `patience`
         seconds; the body can still be read. Raises `TransportFailure` with phase *reply broken* if
-        the body is truncated, also by a premature end of the connection.
+        the body is truncated, also by a premature end of the connection. Bytes that arrived whole
+        before that are returned first, except where the library returns no response for them.
         """
         ...
 

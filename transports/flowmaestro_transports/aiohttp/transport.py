@@ -77,7 +77,8 @@ class AiohttpTransport(NotPicklable):
     seconds of the start, however soon the connection was made; without `connect`, within `head`
     seconds. What a malformed, truncated or endless response means, and when an idle connection is
     used again, is decided as aiohttp does it. For example, a connection that is lost while a proxy
-    opens its tunnel is a failure *maybe processed*.
+    opens its tunnel is a failure *maybe processed*. If a malformed chunk arrives together with the
+    head, `open` fails, and the content between them is lost.
 
     Raises `TypeError` for a `session` of another type, or a `max_connections` that is not an
     integer, and `ValueError` for one below 1.
