@@ -3,12 +3,18 @@
 python -m tests.harness.mutants build/mutants.jsonl            # the 200 mutants of seed 1
 python -m tests.harness.mutants build/mutants.jsonl 20 2       # 20 of seed 2
 python -m tests.harness.mutants build/mutants.jsonl 200 1 flowmaestro_core tests/core  # a part
+python -m tests.harness.mutants --judge "python -m tests.explore run all" build/rules.jsonl FILE...
 
 At first, all quick tests run once with coverage, which finds the tests of each line and their
 durations. Processes that tests start are measured, too. A mutant is then tried with the tests that
 run its line, the nearest first, up to the first that fails. What the quick tests do not find is
 tried with the slow ones in the same way. Each mutant changes one operator, number or word of a file
 in place, and the file is restored.
+
+With `--judge`, a command alone judges: it finds a mutant if its exit status is not 0. First, each
+rule of the files is taken out: a condition is always true, or always false; one part of a condition
+does not count; a fact is not noted; a transition is not allowed (`rules_of`). Then come the mutants
+of operators and numbers. This happens in a copy of the tree, so the files stay as they are.
 
 Results are lines of JSON. What the file holds already is not tried again, so a run that was
 stopped goes on. Stop it by Ctrl-C: it then restores the file that it has changed.
@@ -21,15 +27,29 @@ import json
 import os
 import random
 import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter, defaultdict
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import accumulate, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import (
+    Any,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+)
 
 from coverage import CoverageData
 from coverage.exceptions import DataError
@@ -69,6 +89,9 @@ include = {files}
 parallel = true
 """
 """For coverage. The variable has a value in processes that tests start, and only there."""
+LONGEST_JUDGED = 300
+"""Seconds for one run of the command that judges, unless it is told: `nox -s explore` may take
+1,200 for everything, and a mutant that is not found in a quarter of that mostly hangs."""
 NO_SUCH_TEST = 4
 """The exit status of pytest if it does not find a test that it is told to run."""
 FAILED_OR_NONE = (0, 1, 5)
@@ -121,6 +144,74 @@ def mutants_of(file: Path) -> Iterator[Mutant]:
             begun = starts[node.lineno - 1]
             ended = begun + (node.end_col_offset or 0)
             yield Mutant(name, begun + node.col_offset, ended, str(new))
+
+
+def rules_of(file: Path) -> Iterator[Mutant]:
+    """Yield a mutant for each rule of a file that can be taken out.
+
+    A condition (of `if`, of a conditional expression, of a filter) becomes true, and false. A part
+    of a condition with `and` or `or` does not count. An attribute is not assigned, unless in
+    `__init__`, which gives it its first value; and a field is not replaced. A state is not among
+    those that may follow in `TRANSITIONS`.
+    """
+    source = file.read_text("utf-8")
+    name = file.relative_to(ROOT).as_posix()
+    starts = [0]
+    for line in source.splitlines(keepends=True):
+        starts.append(starts[-1] + len(line))
+
+    def replaced(node: ast.AST, text: str, until: Optional[ast.AST] = None) -> Mutant:
+        last: Any = until or node
+        first: Any = node
+        begun = starts[first.lineno - 1] + first.col_offset
+        return Mutant(name, begun, starts[last.end_lineno - 1] + last.end_col_offset, text)
+
+    def transitions(states: ast.expr) -> Iterator[Mutant]:
+        # The text of another state stands for one that is taken out: a tuple needs its commas.
+        listed = states.elts if isinstance(states, ast.Tuple) else []
+        for number, state in enumerate(listed):
+            if not isinstance(state, ast.Starred):
+                other = ast.unparse(listed[number - 1])
+                yield replaced(state, other) if len(listed) > 1 else replaced(states, "()")
+
+    def conditions(test: ast.expr) -> Iterator[Mutant]:
+        if not isinstance(test, ast.Name) or test.id != "TYPE_CHECKING":
+            yield replaced(test, "True")
+            yield replaced(test, "False")
+
+    tree = ast.parse(source)
+    first_values = {
+        node
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef) and function.name == "__init__"
+        for node in ast.walk(function)
+    }
+    for node in run_nodes(tree):
+        if isinstance(node, (ast.If, ast.IfExp)):
+            yield from conditions(node.test)
+        elif isinstance(node, ast.comprehension):
+            for test in node.ifs:
+                yield from conditions(test)
+        elif isinstance(node, ast.BoolOp):
+            for value in node.values:
+                yield replaced(value, str(isinstance(node.op, ast.And)))
+        elif isinstance(node, ast.Assign) and node not in first_values:
+            target = node.targets[0]
+            parts = target.elts if isinstance(target, ast.Tuple) else [target]
+            for part in parts:
+                if isinstance(part, ast.Attribute) and len(parts) == 1:
+                    yield replaced(node, "pass")
+                elif isinstance(part, ast.Attribute):
+                    yield replaced(part, "_")
+        elif isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Attribute):
+            yield replaced(node, "pass")
+        elif isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "_replace":
+            for keyword in node.keywords:
+                yield replaced(keyword, "**{}")
+        elif isinstance(node, ast.AnnAssign) and getattr(node.target, "id", "") == "TRANSITIONS":
+            for of_state in getattr(node.value, "values", ()):
+                for states in getattr(of_state, "values", ()):
+                    yield from transitions(states)
 
 
 def run_nodes(tree: ast.AST) -> Iterator[ast.AST]:
@@ -313,6 +404,112 @@ def failing(tests: Sequence[str], longest: float) -> Optional[str]:
     return found[0] if found else f"crashes: {printed[-200:]}"
 
 
+class Copy:
+    """A copy of the tree in a temporary folder, in which a command runs after changes of files."""
+
+    def __init__(self, folder: Path) -> None:
+        self._root = folder
+        ignored = shutil.ignore_patterns("node_modules", ".*")
+        for name in ("flowmaestro_core", "flowmaestro", "transports", "tests"):
+            shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+        shutil.copy(ROOT / "pyproject.toml", folder)
+
+    @contextmanager
+    def changed(self, edits: Sequence[Mutant]) -> Iterator[None]:
+        """Apply mutants to files of the copy; restore the files afterwards."""
+        kept = {name: (self._root / name).read_bytes() for name in {it.file for it in edits}}
+        status = {name: (self._root / name).stat() for name in kept}
+        try:
+            for edit in sorted(edits, key=lambda it: -it.start):
+                file = self._root / edit.file
+                old = file.read_bytes()
+                file.write_bytes(old[: edit.start] + edit.text.encode() + old[edit.end :])
+            yield
+        finally:
+            for name, source in kept.items():
+                file, was = self._root / name, status[name]
+                file.write_bytes(source)
+                os.utime(file, ns=(was.st_atime_ns, was.st_mtime_ns))  # Its `.pyc` is right again.
+
+    def run(self, command: Sequence[str], longest: float, *, keep: bool = False) -> Verdict:
+        """Run a command in the copy. `keep` what it compiles: only if nothing is changed."""
+        paths = os.pathsep.join((str(self._root), str(self._root / "transports")))
+        environment = {**os.environ, "PYTHONPATH": paths}
+        if not keep:
+            environment["PYTHONDONTWRITEBYTECODE"] = "1"
+        begun = time.monotonic()
+        run = subprocess.Popen(
+            command,
+            cwd=self._root,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            printed = run.communicate(timeout=longest)[0].decode(errors="replace")
+        except subprocess.TimeoutExpired:
+            return Verdict(None, f"no end in {longest:.0f} s", longest)
+        finally:
+            if run.poll() is None:
+                os.killpg(run.pid, signal.SIGKILL)
+                run.wait()
+        return Verdict(run.returncode, printed, round(time.monotonic() - begun, 1))
+
+
+class Verdict(NamedTuple):
+    """How a command ended: its exit status, `None` if it took too long; what it printed."""
+
+    status: Optional[int]
+    printed: str
+    seconds: float
+
+
+def judge(results: str, command: str, files: Sequence[str], longest: float) -> None:
+    """Try each rule and each mutant of some files with a command alone."""
+    kept = Path(results).resolve()
+    kept.parent.mkdir(exist_ok=True)
+    before = kept.read_text("utf-8").splitlines() if kept.exists() else []
+    tried = {tuple(json.loads(line)["name"]) for line in before}
+    words = [sys.executable if it == "python" else it for it in shlex.split(command)]
+    with TemporaryDirectory() as folder:
+        copy = Copy(Path(folder))
+        sound = copy.run(words, longest, keep=True)
+        if sound.status != 0:
+            raise SystemExit(f"without a mutant, too:\n{sound.printed}")
+        for kind, make in (("rule", rules_of), ("operator", mutants_of)):
+            for file in files:
+                for name, mutant in named(make(ROOT / file)):
+                    if name in tried:
+                        continue
+                    with copy.changed([mutant]):
+                        verdict = copy.run(words, longest)
+                    line = {
+                        "name": name,
+                        "kind": kind,
+                        "line": mutant.line,
+                        "status": verdict.status,
+                        "seconds": verdict.seconds,
+                        "said": verdict.printed[-300:],
+                    }
+                    with kept.open("a", encoding="utf-8") as written:
+                        written.write(json.dumps(line) + "\n")
+                    found = "SURVIVED" if verdict.status == 0 else "found"
+                    print(found, mutant, f"{verdict.seconds} s", sep="  ", flush=True)
+
+
+def named(mutants: Iterable[Mutant]) -> Iterator[Tuple[Tuple[Any, ...], Mutant]]:
+    """Yield mutants with names that stay when lines are inserted above them."""
+    counts: Counter[Tuple[Any, ...]] = Counter()
+    for it in mutants:
+        source = (ROOT / it.file).read_text("utf-8")
+        begun = source.rfind("\n", 0, it.start) + 1
+        line = source[begun : source.find("\n", it.start)]
+        name = (it.file, line.strip(), it.start - begun, source[it.start : it.end], it.text)
+        counts[name] += 1
+        yield (*name, counts[name]), it
+
+
 class Result(NamedTuple):
     """The test that finds a mutant, or `None`, and how many of how many were tried for that."""
 
@@ -382,4 +579,7 @@ def main(
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if sys.argv[1:2] == ["--judge"]:
+        judge(sys.argv[3], sys.argv[2], sys.argv[4:], LONGEST_JUDGED)
+    else:
+        main(*sys.argv[1:])

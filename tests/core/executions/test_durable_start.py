@@ -82,6 +82,15 @@ def test_start_without_a_baseline_is_found_if_the_clock_of_its_process_was_ahead
     assert world.server.started == 1
 
 
+def test_an_execution_that_is_found_is_followed_also_with_on_unknown_start() -> None:
+    world = World()
+    first = world.until(world.process(), "starting")
+    world.lose_reply(first, started=True)
+    again = world.finish(world.process(on_unknown="start"))
+    assert again.value["data"]["execution_id"] == "ex_1"
+    assert world.server.started == 1
+
+
 def test_a_state_has_about_400_bytes() -> None:
     """The ids are UUIDs, and the base URL is the default."""
     world = World()
