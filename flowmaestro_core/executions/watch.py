@@ -8,8 +8,9 @@ Three or more share one clock. At its time a *round* begins, which looks at all 
 are its rules, in this order:
 
 1. An execution whose deadline has passed is looked at once more, at once, whatever else is planned:
-   by a page, if a page can show it, else singly. If the server hangs, only the first one is. The
-   request is this one:
+   by a page, if a page can show it, else singly. If the server answers none of
+   `LOST_BEFORE_GIVING_UP` such requests, the others end without one. After the first of these, a
+   new round begins, so that the list is one of the others. The request is this one:
 
    | present round        | `look` of the execution | request                                     |
    |----------------------|-------------------------|---------------------------------------------|
@@ -74,6 +75,12 @@ from flowmaestro_core.policy.polling import FIRST_POLL, RAMP, AdaptiveTimeout
 from flowmaestro_core.policy.retry import is_transient, retry_after_of
 from flowmaestro_core.types import Execution
 
+LOST_BEFORE_GIVING_UP = 3
+"""So many requests in a row must time out before executions are given up without a request of their
+own. Each begins after the deadline and takes at most `LAST_POLL_TIMEOUT` seconds, so a server that
+answers nothing delays the end of an execution by 3 s, after the request that is in flight at the
+deadline. One lost request may say nothing of the others: a proxy may have dropped it. If two are
+lost, the list and an execution may each have a fault of their own."""
 LONGEST_INTERVAL = 5.0
 """Seconds between two rounds: an end is noticed 2.5 s late on average. A poll a second would cost
 five times the requests, and 8 rows of a minute each need no quicker news."""
@@ -225,10 +232,12 @@ class Watch:
         """When the last one was seen to have ended."""
         self._patience = AdaptiveTimeout()
         self._patience_for_pages = AdaptiveTimeout()
+        self._page_sent_at = -math.inf
+        """When the last request for a page was sent."""
         self._lost: Optional[FlowMaestroError] = None
-        """The error of the latest request that timed out; `None` once a later one has succeeded."""
-        self._lost_sent_at = -math.inf
-        """When that request was sent."""
+        """The error of the latest request that timed out."""
+        self._lost_sent_at: Deque[float] = deque(maxlen=LOST_BEFORE_GIVING_UP)
+        """When the requests were sent that have timed out since the last successful one."""
 
     def __len__(self) -> int:
         return len(self.by_row)
@@ -279,17 +288,22 @@ class Watch:
         waits for its turn. If no other execution runs either, the poll gets no short timeout,
         because no other request waits for it.
 
-        An execution ends without a request if its deadline passed more than `LAST_POLL_TIMEOUT`
-        ago, and a request that was sent after that deadline has timed out since the last successful
-        one: another one would only delay the executions after it. A request that was sent before
-        the deadline says nothing: the process may have been held up meanwhile.
+        An execution ends without a request if `LOST_BEFORE_GIVING_UP` requests that were sent after
+        its deadline have timed out since the last successful one: another one would only delay the
+        executions after it. One of them is for its list, if that is worth reading. A request that
+        was sent before the deadline says nothing: the process may have been held up meanwhile.
         """
         first = self._first_by_deadline
-        is_last = first.state.deadline <= now
-        hangs = self._lost is not None and self._lost_sent_at >= first.state.deadline
-        if hangs and now > first.state.deadline + LAST_POLL_TIMEOUT:
+        deadline = first.state.deadline
+        is_last = deadline <= now
+        lost = sum(sent_at >= deadline for sent_at in self._lost_sent_at)
+        if lost == LOST_BEFORE_GIVING_UP:
             self._remove(first)
             return [Ended(first.row, first.state.time_out(copy.copy(self._lost)))]
+        if lost and self._page_sent_at < deadline and len(self.by_row) >= FEWEST:
+            # One page may tell what so many polls would, even if the list has failed before.
+            self._singles_before_list = 0
+            self._begin_round(now)
         present = self._round
         if present is None and len(self.by_row) < FEWEST:
             return self._poll(first if is_last else self._next_single, context, token, now, alone)
@@ -315,10 +329,11 @@ class Watch:
             patience = self._patience_for_pages
         if isinstance(answer, Done):
             patience.record_latency(took)
-            self._lost = None
+            self._lost_sent_at.clear()
         elif isinstance(answer.error, TimeoutError):
             patience.record_timeout()
-            self._lost, self._lost_sent_at = answer.error, self._sent_at
+            self._lost = answer.error
+            self._lost_sent_at.append(self._sent_at)
         if isinstance(answer, Fail):
             self.hold(rate_limit_pause(answer.error) or 0.0, now)
         if isinstance(sent, Listing):
@@ -341,7 +356,7 @@ class Watch:
         return execution.state.call(context, token, now, patience)
 
     def _read_page(self, listing: Listing, context: Context, token: str, now: float) -> CallMachine:
-        self._sent, self._sent_at = listing, now
+        self._sent, self._sent_at, self._page_sent_at = listing, now, now
         if self._page_context is None:
             limit = min(context.max_reply_size, PAGE_LIMIT)
             self._page_context = replace(context, max_reply_size=limit)

@@ -13,8 +13,10 @@ from flowmaestro_core.actions import Done, Emit, Read, Send, Wait
 from flowmaestro_core.errors import TimeoutError
 from flowmaestro_core.executions.list_plan import SMALLEST_SIZE
 from flowmaestro_core.executions.outcome import BatchProgress, day_ends
+from flowmaestro_core.executions.wait import LAST_POLL_TIMEOUT
 from flowmaestro_core.executions.watch import (
     LONGEST_INTERVAL,
+    LOST_BEFORE_GIVING_UP,
     PAGE_LIMIT,
     PAGES_BEFORE_GROWTH,
     SINGLES_AFTER_FAILURE,
@@ -395,6 +397,60 @@ def test_execution_that_no_page_shows_has_its_last_poll() -> None:
     server = ListingServer(entries=lambda entries: entries[:-1])
     names = [server.add(ends=20.0) for _ in range(5)]
     assert ended(server.play(waiting(*names, timeout=20.0))) == sorted(names)
+
+
+def play_with_losses(
+    server: ListingServer, stepper: Stepper, is_lost: Callable[[str], bool]
+) -> List[str]:
+    """Answer each request, unless `is_lost(request)`. Return the requests in order.
+
+    A request is `list`, or the id of the execution that is polled.
+    """
+    requests: List[str] = []
+    while not isinstance(stepper.action, Done):
+        if not isinstance(stepper.action, Send):
+            stepper.idles()
+            continue
+        url = stepper.action.request.url
+        requests.append("list" if "?" in url else url.rpartition("/")[2])
+        if is_lost(requests[-1]):
+            stepper.times_out()
+        else:
+            server.answer(stepper)
+    return requests
+
+
+@pytest.mark.parametrize("stopped", [0.0, 60.0])
+@pytest.mark.parametrize("lost", [("list", "ex_0"), ("ex_0",), ("list", "ex_0", "ex_3")])
+def test_lost_last_poll_gives_up_no_other_execution(lost: Any, stopped: float) -> None:
+    """Six rows have ended by their deadline. The server does not answer the requests `lost`."""
+    server = ListingServer(takes=lambda _: 3.0)
+    batch = running([{}] * 6, concurrency=6, timeout=4.0)
+    server.play(batch, until=0.5)
+    if stopped:
+        while not isinstance(batch.action, Send):
+            batch.idles()
+        batch.fails(timed_out=True, after=stopped)
+    requests = play_with_losses(server, batch, lambda request: request in lost)
+    failed = {item.execution_id for item in batch.items if not item.ok}
+    assert len(batch.items) == 6
+    assert failed == {request for request in requests if request in lost} - {"list"}
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["list", "singly"])
+def test_server_that_answers_nothing_gets_three_requests_after_the_deadline(known: bool) -> None:
+    """It is silent from the deadline on. One of the three is the list, if it is worth reading."""
+    server = ListingServer(shows_workflow=known)
+    names = [server.add(ends=1e6) for _ in range(50)]
+    wait = waiting(*names, timeout=20.0)
+    server.play(wait, until=19.0)
+    while wait.now < BEGUN + 20.0:
+        server.answer(wait) if isinstance(wait.action, Send) else wait.idles()
+    requests = play_with_losses(server, wait, lambda _: True)
+    assert len(requests) == LOST_BEFORE_GIVING_UP == 3
+    assert requests.count("list") == known
+    assert len(errors(wait)) == 50
+    assert wait.now <= BEGUN + 20.0 + LOST_BEFORE_GIVING_UP * LAST_POLL_TIMEOUT
 
 
 # Whatever the list does
