@@ -352,6 +352,13 @@ def syscalls(session: nox.Session) -> None:
 
 
 @nox.session(python=NEWEST)
+def explore(session: nox.Session) -> None:
+    """Every way a start can go wrong, within the bounds of each scenario; or what follows `--`."""
+    session.install("--editable", ".")
+    session.run("python", "-m", "tests.explore", *(session.posargs or ("run", "kept")))
+
+
+@nox.session(python=NEWEST)
 def stores(session: nox.Session) -> None:
     """The stores of `docs/stores.md` on a real Redis and a real PostgreSQL; `-- few` for less."""
     found = [*map(shutil.which, ("redis-server", "initdb", "postgres"))]
