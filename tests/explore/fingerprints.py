@@ -19,7 +19,7 @@ _NEAR = 100_000.0
 _FIXED = (Operation, SecretScrubber, ClientOptions)
 """These do not change in a scenario."""
 _CODE = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, partial, type)
-_PLAIN = (str, bytes, int, bool, type(None))
+_PLAIN = frozenset((str, bytes, int, bool, type(None)))
 
 
 def fingerprint(now: float, *values: Any) -> Hashable:
@@ -28,9 +28,10 @@ def fingerprint(now: float, *values: Any) -> Hashable:
 
 
 def _walk(value: Any, now: float, met: Dict[int, int]) -> Hashable:
-    if isinstance(value, (*_PLAIN, Enum)):
+    kind = type(value)
+    if kind in _PLAIN or isinstance(value, Enum):
         return value
-    if isinstance(value, float):
+    if kind is float:
         return ("at", round(value - now, 3)) if abs(value - now) < _NEAR else value
     if isinstance(value, (list, tuple, deque)):
         return tuple(_walk(it, now, met) for it in value)

@@ -32,6 +32,10 @@ class Scenario:
         calls: the most calls. The same call is made again after one that has died or failed.
         faults: the bound of the full run.
         is_new: the workflow has no execution yet.
+        again: so many calls are made even if the ones before have ended well.
+        processes: with 2, another process may make the same call at any moment but just before a
+            request.
+        has_other_keys: a call may have the API key of another workspace.
         broken: the assumptions of the docs that do not hold.
 
     """
@@ -43,6 +47,9 @@ class Scenario:
     calls: int = 5
     faults: int = 2
     is_new: bool = False
+    again: int = 0
+    processes: int = 1
+    has_other_keys: bool = False
     broken: FrozenSet[str] = frozenset()
 
     def run(self, choices: Choices, faults: int, kind: Type[World] = World) -> World:
@@ -59,16 +66,28 @@ class Scenario:
         return world
 
     def _run(self, world: World) -> None:
-        ended, items = None, []
+        world.compares = "the store compares" not in self.broken
+        if self.processes > 1:
+            world.overtake = lambda: self._call(world) and None
         for number in range(self.calls):
-            ended, items = world.call("ABCDEFGH"[number], self._machine(number))
-            if ended is not None:
-                self._check_said(world, ended, items)
-            self._check_once(world)
-            if isinstance(ended, Done) and not any(it.error for it in items):
+            if self.has_other_keys and number < self.calls - 1:
+                keys = ("its key", "the key of another workspace")
+                world.has_other_key = bool(world.choices.choose(len(keys), "the key of the call"))
+            is_over = self._call(world)
+            world.has_other_key = False
+            if is_over and number >= self.again:
                 break
         world.pass_time(1000.0)
         self._check_once(world)
+
+    def _call(self, world: World) -> bool:
+        """Make a call. Return whether it has ended well."""
+        number = world.calls
+        ended, items = world.call("ABCDEFGHI"[number], self._machine(number))
+        if ended is not None:
+            self._check_said(world, ended, items)
+        self._check_once(world)
+        return isinstance(ended, Done) and not any(it.error for it in items)
 
     def _machine(self, number: int) -> Any:
         context = a_context()
@@ -91,10 +110,15 @@ class Scenario:
         """At most one execution a row: rows with equal inputs are one another's equals."""
         world.check()
         wanted = Counter(json.dumps(row) for row in self.rows)
-        for inputs, times in Counter(it.inputs for it in world.executions if it.ours).items():
+        for inputs, times in Counter(it.inputs for it in self._current(world)).items():
             assert times <= wanted[inputs], (
                 f"{times} executions for {wanted[inputs]} row(s) {inputs}"
             )
+
+    def _current(self, world: World) -> List[Execution]:
+        """Return our executions, but for those that `rerun` replaces."""
+        rerun = dict(self.settings).get("rerun", ())
+        return [it for it in world.executions if it.ours and it.status not in rerun]
 
     def _check_said(self, world: World, ended: Any, items: List[Any]) -> None:
         """Every row has an outcome, and no outcome is false."""
@@ -110,7 +134,7 @@ class Scenario:
         if self.has_checkpoint and not isinstance(ended, Done):
             error = ended.error
             is_silent = error.execution_id is None and not isinstance(error, StartUnknownError)
-            ours = [it for it in world.executions if it.ours]
+            ours = self._current(world)
             held = json.loads(next(iter(world.states.values()), "{}"))
             assert not (is_silent and ours) or held.get("state") in ("starting", "started"), (
                 f"{type(error).__name__} says that nothing was started, and something was"
@@ -132,6 +156,7 @@ class _Kept:
 
 EQUAL: Rows = ({"n": 1}, {"n": 1})
 START: Tuple[Tuple[str, Any], ...] = (("on_unknown", "start"),)
+RERUN: Tuple[Tuple[str, Any], ...] = (("rerun", ("failed",)),)
 KEPT = (
     Scenario("batch-1row", faults=3),
     Scenario("batch-1row-new", faults=3, is_new=True),
@@ -143,6 +168,14 @@ KEPT = (
     ),
     Scenario("checkpoint", has_checkpoint=True, faults=3),
     Scenario("checkpoint-new", has_checkpoint=True, faults=3, is_new=True),
+    Scenario("batch-rerun", settings=RERUN, again=1),
+    Scenario("checkpoint-rerun", has_checkpoint=True, settings=RERUN, again=1),
+    Scenario("batch-other-key", has_other_keys=True),
+    Scenario("batch-new-other-key", has_other_keys=True, is_new=True),
+    Scenario("checkpoint-other-key", has_checkpoint=True, has_other_keys=True),
+    Scenario("checkpoint-new-other-key", has_checkpoint=True, has_other_keys=True, is_new=True),
+    Scenario("batch-2processes", processes=2),
+    Scenario("checkpoint-2processes", has_checkpoint=True, processes=2),
 )
 """All assumptions of the docs are kept: no row is started twice."""
 
@@ -151,16 +184,22 @@ def _broken(name: str, what: str, **more: Any) -> Scenario:
     return Scenario(name, broken=frozenset((what,)), **more)
 
 
-BROKEN = tuple(
-    _broken(f"{kind}-{name}", what, has_checkpoint=kind == "checkpoint", is_new=is_new)
-    for kind in ("batch", "checkpoint")
-    for name, what, is_new in (
-        ("lost-save", "no save is lost", False),
-        ("late-list", "the list is not late", False),
-        ("stall", "no stall before a request", False),
-        ("empty-list", "the list is not empty", True),
-        ("equal-500", "an equal 500 starts nothing", False),
-    )
+BROKEN = (
+    *(
+        _broken(f"{kind}-{name}", what, has_checkpoint=kind == "checkpoint", is_new=is_new)
+        for kind in ("batch", "checkpoint")
+        for name, what, is_new in (
+            ("lost-save", "no save is lost", False),
+            ("late-list", "the list is not late", False),
+            ("stall", "no stall before a request", False),
+            ("empty-list", "the list is not empty", True),
+            ("equal-500", "an equal 500 starts nothing", False),
+        )
+    ),
+    _broken("batch-no-compare", "the store compares", processes=2),
+    _broken("checkpoint-no-compare", "the store compares", processes=2, has_checkpoint=True),
+    _broken("batch-start-unknown", "on_unknown is error", settings=START),
+    _broken("checkpoint-start-unknown", "on_unknown is error", settings=START, has_checkpoint=True),
 )
 """Exactly one assumption is broken: a row is started twice."""
 SCENARIOS: Dict[str, Scenario] = {it.name: it for it in (*KEPT, *BROKEN)}

@@ -41,7 +41,7 @@ def test_a_broken_assumption_lets_a_row_start_twice(scenario: Scenario) -> None:
     assert expected in str(report.findings[0].error)
 
 
-@pytest.mark.parametrize("name", ["checkpoint", "checkpoint-new"])
+@pytest.mark.parametrize("name", ["checkpoint", "checkpoint-new", "checkpoint-2processes"])
 def test_pruning_loses_no_end(name: str) -> None:
     """The last call, the executions and what the store holds, with and without pruning."""
     scenario = SCENARIOS[name]
@@ -49,13 +49,20 @@ def test_pruning_loses_no_end(name: str) -> None:
     def run(choices: Choices) -> Tuple[Any, ...]:
         world = scenario.run(choices, 1)
         ours = tuple(it.inputs for it in world.executions if it.ours)
-        return world.lines[-1], ours
+        return world.lines[-1], ours, world.calls
 
     pruned = explore(run, faults=1, keep_ends=True)
     whole = explore(run, faults=1, keep_ends=True, prune=False)
     assert set(pruned.ends) == set(whole.ends)
     assert pruned.left_out > 0
     assert len(whole.ends) > 1
+
+
+def test_pruning_loses_no_counterexample_of_two_processes() -> None:
+    """What an overtaken process will do belongs to the state of the one that overtakes it."""
+    run = runner(SCENARIOS["checkpoint-no-compare"], 1)
+    assert explore(run, faults=1).findings
+    assert explore(run, faults=1, prune=False).findings
 
 
 class Generous(World):

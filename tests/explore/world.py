@@ -51,7 +51,7 @@ class Execution:
     listed_at: float
     ours: bool
     status: str = "completed"
-    has_id: bool = True
+    has_ended: bool = False
 
 
 class Option(NamedTuple):
@@ -70,6 +70,8 @@ class World:
         compares: whether the store compares and swaps.
         faults: the most faults of a path.
         calls: how many calls were made so far.
+        overtake: makes the same call in another process; `None` if there is no other one.
+        has_other_key: the present call has the API key of another workspace.
 
     """
 
@@ -84,6 +86,10 @@ class World:
     lines: List[str] = field(default_factory=list)
     faults: int = 3
     calls: int = 0
+    overtake: Optional[Callable[[], None]] = None
+    has_other_key: bool = False
+    suspended: Any = None
+    """The process that was overtaken, with its machine and action, while the other one runs."""
     started: List[Execution] = field(default_factory=list)
     """What the requests of our processes have started."""
     failing: Set[str] = field(default_factory=set)
@@ -154,6 +160,9 @@ class World:
 
     def _step(self, name: str, machine: Machine[Any], action: Action) -> Action:
         options, what = self._options(name, machine, action)
+        # At a request of a start, that would be a stall before it.
+        if self.overtake is not None and not (isinstance(action, Send) and "POST" in what):
+            options.append(Option("another process makes the same call first", lambda: None))
 
         def state() -> Any:
             return fingerprint(
@@ -168,11 +177,21 @@ class World:
                 self.numbers,
                 self.calls,
                 self.failing,
+                self.has_other_key,
+                self.overtake is None,
+                self.suspended,
             )
 
         taken = self.choices.choose(len(options), f"{name} {what}", state=state)
         option = options[taken]
         self.tell(name, what, option.said)
+        if option.said.startswith("another process makes"):
+            overtake, self.overtake = self.overtake, None
+            assert overtake is not None
+            self.suspended = (name, machine, action)
+            overtake()
+            self.suspended = None
+            return self._step(name, machine, action)
         report = option.does()
         if report is None:
             raise Died
@@ -203,6 +222,8 @@ class World:
         assert isinstance(action, Send), action
         request = action.request
         path, _, query = request.url.partition("?")
+        if self.has_other_key:
+            return self._refuses(bool(query)), f"{request.method} with the other key"
         if request.method == "POST":
             inputs = json.dumps(json.loads(request.body)["inputs"])
             return self._starts(action, inputs), f"POST execute {inputs}"
@@ -213,6 +234,14 @@ class World:
         return self._polls(action, path.rpartition("/")[2]), "GET " + path.rpartition("/")[2]
 
     # What may happen
+
+    def _refuses(self, is_list: bool) -> List[Option]:
+        """Return how the platform answers the key of another workspace."""
+        none = an_envelope([], pagination={"has_next": False})
+        fields = {"Date": http_date(self.now)}
+        reply = a_response(200, none, fields) if is_list else a_response(404)
+        said = "an empty list" if is_list else "404"
+        return [Option(said, lambda: ("response_received", reply))]
 
     def _waits(self, action: Wait) -> List[Option]:
         def waits(more: float) -> Callable[[], Tuple[Any, ...]]:
@@ -428,18 +457,20 @@ class World:
 
         def says(status: str) -> Any:
             def does() -> Tuple[Any, ...]:
-                it.status = status
+                it.status, it.has_ended = status, True
                 return ("response_received", a_response(200, an_envelope(self.shown(it))))
 
             return does
 
         lost = a_failure(Phase.MAYBE_PROCESSED)
-        return [
+        options = [
             Option(it.status, says(it.status)),
             DIES,
-            Option("failed", says("failed")),
             Option("the reply is lost", lambda: ("transport_failed", lost)),
         ]
+        if not it.has_ended:
+            options.append(Option("failed", says("failed")))
+        return options
 
 
 DIES = Option("the process dies before", lambda: None)
