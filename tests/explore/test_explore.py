@@ -11,6 +11,7 @@ import pytest
 
 from flowmaestro.testing.search import Choices, explore
 from flowmaestro_core.actions import Send
+from tests.explore import documents
 from tests.explore.__main__ import main
 from tests.explore.scenarios import BROKEN, KEPT, SCENARIOS, Scenario, runner
 from tests.explore.world import Execution, World
@@ -144,3 +145,9 @@ def test_a_counterexample_is_printed_as_a_story_that_can_be_replayed(capsys: Any
     text = printed.partition("replay: ")[2].split()[0]
     assert main(["replay", text]) == 1
     assert printed.partition("replay: ")[2] in capsys.readouterr().out
+
+
+def test_the_stories_of_the_pages_are_those_of_today() -> None:
+    for page, text in documents.written().items():
+        stale = (documents.DOCS / page).read_text("utf-8") != text
+        assert not stale, f"{page}: run python -m tests.explore.documents"
