@@ -271,8 +271,8 @@ class Report:
     left_out: int = 0
     states: int = 0
     steps: int = 0
-    findings: List[Path] = field(default_factory=list)
-    ends: Dict[Hashable, Path] = field(default_factory=dict)
+    findings: List[Path] = field(default_factory=list[Path])
+    ends: Dict[Hashable, Path] = field(default_factory=dict[Hashable, Path])
     untried: int = 0
     stopped: str = ""
 
