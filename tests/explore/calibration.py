@@ -1,6 +1,6 @@
 """The known double starts, each brought back by taking out its mend: would they be found again?
 
-python -m tests.explore.calibration              # by the explorer: a table with bounds and seconds
+python -m tests.explore.calibration              # by exploring: a table with bounds and seconds
 python -m tests.explore.calibration NAME...      # these alone
 python -m tests.explore.calibration --tests      # by the one test that was written for each
 
@@ -12,10 +12,15 @@ the table cannot go stale unnoticed. The changes are made in a copy of the tree.
 Two more double starts of the same readings are outside the machines, and outside this table: a
 checkpoint file `x.new` was taken for the draft of `x` (`tests/core/test_checkpoint.py` refuses
 the name), and a browser's `EventSource` repeated the request of an example (it is a POST now).
+
+Not found is `older-header`: a store that has lost a part of a save breaks what the docs assume, and
+the small world of `known.py` has no such store. The two `accepted` mistakes and `empty-although-`
+`known` need a list that does not show what it should; their mends are a defence beyond the promise.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -54,7 +59,8 @@ class Mistake(NamedTuple):
         mend: the subject of the commit that has mended it.
         test: a test that was written for it.
         edits: they take the mend out of today's code.
-        runs: the scenario that finds it, and its greatest number of faults.
+        runs: the scenario of `known.py` that finds it, and the least number of faults; `None` if
+            none does.
 
     """
 
@@ -96,6 +102,7 @@ MISTAKES = (
                 "        if starts_unknown:\n            start.start_anyway()\n",
             ),
         ),
+        runs=("checkpoint, on_unknown", 1),
     ),
     Mistake(
         "error-of-other-inputs",
@@ -104,6 +111,7 @@ MISTAKES = (
         "Start nothing again that a lookup has found",
         "test_start.py::test_a_server_error_of_other_inputs_leaves_doubt",
         (_in("start", 'f"{self.digest}\\n{error.code}\\n', 'f"{error.code}\\n'),),
+        runs=("one row, changed", 2),
     ),
     Mistake(
         "error-after-an-execution",
@@ -111,6 +119,7 @@ MISTAKES = (
         "Start nothing again that a lookup has found",
         "test_start.py::test_a_server_error_of_inputs_that_were_started_once_leaves_doubt",
         (_in("start", 'self.refusal = ""  # These', "pass  # These"),),
+        runs=("one row, rerun, recovers", 2),
     ),
     Mistake(
         "clock-ahead",
@@ -120,6 +129,7 @@ MISTAKES = (
         "test_durable_start.py::"
         "test_start_without_a_baseline_is_found_if_the_clock_of_its_process_was_ahead",
         (_in("durable_start", "now - age if age >= 0 else -math.inf", "now - max(age, 0.0)"),),
+        runs=("checkpoint, no baseline", 2),
     ),
     Mistake(
         "found-late",
@@ -141,6 +151,7 @@ MISTAKES = (
                 "self._found(row, now, may_be_newer=row.index in were_unknown)",
             ),
         ),
+        runs=("two rows", 2),
     ),
     Mistake(
         "nameless",
@@ -158,6 +169,7 @@ MISTAKES = (
                 "        self._is_empty = False\n",
             ),
         ),
+        runs=("one row", 1),
     ),
     Mistake(
         "accepted-without-id",
@@ -172,6 +184,7 @@ MISTAKES = (
                 "self._nothing_was_sent = False",
             ),
         ),
+        runs=("one row, never listed", 1),
     ),
     Mistake(
         "accepted-unreadably",
@@ -179,6 +192,7 @@ MISTAKES = (
         "Give each execution that a lookup found a later number",
         "test_batch_journal.py::test_row_that_was_accepted_without_an_id_is_not_started_again",
         (_in("start", "self.was_processed = error.status_code == 202", "pass"),),
+        runs=("one row, never listed", 1),
     ),
     Mistake(
         "announcement-of-another",
@@ -188,6 +202,7 @@ MISTAKES = (
         "test_durable_start.py::"
         "test_announcement_of_another_process_is_not_taken_for_the_start_of_this_call",
         (_in("durable_start", "if is_foreign and start.state is IN_DOUBT:", "if False:"),),
+        runs=("checkpoint, stranger", 2),
     ),
     Mistake(
         "empty-although-known",
@@ -204,6 +219,7 @@ MISTAKES = (
                 "",
             ),
         ),
+        runs=("one row, rerun, empty list", 2),
     ),
     # Older ones.
     Mistake(
@@ -220,6 +236,7 @@ MISTAKES = (
                 "found.is_conclusive or is_whole",
             ),
         ),
+        runs=("checkpoint, new workflow", 2),
     ),
     Mistake(
         "second-start-refused",
@@ -231,6 +248,7 @@ MISTAKES = (
             _in("start", "UNKNOWN if self.may_run else REFUSED)", "REFUSED)"),
             _in("start", "UNKNOWN if self.may_run else NEW)", "NEW)"),
         ),
+        runs=("checkpoint, new workflow", 2),
     ),
     Mistake(
         "rerun-of-its-own",
@@ -240,6 +258,7 @@ MISTAKES = (
         "test_durable_start.py::"
         "test_an_execution_that_settling_finds_is_started_again_if_an_earlier_call_started_it",
         (_in("durable_start", "if not self._start.sent_here and execution", "if execution"),),
+        runs=("checkpoint, rerun", 2),
     ),
     Mistake(
         "repeated-page",
@@ -256,6 +275,7 @@ MISTAKES = (
                 "",
             ),
         ),
+        runs=("checkpoint, busy", 2),
     ),
     Mistake(
         "engine-announces-anew",
@@ -264,6 +284,7 @@ MISTAKES = (
         "Tell two states that a task engine made apart",
         "test_durable_saves.py::test_a_state_that_the_engine_makes_anew_begins_another_wait",
         (_in("saved_states", "0.0 if self.serial else self.at", "0.0"),),
+        runs=("checkpoint, engine", 1),
     ),
     Mistake(
         "redirect",
@@ -271,6 +292,7 @@ MISTAKES = (
         "Settle a start that the server answered with a 303",
         "test_start.py::test_failure_that_may_have_started_an_execution_leaves_doubt",
         (Edit("flowmaestro_core/policy/retry.py", "in (302, 303, 408)", "in (408,)"),),
+        runs=("checkpoint", 1),
     ),
     Mistake(
         "nameless-baseline",
@@ -279,6 +301,7 @@ MISTAKES = (
         "Do not take a row without an id for the baseline",
         "test_durable_start.py::test_a_listed_row_without_an_id_does_not_end_the_lookup",
         (_in("settling", "if has_id and found in numbers:", "if found in numbers:"),),
+        runs=("checkpoint, new workflow", 1),
     ),
     Mistake(
         "held-up",
@@ -286,6 +309,7 @@ MISTAKES = (
         "Announce a start again that is held up on a store",
         "test_batch_announcements.py::test_start_that_is_held_up_is_announced_again",
         (_in("sending", "math.inf if is_locked else settle_after / 2", "math.inf"),),
+        runs=("checkpoint", 1),
     ),
     Mistake(
         "older-header",
@@ -314,23 +338,45 @@ def repeat(copy: Copy, mistake: Mistake, command: Sequence[str]) -> Verdict:
         return copy.run((sys.executable, *command), LONGEST)
 
 
+def find(copy: Copy, mistake: Mistake) -> str:
+    """Return how a mistake is found by exploring: a row of the table, with what is wrong in it."""
+    if mistake.runs is None:
+        return f"| {mistake.name} | {mistake.mend} | not found | | | |"
+    name, faults = mistake.runs
+    module = ("-m", "tests.explore.known", name)
+    fewer = repeat(copy, mistake, (*module, str(faults - 1)))
+    verdict = repeat(copy, mistake, (*module, str(faults)))
+    said = re.search(r"\nfaults (\d+), choices (\d+)", verdict.printed)
+    if fewer.status != 0 or verdict.status != 1 or said is None:
+        return f"| {mistake.name} | {mistake.mend} | {name} | NOT AS SAID: {verdict.status} | | |"
+    cells = (mistake.name, mistake.mend, name, *said.groups(), f"{verdict.seconds:.1f}")
+    return "| " + " | ".join(cells) + " |"
+
+
 def test_of(mistake: Mistake) -> Tuple[str, ...]:
     """Return the command of the test that was written for a mistake."""
     return ("-m", "pytest", "-qx", "--tb=line", "-pno:cacheprovider", _TESTS + mistake.test)
 
 
 def main(words: Sequence[str]) -> int:
-    """Bring mistakes back, one after another. Return 1 if one is not found, else 0."""
+    """Bring mistakes back, one after another. Return 1 if one is not found as it should, else 0."""
+    by_test = "--tests" in words
     missed = 0
     with TemporaryDirectory() as folder:
         copy = Copy(Path(folder))
+        if not by_test:
+            print("| mistake | commit of its mend | scenario | faults | choices | s |")
+            print("|---|---|---|--:|--:|--:|")
         for it in chosen([word for word in words if word != "--tests"]):
-            verdict = repeat(copy, it, test_of(it))
-            missed += verdict.status != 1
-            found = {0: "NOT FOUND", 1: "found"}.get(verdict.status or 0, "broken")
-            print(f"{it.name:26} {found:9} {verdict.seconds:6.1f} s", flush=True)
-            if verdict.status != 1:
-                print(verdict.printed[-600:])
+            if by_test:
+                verdict = repeat(copy, it, test_of(it))
+                is_found = verdict.status == 1
+                row = f"{it.name:26} {verdict.seconds:.1f} s{'' if is_found else ' NOT FOUND'}"
+            else:
+                row = find(copy, it)
+                is_found = "NOT AS SAID" not in row
+            missed += not is_found
+            print(row, flush=True)
     return int(missed > 0)
 
 

@@ -14,7 +14,8 @@ in place, and the file is restored.
 With `--judge`, a command alone judges: it finds a mutant if its exit status is not 0. First, each
 rule of the files is taken out: a condition is always true, or always false; one part of a condition
 does not count; a fact is not noted; a transition is not allowed (`rules_of`). Then come the mutants
-of operators and numbers. This happens in a copy of the tree, so the files stay as they are.
+of operators and numbers. This happens in a copy of the tree, so the files stay as they are. What
+the command does not run, it cannot find: such a mutant survives without being tried.
 
 Results are lines of JSON. What the file holds already is not tried again, so a run that was
 stopped goes on. Stop it by Ctrl-C: it then restores the file that it has changed.
@@ -89,9 +90,8 @@ include = {files}
 parallel = true
 """
 """For coverage. The variable has a value in processes that tests start, and only there."""
-LONGEST_JUDGED = 300
-"""Seconds for one run of the command that judges, unless it is told: `nox -s explore` may take
-1,200 for everything, and a mutant that is not found in a quarter of that mostly hangs."""
+LONGEST_JUDGED = 60
+"""Seconds for the command that judges besides ten times what it takes without a mutant."""
 NO_SUCH_TEST = 4
 """The exit status of pytest if it does not find a test that it is told to run."""
 FAILED_OR_NONE = (0, 1, 5)
@@ -465,25 +465,36 @@ class Verdict(NamedTuple):
     seconds: float
 
 
-def judge(results: str, command: str, files: Sequence[str], longest: float) -> None:
+def judge(results: str, command: str, files: Sequence[str]) -> None:
     """Try each rule and each mutant of some files with a command alone."""
     kept = Path(results).resolve()
     kept.parent.mkdir(exist_ok=True)
     before = kept.read_text("utf-8").splitlines() if kept.exists() else []
     tried = {tuple(json.loads(line)["name"]) for line in before}
-    words = [sys.executable if it == "python" else it for it in shlex.split(command)]
+    words = shlex.split(command.replace("python ", f"{sys.executable} ", 1))
     with TemporaryDirectory() as folder:
         copy = Copy(Path(folder))
-        sound = copy.run(words, longest, keep=True)
+        measured = ("-m", "coverage", "run", "--data-file=judged", f"--include={','.join(files)}")
+        sound = copy.run((words[0], *measured, *words[1:]), LONGEST, keep=True)
         if sound.status != 0:
             raise SystemExit(f"without a mutant, too:\n{sound.printed}")
+        data = CoverageData(str(Path(folder, "judged")))
+        data.read()
+        run = {file: set(data.lines(str(Path(folder, file).resolve())) or ()) for file in files}
+        sound = copy.run(words, LONGEST)
+        print(f"without a mutant, it takes {sound.seconds} s")
         for kind, make in (("rule", rules_of), ("operator", mutants_of)):
             for file in files:
                 for name, mutant in named(make(ROOT / file)):
                     if name in tried:
                         continue
-                    with copy.changed([mutant]):
-                        verdict = copy.run(words, longest)
+                    tree = ast.parse((ROOT / mutant.file).read_bytes())
+                    lines = {line for span in spans(tree, mutant.line) for line in span}
+                    if lines and not lines & run[mutant.file]:
+                        verdict = Verdict(0, "not run", 0.0)
+                    else:
+                        with copy.changed([mutant]):
+                            verdict = copy.run(words, LONGEST_JUDGED + 10 * sound.seconds)
                     line = {
                         "name": name,
                         "kind": kind,
@@ -580,6 +591,6 @@ def main(
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--judge"]:
-        judge(sys.argv[3], sys.argv[2], sys.argv[4:], LONGEST_JUDGED)
+        judge(sys.argv[3], sys.argv[2], sys.argv[4:])
     else:
         main(*sys.argv[1:])
