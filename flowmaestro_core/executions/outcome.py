@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import reprlib
 from dataclasses import dataclass
-from heapq import nsmallest
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -166,6 +165,8 @@ class _Short(reprlib.Repr):
     """
 
     def repr_dict(self, x: Dict[Any, Any], level: int) -> str:
+        from heapq import nsmallest
+
         first = nsmallest(self.maxdict + 1, x, key=str)
         hides = {key for key in first if x[key] is not None and is_secret_member(str(key))}
         shown = {str(key): REDACTED if key in hides else x[key] for key in first}

@@ -6,7 +6,6 @@ written. The data of a successful reply is left as it is, because it belongs to 
 
 from __future__ import annotations
 
-import base64
 import re
 from typing import Callable, Iterable, Iterator, List, Optional, Pattern, Tuple, TypeVar
 
@@ -182,6 +181,8 @@ def _encodings(secret: str) -> Iterator[bytes]:
 
     A secret of less than `SHORTEST_SECRET` bytes gets no pattern for base64.
     """
+    import base64  # Only errors need it.
+
     yield b"".join(map(_character, re.findall(r"\\+|[^\\]", secret, re.DOTALL)))
     data = secret.encode(_ENCODING, _ERRORS)
     if len(data) >= SHORTEST_SECRET:

@@ -71,6 +71,13 @@ def test_a_first_call_over_plain_http_loads_what_it_needs(program: str, stack: A
     assert "flowmaestro_transports.functions" not in after
 
 
+def test_a_first_call_without_proxy_does_not_load_base64() -> None:
+    fake = FakeFlowMaestro()
+    with running_server(fake) as url:
+        after = loaded(SYNC.format(fake.api_key, url))
+    assert "base64" not in after - loaded("")
+
+
 def test_nothing_is_loaded_for_notebooks_until_one_asks() -> None:
     run = f"""{CLIENTS}
 from flowmaestro.testing import FakeFlowMaestro

@@ -5,7 +5,6 @@ May touch: the environment, once for each `Proxies`.
 
 from __future__ import annotations
 
-import base64
 import ipaddress
 import os
 import re
@@ -118,6 +117,8 @@ class Proxies:
 
 def basic(user: str, password: str, encoding: str = "utf-8") -> str:
     """Return the value of `Proxy-Authorization` (RFC 7617)."""
+    import base64  # Only a proxy with a password needs it.
+
     return "Basic " + base64.b64encode(f"{user}:{password}".encode(encoding)).decode("ascii")
 
 
@@ -136,6 +137,8 @@ def credentials(user: str, password: str) -> Tuple[str, ...]:
 
 
 def _credentials_in(authorization: str) -> Tuple[str, ...]:
+    import base64
+
     user, _, password = base64.b64decode(authorization.partition(" ")[2]).decode().partition(":")
     return credentials(user, password)
 

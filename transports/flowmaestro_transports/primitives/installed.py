@@ -6,10 +6,12 @@ starts, nor a test from its fixture.
 
 from __future__ import annotations
 
-import threading
 from contextlib import contextmanager
-from typing import Any, Generator, List, NamedTuple, Optional
+from typing import TYPE_CHECKING, Any, Generator, List, NamedTuple, Optional
 from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    import threading
 
 
 class _Installed(NamedTuple):
@@ -30,6 +32,8 @@ def install(fake: Any, *, allow_network: bool) -> Generator[None, None, None]:
     Raises `RuntimeError` if another thread that still runs has installed another fake: clients of
     the two threads would reach the wrong one.
     """
+    import threading  # Only tests install a fake.
+
     here = threading.current_thread()
     for other in _installed:
         if other.thread is not here and other.thread.is_alive() and other.fake is not fake:
