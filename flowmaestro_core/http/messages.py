@@ -118,8 +118,9 @@ class Request:
     ) -> None:
         _set(self, "method", method)
         _set(self, "url", url)
-        _set(self, "headers", _as_headers(headers))
-        _set(self, "body", _as_body(body))
+        # A call passes what is right already, so only another type costs the call of a function.
+        _set(self, "headers", headers if isinstance(headers, Headers) else _as_headers(headers))
+        _set(self, "body", body if type(body) is bytes else _as_body(body))
         _set(self, "max_reply_size", max_reply_size)
 
     def __repr__(self) -> str:
@@ -138,8 +139,8 @@ class ResponseHead:
     headers: Headers
 
     def __init__(self, status: int, headers: HeaderFields) -> None:
-        _set(self, "status", _as_status(status))
-        _set(self, "headers", _as_headers(headers))
+        _set(self, "status", status if type(status) is int else _as_status(status))
+        _set(self, "headers", headers if isinstance(headers, Headers) else _as_headers(headers))
 
     def __repr__(self) -> str:
         return f"<ResponseHead {self.status}>"
@@ -158,9 +159,9 @@ class Response:
     body: bytes
 
     def __init__(self, status: int, headers: HeaderFields, body: bytes = b"") -> None:
-        _set(self, "status", _as_status(status))
-        _set(self, "headers", _as_headers(headers))
-        _set(self, "body", _as_body(body))
+        _set(self, "status", status if type(status) is int else _as_status(status))
+        _set(self, "headers", headers if isinstance(headers, Headers) else _as_headers(headers))
+        _set(self, "body", body if type(body) is bytes else _as_body(body))
 
     def __repr__(self) -> str:
         return f"<Response {self.status}, {len(self.body)} bytes>"
@@ -216,8 +217,6 @@ class TransportClosedError(RuntimeError):
 
 
 def _as_headers(given: Any) -> Headers:
-    if isinstance(given, Headers):
-        return given
     if not isinstance(given, (str, bytes)):
         try:
             headers = Headers(given)
@@ -235,6 +234,6 @@ def _as_status(given: Any) -> int:
 
 
 def _as_body(given: Any) -> bytes:
-    if isinstance(given, bytes):
+    if isinstance(given, bytes):  # a subclass
         return given
     raise TypeError(f"body must be bytes, not {type(given).__name__}")

@@ -130,6 +130,15 @@ def test_a_body_of_another_type(wrong: Any) -> None:
         Request("POST", "https://api.example/", {}, wrong)
 
 
+def test_a_body_of_a_subclass_of_bytes_is_kept() -> None:
+    class Body(bytes):
+        pass
+
+    body = Body(b"text")
+    assert Request("POST", "http://a/", {}, body).body is body
+    assert Response(200, {}, body).body is body
+
+
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_messages_survive_every_pickle(protocol: int) -> None:
     response = Response(200, [("Set-Cookie", "a"), ("Set-Cookie", "b")], b"body")
