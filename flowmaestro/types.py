@@ -22,6 +22,7 @@ from flowmaestro_core.types import events as _events
 from flowmaestro_core.types import resources as _resources
 from flowmaestro_core.types.events import *  # noqa: F403
 from flowmaestro_core.types.resources import *  # noqa: F403
+from flowmaestro_core.types.workflow_id import WorkflowId
 from flowmaestro_core.webhooks import WebhookEvent
 
 OnEventCallback = Callable[[Any], None]
@@ -51,6 +52,7 @@ __all__ = [
     "RunOutcome",
     "RunOutcomes",
     "WebhookEvent",
+    "WorkflowId",
 ]
 __all__ += _events.__all__
 __all__ += _resources.__all__

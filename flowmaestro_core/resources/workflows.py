@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Callable, FrozenSet, Iterable, Mapping, Optional, Sized, Union, cast
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    FrozenSet,
+    Iterable,
+    Mapping,
+    Optional,
+    Sized,
+    Union,
+    cast,
+)
 
 from flowmaestro_core.arguments import (
     check_callback,
@@ -42,6 +53,16 @@ from flowmaestro_core.types import (
     ExecutionStatus,
     Workflow,
 )
+
+if TYPE_CHECKING:
+    from flowmaestro_core.resources.typed_starts import (
+        execute_endpoint,
+        run_endpoint,
+        run_many_endpoint,
+    )
+else:
+    execute_endpoint = run_endpoint = endpoint
+    run_many_endpoint = iterating_endpoint
 
 __tracebackhide__ = True  # pytest shows the lines of the test instead.
 
@@ -86,7 +107,7 @@ class Workflows(Resource[D]):
         where = path("/workflows/{workflow_id}", workflow_id=workflow_id)
         return Call("GET", where, shape=shapes.workflow)
 
-    @endpoint
+    @execute_endpoint
     def execute(
         self,
         workflow_id: str,
@@ -135,7 +156,7 @@ class Workflows(Resource[D]):
             page_of=_pages_of(workflow_id),
         )
 
-    @endpoint
+    @run_endpoint
     def run(
         self,
         workflow_id: str,
@@ -192,7 +213,7 @@ class Workflows(Resource[D]):
             listener=on_event,
         )
 
-    @iterating_endpoint
+    @run_many_endpoint
     def run_many(
         self,
         workflow_id: str,

@@ -5,6 +5,8 @@ as documented or as deployed. If the server sent no value for it, the SDK derive
 `None`; a missing `usage` becomes an object. A key of a `total=False` part may be missing.
 """
 
-# If a new name is missing here, add it to `__all__` of its file: `events.py` or `resources.py`.
+# If a new name is missing here, add it to `__all__` of its file: `events.py`, `resources.py` or
+# `workflow_id.py`.
 from flowmaestro_core.types.events import *  # noqa: F403
 from flowmaestro_core.types.resources import *  # noqa: F403
+from flowmaestro_core.types.workflow_id import *  # noqa: F403

@@ -6,7 +6,7 @@ import ast
 import re
 import textwrap
 from pathlib import Path
-from typing import List
+from typing import List, Tuple
 
 import pytest
 
@@ -23,6 +23,7 @@ def complaints(checker: str, folder: Path) -> List[Complaint]:
     modules.update(
         {"misuse.py": MISUSES, "executions.py": EXECUTIONS, "own_transport.py": OWN_TRANSPORT}
     )
+    modules.update({"typed_ids.py": TYPED_IDS, "typed_misuse.py": TYPED_MISUSES})
     for name, text in modules.items():
         (folder / name).write_text(text, encoding="utf-8")
     return CHECKERS[checker](folder)
@@ -56,9 +57,15 @@ WRONG_COLOUR = (
     'has no attribute "__|Incompatible types in "await"',
     "is not (awaitable|iterable)|does not correctly implement",
 )
-WRONG_KEYWORD = ("Unexpected keyword argument", "No parameter named")
-WRONG_NUMBER = ("Too (few|many)", "Argument missing|Expected . positional")
-WRONG_TYPE = ("incompatible type", "cannot be assigned to parameter")
+WRONG_KEYWORD = (
+    "Unexpected keyword argument|No overload variant",
+    "No parameter named|No overloads",
+)
+WRONG_NUMBER = (
+    "Too (few|many)|All overload variants|No overload variant",
+    "Argument missing|Expected . positional|No overloads",
+)
+WRONG_TYPE = ("incompatible type|No overload variant", "cannot be assigned to parameter")
 UNKNOWN_KEY = ("not a valid TypedDict key|has no key", "is not a defined key")
 NOT_NONE = ("is not indexable", "is not subscriptable")
 UNKNOWN_NAME = ("Non-overlapping equality check", "have no overlap")
@@ -174,6 +181,70 @@ async def wait(client: flowmaestro.AsyncFlowMaestroClient) -> None:
 """
 
 
+TYPES = """
+from typing import List, TypedDict
+import flowmaestro
+from flowmaestro.types import EndedExecution, WorkflowId
+
+class Inputs(TypedDict):
+    customer: str
+    amount: int
+
+class Outputs(TypedDict, total=False):
+    url: str
+
+SEND: WorkflowId[Inputs, Outputs] = WorkflowId("wf_1")
+"""
+
+TYPED_IDS = (
+    TYPES
+    + """
+def plain(workflow_id: str) -> str:
+    return workflow_id
+
+def use(client: flowmaestro.FlowMaestroClient, rows: List[Inputs]) -> str:
+    client.workflows.execute(SEND, {"customer": "c", "amount": 1}, idempotency_key="k")
+    client.workflows.run_many(SEND, [{"customer": "c", "amount": 1}])
+    client.workflows.run_many(SEND, rows, journal="j")
+    client.workflows.run("wf_1", {"anything": 1})
+    client.executions.list(workflow_id=SEND)
+    run = client.workflows.run(SEND, inputs={"customer": "c", "amount": 1}, timeout=3)
+    outputs: Outputs = run.raise_for_status().outputs
+    return outputs.get("url", "") + plain(SEND)
+
+async def use_async(client: flowmaestro.AsyncFlowMaestroClient, rows: List[Inputs]) -> None:
+    client.workflows.run_many(SEND, rows)
+    await client.workflows.execute(SEND, rows[0])
+    run = await client.workflows.run(SEND, {"customer": "c", "amount": 1})
+    ended: EndedExecution[Outputs] = run.raise_for_status()
+    print(ended.outputs.get("url"))
+"""
+)
+
+NOT_INPUTS = 'has incompatible type "dict.*; expected "Inputs'
+TYPED_MISUSE = [
+    (f"{call}(SEND, {before}{inputs}{after})", (NOT_INPUTS, said))
+    for call, before, after in (
+        ("client.workflows.run", "", ""),
+        ("client.workflows.execute", "", ""),
+        ("client.workflows.run_many", "[", "]"),
+        ("await awaiting.workflows.run", "", ""),
+        ("await awaiting.workflows.execute", "", ""),
+        ("awaiting.workflows.run_many", "[", "]"),
+    )
+    for inputs, said in (
+        ('{"customer": "c"}', '"amount" is required in "Inputs"'),
+        ('{"customer": "c", "amount": 1, "amont": 1}', '"amont" is an undefined item'),
+        ('{"customer": "c", "amount": "1"}', 'is not assignable to "int"'),
+    )
+]
+TYPED_MISUSES = (
+    TYPES + "async def misuse(\n"
+    "    client: flowmaestro.FlowMaestroClient, awaiting: flowmaestro.AsyncFlowMaestroClient\n"
+    ") -> None:\n" + "".join(f"    {statement}\n" for statement, _ in TYPED_MISUSE)
+)
+
+
 @pytest.mark.parametrize("checker", CHECKERS)
 def test_the_contract_is_typed_and_misuse_is_caught(checker: str, tmp_path: Path) -> None:
     """Each misuse is complained of, in the words for its kind of mistake, and nothing else is.
@@ -181,10 +252,23 @@ def test_the_contract_is_typed_and_misuse_is_caught(checker: str, tmp_path: Path
     One test, so that workers do not start the same checker several times.
     """
     found = complaints(checker, tmp_path)
-    clean = ("block_", "executions.py", "own_transport.py")
+    clean = ("block_", "executions.py", "own_transport.py", "typed_ids.py")
     assert [complaint.text for complaint in found if complaint.file.startswith(clean)] == []
-    column = list(CHECKERS).index(checker)
-    for line, (statement, words) in enumerate(MISUSE, start=5):
-        texts = [complaint.text for complaint in found if complaint.line == line]
+    _check(found, checker, "misuse.py", MISUSES, MISUSE)
+    _check(found, checker, "typed_misuse.py", TYPED_MISUSES, TYPED_MISUSE)
+    assert {complaint.file for complaint in found} == {"misuse.py", "typed_misuse.py"}
+
+
+def _check(
+    found: List[Complaint],
+    checker: str,
+    file: str,
+    text: str,
+    misuse: List[Tuple[str, Tuple[str, str]]],
+) -> None:
+    column, first = list(CHECKERS).index(checker), len(text.splitlines()) - len(misuse) + 1
+    here = [complaint for complaint in found if complaint.file == file]
+    for line, (statement, words) in enumerate(misuse, start=first):
+        texts = [complaint.text for complaint in here if complaint.line == line]
         assert any(re.search(words[column], text) for text in texts), (statement, texts)
-    assert {complaint.line for complaint in found} == set(range(5, 5 + len(MISUSE)))
+    assert {complaint.line for complaint in here} == set(range(first, first + len(misuse)))
