@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Callable, Dict, FrozenSet, List, Tuple, Type
 
 from flowmaestro.testing.search import Choices
-from flowmaestro_core.actions import Done
+from flowmaestro_core.actions import Done, Fail
 from flowmaestro_core.checkpoint import Checkpoint
 from flowmaestro_core.errors import StartUnknownError
 from flowmaestro_core.executions.outcome import still_runs
@@ -87,6 +87,7 @@ class Scenario:
         if ended is not None:
             self._check_said(world, ended, items)
         self._check_once(world)
+        self._check_known(world, ended, items)
         return isinstance(ended, Done) and not any(it.error for it in items)
 
     def _machine(self, number: int) -> Any:
@@ -114,6 +115,24 @@ class Scenario:
             assert times <= wanted[inputs], (
                 f"{times} executions for {wanted[inputs]} row(s) {inputs}"
             )
+
+    def _check_known(self, world: World, ended: Any, items: List[Any]) -> None:
+        """Nothing is lost: each execution that a call has started can be found again.
+
+        Its id is in an outcome, in an error, or in the store; or the store says that a start may
+        have been made.
+        """
+        held = [json.loads(it) for it in world.states.values()]
+        if any(it.get("state") == "starting" for it in held):
+            return
+        told = {it.execution_id for it in items} | {it.get("execution_id") for it in held}
+        told |= set(world.numbers)
+        if isinstance(ended, Fail):
+            told.add(ended.error.execution_id)
+        elif isinstance(ended, Done) and self.has_checkpoint:
+            told.add(ended.value["data"]["execution_id"])
+        lost = [it.id for it in self._current(world) if it.id not in told]
+        assert not lost, f"{lost[0]} was started, and nothing leads to it"
 
     def _current(self, world: World) -> List[Execution]:
         """Return our executions, but for those that `rerun` replaces."""
