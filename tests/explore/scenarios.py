@@ -87,7 +87,8 @@ class Scenario:
         if ended is not None:
             self._check_said(world, ended, items)
         self._check_once(world)
-        self._check_known(world, ended, items)
+        if not self.broken:  # Else the story is to show a second start, not what comes before it.
+            self._check_known(world, ended, items)
         return isinstance(ended, Done) and not any(it.error for it in items)
 
     def _machine(self, number: int) -> Any:
