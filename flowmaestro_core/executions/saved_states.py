@@ -40,21 +40,26 @@ class _Field(NamedTuple):
     rule: Optional[Callable[[Any], Any]] = None
 
     def allows(self, value: Any) -> bool:
-        """Return whether a value is well-formed."""
-        return type(value) in self.types and (self.rule is None or bool(self.rule(value)))
+        """Return whether a value is well-formed.
+
+        A store may return values of a subclass, such as a `numpy.float64` or a member of an
+        enumeration. But a `bool` is not a number.
+        """
+        if not isinstance(value, self.types) or (
+            isinstance(value, bool) and bool not in self.types
+        ):
+            return False
+        return self.rule is None or bool(self.rule(value))
 
 
 class _Format:
-    """The fields of one kind of state, in their order.
-
-    Values come from JSON, so their types are compared as they are: `bool` is not an `int`.
-    """
+    """The fields of one kind of state, in their order."""
 
     def __init__(self, **fields: _Field) -> None:
         self._fields = fields
         self._names = tuple(fields)
-        # All types are looked up at once, and only rules are called. To check one field after
-        # another would take longer, and a journal may have 100,000 rows.
+        # The types that JSON has are looked up at once, and only rules are called. To check one
+        # field after another would take longer, and a journal may have 100,000 rows.
         self._types = set(itertools.product(*(field.types for field in fields.values())))
         self._rules = [
             (index, field.rule) for index, field in enumerate(fields.values()) if field.rule
@@ -74,9 +79,10 @@ class _Format:
                     break
             else:
                 return values
-        fields = zip(self._names, self._fields.values(), values)
-        bad = next(name for name, field, value in fields if not field.allows(value))
-        raise returned(_malformed(bad))
+        for (name, field), value in zip(self._fields.items(), values):
+            if not field.allows(value):
+                raise returned(_malformed(name))
+        return values
 
 
 def _malformed(name: str) -> str:
@@ -108,6 +114,7 @@ _ID = _Field((str, _NONE), _is_id_or_empty)
 _FLAG = _Field((bool,))
 _COUNT = _Field((int,), _is_count)
 _TIME = _Field((int, float), _is_time)
+_VERSION = _Field((int,), VERSION.__eq__)
 _SHARED = {"api_root": _TEXT, "workflow_id": _TEXT, "token": _TOKEN, "after": _TEXT_OR_NONE}
 _HEADER = _Format(
     **_SHARED,
@@ -265,7 +272,7 @@ def _by_key(states: Tuple[Any, ...], keys: Collection[str]) -> Dict[str, Mapping
         if not isinstance(key, str) or key not in keys or key in found:
             raise _returned("a state with another key than it was asked for")
         version = known.get("v")
-        if type(version) is not int or version != VERSION:
+        if not _VERSION.allows(version):
             raise _returned(_other_version(version))
         found[key] = known
     return found
@@ -363,7 +370,7 @@ def read_state(value: Any, of: StartIdentity, token: str) -> SavedStart:
         raise _loaded(f"a {kind}, not the dict that was saved, or None")
     state = cast("Dict[str, Any]", value)
     version = state.get("v")
-    if type(version) is not int or version != VERSION:
+    if not _VERSION.allows(version):
         raise _loaded(_other_version(version))
     if set(state) <= {"v", "state", "at"} and state.get("state") == "starting":
         _START_OF_AN_ENGINE.read(state, _loaded)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from enum import IntEnum
 from typing import Any, Dict, List
 
 import pytest
@@ -93,6 +95,29 @@ def test_malformed_header_is_refused(name: str, value: Any) -> None:
     with pytest.raises(JournalError) as caught:
         read_header(Loaded(({**a_header(1), name: value},)), IDENTITY)
     assert f"a header whose {name!r} is missing or malformed" in str(caught.value)
+
+
+class Text(str):
+    """As `numpy.str_` and SQLAlchemy's `quoted_name` are."""
+
+
+class Float(float):
+    """As `numpy.float64` is."""
+
+
+def test_values_may_be_of_a_subclass_of_a_json_type() -> None:
+    kinds: Dict[type, type] = {str: Text, float: Float, int: IntEnum("Number", {"ONE": 1})}  # type: ignore[misc]
+
+    def of_subclasses(state: Dict[str, Any]) -> Dict[str, Any]:
+        return {name: kinds.get(type(value), type(value))(value) for name, value in state.items()}
+
+    header = a_header(1, rows=1, last_number=1, at=5.5, after="ex_0")
+    read = read_header(Loaded((of_subclasses(header),)), IDENTITY)
+    assert read is not None
+    assert json.loads(json.dumps(read.as_dict(IDENTITY))) == header
+    state = a_state("1", "started", reruns=1)
+    row = read_rows(Loaded((of_subclasses(state),)), ("1",), outcomes=True)["1"]
+    assert json.loads(json.dumps(row.as_dict())) == state
 
 
 @pytest.mark.parametrize(
