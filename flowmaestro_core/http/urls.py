@@ -148,7 +148,9 @@ def is_id(value: str) -> bool:
 
 
 def _segment(name: str, value: str) -> str:
-    if text(name, value) in ("", ".", ".."):
+    if type(value) is not str:  # Mostly it is one, and a check of it is a call for each id.
+        text(name, value)
+    if value in ("", ".", ".."):
         raise ValueError(f"{name} must be an id, not {value!r}")
     if _UNRESERVED.fullmatch(value):
         return value

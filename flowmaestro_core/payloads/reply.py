@@ -179,22 +179,19 @@ def decode_json(body: Union[bytes, str]) -> Any:
     else:
         if end < len(text):
             problem = f"more than one JSON value: another begins at character {end}"
-        elif end > 2 * MAX_JSON_DEPTH and _is_too_deep(text, value):
+        # Most texts have at most `MAX_JSON_DEPTH` brackets. Their values cannot be too deep.
+        elif end > 2 * MAX_JSON_DEPTH and _has_more(text, MAX_JSON_DEPTH) and _is_too_deep(value):
             problem = "the JSON is nested too deep"
         else:
             return value
     raise ValueError(problem)
 
 
-def _is_too_deep(text: str, value: Any) -> bool:
-    """Return whether `value`, decoded from `text`, is nested deeper than `MAX_JSON_DEPTH`.
+def _is_too_deep(value: Any) -> bool:
+    """Return whether a decoded value is nested deeper than `MAX_JSON_DEPTH`.
 
-    The limit of the decoder itself depends on the version of Python and on the caller's stack. Most
-    texts have at most `MAX_JSON_DEPTH` brackets. Their values cannot be too deep, so this function
-    looks into `value` only if `text` has more.
+    The limit of the decoder itself depends on the version of Python and on the caller's stack.
     """
-    if not _has_more(text, MAX_JSON_DEPTH):
-        return False
     level: List[Any] = [[value]]
     for _ in range(MAX_JSON_DEPTH + 1):
         values = chain.from_iterable(it if it.__class__ is list else it.values() for it in level)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from functools import partial
-from typing import Any, List, Optional, Tuple, Type
+from typing import Any, List, Optional, Tuple, Type, cast
 
 from flowmaestro_core.payloads.json_values import (
     JsonObject,
@@ -76,8 +76,9 @@ def _input_schema(data: JsonObject) -> None:
     differ from the names that a run reads.
     """
     inputs = data.setdefault("inputs", None)
-    declared = isinstance(inputs, dict)
-    _fill(data, "input_schema", _json_schema(object_or_empty(inputs)) if declared else None)
+    if data.get("input_schema") is None:
+        declared = isinstance(inputs, dict)
+        data["input_schema"] = _json_schema(cast("JsonObject", inputs)) if declared else None
 
 
 def _answer(data: JsonObject) -> None:
@@ -287,12 +288,12 @@ def _json_schema(inputs: JsonObject) -> JsonObject:
     properties: JsonObject = {}
     required: List[str] = []
     for name, declared in inputs.items():
-        entry = object_or_empty(declared)
+        entry = cast("JsonObject", declared if isinstance(declared, dict) else {})
         described = {"title": entry.get("label"), "description": entry.get("description")}
         properties[name] = {key: value for key, value in described.items() if value is not None}
-        json_type = _JSON_TYPES.get(text_or_empty(entry.get("type")))
-        if json_type is not None:
-            properties[name]["type"] = json_type
+        kind = entry.get("type")
+        if isinstance(kind, str) and kind in _JSON_TYPES:
+            properties[name]["type"] = _JSON_TYPES[kind]
         if entry.get("required") is True:
             required.append(name)
     schema: JsonObject = {"type": "object", "properties": properties, "required": required}

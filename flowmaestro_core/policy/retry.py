@@ -160,32 +160,28 @@ class Retries:
     `unlimited_after` permits.
     """
 
-    # Most calls do not read it, and each attribute that is set costs every call.
+    # Most calls succeed at once and change none of these, and each attribute that is set costs
+    # every call.
+    attempt: int = 1
+    """The number of the present attempt, from 1."""
+    failures: Tuple[Attempt, ...] = ()
+    """The failed attempts that are followed by a retry."""
     _unlimited: int = 0
     """How many of the failures do not count against `max_retries`."""
+    _cost: int = RetryBudget.FIRST_TRY
+    """The tokens that a success returns to the budget."""
 
     def __init__(self, max_retries: int, budget: RetryBudget) -> None:
         self._max_retries = max_retries
         self._budget = budget
-        self._failures: Tuple[Attempt, ...] = ()
-        self._cost = RetryBudget.FIRST_TRY
-
-    @property
-    def attempt(self) -> int:
-        """The number of the present attempt, from 1."""
-        return len(self._failures) + 1
-
-    @property
-    def failures(self) -> Tuple[Attempt, ...]:
-        """The failed attempts that are followed by a retry."""
-        return self._failures
 
     def succeeded(self) -> None:
         """Record that the call succeeded: return tokens to the client's retry budget.
 
         These are the tokens that its last paid retry cost, or 1 if no retry was paid for.
         """
-        self._budget.give_back(self._cost)
+        if self._budget.tokens < RetryBudget.CAPACITY:  # Mostly it is full.
+            self._budget.give_back(self._cost)
 
     def after(
         self,
@@ -206,7 +202,7 @@ class Retries:
         throttled = isinstance(error, RateLimitError)
         delay = retry_delay(
             self._max_retries,
-            len(self._failures) - self._unlimited,
+            len(self.failures) - self._unlimited,
             jitter,
             throttled=throttled,
             retry_after=error.retry_after,
@@ -245,14 +241,15 @@ class Retries:
 
     def _wait(self, error: FlowMaestroError, outcome: Union[int, Phase], delay: float) -> Wait:
         attempt = Attempt(self.attempt, outcome, error.code, delay)
-        self._failures += (attempt,)
+        self.failures += (attempt,)
+        self.attempt += 1
         return Wait(delay, attempt)
 
     def attempts_with(
         self, error: FlowMaestroError, outcome: Union[int, Phase]
     ) -> Tuple[Attempt, ...]:
         """Return all attempts. The present one is the last and failed with `error`."""
-        return (*self._failures, Attempt(self.attempt, outcome, error.code, None))
+        return (*self.failures, Attempt(self.attempt, outcome, error.code, None))
 
 
 def is_transient(error: Exception, *, server_known: bool = False) -> bool:
