@@ -222,6 +222,12 @@ def slow(session: nox.Session) -> None:
 
 
 @nox.session(python=False)
+def proofs(session: nox.Session) -> None:
+    """All that takes too long for every change, or needs a tool; `-- 2/4` for a part; `-- NAME`."""
+    session.run(sys.executable, "-m", "tests.proofs", *session.posargs, external=True)
+
+
+@nox.session(python=False)
 def full(session: nox.Session) -> None:
     """Run what a change must pass besides `nox` alone."""
     for name in IN_FULL:
@@ -333,6 +339,7 @@ def runtimes(session: nox.Session) -> None:
         session.run("python", f"tests/runtimes/{script}")
     if absent:
         session.skip(f"{', '.join(absent)} could NOT BE INSTALLED here")
+    print("gevent, gunicorn and niquests: calls and streams work")
 
 
 @nox.session(python=NEWEST)
@@ -496,7 +503,7 @@ def docs(session: nox.Session) -> None:
     build_site(session)
 
 
-WORKFLOWS = (".github/workflows/ci.yml", ".github/workflows/release.yml")
+WORKFLOWS = tuple(f".github/workflows/{name}.yml" for name in ("ci", "proofs", "release"))
 
 
 def build(session: nox.Session, folder: Path) -> dict[str, str]:

@@ -103,8 +103,7 @@ def main() -> None:
             prove("two workers on one task, without a checkpoint", redis, "report", **twice)
         finally:
             redis.kill()
-    for each in figures:
-        proved(each)
+    proved(*figures)
 
 
 if __name__ == "__main__":

@@ -101,15 +101,15 @@ def two_at_once(name: str, do: Callable[[str], Any]) -> Dict[str, int]:
 
 
 def main() -> None:
+    figures = []
     if "parts" not in sys.argv:
-        figures = prove_tasks("Dask, processes and workers killed", bare=False)
+        figures.append(prove_tasks("Dask, processes and workers killed", bare=False))
         prove_tasks("the same without a checkpoint", bare=True)
         two_at_once("two workers at once, metadata", functools.partial(one, bare=False))
-        twice = two_at_once("two workers at once, RedisStore", stored_task.report)
-        proved(figures)
-        proved(twice)
+        figures.append(two_at_once("two workers at once, RedisStore", stored_task.report))
     if "single" not in sys.argv:
-        prove_both("Dask, a batch in each partition", "dask_job", Dask)
+        figures.append(prove_both("Dask, a batch in each partition", "dask_job", Dask))
+    proved(*figures)
 
 
 if __name__ == "__main__":

@@ -103,13 +103,14 @@ def prove_tasks(name: str) -> Dict[str, int]:
 
 
 def main() -> None:
+    figures = []
     if "single" not in sys.argv:
-        prove_both("Ray, a batch in each partition", "ray_job", Ray)
+        figures.append(prove_both("Ray, a batch in each partition", "ray_job", Ray))
     if "parts" not in sys.argv:
-        figures = prove_tasks("Ray, processes and nodes killed")
+        figures.append(prove_tasks("Ray, processes and nodes killed"))
         os.environ["BARE"] = "1"
         prove_tasks("the same without a checkpoint")
-        proved(figures)
+    proved(*figures)
 
 
 if __name__ == "__main__":

@@ -77,8 +77,7 @@ def main() -> None:
         figures = [prove("RQ, workers and jobs killed", url, seed=seed) for seed in range(rounds)]
         os.environ["BARE"] = "1"
         prove("the same without a checkpoint", url, seed=0)
-    for each in figures:
-        proved(each)
+    proved(*figures)
 
 
 if __name__ == "__main__":

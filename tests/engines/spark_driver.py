@@ -15,7 +15,7 @@ from typing import List
 import pyspark
 
 from tests.engines.partitions import JOB, Cluster, prove_both
-from tests.engines.service import Process, free_port, listens, pids_where, until
+from tests.engines.service import Process, free_port, listens, pids_where, proved, until
 
 HOME = Path(pyspark.__file__).parent
 
@@ -63,7 +63,7 @@ class Spark(Cluster):
 
 
 def main() -> None:
-    prove_both("Spark, executors and workers killed", "spark_job", Spark)
+    proved(prove_both("Spark, executors and workers killed", "spark_job", Spark))
 
 
 if __name__ == "__main__":

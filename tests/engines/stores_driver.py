@@ -145,10 +145,12 @@ def main() -> None:
         ("redis", lambda: redis_server()),
         ("postgres", postgres_server),
     )
+    figures = []
     for kind, server in servers:
         with server() as url:
             check(kind, url)
-            proved(batch(kind, url, rows=rows, kills=kills))
+            figures.append(batch(kind, url, rows=rows, kills=kills))
+    proved(*figures)
 
 
 if __name__ == "__main__":

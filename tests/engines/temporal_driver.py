@@ -101,8 +101,7 @@ def main() -> None:
             asyncio.run(prove("in steps without a checkpoint", server, "ReportsInSteps"))
         finally:
             server.kill()
-    for each in figures:
-        proved(each)
+    proved(*figures)
 
 
 if __name__ == "__main__":

@@ -72,6 +72,7 @@ def check_workers(url: str) -> None:
         executions.add(seen["execution"])
         answered += 1
     assert len(executions) == answered, "two requests got the same reply"
+    print(f"gunicorn: {answered} requests to {len(pids)} forked workers")
 
 
 if __name__ == "__main__":

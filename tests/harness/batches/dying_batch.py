@@ -115,6 +115,8 @@ def main(arguments: List[str]) -> None:
             begun = time.monotonic()
             killed_and_finished(seed, rows, Path(folder))
             print(f"seed {seed}: {rows} rows, {time.monotonic() - begun:.1f} s", flush=True)
+    said = f"{len(seeds)} batches of {rows} rows, each killed three times"
+    print(f"{said}: each row was started once")
 
 
 if __name__ == "__main__":

@@ -151,6 +151,7 @@ def main() -> int:
     print(results.table())
     for finding in results.findings:
         print(finding)
+    print(f"{given.inputs} damaged replies of seed {given.seed}, {len(results.findings)} findings")
     return 1 if results.findings else 0
 
 
