@@ -361,6 +361,9 @@ class DurableStartMachine(Machine[Reply[Any]]):
             )
             conflict.__cause__ = error
             return self._fail(conflict)
+        if self._deadline == math.inf:
+            # An announcement that the load shows is part of this setback, not the next one.
+            self._awaited = None
         # The store has not kept this state, so its serial number is free.
         self._saved = self._saved._replace(serial=self._saved.serial - 1)
         self._sender.parked = None

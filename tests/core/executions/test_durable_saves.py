@@ -71,6 +71,37 @@ def test_the_third_conflict_is_an_error() -> None:
     assert methods(process) == ["GET"] * 3
 
 
+@pytest.mark.parametrize("conflicts", [2, 3])
+def test_conflict_with_another_announcement_is_one_setback(conflicts: int) -> None:
+    world = World()
+    world.until(world.process(), "starting")  # It dies.
+    process = world.until(world.process(), "waiting")
+    for _ in range(conflicts):
+        world.until(process, "saving announced")
+        # Another process announces its start first, and dies.
+        world.store.state["serial"] += 1
+        world.step(process)
+    world.finish(process)
+    assert process.waited_for == [SETTLE_AFTER] * 3
+    if conflicts == 3:
+        assert process.error.code == "checkpoint_conflict"
+    else:
+        assert process.value["data"]["execution_id"] == "ex_1"
+
+
+def test_another_announcement_is_not_waited_for_after_the_deadline() -> None:
+    world = World()
+    world.until(world.process(), "starting")  # It dies.
+    process = world.process(run=True)
+    while not isinstance(process.action, Save):
+        world.step(process)
+    world.store.state["serial"] += 1  # Another process announces its start first.
+    world.now += 300.0
+    world.finish(process)
+    assert isinstance(process.error, StartUnknownError)
+    assert process.waited_for == [SETTLE_AFTER]
+
+
 def test_a_conflict_after_the_start_follows_what_the_other_process_found() -> None:
     world = World()
     process = world.until(world.process(), "saving started")
