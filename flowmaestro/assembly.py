@@ -24,12 +24,9 @@ from flowmaestro_transports.contract import (
     SyncFunction,
     Transport,
 )
-from flowmaestro_transports.defaults import (
-    current_override,
-    default_async_transport,
-    default_transport,
-)
+from flowmaestro_transports.defaults import default_async_transport, default_transport
 from flowmaestro_transports.driving.executors import AsyncExecutor, ClientTransport, SyncExecutor
+from flowmaestro_transports.override import current_override
 from flowmaestro_transports.primitives.checks import refuse_coroutine_functions
 
 if TYPE_CHECKING:

@@ -19,7 +19,9 @@ MakeMachine = Callable[[Any, Context, str], Machine[Any]]
 text of which the machine makes its idempotency keys."""
 
 
-def machine_for(operation: Operation[Any, Any], context: Context, token: str) -> Machine[Any]:
+def machine_for(
+    operation: Operation[Any, Any], context: Context, token: str, name: str = ""
+) -> Machine[Any]:
     """Return a new machine that carries out `operation` once.
 
     Args:
@@ -27,11 +29,14 @@ def machine_for(operation: Operation[Any, Any], context: Context, token: str) ->
         context: the options of a client, and what all its calls share.
         token: any random text. The machine makes the `Idempotency-Key` of a POST from it, unless
             the caller passed a key, or a checkpoint holds a token.
+        name: the name of the client's method for observers, such as `workflows.run`.
 
     """
     kind = type(operation)
     make = _CALL_MACHINE if kind is Call else _MACHINES[kind.__name__]()
-    return make(operation, context, token)
+    machine = make(operation, context, token)
+    machine.operation = name
+    return machine
 
 
 def _pages() -> MakeMachine:

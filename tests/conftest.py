@@ -59,12 +59,14 @@ def little_to_collect() -> None:
 def pytest_runtest_teardown(item: pytest.Item, nextitem: Optional[pytest.Item]) -> None:
     """No test leaves a key or an installed fake behind: a later test would use it."""
     left = {name for name in os.environ if name.startswith(("FLOWMAESTRO_API", "FLOWMAESTRO_BASE"))}
-    module = sys.modules.get("flowmaestro_transports.primitives.installed")
+    module = sys.modules.get("flowmaestro_transports.override")
     if nextitem is None or nextitem.module is not item.module:  # Fixtures may span a module.
         for name in left:
             del os.environ[name]  # Only the first module is at fault.
         assert not left, f"the tests of {item.module.__name__} leave {sorted(left)} set"
-        assert module is None or not module.current(), f"{item.module.__name__} leaves a fake"
+        assert module is None or not module.current_override(), (
+            f"{item.module.__name__} leaves a fake"
+        )
 
 
 @pytest.fixture

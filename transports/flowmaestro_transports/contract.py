@@ -25,7 +25,7 @@ FlowMaestro. Rules that the signatures cannot say:
 * A client owns its transport, also one that the caller made: closing the client closes it. Clients
   derived with `with_options` share it, and closing them leaves it open.
 * A transport in virtual time may have three more attributes: `random` (see `RandomSource`),
-  `in_flight` (a method, see `in_flight_of`), and `wall_clock` (a function that returns
+  `in_flight` (a method, see `InFlightBlock`), and `wall_clock` (a function that returns
   Unix seconds).
 """
 
@@ -246,8 +246,10 @@ class AsyncTransport(Protocol):
 
 
 InFlightBlock = Callable[[], ContextManager[None]]
-"""Returns a `with` block for a call. In virtual time, the clock does not advance within it except
-while the call itself waits."""
+"""The method `in_flight` of a transport in virtual time: returns a context manager for a call.
+
+In its block, the clock advances only while the call itself waits, not while it computes.
+"""
 
 
 class RandomSource(Protocol):
@@ -292,15 +294,6 @@ def new_token(transport: object) -> str:
     """
     own: Optional[RandomSource] = getattr(transport, "random", None)
     return os.urandom(16).hex() if own is None else f"{own.getrandbits(128):032x}"
-
-
-def in_flight_of(transport: object) -> Optional[InFlightBlock]:
-    """Return the method `in_flight` of a transport, or `None` if it has none.
-
-    A transport in virtual time has this method. The method returns a context manager for a call.
-    In its block, the clock advances only while the call itself waits, not while it computes.
-    """
-    return getattr(transport, "in_flight", None)
 
 
 def wall_clock_of(transport: object) -> Callable[[], float]:

@@ -37,8 +37,8 @@ from flowmaestro_transports.contract import (
     SyncFunction,
     Transport,
 )
-from flowmaestro_transports.defaults import override_transport
 from flowmaestro_transports.functions import as_async_transport, as_transport
+from flowmaestro_transports.override import override_transport
 
 Mode = Literal["none", "once", "new_episodes", "all"]
 C = TypeVar("C", bound="Cassette")

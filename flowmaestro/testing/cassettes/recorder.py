@@ -36,7 +36,6 @@ from flowmaestro_transports.contract import (
     RandomSource,
     Releasable,
     Transport,
-    in_flight_of,
     secrets_of,
     wall_clock_of,
 )
@@ -173,7 +172,7 @@ class _Recorder(NotPicklable, Generic[T, W]):
         self.patient: bool = getattr(inner, "patient", True)
         self.random: Optional[RandomSource] = getattr(inner, "random", None)
         self.wall_clock: Callable[[], float] = wall_clock_of(inner)
-        self._around = in_flight_of(inner) or nullcontext
+        self._around = getattr(inner, "in_flight", nullcontext)
         self._recording = recording
         self._inner: T = inner
         self._replaying: Optional[W] = replaying

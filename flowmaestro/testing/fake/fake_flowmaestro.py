@@ -47,8 +47,8 @@ from flowmaestro.testing.virtual.real_clock import RealClock
 from flowmaestro_core.arguments import optional_text
 from flowmaestro_core.http.messages import Request
 from flowmaestro_transports.contract import AsyncTransport, Transport
-from flowmaestro_transports.defaults import override_transport
 from flowmaestro_transports.driving.event_loops import current_task
+from flowmaestro_transports.override import override_transport
 
 TEST_EPOCH = 1_700_000_000.0
 """The wall clock when a fake is made, in Unix seconds, unless `epoch` is given. It is a fixed time

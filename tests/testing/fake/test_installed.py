@@ -12,7 +12,7 @@ import pytest
 from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient
 from flowmaestro.testing import FakeFlowMaestro, MemoryTransport
 from flowmaestro_transports import Response
-from flowmaestro_transports.defaults import current_override
+from flowmaestro_transports.override import current_override
 from tests.harness.testing.side_by_side import BACKENDS
 
 

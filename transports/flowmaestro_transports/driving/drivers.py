@@ -7,12 +7,10 @@ Drivers are the only place where the core meets I/O. The two loops differ only i
 from __future__ import annotations
 
 import inspect
-from contextlib import nullcontext
 from typing import (
     TYPE_CHECKING,
     Any,
     Callable,
-    ContextManager,
     Optional,
     TypeVar,
     Union,
@@ -43,8 +41,8 @@ from flowmaestro_core.machine import Machine
 from flowmaestro_core.store import Loaded
 from flowmaestro_transports.contract import (
     AsyncTransport,
+    InFlightBlock,
     Transport,
-    in_flight_of,
     random_source_of,
     wall_clock_of,
 )
@@ -65,8 +63,6 @@ __tracebackhide__ = True  # pytest shows the lines of the test instead.
 
 R = TypeVar("R", bound=Union[Response, ResponseHead])
 Listener = Callable[[Any], Any]
-_REAL_TIME: ContextManager[None] = nullcontext()
-"""Entered by each call on a transport in real time. It has no state, so all calls share it."""
 
 
 def dated(reply: R, transport: object) -> R:
@@ -166,18 +162,17 @@ class _Driver:
             self._interrupt = getattr(view, "interrupt", None)
         # Code of the caller's may wait for another call.
         alone = self._reporter is not None or machine.runs_callers_code
-        self._in_flight = None if alone else in_flight_of(transport)
-        self.is_heard: bool = self._reporter is not None or listener is not None
-        """Whether a reporter or a listener gets each item: then call `deliver`."""
-
-    def in_flight(self) -> ContextManager[None]:
-        """Return a context manager for all that one call does.
+        self.in_flight: Optional[InFlightBlock] = (
+            None if alone else getattr(transport, "in_flight", None)
+        )
+        """Returns a context manager for all that one call does, or `None`.
 
         In its block, a virtual clock advances only while the call waits for a response or pauses,
-        not while the program computes. It has no effect on a transport in real time, with a
-        reporter, or if the machine runs the caller's code.
+        not while the program computes. It is `None` on a transport in real time, with a reporter,
+        and if the machine runs the caller's code.
         """
-        return _REAL_TIME if self._in_flight is None else self._in_flight()
+        self.is_heard: bool = self._reporter is not None or listener is not None
+        """Whether a reporter or a listener gets each item: then call `deliver`."""
 
     def _opened(self) -> None:
         """Note the event loop that opened `_body`. A sync driver has none, so this does nothing.
@@ -205,9 +200,9 @@ class SyncDriver(_Driver):
         """
         try:
             # A stream comes here for each of its reads, so no empty block is entered.
-            if self._in_flight is None:
+            if self.in_flight is None:
                 return self._advance()
-            with self._in_flight():
+            with self.in_flight():
                 return self._advance()
         except BaseException as error:
             self._stop(error)
@@ -327,7 +322,8 @@ class SyncDriver(_Driver):
         self._stop()
         if self._interrupt is not None:
             self._interrupt()
-        self._release()
+        if self._body is not None:
+            self._release()
 
     def _release(self) -> None:
         body, self._body = self._body, None
@@ -355,9 +351,9 @@ class AsyncDriver(_Driver):
         # Unlike the sync form: only a coroutine can be dropped while it waits.
         try:
             # A stream comes here for each of its reads, so no empty block is entered.
-            if self._in_flight is None:
+            if self.in_flight is None:
                 return await self._advance()
-            with self._in_flight():
+            with self.in_flight():
                 return await self._advance()
         except BaseException as error:
             self._stop(error)
@@ -485,7 +481,8 @@ class AsyncDriver(_Driver):
         self._stop()
         if self._interrupt is not None:
             self._interrupt()
-        await self._release()
+        if self._body is not None:
+            await self._release()
 
     def drop(self) -> bool:
         """Stop without waiting. The event loop that opened the body releases the body.

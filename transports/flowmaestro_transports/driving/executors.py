@@ -26,7 +26,6 @@ from flowmaestro_core.actions import Emit
 from flowmaestro_core.context import Context
 from flowmaestro_core.errors import ClientClosedError
 from flowmaestro_core.habits import OF_METHODS, add_hint
-from flowmaestro_core.machine import Machine
 from flowmaestro_core.machines import machine_for
 from flowmaestro_core.operation import HandleKind, Operation, outcomes
 from flowmaestro_transports.contract import (
@@ -37,9 +36,9 @@ from flowmaestro_transports.contract import (
 )
 from flowmaestro_transports.driving.drivers import AsyncDriver, SyncDriver
 from flowmaestro_transports.observing.observers import Observers
+from flowmaestro_transports.override import INSTALLED, refuse_network
 from flowmaestro_transports.primitives.checks import refuse_coroutine_functions
 from flowmaestro_transports.primitives.fork_guard import NotPicklable
-from flowmaestro_transports.primitives.installed import refuse_network
 
 if TYPE_CHECKING:
     from flowmaestro_transports.observing.hooks import Hooks
@@ -149,22 +148,20 @@ class _Lifetime(NotPicklable, Generic[X]):
         self.context.server.client_closed = True
         return self._transport.made if self._transport.owned else None
 
-    def _machine(self, operation: Operation[Any, Any], name: str, token: str) -> Machine[Any]:
-        """Return the machine of an operation. `name` is the operation's name for observers."""
-        machine = machine_for(operation, self.context, token)
-        machine.operation = name
-        return machine
-
     def _open_transport(self) -> X:
         """Return the transport.
 
         Raises `ClientClosedError` if the client was closed, and `RuntimeError` if it would send
         past an installed fake.
         """
-        transport = self._transport.get()
-        if self.closed:  # Checked last: another thread may close it while the transport is made.
+        transport = self._transport.made
+        if transport is None:
+            transport = self._transport.get()
+        # Checked last: another thread may close it while the transport is made.
+        if self._closed or (self._parent is not None and self.closed):
             raise ClientClosedError
-        refuse_network(transport, self.context.options.base_url)
+        if INSTALLED:
+            refuse_network(transport, self.context.options.base_url)
         return transport
 
     def _batch(
@@ -182,7 +179,7 @@ class _Lifetime(NotPicklable, Generic[X]):
                 kept = journal_kept_by(operation.journal)
                 opened.callback(kept.close)
             # The rows of a batch are a caller's object: to iterate over them may raise.
-            machine = self._machine(operation, name, new_token(transport))
+            machine = machine_for(operation, self.context, new_token(transport), name)
             made = kind(machine, transport, self._observers, kept)
             opened.pop_all()
         return made
@@ -241,7 +238,7 @@ class SyncExecutor(_Lifetime[Transport]):
         Observers get `name`. The operation's listener gets the items that the machine emits.
         """
         transport = self._open_transport()
-        machine = self._machine(operation, name, new_token(transport))
+        machine = machine_for(operation, self.context, new_token(transport), name)
         listener, observers = operation.listener, self._observers
         if operation.checkpoint is None:
             driver = SyncDriver(machine, transport, listener, observers)
@@ -254,7 +251,8 @@ class SyncExecutor(_Lifetime[Transport]):
         try:
             # A listener may wait for another call, so each operation of the transport is in flight
             # by itself.
-            with driver.in_flight() if operation.listener is None else nullcontext():
+            block = driver.in_flight if operation.listener is None else None
+            with nullcontext() if block is None else block():
                 action = driver.advance()
                 while isinstance(action, Emit):
                     for item in action.items:
@@ -279,7 +277,7 @@ class SyncExecutor(_Lifetime[Transport]):
 
             made = self._batch(operation, name, transport, RunOutcomes)
         else:
-            machine = self._machine(operation, name, new_token(transport))
+            machine = machine_for(operation, self.context, new_token(transport), name)
             kind = SYNC_HANDLES[operation.handle]
             made = kind(machine, transport, operation.listener, self._observers)
         return cast("T", made)
@@ -335,7 +333,7 @@ class AsyncExecutor(_Lifetime[AsyncTransport]):
         """
         # Unlike the sync form: a coroutine may be closed, and then it cannot await the body.
         transport = self._open_transport()
-        machine = self._machine(operation, name, new_token(transport))
+        machine = machine_for(operation, self.context, new_token(transport), name)
         listener, observers = operation.listener, self._observers
         if operation.checkpoint is None:
             driver = AsyncDriver(machine, transport, listener, observers)
@@ -348,7 +346,8 @@ class AsyncExecutor(_Lifetime[AsyncTransport]):
         try:
             # A listener may wait for another call, so each operation of the transport is in flight
             # by itself.
-            with driver.in_flight() if operation.listener is None else nullcontext():
+            block = driver.in_flight if operation.listener is None else None
+            with nullcontext() if block is None else block():
                 action = await driver.advance()
                 while isinstance(action, Emit):
                     for item in action.items:
@@ -377,7 +376,7 @@ class AsyncExecutor(_Lifetime[AsyncTransport]):
 
             made = self._batch(operation, name, transport, AsyncRunOutcomes)
         else:
-            machine = self._machine(operation, name, new_token(transport))
+            machine = machine_for(operation, self.context, new_token(transport), name)
             kind = ASYNC_HANDLES[operation.handle]
             made = kind(machine, transport, operation.listener, self._observers)
         return cast("T", made)
