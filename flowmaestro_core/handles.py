@@ -41,7 +41,7 @@ class _Progress(Protocol):
 
     @property
     def reconnects(self) -> int:
-        """The number of connections that replaced a lost one."""
+        """The number of times that the stream yielded `stream:reconnected`."""
         ...
 
     @property

@@ -27,7 +27,8 @@ What the table of states (`EventStreamMachine.TRANSITIONS`) does not say:
 * A probe that is refused ends a stream that had not failed before. (An open stream of a message
   goes on.)
 * Some transports lose a quiet body (`Read.impatient`). Their waits for the first event are short
-  (`first_event.py`). After each, the execution is probed and the stream opened again.
+  (`first_event.py`). After each, the execution is probed and the stream opened again. If an event
+  comes then, `stream:reconnected` is emitted before it. A stream without events emits none.
 * If only a probe has seen that the execution was paused or resumed, that is emitted as an event,
   once.
 
@@ -251,7 +252,7 @@ class EventStreamMachine(Machine[Any]):
 
     @property
     def reconnects(self) -> int:
-        """The number of connections that replaced a lost one."""
+        """How many times `stream:reconnected` was queued."""
         return self._stream.reconnects
 
     @property
@@ -289,12 +290,15 @@ class EventStreamMachine(Machine[Any]):
             # The rest of the body cannot be decoded, so it is not read.
             self._end_with(Fail(error) if self._ending is None else self._ending.action)
             return self._next(now, jitter)
-        progressed = False
+        progressed, has_gap = False, self._stream.has_gap
         for sse in decoded:
             # What follows a terminal event is dropped.
             if self._ending is not None and not isinstance(self._ending, UnlessRead):
                 break
             item = event_from_sse(sse)
+            if has_gap and item["type"] != "connected":
+                has_gap = False
+                self._tell_reconnected()
             # To decode it later, if ever, costs less than to take its parts now.
             if item["type"] in REMEMBERED:
                 self._seen.append(sse if len(sse.data) <= SHORT_EVENT else timeline_part(item))
@@ -502,10 +506,14 @@ class EventStreamMachine(Machine[Any]):
     def _opened(self, head: ResponseHead, now: float, jitter: float) -> Action:
         self.request_id = shown_request_id(None, head.headers, self.scrubber)
         if self._stream.opened(now):
-            item = {"type": "stream:reconnected", "attempt": self.reconnects}
-            self._queue.append(item)
-            self._seen.append(timeline_part(item))
+            self._tell_reconnected()
         return self._next(now, jitter)
+
+    def _tell_reconnected(self) -> None:
+        """Queue a `stream:reconnected`, because events may be missing before the next one."""
+        item = {"type": "stream:reconnected", "attempt": self._stream.reconnected()}
+        self._queue.append(item)
+        self._seen.append(timeline_part(item))
 
     def _replied(self, reply: Reply[Any], now: float, jitter: float) -> Action:
         """Use the reply to an opening: a successful response, but not an event stream.

@@ -54,13 +54,15 @@ class StreamFacts:
         connection: the state of the connection.
         decoder: decodes the body that is open, or was open last.
         openings: how many connections have been made.
-        reconnects: how many connections replaced a lost one.
+        reconnects: how many times the caller was told of a reconnection.
         opened_at: when the last connection was made.
         reopen_at: when the next connection is due.
         losses: how many losses in a row have made the pauses longer.
         absence: how long the server may be away; `None` if it was heard of since the last loss.
         unreported: the last loss, or failure to connect, until it has been reported.
         sends_id: whether a reconnection may send `Last-Event-ID`.
+        has_gap: whether a quiet body was closed, and no event has come since. If one comes, others
+            may have been sent meanwhile.
 
     """
 
@@ -93,6 +95,7 @@ class StreamFacts:
         self.absence: Optional[Absence] = None
         self.unreported: Optional[Attempt] = None
         self.sends_id: bool = True
+        self.has_gap: bool = False
 
     @property
     def is_open(self) -> bool:
@@ -163,8 +166,8 @@ class StreamFacts:
 
     def opened(self, now: float) -> bool:
         """Record that a connection was made. Return whether it replaces a lost one."""
-        # The first connection replaces none, even if earlier attempts to make it failed. Nor does
-        # one after `SET_ASIDE`, because no connection was lost.
+        # The first connection replaces none, even if earlier attempts to make it failed. One after
+        # `SET_ASIDE` does if it brings an event (`has_gap`).
         reconnected = self.connection is Connection.LOST and self.was_open
         self.connection = Connection.OPEN
         self.opened_at = self.heard_at = now
@@ -173,8 +176,6 @@ class StreamFacts:
         elif not self.was_open:
             self.quiet_since = now
         self.openings += 1
-        if reconnected:
-            self.reconnects += 1
         # An incomplete event of the lost connection is dropped (WHATWG, 9.2.6).
         self.decoder = SseDecoder(self.decoder.last_event_id, retry=self.decoder.retry)
         return reconnected
@@ -188,6 +189,12 @@ class StreamFacts:
         self.absence = None
         if self.polls is not None:
             self.polls.event_came(now)
+
+    def reconnected(self) -> int:
+        """Record that the caller is told of a reconnection. Return its number, from 1."""
+        self.reconnects += 1
+        self.has_gap = False
+        return self.reconnects
 
     def lost(self, cause: Optional[Exception], now: float, jitter: float) -> bool:
         """Plan the next connection, after the last one was lost or could not be made.
@@ -241,6 +248,7 @@ class StreamFacts:
         What it had received was read. What the server sends before the next opening is missed.
         """
         self.connection, self.reopen_at, self.in_doubt = Connection.SET_ASIDE, now, True
+        self.has_gap = True
 
     def reopen(self, now: float) -> None:
         """Plan a connection for now, although `lost` has returned False."""

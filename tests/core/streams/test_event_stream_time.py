@@ -232,6 +232,50 @@ def test_an_impatient_transport_waits_longer_and_longer_for_the_first_event(
     assert stream.machine.reconnects == 0  # type: ignore[attr-defined]
 
 
+def test_events_after_a_quiet_body_was_closed_follow_stream_reconnected() -> None:
+    """The server may have sent others while no body was open."""
+    stream: Any = opened()
+    for _ in range(2):
+        stream.receives(CONNECTED)
+        stream.takes_all()
+        waits_in_vain(stream)
+        stream.replies(200, RUNNING)
+        stream.opens()
+    stream.receives(CONNECTED + sse("node:started"))
+    stream.takes_all()
+    stream.receives(sse("node:completed"))
+    stream.takes_all()
+    told = ["stream:reconnected", "node:started", "node:completed"]
+    assert kinds(stream) == ["connected", *told]
+    assert stream.items[1]["attempt"] == stream.machine.reconnects == 1
+    assert [event["type"] for event in stream.machine.seen_events][-3:] == told
+
+
+def test_an_end_after_a_quiet_body_was_closed_follows_stream_reconnected() -> None:
+    stream = opened()
+    waits_in_vain(stream)
+    stream.replies(200, RUNNING)
+    stream.opens()
+    stream.receives(COMPLETED)
+    stream.takes_all()
+    stream.closes()
+    stream.takes()
+    assert kinds(stream) == ["stream:reconnected", "execution:completed"]
+
+
+def test_a_loss_after_a_quiet_body_was_closed_is_told_once() -> None:
+    stream = opened()
+    waits_in_vain(stream)
+    stream.replies(200, RUNNING)
+    stream.fails(Phase.NOT_SENT)
+    stream.waits()
+    stream.opens()
+    stream.takes_all()
+    stream.receives(sse("node:started"))
+    stream.takes_all()
+    assert kinds(stream) == ["stream:reconnected", "node:started"]
+
+
 def test_after_the_first_event_a_read_that_times_out_is_a_loss() -> None:
     stream = opened()
     stream.receives(sse("node:started"))

@@ -148,7 +148,7 @@ class _Events(BaseHandle):
 
     @property
     def reconnects(self) -> int:
-        """Number of reconnections of the stream."""
+        """The number of times that the stream yielded `stream:reconnected`."""
         return cast("int", self._machine.reconnects)
 
     @property
