@@ -113,6 +113,39 @@ def test_close_wakes_a_call_that_waits_for_another(runner: Runner, scripted: Any
         assert len(server.requests) == 1
 
 
+def test_call_cancelled_as_its_slot_comes_passes_the_slot_on(scripted: Any) -> None:
+    """With the semaphore of Python 3.9, every later call would wait for ever."""
+    asked, go_on = threading.Event(), threading.Event()
+
+    def handler(peer: Any) -> None:
+        while peer.read_request() is not None:
+            asked.set()
+            go_on.wait(60)
+            peer.send(scripted.reply(b"ok"))
+
+    async def main(server: Any) -> None:
+        transport = AiohttpTransport(max_connections=1)
+
+        async def call_and_cancel() -> None:
+            await transport.send(get(server), 60.0)
+            waiting.cancel()  # Its slot was released in this step, so it has not run since.
+
+        first = asyncio.ensure_future(call_and_cancel())
+        await asyncio.get_running_loop().run_in_executor(None, asked.wait, 60)
+        waiting = asyncio.ensure_future(transport.send(get(server), 60.0))
+        await asyncio.sleep(0)  # It runs up to its wait for the slot.
+        go_on.set()
+        await first
+        reply = await asyncio.wait_for(transport.send(get(server), 60.0), 60.0)
+        assert reply.body == b"ok"
+        assert waiting.cancelled()
+        await transport.close()
+
+    with scripted.ScriptedServer(handler) as server:
+        asyncio.run(main(server))
+        assert len(server.requests) == 2
+
+
 @pytest.mark.parametrize("kind", [RequestsTransport, AiohttpTransport])
 def test_max_connections_must_be_a_count(kind: Callable[..., Any]) -> None:
     refused: Dict[Any, type] = {0: ValueError, "9": TypeError, True: TypeError}

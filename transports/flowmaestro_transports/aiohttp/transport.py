@@ -21,6 +21,7 @@ from typing import Any, List, Mapping, Optional, Set
 from urllib.request import getproxies
 
 import aiohttp
+import anyio
 from yarl import URL
 
 from flowmaestro_core.http.messages import (
@@ -102,7 +103,7 @@ class AiohttpTransport(NotPicklable):
         self._closing: Optional[asyncio.Future[None]] = None
         """A future that has a result once `close` was called. It belongs to the event loop of the
         first call."""
-        self._slots: asyncio.Semaphore
+        self._slots: anyio.Semaphore
         """The slots for calls in flight. They are made with `_closing`."""
         self._bodies: weakref.WeakSet[AiohttpBody] = weakref.WeakSet()
         # It only checks requests, so it has no host of its own. For a malformed field, aiohttp
@@ -175,7 +176,9 @@ class AiohttpTransport(NotPicklable):
             ) from None
         if self._closing is None:
             self._closing = loop.create_future()
-            self._slots = asyncio.Semaphore(self._max_connections)
+            # Not asyncio's: in Python 3.9, and from 3.10.4 to 3.10.7, it may give no slot any more
+            # after a cancelled wait (https://github.com/python/cpython/issues/90155).
+            self._slots = anyio.Semaphore(self._max_connections, fast_acquire=True)
         if self._closing.get_loop() is not loop:
             raise RuntimeError(
                 "this transport belongs to another event loop, that of its first call: make one "
@@ -208,7 +211,7 @@ class AiohttpTransport(NotPicklable):
         Raises `TransportFailure` if there is none in the time for connecting, and
         `TransportClosedError` if the transport is closed meanwhile.
         """
-        waits = self._slots.locked()
+        waits = self._slots.value == 0
         try:
             async with deadline(limits.connect if waits else None):
                 await self._slots.acquire()
