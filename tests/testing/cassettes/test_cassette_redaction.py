@@ -342,40 +342,21 @@ WITHIN_EACH_OTHER = (
 )
 
 
-@pytest.mark.parametrize("part", [*WITHIN_EACH_OTHER, b"https://a:b@c?token=://"])
-def test_secrets_within_each_other_are_looked_at_once(part, monkeypatch):
-    looked = []
-
-    class Counting:
-        def __init__(self, pattern):
-            self.pattern = pattern
-
-        def finditer(self, *args):
-            for found in self.pattern.finditer(*args):
-                looked.append(found)
-                yield found
-
-        def __getattr__(self, name):
-            return getattr(self.pattern, name)
-
-    for name in ("_TOKEN", "_STRING", "_URL", "_PARAMETER"):
-        monkeypatch.setattr(redaction, name, Counting(getattr(redaction, name)))
-    redacted_body(part * 1000)
-    assert 0 < len(looked) <= len(part) * 1000 / 3
-
-
-def test_more_secrets_than_can_be_redacted_in_time_are_replaced_with_the_text():
-    for part in (
+@pytest.mark.parametrize(
+    "part",
+    [
         *WITHIN_EACH_OTHER,
+        b"https://a:b@c?token=://",
         b'{"token":1},',
-        b'{"k1_key":"x"},',
-        b"https://a:b@c?token=1 ",
         b"token=1&",
         b"fm_live_a ",
         b'"{\\"k_key\\": 1}",',
-    ):
-        assert redacted_body(part * 1_000) != "***"
-        assert redacted_body(part * 60_000) == "***"
+        b"[",
+        b"bearer ",
+    ],
+)
+def test_a_body_of_many_secrets_is_read_in_linear_time(part, takes_linear_time):
+    takes_linear_time(lambda size: redacted_body(part * (size // len(part))), 100_000)
 
 
 def test_a_list_of_many_webhooks_is_redacted_one_by_one():
@@ -383,22 +364,15 @@ def test_a_list_of_many_webhooks_is_redacted_one_by_one():
     shown = json.loads(redacted_body(json.dumps([hook] * 1_000).encode()))
     hidden = {"secret": "***", "url": "https://h/?key=***", "headers": {"X-Auth": "***", "A": "b"}}
     assert shown == [hidden] * 1_000
-    assert redacted_body(json.dumps([hook] * 2_000).encode()) == "***"
 
 
-def test_json_in_strings_within_strings_is_looked_at_as_long_as_that_is_quick():
-    """Each level has nearly all bytes of the text, so six would take six times as long."""
-
-    def nested(size):
-        text = json.dumps({"a_key": "s3", "text": "x" * size})
-        for _ in range(6):
-            text = json.dumps({"text": text})
-        return text.encode()
-
-    shown = redacted_body(nested(10))
+def test_json_in_strings_within_strings_is_redacted():
+    text = json.dumps({"a_key": "s3", "text": "open"})
+    for _ in range(6):
+        text = json.dumps({"text": text})
+    shown = redacted_body(text.encode())
     assert "s3" not in shown
-    assert "x" * 10 in shown
-    assert redacted_body(nested(900_000)) == "***"
+    assert "open" in shown
 
 
 def test_a_long_name_is_not_kept_in_the_cache_of_names(monkeypatch):

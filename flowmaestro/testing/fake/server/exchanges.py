@@ -24,7 +24,6 @@ from typing import (
     Optional,
     Set,
     Tuple,
-    TypeVar,
 )
 from urllib.parse import parse_qsl, urlsplit
 
@@ -40,8 +39,6 @@ from flowmaestro.testing.redaction import redacted_text, secrets_of, shown_url
 from flowmaestro_core.http.messages import Headers, Request
 from flowmaestro_core.http.secrets import showable_value, without_keys
 
-T = TypeVar("T")
-
 MAX_EXCHANGES = 10_000
 """The most requests that are stored, the last ones: those of a batch of some thousand rows."""
 MAX_BODY_BYTES = 1024 * 1024
@@ -53,7 +50,7 @@ MAX_KEPT_BYTES = 64 * 1024 * 1024
 Those stored first are dropped first.
 """
 MAX_SEARCHED = 1024 * 1024
-"""A search ends once it has redacted so many bytes. To redact them takes up to 0.2 s."""
+"""A search ends once it has redacted so many bytes. To redact them takes 0.3 s."""
 RETRY_SECONDS = 120.0
 """Seconds after a failure within which an equal request counts as its retry: twice the longest
 delay that the SDK waits because the server asks for it."""
@@ -75,15 +72,8 @@ _NOT_WHOLE = "# only a part of this request is kept, so it cannot be copied"
 """Stands for the command and the program, in both of which it is a comment."""
 
 
-Compute = Callable[..., Any]
-"""Calls a function with arguments, and returns what it returns."""
 _Candidate = Tuple[int, bytes, Headers]
 """The number of a request, both bodies, and the header fields that were sent."""
-
-
-def call_here(function: Callable[..., T], *args: Any) -> T:
-    """Return `function(*args)`."""
-    return function(*args)
 
 
 class InspectedRequest:
@@ -303,12 +293,8 @@ class Exchanges:
         """Return the requests about one execution, the oldest first."""
         return [each for each in self if each.execution_id == execution_id]
 
-    def search(
-        self, text: str, compute: Compute = call_here
-    ) -> Callable[[], Tuple[List[int], Optional[int]]]:
+    def search(self, text: str) -> Callable[[], Tuple[List[int], Optional[int]]]:
         """Return a function that searches, which may be called in another thread.
-
-        `compute` calls what takes long, perhaps in another process.
 
         It returns the numbers of requests with `text` in a body, and where the search ended early.
         The last request comes first, by the time when the first bytes of its bodies were stored.
@@ -335,7 +321,7 @@ class Exchanges:
                 if left <= 0:
                     back_to = each.number
                     break
-            return compute(_found_among, candidates, forms), back_to
+            return _found_among(candidates, forms), back_to
 
         return search
 

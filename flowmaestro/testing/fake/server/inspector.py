@@ -26,10 +26,8 @@ from flowmaestro.testing.fake.model.webhooks import Delivery
 from flowmaestro.testing.fake.server.exchanges import (
     MAX_EXCHANGES,
     MAX_KEPT_BYTES,
-    Compute,
     Exchanges,
     InspectedRequest,
-    call_here,
     shown_body,
     shown_headers,
 )
@@ -107,24 +105,13 @@ class Inspector:
         self._feeds: Set[Feed] = set()
         self._run = secrets.token_hex(4)
         """Differs in each process, so that a page notices a restarted server."""
-        self.has_page = True
-        """Whether it answers a browser; otherwise the API answers every request."""
+        self._has_page = True
         self.trouble: str = ""
         """The problem of the seed file, if there is one."""
-        self.send: Optional[Callable[[InspectedRequest], None]] = None
-        """Carries out a request again. The server sets it; `None` without a server."""
-        self.model_time: Callable[[], float] = lambda: fake.unix_time(fake.now)
-        """Returns what the fake takes for the Unix time; set by the server."""
-        self.changed: Callable[[], None] = lambda: None
-        """Called when the fake may have something new to do; set by the server."""
-        self.work: Callable[[Callable[[], FakeReply], FakeReply], None] = _work_now
-        """Calls a function that takes a while, and completes a response with what it returns.
-
-        The server sets it, to call the function in another thread.
-        """
-        self.compute: Compute = call_here
-        """Calls a function that takes long: to redact 1 MiB takes 0.2 s. The server sets it, to
-        call the function in another process."""
+        self._send: Optional[Callable[[InspectedRequest], None]] = None
+        self._model_time: Callable[[], float] = lambda: fake.unix_time(fake.now)
+        self._changed: Callable[[], None] = lambda: None
+        self._work: Callable[[Callable[[], FakeReply], FakeReply], None] = _work_now
         self._routes: Dict[str, Callable[[_Asked], FakeReply]] = {
             "GET feed": self._open_feed,
             "GET requests": self._list_requests,
@@ -148,6 +135,32 @@ class Inspector:
         fake.listen(self._happened)
         fake.listen_to_faults(self._fault_happened)
         fake.keep_last(MAX_EXCHANGES)
+
+    def attach(
+        self,
+        *,
+        has_page: bool,
+        send: Callable[[InspectedRequest], None],
+        model_time: Callable[[], float],
+        changed: Callable[[], None],
+        work: Callable[[Callable[[], FakeReply], FakeReply], None],
+    ) -> None:
+        """Use what a server can do; without one, requests cannot be sent again.
+
+        Args:
+            has_page: whether to answer a browser; otherwise the API answers every request.
+            send: carries out a request again.
+            model_time: returns what the fake takes for the Unix time, in seconds.
+            changed: is called when the fake may have something new to do.
+            work: calls a function that takes a while in another thread, and completes a response
+                with what it returns: to redact 1 MiB takes 0.2 to 1 s.
+
+        """
+        self._has_page = has_page
+        self._send = send
+        self._model_time = model_time
+        self._changed = changed
+        self._work = work
 
     # What the server reports
 
@@ -319,7 +332,7 @@ class Inspector:
 
     def _is_own(self, request: Request) -> bool:
         path = urlsplit(request.url).path
-        return self.has_page and (path == "/" or path.startswith("/_inspect/"))
+        return self._has_page and (path == "/" or path.startswith("/_inspect/"))
 
     def _answer(self, request: Request) -> FakeReply:
         target = urlsplit(request.url)
@@ -354,9 +367,9 @@ class Inspector:
         return json_reply(200, [each.summary() for each in rows[-MORE_REQUESTS:]])
 
     def _search(self, asked: _Asked) -> FakeReply:
-        search = self._exchanges.search(asked.query.get("text", [""])[0][:200], self.compute)
+        search = self._exchanges.search(asked.query.get("text", [""])[0][:200])
         reply = FakeReply()
-        self.work(lambda: json_reply(200, dict(zip(("found", "back_to"), search()))), reply)
+        self._work(lambda: json_reply(200, dict(zip(("found", "back_to"), search()))), reply)
         return reply
 
     def _draw(self, asked: _Asked) -> FakeReply:
@@ -374,13 +387,13 @@ class Inspector:
 
     def _cancel(self, asked: _Asked) -> FakeReply:
         self._fake.cancel(asked.name)
-        self.changed()
+        self._changed()
         return self._later(self._execution(asked.name))
 
     def _deliver_again(self, asked: _Asked) -> FakeReply:
         kept = self._find_delivery(asked.name)
         self._fake.deliver_again(kept.delivery)
-        self.changed()
+        self._changed()
         return json_reply(200, kept.summary())
 
     def _state(self) -> Dict[str, Any]:
@@ -399,7 +412,7 @@ class Inspector:
             "kept_bytes": self._exchanges.kept_bytes,
             "max_kept_bytes": MAX_KEPT_BYTES,
             "now": self._now(),
-            "model_time": self.model_time(),
+            "model_time": self._model_time(),
         }
 
     def _find(self, number: str) -> InspectedRequest:
@@ -417,7 +430,7 @@ class Inspector:
     def _later(self, details: Callable[[], Dict[str, Any]]) -> FakeReply:
         """Return a response that becomes ready when `details` has been called."""
         reply = FakeReply()
-        self.work(lambda: _whole(200, self.compute(_encoded, details)), reply)
+        self._work(lambda: _whole(200, _encoded(details)), reply)
         return reply
 
     def _execution(self, name: str) -> Callable[[], Dict[str, Any]]:
@@ -460,7 +473,7 @@ class Inspector:
     def _timeline(self, execution_id: str, width: int) -> FakeReply:
         with self._fake.lock:  # Another thread may add an event.
             events = list(self._events.get(execution_id, ()))
-        svg = timeline_svg(events, now=self.model_time(), width=width)
+        svg = timeline_svg(events, now=self._model_time(), width=width)
         reply = FakeReply()
         reply.complete(200, Headers({"Content-Type": "image/svg+xml"}), body=svg.encode())
         return reply
@@ -509,7 +522,7 @@ class Inspector:
 
         Raises `ValueError` if that is not possible.
         """
-        if self.send is None:
+        if self._send is None:
             raise ValueError("this server cannot send a request again")
         if exchange.body_dropped:
             raise ValueError("the body of this request is not kept any more")
@@ -517,7 +530,7 @@ class Inspector:
             raise ValueError("only the beginning of the body of this request is kept")
         again = self._add(exchange.request)
         again.sent_again = exchange.number
-        self.send(again)
+        self._send(again)
         return again.number
 
 

@@ -32,7 +32,6 @@ from flowmaestro.testing.fake.server.connection import ServerConnection, alarm, 
 from flowmaestro.testing.fake.server.exchanges import InspectedRequest
 from flowmaestro.testing.fake.server.inspector import Inspector, json_reply
 from flowmaestro.testing.fake.server.sockets import Listener
-from flowmaestro.testing.fake.server.worker import Worker
 from flowmaestro_core.http.messages import Request, TransportFailure
 from flowmaestro_transports.contract import AsyncTransport
 
@@ -86,7 +85,7 @@ async def serve(
         raise TypeError(f"allow_webhooks_to must be a list of hosts, not {allow_webhooks_to!r}")
     from flowmaestro_transports.anyio.transport import AnyioTransport
 
-    listener, outside, worker = Listener(host, port), AnyioTransport(), Worker()
+    listener, outside = Listener(host, port), AnyioTransport()
     # A proxy must not get requests that stay on this machine.
     local = AnyioTransport(trust_env=False)
     try:
@@ -94,13 +93,14 @@ async def serve(
             server = _Server(fake, tasks, outside, local, speed)
             server.only_name = host.lower() if is_loopback(listener.address) else None
             if inspector is not None:
-                server.inspector, inspector.has_page = inspector, is_loopback(host)
-                inspector.work, inspector.compute = server.work, worker
-                inspector.send, inspector.changed = (
-                    partial(server.send_again, inspector),
-                    server.wake,
+                server.inspector = inspector
+                inspector.attach(
+                    has_page=is_loopback(host),
+                    send=partial(server.send_again, inspector),
+                    model_time=lambda: fake.unix_time(server.now()),
+                    changed=server.wake,
+                    work=server.work,
                 )
-                inspector.model_time = lambda: fake.unix_time(server.now())
             if allow_webhooks_to is not None:
                 server.subscribers = {name.lower() for name in allow_webhooks_to}
             tasks.start_soon(server.keep_time)
@@ -109,7 +109,6 @@ async def serve(
             await server.accept(listener)
     finally:
         listener.close()
-        worker.close()
         with anyio.CancelScope(shield=True):
             await outside.close()
             await local.close()
