@@ -111,14 +111,8 @@ class AsyncPyreqwestTransport:
 
     known_failures = {
         **_KNOWN_FAILURES,
-        **dict.fromkeys(
-            (
-                "cancelled-in-any-phase",
-                "cancelled-before-the-head",
-            ),
-            "What is cancelled before its reply keeps its connection until the client's own "
-            "limits.",
-        ),
+        "cancelled-in-any-phase": "What is cancelled before its reply keeps its connection until "
+        "the client's own limits.",
         "bounded-connections": _TIME_LIMIT,
     }
 

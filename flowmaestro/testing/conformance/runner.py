@@ -116,6 +116,8 @@ class Runner(ABC):
     """The number of concurrent calls that this kind of transport must handle."""
     pace: float = 1
     """The factor by which a timed check waits longer than in its first attempt."""
+    wire = True
+    """Whether the transport sends bytes over sockets."""
     exhaustive = False
     """Whether a check tries all cases rather than a sample, which may find less."""
     timed: bool = False

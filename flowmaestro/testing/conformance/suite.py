@@ -182,7 +182,7 @@ class _Conformance:
         again = 0 if self.quick else _REPEATS if declared else 1
         for pace in (1, *[_PATIENT] * again):
             runner, finding = self._runner(backend), None
-            runner.pace = pace
+            runner.pace, runner.wire = pace, self.wire
             if self.quick:
                 runner.too_long = self._quick_seconds()
             if declared:

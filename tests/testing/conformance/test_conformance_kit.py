@@ -320,6 +320,19 @@ def test_checks_that_do_not_apply_are_left_out() -> None:
     assert "asyncio-counted-body" not in on_loops.ids
 
 
+def test_readme_counts_the_checks_of_each_kind() -> None:
+    on_threads, on_loops = Asked(), Asked()
+    suite(make_transport=RequestsTransport).pytest_generate_tests(on_threads)
+    one_loop = suite(
+        AsyncTransportConformance, make_transport=AnyioTransport, backends=("asyncio",)
+    )
+    one_loop.pytest_generate_tests(on_loops)
+    readme = (ROOT / "transports" / "README.md").read_text("utf-8")
+    counts = re.search(r"There are (\d+) checks of a sync transport and (\d+) of an async", readme)
+    assert counts is not None
+    assert counts.groups() == (str(len(on_threads.ids)), str(len(on_loops.ids)))
+
+
 def test_other_tests_of_a_suite_are_not_parametrized() -> None:
     for fixtures in (("record_property",), ("backend",)):
         asked = Asked(*fixtures)

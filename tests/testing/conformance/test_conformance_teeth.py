@@ -181,9 +181,9 @@ def test_a_lock_that_an_interrupt_left_taken_does_not_hold_up_the_end_of_the_int
 
 
 CANCELLED = [
-    ("cancelled-before-the-head", async_toys.Shielded, "the cancelled call continued"),
-    ("cancelled-before-the-head", async_toys.Swallowing, "the cancellation was swallowed"),
-    ("cancelled-before-the-head", async_toys.LosesItsPlace, "a job had not ended"),
+    ("cancelled-in-any-phase", async_toys.Shielded, "the cancelled call continued"),
+    ("cancelled-in-any-phase", async_toys.Swallowing, "the cancellation was swallowed"),
+    ("cancelled-in-any-phase", async_toys.LosesItsPlace, "a job had not ended"),
     ("a-cancelled-close-can-be-repeated", async_toys.IsClosedHalfway, "open after a cancellation"),
 ]
 _FLOOD = "other-tasks-run-beside-"
