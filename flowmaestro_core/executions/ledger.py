@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import Any, Deque, Dict, Iterable, Optional
+from typing import Any, Collection, Deque, Dict, Optional, Set
 
 from flowmaestro_core.actions import Load, Save
 from flowmaestro_core.executions.rows import Row
@@ -35,6 +35,10 @@ class Ledger:
         self.loaded_number: int = 0
         self._created_at = -math.inf
         self._noted: Deque[Dict[str, Any]] = deque()
+        self._was_processed = False
+        """Whether a start of the journal was processed. Those of earlier calls count as such."""
+        self._starting: Set[str] = set()
+        """The keys of the rows whose state `starting` was the last one that this call has saved."""
         self._plan = plan
         if plan is not None:
             self._identity = BatchIdentity(api_root, plan.workflow_id, plan.key is not None)
@@ -52,6 +56,7 @@ class Ledger:
         known = read_header(loaded, self._identity)
         self.header = known or self.header._replace(at=loaded.wall_time)
         self.loaded_number = self.header.last_number
+        self._was_processed = self.loaded_number > 0
         age = loaded.wall_time - self.header.at
         # If the clock was set back, starts of the batch would seem older than the journal.
         self._created_at = now - age if age >= 0 else -math.inf
@@ -67,14 +72,6 @@ class Ledger:
         number = self.header.last_number + 1
         self.header = self.header._replace(last_number=number)
         return number
-
-    def forget_starts(self) -> None:
-        """Make the header that of a journal without starts: the next call reads the baseline again.
-
-        The server has refused all of them, perhaps because of the API key. With the key of another
-        workspace, the baseline is one of its list.
-        """
-        self.header = self.header._replace(after=None, last_number=0)
 
     def add(self, row: Row, outcome: Optional[Dict[str, Any]] = None) -> None:
         """Note the state of a row, with the ended execution if there is one.
@@ -118,6 +115,21 @@ class Ledger:
             states[state["key"]] = self._noted.popleft()
         return self._save_with(states.values()) if states else None
 
-    def _save_with(self, rows: Iterable[Dict[str, Any]]) -> Save:
-        self.header = self.header._replace(serial=self.header.serial + 1)
-        return Save((self.header.as_dict(self._identity), *rows))
+    def _save_with(self, rows: Collection[Dict[str, Any]]) -> Save:
+        """Return the action that saves the header and the states of `rows`.
+
+        While no start of the journal was processed, or may have been, the header has no baseline,
+        so that the next call reads it. This call may have the key of another workspace, and so a
+        baseline of that one's list: its starts are refused, or not sent.
+        """
+        for row in rows:
+            if row["state"] == "starting":
+                self._starting.add(row["key"])
+            else:
+                self._starting.discard(row["key"])
+                # A server error that counts as a refusal comes from the workflow, too.
+                self._was_processed |= row["state"] != "open" or row["refusal"] != ""
+        saved = self.header = self.header._replace(serial=self.header.serial + 1)
+        if not (self._starting or self._was_processed):
+            saved = saved._replace(after=None, last_number=0)
+        return Save((saved.as_dict(self._identity), *rows))

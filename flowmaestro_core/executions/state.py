@@ -84,8 +84,6 @@ class BatchState:
         self.needs_baseline: bool = False
         self._knows_executions = False
         """Whether this call knows that the server has an execution of the batch."""
-        self._nothing_was_sent = False
-        """Whether each start of the journal was certainly not processed, or there was none."""
         self.stop_error: Optional[Exception] = None
 
     # The journal
@@ -97,8 +95,7 @@ class BatchState:
         """
         self.settles_at = now + self._plan.settle_after
         header = self.ledger.header
-        self._nothing_was_sent = not header.last_number
-        self.needs_baseline = header.after is None and self._nothing_was_sent
+        self.needs_baseline = header.after is None and not header.last_number
         self.reader.opened(header.rows)
 
     def set_baseline(self, page: Optional[Reply[Any]]) -> None:
@@ -181,7 +178,7 @@ class BatchState:
         If the reply has no usable id, the execution runs but cannot be followed, so the row is put
         in doubt (`_put_in_doubt`).
         """
-        self._nothing_was_sent, self._knows_executions = False, True
+        self._knows_executions = True
         row = self.starts.pop()
         was_unknown = row.may_run
         row.answer(reply, self._scrubber)
@@ -238,8 +235,6 @@ class BatchState:
         if refused is not None or is_fatal(error):
             self.ledger.update(row)
             self.stop(error)
-            if self._nothing_was_sent:
-                self.ledger.forget_starts()
         elif row.state is IN_DOUBT:
             self._put_in_doubt(row, now)
         else:
@@ -264,7 +259,6 @@ class BatchState:
         Rows in doubt are settled `settle_after` seconds from now, or later. Without a journal, they
         are not, and the failure of the start is the outcome.
         """
-        self._nothing_was_sent = False
         if not self.ledger.has_store:
             self.outcomes.put(row.outcome(error=row.error))
         else:

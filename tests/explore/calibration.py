@@ -180,8 +180,8 @@ MISTAKES = (
             _in("start", "            self.was_processed = True\n", ""),
             _in(
                 "state",
-                "self._nothing_was_sent, self._knows_executions = False, True",
-                "self._nothing_was_sent = False",
+                "self._knows_executions = True\n        row = self.starts.pop()",
+                "row = self.starts.pop()",
             ),
         ),
         runs=("one row, never listed", 1),

@@ -15,7 +15,6 @@ from flowmaestro_core.errors import (
     ConnectionError,
     FlowMaestroError,
     JournalError,
-    NotFoundError,
     RateLimitError,
     StartUnknownError,
     TimeoutError,
@@ -31,7 +30,7 @@ from flowmaestro_core.payloads.reply import RateLimit
 from flowmaestro_core.records import JournalPlan, digest_of
 from flowmaestro_core.resources.workflows import Workflows
 from flowmaestro_core.store import HEADER_KEY
-from tests.harness.core.batch_steps import BatchStepper
+from tests.harness.core.batch_steps import BatchStepper, asked
 from tests.harness.core.journals import MemoryJournal
 from tests.harness.core.stepping import Stepper, a_context, an_envelope
 
@@ -76,6 +75,8 @@ class World:
     def answer(self, stepper: Stepper, request: Request, own: Any) -> None:
         if own == "lost":
             stepper.fails(Phase.MAYBE_PROCESSED)
+        elif own == "unsent":
+            stepper.fails(Phase.NOT_SENT)
         elif callable(own):
             own(stepper)
         elif own is not None:
@@ -128,11 +129,12 @@ OURS = {"id": "ex_1", "inputs": {"n": 1}, "created_at": "1970-01-01T00:16:42Z"}
 BASELINE = {"id": "base", "inputs": {}, "created_at": "1970-01-01T00:16:00Z"}
 
 
-def test_baseline_of_a_key_that_could_start_nothing_is_read_again() -> None:
+@pytest.mark.parametrize("refusal", [(404,), (429, None, {"Retry-After": "20"}), "unsent"])
+def test_baseline_of_a_key_that_could_start_nothing_is_read_again(refusal: Any) -> None:
     """The key of another workspace sees an empty list, and does not find the workflow."""
     world = World()
-    elsewhere = answering((404,), baseline=listed())
-    assert isinstance(world.run(ROWS, elsewhere).error, NotFoundError)
+    world.run(ROWS, answering(refusal, baseline=listed()), concurrency=2)
+    assert (world.started, world.journal.header["after"]) == (0, None)
     old = listed({**OLD, "inputs": ROWS[0]})
     again = world.run(ROWS, answering(iter(["lost"]), baseline=old, lookups=old))
     assert json.loads(world.journal.states[HEADER_KEY])["after"] == "old"
@@ -909,6 +911,26 @@ def test_last_save_releases_the_rows_that_were_not_sent() -> None:
     assert header["serial"] == world.journal.header["serial"] + 1
     assert [(row["key"], row["state"]) for row in released] == [("1", "open"), ("2", "open")]
     assert machine.last_save() is None
+
+
+def test_last_save_forgets_the_baseline_if_no_start_was_sent() -> None:
+    """The next call may have the API key of another workspace."""
+    world = World()
+    batch = Workflows.run_many("w", ROWS, journal="unused")
+    stepper = BatchStepper(machine_for(batch, a_context(), "token"))
+    stepper.start()
+    while stepper.machine.state != "pausing":
+        if isinstance(stepper.action, (Load, Save)):
+            world.journal.carry_out(stepper)
+        elif "execute" in asked(stepper):
+            stepper.replies(429, None, {"Retry-After": "20"})
+        else:
+            stepper.replies(200, an_envelope([]))
+    assert world.journal.header["after"] == ""
+    machine: Any = stepper.machine
+    header, *released = machine.last_save().states
+    assert (header["after"], header["last_number"]) == (None, 0)
+    assert {row["state"] for row in released} == {"open"}
 
 
 def test_outcome_that_the_store_leaves_out_is_loaded_again() -> None:
