@@ -73,7 +73,6 @@ ON_ONE_PYTHON = (
     "tests/house/test_tests.py",
     "tests/house/test_twins.py",
     "tests/testing/conformance",
-    "tests/transports/test_example_pyreqwest.py",
     "tests/transports/test_examples.py",
 )
 """What judges files, or promises nothing for every Python. Of `tests`, only the newest runs it."""

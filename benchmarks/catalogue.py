@@ -78,7 +78,6 @@ def _ours(name: str, script: str, *arguments: str) -> Row:
 
 
 OURS_SOCKETS = _ours("ours-sockets", "flowmaestro_blocking", "SocketTransport")
-OURS_PYREQWEST = _ours("ours-pyreqwest", "flowmaestro_blocking", "PyreqwestTransport")
 OURS_REQUESTS = _ours("ours-requests", "flowmaestro_blocking", "RequestsTransport")
 OURS_AIOHTTP = _ours("ours-aiohttp", "flowmaestro_awaiting", "AiohttpTransport", "asyncio")
 OURS_ANYIO = _ours("ours-anyio-asyncio", "flowmaestro_awaiting", "AnyioTransport", "asyncio")
@@ -109,7 +108,7 @@ FORMER_CALLS_AWAITING = Row(
 )
 
 BLOCKING = (
-    *(OURS_SOCKETS, OURS_REQUESTS, OURS_PYREQWEST, REQUESTS, URLLIB3),
+    *(OURS_SOCKETS, OURS_REQUESTS, REQUESTS, URLLIB3),
     *(PEER, HTTPX, HTTPX2, OPENAI, SOCKET, FORMER_CALLS),
 )
 AWAITING = (

@@ -10,11 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / ".benchmarks"
 
 PACKAGES = {
-    "ours": (
-        "--editable",
-        f"{ROOT}[aiohttp,requests,trio]",
-        "pyreqwest==0.15.1; python_version>='3.11'",
-    ),
+    "ours": ("--editable", f"{ROOT}[aiohttp,requests,trio]"),
     "peer": ("flowmaestro==0.1.0", "sniffio==1.3.1"),  # without sniffio it is slower by a quarter
     "httpx": ("httpx==0.28.1", "httpx-sse==0.4.3"),
     "httpx2": ("httpx2==2.16.2",),  # needs Python 3.11

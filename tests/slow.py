@@ -40,7 +40,6 @@ SLOW: Dict[str, Tuple[str, ...]] = {
     "Stopping a process takes longer than its time limit.": ("tests/transports/test_held_up.py",),
     "No code of the SDK uses the examples. The short checks of the fast ones are quick.": (
         rf"tests/transports/test_example.*[\[-]({LONG_CHECKS})\]",
-        "tests/transports/test_example_pyreqwest.py::.*test_conformance",
         "tests/transports/test_examples.py::TestFetch",
     ),
     "A broken transport for each check: they test the kit, not a transport.": (

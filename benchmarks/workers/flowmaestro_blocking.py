@@ -1,28 +1,16 @@
 """The blocking FlowMaestro client: ours on the transport of the argument, or the peer's."""
 
 import gc
-import sys
 import time
 import tracemalloc
-from pathlib import Path
 
 from protocol import ARGUMENTS, INPUTS, KEY, RUNS_MS, URL, Measurement, late_ms, serve
 
 import flowmaestro
 
 
-def pyreqwest_transport():
-    sys.path.append(str(Path(__file__).parents[2] / "transports" / "examples"))
-    from pyreqwest.client import SyncClientBuilder
-    from pyreqwest_transport import PyreqwestTransport
-
-    return PyreqwestTransport(SyncClientBuilder().build(), SyncClientBuilder().build())
-
-
 def new_client(url=URL, **options):
-    if ARGUMENTS == ["PyreqwestTransport"]:
-        options["transport"] = pyreqwest_transport()
-    elif ARGUMENTS:
+    if ARGUMENTS:
         import flowmaestro_transports
 
         options["transport"] = getattr(flowmaestro_transports, ARGUMENTS[0])()
