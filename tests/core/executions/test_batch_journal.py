@@ -198,6 +198,39 @@ def test_row_that_was_accepted_without_an_id_is_not_started_again(
     assert isinstance(run.items[0].error, StartUnknownError)
 
 
+def test_next_call_starts_a_row_that_was_accepted_without_an_id_and_is_not_listed() -> None:
+    """The platform may have lost its execution. The journal does not keep that it was accepted."""
+    world = World()
+    first = world.run(ROWS[:1], answering((202, {})))
+    assert isinstance(first.items[0].error, StartUnknownError)
+    again = world.run(ROWS[:1])
+    assert [item.execution_id for item in again.items] == ["ex_1"]
+    assert Wait(60.0) in again.trace
+
+
+def test_rows_in_doubt_that_are_too_far_apart_for_an_ordered_call_are_settled_by_another() -> None:
+    """An ordered call does not read the second one before it has settled the first."""
+    rows = [{"n": n} for n in range(300)]
+    rows[-1] = rows[0]
+    world, lists_fail = World(), answering(lookups=(403,))
+
+    def loses_both(request: Request) -> Any:
+        is_one_of_them = is_start(request) and json.loads(request.body)["inputs"] == rows[0]
+        return "lost" if is_one_of_them else lists_fail(request)
+
+    both = answering(lookups=listed(LOST, {**LOST, "id": "ex_lost_too"}, OLD))
+    for call, answer, ordered, unknown in (
+        ("the first", loses_both, False, {0, 299}),
+        ("ordered", both, True, {0, 299}),
+        ("not ordered", both, False, set()),
+    ):
+        run = world.run(rows, answer, ordered=ordered)
+        errors = {item.index: type(item.error) for item in run.items if not item.ok}
+        assert errors == dict.fromkeys(unknown, StartUnknownError), call
+    found = {item.execution_id for item in run.items if item.index in (0, 299)}
+    assert found == {"ex_lost", "ex_lost_too"}
+
+
 def test_empty_list_although_a_row_was_accepted_leaves_another_row_unknown() -> None:
     starts = iter([(202, an_envelope({})), "lost"])
     run = World().run(ROWS[:2], answering(starts, baseline=listed(), lookups=listed()))
