@@ -343,7 +343,7 @@ def runtimes(session: nox.Session) -> None:
 
 @nox.session(python=NEWEST)
 def batches(session: nox.Session) -> None:
-    """Twenty batches of 2,000 rows, each killed three times; `-- SEED ROWS` for one."""
+    """Ten batches of 2,000 rows, each killed three times; `-- SEED ROWS` for one."""
     session.install(*EXTRAS, *packages("test"))
     session.run("python", "-m", "tests.harness.batches.dying_batch", *session.posargs)
 

@@ -22,7 +22,7 @@ KEPT = ROOT / "build" / "proofs"
 PAGE = ROOT / "docs" / "proofs.md"
 
 MINUTES: Dict[str, float] = {
-    "batches": 5,
+    "batches": 8,
     "browser": 3,
     "chaos": 3,
     "engines-airflow": 10,
@@ -54,6 +54,8 @@ MINUTES: Dict[str, float] = {
 SHARE = {"mutants": ("100",)}
 """What follows `--`: of the 200 mutants, half, which leave room for others in a part."""
 
+LONGEST_LINE = 200
+"""Characters that are kept of a line: a traceback may end in a long one."""
 NOT_RUN = "not run: "
 FAILED = "FAILED: "
 
@@ -103,7 +105,7 @@ def summed_up(output: str, status: int) -> str:
     for part in re.split(r"^nox > Running session .*$", output, flags=re.MULTILINE)[1:]:
         skipped = re.search(r"^nox > Session \S+ skipped: (.+?)\.?$", part, re.MULTILINE)
         lines = [line for line in part.splitlines() if line.strip() and "nox > " not in line]
-        last = lines[-1].strip("= ") if lines else "said nothing"
+        last = lines[-1].strip("= ")[:LONGEST_LINE] if lines else "said nothing"
         said.append(f"{NOT_RUN}{skipped[1]}" if skipped else last)
     shown = "; ".join(dict.fromkeys(said)) or "nox has no such session"
     return f"{FAILED}{shown}" if status else shown

@@ -1,6 +1,6 @@
 """Batches with a journal that are killed, over a real socket, and go on.
 
-`python -m tests.harness.batches.dying_batch` runs twenty seeds of 2,000 rows, or `SEED ROWS`.
+`python -m tests.harness.batches.dying_batch` runs ten seeds of 2,000 rows, or `SEED ROWS`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections import Counter
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Dict, List, Set
+from typing import Counter as Counts
 from urllib.parse import urlsplit
 
 from flowmaestro.testing import FakeFlowMaestro, Node, running_server
@@ -33,6 +34,8 @@ class FaultyService(FakeFlowMaestro):
         self._hides = False
         self._own_rng = random.Random(seed)
         self._share = faults
+        self.refused: Counts[int] = Counter()
+        """How often the start of each row was answered with an error 500."""
         self.workflow(WORKFLOW, nodes=[Node("work", seconds=0.02)], outputs=dict)
 
     def hide(self) -> None:
@@ -49,6 +52,8 @@ class FaultyService(FakeFlowMaestro):
                     self.drop_connection(**where)
                 else:
                     self.fail_next(status=int(kind), **where)
+                if kind == "500" and path.endswith("/execute"):
+                    self.refused[json.loads(request.body)["inputs"]["n"]] += 1
             if self._hides and path == "/executions":
                 url = request.url.replace(WORKFLOW, "wf_nobody_has")
                 request = Request(request.method, url, request.headers, request.body)
@@ -62,7 +67,8 @@ def killed_and_finished(
 
     With `hides`, the last run has no faults and a list that is empty. Raises `AssertionError` if a
     row was started twice, was not started, or is not what it must be in the end: complete, or, if
-    it was in doubt and the list is empty, unknown.
+    it was in doubt and the list is empty, unknown. A row whose start was answered twice with the
+    same error 500 may have failed, and then was not started.
     """
     rng, service = random.Random(seed), FaultyService(seed, 0.05)
     journal, results = folder / "runs.sqlite3", folder / "results"
@@ -87,9 +93,11 @@ def killed_and_finished(
     assert not twice, f"seed {seed}: started more than once: {twice}"
     outcomes = [json.loads(line) for line in results.read_text().splitlines()]
     assert sorted(index for index, _, _ in outcomes) == list(range(rows)), f"seed {seed}"
-    assert {index for index, ok, _ in outcomes if not ok} == unknown, outcomes
+    failed = {index for index, ok, _ in outcomes if not ok}
+    refused = {index for index, times in service.refused.items() if times > 1} & failed
+    assert failed - refused == unknown, f"seed {seed}: failed: {sorted(failed - refused)}"
     if not hides:
-        assert sorted(ledger) == list(range(rows)), f"seed {seed}: not all were started"
+        assert {*ledger} == {*range(rows)} - refused, f"seed {seed}: not all were started"
     return outcomes
 
 
@@ -105,10 +113,10 @@ def in_doubt(journal: Path) -> Set[int]:
 
 
 def main(arguments: List[str]) -> None:
-    """Twenty seeds, 2,000 rows; or those that are given: `SEED ROWS`."""
+    """Ten seeds, 2,000 rows; or those that are given: `SEED ROWS`."""
     import tempfile
 
-    seeds = [int(arguments[0])] if arguments else range(20)
+    seeds = [int(arguments[0])] if arguments else range(10)
     rows = int(arguments[1]) if len(arguments) > 1 else 2_000
     for seed in seeds:
         with tempfile.TemporaryDirectory() as folder:
