@@ -41,7 +41,8 @@ class Headers(Mapping[str, str]):
         self.pairs: Fields = tuple(fields)
         self._index: Optional[dict[str, str]] = None
 
-    def _by_name(self) -> dict[str, str]:
+    def by_name(self) -> Mapping[str, str]:
+        """Return the value of each field by its name in lower case, for several look-ups."""
         index = self._index
         if index is None:
             index = {}
@@ -51,19 +52,19 @@ class Headers(Mapping[str, str]):
             self._index = index
         return index
 
-    # A call looks up eight fields. So these three ask for the index only if it is not made yet.
+    # These ask for the index only if it is not made yet, because each function costs every call.
 
     def __getitem__(self, name: str) -> str:
-        return (self._index or self._by_name())[name.lower()]
+        return (self._index or self.by_name())[name.lower()]
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and name.lower() in (self._index or self._by_name())
+        return isinstance(name, str) and name.lower() in (self._index or self.by_name())
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._by_name())
+        return iter(self.by_name())
 
     def __len__(self) -> int:
-        return len(self._by_name())
+        return len(self.by_name())
 
     @overload
     def get(self, key: str, /) -> Optional[str]: ...
@@ -71,7 +72,7 @@ class Headers(Mapping[str, str]):
     def get(self, key: str, /, default: Union[str, T]) -> Union[str, T]: ...
     def get(self, key: str, /, default: Any = None) -> Any:
         """Return the value of a field, or `default`. Takes half as long as `Mapping.get`."""
-        return (self._index or self._by_name()).get(key.lower(), default)
+        return (self._index or self.by_name()).get(key.lower(), default)
 
     def get_list(self, name: str) -> List[str]:
         """Return the values of all fields with this name, in order; `[]` if there are none."""

@@ -29,6 +29,10 @@ def test_a_turn_that_comes_while_the_pool_is_closed_is_not_taken(monkeypatch: An
     pools = []
 
     class LateSlots(Slots[BlockingOp]):
+        def enter(self, claimant: InFlight[BlockingOp]) -> bool:
+            super().enter(claimant)
+            return False  # as if all slots were in use
+
         def take(self, *args: Any) -> bool:
             pools[0].closed = True
             return super().take(*args)

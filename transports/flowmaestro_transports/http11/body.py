@@ -6,10 +6,10 @@ May touch: the socket of its connection.
 from __future__ import annotations
 
 from enum import Enum
-from typing import List, Optional
+from typing import List, Optional, cast
 from weakref import ref
 
-from flowmaestro_core.http.messages import Headers, Phase, TransportFailure
+from flowmaestro_core.http.messages import Headers, Phase, ResponseHead, TransportFailure
 from flowmaestro_transports.http11.failures import closed, network_failure
 from flowmaestro_transports.http11.pool import ConnectionPool
 from flowmaestro_transports.http11.round_trip import Connection, RoundTrip
@@ -49,7 +49,7 @@ class OpenBody:
     """
 
     def __init__(self, pool: ConnectionPool, trip: RoundTrip, early: List[bytes]) -> None:
-        head = trip.exchange.final_head
+        head = cast("ResponseHead", trip.exchange.head)
         self.status: int = head.status
         """The HTTP status code."""
         self.headers: Headers = head.headers
@@ -63,7 +63,7 @@ class OpenBody:
         self._failure = closed(Phase.REPLY_BROKEN).message  # why a read fails if BROKEN or CLOSED
         self._pool = pool  # gets the connection back
         pool.bodies[id(self)] = ref(self), self._idle
-        connection = trip.detach()
+        connection, trip.connection = trip.connection, None
         if connection is not None:
             self._idle.append(connection)
         # Check after registering the body: a `close` in another thread must not miss it.

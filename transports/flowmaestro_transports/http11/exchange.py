@@ -181,8 +181,8 @@ class Exchange:
     """
 
     __slots__ = (
-        "_coding",
         "_content",
+        "_decoder",
         "_error",
         "_framing",
         "_keep_alive",
@@ -196,8 +196,7 @@ class Exchange:
         "unsent",
     )
 
-    # Both exist from the state BODY on.
-    _coding: ContentDecoder  # decompresses the content
+    # It exists from the state BODY on.
     _framing: Framing  # finds the content in what is received, and the end of the body
 
     def __init__(
@@ -219,15 +218,10 @@ class Exchange:
         self.max_reply_size: int = sys.maxsize if bound is None else bound
         """The most bytes of the body that the caller can use, decompressed."""
         self._reader: Optional[HeadReader] = None  # of a head that is not plain
+        # Decompresses or counts the content. Mostly there is no coding, and the caller counts.
+        self._decoder: Optional[ContentDecoder] = None
         self._content = b""  # received and decoded, not taken yet
         self._error = ""  # why the state is BROKEN
-
-    @property
-    def final_head(self) -> ResponseHead:
-        """The head of the final response. Raises `RuntimeError` in the state `HEAD`."""
-        if self.head is None:
-            raise RuntimeError("the head of the response is not complete")
-        return self.head
 
     @property
     def finished(self) -> bool:
@@ -241,7 +235,7 @@ class Exchange:
         Read it only once `head` is set. If it is True, a reader lets other tasks run and checks its
         deadline before it calls `take`.
         """
-        return bool(self._content) or self._coding.pending
+        return bool(self._content) or (self._decoder is not None and self._decoder.pending)
 
     @property
     def reusable(self) -> bool:
@@ -289,7 +283,7 @@ class Exchange:
         Return `b""` at the end of the body, and None if more must be received first. If the body is
         broken, return first what was decoded before the fault, then raise `ReplyError`.
         """
-        if not self._content and self._coding.pending:
+        if not self._content and self._decoder is not None and self._decoder.pending:
             self._decode(b"")
         content = self._content
         if content:
@@ -304,14 +298,17 @@ class Exchange:
 
         Enters the state `COMPLETE` at the end of the body, and `BROKEN` at a fault.
         """
-        framing = self._framing
-        try:
-            self._content += self._coding.feed(data)
-            if framing.finished and not self._coding.pending:
-                self._coding.finish()
-        except CodingError as error:
-            self._break(str(error))
-            return
+        framing, decoder = self._framing, self._decoder
+        if decoder is None:
+            self._content += data
+        else:
+            try:
+                self._content += decoder.feed(data)
+                if framing.finished and not decoder.pending:
+                    decoder.finish()
+            except CodingError as error:
+                self._break(str(error))
+                return
         if self.state is ExchangeState.BODY:
             if framing.error is not None:
                 self._break(framing.error)
@@ -353,11 +350,15 @@ class Exchange:
         Raises `ReplyError` if `framing_of` does.
         """
         headers = head.headers
-        if version < b"1.1" or _says_close(headers):
+        fields = headers.by_name()
+        if version < b"1.1" or ("connection" in fields and _says_close(headers)):
             self._keep_alive = False
         self._framing = framing_of(self._method, head)
-        self._coding = coding = ContentDecoder(headers, self._limit)
-        self.head = head if coding.headers is headers else ResponseHead(head.status, coding.headers)
+        if "content-encoding" in fields or self._limit != sys.maxsize:
+            self._decoder = decoder = ContentDecoder(headers, self._limit)
+            if decoder.headers is not headers:
+                head = ResponseHead(head.status, decoder.headers)
+        self.head = head
         finished = self._framing.finished  # as without content
         self.state = ExchangeState.COMPLETE if finished else ExchangeState.BODY
 
@@ -369,8 +370,9 @@ def _plain_fields(lines: bytes) -> Optional[Headers]:
     """
     parts = [line.partition(":") for line in lines.decode("latin-1").split("\r\n")[:-1]]
     headers = Headers(tuple([(name, value.strip(" \t")) for name, _, value in parts]))
-    coded = headers.get("transfer-encoding", "chunked") != "chunked"
-    length = headers.get("content-length", "0")
+    fields = headers.by_name()
+    coded = fields.get("transfer-encoding", "chunked") != "chunked"
+    length = fields.get("content-length", "0")
     # h11 refuses a longer number.
     counted = length.isascii() and length.isdigit() and len(length) <= 20
     return None if coded or not counted else headers

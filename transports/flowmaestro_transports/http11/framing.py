@@ -40,12 +40,10 @@ class Framing:
 
     """
 
-    __slots__ = ("error", "finished", "rest")
-
-    def __init__(self) -> None:
-        self.finished: bool = False
-        self.error: Optional[str] = None
-        self.rest: bytes = b""
+    # Most bodies set only the first, and each attribute that is set costs every response.
+    finished: bool = False
+    error: Optional[str] = None
+    rest: bytes = b""
 
     def feed(self, data: bytes) -> bytes:
         """Return the content in `data`, `b""` if there is none."""
@@ -59,13 +57,7 @@ class Framing:
 class Counted(Framing):
     """A body of a known length (RFC 9112, 6.3, rule 6)."""
 
-    __slots__ = ("_left",)
-    error: Optional[str]
-    finished: bool
-    rest: bytes
-
     def __init__(self, length: int) -> None:
-        super().__init__()
         self.finished = not length
         self._left = length
 
@@ -83,8 +75,6 @@ class Counted(Framing):
 
 class UntilClose(Framing):
     """A body that ends with its connection (RFC 9112, 6.3, rule 8)."""
-
-    __slots__ = ()
 
     def feed(self, data: bytes) -> bytes:
         return data
@@ -124,13 +114,7 @@ class Chunked(Framing):
     16 KiB, and more than 64 KiB of trailers.
     """
 
-    __slots__ = ("_begun", "_begun_size", "_expected", "_left", "_trailers")
-    error: Optional[str]
-    finished: bool
-    rest: bytes
-
     def __init__(self) -> None:
-        super().__init__()
         self._expected = _FIRST
         self._begun: List[bytes] = []  # the pieces of an incomplete line
         self._begun_size = 0
@@ -219,12 +203,12 @@ def framing_of(method: str, head: ResponseHead) -> Framing:
     length that is malformed or has more than 18 digits, and for a response with both a length and a
     transfer coding, which may be an attempt to smuggle a response (6.1).
     """
-    status, headers = head.status, head.headers
+    status, fields = head.status, head.headers.by_name()
     tunnel = method == "CONNECT" and 200 <= status < 300
     if method == "HEAD" or status in _NO_CONTENT or tunnel:
         return Counted(0)
-    transfer = headers.get("transfer-encoding")
-    length = headers.get("content-length")
+    transfer = fields.get("transfer-encoding")
+    length = fields.get("content-length")
     if transfer is not None:
         if length is not None:
             raise ReplyError("the response has a length and a transfer coding")

@@ -98,7 +98,7 @@ class ConnectionPool:
         Also close the sockets of a connection that is not ready yet. Call this whether the round
         trip succeeded or not; a second call has no effect.
         """
-        connection = trip.detach()
+        connection, trip.connection = trip.connection, None
         if connection is not None:
             self.give_back(connection, trip.exchange.reusable)
         for sock in trip.sockets:

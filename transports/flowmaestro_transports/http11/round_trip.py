@@ -9,13 +9,20 @@ import errno
 import math
 import socket
 from contextlib import contextmanager
-from typing import Any, Callable, Generator, Hashable, List, Optional, Sequence
+from typing import Any, Callable, Generator, Hashable, List, Optional, Sequence, cast
 
-from flowmaestro_core.http.messages import Headers, Phase, Request, Response, TransportFailure
+from flowmaestro_core.http.messages import (
+    Headers,
+    Phase,
+    Request,
+    Response,
+    ResponseHead,
+    TransportFailure,
+)
 from flowmaestro_core.timeouts import Timeout
 from flowmaestro_transports.http11.content_coding import MAX_BODY
 from flowmaestro_transports.http11.dialing import connect_any
-from flowmaestro_transports.http11.exchange import Exchange, RequestWriter
+from flowmaestro_transports.http11.exchange import Exchange, ExchangeState, RequestWriter
 from flowmaestro_transports.http11.failures import ReplyError
 from flowmaestro_transports.http11.routes import Route
 from flowmaestro_transports.http11.tls import TlsContext
@@ -153,17 +160,6 @@ class RoundTrip:
         self.connection: Optional[Connection] = None
         self.sockets: List[socket.socket] = []
 
-    def detach(self) -> Optional[Connection]:
-        """Return the connection, if any, and own it no longer."""
-        connection, self.connection = self.connection, None
-        return connection
-
-    @property
-    def _wire(self) -> Wire:
-        if self.connection is None:
-            raise RuntimeError("the round trip has no connection yet")
-        return self.connection.wire
-
     def connect(self, addresses: Sequence[Any], tls: TlsContext) -> IOSteps[None]:
         """Connect to one of `addresses`, those of the proxy if there is one, else of the server.
 
@@ -189,17 +185,21 @@ class RoundTrip:
         none: see `exchange_heads`.
         """
         self.deadline.connected()  # Once the steps begin, not when they are made.
-        return (yield from exchange_heads(self._wire, self.exchange, self.deadline))
+        wire = cast("Connection", self.connection).wire
+        return (yield from exchange_heads(wire, self.exchange, self.deadline))
 
     def read_response(self) -> IOSteps[Response]:
         """Send the request, and receive the whole response.
 
         If the body has more than `max_reply_size` bytes, return it as far as it was received then.
         """
-        wire, exchange = self._wire, self.exchange
-        self.deadline.connected()
+        wire, exchange = cast("Connection", self.connection).wire, self.exchange
+        has_phases = self.deadline.phases is not None
+        if has_phases:
+            self.deadline.connected()
         parts = yield from exchange_heads(wire, exchange, self.deadline)
-        self.deadline.received()
+        if has_phases:
+            self.deadline.received()
         room = exchange.max_reply_size - sum(map(len, parts))
         while room >= 0:
             data = exchange.take()
@@ -214,7 +214,9 @@ class RoundTrip:
             room -= len(data)
             if exchange.has_more:
                 yield TURN
-        head = exchange.final_head
+            elif exchange.state is ExchangeState.COMPLETE:
+                break
+        head = cast("ResponseHead", exchange.head)
         return Response(head.status, head.headers, b"".join(parts))
 
 

@@ -61,6 +61,8 @@ class Route:
         first_hop: scheme, host and port to connect to.
         is_tunnel: whether the proxy must open a tunnel to the origin.
         credentials: the header fields that authenticate the user to the proxy, if any.
+        prefix: what the target of a request has before its path (RFC 9112, 3.2): `""`, or the
+            origin if a proxy forwards the request.
         writer: writes the requests.
 
     """
@@ -73,7 +75,7 @@ class Route:
         self.is_tunnel: bool = False
         self.credentials: Headers = Headers()
         fields = Headers((("Host", origin.authority),))
-        self._prefix = ""
+        self.prefix: str = ""
         if proxy is not None:
             self.first_hop = proxy.scheme, proxy.host, proxy.port
             self.is_tunnel = origin.scheme == "https"
@@ -82,15 +84,8 @@ class Route:
             if not self.is_tunnel:
                 self.key = proxy
                 fields = Headers(fields.pairs + self.credentials.pairs)
-                self._prefix = f"http://{origin.authority}"
+                self.prefix = f"http://{origin.authority}"
         self.writer: RequestWriter = RequestWriter(fields)
-
-    def target(self, path: str) -> str:
-        """Return the target of a request for `path` (RFC 9112, 3.2).
-
-        The target is in absolute form if a proxy forwards the request.
-        """
-        return self._prefix + (path if path.startswith("/") else "/" + path)
 
 
 class Routes:
@@ -118,7 +113,7 @@ class Routes:
             if len(self._known) >= _MAX_ROUTES:
                 self._known.clear()
             route = self._known[start] = self._route(start)
-        return route, route.target(path)
+        return route, route.prefix + (path if path.startswith("/") else "/" + path)
 
     def _route(self, start: str) -> Route:
         try:

@@ -55,8 +55,9 @@ class Claims(Generic[C]):
         claimants = [claim() for claim in list(self._alive)]
         return [claimant for claimant in claimants if claimant is not None]
 
-    def leave(self, claimant: C) -> None:
-        """End a claim, if it has not ended."""
+    def leave(self, claimant: C) -> bool:
+        """End a claim, if it has not ended. Return whether there are other claims."""
         claim = ref(claimant)  # equal to the reference that `enter` has made
         if claim in self._alive:
             self._alive.remove(claim)
+        return bool(self._alive)

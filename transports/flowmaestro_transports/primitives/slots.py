@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Generic, List, Optional, Protocol, TypeVar
+from typing import Generic, Optional, Protocol, TypeVar
 
 from flowmaestro_core.arguments import check_count
 from flowmaestro_transports.primitives.claims import Claims
@@ -58,28 +58,24 @@ class InFlight(Generic[P]):
     def __init__(self, op: P) -> None:
         self.op: P = op
         self.waits_for_slot: bool = False
+        """Whether all slots were in use when it queued, and it has not got one since."""
 
 
-class Slots(Generic[P]):
-    """The slots for calls in flight: first come, first served."""
+class Slots(Claims[InFlight[P]]):
+    """The slots for calls in flight: first come, first served.
 
-    def __init__(self, count: int) -> None:
-        self._claims: Claims[InFlight[P]] = Claims(count)
-
-    def enter(self, flight: InFlight[P]) -> None:
-        """Queue for a slot, which `take` then waits for. Call `give_back` afterwards."""
-        flight.waits_for_slot = not self._claims.enter(flight)
+    Queue with `enter`. If that returns False, set `waits_for_slot`, and wait with `take`. Call
+    `give_back` in any case.
+    """
 
     def take(self, flight: InFlight[P], until: float) -> bool:
-        """Wait for the slot of a call. Return False if there was none until the time `until`.
+        """Wait for the slot of a call that waits for one. Return False at the time `until`.
 
         `until` is a time of `time.monotonic`. Raises what the operation raises while it waits.
         """
-        if not flight.waits_for_slot:
-            return True
         flight.op.acquire_waker()
         # Check after both: from now on, the call that gives its slot back wakes this thread.
-        while not self._claims.holds(flight):
+        while not self.holds(flight):
             if time.monotonic() >= until:
                 return False
             flight.op.wait(min(until, time.monotonic() + RECHECK_INTERVAL))
@@ -88,15 +84,10 @@ class Slots(Generic[P]):
 
     def give_back(self, flight: InFlight[P]) -> None:
         """Release the slot of a call, or its place in the queue."""
-        self._claims.leave(flight)
-        if len(self._claims):
-            for other in self._claims.holders():
+        if self.leave(flight):
+            for other in self.holders():
                 if other.waits_for_slot:
                     other.op.wake()
-
-    def queue(self) -> List[InFlight[P]]:
-        """Return the calls that have a slot or wait for one."""
-        return self._claims.claimants()
 
 
 def calls_at_once(max_connections: Optional[int], session: Optional[object]) -> int:

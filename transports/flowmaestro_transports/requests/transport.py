@@ -212,7 +212,7 @@ class RequestsTransport(NotPicklable):
         """
         self._reset_if_forked()
         self._closing.set()
-        for flight in self._slots.queue():
+        for flight in self._slots.claimants():
             flight.op.wake()
         for reference in list(self._bodies):
             body = reference()
@@ -248,7 +248,7 @@ class RequestsTransport(NotPicklable):
         """Queue for a slot. Return the place in the queue, and the slots to give it back to."""
         self._reset_if_forked()
         flight, slots = InFlight(_Turn(self._closing)), self._slots
-        slots.enter(flight)
+        flight.waits_for_slot = not slots.enter(flight)
         return flight, slots
 
     def _begin(
@@ -269,7 +269,7 @@ class RequestsTransport(NotPicklable):
         if self._closing.is_set():
             raise TransportClosedError
         self._writer.check(request)
-        if not slots.take(flight, deadline.at):
+        if flight.waits_for_slot and not slots.take(flight, deadline.at):
             raise too_slow(Phase.NOT_SENT, deadline.seconds)
         if self._closing.is_set():
             raise TransportClosedError

@@ -48,7 +48,7 @@ class SocketPool(ConnectionPool):
         if trip is None:
             self._pauses.enter(flight)
         else:
-            self.slots.enter(flight)
+            flight.waits_for_slot = not self.slots.enter(flight)
         # Check after registering the operation: a `close` in another thread must not miss it.
         if self.closed:
             raise TransportClosedError
@@ -72,7 +72,7 @@ class SocketPool(ConnectionPool):
         A name resolution is not interrupted. Its operation is interrupted once it has resolved.
         """
         self.closed = True
-        for flight in (*self.slots.queue(), *self._pauses.claimants()):
+        for flight in (*self.slots.claimants(), *self._pauses.claimants()):
             flight.op.interrupt()
         super().close()
         self.wakers.clear()

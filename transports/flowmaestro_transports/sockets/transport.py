@@ -171,7 +171,7 @@ class SocketTransport(NetworkTransport):
         Raises `DeadlineExceeded`, `Interrupted`, or the error that connecting raised.
         """
         route, deadline, op = trip.route, trip.deadline, flight.op
-        if not pool.slots.take(flight, deadline.at):
+        if flight.waits_for_slot and not pool.slots.take(flight, deadline.at):
             raise DeadlineExceeded
         # `close` interrupts one operation after another. This one may have got the slot of an
         # interrupted one before its own turn.
