@@ -107,17 +107,20 @@ class SseDecoder:
         del held[: end + 2]
         # Most pieces hold one event, in two lines. To find that out costs less than to split.
         cut = text.find("\n")
-        is_plain = text.startswith("event: ") and text.startswith("\ndata: ", cut)
-        if is_plain and text.rfind("\n") == cut:
+        starts_plain = text.startswith("event: ")
+        if starts_plain and text.startswith("\ndata: ", cut) and text.rfind("\n") == cut:
             return [_event((text[7:cut] or "message", text[cut + 7 :]))]
+        if not starts_plain:
+            return self._parse(text)
         events: List[ServerSentEvent] = []
-        for block in text.split("\n\n"):
-            head, found, content = block.partition("\ndata: ")
-            if found and "\n" not in content and "\n" not in head and head.startswith("event: "):
-                events.append(_event((head[7:] or "message", content)))
+        # To split at the name of the next field, too, saves two steps of Python for each event.
+        for block in text[7:].split("\n\nevent: "):
+            kind, found, content = block.partition("\ndata: ")
+            if found and "\n" not in content and "\n" not in kind:
+                events.append(_event((kind or "message", content)))
             else:
                 # Release them early: each may take as much memory as the text.
-                del block, head, content
+                del block, kind, content
                 return self._parse(text)
         return events
 
