@@ -74,6 +74,7 @@ ON_ONE_PYTHON = (
     "tests/house/test_twins.py",
     "tests/testing/conformance",
     "tests/transports/test_examples.py",
+    "tests/workflow_types/test_with_type_checkers.py",
 )
 """What judges files, or promises nothing for every Python. Of `tests`, only the newest runs it."""
 
@@ -362,6 +363,13 @@ def explore(session: nox.Session) -> None:
     """Every way a start can go wrong, within the bounds of each scenario; or what follows `--`."""
     session.install("--editable", ".")
     session.run("python", "-m", "tests.explore", *(session.posargs or ("run", "kept")))
+
+
+@nox.session(python=NEWEST)
+def accounts(session: nox.Session) -> None:
+    """Files of types of 10,000 hostile accounts."""
+    session.install(*EXTRAS, *packages("test"))
+    session.run("pytest", "tests/workflow_types", env={"FLOWMAESTRO_ACCOUNTS": "10000"})
 
 
 @nox.session(python=NEWEST)

@@ -52,6 +52,9 @@ SLOW: Dict[str, Tuple[str, ...]] = {
         "tests/faults/test_long_streams.py",
         "tests/testing/fake/server/test_inspector.py::test_many_large_requests_that_fail",
     ),
+    "Ten thousand workflows, most of the time in making their classes.": (
+        "tests/workflow_types/test_source.py::test_ten_thousand_workflows",
+    ),
     "Random networks and random replies: what they find becomes a test of its own.": (
         "tests/chaos/test_chaos.py",
         "tests/fuzz/test_fuzz.py",
@@ -72,6 +75,7 @@ SLOW: Dict[str, Tuple[str, ...]] = {
         "tests/house/test_page_types.py",
         "tests/house/test_docs.py::test_tests_of_a_project_pass",
         "tests/house/test_docs.py::test_the_command_line_says_what_its_page_shows",
+        "tests/workflow_types/test_with_type_checkers.py",
     ),
 }
 """By the reason, patterns that the ids of slow tests begin with."""
