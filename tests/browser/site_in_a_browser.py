@@ -11,7 +11,6 @@ import re
 import shutil
 import sys
 import threading
-import time
 from pathlib import Path
 
 from playwright.sync_api import sync_playwright
@@ -83,16 +82,8 @@ RESULT = "a[href*='?h=']"
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
-    index_delay = 0.0
-    """Seconds before the index of the search is sent."""
-
     def log_message(self, *_):
         pass
-
-    def do_GET(self):
-        if self.path.endswith("/search.json"):
-            time.sleep(self.index_delay)
-        super().do_GET()
 
 
 def main(site: Path, pictures: Path) -> None:
@@ -112,8 +103,6 @@ def main(site: Path, pictures: Path) -> None:
                 open_all(chromium, url, names, width, pictures)
             for words, where in SEARCHES.items():
                 search(chromium, url, words, where, pictures)
-            Quiet.index_delay = 2.0
-            search_at_once(chromium, url)
         server.shutdown()
     print(f"{len(names)} pages, each at two widths, and {len(SEARCHES)} searches")
 
@@ -147,17 +136,6 @@ def search(chromium, url, words, where, pictures):
     found = page.locator(RESULT).first.get_attribute("href")
     leads = re.sub(r"\?h=[^#]*", "", found)[len(url) :]
     assert leads.startswith(where), f"{words!r} leads to {leads}"
-    page.close()
-
-
-def search_at_once(chromium, url):
-    """Search before the index has arrived: the box says so, then shows the results by itself."""
-    page = chromium.new_page(viewport={"width": 1280, "height": 900})
-    page.goto(url, wait_until="load")
-    page.locator(".md-search__button").click()
-    page.locator(BOX).press_sequentially("custom CA")
-    page.get_by_text("Loading search").wait_for()
-    page.locator(RESULT).first.wait_for(state="attached")
     page.close()
 
 
