@@ -126,7 +126,7 @@ TARGETS = (
         for case in ("64 in flight", "512 in flight")
         for target in _ratio("in-flight", case, "ours-anyio-asyncio", {"ours-aiohttp": 1.15})
     ),
-    _decode("small events, 16384-byte chunks", "httpx-sse", 0.45),
+    _decode("small events, 16384-byte chunks", "httpx-sse", 0.40),
     _decode("small events, 64-byte chunks", "httpx-sse", 0.40),
     _decode("50 KB events, 16384-byte chunks", "bare-split", 1.1),
     _decode("50 KB events, 64-byte chunks", "httpx-sse", 0.20),
