@@ -1,7 +1,8 @@
 """Counts what the second call of a client passes: `python -m benchmarks.passed`.
 
 It counts the functions of ours that are called, their files, and how often the next function is in
-another file. Functions of other libraries do not count. With `--list`, each function is printed.
+another file. Functions of other libraries do not count, nor do comprehensions, which are functions
+before Python 3.12. With `--list`, each function is printed.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import inspect
+import os
 import sys
 from pathlib import Path
 from types import CodeType, FrameType
@@ -19,9 +21,10 @@ from flowmaestro import AsyncFlowMaestroClient, FlowMaestroClient
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS = tuple(
-    str(ROOT / folder)
+    str(ROOT / folder) + os.sep
     for folder in ("flowmaestro", "flowmaestro_core", "transports/flowmaestro_transports")
 )
+COMPREHENSIONS = ("<listcomp>", "<dictcomp>", "<setcomp>")
 KEY = "fm_live_0123456789abcdef"
 
 
@@ -39,14 +42,21 @@ class Passed:
         """Count no longer."""
         sys.setprofile(None)
 
+    @property
+    def files(self) -> List[str]:
+        """The files of these functions, each once."""
+        return sorted({code.co_filename for code in self.functions})
+
     def __str__(self) -> str:
-        files = [code.co_filename for code in self.functions]
-        changes = sum(one != other for one, other in zip(files, files[1:]))
-        return f"{len(files)} functions, {len(set(files))} files, {changes} changes of file"
+        homes = [code.co_filename for code in self.functions]
+        changes = sum(one != other for one, other in zip(homes, homes[1:]))
+        return f"{len(homes)} functions, {len(self.files)} files, {changes} changes of file"
 
     def _count(self, frame: FrameType, event: str, _: Any) -> None:
         code = frame.f_code
         if event != "call" or not code.co_filename.startswith(OURS):
+            return
+        if code.co_name in COMPREHENSIONS:
             return
         # A generator or a coroutine that is resumed is the same call.
         resumable = inspect.CO_GENERATOR | inspect.CO_COROUTINE
