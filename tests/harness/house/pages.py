@@ -100,8 +100,12 @@ def script(name):
 
 
 def sessions():
-    """Return the names of the sessions of `noxfile.py`: each that of its function, or its own."""
+    """Return the names of the sessions of `noxfile.py`: each that of its function, or its own.
+
+    Those of the engines are made of a table.
+    """
     text = (ROOT / "noxfile.py").read_text(encoding="utf-8")
     found = re.findall(r'^@nox\.session\((?:name="([\w-]+)")?.*\)\ndef (\w+)', text, re.MULTILINE)
     assert len(found) == text.count("@nox.session"), "a decorator has more than one line"
-    return [name or function for name, function in found]
+    engines = re.findall(r'^    "(\w+)": \(', text.partition("ENGINES = {")[2], re.MULTILINE)
+    return [*(name or function for name, function in found), *(f"engines-{it}" for it in engines)]
