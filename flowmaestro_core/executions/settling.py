@@ -370,9 +370,9 @@ def settle(
     After a conclusive lookup, starts and unclaimed executions with equal inputs form a group. In a
     group, they are paired, the earliest start with the earliest execution, and starts that are left
     over are made again. A group with more executions than starts is not paired: some of these
-    executions belong to another client. A lookup of the whole list (`is_whole`) is conclusive. If
-    the list has an execution without a usable id, it may be that of any start that is left over. A
-    start that the server has accepted, without a usable id, is not made again.
+    executions belong to another client. Nor is one with fewer executions, if the list has one
+    without a usable id: that may be of any of its starts. A lookup of the whole list (`is_whole`)
+    is conclusive. A start that the server has accepted, without a usable id, is not made again.
 
     But an empty list may be that of another workspace, to which the API key of this call belongs.
     So it is conclusive only of a start that this call alone has sent, with the same key.
@@ -386,14 +386,15 @@ def settle(
     for execution in found.unclaimed.values():
         alike[_digest_of_inputs(execution)][1].append(execution)
     for group, matches in alike.values():
-        is_certain = is_conclusive and len(matches) <= len(group)
+        surplus = len(matches) - len(group)
+        is_certain = is_conclusive and (surplus == 0 or (surplus < 0 and not found.has_nameless))
         ids = [match["id"] for match in reversed(matches)] if is_certain else []
         for start, execution_id in zip(group, ids):
             start.find(execution_id)
         for start in group[len(ids) :]:
             is_ours = start.sent_here and not start.may_run
             is_missed = is_certain or (is_whole and found.is_empty and is_ours)
-            if is_missed and not (found.has_nameless or start.was_processed):
+            if is_missed and not start.was_processed:
                 start.miss()
             else:
                 start.give_up(tuple(matches), found.failure)

@@ -35,7 +35,7 @@ Events, by the state in which they may come; each is a method. `TRANSITIONS` lis
   equal inputs that belong to no other start. No more than there are such starts: the first start
   gets the oldest one (`find`: started), and those left over were not made (`miss`: new, to be
   started again; after `MAX_RESTARTS`: refused). More of them, a list that fails or is not read back
-  to one from before, if any, or, for those left over, an entry without an id: `give_up`: unknown.
+  to one from before, if any, or, if there are fewer, an entry without an id: `give_up`: unknown.
   If it is and was empty: `miss` if only this call sent it, and knows no execution, else `give_up`.
 * unknown: `start_anyway`, right after `give_up`, for `on_unknown="start"` or, with a checkpoint,
   for an empty list without a known execution from before (another workspace's key is refused): new.

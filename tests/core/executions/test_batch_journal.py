@@ -746,6 +746,27 @@ def test_listed_execution_without_a_usable_id_may_be_the_row_in_doubt(
     assert isinstance(run.items[0].error, StartUnknownError) == (starts == 1)
 
 
+def test_execution_without_a_usable_id_leaves_all_equal_rows_in_doubt() -> None:
+    """It may be that of the first row, although the other execution is the only one with an id.
+
+    If that were taken for the one of the first row, the next lookup would end before the one
+    without an id, and start the other row again.
+    """
+    equal = {"id": "ex_lost", "inputs": {"n": 1}, "created_at": "1970-01-01T00:16:43Z"}
+    nameless = {**equal, "id": 17, "created_at": "1970-01-01T00:16:41Z"}
+    other = {"id": "ex_1", "inputs": {"n": 2}, "created_at": "1970-01-01T00:16:42Z"}
+    page = (equal, other, nameless, BASELINE)
+    rows = [{"n": 1}, {"n": 2}, {"n": 1}]
+    world = World()
+    answer = with_a_lost_start(*page, starts=iter(["lost", None, "lost"]))
+    run = world.run(rows, answer)
+    again = world.run(rows, with_a_lost_start(*page, starts=iter([None])))
+    assert not any(map(is_start, again.sent))
+    for items in (run.items, again.items):
+        unknown = {item.index for item in items if isinstance(item.error, StartUnknownError)}
+        assert unknown == {0, 2}
+
+
 def test_few_of_many_candidates_are_kept_while_the_lookup_goes_on() -> None:
     others = [
         {"id": f"other_{n}", "inputs": {"n": 0}, "created_at": "1970-01-01T00:16:42Z"}
