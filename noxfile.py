@@ -95,7 +95,10 @@ nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.stop_on_first_error = True
 nox.options.sessions = ["checks"]
 
-IN_FULL = ("pyright", f"demo-{FLOOR}", "demos", "package", "docs", f"tests-{FLOOR}", "core", "slow")
+IN_FULL = (
+    *("pyright", f"demo-{FLOOR}", "demos", "package", "docs", "proofs-short"),
+    *(f"tests-{FLOOR}", "core", "slow"),
+)
 """What `nox` alone leaves to `nox -s full`. The last ones print pytest's summary."""
 
 
@@ -225,6 +228,20 @@ def slow(session: nox.Session) -> None:
 def proofs(session: nox.Session) -> None:
     """All that takes too long for every change, or needs a tool; `-- 2/4` for a part; `-- NAME`."""
     session.run(sys.executable, "-m", "tests.proofs", *session.posargs, external=True)
+
+
+@nox.session(name="proofs-short", python=False)
+def proofs_short(session: nox.Session) -> None:
+    """A minute of chaos, beside an engine whose workers and server are killed.
+
+    The slow tests have a share of others: kills at some system calls, and killed batches.
+    """
+    nox_here = (sys.executable, "-m", "nox", "--session")
+    run_at_once(
+        session,
+        (*nox_here, "engines-temporal", "--", "few"),
+        (*nox_here, "chaos", "--", "--operations", "3000"),
+    )
 
 
 @nox.session(python=False)
