@@ -253,6 +253,15 @@ class Machine(Generic[T]):
         self.state = "closing"
         return Close()
 
+    def abandon(self) -> None:
+        """Give back the turn that the next poll of the machine has, for the polls of other calls.
+
+        Call this if no further event follows although the machine has not ended. Without the call,
+        polls of other calls may come up to a minute later. After the end, it has no effect.
+        """
+        if self._inner is not None:
+            self._inner.abandon()
+
     # A machine inside a machine
 
     def _delegate(self, inner: Machine[Any], now: float, jitter: float) -> Action:

@@ -169,6 +169,7 @@ class RunMachine(Machine[EndedExecution]):
 
     def _followed(self, outcome: Union[Done, Fail], now: float, jitter: float) -> Action:
         following = cast("EventStreamMachine", self._following)
+        following.abandon()  # Its next poll is not sent.
         execution = cast("Execution", following.last_seen)
         # A probe has returned the ended execution already: no further request is needed.
         if isinstance(outcome, Done) and is_terminal(execution):

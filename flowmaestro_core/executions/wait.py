@@ -208,6 +208,8 @@ class WaitMachine(Machine[EndedExecution]):
         """The state of the wait. It is set by `start` at the latest."""
         self._answer: Union[Done, Fail]
         """The outcome of the last poll, kept while the listener handles it."""
+        self._planned_at = -math.inf
+        """The time for which the pace has the next poll, on the clock of `now`."""
 
     @event
     def start(self, now: float, jitter: float) -> Action:
@@ -217,6 +219,10 @@ class WaitMachine(Machine[EndedExecution]):
     @event
     def emitted(self, now: float, jitter: float) -> Action:
         return self._go_on(now)
+
+    def abandon(self) -> None:
+        super().abandon()
+        self._context.pace.cancel(self._planned_at)
 
     def _next(self, now: float, jitter: float) -> Action:
         self.state = WaitState.POLLING
@@ -241,6 +247,7 @@ class WaitMachine(Machine[EndedExecution]):
         if isinstance(self._answer, Done):
             pace.replied(self._answer.value.rate_limit, now)
         delay = pace.plan(verdict.seconds, now)
+        self._planned_at = now + delay
         if delay == verdict.seconds:
             return verdict
         # The pace does not delay the last poll.

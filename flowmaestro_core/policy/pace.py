@@ -27,14 +27,14 @@ Rules of the pace:
 The day never slows a poll: the server does not say when the day ends.
 
 Replies of other processes with the same key show up in what is left of the window, but their turns
-are not known here. A wait that is cancelled keeps its turn until that time has passed: machines are
-dropped without notice. So another wait may be polled later than needed, but only once.
+are not known here. A wait that is cancelled gives its turn back (`cancel`). A batch, and a wait
+whose driver does not call `abandon`, keep the next one until its time has passed.
 """
 
 from __future__ import annotations
 
 import math
-from bisect import bisect_right, insort
+from bisect import bisect_left, bisect_right, insort
 from typing import List, Optional
 
 from flowmaestro_core.payloads.reply import RateLimit
@@ -141,6 +141,17 @@ class Pace:
             delay = max(delay, self._turn_at - now)
         insort(planned, now + delay)
         return delay
+
+    def cancel(self, at: float) -> None:
+        """Give back the turn of a poll that is planned for the time `at`, if there is one.
+
+        Turns are given in order, so the next one follows the last poll that is left.
+        """
+        planned = self._planned
+        place = bisect_left(planned, at)
+        if planned[place : place + 1] == [at]:
+            del planned[place]
+            self._turn_at = min(self._turn_at, planned[-1] if planned else -math.inf)
 
     def _gap(self, last: float) -> float:
         """Return the seconds from the turn at `last` to the next one."""

@@ -344,6 +344,11 @@ class EventStreamMachine(Machine[Any]):
         self._stream.resumed(now)
         return self._next(now, jitter)
 
+    def abandon(self) -> None:
+        super().abandon()
+        if self._stream.polls is not None:
+            self._stream.polls.abandon()
+
     def _accept_event(self, item: Dict[str, Any], now: float) -> bool:
         """Queue an event, or make it the ending.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from flowmaestro_core.policy.pace import Pace
 from flowmaestro_core.policy.polling import PollSchedule
 
@@ -18,6 +20,8 @@ class RunPolls:
         self._schedule = schedule
         self._pace = pace
         """Gives the poll its turn: many runs of the client may wait."""
+        self._planned_at = -math.inf
+        """The time for which the pace has the next poll, on the clock of `now`."""
 
     @property
     def due_at(self) -> float:
@@ -33,7 +37,12 @@ class RunPolls:
         """Plan the next poll. Return the time of its turn, before which it must not be sent."""
         wanted = self._schedule.answered(now)
         delay = self._pace.plan(wanted, now)
+        self._planned_at = now + delay
         return now + delay if delay > wanted else now
+
+    def abandon(self) -> None:
+        """Give back the turn of the next poll, which is not sent."""
+        self._pace.cancel(self._planned_at)
 
     def event_came(self, now: float) -> None:
         """Plan the poll that is due if the connection is lost now."""

@@ -193,4 +193,5 @@ async def drive(machine: Machine[Any], emit: Callable[[Any], object], store: Any
                 failure.__cause__ = error
                 report = partial(machine.transport_failed, failure)
     finally:
+        machine.abandon()
         await body.close()

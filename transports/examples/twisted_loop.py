@@ -74,5 +74,6 @@ async def perform(
             except TransportFailure as failure:
                 report = partial(machine.transport_failed, failure)
     finally:
+        machine.abandon()
         if body:
             await body.close()

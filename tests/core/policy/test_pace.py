@@ -8,8 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flowmaestro_core.actions import Emit, Send, Wait
+from flowmaestro_core.context import Context
+from flowmaestro_core.machines import machine_for
 from flowmaestro_core.payloads.reply import RateLimit
 from flowmaestro_core.policy.pace import EXPECTED_WITHIN, FEW, LEAD, Pace
+from flowmaestro_core.resources.executions import Executions
+from flowmaestro_core.resources.workflows import Workflows
+from flowmaestro_core.streams.events import EXECUTION_TERMINAL
+from tests.harness.core.followed import COMPLETED, CONNECTED, RUNNING, opened
+from tests.harness.core.stepping import Stepper, a_context, an_envelope
 
 
 def paced(remaining: int = 200, reset_after: float = 60.0, limit: int = 300) -> Pace:
@@ -81,6 +89,19 @@ def test_machines_whose_polls_have_passed_are_forgotten() -> None:
     for _ in range(FEW):
         pace.plan(0.5, 0.0)
     assert pace.plan(0.5, 1.0) == 0.5
+
+
+def test_turns_that_are_given_back_are_given_again() -> None:
+    pace = paced()
+    at = turns(pace, 100)
+    for index in (99, 50, 98, 97):
+        pace.cancel(at[index])
+    pace.cancel(at[98])  # Not planned any more.
+    assert at[96] < pace.plan(0.0, 0.0, many=True) < at[98]
+    for each in at[:97]:
+        pace.cancel(each)
+    pace.cancel(at[97])
+    assert pace.plan(0.0, 0.0) == 0.0
 
 
 def test_one_machine_that_waits_for_many_has_turns_from_the_beginning() -> None:
@@ -173,3 +194,53 @@ def test_polls_never_use_up_a_window(remaining: int, reset_after: float, machine
     within = sum(at < reset_after for at in given_out)
     assert within <= max(remaining - 1, 0)
     assert given_out == sorted(given_out)
+
+
+# Machines that give their turns back
+
+
+def first_turn(pace: Pace, now: float = 1000.0) -> float:
+    return pace.plan(0.0, now, many=True)
+
+
+def paced_context() -> Context:
+    context = a_context()
+    context.pace.replied(RateLimit(300, 200, 60.0), 1000.0)
+    return context
+
+
+@pytest.mark.parametrize("abandons", [False, True])
+def test_an_abandoned_wait_gives_its_turn_back(abandons: bool) -> None:
+    context, alone = paced_context(), paced_context()
+    operation = Executions.wait_for_completion("ex_1")
+    wait = Stepper(machine_for(operation, context, "token"))
+    wait.start()
+    wait.machine.abandon()  # It has no turn yet.
+    assert isinstance(wait.replies(200, RUNNING), Wait)
+    if abandons:
+        wait.machine.abandon()
+        wait.machine.abandon()
+    assert (first_turn(context.pace) == first_turn(alone.pace)) is abandons
+
+
+@pytest.mark.parametrize("ends", ["abandoned", "ended", "goes on"])
+def test_a_run_whose_stream_needs_no_poll_gives_its_turn_back(ends: str) -> None:
+    context, alone = paced_context(), paced_context()
+    run = Stepper(machine_for(Workflows.run("wf_1"), context, "token"), terminal=EXECUTION_TERMINAL)
+    run.start()
+    run.replies(202, an_envelope({"execution_id": "ex_1"}))
+    run.opens()
+    alone.pace.request_made(told=False)
+    if ends == "abandoned":
+        run.machine.abandon()
+    elif ends == "ended":
+        run.receives(COMPLETED)
+        run.closes()
+        assert isinstance(run.takes(), Send)
+    assert (first_turn(context.pace) == first_turn(alone.pace)) is (ends != "goes on")
+
+
+def test_a_stream_of_no_run_has_no_turn_to_give_back() -> None:
+    stream = opened()
+    stream.machine.abandon()
+    assert isinstance(stream.receives(CONNECTED), Emit)

@@ -19,6 +19,9 @@ class Scripted:
         self.actions: Iterator[Any] = iter(actions)
         self.heard: List[str] = []
 
+    def abandon(self) -> None:
+        """Not an event: a scripted machine reserves nothing."""
+
     def __getattr__(self, event: str) -> Any:
         if event.startswith("_") or event in OPTIONAL:
             raise AttributeError(event)

@@ -181,7 +181,9 @@ class _Driver:
         """
 
     def _stop(self, error: Optional[BaseException] = None) -> None:
-        self.closed = True
+        if not self.closed:
+            self.closed = True
+            self.machine.abandon()
         if self._reporter is not None:
             self._reporter.ended(error)
 
@@ -263,6 +265,7 @@ class SyncDriver(_Driver):
                         response = dated(response, self._given)
                     action = machine.response_received(response, now(), jitter())
                 elif isinstance(action, Done):
+                    self.closed = True  # An ended machine has no turn to give back.
                     self.close()
                     return action
                 elif isinstance(action, Fail):
@@ -421,6 +424,7 @@ class AsyncDriver(_Driver):
                         response = dated(response, self._given)
                     action = machine.response_received(response, now(), jitter())
                 elif isinstance(action, Done):
+                    self.closed = True  # An ended machine has no turn to give back.
                     await self.close()
                     return action
                 elif isinstance(action, Fail):
