@@ -6,7 +6,7 @@ import functools
 import os
 from typing import Any
 
-from celery.signals import task_prerun, task_success
+from celery.signals import task_success
 
 from examples.engines import celery_redis
 from examples.engines.celery_redis import app
@@ -22,13 +22,6 @@ shorter = functools.partial(celery_redis.Checkpoint, settle_after=SETTLE_AFTER)
 setattr(celery_redis, "Checkpoint", shorter)  # noqa: B010
 if os.environ.get("BARE"):
     setattr(celery_redis, "checkpoint_of", lambda task_id, **_: None)  # noqa: B010
-
-
-@task_prerun.connect
-def note_begin(task_id: str, **_: Any) -> None:
-    """Note that a task begins."""
-    with open(os.environ["BEGUN"], "a") as file:
-        file.write(f"{task_id}\n")
 
 
 @task_success.connect
