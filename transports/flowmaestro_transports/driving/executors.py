@@ -14,6 +14,7 @@ from typing import (
     TYPE_CHECKING,
     Any,
     Callable,
+    ContextManager,
     Generic,
     Mapping,
     Optional,
@@ -49,6 +50,8 @@ T = TypeVar("T")
 X = TypeVar("X")
 H = TypeVar("H")
 L = TypeVar("L", bound="_Lifetime[Any]")
+_REAL_TIME: ContextManager[None] = nullcontext()
+"""Entered by each call on a transport in real time. It has no state, so all calls share it."""
 
 
 class ClientTransport(Generic[X]):
@@ -252,7 +255,7 @@ class SyncExecutor(_Lifetime[Transport]):
             # A listener may wait for another call, so each operation of the transport is in flight
             # by itself.
             block = driver.in_flight if operation.listener is None else None
-            with nullcontext() if block is None else block():
+            with _REAL_TIME if block is None else block():
                 action = driver.advance()
                 while isinstance(action, Emit):
                     for item in action.items:
@@ -347,7 +350,7 @@ class AsyncExecutor(_Lifetime[AsyncTransport]):
             # A listener may wait for another call, so each operation of the transport is in flight
             # by itself.
             block = driver.in_flight if operation.listener is None else None
-            with nullcontext() if block is None else block():
+            with _REAL_TIME if block is None else block():
                 action = await driver.advance()
                 while isinstance(action, Emit):
                     for item in action.items:
