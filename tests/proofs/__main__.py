@@ -116,15 +116,15 @@ def run(name: str) -> Result:
     begun = time.monotonic()
     command = [sys.executable, "-m", "nox", "--no-stop-on-first-error", "--session", name]
     command += ["--", *SHARE[name]] if name in SHARE else []
-    done = subprocess.run(
-        command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
-    )
-    (KEPT / f"{name}.txt").write_text(done.stdout, encoding="utf-8")
+    output = KEPT / f"{name}.txt"
+    # Not a pipe: a server that a failed proof has left would keep it open.
+    with output.open("w", encoding="utf-8") as file:
+        done = subprocess.run(command, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT, check=False)
     commit = subprocess.run(
         ["git", "rev-parse", "--short=8", "HEAD"], cwd=ROOT, text=True, capture_output=True
     )
     return Result(
-        summed_up(done.stdout, done.returncode),
+        summed_up(output.read_text("utf-8", "replace"), done.returncode),
         datetime.date.today().isoformat(),
         commit.stdout.strip() or "no commit",
         round(time.monotonic() - begun),
