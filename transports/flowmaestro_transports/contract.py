@@ -27,6 +27,8 @@ FlowMaestro. Rules that the signatures cannot say:
 * A transport in virtual time may have three more attributes: `random` (see `RandomSource`),
   `in_flight` (a method, see `InFlightBlock`), and `wall_clock` (a function that returns
   Unix seconds).
+* A transport that simulates the death of its process may have a method `during`: see
+  `DuringBlock`.
 """
 
 from __future__ import annotations
@@ -45,6 +47,7 @@ from typing import (
     runtime_checkable,
 )
 
+from flowmaestro_core.actions import Action
 from flowmaestro_core.http.messages import Headers, Request, Response
 
 SyncFunction = Callable[[Request], Response]
@@ -294,6 +297,15 @@ def new_token(transport: object) -> str:
     """
     own: Optional[RandomSource] = getattr(transport, "random", None)
     return os.urandom(16).hex() if own is None else f"{own.getrandbits(128):032x}"
+
+
+DuringBlock = Callable[[Action, str], ContextManager[object]]
+"""The method `during` of a transport that simulates deaths: returns a block for one action.
+
+The driver carries out each `Load` and `Save` in such a block, and enters one before each `Emit`. So
+the transport can raise an exception before the action or after it. The text is the path of the
+store's file, or `""` if the store is not a file.
+"""
 
 
 def wall_clock_of(transport: object) -> Callable[[], float]:

@@ -114,6 +114,21 @@ class VirtualClock:
                 if self._calls.leave(call):
                     self._wake_one()
 
+    @contextmanager
+    def blocked(self) -> Generator[None, None, None]:
+        """Count the calling thread as blocked in a `with` block: it waits for another thread.
+
+        Its call in flight, if it has one, does not keep time from advancing.
+        """
+        thread = threading.get_ident()
+        with self.lock:
+            self._calls.block(thread)
+        try:
+            yield
+        finally:
+            with self.lock:
+                self._calls.unblock(thread)
+
     def alarm(self, at: float, source: Optional[Source] = None) -> Alarm:
         """Return an alarm for the current call, which fires at `at` or when `source` has data.
 

@@ -177,3 +177,11 @@ def test_call_that_would_hang_forever_fails(backend, monkeypatch, fake):
     assert not fake.open_streams
     fake.clock.advance(365 * 86_400)
     assert client.executions.get(run)["data"]["status"] == "running"
+
+
+def test_time_passes_for_a_thread_that_a_blocked_call_waits_for():
+    fake = FakeFlowMaestro()
+    transport = MemoryTransport(fake)
+    with fake.clock.in_flight(), fake.clock.blocked():
+        in_threads(lambda: transport.sleep(5))
+    assert transport.now() == 5

@@ -23,7 +23,8 @@ def kept_by(checkpoint: Checkpoint) -> Kept:
         store = CheckpointFile(checkpoint.path or "")
     else:
         store = CheckpointFunctions(checkpoint.load, checkpoint.save)
-    return Kept(store, CheckpointError, "The checkpoint", checkpoint.path, states=_alone)
+    path = checkpoint.path
+    return Kept(store, CheckpointError, "The checkpoint", path, states=_alone, file=path or "")
 
 
 def _alone(state: Any) -> Tuple[Any]:

@@ -41,6 +41,7 @@ from flowmaestro_core.machine import Machine
 from flowmaestro_core.store import Loaded
 from flowmaestro_transports.contract import (
     AsyncTransport,
+    DuringBlock,
     InFlightBlock,
     Transport,
     random_source_of,
@@ -114,6 +115,8 @@ class _Driver:
     """Tells hooks, trace and log what happens; `None` if there are none."""
     _keeper: Any = None
     """Carries out `Load` and `Save`; `None` if there is no store."""
+    _during: Optional[DuringBlock] = None
+    """Makes a block for each `Emit`, on a transport that simulates the death of its process."""
     _interrupt: Optional[Callable[[], None]] = None
     """Interrupts the operation in flight, if the view of the transport can."""
     _started: bool = False
@@ -158,6 +161,9 @@ class _Driver:
             self._reporter = observers.reporter(machine, transport, awaits=awaits)
         self._jitter = random_source_of(transport).random
         self._is_patient = getattr(transport, "patient", True)
+        during: Optional[DuringBlock] = getattr(transport, "during", None)
+        if during is not None:
+            self._during = during
         if view is not None:
             self._interrupt = getattr(view, "interrupt", None)
         # Code of the caller's may wait for another call.
@@ -256,6 +262,9 @@ class SyncDriver(_Driver):
                         self._release()
                         action = machine.stream_ended(now(), jitter())
                 elif isinstance(action, Emit):
+                    if self._during is not None:
+                        with self._during(action, ""):
+                            pass
                     return action
                 elif isinstance(action, Send):
                     response = transport.send(action.request, action.timeout)
@@ -415,6 +424,9 @@ class AsyncDriver(_Driver):
                         await self._release()
                         action = machine.stream_ended(now(), jitter())
                 elif isinstance(action, Emit):
+                    if self._during is not None:
+                        with self._during(action, ""):
+                            pass
                     return action
                 elif isinstance(action, Send):
                     response = await transport.send(action.request, action.timeout)

@@ -6,7 +6,18 @@ A keeper calls the methods of the journal, of the checkpoint, or of the caller's
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional, Tuple, Type, Union
+from contextlib import nullcontext
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    ContextManager,
+    NamedTuple,
+    Optional,
+    Tuple,
+    Type,
+    Union,
+)
 
 from flowmaestro_core.actions import Load, Save
 from flowmaestro_core.errors import (
@@ -17,7 +28,7 @@ from flowmaestro_core.errors import (
 )
 from flowmaestro_core.records import JournalPlan
 from flowmaestro_core.store import Loaded
-from flowmaestro_transports.contract import wall_clock_of
+from flowmaestro_transports.contract import DuringBlock, wall_clock_of
 from flowmaestro_transports.primitives.checks import refuse_awaitable
 
 if TYPE_CHECKING:
@@ -42,6 +53,7 @@ class Kept(NamedTuple):
         path: of the file that the store locks while it loads or saves; `None` for any other store.
         journal: the store, if it is a file that must be closed; else `None`.
         states: makes a tuple of states from what `load` returned.
+        file: the path of the file that is the store; `""` for any other store.
 
     """
 
@@ -51,6 +63,7 @@ class Kept(NamedTuple):
     path: Optional[str] = None
     journal: Optional[Journal] = None
     states: Callable[[Any], Tuple[Any, ...]] = tuple
+    file: str = ""
 
     def close(self, last: Optional[Save] = None) -> None:
         """Release the store. If it is a file, save `last` before. May be called twice."""
@@ -65,7 +78,7 @@ def journal_kept_by(plan: JournalPlan) -> Kept:
     from flowmaestro_transports.driving.journal import Journal
 
     journal = Journal(plan.store)
-    return Kept(journal, journal=journal)
+    return Kept(journal, journal=journal, file=plan.store)
 
 
 class _StoreFailed(Exception):
@@ -79,6 +92,11 @@ class _Keeper:
         self._kept = kept
         self._store = kept.store
         self._transport = transport
+        self._during: Optional[DuringBlock] = getattr(transport, "during", None)
+
+    def _block(self, action: Union[Load, Save]) -> ContextManager[object]:
+        """Return the block of the transport in which to carry out `action`."""
+        return nullcontext() if self._during is None else self._during(action, self._kept.file)
 
     def drop(self, last: Optional[Save]) -> None:
         """Release the store, without waiting. If it is a file, save `last` before."""
@@ -133,12 +151,13 @@ class SyncKeeper(_Keeper):
         keys, ids = list(action.keys), list(action.execution_ids)
         try:
             states, known = (), {}
-            if keys:
-                states = self._call(
-                    "load", lambda: self._store.load(keys, action.outcomes), self._kept.states
-                )
-            if ids:
-                known = self._call("known", lambda: self._store.known(ids), dict)
+            with self._block(action):
+                if keys:
+                    states = self._call(
+                        "load", lambda: self._store.load(keys, action.outcomes), self._kept.states
+                    )
+                if ids:
+                    known = self._call("known", lambda: self._store.known(ids), dict)
         except _StoreFailed as failed:
             error: FlowMaestroError = failed.args[0]
             return error
@@ -147,7 +166,8 @@ class SyncKeeper(_Keeper):
     def save(self, action: Save) -> Optional[FlowMaestroError]:
         """Save the states. Return the error to report, if there is one."""
         try:
-            self._call("save", lambda: self._store.save(list(action.states)))
+            with self._block(action):
+                self._call("save", lambda: self._store.save(list(action.states)))
         except _StoreFailed as failed:
             error: FlowMaestroError = failed.args[0]
             return error
@@ -194,12 +214,13 @@ class AsyncKeeper(_Keeper):
         keys, ids = list(action.keys), list(action.execution_ids)
         try:
             states, known = (), {}
-            if keys:
-                states = await self._call(
-                    "load", lambda: self._store.load(keys, action.outcomes), self._kept.states
-                )
-            if ids:
-                known = await self._call("known", lambda: self._store.known(ids), dict)
+            with self._block(action):
+                if keys:
+                    states = await self._call(
+                        "load", lambda: self._store.load(keys, action.outcomes), self._kept.states
+                    )
+                if ids:
+                    known = await self._call("known", lambda: self._store.known(ids), dict)
         except _StoreFailed as failed:
             error: FlowMaestroError = failed.args[0]
             return error
@@ -208,7 +229,8 @@ class AsyncKeeper(_Keeper):
     async def save(self, action: Save) -> Optional[FlowMaestroError]:
         """Save the states. Return the error to report, if there is one."""
         try:
-            await self._call("save", lambda: self._store.save(list(action.states)))
+            with self._block(action):
+                await self._call("save", lambda: self._store.save(list(action.states)))
         except _StoreFailed as failed:
             error: FlowMaestroError = failed.args[0]
             return error
