@@ -143,6 +143,15 @@ class Choices:
         """Return the option for a choice behind the prefix."""
         return 0
 
+    def check_end(self) -> None:
+        """Raise `NotDeterministic` if the path ended before the choices that it must begin with."""
+        if len(self.made) < len(self._prefix):
+            wanted = self._prefix[len(self.made)]
+            raise NotDeterministic(
+                f"Choice {len(self.made) + 1} was {wanted.label!r}, and the path ends there for "
+                "the same answers before it"
+            )
+
     def _look_up(self, state: Hashable, label: str) -> None:
         """Leave the path if another path has been in this state, or this path before."""
         seen, own = self._seen, self._own
@@ -345,8 +354,10 @@ def _take(run: Run, choices: Choices, report: Report, *, keep_ends: bool) -> Non
     except SearchError:
         raise
     except Exception as error:
+        choices.check_end()
         report.findings.append(Path(tuple(choices.made), error=error))
     else:
+        choices.check_end()
         if keep_ends and end not in report.ends:
             report.ends[end] = Path(tuple(choices.made), end)
     report.steps += len(choices.made)

@@ -209,3 +209,16 @@ def test_wrong_bounds_are_refused() -> None:
     assert "options must be at least 1, not 0, for 'none'" in str(finding.error)
     assert Report(2).complete == -1
     assert Path(()).text == "-"
+
+
+def test_a_path_that_ends_before_its_prefix_is_not_deterministic() -> None:
+    calls = iter(range(9))
+
+    def run(choices: Choices) -> None:
+        first = next(calls) == 0
+        choices.choose(2, "always")
+        if first:
+            choices.choose(2, "once")
+
+    with pytest.raises(NotDeterministic, match=r"Choice 2 was 'once', and the path ends there"):
+        explore(run, faults=1)
