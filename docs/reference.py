@@ -156,6 +156,7 @@ OF_TESTING = {
         RecordedRequest Execution EventStream Delivery FakeReply
     """,
     "Cassettes": "Cassette CassetteError CassetteMismatch",
+    "Deaths of a task": "every_crash Effect CrashReport CrashFinding ProcessDied",
     "Checks of stores and drivers": "check_store check_async_store check_driver",
     "Transports for tests": """
         ScriptedTransport AsyncScriptedTransport Quiet MemoryTransport AsyncMemoryTransport

@@ -8,10 +8,12 @@
         client = FlowMaestroClient()
 
 `fake/` is the service, in memory or on a port. `virtual/` has the transports in memory and their
-clocks, `cassettes/` the recordings, `conformance/` the checks of what others write.
+clocks, `cassettes/` the recordings, `conformance/` the checks of what others write. `crashes/`
+kills a task of the user at every step.
 
-The names for cassettes, stores and the server are imported on first use, the other names together
-with this module. Of these imports, only that of the server loads an HTTP stack or an event loop.
+The names for cassettes, stores, crashes and the server are imported on first use, the other names
+together with this module. Of these imports, only that of the server loads an HTTP stack or an event
+loop.
 """
 
 from __future__ import annotations
@@ -38,6 +40,10 @@ if TYPE_CHECKING:
     from flowmaestro.testing.cassettes import Cassette, CassetteError, CassetteMismatch
     from flowmaestro.testing.conformance.drivers import check_driver
     from flowmaestro.testing.conformance.stores import check_async_store, check_store
+    from flowmaestro.testing.crashes.effects import Effect
+    from flowmaestro.testing.crashes.exploration import every_crash
+    from flowmaestro.testing.crashes.report import CrashFinding, CrashReport
+    from flowmaestro.testing.crashes.steps import ProcessDied
     from flowmaestro.testing.fake.server.serve import running_server, serve
 
 __all__ = [
@@ -46,7 +52,10 @@ __all__ = [
     "Cassette",
     "CassetteError",
     "CassetteMismatch",
+    "CrashFinding",
+    "CrashReport",
     "Delivery",
+    "Effect",
     "EventStream",
     "Events",
     "Execution",
@@ -58,6 +67,7 @@ __all__ = [
     "MemoryTransport",
     "MessageAnswers",
     "Node",
+    "ProcessDied",
     "Quiet",
     "RecordedRequest",
     "ScriptedEvent",
@@ -68,12 +78,18 @@ __all__ = [
     "check_async_store",
     "check_driver",
     "check_store",
+    "every_crash",
     "running_server",
     "serve",
 ]
 
 
 _LATER = {
+    "CrashFinding": "crashes.report",
+    "CrashReport": "crashes.report",
+    "Effect": "crashes.effects",
+    "ProcessDied": "crashes.steps",
+    "every_crash": "crashes.exploration",
     "Cassette": "cassettes",
     "CassetteError": "cassettes",
     "CassetteMismatch": "cassettes",
