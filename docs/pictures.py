@@ -13,6 +13,7 @@ import functools
 import http.server
 import io
 import itertools
+import json
 import os
 import platform
 import pty
@@ -27,17 +28,22 @@ import termios
 import threading
 import time
 from datetime import datetime, timezone
+from html import escape
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, Dict, Generator, List, Optional, Sequence, Tuple
 
 from anyio.from_thread import start_blocking_portal
+from pygments.lexers.python import PythonLexer
+from pygments.token import Token
 from rich.console import Console
 from rich.terminal_theme import MONOKAI
 from rich.text import Text
 
 from flowmaestro import FlowMaestroClient, FlowMaestroError
+from flowmaestro.__main__ import main as flowmaestro_main
 from flowmaestro.testing import FakeFlowMaestro, Node, running_server
+from flowmaestro.testing.fake.sample_runs import add_invoices
 from flowmaestro.testing.fake.server.inspector import Inspector
 from flowmaestro.testing.fake.server.serve import serve
 from flowmaestro.timeline import timeline_svg
@@ -268,6 +274,74 @@ def timeline(name: str, nodes: List[Any], width: int = 828, **options: Any) -> s
             return timeline_svg(events.seen_events, execution=execution, width=width)
 
 
+MISTAKE = """\
+from flowmaestro import FlowMaestroClient
+from workflows import SEND_INVOICE
+
+client = FlowMaestroClient()
+run = client.workflows.run(SEND_INVOICE, {"customer": "cus_1", "amont": 12})
+"""
+LETTER, LINE = 8.4, 22
+"""Pixels of a letter and of a line, in a font of 14 pixels."""
+
+
+def editor() -> str:
+    """Return an editor with a misspelled input, and what pyright says of it, as SVG."""
+    with tempfile.TemporaryDirectory() as folder:
+        fake = FakeFlowMaestro()
+        add_invoices(fake)
+        file = Path(folder) / "workflows.py"
+        with fake.installed():
+            flowmaestro_main(["types", "Send invoice", "--out", str(file)])
+        (Path(folder) / "send.py").write_text(MISTAKE, encoding="utf-8")
+        python = ["--pythonpath", sys.executable]
+        command = [sys.executable, "-m", "pyright", *python, "--outputjson", "send.py"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    found = json.loads(done.stdout)["generalDiagnostics"]
+    texts = [it["message"].splitlines()[-1].strip() for it in found]
+    (narrowest,) = (it for it in found if '"amont"' in it["message"])
+    left = LETTER * narrowest["range"]["start"]["character"]
+    width, height = 770, LINE * (len(MISTAKE.splitlines()) + 1) + 66
+    drawn = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
+        'font-family="Menlo, Consolas, monospace" font-size="14">',
+        f'<rect width="{width}" height="{height}" rx="8" fill="#1f1f1f"/>',
+    ]
+    for number, line in enumerate(MISTAKE.splitlines(), 1):
+        y = 14 + LINE * number
+        drawn.append(f'<text x="16" y="{y}" fill="#6e7681">{number}</text>')
+        column = 0
+        for kind, text in PythonLexer().get_tokens(line):
+            if text.strip():
+                color = next((it for of, it in COLORS.items() if kind in of), "#d4d4d4")
+                x = f"{40 + LETTER * column:.1f}"
+                length = f'textLength="{LETTER * len(text):.1f}"'
+                drawn.append(f'<text x="{x}" y="{y}" {length} fill="{color}">{escape(text)}</text>')
+            column += len(text.rstrip("\n"))
+    for problem in found:
+        start, end = (problem["range"][it] for it in ("start", "end"))
+        x, y = 40 + LETTER * start["character"], 18 + LINE * (start["line"] + 1)
+        waves = round(LETTER * (end["character"] - start["character"]) / 6)
+        path = f"M{x:.1f} {y}" + "q1.5 -3 3 0t3 0" * waves
+        drawn.append(f'<path d="{path}" fill="none" stroke="#f14c4c" stroke-width="1.2"/>')
+    box, y = LETTER * (len(texts[-1]) + 2), height - 60
+    x = min(40 + left, width - box - 16)
+    drawn += [
+        f'<rect x="{x:.1f}" y="{y}" width="{box:.1f}" height="34" rx="4" fill="#252526" '
+        'stroke="#454545"/>',
+        f'<text x="{x + LETTER:.1f}" y="{y + 22}" fill="#d4d4d4">{escape(texts[-1])}</text>',
+        "</svg>\n",
+    ]
+    return "\n".join(drawn)
+
+
+COLORS = {
+    Token.Keyword: "#c586c0",
+    Token.Literal.String: "#ce9178",
+    Token.Literal.Number: "#b5cea8",
+}
+
+
 def inspector() -> Dict[str, bytes]:
     """Return pictures of the inspector: a list, a call of four attempts, a lost response."""
     fake = FakeFlowMaestro(epoch=time.time())
@@ -415,5 +489,6 @@ if __name__ == "__main__":
         for name, png in photographed[word]().items():
             (FOLDER / f"{name}.png").write_bytes(png)
     if not sys.argv[1:]:
-        for name, svg in {"demo": demo(), **sessions(), **timelines()}.items():
+        drawings = {"demo": demo(), "types": editor(), **sessions(), **timelines()}
+        for name, svg in drawings.items():
             (FOLDER / f"{name}.svg").write_text(svg, encoding="utf-8")

@@ -40,7 +40,13 @@ exit status:
   5 rate limit, 6 network, 124 timed out (--timeout),
   129 SIGHUP, 130 Ctrl-C, 143 SIGTERM
 """
-_PAGES = {"map": "batches", "chat": "agents", "serve": "testing", "demo": "testing"}
+_PAGES = {
+    "map": "batches",
+    "chat": "agents",
+    "serve": "testing",
+    "demo": "testing",
+    "types": "types",
+}
 """The page about a command in the documentation; that of the others is `cli`."""
 
 
@@ -170,7 +176,7 @@ def _in_usage(argument: _Argument) -> str:
     (flag, *_), settings = argument
     if flag.startswith("-"):
         return f" {flag} {settings['metavar']}" if settings.get("required") else ""
-    forms = {"?": " [{}]", "+": " {0} [{0} ...]"}
+    forms = {"?": " [{}]", "+": " {0} [{0} ...]", "*": " [{} ...]"}
     form = forms.get(settings.get("nargs", ""), " {}")
     return form.format(settings["metavar"])
 
@@ -402,7 +408,7 @@ def _formats(help: str, *forms: str, json: str = "json") -> Tuple[_Argument, ...
 
 
 _GROUPS = {
-    "workflows": ("run", "watch", "map", "cancel", "fire"),
+    "workflows": ("run", "watch", "map", "cancel", "fire", "types"),
     "agents and what there is": ("chat", "query", "list", "get"),
     "keys, and trying things": (
         *("login", "logout", "profiles", "doctor", "serve", "demo", "mcp", "completion", "help"),
@@ -564,6 +570,25 @@ COMMANDS: Dict[str, _Command] = {
         _of("trigger", "id or name of the trigger, or a unique beginning of one"),
         *_INPUTS,
         *_json("print the server's reply as JSON"),
+    ),
+    "types": _command(
+        "write a file with the types of your workflows, for editors and type checkers",
+        ("--out workflows.py", '"Nightly report" --out workflows.py --outputs', "--check"),
+        _of(
+            "workflow",
+            "only these workflows (id or name of each) [all]",
+            nargs="*",
+            complete="workflow",
+        ),
+        _output("--out", "the Python file [workflows.py]", default="workflows.py"),
+        _flag("--outputs", "types of outputs, too, as past runs had them"),
+        _flag("--force", "overwrite a file that this command has not written"),
+        _flag(
+            "--check",
+            "write nothing, but compare the file with the server: exit status 1 if callers who "
+            "keep to the file may break, 2 if the server could not be asked",
+        ),
+        *_SERVER,
     ),
     "doctor": _command(
         "check the key, the server and the connection, and say what to do",

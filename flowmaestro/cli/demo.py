@@ -24,6 +24,7 @@ from flowmaestro.cli.console import Console, Text
 from flowmaestro.cli.output import written
 from flowmaestro.testing import FakeFlowMaestro, MemoryTransport, running_server
 from flowmaestro.testing.fake.model.seeds import FAILING_WORKFLOW_ID
+from flowmaestro.testing.fake.sample_runs import add_invoices
 from flowmaestro.types import ExecutionEvent, ExecutionStatus
 from flowmaestro.webhooks import SIGNATURE_HEADER
 
@@ -55,6 +56,7 @@ def demo_command(options: argparse.Namespace) -> None:
     about = f", over {options.transport}"
     screen.line(("FlowMaestro for Python", "bold"), f" {__version__}", (about, "dim"))
     fake = FakeFlowMaestro(options.shapes, options.events, epoch=time.time())
+    add_invoices(fake)
     about = f"({options.shapes} shapes, {options.events} events)"
     delivery = partial(last_delivery, fake)
     if options.transport == "memory":
@@ -174,7 +176,8 @@ def list_workflows(client: FlowMaestroClient, tell: Narrator) -> None:
     tell.step("List workflows", "workflows.list")
     for workflow in client.workflows.list()["data"]:
         tell.say(workflow["name"], ("  " + workflow["id"], "dim"))
-        tell.say(("  " + (workflow["description"] or ""), "dim"), indent=2)
+        if workflow["description"]:
+            tell.say(("  " + workflow["description"], "dim"), indent=2)
 
 
 def execute_and_follow(client: FlowMaestroClient, tell: Narrator) -> None:

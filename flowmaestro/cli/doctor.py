@@ -46,6 +46,7 @@ _EXTRAS = ("aiohttp", "requests", "trio", "rich", "keyring", "mcp", "opentelemet
 _RUN = "workflows:read workflows:execute executions:read"
 _NEEDED = {
     **dict.fromkeys(("run", "map", "mcp"), _RUN),
+    "types": "workflows:read executions:read",
     "watch": "executions:read",
     "cancel": "executions:read executions:cancel",
     "chat": "agents:read agents:execute threads:write",

@@ -5,9 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import shutil
 import sys
-import tempfile
 import time
 from collections import defaultdict
 from contextlib import suppress
@@ -18,7 +16,7 @@ from typing import Any, Dict, List, Optional, TextIO, Tuple
 from flowmaestro import Hooks, ResponseInfo
 from flowmaestro.cli import TIMED_OUT, USAGE, CommandFailed, session, status_after
 from flowmaestro.cli.console import Console, Text, text_width
-from flowmaestro.cli.output import FORMULA_SIGNS, Results, written
+from flowmaestro.cli.output import FORMULA_SIGNS, Results, replacing, written
 from flowmaestro.cli.run_view import in_short
 from flowmaestro.input_files import Rows, counted, read_rows, typed_rows
 from flowmaestro.inputs import is_strict, mapping_or_empty
@@ -265,18 +263,10 @@ class _ResultsFile:
         begins = [begin for _, begin in self._places]
         ends = [*begins[1:], os.path.getsize(path)]
         spans = sorted(zip((index for index, _ in self._places), begins, ends))
-        handle, copy = tempfile.mkstemp(prefix=".flowmaestro-", dir=os.path.dirname(path))
-        try:
-            with open(path, "rb") as results, open(handle, "wb") as new:
-                for begin, end in [(0, begins[0]), *(span[1:] for span in spans)]:
-                    results.seek(begin)
-                    new.write(results.read(end - begin))
-            shutil.copymode(path, copy)
-            os.replace(copy, path)
-        except BaseException:
-            with suppress(OSError):
-                os.remove(copy)
-            raise
+        with open(path, "rb") as results, replacing(path) as new:
+            for begin, end in [(0, begins[0]), *(span[1:] for span in spans)]:
+                results.seek(begin)
+                new.write(results.read(end - begin))
 
     def close(self) -> None:
         """Close the file. Ignore errors: `add` flushes each result, and raises its error."""

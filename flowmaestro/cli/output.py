@@ -10,11 +10,28 @@ from __future__ import annotations
 
 import codecs
 import csv
+import errno
 import io
 import json
+import os
 import re
+import shutil
 import sys
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, TextIO, cast
+import time
+from contextlib import contextmanager, suppress
+from typing import (
+    Any,
+    BinaryIO,
+    Dict,
+    Generator,
+    Iterable,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    TextIO,
+    cast,
+)
 
 from flowmaestro.cli.console import Console, Writer
 from flowmaestro.printable import printable_lines
@@ -102,6 +119,31 @@ def event_fields(event: Mapping[str, Any]) -> Dict[str, Any]:
         if name == key or name not in event:
             fields[name] = value
     return fields
+
+
+@contextmanager
+def replacing(path: str) -> Generator[BinaryIO, None, None]:
+    """Open a draft beside the file `path`. When the `with` block ends, it replaces the file.
+
+    If the block raises, the file stays as it is. A symbolic link stays one, and permissions stay.
+    Raises `OSError` if the file cannot be written, or is not a regular file.
+    """
+    path = os.path.realpath(path)
+    exists = os.path.exists(path)
+    if exists and not os.path.isfile(path):  # To replace /dev/null would harm the whole system.
+        raise OSError(errno.EINVAL, "it is not a regular file", path)
+    draft = os.path.join(os.path.dirname(path), f".flowmaestro-{os.getpid()}-{time.time_ns()}")
+    mode = 0o600 if exists else 0o666  # Only this user may have been allowed to read it.
+    try:
+        with open(draft, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
+            yield file
+        if exists:
+            shutil.copymode(path, draft)
+        os.replace(draft, path)
+    except BaseException:
+        with suppress(OSError):
+            os.remove(draft)
+        raise
 
 
 class Results:

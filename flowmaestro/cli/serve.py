@@ -20,6 +20,7 @@ from flowmaestro.cli.console import Lines
 from flowmaestro.cli.state import change_private, state_folder
 from flowmaestro.testing import FakeFlowMaestro
 from flowmaestro.testing import serve as serve_fake
+from flowmaestro.testing.fake.sample_runs import add_invoices
 from flowmaestro.testing.fake.server.inspector import Inspector
 from flowmaestro.testing.fake.server.seed_file import SeedFile
 from flowmaestro.testing.fake.server.serve import is_loopback
@@ -54,6 +55,7 @@ def serve_command(options: argparse.Namespace) -> None:
         # Ids of executions of an earlier start must not come again.
         seed=secrets.randbits(64),
     )
+    add_invoices(fake)
     fake.revoke_keys()
     key = fake.add_key(options.api_key or _kept_key())
     inspector = Inspector(fake, log=Lines(sys.stderr).copyable)

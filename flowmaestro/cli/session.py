@@ -130,7 +130,19 @@ def find(client: FlowMaestroClient, kind: str, text: str) -> Found:
         found.append(Found(text_or_empty(row["id"]), str(row["name"] or "")))
         if row["id"] == text:
             return found[-1]
-    chosen = [each for each in found if each.name == text]
+    chosen = meant(kind, text, found)
+    if chosen.name:
+        Lines(sys.stderr).line(f"{chosen.name} is {chosen.id}")
+    return chosen
+
+
+def meant(kind: str, text: str, found: Sequence[Found]) -> Found:
+    """Return the one of all resources of a kind that `text` means, by `find`'s rules for a list.
+
+    Raises what `find` raises for a list.
+    """
+    chosen = [each for each in found if each.id == text]
+    chosen = chosen or [each for each in found if each.name == text]
     if not chosen and len(text) >= SHORTEST_BEGINNING:
         chosen = [each for each in found if any(word.startswith(text) for word in each)]
     if not chosen:
@@ -149,8 +161,6 @@ def find(client: FlowMaestroClient, kind: str, text: str) -> Found:
         raise CommandFailed(said, USAGE, code="ambiguous", hint="give the id")
     if not chosen[0].id:
         raise unusable(f"has no text as the id of the {kind}")
-    if chosen[0].name:
-        Lines(sys.stderr).line(f"{chosen[0].name} is {chosen[0].id}")
     return chosen[0]
 
 

@@ -275,7 +275,6 @@ _WORDS = {
     "int": "a whole number",
     "float": "a number",
     "bool": "true or false",
-    "None": "null",
     OBJECT: "an object",
     "Any": "any value",
 }
@@ -283,7 +282,8 @@ _WORDS = {
 
 def in_words(kind: Type) -> str:
     """Return a type in words for users who do not write Python, such as `text or null`."""
-    plain = [_WORDS[part] for part in _PLAIN if part in kind]
-    plain += ["a list"] if any(part.startswith("List[") for part in kind) else []
-    named = sorted(part[len("Literal[") : -1] for part in kind if part.startswith("Literal["))
-    return " or ".join([*plain[:-1], *named, *plain[-1:]])
+    words = [_WORDS[part] for part in _PLAIN if part in kind and part != "None"]
+    words += sorted(it[len("Literal[") : -1] for it in kind if it.startswith("Literal["))
+    lists = (read_type(it[len("List[") : -1]) for it in kind if it.startswith("List["))
+    words += sorted("a list" if it == ANY else f"a list of {in_words(it)}" for it in lists)
+    return " or ".join([*words, *(["null"] if "None" in kind else [])])

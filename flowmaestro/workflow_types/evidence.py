@@ -17,6 +17,7 @@ from flowmaestro_core.showing.texts import event_time
 
 DECLARED, SEEN, PINNED, UNKNOWN = "declared", "seen", "pinned", "unknown"
 """How a key is known: the server declares it, runs had it, `pyproject.toml` sets it, not at all."""
+KNOWN = (DECLARED, SEEN, PINNED)
 MOST_KEYS = 50
 """If runs have more keys than these, and most of them only once, the keys are data, such as
 customers. They are then not written."""
@@ -186,11 +187,15 @@ def types_of(
     )
 
 
-def pinned(keys: Keys, pins: Mapping[str, Optional[Key]]) -> Keys:
-    """Return the keys as the user has set them: `pins` adds, replaces, and with `None` removes."""
+def with_pins(workflow: WorkflowTypes, pins: Mapping[str, Optional[Key]]) -> WorkflowTypes:
+    """Return the workflow with the inputs that the user sets.
+
+    `pins` adds keys and replaces them; the value `None` removes one.
+    """
     if not pins:
-        return keys
-    found = {**keys.by_name, **{name: pin for name, pin in pins.items() if pin is not None}}
+        return workflow
+    keys = workflow.inputs
+    every = {**keys.by_name, **pins}
+    left = {name: key for name, key in every.items() if key is not None}
     known = PINNED if keys.known == UNKNOWN else keys.known
-    left = {name: key for name, key in found.items() if pins.get(name, key) is not None}
-    return replace(keys, known=known, by_name=left)
+    return replace(workflow, inputs=replace(keys, known=known, by_name=left))

@@ -9,6 +9,7 @@ import ast
 import io
 import re
 import tokenize
+from dataclasses import replace
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from flowmaestro.workflow_types.annotations import read_type
@@ -23,7 +24,7 @@ from flowmaestro.workflow_types.evidence import (
 from flowmaestro.workflow_types.source import TITLE
 from flowmaestro_core.http.dates import parse_timestamp
 
-_OF = re.compile(r'(?:Inputs|Outputs) of "(.*)"[.,]')
+_OF = re.compile(r'(?:Inputs|Outputs) of "(.*)"(?:[.,]| are not known)')
 _RUNS = re.compile(r"as seen in its last (?:(\d+) completed runs|completed run)\.")
 _TIMES = re.compile(r"Created from (\S+) to (\S+)\.")
 _SEEN_IN = re.compile(r"# seen in (\d+) of \d+")
@@ -56,6 +57,11 @@ def read_source(text: str) -> FileOfTypes:
         raise ValueError("this is not a file of types, or it was edited") from error
 
 
+def _name_in(docstring: str) -> str:
+    found = _OF.match(docstring)
+    return "" if found is None else found[1]
+
+
 class _Class(NamedTuple):
     """A `TypedDict`, with the keys that it inherits: the annotation, the line, and if required."""
 
@@ -75,17 +81,21 @@ class _Reader:
     def read(self) -> FileOfTypes:
         """Return what the file holds."""
         found = FileOfTypes({}, {})
+        workflow: Optional[WorkflowTypes] = None
         for node in self._tree.body:
             if isinstance(node, ast.ClassDef):
                 self._classes[node.name] = self._class(node)
             elif isinstance(node, ast.Assign):
-                name: Any = node.targets[0]
-                self._classes[name.id] = self._functional(node.value)
+                target: Any = node.targets[0]
+                self._classes[target.id] = self._functional(node.value)
             elif isinstance(node, ast.AnnAssign):
                 constant: Any = node.target
                 workflow = self._workflow(node)
                 found.workflows[workflow.id] = workflow
                 found.constants[workflow.id] = constant.id
+            elif isinstance(node, ast.Expr) and workflow is not None:  # It is about the constant.
+                name = _name_in(ast.literal_eval(node.value))
+                found.workflows[workflow.id] = replace(workflow, name=name)
         return found
 
     def _class(self, node: ast.ClassDef) -> _Class:
@@ -111,10 +121,10 @@ class _Reader:
         types = inside.elts if isinstance(inside, ast.Tuple) else [inside]
         classes = [self._classes[it.id] if isinstance(it, ast.Name) else None for it in types]
         inputs = classes[0]
-        name = _OF.match(next((it.docstring for it in classes if it is not None), ""))
+        docstrings = [it.docstring for it in classes if it is not None]
         return WorkflowTypes(
             ast.literal_eval(made.args[0]),
-            "" if name is None else name[1],
+            _name_in(docstrings[0]) if docstrings else "",
             self._keys(inputs),
             self._keys(classes[1]) if len(classes) > 1 else None,
         )

@@ -206,10 +206,14 @@ def _docstring(lines: List[str], indent: str = "    ") -> str:
 
 def _unknown(workflow: WorkflowTypes) -> str:
     """Return the docstring below the constant of a workflow whose inputs are not known."""
-    lines = [f'Inputs of "{shown(workflow.name)}" are not known: none declared, no run completed.']
+    lines = [
+        f'Inputs of "{shown(workflow.name)}" are not known.',
+        "",
+        "The server declares none, and no completed run was seen.",
+    ]
     if workflow.labels:
         labels = ", ".join(shown(it) for it in workflow.labels[:MOST_LABELS])
-        lines += ["", f"Their labels on the server: {labels}."]
+        lines.append(f"Their labels on the server: {labels}.")
     return _docstring(lines, "")
 
 

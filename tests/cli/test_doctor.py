@@ -60,7 +60,7 @@ def test_doctor_exits_0_if_every_check_is_good(doctor):
     [
         ("workflows:read", "list workflows"),
         ("workflows:read workflows:execute executions:read",
-         "run, map, mcp, watch, list workflows, list executions"),
+         "run, map, mcp, types, watch, list workflows, list executions"),
         ("agents:read agents:execute threads:write", "chat, list agents"),
         ("knowledge-bases:read knowledge-bases:query", "query, list knowledge-bases"),
     ],

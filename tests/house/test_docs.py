@@ -19,6 +19,7 @@ import pytest
 from flowmaestro.pytest_plugin import MODES
 from flowmaestro.testing import FakeFlowMaestro
 from flowmaestro.testing import running_server as serving
+from flowmaestro.testing.fake.sample_runs import add_invoices
 from tests.harness.house.pages import (
     CONTRACT,
     OUTPUT,
@@ -33,6 +34,8 @@ from tests.harness.house.pages import (
 OVER_SOCKETS = {ROOT / "transports" / "README.md"}
 PROJECT = ROOT / "docs" / "testing.md"
 """A page whose blocks are the files of a project; they reach a fake by themselves."""
+TYPES = ROOT / "docs" / "types.md"
+"""A page with a file of types, which its other blocks import. The fake has its workflow."""
 
 DEMO = (
     "python3 -m venv .venv && .venv/bin/pip install '.[cli]' && "
@@ -103,12 +106,25 @@ def run(block, namespace):
             assert came.rstrip("\n") == shown, f"{place} prints {came!r}"
 
 
+def import_files_of(page, monkeypatch):
+    """Make modules of the blocks of a page that say which file they are."""
+    for file in PYTHON:
+        if file.page == page and file.file:
+            module = types.ModuleType(file.file)
+            exec(compile(file.text, file.file, "exec", dont_inherit=True), vars(module))
+            monkeypatch.setitem(sys.modules, file.file, module)
+
+
 @pytest.mark.parametrize("block", [it for it in PYTHON if it.page != PROJECT], ids=str)
 def test_python_blocks_run_and_print_what_they_say(
-    block, flowmaestro_client, monkeypatch, tmp_path
+    block, flowmaestro_fake, flowmaestro_client, monkeypatch, tmp_path
 ):
     """Clients that are given no transport talk to a fake in memory; the others to a server."""
     monkeypatch.chdir(tmp_path)  # for the files that a block writes
+    if block.page == TYPES:
+        add_invoices(flowmaestro_fake)
+        import_files_of(TYPES, monkeypatch)
+        flowmaestro_fake._scripts.clear()  # Not each block runs it.
     for package in ("pandas", "tqdm"):
         if f" {package} " in block.text:
             pytest.importorskip(package)
@@ -141,11 +157,7 @@ def test_a_block_that_prints_something_else_is_noticed(text, output):
 
 @pytest.mark.parametrize("block", [it for it in PYTHON if it.page == PROJECT], ids=str)
 def test_blocks_of_a_project_run_and_print_what_they_say(block, monkeypatch):
-    for file in PYTHON:
-        if file.page == PROJECT and file.file:
-            module = types.ModuleType(file.file)
-            exec(file.text, vars(module))
-            monkeypatch.setitem(sys.modules, file.file, module)
+    import_files_of(PROJECT, monkeypatch)
     run(block, {"__name__": "documentation"})
 
 

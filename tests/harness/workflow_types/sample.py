@@ -125,8 +125,9 @@ SEND_INVOICE: WorkflowId[SendInvoiceInputs, SendInvoiceOutputs] = WorkflowId(
 
 
 WORKFLOW_WF3: WorkflowId[Mapping[str, Any]] = WorkflowId("wf_3")
-"""Inputs of "請求書" are not known: none declared, no run completed.
+"""Inputs of "請求書" are not known.
 
+The server declares none, and no completed run was seen.
 Their labels on the server: E-Mail.
 """
 '''
