@@ -5,8 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Mapping, Optional, TypeVar, Union
 
-import flowmaestro  # for annotations: `Hooks` and `StreamTimes` are imported when they are read
-from flowmaestro import resources
+from flowmaestro import option_types, resources
 from flowmaestro_core.defaults import DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT, MAX_REPLY_SIZE
 from flowmaestro_core.habits import OF_CLIENT, unknown_attribute, with_hints
 from flowmaestro_core.payloads.reply import Reply
@@ -114,8 +113,8 @@ class FlowMaestroClient(_Client):
         max_retries: Optional[int] = DEFAULT_MAX_RETRIES,
         headers: Optional[Mapping[str, str]] = None,
         transport: Union[Transport, SyncFunction, None] = None,
-        stream_times: Optional[flowmaestro.StreamTimes] = None,
-        hooks: Optional[flowmaestro.Hooks] = None,
+        stream_times: Optional[option_types.StreamTimes] = None,
+        hooks: Optional[option_types.Hooks] = None,
         max_reply_size: Optional[int] = MAX_REPLY_SIZE,
         owns_transport: bool = True,
     ) -> None:
@@ -259,8 +258,8 @@ class AsyncFlowMaestroClient(_Client):
         max_retries: Optional[int] = DEFAULT_MAX_RETRIES,
         headers: Optional[Mapping[str, str]] = None,
         transport: Union[AsyncTransport, AsyncFunction, None] = None,
-        stream_times: Optional[flowmaestro.StreamTimes] = None,
-        hooks: Optional[flowmaestro.Hooks] = None,
+        stream_times: Optional[option_types.StreamTimes] = None,
+        hooks: Optional[option_types.Hooks] = None,
         max_reply_size: Optional[int] = MAX_REPLY_SIZE,
         owns_transport: bool = True,
     ) -> None:
