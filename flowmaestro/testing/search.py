@@ -22,7 +22,8 @@ every path was tried, or was left out because it continues from a state that ano
 few faults continues from. A finding has the fewest faults that lead to one, and of these the fewest
 choices. The guarantee needs two things of the run: the same answers lead to the same choices
 (checked: `NotDeterministic`), and, where it passes a `state`, two equal states have the same
-future. A state that comes twice on one path is a finding, since the run would never end.
+future, whatever the number of faults so far. A state that comes twice on one path without a fault
+in between is a finding, since the run would never end.
 """
 
 from __future__ import annotations
@@ -103,7 +104,8 @@ class Choices:
         self.made: List[Choice] = []
         self._prefix = prefix
         self._seen = seen
-        self._own: Set[Hashable] = set()
+        self._own: Dict[Hashable, int] = {}
+        """The states of this path, with the faults that had come before each."""
         self._is_left = False
         self.repeated: Optional[str] = None
         """The label at which a state came a second time on this path; `None` if none did."""
@@ -156,12 +158,13 @@ class Choices:
         """Leave the path if another path has been in this state, or this path before."""
         seen, own = self._seen, self._own
         assert seen is not None  # noqa: S101 (for the type checker)
-        if state in own:
-            self.repeated = label
-        elif state not in seen:
+        faults = sum(choice.faults for choice in self.made)
+        if state not in seen:
             seen.add(state)
-            own.add(state)
+            own[state] = faults
             return
+        if own.get(state) == faults:
+            self.repeated = label
         self._is_left = True
         raise PathLeft
 

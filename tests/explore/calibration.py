@@ -13,9 +13,9 @@ Two more double starts of the same readings are outside the machines, and outsid
 checkpoint file `x.new` was taken for the draft of `x` (`tests/core/test_checkpoint.py` refuses
 the name), and a browser's `EventSource` repeated the request of an example (it is a POST now).
 
-Not found is `older-header`: a store that has lost a part of a save breaks what the docs assume, and
-the small world of `known.py` has no such store. The two `accepted` mistakes and `empty-although-`
-`known` need a list that does not show what it should; their mends are a defence beyond the promise.
+The two `accepted` mistakes and `empty-although-known` need a list that does not show what it
+should, and `older-header` a store that loses a part of a save: the mends of these four are a
+defence beyond the promise.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import re
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import List, NamedTuple, Optional, Sequence, Tuple
+from typing import List, NamedTuple, Sequence, Tuple
 
 from tests.harness.mutants import ROOT, Copy, Mutant, Verdict
 
@@ -59,8 +59,7 @@ class Mistake(NamedTuple):
         mend: the subject of the commit that has mended it.
         test: a test that was written for it.
         edits: they take the mend out of today's code.
-        runs: the scenario of `known.py` that finds it, and the least number of faults; `None` if
-            none does.
+        runs: the scenario that finds it, and the least number of faults.
 
     """
 
@@ -69,7 +68,7 @@ class Mistake(NamedTuple):
     mend: str
     test: str
     edits: Tuple[Edit, ...]
-    runs: Optional[Tuple[str, int]] = None
+    runs: Tuple[str, int]
 
 
 def _in(module: str, old: str, new: str) -> Edit:
@@ -102,7 +101,7 @@ MISTAKES = (
                 "        if starts_unknown:\n            start.start_anyway()\n",
             ),
         ),
-        runs=("checkpoint, on_unknown", 1),
+        runs=("checkpoint-start-clear", 1),
     ),
     Mistake(
         "error-of-other-inputs",
@@ -111,7 +110,7 @@ MISTAKES = (
         "Start nothing again that a lookup has found",
         "test_start.py::test_a_server_error_of_other_inputs_leaves_doubt",
         (_in("start", 'f"{self.digest}\\n{error.code}\\n', 'f"{error.code}\\n'),),
-        runs=("one row, changed", 2),
+        runs=("batch-redo", 2),
     ),
     Mistake(
         "error-after-an-execution",
@@ -119,7 +118,7 @@ MISTAKES = (
         "Start nothing again that a lookup has found",
         "test_start.py::test_a_server_error_of_inputs_that_were_started_once_leaves_doubt",
         (_in("start", 'self.refusal = ""  # These', "pass  # These"),),
-        runs=("one row, rerun, recovers", 2),
+        runs=("batch-rerun-recovers", 2),
     ),
     Mistake(
         "clock-ahead",
@@ -129,7 +128,7 @@ MISTAKES = (
         "test_durable_start.py::"
         "test_start_without_a_baseline_is_found_if_the_clock_of_its_process_was_ahead",
         (_in("durable_start", "now - age if age >= 0 else -math.inf", "now - max(age, 0.0)"),),
-        runs=("checkpoint, no baseline", 2),
+        runs=("checkpoint-nameless", 2),
     ),
     Mistake(
         "found-late",
@@ -151,7 +150,7 @@ MISTAKES = (
                 "self._found(row, now, may_be_newer=row.index in were_unknown)",
             ),
         ),
-        runs=("two rows", 2),
+        runs=("batch-2rows", 2),
     ),
     Mistake(
         "nameless",
@@ -169,7 +168,7 @@ MISTAKES = (
                 "        self._is_empty = False\n",
             ),
         ),
-        runs=("one row", 1),
+        runs=("batch", 1),
     ),
     Mistake(
         "accepted-without-id",
@@ -184,7 +183,7 @@ MISTAKES = (
                 "row = self.starts.pop()",
             ),
         ),
-        runs=("one row, never listed", 1),
+        runs=("batch-never-listed", 1),
     ),
     Mistake(
         "accepted-unreadably",
@@ -192,7 +191,7 @@ MISTAKES = (
         "Give each execution that a lookup found a later number",
         "test_batch_journal.py::test_row_that_was_accepted_without_an_id_is_not_started_again",
         (_in("start", "self.was_processed = error.status_code == 202", "pass"),),
-        runs=("one row, never listed", 1),
+        runs=("batch-never-listed", 1),
     ),
     Mistake(
         "announcement-of-another",
@@ -202,7 +201,7 @@ MISTAKES = (
         "test_durable_start.py::"
         "test_announcement_of_another_process_is_not_taken_for_the_start_of_this_call",
         (_in("durable_start", "if is_foreign and start.state is IN_DOUBT:", "if False:"),),
-        runs=("checkpoint, stranger", 2),
+        runs=("checkpoint-new-throttled-key", 2),
     ),
     Mistake(
         "empty-although-known",
@@ -219,7 +218,7 @@ MISTAKES = (
                 "",
             ),
         ),
-        runs=("one row, rerun, empty list", 2),
+        runs=("batch-rerun-empty-list", 2),
     ),
     # Older ones.
     Mistake(
@@ -236,7 +235,7 @@ MISTAKES = (
                 "found.is_conclusive or is_whole",
             ),
         ),
-        runs=("checkpoint, new workflow", 2),
+        runs=("checkpoint-new-other-key", 2),
     ),
     Mistake(
         "second-start-refused",
@@ -248,7 +247,7 @@ MISTAKES = (
             _in("start", "UNKNOWN if self.may_run else REFUSED)", "REFUSED)"),
             _in("start", "UNKNOWN if self.may_run else NEW)", "NEW)"),
         ),
-        runs=("checkpoint, new workflow", 2),
+        runs=("checkpoint-new-other-key", 2),
     ),
     Mistake(
         "rerun-of-its-own",
@@ -258,7 +257,7 @@ MISTAKES = (
         "test_durable_start.py::"
         "test_an_execution_that_settling_finds_is_started_again_if_an_earlier_call_started_it",
         (_in("durable_start", "if not self._start.sent_here and execution", "if execution"),),
-        runs=("checkpoint, rerun", 2),
+        runs=("checkpoint-rerun-2processes", 2),
     ),
     Mistake(
         "repeated-page",
@@ -275,7 +274,7 @@ MISTAKES = (
                 "",
             ),
         ),
-        runs=("checkpoint, busy", 2),
+        runs=("checkpoint-busy", 2),
     ),
     Mistake(
         "engine-announces-anew",
@@ -284,7 +283,7 @@ MISTAKES = (
         "Tell two states that a task engine made apart",
         "test_durable_saves.py::test_a_state_that_the_engine_makes_anew_begins_another_wait",
         (_in("saved_states", "0.0 if self.serial else self.at", "0.0"),),
-        runs=("checkpoint, engine", 1),
+        runs=("checkpoint-engine", 1),
     ),
     Mistake(
         "redirect",
@@ -301,7 +300,7 @@ MISTAKES = (
         "Do not take a row without an id for the baseline",
         "test_durable_start.py::test_a_listed_row_without_an_id_does_not_end_the_lookup",
         (_in("settling", "if has_id and found in numbers:", "if found in numbers:"),),
-        runs=("checkpoint, new workflow", 1),
+        runs=("checkpoint-new", 1),
     ),
     Mistake(
         "held-up",
@@ -309,7 +308,7 @@ MISTAKES = (
         "Announce a start again that is held up on a store",
         "test_batch_announcements.py::test_start_that_is_held_up_is_announced_again",
         (_in("sending", "math.inf if is_locked else settle_after / 2", "math.inf"),),
-        runs=("checkpoint", 1),
+        runs=("checkpoint-2processes", 2),
     ),
     Mistake(
         "older-header",
@@ -318,6 +317,7 @@ MISTAKES = (
         "Refuse a header that is older than a row",
         "test_batch_journal.py::test_header_that_is_older_than_a_row_is_refused",
         (_in("saved_states", "if number > last_number:", "if False:"),),
+        runs=("batch-torn-save", 1),
     ),
 )
 """Each is a double start, or the loss of the fact that prevents one."""
@@ -340,13 +340,11 @@ def repeat(copy: Copy, mistake: Mistake, command: Sequence[str]) -> Verdict:
 
 def find(copy: Copy, mistake: Mistake) -> str:
     """Return how a mistake is found by exploring: a row of the table, with what is wrong in it."""
-    if mistake.runs is None:
-        return f"| {mistake.name} | {mistake.mend} | not found | | | |"
     name, faults = mistake.runs
-    module = ("-m", "tests.explore.known", name)
+    module = ("-m", "tests.explore", "run", name, "--faults")
     fewer = repeat(copy, mistake, (*module, str(faults - 1)))
     verdict = repeat(copy, mistake, (*module, str(faults)))
-    said = re.search(r"\nfaults (\d+), choices (\d+)", verdict.printed)
+    said = re.search(r"with (\d+) faults? and (\d+) choices", verdict.printed)
     if fewer.status != 0 or verdict.status != 1 or said is None:
         return f"| {mistake.name} | {mistake.mend} | {name} | NOT AS SAID: {verdict.status} | | |"
     cells = (mistake.name, mistake.mend, name, *said.groups(), f"{verdict.seconds:.1f}")

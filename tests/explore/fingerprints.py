@@ -1,67 +1,213 @@
-"""A hashable value for all that a world and its machines know, with times relative to now."""
+"""A short digest of all that a world and its machines know, with times relative to now.
+
+Equal digests mean that the world goes on alike, so a path that comes to a known one is left. What
+is left out, below, can change nothing that happens: the digest is computed at every step, and it is
+what limits the paths a second.
+"""
 
 from __future__ import annotations
 
+import marshal
 import types
-from collections import OrderedDict, deque
 from enum import Enum
 from functools import partial
-from typing import Any, Dict, Hashable, List
+from hashlib import blake2b
+from operator import length_hint
+from typing import Any, Callable, Dict, List
 
 from flowmaestro_core.context import Context
+from flowmaestro_core.executions.saved_states import Header, SavedStart
 from flowmaestro_core.http.messages import Headers, Request, Response
 from flowmaestro_core.http.scrub import SecretScrubber
 from flowmaestro_core.operation import Operation
 from flowmaestro_core.options import ClientOptions
+from flowmaestro_core.policy.retry import Retries, RetryBudget
+from flowmaestro_core.records import JournalPlan
 
 _NEAR = 100_000.0
 """A float as near to now is a time. Durations and counts are far below: now begins at 1,000,000."""
-_FIXED = (Operation, SecretScrubber, ClientOptions)
-"""These do not change in a scenario."""
-_CODE = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, partial, type)
+_ENOUGH = 100
+"""Tokens of a retry budget. A path has at most some ten retries, and each costs 14 at most."""
+_CONSTANT = frozenset(("v", "api_root", "workflow_id", "token", "keyed"))
+"""Keys of a saved state whose values are the same in every path of a scenario."""
+_FIXED = (
+    Operation,
+    SecretScrubber,
+    ClientOptions,
+    JournalPlan,
+    types.FunctionType,
+    types.MethodType,
+    types.BuiltinFunctionType,
+    partial,
+    type,
+)
+"""These do not change in a scenario. A function that closes over a machine reads its state, which
+is in the digest anyway."""
 _PLAIN = frozenset((str, bytes, int, bool, type(None)))
+_Handler = Callable[["_Walk", Any], Any]
 
 
-def fingerprint(now: float, *values: Any) -> Hashable:
-    """Return a value that is equal for two worlds only if they go on alike."""
-    return tuple(_walk(value, now, {}) for value in values)
+def fingerprint(now: float, serial: int, *values: Any) -> bytes:
+    """Return 16 bytes that are equal for two worlds only if they go on alike.
+
+    `serial` is that of the state in the store: the serial numbers of machines are relative to it.
+    """
+    walk = _Walk(now, serial)
+    # Version 0 of the format writes no references, so equal values have equal bytes.
+    return blake2b(marshal.dumps([walk.of(it) for it in values], 0), digest_size=16).digest()
 
 
-def _walk(value: Any, now: float, met: Dict[int, int]) -> Hashable:
-    kind = type(value)
-    if kind in _PLAIN or isinstance(value, Enum):
-        return value
-    if kind is float:
-        return ("at", round(value - now, 3)) if abs(value - now) < _NEAR else value
-    if isinstance(value, (list, tuple, deque)):
-        return tuple(_walk(it, now, met) for it in value)
-    if isinstance(value, (dict, OrderedDict)):
-        return tuple((_walk(k, now, met), _walk(it, now, met)) for k, it in value.items())
-    if isinstance(value, (set, frozenset)):
-        return frozenset(_walk(it, now, met) for it in value)
-    if isinstance(value, (*_FIXED, *_CODE)):
-        return type(value).__name__
-    if id(value) in met:
-        return ("met", met[id(value)])
-    met[id(value)] = len(met)
-    if isinstance(value, Context):
-        return (
-            _walk(value.budget, now, met),
-            _walk(value.pace, now, met),
-            value.server.has_answered,
-        )
-    if isinstance(value, (Request, Response, Headers)):
-        return str(value)
-    if isinstance(value, BaseException):
-        return (type(value).__name__, str(value), getattr(value, "status_code", None))
-    return (type(value).__name__, *_attributes(value, now, met))
+class _Walk:
+    """One walk through a world: makes plain tuples of all values."""
+
+    __slots__ = ("_met", "now", "serial")
+
+    def __init__(self, now: float, serial: int) -> None:
+        self.now = now
+        self.serial = serial
+        self._met: Dict[int, int] = {}
+
+    def of(self, value: Any) -> Any:
+        kind = type(value)
+        if kind in _PLAIN:
+            return value
+        if kind is float:
+            return self.time(value)
+        return (_HANDLERS.get(kind) or _handler_for(kind))(self, value)
+
+    def time(self, value: float) -> Any:
+        distance = value - self.now
+        return (round(distance, 3),) if -_NEAR < distance < _NEAR else value
+
+    def met(self, value: Any) -> int:
+        """Return the number of an object that was met before; if it was not, number it, and -1."""
+        number = self._met.get(id(value), -1)
+        if number < 0:
+            self._met[id(value)] = len(self._met)
+        return number
 
 
-def _attributes(value: Any, now: float, met: Dict[int, int]) -> List[Hashable]:
-    found: List[Hashable] = []
-    for kind in type(value).__mro__:
-        names = vars(kind).get("__slots__", ())
-        found += [(name, _walk(getattr(value, name, None), now, met)) for name in names]
-    if hasattr(value, "__dict__"):
-        found += [(name, _walk(it, now, met)) for name, it in vars(value).items()]
+def _handler_for(kind: type) -> _Handler:
+    """Return what makes a tuple of values of a type, and remember it."""
+    if issubclass(kind, _FIXED):
+        handler: _Handler = _nothing
+    elif issubclass(kind, Enum):
+        handler = _enum
+    elif issubclass(kind, dict):
+        handler = _dict
+    elif issubclass(kind, (set, frozenset)):
+        handler = _set
+    elif issubclass(kind, BaseException):
+        handler = _error
+    elif hasattr(kind, "__next__"):
+        handler = _iterator
+    elif hasattr(kind, "__iter__"):
+        handler = _sequence
+    else:
+        names = [name for it in kind.__mro__ for name in vars(it).get("__slots__", ())]
+        handler = partial(_slots, names) if names else _attributes
+    _HANDLERS[kind] = handler
+    return handler
+
+
+def _nothing(walk: _Walk, value: Any) -> Any:
+    return None
+
+
+def _enum(walk: _Walk, value: Enum) -> Any:
+    return value.value
+
+
+def _sequence(walk: _Walk, value: Any) -> Any:
+    of = walk.of
+    return tuple([of(it) for it in value])
+
+
+def _iterator(walk: _Walk, value: Any) -> Any:
+    return length_hint(value)
+
+
+def _set(walk: _Walk, value: Any) -> Any:
+    return tuple(sorted(walk.of(it) for it in value))
+
+
+def _dict(walk: _Walk, value: Dict[Any, Any]) -> Any:
+    found: List[Any] = []
+    for key, it in value.items():
+        if key in _CONSTANT:
+            continue
+        found.append(walk.of(key))
+        if key == "serial":
+            found.append(it - walk.serial)
+        elif key == "outcome":  # An ended execution.
+            found.append(it["id"])
+        else:
+            found.append(walk.of(it))
+    return tuple(found)
+
+
+def _error(walk: _Walk, value: Any) -> Any:
+    attempts = getattr(value, "attempts", ())
+    return (
+        type(value).__name__,
+        str(value),
+        getattr(value, "status_code", None),
+        str(attempts[-1].outcome) if attempts else None,
+    )
+
+
+def _slots(names: List[str], walk: _Walk, value: Any) -> Any:
+    number = walk.met(value)
+    if number >= 0:
+        return (number,)
+    of = walk.of
+    return [of(getattr(value, name, None)) for name in names]
+
+
+def _attributes(walk: _Walk, value: Any) -> Any:
+    number = walk.met(value)
+    if number >= 0:
+        return (number,)
+    of = walk.of
+    found: List[Any] = [type(value).__name__]
+    for name, it in vars(value).items():
+        found.append(name)
+        found.append(of(it))
     return found
+
+
+def _context(walk: _Walk, value: Context) -> Any:
+    return (walk.of(value.budget), walk.of(value.pace), value.server.has_answered)
+
+
+def _budget(walk: _Walk, value: RetryBudget) -> Any:
+    return value.tokens >= _ENOUGH
+
+
+def _retries(walk: _Walk, value: Retries) -> Any:
+    return (value.attempt, value._unlimited)
+
+
+def _header(walk: _Walk, value: Any) -> Any:
+    serial: int = value.serial - walk.serial
+    return (serial, [walk.of(it) for it in value._replace(token="", serial=0)])
+
+
+def _request(walk: _Walk, value: Request) -> Any:
+    return (value.method, value.url, value.body)
+
+
+def _response(walk: _Walk, value: Response) -> Any:
+    return (value.status, value.body)
+
+
+_HANDLERS: Dict[type, _Handler] = {
+    Context: _context,
+    RetryBudget: _budget,
+    Retries: _retries,
+    Header: _header,
+    SavedStart: _header,
+    Request: _request,
+    Response: _response,
+    Headers: _nothing,
+}

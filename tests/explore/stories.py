@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, List
+from typing import List, Tuple
 
 from flowmaestro.testing.search import Path
+from tests.explore.scenario import Scenario
 
 
-def story_of(name: str, path: Path, broken: Any) -> str:
+def story_of(scenario: Scenario, path: Path) -> str:
     """Return the story of a path that has failed."""
-    error: Any = path.error
-    kept = f"broken: {', '.join(sorted(broken))}" if broken else "kept: all"
-    lines: List[str] = getattr(error, "story", [])
-    first = str(error).partition("\n")[0]
-    head = f"{first} (assumptions {kept})        replay: {name}/{path.text}"
-    return "\n".join([head, *(f"  {line}" for line in lines)])
+    kept = f"broken: {', '.join(sorted(scenario.broken))}" if scenario.broken else "kept: all"
+    steps: List[Tuple[str, str, str]] = getattr(path.error, "story", [])
+    first = str(path.error).partition("\n")[0]
+    head = f"{first} (assumptions {kept})        replay: {scenario.name}/{path.text}"
+    return "\n".join([head, *(f"  {who:7} {what:44} {then}".rstrip() for who, what, then in steps)])

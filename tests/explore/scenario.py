@@ -1,0 +1,71 @@
+"""A scenario: what the caller does, how the world is, and what may go wrong in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Dict, FrozenSet, Optional, Tuple
+
+Rows = Tuple[Dict[str, Any], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Scenario:
+    """What the caller does, and how the world is before anything goes wrong.
+
+    Attributes:
+        name: by which it is chosen.
+        kind: `batch`, or `checkpoint`: one run of `rows[0]` that only starts.
+        rows: the rows of a batch.
+        changed: the rows of all calls but the first; `None` if they are the same.
+        settings: arguments of `run_many`, or of `Checkpoint`.
+        faults: the bound of the full run.
+        again: so many calls are made even if the ones before have ended well.
+        most_calls: so many calls at most; `None` if another one follows each that a fault has
+            ended. An error of a call without a fault ends the path as well.
+        processes: so many may make the same call at the same time.
+        compares: whether the store compares and swaps.
+        is_locked: whether the store is locked while a process uses it.
+        is_new: the workflow has no execution yet.
+        nameless_baseline: the newest execution has no usable id.
+        statuses: those of an execution, the usual one first.
+        has_inputs: whether the list shows the inputs of executions.
+        others: other clients may start executions with equal inputs.
+        keys: a call may have the API key of another workspace.
+        stranger: the first call has, and gets a 429.
+        is_busy: before the second call and during a lookup, a hundred others may start executions.
+        by_engine: a task engine has announced the first start, and may announce it anew.
+        recovers: a server that has failed on a start usually accepts the same one later.
+        is_clear: each lookup can tell what was started.
+        broken: the assumptions of the docs that do not hold.
+
+    """
+
+    name: str
+    kind: str = "batch"
+    rows: Rows = ({"n": 1},)
+    changed: Optional[Rows] = None
+    settings: Tuple[Tuple[str, Any], ...] = ()
+    faults: int = 2
+    again: int = 0
+    most_calls: Optional[int] = None
+    processes: int = 1
+    compares: bool = True
+    is_locked: bool = False
+    is_new: bool = False
+    nameless_baseline: bool = False
+    statuses: Tuple[str, ...] = ("completed", "failed")
+    has_inputs: bool = True
+    others: bool = False
+    keys: bool = False
+    stranger: bool = False
+    is_busy: bool = False
+    by_engine: bool = False
+    recovers: bool = False
+    is_clear: bool = False
+    broken: FrozenSet[str] = frozenset()
+
+    @property
+    def rerun(self) -> Tuple[str, ...]:
+        """The statuses of executions that a later call replaces."""
+        found: Tuple[str, ...] = dict(self.settings).get("rerun", ())
+        return found
