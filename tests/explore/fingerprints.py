@@ -13,21 +13,27 @@ from enum import Enum
 from functools import partial
 from hashlib import blake2b
 from operator import length_hint
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, Dict, List, Tuple
 
 from flowmaestro_core.context import Context
-from flowmaestro_core.executions.saved_states import Header, SavedStart
+from flowmaestro_core.executions.outcome_queue import OutcomeQueue
+from flowmaestro_core.executions.saved_states import BatchIdentity, Header, SavedStart
 from flowmaestro_core.http.messages import Headers, Request, Response
 from flowmaestro_core.http.scrub import SecretScrubber
 from flowmaestro_core.operation import Operation
 from flowmaestro_core.options import ClientOptions
-from flowmaestro_core.policy.retry import Retries, RetryBudget
+from flowmaestro_core.policy.pace import Pace
+from flowmaestro_core.policy.retry import Retries
 from flowmaestro_core.records import JournalPlan
 
 _NEAR = 100_000.0
 """A float as near to now is a time. Durations and counts are far below: now begins at 1,000,000."""
 _ENOUGH = 100
 """Tokens of a retry budget. A path has at most some ten retries, and each costs 14 at most."""
+_FOR_PEOPLE = frozenset(("_told_at", "_settles_in"))
+"""Attributes that only the progress of a batch shows."""
+_KINDS: Dict[Tuple[Any, ...], int] = {}
+"""A number for each class and the attributes that an object of it has."""
 _CONSTANT = frozenset(("v", "api_root", "workflow_id", "token", "keyed"))
 """Keys of a saved state whose values are the same in every path of a scenario."""
 _FIXED = (
@@ -120,7 +126,7 @@ def _enum(walk: _Walk, value: Enum) -> Any:
 
 def _sequence(walk: _Walk, value: Any) -> Any:
     of = walk.of
-    return tuple([of(it) for it in value])
+    return tuple([it if type(it) in _PLAIN else of(it) for it in value])
 
 
 def _iterator(walk: _Walk, value: Any) -> Any:
@@ -136,13 +142,13 @@ def _dict(walk: _Walk, value: Dict[Any, Any]) -> Any:
     for key, it in value.items():
         if key in _CONSTANT:
             continue
-        found.append(walk.of(key))
+        found.append(key if type(key) in _PLAIN else walk.of(key))
         if key == "serial":
             found.append(it - walk.serial)
         elif key == "outcome":  # An ended execution.
             found.append(it["id"])
         else:
-            found.append(walk.of(it))
+            found.append(it if type(it) in _PLAIN else walk.of(it))
     return tuple(found)
 
 
@@ -161,27 +167,33 @@ def _slots(names: List[str], walk: _Walk, value: Any) -> Any:
     if number >= 0:
         return (number,)
     of = walk.of
-    return [of(getattr(value, name, None)) for name in names]
+    return tuple([of(getattr(value, name, None)) for name in names])
 
 
 def _attributes(walk: _Walk, value: Any) -> Any:
     number = walk.met(value)
     if number >= 0:
         return (number,)
-    of = walk.of
-    found: List[Any] = [type(value).__name__]
-    for name, it in vars(value).items():
-        found.append(name)
-        found.append(of(it))
-    return found
+    of, held = walk.of, vars(value)
+    # The names of the attributes that are set, as a number: some are set late.
+    kind = _KINDS.setdefault((type(value), *held), len(_KINDS))
+    return (
+        kind,
+        *[
+            it if type(it) in _PLAIN else of(it)
+            for name, it in held.items()
+            if name not in _FOR_PEOPLE
+        ],
+    )
 
 
 def _context(walk: _Walk, value: Context) -> Any:
-    return (walk.of(value.budget), walk.of(value.pace), value.server.has_answered)
+    return (value.budget.tokens >= _ENOUGH, value.server.has_answered)
 
 
-def _budget(walk: _Walk, value: RetryBudget) -> Any:
-    return value.tokens >= _ENOUGH
+def _outcomes(walk: _Walk, value: OutcomeQueue) -> Any:
+    """Return what is not statistics."""
+    return (value.next_index, walk.of(value.undelivered))
 
 
 def _retries(walk: _Walk, value: Retries) -> Any:
@@ -203,11 +215,13 @@ def _response(walk: _Walk, value: Response) -> Any:
 
 _HANDLERS: Dict[type, _Handler] = {
     Context: _context,
-    RetryBudget: _budget,
     Retries: _retries,
     Header: _header,
     SavedStart: _header,
     Request: _request,
     Response: _response,
     Headers: _nothing,
+    OutcomeQueue: _outcomes,
+    BatchIdentity: _nothing,
+    Pace: _nothing,  # Without rate limits in the headers, it delays nothing.
 }

@@ -101,7 +101,7 @@ def options_of(world: World, process: Process) -> Tuple[Options, str]:
         is_first = scenario.stranger and process.name == "A" and action.attempt == 1
         return _refused(bool(query), is_first), f"{request.method} with the other key"
     if request.method == "POST":
-        inputs = json.dumps(json.loads(request.body)["inputs"])
+        inputs = _inputs(action)
         return _starts(scenario, _key(action) in world.failing), f"POST execute {inputs}"
     if query:
         size, number = _page(query)
@@ -279,7 +279,12 @@ def _says(
 
 
 def _inputs(action: Send) -> str:
-    return json.dumps(json.loads(action.request.body)["inputs"])
+    return _inputs_of(action.request.body)
+
+
+@lru_cache(None)
+def _inputs_of(body: bytes) -> str:
+    return json.dumps(json.loads(body)["inputs"])
 
 
 def _key(action: Send) -> str:
