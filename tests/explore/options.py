@@ -10,17 +10,19 @@ import json
 from functools import lru_cache
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
-from flowmaestro_core.actions import Action, Emit, Load, Save, Send, Wait
+from flowmaestro_core.actions import Action, Emit, Load, Open, Save, Send, Wait
 from flowmaestro_core.errors import CheckpointConflict, CheckpointError, JournalError
 from flowmaestro_core.http.dates import http_date
 from flowmaestro_core.http.messages import Phase
 from flowmaestro_core.machine import Machine
 from flowmaestro_core.store import HEADER_KEY, Loaded
-from tests.explore.scenario import Scenario
-from tests.explore.world import ENGINE, LATE, SETTLE_AFTER, TOO_LATE, Execution, World
+from tests.explore.scenario import SETTLE_AFTER, Scenario
+from tests.explore.world import ENGINE, TOO_LATE, Execution, World
 from tests.harness.core.stepping import a_failure, a_response, an_envelope, an_error
 
 Report = Tuple[Any, ...]
+SLOW = SETTLE_AFTER / 2 + 1
+"""Seconds of a save after which its starts are announced again."""
 
 
 class Process:
@@ -94,6 +96,8 @@ def options_of(world: World, process: Process) -> Tuple[Options, str]:
         return _loads(scenario), "loads" if action.keys else "loads what is known"
     if isinstance(action, Save):
         return _saves(scenario, HEADER_KEY in world.states), f"saves {_stages(action)}"
+    if isinstance(action, Open):
+        return _NO_STREAM, "opens the stream"
     assert isinstance(action, Send), action
     request = action.request
     path, _, query = request.url.partition("?")
@@ -110,6 +114,14 @@ def options_of(world: World, process: Process) -> Tuple[Options, str]:
     it = _named(world, path)
     is_open = it is not None and not it.has_ended
     return _polls(scenario, is_open), "GET " + path.rpartition("/")[2]
+
+
+def _has_no_stream(world: World, process: Process, action: Action) -> Report:
+    return ("transport_failed", a_failure(Phase.NOT_SENT, permanent=True))
+
+
+_NO_STREAM = (Option("there is none", _has_no_stream), DIES)
+"""Events tell nothing of a start, so a run follows its execution by polls."""
 
 
 def _stages(action: Save) -> str:
@@ -173,7 +185,7 @@ STOPS = Option(f"is stopped for {TOO_LATE:g} s before", _stops)
 
 
 def _failed(scenario: Scenario) -> Any:
-    return CheckpointError if scenario.kind == "checkpoint" else JournalError
+    return JournalError if scenario.kind == "batch" else CheckpointError
 
 
 @lru_cache(None)
@@ -199,7 +211,7 @@ def _saves(scenario: Scenario, has_header: bool) -> Options:
         return ("saved",) if conflict is None else ("store_failed", conflict)
 
     def slow(world: World, process: Process, action: Save) -> Report:
-        process.ready_at = world.now + LATE + 2
+        process.ready_at = world.now + SLOW
         return kept(world, process, action)
 
     def kept_and_dies(world: World, process: Process, action: Save) -> None:
@@ -230,7 +242,7 @@ def _saves(scenario: Scenario, has_header: bool) -> Options:
         Option("kept; the answer is lost", kept_and(away)),
         Option("kept; the store says that it was not first", kept_and(_conflict)),
         Option("not kept, and the store says so", lambda *_: ("store_failed", away())),
-        Option(f"kept after {LATE + 2:g} s", slow),
+        Option(f"kept after {SLOW:g} s", slow),
         STOPS,
     ]
     if "no save is lost" in scenario.broken:
@@ -303,7 +315,7 @@ def _fails(phase: Phase, *, starts: bool, lag: float = 0.0, has_id: bool = True)
 
 def _arrival(world: World, process: Process) -> float:
     """Return when a late request arrives: as late as the docs allow after its announcement."""
-    return max(world.announced_at.get(process.name, world.now) + LATE, world.now)
+    return max(world.announced_at.get(process.name, world.now) + world.scenario.late, world.now)
 
 
 def _times_out(world: World, process: Process, action: Send) -> Report:
@@ -357,7 +369,7 @@ _MAYBE = Phase.MAYBE_PROCESSED
 @lru_cache(None)
 def _starts(scenario: Scenario, is_failing: bool) -> Options:
     """Return what may become of a start. If it `is_failing`, an equal 500 has started nothing."""
-    broken = scenario.broken
+    broken, late = scenario.broken, scenario.late
     error_500 = an_error("internal_error")
     nameless = an_envelope({"status": "running"})
     options = [
@@ -369,10 +381,10 @@ def _starts(scenario: Scenario, is_failing: bool) -> Options:
         Option("times out, and arrives later", _times_out),
         Option("its connection is lost, and it arrives later", _is_lost_and_arrives),
         Option("the process dies; it arrives later", _dies_and_arrives()),
-        Option(f"started, listed {LATE:g} s later; the process dies", _starts_and_dies(LATE)),
+        Option(f"started, listed {late:g} s later; the process dies", _starts_and_dies(late)),
         Option(
-            f"started, listed {LATE:g} s later; the reply is lost",
-            _fails(_MAYBE, starts=True, lag=LATE),
+            f"started, listed {late:g} s later; the reply is lost",
+            _fails(_MAYBE, starts=True, lag=late),
         ),
         Option("started; 202 without an id", _says(202, nameless, starts=True)),
         Option("started; 202 that cannot be read", _says(202, raw=b"<html>", starts=True)),
@@ -402,19 +414,19 @@ def _starts(scenario: Scenario, is_failing: bool) -> Options:
         options.remove(again)
         options.insert(0, again)
     if "the list is not late" in broken:
-        late = f"started, listed {TOO_LATE:g} s later; the process dies"
-        options.append(Option(late, _starts_and_dies(TOO_LATE)))
+        said = f"started, listed {TOO_LATE:g} s later; the process dies"
+        options.append(Option(said, _starts_and_dies(TOO_LATE)))
     if "an accepted start is listed" in broken:
         never = _says_and_never_lists(202, nameless)
         options.append(Option("started, never listed; 202 without an id", never))
         never = _says_and_never_lists(202, None)
         options.append(Option("started, never listed; 202 that cannot be read", never))
     if "no stall before a request" in broken:
-        late = f"the process is stopped; its request arrives {TOO_LATE:g} s later"
-        options.append(Option(late, _dies_and_arrives(TOO_LATE)))
+        said = f"the process is stopped; its request arrives {TOO_LATE:g} s later"
+        options.append(Option(said, _dies_and_arrives(TOO_LATE)))
     if "the transport keeps the timeout" in broken:
-        late = f"the transport sends it {TOO_LATE:g} s later"
-        options.append(Option(late, _takes(TOO_LATE)))
+        said = f"the transport sends it {TOO_LATE:g} s later"
+        options.append(Option(said, _takes(TOO_LATE)))
     return tuple(options)
 
 
@@ -469,7 +481,7 @@ def _lists(scenario: Scenario, size: int, number: int, is_first: bool) -> Option
     options = [
         Option("as it is", page(change=hidden)),
         DIES,
-        Option(f"as it was {LATE:g} s ago", page(LATE, change=hidden)),
+        Option(f"as it was {scenario.late:g} s ago", page(scenario.late, change=hidden)),
     ]
     if not scenario.is_clear:
         options += [
@@ -481,7 +493,7 @@ def _lists(scenario: Scenario, size: int, number: int, is_first: bool) -> Option
     if size > 1 and not scenario.is_clear:
         nameless = page(before=lambda world: world.crowd(1, has_id=False))
         options.append(Option("another client has started one without an id", nameless))
-    if scenario.others:
+    if scenario.others or "nobody else starts the same" in scenario.broken:
         options.append(Option("another client has started the same just now", page(before=equal)))
     if scenario.is_busy and size == 100:
         one, many = page(after=lambda it: it.crowd(1)), page(after=lambda it: it.crowd())

@@ -17,7 +17,7 @@ from tests.explore.fingerprints import fingerprint
 from tests.explore.options import AGAIN, STOPS, Option, Process, held, options_of
 from tests.explore.scenario import Scenario
 from tests.explore.truth import Truth
-from tests.explore.world import SETTLE_AFTER, World
+from tests.explore.world import World
 from tests.harness.core.stepping import a_context
 
 MOST_STEPS = 200
@@ -29,7 +29,8 @@ LAST = 1000.0
 """Seconds after the last call, in which every late request arrives."""
 CLOCKS = (("its clock is an hour ahead", 3600.0), ("its clock is an hour behind", -3600.0))
 TIMEOUT = 100.0
-"""Seconds for each row of a batch, as the caller wants it: shorter than two waits for the list."""
+"""Seconds for each row of a batch, or for a run that is followed: shorter than two waits for the
+list."""
 _PROTOTYPE = a_context()
 
 
@@ -75,6 +76,8 @@ class Path:
         name = "ABCDEFGHIJKLMNOP"[self._calls]
         self._calls += 1
         world, scenario = self.world, self.scenario
+        if not self._live and name != "A":
+            world.pass_time(world.now + scenario.rest)
         if scenario.is_busy and self._calls == 2:
             world.crowd()
         how = self._how(name)
@@ -84,6 +87,8 @@ class Path:
         process.is_disturbed = how != "" or process.has_other_key
         if process.is_disturbed:
             world.tell(name, "begins", how)
+        elif len({*scenario.settles}) > 1:
+            world.tell(name, "begins", f"with settle_after={scenario.settles[name != 'A']:g}")
         self._live.insert(0, process)
 
     def _how(self, name: str) -> str:
@@ -92,7 +97,7 @@ class Path:
         ways: Tuple[str, ...] = ("",)
         if scenario.keys:
             ways += ("with the key of another workspace",)
-        if scenario.kind == "checkpoint" or "the clocks agree" in scenario.broken:
+        if scenario.kind != "batch" or "the clocks agree" in scenario.broken:
             ways += tuple(it for it, _ in CLOCKS)
         if len(ways) == 1:
             return ""
@@ -247,14 +252,17 @@ def _context() -> Context:
 @lru_cache(None)
 def _operation(scenario: Scenario, is_first: bool) -> Any:
     rows = scenario.rows if is_first else scenario.changed or scenario.rows
+    settle_after = scenario.settles[0 if is_first else 1]
     settings = dict(scenario.settings)
-    if scenario.kind == "checkpoint":
-        kept = Checkpoint(dict, lambda state: None, settle_after=SETTLE_AFTER, **settings)
+    if scenario.kind != "batch":
+        kept = Checkpoint(dict, lambda state: None, settle_after=settle_after, **settings)
+        if scenario.kind == "run":
+            return Workflows.run("wf_1", rows[0], checkpoint=kept, timeout=TIMEOUT)
         return Workflows.execute("wf_1", inputs=rows[0], checkpoint=kept)
     if is_first:
         settings.pop("redo", None)
     journal: Any = "runs.sqlite3" if scenario.is_locked else _Kept()
-    common = {"timeout": TIMEOUT, "settle_after": SETTLE_AFTER, **settings}
+    common = {"timeout": TIMEOUT, "settle_after": settle_after, **settings}
     return Workflows.run_many("wf_1", list(rows), journal=journal, **common)
 
 

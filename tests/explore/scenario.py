@@ -6,6 +6,10 @@ from dataclasses import dataclass
 from typing import Any, Dict, FrozenSet, Optional, Tuple
 
 Rows = Tuple[Dict[str, Any], ...]
+SETTLE_AFTER = 60.0
+"""Seconds: the default of the SDK."""
+OTHER = '{"other": 1}'
+"""The inputs of other people's executions, unless they are equal to ours."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -14,7 +18,8 @@ class Scenario:
 
     Attributes:
         name: by which it is chosen.
-        kind: `batch`, or `checkpoint`: one run of `rows[0]` that only starts.
+        kind: `batch`; `checkpoint`: one run of `rows[0]` that is only started; or `run`: such a run
+            that is followed to its end, with a timeout.
         rows: the rows of a batch.
         changed: the rows of all calls but the first; `None` if they are the same.
         settings: arguments of `run_many`, or of `Checkpoint`.
@@ -33,6 +38,9 @@ class Scenario:
         keys: a call may have the API key of another workspace.
         stranger: the first call has, and gets a 429.
         is_busy: before the second call and during a lookup, a hundred others may start executions.
+        old: the inputs of the execution that the workflow has, unless it `is_new`.
+        rest: the seconds between two calls.
+        settles: the `settle_after` of the first call, and of the others.
         by_engine: a task engine has announced the first start, and may announce it anew.
         recovers: a server that has failed on a start usually accepts the same one later.
         is_clear: each lookup can tell what was started.
@@ -59,10 +67,21 @@ class Scenario:
     keys: bool = False
     stranger: bool = False
     is_busy: bool = False
+    old: str = OTHER
+    rest: float = 0.0
+    settles: Tuple[float, float] = (SETTLE_AFTER, SETTLE_AFTER)
     by_engine: bool = False
     recovers: bool = False
     is_clear: bool = False
     broken: FrozenSet[str] = frozenset()
+
+    @property
+    def late(self) -> float:
+        """The seconds that the docs allow from a save to its request, and from there to the list.
+
+        They are half of `settle_after`; here, one less.
+        """
+        return min(self.settles) / 2 - 1
 
     @property
     def rerun(self) -> Tuple[str, ...]:

@@ -56,6 +56,9 @@ KEPT = (
     *_of_both("no-inputs", has_inputs=False),
     *_of_both("busy", is_new=True, is_busy=True),
     Scenario("checkpoint-engine", kind="checkpoint", by_engine=True),
+    Scenario("run", kind="run"),
+    Scenario("run-rerun", kind="run", settings=RERUN, statuses=FAILING, again=1),
+    Scenario("run-2processes", kind="run", processes=2),
 )
 """All assumptions of the docs are kept: no row is started twice."""
 
@@ -72,6 +75,10 @@ BROKEN = (
     *_broken("empty-list", "the list is not empty", is_new=True),
     *_broken("equal-500", "an equal 500 starts nothing", recovers=True),
     *_broken("no-compare", "the store compares", processes=2, compares=False),
+    *_broken("settle-after", "settle_after is the same", processes=2, settles=(600.0, 20.0)),
+    *_broken("clocks", "the clocks agree", nameless_baseline=True, rest=7200.0),
+    *_broken("equal-others", "nobody else starts the same"),
+    *_broken("foreign-key", "the key is that of the workspace", keys=True, old='{"n": 1}'),
     *_broken("start-unknown", "on_unknown is error", settings=START),
 )
 """Exactly one assumption is broken: a row is started twice."""

@@ -8,6 +8,7 @@ from typing import Any, List, Optional
 
 from flowmaestro_core.actions import Action, Done, Fail
 from flowmaestro_core.errors import StartUnknownError
+from flowmaestro_core.executions.outcome import EndedExecution
 from tests.explore.options import Process
 from tests.explore.scenario import Scenario
 from tests.explore.world import Execution, World
@@ -69,14 +70,14 @@ class Truth:
         told |= set(self._world.numbers)
         if isinstance(action, Fail):
             told.add(action.error.execution_id)
-        elif isinstance(action, Done) and self._scenario.kind == "checkpoint":
-            told.add(action.value["data"]["execution_id"])
+        elif isinstance(action, Done) and self._scenario.kind != "batch":
+            told.add(_id_of(action))
         lost = [it.id for it in self.current() if it.id not in told]
         assert not lost, f"{lost[0]} was started, and nothing leads to it"
 
     def _check_said(self, process: Process, action: Action) -> None:
         """Every row has an outcome, and no outcome is false."""
-        if self._scenario.kind == "checkpoint":
+        if self._scenario.kind != "batch":
             self._check_run(process, action)
             return
         told = process.told
@@ -113,7 +114,7 @@ class Truth:
 
     def _check_run(self, process: Process, action: Action) -> None:
         if isinstance(action, Done):
-            self._check_ours(action.value["data"]["execution_id"])
+            self._check_ours(_id_of(action))
             return
         assert isinstance(action, Fail), action
         error = action.error
@@ -135,3 +136,10 @@ class Truth:
     def _rows_of(self, process: Process) -> Any:
         first = process.name == "A"
         return self._scenario.rows if first else self._scenario.changed or self._scenario.rows
+
+
+def _id_of(action: Done) -> str:
+    """Return the id of the execution that a call with a checkpoint has returned."""
+    value = action.value
+    found: str = value.id if isinstance(value, EndedExecution) else value["data"]["execution_id"]
+    return found

@@ -12,18 +12,13 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Se
 
 from flowmaestro_core.errors import CheckpointConflict
 from flowmaestro_core.store import HEADER_KEY
-from tests.explore.scenario import Scenario
+from tests.explore.scenario import OTHER, SETTLE_AFTER, Scenario
 
-SETTLE_AFTER = 60.0
-LATE = SETTLE_AFTER / 2 - 1
-"""Seconds that the docs allow from a save to its request, and from there to the list."""
 TOO_LATE = SETTLE_AFTER + 10
 """Longer than another process waits before it looks."""
 BEGIN = 1_000_000.0
 ENGINE = "engine"
 """The name of a task engine, which makes the first announcement of a task itself."""
-OTHER = '{"other": 1}'
-"""The inputs of other people's executions, unless they are equal to ours."""
 
 
 class WrongWorld(AssertionError):
@@ -104,7 +99,7 @@ class World:
         """Is called with each execution that a request of ours has started."""
         self._started: List[Execution] = []
         if not scenario.is_new:
-            old = Execution("exec_old", OTHER, BEGIN - 500, BEGIN - 500, "", "completed")
+            old = Execution("exec_old", scenario.old, BEGIN - 500, BEGIN - 500, "", "completed")
             old.has_id = not scenario.nameless_baseline
             self.executions.append(old)
         if scenario.by_engine:
@@ -165,7 +160,7 @@ class World:
             if by == ENGINE:
                 self.tell(by, "announces another attempt, and sends it")
                 self.announce_by_engine()
-                self.arrives(inputs, by, LATE)
+                self.arrives(inputs, by, self.scenario.late)
             else:
                 self.tell("server", f"the late request of {by} arrives", "starts an execution")
                 self.arrives(inputs, by)
@@ -210,7 +205,7 @@ class World:
         for it in self.executions:
             if it.inputs != OTHER or not it.has_id:
                 by = live.index(it.by) if it.by in live else it.by == ""
-                listed_at = max(it.listed_at, self.now - LATE)
+                listed_at = max(it.listed_at, self.now - self.scenario.late)
                 made.append((it.id, it.inputs, it.created_at, listed_at, by, it.status))
                 made.append((it.has_ended, it.has_id))
             elif made and made[-1][0] == OTHER and made[-1][1] == it.created_at:
