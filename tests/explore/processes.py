@@ -14,7 +14,7 @@ from flowmaestro_core.machine import Machine
 from flowmaestro_core.machines import machine_for
 from flowmaestro_core.resources.workflows import Workflows
 from tests.explore.fingerprints import fingerprint
-from tests.explore.options import AGAIN, STOPS, Option, Process, held, options_of
+from tests.explore.options import AGAIN, STOPS, Option, Options, Process, Report, held, options_of
 from tests.explore.scenario import Scenario
 from tests.explore.truth import Truth
 from tests.explore.world import World
@@ -28,9 +28,6 @@ request may be delayed some times by 40 s."""
 LAST = 1000.0
 """Seconds after the last call, in which every late request arrives."""
 CLOCKS = (("its clock is an hour ahead", 3600.0), ("its clock is an hour behind", -3600.0))
-TIMEOUT = 100.0
-"""Seconds for each row of a batch, or for a run that is followed: shorter than two waits for the
-list."""
 _PROTOTYPE = a_context()
 
 
@@ -120,17 +117,13 @@ class Path:
         assert process.steps <= MOST_STEPS, f"a call does not end within {MOST_STEPS} steps"
         assert world.now - process.began_at <= LONGEST, f"a call takes more than {LONGEST:g} s"
         options, what = options_of(world, process)
-        taken = self._switches(process, what)
-        count = len(options)
-        number = self._choices.choose(
-            count + len(taken), f"{process.name} {what}", state=self._state
-        )
-        if number >= count:
-            said, does = taken[number - count]
-            world.tell(process.name, what, said)
-            does()
-            return
+        options += self._switches(process, what)
+        number = self._choose(process, options, what)
         self._takes(process, options[number], what, is_fault=number > 0)
+
+    def _choose(self, process: Process, options: Options, what: str) -> int:
+        """Return the number of the option that is taken."""
+        return self._choices.choose(len(options), f"{process.name} {what}", state=self._state)
 
     def _takes(self, process: Process, option: Option, what: str, *, is_fault: bool) -> None:
         world = self.world
@@ -166,32 +159,38 @@ class Path:
 
     # Several processes
 
-    def _switches(self, process: Process, what: str) -> List[Tuple[str, Callable[[], None]]]:
+    def _switches(self, process: Process, what: str) -> Options:
         """Return which other process may go first, or begin.
 
         None of this takes time: a process that is ready goes on before time passes. Only a stall
         does, so there is none before the request of a start.
         """
         scenario, live = self.scenario, self._live
-        found: List[Tuple[str, Callable[[], None]]] = []
+        found: List[Option] = []
         if len(live) < scenario.processes and not scenario.is_locked:
-            found.append(("another process makes the same call", self._begin))
 
-            def stops() -> None:
-                process.report = STOPS.does(self.world, process, process.action)
-                process.is_disturbed = True
+            def begins(world: World, process: Process, action: Action) -> Report:
                 self._begin()
+                return AGAIN
 
+            def stops(world: World, process: Process, action: Action) -> Report:
+                STOPS.does(world, process, action)
+                return begins(world, process, action)
+
+            begun = "another process makes the same call"
+            found.append(Option(begun, begins))
             if not what.startswith("POST"):
-                both = f"{STOPS.said}, and another process makes the same call"
-                found.append((both, stops))
-        others = [it for it in live if it is not process]
-        found += [(f"{it.name} goes on first", partial(self._goes_first, it)) for it in others]
-        return found
+                found.append(Option(f"{STOPS.said}, and {begun}", stops))
+        for other in live:
+            if other is not process:
+                goes = partial(self._goes_first, other)
+                found.append(Option(f"{other.name} goes on first", goes))
+        return tuple(found)
 
-    def _goes_first(self, process: Process) -> None:
-        self._live.remove(process)
-        self._live.insert(0, process)
+    def _goes_first(self, first: Process, world: World, process: Process, action: Action) -> Report:
+        self._live.remove(first)
+        self._live.insert(0, first)
+        return AGAIN
 
     def _state(self, *, is_beginning: bool = False) -> bytes:
         """Return a digest of all that the rest of the path depends on."""
@@ -257,12 +256,12 @@ def _operation(scenario: Scenario, is_first: bool) -> Any:
     if scenario.kind != "batch":
         kept = Checkpoint(dict, lambda state: None, settle_after=settle_after, **settings)
         if scenario.kind == "run":
-            return Workflows.run("wf_1", rows[0], checkpoint=kept, timeout=TIMEOUT)
+            return Workflows.run("wf_1", rows[0], checkpoint=kept, timeout=scenario.timeout)
         return Workflows.execute("wf_1", inputs=rows[0], checkpoint=kept)
     if is_first:
         settings.pop("redo", None)
     journal: Any = "runs.sqlite3" if scenario.is_locked else _Kept()
-    common = {"timeout": TIMEOUT, "settle_after": settle_after, **settings}
+    common = {"timeout": scenario.timeout, "settle_after": settle_after, **settings}
     return Workflows.run_many("wf_1", list(rows), journal=journal, **common)
 
 

@@ -23,6 +23,8 @@ class Scenario:
         rows: the rows of a batch.
         changed: the rows of all calls but the first; `None` if they are the same.
         settings: arguments of `run_many`, or of `Checkpoint`.
+        timeout: the seconds for each row of a batch, or for a run that is followed. By default,
+            they are fewer than those of two waits for the list.
         faults: the bound of the full run.
         again: so many calls are made even if the ones before have ended well.
         most_calls: so many calls at most; `None` if another one follows each that a fault has
@@ -53,6 +55,7 @@ class Scenario:
     rows: Rows = ({"n": 1},)
     changed: Optional[Rows] = None
     settings: Tuple[Tuple[str, Any], ...] = ()
+    timeout: float = 100.0
     faults: int = 2
     again: int = 0
     most_calls: Optional[int] = None

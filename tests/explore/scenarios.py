@@ -57,6 +57,7 @@ KEPT = (
     *_of_both("busy", is_new=True, is_busy=True),
     Scenario("checkpoint-engine", kind="checkpoint", by_engine=True),
     Scenario("run", kind="run"),
+    Scenario("run-new", kind="run", is_new=True),
     Scenario("run-rerun", kind="run", settings=RERUN, statuses=FAILING, again=1),
     Scenario("run-2processes", kind="run", processes=2),
 )

@@ -16,6 +16,7 @@ from tests.explore.__main__ import main
 from tests.explore.processes import Path, runner
 from tests.explore.scenario import Scenario
 from tests.explore.scenarios import BROKEN, DEFENDED, KEPT, SCENARIOS
+from tests.explore.side_by_side import compare, is_named, pairs
 from tests.explore.world import Execution, World
 
 pytestmark = pytest.mark.no_cover
@@ -67,6 +68,17 @@ def test_pruning_loses_no_counterexample_of_two_processes() -> None:
     run = runner(SCENARIOS["checkpoint-no-compare"])
     assert explore(run, faults=1).findings
     assert explore(run, faults=1, prune=False).findings
+
+
+@pytest.mark.parametrize(("run", "batch"), [*pairs()], ids=["run", "run-new"])
+def test_run_and_batch_of_one_row_differ_only_as_the_page_says(
+    run: Scenario, batch: Scenario
+) -> None:
+    found = compare(run, batch, 1)
+    assert found.repeated > found.left_out
+    assert [it for it in found.differences if not is_named(it)] == []
+    kinds = {it.run.said for it in found.differences if is_named(it)}
+    assert len(kinds) > 1
 
 
 class Generous(World):
