@@ -57,6 +57,11 @@ class Framing:
 class Counted(Framing):
     """A body of a known length (RFC 9112, 6.3, rule 6)."""
 
+    # Set in methods: named again, so that a checker need not infer their types.
+    finished: bool
+    error: Optional[str]
+    rest: bytes
+
     def __init__(self, length: int) -> None:
         self.finished = not length
         self._left = length
@@ -113,6 +118,11 @@ class Chunked(Framing):
     else. A malformed line is an error. So are a size of more than 16 digits, a line of more than
     16 KiB, and more than 64 KiB of trailers.
     """
+
+    # Set in methods: named again, so that a checker need not infer their types.
+    finished: bool
+    error: Optional[str]
+    rest: bytes
 
     def __init__(self) -> None:
         self._expected = _FIRST
