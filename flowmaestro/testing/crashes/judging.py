@@ -11,7 +11,7 @@ from typing import Counter as Counts
 
 from flowmaestro.testing.crashes.plan import Plan
 from flowmaestro.testing.crashes.process import Run, Started
-from flowmaestro.testing.crashes.steps import Step, comparable, shown
+from flowmaestro.testing.crashes.steps import Place, Step, comparable, shown
 
 Row = Tuple[str, str]
 """The id of a workflow, and its inputs as JSON."""
@@ -77,11 +77,11 @@ class WrongRun(Exception):
 
     def __init__(self, what: str, advice: Optional[Advice], run: Run) -> None:
         super().__init__(what)
-        self.what = run.short_id(what)
+        self.what: str = run.short_id(what)
         self.advice = advice
-        self.steps = list(run.steps)
-        self.lines = story_of(run)
-        self.place = run.trouble.place if run.trouble is not None else None
+        self.steps: List[Step] = list(run.steps)
+        self.lines: List[str] = story_of(run)
+        self.place: Optional[Place] = run.trouble.place if run.trouble is not None else None
 
 
 def story_of(run: Run) -> List[str]:

@@ -58,7 +58,7 @@ class Play:
         fake = FakeFlowMaestro()
         if plan.seed is not None:
             plan.seed(fake)
-        self.run = Run(
+        self.run: Run = Run(
             choices,
             plan.own,
             fake,

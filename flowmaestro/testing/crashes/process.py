@@ -204,8 +204,8 @@ class Process:
         self.run = run
         self.name = name
         self.attempt = attempt
-        self.folder = run.folder
-        self.is_dead = False
+        self.folder: Optional[Path] = run.folder
+        self.is_dead: bool = False
         run.alive += 1
         run.newest = self
 

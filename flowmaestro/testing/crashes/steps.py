@@ -143,7 +143,7 @@ class OwnFiles:
 
     def __init__(self, code: Optional[CodeType]) -> None:
         self._known: Dict[str, bool] = {}
-        self.nowhere = Place("?", 0, "?", "")
+        self.nowhere: Place = Place("?", 0, "?", "")
         if code is not None:
             self._known[code.co_filename] = True
             source = linecache.getline(code.co_filename, code.co_firstlineno).strip()

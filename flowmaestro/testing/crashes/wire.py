@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from datetime import datetime
+from random import Random
 from typing import Any, ContextManager, Dict, List, Optional, Tuple
 from urllib.parse import urlsplit
 
@@ -132,7 +133,7 @@ class DyingTransport(_Dying, MemoryTransport):
 
     def __init__(self, process: Process) -> None:
         super().__init__(process.run.fake)
-        self.random = process.run.turns.random
+        self.random: Random = process.run.turns.random
         self._process = process
 
     def send(self, request: Request, timeout: float) -> Response:
@@ -163,7 +164,7 @@ class AsyncDyingTransport(_Dying, AsyncMemoryTransport):
 
     def __init__(self, process: Process) -> None:
         super().__init__(process.run.fake)
-        self.random = process.run.turns.random
+        self.random: Random = process.run.turns.random
         self._process = process
 
     async def send(self, request: Request, timeout: float) -> Response:
