@@ -14,11 +14,11 @@ are its rules, in this order:
 
    | present round        | `look` of the execution | request                                     |
    |----------------------|-------------------------|---------------------------------------------|
-   | lists are left       | any                     | the next page of the first list             |
-   | no list is left      | `SINGLY`, `POLLED`      | its poll                                    |
-   | no list is left      | `NEXT_ROUND`            | a new round begins: its first page, or, if  |
+   | any                  | `NEXT_ROUND`            | a new round begins: its first page, or, if  |
    |                      |                         | no list is worth it, the poll               |
-   | none                 | any, of three or more   | the same                                    |
+   | lists are left       | any other               | the next page of the first list             |
+   | no list is left      | any other               | its poll                                    |
+   | none                 | any, of three or more   | a new round begins, as above                |
    | none                 | any, of one or two      | its poll                                    |
 
 2. While the key must wait (a 429, or little is left of the window), nothing else is sent.
@@ -143,7 +143,7 @@ class Watched:
         """When it is polled, if two or fewer are left. If its last poll has failed, no round polls
         it singly before this time."""
         self.has_failed = False
-        """Whether its last poll has failed, and no page has shown it since."""
+        """Whether its last poll has failed."""
         self.look: Look = Look.NEXT_ROUND
 
 
@@ -307,7 +307,7 @@ class Watch:
         present = self._round
         if present is None and len(self.by_row) < FEWEST:
             return self._poll(first if is_last else self._next_single, context, token, now, alone)
-        if present is None or (is_last and not present.listings and first.look is Look.NEXT_ROUND):
+        if present is None or (is_last and first.look is Look.NEXT_ROUND):
             present = self._begin_round(now)
         if present.listings:
             return self._read_page(present.listings[0], context, token, now)
@@ -552,11 +552,10 @@ class Watch:
         execution.workflow_id = listing.workflow_id
         execution.rank.shown(listing.read, self._starts)
         if not _is_whole(entry):
-            if execution.look is Look.ON_PAGE:
-                execution.look = Look.SINGLY
-                present.singles.append(execution)
+            execution.look = Look.SINGLY
+            present.singles.append(execution)
             return []
-        execution.look, execution.has_failed = Look.NEXT_ROUND, False
+        execution.look = Look.NEXT_ROUND
         shapes.execution({"data": entry})
         verdict = execution.state.see(cast("Execution", entry), now)
         if isinstance(verdict, Wait):

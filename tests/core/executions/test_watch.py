@@ -26,7 +26,15 @@ from flowmaestro_core.payloads.reply import RateLimit
 from flowmaestro_core.policy.pace import FEW
 from flowmaestro_core.resources.executions import Executions
 from flowmaestro_core.resources.workflows import Workflows
-from tests.harness.core.batch_steps import errors, running, waiting
+from tests.harness.core.batch_steps import (
+    NEARLY_SPENT,
+    errors,
+    running,
+    says,
+    starts,
+    until_asked,
+    waiting,
+)
 from tests.harness.core.listed import BEGUN, ListingServer
 from tests.harness.core.stepping import Stepper, a_context, an_envelope
 
@@ -221,6 +229,14 @@ def test_an_incomplete_entry_is_polled_singly(lacking: Callable[[Any], Any]) -> 
     assert set(server.polls) == {"ex_0", "ex_1", "ex_2"}
 
 
+def test_list_is_not_read_on_for_an_incomplete_entry() -> None:
+    server = ListingServer(entries=lambda entries: [{"id": entry["id"]} for entry in entries])
+    for _ in range(20):
+        server.add(ends=0.0)
+    server.play(running([{}] * 3))
+    assert set(server.lists) == {"list 1 10"}
+
+
 def test_an_incomplete_entry_that_a_page_shows_twice_is_polled_singly() -> None:
     def bare(entries: List[Any]) -> List[Any]:
         return [{"id": entry["id"]} for entry in entries for _ in range(2)]
@@ -399,6 +415,62 @@ def test_execution_that_no_page_shows_has_its_last_poll() -> None:
     assert ended(server.play(waiting(*names, timeout=20.0))) == sorted(names)
 
 
+def requested(stepper: Stepper) -> str:
+    """What the request in flight is about: `list`, or the id of the execution that is polled."""
+    assert isinstance(stepper.action, Send)
+    url = stepper.action.request.url
+    return "list" if "?" in url else url.rpartition("/")[2]
+
+
+def play_until_late(server: ListingServer, wait: Stepper, name: str) -> None:
+    """Answer until `name` is polled near the deadline, and then only after the deadline."""
+    while not (isinstance(wait.action, Send) and wait.now > BEGUN + 15 and requested(wait) == name):
+        server.answer(wait) if isinstance(wait.action, Send) else wait.idles()
+    server.answer(wait, after=10.0)
+
+
+def test_deadline_during_single_polls_begins_a_round_if_a_page_has_shown_the_execution() -> None:
+    """The list shows all but the newest two. One page is the last look at four."""
+    server = ListingServer(entries=lambda entries: entries[2:])
+    wait = waiting(*(server.add(ends=1e6) for _ in range(6)), timeout=20.0)
+    play_until_late(server, wait, "ex_4")
+    assert play_with_losses(server, wait, lambda _: False) == ["list", "ex_5"]
+
+
+def test_deadline_during_single_polls_is_followed_by_the_last_poll_of_one_that_no_page_shows() -> (
+    None
+):
+    """The list shows all but the oldest three."""
+    server = ListingServer(entries=lambda entries: entries[:-3])
+    wait = waiting(*(server.add(ends=1e6) for _ in range(6)), timeout=20.0)
+    play_until_late(server, wait, "ex_1")
+    assert play_with_losses(server, wait, lambda _: False) == ["ex_0", "ex_2", "list"]
+
+
+def test_last_poll_at_the_deadline_is_of_the_execution_whose_deadline_it_is() -> None:
+    """The other one is due sooner, but little is left of the rate limit."""
+    batch = running([{}] * 2, timeout=20.0)
+    starts(batch, "ex_0")
+    batch.now += 0.3
+    starts(batch, "ex_1")
+    while not (batch.now > BEGUN + 19.0 and requested(batch) == "ex_0"):
+        says(batch, "running") if isinstance(batch.action, Send) else batch.idles()
+    says(batch, "running", **NEARLY_SPENT)
+    until_asked(batch)
+    assert (batch.now, requested(batch)) == (BEGUN + 20.0, "ex_0")
+
+
+def test_round_reads_on_if_it_leaves_two_executions() -> None:
+    server = ListingServer(takes=lambda number: 0.0 if number > 2 else 100.0)
+    batch = running([{}] * 3)
+    for _ in range(2):
+        server.answer(batch)
+    for _ in range(9):
+        server.add(ends=0.0)
+    server.play(batch, until=3.0)
+    assert server.asked[3:5] == ["list 1 10", "list 2 10"]
+
+
 def play_with_losses(
     server: ListingServer, stepper: Stepper, is_lost: Callable[[str], bool]
 ) -> List[str]:
@@ -411,8 +483,7 @@ def play_with_losses(
         if not isinstance(stepper.action, Send):
             stepper.idles()
             continue
-        url = stepper.action.request.url
-        requests.append("list" if "?" in url else url.rpartition("/")[2])
+        requests.append(requested(stepper))
         if is_lost(requests[-1]):
             stepper.times_out()
         else:
