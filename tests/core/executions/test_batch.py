@@ -15,6 +15,7 @@ from flowmaestro_core.errors import (
     ConnectionError,
     InsufficientCreditsError,
     NotFoundError,
+    ServerError,
     TimeoutError,
     ValidationError,
 )
@@ -292,6 +293,15 @@ def test_consecutive_failed_starts_back_off() -> None:
             run.waits()
     assert pauses[:7] == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 20.0]
     assert len(errors(run)) == 10
+
+
+def test_start_that_must_wait_beyond_its_deadline_is_not_sent() -> None:
+    """The back-off of the third is 1 s, after two failures."""
+    batch = running([{}] * 3, timeout=0.75)
+    while not isinstance(batch.action, Done):
+        batch.replies(500) if isinstance(batch.action, Send) else batch.idles()
+    assert [type(error) for error in errors(batch)] == [ServerError, ServerError, TimeoutError]
+    assert batch.waited_for == [0.5, 0.75]
 
 
 @pytest.mark.parametrize("reply", [(409, {}), (302, {}), (405, {}), (202, {"data": {}})])
